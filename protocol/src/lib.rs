@@ -1,0 +1,11 @@
+//! What an AudioVault Tunnel agent and relay must agree on.
+//!
+//! The core is pure: it does no input or output, reads no clock and draws no random numbers; callers bring all
+//! three. The wire is described octet by octet in `PROTOCOL.md` beside this crate. With the feature `link`, a
+//! driver runs the pure multiplexer over a WebSocket; with `testing`, a simulated pair runs it over nothing.
+
+pub mod context;
+pub mod parameters;
+pub mod problem;
+pub mod signed_link;
+pub mod site;

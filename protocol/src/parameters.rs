@@ -1,0 +1,271 @@
+//! The parameters of a search, from wherever the asker put them: query string, form or JSON, also mixed.
+//!
+//! The field names that QueueMetrics' `JsonListener` sends are not public, so every accepted name stands in one
+//! table. The relay reads them to find the site, the agent to search; both read them here.
+
+use std::fmt;
+
+use serde_json::value::RawValue;
+
+/// Most fields that one request may carry; a search has nine of its own.
+pub const MAX_FIELDS: usize = 64;
+/// Longest value of one field in octets; the longest sensible one is a token or a file-name-long call id.
+pub const MAX_VALUE_LEN: usize = 1024;
+
+/// A field that a search may carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// Which site is meant, where the path does not say.
+    Site,
+    /// Which customer inside a multi-tenant PBX.
+    Tenant,
+    /// The search token.
+    Token,
+    /// The id of the call.
+    CallId,
+    /// When the call began.
+    Start,
+    /// The agent who took the call (the person, not the program).
+    Agent,
+    /// The queue that the call came through.
+    Queue,
+    /// The PBX that handled the call.
+    Server,
+    /// The QueueMetrics user on whose behalf the search is made; kept for the audit only.
+    User,
+}
+
+const FIELDS: usize = 9;
+
+/// Every accepted name, in lower case. Names are compared without regard to case.
+pub const NAMES: &[(&str, Field)] = &[
+    ("site", Field::Site),
+    ("tenant", Field::Tenant),
+    ("token", Field::Token),
+    ("searchtoken", Field::Token),
+    ("search_token", Field::Token),
+    ("secret", Field::Token),
+    ("callid", Field::CallId),
+    ("call_id", Field::CallId),
+    ("uniqueid", Field::CallId),
+    ("unique_id", Field::CallId),
+    ("asteriskid", Field::CallId),
+    ("asterisk_id", Field::CallId),
+    ("start", Field::Start),
+    ("starttime", Field::Start),
+    ("start_time", Field::Start),
+    ("callstart", Field::Start),
+    ("call_start", Field::Start),
+    ("timestamp", Field::Start),
+    ("agent", Field::Agent),
+    ("agentid", Field::Agent),
+    ("agent_id", Field::Agent),
+    ("queue", Field::Queue),
+    ("queueid", Field::Queue),
+    ("queue_id", Field::Queue),
+    ("server", Field::Server),
+    ("serverid", Field::Server),
+    ("server_id", Field::Server),
+    ("user", Field::User),
+    ("username", Field::User),
+];
+
+/// Why parameters could not be read. Values never appear in the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    /// The body claims to be JSON, or looks like it, and is not a JSON object.
+    #[error("the request body is not a JSON object")]
+    NotAnObject,
+    /// The body is neither UTF-8 form data nor JSON.
+    #[error("the request body is not UTF-8 text")]
+    NotText,
+    /// More than [`MAX_FIELDS`] fields.
+    #[error("the request has more than {MAX_FIELDS} fields")]
+    TooMany,
+    /// A value longer than [`MAX_VALUE_LEN`].
+    #[error("a field of the request is longer than {MAX_VALUE_LEN} bytes")]
+    TooLong,
+}
+
+/// The parameters of one search. Empty values count as absent.
+///
+/// `Debug` names the fields that are present and shows no value: tokens are secret, call data is personal.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Parameters {
+    values: [Option<String>; FIELDS],
+    unknown: Vec<String>,
+}
+
+impl Parameters {
+    /// Reads the query string and the body; where both carry a field, the body wins.
+    ///
+    /// A body is JSON if its media type says so or if it starts with `{`, and a form otherwise.
+    ///
+    /// # Errors
+    /// [`ParameterError`] when the body is malformed or a limit is exceeded.
+    pub fn read(
+        query: Option<&str>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Self, ParameterError> {
+        let mut parameters = Self::default();
+        let mut count = 0;
+        if let Some(query) = query {
+            parameters.read_form(query.as_bytes(), &mut count)?;
+        }
+        let body = body.trim_ascii();
+        if body.is_empty() {
+            return Ok(parameters);
+        }
+        let says_json = content_type.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
+        if says_json || body.starts_with(b"{") {
+            parameters.read_json(body, &mut count)?;
+        } else {
+            std::str::from_utf8(body).map_err(|_| ParameterError::NotText)?;
+            parameters.read_form(body, &mut count)?;
+        }
+        Ok(parameters)
+    }
+
+    /// The value of a field, if it was given and is not empty.
+    pub fn value(&self, field: Field) -> Option<&str> {
+        self.values[field as usize].as_deref()
+    }
+
+    /// Names that stand in no table, for the log: names only, never values.
+    pub fn unknown(&self) -> &[String] {
+        &self.unknown
+    }
+
+    fn read_form(&mut self, text: &[u8], count: &mut usize) -> Result<(), ParameterError> {
+        for (name, value) in url::form_urlencoded::parse(text) {
+            self.set(&name, &value, count)?;
+        }
+        Ok(())
+    }
+
+    fn read_json(&mut self, text: &[u8], count: &mut usize) -> Result<(), ParameterError> {
+        // Raw values keep `1711444502.17` as it was written; a float would lose digits.
+        let object: std::collections::BTreeMap<String, &RawValue> =
+            serde_json::from_slice(text).map_err(|_| ParameterError::NotAnObject)?;
+        for (name, raw) in object {
+            let raw = raw.get();
+            match raw.as_bytes().first() {
+                Some(b'"') => {
+                    let value: String = serde_json::from_str(raw).map_err(|_| ParameterError::NotAnObject)?;
+                    self.set(&name, &value, count)?;
+                }
+                Some(b'0'..=b'9' | b'-') => self.set(&name, raw, count)?,
+                // null, booleans, arrays and objects carry nothing that a search could use.
+                _ => self.set(&name, "", count)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, name: &str, value: &str, count: &mut usize) -> Result<(), ParameterError> {
+        *count += 1;
+        if *count > MAX_FIELDS {
+            return Err(ParameterError::TooMany);
+        }
+        if value.len() > MAX_VALUE_LEN || name.len() > MAX_VALUE_LEN {
+            return Err(ParameterError::TooLong);
+        }
+        let known = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        let Some((_, field)) = known else {
+            self.unknown.push(name.to_owned());
+            return Ok(());
+        };
+        let value = value.trim();
+        if !value.is_empty() {
+            self.values[*field as usize] = Some(value.to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let present = NAMES
+            .iter()
+            .filter(|(_, field)| self.value(*field).is_some())
+            .map(|(_, field)| field);
+        f.debug_set().entries(present).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_come_from_query_form_and_json_alike() {
+        let form = Parameters::read(Some("tenant=a"), None, b"token=t&callid=1711444502.17").unwrap();
+        let json = Parameters::read(
+            Some("tenant=a"),
+            Some("application/json; charset=utf-8"),
+            br#"{"searchToken":"t","uniqueid":1711444502.17}"#,
+        )
+        .unwrap();
+        let query = Parameters::read(Some("tenant=a&TOKEN=t&asteriskid=1711444502.17"), None, b"").unwrap();
+        assert!(form == json && json == query);
+        assert_eq!(form.value(Field::CallId), Some("1711444502.17"));
+    }
+
+    #[test]
+    fn the_body_wins_and_empty_values_are_absent() {
+        let read = Parameters::read(Some("queue=a&agent=x"), None, b"queue=b&agent=").unwrap();
+        assert_eq!(read.value(Field::Queue), Some("b"));
+        assert_eq!(read.value(Field::Agent), Some("x"));
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let read = Parameters::read(None, None, br#"{"callid": 1711444502.10}"#).unwrap();
+        assert_eq!(read.value(Field::CallId), Some("1711444502.10"));
+    }
+
+    #[test]
+    fn unknown_names_are_kept_for_the_log() {
+        let read = Parameters::read(Some("foo=secret"), None, b"").unwrap();
+        assert_eq!(read.unknown(), ["foo"]);
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        let fields = |n: usize| (0..n).map(|i| format!("x{i}=1")).collect::<Vec<_>>().join("&");
+        assert!(Parameters::read(Some(&fields(MAX_FIELDS)), None, b"").is_ok());
+        assert_eq!(
+            Parameters::read(Some(&fields(MAX_FIELDS + 1)), None, b"").unwrap_err(),
+            ParameterError::TooMany
+        );
+        let value = |n: usize| format!("callid={}", "1".repeat(n));
+        assert!(Parameters::read(None, None, value(MAX_VALUE_LEN).as_bytes()).is_ok());
+        assert_eq!(
+            Parameters::read(None, None, value(MAX_VALUE_LEN + 1).as_bytes()).unwrap_err(),
+            ParameterError::TooLong
+        );
+    }
+
+    #[test]
+    fn malformed_bodies_are_named() {
+        assert_eq!(
+            Parameters::read(None, None, b"{").unwrap_err(),
+            ParameterError::NotAnObject
+        );
+        assert_eq!(
+            Parameters::read(None, Some("application/json"), b"[1]").unwrap_err(),
+            ParameterError::NotAnObject
+        );
+        assert_eq!(
+            Parameters::read(None, None, b"\xff\xfe").unwrap_err(),
+            ParameterError::NotText
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let read = Parameters::read(Some("token=hunter22"), None, b"").unwrap();
+        assert!(!format!("{read:?}").contains("hunter22"));
+    }
+}
