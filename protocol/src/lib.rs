@@ -5,7 +5,17 @@
 //! driver runs the pure multiplexer over a WebSocket; with `testing`, a simulated pair runs it over nothing.
 
 pub mod context;
+pub mod credit;
+pub mod frame;
+mod keepalive;
+mod lanes;
+pub mod limits;
+pub mod message;
+pub mod mux;
 pub mod parameters;
 pub mod problem;
 pub mod signed_link;
 pub mod site;
+mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,355 @@
+//! Flow control of one stream: how much body the agent may send, and what the relay has room for.
+//!
+//! There is no window over a whole tunnel: a listener who paused must not stop another one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::limits::{
+    FULL_DATA_LEN, INITIAL_WINDOW, MAX_DATA_LEN, MAX_WINDOW, MIN_DATA_COST, WINDOW_GROWTH_FLOOR,
+    WINDOW_GROWTH_RTTS,
+};
+
+/// The credit that a DATA frame with so many octets uses up.
+pub fn cost(len: usize) -> u32 {
+    // A DATA frame has at most `MAX_DATA_LEN` octets, so the conversion never saturates.
+    u32::try_from(len).unwrap_or(u32::MAX).max(MIN_DATA_COST)
+}
+
+/// A bound on the sum of windows, shared by the streams of one tunnel or of one process.
+#[derive(Debug)]
+pub struct WindowBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl WindowBudget {
+    /// A budget of so many octets.
+    pub fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// Octets taken now.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, octets: u32) -> bool {
+        let fits = |used: u64| {
+            used.checked_add(u64::from(octets))
+                .filter(|sum| *sum <= self.limit)
+        };
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .is_ok()
+    }
+
+    fn give_back(&self, octets: u32) {
+        let before = self.used.fetch_sub(u64::from(octets), Ordering::Relaxed);
+        debug_assert!(before >= u64::from(octets), "more was given back than taken");
+    }
+}
+
+/// The two budgets that a window must fit into.
+#[derive(Debug, Clone)]
+pub struct Budgets {
+    /// Of the stream's tunnel.
+    pub tunnel: Arc<WindowBudget>,
+    /// Of the whole process.
+    pub process: Arc<WindowBudget>,
+}
+
+impl Budgets {
+    fn take(&self, octets: u32) -> bool {
+        if !self.tunnel.take(octets) {
+            return false;
+        }
+        let taken = self.process.take(octets);
+        if !taken {
+            self.tunnel.give_back(octets);
+        }
+        taken
+    }
+
+    fn give_back(&self, octets: u32) {
+        self.tunnel.give_back(octets);
+        self.process.give_back(octets);
+    }
+}
+
+/// The agent's side: credit not yet used.
+#[derive(Debug)]
+pub(crate) struct SendWindow {
+    available: u32,
+}
+
+/// The relay granted more than a u32 of credit: it is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CreditOverflow;
+
+impl SendWindow {
+    pub(crate) fn new(initial: u32) -> Self {
+        Self { available: initial }
+    }
+
+    pub(crate) fn grant(&mut self, octets: u32) -> Result<(), CreditOverflow> {
+        self.available = self.available.checked_add(octets).ok_or(CreditOverflow)?;
+        Ok(())
+    }
+
+    /// The longest payload that may be sent now; 0 while even the cheapest frame costs too much.
+    pub(crate) fn sendable(&self) -> usize {
+        if self.available < MIN_DATA_COST {
+            0
+        } else {
+            FULL_DATA_LEN.min(self.available as usize)
+        }
+    }
+
+    pub(crate) fn spend(&mut self, len: usize) {
+        debug_assert!(len <= self.sendable(), "a frame beyond the credit");
+        self.available = self.available.saturating_sub(cost(len));
+    }
+}
+
+/// The relay's side: what it promised to hold for one stream.
+///
+/// Always: `outstanding + buffered + unreturned == window`, where `buffered` is what the consumer has not taken.
+/// The window is taken from the budgets while the value lives.
+#[derive(Debug)]
+pub(crate) struct ReceiveWindow {
+    budgets: Budgets,
+    window: u32,
+    /// Credit that the agent holds.
+    outstanding: u32,
+    /// Credit that the consumer has freed and the agent was not yet told of.
+    unreturned: u32,
+    growth: Growth,
+}
+
+/// Evidence that a larger window would help, gathered over one window's worth of consumption.
+#[derive(Debug)]
+struct Growth {
+    since: Instant,
+    consumed: u32,
+    limited: bool,
+}
+
+impl Growth {
+    fn start(now: Instant) -> Self {
+        Self {
+            since: now,
+            consumed: 0,
+            limited: false,
+        }
+    }
+}
+
+/// The agent sent more than its credit: it is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CreditExceeded;
+
+impl ReceiveWindow {
+    /// A first window, or `None` when a budget is spent.
+    pub(crate) fn open(budgets: &Budgets, now: Instant) -> Option<Self> {
+        budgets.take(INITIAL_WINDOW).then(|| Self {
+            budgets: budgets.clone(),
+            window: INITIAL_WINDOW,
+            outstanding: INITIAL_WINDOW,
+            unreturned: 0,
+            growth: Growth::start(now),
+        })
+    }
+
+    /// Credit that the agent holds.
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.outstanding
+    }
+
+    /// Whether the agent could send now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.outstanding >= MIN_DATA_COST
+    }
+
+    /// The largest sum of queued costs that there can be.
+    #[cfg(test)]
+    pub(crate) fn window(&self) -> u32 {
+        self.window
+    }
+
+    pub(crate) fn receive(&mut self, len: usize) -> Result<(), CreditExceeded> {
+        self.outstanding = self.outstanding.checked_sub(cost(len)).ok_or(CreditExceeded)?;
+        self.growth.limited |= (self.outstanding as usize) < MAX_DATA_LEN;
+        Ok(())
+    }
+
+    /// The consumer took chunks of this cost. Returns the credit to send once half a window has gathered.
+    pub(crate) fn consume(&mut self, cost: u32, now: Instant, min_rtt: Duration) -> Option<u32> {
+        debug_assert!(
+            self.outstanding + self.unreturned + cost <= self.window,
+            "more consumed than received"
+        );
+        self.unreturned = (self.unreturned + cost).min(self.window - self.outstanding);
+        self.growth.consumed = self.growth.consumed.saturating_add(cost);
+        if self.growth.consumed >= self.window {
+            self.grow(now, min_rtt);
+        }
+        if self.unreturned < self.window / 2 {
+            return None;
+        }
+        let credit = std::mem::take(&mut self.unreturned);
+        self.outstanding += credit;
+        Some(credit)
+    }
+
+    fn grow(&mut self, now: Instant, min_rtt: Duration) {
+        let quick = (min_rtt * WINDOW_GROWTH_RTTS).max(WINDOW_GROWTH_FLOOR);
+        let helps = self.growth.limited && now.saturating_duration_since(self.growth.since) <= quick;
+        self.growth = Growth::start(now);
+        let more = self.window.min(MAX_WINDOW - self.window);
+        if helps && more > 0 && self.budgets.take(more) {
+            self.window += more;
+            self.unreturned += more;
+        }
+    }
+}
+
+impl Drop for ReceiveWindow {
+    fn drop(&mut self) {
+        self.budgets.give_back(self.window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::start_of_time;
+
+    fn budgets(tunnel: u64, process: u64) -> Budgets {
+        Budgets {
+            tunnel: WindowBudget::new(tunnel),
+            process: WindowBudget::new(process),
+        }
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_agent_never_spends_what_it_was_not_given() {
+        let mut window = SendWindow::new(MIN_DATA_COST);
+        assert_eq!(window.sendable(), MIN_DATA_COST as usize);
+        window.spend(1);
+        assert_eq!(window.sendable(), 0, "one octet costs as much as {MIN_DATA_COST}");
+        window.grant(MIN_DATA_COST - 1).unwrap();
+        assert_eq!(window.sendable(), 0);
+        window.grant(1_000_000).unwrap();
+        assert_eq!(window.sendable(), FULL_DATA_LEN);
+        assert_eq!(window.grant(u32::MAX), Err(CreditOverflow));
+    }
+
+    #[test]
+    fn one_octet_too_many_is_seen() {
+        let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), start_of_time()).unwrap();
+        for _ in 0..INITIAL_WINDOW as usize / MAX_DATA_LEN {
+            window.receive(MAX_DATA_LEN).unwrap();
+        }
+        assert_eq!(window.receive(1), Err(CreditExceeded));
+    }
+
+    #[test]
+    fn credit_returns_in_halves_of_the_window() {
+        let now = start_of_time();
+        let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
+        for _ in 0..INITIAL_WINDOW as usize / MAX_DATA_LEN {
+            window.receive(MAX_DATA_LEN).unwrap();
+        }
+        assert_eq!(window.consume(INITIAL_WINDOW / 2 - 1, now, MS), None);
+        assert_eq!(window.consume(1, now, MS), Some(INITIAL_WINDOW / 2));
+    }
+
+    fn use_up(window: &mut ReceiveWindow, now: Instant, min_rtt: Duration) {
+        let mut queued = 0;
+        while window.is_open() {
+            let len = MAX_DATA_LEN.min(window.outstanding() as usize);
+            window.receive(len).unwrap();
+            queued += cost(len);
+        }
+        window.consume(queued, now, min_rtt);
+    }
+
+    #[test]
+    fn a_window_doubles_while_it_is_what_limits_a_fast_stream() {
+        let mut now = start_of_time();
+        let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
+        for expected in [512, 1024, 2048, 4096, 8192, 8192].map(|kib| kib * 1024) {
+            now += 99 * MS;
+            use_up(&mut window, now, 50 * MS);
+            assert_eq!(window.window(), expected);
+        }
+    }
+
+    #[test]
+    fn a_window_stays_while_the_consumer_is_slow_or_a_budget_is_spent() {
+        let now = start_of_time();
+        let mut slow = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
+        use_up(&mut slow, now + 101 * MS, 50 * MS);
+        assert_eq!(slow.window(), INITIAL_WINDOW);
+
+        let tight = budgets(u64::MAX, u64::from(INITIAL_WINDOW));
+        let mut poor = ReceiveWindow::open(&tight, now).unwrap();
+        use_up(&mut poor, now, 50 * MS);
+        assert_eq!(poor.window(), INITIAL_WINDOW);
+        assert!(
+            ReceiveWindow::open(&tight, now).is_none(),
+            "the process has no second window"
+        );
+        assert_eq!(
+            tight.tunnel.used(),
+            u64::from(INITIAL_WINDOW),
+            "a refused window takes nothing"
+        );
+        drop(poor);
+        assert_eq!((tight.tunnel.used(), tight.process.used()), (0, 0));
+    }
+
+    proptest! {
+            #[test]
+            fn whatever_happens_the_books_balance(steps in prop::collection::vec((1..MAX_DATA_LEN, 0..100u64, any::<bool>()), 1..400)) {
+                let mut now = start_of_time();
+                let budgets = budgets(u64::MAX, 3 * 1024 * 1024);
+                let mut relay = ReceiveWindow::open(&budgets, now).unwrap();
+                let mut agent = SendWindow::new(INITIAL_WINDOW);
+                let mut buffered = Vec::new();
+                for (len, wait, consume) in steps {
+                    now += MS * u32::try_from(wait).unwrap() / 10;
+                    let len = len.min(agent.sendable());
+                    if len > 0 {
+                        agent.spend(len);
+                        prop_assert_eq!(relay.receive(len), Ok(()));
+                        buffered.push(cost(len));
+                    }
+                    if consume
+     && !buffered.is_empty()
+     && let Some(credit) = relay.consume(buffered.remove(0), now, 20 * MS)
+    {
+     agent.grant(credit).unwrap();
+    }
+                    let sum = relay.outstanding + relay.unreturned + buffered.iter().sum::<u32>();
+                    prop_assert_eq!(sum, relay.window);
+                    prop_assert_eq!(agent.available, relay.outstanding);
+                    prop_assert!(agent.sendable() > 0 || !buffered.is_empty(), "an emptied stream is never stuck");
+                    prop_assert_eq!(budgets.process.used(), u64::from(relay.window));
+                }
+            }
+        }
+}

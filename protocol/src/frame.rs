@@ -1,0 +1,402 @@
+//! Frames and their octets: one binary WebSocket message is one frame, `type(1) stream(4, big endian) payload`.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    limits::{FRAME_HEADER_LEN, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_REASON_LEN, MAX_REQUEST_BODY_LEN},
+    message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
+};
+
+/// Names a stream on its tunnel. Counted up from 1 by the relay, never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(u32);
+
+impl StreamId {
+    /// The first stream of every tunnel.
+    pub const FIRST: Self = Self(1);
+
+    /// A stream id from its number; 0 means the tunnel itself and is none.
+    pub fn new(number: u32) -> Option<Self> {
+        (number != 0).then_some(Self(number))
+    }
+
+    /// The id as a number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The id after this one, if there is one.
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).map(Self)
+    }
+}
+
+impl std::fmt::Display for StreamId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// 0x01, agent to relay.
+    Hello(Box<Hello>),
+    /// 0x02, relay to agent.
+    Welcome(Box<Welcome>),
+    /// 0x03, both ways.
+    Goaway(Goaway),
+    /// 0x04, agent to relay.
+    Status(Status),
+    /// 0x10, relay to agent: opens a stream and carries the whole request.
+    Request(StreamId, Box<RequestHead>, Bytes),
+    /// 0x11, agent to relay.
+    Response(StreamId, Box<ResponseHead>),
+    /// 0x12, agent to relay: never empty.
+    Data(StreamId, Bytes),
+    /// 0x13, agent to relay: the body is complete.
+    End(StreamId),
+    /// 0x14, both ways: the stream is given up.
+    Reset(StreamId, ResetCode, String),
+    /// 0x15, relay to agent: so many more octets of body may come; never 0.
+    Credit(StreamId, u32),
+    /// 0x80 and above: for later versions, ignored.
+    Unknown(u8),
+}
+
+/// Why octets are not a frame. The sender is broken; the tunnel ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Fewer octets than a frame header, or than the frame's fixed fields.
+    #[error("a {0} frame is cut short")]
+    Truncated(&'static str),
+    /// A payload longer than its limit.
+    #[error("the payload of a {what} frame has {len} octets, more than {max}")]
+    TooLong {
+        /// Which frame.
+        what: &'static str,
+        /// How long it is.
+        len: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// A type below 0x80 that this version does not know.
+    #[error("frame type 0x{0:02x} is not part of this protocol version")]
+    UnknownType(u8),
+    /// A stream frame on stream 0, or a tunnel frame on another.
+    #[error("a {0} frame names a wrong stream")]
+    WrongStream(&'static str),
+    /// A payload that is not the JSON it should be.
+    #[error("the payload of a {0} frame is not the JSON it should be")]
+    Json(&'static str),
+    /// A DATA frame without data, a CREDIT of 0, an END with a payload.
+    #[error("a {0} frame has a payload that it must not have")]
+    Payload(&'static str),
+}
+
+const HELLO: u8 = 0x01;
+const WELCOME: u8 = 0x02;
+const GOAWAY: u8 = 0x03;
+const STATUS: u8 = 0x04;
+const REQUEST: u8 = 0x10;
+const RESPONSE: u8 = 0x11;
+const DATA: u8 = 0x12;
+const END: u8 = 0x13;
+const RESET: u8 = 0x14;
+const CREDIT: u8 = 0x15;
+/// From here on, unknown types are ignored.
+const FIRST_OPTIONAL: u8 = 0x80;
+
+impl Frame {
+    /// Decodes one message; payloads are slices of it, not copies.
+    ///
+    /// # Errors
+    /// [`DecodeError`] when the message breaks the protocol.
+    pub fn decode(mut message: Bytes) -> Result<Self, DecodeError> {
+        if message.len() < FRAME_HEADER_LEN {
+            return Err(DecodeError::Truncated("short"));
+        }
+        let header = message.split_to(FRAME_HEADER_LEN);
+        let kind = header[0];
+        let stream = StreamId::new(u32::from_be_bytes([header[1], header[2], header[3], header[4]]));
+        let tunnel = |what| {
+            if stream.is_none() {
+                Ok(())
+            } else {
+                Err(DecodeError::WrongStream(what))
+            }
+        };
+        let stream = |what| stream.ok_or(DecodeError::WrongStream(what));
+        match kind {
+            HELLO => tunnel("HELLO")
+                .and_then(|()| json("HELLO", &message))
+                .map(Self::Hello),
+            WELCOME => tunnel("WELCOME")
+                .and_then(|()| json("WELCOME", &message))
+                .map(Self::Welcome),
+            GOAWAY => tunnel("GOAWAY")
+                .and_then(|()| json("GOAWAY", &message))
+                .map(Self::Goaway),
+            STATUS => tunnel("STATUS")
+                .and_then(|()| json("STATUS", &message))
+                .map(Self::Status),
+            REQUEST => decode_request(stream("REQUEST")?, message),
+            RESPONSE => Ok(Self::Response(stream("RESPONSE")?, json("RESPONSE", &message)?)),
+            DATA => decode_data(stream("DATA")?, message),
+            END if message.is_empty() => Ok(Self::End(stream("END")?)),
+            END => Err(DecodeError::Payload("END")),
+            RESET => decode_reset(stream("RESET")?, &message),
+            CREDIT => decode_credit(stream("CREDIT")?, &message),
+            FIRST_OPTIONAL.. => Ok(Self::Unknown(kind)),
+            _ => Err(DecodeError::UnknownType(kind)),
+        }
+    }
+
+    /// Encodes into one message.
+    ///
+    /// A reason longer than [`MAX_REASON_LEN`] is cut; other payloads are the caller's to keep within limits,
+    /// which [`Frame::decode`] at the other side enforces.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Hello(hello) => encode_json(HELLO, None, hello),
+            Self::Welcome(welcome) => encode_json(WELCOME, None, welcome),
+            Self::Goaway(goaway) => encode_json(GOAWAY, None, goaway),
+            Self::Status(status) => encode_json(STATUS, None, status),
+            Self::Request(stream, head, body) => encode_request(*stream, head, body),
+            Self::Response(stream, head) => encode_json(RESPONSE, Some(*stream), head),
+            Self::Data(stream, data) => encode(DATA, Some(*stream), &[data]),
+            Self::End(stream) => encode(END, Some(*stream), &[]),
+            Self::Reset(stream, code, reason) => {
+                let reason = &reason[..reason.floor_char_boundary(MAX_REASON_LEN)];
+                encode(
+                    RESET,
+                    Some(*stream),
+                    &[&u16::from(*code).to_be_bytes(), reason.as_bytes()],
+                )
+            }
+            Self::Credit(stream, octets) => encode(CREDIT, Some(*stream), &[&octets.to_be_bytes()]),
+            Self::Unknown(kind) => encode(*kind, None, &[]),
+        }
+    }
+
+    /// The frame's name in the protocol's own words.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "HELLO",
+            Self::Welcome(_) => "WELCOME",
+            Self::Goaway(_) => "GOAWAY",
+            Self::Status(_) => "STATUS",
+            Self::Request(..) => "REQUEST",
+            Self::Response(..) => "RESPONSE",
+            Self::Data(..) => "DATA",
+            Self::End(_) => "END",
+            Self::Reset(..) => "RESET",
+            Self::Credit(..) => "CREDIT",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
+fn check_len(what: &'static str, len: usize, max: usize) -> Result<(), DecodeError> {
+    if len > max {
+        return Err(DecodeError::TooLong { what, len, max });
+    }
+    Ok(())
+}
+
+fn json<T: DeserializeOwned>(what: &'static str, payload: &[u8]) -> Result<T, DecodeError> {
+    check_len(what, payload.len(), MAX_HEAD_LEN)?;
+    serde_json::from_slice(payload).map_err(|_| DecodeError::Json(what))
+}
+
+fn decode_request(stream: StreamId, mut payload: Bytes) -> Result<Frame, DecodeError> {
+    let Some((len, _)) = payload.split_first_chunk::<4>() else {
+        return Err(DecodeError::Truncated("REQUEST"));
+    };
+    let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
+    check_len("REQUEST", len, MAX_HEAD_LEN)?;
+    let mut rest = payload.split_off(4);
+    if rest.len() < len {
+        return Err(DecodeError::Truncated("REQUEST"));
+    }
+    let body = rest.split_off(len);
+    check_len("REQUEST", body.len(), MAX_REQUEST_BODY_LEN)?;
+    Ok(Frame::Request(stream, json("REQUEST", &rest)?, body))
+}
+
+fn decode_data(stream: StreamId, payload: Bytes) -> Result<Frame, DecodeError> {
+    check_len("DATA", payload.len(), MAX_DATA_LEN)?;
+    if payload.is_empty() {
+        return Err(DecodeError::Payload("DATA"));
+    }
+    Ok(Frame::Data(stream, payload))
+}
+
+fn decode_reset(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> {
+    let Some((code, reason)) = payload.split_first_chunk::<2>() else {
+        return Err(DecodeError::Truncated("RESET"));
+    };
+    check_len("RESET", reason.len(), MAX_REASON_LEN)?;
+    // A reason is for a log line; broken UTF-8 in it harms nobody.
+    let reason = String::from_utf8_lossy(reason).into_owned();
+    Ok(Frame::Reset(
+        stream,
+        ResetCode::from(u16::from_be_bytes(*code)),
+        reason,
+    ))
+}
+
+fn decode_credit(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> {
+    let octets = <[u8; 4]>::try_from(payload).map_err(|_| DecodeError::Truncated("CREDIT"))?;
+    match u32::from_be_bytes(octets) {
+        0 => Err(DecodeError::Payload("CREDIT")),
+        octets => Ok(Frame::Credit(stream, octets)),
+    }
+}
+
+fn encode(kind: u8, stream: Option<StreamId>, parts: &[&[u8]]) -> Bytes {
+    let len = parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut message = BytesMut::with_capacity(FRAME_HEADER_LEN + len);
+    message.put_u8(kind);
+    message.put_u32(stream.map_or(0, |stream| stream.0));
+    for part in parts {
+        message.put_slice(part);
+    }
+    message.freeze()
+}
+
+fn encode_json(kind: u8, stream: Option<StreamId>, value: &impl Serialize) -> Bytes {
+    // These types hold only strings, numbers and lists of them, which always serialise.
+    let payload = serde_json::to_vec(value).unwrap_or_default();
+    encode(kind, stream, &[&payload])
+}
+
+fn encode_request(stream: StreamId, head: &RequestHead, body: &Bytes) -> Bytes {
+    let head = serde_json::to_vec(head).unwrap_or_default();
+    let len = u32::try_from(head.len()).unwrap_or(u32::MAX);
+    encode(REQUEST, Some(stream), &[&len.to_be_bytes(), &head, body])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::frames;
+
+    fn raw(kind: u8, stream: u32, payload: &[u8]) -> Bytes {
+        [&[kind][..], &stream.to_be_bytes(), payload].concat().into()
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_survives_its_octets(frame in frames::any_frame()) {
+            prop_assert_eq!(Frame::decode(frame.encode()), Ok(frame));
+        }
+
+        #[test]
+        fn arbitrary_octets_never_panic(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Frame::decode(octets.into());
+        }
+
+        #[test]
+        fn a_damaged_frame_never_panics(frame in frames::any_frame(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
+            let mut octets = frame.encode().to_vec();
+            let at = at.index(octets.len());
+            octets[at] = to;
+            let _ = Frame::decode(octets.into());
+        }
+    }
+
+    #[test]
+    fn the_octets_are_those_of_the_specification() {
+        let stream = StreamId::new(0x0102_0304).unwrap();
+        assert_eq!(
+            &Frame::Credit(stream, 65536).encode()[..],
+            [0x15, 1, 2, 3, 4, 0, 1, 0, 0]
+        );
+        assert_eq!(&Frame::End(stream).encode()[..], [0x13, 1, 2, 3, 4]);
+        assert_eq!(
+            &Frame::Data(stream, Bytes::from_static(b"ab")).encode()[..],
+            b"\x12\x01\x02\x03\x04ab"
+        );
+        let reset = Frame::Reset(stream, ResetCode::Cancelled, "bye".to_owned());
+        assert_eq!(&reset.encode()[..], b"\x14\x01\x02\x03\x04\x00\x01bye");
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        let data = |len| Frame::decode(raw(DATA, 1, &vec![0; len]));
+        assert!(data(MAX_DATA_LEN).is_ok());
+        assert!(matches!(data(MAX_DATA_LEN + 1), Err(DecodeError::TooLong { .. })));
+        assert_eq!(data(0), Err(DecodeError::Payload("DATA")));
+
+        let reset = |len| Frame::decode(raw(RESET, 1, &[&[0, 1][..], &vec![b'x'; len]].concat()));
+        assert!(reset(MAX_REASON_LEN).is_ok());
+        assert!(matches!(
+            reset(MAX_REASON_LEN + 1),
+            Err(DecodeError::TooLong { .. })
+        ));
+
+        let padded = |len: usize| {
+            let json = br#"{"reason":"","reconnect_after_ms":[0,0]}"#;
+            Frame::decode(raw(
+                GOAWAY,
+                0,
+                &[&json[..], &vec![b' '; len - json.len()]].concat(),
+            ))
+        };
+        assert!(padded(MAX_HEAD_LEN).is_ok());
+        assert!(matches!(
+            padded(MAX_HEAD_LEN + 1),
+            Err(DecodeError::TooLong { .. })
+        ));
+    }
+
+    #[test]
+    fn a_request_body_has_an_exact_limit() {
+        let head = RequestHead {
+            request_id: "r".to_owned(),
+            method: "POST".to_owned(),
+            target: "/search".to_owned(),
+            headers: vec![],
+            deadline_ms: 1,
+            client: crate::context::Client::default(),
+        };
+        let request =
+            |len| Frame::Request(StreamId::FIRST, Box::new(head.clone()), vec![0; len].into()).encode();
+        assert!(Frame::decode(request(MAX_REQUEST_BODY_LEN)).is_ok());
+        assert!(Frame::decode(request(MAX_REQUEST_BODY_LEN + 1)).is_err());
+    }
+
+    #[test]
+    fn only_types_from_0x80_on_may_be_unknown() {
+        assert_eq!(Frame::decode(raw(0x80, 7, b"later")), Ok(Frame::Unknown(0x80)));
+        assert_eq!(
+            Frame::decode(raw(0x7f, 7, b"")),
+            Err(DecodeError::UnknownType(0x7f))
+        );
+    }
+
+    #[test]
+    fn streams_and_tunnel_are_not_confused() {
+        assert_eq!(
+            Frame::decode(raw(END, 0, b"")),
+            Err(DecodeError::WrongStream("END"))
+        );
+        assert_eq!(
+            Frame::decode(raw(STATUS, 1, b"{}")),
+            Err(DecodeError::WrongStream("STATUS"))
+        );
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let reset = Frame::Reset(StreamId::FIRST, ResetCode::ReadFailed, "ñ".repeat(200));
+        let Ok(Frame::Reset(_, _, reason)) = Frame::decode(reset.encode()) else {
+            panic!("a reset")
+        };
+        assert_eq!(reason, "ñ".repeat(MAX_REASON_LEN / 2));
+    }
+}

@@ -1,0 +1,339 @@
+//! The agent's end of a tunnel: accepts streams and sends their bodies, small answers first.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::Violation;
+use crate::{
+    frame::{Frame, StreamId},
+    keepalive::{KeepAlive, PingPayload},
+    lanes::Lanes,
+    limits::{GREETING_TIMEOUT, INITIAL_WINDOW},
+    message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
+    stream::{Next, ResponseStream},
+};
+
+/// What the agent should do or know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AgentEvent {
+    /// The relay accepted the agent.
+    Welcome(Box<Welcome>),
+    /// The relay will go: dial again within the window, finish what is open here.
+    Goaway(Goaway),
+    /// A request to be answered with [`AgentMux::respond`].
+    Request(StreamId, Box<RequestHead>, Bytes),
+    /// The stream's queue has room again.
+    Writable(StreamId),
+    /// The relay gave the stream up: stop working for it.
+    Reset(StreamId, ResetCode),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// WELCOME must come until then.
+    AwaitingWelcome(Instant),
+    Open {
+        initial_window: u32,
+    },
+}
+
+/// The pure state of an agent's end of one tunnel.
+#[derive(Debug)]
+pub struct AgentMux {
+    phase: Phase,
+    leaving: bool,
+    max_streams: usize,
+    last: Option<StreamId>,
+    streams: BTreeMap<StreamId, ResponseStream>,
+    /// HELLO, GOAWAY, and at most one RESPONSE and one RESET per stream.
+    control: VecDeque<Frame>,
+    /// Refusals wait here and are bounded like streams.
+    refused: VecDeque<StreamId>,
+    status: Option<Status>,
+    lanes: Lanes,
+    life: KeepAlive,
+    events: VecDeque<AgentEvent>,
+}
+
+impl AgentMux {
+    /// A tunnel that was just dialled; HELLO is the first thing to be sent.
+    pub fn new(hello: Hello, now: Instant) -> Self {
+        Self {
+            phase: Phase::AwaitingWelcome(now + GREETING_TIMEOUT),
+            leaving: false,
+            max_streams: usize::try_from(hello.max_streams).unwrap_or(usize::MAX),
+            last: None,
+            streams: BTreeMap::new(),
+            control: VecDeque::from([Frame::Hello(Box::new(hello))]),
+            refused: VecDeque::new(),
+            status: None,
+            lanes: Lanes::default(),
+            life: KeepAlive::new(now),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Answers a stream; its body follows. Does nothing for a stream that is gone.
+    pub fn respond(&mut self, stream: StreamId, head: ResponseHead) {
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        if open.respond().is_ok() {
+            self.control.push_back(Frame::Response(stream, Box::new(head)));
+        }
+    }
+
+    /// Queues a piece of body. Whether there is room for more; if not, wait for [`AgentEvent::Writable`] or
+    /// [`AgentEvent::Reset`]. `false` too for a stream that is gone.
+    pub fn send(&mut self, stream: StreamId, chunk: Bytes) -> bool {
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return false;
+        };
+        let room = open.push(chunk).unwrap_or(false);
+        self.schedule(stream);
+        room
+    }
+
+    /// The body is complete; END follows the last piece.
+    pub fn finish(&mut self, stream: StreamId) {
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        if open.finish().is_ok() {
+            self.schedule(stream);
+        }
+    }
+
+    /// Gives a stream up; what is queued is not sent.
+    pub fn reset(&mut self, stream: StreamId, code: ResetCode, reason: &str) {
+        if self.forget(stream) {
+            self.control
+                .push_back(Frame::Reset(stream, code, reason.to_owned()));
+        }
+    }
+
+    /// Tells the relay how the recordings are; a status that was not yet sent is replaced.
+    pub fn set_status(&mut self, status: Status) {
+        self.status = Some(status);
+    }
+
+    /// Says that this agent will go: what is open may finish, new requests are refused.
+    pub fn go_away(&mut self, goaway: Goaway) {
+        if !self.leaving {
+            self.leaving = true;
+            self.control.push_back(Frame::Goaway(goaway));
+        }
+    }
+
+    /// Takes one frame in; what follows from it comes from [`AgentMux::poll_event`].
+    ///
+    /// # Errors
+    /// [`Violation`] when the relay broke the protocol; the tunnel must end.
+    pub fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        let initial_window = match (self.phase, &frame) {
+            (_, Frame::Unknown(_)) => return Ok(()),
+            (Phase::AwaitingWelcome(_), Frame::Welcome(_)) => INITIAL_WINDOW,
+            (Phase::AwaitingWelcome(_), _) => return Err(Violation::NotGreeted(frame.name())),
+            (Phase::Open { .. }, Frame::Welcome(_)) => return Err(Violation::GreetedTwice),
+            (Phase::Open { initial_window }, _) => initial_window,
+        };
+        match frame {
+            Frame::Welcome(welcome) => {
+                self.phase = Phase::Open {
+                    initial_window: welcome.initial_window,
+                };
+                self.events.push_back(AgentEvent::Welcome(welcome));
+                Ok(())
+            }
+            Frame::Goaway(goaway) => {
+                self.events.push_back(AgentEvent::Goaway(goaway));
+                Ok(())
+            }
+            Frame::Request(stream, head, body) => {
+                self.life.on_busy(now);
+                self.accept(stream, initial_window)?;
+                if self.streams.contains_key(&stream) {
+                    self.events.push_back(AgentEvent::Request(stream, head, body));
+                }
+                Ok(())
+            }
+            Frame::Reset(stream, code, _) => {
+                self.check_opened("RESET", stream)?;
+                if self.forget(stream) {
+                    self.events.push_back(AgentEvent::Reset(stream, code));
+                }
+                Ok(())
+            }
+            Frame::Credit(stream, octets) => self.on_credit(stream, octets),
+            Frame::Unknown(_) => Ok(()),
+            Frame::Hello(_) | Frame::Status(_) | Frame::Response(..) | Frame::Data(..) | Frame::End(_) => {
+                Err(Violation::WrongDirection(frame.name()))
+            }
+        }
+    }
+
+    /// Octets came in, whatever they were.
+    pub fn handle_inbound(&mut self, now: Instant) {
+        self.life.on_inbound(now);
+    }
+
+    /// A pong came in.
+    pub fn handle_pong(&mut self, payload: &[u8], now: Instant) {
+        self.life.on_pong(payload, now);
+    }
+
+    /// Judges the peer at `now`.
+    ///
+    /// # Errors
+    /// [`Violation::NoGreeting`] or [`Violation::Silent`]: the tunnel must end.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation> {
+        if matches!(self.phase, Phase::AwaitingWelcome(until) if now >= until) {
+            return Err(Violation::NoGreeting);
+        }
+        if self.life.is_dead(now) {
+            return Err(Violation::Silent);
+        }
+        if !self.streams.is_empty() {
+            self.life.on_busy(now);
+        }
+        Ok(())
+    }
+
+    /// When to call [`AgentMux::handle_timeout`] and [`AgentMux::poll_ping`] at the latest.
+    pub fn poll_timeout(&self) -> Instant {
+        match self.phase {
+            Phase::AwaitingWelcome(until) => until.min(self.life.next_timeout()),
+            Phase::Open { .. } => self.life.next_timeout(),
+        }
+    }
+
+    /// The ping that is due, if one is.
+    pub fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {
+        self.life.poll_ping(now)
+    }
+
+    /// The next frame to send: control, then small answers, then bulk in turns.
+    pub fn poll_transmit(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        if let Some(stream) = self.refused.pop_front() {
+            return Some(Frame::Reset(
+                stream,
+                ResetCode::Refused,
+                "the agent is shutting down".to_owned(),
+            ));
+        }
+        // STATUS waits for WELCOME, which proves that the relay knows this agent.
+        if matches!(self.phase, Phase::Open { .. })
+            && let Some(status) = self.status.take()
+        {
+            return Some(Frame::Status(status));
+        }
+        while let Some(stream) = self.lanes.pop() {
+            let Some(open) = self.streams.get_mut(&stream) else {
+                continue;
+            };
+            open.in_lane = false;
+            match open.next() {
+                Some(Next::Data(data)) => {
+                    if open.wakes_writer() {
+                        self.events.push_back(AgentEvent::Writable(stream));
+                    }
+                    self.schedule(stream);
+                    return Some(Frame::Data(stream, data));
+                }
+                Some(Next::End) => {
+                    self.forget(stream);
+                    return Some(Frame::End(stream));
+                }
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<AgentEvent> {
+        self.events.pop_front()
+    }
+
+    /// Streams open now.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether nothing is open and nothing waits to be sent.
+    pub fn is_drained(&self) -> bool {
+        self.streams.is_empty() && self.control.is_empty() && self.refused.is_empty()
+    }
+
+    /// The latest round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.life.rtt()
+    }
+
+    fn accept(&mut self, stream: StreamId, initial_window: u32) -> Result<(), Violation> {
+        if self.last.is_some_and(|last| stream <= last) {
+            return Err(Violation::Reused(stream));
+        }
+        self.last = Some(stream);
+        // The relay counts a stream until it receives the stream's end, which is later than here: a relay that
+        // keeps to the limit can never be over it.
+        if self.streams.len() + self.refused.len() >= self.max_streams {
+            return Err(Violation::TooManyStreams(stream));
+        }
+        if self.leaving {
+            self.refused.push_back(stream);
+        } else {
+            self.streams.insert(stream, ResponseStream::new(initial_window));
+        }
+        Ok(())
+    }
+
+    fn on_credit(&mut self, stream: StreamId, octets: u32) -> Result<(), Violation> {
+        self.check_opened("CREDIT", stream)?;
+        // Credit for a stream that has ended was under way; it is of no use any more.
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return Ok(());
+        };
+        open.grant(octets)
+            .map_err(|_| Violation::CreditOverflow(stream))?;
+        self.schedule(stream);
+        Ok(())
+    }
+
+    fn check_opened(&self, frame: &'static str, stream: StreamId) -> Result<(), Violation> {
+        if self.last.is_none_or(|last| stream > last) {
+            return Err(Violation::NeverOpened(frame, stream));
+        }
+        Ok(())
+    }
+
+    fn schedule(&mut self, stream: StreamId) {
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        if !open.in_lane && open.is_ready() {
+            open.in_lane = true;
+            self.lanes.push(stream, open.lane());
+        }
+    }
+
+    fn forget(&mut self, stream: StreamId) -> bool {
+        let Some(gone) = self.streams.remove(&stream) else {
+            return false;
+        };
+        if gone.in_lane {
+            self.lanes.remove(stream);
+        }
+        // A RESPONSE that was not sent yet must not follow the stream's RESET.
+        self.control
+            .retain(|frame| !matches!(frame, Frame::Response(id, _) if *id == stream));
+        true
+    }
+}

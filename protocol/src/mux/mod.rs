@@ -1,0 +1,83 @@
+//! The pure multiplexers: frames in, frames and events out, with the time as an argument.
+//!
+//! The two sides of a tunnel do different things, so they are two types: [`RelayMux`] opens streams and receives
+//! bodies, [`AgentMux`] accepts streams and sends bodies. Neither ever waits: what cannot be sent yet stays in
+//! queues whose bounds follow from the number of streams and their windows.
+
+mod agent;
+mod relay;
+
+pub use agent::{AgentEvent, AgentMux};
+pub use relay::{OpenError, RelayEvent, RelayMux};
+
+pub use crate::keepalive::PingPayload;
+
+use crate::{
+    frame::{DecodeError, StreamId},
+    message::CloseCode,
+};
+
+/// The peer broke the protocol; the tunnel ends with [`Violation::close_code`] and this sentence as the reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// A message that is not a frame.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A text message; frames are binary.
+    #[error("a text message came, frames are binary")]
+    NotBinary,
+    /// Another frame came before the greeting.
+    #[error("a {0} frame came before the greeting")]
+    NotGreeted(&'static str),
+    /// HELLO or WELCOME came a second time.
+    #[error("the greeting came twice")]
+    GreetedTwice,
+    /// The frame belongs to the other direction.
+    #[error("a {0} frame goes the other way")]
+    WrongDirection(&'static str),
+    /// The frame names a stream that was never opened.
+    #[error("a {0} frame came for stream {1}, which was never opened")]
+    NeverOpened(&'static str, StreamId),
+    /// The frame does not fit the state of its stream.
+    #[error("a {0} frame came out of order on stream {1}")]
+    OutOfOrder(&'static str, StreamId),
+    /// A REQUEST used an id that is not larger than all before.
+    #[error("the id of stream {0} was used before")]
+    Reused(StreamId),
+    /// More streams were opened than the agent allows.
+    #[error("stream {0} is one more than allowed")]
+    TooManyStreams(StreamId),
+    /// The agent sent more than its credit.
+    #[error("stream {0} sent more than its credit")]
+    CreditExceeded(StreamId),
+    /// More credit was granted than can be counted.
+    #[error("stream {0} was granted more credit than can be counted")]
+    CreditOverflow(StreamId),
+    /// No greeting came within [`crate::limits::GREETING_TIMEOUT`].
+    #[error("no greeting came in time")]
+    NoGreeting,
+    /// Nothing was heard for [`crate::limits::DEAD_AFTER`].
+    #[error("nothing was heard for too long")]
+    Silent,
+}
+
+impl Violation {
+    /// The WebSocket close code that tells the peer.
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            Self::CreditExceeded(_) => CloseCode::CreditExceeded,
+            Self::NoGreeting => CloseCode::NoGreeting,
+            Self::Silent => CloseCode::Silent,
+            Self::Decode(_)
+            | Self::NotBinary
+            | Self::NotGreeted(_)
+            | Self::GreetedTwice
+            | Self::WrongDirection(_)
+            | Self::NeverOpened(..)
+            | Self::OutOfOrder(..)
+            | Self::Reused(_)
+            | Self::TooManyStreams(_)
+            | Self::CreditOverflow(_) => CloseCode::ProtocolViolation,
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The relay's end of a tunnel: opens streams, receives their bodies, returns credit.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::Violation;
+use crate::{
+    credit::{Budgets, ReceiveWindow},
+    frame::{Frame, StreamId},
+    keepalive::{KeepAlive, PingPayload},
+    limits::{GREETING_TIMEOUT, MAX_STREAMS, STALL_TIMEOUT},
+    message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
+    stream::{ReceiveError, RequestStream},
+};
+
+/// What the relay should do or know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RelayEvent {
+    /// The agent introduced itself; answer with [`RelayMux::welcome`].
+    Hello(Box<Hello>),
+    /// The agent told how its recordings are.
+    Status(Status),
+    /// The agent will go; no stream can be opened any more.
+    Goaway(Goaway),
+    /// A stream was answered.
+    Response(StreamId, Box<ResponseHead>),
+    /// A piece of body; take its cost back with [`RelayMux::consume`].
+    Data(StreamId, Bytes),
+    /// The body is complete.
+    End(StreamId),
+    /// The stream was given up, by the agent or for lack of progress.
+    Reset(StreamId, ResetCode, String),
+}
+
+/// Why no stream was opened. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The agent has not introduced itself, or is leaving, or the stream ids are used up.
+    #[error("the tunnel takes no new requests")]
+    Closed,
+    /// As many streams are open as the agent allows.
+    #[error("the agent is busy with as many requests as it allows")]
+    TooManyStreams,
+    /// The sum of windows of the tunnel or the process is spent.
+    #[error("the relay has no memory left for another download")]
+    NoBudget,
+}
+
+/// What may still arrive on streams that this side gave up: no more than was under way.
+#[derive(Debug, Default)]
+struct Late {
+    credit: u64,
+    frames: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// HELLO must come until then.
+    AwaitingHello(Instant),
+    Open,
+    /// A GOAWAY came or went: what is open may finish.
+    Leaving,
+}
+
+/// The pure state of a relay's end of one tunnel.
+#[derive(Debug)]
+pub struct RelayMux {
+    phase: Phase,
+    budgets: Budgets,
+    agent_max: usize,
+    next: Option<StreamId>,
+    streams: BTreeMap<StreamId, RequestStream>,
+    /// Windows of streams that are over while their listener still holds chunks.
+    ended: BTreeMap<StreamId, ReceiveWindow>,
+    late: Late,
+    /// At most one REQUEST or RESET per stream slot, and a few tunnel frames.
+    control: VecDeque<Frame>,
+    resets_queued: usize,
+    credits: VecDeque<StreamId>,
+    life: KeepAlive,
+    events: VecDeque<RelayEvent>,
+    /// No stream times out before this.
+    check_at: Option<Instant>,
+}
+
+impl RelayMux {
+    /// A tunnel that was just accepted.
+    pub fn new(budgets: Budgets, now: Instant) -> Self {
+        Self {
+            phase: Phase::AwaitingHello(now + GREETING_TIMEOUT),
+            budgets,
+            agent_max: 0,
+            next: Some(StreamId::FIRST),
+            streams: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            late: Late::default(),
+            control: VecDeque::new(),
+            resets_queued: 0,
+            credits: VecDeque::new(),
+            life: KeepAlive::new(now),
+            events: VecDeque::new(),
+            check_at: None,
+        }
+    }
+
+    /// Answers HELLO.
+    pub fn welcome(&mut self, welcome: Welcome) {
+        self.control.push_back(Frame::Welcome(Box::new(welcome)));
+    }
+
+    /// Opens a stream with a whole request, to be answered within `patience`.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was sent then.
+    pub fn open(
+        &mut self,
+        head: RequestHead,
+        body: Bytes,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<StreamId, OpenError> {
+        let (Phase::Open, Some(stream)) = (self.phase, self.next) else {
+            return Err(OpenError::Closed);
+        };
+        if self.streams.len() + self.resets_queued >= self.agent_max {
+            return Err(OpenError::TooManyStreams);
+        }
+        let window = ReceiveWindow::open(&self.budgets, now).ok_or(OpenError::NoBudget)?;
+        self.next = stream.next();
+        self.streams
+            .insert(stream, RequestStream::new(window, now + patience));
+        self.control
+            .push_back(Frame::Request(stream, Box::new(head), body));
+        self.life.on_busy(now);
+        self.check_by(now + patience);
+        Ok(stream)
+    }
+
+    /// The listener took chunks of this [`crate::credit::cost`].
+    pub fn consume(&mut self, stream: StreamId, cost: u32, now: Instant) {
+        let min_rtt = self.life.min_rtt().unwrap_or_default();
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        if open.consume(cost, now, min_rtt) {
+            self.credits.push_back(stream);
+            self.check_by(now + STALL_TIMEOUT);
+        }
+    }
+
+    /// The listener is gone, or has all it wanted: to be called once for every stream that was opened.
+    pub fn release(&mut self, stream: StreamId) {
+        self.abandon(stream, ResetCode::Cancelled, "the client went away");
+        self.ended.remove(&stream);
+    }
+
+    /// Says that this relay will go; what is open may finish.
+    pub fn go_away(&mut self, goaway: Goaway) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Leaving;
+            self.control.push_back(Frame::Goaway(goaway));
+        }
+    }
+
+    /// Takes one frame in; what follows from it comes from [`RelayMux::poll_event`].
+    ///
+    /// # Errors
+    /// [`Violation`] when the agent broke the protocol; the tunnel must end.
+    pub fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        match (self.phase, &frame) {
+            (_, Frame::Unknown(_)) | (Phase::AwaitingHello(_), Frame::Hello(_)) => {}
+            (Phase::AwaitingHello(_), _) => return Err(Violation::NotGreeted(frame.name())),
+            (Phase::Open | Phase::Leaving, Frame::Hello(_)) => return Err(Violation::GreetedTwice),
+            (Phase::Open | Phase::Leaving, _) => {}
+        }
+        match frame {
+            Frame::Hello(hello) => {
+                self.agent_max = usize::try_from(hello.max_streams)
+                    .unwrap_or(usize::MAX)
+                    .min(MAX_STREAMS);
+                self.phase = Phase::Open;
+                self.events.push_back(RelayEvent::Hello(hello));
+                Ok(())
+            }
+            Frame::Goaway(goaway) => {
+                self.phase = Phase::Leaving;
+                self.events.push_back(RelayEvent::Goaway(goaway));
+                Ok(())
+            }
+            Frame::Status(status) => {
+                self.events.push_back(RelayEvent::Status(status));
+                Ok(())
+            }
+            Frame::Response(stream, head) => self.on_response(stream, head, now),
+            Frame::Data(stream, data) => self.on_data(stream, data, now),
+            Frame::End(stream) => self.on_end(stream),
+            Frame::Reset(stream, code, reason) => self.on_reset(stream, code, reason),
+            Frame::Unknown(_) => Ok(()),
+            Frame::Welcome(_) | Frame::Request(..) | Frame::Credit(..) => {
+                Err(Violation::WrongDirection(frame.name()))
+            }
+        }
+    }
+
+    /// Octets came in, whatever they were.
+    pub fn handle_inbound(&mut self, now: Instant) {
+        self.life.on_inbound(now);
+    }
+
+    /// A pong came in.
+    pub fn handle_pong(&mut self, payload: &[u8], now: Instant) {
+        self.life.on_pong(payload, now);
+    }
+
+    /// Gives up what is overdue at `now`.
+    ///
+    /// # Errors
+    /// [`Violation::NoGreeting`] or [`Violation::Silent`]: the tunnel must end.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation> {
+        if matches!(self.phase, Phase::AwaitingHello(until) if now >= until) {
+            return Err(Violation::NoGreeting);
+        }
+        if self.life.is_dead(now) {
+            return Err(Violation::Silent);
+        }
+        if !self.streams.is_empty() {
+            self.life.on_busy(now);
+        }
+        if self.check_at.is_some_and(|at| now >= at) {
+            self.give_up_overdue(now);
+        }
+        Ok(())
+    }
+
+    /// When to call [`RelayMux::handle_timeout`] and [`RelayMux::poll_ping`] at the latest.
+    pub fn poll_timeout(&self) -> Instant {
+        let mut at = self.life.next_timeout();
+        if let Phase::AwaitingHello(until) = self.phase {
+            at = at.min(until);
+        }
+        self.check_at.map_or(at, |check| at.min(check))
+    }
+
+    /// The ping that is due, if one is.
+    pub fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {
+        self.life.poll_ping(now)
+    }
+
+    /// The next frame to send.
+    pub fn poll_transmit(&mut self) -> Option<Frame> {
+        if let Some(stream) = self.credits.pop_front() {
+            // A stream that ended meanwhile needs no credit; look further.
+            return match self.streams.get_mut(&stream).map(RequestStream::take_credit) {
+                None | Some(0) => self.poll_transmit_control(),
+                Some(credit) => Some(Frame::Credit(stream, credit)),
+            };
+        }
+        self.poll_transmit_control()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<RelayEvent> {
+        self.events.pop_front()
+    }
+
+    /// Streams open now.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether nothing is open and nothing waits to be sent.
+    pub fn is_drained(&self) -> bool {
+        self.streams.is_empty() && self.control.is_empty()
+    }
+
+    /// The latest round trip.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.life.rtt()
+    }
+
+    fn poll_transmit_control(&mut self) -> Option<Frame> {
+        let frame = self.control.pop_front()?;
+        self.resets_queued -= usize::from(matches!(frame, Frame::Reset(..)));
+        Some(frame)
+    }
+
+    fn check_by(&mut self, at: Instant) {
+        self.check_at = Some(self.check_at.map_or(at, |check| check.min(at)));
+    }
+
+    fn give_up_overdue(&mut self, now: Instant) {
+        let overdue: Vec<_> = self
+            .streams
+            .iter()
+            .filter(|(_, open)| now >= open.timeout())
+            .collect();
+        let overdue: Vec<_> = overdue
+            .into_iter()
+            .map(|(id, open)| (*id, open.is_awaiting()))
+            .collect();
+        for (stream, awaiting) in overdue {
+            let (code, reason) = if awaiting {
+                (ResetCode::DeadlineExceeded, "no answer came in time")
+            } else {
+                (ResetCode::Stalled, "no progress was made for too long")
+            };
+            self.abandon(stream, code, reason);
+            self.events
+                .push_back(RelayEvent::Reset(stream, code, reason.to_owned()));
+        }
+        self.check_at = self.streams.values().map(RequestStream::timeout).min();
+    }
+
+    /// Gives a stream up from this side.
+    fn abandon(&mut self, stream: StreamId, code: ResetCode, reason: &str) {
+        let Some(open) = self.streams.remove(&stream) else {
+            return;
+        };
+        let unsent = self
+            .control
+            .iter()
+            .position(|frame| matches!(frame, Frame::Request(id, ..) if *id == stream));
+        if let Some(at) = unsent {
+            self.control.remove(at);
+        } else {
+            self.late.credit += u64::from(open.outstanding());
+            self.late.frames += 1 + u64::from(open.is_awaiting());
+            self.control
+                .push_back(Frame::Reset(stream, code, reason.to_owned()));
+            self.resets_queued += 1;
+        }
+        self.ended.insert(stream, open.into_window());
+    }
+
+    fn on_response(
+        &mut self,
+        stream: StreamId,
+        head: Box<ResponseHead>,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return self.on_late("RESPONSE", stream, 0);
+        };
+        open.respond(now)
+            .map_err(|_| Violation::OutOfOrder("RESPONSE", stream))?;
+        let timeout = open.timeout();
+        self.check_by(timeout);
+        self.events.push_back(RelayEvent::Response(stream, head));
+        Ok(())
+    }
+
+    fn on_data(&mut self, stream: StreamId, data: Bytes, now: Instant) -> Result<(), Violation> {
+        let Some(open) = self.streams.get_mut(&stream) else {
+            return self.on_late("DATA", stream, data.len());
+        };
+        open.receive(data.len(), now).map_err(|error| match error {
+            ReceiveError::OutOfOrder => Violation::OutOfOrder("DATA", stream),
+            ReceiveError::CreditExceeded => Violation::CreditExceeded(stream),
+        })?;
+        self.events.push_back(RelayEvent::Data(stream, data));
+        Ok(())
+    }
+
+    fn on_end(&mut self, stream: StreamId) -> Result<(), Violation> {
+        let Some(open) = self.streams.get(&stream) else {
+            return self.on_late("END", stream, 0);
+        };
+        open.end().map_err(|_| Violation::OutOfOrder("END", stream))?;
+        self.retire(stream);
+        self.events.push_back(RelayEvent::End(stream));
+        Ok(())
+    }
+
+    fn on_reset(&mut self, stream: StreamId, code: ResetCode, reason: String) -> Result<(), Violation> {
+        if !self.streams.contains_key(&stream) {
+            return self.on_late("RESET", stream, 0);
+        }
+        self.retire(stream);
+        self.events.push_back(RelayEvent::Reset(stream, code, reason));
+        Ok(())
+    }
+
+    fn retire(&mut self, stream: StreamId) {
+        if let Some(open) = self.streams.remove(&stream) {
+            self.ended.insert(stream, open.into_window());
+        }
+    }
+
+    /// A frame for a stream that is not open: under way when this side gave the stream up, or a violation.
+    fn on_late(&mut self, frame: &'static str, stream: StreamId, len: usize) -> Result<(), Violation> {
+        if self.next.is_some_and(|next| stream >= next) {
+            return Err(Violation::NeverOpened(frame, stream));
+        }
+        let (left, cost) = if frame == "DATA" {
+            (&mut self.late.credit, u64::from(crate::credit::cost(len)))
+        } else {
+            (&mut self.late.frames, 1)
+        };
+        *left = left
+            .checked_sub(cost)
+            .ok_or(Violation::OutOfOrder(frame, stream))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! For tests: strategies for frames, and a simulated pair with its own clock.
+
+pub mod frames;
+pub mod pair;
+
+use std::{sync::OnceLock, time::Instant};
+
+/// A fixed moment from which simulated clocks count.
+pub fn start_of_time() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant has no other origin; what counts are differences"
+    )]
+    *START.get_or_init(Instant::now)
+}

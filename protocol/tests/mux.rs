@@ -1,0 +1,581 @@
+//! Stories of the pure multiplexers: a pair with simulated time, and one side against a broken peer.
+
+use std::time::Duration;
+
+use audiovault_protocol::{
+    context::Client,
+    credit::{Budgets, WindowBudget},
+    frame::{Frame, StreamId},
+    limits::{
+        BUSY_FOR, GREETING_TIMEOUT, INITIAL_WINDOW, MAX_DATA_LEN, MAX_STREAMS, MIN_DATA_COST, PAUSE_TIMEOUT,
+        RELAY_DEADLINE, STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET,
+    },
+    message::{CloseCode, Goaway, ResetCode, ResponseHead},
+    mux::{AgentEvent, AgentMux, OpenError, RelayEvent, RelayMux, Violation},
+    testing::{
+        pair::{Outcome, Pair, hello, request, welcome},
+        start_of_time,
+    },
+};
+use bytes::Bytes;
+use proptest::prelude::*;
+
+fn id(number: u32) -> StreamId {
+    StreamId::new(number).unwrap()
+}
+
+fn data(stream: u32, len: usize) -> Frame {
+    Frame::Data(id(stream), vec![0; len].into())
+}
+
+fn response(stream: u32) -> Frame {
+    Frame::Response(
+        id(stream),
+        Box::new(ResponseHead {
+            status: 200,
+            headers: vec![],
+            audit: None,
+        }),
+    )
+}
+
+fn goaway() -> Goaway {
+    Goaway {
+        reason: "maintenance".to_owned(),
+        reconnect_after_ms: [0, 1000],
+    }
+}
+
+/// A relay's end whose agent has greeted and which has opened streams 1 to `open`.
+fn relay_with(open: u32) -> RelayMux {
+    let now = start_of_time();
+    let budgets = Budgets {
+        tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET),
+        process: WindowBudget::new(u64::MAX),
+    };
+    let mut relay = RelayMux::new(budgets, now);
+    relay
+        .handle_frame(Frame::Hello(Box::new(hello(256))), now)
+        .unwrap();
+    relay.welcome(welcome());
+    for number in 1..=open {
+        assert_eq!(
+            relay.open(request(1), Bytes::new(), RELAY_DEADLINE, now),
+            Ok(id(number))
+        );
+    }
+    while relay.poll_transmit().is_some() {}
+    while relay.poll_event().is_some() {}
+    relay
+}
+
+/// An agent's end that was welcomed and has taken streams 1 to `open`.
+fn agent_with(open: u32, max_streams: u32) -> AgentMux {
+    let now = start_of_time();
+    let mut agent = AgentMux::new(hello(max_streams), now);
+    agent
+        .handle_frame(Frame::Welcome(Box::new(welcome())), now)
+        .unwrap();
+    for number in 1..=open {
+        let request = Frame::Request(id(number), Box::new(request(1)), Bytes::new());
+        agent.handle_frame(request, now).unwrap();
+    }
+    while agent.poll_event().is_some() {}
+    while agent.poll_transmit().is_some() {}
+    agent
+}
+
+#[test]
+fn a_request_is_answered_octet_for_octet() {
+    let mut pair = Pair::greeted(256).unwrap();
+    let lengths = [
+        0, 1, 63, 64, 65, 32_754, 32_755, 32_756, 262_144, 262_145, 5_000_000,
+    ];
+    let streams = lengths.map(|len| pair.open(len, false).unwrap());
+    pair.run(1000).unwrap();
+    for (stream, len) in streams.iter().zip(lengths) {
+        let listener = &pair.listeners[stream];
+        assert_eq!((listener.outcome, listener.received), (Outcome::Complete, len));
+    }
+    assert_eq!(pair.budgets.tunnel.used(), 0, "every window was given back");
+}
+
+#[test]
+fn a_paused_listener_gets_one_window_and_delays_nobody() {
+    let mut pair = Pair::greeted(256).unwrap();
+    let paused = pair.open(10_000_000, true).unwrap();
+    pair.run(100).unwrap();
+    let other = pair.open(10_000_000, false).unwrap();
+    let search = pair.open(500, false).unwrap();
+    pair.run(12).unwrap();
+    assert_eq!(
+        pair.listeners[&search].outcome,
+        Outcome::Complete,
+        "one round trip is enough"
+    );
+    pair.run(2000).unwrap();
+    assert_eq!(pair.listeners[&other].outcome, Outcome::Complete);
+    let window = u64::from(INITIAL_WINDOW - MIN_DATA_COST)..=u64::from(INITIAL_WINDOW);
+    assert!(window.contains(&pair.listeners[&paused].received));
+    pair.listeners.get_mut(&paused).unwrap().paused = false;
+    pair.run(2000).unwrap();
+    assert_eq!(pair.listeners[&paused].outcome, Outcome::Complete);
+}
+
+#[test]
+fn downloads_share_a_slow_uplink_evenly_and_a_search_overtakes_them() {
+    let mut pair = Pair::greeted(256).unwrap();
+    pair.uplink = 1;
+    let bulk: Vec<_> = (0..5).map(|_| pair.open(3_000_000, false).unwrap()).collect();
+    pair.run(150).unwrap();
+    pair.data_order.clear();
+    pair.run(100).unwrap();
+    for stream in &bulk {
+        let turns = pair.data_order.iter().filter(|other| *other == stream).count();
+        assert!(
+            (19..=21).contains(&turns),
+            "{turns} of 100 frames went to stream {stream}"
+        );
+    }
+    let search = pair.open(2_000, false).unwrap();
+    pair.run(16).unwrap();
+    assert_eq!(pair.listeners[&search].outcome, Outcome::Complete);
+}
+
+#[test]
+fn a_client_that_leaves_stops_the_agent_and_frees_everything() {
+    let mut pair = Pair::greeted(256).unwrap();
+    let stream = pair.open(1_000_000_000, false).unwrap();
+    pair.run(50).unwrap();
+    pair.leave(stream);
+    pair.run(20).unwrap();
+    assert!(pair.agent.is_drained() && pair.relay.is_drained());
+    assert_eq!((pair.budgets.tunnel.used(), pair.budgets.process.used()), (0, 0));
+    pair.open(100_000, false).unwrap();
+    pair.run(50).unwrap();
+}
+
+#[test]
+fn a_failing_disk_is_never_a_complete_body() {
+    let mut pair = Pair::greeted(256).unwrap();
+    let stream = pair.open(1_000_000_000, false).unwrap();
+    pair.run(50).unwrap();
+    pair.fail(stream);
+    pair.run(20).unwrap();
+    assert_eq!(
+        pair.listeners[&stream].outcome,
+        Outcome::Reset(ResetCode::ReadFailed)
+    );
+}
+
+#[test]
+fn a_request_that_was_not_sent_leaves_no_trace() {
+    let mut relay = relay_with(0);
+    let now = start_of_time();
+    let stream = relay.open(request(1), Bytes::new(), RELAY_DEADLINE, now).unwrap();
+    relay.release(stream);
+    assert_eq!(relay.poll_transmit(), None);
+    assert_eq!(
+        relay.open(request(1), Bytes::new(), RELAY_DEADLINE, now),
+        Ok(id(2)),
+        "ids are never used twice"
+    );
+}
+
+#[test]
+fn as_many_streams_open_as_the_agent_allows_and_not_one_more() {
+    let mut pair = Pair::greeted(3).unwrap();
+    let streams: Vec<_> = (0..3).map(|_| pair.open(1_000_000_000, true).unwrap()).collect();
+    assert_eq!(pair.open(1, false), Err(OpenError::TooManyStreams));
+    pair.run(20).unwrap();
+    pair.leave(streams[0]);
+    assert_eq!(
+        pair.open(1, false),
+        Err(OpenError::TooManyStreams),
+        "its RESET was not sent yet"
+    );
+    pair.run(1).unwrap();
+    pair.open(1, false).unwrap();
+    pair.run(20).unwrap();
+}
+
+#[test]
+fn the_relay_itself_opens_no_more_than_its_own_limit() {
+    let mut pair = Pair::greeted(u32::MAX).unwrap();
+    for _ in 0..MAX_STREAMS {
+        pair.open(1, false).unwrap();
+    }
+    assert_eq!(pair.open(1, false), Err(OpenError::TooManyStreams));
+}
+
+#[test]
+fn bodies_that_lie_with_paused_listeners_keep_their_budget() {
+    let mut pair = Pair::greeted(256).unwrap();
+    for _ in 0..TUNNEL_WINDOW_BUDGET / u64::from(INITIAL_WINDOW) {
+        match pair.open(1000, true) {
+            Ok(_) => pair.run(12).unwrap(),
+            Err(error) => assert_eq!(error, OpenError::NoBudget),
+        }
+    }
+    assert_eq!(pair.relay.open_streams(), 0);
+    assert_eq!(
+        pair.open(1, false),
+        Err(OpenError::NoBudget),
+        "all are complete, none was taken"
+    );
+    pair.listeners
+        .values_mut()
+        .for_each(|listener| listener.paused = false);
+    pair.run(1).unwrap();
+    pair.open(1, false).unwrap();
+}
+
+#[test]
+fn a_request_without_an_answer_ends_at_its_deadline() {
+    let mut relay = relay_with(1);
+    let now = start_of_time();
+    assert!(relay.poll_timeout() <= now + RELAY_DEADLINE);
+    relay
+        .handle_timeout(now + RELAY_DEADLINE - Duration::from_millis(1))
+        .unwrap();
+    assert_eq!(relay.poll_event(), None);
+    relay.handle_timeout(now + RELAY_DEADLINE).unwrap();
+    assert!(matches!(
+        relay.poll_event(),
+        Some(RelayEvent::Reset(_, ResetCode::DeadlineExceeded, _))
+    ));
+    assert!(matches!(
+        relay.poll_transmit(),
+        Some(Frame::Reset(_, ResetCode::DeadlineExceeded, _))
+    ));
+}
+
+#[test]
+fn progress_counts_and_not_length() {
+    let mut relay = relay_with(1);
+    let mut now = start_of_time();
+    relay.handle_frame(response(1), now).unwrap();
+    for _ in 0..5 {
+        now += STALL_TIMEOUT - Duration::from_millis(1);
+        relay.handle_inbound(now);
+        relay.handle_timeout(now).unwrap();
+        relay.handle_frame(data(1, 1), now).unwrap();
+    }
+    now += STALL_TIMEOUT;
+    relay.handle_inbound(now);
+    relay.handle_timeout(now).unwrap();
+    let last = std::iter::from_fn(|| relay.poll_event()).last();
+    assert!(matches!(last, Some(RelayEvent::Reset(_, ResetCode::Stalled, _))));
+}
+
+#[test]
+fn a_listener_may_pause_for_an_hour() {
+    let mut relay = relay_with(1);
+    let now = start_of_time();
+    relay.handle_frame(response(1), now).unwrap();
+    for _ in 0..INITIAL_WINDOW as usize / MAX_DATA_LEN {
+        relay.handle_frame(data(1, MAX_DATA_LEN), now).unwrap();
+    }
+    let almost = now + PAUSE_TIMEOUT - Duration::from_secs(1);
+    relay.handle_inbound(almost);
+    relay.handle_timeout(almost).unwrap();
+    assert_eq!(relay.open_streams(), 1);
+    relay.handle_inbound(now + PAUSE_TIMEOUT);
+    relay.handle_timeout(now + PAUSE_TIMEOUT).unwrap();
+    assert_eq!(relay.open_streams(), 0);
+}
+
+#[test]
+fn an_agent_that_leaves_finishes_what_is_open_and_refuses_the_rest() {
+    let mut pair = Pair::greeted(256).unwrap();
+    let under_way = pair.open(3_000_000, false).unwrap();
+    pair.run(10).unwrap();
+    pair.agent.go_away(goaway());
+    let crossing = pair.open(1, false).unwrap();
+    pair.run(20).unwrap();
+    assert_eq!(
+        pair.listeners[&crossing].outcome,
+        Outcome::Reset(ResetCode::Refused)
+    );
+    assert_eq!(pair.open(1, false), Err(OpenError::Closed));
+    pair.run(1000).unwrap();
+    assert_eq!(pair.listeners[&under_way].outcome, Outcome::Complete);
+    assert!(pair.agent.is_drained());
+}
+
+#[test]
+fn a_relay_that_leaves_opens_nothing_more() {
+    let mut pair = Pair::greeted(256).unwrap();
+    let under_way = pair.open(3_000_000, false).unwrap();
+    pair.relay.go_away(goaway());
+    assert_eq!(pair.open(1, false), Err(OpenError::Closed));
+    pair.run(1000).unwrap();
+    assert_eq!(pair.listeners[&under_way].outcome, Outcome::Complete);
+}
+
+#[test]
+fn whoever_does_not_greet_or_falls_silent_is_left() {
+    let now = start_of_time();
+    let mut mute = AgentMux::new(hello(1), now);
+    assert_eq!(
+        mute.handle_timeout(now + GREETING_TIMEOUT),
+        Err(Violation::NoGreeting)
+    );
+    let mut silent = relay_with(0);
+    assert_eq!(silent.handle_timeout(now + BUSY_FOR), Err(Violation::Silent));
+}
+
+#[test]
+fn every_violation_of_an_agent_ends_its_tunnel_with_a_reason() {
+    let flood = |relay: &mut RelayMux| {
+        (0..=INITIAL_WINDOW as usize / MAX_DATA_LEN)
+            .try_for_each(|_| relay.handle_frame(data(1, MAX_DATA_LEN), start_of_time()))
+    };
+    let feed = |frames: Vec<Frame>| {
+        let mut relay = relay_with(2);
+        frames
+            .into_iter()
+            .try_for_each(|frame| relay.handle_frame(frame, start_of_time()))
+            .unwrap_err()
+    };
+    let end = || Frame::End(id(1));
+    assert_eq!(feed(vec![response(3)]), Violation::NeverOpened("RESPONSE", id(3)));
+    assert_eq!(feed(vec![data(1, 1)]), Violation::OutOfOrder("DATA", id(1)));
+    assert_eq!(feed(vec![end()]), Violation::OutOfOrder("END", id(1)));
+    assert_eq!(
+        feed(vec![response(1), response(1)]),
+        Violation::OutOfOrder("RESPONSE", id(1))
+    );
+    assert_eq!(
+        feed(vec![response(1), end(), end()]),
+        Violation::OutOfOrder("END", id(1))
+    );
+    assert_eq!(
+        feed(vec![response(1), end(), data(1, 1)]),
+        Violation::OutOfOrder("DATA", id(1))
+    );
+    assert_eq!(
+        feed(vec![Frame::Hello(Box::new(hello(1)))]),
+        Violation::GreetedTwice
+    );
+    assert_eq!(
+        feed(vec![Frame::Credit(id(1), 1)]),
+        Violation::WrongDirection("CREDIT")
+    );
+
+    let mut relay = relay_with(1);
+    relay.handle_frame(response(1), start_of_time()).unwrap();
+    let violation = flood(&mut relay).unwrap_err();
+    assert_eq!(violation, Violation::CreditExceeded(id(1)));
+    assert_eq!(violation.close_code(), CloseCode::CreditExceeded);
+
+    let budgets = Budgets {
+        tunnel: WindowBudget::new(1),
+        process: WindowBudget::new(1),
+    };
+    let mut strange = RelayMux::new(budgets, start_of_time());
+    assert_eq!(
+        strange.handle_frame(response(1), start_of_time()),
+        Err(Violation::NotGreeted("RESPONSE"))
+    );
+}
+
+#[test]
+fn after_a_reset_only_what_was_under_way_may_come() {
+    let mut relay = relay_with(1);
+    let now = start_of_time();
+    relay.release(id(1));
+    assert!(matches!(relay.poll_transmit(), Some(Frame::Reset(..))));
+    relay.handle_frame(response(1), now).unwrap();
+    for _ in 0..INITIAL_WINDOW as usize / MAX_DATA_LEN {
+        relay.handle_frame(data(1, MAX_DATA_LEN), now).unwrap();
+    }
+    assert_eq!(
+        relay.handle_frame(data(1, 1), now),
+        Err(Violation::OutOfOrder("DATA", id(1)))
+    );
+    relay.handle_frame(Frame::End(id(1)), now).unwrap();
+    assert_eq!(
+        relay.handle_frame(Frame::End(id(1)), now),
+        Err(Violation::OutOfOrder("END", id(1)))
+    );
+    assert_eq!(relay.poll_event(), None, "nobody hears of it");
+}
+
+#[test]
+fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason() {
+    let feed = |frames: Vec<Frame>| {
+        let mut agent = agent_with(2, 2);
+        frames
+            .into_iter()
+            .try_for_each(|frame| agent.handle_frame(frame, start_of_time()))
+            .unwrap_err()
+    };
+    let open = |number| Frame::Request(id(number), Box::new(request(1)), Bytes::new());
+    assert_eq!(feed(vec![open(2)]), Violation::Reused(id(2)));
+    assert_eq!(feed(vec![open(9)]), Violation::TooManyStreams(id(9)));
+    assert_eq!(
+        feed(vec![Frame::Credit(id(3), 1)]),
+        Violation::NeverOpened("CREDIT", id(3))
+    );
+    assert_eq!(
+        feed(vec![Frame::Credit(id(1), u32::MAX)]),
+        Violation::CreditOverflow(id(1))
+    );
+    assert_eq!(
+        feed(vec![Frame::Reset(id(7), ResetCode::Cancelled, String::new())]),
+        Violation::NeverOpened("RESET", id(7))
+    );
+    assert_eq!(feed(vec![Frame::End(id(1))]), Violation::WrongDirection("END"));
+    assert_eq!(
+        feed(vec![Frame::Welcome(Box::new(welcome()))]),
+        Violation::GreetedTwice
+    );
+}
+
+#[test]
+fn a_draining_agent_is_not_flooded_by_requests_it_refuses() {
+    let mut agent = agent_with(0, 2);
+    agent.go_away(goaway());
+    let open = |number| Frame::Request(id(number), Box::new(request(1)), Bytes::new());
+    agent.handle_frame(open(1), start_of_time()).unwrap();
+    agent.handle_frame(open(2), start_of_time()).unwrap();
+    let third = agent.handle_frame(open(3), start_of_time());
+    assert_eq!(third, Err(Violation::TooManyStreams(id(3))));
+}
+
+#[test]
+fn credit_that_comes_after_the_end_is_no_fault() {
+    let mut agent = agent_with(1, 2);
+    agent.respond(
+        id(1),
+        ResponseHead {
+            status: 200,
+            headers: vec![],
+            audit: None,
+        },
+    );
+    agent.finish(id(1));
+    while agent.poll_transmit().is_some() {}
+    agent
+        .handle_frame(Frame::Credit(id(1), 5), start_of_time())
+        .unwrap();
+    assert_eq!(agent.poll_event(), None);
+}
+
+#[test]
+fn frames_of_a_later_version_are_ignored_by_both() {
+    agent_with(0, 1)
+        .handle_frame(Frame::Unknown(0x80), start_of_time())
+        .unwrap();
+    relay_with(0)
+        .handle_frame(Frame::Unknown(0xff), start_of_time())
+        .unwrap();
+}
+
+#[test]
+fn the_writer_of_a_full_queue_is_woken_once_when_half_is_sent() {
+    let mut agent = agent_with(1, 2);
+    agent.respond(
+        id(1),
+        ResponseHead {
+            status: 200,
+            headers: vec![],
+            audit: None,
+        },
+    );
+    assert!(agent.send(id(1), vec![0; 262_143].into()));
+    assert!(!agent.send(id(1), vec![0; 1].into()));
+    let mut woken = 0;
+    while agent.poll_transmit().is_some() {
+        woken += std::iter::from_fn(|| agent.poll_event())
+            .filter(|event| *event == AgentEvent::Writable(id(1)))
+            .count();
+    }
+    assert_eq!(woken, 1);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open { octets: u64, paused: bool },
+    Leave(prop::sample::Index),
+    Fail(prop::sample::Index),
+    Toggle(prop::sample::Index),
+    Run(usize),
+    Uplink(usize),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (prop_oneof![0..2000u64, 0..1_000_000u64], any::<bool>()).prop_map(|(octets, paused)| Step::Open { octets, paused }),
+        1 => any::<prop::sample::Index>().prop_map(Step::Leave),
+        1 => any::<prop::sample::Index>().prop_map(Step::Fail),
+        2 => any::<prop::sample::Index>().prop_map(Step::Toggle),
+        4 => (1..40usize).prop_map(Step::Run),
+        1 => (1..64usize).prop_map(Step::Uplink),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, max_shrink_iters: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_no_octet_is_wrong_and_nothing_leaks(steps in prop::collection::vec(any_step(), 1..40), delay in 0..30u64) {
+        let mut pair = Pair::new(8);
+        pair.delay = Duration::from_millis(delay);
+        pair.run(2 * delay as usize + 4).unwrap();
+        let mut streams = Vec::new();
+        for step in steps {
+            match step {
+                Step::Open { octets, paused } => streams.extend(pair.open(octets, paused).ok()),
+                Step::Leave(at) if !streams.is_empty() => pair.leave(streams[at.index(streams.len())]),
+                Step::Fail(at) if !streams.is_empty() => pair.fail(streams[at.index(streams.len())]),
+                Step::Toggle(at) if !streams.is_empty() => {
+                    let listener = pair.listeners.get_mut(&streams[at.index(streams.len())]).unwrap();
+                    listener.paused = !listener.paused;
+                }
+                Step::Run(steps) => pair.run(steps).unwrap(),
+                Step::Uplink(frames) => pair.uplink = frames,
+                Step::Leave(_) | Step::Fail(_) | Step::Toggle(_) => {}
+            }
+        }
+        pair.uplink = 64;
+        pair.listeners.values_mut().for_each(|listener| listener.paused = false);
+        pair.settle().unwrap();
+        for listener in pair.listeners.values() {
+            match listener.outcome {
+                Outcome::Complete => prop_assert_eq!(listener.received, listener.expected),
+                Outcome::Reset(_) => prop_assert!(listener.received <= listener.expected),
+                Outcome::Open => prop_assert!(false, "a stream was forgotten: {:?}", listener),
+            }
+        }
+        prop_assert!(pair.relay.is_drained() && pair.agent.is_drained());
+        prop_assert_eq!((pair.budgets.tunnel.used(), pair.budgets.process.used()), (0, 0));
+    }
+
+    #[test]
+    fn frames_in_any_order_end_in_a_violation_at_worst(frames in prop::collection::vec(audiovault_protocol::testing::frames::any_frame(), 0..40)) {
+        let (mut relay, mut agent) = (relay_with(3), agent_with(3, 8));
+        for frame in frames {
+            let _ = relay.handle_frame(frame.clone(), start_of_time());
+            let _ = agent.handle_frame(frame, start_of_time());
+            while relay.poll_transmit().is_some() {}
+            while agent.poll_transmit().is_some() {}
+        }
+    }
+}
+
+#[test]
+fn the_head_of_a_request_names_who_asked() {
+    let mut head = request(1);
+    head.client = Client {
+        address: Some("192.0.2.7".to_owned()),
+        user_agent: Some("player".to_owned()),
+    };
+    let Ok(Frame::Request(_, back, _)) =
+        Frame::decode(Frame::Request(id(1), Box::new(head.clone()), Bytes::new()).encode())
+    else {
+        panic!("a request")
+    };
+    assert_eq!(*back, head);
+}
