@@ -31,10 +31,7 @@ pub struct WindowBudget {
 impl WindowBudget {
     /// A budget of so many octets.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self {
-            limit,
-            used: AtomicU64::new(0),
-        })
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
     /// Octets taken now.
@@ -43,13 +40,8 @@ impl WindowBudget {
     }
 
     fn take(&self, octets: u32) -> bool {
-        let fits = |used: u64| {
-            used.checked_add(u64::from(octets))
-                .filter(|sum| *sum <= self.limit)
-        };
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
-            .is_ok()
+        let fits = |used: u64| used.checked_add(u64::from(octets)).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
     fn give_back(&self, octets: u32) {
@@ -107,11 +99,7 @@ impl SendWindow {
 
     /// The longest payload that may be sent now; 0 while even the cheapest frame costs too much.
     pub(crate) fn sendable(&self) -> usize {
-        if self.available < MIN_DATA_COST {
-            0
-        } else {
-            FULL_DATA_LEN.min(self.available as usize)
-        }
+        if self.available < MIN_DATA_COST { 0 } else { FULL_DATA_LEN.min(self.available as usize) }
     }
 
     pub(crate) fn spend(&mut self, len: usize) {
@@ -145,11 +133,7 @@ struct Growth {
 
 impl Growth {
     fn start(now: Instant) -> Self {
-        Self {
-            since: now,
-            consumed: 0,
-            limited: false,
-        }
+        Self { since: now, consumed: 0, limited: false }
     }
 }
 
@@ -236,10 +220,7 @@ mod tests {
     use crate::testing::start_of_time;
 
     fn budgets(tunnel: u64, process: u64) -> Budgets {
-        Budgets {
-            tunnel: WindowBudget::new(tunnel),
-            process: WindowBudget::new(process),
-        }
+        Budgets { tunnel: WindowBudget::new(tunnel), process: WindowBudget::new(process) }
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -309,15 +290,8 @@ mod tests {
         let mut poor = ReceiveWindow::open(&tight, now).unwrap();
         use_up(&mut poor, now, 50 * MS);
         assert_eq!(poor.window(), INITIAL_WINDOW);
-        assert!(
-            ReceiveWindow::open(&tight, now).is_none(),
-            "the process has no second window"
-        );
-        assert_eq!(
-            tight.tunnel.used(),
-            u64::from(INITIAL_WINDOW),
-            "a refused window takes nothing"
-        );
+        assert!(ReceiveWindow::open(&tight, now).is_none(), "the process has no second window");
+        assert_eq!(tight.tunnel.used(), u64::from(INITIAL_WINDOW), "a refused window takes nothing");
         drop(poor);
         assert_eq!((tight.tunnel.used(), tight.process.used()), (0, 0));
     }

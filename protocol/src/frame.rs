@@ -121,26 +121,14 @@ impl Frame {
         let kind = header[0];
         let stream = StreamId::new(u32::from_be_bytes([header[1], header[2], header[3], header[4]]));
         let tunnel = |what| {
-            if stream.is_none() {
-                Ok(())
-            } else {
-                Err(DecodeError::WrongStream(what))
-            }
+            if stream.is_none() { Ok(()) } else { Err(DecodeError::WrongStream(what)) }
         };
         let stream = |what| stream.ok_or(DecodeError::WrongStream(what));
         match kind {
-            HELLO => tunnel("HELLO")
-                .and_then(|()| json("HELLO", &message))
-                .map(Self::Hello),
-            WELCOME => tunnel("WELCOME")
-                .and_then(|()| json("WELCOME", &message))
-                .map(Self::Welcome),
-            GOAWAY => tunnel("GOAWAY")
-                .and_then(|()| json("GOAWAY", &message))
-                .map(Self::Goaway),
-            STATUS => tunnel("STATUS")
-                .and_then(|()| json("STATUS", &message))
-                .map(Self::Status),
+            HELLO => tunnel("HELLO").and_then(|()| json("HELLO", &message)).map(Self::Hello),
+            WELCOME => tunnel("WELCOME").and_then(|()| json("WELCOME", &message)).map(Self::Welcome),
+            GOAWAY => tunnel("GOAWAY").and_then(|()| json("GOAWAY", &message)).map(Self::Goaway),
+            STATUS => tunnel("STATUS").and_then(|()| json("STATUS", &message)).map(Self::Status),
             REQUEST => decode_request(stream("REQUEST")?, message),
             RESPONSE => Ok(Self::Response(stream("RESPONSE")?, json("RESPONSE", &message)?)),
             DATA => decode_data(stream("DATA")?, message),
@@ -169,11 +157,7 @@ impl Frame {
             Self::End(stream) => encode(END, Some(*stream), &[]),
             Self::Reset(stream, code, reason) => {
                 let reason = &reason[..reason.floor_char_boundary(MAX_REASON_LEN)];
-                encode(
-                    RESET,
-                    Some(*stream),
-                    &[&u16::from(*code).to_be_bytes(), reason.as_bytes()],
-                )
+                encode(RESET, Some(*stream), &[&u16::from(*code).to_be_bytes(), reason.as_bytes()])
             }
             Self::Credit(stream, octets) => encode(CREDIT, Some(*stream), &[&octets.to_be_bytes()]),
             Self::Unknown(kind) => encode(*kind, None, &[]),
@@ -240,11 +224,7 @@ fn decode_reset(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> 
     check_len("RESET", reason.len(), MAX_REASON_LEN)?;
     // A reason is for a log line; broken UTF-8 in it harms nobody.
     let reason = String::from_utf8_lossy(reason).into_owned();
-    Ok(Frame::Reset(
-        stream,
-        ResetCode::from(u16::from_be_bytes(*code)),
-        reason,
-    ))
+    Ok(Frame::Reset(stream, ResetCode::from(u16::from_be_bytes(*code)), reason))
 }
 
 fn decode_credit(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> {
@@ -312,15 +292,9 @@ mod tests {
     #[test]
     fn the_octets_are_those_of_the_specification() {
         let stream = StreamId::new(0x0102_0304).unwrap();
-        assert_eq!(
-            &Frame::Credit(stream, 65536).encode()[..],
-            [0x15, 1, 2, 3, 4, 0, 1, 0, 0]
-        );
+        assert_eq!(&Frame::Credit(stream, 65536).encode()[..], [0x15, 1, 2, 3, 4, 0, 1, 0, 0]);
         assert_eq!(&Frame::End(stream).encode()[..], [0x13, 1, 2, 3, 4]);
-        assert_eq!(
-            &Frame::Data(stream, Bytes::from_static(b"ab")).encode()[..],
-            b"\x12\x01\x02\x03\x04ab"
-        );
+        assert_eq!(&Frame::Data(stream, Bytes::from_static(b"ab")).encode()[..], b"\x12\x01\x02\x03\x04ab");
         let reset = Frame::Reset(stream, ResetCode::Cancelled, "bye".to_owned());
         assert_eq!(&reset.encode()[..], b"\x14\x01\x02\x03\x04\x00\x01bye");
     }
@@ -334,24 +308,14 @@ mod tests {
 
         let reset = |len| Frame::decode(raw(RESET, 1, &[&[0, 1][..], &vec![b'x'; len]].concat()));
         assert!(reset(MAX_REASON_LEN).is_ok());
-        assert!(matches!(
-            reset(MAX_REASON_LEN + 1),
-            Err(DecodeError::TooLong { .. })
-        ));
+        assert!(matches!(reset(MAX_REASON_LEN + 1), Err(DecodeError::TooLong { .. })));
 
         let padded = |len: usize| {
             let json = br#"{"reason":"","reconnect_after_ms":[0,0]}"#;
-            Frame::decode(raw(
-                GOAWAY,
-                0,
-                &[&json[..], &vec![b' '; len - json.len()]].concat(),
-            ))
+            Frame::decode(raw(GOAWAY, 0, &[&json[..], &vec![b' '; len - json.len()]].concat()))
         };
         assert!(padded(MAX_HEAD_LEN).is_ok());
-        assert!(matches!(
-            padded(MAX_HEAD_LEN + 1),
-            Err(DecodeError::TooLong { .. })
-        ));
+        assert!(matches!(padded(MAX_HEAD_LEN + 1), Err(DecodeError::TooLong { .. })));
     }
 
     #[test]
@@ -373,30 +337,19 @@ mod tests {
     #[test]
     fn only_types_from_0x80_on_may_be_unknown() {
         assert_eq!(Frame::decode(raw(0x80, 7, b"later")), Ok(Frame::Unknown(0x80)));
-        assert_eq!(
-            Frame::decode(raw(0x7f, 7, b"")),
-            Err(DecodeError::UnknownType(0x7f))
-        );
+        assert_eq!(Frame::decode(raw(0x7f, 7, b"")), Err(DecodeError::UnknownType(0x7f)));
     }
 
     #[test]
     fn streams_and_tunnel_are_not_confused() {
-        assert_eq!(
-            Frame::decode(raw(END, 0, b"")),
-            Err(DecodeError::WrongStream("END"))
-        );
-        assert_eq!(
-            Frame::decode(raw(STATUS, 1, b"{}")),
-            Err(DecodeError::WrongStream("STATUS"))
-        );
+        assert_eq!(Frame::decode(raw(END, 0, b"")), Err(DecodeError::WrongStream("END")));
+        assert_eq!(Frame::decode(raw(STATUS, 1, b"{}")), Err(DecodeError::WrongStream("STATUS")));
     }
 
     #[test]
     fn a_long_reason_is_cut_between_characters() {
         let reset = Frame::Reset(StreamId::FIRST, ResetCode::ReadFailed, "ñ".repeat(200));
-        let Ok(Frame::Reset(_, _, reason)) = Frame::decode(reset.encode()) else {
-            panic!("a reset")
-        };
+        let Ok(Frame::Reset(_, _, reason)) = Frame::decode(reset.encode()) else { panic!("a reset") };
         assert_eq!(reason, "ñ".repeat(MAX_REASON_LEN / 2));
     }
 }

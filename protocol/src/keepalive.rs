@@ -109,10 +109,7 @@ mod tests {
     fn an_idle_side_pings_every_quarter_of_a_minute_and_a_busy_one_every_two_seconds() {
         let start = start_of_time();
         let mut life = KeepAlive::new(start);
-        assert!(
-            life.poll_ping(start).is_some(),
-            "the first ping measures the path"
-        );
+        assert!(life.poll_ping(start).is_some(), "the first ping measures the path");
         assert!(life.poll_ping(start + PING_AFTER - SECOND / 1000).is_none());
         assert!(life.poll_ping(start + PING_AFTER).is_some());
         life.on_busy(start + PING_AFTER);

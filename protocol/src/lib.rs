@@ -7,9 +7,13 @@
 pub mod context;
 pub mod credit;
 pub mod frame;
+pub mod headers;
 mod keepalive;
 mod lanes;
 pub mod limits;
+#[cfg(feature = "link")]
+pub mod link;
+mod link_target;
 pub mod message;
 pub mod mux;
 pub mod parameters;

@@ -186,10 +186,7 @@ impl Parameters {
 
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let present = NAMES
-            .iter()
-            .filter(|(_, field)| self.value(*field).is_some())
-            .map(|(_, field)| field);
+        let present = NAMES.iter().filter(|(_, field)| self.value(*field).is_some()).map(|(_, field)| field);
         f.debug_set().entries(present).finish()
     }
 }
@@ -249,18 +246,12 @@ mod tests {
 
     #[test]
     fn malformed_bodies_are_named() {
-        assert_eq!(
-            Parameters::read(None, None, b"{").unwrap_err(),
-            ParameterError::NotAnObject
-        );
+        assert_eq!(Parameters::read(None, None, b"{").unwrap_err(), ParameterError::NotAnObject);
         assert_eq!(
             Parameters::read(None, Some("application/json"), b"[1]").unwrap_err(),
             ParameterError::NotAnObject
         );
-        assert_eq!(
-            Parameters::read(None, None, b"\xff\xfe").unwrap_err(),
-            ParameterError::NotText
-        );
+        assert_eq!(Parameters::read(None, None, b"\xff\xfe").unwrap_err(), ParameterError::NotText);
     }
 
     #[test]

@@ -61,10 +61,7 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -78,13 +75,10 @@ mod tests {
 
     #[test]
     fn a_problem_becomes_problem_json_with_its_request_id() {
-        let response = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the site is not connected; try again",
-        )
-        .for_request("r1")
-        .retry_after(5)
-        .into_response();
+        let response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the site is not connected; try again")
+            .for_request("r1")
+            .retry_after(5)
+            .into_response();
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["content-type"], PROBLEM_JSON);
         assert_eq!(response.headers()["retry-after"], "5");

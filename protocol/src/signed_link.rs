@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::site::SiteId;
+pub use crate::link_target::LinkTarget;
+use crate::{link_target, site::SiteId};
 
 /// Octets of a link secret, and of every key derived from it.
 pub const LINK_SECRET_LEN: usize = 32;
@@ -77,13 +78,8 @@ impl TryFrom<String> for LinkKeyId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let octets = HEXLOWER
-            .decode(text.as_bytes())
-            .ok()
-            .and_then(|octets| octets.try_into().ok());
-        octets
-            .map(Self)
-            .ok_or("a link key id is 16 lower-case hexadecimal digits")
+        let octets = HEXLOWER.decode(text.as_bytes()).ok().and_then(|octets| octets.try_into().ok());
+        octets.map(Self).ok_or("a link key id is 16 lower-case hexadecimal digits")
     }
 }
 
@@ -95,27 +91,6 @@ impl From<LinkKeyId> for String {
 
 /// A keyed fingerprint of something that must not travel itself: a root's pattern, or a search token.
 pub type Fingerprint = [u8; 8];
-
-/// What a link opens, and for whom it was made. Travels sealed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct LinkTarget {
-    /// Fingerprint of the storage root's pattern (not its position: a reload may reorder roots).
-    pub root: Fingerprint,
-    /// Fingerprint of the search token that asked: withdrawing the token kills its links.
-    pub search_token: Fingerprint,
-    /// Path beneath the directory that the root opens; file names are octets, not text.
-    pub path: Vec<u8>,
-    /// The call that was searched for, for the audit.
-    pub call_id: String,
-    /// The tenant on whose behalf, empty for none.
-    pub tenant: String,
-}
-
-impl fmt::Debug for LinkTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LinkTarget(…)")
-    }
-}
 
 /// Why a link does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -181,10 +156,7 @@ impl LinkSigner {
         let mut sealing = derive(secret, b"audiovault link sealing v1");
         let mut fingerprints = derive(secret, b"audiovault link fingerprints v1");
         // AES-256 takes exactly the 32 octets that SHA-256 gives.
-        #[expect(
-            clippy::expect_used,
-            reason = "the key has the one length that the algorithm accepts"
-        )]
+        #[expect(clippy::expect_used, reason = "the key has the one length that the algorithm accepts")]
         let unbound = UnboundKey::new(&AES_256_GCM, &sealing).expect("a 32-octet key");
         let mut id = [0; 8];
         id.copy_from_slice(&key_id[..8]);
@@ -224,12 +196,9 @@ impl LinkSigner {
         expires: u64,
         nonce: [u8; LINK_NONCE_LEN],
     ) -> Result<String, LinkError> {
-        let header = LinkHeader {
-            key_id: self.key_id,
-            expires,
-        };
+        let header = LinkHeader { key_id: self.key_id, expires };
         let mut token = header.encode(site);
-        let mut sealed = encode_target(target)?;
+        let mut sealed = link_target::encode(target)?;
         self.sealing
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
@@ -259,11 +228,8 @@ impl LinkSigner {
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| LinkError::Forged)?;
         let aad = Aad::from(associated_data(site, &octets[..HEADER_LEN + CHECK_LEN]));
         let mut sealed = sealed.to_vec();
-        let plain = self
-            .sealing
-            .open_in_place(nonce, aad, &mut sealed)
-            .map_err(|_| LinkError::Forged)?;
-        decode_target(plain).ok_or(LinkError::Forged)
+        let plain = self.sealing.open_in_place(nonce, aad, &mut sealed).map_err(|_| LinkError::Forged)?;
+        link_target::decode(plain).ok_or(LinkError::Forged)
     }
 }
 
@@ -274,10 +240,7 @@ impl fmt::Debug for LinkSigner {
 }
 
 fn keyed(key: &[u8; LINK_SECRET_LEN]) -> Hmac<Sha256> {
-    #[expect(
-        clippy::expect_used,
-        reason = "HMAC takes keys of every length (RFC 2104, section 2)"
-    )]
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of every length (RFC 2104, section 2)")]
     Hmac::new_from_slice(key).expect("a key of any length")
 }
 
@@ -304,9 +267,7 @@ fn decode(token: &str) -> Result<Vec<u8>, LinkError> {
     if token.len() > MAX_TOKEN_LEN {
         return Err(LinkError::Forged);
     }
-    BASE64URL_NOPAD
-        .decode(token.as_bytes())
-        .map_err(|_| LinkError::Forged)
+    BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| LinkError::Forged)
 }
 
 fn split<'a>(site: &SiteId, octets: &'a [u8]) -> Result<(LinkHeader, &'a [u8]), LinkError> {
@@ -321,53 +282,8 @@ fn split<'a>(site: &SiteId, octets: &'a [u8]) -> Result<(LinkHeader, &'a [u8]), 
     let (mut key_id, mut expires) = ([0; 8], [0; 8]);
     key_id.copy_from_slice(&header[1..9]);
     expires.copy_from_slice(&header[9..17]);
-    let header = LinkHeader {
-        key_id: LinkKeyId(key_id),
-        expires: u64::from_be_bytes(expires),
-    };
+    let header = LinkHeader { key_id: LinkKeyId(key_id), expires: u64::from_be_bytes(expires) };
     Ok((header, sealed))
-}
-
-fn encode_target(target: &LinkTarget) -> Result<Vec<u8>, LinkError> {
-    let fields = [
-        target.path.as_slice(),
-        target.call_id.as_bytes(),
-        target.tenant.as_bytes(),
-    ];
-    let limits = [
-        MAX_PATH_LEN,
-        crate::parameters::MAX_VALUE_LEN,
-        crate::parameters::MAX_VALUE_LEN,
-    ];
-    let mut octets =
-        Vec::with_capacity(16 + fields.iter().map(|field| field.len() + 2).sum::<usize>() + TAG_LEN);
-    octets.extend_from_slice(&target.root);
-    octets.extend_from_slice(&target.search_token);
-    for (field, limit) in fields.iter().zip(limits) {
-        let len = u16::try_from(field.len()).ok().filter(|_| field.len() <= limit);
-        octets.extend_from_slice(&len.ok_or(LinkError::TooLong)?.to_be_bytes());
-        octets.extend_from_slice(field);
-    }
-    Ok(octets)
-}
-
-fn decode_target(mut octets: &[u8]) -> Option<LinkTarget> {
-    let root = octets.split_off(..8)?.try_into().ok()?;
-    let search_token = octets.split_off(..8)?.try_into().ok()?;
-    let mut field = || {
-        let len = u16::from_be_bytes(octets.split_off(..2)?.try_into().ok()?);
-        octets.split_off(..usize::from(len))
-    };
-    let path = field()?.to_vec();
-    let call_id = String::from_utf8(field()?.to_vec()).ok()?;
-    let tenant = String::from_utf8(field()?.to_vec()).ok()?;
-    octets.is_empty().then_some(LinkTarget {
-        root,
-        search_token,
-        path,
-        call_id,
-        tenant,
-    })
 }
 
 #[cfg(test)]
@@ -398,10 +314,7 @@ mod tests {
     fn a_link_opens_what_it_was_made_for_until_it_expires() {
         let token = signer(1).mint(&site("acme"), &target(), 1000, [9; 12]).unwrap();
         assert_eq!(signer(1).open(&site("acme"), &token, 999).unwrap(), target());
-        assert_eq!(
-            signer(1).open(&site("acme"), &token, 1000).unwrap_err(),
-            LinkError::Expired
-        );
+        assert_eq!(signer(1).open(&site("acme"), &token, 1000).unwrap_err(), LinkError::Expired);
         let header = LinkHeader::read(&site("acme"), &token).unwrap();
         assert_eq!((header.key_id, header.expires), (signer(1).key_id(), 1000));
     }
@@ -413,31 +326,18 @@ mod tests {
             let mut forged = token.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(forged).unwrap();
-            assert_eq!(
-                signer(1).open(&site("acme"), &forged, 0).unwrap_err(),
-                LinkError::Forged,
-                "at {at}"
-            );
+            assert_eq!(signer(1).open(&site("acme"), &forged, 0).unwrap_err(), LinkError::Forged, "at {at}");
         }
         for cut in 0..token.len() {
-            assert_eq!(
-                signer(1).open(&site("acme"), &token[..cut], 0).unwrap_err(),
-                LinkError::Forged
-            );
+            assert_eq!(signer(1).open(&site("acme"), &token[..cut], 0).unwrap_err(), LinkError::Forged);
         }
     }
 
     #[test]
     fn another_site_and_another_key_are_told_apart() {
         let token = signer(1).mint(&site("acme"), &target(), 1000, [9; 12]).unwrap();
-        assert_eq!(
-            signer(1).open(&site("other"), &token, 0).unwrap_err(),
-            LinkError::Forged
-        );
-        assert_eq!(
-            signer(2).open(&site("acme"), &token, 0).unwrap_err(),
-            LinkError::OtherKey
-        );
+        assert_eq!(signer(1).open(&site("other"), &token, 0).unwrap_err(), LinkError::Forged);
+        assert_eq!(signer(2).open(&site("acme"), &token, 0).unwrap_err(), LinkError::OtherKey);
     }
 
     #[test]
@@ -459,10 +359,7 @@ mod tests {
         assert!(token.len() <= MAX_TOKEN_LEN);
         assert_eq!(signer(1).open(&site("acme"), &token, 0).unwrap(), long);
         long.path.push(b'a');
-        assert_eq!(
-            signer(1).mint(&site("acme"), &long, 1000, [9; 12]).unwrap_err(),
-            LinkError::TooLong
-        );
+        assert_eq!(signer(1).mint(&site("acme"), &long, 1000, [9; 12]).unwrap_err(), LinkError::TooLong);
     }
 
     proptest! {

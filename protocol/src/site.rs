@@ -83,9 +83,7 @@ impl SiteId {
     /// [`SiteError`] when the text is not a lower-case DNS label or is reserved.
     pub fn parse(text: &str) -> Result<Self, SiteError> {
         check_length(text, MAX_SITE_LEN)?;
-        let label = text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let label = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !label || text.starts_with('-') || text.ends_with('-') {
             return Err(SiteError::NotALabel(text.to_owned()));
         }
@@ -113,9 +111,7 @@ impl Alias {
     /// [`SiteError`] when the text could not be a tenant's name or is reserved.
     pub fn parse(text: &str) -> Result<Self, SiteError> {
         check_length(text, MAX_ALIAS_LEN)?;
-        let allowed = text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let allowed = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !allowed || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
             return Err(SiteError::NotAnAlias(text.to_owned()));
         }
@@ -209,15 +205,11 @@ impl SiteKey {
         let rest = text.trim().strip_prefix("avk_").ok_or(SiteError::NotAKey)?;
         let (site, secret) = rest.rsplit_once('_').ok_or(SiteError::NotAKey)?;
         let site = SiteId::parse(site).map_err(|_| SiteError::NotAKey)?;
-        let mut octets = BASE32_NOPAD
-            .decode(secret.to_ascii_uppercase().as_bytes())
-            .map_err(|_| SiteError::NotAKey)?;
+        let mut octets =
+            BASE32_NOPAD.decode(secret.to_ascii_uppercase().as_bytes()).map_err(|_| SiteError::NotAKey)?;
         let secret = <[u8; SITE_SECRET_LEN]>::try_from(octets.as_slice()).map_err(|_| SiteError::NotAKey);
         octets.zeroize();
-        Ok(Self {
-            site,
-            secret: secret?,
-        })
+        Ok(Self { site, secret: secret? })
     }
 
     /// The site that this key is for.
@@ -227,11 +219,7 @@ impl SiteKey {
 
     /// The text form, secret included: for the one moment at which it is shown or sent.
     pub fn reveal(&self) -> String {
-        format!(
-            "avk_{}_{}",
-            self.site,
-            BASE32_NOPAD.encode(&self.secret).to_ascii_lowercase()
-        )
+        format!("avk_{}_{}", self.site, BASE32_NOPAD.encode(&self.secret).to_ascii_lowercase())
     }
 
     /// What a relay keeps of the key.
@@ -287,30 +275,16 @@ mod tests {
         for good in ["a", "acme-madrid", "4you", &"x".repeat(63)] {
             assert_eq!(SiteId::parse(good).unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            "-a",
-            "a-",
-            "Acme",
-            "a.b",
-            "a_b",
-            "ñ",
-            "a b",
-            &"x".repeat(64),
-            "search",
-            "tunnel",
-            "api",
-        ] {
+        for bad in
+            ["", "-a", "a-", "Acme", "a.b", "a_b", "ñ", "a b", &"x".repeat(64), "search", "tunnel", "api"]
+        {
             assert!(SiteId::parse(bad).is_err(), "{bad:?} must be refused");
         }
     }
 
     #[test]
     fn an_alias_is_a_tenant_name_without_regard_to_case() {
-        assert_eq!(
-            Alias::parse("Shop.Example.COM").unwrap().as_str(),
-            "shop.example.com"
-        );
+        assert_eq!(Alias::parse("Shop.Example.COM").unwrap().as_str(), "shop.example.com");
         for bad in ["", "..", ".hidden", "a/b", "SEARCH", "a\0b"] {
             assert!(Alias::parse(bad).is_err(), "{bad:?} must be refused");
         }
@@ -323,14 +297,7 @@ mod tests {
         let back = SiteKey::parse(&format!(" {text}\n")).unwrap();
         assert_eq!(back.site(), key.site());
         assert!(back.digest().matches(&key.digest()));
-        for bad in [
-            "",
-            "avk_",
-            "avk_acme",
-            &text[1..],
-            &text[..text.len() - 1],
-            "avk_Acme_aaaa",
-        ] {
+        for bad in ["", "avk_", "avk_acme", &text[1..], &text[..text.len() - 1], "avk_Acme_aaaa"] {
             assert_eq!(SiteKey::parse(bad).unwrap_err(), SiteError::NotAKey);
         }
     }

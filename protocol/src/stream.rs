@@ -46,11 +46,7 @@ enum RequestState {
 
 impl RequestStream {
     pub(crate) fn new(window: ReceiveWindow, deadline: Instant) -> Self {
-        Self {
-            state: RequestState::Awaiting { deadline },
-            window,
-            credit_due: 0,
-        }
+        Self { state: RequestState::Awaiting { deadline }, window, credit_due: 0 }
     }
 
     pub(crate) fn respond(&mut self, now: Instant) -> Result<(), OutOfOrder> {
@@ -68,9 +64,7 @@ impl RequestStream {
             RequestState::Awaiting { .. } => Err(ReceiveError::OutOfOrder),
             RequestState::Receiving { progress } => {
                 *progress = now;
-                self.window
-                    .receive(len)
-                    .map_err(|CreditExceeded| ReceiveError::CreditExceeded)
+                self.window.receive(len).map_err(|CreditExceeded| ReceiveError::CreditExceeded)
             }
         }
     }
@@ -211,11 +205,7 @@ impl ResponseStream {
     }
 
     pub(crate) fn lane(&self) -> Lane {
-        if self.sent < SMALL_ANSWER_LEN {
-            Lane::Small
-        } else {
-            Lane::Bulk
-        }
+        if self.sent < SMALL_ANSWER_LEN { Lane::Small } else { Lane::Bulk }
     }
 
     /// The next frame's content; to be called only when ready.

@@ -1,5 +1,7 @@
 //! Stories of the pure multiplexers: a pair with simulated time, and one side against a broken peer.
 
+#![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
+
 use std::time::Duration;
 
 use audiovault_protocol::{
@@ -29,40 +31,23 @@ fn data(stream: u32, len: usize) -> Frame {
 }
 
 fn response(stream: u32) -> Frame {
-    Frame::Response(
-        id(stream),
-        Box::new(ResponseHead {
-            status: 200,
-            headers: vec![],
-            audit: None,
-        }),
-    )
+    Frame::Response(id(stream), Box::new(ResponseHead { status: 200, headers: vec![], audit: None }))
 }
 
 fn goaway() -> Goaway {
-    Goaway {
-        reason: "maintenance".to_owned(),
-        reconnect_after_ms: [0, 1000],
-    }
+    Goaway { reason: "maintenance".to_owned(), reconnect_after_ms: [0, 1000] }
 }
 
 /// A relay's end whose agent has greeted and which has opened streams 1 to `open`.
 fn relay_with(open: u32) -> RelayMux {
     let now = start_of_time();
-    let budgets = Budgets {
-        tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET),
-        process: WindowBudget::new(u64::MAX),
-    };
+    let budgets =
+        Budgets { tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET), process: WindowBudget::new(u64::MAX) };
     let mut relay = RelayMux::new(budgets, now);
-    relay
-        .handle_frame(Frame::Hello(Box::new(hello(256))), now)
-        .unwrap();
+    relay.handle_frame(Frame::Hello(Box::new(hello(256))), now).unwrap();
     relay.welcome(welcome());
     for number in 1..=open {
-        assert_eq!(
-            relay.open(request(1), Bytes::new(), RELAY_DEADLINE, now),
-            Ok(id(number))
-        );
+        assert_eq!(relay.open(request(1), Bytes::new(), RELAY_DEADLINE, now), Ok(id(number)));
     }
     while relay.poll_transmit().is_some() {}
     while relay.poll_event().is_some() {}
@@ -73,9 +58,7 @@ fn relay_with(open: u32) -> RelayMux {
 fn agent_with(open: u32, max_streams: u32) -> AgentMux {
     let now = start_of_time();
     let mut agent = AgentMux::new(hello(max_streams), now);
-    agent
-        .handle_frame(Frame::Welcome(Box::new(welcome())), now)
-        .unwrap();
+    agent.handle_frame(Frame::Welcome(Box::new(welcome())), now).unwrap();
     for number in 1..=open {
         let request = Frame::Request(id(number), Box::new(request(1)), Bytes::new());
         agent.handle_frame(request, now).unwrap();
@@ -88,9 +71,7 @@ fn agent_with(open: u32, max_streams: u32) -> AgentMux {
 #[test]
 fn a_request_is_answered_octet_for_octet() {
     let mut pair = Pair::greeted(256).unwrap();
-    let lengths = [
-        0, 1, 63, 64, 65, 32_754, 32_755, 32_756, 262_144, 262_145, 5_000_000,
-    ];
+    let lengths = [0, 1, 63, 64, 65, 32_754, 32_755, 32_756, 262_144, 262_145, 5_000_000];
     let streams = lengths.map(|len| pair.open(len, false).unwrap());
     pair.run(1000).unwrap();
     for (stream, len) in streams.iter().zip(lengths) {
@@ -108,11 +89,7 @@ fn a_paused_listener_gets_one_window_and_delays_nobody() {
     let other = pair.open(10_000_000, false).unwrap();
     let search = pair.open(500, false).unwrap();
     pair.run(12).unwrap();
-    assert_eq!(
-        pair.listeners[&search].outcome,
-        Outcome::Complete,
-        "one round trip is enough"
-    );
+    assert_eq!(pair.listeners[&search].outcome, Outcome::Complete, "one round trip is enough");
     pair.run(2000).unwrap();
     assert_eq!(pair.listeners[&other].outcome, Outcome::Complete);
     let window = u64::from(INITIAL_WINDOW - MIN_DATA_COST)..=u64::from(INITIAL_WINDOW);
@@ -132,10 +109,7 @@ fn downloads_share_a_slow_uplink_evenly_and_a_search_overtakes_them() {
     pair.run(100).unwrap();
     for stream in &bulk {
         let turns = pair.data_order.iter().filter(|other| *other == stream).count();
-        assert!(
-            (19..=21).contains(&turns),
-            "{turns} of 100 frames went to stream {stream}"
-        );
+        assert!((19..=21).contains(&turns), "{turns} of 100 frames went to stream {stream}");
     }
     let search = pair.open(2_000, false).unwrap();
     pair.run(16).unwrap();
@@ -162,10 +136,7 @@ fn a_failing_disk_is_never_a_complete_body() {
     pair.run(50).unwrap();
     pair.fail(stream);
     pair.run(20).unwrap();
-    assert_eq!(
-        pair.listeners[&stream].outcome,
-        Outcome::Reset(ResetCode::ReadFailed)
-    );
+    assert_eq!(pair.listeners[&stream].outcome, Outcome::Reset(ResetCode::ReadFailed));
 }
 
 #[test]
@@ -189,11 +160,7 @@ fn as_many_streams_open_as_the_agent_allows_and_not_one_more() {
     assert_eq!(pair.open(1, false), Err(OpenError::TooManyStreams));
     pair.run(20).unwrap();
     pair.leave(streams[0]);
-    assert_eq!(
-        pair.open(1, false),
-        Err(OpenError::TooManyStreams),
-        "its RESET was not sent yet"
-    );
+    assert_eq!(pair.open(1, false), Err(OpenError::TooManyStreams), "its RESET was not sent yet");
     pair.run(1).unwrap();
     pair.open(1, false).unwrap();
     pair.run(20).unwrap();
@@ -218,14 +185,8 @@ fn bodies_that_lie_with_paused_listeners_keep_their_budget() {
         }
     }
     assert_eq!(pair.relay.open_streams(), 0);
-    assert_eq!(
-        pair.open(1, false),
-        Err(OpenError::NoBudget),
-        "all are complete, none was taken"
-    );
-    pair.listeners
-        .values_mut()
-        .for_each(|listener| listener.paused = false);
+    assert_eq!(pair.open(1, false), Err(OpenError::NoBudget), "all are complete, none was taken");
+    pair.listeners.values_mut().for_each(|listener| listener.paused = false);
     pair.run(1).unwrap();
     pair.open(1, false).unwrap();
 }
@@ -235,19 +196,11 @@ fn a_request_without_an_answer_ends_at_its_deadline() {
     let mut relay = relay_with(1);
     let now = start_of_time();
     assert!(relay.poll_timeout() <= now + RELAY_DEADLINE);
-    relay
-        .handle_timeout(now + RELAY_DEADLINE - Duration::from_millis(1))
-        .unwrap();
+    relay.handle_timeout(now + RELAY_DEADLINE - Duration::from_millis(1)).unwrap();
     assert_eq!(relay.poll_event(), None);
     relay.handle_timeout(now + RELAY_DEADLINE).unwrap();
-    assert!(matches!(
-        relay.poll_event(),
-        Some(RelayEvent::Reset(_, ResetCode::DeadlineExceeded, _))
-    ));
-    assert!(matches!(
-        relay.poll_transmit(),
-        Some(Frame::Reset(_, ResetCode::DeadlineExceeded, _))
-    ));
+    assert!(matches!(relay.poll_event(), Some(RelayEvent::Reset(_, ResetCode::DeadlineExceeded, _))));
+    assert!(matches!(relay.poll_transmit(), Some(Frame::Reset(_, ResetCode::DeadlineExceeded, _))));
 }
 
 #[test]
@@ -293,10 +246,7 @@ fn an_agent_that_leaves_finishes_what_is_open_and_refuses_the_rest() {
     pair.agent.go_away(goaway());
     let crossing = pair.open(1, false).unwrap();
     pair.run(20).unwrap();
-    assert_eq!(
-        pair.listeners[&crossing].outcome,
-        Outcome::Reset(ResetCode::Refused)
-    );
+    assert_eq!(pair.listeners[&crossing].outcome, Outcome::Reset(ResetCode::Refused));
     assert_eq!(pair.open(1, false), Err(OpenError::Closed));
     pair.run(1000).unwrap();
     assert_eq!(pair.listeners[&under_way].outcome, Outcome::Complete);
@@ -317,10 +267,7 @@ fn a_relay_that_leaves_opens_nothing_more() {
 fn whoever_does_not_greet_or_falls_silent_is_left() {
     let now = start_of_time();
     let mut mute = AgentMux::new(hello(1), now);
-    assert_eq!(
-        mute.handle_timeout(now + GREETING_TIMEOUT),
-        Err(Violation::NoGreeting)
-    );
+    assert_eq!(mute.handle_timeout(now + GREETING_TIMEOUT), Err(Violation::NoGreeting));
     let mut silent = relay_with(0);
     assert_eq!(silent.handle_timeout(now + BUSY_FOR), Err(Violation::Silent));
 }
@@ -333,35 +280,17 @@ fn every_violation_of_an_agent_ends_its_tunnel_with_a_reason() {
     };
     let feed = |frames: Vec<Frame>| {
         let mut relay = relay_with(2);
-        frames
-            .into_iter()
-            .try_for_each(|frame| relay.handle_frame(frame, start_of_time()))
-            .unwrap_err()
+        frames.into_iter().try_for_each(|frame| relay.handle_frame(frame, start_of_time())).unwrap_err()
     };
     let end = || Frame::End(id(1));
     assert_eq!(feed(vec![response(3)]), Violation::NeverOpened("RESPONSE", id(3)));
     assert_eq!(feed(vec![data(1, 1)]), Violation::OutOfOrder("DATA", id(1)));
     assert_eq!(feed(vec![end()]), Violation::OutOfOrder("END", id(1)));
-    assert_eq!(
-        feed(vec![response(1), response(1)]),
-        Violation::OutOfOrder("RESPONSE", id(1))
-    );
-    assert_eq!(
-        feed(vec![response(1), end(), end()]),
-        Violation::OutOfOrder("END", id(1))
-    );
-    assert_eq!(
-        feed(vec![response(1), end(), data(1, 1)]),
-        Violation::OutOfOrder("DATA", id(1))
-    );
-    assert_eq!(
-        feed(vec![Frame::Hello(Box::new(hello(1)))]),
-        Violation::GreetedTwice
-    );
-    assert_eq!(
-        feed(vec![Frame::Credit(id(1), 1)]),
-        Violation::WrongDirection("CREDIT")
-    );
+    assert_eq!(feed(vec![response(1), response(1)]), Violation::OutOfOrder("RESPONSE", id(1)));
+    assert_eq!(feed(vec![response(1), end(), end()]), Violation::OutOfOrder("END", id(1)));
+    assert_eq!(feed(vec![response(1), end(), data(1, 1)]), Violation::OutOfOrder("DATA", id(1)));
+    assert_eq!(feed(vec![Frame::Hello(Box::new(hello(1)))]), Violation::GreetedTwice);
+    assert_eq!(feed(vec![Frame::Credit(id(1), 1)]), Violation::WrongDirection("CREDIT"));
 
     let mut relay = relay_with(1);
     relay.handle_frame(response(1), start_of_time()).unwrap();
@@ -369,15 +298,9 @@ fn every_violation_of_an_agent_ends_its_tunnel_with_a_reason() {
     assert_eq!(violation, Violation::CreditExceeded(id(1)));
     assert_eq!(violation.close_code(), CloseCode::CreditExceeded);
 
-    let budgets = Budgets {
-        tunnel: WindowBudget::new(1),
-        process: WindowBudget::new(1),
-    };
+    let budgets = Budgets { tunnel: WindowBudget::new(1), process: WindowBudget::new(1) };
     let mut strange = RelayMux::new(budgets, start_of_time());
-    assert_eq!(
-        strange.handle_frame(response(1), start_of_time()),
-        Err(Violation::NotGreeted("RESPONSE"))
-    );
+    assert_eq!(strange.handle_frame(response(1), start_of_time()), Err(Violation::NotGreeted("RESPONSE")));
 }
 
 #[test]
@@ -390,15 +313,9 @@ fn after_a_reset_only_what_was_under_way_may_come() {
     for _ in 0..INITIAL_WINDOW as usize / MAX_DATA_LEN {
         relay.handle_frame(data(1, MAX_DATA_LEN), now).unwrap();
     }
-    assert_eq!(
-        relay.handle_frame(data(1, 1), now),
-        Err(Violation::OutOfOrder("DATA", id(1)))
-    );
+    assert_eq!(relay.handle_frame(data(1, 1), now), Err(Violation::OutOfOrder("DATA", id(1))));
     relay.handle_frame(Frame::End(id(1)), now).unwrap();
-    assert_eq!(
-        relay.handle_frame(Frame::End(id(1)), now),
-        Err(Violation::OutOfOrder("END", id(1)))
-    );
+    assert_eq!(relay.handle_frame(Frame::End(id(1)), now), Err(Violation::OutOfOrder("END", id(1))));
     assert_eq!(relay.poll_event(), None, "nobody hears of it");
 }
 
@@ -406,31 +323,19 @@ fn after_a_reset_only_what_was_under_way_may_come() {
 fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason() {
     let feed = |frames: Vec<Frame>| {
         let mut agent = agent_with(2, 2);
-        frames
-            .into_iter()
-            .try_for_each(|frame| agent.handle_frame(frame, start_of_time()))
-            .unwrap_err()
+        frames.into_iter().try_for_each(|frame| agent.handle_frame(frame, start_of_time())).unwrap_err()
     };
     let open = |number| Frame::Request(id(number), Box::new(request(1)), Bytes::new());
     assert_eq!(feed(vec![open(2)]), Violation::Reused(id(2)));
     assert_eq!(feed(vec![open(9)]), Violation::TooManyStreams(id(9)));
-    assert_eq!(
-        feed(vec![Frame::Credit(id(3), 1)]),
-        Violation::NeverOpened("CREDIT", id(3))
-    );
-    assert_eq!(
-        feed(vec![Frame::Credit(id(1), u32::MAX)]),
-        Violation::CreditOverflow(id(1))
-    );
+    assert_eq!(feed(vec![Frame::Credit(id(3), 1)]), Violation::NeverOpened("CREDIT", id(3)));
+    assert_eq!(feed(vec![Frame::Credit(id(1), u32::MAX)]), Violation::CreditOverflow(id(1)));
     assert_eq!(
         feed(vec![Frame::Reset(id(7), ResetCode::Cancelled, String::new())]),
         Violation::NeverOpened("RESET", id(7))
     );
     assert_eq!(feed(vec![Frame::End(id(1))]), Violation::WrongDirection("END"));
-    assert_eq!(
-        feed(vec![Frame::Welcome(Box::new(welcome()))]),
-        Violation::GreetedTwice
-    );
+    assert_eq!(feed(vec![Frame::Welcome(Box::new(welcome()))]), Violation::GreetedTwice);
 }
 
 #[test]
@@ -447,43 +352,23 @@ fn a_draining_agent_is_not_flooded_by_requests_it_refuses() {
 #[test]
 fn credit_that_comes_after_the_end_is_no_fault() {
     let mut agent = agent_with(1, 2);
-    agent.respond(
-        id(1),
-        ResponseHead {
-            status: 200,
-            headers: vec![],
-            audit: None,
-        },
-    );
+    agent.respond(id(1), ResponseHead { status: 200, headers: vec![], audit: None });
     agent.finish(id(1));
     while agent.poll_transmit().is_some() {}
-    agent
-        .handle_frame(Frame::Credit(id(1), 5), start_of_time())
-        .unwrap();
+    agent.handle_frame(Frame::Credit(id(1), 5), start_of_time()).unwrap();
     assert_eq!(agent.poll_event(), None);
 }
 
 #[test]
 fn frames_of_a_later_version_are_ignored_by_both() {
-    agent_with(0, 1)
-        .handle_frame(Frame::Unknown(0x80), start_of_time())
-        .unwrap();
-    relay_with(0)
-        .handle_frame(Frame::Unknown(0xff), start_of_time())
-        .unwrap();
+    agent_with(0, 1).handle_frame(Frame::Unknown(0x80), start_of_time()).unwrap();
+    relay_with(0).handle_frame(Frame::Unknown(0xff), start_of_time()).unwrap();
 }
 
 #[test]
 fn the_writer_of_a_full_queue_is_woken_once_when_half_is_sent() {
     let mut agent = agent_with(1, 2);
-    agent.respond(
-        id(1),
-        ResponseHead {
-            status: 200,
-            headers: vec![],
-            audit: None,
-        },
-    );
+    agent.respond(id(1), ResponseHead { status: 200, headers: vec![], audit: None });
     assert!(agent.send(id(1), vec![0; 262_143].into()));
     assert!(!agent.send(id(1), vec![0; 1].into()));
     let mut woken = 0;
@@ -568,10 +453,7 @@ proptest! {
 #[test]
 fn the_head_of_a_request_names_who_asked() {
     let mut head = request(1);
-    head.client = Client {
-        address: Some("192.0.2.7".to_owned()),
-        user_agent: Some("player".to_owned()),
-    };
+    head.client = Client { address: Some("192.0.2.7".to_owned()), user_agent: Some("player".to_owned()) };
     let Ok(Frame::Request(_, back, _)) =
         Frame::decode(Frame::Request(id(1), Box::new(head.clone()), Bytes::new()).encode())
     else {

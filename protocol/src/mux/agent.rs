@@ -111,8 +111,7 @@ impl AgentMux {
     /// Gives a stream up; what is queued is not sent.
     pub fn reset(&mut self, stream: StreamId, code: ResetCode, reason: &str) {
         if self.forget(stream) {
-            self.control
-                .push_back(Frame::Reset(stream, code, reason.to_owned()));
+            self.control.push_back(Frame::Reset(stream, code, reason.to_owned()));
         }
     }
 
@@ -143,9 +142,7 @@ impl AgentMux {
         };
         match frame {
             Frame::Welcome(welcome) => {
-                self.phase = Phase::Open {
-                    initial_window: welcome.initial_window,
-                };
+                self.phase = Phase::Open { initial_window: welcome.initial_window };
                 self.events.push_back(AgentEvent::Welcome(welcome));
                 Ok(())
             }
@@ -222,11 +219,7 @@ impl AgentMux {
             return Some(frame);
         }
         if let Some(stream) = self.refused.pop_front() {
-            return Some(Frame::Reset(
-                stream,
-                ResetCode::Refused,
-                "the agent is shutting down".to_owned(),
-            ));
+            return Some(Frame::Reset(stream, ResetCode::Refused, "the agent is shutting down".to_owned()));
         }
         // STATUS waits for WELCOME, which proves that the relay knows this agent.
         if matches!(self.phase, Phase::Open { .. })
@@ -301,8 +294,7 @@ impl AgentMux {
         let Some(open) = self.streams.get_mut(&stream) else {
             return Ok(());
         };
-        open.grant(octets)
-            .map_err(|_| Violation::CreditOverflow(stream))?;
+        open.grant(octets).map_err(|_| Violation::CreditOverflow(stream))?;
         self.schedule(stream);
         Ok(())
     }
@@ -332,8 +324,7 @@ impl AgentMux {
             self.lanes.remove(stream);
         }
         // A RESPONSE that was not sent yet must not follow the stream's RESET.
-        self.control
-            .retain(|frame| !matches!(frame, Frame::Response(id, _) if *id == stream));
+        self.control.retain(|frame| !matches!(frame, Frame::Response(id, _) if *id == stream));
         true
     }
 }

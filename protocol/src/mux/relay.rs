@@ -131,10 +131,8 @@ impl RelayMux {
         }
         let window = ReceiveWindow::open(&self.budgets, now).ok_or(OpenError::NoBudget)?;
         self.next = stream.next();
-        self.streams
-            .insert(stream, RequestStream::new(window, now + patience));
-        self.control
-            .push_back(Frame::Request(stream, Box::new(head), body));
+        self.streams.insert(stream, RequestStream::new(window, now + patience));
+        self.control.push_back(Frame::Request(stream, Box::new(head), body));
         self.life.on_busy(now);
         self.check_by(now + patience);
         Ok(stream)
@@ -179,9 +177,7 @@ impl RelayMux {
         }
         match frame {
             Frame::Hello(hello) => {
-                self.agent_max = usize::try_from(hello.max_streams)
-                    .unwrap_or(usize::MAX)
-                    .min(MAX_STREAMS);
+                self.agent_max = usize::try_from(hello.max_streams).unwrap_or(usize::MAX).min(MAX_STREAMS);
                 self.phase = Phase::Open;
                 self.events.push_back(RelayEvent::Hello(hello));
                 Ok(())
@@ -293,15 +289,8 @@ impl RelayMux {
     }
 
     fn give_up_overdue(&mut self, now: Instant) {
-        let overdue: Vec<_> = self
-            .streams
-            .iter()
-            .filter(|(_, open)| now >= open.timeout())
-            .collect();
-        let overdue: Vec<_> = overdue
-            .into_iter()
-            .map(|(id, open)| (*id, open.is_awaiting()))
-            .collect();
+        let overdue: Vec<_> = self.streams.iter().filter(|(_, open)| now >= open.timeout()).collect();
+        let overdue: Vec<_> = overdue.into_iter().map(|(id, open)| (*id, open.is_awaiting())).collect();
         for (stream, awaiting) in overdue {
             let (code, reason) = if awaiting {
                 (ResetCode::DeadlineExceeded, "no answer came in time")
@@ -309,8 +298,7 @@ impl RelayMux {
                 (ResetCode::Stalled, "no progress was made for too long")
             };
             self.abandon(stream, code, reason);
-            self.events
-                .push_back(RelayEvent::Reset(stream, code, reason.to_owned()));
+            self.events.push_back(RelayEvent::Reset(stream, code, reason.to_owned()));
         }
         self.check_at = self.streams.values().map(RequestStream::timeout).min();
     }
@@ -320,17 +308,14 @@ impl RelayMux {
         let Some(open) = self.streams.remove(&stream) else {
             return;
         };
-        let unsent = self
-            .control
-            .iter()
-            .position(|frame| matches!(frame, Frame::Request(id, ..) if *id == stream));
+        let unsent =
+            self.control.iter().position(|frame| matches!(frame, Frame::Request(id, ..) if *id == stream));
         if let Some(at) = unsent {
             self.control.remove(at);
         } else {
             self.late.credit += u64::from(open.outstanding());
             self.late.frames += 1 + u64::from(open.is_awaiting());
-            self.control
-                .push_back(Frame::Reset(stream, code, reason.to_owned()));
+            self.control.push_back(Frame::Reset(stream, code, reason.to_owned()));
             self.resets_queued += 1;
         }
         self.ended.insert(stream, open.into_window());
@@ -345,8 +330,7 @@ impl RelayMux {
         let Some(open) = self.streams.get_mut(&stream) else {
             return self.on_late("RESPONSE", stream, 0);
         };
-        open.respond(now)
-            .map_err(|_| Violation::OutOfOrder("RESPONSE", stream))?;
+        open.respond(now).map_err(|_| Violation::OutOfOrder("RESPONSE", stream))?;
         let timeout = open.timeout();
         self.check_by(timeout);
         self.events.push_back(RelayEvent::Response(stream, head));
@@ -400,9 +384,7 @@ impl RelayMux {
         } else {
             (&mut self.late.frames, 1)
         };
-        *left = left
-            .checked_sub(cost)
-            .ok_or(Violation::OutOfOrder(frame, stream))?;
+        *left = left.checked_sub(cost).ok_or(Violation::OutOfOrder(frame, stream))?;
         Ok(())
     }
 }

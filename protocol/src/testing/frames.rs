@@ -44,71 +44,45 @@ fn any_hello() -> impl Strategy<Value = Hello> {
 }
 
 fn any_welcome() -> impl Strategy<Value = Welcome> {
-    (
-        ".{0,20}",
-        ".{0,20}",
-        ".{0,40}",
-        any::<[u32; 2]>(),
-        any::<[u64; 2]>(),
-    )
-        .prop_map(|welcome| Welcome {
-            relay_version: welcome.0,
-            session: welcome.1,
-            base_url: welcome.2,
-            initial_window: welcome.3[0],
-            max_streams: welcome.3[1],
-            ping_after_ms: welcome.4[0],
-            dead_after_ms: welcome.4[1],
-        })
-}
-
-fn any_goaway() -> impl Strategy<Value = Goaway> {
-    (".{0,40}", any::<[u64; 2]>()).prop_map(|(reason, reconnect_after_ms)| Goaway {
-        reason,
-        reconnect_after_ms,
+    (".{0,20}", ".{0,20}", ".{0,40}", any::<[u32; 2]>(), any::<[u64; 2]>()).prop_map(|welcome| Welcome {
+        relay_version: welcome.0,
+        session: welcome.1,
+        base_url: welcome.2,
+        initial_window: welcome.3[0],
+        max_streams: welcome.3[1],
+        ping_after_ms: welcome.4[0],
+        dead_after_ms: welcome.4[1],
     })
 }
 
+fn any_goaway() -> impl Strategy<Value = Goaway> {
+    (".{0,40}", any::<[u64; 2]>())
+        .prop_map(|(reason, reconnect_after_ms)| Goaway { reason, reconnect_after_ms })
+}
+
 fn any_status() -> impl Strategy<Value = Status> {
-    let driver =
-        (".{0,40}", any::<bool>(), option::of(".{0,20}")).prop_map(|(pattern, readable, problem)| {
-            DriverStatus {
-                pattern,
-                readable,
-                problem,
-            }
-        });
+    let driver = (".{0,40}", any::<bool>(), option::of(".{0,20}"))
+        .prop_map(|(pattern, readable, problem)| DriverStatus { pattern, readable, problem });
     vec(driver, 0..4).prop_map(|drivers| Status { drivers })
 }
 
 fn any_request_head() -> impl Strategy<Value = RequestHead> {
     let client = (option::of(".{0,20}"), option::of(".{0,20}"))
         .prop_map(|(address, user_agent)| Client { address, user_agent });
-    (
-        ".{0,20}",
-        "[A-Z]{1,8}",
-        "/[!-~]{0,80}",
-        any_headers(),
-        any::<u32>(),
-        client,
-    )
-        .prop_map(|head| RequestHead {
+    (".{0,20}", "[A-Z]{1,8}", "/[!-~]{0,80}", any_headers(), any::<u32>(), client).prop_map(|head| {
+        RequestHead {
             request_id: head.0,
             method: head.1,
             target: head.2,
             headers: head.3,
             deadline_ms: head.4,
             client: head.5,
-        })
+        }
+    })
 }
 
 fn any_response_head() -> impl Strategy<Value = ResponseHead> {
-    let texts = (
-        option::of(".{0,20}"),
-        option::of(".{0,20}"),
-        option::of(".{0,20}"),
-        option::of(".{0,20}"),
-    );
+    let texts = (option::of(".{0,20}"), option::of(".{0,20}"), option::of(".{0,20}"), option::of(".{0,20}"));
     let audit =
         (texts, option::of(any::<u32>()), option::of(any::<u32>())).prop_map(|(texts, bytes, found)| Audit {
             call_id: texts.0,

@@ -141,10 +141,7 @@ impl Pair {
     pub fn new(max_streams: u32) -> Self {
         let now = start_of_time();
         let process = WindowBudget::new(TUNNEL_WINDOW_BUDGET);
-        let budgets = Budgets {
-            tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET),
-            process,
-        };
+        let budgets = Budgets { tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET), process };
         Self {
             relay: RelayMux::new(budgets.clone(), now),
             agent: AgentMux::new(hello(max_streams), now),
@@ -175,19 +172,10 @@ impl Pair {
     /// # Errors
     /// [`OpenError`] as the multiplexer says.
     pub fn open(&mut self, octets: u64, paused: bool) -> Result<StreamId, OpenError> {
-        let stream = self
-            .relay
-            .open(request(octets), Bytes::new(), RELAY_DEADLINE, self.now)?;
+        let stream = self.relay.open(request(octets), Bytes::new(), RELAY_DEADLINE, self.now)?;
         let held = VecDeque::new();
         let outcome = Outcome::Open;
-        let listener = Listener {
-            expected: octets,
-            received: 0,
-            answered: false,
-            outcome,
-            paused,
-            held,
-        };
+        let listener = Listener { expected: octets, received: 0, answered: false, outcome, paused, held };
         self.listeners.insert(stream, listener);
         Ok(stream)
     }
@@ -205,8 +193,7 @@ impl Pair {
     /// The agent cannot read on.
     pub fn fail(&mut self, stream: StreamId) {
         self.sources.remove(&stream);
-        self.agent
-            .reset(stream, ResetCode::ReadFailed, "the disk is gone");
+        self.agent.reset(stream, ResetCode::ReadFailed, "the disk is gone");
     }
 
     /// Lets so many steps of one millisecond pass.
@@ -280,22 +267,9 @@ impl Pair {
             match event {
                 AgentEvent::Request(stream, head, _) => {
                     let left = head.target[1..].parse().unwrap_or(0);
-                    self.agent.respond(
-                        stream,
-                        ResponseHead {
-                            status: 200,
-                            headers: Vec::new(),
-                            audit: None,
-                        },
-                    );
-                    self.sources.insert(
-                        stream,
-                        Source {
-                            left,
-                            offset: 0,
-                            may_write: true,
-                        },
-                    );
+                    self.agent
+                        .respond(stream, ResponseHead { status: 200, headers: Vec::new(), audit: None });
+                    self.sources.insert(stream, Source { left, offset: 0, may_write: true });
                 }
                 AgentEvent::Writable(stream) => {
                     if let Some(source) = self.sources.get_mut(&stream) {
@@ -338,10 +312,7 @@ impl Pair {
                     );
                     listener.received = end;
                     listener.held.push_back(cost(data.len()));
-                    assert!(
-                        listener.held.iter().sum::<u32>() <= MAX_WINDOW,
-                        "more is held than a window"
-                    );
+                    assert!(listener.held.iter().sum::<u32>() <= MAX_WINDOW, "more is held than a window");
                 }),
                 RelayEvent::End(stream) => {
                     self.listener(stream, |listener| listener.outcome = Outcome::Complete)

@@ -1,0 +1,331 @@
+//! The agent's end of a tunnel as an application sees it: an HTTP service that is called.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt::Display,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, Uri};
+use http_body::Body;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    task::AbortHandle,
+};
+use tokio_tungstenite::WebSocketStream;
+use tower::{Service, ServiceExt};
+
+use super::{
+    Close, Ended, Traffic,
+    driver::{Endpoint, drive},
+    outlet::{AgentMailbox, Command, Gate, Outlet},
+};
+use crate::{
+    context::{Audit, Deadline, LinkBase, RequestId},
+    frame::{Frame, StreamId},
+    headers,
+    limits::AGENT_DEADLINE,
+    message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
+    mux::{AgentEvent, AgentMux, PingPayload, Violation},
+};
+
+/// How far a tunnel has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// HELLO was sent.
+    Greeting,
+    /// The relay accepted the agent.
+    Welcomed(Arc<Welcome>),
+    /// The relay will go: dial again within the window; what is open here finishes.
+    Leaving(Goaway),
+}
+
+/// A handle on the agent's end of one tunnel. Cheap to clone.
+#[derive(Clone)]
+pub struct AgentControl {
+    mailbox: Arc<AgentMailbox>,
+    state: watch::Receiver<LinkState>,
+}
+
+impl std::fmt::Debug for AgentControl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentControl").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl AgentControl {
+    /// Follows the tunnel's state.
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Says that this agent will go; the relay closes the tunnel when what is open has finished.
+    pub fn go_away(&self, goaway: Goaway) {
+        self.mailbox.leave(|outbox| outbox.goaway = Some(goaway));
+    }
+
+    /// Closes the tunnel now; what is open is cut.
+    pub fn close(&self, close: Close) {
+        self.mailbox.leave(|outbox| outbox.close = Some(close));
+    }
+
+    /// Tells the relay how the recordings are.
+    pub fn set_status(&self, status: Status) {
+        self.mailbox.leave(|outbox| outbox.status = Some(status));
+    }
+
+    /// Streams open now.
+    pub fn open_streams(&self) -> usize {
+        self.mailbox.open_streams.load(Ordering::Relaxed)
+    }
+
+    /// The latest round trip, once there was one.
+    pub fn rtt(&self) -> Option<Duration> {
+        let micros = self.mailbox.rtt_micros.load(Ordering::Relaxed);
+        (micros != 0).then_some(Duration::from_micros(micros))
+    }
+}
+
+struct Worker {
+    gate: Arc<Gate>,
+    task: AbortHandle,
+}
+
+/// The agent's end of one tunnel, to be run by a task of its own. `S` is the agent's own HTTP service.
+pub struct AgentLink<S> {
+    mux: AgentMux,
+    mailbox: Arc<AgentMailbox>,
+    service: S,
+    workers: HashMap<StreamId, Worker>,
+    base: LinkBase,
+    state: watch::Sender<LinkState>,
+    close: Option<Close>,
+}
+
+impl<S> std::fmt::Debug for AgentLink<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentLink").field("mux", &self.mux).finish_non_exhaustive()
+    }
+}
+
+impl<S, B> AgentLink<S>
+where
+    S: Service<Request<Bytes>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Display,
+{
+    /// The end of a tunnel that was just dialled.
+    pub fn new(hello: Hello, service: S) -> (Self, AgentControl) {
+        let mailbox = Arc::new(AgentMailbox::default());
+        let (sender, state) = watch::channel(LinkState::Greeting);
+        #[expect(clippy::disallowed_methods, reason = "a tunnel begins now")]
+        let now = tokio::time::Instant::now().into_std();
+        let link = Self {
+            mux: AgentMux::new(hello, now),
+            mailbox: Arc::clone(&mailbox),
+            service,
+            workers: HashMap::new(),
+            base: LinkBase("".into()),
+            state: sender,
+            close: None,
+        };
+        (link, AgentControl { mailbox, state })
+    }
+
+    /// Runs the tunnel to its end. Work under way is stopped then.
+    pub async fn run<T>(mut self, socket: WebSocketStream<T>, traffic: Arc<Traffic>) -> Ended
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        drive(&mut self, socket, traffic).await
+    }
+
+    fn start(&mut self, stream: StreamId, head: RequestHead, body: Bytes) {
+        let gate = Arc::new(Gate::default());
+        let outlet = Outlet::new(stream, Arc::clone(&self.mailbox), Arc::clone(&gate));
+        let Some(request) = to_request(head, body, self.base.clone()) else {
+            outlet.reset(ResetCode::Malformed, "the request is not valid HTTP".to_owned());
+            return;
+        };
+        let task = tokio::spawn(answer(self.service.clone(), request, outlet)).abort_handle();
+        self.workers.insert(stream, Worker { gate, task });
+    }
+
+    fn on_event(&mut self, event: AgentEvent) {
+        match event {
+            AgentEvent::Welcome(welcome) => {
+                self.base = LinkBase(welcome.base_url.as_str().into());
+                self.state.send_replace(LinkState::Welcomed(welcome.into()));
+            }
+            AgentEvent::Goaway(goaway) => {
+                self.state.send_replace(LinkState::Leaving(goaway));
+            }
+            AgentEvent::Request(stream, head, body) => self.start(stream, *head, body),
+            AgentEvent::Writable(stream) => {
+                if let Some(worker) = self.workers.get(&stream) {
+                    worker.gate.open();
+                }
+            }
+            AgentEvent::Reset(stream, _) => self.stop(stream),
+        }
+    }
+
+    fn take_mail(&mut self) {
+        let mail = self.mailbox.take();
+        for command in mail.commands {
+            match command {
+                Command::Respond(stream, head) => self.mux.respond(stream, head),
+                Command::Send(stream, chunk) => {
+                    let room = self.mux.send(stream, chunk);
+                    if let Some(worker) = self.workers.get(&stream).filter(|_| room) {
+                        worker.gate.open();
+                    }
+                }
+                Command::Finish(stream) => {
+                    self.workers.remove(&stream);
+                    self.mux.finish(stream);
+                }
+                Command::Reset(stream, code, reason) => {
+                    self.workers.remove(&stream);
+                    self.mux.reset(stream, code, &reason);
+                }
+            }
+        }
+        if let Some(status) = mail.status {
+            self.mux.set_status(status);
+        }
+        if let Some(goaway) = mail.goaway {
+            self.mux.go_away(goaway);
+        }
+        self.close = self.close.take().or(mail.close);
+    }
+}
+
+impl<S> AgentLink<S> {
+    fn stop(&mut self, stream: StreamId) {
+        if let Some(worker) = self.workers.remove(&stream) {
+            worker.task.abort();
+        }
+    }
+}
+
+impl<S> Drop for AgentLink<S> {
+    fn drop(&mut self) {
+        for worker in self.workers.values() {
+            worker.task.abort();
+        }
+    }
+}
+
+impl<S, B> Endpoint for AgentLink<S>
+where
+    S: Service<Request<Bytes>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Display,
+{
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        self.mux.handle_frame(frame, now)
+    }
+
+    fn handle_inbound(&mut self, now: Instant) {
+        self.mux.handle_inbound(now);
+    }
+
+    fn handle_pong(&mut self, payload: &[u8], now: Instant) {
+        self.mux.handle_pong(payload, now);
+        let micros =
+            self.mux.rtt().map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1));
+        self.mailbox.rtt_micros.store(micros, Ordering::Relaxed);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation> {
+        self.mux.handle_timeout(now)
+    }
+
+    fn work(&mut self, _now: Instant) {
+        while let Some(event) = self.mux.poll_event() {
+            self.on_event(event);
+        }
+        self.take_mail();
+        self.mailbox.open_streams.store(self.mux.open_streams(), Ordering::Relaxed);
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        self.mux.poll_timeout()
+    }
+
+    fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {
+        self.mux.poll_ping(now)
+    }
+
+    fn poll_transmit(&mut self) -> Option<Frame> {
+        let frame = self.mux.poll_transmit();
+        while let Some(event) = self.mux.poll_event() {
+            self.on_event(event);
+        }
+        frame
+    }
+
+    fn register(&self, waker: &Waker) {
+        self.mailbox.waker.register(waker);
+    }
+
+    fn poll_close(&mut self) -> Option<Close> {
+        self.close.take()
+    }
+}
+
+fn to_request(head: RequestHead, body: Bytes, base: LinkBase) -> Option<Request<Bytes>> {
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+    *request.uri_mut() = head.target.parse::<Uri>().ok().filter(|_| head.target.starts_with('/'))?;
+    *request.headers_mut() = headers::from_wire(&head.headers, &headers::REQUEST);
+    let deadline = Duration::from_millis(head.deadline_ms.into()).min(AGENT_DEADLINE);
+    let extensions = request.extensions_mut();
+    extensions.insert(RequestId(head.request_id));
+    extensions.insert(Deadline(deadline));
+    extensions.insert(head.client);
+    extensions.insert(base);
+    Some(request)
+}
+
+/// Answers one request; being dropped at any moment stops the work.
+async fn answer<S, B>(service: S, request: Request<Bytes>, outlet: Outlet)
+where
+    S: Service<Request<Bytes>, Response = Response<B>, Error = Infallible> + Send,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send,
+    B::Error: Display,
+{
+    let response = match service.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let (parts, body) = response.into_parts();
+    outlet.respond(ResponseHead {
+        status: parts.status.as_u16(),
+        headers: headers::to_wire(&parts.headers, &headers::RESPONSE),
+        audit: parts.extensions.get::<Audit>().cloned(),
+    });
+    let mut body = pin!(body);
+    loop {
+        let chunk = match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            None => return outlet.finish(),
+            Some(Err(error)) => return outlet.reset(ResetCode::ReadFailed, error.to_string()),
+            // Trailers do not cross, and empty chunks say nothing.
+            Some(Ok(frame)) => frame.into_data().ok().filter(|chunk| !chunk.is_empty()),
+        };
+        if let Some(chunk) = chunk {
+            outlet.send(chunk).await;
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The body of a response that comes through a tunnel.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::mailbox::Mailbox;
+use crate::{
+    credit::cost,
+    frame::StreamId,
+    link::CallError,
+    message::{ResetCode, ResponseHead},
+};
+
+/// Consumed credit is reported in pieces of at least this size, or when nothing is left to read: waking the driver
+/// for every chunk would cost more than the chunk.
+const REPORT_COST: u32 = 64 * 1024;
+
+/// Why a body was cut. What came before is right but not all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The agent gave the stream up, or it made no progress.
+    #[error("the agent gave the response up: {1} ({code})", code = u16::from(*.0))]
+    Reset(ResetCode, String),
+    /// The tunnel ended.
+    #[error("the tunnel ended before the response did")]
+    Lost,
+}
+
+/// What the driver and one caller share about one stream. The queue is bounded by the stream's window.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(Mutex<SlotState>);
+
+#[derive(Debug, Default)]
+pub(crate) struct SlotState {
+    /// Set once the stream is open.
+    pub(crate) stream: Option<StreamId>,
+    /// Set once, when the answer is known.
+    pub(crate) head: Option<Result<Box<ResponseHead>, CallError>>,
+    pub(crate) chunks: VecDeque<Bytes>,
+    pub(crate) end: Option<Result<(), BodyError>>,
+    /// The caller has gone.
+    pub(crate) abandoned: bool,
+    waker: Option<Waker>,
+}
+
+impl Slot {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SlotState> {
+        // Nothing panics while holding the lock; if it did, the state would still be sound.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes the caller.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut SlotState)) {
+        let mut state = self.lock();
+        change(&mut state);
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the answer.
+    pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Box<ResponseHead>, CallError>> {
+        let mut state = self.lock();
+        if let Some(head) = state.head.take() {
+            return Poll::Ready(head);
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// One caller's hold on a stream: dropping it gives the stream up and its window back.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let stream = {
+            let mut state = self.slot.lock();
+            state.abandoned = true;
+            state.chunks.clear();
+            state.stream
+        };
+        if let Some(stream) = stream {
+            self.mailbox.release(stream);
+        }
+    }
+}
+
+/// The body of a response that comes through a tunnel.
+///
+/// What is taken from it is returned to the agent as credit; dropping it early stops the agent.
+#[derive(Debug)]
+pub struct TunnelBody {
+    hold: Hold,
+    stream: StreamId,
+    unreported: u32,
+    size: SizeHint,
+    done: bool,
+}
+
+impl TunnelBody {
+    pub(crate) fn new(hold: Hold, stream: StreamId, size: Option<u64>) -> Self {
+        let size = size.map_or_else(SizeHint::default, SizeHint::with_exact);
+        Self { hold, stream, unreported: 0, size, done: false }
+    }
+
+    fn report(&mut self, least: u32) {
+        if self.unreported > least {
+            self.hold.mailbox.consume(self.stream, std::mem::take(&mut self.unreported));
+        }
+    }
+}
+
+impl Body for TunnelBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let slot = Arc::clone(&self.hold.slot);
+        let mut state = slot.lock();
+        if let Some(chunk) = state.chunks.pop_front() {
+            drop(state);
+            self.unreported += cost(chunk.len());
+            self.report(REPORT_COST);
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        if let Some(end) = state.end.clone() {
+            drop(state);
+            self.done = true;
+            return Poll::Ready(end.err().map(Err));
+        }
+        state.waker = Some(cx.waker().clone());
+        drop(state);
+        self.report(0);
+        Poll::Pending
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size
+    }
+}

@@ -1,0 +1,79 @@
+//! Where callers and listeners leave what the relay's driver should do next.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize},
+    },
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+
+use super::{Close, body::Slot};
+use crate::{
+    frame::StreamId,
+    message::{Goaway, RequestHead, Welcome},
+};
+
+/// One request on its way to the multiplexer.
+pub(crate) struct Call {
+    pub(crate) head: RequestHead,
+    pub(crate) body: Bytes,
+    pub(crate) slot: Arc<Slot>,
+}
+
+/// What waits for the driver's next turn.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    pub(crate) ended: bool,
+    /// At most twice [`MAX_STREAMS`]; more callers are turned away.
+    pub(crate) calls: VecDeque<Call>,
+    /// One entry per stream at most, since entries are merged.
+    pub(crate) consumed: HashMap<StreamId, u32>,
+    pub(crate) released: Vec<StreamId>,
+    pub(crate) welcome: Option<Welcome>,
+    pub(crate) goaway: Option<Goaway>,
+    pub(crate) close: Option<Close>,
+}
+
+/// What callers leave for the driver.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    inbox: Mutex<Inbox>,
+    pub(crate) waker: AtomicWaker,
+    pub(crate) open_streams: AtomicUsize,
+    pub(crate) rtt_micros: AtomicU64,
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mailbox(…)")
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn consume(&self, stream: StreamId, cost: u32) {
+        self.leave(|inbox| *inbox.consumed.entry(stream).or_default() += cost);
+    }
+
+    pub(crate) fn release(&self, stream: StreamId) {
+        self.leave(|inbox| inbox.released.push(stream));
+    }
+
+    /// Leaves a message, unless the tunnel has ended, and wakes the driver.
+    pub(crate) fn leave(&self, message: impl FnOnce(&mut Inbox)) {
+        let mut inbox = self.lock();
+        if inbox.ended {
+            return;
+        }
+        message(&mut inbox);
+        drop(inbox);
+        self.waker.wake();
+    }
+}

@@ -1,0 +1,57 @@
+//! What a signed link opens, and its octets inside the seal: two fingerprints of 8 octets, then path, call id and
+//! tenant, each after its length in two octets (big endian).
+
+use std::fmt;
+
+use crate::{
+    parameters::MAX_VALUE_LEN,
+    signed_link::{Fingerprint, LinkError, MAX_PATH_LEN},
+};
+
+/// What a link opens, and for whom it was made. Travels sealed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// Fingerprint of the storage root's pattern (not its position: a reload may reorder roots).
+    pub root: Fingerprint,
+    /// Fingerprint of the search token that asked: withdrawing the token kills its links.
+    pub search_token: Fingerprint,
+    /// Path beneath the directory that the root opens; file names are octets, not text.
+    pub path: Vec<u8>,
+    /// The call that was searched for, for the audit.
+    pub call_id: String,
+    /// The tenant on whose behalf, empty for none.
+    pub tenant: String,
+}
+
+impl fmt::Debug for LinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LinkTarget(…)")
+    }
+}
+
+pub(crate) fn encode(target: &LinkTarget) -> Result<Vec<u8>, LinkError> {
+    let fields = [target.path.as_slice(), target.call_id.as_bytes(), target.tenant.as_bytes()];
+    let limits = [MAX_PATH_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN];
+    let mut octets = Vec::with_capacity(16 + fields.iter().map(|field| field.len() + 2).sum::<usize>());
+    octets.extend_from_slice(&target.root);
+    octets.extend_from_slice(&target.search_token);
+    for (field, limit) in fields.iter().zip(limits) {
+        let len = u16::try_from(field.len()).ok().filter(|_| field.len() <= limit);
+        octets.extend_from_slice(&len.ok_or(LinkError::TooLong)?.to_be_bytes());
+        octets.extend_from_slice(field);
+    }
+    Ok(octets)
+}
+
+pub(crate) fn decode(mut octets: &[u8]) -> Option<LinkTarget> {
+    let root = octets.split_off(..8)?.try_into().ok()?;
+    let search_token = octets.split_off(..8)?.try_into().ok()?;
+    let mut field = || {
+        let len = u16::from_be_bytes(octets.split_off(..2)?.try_into().ok()?);
+        octets.split_off(..usize::from(len))
+    };
+    let path = field()?.to_vec();
+    let call_id = String::from_utf8(field()?.to_vec()).ok()?;
+    let tenant = String::from_utf8(field()?.to_vec()).ok()?;
+    octets.is_empty().then_some(LinkTarget { root, search_token, path, call_id, tenant })
+}

@@ -1,0 +1,335 @@
+//! Stories of two links over an in-memory connection that is too small on purpose.
+
+#![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use audiovault_protocol::{
+    context::{Audit, Client, LinkBase, RequestId},
+    credit::{Budgets, WindowBudget},
+    limits::{DEAD_AFTER, INITIAL_WINDOW, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
+    link::{
+        AgentControl, AgentLink, CallError, Caller, Close, Counted, Ended, LinkState, RelayLink, RelayNotice,
+        Traffic, websocket_config,
+    },
+    message::{CloseCode, Goaway, ResetCode},
+    mux::{OpenError, Violation},
+    testing::pair::{hello, welcome},
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use tokio::{io::DuplexStream, sync::mpsc, task::JoinHandle};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+type Answer = Response<BoxBody<Bytes, String>>;
+
+/// A body of so many octets in chunks of 100,000, which may fail or stall at its end.
+struct Octets {
+    left: usize,
+    end: End,
+    /// Dropped with the body: tells the test that the agent stopped.
+    _alive: mpsc::Sender<()>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Complete,
+    Fails,
+    Stalls,
+}
+
+impl Body for Octets {
+    type Data = Bytes;
+    type Error = String;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, String>>> {
+        let len = self.left.min(100_000);
+        self.left -= len;
+        match (len, self.end) {
+            (0, End::Complete) => Poll::Ready(None),
+            (0, End::Fails) => Poll::Ready(Some(Err("the disk is gone".to_owned()))),
+            (0, End::Stalls) => Poll::Pending,
+            _ => Poll::Ready(Some(Ok(Frame::data(vec![7; len].into())))),
+        }
+    }
+}
+
+/// The agent's service: `/hello` tells what it was asked, `/octets/N/END` sends a body, `/never` never answers.
+async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answer, Infallible> {
+    let mut parts = request.uri().path().split('/').skip(1);
+    let response = match parts.next() {
+        Some("octets") => {
+            let left = parts.next().unwrap().parse().unwrap();
+            let end = match parts.next() {
+                Some("fails") => End::Fails,
+                Some("stalls") => End::Stalls,
+                _ => End::Complete,
+            };
+            Response::new(Octets { left, end, _alive: alive }.boxed())
+        }
+        Some("never") => {
+            let _alive = alive;
+            std::future::pending().await
+        }
+        _ => {
+            let told = format!(
+                "{} {} {} {} {:?}",
+                request.method(),
+                request.uri(),
+                request.extensions().get::<RequestId>().unwrap().0,
+                request.extensions().get::<LinkBase>().unwrap().0,
+                request.extensions().get::<Client>().unwrap().address,
+            );
+            let body =
+                Full::new([told.as_bytes(), request.body()].concat().into()).map_err(|never| match never {});
+            let mut response = Response::builder().status(203).header("etag", "\"1\"").header("x-own", "1");
+            response.extensions_mut().unwrap().insert(Audit { found: Some(3), ..Audit::default() });
+            response.body(body.boxed()).unwrap()
+        }
+    };
+    Ok(response)
+}
+
+struct Tunnel {
+    caller: Caller,
+    control: AgentControl,
+    relay: JoinHandle<Ended>,
+    agent: JoinHandle<Ended>,
+    budgets: Budgets,
+    notices: mpsc::UnboundedReceiver<RelayNotice>,
+    /// Yields `None` when no work of the agent's service is alive any more.
+    alive: mpsc::Receiver<()>,
+}
+
+async fn socket(
+    stream: DuplexStream,
+    role: Role,
+    traffic: &Arc<Traffic>,
+) -> WebSocketStream<Counted<DuplexStream>> {
+    let counted = Counted::new(stream, Arc::clone(traffic));
+    WebSocketStream::from_raw_socket(counted, role, Some(websocket_config())).await
+}
+
+async fn tunnel() -> Tunnel {
+    let budgets =
+        Budgets { tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET), process: WindowBudget::new(u64::MAX) };
+    let (near, far) = tokio::io::duplex(1000);
+    let (alive_sender, alive) = mpsc::channel(1);
+    let service = tower::service_fn(move |request| answer(request, alive_sender.clone()));
+    let (agent_link, control) = AgentLink::new(hello(256), service);
+    let agent_traffic = Arc::new(Traffic::default());
+    let agent_socket = socket(far, Role::Client, &agent_traffic).await;
+    let agent = tokio::spawn(agent_link.run(agent_socket, agent_traffic));
+
+    let relay_traffic = Arc::new(Traffic::default());
+    let (notify, mut notices) = mpsc::unbounded_channel();
+    let notify = move |notice| drop(notify.send(notice));
+    let (relay_link, caller) = RelayLink::new(budgets.clone(), Arc::clone(&relay_traffic), notify);
+    let relay_socket = socket(near, Role::Server, &relay_traffic).await;
+    let relay = tokio::spawn(relay_link.run(relay_socket, relay_traffic));
+
+    assert!(matches!(notices.recv().await, Some(RelayNotice::Hello(_))));
+    caller.welcome(welcome());
+    control.state().wait_for(|state| matches!(state, LinkState::Welcomed(_))).await.unwrap();
+    Tunnel { caller, control, relay, agent, budgets, notices, alive }
+}
+
+fn get(path: &str) -> Request<Bytes> {
+    Request::get(path).body(Bytes::new()).unwrap()
+}
+
+fn goaway() -> Goaway {
+    Goaway { reason: "maintenance".to_owned(), reconnect_after_ms: [0, 1000] }
+}
+
+#[tokio::test]
+async fn a_request_crosses_with_its_context_and_its_answer_with_its_audit() {
+    let tunnel = tunnel().await;
+    let mut request =
+        Request::post("/hello?a=b").header("cookie", "secret").body(Bytes::from_static(b"!")).unwrap();
+    request.extensions_mut().insert(RequestId("r7".to_owned()));
+    request.extensions_mut().insert(Client { address: Some("192.0.2.1".to_owned()), user_agent: None });
+    let response = tunnel.caller.call(request).await.unwrap();
+    assert_eq!(response.status(), 203);
+    assert_eq!(response.headers().len(), 1, "only allowed headers cross");
+    assert_eq!(response.extensions().get::<Audit>().unwrap().found, Some(3));
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let expected = r#"POST /hello?a=b r7 https://relay.example/acme Some("192.0.2.1")!"#;
+    assert_eq!(String::from_utf8_lossy(&body), expected);
+}
+
+#[tokio::test]
+async fn many_bodies_cross_at_once() {
+    let tunnel = tunnel().await;
+    let sizes = [0, 1, 99_999, 100_000, 3_000_000];
+    let calls = sizes.map(|size| {
+        let caller = tunnel.caller.clone();
+        tokio::spawn(async move {
+            let response = caller.call(get(&format!("/octets/{size}"))).await.unwrap();
+            response.into_body().collect().await.unwrap().to_bytes().len()
+        })
+    });
+    for (call, size) in calls.into_iter().zip(sizes) {
+        assert_eq!(call.await.unwrap(), size);
+    }
+}
+
+#[tokio::test]
+async fn a_paused_listener_delays_nobody_and_can_go_on() {
+    let tunnel = tunnel().await;
+    let paused = tunnel.caller.call(get("/octets/2000000")).await.unwrap();
+    for _ in 0..20 {
+        let response = tunnel.caller.call(get("/octets/100000")).await.unwrap();
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 100_000);
+    }
+    assert_eq!(paused.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);
+}
+
+#[tokio::test]
+async fn a_listener_who_leaves_stops_the_agent_and_gives_everything_back() {
+    let mut tunnel = tunnel().await;
+    let mut body = tunnel.caller.call(get("/octets/1000000000")).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    // An answer to another request shows that the RESET has arrived, since frames keep their order.
+    tunnel.caller.call(get("/hello")).await.unwrap();
+    tunnel.control.close(Close::new(CloseCode::Normal, "done"));
+    tunnel.agent.await.unwrap();
+    assert_eq!(tunnel.alive.recv().await, None);
+    tunnel.relay.await.unwrap();
+    assert_eq!((tunnel.budgets.tunnel.used(), tunnel.budgets.process.used()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_before_the_answer_stops_the_agent() {
+    let tunnel = tunnel().await;
+    let caller = tunnel.caller.clone();
+    let call = tokio::spawn(async move { caller.call(get("/never")).await.map(drop) });
+    let mut window = tunnel.budgets.tunnel.used();
+    while window == 0 {
+        tokio::task::yield_now().await;
+        window = tunnel.budgets.tunnel.used();
+    }
+    assert_eq!(window, u64::from(INITIAL_WINDOW));
+    call.abort();
+    while tunnel.budgets.tunnel.used() != 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_failing_body_is_cut_and_never_complete() {
+    let tunnel = tunnel().await;
+    let response = tunnel.caller.call(get("/octets/1000000/fails")).await.unwrap();
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(error.to_string().contains("the disk is gone"), "{error}");
+}
+
+#[tokio::test]
+async fn a_lost_tunnel_cuts_bodies_and_fails_calls() {
+    let tunnel = tunnel().await;
+    let mut body = tunnel.caller.call(get("/octets/300000/stalls")).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    let caller = tunnel.caller.clone();
+    let unanswered = tokio::spawn(async move { caller.call(get("/never")).await.map(drop) });
+    tunnel.caller.call(get("/hello")).await.unwrap();
+    tunnel.agent.abort();
+    assert!(body.collect().await.is_err());
+    assert_eq!(unanswered.await.unwrap(), Err(CallError::Lost));
+    assert!(matches!(tunnel.relay.await.unwrap(), Ended::Broken(_)));
+    let late = tunnel.caller.call(get("/hello")).await.map(drop);
+    assert_eq!(late, Err(CallError::NotOpened(OpenError::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_does_not_answer_meets_the_deadline() {
+    let tunnel = tunnel().await;
+    let almost = RELAY_DEADLINE - Duration::from_millis(1);
+    let mut call = std::pin::pin!(tunnel.caller.call(get("/never")));
+    assert!(tokio::time::timeout(almost, &mut call).await.is_err(), "the agent may take its time");
+    assert_eq!(call.await.map(drop), Err(CallError::Deadline));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stalls_is_given_up() {
+    let tunnel = tunnel().await;
+    let response = tunnel.caller.call(get("/octets/1000/stalls")).await.unwrap();
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(matches!(error, audiovault_protocol::link::BodyError::Reset(ResetCode::Stalled, _)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_tunnels_live_and_silent_ones_end() {
+    let tunnel = tunnel().await;
+    tokio::time::sleep(10 * DEAD_AFTER).await;
+    assert!(tunnel.caller.rtt().is_some() && tunnel.control.rtt().is_some());
+    tunnel.caller.call(get("/hello")).await.unwrap();
+
+    // The connection stays open while nobody reads or writes at the other side.
+    let (near, _far) = tokio::io::duplex(1000);
+    let traffic = Arc::new(Traffic::default());
+    let service = tower::service_fn(|request| answer(request, mpsc::channel(1).0));
+    let (link, _control) = AgentLink::new(hello(1), service);
+    let ended = link.run(socket(near, Role::Client, &traffic).await, traffic).await;
+    assert!(matches!(ended, Ended::Violation(Violation::NoGreeting)));
+}
+
+#[tokio::test]
+async fn a_relay_that_leaves_lets_downloads_finish_and_then_closes() {
+    let tunnel = tunnel().await;
+    let response = tunnel.caller.call(get("/octets/2000000")).await.unwrap();
+    tunnel.caller.go_away(goaway());
+    tunnel.control.state().wait_for(|state| matches!(state, LinkState::Leaving(_))).await.unwrap();
+    let refused = tunnel.caller.call(get("/hello")).await.map(drop);
+    assert_eq!(refused, Err(CallError::NotOpened(OpenError::Closed)));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);
+    let Ended::ByPeer(close) = tunnel.agent.await.unwrap() else { panic!("the relay closes") };
+    assert_eq!(close, Close::new(CloseCode::GoingAway, "maintenance"));
+}
+
+#[tokio::test]
+async fn an_agent_that_leaves_lets_downloads_finish_and_the_relay_closes() {
+    let mut tunnel = tunnel().await;
+    let response = tunnel.caller.call(get("/octets/2000000")).await.unwrap();
+    tunnel.control.go_away(goaway());
+    assert_eq!(tunnel.notices.recv().await, Some(RelayNotice::Goaway(goaway())));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);
+    assert!(matches!(tunnel.relay.await.unwrap(), Ended::ByUs(Close { code: CloseCode::Normal, .. })));
+    assert!(matches!(tunnel.agent.await.unwrap(), Ended::ByPeer(_)));
+}
+
+#[tokio::test]
+async fn a_broken_agent_is_told_why_its_tunnel_ends() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+
+    let budgets = Budgets { tunnel: WindowBudget::new(u64::MAX), process: WindowBudget::new(u64::MAX) };
+    let (near, far) = tokio::io::duplex(1000);
+    let traffic = Arc::new(Traffic::default());
+    let (link, _caller) = RelayLink::new(budgets, Arc::clone(&traffic), drop);
+    let relay = tokio::spawn(link.run(socket(near, Role::Server, &traffic).await, traffic));
+    let mut agent = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+    agent.send(Message::Binary(Bytes::from_static(&[0x13, 0, 0, 0, 1]))).await.unwrap();
+    let close = loop {
+        if let Message::Close(close) = agent.next().await.unwrap().unwrap() {
+            break close.unwrap();
+        }
+    };
+    assert_eq!(
+        (u16::from(close.code), close.reason.as_str()),
+        (4000, "a END frame came before the greeting")
+    );
+    drop(agent);
+    assert!(matches!(relay.await.unwrap(), Ended::Violation(Violation::NotGreeted("END"))));
+}
