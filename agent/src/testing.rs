@@ -1,0 +1,46 @@
+//! Helpers of this crate's tests: recordings on disk.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// The 44 octets before 8 kHz, 16-bit mono sound, stating `sound` octets of it.
+pub(crate) fn wav_header(sound: u32) -> Vec<u8> {
+    let mut head = Vec::with_capacity(44);
+    head.extend_from_slice(b"RIFF");
+    head.extend_from_slice(&sound.saturating_add(36).to_le_bytes());
+    head.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    head.extend_from_slice(&8000u32.to_le_bytes());
+    head.extend_from_slice(&16_000u32.to_le_bytes());
+    head.extend_from_slice(b"\x02\0\x10\0data");
+    head.extend_from_slice(&sound.to_le_bytes());
+    head
+}
+
+/// A WAV of so many seconds whose sound differs from octet to octet.
+pub(crate) fn wav(seconds: u32) -> Vec<u8> {
+    let mut octets = wav_header(seconds * 16_000);
+    octets.extend((0..seconds * 16_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8));
+    octets
+}
+
+/// Writes a file an hour old, and the directories above it.
+pub(crate) fn put(path: impl AsRef<Path>, content: &[u8]) {
+    put_aged(path, content, Duration::from_secs(3600));
+}
+
+/// Writes a file of the given age, and the directories above it.
+pub(crate) fn put_aged(path: impl AsRef<Path>, content: &[u8], age: Duration) {
+    let path = path.as_ref();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+    set_age(path, age);
+}
+
+/// Makes a file look as if it had been written so long ago.
+pub(crate) fn set_age(path: impl AsRef<Path>, age: Duration) {
+    let file = File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
+}

@@ -1,0 +1,189 @@
+//! The `file:` driver: one pattern, searched and opened.
+
+use std::{
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, MetadataExt},
+};
+
+use crate::vault::{
+    VaultSettings,
+    expand::{self, Step},
+    open::{OpenError, OpenRecording},
+    pattern::Pattern,
+    query::Query,
+    recording::Recording,
+    walk::{Budget, Walk},
+};
+
+/// Most directories that a report names; a search without a date may enter thousands.
+const MAX_REPORTED: usize = 1000;
+
+/// Why a driver could not look everywhere it should have.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverFault {
+    /// The root does not exist or cannot be opened.
+    #[error("the directory {} cannot be opened; is it mounted, and may the agent read it?", root.display())]
+    Root {
+        /// The literal part of the pattern.
+        root: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The root lacks the file that stands in it when it is mounted.
+    #[error("the directory {} lacks its sentinel file; the storage behind it is probably not mounted", .0.display())]
+    Sentinel(PathBuf),
+    /// A directory beneath the root cannot be read.
+    #[error("a directory beneath {} cannot be read; check its permissions and the disk", root.display())]
+    Unreadable {
+        /// The literal part of the pattern.
+        root: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The search was not finished in time.
+    #[error("the search beneath {} took too long; narrow the pattern by date, or look at the disk", .0.display())]
+    Slow(PathBuf),
+}
+
+/// One directory that a search looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedAt {
+    /// The whole path.
+    pub directory: PathBuf,
+    /// Whether it exists.
+    pub exists: bool,
+}
+
+/// What one driver found.
+#[derive(Debug, Default)]
+pub struct DriverReport {
+    /// The recordings, not yet tidied.
+    pub recordings: Vec<Recording>,
+    /// Where it looked, up to a thousand directories.
+    pub looked_at: Vec<LookedAt>,
+    /// Why this may not be everything.
+    pub fault: Option<DriverFault>,
+}
+
+/// One storage root.
+#[derive(Debug)]
+pub struct FileDriver {
+    index: usize,
+    pattern: Pattern,
+    settings: Arc<VaultSettings>,
+}
+
+impl FileDriver {
+    pub(crate) fn new(index: usize, pattern: Pattern, settings: Arc<VaultSettings>) -> Self {
+        Self { index, pattern, settings }
+    }
+
+    /// The pattern that the operator gave.
+    pub fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    /// Looks for a call. Blocks.
+    pub(crate) fn search(&self, query: &Query, budget: &Budget) -> DriverReport {
+        let mut report = DriverReport::default();
+        let ways = expand::expand(&self.pattern, query, &self.settings.zone, self.settings.look_back);
+        if ways.is_empty() {
+            return report;
+        }
+        let root = match self.open_root() {
+            Ok(root) => root,
+            Err(fault) => {
+                let directory = self.pattern.root().to_owned();
+                report.looked_at.push(LookedAt { directory, exists: false });
+                report.fault = Some(fault);
+                return report;
+            }
+        };
+        let extensions = &self.settings.extensions;
+        let wanted = |name: &[u8]| query.call_id.stands_in(name) && extensions.of(name).is_some();
+        let skipped = |name: &[u8]| extensions.of(name).is_some();
+        let mut walk = Walk::new(&root, budget, &wanted, &skipped);
+        for way in &ways {
+            self.search_way(way, &mut walk, &mut report.looked_at);
+        }
+        let now = SystemTime::now();
+        for path in std::mem::take(&mut walk.hits) {
+            match self.describe(&root, &path, now) {
+                Ok(found) => report.recordings.extend(found),
+                Err(error) => walk.shortfall.note(error),
+            }
+        }
+        report.fault = if let Some(source) = walk.shortfall.unreadable {
+            Some(DriverFault::Unreadable { root: self.pattern.root().to_owned(), source })
+        } else {
+            walk.shortfall.out_of_time.then(|| DriverFault::Slow(self.pattern.root().to_owned()))
+        };
+        report
+    }
+
+    fn search_way(&self, way: &[Step], walk: &mut Walk<'_>, looked_at: &mut Vec<LookedAt>) {
+        for path in walk.descend(way) {
+            let exists = walk.search(&path);
+            if looked_at.len() < MAX_REPORTED {
+                looked_at.push(LookedAt { directory: self.pattern.root().join(&path), exists });
+            }
+        }
+    }
+
+    /// Opens a recording by its path beneath the root. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]; an unmounted root is an unreadable recording, not one that is gone.
+    pub fn open(&self, path: &Path) -> Result<OpenRecording, OpenError> {
+        let root = self.open_root().map_err(|fault| OpenError::Unreadable(io::Error::other(fault)))?;
+        OpenRecording::open(&root, path)
+    }
+
+    fn open_root(&self) -> Result<Dir, DriverFault> {
+        let path = self.pattern.root();
+        let fault = |source| DriverFault::Root { root: path.to_owned(), source };
+        let root = Dir::open_ambient_dir(path, ambient_authority()).map_err(fault)?;
+        match &self.settings.sentinel {
+            Some(sentinel) if root.symlink_metadata(sentinel).is_err() => {
+                Err(DriverFault::Sentinel(path.to_owned()))
+            }
+            Some(_) | None => Ok(root),
+        }
+    }
+
+    fn describe(&self, root: &Dir, path: &Path, now: SystemTime) -> io::Result<Option<Recording>> {
+        let name = path.file_name().unwrap_or_default();
+        let Some(extension) = self.settings.extensions.of(name.as_bytes()) else { return Ok(None) };
+        let metadata = root.metadata(path)?;
+        if !metadata.is_file() {
+            return Ok(None);
+        }
+        let modified =
+            metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
+        // A recording that may be listed but not read is still a recording; it just has no header to tell.
+        let header = extension
+            .starts_with("wav")
+            .then(|| OpenRecording::open(root, path).ok().and_then(|open| open.wav_header()))
+            .flatten();
+        Ok(Some(Recording {
+            driver: self.index,
+            path: path.to_owned(),
+            size: metadata.len(),
+            modified,
+            extension: extension.to_owned(),
+            duration: header.and_then(|header| header.duration()),
+            empty: metadata.len() == 0 || header.is_some_and(|header| header.sound == 0),
+            growing: Recording::is_growing(modified, now),
+            plain_wav: header.is_some_and(|header| header.plain),
+            identity: (metadata.dev(), metadata.ino()),
+        }))
+    }
+}

@@ -1,0 +1,132 @@
+//! Which files are recordings, by extension, and what they are served as.
+
+/// Extensions looked at unless configured otherwise, in lower case, with their media types.
+///
+/// Raw G.711 has no registered type for files; `audio/basic` is G.711 µ-law at 8 kHz (RFC 2046, section 4.3).
+const KNOWN: &[(&str, &str)] = &[
+    ("wav", "audio/wav"),
+    ("wav49", "audio/wav"),
+    ("mp3", "audio/mpeg"),
+    ("ogg", "audio/ogg"),
+    ("oga", "audio/ogg"),
+    ("opus", "audio/ogg"),
+    ("webm", "audio/webm"),
+    ("m4a", "audio/mp4"),
+    ("mp4", "audio/mp4"),
+    ("aac", "audio/aac"),
+    ("flac", "audio/flac"),
+    ("gsm", "audio/x-gsm"),
+    ("ulaw", "audio/basic"),
+    ("ul", "audio/basic"),
+    ("pcmu", "audio/basic"),
+    ("au", "audio/basic"),
+    ("alaw", "audio/x-alaw-basic"),
+    ("al", "audio/x-alaw-basic"),
+    ("pcma", "audio/x-alaw-basic"),
+    ("g722", "audio/G722"),
+    ("g729", "audio/G729"),
+    ("sln", "audio/x-sln"),
+    ("sln16", "audio/x-sln"),
+];
+
+/// Longest extension in octets; longer ones are part of a name.
+const MAX_EXTENSION_LEN: usize = 10;
+
+/// The extensions of recordings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extensions(Vec<String>);
+
+/// An extension that cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a file extension: write 1 to {MAX_EXTENSION_LEN} letters and digits, such as webm")]
+pub struct ExtensionError(String);
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self(KNOWN.iter().map(|(extension, _)| (*extension).to_owned()).collect())
+    }
+}
+
+impl Extensions {
+    /// Looks at these extensions only; a dot before them is ignored, and so is their case.
+    ///
+    /// # Errors
+    /// [`ExtensionError`] for the first that is not one.
+    pub fn only<'a>(extensions: impl IntoIterator<Item = &'a str>) -> Result<Self, ExtensionError> {
+        let checked = extensions.into_iter().map(|given| {
+            let extension = given.trim().trim_start_matches('.').to_ascii_lowercase();
+            is_extension(extension.as_bytes())
+                .then_some(extension)
+                .ok_or_else(|| ExtensionError(given.to_owned()))
+        });
+        checked.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The extension of a recording's name, in lower case; nothing for other files.
+    pub fn of(&self, name: &[u8]) -> Option<&str> {
+        let (stem, extension) = split_name(name)?;
+        let known = self.0.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(extension));
+        known.filter(|_| !stem.is_empty()).map(String::as_str)
+    }
+}
+
+/// A name before and after its last dot.
+pub fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    let dot = name.iter().rposition(|byte| *byte == b'.')?;
+    Some((&name[..dot], &name[dot + 1..]))
+}
+
+/// The media type for an extension in lower case. Always an audio type, since a relay passes on nothing else.
+pub fn content_type(extension: &str) -> String {
+    let known = KNOWN.iter().find(|(known, _)| *known == extension);
+    known.map_or_else(|| format!("audio/x-{extension}"), |(_, media)| (*media).to_owned())
+}
+
+/// How well browsers play a format, best first: MP3 and plain WAV everywhere, the rest in this order. WAV around
+/// another codec, such as GSM (`wav49`), plays nowhere.
+pub fn playability(extension: &str, plain_wav: bool) -> u8 {
+    match extension {
+        "mp3" => 0,
+        "wav" if plain_wav => 1,
+        "m4a" | "mp4" | "aac" => 2,
+        "webm" | "ogg" | "oga" | "opus" => 3,
+        "flac" => 4,
+        _ => 9,
+    }
+}
+
+fn is_extension(extension: &[u8]) -> bool {
+    (1..=MAX_EXTENSION_LEN).contains(&extension.len()) && extension.iter().all(u8::is_ascii_alphanumeric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recordings_are_known_by_extension_in_any_case() {
+        let known = Extensions::default();
+        assert_eq!(known.of(b"a-1711444502.17.WAV"), Some("wav"));
+        assert_eq!(known.of(b"\xff.webm"), Some("webm"));
+        for other in [&b"a.txt"[..], b"wav", b".wav", b"a.", b"a.wav.tmp", b""] {
+            assert_eq!(known.of(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_operator_may_choose_extensions() {
+        let chosen = Extensions::only([".Spx", "wav"]).unwrap();
+        assert_eq!((chosen.of(b"a.SPX"), chosen.of(b"a.mp3")), (Some("spx"), None));
+        assert_eq!(content_type("spx"), "audio/x-spx");
+        for bad in ["", ".", "a/b", "../x", "seventeen-letters"] {
+            assert!(Extensions::only([bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_known_type_is_audio_and_its_extension_is_one() {
+        for (extension, media) in KNOWN {
+            assert!(media.starts_with("audio/") && is_extension(extension.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Where recordings lie and how they are found: storage drivers, asked in order.
+
+pub mod call_id;
+pub mod driver;
+pub mod expand;
+pub mod media;
+pub mod open;
+pub mod pattern;
+pub mod query;
+pub mod recording;
+mod walk;
+pub mod wav;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, tz::TimeZone};
+use tokio::sync::Semaphore;
+
+use crate::vault::{
+    call_id::CallIdRules,
+    driver::{DriverFault, DriverReport, FileDriver, LookedAt},
+    media::Extensions,
+    open::{OpenError, OpenRecording},
+    pattern::{Pattern, Placeholder},
+    query::Query,
+    recording::{Recording, tidy},
+    walk::Budget,
+};
+
+/// How long the drivers may search: within the agent's 12 s and the relay's 15 s.
+pub const SEARCH_DEADLINE: Duration = Duration::from_secs(10);
+/// How far around a call's start directories are searched, as QueueMetrics' `audio.lookBack`.
+pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(4);
+/// Searches at a time in one driver. More do not make a disk faster, and a dead NAS, whose calls never return,
+/// holds no more threads than this.
+const SEARCHES_PER_DRIVER: usize = 8;
+/// How much longer than its budget a driver may take to notice that it is spent, before it is left alone.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// Which drivers are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SearchMode {
+    /// In order, until one finds something.
+    #[default]
+    First,
+    /// All of them, since parts of a call may lie apart.
+    All,
+}
+
+/// How to search.
+#[derive(Debug, Clone)]
+pub struct VaultSettings {
+    /// The storage roots in order.
+    pub roots: Vec<Pattern>,
+    /// The zone in which the PBX names its directories.
+    pub zone: TimeZone,
+    /// How far around a call's start to look.
+    pub look_back: SignedDuration,
+    /// What is a recording.
+    pub extensions: Extensions,
+    /// A file that stands in every root while its storage is mounted.
+    pub sentinel: Option<String>,
+    /// Which drivers are asked.
+    pub mode: SearchMode,
+    /// What is a call id.
+    pub call_ids: CallIdRules,
+    /// How long one search may take.
+    pub deadline: Duration,
+}
+
+impl VaultSettings {
+    /// The defaults for the given roots, in UTC.
+    pub fn new(roots: Vec<Pattern>) -> Self {
+        Self {
+            roots,
+            zone: TimeZone::UTC,
+            look_back: LOOK_BACK,
+            extensions: Extensions::default(),
+            sentinel: None,
+            mode: SearchMode::First,
+            call_ids: CallIdRules::default(),
+            deadline: SEARCH_DEADLINE,
+        }
+    }
+}
+
+/// Which drivers an asker may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every driver.
+    Everything,
+    /// Only drivers that keep tenants apart: their pattern has `%TE`.
+    OneTenant,
+}
+
+/// What a search found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The recordings, in the order in which the parts of the call were made.
+    pub recordings: Vec<Recording>,
+    /// Whether every driver that was asked could look everywhere.
+    pub complete: bool,
+    /// Where was looked.
+    pub looked_at: Vec<LookedAt>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Health of one driver, as of its last search.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverHealth {
+    /// The operator's pattern.
+    pub pattern: String,
+    /// What is wrong, if something is.
+    pub degraded: Option<String>,
+}
+
+/// All storage drivers of a site.
+pub struct Vault {
+    settings: Arc<VaultSettings>,
+    drivers: Vec<Slot>,
+}
+
+struct Slot {
+    driver: Arc<FileDriver>,
+    searches: Arc<Semaphore>,
+    degraded: Mutex<Option<String>>,
+}
+
+impl Vault {
+    /// A vault; nothing is opened yet, since storage may be mounted later.
+    pub fn new(settings: VaultSettings) -> Self {
+        let settings = Arc::new(settings);
+        let drivers = settings.roots.iter().enumerate().map(|(index, pattern)| Slot {
+            driver: Arc::new(FileDriver::new(index, pattern.clone(), Arc::clone(&settings))),
+            searches: Arc::new(Semaphore::new(SEARCHES_PER_DRIVER)),
+            degraded: Mutex::new(None),
+        });
+        Self { drivers: drivers.collect(), settings }
+    }
+
+    /// How this vault searches.
+    pub fn settings(&self) -> &VaultSettings {
+        &self.settings
+    }
+
+    /// Looks for a call, within the vault's deadline. Dropping the future ends the search.
+    pub async fn find(&self, query: Query, scope: Scope) -> Findings {
+        let began = Instant::now();
+        let deadline = began + self.settings.deadline;
+        let query = Arc::new(query);
+        let visible: Vec<&Slot> = self.drivers.iter().filter(|slot| slot.visible(scope)).collect();
+        let reports = match self.settings.mode {
+            SearchMode::All => join_all(visible.iter().map(|slot| slot.search(&query, deadline))).await,
+            SearchMode::First => first_match(&visible, &query, deadline).await,
+        };
+        let mut findings = Findings { complete: true, ..Findings::default() };
+        for report in reports {
+            findings.complete &= report.fault.is_none();
+            findings.recordings.extend(report.recordings);
+            findings.looked_at.extend(report.looked_at);
+        }
+        findings.recordings = tidy(findings.recordings);
+        findings.elapsed = began.elapsed();
+        findings
+    }
+
+    /// Opens a recording of a driver. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, driver: usize, path: &std::path::Path) -> Result<OpenRecording, OpenError> {
+        let slot = self.drivers.get(driver);
+        let slot = slot.ok_or_else(|| OpenError::Gone(std::io::ErrorKind::NotFound.into()))?;
+        slot.driver.open(path)
+    }
+
+    /// How the drivers are.
+    pub fn health(&self) -> Vec<DriverHealth> {
+        let health = |slot: &Slot| DriverHealth {
+            pattern: slot.driver.pattern().to_string(),
+            degraded: slot.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        self.drivers.iter().map(health).collect()
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("roots", &self.settings.roots).finish_non_exhaustive()
+    }
+}
+
+/// Asks one driver after another. One that is not the last gets half of the time that is left, so that a dead NAS
+/// does not starve those behind it.
+async fn first_match(slots: &[&Slot], query: &Arc<Query>, deadline: Instant) -> Vec<DriverReport> {
+    let mut reports = Vec::new();
+    for (at, slot) in slots.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let until = if at + 1 == slots.len() { deadline } else { deadline - left / 2 };
+        let report = slot.search(query, until).await;
+        let found = !report.recordings.is_empty();
+        reports.push(report);
+        if found {
+            break;
+        }
+    }
+    reports
+}
+
+impl Slot {
+    fn visible(&self, scope: Scope) -> bool {
+        scope == Scope::Everything || self.driver.pattern().mentions(Placeholder::Tenant)
+    }
+
+    async fn search(&self, query: &Arc<Query>, deadline: Instant) -> DriverReport {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let budget = Budget { deadline, cancelled };
+        let (driver, query, searches) =
+            (Arc::clone(&self.driver), Arc::clone(query), Arc::clone(&self.searches));
+        let work = async move {
+            let permit = searches.acquire_owned().await.ok()?;
+            let job = tokio::task::spawn_blocking(move || {
+                let report = driver.search(&query, &budget);
+                drop(permit);
+                report
+            });
+            job.await.ok()
+        };
+        let report = tokio::time::timeout_at((deadline + GRACE).into(), work).await.ok().flatten();
+        let report = report.unwrap_or_else(|| DriverReport {
+            fault: Some(DriverFault::Slow(PathBuf::from(self.driver.pattern().root()))),
+            ..DriverReport::default()
+        });
+        self.judge(report.fault.as_ref());
+        report
+    }
+
+    /// Remembers how the driver is, and says so once each time that changes.
+    fn judge(&self, fault: Option<&DriverFault>) {
+        let now = fault.map(ToString::to_string);
+        let mut before = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before != now {
+            let pattern = self.driver.pattern();
+            match fault {
+                Some(fault) => {
+                    let cause = std::error::Error::source(fault).map(ToString::to_string);
+                    tracing::warn!(%pattern, cause, "storage is degraded: {fault}");
+                }
+                None => tracing::info!(%pattern, "storage is well again"),
+            }
+            *before = now;
+        }
+    }
+}
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

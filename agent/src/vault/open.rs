@@ -1,0 +1,119 @@
+//! Opening a recording beneath its root.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Component, Path},
+    time::{Duration, SystemTime},
+};
+
+use cap_fs_ext::OpenOptionsSyncExt;
+use cap_std::fs::{Dir, OpenOptions};
+
+use crate::vault::wav::{self, WavHeader};
+
+/// A file younger than this has no validators: it may change again within the same tick of its file system's
+/// clock, which is two seconds on FAT and one on old NFS servers.
+pub const VALIDATOR_AGE: Duration = Duration::from_secs(2);
+
+/// Linux' number for too many levels of links.
+const ELOOP: i32 = 40;
+/// Linux' number for a path that would leave the directory it must stay beneath (openat2).
+const EXDEV: i32 = 18;
+
+/// Why a recording cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No such file any more, or not a regular one, or only reachable by leaving the root.
+    #[error("the recording is no longer on the site's disks")]
+    Gone(#[source] io::Error),
+    /// It is there and cannot be read.
+    #[error("the site cannot read the recording; its operator should look at the agent's log")]
+    Unreadable(#[source] io::Error),
+}
+
+/// An open recording.
+#[derive(Debug)]
+pub struct OpenRecording {
+    /// The file, open for reading.
+    pub file: File,
+    /// Octets at the time of opening.
+    pub size: u64,
+    /// Modification time at the time of opening; the epoch where the file system has none.
+    pub modified: SystemTime,
+}
+
+impl OpenRecording {
+    /// Opens `path` beneath `root`. Only regular files; nothing is waited for, not even a pipe's writer.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(root: &Dir, path: &Path) -> Result<Self, OpenError> {
+        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        if !plain || path.as_os_str().is_empty() {
+            return Err(OpenError::Gone(io::ErrorKind::InvalidInput.into()));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).nonblock(true);
+        let file = root.open_with(path, &options).map_err(classify)?.into_std();
+        let metadata = file.metadata().map_err(classify)?;
+        if !metadata.is_file() {
+            return Err(OpenError::Gone(io::ErrorKind::NotFound.into()));
+        }
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Self { file, size: metadata.len(), modified })
+    }
+
+    /// A strong validator (RFC 9110, section 8.8.3), quotes included: size and modification time in nanoseconds.
+    /// None while the file is younger than [`VALIDATOR_AGE`] at `now`.
+    pub fn etag(&self, now: SystemTime) -> Option<String> {
+        self.is_settled(now).then(|| {
+            let (sign, age) = match self.modified.duration_since(SystemTime::UNIX_EPOCH) {
+                Ok(after) => ("", after),
+                Err(before) => ("-", before.duration()),
+            };
+            format!("\"{:x}-{sign}{:x}\"", self.size, age.as_nanos())
+        })
+    }
+
+    /// Whether the modification time is old enough at `now` to tell one content from the next.
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        now.duration_since(self.modified).is_ok_and(|age| age >= VALIDATOR_AGE)
+    }
+
+    /// The header, if this is a WAV file. Reads at most [`wav::HEADER_READ`] octets.
+    pub fn wav_header(&self) -> Option<WavHeader> {
+        let mut head = vec![0; wav::HEADER_READ];
+        let mut len = 0;
+        while len < head.len() {
+            match self.file.read_at(&mut head[len..], u64::try_from(len).ok()?) {
+                Ok(0) => break,
+                Ok(read) => len += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        wav::read(&head[..len], self.size)
+    }
+}
+
+fn classify(error: io::Error) -> OpenError {
+    let absent = matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidFilename
+            | io::ErrorKind::InvalidInput
+    );
+    if absent || leads_out(&error) { OpenError::Gone(error) } else { OpenError::Unreadable(error) }
+}
+
+/// Whether a path was refused because it leads out of its root, or because its links loop.
+pub(crate) fn leads_out(error: &io::Error) -> bool {
+    // cap-std's own refusals carry no number of the operating system; the kernel's are ELOOP and EXDEV.
+    match error.raw_os_error() {
+        None => error.kind() == io::ErrorKind::PermissionDenied,
+        Some(number) => number == ELOOP || number == EXDEV,
+    }
+}

@@ -1,0 +1,276 @@
+//! The operator's `file:` patterns: a directory to open and, beneath it, directories with placeholders.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// Why a pattern cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// Only `file:` is understood.
+    #[error("the path {0:?} is not a file: pattern; write file:/absolute/directory")]
+    Scheme(String),
+    /// The directory is not absolute.
+    #[error("the path {0:?} must be absolute: write file:/absolute/directory")]
+    Relative(String),
+    /// The directory holds `..` or NUL.
+    #[error("the path {0:?} must not contain .. or NUL")]
+    Escape(String),
+    /// A percent sign with something unknown behind it.
+    #[error(
+        "the path {0:?} has a % that starts no placeholder; known are %YY %MM %ME %DD %HH %TE %SE %QU %AG, and %% for a \
+         percent sign"
+    )]
+    Placeholder(String),
+}
+
+/// What a request or its date puts into a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Placeholder {
+    /// `%YY`: the year in four digits.
+    Year,
+    /// `%MM`: the month in two digits.
+    Month,
+    /// `%ME`: the month as `Jan` to `Dec`.
+    MonthName,
+    /// `%DD`: the day in two digits.
+    Day,
+    /// `%HH`: the hour in two digits.
+    Hour,
+    /// `%TE`: the tenant; without one the pattern matches nothing.
+    Tenant,
+    /// `%SE`: the server; without one any directory.
+    Server,
+    /// `%QU`: the queue; without one any directory.
+    Queue,
+    /// `%AG`: the agent; without one any directory.
+    Agent,
+}
+
+const PLACEHOLDERS: [(&str, Placeholder); 9] = [
+    ("%YY", Placeholder::Year),
+    ("%MM", Placeholder::Month),
+    ("%ME", Placeholder::MonthName),
+    ("%DD", Placeholder::Day),
+    ("%HH", Placeholder::Hour),
+    ("%TE", Placeholder::Tenant),
+    ("%SE", Placeholder::Server),
+    ("%QU", Placeholder::Queue),
+    ("%AG", Placeholder::Agent),
+];
+
+impl Placeholder {
+    /// How fine a date this placeholder needs, if it is part of one.
+    pub fn granularity(self) -> Option<Granularity> {
+        match self {
+            Self::Year => Some(Granularity::Year),
+            Self::Month | Self::MonthName => Some(Granularity::Month),
+            Self::Day => Some(Granularity::Day),
+            Self::Hour => Some(Granularity::Hour),
+            Self::Tenant | Self::Server | Self::Queue | Self::Agent => None,
+        }
+    }
+}
+
+/// The finest part of a date that a pattern mentions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Granularity {
+    /// Years.
+    Year,
+    /// Months.
+    Month,
+    /// Days.
+    Day,
+    /// Hours.
+    Hour,
+}
+
+/// A piece of one directory's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Stands there as it is.
+    Literal(String),
+    /// Filled in for each search.
+    Place(Placeholder),
+}
+
+/// One storage root: the literal directory before the first placeholder, and what follows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    root: PathBuf,
+    components: Vec<Vec<Part>>,
+}
+
+impl Pattern {
+    /// Parses one pattern: `file:/a/%YY`, `file:///a/%YY`, or a plain absolute path.
+    ///
+    /// # Errors
+    /// [`PatternError`] when the text is not an absolute directory with known placeholders.
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let text = text.trim();
+        let path = match text.strip_prefix("file:") {
+            Some(rest) => rest.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(rest),
+            None if text.starts_with('/') => text,
+            None => return Err(PatternError::Scheme(text.to_owned())),
+        };
+        if !path.starts_with('/') || path.starts_with("//") {
+            return Err(PatternError::Relative(text.to_owned()));
+        }
+        let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+        if names.contains(&"..") || path.contains('\0') {
+            return Err(PatternError::Escape(text.to_owned()));
+        }
+        let mut root = PathBuf::from("/");
+        let mut components = Vec::new();
+        for name in names {
+            let parts = parse_name(name).ok_or_else(|| PatternError::Placeholder(text.to_owned()))?;
+            match parts.as_slice() {
+                [Part::Literal(literal)] if components.is_empty() => root.push(literal),
+                _ => components.push(parts),
+            }
+        }
+        Ok(Self { text: text.to_owned(), root, components })
+    }
+
+    /// Parses a comma-separated list, as Uniloader's `--path` is. A comma separates only where a new pattern
+    /// starts behind it, so that directories may have commas in their names.
+    ///
+    /// # Errors
+    /// [`PatternError`] for the first pattern that cannot be used.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, PatternError> {
+        let mut patterns: Vec<String> = Vec::new();
+        for piece in text.split(',') {
+            let starts = piece.trim_start().starts_with("file:") || piece.trim_start().starts_with('/');
+            match patterns.last_mut() {
+                Some(last) if !starts && !piece.trim().is_empty() => {
+                    last.push(',');
+                    last.push_str(piece);
+                }
+                _ if piece.trim().is_empty() => {}
+                _ => patterns.push(piece.to_owned()),
+            }
+        }
+        patterns.iter().map(|pattern| Self::parse(pattern)).collect()
+    }
+
+    /// The directory to open; nothing outside it is ever touched.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directories beneath the root.
+    pub fn components(&self) -> &[Vec<Part>] {
+        &self.components
+    }
+
+    /// Whether a placeholder occurs.
+    pub fn mentions(&self, placeholder: Placeholder) -> bool {
+        self.places().any(|place| place == placeholder)
+    }
+
+    /// The finest part of a date that occurs, if any does.
+    pub fn granularity(&self) -> Option<Granularity> {
+        self.places().filter_map(Placeholder::granularity).max()
+    }
+
+    fn places(&self) -> impl Iterator<Item = Placeholder> {
+        self.components.iter().flatten().filter_map(|part| match part {
+            Part::Place(place) => Some(*place),
+            Part::Literal(_) => None,
+        })
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn parse_name(name: &str) -> Option<Vec<Part>> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = name;
+    while let Some(at) = rest.find('%') {
+        literal.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("%%") {
+            literal.push('%');
+            rest = after;
+            continue;
+        }
+        let (word, place) = PLACEHOLDERS.iter().find(|(word, _)| rest.starts_with(word))?;
+        if !literal.is_empty() {
+            parts.push(Part::Literal(std::mem::take(&mut literal)));
+        }
+        parts.push(Part::Place(*place));
+        rest = &rest[word.len()..];
+    }
+    literal.push_str(rest);
+    if !literal.is_empty() {
+        parts.push(Part::Literal(literal));
+    }
+    Some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_what_stands_before_the_first_placeholder() {
+        let pattern = Pattern::parse("file:/var/lib/freeswitch/recordings/%TE/archive/%YY/%ME/%DD").unwrap();
+        assert_eq!(pattern.root(), Path::new("/var/lib/freeswitch/recordings"));
+        assert_eq!(pattern.components().len(), 5);
+        assert_eq!(pattern.granularity(), Some(Granularity::Day));
+        assert!(pattern.mentions(Placeholder::Tenant) && !pattern.mentions(Placeholder::Hour));
+        let flat = Pattern::parse("/var/spool/asterisk/monitor/").unwrap();
+        assert_eq!((flat.root(), flat.granularity()), (Path::new("/var/spool/asterisk/monitor"), None));
+    }
+
+    #[test]
+    fn placeholders_may_share_a_name() {
+        let pattern = Pattern::parse("file:///rec/%YY-%MM/q%QU/100%%").unwrap();
+        assert_eq!(pattern.root(), Path::new("/rec"));
+        let month =
+            [Part::Place(Placeholder::Year), Part::Literal("-".to_owned()), Part::Place(Placeholder::Month)];
+        assert_eq!(pattern.components()[0], month);
+        assert_eq!(pattern.components()[2], [Part::Literal("100%".to_owned())]);
+    }
+
+    #[test]
+    fn lists_are_split_where_a_pattern_starts() {
+        let list = Pattern::parse_list("file:/a,file:/b/%YY-%MM, /c,d").unwrap();
+        let roots: Vec<_> = list.iter().map(Pattern::root).collect();
+        assert_eq!(roots, [Path::new("/a"), Path::new("/b"), Path::new("/c,d")]);
+        assert!(Pattern::parse_list(" ,").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_its_reason() {
+        assert!(matches!(Pattern::parse("s3:/bucket"), Err(PatternError::Scheme(_))));
+        assert!(matches!(Pattern::parse("recordings"), Err(PatternError::Scheme(_))));
+        assert!(matches!(Pattern::parse("file:recordings"), Err(PatternError::Relative(_))));
+        assert!(matches!(Pattern::parse("file://host/share"), Err(PatternError::Relative(_))));
+        assert!(matches!(Pattern::parse("file:/a/../b"), Err(PatternError::Escape(_))));
+        assert!(matches!(Pattern::parse("file:/a/%XX"), Err(PatternError::Placeholder(_))));
+        assert!(matches!(Pattern::parse("file:/a/50%"), Err(PatternError::Placeholder(_))));
+    }
+}

@@ -1,0 +1,114 @@
+//! What the first few kilobytes of a WAV file tell about it. Pure.
+
+use std::time::Duration;
+
+/// Octets to read for [`read`]: the format and data chunks stand within the first 60 in what PBXs write; the rest
+/// is for tools that put a list of titles in between.
+pub const HEADER_READ: usize = 4096;
+
+/// Uncompressed sound, A-law and µ-law: the format tags that browsers play.
+const PLAIN_TAGS: [u16; 4] = [0x0001, 0x0003, 0x0006, 0x0007];
+
+/// The header of a WAV file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WavHeader {
+    /// Octets that stand for one second of sound.
+    pub bytes_per_second: u32,
+    /// Octets of sound.
+    pub sound: u64,
+    /// Whether browsers play it.
+    pub plain: bool,
+}
+
+impl WavHeader {
+    /// Length of the sound.
+    pub fn duration(&self) -> Option<Duration> {
+        let seconds = self.sound.checked_mul(1000)?.checked_div(u64::from(self.bytes_per_second))?;
+        Some(Duration::from_millis(seconds))
+    }
+}
+
+/// Reads the start of a file of `size` octets; nothing if it is no WAV or its format is not within `head`.
+///
+/// The size that the data chunk states is believed only where it can be: a recorder writes zero, or all ones,
+/// until it has finished, and a file that was cut is shorter than it says. The file's own size counts then.
+pub fn read(head: &[u8], size: u64) -> Option<WavHeader> {
+    if head.get(..4)? != b"RIFF" || head.get(8..12)? != b"WAVE" {
+        return None;
+    }
+    let (mut at, mut format) = (12usize, None);
+    loop {
+        let id = head.get(at..at + 4)?;
+        let stated = u32::from_le_bytes(head.get(at + 4..at + 8)?.try_into().ok()?);
+        let body = at + 8;
+        match id {
+            b"fmt " => format = Some((number16(head, body)?, number32(head, body + 8)?)),
+            b"data" => {
+                let (tag, bytes_per_second) = format?;
+                let there = size.saturating_sub(u64::try_from(body).ok()?);
+                let unfinished = stated == 0 || u64::from(stated) > there;
+                let sound = if unfinished { there } else { u64::from(stated) };
+                return Some(WavHeader { bytes_per_second, sound, plain: PLAIN_TAGS.contains(&tag) });
+            }
+            _ => {}
+        }
+        // Chunks are padded to an even length.
+        at = body
+            .checked_add(usize::try_from(stated).ok()?)?
+            .checked_add(usize::try_from(stated & 1).ok()?)?;
+    }
+}
+
+fn number16(head: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(head.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn number32(head: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::wav_header;
+
+    #[test]
+    fn a_finished_file_tells_its_length() {
+        let read = read(&wav_header(32_000), 44 + 32_000).unwrap();
+        assert_eq!(read.duration(), Some(Duration::from_secs(2)));
+        assert_eq!((read.bytes_per_second, read.plain), (16_000, true));
+    }
+
+    #[test]
+    fn an_unfinished_or_cut_file_counts_by_its_size() {
+        for stated in [0, u32::MAX, 64_000] {
+            let read = read(&wav_header(stated), 44 + 16_000).unwrap();
+            assert_eq!(read.duration(), Some(Duration::from_secs(1)), "{stated}");
+        }
+        assert_eq!(read(&wav_header(0), 44).unwrap().sound, 0);
+    }
+
+    #[test]
+    fn chunks_in_between_are_skipped() {
+        let plain = wav_header(16_000);
+        let mut listed = plain[..36].to_vec();
+        listed.extend_from_slice(b"LIST\x05\0\0\0title\0");
+        listed.extend_from_slice(&plain[36..]);
+        let size = u64::try_from(listed.len()).unwrap() + 16_000;
+        assert_eq!(read(&listed, size).unwrap().duration(), Some(Duration::from_secs(1)));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(mut head in prop::collection::vec(any::<u8>(), 0..200), size: u64) {
+            read(&head, size).map(|header| header.duration());
+            if head.len() > 12 {
+                head[..4].copy_from_slice(b"RIFF");
+                head[8..12].copy_from_slice(b"WAVE");
+                read(&head, size).map(|header| header.duration());
+            }
+        }
+    }
+}
