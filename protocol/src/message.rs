@@ -177,8 +177,6 @@ pub enum CloseCode {
     CreditExceeded,
     /// 4002: the site or its key was disabled or removed.
     Revoked,
-    /// 4003: the same connection of the same agent came anew.
-    Replaced,
     /// 4004: HELLO or WELCOME did not come in time.
     NoGreeting,
     /// 4005: nothing was heard from the peer for too long.
@@ -195,7 +193,6 @@ impl From<u16> for CloseCode {
             4000 => Self::ProtocolViolation,
             4001 => Self::CreditExceeded,
             4002 => Self::Revoked,
-            4003 => Self::Replaced,
             4004 => Self::NoGreeting,
             4005 => Self::Silent,
             other => Self::Other(other),
@@ -211,7 +208,6 @@ impl From<CloseCode> for u16 {
             CloseCode::ProtocolViolation => 4000,
             CloseCode::CreditExceeded => 4001,
             CloseCode::Revoked => 4002,
-            CloseCode::Replaced => 4003,
             CloseCode::NoGreeting => 4004,
             CloseCode::Silent => 4005,
             CloseCode::Other(other) => other,

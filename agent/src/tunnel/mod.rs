@@ -1,11 +1,45 @@
 //! The outbound tunnel: dial, serve, back off, dial again, for ever.
 
-use std::path::PathBuf;
+mod backoff;
+mod connect;
+mod identity;
+mod tls;
 
-use audiovault_protocol::{signed_link::LinkKeyId, site::SiteKey};
-use axum::Router;
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::{
+    link::{AgentControl, AgentLink, Close, Ended, LinkState},
+    message::{CloseCode, Goaway},
+    signed_link::LinkKeyId,
+    site::SiteKey,
+};
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{Request, Response};
+use rustls_pki_types::pem;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt};
 use url::Url;
+
+use self::{
+    backoff::{Backoff, LASTED, between},
+    connect::{ConnectError, Dialler, Retry},
+    identity::Identity,
+};
+
+/// How long an agent that shuts down lets running downloads finish.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Within what time to ask again when somebody must change something first: often enough that the change is
+/// noticed while its author looks, rarely enough to be no load.
+const AFTER_CHANGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(30));
+/// Spreads agents that were told the same moment.
+const RETRY_AFTER_SPREAD: Duration = Duration::from_secs(1);
 
 /// Where to dial and as whom.
 #[derive(Debug, Clone)]
@@ -24,18 +58,163 @@ pub struct TunnelConfig {
 
 /// Why the tunnel cannot even be attempted; everything else is retried for ever.
 #[derive(Debug, thiserror::Error)]
-pub enum TunnelError {}
+pub enum TunnelError {
+    /// The relay's address names no host, or a scheme that is none of a relay's.
+    #[error("the relay's address must be wss://HOST[:PORT], or ws:// on a trusted network")]
+    NoHost,
+    /// The file of certificate authorities cannot be read.
+    #[error("cannot read the certificates in {0}; check --cacert")]
+    Cacert(PathBuf, #[source] pem::Error),
+    /// The file of certificate authorities holds something that is no certificate.
+    #[error("{0} holds a certificate that cannot be used; check --cacert")]
+    CacertCertificate(PathBuf, #[source] rustls::Error),
+    /// The file of certificate authorities holds none.
+    #[error("{0} holds no certificate; check --cacert")]
+    CacertEmpty(PathBuf),
+}
 
-/// Serves `service` through the tunnel until `shutdown`, then drains.
+/// Serves `service` through the tunnel until `shutdown`, then lets running downloads finish.
 ///
 /// # Errors
 /// [`TunnelError`] when the configuration cannot be used at all.
-pub async fn run(
-    config: TunnelConfig,
+pub async fn run(config: TunnelConfig, service: Router, shutdown: CancellationToken) -> Result<(), TunnelError> {
+    let dialler = Dialler::new(&config)?;
+    let identity = Identity::new(&config);
+    let mut supervisor = Supervisor { dialler, identity, service, shutdown, backoff: Backoff::new(), old: JoinSet::new() };
+    supervisor.run().await;
+    Ok(())
+}
+
+/// How one tunnel let go of the supervisor.
+enum Outcome {
+    Ended(Ended),
+    Leaving(Goaway, JoinHandle<Ended>),
+    Shutdown,
+}
+
+struct Supervisor {
+    dialler: Dialler,
+    identity: Identity,
     service: Router,
     shutdown: CancellationToken,
-) -> Result<(), TunnelError> {
-    let _ = (config, service);
-    shutdown.cancelled().await;
-    Ok(())
+    backoff: Backoff,
+    /// Tunnels that the relay is closing while downloads finish on them.
+    old: JoinSet<()>,
+}
+
+impl Supervisor {
+    async fn run(&mut self) {
+        let shutdown = self.shutdown.clone();
+        loop {
+            let Some(wait) = self.attempt().await else { break };
+            while self.old.try_join_next().is_some() {}
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while self.old.join_next().await.is_some() {} }).await;
+    }
+
+    /// Dials once and serves what comes of it. How long to wait before the next attempt, or `None` after a
+    /// shutdown.
+    async fn attempt(&mut self) -> Option<Duration> {
+        let dialled = tokio::select! {
+            () = self.shutdown.cancelled() => return None,
+            dialled = self.dialler.dial() => dialled,
+        };
+        let (socket, traffic) = match dialled {
+            Ok(connected) => connected,
+            Err(error) => return Some(self.after_failure(&error)),
+        };
+        let start = Instant::now();
+        let (link, control) = AgentLink::new(self.identity.hello(), bytes_service(self.service.clone()));
+        let task = tokio::spawn(link.run(socket, traffic));
+        let outcome = attend(task, &control, &self.shutdown).await;
+        if start.elapsed() >= LASTED {
+            self.backoff.reset();
+        }
+        match outcome {
+            Outcome::Shutdown => None,
+            Outcome::Leaving(goaway, task) => {
+                let [least, most] = goaway.reconnect_after_ms.map(Duration::from_millis);
+                let wait = between(least, most);
+                tracing::info!(reason = goaway.reason, wait_ms = wait.as_millis(), "the relay asks to dial again");
+                self.old.spawn(async move { drop(task.await) });
+                Some(wait)
+            }
+            Outcome::Ended(ended) => {
+                let wait = self.backoff.next();
+                let cause = ended.source().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%ended, cause, wait_ms = wait.as_millis(), "the tunnel ended; dialling again");
+                Some(wait)
+            }
+        }
+    }
+
+    fn after_failure(&mut self, error: &ConnectError) -> Duration {
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        match error.retry() {
+            Retry::Backoff => {
+                let wait = self.backoff.next();
+                tracing::warn!(%error, cause, wait_ms = wait.as_millis(), "not connected; dialling again");
+                wait
+            }
+            Retry::After(after) => {
+                let wait = after + between(Duration::ZERO, RETRY_AFTER_SPREAD);
+                tracing::info!(%error, wait_ms = wait.as_millis(), "not connected; dialling again when asked to");
+                wait
+            }
+            Retry::AfterChange => {
+                let wait = between(AFTER_CHANGE.0, AFTER_CHANGE.1);
+                tracing::error!(%error, wait_ms = wait.as_millis(), "not connected, and waiting will not help");
+                wait
+            }
+        }
+    }
+}
+
+/// Watches one tunnel until it ends, is to be replaced, or the agent shuts down.
+async fn attend(mut task: JoinHandle<Ended>, control: &AgentControl, shutdown: &CancellationToken) -> Outcome {
+    let mut state = control.state();
+    loop {
+        tokio::select! {
+            ended = &mut task => return Outcome::Ended(ended.unwrap_or_else(|_| crashed())),
+            () = shutdown.cancelled() => {
+                drain(task, control).await;
+                return Outcome::Shutdown;
+            }
+            Ok(()) = state.changed() => match state.borrow_and_update().clone() {
+                LinkState::Greeting => {}
+                LinkState::Welcomed(welcome) => tracing::info!(
+                    session = welcome.session,
+                    relay = welcome.relay_version,
+                    links = welcome.base_url,
+                    "connected"
+                ),
+                LinkState::Leaving(goaway) => return Outcome::Leaving(goaway, task),
+            },
+        }
+    }
+}
+
+/// Says goodbye and waits until the relay has closed the tunnel.
+async fn drain(mut task: JoinHandle<Ended>, control: &AgentControl) {
+    tracing::info!(downloads = control.open_streams(), "shutting down: waiting for running downloads");
+    control.go_away(Goaway { reason: "the agent is shutting down".to_owned(), reconnect_after_ms: [0, 0] });
+    if tokio::time::timeout(DRAIN_TIMEOUT, &mut task).await.is_err() {
+        tracing::warn!("downloads still run after {} s; cutting them", DRAIN_TIMEOUT.as_secs());
+        task.abort();
+    }
+}
+
+fn crashed() -> Ended {
+    Ended::ByUs(Close::new(CloseCode::Other(1011), "the tunnel's task failed inside"))
+}
+
+/// The agent's router as the link calls it.
+fn bytes_service(
+    router: Router,
+) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static {
+    router.into_service().map_request(|request: Request<Bytes>| request.map(Body::from))
 }

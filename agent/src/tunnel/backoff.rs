@@ -1,0 +1,81 @@
+//! When to dial again: exponential backoff with full jitter, for ever.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
+use rand::RngExt;
+
+/// Ceiling of the first wait.
+const FIRST: Duration = Duration::from_secs(1);
+/// Ceiling of every later wait: a thousand agents then knock seventeen times a second at worst.
+const MAX: Duration = Duration::from_secs(60);
+/// A tunnel that lasted this long was a success; shorter ones keep the backoff growing, or a relay that accepts
+/// and drops at once would be hammered.
+pub(super) const LASTED: Duration = Duration::from_secs(30);
+
+/// Grows the ceiling and draws the wait.
+#[derive(Debug)]
+pub(super) struct Backoff {
+    ceilings: ExponentialBackoff,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        // The library's own jitter is half an interval at most and its default gives up after fifteen minutes.
+        let ceilings = ExponentialBackoffBuilder::new()
+            .with_initial_interval(FIRST)
+            .with_multiplier(2.0)
+            .with_max_interval(MAX)
+            .with_randomization_factor(0.0)
+            .with_max_elapsed_time(None)
+            .build();
+        Self { ceilings }
+    }
+
+    /// The next wait: uniform between nothing and the ceiling, which doubles each time.
+    pub(super) fn next(&mut self) -> Duration {
+        let ceiling = self.ceilings.next_backoff().unwrap_or(MAX);
+        between(Duration::ZERO, ceiling)
+    }
+
+    /// A tunnel has lasted: begin anew.
+    pub(super) fn reset(&mut self) {
+        self.ceilings.reset();
+    }
+}
+
+/// A uniformly random duration; `least` if the bounds are the wrong way round.
+pub(super) fn between(least: Duration, most: Duration) -> Duration {
+    if least >= most { least } else { rand::rng().random_range(least..=most) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_drawn_below_a_ceiling_that_doubles_to_a_minute_and_never_ends() {
+        let mut backoff = Backoff::new();
+        let mut longest = [Duration::ZERO; 100];
+        for _ in 0..200 {
+            backoff.reset();
+            for (n, longest) in longest.iter_mut().enumerate() {
+                let ceiling = MAX.min(FIRST * 2u32.saturating_pow(u32::try_from(n).unwrap()));
+                let wait = backoff.next();
+                assert!(wait <= ceiling, "wait {n} is {wait:?}, more than {ceiling:?}");
+                *longest = (*longest).max(wait);
+            }
+        }
+        assert!(longest[0] > FIRST / 2, "the first retry is drawn from the whole second");
+        assert!(longest[99] > MAX / 2, "the hundredth is drawn from the whole minute");
+    }
+
+    #[test]
+    fn a_window_is_kept() {
+        let (least, most) = (Duration::from_millis(3), Duration::from_millis(5));
+        for _ in 0..100 {
+            assert!((least..=most).contains(&between(least, most)));
+        }
+        assert_eq!(between(most, least), most);
+    }
+}
