@@ -1,0 +1,92 @@
+//! What `serve` takes: from flags, from the environment and, under the same names, from a TOML file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Deserialize;
+
+/// The settings of a relay as written, not yet checked. In the file the keys are the long names of the flags.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[command(after_help = "\
+Every option can also be given in the environment (AUDIOVAULT_RELAY_…) or, under its long name, in the TOML file \
+named by --config. A flag wins over the environment, the environment over the file.")]
+pub struct ServeArgs {
+    /// Serve plain HTTP here, for a proxy in front or for trials [default: 0.0.0.0:8080, unless --tls-bind is
+    /// given]
+    #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_BIND")]
+    pub bind: Option<String>,
+
+    /// Serve HTTPS here, with HTTP/1.1 and HTTP/2
+    #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_TLS_BIND")]
+    pub tls_bind: Option<String>,
+
+    /// The certificate chain in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+
+    /// The address under which browsers, QueueMetrics and agents reach this relay [required]
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
+    pub public_url: Option<String>,
+
+    /// The database, as sqlite:FILE; made when it does not exist [required]
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    pub database: Option<String>,
+
+    /// Serve health and status here; not meant for the world [default: 127.0.0.1:8090]
+    #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_ADMIN_BIND")]
+    pub admin_bind: Option<String>,
+
+    /// A proxy, or a network of proxies, whose X-Forwarded-For and Forwarded are believed; may be repeated
+    #[arg(long, value_name = "CIDR", env = "AUDIOVAULT_RELAY_TRUSTED_PROXY", value_delimiter = ',')]
+    pub trusted_proxy: Option<Vec<String>>,
+
+    /// An origin whose pages may play recordings, such as https://qm.example.com; may be repeated [default: *]
+    #[arg(long, value_name = "ORIGIN", env = "AUDIOVAULT_RELAY_ALLOW_ORIGIN", value_delimiter = ',')]
+    pub allow_origin: Option<Vec<String>>,
+
+    /// A TOML file with these settings; unknown keys in it are errors
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// How the log is written: text or json [default: text]
+    #[arg(long, value_name = "FORMAT", env = "AUDIOVAULT_RELAY_LOG_FORMAT")]
+    pub log_format: Option<String>,
+
+    /// What is logged: error, warn, info, debug, trace, or a list such as info,audiovault_relay=debug
+    /// [default: info]
+    #[arg(long, value_name = "LEVEL", env = "AUDIOVAULT_RELAY_LOG_LEVEL")]
+    pub log_level: Option<String>,
+
+    /// How long running downloads may take to end when the relay is told to stop, such as 60s or 5m
+    /// [default: 60s]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_DRAIN_TIMEOUT")]
+    pub drain_timeout: Option<String>,
+}
+
+impl ServeArgs {
+    /// Fills what is not given here from somewhere of lower precedence.
+    #[must_use]
+    pub(crate) fn or(self, lower: Self) -> Self {
+        Self {
+            bind: self.bind.or(lower.bind),
+            tls_bind: self.tls_bind.or(lower.tls_bind),
+            tls_cert: self.tls_cert.or(lower.tls_cert),
+            tls_key: self.tls_key.or(lower.tls_key),
+            public_url: self.public_url.or(lower.public_url),
+            database: self.database.or(lower.database),
+            admin_bind: self.admin_bind.or(lower.admin_bind),
+            trusted_proxy: self.trusted_proxy.or(lower.trusted_proxy),
+            allow_origin: self.allow_origin.or(lower.allow_origin),
+            config: self.config.or(lower.config),
+            log_format: self.log_format.or(lower.log_format),
+            log_level: self.log_level.or(lower.log_level),
+            drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What `site` takes.
+
+use audiovault_protocol::site::{Alias, SiteId};
+use clap::{Args, Subcommand};
+
+use crate::{config::PublicUrl, store::DatabaseUrl};
+
+/// What every `site` command takes.
+#[derive(Debug, Clone, Args)]
+pub struct SiteArgs {
+    /// The database of the relay, as sqlite:FILE [required]
+    #[arg(long, global = true, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    pub database: Option<DatabaseUrl>,
+
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: SiteCommand,
+}
+
+/// What is done with a site.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SiteCommand {
+    /// Add a site; prints, this once, its key, a search token and all that agent and QueueMetrics need
+    Add {
+        /// The name of the site: a DNS label such as acme-madrid
+        site: SiteId,
+        /// Free text for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+        /// Another name under which QueueMetrics asks for the site, as a tenant; may be repeated
+        #[arg(long = "alias", value_name = "TENANT")]
+        aliases: Vec<Alias>,
+        /// The address of the relay [default: what the relay was last started with]
+        #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
+        public_url: Option<PublicUrl>,
+    },
+    /// List all sites
+    List,
+    /// Show one site with its aliases and the ids of its keys
+    Show {
+        /// The name of the site
+        site: SiteId,
+    },
+    /// Make a new key; the previous one stays valid until it is revoked or the key is rotated again
+    RotateKey {
+        /// The name of the site
+        site: SiteId,
+        /// The address of the relay [default: what the relay was last started with]
+        #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
+        public_url: Option<PublicUrl>,
+    },
+    /// Revoke the older of two keys, or the only one; tunnels that use it are closed
+    RevokeKey {
+        /// The name of the site
+        site: SiteId,
+        /// Revoke this key instead, by the id that show prints
+        #[arg(long, value_name = "ID")]
+        key: Option<String>,
+    },
+    /// Refuse the site's agents and searches and close its tunnels, until it is enabled again
+    Disable {
+        /// The name of the site
+        site: SiteId,
+    },
+    /// Serve a disabled site again
+    Enable {
+        /// The name of the site
+        site: SiteId,
+    },
+    /// Remove a site with its aliases and keys, and close its tunnels
+    Remove {
+        /// The name of the site
+        site: SiteId,
+    },
+    /// Add or remove further names of a site
+    #[command(subcommand)]
+    Alias(AliasCommand),
+}
+
+/// What is done with a further name of a site.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AliasCommand {
+    /// Let the site answer to another name
+    Add {
+        /// The name of the site
+        site: SiteId,
+        /// The further name
+        alias: Alias,
+    },
+    /// Take a further name away from the site
+    Remove {
+        /// The name of the site
+        site: SiteId,
+        /// The further name
+        alias: Alias,
+    },
+}

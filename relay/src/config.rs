@@ -1,0 +1,259 @@
+//! From settings as written to a configuration that holds: checked once, trusted afterwards.
+
+mod file;
+mod public_url;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use http::HeaderValue;
+use ipnet::IpNet;
+use url::Url;
+
+pub use self::{
+    file::FileError,
+    public_url::{PublicUrl, PublicUrlError},
+};
+use crate::{
+    cli::ServeArgs,
+    listen::{CertificateError, CertificateFiles},
+    logging::{LogConfig, LogFormat},
+    store::{DatabaseUrl, DatabaseUrlError},
+};
+
+/// Where plain HTTP is served when no listener is asked for: a port that needs no privilege, on all addresses,
+/// because a relay that nobody reaches is of no use.
+pub const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+/// Where health and status are served by default: for this machine alone.
+pub const DEFAULT_ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
+/// How long running downloads may take to end by default: a recording of an hour needs less at any usual rate.
+pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a relay cannot start with these settings. The operator has to change one of them.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A setting without default is missing.
+    #[error("{flag} is required: give the flag, {env} or the key {key} in the file of --config")]
+    Missing {
+        /// The flag, with its dashes.
+        flag: &'static str,
+        /// The variable.
+        env: &'static str,
+        /// The key in the file.
+        key: &'static str,
+    },
+    /// A setting cannot be understood.
+    #[error("{flag}: {value:?}: {reason}")]
+    Invalid {
+        /// The flag, with its dashes.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What was expected.
+        reason: String,
+    },
+    /// Settings of TLS come together or not at all.
+    #[error("--tls-bind, --tls-cert and --tls-key belong together: {0} is missing")]
+    IncompleteTls(&'static str),
+    /// The certificate cannot be used.
+    #[error("the certificate of --tls-cert cannot be used")]
+    Certificate(#[from] CertificateError),
+    /// The file of `--config` cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Everything a relay needs to know to run.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Where plain HTTP is served. This or [`ServeConfig::tls`] is always there; port 0 takes any free one.
+    pub plain: Option<SocketAddr>,
+    /// Where the same routes are served over TLS.
+    pub tls: Option<TlsListener>,
+    /// The address under which the world reaches the relay; links and agents are told this one.
+    pub public_url: PublicUrl,
+    /// Where the sites are kept.
+    pub database: DatabaseUrl,
+    /// Where health and status are served.
+    pub admin: SocketAddr,
+    /// The proxies whose word about their clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whose pages may play recordings.
+    pub allow_origin: AllowOrigin,
+    /// How the log is written.
+    pub log: LogConfig,
+    /// How long running downloads may take to end after the relay was told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// A listener with a certificate that was usable when the configuration was checked.
+#[derive(Debug, Clone)]
+pub struct TlsListener {
+    /// Where to listen; port 0 takes any free one.
+    pub addr: SocketAddr,
+    /// The certificate and its key.
+    pub certificate: CertificateFiles,
+}
+
+/// Origins (RFC 6454) whose pages may read what the relay serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowOrigin {
+    /// Any: a signed link is itself the permission.
+    Any,
+    /// These, as browsers send them in `Origin`.
+    List(Vec<HeaderValue>),
+}
+
+impl ServeConfig {
+    /// Reads the file that the arguments name, fills from it what they leave open, and checks everything,
+    /// including that the certificate can be loaded.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first one found.
+    pub fn load(args: ServeArgs) -> Result<Self, ConfigError> {
+        let args = without_blanks(args);
+        let args = match &args.config {
+            Some(path) => {
+                let lower = file::read(path)?;
+                args.or(without_blanks(lower))
+            }
+            None => args,
+        };
+        Self::check(args)
+    }
+
+    fn check(args: ServeArgs) -> Result<Self, ConfigError> {
+        let tls = tls_listener(args.tls_bind, args.tls_cert, args.tls_key)?;
+        let plain = match args.bind {
+            Some(text) => Some(address("--bind", &text)?),
+            None if tls.is_none() => Some(DEFAULT_BIND),
+            None => None,
+        };
+        let public_url = required(args.public_url, "--public-url", "AUDIOVAULT_RELAY_PUBLIC_URL")?;
+        let database = required(args.database, "--database", "AUDIOVAULT_RELAY_DATABASE")?;
+        Ok(Self {
+            plain,
+            tls,
+            public_url: public_url
+                .parse()
+                .map_err(|error: PublicUrlError| invalid("--public-url", &public_url, &error))?,
+            database: database
+                .parse()
+                .map_err(|error: DatabaseUrlError| invalid("--database", &database, &error))?,
+            admin: match args.admin_bind {
+                Some(text) => address("--admin-bind", &text)?,
+                None => DEFAULT_ADMIN_BIND,
+            },
+            trusted_proxies: args
+                .trusted_proxy
+                .unwrap_or_default()
+                .iter()
+                .map(|text| network(text))
+                .collect::<Result<_, _>>()?,
+            allow_origin: allow_origin(&args.allow_origin.unwrap_or_default())?,
+            log: log(args.log_format.as_deref(), args.log_level.as_deref())?,
+            drain_timeout: match args.drain_timeout {
+                Some(text) => humantime::parse_duration(&text)
+                    .map_err(|error| invalid("--drain-timeout", &text, &error))?,
+                None => DEFAULT_DRAIN_TIMEOUT,
+            },
+        })
+    }
+}
+
+/// Empty values count as absent: container and service files set variables to nothing to say "none".
+fn without_blanks(args: ServeArgs) -> ServeArgs {
+    let text = |value: Option<String>| value.filter(|text| !text.trim().is_empty());
+    let path = |value: Option<PathBuf>| value.filter(|path| !path.as_os_str().is_empty());
+    let list = |value: Option<Vec<String>>| {
+        value
+            .map(|items| items.into_iter().filter(|item| !item.trim().is_empty()).collect::<Vec<_>>())
+            .filter(|items| !items.is_empty())
+    };
+    ServeArgs {
+        bind: text(args.bind),
+        tls_bind: text(args.tls_bind),
+        tls_cert: path(args.tls_cert),
+        tls_key: path(args.tls_key),
+        public_url: text(args.public_url),
+        database: text(args.database),
+        admin_bind: text(args.admin_bind),
+        trusted_proxy: list(args.trusted_proxy),
+        allow_origin: list(args.allow_origin),
+        config: path(args.config),
+        log_format: text(args.log_format),
+        log_level: text(args.log_level),
+        drain_timeout: text(args.drain_timeout),
+    }
+}
+
+fn invalid(flag: &'static str, value: &str, reason: &dyn ToString) -> ConfigError {
+    ConfigError::Invalid { flag, value: value.to_owned(), reason: reason.to_string() }
+}
+
+fn required(value: Option<String>, flag: &'static str, env: &'static str) -> Result<String, ConfigError> {
+    value.ok_or(ConfigError::Missing { flag, env, key: flag.trim_start_matches('-') })
+}
+
+fn address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.trim().parse().map_err(|_| {
+        invalid(flag, text, &"expected an address and a port, such as 127.0.0.1:8080 or [::]:8080")
+    })
+}
+
+fn network(text: &str) -> Result<IpNet, ConfigError> {
+    let text = text.trim();
+    text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        invalid("--trusted-proxy", text, &"expected an address or a network, such as 10.0.0.0/8")
+    })
+}
+
+fn tls_listener(
+    bind: Option<String>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<Option<TlsListener>, ConfigError> {
+    let (bind, certificate, key) = match (bind, certificate, key) {
+        (None, None, None) => return Ok(None),
+        (Some(bind), Some(certificate), Some(key)) => (bind, certificate, key),
+        (None, _, _) => return Err(ConfigError::IncompleteTls("--tls-bind")),
+        (_, None, _) => return Err(ConfigError::IncompleteTls("--tls-cert")),
+        (_, _, None) => return Err(ConfigError::IncompleteTls("--tls-key")),
+    };
+    let certificate = CertificateFiles { certificate, key };
+    certificate.load()?;
+    Ok(Some(TlsListener { addr: address("--tls-bind", &bind)?, certificate }))
+}
+
+fn allow_origin(origins: &[String]) -> Result<AllowOrigin, ConfigError> {
+    if origins.is_empty() || origins.iter().any(|origin| origin.trim() == "*") {
+        return Ok(AllowOrigin::Any);
+    }
+    let check = |text: &String| {
+        let wrong =
+            || invalid("--allow-origin", text, &"expected * or an origin, such as https://qm.example.com");
+        let url = Url::parse(text.trim()).map_err(|_| wrong())?;
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if !bare || !url.origin().is_tuple() {
+            return Err(wrong());
+        }
+        HeaderValue::try_from(url.origin().ascii_serialization()).map_err(|_| wrong())
+    };
+    Ok(AllowOrigin::List(origins.iter().map(check).collect::<Result<_, _>>()?))
+}
+
+fn log(format: Option<&str>, level: Option<&str>) -> Result<LogConfig, ConfigError> {
+    let format = match format {
+        None | Some("text") => LogFormat::Text,
+        Some("json") => LogFormat::Json,
+        Some(other) => return Err(invalid("--log-format", other, &"expected text or json")),
+    };
+    let level = level.unwrap_or("info");
+    LogConfig::new(format, level).map_err(|error| invalid("--log-level", level, &error))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+use std::fs;
+
+use clap::Parser;
+use tempfile::TempDir;
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+/// What `serve` was given on the command line; the environment of the tests sets nothing.
+fn args(line: &[&str]) -> ServeArgs {
+    let all = ["audiovault-relay", "serve"].iter().chain(line);
+    let Command::Serve(args) = Cli::try_parse_from(all).unwrap().command else {
+        panic!("{line:?} is not serve");
+    };
+    *args
+}
+
+const ENOUGH: [&str; 4] = ["--public-url", "https://relay.example.com/", "--database", "sqlite:relay.db"];
+
+fn load(more: &[&str]) -> Result<ServeConfig, ConfigError> {
+    ServeConfig::load(args(&[&ENOUGH, more].concat()))
+}
+
+fn refusal(more: &[&str]) -> String {
+    let message = load(more).unwrap_err().to_string();
+    assert_eq!(message.lines().count(), 1, "{message}");
+    message
+}
+
+#[test]
+fn two_settings_are_enough() {
+    let config = load(&[]).unwrap();
+    assert_eq!(config.plain, Some(DEFAULT_BIND));
+    assert!(config.tls.is_none());
+    assert_eq!(config.admin, DEFAULT_ADMIN_BIND);
+    assert_eq!(config.public_url.as_str(), "https://relay.example.com");
+    assert_eq!(config.allow_origin, AllowOrigin::Any);
+    assert_eq!(config.drain_timeout, DEFAULT_DRAIN_TIMEOUT);
+    assert!(config.trusted_proxies.is_empty());
+}
+
+#[test]
+fn what_is_missing_is_named_with_all_its_spellings() {
+    let error = ServeConfig::load(args(&ENOUGH[2..])).unwrap_err().to_string();
+    for spelling in ["--public-url", "AUDIOVAULT_RELAY_PUBLIC_URL", "key public-url"] {
+        assert!(error.contains(spelling), "{error}");
+    }
+    let error = ServeConfig::load(args(&ENOUGH[..2])).unwrap_err().to_string();
+    assert!(error.contains("--database"), "{error}");
+}
+
+#[test]
+fn every_setting_reaches_the_configuration() {
+    let config = load(&[
+        "--bind",
+        "[::1]:0",
+        "--admin-bind",
+        "127.0.0.1:0",
+        "--trusted-proxy",
+        "10.0.0.0/8,192.0.2.7",
+        "--trusted-proxy",
+        "fd00::/8",
+        "--allow-origin",
+        "https://QM.example.com/",
+        "--allow-origin",
+        "http://localhost:3000",
+        "--drain-timeout",
+        "1m 30s",
+        "--log-format",
+        "json",
+        "--log-level",
+        "info,audiovault_relay=debug",
+    ])
+    .unwrap();
+    assert_eq!(config.plain.unwrap().to_string(), "[::1]:0");
+    assert_eq!(config.admin.to_string(), "127.0.0.1:0");
+    let proxies: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]);
+    assert_eq!(
+        config.allow_origin,
+        AllowOrigin::List(vec![
+            HeaderValue::from_static("https://qm.example.com"),
+            HeaderValue::from_static("http://localhost:3000"),
+        ])
+    );
+    assert_eq!(config.drain_timeout, Duration::from_secs(90));
+}
+
+#[test]
+fn a_mistake_is_one_line_that_names_the_setting() {
+    for (more, about) in [
+        (["--bind", "8080"], "--bind"),
+        (["--bind", "relay.example.com:80"], "--bind"),
+        (["--admin-bind", "127.0.0.1"], "--admin-bind"),
+        (["--trusted-proxy", "10.0.0.0/33"], "--trusted-proxy"),
+        (["--allow-origin", "https://a/b"], "--allow-origin"),
+        (["--allow-origin", "null"], "--allow-origin"),
+        (["--drain-timeout", "soon"], "--drain-timeout"),
+        (["--log-format", "xml"], "--log-format"),
+        (["--log-level", "audiovault=loud"], "--log-level"),
+        (["--tls-bind", "127.0.0.1:0"], "--tls-cert"),
+        (["--tls-cert", "a.pem"], "--tls-bind"),
+    ] {
+        let message = refusal(&more);
+        assert!(message.contains(about), "{message}");
+    }
+    for (public_url, about) in [("ftp://a", "https://"), ("https://a/?q", "query")] {
+        let error = ServeConfig::load(args(&["--public-url", public_url, "--database", "sqlite:a"]));
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("--public-url") && message.contains(about), "{message}");
+    }
+    let error = ServeConfig::load(args(&["--public-url", "https://a", "--database", "mysql://a"]));
+    assert!(error.unwrap_err().to_string().contains("expected sqlite:FILE"));
+}
+
+#[test]
+fn a_flag_wins_over_the_file_and_blanks_count_as_absent() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("relay.toml");
+    fs::write(
+        &file,
+        "bind = \"127.0.0.1:1\"\nadmin-bind = \"127.0.0.1:2\"\npublic-url = \"https://file.example.com\"\n\
+         trusted-proxy = [\"10.0.0.0/8\"]\nlog-format = \"\"\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    let config = ServeConfig::load(args(&[
+        "--config",
+        file,
+        "--database",
+        "sqlite:a",
+        "--bind",
+        "127.0.0.1:3",
+        "--admin-bind",
+        "",
+    ]))
+    .unwrap();
+    assert_eq!(config.plain.unwrap().port(), 3, "the flag");
+    assert_eq!(config.admin.port(), 2, "the file, for the flag is blank");
+    assert_eq!(config.public_url.as_str(), "https://file.example.com");
+    assert_eq!(config.trusted_proxies.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_not_understood_is_refused_with_its_line() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("relay.toml");
+    for (content, line, about) in [
+        ("bind = \"127.0.0.1:1\"\nbnd = \"127.0.0.1:2\"\n", 2, "unknown field"),
+        ("\n\nbind = 8080\n", 3, "expected a string"),
+        ("bind = \n", 1, ""),
+        ("config = \"other.toml\"\n", 1, "unknown field"),
+    ] {
+        fs::write(&file, content).unwrap();
+        let message = refusal(&["--config", file.to_str().unwrap()]);
+        assert!(message.contains(&format!("line {line}:")), "{message}");
+        assert!(message.contains(about), "{message}");
+    }
+    let message = refusal(&["--config", "/nowhere/relay.toml"]);
+    assert!(message.contains("/nowhere/relay.toml"), "{message}");
+}
+
+#[test]
+fn tls_alone_needs_no_plain_listener_but_a_certificate_that_works() {
+    let directory = TempDir::new().unwrap();
+    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
+    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let tls = ["--tls-bind", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key];
+    assert!(refusal(&tls).contains("certificate"));
+
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(cert, made.cert.pem()).unwrap();
+    fs::write(key, made.signing_key.serialize_pem()).unwrap();
+    let config = load(&tls).unwrap();
+    assert_eq!(config.plain, None);
+    assert!(config.tls.is_some());
+}

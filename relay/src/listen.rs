@@ -1,0 +1,159 @@
+//! Listeners for HTTP and HTTPS: the same routes behind both, with the limits that keep slow and greedy clients
+//! from costing anybody else.
+
+mod certificate;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
+use axum_server::{
+    Handle, Server,
+    accept::{Accept, NoDelayAcceptor},
+    service::SendService,
+    tls_rustls::RustlsAcceptor,
+};
+use http::Request;
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+pub use self::certificate::{CertificateError, CertificateFiles};
+use self::certificate::{RELOAD_EVERY, Reloader};
+
+/// How long a client may take over the head of a request, from the opening of the connection or the end of the
+/// previous answer; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take over the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets buffered in each direction of an HTTP/1.1 connection: the longest head of a request, its URI included
+/// (longer ones are answered with 431 or 414), and two DATA frames of a recording on their way out, so that one
+/// of them is written while the next arrives.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Octets of an HTTP/2 request's head, counted with 32 for each field (RFC 9113, section 6.5.2): common proxies
+/// let 8 KiB through, twice that leaves room for what they add.
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// Header fields of a request; browsers behind two proxies send some thirty.
+const MAX_HEADERS: usize = 100;
+/// Requests under way on one HTTP/2 connection; a page of players has a few dozen.
+const MAX_STREAMS: u32 = 128;
+/// An HTTP/2 client that answers no ping for this long is gone, even when its TCP connection does not say so.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Silence after which an HTTP/2 client is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// Why a listener could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: check that the address is of this machine and the port is free")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// A listener at work. Dropping it does not stop it; its handle does.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where it listens, with the real port.
+    pub addr: SocketAddr,
+    /// Stops it, at once or gracefully, and counts its connections. An upgraded connection is no longer counted.
+    pub handle: Handle<SocketAddr>,
+    /// Ends when the listener has stopped and its connections have ended.
+    pub task: JoinHandle<io::Result<()>>,
+}
+
+/// Serves a router over plain HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge. Handlers find the address
+/// of the peer in `ConnectInfo<SocketAddr>`.
+///
+/// # Errors
+/// [`ListenError::Bind`].
+pub async fn start_plain(addr: SocketAddr, router: Router) -> Result<Listening, ListenError> {
+    let (addr, listener) = bind(addr).await?;
+    let (handle, server) = server(listener);
+    let server = server.acceptor(NoDelayAcceptor::new());
+    Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
+}
+
+/// Serves a router over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. The certificate is read
+/// again when its files change; a pair that cannot be used leaves the previous one in place.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn start_tls(
+    addr: SocketAddr,
+    certificate: CertificateFiles,
+    router: Router,
+) -> Result<Listening, ListenError> {
+    start_reloading(addr, certificate, RELOAD_EVERY, router).await
+}
+
+async fn start_reloading(
+    addr: SocketAddr,
+    certificate: CertificateFiles,
+    reload_every: Duration,
+    router: Router,
+) -> Result<Listening, ListenError> {
+    let reloader = Reloader::new(certificate)?;
+    let (addr, listener) = bind(addr).await?;
+    let (handle, server) = server(listener);
+    let acceptor = RustlsAcceptor::new(reloader.live())
+        .handshake_timeout(HANDSHAKE_TIMEOUT)
+        .acceptor(NoDelayAcceptor::new());
+    let server = server.acceptor(acceptor);
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            result = serve(server, router) => result,
+            never = reloader.run(reload_every) => match never {},
+        }
+    });
+    Ok(Listening { addr, handle, task })
+}
+
+async fn bind(addr: SocketAddr) -> Result<(SocketAddr, TcpListener), ListenError> {
+    let failed = |source| ListenError::Bind { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    Ok((listener.local_addr().map_err(failed)?, listener))
+}
+
+fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {
+    let handle = Handle::new();
+    let mut server = Server::from_listener(listener)
+        .handle(handle.clone())
+        .first_request_timeout(HEAD_TIMEOUT)
+        .accept_error_handler(|peer, error| match peer {
+            // A client that hangs up or speaks no TLS is everyday life.
+            Some(peer) => tracing::debug!(%peer, %error, "a connection could not be opened"),
+            None => tracing::warn!(%error, "cannot accept connections: check the limit of open files"),
+        });
+    let builder = server.http_builder();
+    builder.http1().header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_BUFFER).max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    (handle, server)
+}
+
+async fn serve<A>(server: Server<SocketAddr, A>, router: Router) -> io::Result<()>
+where
+    A: Accept<TcpStream, AddExtension<Router, ConnectInfo<SocketAddr>>> + Clone + Send + Sync + 'static,
+    A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    A::Service: SendService<Request<Incoming>> + Send,
+    A::Future: Send,
+{
+    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
+}
+
+#[cfg(test)]
+mod tests;

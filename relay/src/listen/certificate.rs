@@ -1,0 +1,175 @@
+//! The certificate of the TLS listener: read from two files, and read again when they change.
+
+use std::{convert::Infallible, fs, io, path::PathBuf, sync::Arc, time::Duration};
+
+use axum_server::tls_rustls::RustlsConfig;
+use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
+use tokio::time::{MissedTickBehavior, interval};
+use zeroize::Zeroizing;
+
+/// How often the files are compared with what is in use. They are small, and an ACME client renews them weeks
+/// before the old ones expire: seconds are prompt enough.
+pub(super) const RELOAD_EVERY: Duration = Duration::from_secs(2);
+
+/// Where the certificate chain and its key are, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, followed by the intermediate ones.
+    pub certificate: PathBuf,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// One of the files cannot be read.
+    #[error("cannot read {}: check the path and its permissions", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file holds no PEM certificate.
+    #[error("{} holds no certificate in PEM", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The file holds no PEM private key.
+    #[error("{} holds no private key in PEM", path.display())]
+    NoKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// Certificate and key do not fit together, or are of a kind that cannot be used.
+    #[error("the certificate {} and the key {} cannot be used together", certificate.display(), key.display())]
+    Pair {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What rustls said.
+        source: rustls::Error,
+    },
+}
+
+/// The content of both files.
+#[derive(PartialEq, Eq)]
+struct Content {
+    certificate: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl CertificateFiles {
+    /// Reads both files and makes a TLS configuration that offers HTTP/2 and HTTP/1.1.
+    ///
+    /// # Errors
+    /// [`CertificateError`]: the operator has to mend the files.
+    pub fn load(&self) -> Result<Arc<ServerConfig>, CertificateError> {
+        self.configure(&self.read()?)
+    }
+
+    fn read(&self) -> Result<Content, CertificateError> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|source| CertificateError::Read { path: path.clone(), source })
+        };
+        Ok(Content { certificate: read(&self.certificate)?, key: Zeroizing::new(read(&self.key)?) })
+    }
+
+    fn configure(&self, content: &Content) -> Result<Arc<ServerConfig>, CertificateError> {
+        let no_certificate =
+            |source| CertificateError::NoCertificate { path: self.certificate.clone(), source };
+        let chain = CertificateDer::pem_slice_iter(&content.certificate)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(no_certificate)?;
+        if chain.is_empty() {
+            return Err(no_certificate(pem::Error::NoItemsFound));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&content.key)
+            .map_err(|source| CertificateError::NoKey { path: self.key.clone(), source })?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+            .map_err(|source| CertificateError::Pair {
+                certificate: self.certificate.clone(),
+                key: self.key.clone(),
+                source,
+            })?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// A certificate in use, and the content of the files at the last look at them.
+pub(super) struct Reloader {
+    files: CertificateFiles,
+    seen: Option<Content>,
+    live: RustlsConfig,
+}
+
+impl Reloader {
+    pub(super) fn new(files: CertificateFiles) -> Result<Self, CertificateError> {
+        let content = files.read()?;
+        let live = RustlsConfig::from_config(files.configure(&content)?);
+        Ok(Self { files, seen: Some(content), live })
+    }
+
+    /// The configuration that new connections use; it follows the files.
+    pub(super) fn live(&self) -> RustlsConfig {
+        self.live.clone()
+    }
+
+    /// Follows the files for ever. Connections that are already open keep what they have.
+    pub(super) async fn run(mut self, every: Duration) -> Infallible {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let files = self.files.clone();
+            // A panic in there is impossible to continue from, but keeping the old certificate is always right.
+            let Ok(read) = tokio::task::spawn_blocking(move || files.read()).await else {
+                continue;
+            };
+            self.look(read);
+        }
+    }
+
+    /// Each content is judged, and complained about, once.
+    fn look(&mut self, read: Result<Content, CertificateError>) {
+        let content = match read {
+            Ok(content) => Some(content),
+            // Nothing was seen before either: it has been said.
+            Err(_) if self.seen.is_none() => return,
+            Err(error) => {
+                self.seen = None;
+                return kept(&error);
+            }
+        };
+        if content == self.seen {
+            return;
+        }
+        self.seen = content;
+        let Some(content) = &self.seen else { return };
+        match self.files.configure(content) {
+            Ok(config) => {
+                self.live.reload_from_config(config);
+                tracing::info!(
+                    certificate = %self.files.certificate.display(),
+                    "the certificate has changed and is in use"
+                );
+            }
+            Err(error) => kept(&error),
+        }
+    }
+}
+
+fn kept(error: &CertificateError) {
+    tracing::warn!(%error, "the new certificate cannot be used; the previous one stays in use");
+}

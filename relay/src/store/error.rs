@@ -1,0 +1,103 @@
+//! What can go wrong with a store.
+
+use std::{io, path::PathBuf};
+
+use audiovault_protocol::site::{Alias, SiteId};
+
+/// Why a text does not name a database.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatabaseUrlError {
+    /// There is no colon in it.
+    #[error("expected sqlite:FILE")]
+    NoScheme,
+    /// The scheme is none of ours.
+    #[error("{0:?} is not a database this release knows: expected sqlite:FILE")]
+    Scheme(String),
+    /// The SQLite part is no plain file.
+    #[error("expected the name of a file after sqlite:, without parameters")]
+    NotAFile,
+}
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none and the operation does not make one.
+    #[error(
+        "there is no database at {}: check --database, or add a site or start the relay to make one", .0.display()
+    )]
+    Missing(PathBuf),
+    /// The file could not be made.
+    #[error("cannot create the database {}: check its directory and its permissions", path.display())]
+    Create {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file is there but cannot be opened as a database.
+    #[error("cannot open the database {}: check that it is an SQLite file and its permissions", path.display())]
+    Connect {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+    /// A newer release has changed the schema.
+    #[error("the database {} was written by a newer release: use that release or restore a backup", .0.display())]
+    NewerSchema(PathBuf),
+    /// The schema could not be brought up to date.
+    #[error("cannot bring the schema of {} up to date", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: sqlx::migrate::MigrateError,
+    },
+}
+
+/// Why an operation on the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No site has this name.
+    #[error("there is no site {0}: see the list of sites")]
+    UnknownSite(SiteId),
+    /// The name is already in use: sites and aliases share one namespace.
+    #[error("the name {name} is already taken by the site {owner}: choose another one")]
+    NameTaken {
+        /// The name asked for.
+        name: String,
+        /// The site that has it as its name or as an alias.
+        owner: String,
+    },
+    /// The site has no such alias.
+    #[error("{alias} is not an alias of the site {site}")]
+    UnknownAlias {
+        /// The site.
+        site: SiteId,
+        /// What is not an alias of it.
+        alias: Alias,
+    },
+    /// No valid key of the site has this id.
+    #[error("the site {site} has no valid key {id}: see its keys")]
+    UnknownKey {
+        /// The site.
+        site: SiteId,
+        /// The short id that was asked for.
+        id: String,
+    },
+    /// There is nothing to revoke.
+    #[error("the site {0} has no valid key: rotate its key to give it one")]
+    NoValidKey(SiteId),
+    /// The file was moved or replaced while it was open.
+    #[error("the database {} was moved or replaced: put it back, or restart the relay", .0.display())]
+    Moved(PathBuf),
+    /// A row does not hold what this program writes.
+    #[error("the database holds something else than a {what}: restore a backup")]
+    Corrupt {
+        /// What was expected.
+        what: &'static str,
+    },
+    /// The database failed.
+    #[error("the database failed: check its disk, its space and its permissions")]
+    Database(#[from] sqlx::Error),
+}

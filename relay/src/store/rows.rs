@@ -1,0 +1,75 @@
+//! From rows to values: written once for every database, checked because a file can be edited by hand.
+
+use std::collections::HashMap;
+
+use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use sqlx::{ColumnIndex, Decode, Row, Type};
+
+use super::{StoreError, StoredKey, StoredSite};
+
+/// Puts sites together from three results, in the order of the first: (site, note, created, disabled),
+/// (name, site) and (digest, site, created, revoked).
+pub(super) fn sites<R>(sites: &[R], names: &[R], keys: &[R]) -> Result<Vec<StoredSite>, StoreError>
+where
+    R: Row,
+    usize: ColumnIndex<R>,
+    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let mut aliases: HashMap<String, Vec<Alias>> = HashMap::new();
+    for row in names {
+        let (name, site): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        if name != site {
+            let alias = Alias::parse(&name).map_err(|_| corrupt("name"))?;
+            aliases.entry(site).or_default().push(alias);
+        }
+    }
+    let mut keys_of: HashMap<String, Vec<StoredKey>> = HashMap::new();
+    for row in keys {
+        let key = StoredKey {
+            digest: digest(&row.try_get::<String, _>(0)?)?,
+            created: timestamp(row.try_get(2)?)?,
+            revoked: row.try_get::<Option<i64>, _>(3)?.map(timestamp).transpose()?,
+        };
+        keys_of.entry(row.try_get(1)?).or_default().push(key);
+    }
+    sites
+        .iter()
+        .map(|row| {
+            let site: String = row.try_get(0)?;
+            Ok(StoredSite {
+                note: row.try_get(1)?,
+                created: timestamp(row.try_get(2)?)?,
+                disabled: row.try_get::<Option<i64>, _>(3)?.map(timestamp).transpose()?,
+                aliases: aliases.remove(&site).unwrap_or_default(),
+                keys: keys_of.remove(&site).unwrap_or_default(),
+                site: SiteId::parse(&site).map_err(|_| corrupt("site"))?,
+            })
+        })
+        .collect()
+}
+
+/// A digest as it is stored.
+pub(super) fn digest_text(digest: &KeyDigest) -> String {
+    HEXLOWER.encode(digest.as_bytes())
+}
+
+fn digest(text: &str) -> Result<KeyDigest, StoreError> {
+    HEXLOWER
+        .decode(text.as_bytes())
+        .ok()
+        .and_then(|octets| <[u8; 32]>::try_from(octets).ok())
+        .map(KeyDigest::from_bytes)
+        .ok_or_else(|| corrupt("key digest"))
+}
+
+fn timestamp(ms: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(ms).map_err(|_| corrupt("time"))
+}
+
+fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt { what }
+}

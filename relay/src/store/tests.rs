@@ -1,0 +1,314 @@
+use std::{os::unix::fs::PermissionsExt, path::Path};
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn site(name: &str) -> SiteId {
+    SiteId::parse(name).unwrap()
+}
+
+fn alias(name: &str) -> Alias {
+    Alias::parse(name).unwrap()
+}
+
+fn key(seed: u8) -> KeyDigest {
+    KeyDigest::from_bytes([seed; 32])
+}
+
+fn new_site(name: &str, aliases: &[&str], seed: u8) -> NewSite {
+    NewSite {
+        site: site(name),
+        note: format!("about {name}"),
+        aliases: aliases.iter().map(|name| alias(name)).collect(),
+        key: key(seed),
+    }
+}
+
+async fn store_in(directory: &TempDir) -> SqliteStore {
+    SqliteStore::open(&directory.path().join("relay.db"), IfMissing::Create).await.unwrap()
+}
+
+fn ids<'a>(keys: impl Iterator<Item = &'a StoredKey>) -> Vec<String> {
+    keys.map(|key| key.digest.short()).collect()
+}
+
+#[test]
+fn a_database_is_named_by_scheme_and_file() {
+    for (text, file) in [
+        ("sqlite:relay.db", "relay.db"),
+        ("sqlite:/var/lib/r.db", "/var/lib/r.db"),
+        ("sqlite:///var/lib/r.db", "/var/lib/r.db"),
+    ] {
+        let url: DatabaseUrl = text.parse().unwrap();
+        assert_eq!(url, DatabaseUrl::Sqlite(PathBuf::from(file)));
+    }
+    for bad in ["", "relay.db", "sqlite:", "sqlite::memory:", "sqlite:a?mode=ro", "postgres://h/d"] {
+        assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad:?} must be refused");
+    }
+}
+
+#[tokio::test]
+async fn a_new_database_is_readable_by_its_owner_alone() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+        seen += 1;
+    }
+    assert!(seen >= 2, "the database and its write-ahead log");
+}
+
+#[tokio::test]
+async fn a_missing_database_is_not_made_by_asking() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("relay.db");
+    let error = SqliteStore::open(&path, IfMissing::Refuse).await.unwrap_err();
+    assert!(matches!(error, OpenError::Missing(_)), "{error:?}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_told_apart_from_an_empty_one() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("relay.db");
+    std::fs::write(&path, "this is a letter, not a database".repeat(100)).unwrap();
+    let error = SqliteStore::open(&path, IfMissing::Create).await.unwrap_err();
+    assert!(matches!(error, OpenError::Connect { .. }), "{error:?}");
+    let error = SqliteStore::open(Path::new("/nowhere/at/all.db"), IfMissing::Create).await.unwrap_err();
+    assert!(matches!(error, OpenError::Create { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_release_is_refused() {
+    let directory = TempDir::new().unwrap();
+    store_in(&directory).await.close().await;
+    let path = directory.path().join("relay.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'from the future', 1, x'00', 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    let error = SqliteStore::open(&path, IfMissing::Create).await.unwrap_err();
+    assert!(matches!(error, OpenError::NewerSchema(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn several_processes_may_open_a_fresh_database_at_once() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("relay.db");
+    let opened = futures_util::future::join_all((0..4).map(|_| {
+        tokio::spawn({
+            let path = path.clone();
+            async move { SqliteStore::open(&path, IfMissing::Create).await }
+        })
+    }))
+    .await;
+    for store in opened {
+        let store = store.unwrap().unwrap();
+        assert_eq!(store.generation().await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_site_is_kept_with_its_note_aliases_and_key() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    store.add_site(&new_site("zeta", &["Shop.Example.com", "b"], 1)).await.unwrap();
+    store.add_site(&new_site("acme", &[], 2)).await.unwrap();
+
+    let all = store.list().await.unwrap();
+    assert_eq!(all.iter().map(|s| s.site.as_str()).collect::<Vec<_>>(), ["acme", "zeta"]);
+    let zeta = store.show(&site("zeta")).await.unwrap();
+    assert_eq!(zeta.note, "about zeta");
+    assert_eq!(zeta.aliases, [alias("b"), alias("shop.example.com")]);
+    assert_eq!(ids(zeta.valid_keys()), [key(1).short()]);
+    assert!(zeta.disabled.is_none());
+}
+
+#[tokio::test]
+async fn sites_and_aliases_share_one_namespace() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    store.add_site(&new_site("acme", &["shop"], 1)).await.unwrap();
+    store.add_site(&new_site("zeta", &[], 2)).await.unwrap();
+    let before = store.generation().await.unwrap();
+
+    for (attempt, name) in [
+        (store.add_site(&new_site("acme", &[], 3)).await, "acme"),
+        (store.add_site(&new_site("shop", &[], 3)).await, "shop"),
+        (store.add_site(&new_site("new", &["shop"], 3)).await, "shop"),
+        (store.add_site(&new_site("new", &["acme"], 3)).await, "acme"),
+        (store.add_alias(&site("zeta"), &alias("SHOP")).await, "shop"),
+        (store.add_alias(&site("zeta"), &alias("acme")).await, "acme"),
+    ] {
+        let error = attempt.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("the name {name} is already taken by the site acme: choose another one")
+        );
+    }
+    let error = store.add_site(&new_site("own", &["own"], 3)).await.unwrap_err();
+    assert!(matches!(error, StoreError::NameTaken { .. }), "{error:?}");
+    assert_eq!(store.generation().await.unwrap(), before, "nothing has changed");
+    assert_eq!(store.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn aliases_come_and_go() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    let acme = site("acme");
+    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
+    store.add_alias(&acme, &alias("shop")).await.unwrap();
+    store.add_alias(&acme, &alias("shop")).await.unwrap();
+    assert_eq!(store.show(&acme).await.unwrap().aliases, [alias("shop")]);
+
+    store.remove_alias(&acme, &alias("shop")).await.unwrap();
+    for unknown in ["shop", "acme"] {
+        let error = store.remove_alias(&acme, &alias(unknown)).await.unwrap_err();
+        assert!(matches!(error, StoreError::UnknownAlias { .. }), "{error:?}");
+    }
+    store.add_site(&new_site("shop", &[], 2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_is_rotated_with_an_overlap_of_two() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    let acme = site("acme");
+    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
+
+    assert!(store.rotate_key(&acme, &key(2)).await.unwrap().is_empty());
+    assert_eq!(ids(store.show(&acme).await.unwrap().valid_keys()), [key(1).short(), key(2).short()]);
+
+    let dropped = store.rotate_key(&acme, &key(3)).await.unwrap();
+    assert_eq!(dropped.len(), 1);
+    assert!(dropped[0].matches(&key(1)));
+    assert_eq!(ids(store.show(&acme).await.unwrap().valid_keys()), [key(2).short(), key(3).short()]);
+
+    let revoked = store.revoke_key(&acme, None).await.unwrap();
+    assert!(revoked.matches(&key(2)), "the older one");
+    let kept = store.show(&acme).await.unwrap();
+    assert_eq!(ids(kept.valid_keys()), [key(3).short()]);
+    assert_eq!(kept.keys.len(), 3, "revoked keys are still shown");
+}
+
+#[tokio::test]
+async fn a_key_is_revoked_by_its_id() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    let acme = site("acme");
+    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
+    store.rotate_key(&acme, &key(2)).await.unwrap();
+
+    let newest = key(2).short();
+    assert!(store.revoke_key(&acme, Some(&newest)).await.unwrap().matches(&key(2)));
+    let error = store.revoke_key(&acme, Some(&newest)).await.unwrap_err();
+    assert!(matches!(error, StoreError::UnknownKey { .. }), "{error:?}");
+    store.revoke_key(&acme, None).await.unwrap();
+    let error = store.revoke_key(&acme, None).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoValidKey(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn disabling_keeps_its_first_time_and_removing_frees_the_names() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    let acme = site("acme");
+    store.add_site(&new_site("acme", &["shop"], 1)).await.unwrap();
+
+    store.set_disabled(&acme, true).await.unwrap();
+    let since = store.show(&acme).await.unwrap().disabled.unwrap();
+    store.set_disabled(&acme, true).await.unwrap();
+    assert_eq!(store.show(&acme).await.unwrap().disabled, Some(since));
+    store.set_disabled(&acme, false).await.unwrap();
+    assert_eq!(store.show(&acme).await.unwrap().disabled, None);
+
+    store.remove(&acme).await.unwrap();
+    store.add_site(&new_site("shop", &["acme"], 1)).await.unwrap();
+    assert_eq!(store.show(&site("shop")).await.unwrap().keys.len(), 1);
+}
+
+#[tokio::test]
+async fn every_operation_on_an_unknown_site_says_so() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    let nobody = site("nobody");
+    let before = store.generation().await.unwrap();
+    for error in [
+        store.show(&nobody).await.unwrap_err(),
+        store.rotate_key(&nobody, &key(1)).await.unwrap_err(),
+        store.revoke_key(&nobody, None).await.unwrap_err(),
+        store.set_disabled(&nobody, true).await.unwrap_err(),
+        store.set_disabled(&nobody, false).await.unwrap_err(),
+        store.remove(&nobody).await.unwrap_err(),
+        store.add_alias(&nobody, &alias("a")).await.unwrap_err(),
+        store.remove_alias(&nobody, &alias("a")).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, StoreError::UnknownSite(_)), "{error:?}");
+    }
+    assert_eq!(store.generation().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn every_change_counts_for_every_process() {
+    let directory = TempDir::new().unwrap();
+    let (relay, command) = (store_in(&directory).await, store_in(&directory).await);
+    let acme = site("acme");
+    let mut last = relay.generation().await.unwrap();
+    for step in 0..9 {
+        match step {
+            0 => command.add_site(&new_site("acme", &[], 1)).await.unwrap(),
+            1 => drop(command.rotate_key(&acme, &key(2)).await.unwrap()),
+            2 => drop(command.revoke_key(&acme, None).await.unwrap()),
+            3 => command.set_disabled(&acme, true).await.unwrap(),
+            4 => command.set_disabled(&acme, false).await.unwrap(),
+            5 => command.add_alias(&acme, &alias("shop")).await.unwrap(),
+            6 => command.remove_alias(&acme, &alias("shop")).await.unwrap(),
+            7 => command.set_public_url("https://relay.example.com").await.unwrap(),
+            _ => command.remove(&acme).await.unwrap(),
+        }
+        let now = relay.generation().await.unwrap();
+        assert_eq!(now, last + 1, "step {step}");
+        assert_eq!(relay.load().await.unwrap().generation(), now);
+        last = now;
+    }
+    let url = relay.public_url().await.unwrap();
+    assert_eq!(url.as_deref(), Some("https://relay.example.com"));
+}
+
+#[tokio::test]
+async fn concurrent_writers_queue_up_instead_of_failing() {
+    let directory = TempDir::new().unwrap();
+    let (one, other) = (store_in(&directory).await, store_in(&directory).await);
+    let writes = (0..20_u8).map(|n| {
+        let store = if n % 2 == 0 { &one } else { &other };
+        async move { store.add_site(&new_site(&format!("site-{n}"), &[], n)).await }
+    });
+    for result in futures_util::future::join_all(writes).await {
+        result.unwrap();
+    }
+    assert_eq!(one.list().await.unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_database_that_was_replaced_is_noticed() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    let path = directory.path().join("relay.db");
+    std::fs::rename(&path, directory.path().join("away")).unwrap();
+    let error = store.generation().await.unwrap_err();
+    assert!(matches!(error, StoreError::Moved(_)), "{error:?}");
+    std::fs::rename(directory.path().join("away"), &path).unwrap();
+    store.generation().await.unwrap();
+}
