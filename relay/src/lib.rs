@@ -1,8 +1,19 @@
 //! The AudioVault relay.
 
+pub mod admin;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod directory;
+pub mod health;
+pub mod http;
+pub mod ids;
 pub mod listen;
 pub mod logging;
+pub mod queuemetrics;
+pub mod registry;
+pub mod relay;
+pub mod session;
+pub mod site_commands;
+pub mod status;
 pub mod store;

@@ -1,7 +1,7 @@
 //! The log: to standard error, as text for people or as one JSON object a line for machines.
 //!
 //! Levels mean: *error*, somebody has to act; *warn*, somebody should know; *info*, the life of listeners, tunnels
-//! and sites; *debug*, single requests; *trace*, frames.
+//! and sites, and a line for each request; *debug*, what helps to find a fault; *trace*, frames.
 
 use std::io::{self, IsTerminal};
 

@@ -1,1 +1,83 @@
-fn main() {}
+//! `audiovault-relay`: parse, configure, log, run, exit code. 0 is success, 1 a failure, 2 a mistake in the
+//! command line or the configuration.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use audiovault_relay::{
+    cli::{Cli, Command, ServeArgs},
+    config::ServeConfig,
+    health, relay, site_commands,
+};
+use rustls::crypto::aws_lc_rs;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // An error means that a provider is installed already, which is as good.
+    let _ = aws_lc_rs::default_provider().install_default();
+    let cli = match Cli::from_process() {
+        Ok(cli) => cli,
+        Err(code) => return ExitCode::from(code),
+    };
+    match cli.command {
+        Command::Serve(args) => serve(*args).await,
+        Command::Site(args) => match site_commands::run(args, &mut io::stdout(), &mut io::stderr()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::Health(args) => match health::check(&args.url).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, 1),
+        },
+    }
+}
+
+async fn serve(args: ServeArgs) -> ExitCode {
+    let config = match ServeConfig::load(args) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, 2),
+    };
+    if let Err(error) = config.log.init() {
+        return fail(&error, 1);
+    }
+    let shutdown = CancellationToken::new();
+    if let Err(error) = cancel_on_signal(shutdown.clone()) {
+        return fail(&error, 1);
+    }
+    match relay::run(config, shutdown).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// SIGTERM and SIGINT ask the relay to drain; asking again changes nothing, SIGKILL does.
+fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+/// Tells an error and what caused it in one line.
+fn fail(error: &dyn Error, code: u8) -> ExitCode {
+    let mut line = format!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    // There is nobody left to tell when standard error is gone.
+    let _ = writeln!(io::stderr(), "{}", line.replace('\n', " "));
+    ExitCode::from(code)
+}

@@ -1,1 +1,9 @@
-//! Harness.
+//! What the stories and the demo stand on: real programs as processes, on addresses of their own, watched by their
+//! logs.
+
+pub mod address;
+pub mod agent;
+pub mod client;
+pub mod process;
+pub mod recordings;
+pub mod relay;

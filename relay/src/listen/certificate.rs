@@ -141,6 +141,12 @@ impl Reloader {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn look_now(&mut self) {
+        let read = self.files.read();
+        self.look(read);
+    }
+
     /// Each content is judged, and complained about, once.
     fn look(&mut self, read: Result<Content, CertificateError>) {
         let content = match read {

@@ -1,1 +1,232 @@
+use std::{fs, sync::Arc};
 
+use axum::routing::get;
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::*;
+
+/// Far longer than anything here takes; a test that hangs fails instead.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn router() -> Router {
+    Router::new()
+        .route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
+}
+
+/// Sends a request as it stands and reads until the server hangs up.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A server that refuses a request may reset the connection after its answer.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+fn get_request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+}
+
+/// A certificate of its own for `localhost`, in files.
+struct Certificate {
+    directory: TempDir,
+}
+
+impl Certificate {
+    fn new() -> Self {
+        let certificate = Self { directory: TempDir::new().unwrap() };
+        certificate.renew();
+        certificate
+    }
+
+    fn files(&self) -> CertificateFiles {
+        CertificateFiles {
+            certificate: self.directory.path().join("cert.pem"),
+            key: self.directory.path().join("key.pem"),
+        }
+    }
+
+    fn renew(&self) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        // The key first: for a moment the pair does not match, as with any ACME client.
+        fs::write(self.files().key, made.signing_key.serialize_pem()).unwrap();
+        fs::write(self.files().certificate, made.cert.pem()).unwrap();
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.files().certificate).unwrap()
+    }
+}
+
+async fn connect(
+    addr: SocketAddr,
+    trusted: &CertificateDer<'static>,
+    alpn: &[&str],
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted.clone()).unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let stream = TcpStream::connect(addr).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// Tries until a handshake with this certificate succeeds.
+async fn eventually_serves(addr: SocketAddr, certificate: &CertificateDer<'static>) {
+    tokio::time::timeout(PATIENCE, async {
+        while connect(addr, certificate, &["http/1.1"]).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the new certificate is in use");
+}
+
+#[tokio::test]
+async fn handlers_learn_the_peer_and_port_zero_becomes_a_real_one() {
+    let listening = start_plain(any_port(), router()).await.unwrap();
+    assert_ne!(listening.addr.port(), 0);
+    let mut stream = TcpStream::connect(listening.addr).await.unwrap();
+    let own = stream.local_addr().unwrap().to_string();
+    let answer = exchange(&mut stream, &get_request("/peer")).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&own), "{answer}");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_an_error_that_names_it() {
+    let listening = start_plain(any_port(), router()).await.unwrap();
+    let error = start_plain(listening.addr, router()).await.unwrap_err();
+    assert!(error.to_string().contains(&listening.addr.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn heads_are_limited_in_size_and_number() {
+    let listening = start_plain(any_port(), router()).await.unwrap();
+    for (head, status) in [
+        (format!("x-long: {}\r\n", "a".repeat(2 * MAX_BUFFER)), "431"),
+        ("x-many: a\r\n".repeat(MAX_HEADERS + 1), "431"),
+    ] {
+        let mut stream = TcpStream::connect(listening.addr).await.unwrap();
+        let request = format!("GET /peer HTTP/1.1\r\nhost: localhost\r\n{head}\r\n");
+        // The server may hang up before it has read everything.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(std::str::from_utf8(&start).unwrap(), format!("HTTP/1.1 {status}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_no_head_is_hung_up_on() {
+    let listening = start_plain(any_port(), router()).await.unwrap();
+    for beginning in ["", "GET /peer HTTP/1.1\r\nhost: loc"] {
+        let mut stream = TcpStream::connect(listening.addr).await.unwrap();
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // The clock stands still but for timers: what remains is the head timeout, however it is told.
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn a_graceful_stop_lets_the_running_answer_end() {
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (handler_begun, handler_go) = (Arc::clone(&begun), Arc::clone(&go));
+    let slow = move || async move {
+        handler_begun.notify_one();
+        handler_go.notified().await;
+        "done"
+    };
+    let listening = start_plain(any_port(), Router::new().route("/", get(slow))).await.unwrap();
+    let mut stream = TcpStream::connect(listening.addr).await.unwrap();
+    let asked = tokio::spawn(async move { exchange(&mut stream, &get_request("/")).await });
+    begun.notified().await;
+    listening.handle.graceful_shutdown(None);
+    go.notify_one();
+    assert!(asked.await.unwrap().ends_with("done"));
+    listening.task.await.unwrap().unwrap();
+    assert!(TcpStream::connect(listening.addr).await.is_err());
+}
+
+#[tokio::test]
+async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
+    let certificate = Certificate::new();
+    let listening = start_tls(any_port(), certificate.files(), router()).await.unwrap();
+    for (offered, chosen) in
+        [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
+    {
+        let stream = connect(listening.addr, &certificate.der(), offered).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), chosen);
+    }
+    let mut stream = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
+    let answer = exchange(&mut stream, &get_request("/peer")).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
+    let certificate = Certificate::new();
+    let every = Duration::from_millis(5);
+    let listening = start_reloading(any_port(), certificate.files(), every, router()).await.unwrap();
+    let mut open = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
+
+    certificate.renew();
+    eventually_serves(listening.addr, &certificate.der()).await;
+    assert!(exchange(&mut open, &get_request("/peer")).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_pair_that_does_not_match_leaves_the_previous_one_in_use() {
+    let certificate = Certificate::new();
+    let mut reloader = Reloader::new(certificate.files()).unwrap();
+    let before = reloader.live().get_inner();
+    let good = certificate.der();
+
+    let stranger = Certificate::new();
+    fs::copy(stranger.files().key, certificate.files().key).unwrap();
+    assert!(matches!(certificate.files().load(), Err(CertificateError::Pair { .. })));
+    reloader.look_now();
+    assert!(Arc::ptr_eq(&before, &reloader.live().get_inner()), "a key of another certificate");
+
+    fs::remove_file(certificate.files().certificate).unwrap();
+    reloader.look_now();
+    assert!(Arc::ptr_eq(&before, &reloader.live().get_inner()), "no certificate at all");
+
+    certificate.renew();
+    assert_ne!(certificate.der(), good);
+    reloader.look_now();
+    assert!(!Arc::ptr_eq(&before, &reloader.live().get_inner()), "a new pair");
+}
+
+#[test]
+fn what_is_wrong_with_the_files_is_named() {
+    let certificate = Certificate::new();
+    let files = certificate.files();
+    let pem = fs::read(&files.certificate).unwrap();
+    fs::write(&files.certificate, "nothing").unwrap();
+    assert!(matches!(files.load(), Err(CertificateError::NoCertificate { .. })));
+    fs::write(&files.certificate, pem).unwrap();
+    fs::write(&files.key, "nothing").unwrap();
+    assert!(matches!(files.load(), Err(CertificateError::NoKey { .. })));
+    fs::remove_file(&files.key).unwrap();
+    assert!(files.load().unwrap_err().to_string().contains("key.pem"));
+}

@@ -1,0 +1,45 @@
+//! The operators' listener: health for machines and the state of all sites.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::StatusCode;
+
+use crate::{directory::DirectoryWatch, http::PublicState, status::StatusSnapshot};
+
+/// What the admin routes work with.
+#[derive(Debug)]
+pub struct AdminState {
+    /// The public side, whose state is shown.
+    pub public: Arc<PublicState>,
+    /// Tells whether the database answers.
+    pub directory: DirectoryWatch,
+}
+
+/// The admin routes.
+pub fn router(state: Arc<AdminState>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/status.json", get(status))
+        .with_state(state)
+}
+
+/// Ready means: send traffic here. A lost database does not stop connected sites from being served, so it is told
+/// but does not make the relay unready.
+async fn ready(State(state): State<Arc<AdminState>>) -> Response {
+    if state.public.draining.load(std::sync::atomic::Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    if state.directory.healthy() { "ready\n" } else { "ready, but the database does not answer\n" }
+        .into_response()
+}
+
+async fn status(State(state): State<Arc<AdminState>>) -> Json<StatusSnapshot> {
+    Json(StatusSnapshot::take(&state.directory.current(), &state.public.registry))
+}

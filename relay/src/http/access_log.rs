@@ -1,0 +1,56 @@
+//! Gives every public request its id and its line in the log. Query strings, tokens and names of recordings stay
+//! out of both.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use audiovault_protocol::context::{Client, RequestId};
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderName, HeaderValue, header};
+
+use super::PublicState;
+use crate::{client, ids::random_id};
+
+/// Carries the request's id to the asker.
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The site that a handler found; set on responses, for the log.
+#[derive(Debug, Clone)]
+pub(super) struct LoggedSite(pub(super) String);
+
+pub(super) async fn record(
+    State(state): State<Arc<PublicState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let start = Instant::now();
+    let id = random_id();
+    let address = client::address(peer.ip(), request.headers(), &state.trusted_proxies);
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let method = request.method().clone();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(client);
+
+    let mut response = next.run(request).await;
+    let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());
+    tracing::info!(
+        request_id = id,
+        %method,
+        route,
+        site,
+        status = response.status().as_u16(),
+        client = %address,
+        ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "request"
+    );
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}

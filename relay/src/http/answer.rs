@@ -1,0 +1,150 @@
+//! From the agent's answer to the public one: what a hostile agent might say must not reach a browser.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use audiovault_protocol::{
+    link::{BodyError, CallError, TunnelBody},
+    mux::OpenError,
+    problem::{PROBLEM_JSON, Problem},
+};
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::{Frame, SizeHint};
+
+use super::{Refusal, access_log::LoggedSite};
+use crate::{registry::SiteCounters, session::Session};
+
+/// What a route expects in a successful answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// JSON from a search.
+    Json,
+    /// A recording.
+    Audio,
+}
+
+impl Expected {
+    fn allows(self, status: StatusCode, kind: Option<&str>) -> bool {
+        let Some(kind) = kind else {
+            // Only 304 has no content and so no type.
+            return status == StatusCode::NOT_MODIFIED;
+        };
+        if status.is_client_error() || status.is_server_error() {
+            return kind == PROBLEM_JSON;
+        }
+        match self {
+            Self::Json => kind == "application/json",
+            Self::Audio => kind.starts_with("audio/"),
+        }
+    }
+}
+
+/// Headers that every recording's answer carries, whatever the agent says: recordings stay with who asked.
+const PRIVACY: [(header::HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "private, no-store"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::HeaderName::from_static("x-robots-tag"), "noindex"),
+    (header::CONTENT_SECURITY_POLICY, "sandbox"),
+];
+
+/// Sets the privacy headers.
+pub(super) fn make_private(headers: &mut HeaderMap) {
+    for (name, value) in PRIVACY {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// The public answer to a call.
+pub(super) fn from_call(
+    called: Result<http::Response<TunnelBody>, CallError>,
+    expected: Expected,
+    session: &Session,
+    counters: &Arc<SiteCounters>,
+) -> Result<Response, Refusal> {
+    let response = called.map_err(|error| refuse(&error, session))?;
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    if !expected.allows(response.status(), kind) {
+        tracing::warn!(
+            site = %session.site,
+            session = session.id,
+            status = response.status().as_u16(),
+            content_type = kind.unwrap_or("none"),
+            "an agent answered with content that is not passed on"
+        );
+        let detail = "the site's agent answered with something that is not passed on; update the agent";
+        return Err(Refusal::new(StatusCode::BAD_GATEWAY, detail));
+    }
+    let (mut parts, body) = response.into_parts();
+    parts.extensions.insert(LoggedSite(session.site.to_string()));
+    let delivered = (expected == Expected::Audio).then(|| Arc::clone(counters));
+    Ok(Response::from_parts(parts, Body::new(Delivery { body, delivered, site: session.site.to_string() })))
+}
+
+fn refuse(error: &CallError, session: &Session) -> Refusal {
+    tracing::info!(site = %session.site, session = session.id, %error, "a request has no answer");
+    let problem = match error {
+        CallError::Deadline => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "the site's agent did not answer in time; try again")
+        }
+        CallError::TooLarge => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request is too large; send the fields of a search only",
+        ),
+        CallError::NotOpened(OpenError::TooManyStreams | OpenError::NoBudget) => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the site is busy; try again in a moment")
+                .retry_after(2)
+        }
+        CallError::NotOpened(OpenError::Closed) | CallError::Refused | CallError::Lost => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the site's connection is being renewed; try again")
+                .retry_after(2)
+        }
+        CallError::Reset(..) | CallError::Malformed => {
+            Problem::new(StatusCode::BAD_GATEWAY, "the site's agent failed to answer; see its log")
+        }
+    };
+    Refusal(problem)
+}
+
+/// A body on its way to the client, counted as it goes.
+struct Delivery {
+    body: TunnelBody,
+    delivered: Option<Arc<SiteCounters>>,
+    site: String,
+}
+
+impl http_body::Body for Delivery {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let (Some(counters), Some(data)) = (&self.delivered, frame.data_ref()) {
+                    counters.bytes_delivered.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+            }
+            Poll::Ready(Some(Err(error))) => tracing::warn!(site = self.site, %error, "a body was cut"),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,133 @@
+//! The public side: searches, recordings, tunnels, and a landing page.
+
+mod access_log;
+mod answer;
+mod cors;
+mod landing;
+mod recordings;
+mod search;
+mod tunnel;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use audiovault_protocol::{context::RequestId, problem::Problem, site::SiteId};
+use axum::{
+    Router,
+    body::Body,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{Extensions, StatusCode};
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::{AllowOrigin, PublicUrl},
+    directory::Directory,
+    registry::Registry,
+};
+
+/// What the public routes work with.
+#[derive(Debug)]
+pub struct PublicState {
+    /// Where the public reaches this relay.
+    pub public_url: PublicUrl,
+    /// Proxies whose word about the client is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connected agents.
+    pub registry: Arc<Registry>,
+    /// The sites; a running relay replaces the picture when the database has changed.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// The tasks of all tunnels.
+    pub tunnels: TaskTracker,
+    /// Set once the relay is shutting down.
+    pub draining: AtomicBool,
+}
+
+impl PublicState {
+    fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.borrow())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The enabled site of that name or alias.
+    fn site(&self, name: &str) -> Result<SiteId, Refusal> {
+        let directory = self.directory();
+        let site = directory.find(name).ok_or_else(Refusal::unknown_site)?;
+        if directory.site(&site).is_none_or(|record| record.disabled) {
+            return Err(Refusal::disabled());
+        }
+        Ok(site)
+    }
+}
+
+/// An error for the public, before its request has got its id.
+#[derive(Debug)]
+struct Refusal(Problem);
+
+impl Refusal {
+    fn new(status: StatusCode, detail: &str) -> Self {
+        Self(Problem::new(status, detail))
+    }
+
+    fn unknown_site() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "this relay has no such site; check the address in QueueMetrics")
+    }
+
+    fn disabled() -> Self {
+        let problem =
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this site is disabled by the relay's operator");
+        Self(problem.retry_after(300))
+    }
+
+    fn offline() -> Self {
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the site is not connected; check its agent, then try again",
+        );
+        Self(problem.retry_after(10))
+    }
+
+    fn into_response(self, extensions: &Extensions) -> Response {
+        let id = extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
+        self.0.for_request(id).into_response().map(Body::from)
+    }
+}
+
+/// The public routes.
+pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
+    let recording = get(recordings::deliver);
+    let routes = Router::new()
+        .route("/", get(landing::show))
+        .route("/tunnel", get(tunnel::accept))
+        .route("/search", get(search::by_parameter).post(search::by_parameter))
+        .route("/search/", get(search::by_parameter).post(search::by_parameter))
+        .route("/{site}/search", get(search::by_path).post(search::by_path))
+        .route("/{site}/search/", get(search::by_path).post(search::by_path))
+        .route("/{site}/recordings/{token}/{name}", recording)
+        .method_not_allowed_fallback(async |request: axum::extract::Request| {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
+                .into_response(request.extensions())
+        })
+        .fallback(async |request: axum::extract::Request| {
+            Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this address")
+                .into_response(request.extensions())
+        })
+        .with_state(Arc::clone(&state));
+    let path = state.public_url.as_url().path().trim_end_matches('/').to_owned();
+    let routes = if path.is_empty() { routes } else { Router::new().nest(&path, routes) };
+    routes.layer(cors::layer(allow_origin)).layer(middleware::from_fn_with_state(state, access_log::record))
+}
+
+/// Turns a problem inside a handler into its answer.
+fn answer(result: Result<Response, Refusal>, extensions: &Extensions) -> Response {
+    result.unwrap_or_else(|refusal| refusal.into_response(extensions)).into_response()
+}

@@ -1,0 +1,82 @@
+//! Recordings: looks at the clear part of a signed link and passes the request on to an agent that can open it.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use audiovault_protocol::signed_link::{LinkError, LinkHeader};
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{StatusCode, request::Parts};
+
+use super::{
+    PublicState, Refusal,
+    answer::{Expected, from_call, make_private},
+    search::carry_context,
+};
+use crate::registry::NoSession;
+
+/// `/{site}/recordings/{token}/{name}`.
+pub(super) async fn deliver(
+    State(state): State<Arc<PublicState>>,
+    Path((site, token, name)): Path<(String, String, String)>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let result = pass_on(&state, &site, [&token, &name], &parts).await;
+    let mut response = super::answer(result, &parts.extensions);
+    make_private(response.headers_mut());
+    response
+}
+
+async fn pass_on(
+    state: &PublicState,
+    site: &str,
+    [token, name]: [&str; 2],
+    parts: &Parts,
+) -> Result<Response, Refusal> {
+    let site = state.site(site)?;
+    let header = LinkHeader::read(&site, token).map_err(refuse)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if header.is_expired(now) {
+        return Err(refuse(LinkError::Expired));
+    }
+    let session = state.registry.holder(&site, header.key_id).map_err(|error| match error {
+        NoSession::Offline => Refusal::offline(),
+        NoSession::OtherKey => refuse(LinkError::OtherKey),
+    })?;
+    let counters = state.registry.counters(&site);
+    let called = session.caller.call(to_agent(token, name, parts)?).await;
+    let result = from_call(called, Expected::Audio, &session, &counters);
+    let failed = match &result {
+        Ok(response) => response.status().is_server_error(),
+        Err(refusal) => refusal.0.status >= 500,
+    };
+    counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+    result
+}
+
+fn refuse(error: LinkError) -> Refusal {
+    let status = match error {
+        LinkError::Forged | LinkError::TooLong => StatusCode::FORBIDDEN,
+        LinkError::Expired | LinkError::OtherKey => StatusCode::GONE,
+    };
+    Refusal::new(status, &error.to_string())
+}
+
+/// The same request as the agent's own router knows it. Token and name were decoded by the router; what is not
+/// plain in them belongs to no link.
+fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<http::Request<Bytes>, Refusal> {
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let target = format!("/recordings/{token}/{name}{query}");
+    let mut request = http::Request::new(Bytes::new());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = target.parse().map_err(|_| refuse(LinkError::Forged))?;
+    *request.headers_mut() = parts.headers.clone();
+    carry_context(parts, &mut request);
+    Ok(request)
+}

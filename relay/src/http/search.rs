@@ -1,0 +1,141 @@
+//! Searches: finds the site that is meant and passes the search on to one of its agents.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use audiovault_protocol::{
+    context::{Client, RequestId},
+    limits::MAX_REQUEST_BODY_LEN,
+    parameters::{Field, Parameters},
+    site::SiteId,
+};
+use axum::{
+    body::{self, Body},
+    extract::{Path, Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+
+use super::{
+    PublicState, Refusal,
+    answer::{Expected, from_call},
+};
+
+/// `/{site}/search`: the path names the site.
+pub(super) async fn by_path(
+    State(state): State<Arc<PublicState>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = search_by_path(&state, &name, &parts, body).await;
+    super::answer(result, &parts.extensions)
+}
+
+/// `/search`: a parameter names the site, or one of its tenants.
+pub(super) async fn by_parameter(State(state): State<Arc<PublicState>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = search_by_parameter(&state, &parts, body).await;
+    super::answer(result, &parts.extensions)
+}
+
+async fn search_by_path(
+    state: &PublicState,
+    name: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    check_method(parts)?;
+    let site = state.site(name)?;
+    let body = read_body(body).await?;
+    pass_on(state, &site, parts, body).await
+}
+
+async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+    check_method(parts)?;
+    let body = read_body(body).await?;
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let parameters = Parameters::read(parts.uri.query(), kind, &body)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant));
+    let name = name.ok_or_else(|| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "name the site, in the path or as the parameter `site` or `tenant`",
+        )
+    })?;
+    let site = state.site(name)?;
+    pass_on(state, &site, parts, body).await
+}
+
+/// The router sends HEAD where it sends GET; a search has no answer without its body.
+fn check_method(parts: &Parts) -> Result<(), Refusal> {
+    if parts.method == Method::HEAD {
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "search with GET or POST"));
+    }
+    Ok(())
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+    body::to_bytes(body, MAX_REQUEST_BODY_LEN).await.map_err(|error| {
+        let detail = error.to_string();
+        let limited = std::error::Error::source(&error)
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if limited {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a search has at most 64 KiB")
+        } else {
+            tracing::debug!(detail, "a request's body broke off");
+            Refusal::new(StatusCode::BAD_REQUEST, "the request's body broke off")
+        }
+    })
+}
+
+async fn pass_on(
+    state: &PublicState,
+    site: &SiteId,
+    parts: &Parts,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let counters = state.registry.counters(site);
+    counters.searches.fetch_add(1, Ordering::Relaxed);
+    let result = match state.registry.any(site) {
+        Ok(session) => {
+            let called = session.caller.call(to_agent(parts, body)?).await;
+            from_call(called, Expected::Json, &session, &counters)
+        }
+        Err(_) => Err(Refusal::offline()),
+    };
+    let failed = match &result {
+        Ok(response) => response.status().is_server_error(),
+        Err(refusal) => refusal.0.status >= 500,
+    };
+    counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+    let mut response = result?;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+/// The same request as the agent's own router knows it: without the site in its path.
+fn to_agent(parts: &Parts, body: Bytes) -> Result<http::Request<Bytes>, Refusal> {
+    let target = parts.uri.query().map_or_else(|| "/search".to_owned(), |query| format!("/search?{query}"));
+    let mut request = http::Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() =
+        target.parse().map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the query string is malformed"))?;
+    *request.headers_mut() = parts.headers.clone();
+    carry_context(parts, &mut request);
+    Ok(request)
+}
+
+/// Sends along who asked, and under which id.
+pub(super) fn carry_context(parts: &Parts, request: &mut http::Request<Bytes>) {
+    let extensions = request.extensions_mut();
+    if let Some(id) = parts.extensions.get::<RequestId>() {
+        extensions.insert(id.clone());
+    }
+    if let Some(client) = parts.extensions.get::<Client>() {
+        extensions.insert(client.clone());
+    }
+}

@@ -1,0 +1,129 @@
+//! Tunnels: judges the upgrade request of an agent before anything is upgraded.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use audiovault_protocol::{message::SUBPROTOCOL, site::SiteKey};
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    response::Response,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{PublicState, Refusal};
+use crate::{
+    client,
+    directory::KeyRefused,
+    session::{self, Admission},
+};
+
+/// How long agents should wait while the relay drains: the time that its successor needs to start.
+const DRAIN_RETRY_AFTER: u32 = 2;
+
+/// `/tunnel`.
+pub(super) async fn accept(
+    State(state): State<Arc<PublicState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+) -> Response {
+    let admitted = admit(&state, peer, request.headers()).and_then(|admission| {
+        let accept = handshake(&request)?;
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
+        Ok((admission, accept, upgrade))
+    });
+    match admitted {
+        Ok((admission, accept, upgrade)) => {
+            let tunnels = state.tunnels.clone();
+            tunnels.spawn(serve(state, admission, upgrade));
+            switch_protocols(&accept)
+        }
+        Err(refusal) => {
+            let mut response = refusal.into_response(request.extensions());
+            if response.status() == StatusCode::UPGRADE_REQUIRED {
+                let headers = response.headers_mut();
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            response
+        }
+    }
+}
+
+fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
+    if state.is_draining() {
+        let problem =
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again").0;
+        return Err(Refusal(problem.retry_after(DRAIN_RETRY_AFTER)));
+    }
+    let address = client::address(peer.ip(), headers, &state.trusted_proxies);
+    let bearer =
+        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let verified = bearer.and_then(|key| SiteKey::parse(key).ok()).map(|key| {
+        let digest = state.directory().verify_key(&key)?;
+        Ok((key.site().clone(), digest))
+    });
+    match verified {
+        Some(Ok((site, key))) => {
+            let base_url = state.public_url.site(&site);
+            Ok(Admission { site, key, address, base_url })
+        }
+        Some(Err(KeyRefused::Disabled)) => {
+            tracing::info!(%address, "an agent of a disabled site was refused");
+            Err(Refusal::new(StatusCode::FORBIDDEN, &KeyRefused::Disabled.to_string()))
+        }
+        Some(Err(KeyRefused::Unknown)) | None => {
+            tracing::warn!(%address, "an agent without a valid site key was refused");
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, &KeyRefused::Unknown.to_string()))
+        }
+    }
+}
+
+/// Checks the opening handshake (RFC 6455, section 4.2.1) and computes the accept value.
+fn handshake(request: &Request) -> Result<String, Refusal> {
+    let headers = request.headers();
+    let is_upgrade = request.version() == Version::HTTP_11
+        && lists(headers, header::CONNECTION, "upgrade")
+        && lists(headers, header::UPGRADE, "websocket")
+        && lists(headers, header::SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade).ok_or_else(not_a_websocket)?;
+    if !lists(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        let detail = "agent and relay have no protocol version in common; update the older of the two";
+        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, detail));
+    }
+    Ok(derive_accept_key(key.as_bytes()))
+}
+
+fn not_a_websocket() -> Refusal {
+    Refusal::new(StatusCode::UPGRADE_REQUIRED, "agents connect here by WebSocket over HTTP/1.1")
+}
+
+/// Whether a comma-separated header names `wanted`, without regard to case.
+fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
+}
+
+fn switch_protocols(accept: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+async fn serve(state: Arc<PublicState>, admission: Admission, upgrade: OnUpgrade) {
+    match upgrade.await {
+        Ok(upgraded) => {
+            session::run(upgraded, admission, Arc::clone(&state.registry), state.directory.clone()).await;
+        }
+        Err(error) => tracing::info!(site = %admission.site, %error, "an agent went away while connecting"),
+    }
+}

@@ -1,0 +1,145 @@
+//! Which agents are connected for which site, and what passed through them.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use audiovault_protocol::{
+    credit::WindowBudget, limits::PROCESS_WINDOW_BUDGET, signed_link::LinkKeyId, site::SiteId,
+};
+use jiff::Timestamp;
+
+use crate::session::Session;
+
+/// Counters of one site since this process started.
+#[derive(Debug, Default)]
+pub struct SiteCounters {
+    /// Searches asked.
+    pub searches: AtomicU64,
+    /// Requests that ended in a server error (status 500 and above).
+    pub errors: AtomicU64,
+    /// Octets of recordings handed to clients' connections.
+    pub bytes_delivered: AtomicU64,
+    /// When the last agent was seen, in milliseconds since the Unix epoch; 0 for never.
+    last_seen_ms: AtomicU64,
+}
+
+impl SiteCounters {
+    /// When an agent of the site was last connected, unless never.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        let ms = self.last_seen_ms.load(Ordering::Relaxed);
+        let ms = i64::try_from(ms).ok().filter(|ms| *ms > 0)?;
+        Timestamp::from_millisecond(ms).ok()
+    }
+
+    fn saw_agent(&self) {
+        let ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        self.last_seen_ms.store(ms, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    sessions: Vec<Arc<Session>>,
+    counters: Arc<SiteCounters>,
+}
+
+/// Why no agent can take a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSession {
+    /// No agent of the site is connected.
+    Offline,
+    /// Agents are connected, but none of them made the link.
+    OtherKey,
+}
+
+/// All sessions of this relay process.
+#[derive(Debug)]
+pub struct Registry {
+    sites: RwLock<HashMap<SiteId, Entry>>,
+    window_budget: Arc<WindowBudget>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { sites: RwLock::default(), window_budget: WindowBudget::new(PROCESS_WINDOW_BUDGET) }
+    }
+}
+
+impl Registry {
+    /// The budget that the windows of all tunnels share.
+    pub fn window_budget(&self) -> Arc<WindowBudget> {
+        Arc::clone(&self.window_budget)
+    }
+
+    /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old, which
+    /// finishes what is open.
+    pub fn add(&self, session: Arc<Session>) {
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = sites.entry(session.site.clone()).or_default();
+        entry.counters.saw_agent();
+        for old in entry.sessions.iter().filter(|old| old.is_same_agent(&session)) {
+            old.leave("another tunnel of the same agent has taken over");
+        }
+        entry.sessions.push(session);
+    }
+
+    /// Takes a session out that has ended.
+    pub fn remove(&self, session: &Arc<Session>) {
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = sites.get_mut(&session.site) {
+            entry.sessions.retain(|other| !Arc::ptr_eq(other, session));
+            entry.counters.saw_agent();
+        }
+    }
+
+    /// The agent of a site that should search: of those that take requests, the one with the fewest streams open.
+    ///
+    /// # Errors
+    /// [`NoSession::Offline`].
+    pub fn any(&self, site: &SiteId) -> Result<Arc<Session>, NoSession> {
+        let sessions = self.sessions(site).into_iter().filter(|session| session.takes_requests());
+        sessions.min_by_key(|session| session.caller.open_streams()).ok_or(NoSession::Offline)
+    }
+
+    /// The agent of a site that can open a link made with this key.
+    ///
+    /// # Errors
+    /// [`NoSession`].
+    pub fn holder(&self, site: &SiteId, key: LinkKeyId) -> Result<Arc<Session>, NoSession> {
+        let sessions: Vec<_> =
+            self.sessions(site).into_iter().filter(|session| session.takes_requests()).collect();
+        if sessions.is_empty() {
+            return Err(NoSession::Offline);
+        }
+        let holders = sessions.into_iter().filter(|session| session.hello.link_key_id == key);
+        holders.min_by_key(|session| session.caller.open_streams()).ok_or(NoSession::OtherKey)
+    }
+
+    /// The sessions of a site, in the order in which they came.
+    pub fn sessions(&self, site: &SiteId) -> Vec<Arc<Session>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.get(site).map(|entry| entry.sessions.clone()).unwrap_or_default()
+    }
+
+    /// The counters of a site.
+    pub fn counters(&self, site: &SiteId) -> Arc<SiteCounters> {
+        if let Some(entry) = self.sites.read().unwrap_or_else(PoisonError::into_inner).get(site) {
+            return Arc::clone(&entry.counters);
+        }
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&sites.entry(site.clone()).or_default().counters)
+    }
+
+    /// Asks every agent to dial again; what is open finishes.
+    pub fn leave_all(&self, reason: &str) {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        for session in sites.values().flat_map(|entry| &entry.sessions) {
+            session.leave(reason);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The running relay: opens the database, starts the listeners, and drains when it is told to stop.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use audiovault_protocol::limits::CLOSE_TIMEOUT;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{self, AdminState},
+    config::ServeConfig,
+    directory::DirectoryWatch,
+    http::{self, PublicState},
+    listen::{ListenError, Listening, start_plain, start_tls},
+    registry::Registry,
+    store::{self, IfMissing, OpenError, StoreError},
+};
+
+/// How long the admin listener may take to finish what it is answering.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// Why the relay could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener cannot be started.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// A relay at work.
+#[derive(Debug)]
+pub struct Relay {
+    public: Vec<Listening>,
+    admin: Listening,
+    state: Arc<PublicState>,
+    drain_timeout: Duration,
+}
+
+impl Relay {
+    /// Opens the database and starts the listeners.
+    ///
+    /// # Errors
+    /// [`RelayError`].
+    pub async fn start(config: ServeConfig) -> Result<Self, RelayError> {
+        let store = store::open(&config.database, IfMissing::Create).await?;
+        store.set_public_url(config.public_url.as_str()).await?;
+        let directory = DirectoryWatch::start(store).await?;
+        let state = Arc::new(PublicState {
+            public_url: config.public_url,
+            trusted_proxies: config.trusted_proxies,
+            registry: Arc::new(Registry::default()),
+            directory: directory.subscribe(),
+            tunnels: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+        });
+        let router = http::router(Arc::clone(&state), &config.allow_origin);
+        let mut public = Vec::new();
+        if let Some(addr) = config.plain {
+            public.push(start_plain(addr, router.clone()).await?);
+        }
+        if let Some(tls) = config.tls {
+            public.push(start_tls(tls.addr, tls.certificate, router).await?);
+        }
+        let admin_router = admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory }));
+        let admin = start_plain(config.admin, admin_router).await?;
+        for listening in &public {
+            tracing::info!(addr = %listening.addr, public_url = %state.public_url, "listening");
+        }
+        tracing::info!(addr = %admin.addr, "listening for operators");
+        Ok(Self { public, admin, state, drain_timeout: config.drain_timeout })
+    }
+
+    /// Where the public listeners are, plain before TLS, with their real ports.
+    pub fn public_addrs(&self) -> Vec<SocketAddr> {
+        self.public.iter().map(|listening| listening.addr).collect()
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr
+    }
+
+    /// Stops: new tunnels are refused, agents are asked to dial again, running downloads end by themselves or
+    /// after the drain timeout.
+    pub async fn drain(self) {
+        tracing::info!("shutting down: waiting for running downloads");
+        self.state.draining.store(true, Ordering::Relaxed);
+        self.state.registry.leave_all("the relay is shutting down");
+        for listening in &self.public {
+            listening.handle.graceful_shutdown(Some(self.drain_timeout));
+        }
+        for listening in self.public {
+            let _ = listening.task.await;
+        }
+        // Tunnels close by themselves once nothing is open on them.
+        self.state.tunnels.close();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.state.tunnels.wait()).await;
+        self.admin.handle.graceful_shutdown(Some(ADMIN_DRAIN));
+        let _ = self.admin.task.await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Runs the relay until `shutdown`, then drains it.
+///
+/// # Errors
+/// [`RelayError`] when it cannot start.
+pub async fn run(config: ServeConfig, shutdown: CancellationToken) -> Result<(), RelayError> {
+    let relay = Relay::start(config).await?;
+    shutdown.cancelled().await;
+    relay.drain().await;
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! One connected agent, from its upgrade to its end.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use audiovault_protocol::{
+    credit::{Budgets, WindowBudget},
+    limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_STREAMS, PING_AFTER, TUNNEL_WINDOW_BUDGET},
+    link::{Caller, Close, Counted, Ended, RelayLink, RelayNotice, Traffic, websocket_config},
+    message::{CloseCode, Goaway, Hello, Status, Welcome},
+    site::{KeyDigest, SiteId},
+};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+use crate::{directory::Directory, registry::Registry};
+
+/// Notices of an agent that may wait for the session's task. STATUS comes every 15 s; an agent that floods loses
+/// the surplus.
+const NOTICES: usize = 16;
+
+/// Within what time the agents of a draining relay should dial again, in milliseconds: long enough to spread
+/// hundreds, short enough that a supervisor who reloads the page hardly notices.
+const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
+
+/// The relay's view of one connected agent.
+#[derive(Debug)]
+pub struct Session {
+    /// Names the session in both logs.
+    pub id: String,
+    /// The site that the agent speaks for.
+    pub site: SiteId,
+    /// How the agent introduced itself.
+    pub hello: Hello,
+    /// Since when it is connected.
+    pub since: Timestamp,
+    /// Where the tunnel comes from.
+    pub address: IpAddr,
+    /// Sends requests through the tunnel.
+    pub caller: Caller,
+    leaving: AtomicBool,
+    status: Mutex<Option<Status>>,
+}
+
+impl Session {
+    /// Whether new requests may be sent.
+    pub fn takes_requests(&self) -> bool {
+        !self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// What the agent last told of its recordings.
+    pub fn status(&self) -> Option<Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the agent to dial again; what is open finishes here.
+    pub fn leave(&self, reason: &str) {
+        if !self.leaving.swap(true, Ordering::Relaxed) {
+            let reason = reason.to_owned();
+            self.caller.go_away(Goaway { reason, reconnect_after_ms: RECONNECT_AFTER_MS });
+        }
+    }
+
+    /// Whether this is the same connection of the same run of the same agent.
+    pub fn is_same_agent(&self, other: &Self) -> bool {
+        self.hello.instance == other.hello.instance && self.hello.slot == other.hello.slot
+    }
+}
+
+/// What is known of a tunnel before its agent has said anything.
+#[derive(Debug)]
+pub struct Admission {
+    /// The site whose key was presented.
+    pub site: SiteId,
+    /// The key that was presented: the tunnel lives as long as it is valid.
+    pub key: KeyDigest,
+    /// Where the tunnel comes from.
+    pub address: IpAddr,
+    /// Address beneath which the agent makes links.
+    pub base_url: String,
+}
+
+/// Runs one tunnel from its upgrade to its end.
+pub async fn run(
+    upgraded: Upgraded,
+    admission: Admission,
+    registry: Arc<Registry>,
+    mut directory: watch::Receiver<Arc<Directory>>,
+) {
+    let traffic = Arc::new(Traffic::default());
+    let counted = Counted::new(TokioIo::new(upgraded), Arc::clone(&traffic));
+    let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(websocket_config())).await;
+    let tunnel_budget = WindowBudget::new(TUNNEL_WINDOW_BUDGET);
+    let budgets = Budgets { tunnel: tunnel_budget, process: registry.window_budget() };
+    let (notify, mut notices) = mpsc::channel(NOTICES);
+    let (link, caller) = RelayLink::new(budgets, Arc::clone(&traffic), move |notice| {
+        let _ = notify.try_send(notice);
+    });
+    let mut link = std::pin::pin!(link.run(socket, traffic));
+    let mut session = None;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut link => break ended,
+            Some(notice) = notices.recv() => on_notice(notice, &admission, &caller, &registry, &mut session),
+            Ok(()) = directory.changed() => {
+                let standing = directory.borrow_and_update().standing(&admission.site, &admission.key);
+                if let Err(refused) = standing {
+                    caller.close(Close::new(CloseCode::Revoked, refused.to_string()));
+                }
+            }
+        }
+    };
+    log_end(&admission, session.as_deref(), &ended);
+    if let Some(session) = session {
+        registry.remove(&session);
+    }
+}
+
+fn on_notice(
+    notice: RelayNotice,
+    admission: &Admission,
+    caller: &Caller,
+    registry: &Registry,
+    session: &mut Option<Arc<Session>>,
+) {
+    match notice {
+        RelayNotice::Hello(hello) => {
+            let welcomed = Arc::new(welcome(*hello, admission, caller));
+            registry.add(Arc::clone(&welcomed));
+            *session = Some(welcomed);
+        }
+        RelayNotice::Status(status) => {
+            if let Some(session) = session {
+                *session.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+            }
+        }
+        RelayNotice::Goaway(goaway) => {
+            tracing::info!(site = %admission.site, reason = goaway.reason, "an agent is leaving");
+            if let Some(session) = session {
+                session.leaving.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn welcome(hello: Hello, admission: &Admission, caller: &Caller) -> Session {
+    let id = crate::ids::random_id();
+    tracing::info!(
+        site = %admission.site,
+        session = id,
+        agent = hello.agent_version,
+        host = hello.host,
+        instance = hello.instance,
+        address = %admission.address,
+        "an agent is connected"
+    );
+    caller.welcome(Welcome {
+        relay_version: env!("CARGO_PKG_VERSION").to_owned(),
+        session: id.clone(),
+        base_url: admission.base_url.clone(),
+        initial_window: INITIAL_WINDOW,
+        max_streams: u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX),
+        ping_after_ms: u64::try_from(PING_AFTER.as_millis()).unwrap_or(u64::MAX),
+        dead_after_ms: u64::try_from(DEAD_AFTER.as_millis()).unwrap_or(u64::MAX),
+    });
+    Session {
+        id,
+        site: admission.site.clone(),
+        hello,
+        since: Timestamp::now(),
+        address: admission.address,
+        caller: caller.clone(),
+        leaving: AtomicBool::new(false),
+        status: Mutex::new(None),
+    }
+}
+
+fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
+    let session = session.map_or("", |session| session.id.as_str());
+    match ended {
+        Ended::Violation(violation) => {
+            tracing::warn!(site = %admission.site, session, address = %admission.address, %violation, "a tunnel was ended");
+        }
+        Ended::Broken(error) => {
+            tracing::info!(site = %admission.site, session, %error, "a tunnel broke");
+        }
+        Ended::ByPeer(_) | Ended::ByUs(_) => {
+            tracing::info!(site = %admission.site, session, how = %ended, "a tunnel is closed");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What an agent that is broken or hostile can do to the public side: nothing but fail its own site.
+
+#![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use audiovault_protocol::{
+    context::{Audit, Client, LinkBase, RequestId},
+    limits::RELAY_DEADLINE,
+    link::{AgentControl, AgentLink, Counted, LinkState, Traffic, websocket_config},
+    message::{Hello, SUBPROTOCOL},
+    signed_link::{LinkSecret, LinkSigner, LinkTarget},
+    site::{SiteId, SiteKey},
+};
+use audiovault_relay::{
+    config::{AllowOrigin, ServeConfig},
+    logging::{LogConfig, LogFormat},
+    relay::Relay,
+    store::{self, DatabaseUrl, IfMissing, NewSite},
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{client_async_with_config, tungstenite::client::IntoClientRequest};
+
+struct Place {
+    _dir: tempfile::TempDir,
+    _relay: Relay,
+    address: SocketAddr,
+    site: SiteId,
+    signer: LinkSigner,
+    control: AgentControl,
+}
+
+impl Place {
+    /// A relay with one site, whose agent answers with `answer`.
+    async fn new(answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>, delay: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let database = DatabaseUrl::Sqlite(dir.path().join("relay.db"));
+        let key = SiteKey::from_secret(SiteId::parse("acme").unwrap(), [5; 32]);
+        let new =
+            NewSite { site: key.site().clone(), note: String::new(), aliases: [].into(), key: key.digest() };
+        store::open(&database, IfMissing::Create).await.unwrap().add_site(&new).await.unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = ServeConfig {
+            plain: Some(any),
+            tls: None,
+            public_url: "https://relay.example.com".parse().unwrap(),
+            database,
+            admin: any,
+            trusted_proxies: Vec::new(),
+            allow_origin: AllowOrigin::Any,
+            log: LogConfig::new(LogFormat::Text, "info").unwrap(),
+            drain_timeout: Duration::from_secs(1),
+        };
+        let relay = Relay::start(config).await.unwrap();
+        let address = relay.public_addrs()[0];
+        let signer = LinkSigner::new(&LinkSecret::from_bytes([6; 32]));
+        let control = connect(address, &key, &signer, answer, delay).await;
+        Self { _dir: dir, _relay: relay, address, site: key.site().clone(), signer, control }
+    }
+
+    fn link(&self) -> String {
+        let target = LinkTarget {
+            root: [0; 8],
+            search_token: [0; 8],
+            path: b"x.wav".to_vec(),
+            call_id: String::new(),
+            tenant: String::new(),
+        };
+        let token = self.signer.mint(&self.site, &target, u64::MAX, [1; 12]).unwrap();
+        format!("/acme/recordings/{token}/recording.wav")
+    }
+
+    async fn get(&self, path: &str) -> (u16, String, String) {
+        let (mut sender, connection) = {
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap()
+        };
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "relay").body(Full::<Bytes>::default()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        let status = response.status().as_u16();
+        let headers = format!("{:?}", response.headers());
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (status, headers, String::from_utf8_lossy(&body).into_owned())
+    }
+}
+
+async fn connect(
+    address: SocketAddr,
+    key: &SiteKey,
+    signer: &LinkSigner,
+    answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>,
+    delay: Duration,
+) -> AgentControl {
+    let mut request = format!("ws://{address}/tunnel").into_client_request().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("authorization", format!("Bearer {}", key.reveal()).parse().unwrap());
+    headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
+    let traffic = Arc::new(Traffic::default());
+    let stream = Counted::new(TcpStream::connect(address).await.unwrap(), Arc::clone(&traffic));
+    let (socket, _) = client_async_with_config(request, stream, Some(websocket_config())).await.unwrap();
+    let hello = Hello {
+        agent_version: "0".to_owned(),
+        instance: "0011223344556677".to_owned(),
+        slot: 0,
+        link_key_id: signer.key_id(),
+        host: String::new(),
+        os: String::new(),
+        started_at: 0,
+        tenants: Vec::new(),
+        max_streams: 8,
+    };
+    let service = tower::service_fn(move |request: Request<Bytes>| async move {
+        tokio::time::sleep(delay).await;
+        Ok::<_, Infallible>(answer(&request))
+    });
+    let (link, control) = AgentLink::new(hello, service);
+    tokio::spawn(link.run(socket, traffic));
+    control.state().wait_for(|state| matches!(state, LinkState::Welcomed(_))).await.unwrap();
+    control
+}
+
+fn typed(kind: &str, body: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::builder().header("content-type", kind).header("set-cookie", "a=b");
+    response
+        .extensions_mut()
+        .unwrap()
+        .insert(Audit { call_id: Some("private".to_owned()), ..Audit::default() });
+    response.body(Full::from(body)).unwrap()
+}
+
+#[tokio::test]
+async fn pages_and_scripts_of_an_agent_are_not_passed_on() {
+    let place = Place::new(|_| typed("text/html", "<script>alert(1)</script>"), Duration::ZERO).await;
+    for path in [place.link(), "/acme/search?callid=1711441902.17".to_owned()] {
+        let (status, headers, body) = place.get(&path).await;
+        assert_eq!(status, 502);
+        assert!(!body.contains("script") && headers.contains("application/problem+json"), "{headers} {body}");
+    }
+}
+
+#[tokio::test]
+async fn sound_is_passed_on_with_the_relays_own_privacy_and_without_the_agents_extras() {
+    let place = Place::new(|_| typed("audio/wav", "RIFF"), Duration::ZERO).await;
+    let (status, headers, body) = place.get(&place.link()).await;
+    assert_eq!((status, body.as_str()), (200, "RIFF"));
+    assert!(headers.contains("\"content-security-policy\": \"sandbox\""), "{headers}");
+    assert!(!headers.contains("set-cookie") && !headers.contains("private\""), "{headers}");
+    let (status, ..) = place.get("/acme/search?callid=1711441902.17").await;
+    assert_eq!(status, 502, "sound is no answer to a search");
+}
+
+#[tokio::test]
+async fn what_crosses_is_cut_down_to_what_the_agent_needs() {
+    let place = Place::new(
+        |request| {
+            let id = &request.extensions().get::<RequestId>().unwrap().0;
+            let base = &request.extensions().get::<LinkBase>().unwrap().0;
+            let client = request.extensions().get::<Client>().unwrap().address.clone().unwrap();
+            let known =
+                id.len() == 16 && &**base == "https://relay.example.com/acme" && client == "127.0.0.1";
+            let bare = request.uri() == "/search?callid=1" && !request.headers().contains_key("host");
+            typed("application/json", if known && bare { "[1]" } else { "[0]" })
+        },
+        Duration::ZERO,
+    )
+    .await;
+    assert_eq!(place.get("/acme/search?callid=1").await.2, "[1]");
+}
+
+#[tokio::test]
+async fn an_agent_that_does_not_answer_is_a_504() {
+    let place = Place::new(|_| typed("application/json", "[]"), 10 * RELAY_DEADLINE).await;
+    let (status, _, body) = place.get("/acme/search?callid=1").await;
+    assert_eq!(status, 504, "{body}");
+    assert_eq!(place.control.open_streams(), 0, "the agent was told to stop");
+}

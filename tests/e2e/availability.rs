@@ -1,0 +1,127 @@
+//! Programs come and go; sites come back by themselves.
+
+use harness::{
+    agent::{Agent, AgentOptions},
+    client::{body, client, first_link, search, search_with, send},
+    recordings::{wav, write},
+    relay::Relay,
+};
+use tempfile::TempDir;
+
+const CALL: &str = "1711441902.17";
+
+fn recordings() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "in-1711441902.17.wav", &wav(1.0, 1));
+    dir
+}
+
+#[tokio::test]
+async fn an_agent_that_was_killed_and_started_again_serves_again() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, client) = (recordings(), client(&relay));
+    for _ in 0..3 {
+        let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+        search(&client, &site, CALL, &[]).await;
+        agent.process.kill().await;
+        relay.wait_for_status("acme", |status| status["state"] == "down").await;
+        assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 503);
+    }
+}
+
+async fn a_killed_relay_comes_back(mut relay: Relay) {
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, client) = (recordings(), client(&relay));
+    let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    search(&client, &site, CALL, &[]).await;
+    let mark = agent.process.mark();
+    relay.kill().await;
+    agent.process.wait_for_after(mark, "dialling again").await;
+    relay.restart().await;
+    agent.process.wait_for_after(mark, "connected session").await;
+    let found = search(&client, &site, CALL, &[]).await;
+    assert_eq!(body(send(client.get(first_link(&found))).await).await, (200, wav(1.0, 1)));
+}
+
+#[tokio::test]
+async fn a_relay_that_was_killed_and_started_again_has_its_agents_back_over_ws() {
+    a_killed_relay_comes_back(Relay::start().await).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_was_killed_and_started_again_has_its_agents_back_over_wss() {
+    a_killed_relay_comes_back(Relay::start_tls().await).await;
+}
+
+#[tokio::test]
+async fn two_agents_of_a_site_serve_beside_each_other_and_links_go_home() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, client) = (recordings(), client(&relay));
+    let first = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    let first_made = first_link(&search(&client, &site, CALL, &[]).await);
+    let second = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    let status = relay.wait_for_status("acme", |status| status["sessions"][1].is_object()).await;
+    assert_ne!(status["sessions"][0]["instance"], status["sessions"][1]["instance"]);
+    assert_eq!(send(client.get(&first_made)).await.status(), 200);
+    first.process.kill().await;
+    relay.wait_for_status("acme", |status| status["sessions"][1].is_null()).await;
+    search(&client, &site, CALL, &[]).await;
+    assert_eq!(send(client.get(&first_made)).await.status(), 410, "nobody holds its key any more");
+    drop(second);
+}
+
+#[tokio::test]
+async fn a_disabled_site_drops_its_tunnel_and_comes_back_when_enabled() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, client) = (recordings(), client(&relay));
+    let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    let link = first_link(&search(&client, &site, CALL, &[]).await);
+    let mark = agent.process.mark();
+    relay.site_command(&["disable", "acme"]).await;
+    agent.process.wait_for_after(mark, "the tunnel ended").await;
+    let status = relay.wait_for_status("acme", |status| status["state"] == "disabled").await;
+    assert!(status["sessions"].as_array().unwrap().is_empty());
+    assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 503);
+    assert_eq!(send(client.get(&link)).await.status(), 503);
+    let line = agent.process.wait_for_after(mark, "waiting will not help").await;
+    assert!(line.contains("403"), "{line}");
+    relay.site_command(&["enable", "acme"]).await;
+    agent.process.wait_for_after(mark, "connected session").await;
+    assert_eq!(send(client.get(&link)).await.status(), 200, "the run is the same, so its links are good");
+}
+
+#[tokio::test]
+async fn a_key_rotates_without_a_gap_and_a_revoked_key_is_out() {
+    let relay = Relay::start().await;
+    let old = relay.add_site("acme", &[]).await;
+    let (dir, client) = (recordings(), client(&relay));
+    let agent = Agent::start(&relay, &old, AgentOptions::new(dir.path())).await;
+    let rotated = relay.site_command(&["rotate-key", "acme"]).await;
+    let mut new = old.clone();
+    new.site_key = rotated["site_key"].as_str().unwrap().to_owned();
+    let second = Agent::spawn(&relay, &new, AgentOptions::new(dir.path()));
+    second.process.wait_for("connected session").await;
+    search(&client, &old, CALL, &[]).await;
+    let mark = agent.process.mark();
+    relay.site_command(&["revoke-key", "acme"]).await;
+    let line = agent.process.wait_for_after(mark, "the tunnel ended").await;
+    assert!(line.contains("4002"), "{line}");
+    let refused = agent.process.wait_for_after(mark, "waiting will not help").await;
+    assert!(refused.contains("401"), "{refused}");
+    search(&client, &old, CALL, &[]).await;
+}
+
+#[tokio::test]
+async fn a_site_added_by_another_process_is_there_at_once_and_a_removed_one_is_gone() {
+    let relay = Relay::start().await;
+    let client = client(&relay);
+    let site = relay.add_site("late", &["latecomer"]).await;
+    relay.wait_for_status("late", |status| status["state"] == "never_seen").await;
+    assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 503);
+    relay.site_command(&["remove", "late"]).await;
+    relay.wait_for_status("late", serde_json::Value::is_null).await;
+    assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 404);
+}

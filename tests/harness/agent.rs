@@ -1,0 +1,81 @@
+//! An agent as a process beside a directory of recordings.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::{
+    process::Process,
+    relay::{Relay, Site},
+};
+
+/// What an agent is started with.
+#[derive(Debug)]
+pub struct AgentOptions {
+    /// The storage roots, as `--path` takes them.
+    pub paths: Vec<String>,
+    /// Further arguments.
+    pub extra: Vec<String>,
+}
+
+impl AgentOptions {
+    /// One root and nothing special.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { paths: vec![format!("file:{}", path.as_ref().display())], extra: Vec::new() }
+    }
+
+    /// Another root, searched after those before.
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.paths.push(path.into());
+        self
+    }
+
+    /// Further arguments.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.extra.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// The program.
+    pub process: Process,
+    _secrets: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent without waiting for its tunnel.
+    pub fn spawn(relay: &Relay, site: &Site, options: AgentOptions) -> Self {
+        let secrets = tempfile::tempdir().expect("a temporary directory");
+        let file = |name: &str, secret: &str| -> PathBuf {
+            let path = secrets.path().join(name);
+            std::fs::write(&path, secret).expect("a file");
+            path
+        };
+        let mut arguments = vec!["tunnel".to_owned(), "--relay".to_owned(), relay.tunnel_url()];
+        let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        flag("--site-key-file", file("site.key", &site.site_key).display().to_string());
+        flag("--token-file", file("search.token", &site.search_token).display().to_string());
+        for path in options.paths {
+            flag("--path", path);
+        }
+        if let Some(tls) = relay.certificate() {
+            flag("--cacert", tls.certificate.display().to_string());
+        }
+        arguments.extend(options.extra);
+        // The zone of the machine must not decide what a story finds.
+        let environment = [("TZ", "UTC".to_owned())];
+        Self { process: Process::start("audiovault-agent", &arguments, &environment), _secrets: secrets }
+    }
+
+    /// Starts an agent and waits until it is connected.
+    pub async fn start(relay: &Relay, site: &Site, options: AgentOptions) -> Self {
+        let agent = Self::spawn(relay, site, options);
+        agent.process.wait_for("connected").await;
+        agent
+    }
+}

@@ -1,0 +1,54 @@
+//! QueueMetrics and its browsers, as far as recordings are concerned.
+
+use reqwest::{Client, RequestBuilder, Response};
+use serde_json::Value;
+
+use crate::relay::{Relay, Site};
+
+/// A client that trusts the relay's certificate.
+pub fn client(relay: &Relay) -> Client {
+    let mut builder = Client::builder();
+    if let Some(tls) = relay.certificate() {
+        let pem = std::fs::read(&tls.certificate).expect("the certificate");
+        let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+        builder = builder.tls_certs_only([certificate]);
+    }
+    builder.build().expect("a client")
+}
+
+/// Asks for recordings with further parameters; the whole answer.
+pub async fn search_with(client: &Client, site: &Site, call: &str, more: &[(&str, &str)]) -> Response {
+    let mut form = vec![("token", site.search_token.as_str()), ("callid", call)];
+    form.extend(more);
+    client.post(&site.search_url).form(&form).send().await.expect("the relay answers")
+}
+
+/// Asks for recordings; the parsed answer, which must be a success.
+pub async fn search(client: &Client, site: &Site, call: &str, more: &[(&str, &str)]) -> Value {
+    let response = search_with(client, site, call, more).await;
+    let (status, text) = (response.status(), response.text().await.expect("text"));
+    assert_eq!(status, 200, "{text}");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// The names of the files that a search found, in order.
+pub fn names(found: &Value) -> Vec<String> {
+    let files = found["files"].as_array().expect("files");
+    files.iter().map(|file| file["filename"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// The link of the first file that a search found.
+pub fn first_link(found: &Value) -> String {
+    found["files"][0]["url"].as_str().unwrap_or_else(|| panic!("a link in {found}")).to_owned()
+}
+
+/// Sends a request that must be answered.
+pub async fn send(request: RequestBuilder) -> Response {
+    request.send().await.expect("the relay answers")
+}
+
+/// A response as one compares it: status and body.
+pub async fn body(response: Response) -> (u16, Vec<u8>) {
+    let status = response.status().as_u16();
+    (status, response.bytes().await.expect("a whole body").to_vec())
+}

@@ -1,0 +1,133 @@
+//! A program under watch: its log is read line by line, and tests wait for lines instead of sleeping.
+
+use std::{
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::watch,
+};
+
+/// How long a test waits for anything at all: far more than a loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Finds a program of this workspace beside the running test, building it if need be.
+pub fn program(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("the path of this program");
+    let profile = here.ancestors().find(|dir| dir.join("deps").is_dir()).expect("the target directory");
+    let path = profile.join(name);
+    if !path.exists() {
+        let mut build =
+            std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "--package", name, "--bin", name]);
+        if profile.file_name().is_some_and(|name| name == "release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo").success(), "{name} does not build");
+    }
+    path
+}
+
+/// A running program.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    lines: watch::Receiver<usize>,
+}
+
+impl Process {
+    /// Starts a program of this workspace; it is killed when this is dropped.
+    pub fn start(name: &str, arguments: &[String], environment: &[(&str, String)]) -> Self {
+        let mut command = Command::new(program(name));
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().expect("the program starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (sender, lines) = watch::channel(0);
+        let sender = Arc::new(sender);
+        tokio::spawn(read(child.stdout.take().expect("piped"), Arc::clone(&log), Arc::clone(&sender)));
+        tokio::spawn(read(child.stderr.take().expect("piped"), Arc::clone(&log), sender));
+        Self { child, log, lines }
+    }
+
+    /// Everything that was logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic under the lock").clone()
+    }
+
+    /// How many lines were logged so far: a mark for [`Process::wait_for_after`].
+    pub fn mark(&self) -> usize {
+        *self.lines.borrow()
+    }
+
+    /// Waits for a line that holds `text`.
+    pub async fn wait_for(&self, text: &str) -> String {
+        self.wait_for_after(0, text).await
+    }
+
+    /// Waits for a line that holds `text` and came after the mark.
+    pub async fn wait_for_after(&self, mark: usize, text: &str) -> String {
+        let mut lines = self.lines.clone();
+        let found = async {
+            loop {
+                let line = self.log().into_iter().skip(mark).find(|line| line.contains(text));
+                if let Some(line) = line {
+                    return line;
+                }
+                if lines.changed().await.is_err() {
+                    panic!("the program ended without {text:?}: {:#?}", self.log());
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found)
+            .await
+            .unwrap_or_else(|_| panic!("{text:?} was never logged: {:#?}", self.log()))
+    }
+
+    /// Kills the program as a crash would (SIGKILL).
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("the program can be killed");
+    }
+
+    /// Asks the program to end (SIGTERM).
+    pub fn terminate(&self) {
+        let id = self.child.id().expect("the program runs");
+        let status = std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status();
+        assert!(status.expect("kill").success());
+    }
+
+    /// Waits for the program's end.
+    pub async fn wait(&mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("the program ends")
+            .expect("it can be waited for")
+    }
+}
+
+async fn read(pipe: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<String>>>, count: Arc<watch::Sender<usize>>) {
+    let mut lines = BufReader::new(pipe).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if std::env::var_os("AUDIOVAULT_TEST_LOG").is_some() {
+            eprintln!("{line}");
+        }
+        log.lock().expect("no panic under the lock").push(line);
+        count.send_modify(|count| *count += 1);
+    }
+}
+
+/// Runs a program of this workspace to its end: exit code, standard output, standard error.
+pub async fn run(name: &str, arguments: &[&str], environment: &[(&str, String)]) -> (i32, String, String) {
+    let mut command = Command::new(program(name));
+    command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
+    let output = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).output());
+    let output = output.await.expect("the program ends").expect("the program starts");
+    let text = |octets: Vec<u8>| String::from_utf8(octets).expect("UTF-8");
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}

@@ -1,0 +1,194 @@
+//! A relay as a process, and its command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    address::free_address,
+    process::{Process, run},
+};
+
+/// A relay with a database of its own.
+#[derive(Debug)]
+pub struct Relay {
+    dir: TempDir,
+    /// Its public address, plain or TLS.
+    pub address: SocketAddr,
+    tls: Option<Certificate>,
+    extra: Vec<String>,
+    /// The running program; `None` while it is killed.
+    pub process: Option<Process>,
+    admin: Option<SocketAddr>,
+}
+
+/// A certificate that signs itself, for `localhost` and one loopback address.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// PEM file of the certificate; also what a client must trust.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+}
+
+/// A site as `site add --json` prints it.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// The key for the agent.
+    pub site_key: String,
+    /// The token for agent and QueueMetrics.
+    pub search_token: String,
+    /// Where QueueMetrics searches.
+    pub search_url: String,
+}
+
+impl Relay {
+    /// Starts a relay with plain HTTP.
+    pub async fn start() -> Self {
+        Self::start_with(&[], false).await
+    }
+
+    /// Starts a relay with HTTPS.
+    pub async fn start_tls() -> Self {
+        Self::start_with(&[], true).await
+    }
+
+    /// Starts a relay with further arguments.
+    pub async fn start_with(extra: &[&str], tls: bool) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let address = free_address();
+        let tls = tls.then(|| Certificate::make(dir.path().to_owned(), address));
+        let extra = extra.iter().map(ToString::to_string).collect();
+        let mut relay = Self { dir, address, tls, extra, process: None, admin: None };
+        relay.restart().await;
+        relay
+    }
+
+    /// Starts the program again at the same address with the same database.
+    pub async fn restart(&mut self) {
+        let mut arguments = vec!["serve".to_owned()];
+        match &self.tls {
+            None => arguments.extend(["--bind".to_owned(), self.address.to_string()]),
+            Some(tls) => arguments.extend([
+                "--tls-bind".to_owned(),
+                self.address.to_string(),
+                "--tls-cert".to_owned(),
+                tls.certificate.display().to_string(),
+                "--tls-key".to_owned(),
+                tls.key.display().to_string(),
+            ]),
+        }
+        arguments.extend(["--public-url".to_owned(), self.url(), "--database".to_owned(), self.database()]);
+        arguments.extend(["--admin-bind".to_owned(), format!("{}:0", self.address.ip())]);
+        arguments.extend(self.extra.clone());
+        let process = Process::start("audiovault-relay", &arguments, &[]);
+        let line = process.wait_for("listening for operators").await;
+        let admin = line.split("addr=").nth(1).and_then(|rest| rest.split_whitespace().next());
+        self.admin = Some(admin.expect("the address is logged").parse().expect("an address"));
+        self.process = Some(process);
+    }
+
+    /// Kills the program.
+    pub async fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill().await;
+        }
+    }
+
+    /// The running program.
+    ///
+    /// # Panics
+    /// While the relay is killed.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("the relay runs")
+    }
+
+    /// The public address.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
+    }
+
+    /// What agents take as `--relay`.
+    pub fn tunnel_url(&self) -> String {
+        self.url().replacen("http", "ws", 1)
+    }
+
+    /// The database as the command line takes it.
+    pub fn database(&self) -> String {
+        format!("sqlite:{}", self.dir.path().join("relay.db").display())
+    }
+
+    /// The certificate, with TLS.
+    pub fn certificate(&self) -> Option<&Certificate> {
+        self.tls.as_ref()
+    }
+
+    /// Runs a `site` command in a process of its own and reads the JSON that it prints.
+    pub async fn site_command(&self, arguments: &[&str]) -> Value {
+        let database = self.database();
+        let arguments = [&["site"], arguments, &["--database", &database, "--json"]].concat();
+        let (code, out, err) = run("audiovault-relay", &arguments, &[]).await;
+        assert_eq!(code, 0, "{arguments:?}: {err}");
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?} printed {out:?}: {error}"))
+    }
+
+    /// Adds a site with aliases.
+    pub async fn add_site(&self, name: &str, aliases: &[&str]) -> Site {
+        let mut arguments = vec!["add", name];
+        aliases.iter().for_each(|alias| arguments.extend(["--alias", alias]));
+        let added = self.site_command(&arguments).await;
+        let field =
+            |name: &str| added[name].as_str().unwrap_or_else(|| panic!("{name} in {added}")).to_owned();
+        Site {
+            name: field("site"),
+            site_key: field("site_key"),
+            search_token: field("search_token"),
+            search_url: field("search_url"),
+        }
+    }
+
+    /// A page of the admin listener: status and text.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        let admin = self.admin.expect("the relay runs");
+        let response =
+            reqwest::get(format!("http://{admin}{path}")).await.expect("the admin listener answers");
+        (response.status().as_u16(), response.text().await.expect("text"))
+    }
+
+    /// What `/status.json` says of one site.
+    pub async fn status(&self, site: &str) -> Value {
+        let (_, text) = self.admin("/status.json").await;
+        let status: Value = serde_json::from_str(&text).expect("JSON");
+        let sites = status["sites"].as_array().expect("sites");
+        sites.iter().find(|entry| entry["site"] == site).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Waits until `/status.json` says what the test wants of a site.
+    pub async fn wait_for_status(&self, site: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let asked = async {
+            loop {
+                let status = self.status(site).await;
+                if wanted(&status) {
+                    return status;
+                }
+                // The status has no event to wait for; asking is what an operator does.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(crate::process::PATIENCE, asked).await.expect("the status changes")
+    }
+}
+
+impl Certificate {
+    fn make(dir: PathBuf, address: SocketAddr) -> Self {
+        let names = vec!["localhost".to_owned(), address.ip().to_string()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let files = Self { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+        std::fs::write(&files.certificate, made.cert.pem()).expect("a file");
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
+        files
+    }
+}
