@@ -32,6 +32,10 @@ pub const MAX_MESSAGE_LEN: usize = FRAME_HEADER_LEN + 4 + MAX_HEAD_LEN + MAX_REQ
 /// stream that may be opened can also be credited.
 pub const MAX_STREAMS: usize = 256;
 
+/// Most calls that wait for a tunnel's driver to open their streams. The driver empties the queue whenever it runs;
+/// twice the streams that there can be means that it does not run, and more callers would wait in vain.
+pub const MAX_WAITING_CALLS: usize = 2 * MAX_STREAMS;
+
 /// Octets of body that a relay lets a stream send before it returns any credit. At 100 Mbit/s this covers 20 ms of
 /// round trip; longer paths grow the window (see [`MAX_WINDOW`]).
 pub const INITIAL_WINDOW: u32 = 256 * 1024;

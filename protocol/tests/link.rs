@@ -13,7 +13,7 @@ use std::{
 use audiovault_protocol::{
     context::{Audit, Client, LinkBase, RequestId},
     credit::{Budgets, WindowBudget},
-    limits::{DEAD_AFTER, INITIAL_WINDOW, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
+    limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_WAITING_CALLS, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     link::{
         AgentControl, AgentLink, CallError, Caller, Close, Counted, Ended, LinkState, RelayLink, RelayNotice,
         Traffic, websocket_config,
@@ -307,6 +307,18 @@ async fn an_agent_that_leaves_lets_downloads_finish_and_the_relay_closes() {
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);
     assert!(matches!(tunnel.relay.await.unwrap(), Ended::ByUs(Close { code: CloseCode::Normal, .. })));
     assert!(matches!(tunnel.agent.await.unwrap(), Ended::ByPeer(_)));
+}
+
+#[tokio::test]
+async fn callers_do_not_pile_up_before_a_driver_that_does_not_run() {
+    let budgets = Budgets { tunnel: WindowBudget::new(u64::MAX), process: WindowBudget::new(u64::MAX) };
+    let (_idle, caller) = RelayLink::new(budgets, Arc::default(), drop);
+    let mut waiting: Vec<_> = (0..MAX_WAITING_CALLS).map(|_| Box::pin(caller.call(get("/hello")))).collect();
+    for call in &mut waiting {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+    let surplus = caller.call(get("/hello")).await.map(drop);
+    assert_eq!(surplus, Err(CallError::NotOpened(OpenError::TooManyStreams)));
 }
 
 #[tokio::test]

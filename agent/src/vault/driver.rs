@@ -147,6 +147,11 @@ impl FileDriver {
         OpenRecording::open(&root, path)
     }
 
+    /// Whether the root is there and can be opened. Blocks.
+    pub(crate) fn probe(&self) -> Result<(), DriverFault> {
+        self.open_root().map(drop)
+    }
+
     fn open_root(&self) -> Result<Dir, DriverFault> {
         let path = self.pattern.root();
         let fault = |source| DriverFault::Root { root: path.to_owned(), source };

@@ -46,6 +46,9 @@ pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(4);
 /// Searches at a time in one driver. More do not make a disk faster, and a dead NAS, whose calls never return,
 /// holds no more threads than this.
 const SEARCHES_PER_DRIVER: usize = 8;
+/// How long the root of a driver may take to open: a NAS that spins up its disks takes about ten seconds, one that is
+/// gone takes for ever.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 /// How much longer than its budget a driver may take to notice that it is spent, before it is left alone.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -118,7 +121,7 @@ pub struct Findings {
     pub elapsed: Duration,
 }
 
-/// Health of one driver, as of its last search.
+/// Health of one driver, as of its last search or probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverHealth {
     /// The operator's pattern.
@@ -187,6 +190,12 @@ impl Vault {
         slot.driver.open(path)
     }
 
+    /// Tries the root of every driver, each within a few seconds, so that an unmounted disk is known before
+    /// somebody searches it.
+    pub async fn probe(&self) {
+        join_all(self.drivers.iter().map(Slot::probe)).await;
+    }
+
     /// How the drivers are.
     pub fn health(&self) -> Vec<DriverHealth> {
         let health = |slot: &Slot| DriverHealth {
@@ -247,6 +256,23 @@ impl Slot {
         });
         self.judge(report.fault.as_ref());
         report
+    }
+
+    async fn probe(&self) {
+        // Searches that fill every place tell how the driver is by themselves.
+        let Ok(permit) = Arc::clone(&self.searches).try_acquire_owned() else { return };
+        let driver = Arc::clone(&self.driver);
+        let work = tokio::task::spawn_blocking(move || {
+            let probed = driver.probe();
+            drop(permit);
+            probed
+        });
+        let slow = || DriverFault::Slow(PathBuf::from(self.driver.pattern().root()));
+        let fault = match tokio::time::timeout(PROBE_TIMEOUT, work).await {
+            Ok(Ok(probed)) => probed.err(),
+            Ok(Err(_)) | Err(_) => Some(slow()),
+        };
+        self.judge(fault.as_ref());
     }
 
     /// Remembers how the driver is, and says so once each time that changes.

@@ -24,7 +24,7 @@ use crate::{
     credit::Budgets,
     frame::{Frame, StreamId},
     headers,
-    limits::{AGENT_DEADLINE, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_STREAMS, RELAY_DEADLINE},
+    limits::{AGENT_DEADLINE, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS, RELAY_DEADLINE},
     message::{CloseCode, Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::{OpenError, PingPayload, RelayEvent, RelayMux, Violation},
 };
@@ -91,7 +91,7 @@ impl Caller {
             if inbox.ended {
                 return Err(CallError::NotOpened(OpenError::Closed));
             }
-            if inbox.calls.len() >= 2 * MAX_STREAMS {
+            if inbox.calls.len() >= MAX_WAITING_CALLS {
                 return Err(CallError::NotOpened(OpenError::TooManyStreams));
             }
             inbox.calls.push_back(Call { head, body, slot: Arc::clone(&slot) });

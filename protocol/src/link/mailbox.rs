@@ -28,7 +28,7 @@ pub(crate) struct Call {
 #[derive(Default)]
 pub(crate) struct Inbox {
     pub(crate) ended: bool,
-    /// At most twice [`MAX_STREAMS`]; more callers are turned away.
+    /// At most [`crate::limits::MAX_WAITING_CALLS`]; more callers are turned away.
     pub(crate) calls: VecDeque<Call>,
     /// One entry per stream at most, since entries are merged.
     pub(crate) consumed: HashMap<StreamId, u32>,
