@@ -29,11 +29,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
 
-    /// The address under which browsers, QueueMetrics and agents reach this relay [required]
+    /// The address under which browsers, QueueMetrics and agents reach this relay (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
     pub public_url: Option<String>,
 
-    /// The database, as sqlite:FILE; made when it does not exist [required]
+    /// The database, as sqlite:FILE; made when it does not exist (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
     pub database: Option<String>,
 
@@ -45,7 +45,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "CIDR", env = "AUDIOVAULT_RELAY_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Option<Vec<String>>,
 
-    /// An origin whose pages may play recordings, such as https://qm.example.com; may be repeated [default: *]
+    /// An origin (scheme and host) whose pages may play recordings; may be repeated [default: *]
     #[arg(long, value_name = "ORIGIN", env = "AUDIOVAULT_RELAY_ALLOW_ORIGIN", value_delimiter = ',')]
     pub allow_origin: Option<Vec<String>>,
 

@@ -8,7 +8,7 @@ use crate::{config::PublicUrl, store::DatabaseUrl};
 /// What every `site` command takes.
 #[derive(Debug, Clone, Args)]
 pub struct SiteArgs {
-    /// The database of the relay, as sqlite:FILE [required]
+    /// The database of the relay, as sqlite:FILE (required)
     #[arg(long, global = true, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
     pub database: Option<DatabaseUrl>,
 
