@@ -46,6 +46,9 @@ pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(4);
 /// Searches at a time in one driver. More do not make a disk faster, and a dead NAS, whose calls never return,
 /// holds no more threads than this.
 const SEARCHES_PER_DRIVER: usize = 8;
+/// Recordings that are being opened at a time in one driver: many listeners of a disk that answers, few enough
+/// threads of the blocking pool's 512 for one that never does.
+const OPENS_PER_DRIVER: usize = 64;
 /// How long the root of a driver may take to open: a NAS that spins up its disks takes about ten seconds, one that is
 /// gone takes for ever.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -139,6 +142,7 @@ pub struct Vault {
 struct Slot {
     driver: Arc<FileDriver>,
     searches: Arc<Semaphore>,
+    opens: Arc<Semaphore>,
     degraded: Mutex<Option<String>>,
 }
 
@@ -149,6 +153,7 @@ impl Vault {
         let drivers = settings.roots.iter().enumerate().map(|(index, pattern)| Slot {
             driver: Arc::new(FileDriver::new(index, pattern.clone(), Arc::clone(&settings))),
             searches: Arc::new(Semaphore::new(SEARCHES_PER_DRIVER)),
+            opens: Arc::new(Semaphore::new(OPENS_PER_DRIVER)),
             degraded: Mutex::new(None),
         });
         Self { drivers: drivers.collect(), settings }
@@ -188,6 +193,28 @@ impl Vault {
         let slot = self.drivers.get(driver);
         let slot = slot.ok_or_else(|| OpenError::Gone(std::io::ErrorKind::NotFound.into()))?;
         slot.driver.open(path)
+    }
+
+    /// Opens a recording on the blocking pool and does something with it there.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn with_open<T: Send + 'static>(
+        &self,
+        driver: usize,
+        path: PathBuf,
+        then: impl FnOnce(OpenRecording) -> T + Send + 'static,
+    ) -> Result<T, OpenError> {
+        let gone = || OpenError::Gone(std::io::ErrorKind::NotFound.into());
+        let slot = self.drivers.get(driver).ok_or_else(gone)?;
+        let permit = Arc::clone(&slot.opens).acquire_owned().await.map_err(|_| gone())?;
+        let driver = Arc::clone(&slot.driver);
+        let job = tokio::task::spawn_blocking(move || {
+            let done = driver.open(&path).map(then);
+            drop(permit);
+            done
+        });
+        job.await.unwrap_or_else(|error| Err(OpenError::Unreadable(std::io::Error::other(error))))
     }
 
     /// Tries the root of every driver, each within a few seconds, so that an unmounted disk is known before

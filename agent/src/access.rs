@@ -1,0 +1,209 @@
+//! Who may search for what.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::{
+    secret::Secret,
+    tenants::{PUBLIC_SECRET, Tenant},
+    vault::Scope,
+};
+
+/// A master token shorter than this is accepted, because Uniloader accepts it, with a warning.
+const ADVISED_TOKEN_LEN: usize = 8;
+
+/// Why the tokens cannot be used together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// Nobody could search.
+    #[error("nobody could search: give a token with --token-file, or tenants with usable secrets")]
+    Nobody,
+    /// The master token is the one of the published template.
+    #[error("the token is the one of AudioVault's published template, which everybody knows; choose another")]
+    Public,
+    /// Two tokens are one.
+    #[error("{0} and {1} have the same secret; give each its own")]
+    Same(String, String),
+}
+
+/// The tokens that are accepted. Only their digests are kept.
+#[derive(Clone, Default)]
+pub struct Access {
+    entries: Vec<Entry>,
+    site: Option<String>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    digest: [u8; 32],
+    tenant: Option<String>,
+}
+
+/// What an asker may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The tenant to search for.
+    pub tenant: Option<String>,
+    /// Which drivers.
+    pub scope: Scope,
+    /// Names the token that asked, for its links: not the token, but nothing to publish either.
+    pub(crate) token: [u8; 32],
+}
+
+/// The token is wrong or missing, or speaks for another tenant. One error for all, so that nothing can be learnt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the token is missing or wrong; the operator of the site knows the right one")]
+pub struct Denied;
+
+impl Access {
+    /// The master token, which may search for every tenant, and the tenants' own. `site` is the site's name where
+    /// it has one: a request for the tenant of that name means the site itself.
+    ///
+    /// # Errors
+    /// [`AccessError`].
+    pub fn new(master: Option<&Secret>, tenants: &[Tenant], site: Option<&str>) -> Result<Self, AccessError> {
+        if master.is_some_and(|token| token.reveal() == PUBLIC_SECRET) {
+            return Err(AccessError::Public);
+        }
+        let master = master.filter(|token| !token.reveal().is_empty());
+        let mut access = Self { entries: Vec::new(), site: site.map(str::to_owned) };
+        let all = master.map(|token| (token, None)).into_iter();
+        for (secret, tenant) in all.chain(tenants.iter().map(|t| (&t.secret, Some(t.name.clone())))) {
+            let entry = Entry { digest: Sha256::digest(secret.reveal()).into(), tenant };
+            if let Some(other) = access.entries.iter().find(|other| other.digest == entry.digest) {
+                return Err(AccessError::Same(other.to_string(), entry.to_string()));
+            }
+            access.entries.push(entry);
+        }
+        if access.entries.is_empty() {
+            return Err(AccessError::Nobody);
+        }
+        Ok(access)
+    }
+
+    /// What a token that asks for `tenant` may see. Every entry is compared, in constant time.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn check(&self, token: Option<&str>, tenant: Option<&str>) -> Result<Grant, Denied> {
+        let digest: [u8; 32] = Sha256::digest(token.unwrap_or_default()).into();
+        let mut matched = None;
+        for entry in &self.entries {
+            if bool::from(entry.digest.ct_eq(&digest)) {
+                matched = Some(entry);
+            }
+        }
+        let entry = matched.filter(|_| token.is_some()).ok_or(Denied)?;
+        let tenant = tenant.and_then(|tenant| self.spelling(tenant));
+        match (&entry.tenant, tenant) {
+            (None, tenant) => Ok(Grant { tenant, scope: Scope::Everything, token: digest }),
+            (Some(own), asked) if asked.as_ref().is_none_or(|asked| asked == own) => {
+                Ok(Grant { tenant: Some(own.clone()), scope: Scope::OneTenant, token: digest })
+            }
+            (Some(_), _) => Err(Denied),
+        }
+    }
+
+    /// Digests of all accepted tokens.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.entries.iter().map(|entry| entry.digest)
+    }
+
+    /// Names of the tenants with tokens of their own.
+    pub fn tenants(&self) -> Vec<String> {
+        self.entries.iter().filter_map(|entry| entry.tenant.clone()).collect()
+    }
+
+    /// A tenant as the tenants file spells it, otherwise as the request does; nothing if the site itself is meant.
+    fn spelling(&self, tenant: &str) -> Option<String> {
+        let known = self.entries.iter().filter_map(|entry| entry.tenant.as_ref());
+        let known = known.into_iter().find(|known| known.to_lowercase() == tenant.to_lowercase());
+        let site = self.site.as_ref().is_some_and(|site| site.eq_ignore_ascii_case(tenant));
+        known.cloned().or_else(|| (!site).then(|| tenant.to_owned()))
+    }
+}
+
+/// A warning if a master token is short enough to be guessed.
+pub fn token_warning(token: &Secret) -> Option<String> {
+    (token.reveal().chars().count() < ADVISED_TOKEN_LEN).then(|| {
+        format!("the token has fewer than {ADVISED_TOKEN_LEN} characters; a longer one is not guessed")
+    })
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tenant {
+            Some(tenant) => write!(f, "the tenant {tenant:?}"),
+            None => f.write_str("the site's token"),
+        }
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries.iter().map(ToString::to_string)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access() -> Access {
+        let tenant =
+            |name: &str| Tenant { name: name.to_owned(), secret: Secret::new(format!("secret-of-{name}")) };
+        let tenants = [tenant("Acme"), tenant("shop.example")];
+        Access::new(Some(&Secret::new("master-token")), &tenants, Some("acme-madrid")).unwrap()
+    }
+
+    #[test]
+    fn the_master_token_speaks_for_everybody() {
+        let grant = access().check(Some("master-token"), None).unwrap();
+        assert_eq!((grant.tenant, grant.scope), (None, Scope::Everything));
+        let tenant = |asked| access().check(Some("master-token"), Some(asked)).unwrap().tenant;
+        assert_eq!(tenant("acme").as_deref(), Some("Acme"), "as the tenants file spells it");
+        assert_eq!(tenant("other").as_deref(), Some("other"));
+        assert_eq!(tenant("acme-madrid"), None, "the site's own name is no tenant");
+    }
+
+    #[test]
+    fn a_tenant_speaks_for_itself_only() {
+        let own = access().check(Some("secret-of-Acme"), None).unwrap();
+        assert_eq!((own.tenant.as_deref(), own.scope), (Some("Acme"), Scope::OneTenant));
+        assert!(access().check(Some("secret-of-Acme"), Some("ACME")).is_ok());
+        assert!(access().check(Some("secret-of-Acme"), Some("acme-madrid")).is_ok());
+        assert_eq!(access().check(Some("secret-of-Acme"), Some("shop.example")), Err(Denied));
+    }
+
+    #[test]
+    fn wrong_and_missing_tokens_are_one_error() {
+        for token in [None, Some(""), Some("master-toke"), Some("master-token "), Some("MASTER-TOKEN")] {
+            assert_eq!(access().check(token, None), Err(Denied), "{token:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_cannot_work_are_refused() {
+        let twin = [Tenant { name: "a".to_owned(), secret: Secret::new("master-token") }];
+        let same = Access::new(Some(&Secret::new("master-token")), &twin, None).unwrap_err();
+        assert!(matches!(same, AccessError::Same(..)));
+        assert_eq!(Access::new(None, &[], None).unwrap_err(), AccessError::Nobody);
+        assert_eq!(Access::new(Some(&Secret::new("")), &[], None).unwrap_err(), AccessError::Nobody);
+        assert_eq!(
+            Access::new(Some(&Secret::new(PUBLIC_SECRET)), &[], None).unwrap_err(),
+            AccessError::Public
+        );
+        assert!(
+            token_warning(&Secret::new("short")).is_some()
+                && token_warning(&Secret::new("long-enough")).is_none()
+        );
+    }
+
+    #[test]
+    fn debug_never_shows_a_token() {
+        let shown = format!("{:?} {:?}", access(), access().check(Some("master-token"), None));
+        assert!(!shown.contains("master-token") && !shown.contains("secret-of"));
+    }
+}

@@ -1,0 +1,56 @@
+//! Errors on their way out: one sentence for the public, the cause for the log.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+/// A request that cannot be answered as asked. [`super::frame`] turns it into a problem document.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) detail: Box<str>,
+    pub(crate) cause: Option<Box<str>>,
+    pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
+}
+
+impl Failure {
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and sentences alike")]
+    pub(crate) fn new(status: StatusCode, detail: impl ToString) -> Self {
+        Self { status, detail: detail.to_string().into(), cause: None, header: None }
+    }
+
+    /// With what only the log may know.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and sentences alike")]
+    pub(crate) fn because(mut self, cause: impl ToString) -> Self {
+        self.cause = Some(cause.to_string().into());
+        self
+    }
+
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some(Box::new((name, value)));
+        self
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "there is nothing here; searches go to /search")
+    }
+
+    /// A method that a route does not have (RFC 9110, section 15.5.6).
+    pub(crate) fn method(allowed: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} can be used here"))
+            .with(header::ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// A token that is missing or wrong; such an answer must name a scheme (RFC 9110, section 15.5.2).
+    pub(crate) fn denied(detail: impl ToString) -> Self {
+        let challenge = HeaderValue::from_static("SearchToken realm=\"audiovault\"");
+        Self::new(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, challenge)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,82 @@
+//! The agent's HTTP service: the one implementation of search and download, behind a tunnel and on a local port.
+
+pub mod body;
+pub mod conditions;
+pub mod disposition;
+mod failure;
+mod frame;
+pub mod range;
+mod recordings;
+mod search;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use audiovault_protocol::signed_link::LinkKeyId;
+use axum::{Router, middleware, routing::any};
+
+use self::failure::Failure;
+use crate::{
+    access::Access,
+    links::{LinkSettings, Links},
+    vault::{Vault, VaultSettings},
+};
+
+/// What the service needs to know.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    /// Where recordings lie.
+    pub vault: VaultSettings,
+    /// Who may search.
+    pub access: Access,
+    /// How links are made.
+    pub links: LinkSettings,
+}
+
+/// Search and download.
+///
+/// Requests may carry, as extensions, what [`audiovault_protocol::context`] defines: the request id, the base of
+/// links, the deadline. Responses carry an [`audiovault_protocol::context::Audit`]. Every error is a problem
+/// document (RFC 9457) with the request id.
+#[derive(Debug)]
+pub struct AgentService {
+    vault: Arc<Vault>,
+    access: Access,
+    links: Links,
+}
+
+impl AgentService {
+    /// The service for these settings.
+    pub fn new(settings: ServiceSettings) -> Arc<Self> {
+        let links = Links::new(settings.links, &settings.vault.roots, &settings.access);
+        Arc::new(Self { vault: Arc::new(Vault::new(settings.vault)), access: settings.access, links })
+    }
+
+    /// Where recordings lie, for whoever watches over the storage.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// Names the secret of the links, for HELLO.
+    pub fn link_key_id(&self) -> LinkKeyId {
+        self.links.key_id()
+    }
+
+    /// Names of the tenants that may search, for HELLO.
+    pub fn tenants(&self) -> Vec<String> {
+        self.access.tenants()
+    }
+
+    /// The routes `/search`, `/search/` and `/recordings/{token}/{name}`.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/search", any(search::search))
+            .route("/search/", any(search::search))
+            .route("/recordings/{token}/{name}", any(recordings::recording))
+            .fallback(|| async { Failure::not_found() })
+            .layer(middleware::from_fn(frame::frame))
+            .with_state(Arc::clone(self))
+    }
+}

@@ -1,0 +1,215 @@
+//! `/recordings/{token}/{name}`: one recording, whole or in part.
+
+use std::{
+    io::{Seek, SeekFrom},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use audiovault_protocol::{context::Audit, signed_link::LinkError};
+use axum::{
+    body::Body,
+    extract::{Path as UrlPath, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
+
+use super::{
+    AgentService,
+    body::RecordingBody,
+    conditions::{self, Validators, Verdict},
+    disposition,
+    failure::Failure,
+    range::{self, Selection},
+    search::link_name,
+};
+use crate::{
+    links::{OpenLinkError, Opened},
+    vault::{
+        media::{content_type, split_name},
+        open::{OpenError, OpenRecording},
+    },
+};
+
+pub(crate) async fn recording(
+    State(service): State<Arc<AgentService>>,
+    path: Result<UrlPath<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Response, Failure> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Err(Failure::method("GET, HEAD"));
+    }
+    // An address that is no text was not made here.
+    let UrlPath((token, name)) = path.map_err(|_| refused(LinkError::Forged.into()))?;
+    let opened = service.links.open(&token).map_err(refused)?;
+    let extension = extension(&opened.path);
+    if name != link_name(&extension) {
+        return Err(refused(LinkError::Forged.into()));
+    }
+    let (head, _) = request.into_parts();
+    let file_name = opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let audit = audit(&opened, &file_name);
+    let path = opened.path.clone();
+    let served = service
+        .vault
+        .with_open(opened.driver, path, move |open| Serving { open, head, extension, file_name }.answer())
+        .await;
+    let (mut response, bytes_per_second) = match served {
+        Ok(answered) => answered?,
+        Err(error) => return Ok(with_audit(unopened(&error).into_response(), audit)),
+    };
+    response.extensions_mut().insert(Audit { bytes_per_second, ..audit });
+    Ok(response)
+}
+
+fn refused(error: OpenLinkError) -> Failure {
+    let status = match error {
+        OpenLinkError::Link(LinkError::Forged | LinkError::TooLong) => StatusCode::FORBIDDEN,
+        OpenLinkError::Link(LinkError::Expired | LinkError::OtherKey)
+        | OpenLinkError::Withdrawn
+        | OpenLinkError::UnknownRoot => StatusCode::GONE,
+    };
+    Failure::new(status, error)
+}
+
+fn unopened(error: &OpenError) -> Failure {
+    let status = match error {
+        OpenError::Gone(_) => StatusCode::NOT_FOUND,
+        OpenError::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    Failure::new(status, error).because(cause)
+}
+
+fn audit(opened: &Opened, file_name: &str) -> Audit {
+    Audit {
+        call_id: Some(opened.call_id.clone()),
+        tenant: opened.tenant.clone(),
+        recording: Some(disposition::mask(file_name)),
+        ..Audit::default()
+    }
+}
+
+fn with_audit(mut response: Response, audit: Audit) -> Response {
+    response.extensions_mut().insert(audit);
+    response
+}
+
+/// The extension of a recording in lower case, as its link carries it.
+fn extension(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let extension = split_name(name).map_or(&b""[..], |(_, extension)| extension);
+    String::from_utf8_lossy(extension).to_ascii_lowercase()
+}
+
+/// One answer in the making. Everything here blocks, in one hop to the blocking pool: opening, judging, and reading
+/// the first chunk.
+struct Serving {
+    open: OpenRecording,
+    head: request::Parts,
+    extension: String,
+    file_name: String,
+}
+
+type Answered = Result<(Response, Option<u32>), Failure>;
+
+impl Serving {
+    fn answer(self) -> Answered {
+        let now = SystemTime::now();
+        let settled = self.open.is_settled(now);
+        let modified = settled.then(|| whole_seconds(self.open.modified)).flatten();
+        let validators = Validators { etag: self.open.etag(now), modified };
+        let headers = self.headers(&validators);
+        let header = self.extension.starts_with("wav").then(|| self.open.wav_header()).flatten();
+        let bytes_per_second = header.map(|header| header.bytes_per_second);
+        let response = match conditions::judge(&self.head.headers, &validators) {
+            Verdict::Failed => Err(Failure::new(
+                StatusCode::PRECONDITION_FAILED,
+                "the recording is not, or no longer, the one that the request expects",
+            )),
+            Verdict::NotModified => Ok(not_modified(headers)),
+            Verdict::Proceed { range } => self.deliver(range, headers),
+        };
+        response.map(|response| (response, bytes_per_second))
+    }
+
+    fn headers(&self, validators: &Validators) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let download = self.head.uri.query().is_some_and(asks_for_download);
+        let disposition = disposition::content_disposition(&self.file_name, download);
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let etag = validators.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok());
+        let modified = validators.modified.map(httpdate::fmt_http_date);
+        let modified = modified.and_then(|date| HeaderValue::try_from(date).ok());
+        let media = HeaderValue::try_from(content_type(&self.extension)).ok();
+        for (name, value) in
+            [(header::ETAG, etag), (header::LAST_MODIFIED, modified), (header::CONTENT_TYPE, media)]
+        {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+
+    fn deliver(mut self, range: bool, mut headers: HeaderMap) -> Result<Response, Failure> {
+        let size = self.open.size;
+        // Ranges are defined for GET alone (RFC 9110, section 14.2).
+        let range = self.head.headers.get(header::RANGE).filter(|_| range && self.head.method == Method::GET);
+        let selection = range
+            .and_then(|range| range.to_str().ok())
+            .map_or(Selection::Whole, |range| range::select(range, size));
+        let (status, first, len) = match selection {
+            Selection::Whole => (StatusCode::OK, 0, size),
+            Selection::Part { first, last } => {
+                headers.insert(header::CONTENT_RANGE, content_range(&format!("{first}-{last}/{size}")));
+                (StatusCode::PARTIAL_CONTENT, first, last - first + 1)
+            }
+            Selection::Unsatisfiable => {
+                let detail = format!("the recording has {size} bytes, and the range lies beyond them");
+                return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, detail)
+                    .with(header::CONTENT_RANGE, content_range(&format!("*/{size}"))));
+            }
+        };
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        let body = if self.head.method == Method::HEAD {
+            Body::empty()
+        } else {
+            let failed = |error| unopened(&OpenError::Unreadable(error));
+            self.open.file.seek(SeekFrom::Start(first)).map_err(failed)?;
+            Body::new(RecordingBody::start(self.open.file, len).map_err(failed)?)
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+/// 304 carries the validators, not what describes a body (RFC 9110, section 15.4.5).
+fn not_modified(mut headers: HeaderMap) -> Response {
+    for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
+        headers.remove(name);
+    }
+    (StatusCode::NOT_MODIFIED, headers).into_response()
+}
+
+fn content_range(range: &str) -> HeaderValue {
+    // Digits and punctuation only.
+    HeaderValue::try_from(format!("bytes {range}")).unwrap_or_else(|_| HeaderValue::from_static("bytes */0"))
+}
+
+fn asks_for_download(query: &str) -> bool {
+    url::form_urlencoded::parse(query.as_bytes())
+        .any(|(name, value)| name == "download" && matches!(&*value, "1" | "true" | "yes"))
+}
+
+/// A time as HTTP dates tell it; none before 1970 or after 9999, which they cannot tell.
+fn whole_seconds(time: SystemTime) -> Option<SystemTime> {
+    const YEAR_10000: u64 = 253_402_300_800;
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    (seconds < YEAR_10000).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}

@@ -1,0 +1,174 @@
+//! `/search`: which recordings belong to a call?
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use audiovault_protocol::{
+    context::{Audit, LinkBase},
+    limits::MAX_REQUEST_BODY_LEN,
+    parameters::{Field, Parameters},
+};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::{AgentService, failure::Failure};
+use crate::{
+    access::Grant,
+    vault::{
+        Findings,
+        query::{Query, parse_start},
+        recording::Recording,
+    },
+};
+
+/// The answer, as scripts rely on it.
+#[derive(Serialize)]
+struct Answer {
+    status: &'static str,
+    complete: bool,
+    files: Vec<File>,
+}
+
+/// One recording. Times are RFC 3339 in UTC with whole seconds; `duration` is seconds of sound.
+#[derive(Serialize)]
+struct File {
+    filename: String,
+    url: String,
+    size: u64,
+    modified: String,
+    content_type: String,
+    expires: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<f64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    empty: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    growing: bool,
+}
+
+pub(crate) async fn search(
+    State(service): State<Arc<AgentService>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    if request.method() != Method::GET && request.method() != Method::POST {
+        return Err(Failure::method("GET, POST"));
+    }
+    let base = request.extensions().get::<LinkBase>().cloned().unwrap_or_else(|| LinkBase("".into()));
+    let (head, body) = request.into_parts();
+    let body = read_body(body).await?;
+    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let parameters = Parameters::read(head.uri.query(), content_type, &body)
+        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
+    // Whoever has no token learns nothing about the rest of the request.
+    let grant = service
+        .access
+        .check(parameters.value(Field::Token), parameters.value(Field::Tenant))
+        .map_err(Failure::denied)?;
+    if !parameters.unknown().is_empty() {
+        tracing::info!(fields = ?parameters.unknown(), "a search has fields that are not known");
+    }
+    let query = read_query(&service, &parameters, &grant)?;
+    let call_id = query.call_id.as_str().to_owned();
+    let findings = service.vault.find(query, grant.scope).await;
+    let answer = service.answer(&findings, &grant, &call_id, &base);
+    let audit = Audit {
+        call_id: Some(call_id),
+        tenant: grant.tenant,
+        user: parameters.value(Field::User).map(str::to_owned),
+        found: u32::try_from(answer.files.len()).ok(),
+        ..Audit::default()
+    };
+    let mut response = Json(answer).into_response();
+    response.extensions_mut().insert(audit);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(response)
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Failure> {
+    let read = Limited::new(body, MAX_REQUEST_BODY_LEN).collect().await;
+    read.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let detail = format!("the request body is longer than {} KiB", MAX_REQUEST_BODY_LEN / 1024);
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        } else {
+            Failure::new(StatusCode::BAD_REQUEST, "the request body did not arrive whole").because(error)
+        }
+    })
+}
+
+fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) -> Result<Query, Failure> {
+    let bad = |detail: &dyn std::fmt::Display| Failure::new(StatusCode::BAD_REQUEST, detail);
+    let settings = service.vault.settings();
+    let call_id =
+        parameters.value(Field::CallId).ok_or_else(|| bad(&"the request names no call; send callid"))?;
+    let call_id = settings.call_ids.parse(call_id).map_err(|error| bad(&error))?;
+    let start = parameters.value(Field::Start).map(|start| parse_start(start, &settings.zone));
+    let value = |field| parameters.value(field).map(str::to_owned);
+    Ok(Query {
+        call_id,
+        start: start.transpose().map_err(|error| bad(&error))?,
+        tenant: grant.tenant.clone(),
+        server: value(Field::Server),
+        queue: value(Field::Queue),
+        agent: value(Field::Agent),
+    })
+}
+
+impl AgentService {
+    fn answer(&self, findings: &Findings, grant: &Grant, call_id: &str, base: &LinkBase) -> Answer {
+        let mut answer = Answer { status: "ok", complete: findings.complete, files: Vec::new() };
+        for recording in &findings.recordings {
+            match self.links.mint(grant, call_id, recording.driver, &recording.path) {
+                Ok((token, expires)) => {
+                    let url = format!("{}/recordings/{token}/{}", base.0, link_name(&recording.extension));
+                    answer.files.push(File::new(recording, url, expires));
+                }
+                Err(error) => {
+                    answer.complete = false;
+                    tracing::warn!(call_id, %error, "a recording was left out of an answer");
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// The last part of a link: nothing but the extension, which some players want to see.
+pub(crate) fn link_name(extension: &str) -> String {
+    format!("recording.{extension}")
+}
+
+impl File {
+    fn new(recording: &Recording, url: String, expires: u64) -> Self {
+        Self {
+            filename: recording.name().to_string_lossy().into_owned(),
+            url,
+            size: recording.size,
+            modified: rfc3339(recording.modified),
+            content_type: recording.content_type(),
+            expires: rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(expires)),
+            duration: recording.duration.map(|duration| duration.as_secs_f64()),
+            empty: recording.empty,
+            growing: recording.growing,
+        }
+    }
+}
+
+/// RFC 3339 in UTC, in whole seconds.
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH).as_second();
+    Timestamp::from_duration(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}

@@ -1,0 +1,407 @@
+//! The service as an asker sees it: search, follow the links, play.
+
+use std::{fs, time::Duration};
+
+use audiovault_protocol::{
+    context::{Audit, Deadline, LinkBase, RequestId},
+    site::SiteId,
+};
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    secret::Secret,
+    tenants::Tenant,
+    testing::{put, put_aged, set_age, wav},
+    vault::pattern::Pattern,
+};
+
+const TOKEN: &str = "master-token";
+const CALL: &str = "1711444502.17";
+const NAME: &str = "in-600-34911223344-20240326-101502-1711444502.17.wav";
+
+struct Site {
+    dir: TempDir,
+    service: Arc<AgentService>,
+}
+
+impl Site {
+    /// A site whose recordings lie beneath `<temporary>/<layout>`.
+    fn new(layout: &str) -> Self {
+        Self::with(layout, |_| {})
+    }
+
+    fn with(layout: &str, change: impl FnOnce(&mut ServiceSettings)) -> Self {
+        let dir = TempDir::new().unwrap();
+        let pattern = Pattern::parse(&format!("file:{}{layout}", dir.path().display())).unwrap();
+        let tenants = ["acme", "other"]
+            .map(|name| Tenant { name: name.to_owned(), secret: Secret::new(format!("secret-of-{name}")) });
+        let site = SiteId::parse("acme-madrid").unwrap();
+        let mut settings = ServiceSettings {
+            vault: VaultSettings::new(vec![pattern]),
+            access: Access::new(Some(&Secret::new(TOKEN)), &tenants, Some(site.as_str())).unwrap(),
+            links: LinkSettings::for_this_run(site),
+        };
+        change(&mut settings);
+        Self { dir, service: AgentService::new(settings) }
+    }
+
+    fn put(&self, path: &str, content: &[u8]) {
+        put(self.dir.path().join(path), content);
+    }
+
+    async fn ask(&self, mut request: Request<Body>) -> Response {
+        request.extensions_mut().insert(LinkBase("https://relay.example/acme-madrid".into()));
+        self.service.router().oneshot(request).await.unwrap()
+    }
+
+    async fn search(&self, query: &str) -> (StatusCode, Value) {
+        let response = self.ask(get(&format!("/search?{query}"))).await;
+        (response.status(), json(response).await)
+    }
+
+    /// The path of the first recording that a search finds.
+    async fn link(&self, query: &str) -> String {
+        let (_, found) = self.search(query).await;
+        let url = found["files"][0]["url"].as_str().unwrap();
+        url.strip_prefix("https://relay.example/acme-madrid").unwrap().to_owned()
+    }
+
+    async fn fetch(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = Request::get(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.ask(request.body(Body::empty()).unwrap()).await
+    }
+}
+
+fn get(uri: &str) -> Request<Body> {
+    Request::get(uri).body(Body::empty()).unwrap()
+}
+
+fn ours(rest: &str) -> String {
+    format!("token={TOKEN}&callid={CALL}{rest}")
+}
+
+async fn body(response: Response) -> Bytes {
+    response.into_body().collect().await.unwrap().to_bytes()
+}
+
+async fn json(response: Response) -> Value {
+    serde_json::from_slice(&body(response).await).unwrap()
+}
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers().get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_call_is_found_and_its_link_plays() {
+    let site = Site::new("/%YY/%MM/%DD");
+    site.put(&format!("2024/03/26/{NAME}"), &wav(2));
+    let response = site.ask(get(&format!("/search?{}", ours("&user=robin")))).await;
+    let audit = response.extensions().get::<Audit>().unwrap().clone();
+    assert_eq!((audit.call_id.as_deref(), audit.found), (Some(CALL), Some(1)));
+    assert_eq!(audit.user.as_deref(), Some("robin"));
+    assert_eq!(header(&response, "content-type"), "application/json");
+    let found = json(response).await;
+    assert_eq!((&found["status"], &found["complete"]), (&Value::from("ok"), &Value::from(true)));
+    let file = &found["files"][0];
+    assert_eq!(file["filename"], NAME);
+    assert_eq!(file["size"], 44 + 32_000);
+    assert_eq!(file["content_type"], "audio/wav");
+    assert_eq!(file["duration"], 2.0);
+    assert!(file.get("empty").is_none() && file.get("growing").is_none());
+    for time in ["modified", "expires"] {
+        let text = file[time].as_str().unwrap();
+        assert!(text.parse::<jiff::Timestamp>().is_ok() && text.ends_with('Z') && text.len() == 20, "{text}");
+    }
+    let link = site.link(&ours("")).await;
+    assert!(link.ends_with("/recording.wav") && !link.contains("349"), "no number stands in an address");
+    let played = site.fetch(&link, &[]).await;
+    assert_eq!(played.status(), 200);
+    let audit = played.extensions().get::<Audit>().unwrap();
+    assert_eq!(audit.recording.as_deref(), Some("in-*00-*********44-******26-****02-********02.17.wav"));
+    assert_eq!(audit.bytes_per_second, Some(16_000));
+    assert!(body(played).await == wav(2));
+}
+
+#[tokio::test]
+async fn parameters_may_come_in_every_way() {
+    let site = Site::new("");
+    site.put(NAME, &wav(1));
+    let form = "application/x-www-form-urlencoded";
+    for (uri, kind, content) in [
+        ("/search", form, ours("&start=1711444502000")),
+        ("/search/", form, ours("&start=2024-03-26+10:15:02")),
+        (
+            "/search?tenant=acme-madrid",
+            "application/json",
+            format!(r#"{{"token":"{TOKEN}","uniqueid":{CALL}}}"#),
+        ),
+        ("/search?callid=400", form, ours("")),
+    ] {
+        let request = Request::post(uri).header("content-type", kind).body(Body::from(content)).unwrap();
+        let response = site.ask(request).await;
+        assert_eq!(response.status(), 200, "{uri}");
+        assert_eq!(json(response).await["files"].as_array().unwrap().len(), 1, "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_recording_is_an_answer_and_a_missing_disk_is_another() {
+    let site = Site::new("/nas");
+    site.put("nas/other.wav", &wav(1));
+    let (status, found) = site.search(&ours("")).await;
+    assert_eq!(
+        (status.as_u16(), &found["complete"], &found["files"]),
+        (200, &true.into(), &Value::Array(vec![]))
+    );
+    fs::remove_dir_all(site.dir.path().join("nas")).unwrap();
+    let (status, found) = site.search(&ours("")).await;
+    assert_eq!((status.as_u16(), &found["complete"]), (200, &false.into()));
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_with_a_request_id() {
+    let site = Site::new("");
+    let long = format!("{}&x={}", ours(""), "x".repeat(64 * 1024));
+    let post = |content: &str| Request::post("/search").body(Body::from(content.to_owned())).unwrap();
+    let method =
+        |method: Method, uri: &str| Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
+    for (expected, request) in [
+        (401, get("/search")),
+        (401, get(&format!("/search?callid={CALL}"))),
+        (401, get(&format!("/search?token=wrong-token&callid={CALL}"))),
+        (400, get(&format!("/search?token={TOKEN}"))),
+        (400, get(&format!("/search?token={TOKEN}&callid=400"))),
+        (400, get(&format!("/search?{}", ours("&start=yesterday")))),
+        (400, post("{")),
+        (413, post(&long)),
+        (405, method(Method::DELETE, "/search")),
+        (405, method(Method::PUT, "/search/")),
+        (405, method(Method::POST, "/recordings/a/recording.wav")),
+        (403, get("/recordings/a/recording.wav")),
+        (404, get("/")),
+        (404, get("/recordings/a")),
+    ] {
+        let name = format!("{} {}", request.method(), request.uri());
+        let response = site.ask(request).await;
+        assert_eq!(response.status(), expected, "{name}");
+        assert_eq!(header(&response, "content-type"), "application/problem+json", "{name}");
+        assert_eq!(response.headers().contains_key("allow"), expected == 405, "{name}");
+        assert_eq!(response.headers().contains_key("www-authenticate"), expected == 401, "{name}");
+        let id = header(&response, "x-request-id").to_owned();
+        let status = u64::from(response.status().as_u16());
+        let problem = json(response).await;
+        assert_eq!((problem["request_id"].as_str(), problem["status"].as_u64()), (Some(&*id), Some(status)));
+        assert!(!problem.to_string().contains(TOKEN));
+    }
+}
+
+#[tokio::test]
+async fn the_request_id_is_the_relays_then_the_clients_if_sane() {
+    let site = Site::new("");
+    let with_header = |id: &str| Request::get("/").header("x-request-id", id).body(Body::empty()).unwrap();
+    assert_eq!(header(&site.ask(with_header("abc-1")).await, "x-request-id"), "abc-1");
+    let insane = site.ask(with_header("a b")).await;
+    assert_eq!(header(&insane, "x-request-id").len(), 16);
+    let mut request = with_header("abc-1");
+    request.extensions_mut().insert(RequestId("r1".to_owned()));
+    assert_eq!(header(&site.ask(request).await, "x-request-id"), "r1");
+}
+
+#[tokio::test]
+async fn tenants_see_their_own_and_nothing_else() {
+    let site = Site::new("/%TE");
+    for tenant in ["acme", "other", "third"] {
+        site.put(&format!("{tenant}/{tenant}-{CALL}.wav"), &wav(1));
+    }
+    let found = async |query: &str| {
+        let (status, found) = site.search(&format!("callid={CALL}&{query}")).await;
+        let files = found["files"].as_array().cloned().unwrap_or_default();
+        (
+            status.as_u16(),
+            files.iter().map(|file| file["filename"].as_str().unwrap().to_owned()).collect::<Vec<_>>(),
+        )
+    };
+    let acme = (200, vec![format!("acme-{CALL}.wav")]);
+    assert_eq!(found("token=secret-of-acme").await, acme, "the secret implies the tenant");
+    assert_eq!(found("token=secret-of-acme&tenant=ACME").await, acme);
+    assert_eq!(found("token=secret-of-acme&tenant=other").await.0, 401);
+    assert_eq!(found("token=master-token&tenant=third").await, (200, vec![format!("third-{CALL}.wav")]));
+    assert_eq!(found("token=master-token").await, (200, vec![]), "no tenant is nobody");
+    assert_eq!(found("token=master-token&tenant=..").await, (200, vec![]));
+}
+
+#[tokio::test]
+async fn links_that_were_altered_or_have_ended_do_not_open() {
+    let site = Site::new("");
+    site.put(NAME, &wav(1));
+    let link = site.link(&ours("")).await;
+    let (token, _) = link.rsplit_once('/').unwrap();
+    let mut forged = token.to_owned();
+    let last = forged.pop().unwrap();
+    forged.push(if last == 'A' { 'B' } else { 'A' });
+    for (path, expected) in [
+        (format!("{forged}/recording.wav"), 403),
+        (format!("{token}/recording.mp3"), 403),
+        (format!("{token}/{NAME}"), 403),
+        (format!("{token}/recording.WAV"), 403),
+        ("/recordings/%FF/recording.wav".to_owned(), 403),
+    ] {
+        let response = site.fetch(&path, &[]).await;
+        assert_eq!(response.status(), expected, "{path}");
+        assert_eq!(header(&response, "cache-control"), "private, no-store");
+    }
+    let other = Site::new("").fetch(&link, &[]).await;
+    assert_eq!(other.status(), 410, "made in another run");
+    let short = Site::with("", |settings| settings.links.ttl = Duration::ZERO);
+    short.put(NAME, &wav(1));
+    let link = short.link(&ours("")).await;
+    assert_eq!(short.fetch(&link, &[]).await.status(), 410, "expired");
+}
+
+#[tokio::test]
+async fn a_recording_that_was_deleted_is_gone() {
+    let site = Site::new("");
+    site.put(NAME, &wav(1));
+    let link = site.link(&ours("")).await;
+    fs::remove_file(site.dir.path().join(NAME)).unwrap();
+    let response = site.fetch(&link, &[]).await;
+    assert_eq!(response.status(), 404);
+    assert!(response.extensions().get::<Audit>().is_some(), "the attempt is on record");
+}
+
+#[tokio::test]
+async fn ranges_arrive_byte_for_byte() {
+    let site = Site::new("");
+    let content = wav(20);
+    let size = content.len();
+    site.put(NAME, &content);
+    let link = site.link(&ours("")).await;
+    for (range, first, last) in [
+        ("bytes=0-0".to_owned(), 0, 0),
+        ("bytes=100-99999".to_owned(), 100, 99_999),
+        ("bytes=300000-".to_owned(), 300_000, size - 1),
+        ("bytes=-1000".to_owned(), size - 1000, size - 1),
+        (format!("bytes={}-", size - 1), size - 1, size - 1),
+    ] {
+        let response = site.fetch(&link, &[("range", &range)]).await;
+        assert_eq!(response.status(), 206, "{range}");
+        assert_eq!(header(&response, "content-range"), format!("bytes {first}-{last}/{size}"));
+        assert_eq!(header(&response, "content-length"), (last - first + 1).to_string());
+        assert!(body(response).await == content[first..=last], "{range}");
+    }
+    let beyond = site.fetch(&link, &[("range", &format!("bytes={size}-"))]).await;
+    assert_eq!(
+        (beyond.status().as_u16(), header(&beyond, "content-range")),
+        (416, &*format!("bytes */{size}"))
+    );
+    let several = site.fetch(&link, &[("range", "bytes=0-1,5-6")]).await;
+    assert_eq!(several.status(), 200);
+    assert!(body(several).await == content);
+}
+
+#[tokio::test]
+async fn conditions_follow_the_validators() {
+    let site = Site::new("");
+    site.put(NAME, &wav(1));
+    let link = site.link(&ours("")).await;
+    let first = site.fetch(&link, &[]).await;
+    let (tag, date) = (header(&first, "etag").to_owned(), header(&first, "last-modified").to_owned());
+    assert!(tag.starts_with('"') && !date.is_empty());
+    for (headers, expected) in [
+        (vec![("if-none-match", &*tag)], 304),
+        (vec![("if-modified-since", &*date)], 304),
+        (vec![("if-match", "\"other\"")], 412),
+        (vec![("range", "bytes=0-9"), ("if-range", &*tag)], 206),
+        (vec![("range", "bytes=0-9"), ("if-range", &*date)], 206),
+        (vec![("range", "bytes=0-9"), ("if-range", "\"other\"")], 200),
+    ] {
+        assert_eq!(site.fetch(&link, &headers).await.status(), expected, "{headers:?}");
+    }
+    fs::write(site.dir.path().join(NAME), wav(2)).unwrap();
+    set_age(site.dir.path().join(NAME), Duration::from_secs(60));
+    let changed = site.fetch(&link, &[("if-none-match", &tag)]).await;
+    assert_eq!(changed.status(), 200, "another content has another tag");
+}
+
+#[tokio::test]
+async fn a_young_file_has_no_validators() {
+    let site = Site::new("");
+    // In an hour, so that it is young however slow this test runs.
+    site.put(NAME, &wav(1));
+    let file = fs::File::options().write(true).open(site.dir.path().join(NAME)).unwrap();
+    file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    let response = site.fetch(&site.link(&ours("")).await, &[]).await;
+    assert_eq!(
+        (response.status().as_u16(), header(&response, "etag"), header(&response, "last-modified")),
+        (200, "", "")
+    );
+}
+
+#[tokio::test]
+async fn head_tells_everything_but_the_sound() {
+    let site = Site::new("");
+    site.put("año-1711444502.17.mp3", b"not really an mp3");
+    let link = site.link(&ours("")).await;
+    let head =
+        Request::head(format!("{link}?download=1")).header("range", "bytes=0-0").body(Body::empty()).unwrap();
+    let response = site.ask(head).await;
+    assert_eq!(response.status(), 200, "ranges are for GET");
+    for (name, value) in [
+        ("content-length", "17"),
+        ("content-type", "audio/mpeg"),
+        ("accept-ranges", "bytes"),
+        (
+            "content-disposition",
+            "attachment; filename=\"a_o-1711444502.17.mp3\"; filename*=UTF-8''a%C3%B1o-1711444502.17.mp3",
+        ),
+        ("cache-control", "private, no-store"),
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
+        ("x-robots-tag", "noindex"),
+        ("content-security-policy", "sandbox"),
+    ] {
+        assert_eq!(header(&response, name), value, "{name}");
+    }
+    assert!(body(response).await.is_empty());
+}
+
+#[tokio::test]
+async fn empty_and_growing_recordings_are_marked() {
+    let site = Site::new("");
+    site.put("a-1711444502.17.wav", &crate::testing::wav_header(0));
+    put_aged(site.dir.path().join("b-1711444502.17.wav"), &wav(1), Duration::ZERO);
+    let (_, found) = site.search(&ours("")).await;
+    assert_eq!((&found["files"][0]["empty"], &found["files"][1]["growing"]), (&true.into(), &true.into()));
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_under_way_cuts_the_body() {
+    let site = Site::new("");
+    site.put(NAME, &wav(60));
+    let response = site.fetch(&site.link(&ours("")).await, &[]).await;
+    let file = fs::File::options().write(true).open(site.dir.path().join(NAME)).unwrap();
+    file.set_len(300_000).unwrap();
+    assert!(response.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn the_deadline_of_the_asker_counts() {
+    let site = Site::new("");
+    let endless = Body::new(http_body_util::StreamBody::new(futures_util::stream::pending::<
+        Result<http_body::Frame<Bytes>, std::io::Error>,
+    >()));
+    let mut request = Request::post("/search").body(endless).unwrap();
+    request.extensions_mut().insert(Deadline(Duration::from_millis(10)));
+    assert_eq!(site.ask(request).await.status(), 504);
+}
