@@ -113,7 +113,8 @@ impl Dialler {
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = config.relay.port_or_known_default().ok_or(TunnelError::NoHost)?;
         let tls = if secure {
-            let connector = TlsConnector::from(Arc::new(super::tls::client_config(config.cacert.as_deref())?));
+            let connector =
+                TlsConnector::from(Arc::new(super::tls::client_config(config.cacert.as_deref())?));
             let name = ServerName::try_from(bare.clone()).map_err(|_| TunnelError::NoHost)?;
             Some((connector, name))
         } else {
@@ -185,7 +186,8 @@ fn refused(target: &str, error: WsError) -> ConnectError {
         other => return ConnectError::NotARelay(target.to_owned(), Box::new(other)),
     };
     let problem = response.body().as_ref().and_then(|body| serde_json::from_slice::<Problem>(body).ok());
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after =
+        response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let status = response.status();
     let silent = || status.canonical_reason().unwrap_or("no reason was given").to_owned();
     ConnectError::Refused {

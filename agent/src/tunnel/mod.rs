@@ -14,7 +14,7 @@ use std::{
 
 use audiovault_protocol::{
     link::{AgentControl, AgentLink, Close, Ended, LinkState},
-    message::{CloseCode, Goaway},
+    message::{CloseCode, Goaway, Status},
     signed_link::LinkKeyId,
     site::SiteKey,
 };
@@ -22,7 +22,10 @@ use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response};
 use rustls_pki_types::pem;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 use url::Url;
@@ -32,6 +35,7 @@ use self::{
     connect::{ConnectError, Dialler, Retry},
     identity::Identity,
 };
+use crate::state::{HEARTBEAT, StateFile};
 
 /// How long an agent that shuts down lets running downloads finish.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -54,6 +58,10 @@ pub struct TunnelConfig {
     pub link_key_id: LinkKeyId,
     /// Names of the tenants served, for the relay's information.
     pub tenants: Vec<String>,
+    /// How the recordings are; every new value is sent to the relay.
+    pub status: watch::Receiver<Status>,
+    /// Where to leave word of being connected, for health checks.
+    pub state_file: Option<StateFile>,
 }
 
 /// Why the tunnel cannot even be attempted; everything else is retried for ever.
@@ -77,10 +85,23 @@ pub enum TunnelError {
 ///
 /// # Errors
 /// [`TunnelError`] when the configuration cannot be used at all.
-pub async fn run(config: TunnelConfig, service: Router, shutdown: CancellationToken) -> Result<(), TunnelError> {
+pub async fn run(
+    config: TunnelConfig,
+    service: Router,
+    shutdown: CancellationToken,
+) -> Result<(), TunnelError> {
     let dialler = Dialler::new(&config)?;
     let identity = Identity::new(&config);
-    let mut supervisor = Supervisor { dialler, identity, service, shutdown, backoff: Backoff::new(), old: JoinSet::new() };
+    let mut supervisor = Supervisor {
+        dialler,
+        identity,
+        service,
+        shutdown,
+        status: config.status,
+        state_file: config.state_file,
+        backoff: Backoff::new(),
+        old: JoinSet::new(),
+    };
     supervisor.run().await;
     Ok(())
 }
@@ -97,6 +118,8 @@ struct Supervisor {
     identity: Identity,
     service: Router,
     shutdown: CancellationToken,
+    status: watch::Receiver<Status>,
+    state_file: Option<StateFile>,
     backoff: Backoff,
     /// Tunnels that the relay is closing while downloads finish on them.
     old: JoinSet<()>,
@@ -113,7 +136,8 @@ impl Supervisor {
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while self.old.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while self.old.join_next().await.is_some() {} })
+            .await;
     }
 
     /// Dials once and serves what comes of it. How long to wait before the next attempt, or `None` after a
@@ -125,12 +149,16 @@ impl Supervisor {
         };
         let (socket, traffic) = match dialled {
             Ok(connected) => connected,
-            Err(error) => return Some(self.after_failure(&error)),
+            Err(error) => {
+                self.tell_health(false);
+                return Some(self.after_failure(&error));
+            }
         };
         let start = Instant::now();
         let (link, control) = AgentLink::new(self.identity.hello(), bytes_service(self.service.clone()));
         let task = tokio::spawn(link.run(socket, traffic));
-        let outcome = attend(task, &control, &self.shutdown).await;
+        let outcome = self.attend(task, &control).await;
+        self.tell_health(false);
         if start.elapsed() >= LASTED {
             self.backoff.reset();
         }
@@ -139,7 +167,11 @@ impl Supervisor {
             Outcome::Leaving(goaway, task) => {
                 let [least, most] = goaway.reconnect_after_ms.map(Duration::from_millis);
                 let wait = between(least, most);
-                tracing::info!(reason = goaway.reason, wait_ms = wait.as_millis(), "the relay asks to dial again");
+                tracing::info!(
+                    reason = goaway.reason,
+                    wait_ms = wait.as_millis(),
+                    "the relay asks to dial again"
+                );
                 self.old.spawn(async move { drop(task.await) });
                 Some(wait)
             }
@@ -149,6 +181,43 @@ impl Supervisor {
                 tracing::warn!(%ended, cause, wait_ms = wait.as_millis(), "the tunnel ended; dialling again");
                 Some(wait)
             }
+        }
+    }
+
+    /// Watches one tunnel until it ends, is to be replaced, or the agent shuts down.
+    async fn attend(&self, mut task: JoinHandle<Ended>, control: &AgentControl) -> Outcome {
+        let (mut state, mut status) = (control.state(), self.status.clone());
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        control.set_status(status.borrow_and_update().clone());
+        loop {
+            tokio::select! {
+                ended = &mut task => return Outcome::Ended(ended.unwrap_or_else(|_| crashed())),
+                () = self.shutdown.cancelled() => {
+                    drain(task, control).await;
+                    return Outcome::Shutdown;
+                }
+                Ok(()) = status.changed() => control.set_status(status.borrow_and_update().clone()),
+                _ = heartbeat.tick() => self.tell_health(is_welcomed(control)),
+                Ok(()) = state.changed() => match state.borrow_and_update().clone() {
+                    LinkState::Greeting => {}
+                    LinkState::Welcomed(welcome) => {
+                        tracing::info!(
+                            session = welcome.session,
+                            relay = welcome.relay_version,
+                            links = welcome.base_url,
+                            "connected"
+                        );
+                        self.tell_health(true);
+                    }
+                    LinkState::Leaving(goaway) => return Outcome::Leaving(goaway, task),
+                },
+            }
+        }
+    }
+
+    fn tell_health(&self, connected: bool) {
+        if let Some(file) = &self.state_file {
+            file.write(connected);
         }
     }
 
@@ -174,30 +243,6 @@ impl Supervisor {
     }
 }
 
-/// Watches one tunnel until it ends, is to be replaced, or the agent shuts down.
-async fn attend(mut task: JoinHandle<Ended>, control: &AgentControl, shutdown: &CancellationToken) -> Outcome {
-    let mut state = control.state();
-    loop {
-        tokio::select! {
-            ended = &mut task => return Outcome::Ended(ended.unwrap_or_else(|_| crashed())),
-            () = shutdown.cancelled() => {
-                drain(task, control).await;
-                return Outcome::Shutdown;
-            }
-            Ok(()) = state.changed() => match state.borrow_and_update().clone() {
-                LinkState::Greeting => {}
-                LinkState::Welcomed(welcome) => tracing::info!(
-                    session = welcome.session,
-                    relay = welcome.relay_version,
-                    links = welcome.base_url,
-                    "connected"
-                ),
-                LinkState::Leaving(goaway) => return Outcome::Leaving(goaway, task),
-            },
-        }
-    }
-}
-
 /// Says goodbye and waits until the relay has closed the tunnel.
 async fn drain(mut task: JoinHandle<Ended>, control: &AgentControl) {
     tracing::info!(downloads = control.open_streams(), "shutting down: waiting for running downloads");
@@ -208,6 +253,10 @@ async fn drain(mut task: JoinHandle<Ended>, control: &AgentControl) {
     }
 }
 
+fn is_welcomed(control: &AgentControl) -> bool {
+    matches!(*control.state().borrow(), LinkState::Welcomed(_))
+}
+
 fn crashed() -> Ended {
     Ended::ByUs(Close::new(CloseCode::Other(1011), "the tunnel's task failed inside"))
 }
@@ -215,6 +264,9 @@ fn crashed() -> Ended {
 /// The agent's router as the link calls it.
 fn bytes_service(
     router: Router,
-) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + 'static {
+) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static {
     router.into_service().map_request(|request: Request<Bytes>| request.map(Body::from))
 }
