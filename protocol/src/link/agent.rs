@@ -6,7 +6,7 @@ use std::{
     fmt::Display,
     future::poll_fn,
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::Waker,
     time::{Duration, Instant},
 };
@@ -83,13 +83,12 @@ impl AgentControl {
 
     /// Streams open now.
     pub fn open_streams(&self) -> usize {
-        self.mailbox.open_streams.load(Ordering::Relaxed)
+        self.mailbox.gauges.open_streams()
     }
 
     /// The latest round trip, once there was one.
     pub fn rtt(&self) -> Option<Duration> {
-        let micros = self.mailbox.rtt_micros.load(Ordering::Relaxed);
-        (micros != 0).then_some(Duration::from_micros(micros))
+        self.mailbox.gauges.rtt()
     }
 }
 
@@ -242,9 +241,7 @@ where
 
     fn handle_pong(&mut self, payload: &[u8], now: Instant) {
         self.mux.handle_pong(payload, now);
-        let micros =
-            self.mux.rtt().map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1));
-        self.mailbox.rtt_micros.store(micros, Ordering::Relaxed);
+        self.mailbox.gauges.set_rtt(self.mux.rtt());
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation> {
@@ -256,7 +253,7 @@ where
             self.on_event(event);
         }
         self.take_mail();
-        self.mailbox.open_streams.store(self.mux.open_streams(), Ordering::Relaxed);
+        self.mailbox.gauges.set_open_streams(self.mux.open_streams());
     }
 
     fn poll_timeout(&self) -> Instant {

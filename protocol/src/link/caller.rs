@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::Waker,
     time::{Duration, Instant},
 };
@@ -118,13 +118,12 @@ impl Caller {
 
     /// Streams open now.
     pub fn open_streams(&self) -> usize {
-        self.mailbox.open_streams.load(Ordering::Relaxed)
+        self.mailbox.gauges.open_streams()
     }
 
     /// The latest round trip, once there was one.
     pub fn rtt(&self) -> Option<Duration> {
-        let micros = self.mailbox.rtt_micros.load(Ordering::Relaxed);
-        (micros != 0).then_some(Duration::from_micros(micros))
+        self.mailbox.gauges.rtt()
     }
 
     /// Octets that went through the tunnel.
@@ -294,7 +293,7 @@ impl<N> Drop for RelayLink<N> {
             inbox.ended = true;
             std::mem::take(&mut inbox.calls)
         };
-        self.mailbox.open_streams.store(0, Ordering::Relaxed);
+        self.mailbox.gauges.set_open_streams(0);
         for call in unopened {
             call.slot.update(|state| state.head = Some(Err(OpenError::Closed.into())));
         }
@@ -318,9 +317,7 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
 
     fn handle_pong(&mut self, payload: &[u8], now: Instant) {
         self.mux.handle_pong(payload, now);
-        let micros =
-            self.mux.rtt().map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1));
-        self.mailbox.rtt_micros.store(micros, Ordering::Relaxed);
+        self.mailbox.gauges.set_rtt(self.mux.rtt());
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation> {
@@ -332,7 +329,7 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
             self.on_event(event);
         }
         self.take_mail(now);
-        self.mailbox.open_streams.store(self.mux.open_streams(), Ordering::Relaxed);
+        self.mailbox.gauges.set_open_streams(self.mux.open_streams());
     }
 
     fn poll_timeout(&self) -> Instant {

@@ -2,16 +2,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
-use super::{Close, body::Slot};
+use super::{Close, body::Slot, gauges::Gauges};
 use crate::{
     frame::StreamId,
     message::{Goaway, RequestHead, Welcome},
@@ -43,8 +40,7 @@ pub(crate) struct Inbox {
 pub(crate) struct Mailbox {
     inbox: Mutex<Inbox>,
     pub(crate) waker: AtomicWaker,
-    pub(crate) open_streams: AtomicUsize,
-    pub(crate) rtt_micros: AtomicU64,
+    pub(crate) gauges: Gauges,
 }
 
 impl std::fmt::Debug for Mailbox {

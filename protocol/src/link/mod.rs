@@ -5,6 +5,7 @@ mod agent;
 mod body;
 mod caller;
 mod driver;
+mod gauges;
 mod mailbox;
 mod outlet;
 mod traffic;

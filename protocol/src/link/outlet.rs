@@ -3,17 +3,14 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
-use super::Close;
+use super::{Close, gauges::Gauges};
 use crate::{
     frame::StreamId,
     message::{Goaway, ResetCode, ResponseHead, Status},
@@ -41,8 +38,7 @@ pub(crate) struct Outbox {
 pub(crate) struct AgentMailbox {
     outbox: Mutex<Outbox>,
     pub(crate) waker: AtomicWaker,
-    pub(crate) open_streams: AtomicUsize,
-    pub(crate) rtt_micros: AtomicU64,
+    pub(crate) gauges: Gauges,
 }
 
 impl AgentMailbox {

@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use audiovault_protocol::context::{Client, RequestId};
+use audiovault_protocol::{
+    context::{Client, RequestId},
+    site::SiteId,
+};
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
     middleware::Next,
@@ -19,7 +22,7 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 /// The site that a handler found; set on responses, for the log.
 #[derive(Debug, Clone)]
-pub(super) struct LoggedSite(pub(super) String);
+pub(super) struct LoggedSite(pub(super) SiteId);
 
 pub(super) async fn record(
     State(state): State<Arc<PublicState>>,

@@ -79,10 +79,10 @@ pub(super) fn from_call(
             "an agent answered with content that is not passed on"
         );
         let detail = "the site's agent answered with something that is not passed on; update the agent";
-        return Err(Refusal::new(StatusCode::BAD_GATEWAY, detail));
+        return Err(Refusal::new(StatusCode::BAD_GATEWAY, detail).at(&session.site));
     }
     let (mut parts, body) = response.into_parts();
-    parts.extensions.insert(LoggedSite(session.site.to_string()));
+    parts.extensions.insert(LoggedSite(session.site.clone()));
     let delivered = (expected == Expected::Audio).then(|| Arc::clone(counters));
     Ok(Response::from_parts(parts, Body::new(Delivery { body, delivered, site: session.site.to_string() })))
 }
@@ -109,7 +109,7 @@ fn refuse(error: &CallError, session: &Session) -> Refusal {
             Problem::new(StatusCode::BAD_GATEWAY, "the site's agent failed to answer; see its log")
         }
     };
-    Refusal(problem)
+    Refusal::from(problem).at(&session.site)
 }
 
 /// A body on its way to the client, counted as it goes.

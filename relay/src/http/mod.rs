@@ -14,18 +14,13 @@ use std::sync::{
 };
 
 use audiovault_protocol::{context::RequestId, problem::Problem, site::SiteId};
-use axum::{
-    Router,
-    body::Body,
-    middleware,
-    response::{IntoResponse, Response},
-    routing::get,
-};
+use axum::{Router, body::Body, middleware, response::Response, routing::get};
 use http::{Extensions, StatusCode};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use self::access_log::LoggedSite;
 use crate::{
     config::{AllowOrigin, PublicUrl},
     directory::Directory,
@@ -63,7 +58,7 @@ impl PublicState {
         let directory = self.directory();
         let site = directory.find(name).ok_or_else(Refusal::unknown_site)?;
         if directory.site(&site).is_none_or(|record| record.disabled) {
-            return Err(Refusal::disabled());
+            return Err(Refusal::disabled().at(&site));
         }
         Ok(site)
     }
@@ -71,11 +66,15 @@ impl PublicState {
 
 /// An error for the public, before its request has got its id.
 #[derive(Debug)]
-struct Refusal(Problem);
+struct Refusal {
+    problem: Problem,
+    /// For the log.
+    site: Option<SiteId>,
+}
 
 impl Refusal {
     fn new(status: StatusCode, detail: &str) -> Self {
-        Self(Problem::new(status, detail))
+        Problem::new(status, detail).into()
     }
 
     fn unknown_site() -> Self {
@@ -85,7 +84,7 @@ impl Refusal {
     fn disabled() -> Self {
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this site is disabled by the relay's operator");
-        Self(problem.retry_after(300))
+        problem.retry_after(300).into()
     }
 
     fn offline() -> Self {
@@ -93,12 +92,31 @@ impl Refusal {
             StatusCode::SERVICE_UNAVAILABLE,
             "the site is not connected; check its agent, then try again",
         );
-        Self(problem.retry_after(10))
+        problem.retry_after(10).into()
+    }
+
+    /// Names the site that the request was for.
+    fn at(self, site: &SiteId) -> Self {
+        Self { site: Some(site.clone()), ..self }
+    }
+
+    fn is_server_error(&self) -> bool {
+        self.problem.status >= 500
     }
 
     fn into_response(self, extensions: &Extensions) -> Response {
         let id = extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
-        self.0.for_request(id).into_response().map(Body::from)
+        let mut response = self.problem.for_request(id).into_response().map(Body::from);
+        if let Some(site) = self.site {
+            response.extensions_mut().insert(LoggedSite(site));
+        }
+        response
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self { problem, site: None }
     }
 }
 
@@ -129,5 +147,5 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
 
 /// Turns a problem inside a handler into its answer.
 fn answer(result: Result<Response, Refusal>, extensions: &Extensions) -> Response {
-    result.unwrap_or_else(|refusal| refusal.into_response(extensions)).into_response()
+    result.unwrap_or_else(|refusal| refusal.into_response(extensions))
 }

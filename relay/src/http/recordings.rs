@@ -40,13 +40,14 @@ async fn pass_on(
     parts: &Parts,
 ) -> Result<Response, Refusal> {
     let site = state.site(site)?;
+    let refuse = |error| refuse(error).at(&site);
     let header = LinkHeader::read(&site, token).map_err(refuse)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if header.is_expired(now) {
         return Err(refuse(LinkError::Expired));
     }
     let session = state.registry.holder(&site, header.key_id).map_err(|error| match error {
-        NoSession::Offline => Refusal::offline(),
+        NoSession::Offline => Refusal::offline().at(&site),
         NoSession::OtherKey => refuse(LinkError::OtherKey),
     })?;
     let counters = state.registry.counters(&site);
@@ -54,7 +55,7 @@ async fn pass_on(
     let result = from_call(called, Expected::Audio, &session, &counters);
     let failed = match &result {
         Ok(response) => response.status().is_server_error(),
-        Err(refusal) => refusal.0.status >= 500,
+        Err(refusal) => refusal.is_server_error(),
     };
     counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
     result

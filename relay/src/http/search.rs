@@ -103,11 +103,11 @@ async fn pass_on(
             let called = session.caller.call(to_agent(parts, body)?).await;
             from_call(called, Expected::Json, &session, &counters)
         }
-        Err(_) => Err(Refusal::offline()),
+        Err(_) => Err(Refusal::offline().at(site)),
     };
     let failed = match &result {
         Ok(response) => response.status().is_server_error(),
-        Err(refusal) => refusal.0.status >= 500,
+        Err(refusal) => refusal.is_server_error(),
     };
     counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
     let mut response = result?;

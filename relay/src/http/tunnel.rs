@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use audiovault_protocol::{message::SUBPROTOCOL, site::SiteKey};
+use audiovault_protocol::{message::SUBPROTOCOL, problem::Problem, site::SiteKey};
 use axum::{
     body::Body,
     extract::{ConnectInfo, Request, State},
@@ -55,8 +55,8 @@ pub(super) async fn accept(
 fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
     if state.is_draining() {
         let problem =
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again").0;
-        return Err(Refusal(problem.retry_after(DRAIN_RETRY_AFTER)));
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
+        return Err(problem.retry_after(DRAIN_RETRY_AFTER).into());
     }
     let address = client::address(peer.ip(), headers, &state.trusted_proxies);
     let bearer =
