@@ -1,9 +1,13 @@
 //! The AudioVault agent: finds call recordings on this machine's disks and serves them.
 
 pub mod access;
+pub mod cli;
+pub mod config;
 pub mod links;
+pub mod logging;
 pub mod monitor;
 pub mod secret;
+pub mod serve;
 pub mod service;
 pub mod state;
 pub mod tenants;

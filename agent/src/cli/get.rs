@@ -1,0 +1,79 @@
+//! `get`: the first recording of a call, into a file.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use super::{Failure, announced, runtime};
+use crate::{
+    config::{args::GetArgs, check},
+    vault::{Scope, Vault},
+};
+
+/// Why a recording could not be fetched.
+#[derive(Debug, thiserror::Error)]
+enum GetError {
+    /// There is none.
+    #[error("no recording found; `audiovault-agent search` shows where was looked")]
+    None,
+    /// Not everything could be searched.
+    #[error("no recording found, but not every directory could be searched; the log says why")]
+    Incomplete,
+    /// The file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Where to.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file became shorter while it was read.
+    #[error("the recording became shorter while it was copied; try again")]
+    Shrunk,
+}
+
+pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, Failure> {
+    let checked = check::vault(&args.vault)?;
+    let query = check::query(&args.call, &checked.settings)?;
+    let vault = Vault::new(announced(checked));
+    let findings = vault.find(query, Scope::Everything).await;
+    let Some(found) = findings.recordings.first() else {
+        return Err(runtime(if findings.complete { GetError::None } else { GetError::Incomplete }));
+    };
+    let output = args.output.clone().unwrap_or_else(|| PathBuf::from(found.name()));
+    let copied = vault.with_open(found.driver, found.path.clone(), move |open| {
+        if output == Path::new("-") {
+            copy(open.file, open.size, &mut io::stdout().lock(), &output)
+        } else {
+            copy_to_file(open.file, open.size, &output)
+        }
+    });
+    copied.await.map_err(runtime)?.map_err(runtime)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes beside the target and renames, so that half a recording never has its name.
+fn copy_to_file(from: File, size: u64, path: &Path) -> Result<(), GetError> {
+    let failed = |source| GetError::Write { path: path.to_owned(), source };
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.part", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&draft).map_err(failed)?;
+    let done = copy(from, size, &mut file, path)
+        .and_then(|()| file.sync_all().and_then(|()| fs::rename(&draft, path)).map_err(failed));
+    if done.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&draft);
+    }
+    done
+}
+
+fn copy(from: File, size: u64, to: &mut dyn Write, path: &Path) -> Result<(), GetError> {
+    let failed = |source| GetError::Write { path: path.to_owned(), source };
+    let copied = io::copy(&mut io::Read::take(from, size), to).map_err(failed)?;
+    to.flush().map_err(failed)?;
+    if copied == size { Ok(()) } else { Err(GetError::Shrunk) }
+}

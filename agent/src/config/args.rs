@@ -1,0 +1,278 @@
+//! The command line. Every flag that `tunnel` and `serve` know may also stand in the environment and in a file; see
+//! [`super::layers`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::secret::Secret;
+
+const ABOUT: &str = "Finds call recordings on this machine's disks and serves them to QueueMetrics, through an \
+                     outbound tunnel or on a local port";
+
+const EXAMPLES: &str = "\
+Examples:
+  # Serve the recordings of a FreePBX through a relay; no port is opened here.
+  audiovault-agent tunnel --relay wss://relay.example.com --site-key-file /etc/audiovault/site.key \\
+      --token-file /etc/audiovault/token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
+
+  # The same recordings on a local port, as AudioVault does.
+  audiovault-agent serve --bind-to 127.0.0.1:4040 --public-url https://audio.example.com \\
+      --token-file /etc/audiovault/token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
+
+  # Where is the recording of this call?
+  audiovault-agent search 1711444502.17 --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
+
+Placeholders in --path: %YY %MM %ME (Jan) %DD %HH, %TE tenant, %SE server, %QU queue, %AG agent.
+
+Every flag of `tunnel` and `serve` may also come from the environment (AUDIOVAULT_SITE_KEY for --site-key) or from the
+TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "audiovault-agent", version, about = ABOUT, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Connect to a relay and serve recordings through it, for ever
+    Tunnel(TunnelArgs),
+    /// Serve recordings on a local port: the classic AudioVault
+    Serve(ServeArgs),
+    /// Look for a call from the command line, and show where was looked
+    Search(SearchArgs),
+    /// Fetch the first recording of a call into a file
+    Get(GetArgs),
+    /// Ask whether the agent that writes a state file is connected (exit code 0) or not (1)
+    Health(HealthArgs),
+}
+
+/// Flags of `tunnel`.
+#[derive(Debug, Args)]
+pub struct TunnelArgs {
+    /// The relay to connect to, such as wss://relay.example.com
+    #[arg(long, value_name = "URL", help_heading = "Relay")]
+    pub relay: Option<String>,
+    /// File with the site key that the relay's operator handed out
+    #[arg(long, value_name = "FILE", help_heading = "Relay")]
+    pub site_key_file: Option<PathBuf>,
+    /// The site key itself; a file is better, since everybody on this machine sees command lines
+    #[arg(long, value_name = "KEY", value_parser = secret, help_heading = "Relay")]
+    pub site_key: Option<Secret>,
+    /// PEM file of certificate authorities to trust instead of the machine's own
+    #[arg(long, value_name = "FILE", help_heading = "Relay")]
+    pub cacert: Option<PathBuf>,
+    /// Allow ws:// to another machine: the site key and all recordings then travel unencrypted
+    #[arg(long, help_heading = "Relay")]
+    pub allow_plaintext: bool,
+    /// Leave word of being connected in this file, for `audiovault-agent health`
+    #[arg(long, value_name = "FILE", help_heading = "Relay")]
+    pub state_file: Option<PathBuf>,
+    /// Where and how to look.
+    #[command(flatten)]
+    pub vault: VaultArgs,
+    /// Who may search.
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to listen on; :PORT is every address of this machine
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4040", help_heading = "Listener")]
+    pub bind_to: String,
+    /// Address under which browsers reach this service; links start with it
+    #[arg(long, value_name = "URL", help_heading = "Listener")]
+    pub public_url: Option<String>,
+    /// PEM file with the certificate chain for HTTPS; read again when it changes
+    #[arg(long, value_name = "FILE", help_heading = "Listener")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", help_heading = "Listener")]
+    pub certificate_key: Option<PathBuf>,
+    /// Web pages that may play recordings: * or a comma-separated list of origins
+    #[arg(long, value_name = "ORIGIN", default_value = "*", help_heading = "Listener")]
+    pub allow_origin: String,
+    /// Where and how to look.
+    #[command(flatten)]
+    pub vault: VaultArgs,
+    /// Who may search.
+    #[command(flatten)]
+    pub access: AccessArgs,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Where recordings lie.
+#[derive(Debug, Args)]
+pub struct VaultArgs {
+    /// Where recordings lie, such as file:/rec/%YY/%MM; a comma-separated list, or several times
+    #[arg(long, value_name = "PATTERN", help_heading = "Recordings")]
+    pub path: Vec<String>,
+    /// Time zone in which the PBX names its directories [default: this machine's]
+    #[arg(long, value_name = "TZ", help_heading = "Recordings")]
+    pub timezone: Option<String>,
+    /// How far around the start of a call to look, where --path has dates
+    #[arg(long, value_name = "TIME", default_value = "4h", help_heading = "Recordings")]
+    pub look_back: String,
+    /// Ask the patterns in order until one has the call, or ask all
+    #[arg(long, value_name = "MODE", default_value = "first", help_heading = "Recordings")]
+    pub search: Mode,
+    /// Look at these file extensions instead of the usual ones; a comma-separated list, or several times
+    #[arg(long, value_name = "EXT", value_delimiter = ',', help_heading = "Recordings")]
+    pub extension: Vec<String>,
+    /// Regular expression for call ids beside Asterisk's, UUIDs and Yeastar's
+    #[arg(long, value_name = "REGEX", help_heading = "Recordings")]
+    pub call_id: Option<String>,
+    /// File that stands in every root while its disk is mounted; without it answers are incomplete
+    #[arg(long, value_name = "NAME", help_heading = "Recordings")]
+    pub sentinel: Option<String>,
+}
+
+/// Who may search.
+#[derive(Debug, Args)]
+pub struct AccessArgs {
+    /// File with the search token that QueueMetrics sends
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub token_file: Option<PathBuf>,
+    /// The search token itself; a file is better, since everybody on this machine sees command lines
+    #[arg(long, value_name = "TOKEN", value_parser = secret, help_heading = "Access")]
+    pub token: Option<Secret>,
+    /// JSON file of tenants with their own tokens: [{"tenant": "a", "secret": "…", "note": ""}]
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub tenants: Option<PathBuf>,
+    /// How long a link to a recording opens
+    #[arg(long, value_name = "TIME", default_value = "2h", help_heading = "Access")]
+    pub link_ttl: String,
+    /// Keep links valid across restarts, and between agents that share this file; made if it does not exist
+    #[arg(long, value_name = "FILE", help_heading = "Access")]
+    pub link_secret_file: Option<PathBuf>,
+}
+
+/// What every command knows.
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// TOML file with any of these flags, without the dashes
+    #[arg(long, value_name = "FILE", help_heading = "Configuration and logging")]
+    pub config: Option<PathBuf>,
+    /// Form of the log on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = "Configuration and logging")]
+    pub log_format: LogFormat,
+    /// What to log: error, warn, info, debug or trace, also by module
+    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Configuration and logging")]
+    pub log_level: String,
+}
+
+/// Flags of `search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// The call.
+    #[command(flatten)]
+    pub call: CallArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where and how to look.
+    #[command(flatten)]
+    pub vault: VaultArgs,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Flags of `get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// The call.
+    #[command(flatten)]
+    pub call: CallArgs,
+    /// Where to put the recording; - is standard output [default: the recording's own name, here]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Where and how to look.
+    #[command(flatten)]
+    pub vault: VaultArgs,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Which call.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// The call's id, such as 1711444502.17
+    #[arg(value_name = "CALL-ID")]
+    pub id: String,
+    /// When the call began: seconds since 1970, ISO 8601, or "YYYY-MM-DD hh:mm:ss"
+    #[arg(long, value_name = "TIME", help_heading = "Call")]
+    pub start: Option<String>,
+    /// The tenant, for %TE
+    #[arg(long, help_heading = "Call")]
+    pub tenant: Option<String>,
+    /// The server, for %SE
+    #[arg(long, help_heading = "Call")]
+    pub server: Option<String>,
+    /// The queue, for %QU
+    #[arg(long, help_heading = "Call")]
+    pub queue: Option<String>,
+    /// The agent, for %AG
+    #[arg(long, help_heading = "Call")]
+    pub agent: Option<String>,
+}
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The state file that the agent writes
+    #[arg(long, value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Which drivers are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// In order, until one has the call
+    First,
+    /// All of them
+    All,
+}
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+impl Command {
+    /// What every command knows.
+    pub fn common(&self) -> &CommonArgs {
+        match self {
+            Self::Tunnel(args) => &args.common,
+            Self::Serve(args) => &args.common,
+            Self::Search(args) => &args.common,
+            Self::Get(args) => &args.common,
+            Self::Health(args) => &args.common,
+        }
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape that clap asks of a value parser")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}

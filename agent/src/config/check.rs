@@ -1,0 +1,304 @@
+//! From what was typed to what can be used: every value is checked once, here.
+
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use audiovault_protocol::{
+    signed_link::LinkSecret,
+    site::{SiteId, SiteKey},
+};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use sha2::{Digest, Sha256};
+use url::{Host, Url};
+
+use super::{
+    args::{AccessArgs, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
+    error::ConfigError,
+};
+use crate::{
+    access::{Access, token_warning},
+    links::LinkSettings,
+    secret::{Secret, permission_warning},
+    serve::{Origins, ServeSettings, TlsFiles},
+    service::ServiceSettings,
+    state::StateFile,
+    tenants::Tenants,
+    vault::{
+        SearchMode, VaultSettings,
+        call_id::CallIdRules,
+        media::Extensions,
+        pattern::{Pattern, Placeholder},
+        query::{Query, parse_start},
+    },
+};
+
+/// Longest look-back: a month of hours is 1500 directories; more is a pattern without dates.
+const MAX_LOOK_BACK: Duration = Duration::from_secs(31 * 24 * 3600);
+/// Longest life of a link: one that opens for months is no longer a link but a publication.
+const MAX_LINK_TTL: Duration = Duration::from_secs(31 * 24 * 3600);
+/// Fewest characters of a link secret that is written by hand: 32 hexadecimal digits are 128 bits.
+const MIN_LINK_SECRET_LEN: usize = 32;
+/// The name by which a classic AudioVault, which has no relay, seals its links.
+const CLASSIC_SITE: &str = "classic";
+
+/// A configuration that can be used, and what the operator should know about it.
+#[derive(Debug)]
+pub struct Checked<T> {
+    /// What can be used.
+    pub settings: T,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+}
+
+/// What `tunnel` needs.
+#[derive(Debug)]
+pub struct TunnelSettings {
+    /// Search and download.
+    pub service: ServiceSettings,
+    /// The relay.
+    pub relay: Url,
+    /// Proves the site.
+    pub site_key: SiteKey,
+    /// Certificate authorities to trust instead of the machine's own.
+    pub cacert: Option<std::path::PathBuf>,
+    /// Where to leave word of being connected.
+    pub state_file: Option<StateFile>,
+}
+
+/// Checks the flags of `tunnel`.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that is wrong.
+pub fn tunnel(args: TunnelArgs) -> Result<Checked<TunnelSettings>, ConfigError> {
+    let mut warnings = Vec::new();
+    let relay = relay(args.relay.as_deref().ok_or(ConfigError::Missing("--relay"))?, args.allow_plaintext)?;
+    let key = one_secret(args.site_key, args.site_key_file.as_deref(), "--site-key", &mut warnings)?;
+    let key = key.ok_or(ConfigError::Missing("the site key (--site-key-file)"))?;
+    let site_key = SiteKey::parse(key.reveal())?;
+    let service = service(&args.vault, args.access, Some(site_key.site()), &mut warnings)?;
+    let state_file = args.state_file.map(StateFile::new);
+    let settings = TunnelSettings { service, relay, site_key, cacert: args.cacert, state_file };
+    Ok(Checked { settings, warnings })
+}
+
+/// Checks the flags of `serve`.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that is wrong.
+pub fn serve(args: ServeArgs) -> Result<Checked<ServeSettings>, ConfigError> {
+    let mut warnings = Vec::new();
+    let service = service(&args.vault, args.access, None, &mut warnings)?;
+    let tls = match (args.certificate, args.certificate_key) {
+        (Some(certificate), Some(key)) => {
+            warnings.extend(permission_warning(&key));
+            Some(TlsFiles { certificate, key })
+        }
+        (None, None) => None,
+        (Some(_), None) => return Err(ConfigError::Missing("--certificate-key")),
+        (None, Some(_)) => return Err(ConfigError::Missing("--certificate")),
+    };
+    let public_url = args.public_url.as_deref().map(public_url).transpose()?;
+    if public_url.is_none() {
+        warnings.push("links will start with the address listened on; --public-url sets another".to_owned());
+    }
+    let origins = Origins::parse(&args.allow_origin).ok_or(ConfigError::Origin(args.allow_origin))?;
+    let bind_to = match args.bind_to.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => args.bind_to,
+    };
+    Ok(Checked { settings: ServeSettings { service, bind_to, public_url, tls, origins }, warnings })
+}
+
+/// Checks where and how to look.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that is wrong.
+pub fn vault(args: &VaultArgs) -> Result<Checked<VaultSettings>, ConfigError> {
+    let mut warnings = Vec::new();
+    let mut roots = Vec::new();
+    for list in &args.path {
+        roots.extend(Pattern::parse_list(list)?);
+    }
+    if roots.is_empty() {
+        return Err(ConfigError::Missing("--path"));
+    }
+    let dated = roots.iter().any(|root| root.granularity().is_some());
+    let zone = match &args.timezone {
+        Some(name) => TimeZone::get(name).map_err(|_| ConfigError::TimeZone(name.clone()))?,
+        None => TimeZone::system(),
+    };
+    if args.timezone.is_none() && dated && is_utc(&zone) {
+        let advice =
+            "recordings lie by date and this machine's clock is on UTC; if the PBX is not, set --timezone";
+        warnings.push(advice.to_owned());
+    }
+    let call_ids = args.call_id.as_deref().map(CallIdRules::with_custom).transpose();
+    let extensions = match args.extension.as_slice() {
+        [] => Extensions::default(),
+        chosen => Extensions::only(chosen.iter().map(String::as_str))?,
+    };
+    if let Some(sentinel) =
+        args.sentinel.as_ref().filter(|name| name.is_empty() || name.contains(['/', '\0']))
+    {
+        return Err(ConfigError::Sentinel(sentinel.clone()));
+    }
+    let look_back = duration("--look-back", &args.look_back, Duration::ZERO, MAX_LOOK_BACK)?;
+    let settings = VaultSettings {
+        zone,
+        look_back: SignedDuration::try_from(look_back).unwrap_or_default(),
+        extensions,
+        sentinel: args.sentinel.clone(),
+        mode: match args.search {
+            Mode::First => SearchMode::First,
+            Mode::All => SearchMode::All,
+        },
+        call_ids: call_ids.map_err(|error| ConfigError::CallIdRegex(Box::new(error)))?.unwrap_or_default(),
+        ..VaultSettings::new(roots)
+    };
+    Ok(Checked { settings, warnings })
+}
+
+/// Checks which call is meant.
+///
+/// # Errors
+/// [`ConfigError`] for an id or a start that is none.
+pub fn query(args: &CallArgs, settings: &VaultSettings) -> Result<Query, ConfigError> {
+    let call_id = settings.call_ids.parse(&args.id);
+    Ok(Query {
+        call_id: call_id.map_err(|source| ConfigError::CallId { text: args.id.clone(), source })?,
+        start: args.start.as_deref().map(|start| parse_start(start, &settings.zone)).transpose()?,
+        tenant: args.tenant.clone(),
+        server: args.server.clone(),
+        queue: args.queue.clone(),
+        agent: args.agent.clone(),
+    })
+}
+
+fn service(
+    vault_args: &VaultArgs,
+    args: AccessArgs,
+    site: Option<&SiteId>,
+    warnings: &mut Vec<String>,
+) -> Result<ServiceSettings, ConfigError> {
+    let vault = vault(vault_args)?;
+    warnings.extend(vault.warnings);
+    let token = one_secret(args.token, args.token_file.as_deref(), "--token", warnings)?;
+    warnings.extend(token.as_ref().and_then(token_warning));
+    let tenants = match &args.tenants {
+        Some(path) => {
+            warnings.extend(permission_warning(path));
+            Tenants::read(path)?
+        }
+        None => Tenants::default(),
+    };
+    warnings.extend(tenants.warnings);
+    let apart = vault.settings.roots.iter().any(|root| root.mentions(Placeholder::Tenant));
+    if !tenants.usable.is_empty() && !apart {
+        warnings.push("no --path has %TE, so searches with a tenant's own secret find nothing".to_owned());
+    }
+    let access = Access::new(token.as_ref(), &tenants.usable, site.map(SiteId::as_str))?;
+    let classic = SiteId::parse(CLASSIC_SITE)?;
+    let mut links = LinkSettings::for_this_run(site.cloned().unwrap_or(classic));
+    links.ttl = duration("--link-ttl", &args.link_ttl, Duration::from_secs(1), MAX_LINK_TTL)?;
+    if let Some(path) = &args.link_secret_file {
+        links.secret = link_secret(path)?;
+        warnings.extend(permission_warning(path));
+    }
+    Ok(ServiceSettings { vault: vault.settings, access, links })
+}
+
+fn one_secret(
+    typed: Option<Secret>,
+    file: Option<&Path>,
+    flag: &'static str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Secret>, ConfigError> {
+    match (typed, file) {
+        (Some(_), Some(_)) => Err(ConfigError::Twice(flag)),
+        (Some(secret), None) => Ok(Some(secret)),
+        (None, None) => Ok(None),
+        (None, Some(path)) => {
+            warnings.extend(permission_warning(path));
+            Ok(Some(Secret::read(path)?))
+        }
+    }
+}
+
+/// Reads the secret of links, or draws one and keeps it for the next run.
+fn link_secret(path: &Path) -> Result<LinkSecret, ConfigError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            let drawn = Secret::new(data_encoding::HEXLOWER.encode(&rand::random::<[u8; 32]>()));
+            writeln!(file, "{}", drawn.reveal())
+                .map_err(|error| ConfigError::LinkSecret(path.to_owned(), error))?;
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(ConfigError::LinkSecret(path.to_owned(), error)),
+    }
+    let secret = Secret::read(path)?;
+    if secret.reveal().len() < MIN_LINK_SECRET_LEN {
+        return Err(ConfigError::ShortLinkSecret(path.to_owned()));
+    }
+    Ok(LinkSecret::from_bytes(Sha256::digest(secret.reveal()).into()))
+}
+
+fn relay(text: &str, allow_plaintext: bool) -> Result<Url, ConfigError> {
+    let wrong = || ConfigError::Relay(text.to_owned());
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        // The text may hold a password, so it is not repeated.
+        return Err(ConfigError::RelayCredentials);
+    }
+    let plain = match url.scheme() {
+        "wss" | "https" => false,
+        "ws" | "http" => true,
+        _ => return Err(wrong()),
+    };
+    let near = match url.host().ok_or_else(wrong)? {
+        Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
+        Host::Ipv4(address) => IpAddr::V4(address).is_loopback(),
+        Host::Ipv6(address) => IpAddr::V6(address).is_loopback(),
+    };
+    if plain && !near && !allow_plaintext {
+        return Err(ConfigError::Plaintext(text.to_owned()));
+    }
+    Ok(url)
+}
+
+fn public_url(text: &str) -> Result<String, ConfigError> {
+    let wrong = || ConfigError::PublicUrl(text.to_owned());
+    let url = Url::parse(text).map_err(|_| wrong())?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !plain {
+        return Err(wrong());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn duration(
+    flag: &'static str,
+    text: &str,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration, ConfigError> {
+    let read = humantime::parse_duration(text).ok().filter(|read| (least..=most).contains(read));
+    read.ok_or_else(|| ConfigError::Duration { flag, text: text.to_owned(), least, most })
+}
+
+/// Whether a zone is nowhere off UTC, in winter as in summer.
+fn is_utc(zone: &TimeZone) -> bool {
+    [1_704_067_200, 1_719_792_000].iter().all(|second| {
+        let at = Timestamp::from_second(*second).unwrap_or(Timestamp::UNIX_EPOCH);
+        zone.to_offset(at).seconds() == 0
+    })
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! What a configuration becomes, and what is said when it becomes nothing.
+
+use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt};
+
+use clap::Parser;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::args::{Cli, Command};
+
+const KEY: &str = "avk_acme_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn command(words: &[&str]) -> Command {
+    Cli::try_parse_from(["audiovault-agent"].iter().chain(words)).unwrap().command
+}
+
+fn tunnelled(extra: &[&str]) -> Result<Checked<TunnelSettings>, ConfigError> {
+    let mut words = vec!["tunnel", "--site-key", KEY, "--token", "master-token"];
+    words.extend(extra);
+    if !extra.contains(&"--path") {
+        words.extend(["--path", "file:/rec"]);
+    }
+    if !extra.contains(&"--relay") {
+        words.extend(["--relay", "wss://relay.example"]);
+    }
+    let Command::Tunnel(args) = command(&words) else { panic!("not a tunnel") };
+    tunnel(args)
+}
+
+fn served(extra: &[&str]) -> Result<Checked<ServeSettings>, ConfigError> {
+    let words = [&["serve", "--path", "/rec", "--token", "master-token"], extra].concat();
+    let Command::Serve(args) = command(&words) else { panic!("not a serve") };
+    serve(args)
+}
+
+#[test]
+fn uniloaders_flags_are_understood() {
+    let uniloader =
+        ["--bind-to", ":4040", "--public-url", "https://a.example/av/", "--path", "file:/a,file:/b/%YY-%MM"];
+    let checked = served(&uniloader).unwrap();
+    assert_eq!(checked.settings.bind_to, "0.0.0.0:4040");
+    assert_eq!(checked.settings.public_url.as_deref(), Some("https://a.example/av"));
+    assert_eq!(checked.settings.service.vault.roots.len(), 3);
+    assert_eq!(checked.settings.service.links.site.as_str(), "classic");
+    let same = tunnelled(&["--path", "file:/a,file:/b/%YY-%MM"]).unwrap();
+    assert_eq!(same.settings.service.links.site.as_str(), "acme", "the site is the key's");
+}
+
+#[test]
+fn unencrypted_relays_are_for_this_machine_or_on_purpose() {
+    for near in
+        ["ws://127.0.0.1:8080", "ws://localhost", "ws://[::1]:1", "http://localhost:1", "wss://far.example"]
+    {
+        assert!(tunnelled(&["--relay", near]).is_ok(), "{near}");
+    }
+    for far in ["ws://relay.example", "http://10.0.0.1", "ws://localhost.example"] {
+        assert!(matches!(tunnelled(&["--relay", far]), Err(ConfigError::Plaintext(_))), "{far}");
+        assert!(tunnelled(&["--relay", far, "--allow-plaintext"]).is_ok(), "{far}");
+    }
+    for wrong in ["relay.example", "ftp://relay.example", ""] {
+        assert!(matches!(tunnelled(&["--relay", wrong]), Err(ConfigError::Relay(_))), "{wrong:?}");
+    }
+    let error = tunnelled(&["--relay", "wss://u:hunter22@relay.example"]).unwrap_err();
+    assert!(!error.to_string().contains("hunter22"));
+}
+
+#[test]
+fn each_mistake_has_its_sentence() {
+    for (words, said) in [
+        (vec!["--look-back", "soon"], "--look-back \"soon\" must be a time from"),
+        (vec!["--look-back", "1y"], "--look-back"),
+        (vec!["--link-ttl", "0s"], "--link-ttl"),
+        (vec!["--timezone", "Madrid"], "time zone database"),
+        (vec!["--path", "s3:/x"], "not a file: pattern"),
+        (vec!["--call-id", "("], "--call-id is not a regular expression"),
+        (vec!["--extension", "a/b"], "not a file extension"),
+        (vec!["--sentinel", "../x"], "--sentinel"),
+        (vec!["--token-file", "/none"], "give one of them"),
+        (vec!["--tenants", "/none"], "cannot be read"),
+    ] {
+        let error = tunnelled(&words).unwrap_err().to_string();
+        assert!(error.contains(said) && !error.contains('\n'), "{words:?}: {error}");
+    }
+    for (words, missing) in [
+        (vec!["tunnel"], "--relay"),
+        (vec!["tunnel", "--relay", "wss://a"], "--site-key-file"),
+        (vec!["tunnel", "--relay", "wss://a", "--site-key", KEY], "--path"),
+    ] {
+        let Command::Tunnel(args) = command(&words) else { panic!("not a tunnel") };
+        assert!(tunnel(args).unwrap_err().to_string().contains(missing), "{words:?}");
+    }
+    assert!(matches!(served(&["--certificate", "/c"]), Err(ConfigError::Missing("--certificate-key"))));
+    assert!(matches!(served(&["--public-url", "a.example"]), Err(ConfigError::PublicUrl(_))));
+    assert!(matches!(served(&["--allow-origin", "nobody"]), Err(ConfigError::Origin(_))));
+}
+
+#[test]
+fn nobody_can_search_without_a_token() {
+    let Command::Serve(args) = command(&["serve", "--path", "/rec"]) else { panic!("not a serve") };
+    assert!(serve(args).unwrap_err().to_string().contains("--token-file"));
+}
+
+#[test]
+fn the_operator_is_warned_of_what_will_surprise() {
+    let dir = TempDir::new().unwrap();
+    let tenants = dir.path().join("tenants.json");
+    fs::write(&tenants, r#"[{"tenant":"a","secret":"secret-of-a"},{"tenant":"b","secret":"N0b0dyKn0ws"}]"#)
+        .unwrap();
+    fs::set_permissions(&tenants, fs::Permissions::from_mode(0o644)).unwrap();
+    let warned = |words: &[&str]| served(words).unwrap().warnings.join("\n");
+    let warnings = warned(&["--tenants", tenants.to_str().unwrap()]);
+    for part in ["everybody knows", "chmod", "%TE", "--public-url"] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+    assert!(is_utc(&TimeZone::UTC) && !is_utc(&TimeZone::get("Europe/London").unwrap()));
+    assert!(!warned(&["--path", "/a/%DD", "--timezone", "UTC"]).contains("--timezone"));
+}
+
+#[test]
+fn the_secret_of_links_is_made_once_and_kept() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("links");
+    let grown = link_secret(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let kept = link_secret(&path).unwrap();
+    let id = |secret: &LinkSecret| audiovault_protocol::signed_link::LinkSigner::new(secret).key_id();
+    assert_eq!(id(&grown), id(&kept));
+    fs::write(&path, "short").unwrap();
+    assert!(matches!(link_secret(&path), Err(ConfigError::ShortLinkSecret(_))));
+}
+
+#[test]
+fn debug_of_everything_typed_and_checked_shows_no_secret() {
+    let words: Vec<OsString> =
+        ["a", "tunnel", "--site-key", KEY, "--token", "master-token"].map(Into::into).to_vec();
+    let typed = format!("{:?}", Cli::try_parse_from(words).unwrap());
+    let checked = format!("{:?}", tunnelled(&[]).unwrap());
+    for shown in [typed, checked] {
+        assert!(!shown.contains("master-token") && !shown.contains("aaaaaaaa"), "{shown}");
+    }
+}

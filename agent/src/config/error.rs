@@ -1,0 +1,103 @@
+//! What can be wrong with a configuration.
+
+use std::{path::PathBuf, time::Duration};
+
+use audiovault_protocol::site::SiteError;
+
+use crate::{
+    access::AccessError,
+    secret::SecretError,
+    tenants::TenantsError,
+    vault::{call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError},
+};
+
+/// Why a configuration cannot be used; the operator has to change it. Secrets are never part of the text.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Something that must be there is not.
+    #[error("{0} is missing; give it as a flag, in the environment, or in the file of --config")]
+    Missing(&'static str),
+    /// A secret was given in two ways at once.
+    #[error("{0} and {0}-file say the same; give one of them")]
+    Twice(&'static str),
+    /// The relay's address is none.
+    #[error("--relay {0:?} is no address of a relay; write wss://HOST")]
+    Relay(String),
+    /// The relay's address holds a user or password.
+    #[error("--relay must not contain a user or password; the site key proves the site")]
+    RelayCredentials,
+    /// The site key would travel unencrypted.
+    #[error("--relay {0:?} is unencrypted; use wss://, or --allow-plaintext if you trust the whole network")]
+    Plaintext(String),
+    /// The public address is none.
+    #[error("--public-url {0:?} is no address; write https://HOST[/PATH]")]
+    PublicUrl(String),
+    /// An origin is none.
+    #[error("--allow-origin {0:?} must be * or a list of origins such as https://queuemetrics.example.com")]
+    Origin(String),
+    /// The site key is none.
+    #[error("the site key cannot be used")]
+    SiteKey(#[from] SiteError),
+    /// A pattern is none.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// The time zone is not in the database.
+    #[error("--timezone {0:?} is not in the time zone database; write a name such as Europe/Madrid")]
+    TimeZone(String),
+    /// A time is none, or out of bounds.
+    #[error(
+        "{flag} {text:?} must be a time from {} to {}, such as 4h or 90m",
+        humantime::format_duration(*least),
+        humantime::format_duration(*most)
+    )]
+    Duration {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        text: String,
+        /// The shortest.
+        least: Duration,
+        /// The longest.
+        most: Duration,
+    },
+    /// The operator's rule for call ids is no regular expression.
+    #[error("--call-id is not a regular expression")]
+    CallIdRegex(#[source] Box<regex::Error>),
+    /// An extension is none.
+    #[error(transparent)]
+    Extension(#[from] ExtensionError),
+    /// A sentinel's name is none.
+    #[error("--sentinel {0:?} must be the name of a file, without directories")]
+    Sentinel(String),
+    /// A file with a secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The file of the links' secret can neither be read nor made.
+    #[error("the link secret file {} cannot be made", .0.display())]
+    LinkSecret(PathBuf, #[source] std::io::Error),
+    /// The links' secret could be guessed.
+    #[error("the link secret in {} is too short; delete the file, and a good one is made", .0.display())]
+    ShortLinkSecret(PathBuf),
+    /// The tenants file cannot be used.
+    #[error(transparent)]
+    Tenants(#[from] TenantsError),
+    /// The tokens cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The call id is none.
+    #[error("CALL-ID {text:?} cannot be searched")]
+    CallId {
+        /// What was given.
+        text: String,
+        /// What an id is.
+        source: CallIdError,
+    },
+    /// The start of the call is none.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The level of the log is none.
+    #[error(
+        "--log-level {0:?} must be error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug"
+    )]
+    LogLevel(String),
+}

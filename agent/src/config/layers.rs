@@ -1,0 +1,290 @@
+//! Flag over environment over file, in one place: what the command line leaves open is filled in from
+//! `AUDIOVAULT_<FLAG>` and then from the TOML file, as if it had been typed. So every value passes the same checks,
+//! and no flag is described twice.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, parser::ValueSource};
+use toml::{Table, Value};
+
+use super::args::Cli;
+
+/// Flags that say the same in two ways: giving one outranks the other in a weaker layer.
+const ALTERNATIVES: [[&str; 2]; 2] = [["token", "token-file"], ["site-key", "site-key-file"]];
+/// Commands whose flags may stand in environment and file. Other commands share them.
+const CONFIGURABLE: [&str; 2] = ["tunnel", "serve"];
+
+/// Why the layers do not make a command line.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The command line, once filled in, is wrong; or asks for help.
+    #[error(transparent)]
+    Clap(#[from] clap::Error),
+    /// The file cannot be read.
+    #[error("the configuration file {} cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("the configuration file {} is not TOML (line {line}): {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        line: usize,
+        /// What the parser expected.
+        message: String,
+    },
+    /// The file has a key that is no flag.
+    #[error("the configuration file {} has an unknown key {key:?}; keys are flags without the dashes", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// A value has the wrong type.
+    #[error("{0} must be text, a number, true, false, or a list of texts")]
+    WrongType(String),
+    /// A switch is neither on nor off.
+    #[error("{0} must be true or false")]
+    NotASwitch(String),
+}
+
+/// Reads the command line, filled in from `environment` and the file that `--config` names.
+///
+/// # Errors
+/// [`LayerError`]; help and version are among clap's errors.
+pub fn read(
+    argv: impl IntoIterator<Item = OsString>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Cli, LayerError> {
+    let mut argv: Vec<OsString> = argv.into_iter().collect();
+    let command = Cli::command();
+    let typed = command.clone().try_get_matches_from(&argv)?;
+    let Some((name, typed)) = typed.subcommand() else { return Ok(Cli::from_arg_matches(&typed)?) };
+    let flags = flags(&command, name);
+    let mut given = given(&flags, typed);
+    let mut filled = from_environment(&flags, &given, &environment)?;
+    given.extend(filled.iter().map(|(flag, _)| flag.clone()));
+    let named =
+        |(flag, value): &(String, Option<OsString>)| (flag == "config").then(|| value.clone()).flatten();
+    let file = typed
+        .get_one::<PathBuf>("config")
+        .cloned()
+        .or_else(|| filled.iter().find_map(named).map(PathBuf::from));
+    if let Some(path) = file {
+        filled.extend(from_file(&path, &command, &flags, &given)?);
+    }
+    // Behind the command's name, which stands first because no flag stands before it.
+    let words = filled.into_iter().map(|(flag, value)| match value {
+        Some(value) => [OsStr::new("--"), OsStr::new(&flag), OsStr::new("="), &value].into_iter().collect(),
+        None => OsString::from(format!("--{flag}")),
+    });
+    argv.splice(2..2, words.collect::<Vec<_>>());
+    Ok(Cli::from_arg_matches(&command.try_get_matches_from(argv)?)?)
+}
+
+/// A flag that a command knows.
+struct Flag {
+    name: String,
+    switch: bool,
+}
+
+type Filled = Vec<(String, Option<OsString>)>;
+
+fn flags(command: &Command, name: &str) -> Vec<Flag> {
+    let configurable = configurable(command);
+    let Some(command) = command.find_subcommand(name) else { return Vec::new() };
+    let known = command.get_arguments().filter_map(|arg| {
+        let name = arg.get_long()?.to_owned();
+        let switch = matches!(arg.get_action(), ArgAction::SetTrue);
+        configurable.contains(&name).then_some(Flag { name, switch })
+    });
+    known.collect()
+}
+
+fn configurable(command: &Command) -> BTreeSet<String> {
+    let commands = CONFIGURABLE.iter().filter_map(|name| command.find_subcommand(name));
+    let names = commands.flat_map(Command::get_arguments).filter_map(|arg| arg.get_long().map(str::to_owned));
+    names.filter(|name| name != "help").collect()
+}
+
+fn given(flags: &[Flag], typed: &ArgMatches) -> HashSet<String> {
+    let source = |flag: &&Flag| typed.value_source(&flag.name.replace('-', "_"));
+    flags
+        .iter()
+        .filter(|flag| source(flag) == Some(ValueSource::CommandLine))
+        .map(|flag| flag.name.clone())
+        .collect()
+}
+
+fn is_open(flag: &str, given: &HashSet<String>) -> bool {
+    let decided = |pair: &[&str; 2]| pair.contains(&flag) && pair.iter().any(|other| given.contains(*other));
+    !given.contains(flag) && !ALTERNATIVES.iter().any(decided)
+}
+
+fn from_environment(
+    flags: &[Flag],
+    given: &HashSet<String>,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Filled, LayerError> {
+    let mut filled = Vec::new();
+    for flag in flags.iter().filter(|flag| is_open(&flag.name, given)) {
+        let variable = format!("AUDIOVAULT_{}", flag.name.replace('-', "_").to_ascii_uppercase());
+        let Some(value) = environment(&variable).filter(|value| !value.is_empty()) else { continue };
+        if !flag.switch {
+            filled.push((flag.name.clone(), Some(value)));
+        } else if switch(value.as_bytes()).ok_or(LayerError::NotASwitch(variable))? {
+            filled.push((flag.name.clone(), None));
+        }
+    }
+    Ok(filled)
+}
+
+fn switch(value: &[u8]) -> Option<bool> {
+    match value.to_ascii_lowercase().as_slice() {
+        b"1" | b"true" | b"yes" | b"on" => Some(true),
+        b"0" | b"false" | b"no" | b"off" => Some(false),
+        _ => None,
+    }
+}
+
+fn from_file(
+    path: &Path,
+    command: &Command,
+    flags: &[Flag],
+    given: &HashSet<String>,
+) -> Result<Filled, LayerError> {
+    let unreadable = |source| LayerError::Unreadable { path: path.to_owned(), source };
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let table: Table = toml::from_str(&text).map_err(|error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+        LayerError::Malformed { path: path.to_owned(), line, message: error.message().to_owned() }
+    })?;
+    let known = configurable(command);
+    let mut filled = Vec::new();
+    for (key, value) in &table {
+        if !known.contains(key) || key == "config" {
+            return Err(LayerError::UnknownKey { path: path.to_owned(), key: key.clone() });
+        }
+        let Some(flag) = flags.iter().find(|flag| flag.name == *key) else { continue };
+        if !is_open(key, given) {
+            continue;
+        }
+        match (flag.switch, value) {
+            (true, Value::Boolean(true)) => filled.push((key.clone(), None)),
+            (true, Value::Boolean(false)) => {}
+            (true, _) => return Err(LayerError::NotASwitch(key.clone())),
+            (false, Value::Array(list)) => {
+                for value in list {
+                    filled.push((key.clone(), Some(word(key, value)?)));
+                }
+            }
+            (false, value) => filled.push((key.clone(), Some(word(key, value)?))),
+        }
+    }
+    Ok(filled)
+}
+
+fn word(key: &str, value: &Value) -> Result<OsString, LayerError> {
+    match value {
+        Value::String(text) => Ok(text.into()),
+        Value::Integer(number) => Ok(number.to_string().into()),
+        Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
+            Err(LayerError::WrongType(key.to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::args::{Command as Chosen, TunnelArgs},
+        secret::Secret,
+    };
+
+    fn tunnel(
+        typed: &[&str],
+        environment: &[(&str, &str)],
+        file: Option<&str>,
+    ) -> Result<TunnelArgs, LayerError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let mut argv: Vec<OsString> =
+            ["agent", "tunnel"].into_iter().chain(typed.iter().copied()).map(Into::into).collect();
+        if let Some(file) = file {
+            fs::write(&path, file).unwrap();
+            argv.extend(["--config".into(), path.into()]);
+        }
+        let find =
+            |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        let Chosen::Tunnel(args) = read(argv, find)?.command else { panic!("not a tunnel") };
+        Ok(args)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+        let file = Some(
+            "relay = 'wss://file'\nlink-ttl = '3h'\npath = ['file:/a', 'file:/b']\nallow-plaintext = true",
+        );
+        let environment = [("AUDIOVAULT_RELAY", "wss://environment"), ("AUDIOVAULT_LOOK_BACK", "1h")];
+        let args = tunnel(&["--relay", "wss://flag"], &environment, file).unwrap();
+        assert_eq!(args.relay.as_deref(), Some("wss://flag"));
+        assert_eq!((&*args.vault.look_back, &*args.access.link_ttl), ("1h", "3h"));
+        assert_eq!(args.vault.path, ["file:/a", "file:/b"]);
+        assert!(args.allow_plaintext);
+        assert_eq!(tunnel(&[], &environment, file).unwrap().relay.as_deref(), Some("wss://environment"));
+        assert_eq!(tunnel(&[], &[], file).unwrap().relay.as_deref(), Some("wss://file"));
+        let off = [("AUDIOVAULT_ALLOW_PLAINTEXT", "false")];
+        assert!(!tunnel(&[], &off, None).unwrap().allow_plaintext);
+    }
+
+    #[test]
+    fn a_token_in_one_form_outranks_the_other_form_in_a_weaker_layer() {
+        let environment = [("AUDIOVAULT_TOKEN", "from-environment")];
+        let file = Some("token-file = '/file'");
+        let args = tunnel(&["--token-file", "/flag"], &environment, file).unwrap();
+        assert_eq!((args.access.token, args.access.token_file), (None, Some("/flag".into())));
+        let args = tunnel(&[], &environment, file).unwrap();
+        assert_eq!(
+            (args.access.token, args.access.token_file),
+            (Some(Secret::new("from-environment")), None)
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |typed: &[&str], file| tunnel(typed, &[], file).unwrap_err().to_string();
+        assert!(error(&[], Some("relai = 'x'")).contains("unknown key \"relai\""));
+        assert!(error(&[], Some("a = 1\nb = [")).contains("line 2"));
+        assert!(error(&[], Some("relay = 1.5")).contains("relay must be text"));
+        assert!(error(&[], Some("allow-plaintext = 'x'")).contains("true or false"));
+        assert!(error(&["--search", "some"], None).contains("invalid value 'some'"));
+        assert!(error(&[], Some("search = 'some'")).contains("invalid value 'some'"));
+        let odd = [("AUDIOVAULT_ALLOW_PLAINTEXT", "perhaps")];
+        assert!(tunnel(&[], &odd, None).unwrap_err().to_string().contains("AUDIOVAULT_ALLOW_PLAINTEXT"));
+    }
+
+    #[test]
+    fn a_file_serves_all_commands() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        fs::write(&path, "relay = 'wss://x'\nbind-to = ':1'\npath = 'file:/a'\ntoken = 'x'").unwrap();
+        let argv = ["agent", "search", "1711444502.17", "--config"].map(OsString::from);
+        let read = read(argv.into_iter().chain([path.into_os_string()]), |_| None).unwrap();
+        let Chosen::Search(args) = read.command else { panic!("not a search") };
+        assert_eq!((args.vault.path, args.call.id), (vec!["file:/a".to_owned()], "1711444502.17".to_owned()));
+    }
+}

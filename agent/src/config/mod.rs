@@ -1,0 +1,6 @@
+//! Configuration: raw arguments become checked settings once, and nothing is checked again afterwards.
+
+pub mod args;
+pub mod check;
+pub mod error;
+pub mod layers;

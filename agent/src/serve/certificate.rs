@@ -1,0 +1,94 @@
+//! A certificate that is renewed on disk is used without a restart.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use axum_server::tls_rustls::RustlsConfig;
+
+use super::TlsFiles;
+
+/// How often the files are looked at. Certificates are renewed weeks before they end; seconds are for the operator
+/// who watches.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Looks at the files for ever.
+pub(super) async fn watch(files: TlsFiles, config: RustlsConfig) {
+    let mut watcher = Watcher::new(files, config);
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        watcher.look().await;
+    }
+}
+
+struct Watcher {
+    known: [Stamp; 2],
+    files: TlsFiles,
+    config: RustlsConfig,
+}
+
+impl Watcher {
+    fn new(files: TlsFiles, config: RustlsConfig) -> Self {
+        Self { known: stamp(&files), files, config }
+    }
+
+    /// Takes a pair that has changed into use. One that cannot be used is logged, and the old one stays.
+    async fn look(&mut self) {
+        let now = stamp(&self.files);
+        if now == self.known {
+            return;
+        }
+        // The stamp is older than what is read, so a change in between is seen next time.
+        self.known = now;
+        match self.config.reload_from_pem_file(&self.files.certificate, &self.files.key).await {
+            Ok(()) => tracing::info!("the certificate has changed and is in use"),
+            Err(error) => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays in use")
+            }
+        }
+    }
+}
+
+type Stamp = Option<(SystemTime, u64)>;
+
+fn stamp(files: &TlsFiles) -> [Stamp; 2] {
+    let of = |path: &Path| fs::metadata(path).and_then(|file| Ok((file.modified()?, file.len()))).ok();
+    [of(&files.certificate), of(&files.key)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn write_pair(dir: &Path, name: &str) -> TlsFiles {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let files = TlsFiles { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+        fs::write(&files.certificate, made.cert.pem()).unwrap();
+        fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
+        files
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_is_used_and_a_broken_one_is_not() {
+        super::super::install_provider();
+        let dir = tempfile::tempdir().unwrap();
+        let files = write_pair(dir.path(), "first.example");
+        let config = RustlsConfig::from_pem_file(&files.certificate, &files.key).await.unwrap();
+        let first = config.get_inner();
+        let mut watcher = Watcher::new(files.clone(), config.clone());
+        fs::write(&files.certificate, "no certificate").unwrap();
+        watcher.look().await;
+        assert!(Arc::ptr_eq(&first, &config.get_inner()));
+        write_pair(dir.path(), "second.example");
+        watcher.look().await;
+        assert!(!Arc::ptr_eq(&first, &config.get_inner()));
+        let renewed = config.get_inner();
+        watcher.look().await;
+        assert!(Arc::ptr_eq(&renewed, &config.get_inner()), "what has not changed is not read again");
+    }
+}

@@ -1,0 +1,229 @@
+//! `serve`: the classic AudioVault, the agent's own router on a local port.
+
+mod certificate;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use audiovault_protocol::context::LinkBase;
+use axum::{Extension, Router};
+use axum_server::{
+    Handle, Server,
+    accept::NoDelayAcceptor,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use http::{HeaderName, HeaderValue, Method, header};
+use hyper_util::rt::TokioTimer;
+use tokio::task::JoinHandle;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use url::Url;
+
+use crate::service::{AgentService, ServiceSettings};
+
+/// How long running downloads may take to finish after a shutdown was asked for.
+pub const DRAIN: Duration = Duration::from_secs(60);
+/// How long a client may take to send the head of a request; a browser needs a round trip.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long browsers may remember what an origin is allowed to do.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
+/// Response headers that players may read.
+const EXPOSED: [HeaderName; 7] = [
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::CONTENT_LENGTH,
+    header::CONTENT_DISPOSITION,
+    HeaderName::from_static("x-request-id"),
+];
+
+/// A certificate and its key on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM file with the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// Web pages that may use the service from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All of them.
+    Any,
+    /// These, such as `https://queuemetrics.example.com`.
+    Only(Vec<HeaderValue>),
+}
+
+impl Origins {
+    /// Reads `*` or a comma-separated list; nothing if it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.trim() == "*" {
+            return Some(Self::Any);
+        }
+        let origin = |text: &str| {
+            let origin = Url::parse(text.trim()).ok()?.origin();
+            origin.is_tuple().then(|| HeaderValue::try_from(origin.ascii_serialization()).ok()).flatten()
+        };
+        text.split(',').map(origin).collect::<Option<_>>().map(Self::Only)
+    }
+}
+
+/// What `serve` needs.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    /// Search and download.
+    pub service: ServiceSettings,
+    /// `HOST:PORT`; port 0 is any free one.
+    pub bind_to: String,
+    /// Where browsers reach the service, without a slash at the end; the address listened on if absent.
+    pub public_url: Option<String>,
+    /// For HTTPS.
+    pub tls: Option<TlsFiles>,
+    /// Who may play.
+    pub origins: Origins,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; is it this machine's, and free?")]
+    Bind {
+        /// As configured.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use the certificate {} with the key {}", files.certificate.display(), files.key.display())]
+    Certificate {
+        /// Both.
+        files: TlsFiles,
+        /// What is wrong with them.
+        source: io::Error,
+    },
+}
+
+/// A service that listens.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    base_url: Arc<str>,
+    handle: Handle<SocketAddr>,
+    task: JoinHandle<io::Result<()>>,
+    certificates: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// The address listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where links start, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// Stops listening, lets running downloads finish for at most `drain`, and cuts what is left.
+    pub async fn shutdown(self, drain: Duration) {
+        self.handle.graceful_shutdown(Some(drain));
+        if let Ok(Err(error)) = self.task.await {
+            tracing::error!(%error, "the listener failed");
+        }
+        if let Some(certificates) = self.certificates {
+            certificates.abort();
+        }
+    }
+}
+
+/// Starts to listen, in this runtime.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
+    let unbound = |source| ServeError::Bind { address: settings.bind_to.clone(), source };
+    let (listener, address) = bind(&settings.bind_to).await.map_err(unbound)?;
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let base_url: Arc<str> =
+        settings.public_url.clone().map_or_else(|| format!("{scheme}://{address}").into(), Arc::from);
+    let service = AgentService::new(settings.service.clone());
+    let router =
+        service.router().layer(Extension(LinkBase(Arc::clone(&base_url)))).layer(cors(&settings.origins));
+    let server = axum_server::from_tcp(listener).map_err(unbound)?;
+    let handle = Handle::new();
+    let (task, certificates) = match &settings.tls {
+        None => (listen(server.acceptor(NoDelayAcceptor::new()), &handle, router), None),
+        Some(files) => {
+            install_provider();
+            let config = RustlsConfig::from_pem_file(&files.certificate, &files.key).await;
+            let config = config.map_err(|source| ServeError::Certificate { files: files.clone(), source })?;
+            let acceptor = RustlsAcceptor::new(config.clone()).acceptor(NoDelayAcceptor::new());
+            let watch = certificate::watch(files.clone(), config);
+            (listen(server.acceptor(acceptor), &handle, router), Some(tokio::spawn(watch)))
+        }
+    };
+    tracing::info!(%address, scheme, links = &*base_url, "listening");
+    Ok(Running { address, base_url, handle, task, certificates })
+}
+
+async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in tokio::net::lookup_host(address).await? {
+        match tokio::net::TcpListener::bind(candidate).await {
+            Ok(listener) => {
+                let address = listener.local_addr()?;
+                return Ok((listener.into_std()?, address));
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Serves one listener, with or without TLS, in a task of its own.
+fn listen<A>(
+    mut server: Server<SocketAddr, A>,
+    handle: &Handle<SocketAddr>,
+    router: Router,
+) -> JoinHandle<io::Result<()>>
+where
+    A: axum_server::accept::Accept<tokio::net::TcpStream, Router> + Clone + Send + Sync + 'static,
+    A::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    A::Service: axum_server::service::SendService<http::Request<hyper::body::Incoming>> + Send,
+    A::Future: Send,
+{
+    let builder = server.http_builder();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
+    let server = server.first_request_timeout(HEADER_TIMEOUT).handle(handle.clone());
+    tokio::spawn(server.serve(router.into_make_service()))
+}
+
+fn cors(origins: &Origins) -> CorsLayer {
+    let origins = match origins {
+        Origins::Any => AllowOrigin::any(),
+        Origins::Only(list) => AllowOrigin::list(list.iter().cloned()),
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
+        .expose_headers(EXPOSED)
+        .max_age(PREFLIGHT_AGE)
+}
+
+/// Chooses the process-wide cryptography, unless the program that embeds this one has.
+pub fn install_provider() {
+    // A second call changes nothing, which is what is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests;

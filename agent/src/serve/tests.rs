@@ -1,0 +1,108 @@
+//! The classic AudioVault over real sockets.
+
+use std::io;
+
+use audiovault_protocol::site::SiteId;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::{
+    access::Access,
+    links::LinkSettings,
+    secret::Secret,
+    testing::{put, wav},
+    vault::{VaultSettings, pattern::Pattern},
+};
+
+fn settings(dir: &TempDir) -> ServeSettings {
+    let pattern = Pattern::parse(&format!("file:{}", dir.path().display())).unwrap();
+    ServeSettings {
+        service: ServiceSettings {
+            vault: VaultSettings::new(vec![pattern]),
+            access: Access::new(Some(&Secret::new("master-token")), &[], None).unwrap(),
+            links: LinkSettings::for_this_run(SiteId::parse("classic").unwrap()),
+        },
+        bind_to: "127.0.0.1:0".to_owned(),
+        public_url: None,
+        tls: None,
+        origins: Origins::Any,
+    }
+}
+
+async fn get(address: SocketAddr, url: &str) -> Response<Incoming> {
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection);
+    let path = url.strip_prefix(&format!("http://{address}")).unwrap_or(url);
+    let request = Request::get(path).header("host", "x").header("origin", "https://qm.example");
+    client.send_request(request.body(Empty::<bytes::Bytes>::new()).unwrap()).await.unwrap()
+}
+
+async fn first_link(running: &Running) -> String {
+    let found = get(running.address(), "/search?token=master-token&callid=1711444502.17").await;
+    let found = found.into_body().collect().await.unwrap().to_bytes();
+    let found: serde_json::Value = serde_json::from_slice(&found).unwrap();
+    found["files"][0]["url"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_search_and_its_link_work_on_a_local_port() {
+    let dir = TempDir::new().unwrap();
+    put(dir.path().join("1711444502.17.wav"), &wav(1));
+    let running = start(settings(&dir)).await.unwrap();
+    let link = first_link(&running).await;
+    assert!(link.starts_with(&format!("http://{}/recordings/", running.address())), "{link}");
+    let played = get(running.address(), &link).await;
+    assert_eq!(played.headers()["access-control-allow-origin"], "*");
+    let exposed = played.headers()["access-control-expose-headers"].to_str().unwrap();
+    assert!(exposed.contains("content-range") && exposed.contains("x-request-id"));
+    assert!(played.into_body().collect().await.unwrap().to_bytes() == wav(1));
+    running.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn a_running_download_finishes_after_the_shutdown_began() {
+    let dir = TempDir::new().unwrap();
+    // Far more than the sockets' buffers hold.
+    let content = wav(2000);
+    put(dir.path().join("1711444502.17.wav"), &content);
+    let running = start(ServeSettings { public_url: Some(String::new()), ..settings(&dir) }).await.unwrap();
+    let address = running.address();
+    let mut download = get(address, &first_link(&running).await).await;
+    let mut received = download.frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+    let shutdown = tokio::spawn(running.shutdown(DRAIN));
+    let refused = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DRAIN, refused).await.unwrap();
+    assert!(!shutdown.is_finished());
+    received.extend_from_slice(&download.into_body().collect().await.unwrap().to_bytes());
+    assert!(received == content);
+    shutdown.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_start_says_why() {
+    let dir = TempDir::new().unwrap();
+    let running = start(settings(&dir)).await.unwrap();
+    let taken = ServeSettings { bind_to: running.address().to_string(), ..settings(&dir) };
+    let error = start(taken).await.unwrap_err();
+    assert!(matches!(&error, ServeError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse));
+    let files = TlsFiles { certificate: "/none.pem".into(), key: "/none.key".into() };
+    let error = start(ServeSettings { tls: Some(files), ..settings(&dir) }).await.unwrap_err();
+    assert!(error.to_string().contains("/none.pem"));
+}
+
+#[test]
+fn origins_are_all_or_a_list() {
+    assert_eq!(Origins::parse("*"), Some(Origins::Any));
+    let list = ["https://a.example", "http://b:8080"].map(HeaderValue::from_static).to_vec();
+    assert_eq!(Origins::parse("https://a.example/, http://b:8080"), Some(Origins::Only(list)));
+    assert_eq!(Origins::parse("a.example"), None);
+}
