@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId, SiteKey};
 
-pub use self::watch::DirectoryWatch;
+pub use self::watch::{DirectoryWatch, Refresher};
 use crate::store::StoredSite;
 
 /// Why an agent may not speak for a site (any longer).

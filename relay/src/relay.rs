@@ -62,6 +62,7 @@ impl Relay {
             trusted_proxies: config.trusted_proxies,
             registry: Arc::new(Registry::default()),
             directory: directory.subscribe(),
+            refresher: directory.refresher(),
             tunnels: TaskTracker::new(),
             draining: AtomicBool::new(false),
         });

@@ -1,7 +1,7 @@
 //! Programs come and go; sites come back by themselves.
 
 use harness::{
-    agent::{Agent, AgentOptions},
+    agent::{Agent, AgentOptions, CONNECTED},
     client::{body, client, first_link, search, search_with, send},
     recordings::{wav, write},
     relay::Relay,
@@ -39,7 +39,7 @@ async fn a_killed_relay_comes_back(mut relay: Relay) {
     relay.kill().await;
     agent.process.wait_for_after(mark, "dialling again").await;
     relay.restart().await;
-    agent.process.wait_for_after(mark, "connected session").await;
+    agent.process.wait_for_after(mark, CONNECTED).await;
     let found = search(&client, &site, CALL, &[]).await;
     assert_eq!(body(send(client.get(first_link(&found))).await).await, (200, wav(1.0, 1)));
 }
@@ -89,7 +89,7 @@ async fn a_disabled_site_drops_its_tunnel_and_comes_back_when_enabled() {
     let line = agent.process.wait_for_after(mark, "waiting will not help").await;
     assert!(line.contains("403"), "{line}");
     relay.site_command(&["enable", "acme"]).await;
-    agent.process.wait_for_after(mark, "connected session").await;
+    agent.process.wait_for_after(mark, CONNECTED).await;
     assert_eq!(send(client.get(&link)).await.status(), 200, "the run is the same, so its links are good");
 }
 
@@ -103,7 +103,7 @@ async fn a_key_rotates_without_a_gap_and_a_revoked_key_is_out() {
     let mut new = old.clone();
     new.site_key = rotated["site_key"].as_str().unwrap().to_owned();
     let second = Agent::spawn(&relay, &new, AgentOptions::new(dir.path()));
-    second.process.wait_for("connected session").await;
+    second.process.wait_for(CONNECTED).await;
     search(&client, &old, CALL, &[]).await;
     let mark = agent.process.mark();
     relay.site_command(&["revoke-key", "acme"]).await;

@@ -60,7 +60,7 @@ async fn a_bad_configuration_of_an_agent_is_one_clear_line() {
     let path = format!("file:{}", dir.path().display());
     let tunnel = ["tunnel", "--relay", "wss://relay.example.com", "--path", &path];
     let with = |more: &[&'static str]| [&tunnel[..], more].concat();
-    refused("audiovault-agent", &with(&["--token", "long-enough"]), "site key").await;
+    refused("audiovault-agent", &with(&["--token", "long-enough"]), "--site-key-file").await;
     refused(
         "audiovault-agent",
         &[&tunnel[..], &["--token", "long-enough", "--site-key-file", key]].concat(),

@@ -3,7 +3,7 @@
 use harness::{
     agent::{Agent, AgentOptions},
     client::{client, first_link, search, send},
-    process::Process,
+    process::run,
     recordings::{wav, write},
     relay::Relay,
 };
@@ -130,8 +130,7 @@ async fn the_key_does_not_cross_a_network_in_the_clear_by_accident() {
         "--path",
         &path,
     ];
-    let arguments = arguments.map(str::to_owned);
-    let mut refused = Process::start("audiovault-agent", &arguments, &[]);
-    assert_eq!(refused.wait().await.code(), Some(2));
-    assert!(refused.log().join(" ").contains("--allow-plaintext"), "{:?}", refused.log());
+    let (code, _, err) = run("audiovault-agent", &arguments, &[]).await;
+    assert_eq!(code, 2);
+    assert!(err.contains("--allow-plaintext"), "{err}");
 }

@@ -1,7 +1,7 @@
 //! Being told to stop: running downloads finish, then the program ends with success.
 
 use harness::{
-    agent::{Agent, AgentOptions},
+    agent::{Agent, AgentOptions, CONNECTED},
     client::{client, first_link, search, send},
     recordings::{noise, write},
     relay::{Relay, Site},
@@ -61,7 +61,7 @@ async fn a_relay_lets_downloads_finish_and_ends_with_success() {
     assert_eq!(process.wait().await.code(), Some(0));
     let mark = story.agent.process.mark();
     story.relay.restart().await;
-    story.agent.process.wait_for_after(mark, "connected session").await;
+    story.agent.process.wait_for_after(mark, CONNECTED).await;
     search(&client(&story.relay), &story.site, "1711441902.17", &[]).await;
 }
 

@@ -9,6 +9,9 @@ use crate::{
     relay::{Relay, Site},
 };
 
+/// What an agent logs when its tunnel is up.
+pub const CONNECTED: &str = " connected session=";
+
 /// What an agent is started with.
 #[derive(Debug)]
 pub struct AgentOptions {
@@ -75,7 +78,7 @@ impl Agent {
     /// Starts an agent and waits until it is connected.
     pub async fn start(relay: &Relay, site: &Site, options: AgentOptions) -> Self {
         let agent = Self::spawn(relay, site, options);
-        agent.process.wait_for("connected").await;
+        agent.process.wait_for(CONNECTED).await;
         agent
     }
 }

@@ -39,9 +39,9 @@ use crate::state::{HEARTBEAT, StateFile};
 
 /// How long an agent that shuts down lets running downloads finish.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Within what time to ask again when somebody must change something first: often enough that the change is
-/// noticed while its author looks, rarely enough to be no load.
-const AFTER_CHANGE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(30));
+/// Added to the backoff when somebody must change something first: there is no hurry, but whoever makes the change
+/// looks whether it helped.
+const AFTER_CHANGE: Duration = Duration::from_secs(5);
 /// Spreads agents that were told the same moment.
 const RETRY_AFTER_SPREAD: Duration = Duration::from_secs(1);
 
@@ -235,7 +235,7 @@ impl Supervisor {
                 wait
             }
             Retry::AfterChange => {
-                let wait = between(AFTER_CHANGE.0, AFTER_CHANGE.1);
+                let wait = AFTER_CHANGE + self.backoff.next();
                 tracing::error!(%error, wait_ms = wait.as_millis(), "not connected, and waiting will not help");
                 wait
             }

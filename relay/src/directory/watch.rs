@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -21,8 +21,38 @@ use crate::store::{Store, StoreError};
 /// Changes by another process must take effect within three seconds; one read of one integer a second leaves two
 /// for the change itself.
 const POLL_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two reads, however many requests ask for one.
+const POLL_GAP: Duration = Duration::from_millis(100);
+/// How long a request waits for a read that it asked for; a database that is slower must not slow requests down.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
 /// A database that takes longer to answer counts as lost until it does.
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Lets a request that finds no site have the database looked at before it is turned away: whoever has just added a
+/// site or rotated a key should not have to wait for the next second.
+#[derive(Debug, Clone)]
+pub struct Refresher {
+    asked: Arc<Notify>,
+    /// Reads that were begun and that were finished.
+    reads: watch::Receiver<Reads>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Reads {
+    begun: u64,
+    finished: u64,
+}
+
+impl Refresher {
+    /// Waits until the database was read once more, but not long.
+    pub async fn refresh(&self) {
+        let mut reads = self.reads.clone();
+        // A read that has begun already may have missed the change.
+        let wanted = reads.borrow().begun + 1;
+        self.asked.notify_one();
+        let _ = timeout(REFRESH_TIMEOUT, reads.wait_for(|reads| reads.finished >= wanted)).await;
+    }
+}
 
 /// The current [`Directory`] and a task that replaces it when the store has changed.
 ///
@@ -31,6 +61,7 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct DirectoryWatch {
     current: watch::Receiver<Arc<Directory>>,
     healthy: Arc<AtomicBool>,
+    refresher: Refresher,
     poller: JoinHandle<()>,
 }
 
@@ -42,8 +73,11 @@ impl DirectoryWatch {
     pub async fn start(store: Arc<dyn Store>) -> Result<Self, StoreError> {
         let (sender, current) = watch::channel(Arc::new(store.load().await?));
         let healthy = Arc::new(AtomicBool::new(true));
-        let poller = Poller { store, sender, healthy: Arc::clone(&healthy) };
-        Ok(Self { current, healthy, poller: tokio::spawn(poller.run()) })
+        let (reads, refreshed) = watch::channel(Reads::default());
+        let asked = Arc::new(Notify::new());
+        let refresher = Refresher { asked: Arc::clone(&asked), reads: refreshed };
+        let poller = Poller { store, sender, healthy: Arc::clone(&healthy), asked, reads };
+        Ok(Self { current, healthy, refresher, poller: tokio::spawn(poller.run()) })
     }
 
     /// The latest picture.
@@ -54,6 +88,11 @@ impl DirectoryWatch {
     /// A receiver that is told of every new picture; live tunnels are judged again by it.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Directory>> {
         self.current.clone()
+    }
+
+    /// Has the database read out of turn.
+    pub fn refresher(&self) -> Refresher {
+        self.refresher.clone()
     }
 
     /// Whether the database answered the last time it was asked.
@@ -72,6 +111,8 @@ struct Poller {
     store: Arc<dyn Store>,
     sender: watch::Sender<Arc<Directory>>,
     healthy: Arc<AtomicBool>,
+    asked: Arc<Notify>,
+    reads: watch::Sender<Reads>,
 }
 
 impl Poller {
@@ -79,7 +120,11 @@ impl Poller {
         let mut ticks = interval(POLL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.asked.notified() => {}
+            }
+            self.reads.send_modify(|reads| reads.begun += 1);
             match timeout(POLL_TIMEOUT, self.poll()).await {
                 Ok(Ok(())) => self.found(),
                 Ok(Err(error)) => {
@@ -88,6 +133,8 @@ impl Poller {
                 }
                 Err(_) => self.lost("the database does not answer: check its disk", ""),
             }
+            self.reads.send_modify(|reads| reads.finished = reads.begun);
+            tokio::time::sleep(POLL_GAP).await;
         }
     }
 

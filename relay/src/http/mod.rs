@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use self::access_log::LoggedSite;
 use crate::{
     config::{AllowOrigin, PublicUrl},
-    directory::Directory,
+    directory::{Directory, Refresher},
     registry::Registry,
 };
 
@@ -38,6 +38,8 @@ pub struct PublicState {
     pub registry: Arc<Registry>,
     /// The sites; a running relay replaces the picture when the database has changed.
     pub directory: watch::Receiver<Arc<Directory>>,
+    /// Has the database read at once where the picture lacks something.
+    pub refresher: Refresher,
     /// The tasks of all tunnels.
     pub tunnels: TaskTracker,
     /// Set once the relay is shutting down.
@@ -54,7 +56,10 @@ impl PublicState {
     }
 
     /// The enabled site of that name or alias.
-    fn site(&self, name: &str) -> Result<SiteId, Refusal> {
+    async fn site(&self, name: &str) -> Result<SiteId, Refusal> {
+        if self.directory().find(name).is_none() {
+            self.refresher.refresh().await;
+        }
         let directory = self.directory();
         let site = directory.find(name).ok_or_else(Refusal::unknown_site)?;
         if directory.site(&site).is_none_or(|record| record.disabled) {

@@ -39,7 +39,7 @@ async fn pass_on(
     [token, name]: [&str; 2],
     parts: &Parts,
 ) -> Result<Response, Refusal> {
-    let site = state.site(site)?;
+    let site = state.site(site).await?;
     let refuse = |error| refuse(error).at(&site);
     let header = LinkHeader::read(&site, token).map_err(refuse)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -46,7 +46,7 @@ async fn search_by_path(
     body: Body,
 ) -> Result<Response, Refusal> {
     check_method(parts)?;
-    let site = state.site(name)?;
+    let site = state.site(name).await?;
     let body = read_body(body).await?;
     pass_on(state, &site, parts, body).await
 }
@@ -64,7 +64,7 @@ async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> 
             "name the site, in the path or as the parameter `site` or `tenant`",
         )
     })?;
-    let site = state.site(name)?;
+    let site = state.site(name).await?;
     pass_on(state, &site, parts, body).await
 }
 

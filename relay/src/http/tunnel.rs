@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use audiovault_protocol::{message::SUBPROTOCOL, problem::Problem, site::SiteKey};
+use audiovault_protocol::{
+    message::SUBPROTOCOL,
+    problem::Problem,
+    site::{KeyDigest, SiteKey},
+};
 use axum::{
     body::Body,
     extract::{ConnectInfo, Request, State},
@@ -28,7 +32,7 @@ pub(super) async fn accept(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     mut request: Request,
 ) -> Response {
-    let admitted = admit(&state, peer, request.headers()).and_then(|admission| {
+    let admitted = admit(&state, peer, request.headers()).await.and_then(|admission| {
         let accept = handshake(&request)?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
         Ok((admission, accept, upgrade))
@@ -52,7 +56,7 @@ pub(super) async fn accept(
     }
 }
 
-fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
+async fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
     if state.is_draining() {
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
@@ -61,24 +65,33 @@ fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Result<A
     let address = client::address(peer.ip(), headers, &state.trusted_proxies);
     let bearer =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let verified = bearer.and_then(|key| SiteKey::parse(key).ok()).map(|key| {
-        let digest = state.directory().verify_key(&key)?;
-        Ok((key.site().clone(), digest))
-    });
+    let verified = match bearer.and_then(|key| SiteKey::parse(key).ok()) {
+        Some(key) => verify(state, &key).await.map(|digest| (key.site().clone(), digest)),
+        None => Err(KeyRefused::Unknown),
+    };
     match verified {
-        Some(Ok((site, key))) => {
+        Ok((site, key)) => {
             let base_url = state.public_url.site(&site);
             Ok(Admission { site, key, address, base_url })
         }
-        Some(Err(KeyRefused::Disabled)) => {
+        Err(KeyRefused::Disabled) => {
             tracing::info!(%address, "an agent of a disabled site was refused");
             Err(Refusal::new(StatusCode::FORBIDDEN, &KeyRefused::Disabled.to_string()))
         }
-        Some(Err(KeyRefused::Unknown)) | None => {
+        Err(KeyRefused::Unknown) => {
             tracing::warn!(%address, "an agent without a valid site key was refused");
             Err(Refusal::new(StatusCode::UNAUTHORIZED, &KeyRefused::Unknown.to_string()))
         }
     }
+}
+
+/// A key that is not in the picture may have been made a moment ago, or a site just enabled.
+async fn verify(state: &PublicState, key: &SiteKey) -> Result<KeyDigest, KeyRefused> {
+    if let Ok(digest) = state.directory().verify_key(key) {
+        return Ok(digest);
+    }
+    state.refresher.refresh().await;
+    state.directory().verify_key(key)
 }
 
 /// Checks the opening handshake (RFC 6455, section 4.2.1) and computes the accept value.
