@@ -11,6 +11,7 @@ use std::{
     time::SystemTime,
 };
 
+use clap::error::ErrorKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -151,6 +152,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         // Nobody reads on when standard output is closed.
         let _ = error.print();
         return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        say("name a command: tunnel, serve, search, get or health; --help explains them");
+        return ExitCode::from(MISCONFIGURED);
     }
     let text = error.to_string();
     let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));

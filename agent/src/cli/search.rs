@@ -62,7 +62,7 @@ fn print(out: &mut Vec<u8>, findings: &Findings, vault: &Vault) -> io::Result<()
     }
     for health in vault.health() {
         if let Some(problem) = health.degraded {
-            writeln!(out, "Incomplete: {problem}.")?;
+            writeln!(out, "Incomplete: {problem}")?;
         }
     }
     if findings.recordings.is_empty() {

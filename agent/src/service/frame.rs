@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use audiovault_protocol::{
-    context::{Audit, Deadline, RequestId},
+    context::{Audit, Client, Deadline, RequestId},
     limits::AGENT_DEADLINE,
     problem::Problem,
 };
@@ -38,6 +38,7 @@ pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(RequestId(id.clone()));
     let asked = request.extensions().get::<Deadline>().map_or(AGENT_DEADLINE, |deadline| deadline.0);
     let method = request.method().clone();
+    let client = request.extensions().get::<Client>().and_then(|client| client.address.clone());
     // The path of a recording is its secret, so the log names the kind of request.
     let kind = match request.uri().path() {
         "/search" | "/search/" => "search",
@@ -59,11 +60,9 @@ pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
-    log(
-        &Line { id: &id, kind, method: method.as_str(), elapsed: began.elapsed() },
-        failure.as_ref(),
-        &response,
-    );
+    let line =
+        Line { id: &id, kind, method: method.as_str(), client: client.as_deref(), elapsed: began.elapsed() };
+    log(&line, failure.as_ref(), &response);
     response
 }
 
@@ -90,11 +89,12 @@ struct Line<'a> {
     id: &'a str,
     kind: &'a str,
     method: &'a str,
+    client: Option<&'a str>,
     elapsed: Duration,
 }
 
 fn log(line: &Line<'_>, failure: Option<&Failure>, response: &Response) {
-    let Line { id, kind, method, elapsed } = line;
+    let Line { id, kind, method, client, elapsed } = line;
     let status = response.status().as_u16();
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let audit = response.extensions().get::<Audit>();
@@ -104,12 +104,31 @@ fn log(line: &Line<'_>, failure: Option<&Failure>, response: &Response) {
         Some(failure) => {
             let (problem, cause) = (&failure.detail, failure.cause.as_deref());
             if failure.status.is_server_error() {
-                tracing::error!(request_id = id, kind, method, status, elapsed_ms, cause, "{problem}");
+                tracing::error!(
+                    request_id = id,
+                    kind,
+                    method,
+                    client,
+                    status,
+                    elapsed_ms,
+                    cause,
+                    "{problem}"
+                );
             } else {
-                tracing::info!(request_id = id, kind, method, status, elapsed_ms, cause, "{problem}");
+                tracing::info!(request_id = id, kind, method, client, status, elapsed_ms, cause, "{problem}");
             }
         }
-        None => tracing::info!(request_id = id, kind, method, status, elapsed_ms, call_id, found, "answered"),
+        None => tracing::info!(
+            request_id = id,
+            kind,
+            method,
+            client,
+            status,
+            elapsed_ms,
+            call_id,
+            found,
+            "answered"
+        ),
     }
 }
 

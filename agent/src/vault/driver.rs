@@ -133,7 +133,10 @@ impl FileDriver {
         for path in walk.descend(way) {
             let exists = walk.search(&path);
             if looked_at.len() < MAX_REPORTED {
-                looked_at.push(LookedAt { directory: self.pattern.root().join(&path), exists });
+                // Joining the empty path would add a slash.
+                let whole =
+                    path.components().fold(self.pattern.root().to_owned(), |whole, part| whole.join(part));
+                looked_at.push(LookedAt { directory: whole, exists });
             }
         }
     }
