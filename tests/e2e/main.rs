@@ -1,10 +1,6 @@
 //! Stories told over real sockets: the real relay and the real agent as processes, on loopback.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed assumption of a test is a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
 mod availability;
 mod command_line;

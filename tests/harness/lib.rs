@@ -1,6 +1,8 @@
 //! What the stories and the demo stand on: real programs as processes, on addresses of their own, watched by their
 //! logs.
 
+#![expect(clippy::expect_used, reason = "a failed assumption of a story is a failed story")]
+
 pub mod address;
 pub mod agent;
 pub mod client;

@@ -116,9 +116,6 @@ impl Process {
 async fn read(pipe: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<String>>>, count: Arc<watch::Sender<usize>>) {
     let mut lines = BufReader::new(pipe).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        if std::env::var_os("AUDIOVAULT_TEST_LOG").is_some() {
-            eprintln!("{line}");
-        }
         log.lock().expect("no panic under the lock").push(line);
         count.send_modify(|count| *count += 1);
     }

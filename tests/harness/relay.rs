@@ -1,6 +1,9 @@
 //! A relay as a process, and its command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -60,7 +63,7 @@ impl Relay {
     pub async fn start_with(extra: &[&str], tls: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let address = free_address();
-        let tls = tls.then(|| Certificate::make(dir.path().to_owned(), address));
+        let tls = tls.then(|| Certificate::make(dir.path(), address));
         let extra = extra.iter().map(ToString::to_string).collect();
         let mut relay = Self { dir, address, tls, extra, process: None, admin: None };
         relay.restart().await;
@@ -183,7 +186,7 @@ impl Relay {
 }
 
 impl Certificate {
-    fn make(dir: PathBuf, address: SocketAddr) -> Self {
+    fn make(dir: &Path, address: SocketAddr) -> Self {
         let names = vec!["localhost".to_owned(), address.ip().to_string()];
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
         let files = Self { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };

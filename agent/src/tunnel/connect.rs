@@ -180,10 +180,11 @@ fn tune(tcp: &TcpStream) {
 }
 
 fn refused(target: &str, error: WsError) -> ConnectError {
-    let response = match error {
-        WsError::Http(response) => response,
-        WsError::Io(error) => return ConnectError::Tcp(target.to_owned(), error),
-        other => return ConnectError::NotARelay(target.to_owned(), Box::new(other)),
+    if let WsError::Io(error) = error {
+        return ConnectError::Tcp(target.to_owned(), error);
+    }
+    let WsError::Http(response) = error else {
+        return ConnectError::NotARelay(target.to_owned(), Box::new(error));
     };
     let problem = response.body().as_ref().and_then(|body| serde_json::from_slice::<Problem>(body).ok());
     let retry_after =

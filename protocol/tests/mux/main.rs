@@ -1,0 +1,7 @@
+//! Stories of the pure multiplexers: a pair with simulated time, and one side against a broken peer.
+
+#![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
+
+mod pair;
+mod sides;
+mod violations;
