@@ -13,20 +13,20 @@ const ABOUT: &str = "Finds call recordings on this machine's disks and serves th
 const EXAMPLES: &str = "\
 Examples:
   # Serve the recordings of a FreePBX through a relay; no port is opened here.
-  audiovault-agent tunnel --relay wss://relay.example.com --site-key-file /etc/audiovault/site.key \\
-      --token-file /etc/audiovault/token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
+  audiovault-agent tunnel --relay wss://relay.example.com --site-key-file /etc/audiovault/site-key \\
+      --token-file /etc/audiovault/search-token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
   # The same recordings on a local port, as AudioVault does.
   audiovault-agent serve --bind-to 127.0.0.1:4040 --public-url https://audio.example.com \\
-      --token-file /etc/audiovault/token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
+      --token-file /etc/audiovault/search-token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
   # Where is the recording of this call?
   audiovault-agent search 1711444502.17 --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
 Placeholders in --path: %YY %MM %ME (Jan) %DD %HH, %TE tenant, %SE server, %QU queue, %AG agent.
 
-Every flag of `tunnel` and `serve` may also come from the environment (AUDIOVAULT_SITE_KEY for --site-key) or from the
-TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file.";
+Every flag of `tunnel` and `serve` may also come from the environment (AUDIOVAULT_SITE_KEY for --site-key) or \
+from the TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
