@@ -182,6 +182,11 @@ impl Frame {
     }
 }
 
+/// What a peer says for the log, without the control characters by which it could forge lines of that log.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 fn check_len(what: &'static str, len: usize, max: usize) -> Result<(), DecodeError> {
     if len > max {
         return Err(DecodeError::TooLong { what, len, max });
@@ -223,7 +228,7 @@ fn decode_reset(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> 
     };
     check_len("RESET", reason.len(), MAX_REASON_LEN)?;
     // A reason is for a log line; broken UTF-8 in it harms nobody.
-    let reason = String::from_utf8_lossy(reason).into_owned();
+    let reason = one_line(&String::from_utf8_lossy(reason));
     Ok(Frame::Reset(stream, ResetCode::from(u16::from_be_bytes(*code)), reason))
 }
 
@@ -344,6 +349,13 @@ mod tests {
     fn streams_and_tunnel_are_not_confused() {
         assert_eq!(Frame::decode(raw(END, 0, b"")), Err(DecodeError::WrongStream("END")));
         assert_eq!(Frame::decode(raw(STATUS, 1, b"{}")), Err(DecodeError::WrongStream("STATUS")));
+    }
+
+    #[test]
+    fn a_reason_cannot_forge_lines_of_the_log() {
+        let reset = raw(RESET, 1, b"\0\x04gone\n2026-01-01 INFO \x1b[31mall is well");
+        let Ok(Frame::Reset(_, _, reason)) = Frame::decode(reset) else { panic!("a reset") };
+        assert_eq!(reason, "gone\u{fffd}2026-01-01 INFO \u{fffd}[31mall is well");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use audiovault_protocol::{
+    frame::one_line,
     limits::MAX_DATA_LEN,
     link::{Counted, Traffic, websocket_config},
     message::SUBPROTOCOL,
@@ -193,7 +194,7 @@ fn refused(target: &str, error: WsError) -> ConnectError {
     let silent = || status.canonical_reason().unwrap_or("no reason was given").to_owned();
     ConnectError::Refused {
         status,
-        detail: problem.map_or_else(silent, |problem| problem.detail),
+        detail: problem.map_or_else(silent, |problem| one_line(&problem.detail)),
         retry_after: retry_after.map(Duration::from_secs),
     }
 }

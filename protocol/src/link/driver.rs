@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 
 use super::Traffic;
 use crate::{
-    frame::Frame,
+    frame::{Frame, one_line},
     limits::{CLOSE_TIMEOUT, MAX_REASON_LEN},
     message::CloseCode,
     mux::{PingPayload, Violation},
@@ -187,7 +187,12 @@ where
             }
             Message::Close(frame) => Err(Ended::ByPeer(frame.map_or_else(
                 || Close::new(CloseCode::Normal, "no reason was given"),
-                |frame| Close::new(u16::from(frame.code).into(), cut(frame.reason.as_str(), MAX_REASON_LEN)),
+                |frame| {
+                    Close::new(
+                        u16::from(frame.code).into(),
+                        one_line(cut(frame.reason.as_str(), MAX_REASON_LEN)),
+                    )
+                },
             ))),
             Message::Text(_) => Err(Ended::Violation(Violation::NotBinary)),
             // The library answers pings by itself; raw frames are never read.

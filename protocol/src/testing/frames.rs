@@ -103,7 +103,7 @@ fn any_response_head() -> impl Strategy<Value = ResponseHead> {
 pub fn any_frame() -> impl Strategy<Value = Frame> {
     let body = vec(any::<u8>(), 0..200).prop_map(Bytes::from);
     let data = prop_oneof![1..200usize, Just(MAX_DATA_LEN)].prop_map(|len| Bytes::from(vec![b'x'; len]));
-    let reason = ".{0,60}".prop_map(|text| text.chars().take(MAX_REASON_LEN / 4).collect::<String>());
+    let reason = "\\PC{0,60}".prop_map(|text| text.chars().take(MAX_REASON_LEN / 4).collect::<String>());
     prop_oneof![
         any_hello().prop_map(|hello| Frame::Hello(Box::new(hello))),
         any_welcome().prop_map(|welcome| Frame::Welcome(Box::new(welcome))),
