@@ -68,8 +68,7 @@ impl Place {
         let address = free_port()?;
         let url = format!("http://{address}");
         let (relay, key) = start_relay(dir.path(), address, &url).await?;
-        let token = harness::recordings::noise(16, u64::from(address.port()) + u64::from(std::process::id()));
-        let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+        let token: String = rand::random::<[u8; 16]>().iter().map(|octet| format!("{octet:02x}")).collect();
         let shutdown = CancellationToken::new();
         let agent = start_agent(&url, key, &pattern, &token, shutdown.clone())?;
         let place = Self { url, recordings, call, token, relay, agent, shutdown, _dir: dir };
