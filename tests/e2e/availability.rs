@@ -3,24 +3,15 @@
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
     client::{body, client, first_link, search, search_with, send},
-    recordings::{wav, write},
+    recordings::{CALL, one_recording, wav},
     relay::Relay,
 };
-use tempfile::TempDir;
-
-const CALL: &str = "1711441902.17";
-
-fn recordings() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), "in-1711441902.17.wav", &wav(1.0, 1));
-    dir
-}
 
 #[tokio::test]
 async fn an_agent_that_was_killed_and_started_again_serves_again() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
-    let (dir, client) = (recordings(), client(&relay));
+    let (dir, client) = (one_recording(), client(&relay));
     for _ in 0..3 {
         let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
         search(&client, &site, CALL, &[]).await;
@@ -32,7 +23,7 @@ async fn an_agent_that_was_killed_and_started_again_serves_again() {
 
 async fn a_killed_relay_comes_back(mut relay: Relay) {
     let site = relay.add_site("acme", &[]).await;
-    let (dir, client) = (recordings(), client(&relay));
+    let (dir, client) = (one_recording(), client(&relay));
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     search(&client, &site, CALL, &[]).await;
     let mark = agent.process.mark();
@@ -58,7 +49,7 @@ async fn a_relay_that_was_killed_and_started_again_has_its_agents_back_over_wss(
 async fn two_agents_of_a_site_serve_beside_each_other_and_links_go_home() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
-    let (dir, client) = (recordings(), client(&relay));
+    let (dir, client) = (one_recording(), client(&relay));
     let first = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     let first_made = first_link(&search(&client, &site, CALL, &[]).await);
     let second = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
@@ -76,7 +67,7 @@ async fn two_agents_of_a_site_serve_beside_each_other_and_links_go_home() {
 async fn a_disabled_site_drops_its_tunnel_and_comes_back_when_enabled() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
-    let (dir, client) = (recordings(), client(&relay));
+    let (dir, client) = (one_recording(), client(&relay));
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     let link = first_link(&search(&client, &site, CALL, &[]).await);
     let mark = agent.process.mark();
@@ -97,7 +88,7 @@ async fn a_disabled_site_drops_its_tunnel_and_comes_back_when_enabled() {
 async fn a_key_rotates_without_a_gap_and_a_revoked_key_is_out() {
     let relay = Relay::start().await;
     let old = relay.add_site("acme", &[]).await;
-    let (dir, client) = (recordings(), client(&relay));
+    let (dir, client) = (one_recording(), client(&relay));
     let agent = Agent::start(&relay, &old, AgentOptions::new(dir.path())).await;
     let rotated = relay.site_command(&["rotate-key", "acme"]).await;
     let mut new = old.clone();

@@ -4,24 +4,15 @@ use harness::{
     agent::{Agent, AgentOptions},
     client::{client, first_link, search, send},
     process::run,
-    recordings::{wav, write},
+    recordings::{CALL, one_recording},
     relay::Relay,
 };
-use tempfile::TempDir;
-
-const CALL: &str = "1711441902.17";
-
-fn recordings() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), "in-1711441902.17.wav", &wav(1.0, 1));
-    dir
-}
 
 #[tokio::test]
 async fn altered_links_are_forbidden_wherever_they_were_altered() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
-    let dir = recordings();
+    let dir = one_recording();
     let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     let client = client(&relay);
     let link = first_link(&search(&client, &site, CALL, &[]).await);
@@ -48,7 +39,7 @@ async fn altered_links_are_forbidden_wherever_they_were_altered() {
 async fn a_link_expires_and_the_relay_knows_without_the_agent() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
-    let dir = recordings();
+    let dir = one_recording();
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path()).with(&["--link-ttl", "1s"])).await;
     let client = client(&relay);
     let link = first_link(&search(&client, &site, CALL, &[]).await);
@@ -63,7 +54,7 @@ async fn a_link_expires_and_the_relay_knows_without_the_agent() {
 async fn a_link_of_one_site_does_not_open_at_another() {
     let relay = Relay::start().await;
     let (acme, other) = (relay.add_site("acme", &[]).await, relay.add_site("other", &[]).await);
-    let dir = recordings();
+    let dir = one_recording();
     let secret = dir.path().join("link.secret");
     std::fs::write(&secret, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
     // Even a secret shared by mistake does not help.
@@ -80,7 +71,7 @@ async fn a_link_of_one_site_does_not_open_at_another() {
 async fn links_end_with_the_run_that_made_them_unless_the_secret_is_kept() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
-    let dir = recordings();
+    let dir = one_recording();
     let secret = dir.path().join("link.secret");
     std::fs::write(&secret, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
     let kept = ["--link-secret-file", secret.to_str().unwrap()];
@@ -104,7 +95,7 @@ async fn a_wrong_key_is_refused_before_any_upgrade() {
     let mut site = relay.add_site("acme", &[]).await;
     let other = relay.add_site("other", &[]).await;
     site.site_key = site.site_key.replace("avk_acme_", "avk_other_");
-    let dir = recordings();
+    let dir = one_recording();
     let stranger = Agent::spawn(&relay, &site, AgentOptions::new(dir.path()));
     let line = stranger.process.wait_for("waiting will not help").await;
     assert!(line.contains("401"), "{line}");
@@ -115,7 +106,7 @@ async fn a_wrong_key_is_refused_before_any_upgrade() {
 
 #[tokio::test]
 async fn the_key_does_not_cross_a_network_in_the_clear_by_accident() {
-    let dir = recordings();
+    let dir = one_recording();
     let key = dir.path().join("site.key");
     std::fs::write(&key, "avk_acme_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").unwrap();
     let path = format!("file:{}", dir.path().display());

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tempfile::TempDir;
+
 /// Samples per second of telephony.
 pub const RATE: u32 = 8_000;
 
@@ -39,6 +41,16 @@ pub fn wav(seconds: f64, seed: u32) -> Vec<u8> {
         field(&((voice * syllable * 9_000.0) as i16).to_le_bytes());
     }
     file
+}
+
+/// The call of [`one_recording`].
+pub const CALL: &str = "1711441902.17";
+
+/// A directory with one second of one call.
+pub fn one_recording() -> TempDir {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    write(dir.path(), format!("in-{CALL}.wav"), &wav(1.0, 1));
+    dir
 }
 
 /// Writes a file with all directories above it, with the modification time of an hour ago: it is not growing.
