@@ -289,8 +289,8 @@ impl RelayMux {
     }
 
     fn give_up_overdue(&mut self, now: Instant) {
-        let overdue: Vec<_> = self.streams.iter().filter(|(_, open)| now >= open.timeout()).collect();
-        let overdue: Vec<_> = overdue.into_iter().map(|(id, open)| (*id, open.is_awaiting())).collect();
+        let overdue = self.streams.iter().filter(|(_, open)| now >= open.timeout());
+        let overdue: Vec<_> = overdue.map(|(stream, open)| (*stream, open.is_awaiting())).collect();
         for (stream, awaiting) in overdue {
             let (code, reason) = if awaiting {
                 (ResetCode::DeadlineExceeded, "no answer came in time")

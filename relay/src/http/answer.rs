@@ -87,6 +87,15 @@ pub(super) fn from_call(
     Ok(Response::from_parts(parts, Body::new(Delivery { body, delivered, site: session.site.to_string() })))
 }
 
+/// Counts an outcome that the site's operators should look into: a server error, whoever made it.
+pub(super) fn count_errors(result: &Result<Response, Refusal>, counters: &SiteCounters) {
+    let failed = match result {
+        Ok(response) => response.status().is_server_error(),
+        Err(refusal) => refusal.is_server_error(),
+    };
+    counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+}
+
 fn refuse(error: &CallError, session: &Session) -> Refusal {
     tracing::info!(site = %session.site, session = session.id, %error, "a request has no answer");
     let problem = match error {

@@ -1,7 +1,7 @@
 //! Recordings: looks at the clear part of a signed link and passes the request on to an agent that can open it.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -15,7 +15,7 @@ use http::{StatusCode, request::Parts};
 
 use super::{
     PublicState, Refusal,
-    answer::{Expected, from_call, make_private},
+    answer::{Expected, count_errors, from_call, make_private},
     search::carry_context,
 };
 use crate::registry::NoSession;
@@ -53,11 +53,7 @@ async fn pass_on(
     let counters = state.registry.counters(&site);
     let called = session.caller.call(to_agent(token, name, parts)?).await;
     let result = from_call(called, Expected::Audio, &session, &counters);
-    let failed = match &result {
-        Ok(response) => response.status().is_server_error(),
-        Err(refusal) => refusal.is_server_error(),
-    };
-    counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+    count_errors(&result, &counters);
     result
 }
 

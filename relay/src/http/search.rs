@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{
     PublicState, Refusal,
-    answer::{Expected, from_call},
+    answer::{Expected, count_errors, from_call},
 };
 
 /// `/{site}/search`: the path names the site.
@@ -105,11 +105,7 @@ async fn pass_on(
         }
         Err(_) => Err(Refusal::offline().at(site)),
     };
-    let failed = match &result {
-        Ok(response) => response.status().is_server_error(),
-        Err(refusal) => refusal.is_server_error(),
-    };
-    counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+    count_errors(&result, &counters);
     let mut response = result?;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
