@@ -5,7 +5,6 @@ mod report;
 use std::{
     collections::BTreeSet,
     io::{self, Write},
-    sync::Arc,
 };
 
 use audiovault_protocol::site::{Alias, SITE_SECRET_LEN, SiteId, SiteKey};
@@ -67,7 +66,7 @@ pub async fn run(
     let adds = matches!(args.command, SiteCommand::Add { .. });
     let if_missing = if adds { IfMissing::Create } else { IfMissing::Refuse };
     let store = store::open(&url, if_missing).await?;
-    let report = Commands { store: Arc::clone(&store), warnings }.carry_out(args.command).await;
+    let report = Commands { store: store.clone(), warnings }.carry_out(args.command).await;
     store.close().await;
     let report = report?;
     if args.json {
@@ -79,13 +78,13 @@ pub async fn run(
 }
 
 struct Commands<'a> {
-    store: Arc<dyn Store>,
+    store: Store,
     warnings: &'a mut (dyn Write + Send),
 }
 
 impl Commands<'_> {
     async fn carry_out(mut self, command: SiteCommand) -> Result<Report, SiteCommandError> {
-        let store = Arc::clone(&self.store);
+        let store = self.store.clone();
         match command {
             SiteCommand::Add { site, note, aliases, public_url } => {
                 self.add(site, note, aliases, public_url).await

@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
@@ -40,7 +40,7 @@ impl Database {
     }
 
     /// As another process would: with a handle of its own.
-    async fn open(&self) -> Arc<dyn Store> {
+    async fn open(&self) -> Store {
         open(&DatabaseUrl::Sqlite(self.path()), IfMissing::Create).await.unwrap()
     }
 }

@@ -70,7 +70,7 @@ impl DirectoryWatch {
     ///
     /// # Errors
     /// [`StoreError`] when even the first picture cannot be loaded; later losses are survived.
-    pub async fn start(store: Arc<dyn Store>) -> Result<Self, StoreError> {
+    pub async fn start(store: Store) -> Result<Self, StoreError> {
         let (sender, current) = watch::channel(Arc::new(store.load().await?));
         let healthy = Arc::new(AtomicBool::new(true));
         let (reads, refreshed) = watch::channel(Reads::default());
@@ -108,7 +108,7 @@ impl Drop for DirectoryWatch {
 }
 
 struct Poller {
-    store: Arc<dyn Store>,
+    store: Store,
     sender: watch::Sender<Arc<Directory>>,
     healthy: Arc<AtomicBool>,
     asked: Arc<Notify>,

@@ -1,24 +1,21 @@
-//! From rows to values: written once for every database, checked because a file can be edited by hand.
+//! From rows to values, checked because a file can be edited by hand.
 
 use std::collections::HashMap;
 
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
-use sqlx::{ColumnIndex, Decode, Row, Type};
+use sqlx::{Row, any::AnyRow};
 
-use super::{StoreError, StoredKey, StoredSite};
+use super::{StoredKey, StoredSite};
+use crate::store::{StoreError, corrupt, timestamp};
 
 /// Puts sites together from three results, in the order of the first: (site, note, created, disabled),
 /// (name, site) and (digest, site, created, revoked).
-pub(super) fn sites<R>(sites: &[R], names: &[R], keys: &[R]) -> Result<Vec<StoredSite>, StoreError>
-where
-    R: Row,
-    usize: ColumnIndex<R>,
-    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
-    for<'r> Option<i64>: Decode<'r, R::Database> + Type<R::Database>,
-{
+pub(super) fn sites(
+    sites: &[AnyRow],
+    names: &[AnyRow],
+    keys: &[AnyRow],
+) -> Result<Vec<StoredSite>, StoreError> {
     let mut aliases: HashMap<String, Vec<Alias>> = HashMap::new();
     for row in names {
         let (name, site): (String, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -64,12 +61,4 @@ fn digest(text: &str) -> Result<KeyDigest, StoreError> {
         .and_then(|octets| <[u8; 32]>::try_from(octets).ok())
         .map(KeyDigest::from_bytes)
         .ok_or_else(|| corrupt("key digest"))
-}
-
-fn timestamp(ms: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_millisecond(ms).map_err(|_| corrupt("time"))
-}
-
-fn corrupt(what: &'static str) -> StoreError {
-    StoreError::Corrupt { what }
 }

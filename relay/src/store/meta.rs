@@ -1,0 +1,47 @@
+//! What the database knows of itself: the generation of the sites, and where the relay is reached.
+
+use sqlx::Row;
+
+use super::{Store, StoreError, open::identity};
+
+/// Comes first in every change: it takes the write lock before anything is read, so that two writers queue up
+/// instead of one of them failing at commit.
+pub(super) const BUMP_GENERATION: &str = "UPDATE meta SET generation = generation + 1 WHERE id = 1";
+pub(super) const GENERATION: &str = "SELECT generation FROM meta WHERE id = 1";
+const PUBLIC_URL: &str = "SELECT public_url FROM meta WHERE id = 1";
+const SET_PUBLIC_URL: &str = "UPDATE meta SET public_url = $1 WHERE id = 1";
+
+impl Store {
+    /// A number that grows with every change of the sites, whichever process makes it.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`] when the database is no longer where it was opened; [`StoreError::Database`], as every
+    /// method.
+    pub async fn generation(&self) -> Result<i64, StoreError> {
+        // SQLite would go on reading a file that was deleted or replaced, and never see another change.
+        if identity(&self.file.path).ok() != Some(self.file.identity) {
+            return Err(StoreError::Moved(self.file.path.clone()));
+        }
+        let row = sqlx::query(GENERATION).fetch_one(&self.pool).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// The public URL of the relay that last started on this database.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn public_url(&self) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query(PUBLIC_URL).fetch_one(&self.pool).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    /// Keeps the public URL for commands of other processes.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn set_public_url(&self, url: &str) -> Result<(), StoreError> {
+        let mut tx = self.change().await?;
+        sqlx::query(SET_PUBLIC_URL).bind(url).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+}

@@ -1,0 +1,111 @@
+//! Opens a database and brings its schema up to date.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use sqlx::{
+    AnyConnection, AnyPool, ConnectOptions, Connection, Executor,
+    any::{AnyConnectOptions, AnyPoolOptions},
+    migrate::{MigrateError, Migrator},
+    sqlite::SqliteConnectOptions,
+};
+
+use super::{DatabaseFile, DatabaseUrl, OpenError, Store};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+
+/// How long a writer waits for another one. Every transaction here is a handful of rows: a lock held for longer
+/// belongs to a program that hangs.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The poller, the audit's writer, pages of operators and some slack; SQLite has a single writer anyway.
+const MAX_CONNECTIONS: u32 = 8;
+/// Two processes that start on a fresh file race for its schema; the loser finds it done on its next attempt.
+const OPEN_ATTEMPTS: u32 = 3;
+/// What every connection begins with. Write-ahead logging lets readers and the writer work side by side; what is
+/// deleted is overwritten with zeros, because it may be somebody's call.
+const SQLITE_SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
+     PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON";
+
+/// What to do when the database does not exist yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Make an empty one, readable by its owner alone.
+    Create,
+    /// Say so; for commands that make no sense on an empty database.
+    Refuse,
+}
+
+/// Opens a database and brings its schema up to date. A new file gets mode 0600, and SQLite gives its journals the
+/// same.
+///
+/// # Errors
+/// [`OpenError`] when it cannot be opened, is missing and must not be made, or was written by a newer release.
+pub async fn open(url: &DatabaseUrl, if_missing: IfMissing) -> Result<Store, OpenError> {
+    sqlx::any::install_default_drivers();
+    let DatabaseUrl::Sqlite(path) = url;
+    match if_missing {
+        IfMissing::Create => {
+            create(path).map_err(|source| OpenError::Create { path: path.to_owned(), source })?;
+        }
+        IfMissing::Refuse if !path.exists() => return Err(OpenError::Missing(path.to_owned())),
+        IfMissing::Refuse => {}
+    }
+    let mut attempt = 1;
+    loop {
+        match try_open(path).await {
+            Err(OpenError::Connect { .. } | OpenError::Migrate { .. }) if attempt < OPEN_ATTEMPTS => {
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn try_open(path: &Path) -> Result<Store, OpenError> {
+    let failed = |source| OpenError::Connect { path: path.to_owned(), source };
+    let url = SqliteConnectOptions::new().filename(path).create_if_missing(false).to_url_lossy();
+    let options = AnyConnectOptions::from_url(&url).map_err(failed)?;
+    // A pool would try again and again where the file is no database at all; one connection says so at once.
+    let mut probe = options.connect().await.map_err(failed)?;
+    set_up(&mut probe).await.map_err(failed)?;
+    let pool = AnyPoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .after_connect(|connection, _| Box::pin(set_up(connection)))
+        .connect_with(options)
+        .await
+        .map_err(failed)?;
+    probe.close().await.map_err(failed)?;
+    let identity = identity(path).map_err(|error| failed(error.into()))?;
+    migrate(&pool, path).await?;
+    Ok(Store { pool, file: DatabaseFile { path: path.to_owned(), identity } })
+}
+
+async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    connection.execute(SQLITE_SETUP).await.map(drop)
+}
+
+async fn migrate(pool: &AnyPool, path: &Path) -> Result<(), OpenError> {
+    MIGRATIONS.run(pool).await.map_err(|source| {
+        let path = path.to_owned();
+        if matches!(source, MigrateError::VersionMissing(_)) {
+            OpenError::NewerSchema(path)
+        } else {
+            OpenError::Migrate { path, source }
+        }
+    })
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+pub(super) fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
