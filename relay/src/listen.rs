@@ -1,17 +1,14 @@
 //! Listeners for HTTP and HTTPS: the same routes behind both, with the limits that keep slow and greedy clients
 //! from costing anybody else.
 
+mod accept;
 mod certificate;
+mod meter;
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
-use axum_server::{
-    Handle, Server,
-    accept::{Accept, NoDelayAcceptor},
-    service::SendService,
-    tls_rustls::RustlsAcceptor,
-};
+use axum_server::{Handle, Server, accept::Accept, service::SendService, tls_rustls::RustlsAcceptor};
 use http::Request;
 use hyper::body::Incoming;
 use tokio::{
@@ -20,8 +17,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::certificate::{CertificateError, CertificateFiles};
-use self::certificate::{RELOAD_EVERY, Reloader};
+use self::{
+    accept::MeteringAcceptor,
+    certificate::{RELOAD_EVERY, Reloader},
+};
+pub use self::{
+    certificate::{CertificateError, CertificateFiles},
+    meter::ConnectionMeter,
+};
 
 /// How long a client may take over the head of a request, from the opening of the connection or the end of the
 /// previous answer; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.
@@ -72,14 +75,14 @@ pub struct Listening {
 }
 
 /// Serves a router over plain HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge. Handlers find the address
-/// of the peer in `ConnectInfo<SocketAddr>`.
+/// of the peer in `ConnectInfo<SocketAddr>` and what is known of the connection in `Arc<ConnectionMeter>`.
 ///
 /// # Errors
 /// [`ListenError::Bind`].
 pub async fn start_plain(addr: SocketAddr, router: Router) -> Result<Listening, ListenError> {
     let (addr, listener) = bind(addr).await?;
     let (handle, server) = server(listener);
-    let server = server.acceptor(NoDelayAcceptor::new());
+    let server = server.acceptor(MeteringAcceptor { tls: false });
     Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
 }
 
@@ -107,7 +110,7 @@ async fn start_reloading(
     let (handle, server) = server(listener);
     let acceptor = RustlsAcceptor::new(reloader.live())
         .handshake_timeout(HANDSHAKE_TIMEOUT)
-        .acceptor(NoDelayAcceptor::new());
+        .acceptor(MeteringAcceptor { tls: true });
     let server = server.acceptor(acceptor);
     let task = tokio::spawn(async move {
         tokio::select! {

@@ -15,7 +15,7 @@ use axum::{
 use http::{HeaderName, HeaderValue, header};
 
 use super::PublicState;
-use crate::{client, ids::random_id};
+use crate::{client, ids::random_id, listen::ConnectionMeter};
 
 /// Carries the request's id to the asker.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,12 +33,15 @@ pub(super) async fn record(
     let start = Instant::now();
     let id = random_id();
     let address = client::address(peer.ip(), request.headers(), &state.trusted_proxies);
+    let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
+    let scheme = client::scheme(peer.ip(), tls, request.headers(), &state.trusted_proxies);
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(client);
+    request.extensions_mut().insert(scheme);
 
     let mut response = next.run(request).await;
     let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());

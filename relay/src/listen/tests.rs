@@ -1,6 +1,8 @@
 use std::{fs, sync::Arc};
 
-use axum::routing::get;
+use axum::{Extension, body::Body, routing::get};
+use http::StatusCode;
+use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
@@ -9,7 +11,7 @@ use rustls::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::Notify,
+    sync::{Notify, mpsc},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -108,6 +110,76 @@ async fn handlers_learn_the_peer_and_port_zero_becomes_a_real_one() {
     let own = stream.local_addr().unwrap().to_string();
     let answer = exchange(&mut stream, &get_request("/peer")).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&own), "{answer}");
+}
+
+/// Tells its connection's meter to the test, then answers with a body of known length.
+fn metered_router(tell: mpsc::UnboundedSender<Arc<ConnectionMeter>>) -> Router {
+    Router::new().route(
+        "/body",
+        get(move |Extension(meter): Extension<Arc<ConnectionMeter>>| async move {
+            tell.send(meter).unwrap();
+            vec![0u8; BODY_LEN]
+        }),
+    )
+}
+
+const BODY_LEN: usize = 100_000;
+
+#[tokio::test]
+async fn every_request_carries_the_meter_of_its_connection() {
+    let certificate = Certificate::new();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let plain = start_plain(any_port(), metered_router(tell.clone())).await.unwrap();
+    let tls = start_tls(any_port(), certificate.files(), metered_router(tell)).await.unwrap();
+
+    let mut stream = TcpStream::connect(plain.addr).await.unwrap();
+    let answer = exchange(&mut stream, &get_request("/body")).await;
+    let meter = told.recv().await.unwrap();
+    assert!(!meter.is_tls());
+    // The connection is at its end: every octet of the answer was accepted by the socket, and none besides.
+    assert_eq!(meter.written(), answer.len() as u64);
+    until_closed(&meter).await;
+
+    let mut stream = connect(tls.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
+    let answer = exchange(&mut stream, &get_request("/body")).await;
+    let meter = told.recv().await.unwrap();
+    assert!(meter.is_tls());
+    assert!(meter.written() > answer.len() as u64, "counted beneath TLS, with its overhead");
+    until_closed(&meter).await;
+}
+
+async fn until_closed(meter: &ConnectionMeter) {
+    let closed = async {
+        while !meter.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("the end of the connection is told");
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_is_metered_until_its_end() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let upgrade = move |Extension(meter): Extension<Arc<ConnectionMeter>>, request: Request<Body>| async move {
+        tell.send(meter).unwrap();
+        tokio::spawn(async move {
+            let upgraded = hyper::upgrade::on(request).await.unwrap();
+            let mut io = TokioIo::new(upgraded);
+            let mut word = [0; 4];
+            io.read_exact(&mut word).await.unwrap();
+            io.write_all(&word).await.unwrap();
+        });
+        let headers = [(http::header::CONNECTION, "upgrade"), (http::header::UPGRADE, "echo")];
+        (StatusCode::SWITCHING_PROTOCOLS, headers)
+    };
+    let listening = start_plain(any_port(), Router::new().route("/", get(upgrade))).await.unwrap();
+    let mut stream = TcpStream::connect(listening.addr).await.unwrap();
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nping";
+    let answer = exchange(&mut stream, request).await;
+    assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("ping"), "{answer}");
+    let meter = told.recv().await.unwrap();
+    until_closed(&meter).await;
+    assert_eq!(meter.written(), answer.len() as u64);
 }
 
 #[tokio::test]
