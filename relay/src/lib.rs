@@ -1,6 +1,7 @@
 //! The AudioVault relay.
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -8,6 +9,7 @@ pub mod directory;
 pub mod health;
 pub mod http;
 pub mod ids;
+pub mod journal;
 pub mod listen;
 pub mod logging;
 pub mod queuemetrics;

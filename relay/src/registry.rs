@@ -13,7 +13,7 @@ use audiovault_protocol::{
 };
 use jiff::Timestamp;
 
-use crate::session::Session;
+use crate::{session::Session, store::Traffic};
 
 /// Counters of one site since this process started.
 #[derive(Debug, Default)]
@@ -29,6 +29,15 @@ pub struct SiteCounters {
 }
 
 impl SiteCounters {
+    /// Everything that was counted so far.
+    pub fn totals(&self) -> Traffic {
+        Traffic {
+            searches: self.searches.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            bytes: self.bytes_delivered.load(Ordering::Relaxed),
+        }
+    }
+
     /// When an agent of the site was last connected, unless never.
     pub fn last_seen(&self) -> Option<Timestamp> {
         let ms = self.last_seen_ms.load(Ordering::Relaxed);
@@ -133,6 +142,12 @@ impl Registry {
         }
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&sites.entry(site.clone()).or_default().counters)
+    }
+
+    /// The counters of every site that was asked for so far.
+    pub fn all_counters(&self) -> Vec<(SiteId, Arc<SiteCounters>)> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.iter().map(|(site, entry)| (site.clone(), Arc::clone(&entry.counters))).collect()
     }
 
     /// Asks every agent to dial again; what is open finishes.

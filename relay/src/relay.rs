@@ -17,6 +17,7 @@ use crate::{
     config::ServeConfig,
     directory::DirectoryWatch,
     http::{self, PublicState},
+    journal::{Journal, JournalWriter},
     listen::{ListenError, Listening, start_plain, start_tls},
     registry::Registry,
     store::{self, IfMissing, OpenError, StoreError},
@@ -45,6 +46,7 @@ pub struct Relay {
     public: Vec<Listening>,
     admin: Listening,
     state: Arc<PublicState>,
+    journal: JournalWriter,
     drain_timeout: Duration,
 }
 
@@ -56,14 +58,17 @@ impl Relay {
     pub async fn start(config: ServeConfig) -> Result<Self, RelayError> {
         let store = store::open(&config.database, IfMissing::Create).await?;
         store.set_public_url(config.public_url.as_str()).await?;
-        let directory = DirectoryWatch::start(store).await?;
+        let directory = DirectoryWatch::start(store.clone()).await?;
+        let registry = Arc::new(Registry::default());
+        let journal = Journal::start(store, Arc::clone(&registry));
         let state = Arc::new(PublicState {
             public_url: config.public_url,
             trusted_proxies: config.trusted_proxies,
-            registry: Arc::new(Registry::default()),
+            registry,
             directory: directory.subscribe(),
             refresher: directory.refresher(),
             tunnels: TaskTracker::new(),
+            journal: journal.journal(),
             draining: AtomicBool::new(false),
         });
         let router = http::router(Arc::clone(&state), &config.allow_origin);
@@ -80,7 +85,7 @@ impl Relay {
             tracing::info!(addr = %listening.addr, public_url = %state.public_url, "listening");
         }
         tracing::info!(addr = %admin.addr, "listening for operators");
-        Ok(Self { public, admin, state, drain_timeout: config.drain_timeout })
+        Ok(Self { public, admin, state, journal, drain_timeout: config.drain_timeout })
     }
 
     /// Where the public listeners are, plain before TLS, with their real ports.
@@ -110,6 +115,7 @@ impl Relay {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.state.tunnels.wait()).await;
         self.admin.handle.graceful_shutdown(Some(ADMIN_DRAIN));
         let _ = self.admin.task.await;
+        self.journal.close().await;
         tracing::info!("stopped");
     }
 }

@@ -21,7 +21,12 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
-use crate::{directory::Directory, registry::Registry};
+use crate::{
+    directory::Directory,
+    journal::Journal,
+    registry::Registry,
+    store::{Record, TunnelOpened},
+};
 
 /// Notices of an agent that may wait for the session's task. STATUS comes every 15 s; an agent that floods loses
 /// the surplus.
@@ -93,6 +98,7 @@ pub async fn run(
     upgraded: Upgraded,
     admission: Admission,
     registry: Arc<Registry>,
+    journal: Journal,
     mut directory: watch::Receiver<Arc<Directory>>,
 ) {
     let traffic = Arc::new(Traffic::default());
@@ -109,7 +115,13 @@ pub async fn run(
     let ended = loop {
         tokio::select! {
             ended = &mut link => break ended,
-            Some(notice) = notices.recv() => on_notice(notice, &admission, &caller, &registry, &mut session),
+            Some(notice) = notices.recv() => {
+                let greeted = session.is_some();
+                on_notice(notice, &admission, &caller, &registry, &mut session);
+                if let Some(session) = session.as_ref().filter(|_| !greeted) {
+                    journal.record(opened(session, &journal));
+                }
+            }
             Ok(()) = directory.changed() => {
                 let standing = directory.borrow_and_update().standing(&admission.site, &admission.key);
                 if let Err(refused) = standing {
@@ -121,7 +133,23 @@ pub async fn run(
     log_end(&admission, session.as_deref(), &ended);
     if let Some(session) = session {
         registry.remove(&session);
+        let (session, reason) = (session.id.clone(), ended.to_string());
+        journal.record(Record::TunnelClosed { session, closed: Timestamp::now(), reason });
     }
+}
+
+fn opened(session: &Session, journal: &Journal) -> Record {
+    Record::TunnelOpened(Box::new(TunnelOpened {
+        session: session.id.clone(),
+        site: session.site.clone(),
+        run: journal.run().to_owned(),
+        instance: session.hello.instance.clone(),
+        slot: session.hello.slot,
+        agent_version: session.hello.agent_version.clone(),
+        host: session.hello.host.clone(),
+        address: session.address.to_string(),
+        opened: session.since,
+    }))
 }
 
 fn on_notice(

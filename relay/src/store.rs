@@ -6,9 +6,14 @@
 //! Every change of the sites bumps one generation number in the same transaction, so that a running relay notices
 //! what another process changed by reading a single integer.
 
+mod audit;
+mod conditions;
 mod error;
+mod history;
+mod journal;
 mod meta;
 mod open;
+mod pseudonyms;
 mod sites;
 mod url;
 
@@ -18,7 +23,10 @@ use jiff::Timestamp;
 use sqlx::{Any, AnyPool, Transaction};
 
 pub use self::{
+    audit::{AuditFilter, Cursor},
     error::{DatabaseUrlError, OpenError, StoreError},
+    history::{Traffic, TunnelRecord, hour},
+    journal::{Progress, Record, TrafficShare, TunnelOpened},
     open::{IfMissing, open},
     sites::{MAX_VALID_KEYS, NewSite, StoredKey, StoredSite},
     url::DatabaseUrl,

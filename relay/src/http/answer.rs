@@ -1,20 +1,13 @@
 //! From the agent's answer to the public one: what a hostile agent might say must not reach a browser.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    task::{Context, Poll},
-};
+use std::sync::atomic::Ordering;
 
 use audiovault_protocol::{
-    link::{BodyError, CallError, TunnelBody},
+    link::{CallError, TunnelBody},
     mux::OpenError,
     problem::{PROBLEM_JSON, Problem},
 };
-use axum::{body::Body, response::Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body::{Frame, SizeHint};
 
 use super::{Refusal, access_log::LoggedSite};
 use crate::{registry::SiteCounters, session::Session};
@@ -60,14 +53,13 @@ pub(super) fn make_private(headers: &mut HeaderMap) {
     }
 }
 
-/// The public answer to a call.
+/// The answer to a call, if it is one that may be passed on.
 pub(super) fn from_call(
     called: Result<http::Response<TunnelBody>, CallError>,
     expected: Expected,
     session: &Session,
-    counters: &Arc<SiteCounters>,
-) -> Result<Response, Refusal> {
-    let response = called.map_err(|error| refuse(&error, session))?;
+) -> Result<http::Response<TunnelBody>, Refusal> {
+    let mut response = called.map_err(|error| refuse(&error, session))?;
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim());
     if !expected.allows(response.status(), kind) {
@@ -81,17 +73,15 @@ pub(super) fn from_call(
         let detail = "the site's agent answered with something that is not passed on; update the agent";
         return Err(Refusal::new(StatusCode::BAD_GATEWAY, detail).at(&session.site));
     }
-    let (mut parts, body) = response.into_parts();
-    parts.extensions.insert(LoggedSite(session.site.clone()));
-    let delivered = (expected == Expected::Audio).then(|| Arc::clone(counters));
-    Ok(Response::from_parts(parts, Body::new(Delivery { body, delivered, site: session.site.to_string() })))
+    response.extensions_mut().insert(LoggedSite(session.site.clone()));
+    Ok(response)
 }
 
 /// Counts an outcome that the site's operators should look into: a server error, whoever made it.
-pub(super) fn count_errors(result: &Result<Response, Refusal>, counters: &SiteCounters) {
+pub(super) fn count_errors<B>(result: &Result<http::Response<B>, Refusal>, counters: &SiteCounters) {
     let failed = match result {
         Ok(response) => response.status().is_server_error(),
-        Err(refusal) => refusal.is_server_error(),
+        Err(refusal) => refusal.status().is_server_error(),
     };
     counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
 }
@@ -119,41 +109,4 @@ fn refuse(error: &CallError, session: &Session) -> Refusal {
         }
     };
     Refusal::from(problem).at(&session.site)
-}
-
-/// A body on its way to the client, counted as it goes.
-struct Delivery {
-    body: TunnelBody,
-    delivered: Option<Arc<SiteCounters>>,
-    site: String,
-}
-
-impl http_body::Body for Delivery {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(counters), Some(data)) = (&self.delivered, frame.data_ref()) {
-                    counters.bytes_delivered.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
-            }
-            Poll::Ready(Some(Err(error))) => tracing::warn!(site = self.site, %error, "a body was cut"),
-            Poll::Ready(None) | Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

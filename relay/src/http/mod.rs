@@ -3,7 +3,9 @@
 mod access_log;
 mod answer;
 mod cors;
+mod delivery;
 mod landing;
+mod on_record;
 mod recordings;
 mod search;
 mod tunnel;
@@ -24,6 +26,7 @@ use self::access_log::LoggedSite;
 use crate::{
     config::{AllowOrigin, PublicUrl},
     directory::{Directory, Refresher},
+    journal::Journal,
     registry::Registry,
 };
 
@@ -42,6 +45,8 @@ pub struct PublicState {
     pub refresher: Refresher,
     /// The tasks of all tunnels.
     pub tunnels: TaskTracker,
+    /// Where searches, deliveries and tunnels are put on record.
+    pub journal: Journal,
     /// Set once the relay is shutting down.
     pub draining: AtomicBool,
 }
@@ -105,8 +110,8 @@ impl Refusal {
         Self { site: Some(site.clone()), ..self }
     }
 
-    fn is_server_error(&self) -> bool {
-        self.problem.status >= 500
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn into_response(self, extensions: &Extensions) -> Response {

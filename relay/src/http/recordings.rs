@@ -16,6 +16,7 @@ use http::{StatusCode, request::Parts};
 use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_call, make_private},
+    on_record,
     search::carry_context,
 };
 use crate::registry::NoSession;
@@ -50,11 +51,17 @@ async fn pass_on(
         NoSession::Offline => Refusal::offline().at(&site),
         NoSession::OtherKey => refuse(LinkError::OtherKey),
     })?;
-    let counters = state.registry.counters(&site);
-    let called = session.caller.call(to_agent(token, name, parts)?).await;
-    let result = from_call(called, Expected::Audio, &session, &counters);
-    count_errors(&result, &counters);
-    result
+    let request = to_agent(token, name, parts)?;
+    let event = on_record::delivery(&site, parts);
+    let result = from_call(session.caller.call(request).await, Expected::Audio, &session);
+    count_errors(&result, &state.registry.counters(&site));
+    match result {
+        Ok(response) => Ok(on_record::handed_over(state, event, parts, response)),
+        Err(refusal) => {
+            on_record::refused(state, event, &refusal);
+            Err(refusal)
+        }
+    }
 }
 
 fn refuse(error: LinkError) -> Refusal {

@@ -19,6 +19,7 @@ use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_call},
+    on_record,
 };
 
 /// `/{site}/search`: the path names the site.
@@ -100,8 +101,11 @@ async fn pass_on(
     counters.searches.fetch_add(1, Ordering::Relaxed);
     let result = match state.registry.any(site) {
         Ok(session) => {
+            let event = on_record::search(site, parts, &body);
             let called = session.caller.call(to_agent(parts, body)?).await;
-            from_call(called, Expected::Json, &session, &counters)
+            let result = from_call(called, Expected::Json, &session).map(|answer| answer.map(Body::new));
+            on_record::answered(state, event, &result);
+            result
         }
         Err(_) => Err(Refusal::offline().at(site)),
     };

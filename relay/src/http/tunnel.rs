@@ -135,7 +135,8 @@ fn switch_protocols(accept: &str) -> Response {
 async fn serve(state: Arc<PublicState>, admission: Admission, upgrade: OnUpgrade) {
     match upgrade.await {
         Ok(upgraded) => {
-            session::run(upgraded, admission, Arc::clone(&state.registry), state.directory.clone()).await;
+            let (registry, journal) = (Arc::clone(&state.registry), state.journal.clone());
+            session::run(upgraded, admission, registry, journal, state.directory.clone()).await;
         }
         Err(error) => tracing::info!(site = %admission.site, %error, "an agent went away while connecting"),
     }

@@ -88,6 +88,9 @@ pub enum StoreError {
     /// There is nothing to revoke.
     #[error("the site {0} has no valid key: rotate its key to give it one")]
     NoValidKey(SiteId),
+    /// Somebody reads from the write-ahead log.
+    #[error("the write-ahead log is in use and still holds traces: erase again when no backup is running")]
+    LogInUse,
     /// The file was moved or replaced while it was open.
     #[error("the database {} was moved or replaced: put it back, or restart the relay", .0.display())]
     Moved(PathBuf),
@@ -100,4 +103,12 @@ pub enum StoreError {
     /// The database failed.
     #[error("the database failed: check its disk, its space and its permissions")]
     Database(#[from] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the database works but refuses what it was given, so that trying again is of no use.
+    pub(crate) fn is_about_the_record(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.is_unique_violation() || error.is_foreign_key_violation() || error.is_check_violation()
+    }
 }

@@ -1,0 +1,224 @@
+//! Audit events: what was searched and what was delivered, when, to where.
+//!
+//! The words claim what is known: octets that the operating system's socket took, not who listened.
+
+use std::{fmt, str::FromStr};
+
+use audiovault_protocol::{
+    context::{Audit, Client},
+    site::SiteId,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Characters of a text from outside that are kept: names, agents and ids are shorter, and a row has a bounded size.
+const MAX_TEXT_LEN: usize = 256;
+
+/// What an event tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Somebody asked which recordings a call has.
+    Search,
+    /// Somebody asked for a recording.
+    Delivery,
+}
+
+/// How a request ended, or that it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A delivery that goes on, or whose end is not known: at least this much was delivered.
+    Open,
+    /// Everything that was asked for was handed over.
+    Complete,
+    /// The client went away before the end.
+    Left,
+    /// The tunnel or the agent broke off.
+    Cut,
+    /// The request was answered with an error.
+    Refused,
+}
+
+macro_rules! named {
+    ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $type {
+            /// The name in the database, the API and exports.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = UnknownName;
+
+            fn from_str(text: &str) -> Result<Self, UnknownName> {
+                match text { $($name => Ok(Self::$variant),)+ _ => Err(UnknownName) }
+            }
+        }
+    };
+}
+
+/// A text that names none of the values there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is none of the names that are known here")]
+pub struct UnknownName;
+
+named!(Kind { Search => "search", Delivery => "delivery" });
+named!(Outcome {
+    Open => "open", Complete => "complete", Left => "left", Cut => "cut", Refused => "refused",
+});
+
+/// One search or one delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AuditEvent {
+    /// The id under which the logs of relay and agent speak of the request.
+    pub request_id: String,
+    /// Search or delivery.
+    pub kind: Kind,
+    /// The site that was asked.
+    pub site: SiteId,
+    /// When the request came.
+    pub opened: Timestamp,
+    /// When it ended; nothing while it goes on, and for ever when the relay was killed meanwhile.
+    pub closed: Option<Timestamp>,
+    /// The tenant on whose behalf.
+    pub tenant: Option<String>,
+    /// The call that was asked for.
+    pub call_id: Option<String>,
+    /// The recording's file name, masked unless agent and relay were told otherwise.
+    pub recording: Option<String>,
+    /// The user of QueueMetrics, where the request named one.
+    pub user: Option<String>,
+    /// Network address of the client, or its pseudonym (`~` and twelve hexadecimal digits).
+    pub client: Option<String>,
+    /// The client's `User-Agent`.
+    pub user_agent: Option<String>,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// How many recordings a search found.
+    pub found: Option<u32>,
+    /// First octet of the range that was asked for.
+    pub range_start: Option<u64>,
+    /// Octets, from there on, that the operating system's socket took.
+    pub bytes: u64,
+    /// Size of the whole recording in octets.
+    pub size: Option<u64>,
+    /// Octets that stand for one second of sound.
+    pub bytes_per_second: Option<u32>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl AuditEvent {
+    /// An event at its beginning.
+    pub fn new(kind: Kind, request_id: String, site: SiteId, client: &Client) -> Self {
+        Self {
+            request_id,
+            kind,
+            site,
+            opened: Timestamp::now(),
+            closed: None,
+            tenant: None,
+            call_id: None,
+            recording: None,
+            user: None,
+            client: client.address.clone(),
+            user_agent: client.user_agent.as_deref().map(bounded),
+            status: 0,
+            found: None,
+            range_start: None,
+            bytes: 0,
+            size: None,
+            bytes_per_second: None,
+            outcome: Outcome::Open,
+        }
+    }
+
+    /// Adds what the agent says of its answer.
+    pub fn describe(&mut self, audit: &Audit) {
+        let text = |value: &Option<String>| value.as_deref().map(bounded);
+        self.tenant = text(&audit.tenant).or(self.tenant.take());
+        self.call_id = text(&audit.call_id).or(self.call_id.take());
+        self.recording = text(&audit.recording).or(self.recording.take());
+        self.user = text(&audit.user).or(self.user.take());
+        self.found = audit.found.or(self.found);
+        self.bytes_per_second = audit.bytes_per_second.filter(|rate| *rate > 0).or(self.bytes_per_second);
+    }
+
+    /// Ends the event, with the status of its answer.
+    pub fn close(&mut self, status: u16, outcome: Outcome) {
+        self.status = status;
+        self.outcome = outcome;
+        self.closed = Some(Timestamp::now());
+    }
+
+    /// Seconds of sound that the delivered octets stand for, where the agent knows the rate.
+    pub fn seconds(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "a recording of 2^53 octets lasts for millennia")]
+        self.bytes_per_second.map(|rate| self.bytes as f64 / f64::from(rate))
+    }
+}
+
+/// A call id as ids are compared: `.` and `_` are equal, and so are upper and lower case.
+pub fn call_key(call_id: &str) -> String {
+    call_id.trim().to_lowercase().replace('_', ".")
+}
+
+/// What stands for an erased call: the digest of its key.
+pub fn call_digest(call_key: &str) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(call_key.as_bytes()))
+}
+
+fn bounded(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_LEN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> AuditEvent {
+        let client = Client { address: Some("203.0.113.9".to_owned()), user_agent: Some("a\nb".repeat(300)) };
+        AuditEvent::new(Kind::Delivery, "r1".to_owned(), SiteId::parse("acme").unwrap(), &client)
+    }
+
+    #[test]
+    fn texts_from_outside_have_a_bound_and_no_line_breaks() {
+        let agent = event().user_agent.unwrap();
+        assert!(agent.chars().count() == MAX_TEXT_LEN && !agent.contains('\n'));
+    }
+
+    #[test]
+    fn what_the_agent_says_adds_to_what_the_request_said() {
+        let mut event = event();
+        event.user = Some("robin".to_owned());
+        let told = Audit { call_id: Some("1.2".to_owned()), bytes_per_second: Some(0), ..Audit::default() };
+        event.describe(&told);
+        assert_eq!((event.user.as_deref(), event.call_id.as_deref()), (Some("robin"), Some("1.2")));
+        assert_eq!(event.seconds(), None, "a rate of zero is none");
+        event.describe(&Audit { bytes_per_second: Some(16_000), ..Audit::default() });
+        event.bytes = 40_000;
+        assert_eq!(event.seconds(), Some(2.5));
+    }
+
+    #[test]
+    fn names_survive_the_way_to_the_database_and_back() {
+        for outcome in [Outcome::Open, Outcome::Complete, Outcome::Left, Outcome::Cut, Outcome::Refused] {
+            assert_eq!(outcome.as_str().parse(), Ok(outcome));
+        }
+        assert_eq!("nonsense".parse::<Kind>(), Err(UnknownName));
+    }
+
+    #[test]
+    fn ids_are_compared_as_the_agent_compares_them() {
+        assert_eq!(call_key(" PBX1-1711_17 "), call_key("pbx1-1711.17"));
+    }
+}

@@ -1,0 +1,139 @@
+//! Puts on record what agents were asked for and what was handed over. What this relay refuses by itself reaches no
+//! agent and delivers nothing: it stands in the log, not in the audit, which nobody can fill without a site.
+
+use std::sync::Arc;
+
+use audiovault_protocol::{
+    context::{Audit, Client, RequestId},
+    link::TunnelBody,
+    parameters::{Field, Parameters},
+    site::SiteId,
+};
+use axum::{body::Body, response::Response};
+use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+
+use super::{
+    PublicState, Refusal,
+    delivery::{DeliveredBody, Handover},
+};
+use crate::{
+    audit::{AuditEvent, Kind, Outcome},
+    listen::ConnectionMeter,
+    store::Record,
+};
+
+/// A search at its beginning, with what the request itself says: an agent that refuses it need not repeat that.
+pub(super) fn search(site: &SiteId, parts: &Parts, body: &[u8]) -> AuditEvent {
+    let mut event = event(Kind::Search, site, parts);
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if let Ok(parameters) = Parameters::read(parts.uri.query(), kind, body) {
+        let value = |field| parameters.value(field).map(str::to_owned);
+        event.describe(&Audit {
+            call_id: value(Field::CallId),
+            tenant: value(Field::Tenant),
+            user: value(Field::User),
+            ..Audit::default()
+        });
+    }
+    event
+}
+
+/// A delivery at its beginning.
+pub(super) fn delivery(site: &SiteId, parts: &Parts) -> AuditEvent {
+    event(Kind::Delivery, site, parts)
+}
+
+/// Records a search with its answer.
+pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Result<Response, Refusal>) {
+    let status = match result {
+        Ok(response) => {
+            if let Some(audit) = response.extensions().get::<Audit>() {
+                event.describe(audit);
+            }
+            response.status()
+        }
+        Err(refusal) => refusal.status(),
+    };
+    event.close(status.as_u16(), outcome(status));
+    state.journal.record(Record::Audit(Box::new(event)));
+}
+
+/// Records a delivery, and follows it if there is something to hand over.
+pub(super) fn handed_over(
+    state: &PublicState,
+    mut event: AuditEvent,
+    parts: &Parts,
+    response: http::Response<TunnelBody>,
+) -> Response {
+    let (head, body) = response.into_parts();
+    if let Some(audit) = head.extensions.get::<Audit>() {
+        event.describe(audit);
+    }
+    let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
+    let counters = state.registry.counters(&event.site);
+    let mut handover = Handover { site: event.site.to_string(), counters, delivery: None, remaining: None };
+    if carries {
+        let meter = parts.extensions.get::<Arc<ConnectionMeter>>().cloned();
+        (event.range_start, event.size) = range(&head.headers);
+        event.status = head.status.as_u16();
+        handover.remaining = content_length(&head.headers);
+        handover.delivery = Some(state.journal.deliver(event, meter));
+    } else {
+        event.close(head.status.as_u16(), outcome(head.status));
+        state.journal.record(Record::Audit(Box::new(event)));
+    }
+    Response::from_parts(head, Body::new(DeliveredBody::new(body, handover)))
+}
+
+/// Records a delivery that the agent did not make.
+pub(super) fn refused(state: &PublicState, mut event: AuditEvent, refusal: &Refusal) {
+    event.close(refusal.status().as_u16(), Outcome::Refused);
+    state.journal.record(Record::Audit(Box::new(event)));
+}
+
+fn event(kind: Kind, site: &SiteId, parts: &Parts) -> AuditEvent {
+    let id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let client = parts.extensions.get::<Client>().cloned().unwrap_or_default();
+    AuditEvent::new(kind, id, site.clone(), &client)
+}
+
+fn outcome(status: StatusCode) -> Outcome {
+    if status.is_client_error() || status.is_server_error() { Outcome::Refused } else { Outcome::Complete }
+}
+
+/// First octet and whole size, from `Content-Range` (RFC 9110, section 14.4) or from the length of a whole answer.
+fn range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else {
+        return (Some(0), content_length(headers));
+    };
+    let text = value.to_str().unwrap_or_default();
+    let parsed = text.strip_prefix("bytes ").and_then(|rest| {
+        let (range, size) = rest.split_once('/')?;
+        Some((range.split_once('-')?.0.parse().ok(), size.parse().ok()))
+    });
+    parsed.unwrap_or_default()
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_from_the_head_of_the_answer() {
+        for (name, value, expected) in [
+            (header::CONTENT_RANGE, "bytes 500-999/8000", (Some(500), Some(8000))),
+            (header::CONTENT_RANGE, "bytes 500-999/*", (Some(500), None)),
+            (header::CONTENT_RANGE, "lines 1-2/3", (None, None)),
+            (header::CONTENT_LENGTH, "44", (Some(0), Some(44))),
+        ] {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            assert_eq!(range(&headers), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Writes down what happens without ever slowing it: records wait in a bounded queue for a writer that takes them in
+//! batches, once a second. A database that is full, locked or gone costs records in the end, never a download; what
+//! waits and what was lost is counted and shown.
+
+mod delivery;
+mod writer;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::{sync::Notify, task::JoinHandle};
+
+use self::delivery::Live;
+pub use self::delivery::{Delivery, DeliveryEnd};
+use crate::{
+    audit::AuditEvent,
+    ids::random_id,
+    listen::ConnectionMeter,
+    registry::Registry,
+    store::{Record, Store},
+};
+
+/// Records that may wait. At some 500 octets each this is 10 MiB, and a busy relay's searches and deliveries of
+/// several minutes: longer than a database that recovers is away.
+const MAX_WAITING: usize = 20_000;
+
+/// How the journal is.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct JournalHealth {
+    /// Records that wait to be written.
+    pub waiting: usize,
+    /// Records that were lost since the relay started because too many waited.
+    pub lost: u64,
+    /// Since when nothing could be written.
+    pub failing_since: Option<Timestamp>,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}
+
+impl JournalHealth {
+    /// Whether everything could be written so far.
+    pub fn is_well(&self) -> bool {
+        self.failing_since.is_none()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    records: VecDeque<Record>,
+    /// Records that the writer holds.
+    in_hand: usize,
+    live: Vec<Arc<Live>>,
+    failing: Option<(Timestamp, String)>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    lost: AtomicU64,
+    closing: Notify,
+}
+
+/// Where what happens is handed in. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    run: Arc<str>,
+}
+
+/// The task that writes the journal.
+#[derive(Debug)]
+pub struct JournalWriter {
+    journal: Journal,
+    task: JoinHandle<()>,
+}
+
+impl Journal {
+    /// Begins the journal of a run: ends in the books what earlier runs left open, and starts to write.
+    pub fn start(store: Store, registry: Arc<Registry>) -> JournalWriter {
+        let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), closing: Notify::new() };
+        let journal = Self { shared: Arc::new(shared), run: random_id().into() };
+        let writer = writer::Writer::new(journal.clone(), store, registry);
+        JournalWriter { journal, task: tokio::spawn(writer.run()) }
+    }
+
+    /// Names this run of the relay.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Hands in a record; if too many wait, the oldest is lost.
+    pub fn record(&self, record: Record) {
+        let mut queue = self.lock();
+        queue.records.push_back(record);
+        self.bound(&mut queue);
+    }
+
+    /// Begins a delivery whose octets go to the metered connection. The record of it is closed when the connection
+    /// has taken what there is, or has ended.
+    pub fn deliver(&self, event: AuditEvent, meter: Option<Arc<ConnectionMeter>>) -> Delivery {
+        let live = Arc::new(Live::new(event.request_id.clone(), meter));
+        let mut queue = self.lock();
+        queue.records.push_back(Record::Audit(Box::new(event)));
+        queue.live.push(Arc::clone(&live));
+        self.bound(&mut queue);
+        Delivery::new(live)
+    }
+
+    /// How the journal is.
+    pub fn health(&self) -> JournalHealth {
+        let queue = self.lock();
+        JournalHealth {
+            waiting: queue.records.len() + queue.in_hand,
+            lost: self.shared.lost.load(Ordering::Relaxed),
+            failing_since: queue.failing.as_ref().map(|(since, _)| *since),
+            error: queue.failing.as_ref().map(|(_, error)| error.clone()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bound(&self, queue: &mut Queue) {
+        let surplus = queue.records.len().saturating_sub(MAX_WAITING);
+        queue.records.drain(..surplus);
+        self.lose(surplus as u64);
+    }
+
+    fn lose(&self, records: u64) {
+        self.shared.lost.fetch_add(records, Ordering::Relaxed);
+    }
+}
+
+impl JournalWriter {
+    /// Where what happens is handed in.
+    pub fn journal(&self) -> Journal {
+        self.journal.clone()
+    }
+
+    /// Writes what waits and ends; a database that does not answer now loses it.
+    pub async fn close(self) {
+        self.journal.lock().closed = true;
+        self.journal.shared.closing.notify_one();
+        let _ = self.task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

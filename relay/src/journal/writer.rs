@@ -1,0 +1,163 @@
+//! The one who writes the journal.
+
+use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::Journal;
+use crate::{
+    audit::Outcome,
+    registry::Registry,
+    store::{Record, Store, StoreError, Traffic, TrafficShare, hour},
+};
+
+/// How often records are written, and at the latest after what time a row tells of what was delivered.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often traffic is added up and a sign of life is given, in ticks.
+const SLOW_TICKS: u64 = 10;
+/// Records written in one transaction: the write lock is held for some ten milliseconds.
+const BATCH: usize = 500;
+/// How long the last records may take when the relay stops.
+const LAST_WRITES: Duration = Duration::from_secs(3);
+
+pub(super) struct Writer {
+    journal: Journal,
+    store: Store,
+    registry: Arc<Registry>,
+    /// What was taken out of the queue and is not yet written.
+    batch: Vec<Record>,
+    counted: HashMap<SiteId, Traffic>,
+}
+
+impl Writer {
+    pub(super) fn new(journal: Journal, store: Store, registry: Arc<Registry>) -> Self {
+        Self { journal, store, registry, batch: Vec::new(), counted: HashMap::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        if let Err(error) = self.store.close_orphans(self.journal.run()).await {
+            self.failed(&error);
+        }
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for tick in 0.. {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.journal.shared.closing.notified() => {}
+            }
+            let closing = self.journal.lock().closed;
+            self.follow_deliveries();
+            if closing || tick % SLOW_TICKS == 0 {
+                self.count_traffic();
+                let alive = Record::Alive { run: self.journal.run().to_owned(), at: Timestamp::now() };
+                self.journal.record(alive);
+            }
+            if closing {
+                break;
+            }
+            self.write_all().await;
+        }
+        let _ = timeout(LAST_WRITES, async {
+            self.write_all().await;
+            self.store.stop_run(self.journal.run()).await
+        })
+        .await;
+    }
+
+    /// Hands in how the deliveries under way stand. While nothing can be written only their ends are worth a place.
+    fn follow_deliveries(&mut self) {
+        let mut queue = self.journal.lock();
+        let failing = queue.failing.is_some();
+        let mut live = std::mem::take(&mut queue.live);
+        live.retain(|delivery| {
+            let progress = delivery.progress();
+            let ended = progress.outcome != Outcome::Open;
+            if ended || (delivery.is_news(progress.bytes) && !failing) {
+                queue.records.push_back(Record::Progress(progress));
+            }
+            !ended
+        });
+        queue.live = live;
+        self.journal.bound(&mut queue);
+    }
+
+    fn count_traffic(&mut self) {
+        let hour = hour(Timestamp::now());
+        for (site, counters) in self.registry.all_counters() {
+            let now = counters.totals();
+            let before = self.counted.insert(site.clone(), now).unwrap_or_default();
+            if now != before {
+                self.journal.record(Record::Traffic(TrafficShare {
+                    site,
+                    hour,
+                    searches: now.searches - before.searches,
+                    errors: now.errors - before.errors,
+                    bytes: now.bytes - before.bytes,
+                }));
+            }
+        }
+    }
+
+    /// Writes until nothing waits, or until the database fails.
+    async fn write_all(&mut self) {
+        loop {
+            if self.batch.is_empty() {
+                let mut queue = self.journal.lock();
+                let count = queue.records.len().min(BATCH);
+                self.batch.extend(queue.records.drain(..count));
+                queue.in_hand = count;
+            }
+            if self.batch.is_empty() {
+                return self.succeeded();
+            }
+            match self.store.write(&self.batch).await {
+                Ok(()) => self.batch.clear(),
+                Err(error) if error.is_about_the_record() => self.write_one_by_one().await,
+                Err(error) => return self.failed(&error),
+            }
+        }
+    }
+
+    /// Finds the record that the database does not take, and goes on without it.
+    async fn write_one_by_one(&mut self) {
+        for record in std::mem::take(&mut self.batch) {
+            let one = std::slice::from_ref(&record);
+            match self.store.write(one).await {
+                Ok(()) => {}
+                Err(error) if error.is_about_the_record() => {
+                    self.journal.lose(1);
+                    tracing::error!(%error, cause = cause(&error), "the journal cannot take a record");
+                }
+                // It is kept, and the rest with it.
+                Err(_) => self.batch.push(record),
+            }
+        }
+    }
+
+    fn succeeded(&self) {
+        let mut queue = self.journal.lock();
+        queue.in_hand = 0;
+        if queue.failing.take().is_some() {
+            tracing::info!("the journal is written again");
+        }
+    }
+
+    fn failed(&self, error: &StoreError) {
+        let cause = cause(error);
+        let mut queue = self.journal.lock();
+        let since = match &queue.failing {
+            Some((since, _)) => *since,
+            None => {
+                tracing::error!(%error, cause, "the journal cannot be written: audit and history wait in memory");
+                Timestamp::now()
+            }
+        };
+        queue.failing = Some((since, format!("{error}: {cause}")));
+    }
+}
+
+fn cause(error: &StoreError) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,160 @@
+//! Reads the audit, and makes it forget what has to be forgotten.
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use sqlx::{Row, any::AnyRow};
+
+use super::{Store, StoreError, conditions::Conditions, corrupt, timestamp};
+use crate::audit::{AuditEvent, Kind, Outcome, call_digest, call_key};
+
+/// Which events are asked for. What is not given does not narrow the answer.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// The only sites that the asker may see; events from before such a site was added are another customer's.
+    pub within: Option<Vec<SiteId>>,
+    /// Of this site.
+    pub site: Option<SiteId>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// That ended, or stand, like this.
+    pub outcome: Option<Outcome>,
+    /// Of this call; compared as ids are.
+    pub call_id: Option<String>,
+    /// On behalf of this tenant.
+    pub tenant: Option<String>,
+    /// By this user of QueueMetrics.
+    pub user: Option<String>,
+    /// From this address or pseudonym.
+    pub client: Option<String>,
+    /// That began at this time or later.
+    pub from: Option<Timestamp>,
+    /// That began before this time.
+    pub until: Option<Timestamp>,
+    /// Older than this event, as the answer before ended.
+    pub after: Option<Cursor>,
+}
+
+/// A place in the list of events, which runs from the newest to the oldest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// When the last event of the answer before began.
+    pub opened: Timestamp,
+    /// Its id.
+    pub request_id: String,
+}
+
+const COLUMNS: &str = "SELECT request_id, kind, site, opened_ms, closed_ms, tenant, call_id, recording, user_name, client, \
+     user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome FROM audit";
+const OF_SITE_AS_IT_IS: &str =
+    "opened_ms >= (SELECT sites.created_ms FROM sites WHERE sites.site = audit.site)";
+const ERASE: &str = "DELETE FROM audit WHERE call_key = $1";
+const REMEMBER_ERASURE: &str = "INSERT INTO erasures (call_digest, erased_ms) VALUES ($1, $2) \
+     ON CONFLICT (call_digest) DO UPDATE SET erased_ms = excluded.erased_ms";
+const PRUNE: &str = "DELETE FROM audit WHERE opened_ms < $1";
+const PRUNE_ERASURES: &str = "DELETE FROM erasures WHERE erased_ms < $1";
+/// Empties the write-ahead log into the database and cuts it to nothing.
+const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+impl AuditFilter {
+    fn conditions(&self) -> Conditions {
+        let mut conditions = Conditions::default();
+        if let Some(sites) = &self.within {
+            conditions.one_of("site", sites.iter().map(SiteId::as_str));
+            conditions.also(OF_SITE_AS_IT_IS);
+        }
+        conditions.equal("site", self.site.as_ref().map(SiteId::as_str));
+        conditions.equal("kind", self.kind.map(Kind::as_str));
+        conditions.equal("outcome", self.outcome.map(Outcome::as_str));
+        conditions.equal("call_key", self.call_id.as_deref().map(call_key));
+        conditions.equal("tenant", self.tenant.as_deref());
+        conditions.equal("user_name", self.user.as_deref());
+        conditions.equal("client", self.client.as_deref());
+        conditions.at_least("opened_ms", self.from.map(Timestamp::as_millisecond));
+        conditions.below("opened_ms", self.until.map(Timestamp::as_millisecond));
+        if let Some(cursor) = &self.after {
+            conditions.before(
+                ["opened_ms", "request_id"],
+                cursor.opened.as_millisecond(),
+                &cursor.request_id,
+            );
+        }
+        conditions
+    }
+}
+
+impl Store {
+    /// Events, the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn audit(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
+        let order = format!("ORDER BY opened_ms DESC, request_id DESC LIMIT {limit}");
+        let rows = filter.conditions().fetch(COLUMNS, &order, &self.pool).await?;
+        rows.iter().map(event).collect()
+    }
+
+    /// Removes every event of a call from the database and from its write-ahead log, and sees to it that what is
+    /// still on its way is not written either. Returns how many events there were.
+    ///
+    /// # Errors
+    /// [`StoreError::LogInUse`] when the write-ahead log could not be emptied: the events are gone from the
+    /// database, but their traces are not yet gone from the file beside it.
+    pub async fn erase_call(&self, call_id: &str) -> Result<u64, StoreError> {
+        let key = call_key(call_id);
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(REMEMBER_ERASURE)
+            .bind(call_digest(&key))
+            .bind(Timestamp::now().as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+        let erased = sqlx::query(ERASE).bind(&key).execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        self.truncate_log().await?;
+        Ok(erased)
+    }
+
+    /// Removes events, and what is remembered of erasures, from before a time.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn prune_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query(PRUNE).bind(before.as_millisecond()).execute(&self.pool).await?;
+        sqlx::query(PRUNE_ERASURES).bind(before.as_millisecond()).execute(&self.pool).await?;
+        Ok(done.rows_affected())
+    }
+
+    async fn truncate_log(&self) -> Result<(), StoreError> {
+        let row = sqlx::query(TRUNCATE_LOG).fetch_one(&self.pool).await?;
+        match row.try_get::<i64, _>(0)? {
+            0 => Ok(()),
+            _ => Err(StoreError::LogInUse),
+        }
+    }
+}
+
+fn event(row: &AnyRow) -> Result<AuditEvent, StoreError> {
+    let name = |column: usize| row.try_get::<String, _>(column);
+    let count = |column: usize| row.try_get::<Option<i64>, _>(column);
+    let octets = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    let small = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
+    Ok(AuditEvent {
+        request_id: name(0)?,
+        kind: name(1)?.parse().map_err(|_| corrupt("kind of audit event"))?,
+        site: SiteId::parse(&name(2)?).map_err(|_| corrupt("site"))?,
+        opened: timestamp(row.try_get(3)?)?,
+        closed: count(4)?.map(timestamp).transpose()?,
+        tenant: row.try_get(5)?,
+        call_id: row.try_get(6)?,
+        recording: row.try_get(7)?,
+        user: row.try_get(8)?,
+        client: row.try_get(9)?,
+        user_agent: row.try_get(10)?,
+        status: u16::try_from(row.try_get::<i64, _>(11)?).map_err(|_| corrupt("HTTP status"))?,
+        found: small(count(12)?),
+        range_start: octets(count(13)?),
+        bytes: octets(count(14)?).unwrap_or_default(),
+        size: octets(count(15)?),
+        bytes_per_second: small(count(16)?),
+        outcome: name(17)?.parse().map_err(|_| corrupt("outcome"))?,
+    })
+}

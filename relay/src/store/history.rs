@@ -1,0 +1,155 @@
+//! What happened to sites: their tunnels and their traffic.
+
+use std::collections::HashMap;
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::{Row, any::AnyRow};
+
+use super::{Store, StoreError, corrupt, timestamp};
+
+/// One tunnel of a site, past or present.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TunnelRecord {
+    /// Names the session in both logs.
+    pub session: String,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Host name of the agent's machine.
+    pub host: String,
+    /// Where the tunnel came from.
+    pub address: String,
+    /// When the agent was connected.
+    pub opened: Timestamp,
+    /// When the tunnel ended; nothing while it lives.
+    pub closed: Option<Timestamp>,
+    /// Why it ended.
+    pub reason: Option<String>,
+}
+
+/// What passed for a site in a span of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    /// Searches asked.
+    pub searches: u64,
+    /// Requests that ended in a server error.
+    pub errors: u64,
+    /// Octets of recordings handed over.
+    pub bytes: u64,
+}
+
+const TUNNELS_SINCE: &str = "SELECT session, agent_version, host, address, opened_ms, closed_ms, reason FROM tunnels \
+     WHERE site = $1 AND (closed_ms IS NULL OR closed_ms >= $2) ORDER BY opened_ms DESC LIMIT $3";
+const LAST_SEEN: &str = "SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM tunnels GROUP BY site";
+const TRAFFIC_SINCE: &str = "SELECT CAST(COALESCE(SUM(searches), 0) AS BIGINT), CAST(COALESCE(SUM(errors), 0) AS BIGINT), \
+     CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM traffic WHERE site = $1 AND hour_ms >= $2";
+/// Tunnels that the given run did not close and whose own run has ended, at the last sign of life of that run.
+const CLOSE_ORPHANS: &str = "UPDATE tunnels SET reason = $2, closed_ms = COALESCE((SELECT alive_ms FROM relay_runs \
+     WHERE relay_runs.run = tunnels.run), opened_ms) WHERE closed_ms IS NULL AND run <> $1";
+const STOP_RUN: &str = "UPDATE relay_runs SET stopped_ms = $2, alive_ms = $2 WHERE run = $1";
+const PRUNE_TUNNELS: &str = "DELETE FROM tunnels WHERE closed_ms < $1";
+const PRUNE_TRAFFIC: &str = "DELETE FROM traffic WHERE hour_ms < $1";
+const PRUNE_RUNS: &str = "DELETE FROM relay_runs WHERE alive_ms < $1";
+
+impl Store {
+    /// The tunnels of a site that lived at or after a time, the newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn tunnels(
+        &self,
+        site: &SiteId,
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<TunnelRecord>, StoreError> {
+        let rows = sqlx::query(TUNNELS_SINCE)
+            .bind(site.as_str())
+            .bind(since.as_millisecond())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(tunnel).collect()
+    }
+
+    /// When an agent of each site was last known to be connected; sites that never had one are missing.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn last_seen(&self) -> Result<HashMap<SiteId, Timestamp>, StoreError> {
+        let rows = sqlx::query(LAST_SEEN).fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                let site = SiteId::parse(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("site"))?;
+                Ok((site, timestamp(row.try_get(1)?)?))
+            })
+            .collect()
+    }
+
+    /// What passed for a site since the beginning of the hour of a time.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn traffic(&self, site: &SiteId, since: Timestamp) -> Result<Traffic, StoreError> {
+        let row = sqlx::query(TRAFFIC_SINCE)
+            .bind(site.as_str())
+            .bind(hour(since).as_millisecond())
+            .fetch_one(&self.pool)
+            .await?;
+        let count = |column: usize| -> Result<u64, StoreError> {
+            Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
+        };
+        Ok(Traffic { searches: count(0)?, errors: count(1)?, bytes: count(2)? })
+    }
+
+    /// Ends, in the books, the tunnels of earlier runs that were killed before they could say so.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn close_orphans(&self, run: &str) -> Result<u64, StoreError> {
+        let done = sqlx::query(CLOSE_ORPHANS)
+            .bind(run)
+            .bind("the relay stopped without notice")
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Writes down that a run has ended in order.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn stop_run(&self, run: &str) -> Result<(), StoreError> {
+        sqlx::query(STOP_RUN).bind(run).bind(Timestamp::now().as_millisecond()).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Forgets tunnels, runs and traffic from before a time.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn prune_history(&self, before: Timestamp) -> Result<(), StoreError> {
+        for statement in [PRUNE_TUNNELS, PRUNE_TRAFFIC, PRUNE_RUNS] {
+            sqlx::query(statement).bind(before.as_millisecond()).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of the hour that a time belongs to, in UTC.
+pub fn hour(time: Timestamp) -> Timestamp {
+    const HOUR: i64 = 3600;
+    Timestamp::from_second(time.as_second().div_euclid(HOUR) * HOUR).unwrap_or(time)
+}
+
+fn tunnel(row: &AnyRow) -> Result<TunnelRecord, StoreError> {
+    Ok(TunnelRecord {
+        session: row.try_get(0)?,
+        agent_version: row.try_get(1)?,
+        host: row.try_get(2)?,
+        address: row.try_get(3)?,
+        opened: timestamp(row.try_get(4)?)?,
+        closed: row.try_get::<Option<i64>, _>(5)?.map(timestamp).transpose()?,
+        reason: row.try_get(6)?,
+    })
+}

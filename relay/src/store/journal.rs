@@ -1,0 +1,189 @@
+//! Writes down what happened, many records in one transaction.
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use sqlx::{Any, Transaction};
+
+use super::{Store, StoreError};
+use crate::audit::{AuditEvent, Outcome, call_digest, call_key};
+
+/// A tunnel of an agent that has introduced itself.
+#[derive(Debug, Clone)]
+pub struct TunnelOpened {
+    /// Names the session in both logs.
+    pub session: String,
+    /// The site that the agent speaks for.
+    pub site: SiteId,
+    /// The run of the relay that holds the tunnel.
+    pub run: String,
+    /// The run of the agent.
+    pub instance: String,
+    /// Which of the agent's connections it is.
+    pub slot: u16,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Host name of the agent's machine.
+    pub host: String,
+    /// Where the tunnel comes from.
+    pub address: String,
+    /// When it was opened.
+    pub opened: Timestamp,
+}
+
+/// How a delivery stands.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Names the delivery.
+    pub request_id: String,
+    /// Octets that the socket has taken.
+    pub bytes: u64,
+    /// When it ended, if it has.
+    pub closed: Option<Timestamp>,
+    /// How it stands.
+    pub outcome: Outcome,
+}
+
+/// What passed for one site in one hour, to be added to what is there.
+#[derive(Debug, Clone)]
+pub struct TrafficShare {
+    /// The site.
+    pub site: SiteId,
+    /// The beginning of the hour.
+    pub hour: Timestamp,
+    /// Searches asked.
+    pub searches: u64,
+    /// Requests that ended in a server error.
+    pub errors: u64,
+    /// Octets of recordings.
+    pub bytes: u64,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// An agent is connected.
+    TunnelOpened(Box<TunnelOpened>),
+    /// A tunnel has ended.
+    TunnelClosed {
+        /// Names the session.
+        session: String,
+        /// When.
+        closed: Timestamp,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// A search, or a delivery that has begun.
+    Audit(Box<AuditEvent>),
+    /// A delivery has gone on or ended.
+    Progress(Progress),
+    /// Something passed.
+    Traffic(TrafficShare),
+    /// The run of a relay is alive.
+    Alive {
+        /// The run.
+        run: String,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// A site may be removed while its records wait.
+const INSERT_TUNNEL: &str = "INSERT INTO tunnels (session, site, run, instance, slot, agent_version, host, address, \
+     opened_ms) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE EXISTS (SELECT 1 FROM sites WHERE site = $2) \
+     ON CONFLICT (session) DO NOTHING";
+const CLOSE_TUNNEL: &str =
+    "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
+/// A call that was erased after the event must not come back with it.
+const INSERT_AUDIT: &str = "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, \
+     recording, user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome) \
+     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 \
+     WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest = $20 AND erased_ms >= $4) \
+     ON CONFLICT (request_id) DO NOTHING";
+const UPDATE_DELIVERY: &str =
+    "UPDATE audit SET bytes = $2, closed_ms = $3, outcome = $4 WHERE request_id = $1 AND closed_ms IS NULL";
+const ADD_TRAFFIC: &str = "INSERT INTO traffic (site, hour_ms, searches, errors, bytes) \
+     SELECT $1, $2, $3, $4, $5 WHERE EXISTS (SELECT 1 FROM sites WHERE site = $1) \
+     ON CONFLICT (site, hour_ms) DO UPDATE SET searches = traffic.searches + excluded.searches, \
+     errors = traffic.errors + excluded.errors, bytes = traffic.bytes + excluded.bytes";
+const ALIVE: &str = "INSERT INTO relay_runs (run, started_ms, alive_ms) VALUES ($1, $2, $2) \
+     ON CONFLICT (run) DO UPDATE SET alive_ms = excluded.alive_ms";
+
+impl Store {
+    /// Writes records in their order, all or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; nothing is written then.
+    pub async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
+        let mut tx = self.pool.begin().await?;
+        for record in records {
+            write(&mut tx, record).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+async fn write(tx: &mut Transaction<'static, Any>, record: &Record) -> Result<(), StoreError> {
+    let query = match record {
+        Record::TunnelOpened(tunnel) => sqlx::query(INSERT_TUNNEL)
+            .bind(&tunnel.session)
+            .bind(tunnel.site.as_str())
+            .bind(&tunnel.run)
+            .bind(&tunnel.instance)
+            .bind(i64::from(tunnel.slot))
+            .bind(&tunnel.agent_version)
+            .bind(&tunnel.host)
+            .bind(&tunnel.address)
+            .bind(tunnel.opened.as_millisecond()),
+        Record::TunnelClosed { session, closed, reason } => {
+            sqlx::query(CLOSE_TUNNEL).bind(session).bind(closed.as_millisecond()).bind(reason)
+        }
+        Record::Audit(event) => return insert_event(tx, event).await,
+        Record::Progress(progress) => sqlx::query(UPDATE_DELIVERY)
+            .bind(&progress.request_id)
+            .bind(number(progress.bytes))
+            .bind(progress.closed.map(Timestamp::as_millisecond))
+            .bind(progress.outcome.as_str()),
+        Record::Traffic(share) => sqlx::query(ADD_TRAFFIC)
+            .bind(share.site.as_str())
+            .bind(share.hour.as_millisecond())
+            .bind(number(share.searches))
+            .bind(number(share.errors))
+            .bind(number(share.bytes)),
+        Record::Alive { run, at } => sqlx::query(ALIVE).bind(run).bind(at.as_millisecond()),
+    };
+    query.execute(&mut **tx).await?;
+    Ok(())
+}
+
+async fn insert_event(tx: &mut Transaction<'static, Any>, event: &AuditEvent) -> Result<(), StoreError> {
+    let key = event.call_id.as_deref().map(call_key);
+    sqlx::query(INSERT_AUDIT)
+        .bind(&event.request_id)
+        .bind(event.kind.as_str())
+        .bind(event.site.as_str())
+        .bind(event.opened.as_millisecond())
+        .bind(event.closed.map(Timestamp::as_millisecond))
+        .bind(&event.tenant)
+        .bind(&event.call_id)
+        .bind(&key)
+        .bind(&event.recording)
+        .bind(&event.user)
+        .bind(&event.client)
+        .bind(&event.user_agent)
+        .bind(i64::from(event.status))
+        .bind(event.found.map(i64::from))
+        .bind(event.range_start.map(number))
+        .bind(number(event.bytes))
+        .bind(event.size.map(number))
+        .bind(event.bytes_per_second.map(i64::from))
+        .bind(event.outcome.as_str())
+        .bind(key.as_deref().map(call_digest))
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Databases have signed numbers only; no count here comes near the sign.
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,74 @@
+-- What happened: runs of relays, tunnels, traffic, and the audit. Nothing here decides about requests.
+
+-- One row for each run of a relay. A run that ended without saying so is known by its last sign of life.
+CREATE TABLE relay_runs (
+    run TEXT PRIMARY KEY,
+    started_ms BIGINT NOT NULL,
+    alive_ms BIGINT NOT NULL,
+    stopped_ms BIGINT
+);
+
+-- One row for each tunnel whose agent introduced itself.
+CREATE TABLE tunnels (
+    session TEXT PRIMARY KEY,
+    site TEXT NOT NULL REFERENCES sites (site) ON DELETE CASCADE,
+    run TEXT NOT NULL,
+    instance TEXT NOT NULL,
+    slot BIGINT NOT NULL,
+    agent_version TEXT NOT NULL,
+    host TEXT NOT NULL,
+    address TEXT NOT NULL,
+    opened_ms BIGINT NOT NULL,
+    closed_ms BIGINT,
+    reason TEXT
+);
+
+CREATE INDEX tunnels_by_site ON tunnels (site, opened_ms);
+CREATE INDEX tunnels_by_run ON tunnels (run, closed_ms);
+
+CREATE TABLE traffic (
+    site TEXT NOT NULL REFERENCES sites (site) ON DELETE CASCADE,
+    hour_ms BIGINT NOT NULL,
+    searches BIGINT NOT NULL,
+    errors BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    PRIMARY KEY (site, hour_ms)
+);
+
+-- One row for each search and each delivery. It outlives its site. `call_key` is the call id as ids are compared:
+-- in lower case, with dots for underscores. A row without `closed_ms` tells of at least `bytes` octets.
+CREATE TABLE audit (
+    request_id TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    site TEXT NOT NULL,
+    opened_ms BIGINT NOT NULL,
+    closed_ms BIGINT,
+    tenant TEXT,
+    call_id TEXT,
+    call_key TEXT,
+    recording TEXT,
+    user_name TEXT,
+    client TEXT,
+    user_agent TEXT,
+    status BIGINT NOT NULL,
+    found BIGINT,
+    range_start BIGINT,
+    bytes BIGINT NOT NULL,
+    size BIGINT,
+    bytes_per_second BIGINT,
+    outcome TEXT NOT NULL
+);
+
+CREATE INDEX audit_by_time ON audit (opened_ms);
+CREATE INDEX audit_by_site ON audit (site, opened_ms);
+CREATE INDEX audit_by_call ON audit (call_key, opened_ms);
+
+-- Calls that were erased: SHA-256 of `call_key`. What was still on its way to the audit then is not written.
+CREATE TABLE erasures (
+    call_digest TEXT PRIMARY KEY,
+    erased_ms BIGINT NOT NULL
+);
+
+-- Up to when client addresses are pseudonyms, and the secret that makes them.
+ALTER TABLE meta ADD COLUMN pseudonyms_until_ms BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN pseudonym_key TEXT;
