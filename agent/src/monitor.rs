@@ -33,6 +33,7 @@ fn status(vault: &Vault) -> Status {
         pattern: driver.pattern,
         readable: driver.degraded.is_none(),
         problem: driver.degraded,
+        ..DriverStatus::default()
     });
     Status { drivers: drivers.collect() }
 }

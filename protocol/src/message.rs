@@ -85,6 +85,12 @@ pub struct DriverStatus {
     /// What is wrong, where something is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// How many recordings lie beneath the root, as last counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recordings: Option<u64>,
+    /// When the newest of them was last written to, in seconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<u64>,
 }
 
 /// The head of a REQUEST.

@@ -10,7 +10,13 @@ use axum::{
 };
 use http::StatusCode;
 
-use crate::{directory::DirectoryWatch, http::PublicState, status::StatusSnapshot};
+use serde_json::json;
+
+use crate::{
+    board::{Board, SessionView, SiteDetail},
+    directory::DirectoryWatch,
+    http::PublicState,
+};
 
 /// What the admin routes work with.
 #[derive(Debug)]
@@ -18,7 +24,9 @@ pub struct AdminState {
     /// The public side, whose state is shown.
     pub public: Arc<PublicState>,
     /// Tells whether the database answers.
-    pub directory: DirectoryWatch,
+    pub directory: Arc<DirectoryWatch>,
+    /// What is seen of the sites.
+    pub board: Board,
 }
 
 /// The admin routes.
@@ -40,6 +48,12 @@ async fn ready(State(state): State<Arc<AdminState>>) -> Response {
         .into_response()
 }
 
-async fn status(State(state): State<Arc<AdminState>>) -> Json<StatusSnapshot> {
-    Json(StatusSnapshot::take(&state.directory.current(), &state.public.registry))
+async fn status(State(state): State<Arc<AdminState>>) -> Json<serde_json::Value> {
+    let picture = state.board.current();
+    let sites = picture.rows.iter().map(|row| {
+        let sessions = state.public.registry.sessions(&row.view.site);
+        let sessions = sessions.iter().map(|session| SessionView::of(session)).collect();
+        SiteDetail { view: row.view.clone(), sessions }
+    });
+    Json(json!({ "relay_version": env!("CARGO_PKG_VERSION"), "sites": sites.collect::<Vec<_>>() }))
 }

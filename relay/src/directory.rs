@@ -8,6 +8,7 @@ mod watch;
 use std::collections::HashMap;
 
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId, SiteKey};
+use jiff::Timestamp;
 
 pub use self::watch::{DirectoryWatch, Refresher};
 use crate::store::StoredSite;
@@ -29,8 +30,10 @@ pub enum KeyRefused {
 pub struct SiteRecord {
     /// Free text for people.
     pub note: String,
-    /// Whether the operator has disabled it: its tunnels are refused and nothing of it is served.
-    pub disabled: bool,
+    /// When it was added.
+    pub created: Timestamp,
+    /// Since when the operator has it disabled: its tunnels are refused and nothing of it is served.
+    pub disabled: Option<Timestamp>,
     /// Its aliases, in alphabetical order.
     pub aliases: Vec<Alias>,
     /// Digests of the keys by which an agent may connect now.
@@ -59,7 +62,8 @@ impl Directory {
             }
             let record = SiteRecord {
                 note: site.note,
-                disabled: site.disabled.is_some(),
+                created: site.created,
+                disabled: site.disabled,
                 aliases: site.aliases,
                 valid_keys,
             };
@@ -107,7 +111,7 @@ impl Directory {
         let record = self.sites.get(site).ok_or(KeyRefused::Unknown)?;
         // Every key is compared, also after a match.
         let known = record.valid_keys.iter().fold(false, |known, valid| known | valid.matches(key));
-        match (known, record.disabled) {
+        match (known, record.disabled.is_some()) {
             (false, _) => Err(KeyRefused::Unknown),
             (true, true) => Err(KeyRefused::Disabled),
             (true, false) => Ok(()),

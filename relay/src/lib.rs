@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod board;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -17,5 +18,4 @@ pub mod registry;
 pub mod relay;
 pub mod session;
 pub mod site_commands;
-pub mod status;
 pub mod store;

@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, AdminState},
+    board::{Board, Sources},
     config::ServeConfig,
     directory::DirectoryWatch,
     http::{self, PublicState},
@@ -58,9 +59,16 @@ impl Relay {
     pub async fn start(config: ServeConfig) -> Result<Self, RelayError> {
         let store = store::open(&config.database, IfMissing::Create).await?;
         store.set_public_url(config.public_url.as_str()).await?;
-        let directory = DirectoryWatch::start(store.clone()).await?;
+        let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
         let registry = Arc::new(Registry::default());
-        let journal = Journal::start(store, Arc::clone(&registry));
+        let journal = Journal::start(store.clone(), Arc::clone(&registry));
+        let board = Board::start(Sources {
+            directory: Arc::clone(&directory),
+            registry: Arc::clone(&registry),
+            journal: journal.journal(),
+            store,
+        })
+        .await?;
         let state = Arc::new(PublicState {
             public_url: config.public_url,
             trusted_proxies: config.trusted_proxies,
@@ -79,7 +87,8 @@ impl Relay {
         if let Some(tls) = config.tls {
             public.push(start_tls(tls.addr, tls.certificate, router).await?);
         }
-        let admin_router = admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory }));
+        let admin_router =
+            admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory, board }));
         let admin = start_plain(config.admin, admin_router).await?;
         for listening in &public {
             tracing::info!(addr = %listening.addr, public_url = %state.public_url, "listening");

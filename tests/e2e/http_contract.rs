@@ -168,11 +168,11 @@ async fn operators_see_health_and_state() {
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     search(&client(&relay), &site, CALL, &[]).await;
-    let status = relay.wait_for_status("acme", |status| status["sessions"][0]["rtt_ms"].is_number()).await;
-    assert_eq!(
-        (&status["state"], &status["searches"], &status["errors"]),
-        (&json!("up"), &json!(1), &json!(0))
-    );
+    let told = |status: &Value| {
+        status["sessions"][0]["rtt_ms"].is_number() && status["searches_last_hour"] == json!(1)
+    };
+    let status = relay.wait_for_status("acme", told).await;
+    assert_eq!((&status["state"], &status["errors_last_hour"]), (&json!("up"), &json!(0)));
     let session = &status["sessions"][0];
     assert_eq!(session["open_streams"], 0);
     assert!(

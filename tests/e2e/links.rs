@@ -99,7 +99,8 @@ async fn a_wrong_key_is_refused_before_any_upgrade() {
     let stranger = Agent::spawn(&relay, &site, AgentOptions::new(dir.path()));
     let line = stranger.process.wait_for("waiting will not help").await;
     assert!(line.contains("401"), "{line}");
-    assert!(relay.status("other").await["sessions"].as_array().unwrap().is_empty());
+    let seen = relay.wait_for_status("other", |status| status["sessions"].is_array()).await;
+    assert!(seen["sessions"].as_array().unwrap().is_empty());
     let honest = Agent::start(&relay, &other, AgentOptions::new(dir.path())).await;
     drop(honest);
 }

@@ -61,8 +61,16 @@ fn any_goaway() -> impl Strategy<Value = Goaway> {
 }
 
 fn any_status() -> impl Strategy<Value = Status> {
-    let driver = (".{0,40}", any::<bool>(), option::of(".{0,20}"))
-        .prop_map(|(pattern, readable, problem)| DriverStatus { pattern, readable, problem });
+    let figures = (option::of(any::<u64>()), option::of(any::<u64>()));
+    let driver = (".{0,40}", any::<bool>(), option::of(".{0,20}"), figures).prop_map(
+        |(pattern, readable, problem, (recordings, newest))| DriverStatus {
+            pattern,
+            readable,
+            problem,
+            recordings,
+            newest,
+        },
+    );
     vec(driver, 0..4).prop_map(|drivers| Status { drivers })
 }
 

@@ -67,7 +67,7 @@ impl PublicState {
         }
         let directory = self.directory();
         let site = directory.find(name).ok_or_else(Refusal::unknown_site)?;
-        if directory.site(&site).is_none_or(|record| record.disabled) {
+        if directory.site(&site).is_none_or(|record| record.disabled.is_some()) {
             return Err(Refusal::disabled().at(&site));
         }
         Ok(site)

@@ -42,6 +42,9 @@ pub struct Traffic {
 const TUNNELS_SINCE: &str = "SELECT session, agent_version, host, address, opened_ms, closed_ms, reason FROM tunnels \
      WHERE site = $1 AND (closed_ms IS NULL OR closed_ms >= $2) ORDER BY opened_ms DESC LIMIT $3";
 const LAST_SEEN: &str = "SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM tunnels GROUP BY site";
+const MINUTES_SINCE: &str = "SELECT site, opened_ms / 60000, CAST(SUM(CASE WHEN kind = 'search' THEN 1 ELSE 0 END) AS BIGINT), \
+     CAST(SUM(CASE WHEN status >= 500 THEN 1 ELSE 0 END) AS BIGINT), CAST(SUM(bytes) AS BIGINT) FROM audit \
+     WHERE opened_ms >= $1 GROUP BY site, opened_ms / 60000 ORDER BY site, opened_ms / 60000";
 const TRAFFIC_SINCE: &str = "SELECT CAST(COALESCE(SUM(searches), 0) AS BIGINT), CAST(COALESCE(SUM(errors), 0) AS BIGINT), \
      CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM traffic WHERE site = $1 AND hour_ms >= $2";
 /// Tunnels that the given run did not close and whose own run has ended, at the last sign of life of that run.
@@ -86,6 +89,25 @@ impl Store {
             .collect()
     }
 
+    /// What passed for each site since a time, as far as agents were asked, with the minutes since the Unix epoch
+    /// in which it did.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn minutes_since(
+        &self,
+        since: Timestamp,
+    ) -> Result<HashMap<SiteId, Vec<(i64, Traffic)>>, StoreError> {
+        let rows = sqlx::query(MINUTES_SINCE).bind(since.as_millisecond()).fetch_all(&self.pool).await?;
+        let mut minutes: HashMap<SiteId, Vec<(i64, Traffic)>> = HashMap::new();
+        for row in &rows {
+            let site = SiteId::parse(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("site"))?;
+            let traffic = Traffic { searches: count(row, 2)?, errors: count(row, 3)?, bytes: count(row, 4)? };
+            minutes.entry(site).or_default().push((row.try_get(1)?, traffic));
+        }
+        Ok(minutes)
+    }
+
     /// What passed for a site since the beginning of the hour of a time.
     ///
     /// # Errors
@@ -96,10 +118,7 @@ impl Store {
             .bind(hour(since).as_millisecond())
             .fetch_one(&self.pool)
             .await?;
-        let count = |column: usize| -> Result<u64, StoreError> {
-            Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
-        };
-        Ok(Traffic { searches: count(0)?, errors: count(1)?, bytes: count(2)? })
+        Ok(Traffic { searches: count(&row, 0)?, errors: count(&row, 1)?, bytes: count(&row, 2)? })
     }
 
     /// Ends, in the books, the tunnels of earlier runs that were killed before they could say so.
@@ -140,6 +159,10 @@ impl Store {
 pub fn hour(time: Timestamp) -> Timestamp {
     const HOUR: i64 = 3600;
     Timestamp::from_second(time.as_second().div_euclid(HOUR) * HOUR).unwrap_or(time)
+}
+
+fn count(row: &AnyRow, column: usize) -> Result<u64, StoreError> {
+    Ok(u64::try_from(row.try_get::<i64, _>(column)?).unwrap_or_default())
 }
 
 fn tunnel(row: &AnyRow) -> Result<TunnelRecord, StoreError> {

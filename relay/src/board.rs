@@ -1,0 +1,170 @@
+//! What operators see of the sites, kept up to date: once a second the picture is made anew from the directory and
+//! the registry, and what has changed goes to everybody who watches.
+
+mod activity;
+mod painter;
+mod view;
+
+use std::sync::Arc;
+
+use audiovault_protocol::site::SiteId;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::{broadcast, watch},
+    task::JoinHandle,
+};
+
+use self::painter::Painter;
+pub use self::{
+    activity::{Point, SERIES_MINUTES},
+    painter::Sources,
+    view::{AgentView, RecordingsView, SessionView, SiteDetail, SiteState, SiteView},
+};
+use crate::{journal::JournalHealth, store::StoreError};
+
+/// Changes that a watcher may be behind before it is sent the rows themselves again.
+const MAX_BEHIND: usize = 256;
+
+/// One site in the picture.
+#[derive(Debug)]
+pub struct Row {
+    /// What is seen of it.
+    pub view: SiteView,
+    /// Figures of the last hour, a point for each minute.
+    pub series: Vec<Point>,
+    /// The number of the picture in which the view changed last.
+    pub changed: u64,
+}
+
+/// All sites at one moment, in the order of their names.
+#[derive(Debug, Default)]
+pub struct Picture {
+    /// Grows with every picture that differs from the one before.
+    pub number: u64,
+    /// The sites.
+    pub rows: Vec<Arc<Row>>,
+    /// How the relay itself is.
+    pub relay: RelayView,
+}
+
+/// How the relay itself is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct RelayView {
+    /// Whether the database answers.
+    pub database: bool,
+    /// Whether audit and history are written.
+    pub journal: bool,
+    /// Records of audit and history that were lost.
+    pub lost: u64,
+}
+
+impl RelayView {
+    pub(crate) fn new(database: bool, journal: &JournalHealth) -> Self {
+        Self { database, journal: journal.is_well(), lost: journal.lost }
+    }
+}
+
+/// How many sites are in which state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Sites with an agent and readable recordings.
+    pub up: usize,
+    /// Sites with an agent, but not with all of their recordings.
+    pub degraded: usize,
+    /// Sites whose agents have gone.
+    pub down: usize,
+    /// Sites that never had an agent.
+    pub never_seen: usize,
+    /// Sites that the operator has disabled.
+    pub disabled: usize,
+}
+
+impl Totals {
+    /// Counts sites.
+    pub fn of<'a>(sites: impl Iterator<Item = &'a SiteView>) -> Self {
+        let mut totals = Self::default();
+        for site in sites {
+            match site.state {
+                SiteState::Up => totals.up += 1,
+                SiteState::Degraded => totals.degraded += 1,
+                SiteState::Down => totals.down += 1,
+                SiteState::NeverSeen => totals.never_seen += 1,
+                SiteState::Disabled => totals.disabled += 1,
+            }
+        }
+        totals
+    }
+
+    /// All sites.
+    pub fn sites(&self) -> usize {
+        self.up + self.degraded + self.down + self.never_seen + self.disabled
+    }
+}
+
+impl Picture {
+    /// One site.
+    pub fn site(&self, site: &SiteId) -> Option<&Arc<Row>> {
+        let found = self.rows.binary_search_by(|row| row.view.site.cmp(site)).ok()?;
+        self.rows.get(found)
+    }
+}
+
+/// What has changed from one picture to the next.
+#[derive(Debug)]
+pub struct Change {
+    /// The number of the later picture.
+    pub number: u64,
+    /// Sites that are new or have changed, each with the fields that are other than before; a site that was removed
+    /// has none.
+    pub sites: Vec<(SiteId, Option<Map<String, Value>>)>,
+    /// Whether the relay itself has changed.
+    pub relay: bool,
+}
+
+/// The picture that is kept up to date; the task ends when this is dropped.
+#[derive(Debug)]
+pub struct Board {
+    current: watch::Receiver<Arc<Picture>>,
+    changes: broadcast::Sender<Arc<Change>>,
+    task: JoinHandle<()>,
+}
+
+impl Board {
+    /// Draws the first picture and begins to keep it up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read when each site was last seen.
+    pub async fn start(sources: Sources) -> Result<Self, StoreError> {
+        let mut painter = Painter::new(sources).await?;
+        painter.paint();
+        let (sender, current) = watch::channel(painter.picture());
+        let (changes, _) = broadcast::channel(MAX_BEHIND);
+        let task = tokio::spawn(painter.run(sender, changes.clone()));
+        Ok(Self { current, changes, task })
+    }
+
+    /// The latest picture.
+    pub fn current(&self) -> Arc<Picture> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Follows the pictures themselves.
+    pub fn pictures(&self) -> watch::Receiver<Arc<Picture>> {
+        self.current.clone()
+    }
+
+    /// Follows the changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
+        self.changes.subscribe()
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! Draws the picture, and finds out what has changed.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::{broadcast, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    AgentView, Change, Picture, RecordingsView, RelayView, Row, SiteState, SiteView, activity::Activity,
+    view::readable_ms,
+};
+use crate::{
+    directory::{DirectoryWatch, SiteRecord},
+    journal::Journal,
+    registry::Registry,
+    session::Session,
+    store::{Store, StoreError},
+};
+
+/// How often the picture is drawn: a change of state is seen within this time.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often figures are drawn anew, in ticks; only states are faster.
+const FIGURE_TICKS: u64 = 5;
+const MINUTE: i64 = 60;
+const HOUR: i64 = 3600;
+
+/// Where the picture comes from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The sites.
+    pub directory: Arc<DirectoryWatch>,
+    /// Their connected agents.
+    pub registry: Arc<Registry>,
+    /// Whether what happens can be written down.
+    pub journal: Journal,
+    /// What happened before this run.
+    pub store: Store,
+}
+
+/// What is remembered of a site from one picture to the next.
+#[derive(Debug, Default)]
+struct Memory {
+    activity: Activity,
+    /// Octets handed over up to the last time that figures were drawn.
+    bytes: u64,
+}
+
+pub(super) struct Painter {
+    sources: Sources,
+    memories: HashMap<SiteId, Memory>,
+    last_seen: HashMap<SiteId, Timestamp>,
+    picture: Arc<Picture>,
+    ticks: u64,
+    /// Whether figures are drawn this time.
+    figures: bool,
+}
+
+impl Painter {
+    pub(super) async fn new(sources: Sources) -> Result<Self, StoreError> {
+        let last_seen = sources.store.last_seen().await?;
+        let since = Timestamp::from_second(Timestamp::now().as_second() - HOUR).unwrap_or_default();
+        let memories = sources.store.minutes_since(since).await?;
+        let memories = memories
+            .into_iter()
+            .map(|(site, points)| (site, Memory { activity: Activity::seeded(points), bytes: 0 }))
+            .collect();
+        Ok(Self { sources, memories, last_seen, picture: Arc::default(), ticks: 0, figures: true })
+    }
+
+    pub(super) fn picture(&self) -> Arc<Picture> {
+        Arc::clone(&self.picture)
+    }
+
+    pub(super) async fn run(
+        mut self,
+        current: watch::Sender<Arc<Picture>>,
+        changes: broadcast::Sender<Arc<Change>>,
+    ) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let change = self.paint();
+            current.send_replace(self.picture());
+            if !change.sites.is_empty() || change.relay {
+                // Nobody may be watching.
+                let _ = changes.send(Arc::new(change));
+            }
+        }
+    }
+
+    /// Draws the next picture and tells what is other than before.
+    pub(super) fn paint(&mut self) -> Change {
+        self.figures = self.ticks.is_multiple_of(FIGURE_TICKS);
+        self.ticks += 1;
+        let directory = self.sources.directory.current();
+        let before = Arc::clone(&self.picture);
+        let mut number = before.number + 1;
+        let mut changed = Vec::new();
+        let mut rows = Vec::with_capacity(before.rows.len());
+        for (site, record) in directory.sites() {
+            let old = before.site(site);
+            let (view, minute_begun) = self.view(site, record, old.map(|old| &old.view));
+            rows.push(match old {
+                Some(old) if old.view == view && !minute_begun => Arc::clone(old),
+                _ => {
+                    let fields = difference(old.map(|old| &old.view), &view);
+                    let quiet_since = old.filter(|_| fields.is_empty()).map(|old| old.changed);
+                    if quiet_since.is_none() {
+                        changed.push((site.clone(), Some(fields)));
+                    }
+                    let series = self.memories.get(site).map(|memory| memory.activity.points());
+                    let series = series.unwrap_or_default();
+                    Arc::new(Row { view, series, changed: quiet_since.unwrap_or(number) })
+                }
+            });
+        }
+        rows.sort_by(|a, b| a.view.site.cmp(&b.view.site));
+        for old in before.rows.iter().filter(|old| directory.site(&old.view.site).is_none()) {
+            self.memories.remove(&old.view.site);
+            self.last_seen.remove(&old.view.site);
+            changed.push((old.view.site.clone(), None));
+        }
+        let healthy = self.sources.directory.healthy();
+        let relay = RelayView::new(healthy, &self.sources.journal.health());
+        let relay_changed = relay != before.relay;
+        if changed.is_empty() && !relay_changed {
+            number = before.number;
+        }
+        self.picture = Arc::new(Picture { number, rows, relay });
+        Change { number, sites: changed, relay: relay_changed }
+    }
+
+    /// One site as it is now, and whether a minute has begun for it.
+    fn view(&mut self, site: &SiteId, record: &SiteRecord, old: Option<&SiteView>) -> (SiteView, bool) {
+        let now = Timestamp::now();
+        let sessions = self.sources.registry.sessions(site);
+        let recordings = recordings(&sessions);
+        let readable = recordings.as_ref().is_none_or(|recordings| recordings.readable);
+        let counters = self.sources.registry.counters(site);
+        if let Some(seen) = counters.last_seen() {
+            self.last_seen.insert(site.clone(), seen);
+        }
+        let last_seen = self.last_seen.get(site).copied();
+        let state = state(record, sessions.is_empty(), readable, last_seen.is_some());
+        let since = match old {
+            Some(old) if old.state == state => old.since,
+            Some(_) => now,
+            None => first_since(state, record, &sessions, last_seen).unwrap_or(now),
+        };
+        let rtt = sessions.iter().filter_map(|session| session.caller.rtt()).min();
+        let rtt_ms = rtt.map(|rtt| readable_ms(rtt.as_secs_f64() * 1000.0));
+        let totals = counters.totals();
+        let memory = self.memories.entry(site.clone()).or_default();
+        let begun = memory.activity.sample(now.as_second().div_euclid(MINUTE), totals, rtt_ms);
+        let hour = memory.activity.last_hour();
+        let mut view = SiteView {
+            site: site.clone(),
+            note: record.note.clone(),
+            aliases: record.aliases.clone(),
+            state,
+            since,
+            agents: sessions.iter().map(|session| AgentView::of(session)).collect(),
+            rtt_ms,
+            bytes_per_second: totals.bytes.saturating_sub(memory.bytes) / FIGURE_TICKS,
+            open_streams: sessions.iter().map(|session| session.caller.open_streams()).sum(),
+            searches_last_hour: hour.searches,
+            errors_last_hour: hour.errors,
+            recordings,
+        };
+        match old {
+            Some(old) if !self.figures => keep_figures(&mut view, old),
+            _ => memory.bytes = totals.bytes,
+        }
+        (view, begun)
+    }
+}
+
+fn recordings(sessions: &[Arc<Session>]) -> Option<RecordingsView> {
+    let statuses = sessions.iter().filter_map(|session| session.status());
+    let drivers: Vec<_> = statuses.flat_map(|status| status.drivers).collect();
+    RecordingsView::of(&drivers)
+}
+
+fn keep_figures(view: &mut SiteView, old: &SiteView) {
+    view.rtt_ms = old.rtt_ms;
+    view.bytes_per_second = old.bytes_per_second;
+    view.open_streams = old.open_streams;
+    view.searches_last_hour = old.searches_last_hour;
+    view.errors_last_hour = old.errors_last_hour;
+}
+
+fn state(record: &SiteRecord, offline: bool, readable: bool, seen: bool) -> SiteState {
+    match (record.disabled.is_some(), offline, readable, seen) {
+        (true, ..) => SiteState::Disabled,
+        (false, false, true, _) => SiteState::Up,
+        (false, false, false, _) => SiteState::Degraded,
+        (false, true, _, true) => SiteState::Down,
+        (false, true, _, false) => SiteState::NeverSeen,
+    }
+}
+
+/// Since when a site is in its state, when the relay has just begun to look at it.
+fn first_since(
+    state: SiteState,
+    record: &SiteRecord,
+    sessions: &[Arc<Session>],
+    last_seen: Option<Timestamp>,
+) -> Option<Timestamp> {
+    match state {
+        SiteState::Up | SiteState::Degraded => sessions.iter().map(|session| session.since).min(),
+        SiteState::Down => last_seen,
+        SiteState::NeverSeen => Some(record.created),
+        SiteState::Disabled => record.disabled,
+    }
+}
+
+/// The fields that are other than before; all of them where there was nothing.
+fn difference(old: Option<&SiteView>, new: &SiteView) -> Map<String, Value> {
+    let fields = |view: &SiteView| match serde_json::to_value(view) {
+        Ok(Value::Object(fields)) => fields,
+        // A struct always becomes an object.
+        _ => Map::new(),
+    };
+    let (old, mut new) = (old.map(fields).unwrap_or_default(), fields(new));
+    new.retain(|name, value| old.get(name) != Some(value));
+    new
+}

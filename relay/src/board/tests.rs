@@ -1,0 +1,139 @@
+use std::collections::BTreeSet;
+
+use audiovault_protocol::{message::DriverStatus, site::KeyDigest};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    audit::{AuditEvent, Kind, Outcome},
+    directory::DirectoryWatch,
+    journal::{Journal, JournalWriter},
+    registry::Registry,
+    store::{DatabaseUrl, IfMissing, NewSite, Record, Store, TunnelOpened, open},
+};
+
+struct Place {
+    _directory: TempDir,
+    store: Store,
+    sources: Sources,
+    _writer: JournalWriter,
+}
+
+impl Place {
+    async fn new(sites: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let url = DatabaseUrl::Sqlite(directory.path().join("relay.db"));
+        let store = open(&url, IfMissing::Create).await.unwrap();
+        for name in sites {
+            add(&store, name).await;
+        }
+        let registry = Arc::new(Registry::default());
+        let writer = Journal::start(store.clone(), Arc::clone(&registry));
+        let watch = Arc::new(DirectoryWatch::start(store.clone()).await.unwrap());
+        let journal = writer.journal();
+        let sources = Sources { directory: watch, registry, journal, store: store.clone() };
+        Self { _directory: directory, store, sources, _writer: writer }
+    }
+
+    async fn painter(&self) -> Painter {
+        Painter::new(self.sources.clone()).await.unwrap()
+    }
+}
+
+async fn add(store: &Store, name: &str) {
+    let key = KeyDigest::from_bytes(rand::random());
+    let new = NewSite { site: site(name), note: String::new(), aliases: BTreeSet::new(), key };
+    store.add_site(&new).await.unwrap();
+}
+
+fn site(name: &str) -> SiteId {
+    SiteId::parse(name).unwrap()
+}
+
+fn ago(seconds: i64) -> Timestamp {
+    Timestamp::from_second(Timestamp::now().as_second() - seconds).unwrap()
+}
+
+#[tokio::test]
+async fn a_site_without_an_agent_is_never_seen_until_one_was_there() {
+    let place = Place::new(&["acme", "beta"]).await;
+    let opened = Record::TunnelOpened(Box::new(TunnelOpened {
+        session: "s".to_owned(),
+        site: site("beta"),
+        run: "old".to_owned(),
+        instance: "i".to_owned(),
+        slot: 0,
+        agent_version: "1.0.0".to_owned(),
+        host: "pbx".to_owned(),
+        address: "203.0.113.9".to_owned(),
+        opened: ago(7200),
+    }));
+    let closed =
+        Record::TunnelClosed { session: "s".to_owned(), closed: ago(3600), reason: "gone".to_owned() };
+    place.store.write(&[opened, closed]).await.unwrap();
+    let mut painter = place.painter().await;
+    painter.paint();
+    let picture = painter.picture();
+    let view = |name: &str| picture.site(&site(name)).unwrap().view.clone();
+    assert_eq!(view("acme").state, SiteState::NeverSeen);
+    assert_eq!((view("beta").state, view("beta").since), (SiteState::Down, ago(3600)));
+    let totals = Totals::of(picture.rows.iter().map(|row| &row.view));
+    assert_eq!((totals.never_seen, totals.down, totals.sites()), (1, 1, 2));
+}
+
+#[tokio::test]
+async fn only_what_has_changed_is_told() {
+    let place = Place::new(&["acme", "beta"]).await;
+    let mut painter = place.painter().await;
+    assert_eq!(painter.paint().sites.len(), 2);
+    let quiet = painter.paint();
+    assert!(quiet.sites.is_empty() && quiet.number == painter.picture().number);
+    place.store.set_disabled(&site("acme"), true).await.unwrap();
+    place.store.remove(&site("beta")).await.unwrap();
+    place.sources.directory.refresher().refresh().await;
+    let change = painter.paint();
+    let fields = |name: &str| change.sites.iter().find(|(id, _)| *id == site(name)).unwrap().1.as_ref();
+    let names: Vec<_> = fields("acme").unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["since", "state"]);
+    assert!(fields("beta").is_none(), "a removed site has no fields");
+    let picture = painter.picture();
+    assert_eq!(picture.site(&site("acme")).unwrap().changed, change.number);
+}
+
+#[tokio::test]
+async fn the_last_hour_outlives_the_relay() {
+    let place = Place::new(&["acme"]).await;
+    let records: Vec<_> = [(4000, 200), (60, 200), (30, 504)]
+        .into_iter()
+        .map(|(seconds, status)| {
+            let id = format!("r{seconds}");
+            let mut event = AuditEvent::new(Kind::Search, id, site("acme"), &Default::default());
+            event.opened = ago(seconds);
+            event.close(status, Outcome::Complete);
+            Record::Audit(Box::new(event))
+        })
+        .collect();
+    place.store.write(&records).await.unwrap();
+    let mut painter = place.painter().await;
+    painter.paint();
+    let view = painter.picture().site(&site("acme")).unwrap().view.clone();
+    assert_eq!((view.searches_last_hour, view.errors_last_hour), (2, 1));
+}
+
+#[test]
+fn several_agents_at_the_same_recordings_do_not_double_them() {
+    let driver = |pattern: &str, recordings, newest, readable| DriverStatus {
+        pattern: pattern.to_owned(),
+        readable,
+        problem: (!readable).then(|| "is the NAS mounted?".to_owned()),
+        recordings: Some(recordings),
+        newest: Some(newest),
+    };
+    let drivers =
+        [driver("file:/a", 10, 100, true), driver("file:/a", 12, 90, true), driver("file:/b", 5, 80, false)];
+    let view = RecordingsView::of(&drivers).unwrap();
+    assert_eq!((view.count, view.newest.unwrap().as_second()), (Some(17), 100));
+    assert!(!view.readable && view.problem.unwrap().contains("NAS"));
+    assert_eq!(RecordingsView::of(&[]), None);
+}

@@ -1,0 +1,206 @@
+//! What is seen of one site.
+
+use audiovault_protocol::{
+    message::DriverStatus,
+    site::{Alias, SiteId},
+};
+use jiff::Timestamp;
+use semver::Version;
+use serde::Serialize;
+
+use crate::session::Session;
+
+/// How a site is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SiteState {
+    /// An agent was connected, but none is.
+    Down,
+    /// An agent is connected, but one of its storage drivers cannot be read.
+    Degraded,
+    /// An agent is connected.
+    Up,
+    /// No agent was ever connected.
+    NeverSeen,
+    /// The operator has disabled the site.
+    Disabled,
+}
+
+impl SiteState {
+    /// The name in the API and in addresses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Degraded => "degraded",
+            Self::Up => "up",
+            Self::NeverSeen => "never_seen",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// One site on the board. Figures are rounded to what people read, so that it changes only when there is news.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SiteView {
+    /// Its name.
+    pub site: SiteId,
+    /// The operator's note.
+    pub note: String,
+    /// Further names under which QueueMetrics asks for it.
+    pub aliases: Vec<Alias>,
+    /// How it is.
+    pub state: SiteState,
+    /// Since when it is so.
+    pub since: Timestamp,
+    /// Its connected agents.
+    pub agents: Vec<AgentView>,
+    /// The shortest of its agents' latest round trips, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Octets of recordings handed over per second, over the last five.
+    pub bytes_per_second: u64,
+    /// Requests being answered now.
+    pub open_streams: usize,
+    /// Searches of the last hour.
+    pub searches_last_hour: u64,
+    /// Requests of the last hour that ended in a server error.
+    pub errors_last_hour: u64,
+    /// How its recordings are; nothing while no agent has told.
+    pub recordings: Option<RecordingsView>,
+}
+
+/// A connected agent, as far as the board shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AgentView {
+    /// Host name of its machine.
+    pub host: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it is older than this relay.
+    pub outdated: bool,
+}
+
+/// The health of a site's recordings, over all its agents.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecordingsView {
+    /// Whether every storage driver can be read.
+    pub readable: bool,
+    /// What is wrong with the first one that cannot.
+    pub problem: Option<String>,
+    /// How many recordings there are, as last counted.
+    pub count: Option<u64>,
+    /// When the newest one was last written to.
+    pub newest: Option<Timestamp>,
+}
+
+/// One site in every detail.
+#[derive(Debug, Clone, Serialize)]
+pub struct SiteDetail {
+    /// What the board shows of it.
+    #[serde(flatten)]
+    pub view: SiteView,
+    /// Its sessions.
+    pub sessions: Vec<SessionView>,
+}
+
+/// One session in every detail.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionView {
+    /// Names the session in both logs.
+    pub session: String,
+    /// Names the run of the agent.
+    pub instance: String,
+    /// Which of the agent's connections this is.
+    pub slot: u16,
+    /// Since when it is connected.
+    pub since: Timestamp,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Whether the agent is older than this relay.
+    pub outdated: bool,
+    /// Host name of the agent's machine.
+    pub host: String,
+    /// Its operating system.
+    pub os: String,
+    /// Where the tunnel comes from.
+    pub address: String,
+    /// Latest round trip in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Requests being answered now.
+    pub open_streams: usize,
+    /// Octets received through the tunnel.
+    pub bytes_received: u64,
+    /// Octets sent through the tunnel.
+    pub bytes_sent: u64,
+    /// Whether the agent is leaving and takes no new requests.
+    pub leaving: bool,
+    /// Tenants that the agent serves.
+    pub tenants: Vec<String>,
+    /// The agent's storage drivers, once it has told.
+    pub drivers: Vec<DriverStatus>,
+}
+
+impl AgentView {
+    pub(super) fn of(session: &Session) -> Self {
+        let version = session.hello.agent_version.clone();
+        Self { host: session.hello.host.clone(), outdated: is_outdated(&version), version }
+    }
+}
+
+impl RecordingsView {
+    /// Over the drivers of all agents; several agents of a site look at the same recordings, so the highest figures
+    /// of a pattern count.
+    pub(super) fn of(drivers: &[DriverStatus]) -> Option<Self> {
+        drivers.first()?;
+        let broken = drivers.iter().find(|driver| !driver.readable);
+        let newest = drivers.iter().filter_map(|driver| driver.newest).max();
+        let mut counts: Vec<(&str, u64)> = Vec::new();
+        for driver in drivers {
+            let Some(count) = driver.recordings else { continue };
+            match counts.iter_mut().find(|(pattern, _)| *pattern == driver.pattern) {
+                Some((_, known)) => *known = count.max(*known),
+                None => counts.push((&driver.pattern, count)),
+            }
+        }
+        Some(Self {
+            readable: broken.is_none(),
+            problem: broken.and_then(|driver| driver.problem.clone()),
+            count: (!counts.is_empty()).then(|| counts.iter().map(|(_, count)| count).sum()),
+            newest: newest.and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok()),
+        })
+    }
+}
+
+impl SessionView {
+    /// A session as it is now.
+    pub fn of(session: &Session) -> Self {
+        Self {
+            session: session.id.clone(),
+            instance: session.hello.instance.clone(),
+            slot: session.hello.slot,
+            since: session.since,
+            agent_version: session.hello.agent_version.clone(),
+            outdated: is_outdated(&session.hello.agent_version),
+            host: session.hello.host.clone(),
+            os: session.hello.os.clone(),
+            address: session.address.to_string(),
+            rtt_ms: session.caller.rtt().map(|rtt| rtt.as_secs_f64() * 1000.0),
+            open_streams: session.caller.open_streams(),
+            bytes_received: session.caller.traffic().received(),
+            bytes_sent: session.caller.traffic().sent(),
+            leaving: !session.takes_requests(),
+            tenants: session.hello.tenants.clone(),
+            drivers: session.status().map(|status| status.drivers).unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether a version comes before this relay's own. What is no version is not judged.
+fn is_outdated(version: &str) -> bool {
+    let own = Version::parse(env!("CARGO_PKG_VERSION"));
+    matches!((Version::parse(version), own), (Ok(theirs), Ok(own)) if theirs < own)
+}
+
+/// Rounds a round trip to what people read: tenths below ten milliseconds, whole ones above.
+pub(super) fn readable_ms(ms: f64) -> f64 {
+    if ms < 10.0 { (ms * 10.0).round() / 10.0 } else { ms.round() }
+}
