@@ -2,6 +2,9 @@
 //!
 //! The words claim what is known: octets that the operating system's socket took, not who listened.
 
+pub mod export;
+mod retention;
+
 use std::{fmt, str::FromStr};
 
 use audiovault_protocol::{
@@ -11,6 +14,8 @@ use audiovault_protocol::{
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+
+pub use self::retention::Retention;
 
 /// Characters of a text from outside that are kept: names, agents and ids are shorter, and a row has a bounded size.
 const MAX_TEXT_LEN: usize = 256;

@@ -1,5 +1,6 @@
 //! The command line, as people type it. What it means is checked in [`crate::config`].
 
+mod data;
 mod serve;
 mod site;
 
@@ -8,6 +9,7 @@ use std::io::{self, Write};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 pub use self::{
+    data::{AuditArgs, AuditCommand, BackupArgs},
     serve::ServeArgs,
     site::{AliasCommand, SiteArgs, SiteCommand},
 };
@@ -35,6 +37,10 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Add, show, change and remove sites; a running relay follows within three seconds
     Site(SiteArgs),
+    /// Export the record of searches and deliveries, or erase a call from it
+    Audit(AuditArgs),
+    /// Copy the database into a file while the relay runs
+    Backup(BackupArgs),
     /// Ask a running relay whether it is ready; exits with 0 if so, otherwise with 1
     Health(HealthArgs),
 }

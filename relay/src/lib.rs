@@ -6,6 +6,7 @@ pub mod board;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod data_commands;
 pub mod directory;
 pub mod health;
 pub mod http;

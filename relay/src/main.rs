@@ -10,7 +10,7 @@ use std::{
 use audiovault_relay::{
     cli::{Cli, Command, ServeArgs},
     config::ServeConfig,
-    health, relay, site_commands,
+    data_commands, health, relay, site_commands,
 };
 use rustls::crypto::aws_lc_rs;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +27,14 @@ async fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve(*args).await,
         Command::Site(args) => match site_commands::run(args, &mut io::stdout(), &mut io::stderr()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::Audit(args) => match data_commands::audit(args, &mut io::stdout()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::Backup(args) => match data_commands::backup(args, &mut io::stdout()).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, error.exit_code()),
         },

@@ -10,10 +10,12 @@ use std::{
 };
 
 use audiovault_protocol::limits::CLOSE_TIMEOUT;
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::{self, AdminState},
+    audit::Retention,
     board::{Board, Sources},
     config::ServeConfig,
     directory::DirectoryWatch,
@@ -48,6 +50,7 @@ pub struct Relay {
     admin: Listening,
     state: Arc<PublicState>,
     journal: JournalWriter,
+    retention: JoinHandle<()>,
     drain_timeout: Duration,
 }
 
@@ -62,6 +65,7 @@ impl Relay {
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
         let registry = Arc::new(Registry::default());
         let journal = Journal::start(store.clone(), Arc::clone(&registry));
+        let retention = Retention::default().start(store.clone());
         let board = Board::start(Sources {
             directory: Arc::clone(&directory),
             registry: Arc::clone(&registry),
@@ -94,7 +98,7 @@ impl Relay {
             tracing::info!(addr = %listening.addr, public_url = %state.public_url, "listening");
         }
         tracing::info!(addr = %admin.addr, "listening for operators");
-        Ok(Self { public, admin, state, journal, drain_timeout: config.drain_timeout })
+        Ok(Self { public, admin, state, journal, retention, drain_timeout: config.drain_timeout })
     }
 
     /// Where the public listeners are, plain before TLS, with their real ports.
@@ -124,6 +128,7 @@ impl Relay {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.state.tunnels.wait()).await;
         self.admin.handle.graceful_shutdown(Some(ADMIN_DRAIN));
         let _ = self.admin.task.await;
+        self.retention.abort();
         self.journal.close().await;
         tracing::info!("stopped");
     }

@@ -7,6 +7,7 @@
 //! what another process changed by reading a single integer.
 
 mod audit;
+mod backup;
 mod conditions;
 mod error;
 mod history;
@@ -24,6 +25,7 @@ use sqlx::{Any, AnyPool, Transaction};
 
 pub use self::{
     audit::{AuditFilter, Cursor},
+    backup::BackupError,
     error::{DatabaseUrlError, OpenError, StoreError},
     history::{Traffic, TunnelRecord, hour},
     journal::{Progress, Record, TrafficShare, TunnelOpened},

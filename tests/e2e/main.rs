@@ -10,4 +10,5 @@ mod layouts;
 mod links;
 mod load;
 mod pitfalls;
+mod records;
 mod shutdown;

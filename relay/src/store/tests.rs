@@ -302,3 +302,19 @@ async fn a_database_that_was_replaced_is_noticed() {
     std::fs::rename(directory.path().join("away"), &path).unwrap();
     store.generation().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_backup_is_whole_private_and_replaces_nothing() {
+    let directory = TempDir::new().unwrap();
+    let store = store_in(&directory).await;
+    store.add_site(&new_site("acme", &["tenant"], 1)).await.unwrap();
+    let copy = directory.path().join("copy.db");
+    store.back_up(&copy).await.unwrap();
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let restored = open_file(&copy, IfMissing::Refuse).await.unwrap();
+    assert_eq!(restored.list().await.unwrap().len(), 1);
+    let error = store.back_up(&copy).await.unwrap_err();
+    assert!(matches!(error, BackupError::Exists(_)), "{error:?}");
+    let error = store.back_up(&directory.path().join("no/such/place")).await.unwrap_err();
+    assert!(matches!(error, BackupError::Write { .. }), "{error:?}");
+}

@@ -1,0 +1,56 @@
+//! What `audit` and `backup` take.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use crate::store::DatabaseUrl;
+
+/// What every `audit` command takes.
+#[derive(Debug, Clone, Args)]
+pub struct AuditArgs {
+    /// The database of the relay, as sqlite:FILE (required)
+    #[arg(long, global = true, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    pub database: Option<DatabaseUrl>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What is done with the audit.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AuditCommand {
+    /// Print searches and deliveries as CSV, the newest first
+    Export {
+        /// Only of this site
+        #[arg(long, value_name = "SITE")]
+        site: Option<audiovault_protocol::site::SiteId>,
+        /// Only from this time on, such as 2026-11-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        from: Option<Timestamp>,
+        /// Only before this time
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
+        /// Only of this call
+        #[arg(long, value_name = "ID")]
+        call_id: Option<String>,
+    },
+    /// Remove everything about a call from the database, its write-ahead log and all later backups
+    Erase {
+        /// The id of the call, as QueueMetrics asks for it
+        call_id: String,
+    },
+}
+
+/// What `backup` takes.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// The file to write; it must not exist yet
+    pub file: PathBuf,
+
+    /// The database of the relay, as sqlite:FILE (required)
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    pub database: Option<DatabaseUrl>,
+}

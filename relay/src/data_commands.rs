@@ -1,0 +1,93 @@
+//! What the `audit` and `backup` commands do. They work on the database, beside a relay that runs on it.
+
+use std::io::{self, Write};
+
+use crate::{
+    audit::export,
+    cli::{AuditArgs, AuditCommand, BackupArgs},
+    store::{self, AuditFilter, BackupError, Cursor, DatabaseUrl, IfMissing, OpenError, Store, StoreError},
+};
+
+/// Events that are read at a time.
+const PAGE: u32 = 1000;
+
+/// Why a command has not done what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum DataCommandError {
+    /// Nobody said which database.
+    #[error("--database is required: give the flag or AUDIOVAULT_RELAY_DATABASE")]
+    NoDatabase,
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The result cannot be written.
+    #[error("the result cannot be printed")]
+    Output(#[from] io::Error),
+}
+
+impl DataCommandError {
+    /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoDatabase => 2,
+            Self::Open(_) | Self::Store(_) | Self::Backup(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Carries out an `audit` command.
+///
+/// # Errors
+/// [`DataCommandError`].
+pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), DataCommandError> {
+    let store = open(args.database).await?;
+    match args.command {
+        AuditCommand::Export { site, from, until, call_id } => {
+            let filter = AuditFilter { site, from, until, call_id, ..AuditFilter::default() };
+            export_all(&store, filter, out).await?;
+        }
+        AuditCommand::Erase { call_id } => {
+            let erased = store.erase_call(&call_id).await?;
+            writeln!(out, "{erased} audit events of the call are erased.")?;
+        }
+    }
+    store.close().await;
+    Ok(out.flush()?)
+}
+
+/// Carries out `backup`.
+///
+/// # Errors
+/// [`DataCommandError`].
+pub async fn backup(args: BackupArgs, out: &mut (dyn Write + Send)) -> Result<(), DataCommandError> {
+    let store = open(args.database).await?;
+    store.back_up(&args.file).await?;
+    store.close().await;
+    writeln!(out, "{} is written.", args.file.display())?;
+    Ok(out.flush()?)
+}
+
+async fn open(url: Option<DatabaseUrl>) -> Result<Store, DataCommandError> {
+    let url = url.ok_or(DataCommandError::NoDatabase)?;
+    Ok(store::open(&url, IfMissing::Refuse).await?)
+}
+
+async fn export_all(
+    store: &Store,
+    mut filter: AuditFilter,
+    out: &mut (dyn Write + Send),
+) -> Result<(), DataCommandError> {
+    export::write_header(&mut *out)?;
+    loop {
+        let events = store.audit(&filter, PAGE).await?;
+        let Some(last) = events.last() else { return Ok(()) };
+        filter.after = Some(Cursor { opened: last.opened, request_id: last.request_id.clone() });
+        export::write_events(&mut *out, &events)?;
+    }
+}

@@ -1,0 +1,55 @@
+//! What was searched and delivered stands on record, and can be taken out of it.
+
+use harness::{
+    agent::{Agent, AgentOptions},
+    client::{client, first_link, search, send},
+    process::{PATIENCE, run},
+    recordings::{CALL, one_recording},
+    relay::Relay,
+};
+
+/// Asks for the export until it has so many lines below its head.
+async fn export(relay: &Relay, lines: usize) -> String {
+    let database = relay.database();
+    let asked = async {
+        loop {
+            let (code, out, err) =
+                run("audiovault-relay", &["audit", "export", "--database", &database], &[]).await;
+            assert_eq!(code, 0, "{err}");
+            if out.lines().count() == lines + 1 {
+                return out;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_search_and_a_delivery_are_on_record_until_the_call_is_erased() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let dir = one_recording();
+    let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    let client = client(&relay);
+    let link = first_link(&search(&client, &site, CALL, &[("user", "robin")]).await);
+    let part = send(client.get(&link).header("range", "bytes=100-299")).await;
+    assert_eq!(part.bytes().await.unwrap().len(), 200);
+
+    let record = export(&relay, 2).await;
+    let line = |kind: &str| record.lines().find(|line| line.contains(kind)).unwrap().to_owned();
+    let search = line(",search,");
+    assert!(search.contains(CALL) && search.contains(",robin,") && search.contains(",complete,"), "{search}");
+    let delivery = line(",delivery,");
+    assert!(delivery.contains(CALL) && delivery.contains(",206,complete,,100,200,"), "{delivery}");
+
+    let copy = dir.path().join("copy.db").display().to_string();
+    let database = relay.database();
+    let (_, said, _) = run("audiovault-relay", &["audit", "erase", CALL, "--database", &database], &[]).await;
+    assert!(said.starts_with("2 audit events"), "{said}");
+    export(&relay, 0).await;
+    let (code, _, err) = run("audiovault-relay", &["backup", &copy, "--database", &database], &[]).await;
+    assert_eq!(code, 0, "{err}");
+    let octets = std::fs::read(&copy).unwrap();
+    assert!(!octets.windows(CALL.len()).any(|window| window == CALL.as_bytes()));
+}
