@@ -1,6 +1,7 @@
 //! The AudioVault relay.
 
 pub mod admin;
+pub mod alerts;
 pub mod audit;
 pub mod board;
 pub mod cli;

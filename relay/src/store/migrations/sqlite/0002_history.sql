@@ -72,3 +72,10 @@ CREATE TABLE erasures (
 -- Up to when client addresses are pseudonyms, and the secret that makes them.
 ALTER TABLE meta ADD COLUMN pseudonyms_until_ms BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE meta ADD COLUMN pseudonym_key TEXT;
+
+-- The state of each site that was last announced to the webhook: whoever changes a row announces it, so that several
+-- relays on one database announce a change once.
+CREATE TABLE announcements (
+    site TEXT PRIMARY KEY REFERENCES sites (site) ON DELETE CASCADE,
+    state TEXT NOT NULL
+);

@@ -1,0 +1,39 @@
+//! Which state of each site was last announced.
+
+use std::collections::HashMap;
+
+use audiovault_protocol::site::SiteId;
+use sqlx::Row;
+
+use super::{Store, StoreError, corrupt};
+
+const ANNOUNCED: &str = "SELECT site, state FROM announcements";
+const ANNOUNCE: &str = "INSERT INTO announcements (site, state) SELECT $1, $2 \
+     WHERE EXISTS (SELECT 1 FROM sites WHERE site = $1) \
+     ON CONFLICT (site) DO UPDATE SET state = excluded.state WHERE announcements.state <> excluded.state";
+
+impl Store {
+    /// The state of each site that was last announced, as a name.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn announced(&self) -> Result<HashMap<SiteId, String>, StoreError> {
+        let rows = sqlx::query(ANNOUNCED).fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                let site = SiteId::parse(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("site"))?;
+                Ok((site, row.try_get(1)?))
+            })
+            .collect()
+    }
+
+    /// Takes it upon the caller to announce a state of a site. Another relay on the same database may have done so
+    /// already; then there is nothing left to announce.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn announce(&self, site: &SiteId, state: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query(ANNOUNCE).bind(site.as_str()).bind(state).execute(&self.pool).await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
