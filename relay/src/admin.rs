@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use crate::{
     board::{Board, SessionView, SiteDetail},
     directory::DirectoryWatch,
     http::PublicState,
+    metrics::{Metrics, OPENMETRICS},
 };
 
 /// What the admin routes work with.
@@ -27,6 +28,8 @@ pub struct AdminState {
     pub directory: Arc<DirectoryWatch>,
     /// What is seen of the sites.
     pub board: Board,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
 }
 
 /// The admin routes.
@@ -34,6 +37,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/status.json", get(status))
         .with_state(state)
 }
@@ -46,6 +50,16 @@ async fn ready(State(state): State<Arc<AdminState>>) -> Response {
     }
     if state.directory.healthy() { "ready\n" } else { "ready, but the database does not answer\n" }
         .into_response()
+}
+
+async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
+    match state.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }
 
 async fn status(State(state): State<Arc<AdminState>>) -> Json<serde_json::Value> {

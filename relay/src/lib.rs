@@ -15,6 +15,7 @@ pub mod ids;
 pub mod journal;
 pub mod listen;
 pub mod logging;
+pub mod metrics;
 pub mod queuemetrics;
 pub mod registry;
 pub mod relay;

@@ -22,6 +22,7 @@ use crate::{
     http::{self, PublicState},
     journal::{Journal, JournalWriter},
     listen::{ListenError, Listening, start_plain, start_tls},
+    metrics::{self, HttpMetrics, Metrics},
     registry::Registry,
     store::{self, IfMissing, OpenError, StoreError},
 };
@@ -73,6 +74,16 @@ impl Relay {
             store,
         })
         .await?;
+        let http_metrics = HttpMetrics::default();
+        let metrics = Metrics::new(
+            &http_metrics,
+            metrics::Sources {
+                pictures: board.pictures(),
+                sessions: Arc::clone(&registry),
+                journal: journal.journal(),
+                per_site: true,
+            },
+        );
         let state = Arc::new(PublicState {
             public_url: config.public_url,
             trusted_proxies: config.trusted_proxies,
@@ -81,6 +92,7 @@ impl Relay {
             refresher: directory.refresher(),
             tunnels: TaskTracker::new(),
             journal: journal.journal(),
+            metrics: http_metrics,
             draining: AtomicBool::new(false),
         });
         let router = http::router(Arc::clone(&state), &config.allow_origin);
@@ -92,7 +104,7 @@ impl Relay {
             public.push(start_tls(tls.addr, tls.certificate, router).await?);
         }
         let admin_router =
-            admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory, board }));
+            admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory, board, metrics }));
         let admin = start_plain(config.admin, admin_router).await?;
         for listening in &public {
             tracing::info!(addr = %listening.addr, public_url = %state.public_url, "listening");

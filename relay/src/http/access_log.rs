@@ -45,6 +45,8 @@ pub(super) async fn record(
 
     let mut response = next.run(request).await;
     let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());
+    let took = start.elapsed();
+    state.metrics.answered(&route, response.status().as_u16(), took);
     tracing::info!(
         request_id = id,
         %method,
@@ -52,7 +54,7 @@ pub(super) async fn record(
         site,
         status = response.status().as_u16(),
         client = %address,
-        ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "request"
     );
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -27,6 +27,7 @@ use crate::{
     config::{AllowOrigin, PublicUrl},
     directory::{Directory, Refresher},
     journal::Journal,
+    metrics::HttpMetrics,
     registry::Registry,
 };
 
@@ -47,6 +48,8 @@ pub struct PublicState {
     pub tunnels: TaskTracker,
     /// Where searches, deliveries and tunnels are put on record.
     pub journal: Journal,
+    /// Counts requests and times answers.
+    pub metrics: HttpMetrics,
     /// Set once the relay is shutting down.
     pub draining: AtomicBool,
 }

@@ -1,0 +1,65 @@
+use std::{collections::BTreeSet, sync::atomic::Ordering};
+
+use audiovault_protocol::site::{KeyDigest, SiteId};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    board::{self, Board},
+    directory::DirectoryWatch,
+    store::{DatabaseUrl, IfMissing, NewSite, open},
+};
+
+async fn figures(directory: &TempDir, per_site: bool) -> String {
+    let url = DatabaseUrl::Sqlite(directory.path().join("relay.db"));
+    let store = open(&url, IfMissing::Create).await.unwrap();
+    let site = SiteId::parse("acme").unwrap();
+    let key = KeyDigest::from_bytes([1; 32]);
+    let new = NewSite { site: site.clone(), note: String::new(), aliases: BTreeSet::new(), key };
+    store.add_site(&new).await.unwrap();
+    let sessions = Arc::new(Sessions::default());
+    sessions.counters(&site).searches.fetch_add(7, Ordering::Relaxed);
+    let writer = Journal::start(store.clone(), Arc::clone(&sessions));
+    let board = Board::start(board::Sources {
+        directory: Arc::new(DirectoryWatch::start(store.clone()).await.unwrap()),
+        registry: Arc::clone(&sessions),
+        journal: writer.journal(),
+        store,
+    })
+    .await
+    .unwrap();
+    let http = HttpMetrics::default();
+    http.answered("/{site}/search", 200, Duration::from_millis(3));
+    let sources = Sources { pictures: board.pictures(), sessions, journal: writer.journal(), per_site };
+    Metrics::new(&http, sources).render().unwrap()
+}
+
+#[tokio::test]
+async fn figures_have_the_names_that_operators_expect() {
+    let directory = TempDir::new().unwrap();
+    let text = figures(&directory, true).await;
+    for line in [
+        concat!("audiovault_relay_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        "audiovault_relay_sites{state=\"never_seen\"} 1.0",
+        "audiovault_relay_searches_total 7",
+        "audiovault_relay_delivered_bytes_total 0",
+        "audiovault_relay_site_up{site=\"acme\"} 0.0",
+        "audiovault_relay_site_searches_total{site=\"acme\"} 7",
+        "audiovault_relay_http_requests_total{route=\"/{site}/search\",status=\"200\"} 1",
+        "audiovault_relay_http_answer_seconds_bucket{le=\"0.005\",route=\"/{site}/search\"} 1",
+        "audiovault_relay_journal_up 1.0",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+    assert!(
+        text.contains("\nprocess_resident_memory_bytes ") && text.contains("\nprocess_cpu_seconds_total ")
+    );
+}
+
+#[tokio::test]
+async fn figures_of_single_sites_can_be_switched_off() {
+    let directory = TempDir::new().unwrap();
+    let text = figures(&directory, false).await;
+    assert!(!text.contains("acme") && text.contains("audiovault_relay_searches_total 7"), "{text}");
+}
