@@ -1,19 +1,28 @@
 //! Looks after the recordings between searches and tells the relay how they are.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use audiovault_protocol::message::{DriverStatus, Status};
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::vault::Vault;
 
 /// How often the roots are tried and STATUS is sent.
 const EVERY: Duration = Duration::from_secs(15);
+/// The least time from one count of the recordings to the next...
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+/// ...which grows with what counting takes, so that it takes a twentieth of the time at most.
+const COUNT_PAUSES: u32 = 20;
 
 /// Tries the roots now and then for as long as anybody listens; every value is a fresh STATUS.
 pub fn start(vault: Arc<Vault>) -> watch::Receiver<Status> {
     let (sender, receiver) = watch::channel(Status::default());
     tokio::spawn(async move {
+        let _counting = AbortOnDropHandle::new(tokio::spawn(count(Arc::clone(&vault))));
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -28,12 +37,23 @@ pub fn start(vault: Arc<Vault>) -> watch::Receiver<Status> {
     receiver
 }
 
+async fn count(vault: Arc<Vault>) {
+    loop {
+        let began = Instant::now();
+        vault.count().await;
+        tokio::time::sleep(COUNT_EVERY.max(began.elapsed() * COUNT_PAUSES)).await;
+    }
+}
+
 fn status(vault: &Vault) -> Status {
     let drivers = vault.health().into_iter().map(|driver| DriverStatus {
         pattern: driver.pattern,
         readable: driver.degraded.is_none(),
         problem: driver.degraded,
-        ..DriverStatus::default()
+        recordings: driver.figures.map(|figures| figures.recordings),
+        newest: driver
+            .figures
+            .and_then(|figures| Some(figures.newest?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())),
     });
     Status { drivers: drivers.collect() }
 }

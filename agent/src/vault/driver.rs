@@ -4,7 +4,7 @@ use std::{
     io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::SystemTime,
 };
 
@@ -15,6 +15,7 @@ use cap_std::{
 
 use crate::vault::{
     VaultSettings,
+    census::{Census, Figures},
     expand::{self, Step},
     open::{OpenError, OpenRecording},
     pattern::Pattern,
@@ -153,6 +154,15 @@ impl FileDriver {
     /// Whether the root is there and can be opened. Blocks.
     pub(crate) fn probe(&self) -> Result<(), DriverFault> {
         self.open_root().map(drop)
+    }
+
+    /// Counts the recordings beneath the root. Blocks, for minutes where there are many.
+    pub(crate) fn count(&self, census: &mut Census, cancelled: &AtomicBool) -> Result<Figures, DriverFault> {
+        let root = self.open_root()?;
+        census.take(&root, &self.settings.extensions, cancelled).map_err(|source| {
+            let root = self.pattern.root().to_owned();
+            DriverFault::Unreadable { root, source }
+        })
     }
 
     fn open_root(&self) -> Result<Dir, DriverFault> {

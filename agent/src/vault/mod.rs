@@ -1,6 +1,7 @@
 //! Where recordings lie and how they are found: storage drivers, asked in order.
 
 pub mod call_id;
+pub mod census;
 pub mod driver;
 pub mod expand;
 pub mod media;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::vault::{
     call_id::CallIdRules,
+    census::{Census, Figures},
     driver::{DriverFault, DriverReport, FileDriver, LookedAt},
     media::Extensions,
     open::{OpenError, OpenRecording},
@@ -131,6 +133,8 @@ pub struct DriverHealth {
     pub pattern: String,
     /// What is wrong, if something is.
     pub degraded: Option<String>,
+    /// How many recordings there are and how new, as last counted.
+    pub figures: Option<Figures>,
 }
 
 /// All storage drivers of a site.
@@ -144,6 +148,14 @@ struct Slot {
     searches: Arc<Semaphore>,
     opens: Arc<Semaphore>,
     degraded: Mutex<Option<String>>,
+    counted: Counted,
+}
+
+/// What was counted last, and what is remembered for the next time.
+#[derive(Debug, Default)]
+struct Counted {
+    census: Arc<Mutex<Census>>,
+    figures: Mutex<Option<Figures>>,
 }
 
 impl Vault {
@@ -155,6 +167,7 @@ impl Vault {
             searches: Arc::new(Semaphore::new(SEARCHES_PER_DRIVER)),
             opens: Arc::new(Semaphore::new(OPENS_PER_DRIVER)),
             degraded: Mutex::new(None),
+            counted: Counted::default(),
         });
         Self { drivers: drivers.collect(), settings }
     }
@@ -223,11 +236,19 @@ impl Vault {
         join_all(self.drivers.iter().map(Slot::probe)).await;
     }
 
+    /// Counts the recordings of every driver, one after the other. Dropping the future ends the counting.
+    pub async fn count(&self) {
+        for slot in &self.drivers {
+            slot.count().await;
+        }
+    }
+
     /// How the drivers are.
     pub fn health(&self) -> Vec<DriverHealth> {
         let health = |slot: &Slot| DriverHealth {
             pattern: slot.driver.pattern().to_string(),
             degraded: slot.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            figures: *slot.counted.figures.lock().unwrap_or_else(PoisonError::into_inner),
         };
         self.drivers.iter().map(health).collect()
     }
@@ -300,6 +321,26 @@ impl Slot {
             Ok(Err(_)) | Err(_) => Some(slow()),
         };
         self.judge(fault.as_ref());
+    }
+
+    /// What cannot be counted now keeps its last figures; that it cannot be read is told by searches and probes.
+    async fn count(&self) {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let (driver, census) = (Arc::clone(&self.driver), Arc::clone(&self.counted.census));
+        let work = tokio::task::spawn_blocking(move || {
+            let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
+            driver.count(&mut census, &cancelled)
+        });
+        match work.await {
+            Ok(Ok(figures)) => {
+                *self.counted.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
+            }
+            Ok(Err(fault)) => {
+                tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
+            }
+            Err(error) => tracing::error!(%error, "counting recordings failed inside"),
+        }
     }
 
     /// Remembers how the driver is, and says so once each time that changes.

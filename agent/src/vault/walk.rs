@@ -26,6 +26,11 @@ const ENTRIES_PER_CHECK: u32 = 128;
 const DEBRIS: [&[u8]; 6] =
     [b"#recycle", b"@Recycle", b"@eaDir", b"@Recently-Snapshot", b"#snapshot", b"lost+found"];
 
+/// Whether a name belongs to what appliances and file systems leave about, or is hidden.
+pub(crate) fn is_debris(name: &[u8]) -> bool {
+    name.starts_with(b".") || DEBRIS.contains(&name)
+}
+
 /// How long a search may go on, and whether anybody still wants it.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
@@ -191,7 +196,7 @@ impl<'a> Walk<'a> {
     }
 
     fn is_debris(&self, name: &[u8]) -> bool {
-        name.starts_with(b".") || DEBRIS.contains(&name) || (self.skipped)(name)
+        is_debris(name) || (self.skipped)(name)
     }
 
     fn is_over(&mut self) -> bool {

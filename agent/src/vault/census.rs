@@ -1,0 +1,271 @@
+//! How many recordings there are, and how old the newest one is: a PBX that stopped recording is news.
+//!
+//! A folder whose modification time has not changed since it was read is not read again, so that ten years in folders
+//! by date cost one look at each folder. Modification times of folders are right on NFS and SMB too.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use cap_std::fs::{Dir, DirEntry, MetadataExt};
+
+use crate::vault::{
+    media::Extensions,
+    walk::{MAX_DEPTH, Shortfall, is_debris},
+};
+
+/// A folder that changed so shortly before it was read may have changed again within the same tick of the clock that
+/// its file system keeps; FAT has the coarsest, two seconds.
+const COARSEST_CLOCK: Duration = Duration::from_secs(2);
+/// After so many entries the counting pauses, to leave the disk to calls and searches...
+const ENTRIES_PER_PAUSE: u32 = 256;
+/// ...for this long: a million files take four seconds longer.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What a count has found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Recordings beneath the root.
+    pub recordings: u64,
+    /// When the newest of them was last written to.
+    pub newest: Option<SystemTime>,
+}
+
+impl Figures {
+    fn add(&mut self, other: Self) {
+        self.recordings += other.recordings;
+        self.newest = self.newest.max(other.newest);
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Folder {
+    modified: SystemTime,
+    read: SystemTime,
+    own: Figures,
+    below: Vec<PathBuf>,
+}
+
+/// What is known of the folders beneath one root.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    folders: HashMap<PathBuf, Folder>,
+}
+
+impl Census {
+    /// Counts beneath a root. Blocks, for minutes where many folders have changed.
+    ///
+    /// # Errors
+    /// The first folder that could not be read, or that `cancelled` was set; what was counted then is not all.
+    pub(crate) fn take(
+        &mut self,
+        root: &Dir,
+        extensions: &Extensions,
+        cancelled: &AtomicBool,
+    ) -> io::Result<Figures> {
+        let mut count = Count {
+            root,
+            extensions,
+            cancelled,
+            known: std::mem::take(&mut self.folders),
+            seen: HashMap::new(),
+            linked: HashSet::new(),
+            total: Figures::default(),
+            shortfall: Shortfall::default(),
+            entries: 0,
+        };
+        count.enter(PathBuf::new(), 0);
+        self.folders = count.seen;
+        if cancelled.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        count.shortfall.unreadable.map_or(Ok(count.total), Err)
+    }
+}
+
+struct Count<'a> {
+    root: &'a Dir,
+    extensions: &'a Extensions,
+    cancelled: &'a AtomicBool,
+    known: HashMap<PathBuf, Folder>,
+    seen: HashMap<PathBuf, Folder>,
+    linked: HashSet<(u64, u64)>,
+    total: Figures,
+    shortfall: Shortfall,
+    entries: u32,
+}
+
+impl Count<'_> {
+    fn enter(&mut self, path: PathBuf, depth: usize) {
+        if depth > MAX_DEPTH || self.cancelled.load(Ordering::Relaxed) {
+            return;
+        }
+        let folder = match self.folder(&path) {
+            Ok(folder) => folder,
+            Err(error) => return self.shortfall.note(error),
+        };
+        self.total.add(folder.own);
+        let below: Vec<_> = folder.below.iter().map(|name| path.join(name)).collect();
+        self.seen.insert(path, folder);
+        for path in below {
+            self.enter(path, depth + 1);
+        }
+    }
+
+    /// A folder as it is now: as it was known, or read anew.
+    fn folder(&mut self, path: &Path) -> io::Result<Folder> {
+        let dir =
+            if path.as_os_str().is_empty() { self.root.try_clone()? } else { self.root.open_dir(path)? };
+        let modified = dir.dir_metadata()?.modified()?.into_std();
+        let known = self.known.remove(path).filter(|folder| {
+            folder.modified == modified
+                && folder.read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK)
+        });
+        if let Some(folder) = known {
+            return Ok(folder);
+        }
+        let mut folder =
+            Folder { modified, read: SystemTime::now(), own: Figures::default(), below: Vec::new() };
+        for entry in dir.entries()? {
+            if self.cancelled.load(Ordering::Relaxed) {
+                break;
+            }
+            self.breathe();
+            let added = entry.and_then(|entry| self.add(&entry, path, &mut folder));
+            added.unwrap_or_else(|error| self.shortfall.note(error));
+        }
+        Ok(folder)
+    }
+
+    fn add(&mut self, entry: &DirEntry, path: &Path, folder: &mut Folder) -> io::Result<()> {
+        let name = entry.file_name();
+        let is_recording = self.extensions.of(name.as_bytes()).is_some();
+        if is_debris(name.as_bytes()) {
+            return Ok(());
+        }
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            if !is_recording {
+                folder.below.push(name.into());
+            }
+            return Ok(());
+        }
+        if !is_recording && kind.is_file() {
+            return Ok(());
+        }
+        // Asked of the root, because a link may lead sideways and stay within it.
+        let metadata = self.root.metadata(path.join(&name))?;
+        if metadata.is_file() && is_recording {
+            let newest = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
+            folder.own.add(Figures { recordings: 1, newest });
+        } else if metadata.is_dir() && !is_recording && self.linked.insert((metadata.dev(), metadata.ino())) {
+            folder.below.push(name.into());
+        }
+        Ok(())
+    }
+
+    fn breathe(&mut self) {
+        self.entries += 1;
+        if self.entries.is_multiple_of(ENTRIES_PER_PAUSE) {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use cap_std::ambient_authority;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Place {
+        directory: TempDir,
+        census: Census,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self { directory: TempDir::new().unwrap(), census: Census::default() }
+        }
+
+        fn write(&self, name: &str, age: Duration) {
+            let path = self.directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let file = fs::File::create(path).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+
+        fn age_folder(&self, name: &str) {
+            let folder = fs::File::open(self.directory.path().join(name)).unwrap();
+            folder.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        }
+
+        fn take(&mut self) -> Figures {
+            let root = Dir::open_ambient_dir(self.directory.path(), ambient_authority()).unwrap();
+            self.census.take(&root, &Extensions::default(), &AtomicBool::new(false)).unwrap()
+        }
+    }
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn recordings_are_counted_and_debris_is_not() {
+        let mut place = Place::new();
+        place.write("2026/11/01/a.wav", DAY);
+        place.write("2026/11/02/b.WAV", 2 * DAY);
+        place.write("2026/11/02/notes.txt", DAY / 2);
+        place.write("@eaDir/c.wav", DAY / 2);
+        place.write(".hidden.wav", DAY / 2);
+        let figures = place.take();
+        assert_eq!(figures.recordings, 2);
+        let age = SystemTime::now().duration_since(figures.newest.unwrap()).unwrap();
+        assert!(age >= DAY && age < DAY + Duration::from_secs(60), "{age:?}");
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_noticed_and_what_is_quiet_is_not_read_again() {
+        let mut place = Place::new();
+        place.write("old/a.wav", DAY);
+        place.write("new/b.wav", DAY);
+        place.age_folder("old");
+        assert_eq!(place.take().recordings, 2);
+        // A change that leaves no trace on its folder would be seen only by reading the folder again.
+        place.write("old/unseen.wav", DAY);
+        place.age_folder("old");
+        let modified = place.census.folders[Path::new("old")].modified;
+        let folder = fs::File::open(place.directory.path().join("old")).unwrap();
+        folder.set_modified(modified).unwrap();
+        place.write("new/c.wav", Duration::ZERO);
+        let figures = place.take();
+        assert_eq!(figures.recordings, 3);
+        assert!(SystemTime::now().duration_since(figures.newest.unwrap()).unwrap() < DAY);
+        fs::remove_dir_all(place.directory.path().join("new")).unwrap();
+        assert_eq!(place.take().recordings, 1);
+    }
+
+    #[test]
+    fn a_loop_of_links_is_walked_once() {
+        let mut place = Place::new();
+        place.write("a/b.wav", DAY);
+        std::os::unix::fs::symlink("../a", place.directory.path().join("a/again")).unwrap();
+        assert!(place.take().recordings <= 2);
+    }
+
+    #[test]
+    fn counting_can_be_stopped() {
+        let mut place = Place::new();
+        place.write("a/b.wav", DAY);
+        let root = Dir::open_ambient_dir(place.directory.path(), ambient_authority()).unwrap();
+        let stopped = place.census.take(&root, &Extensions::default(), &AtomicBool::new(true));
+        assert_eq!(stopped.unwrap_err().kind(), io::ErrorKind::Interrupted);
+    }
+}
