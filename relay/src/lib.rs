@@ -16,6 +16,7 @@ pub mod journal;
 pub mod listen;
 pub mod logging;
 pub mod metrics;
+pub mod provisioning;
 pub mod queuemetrics;
 pub mod registry;
 pub mod relay;

@@ -1,26 +1,26 @@
 //! What the `site` commands do. They work on the database alone; a relay that runs on it follows by itself.
 
 mod report;
+mod table;
 
 use std::{
-    collections::BTreeSet,
+    fs::{File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
 };
 
-use audiovault_protocol::site::{Alias, SITE_SECRET_LEN, SiteId, SiteKey};
-use data_encoding::BASE32_NOPAD;
-use zeroize::Zeroizing;
+use audiovault_protocol::site::SiteId;
 
 use self::report::{Report, SiteReport};
+pub use self::table::TableError;
 use crate::{
     cli::{AliasCommand, SiteArgs, SiteCommand},
     config::{PublicUrl, PublicUrlError},
+    provisioning::{self, WantedSite},
     queuemetrics,
-    store::{self, IfMissing, NewSite, OpenError, Store, StoreError},
+    store::{self, IfMissing, OpenError, Store, StoreError},
 };
-
-/// Random octets of a search token: out of reach of guessing, and still short enough for a properties file.
-const SEARCH_TOKEN_LEN: usize = 32;
 
 /// Why a command has changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,25 @@ pub enum SiteCommandError {
     /// The address of the relay that the database remembers is none.
     #[error("the database remembers no usable address of the relay: give --public-url")]
     PublicUrl(#[from] PublicUrlError),
+    /// The file to import cannot be read.
+    #[error("cannot read {}: check the path and its permissions", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file to import is wrong.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The secrets of imported sites cannot be written down.
+    #[error("cannot write {}: it must not exist yet, and its directory must be writable", path.display())]
+    Secrets {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The result cannot be written; what it tells of has happened.
     #[error("the result cannot be printed: check what the change has done")]
     Output(#[from] io::Error),
@@ -47,7 +66,13 @@ impl SiteCommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoDatabase => 2,
-            Self::Open(_) | Self::Store(_) | Self::PublicUrl(_) | Self::Output(_) => 1,
+            Self::Open(_)
+            | Self::Store(_)
+            | Self::PublicUrl(_)
+            | Self::Read { .. }
+            | Self::Table(_)
+            | Self::Secrets { .. }
+            | Self::Output(_) => 1,
         }
     }
 }
@@ -63,7 +88,7 @@ pub async fn run(
 ) -> Result<(), SiteCommandError> {
     let url = args.database.ok_or(SiteCommandError::NoDatabase)?;
     // A site may be added before the relay has ever run; every other command needs something to work on.
-    let adds = matches!(args.command, SiteCommand::Add { .. });
+    let adds = matches!(args.command, SiteCommand::Add { .. } | SiteCommand::Import { .. });
     let if_missing = if adds { IfMissing::Create } else { IfMissing::Refuse };
     let store = store::open(&url, if_missing).await?;
     let report = Commands { store: store.clone(), warnings }.carry_out(args.command).await;
@@ -87,8 +112,13 @@ impl Commands<'_> {
         let store = self.store.clone();
         match command {
             SiteCommand::Add { site, note, aliases, public_url } => {
-                self.add(site, note, aliases, public_url).await
+                let wanted = WantedSite { site, note, aliases: aliases.into_iter().collect() };
+                self.add(wanted, public_url).await
             }
+            SiteCommand::Import { file, secrets, public_url } => {
+                self.import(&file, secrets, public_url).await
+            }
+            SiteCommand::Export => Ok(Report::Exported(store.list().await?)),
             SiteCommand::List => {
                 let sites = store.list().await?;
                 Ok(Report::List(sites.iter().map(SiteReport::of).collect()))
@@ -130,25 +160,11 @@ impl Commands<'_> {
 
     async fn add(
         &mut self,
-        site: SiteId,
-        note: String,
-        aliases: Vec<Alias>,
+        wanted: WantedSite,
         public_url: Option<PublicUrl>,
     ) -> Result<Report, SiteCommandError> {
-        let key = mint_key(site.clone());
-        let token = mint_search_token();
-        let aliases = aliases.into_iter().collect::<BTreeSet<_>>();
-        let new = NewSite { site: site.clone(), note, aliases, key: key.digest() };
         let url = self.public_url(public_url).await?;
-        self.store.add_site(&new).await?;
-        Ok(Report::Added {
-            site_key: key.reveal(),
-            search_url: url.search(&site),
-            agent_command: queuemetrics::agent_command(&url, &key, Some(&token)).to_string(),
-            queuemetrics: queuemetrics::properties(&url, &site, &token),
-            search_token: token.to_string(),
-            site,
-        })
+        Ok(Report::Added(provisioning::add_site(&self.store, &url, wanted).await?))
     }
 
     async fn rotate_key(
@@ -156,15 +172,34 @@ impl Commands<'_> {
         site: SiteId,
         public_url: Option<PublicUrl>,
     ) -> Result<Report, SiteCommandError> {
-        let key = mint_key(site.clone());
         let url = self.public_url(public_url).await?;
-        let dropped = self.store.rotate_key(&site, &key.digest()).await?;
-        Ok(Report::Rotated {
-            site_key: key.reveal(),
-            agent_command: queuemetrics::agent_command(&url, &key, None).to_string(),
-            dropped: dropped.iter().map(|key| key.short()).collect(),
-            site: SiteReport::of(&self.store.show(&site).await?),
-        })
+        let key = provisioning::rotate_key(&self.store, &url, &site).await?;
+        Ok(Report::Rotated { key, site: SiteReport::of(&self.store.show(&site).await?) })
+    }
+
+    /// The file of secrets is made before the sites: keys that cannot be written down would be lost.
+    async fn import(
+        &mut self,
+        file: &Path,
+        secrets: PathBuf,
+        public_url: Option<PublicUrl>,
+    ) -> Result<Report, SiteCommandError> {
+        let url = self.public_url(public_url).await?;
+        let unreadable = |source| SiteCommandError::Read { path: file.to_owned(), source };
+        let wanted = table::read(File::open(file).map_err(unreadable)?)?;
+        let unwritable = |source| SiteCommandError::Secrets { path: secrets.clone(), source };
+        let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secrets);
+        let out = out.map_err(unwritable)?;
+        let added = match provisioning::add_sites(&self.store, &url, wanted).await {
+            Ok(added) => added,
+            Err(error) => {
+                // It is empty; if it stays, nothing is lost.
+                let _ = std::fs::remove_file(&secrets);
+                return Err(error.into());
+            }
+        };
+        table::write_secrets(&added, &out).and_then(|()| out.sync_all()).map_err(unwritable)?;
+        Ok(Report::Imported { imported: added.len(), secrets })
     }
 
     /// What was given, otherwise what the relay was last started with. Without either the site is added all the
@@ -183,16 +218,6 @@ impl Commands<'_> {
         )?;
         Ok(queuemetrics::UNKNOWN_RELAY.parse()?)
     }
-}
-
-fn mint_key(site: SiteId) -> SiteKey {
-    let secret: Zeroizing<[u8; SITE_SECRET_LEN]> = Zeroizing::new(rand::random());
-    SiteKey::from_secret(site, *secret)
-}
-
-fn mint_search_token() -> Zeroizing<String> {
-    let octets: Zeroizing<[u8; SEARCH_TOKEN_LEN]> = Zeroizing::new(rand::random());
-    Zeroizing::new(BASE32_NOPAD.encode(octets.as_slice()).to_ascii_lowercase())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What `site` takes.
 
+use std::path::PathBuf;
+
 use audiovault_protocol::site::{Alias, SiteId};
 use clap::{Args, Subcommand};
 
@@ -38,6 +40,19 @@ pub enum SiteCommand {
         #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
         public_url: Option<PublicUrl>,
     },
+    /// Add the sites of a CSV file with the columns site, note and aliases, all or none
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Write the keys and search tokens of the sites into this file; it must not exist yet
+        #[arg(long, value_name = "FILE")]
+        secrets: PathBuf,
+        /// The address of the relay [default: what the relay was last started with]
+        #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
+        public_url: Option<PublicUrl>,
+    },
+    /// Print all sites as CSV
+    Export,
     /// List all sites
     List,
     /// Show one site with its aliases and the ids of its keys

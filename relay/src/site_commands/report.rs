@@ -1,32 +1,37 @@
 //! What a command has done, for programs and for people.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use audiovault_protocol::site::SiteId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::store::StoredSite;
+use super::table;
+use crate::{
+    provisioning::{AddedKey, AddedSite},
+    store::StoredSite,
+};
 
 /// The result of one command. It may hold secrets that are shown this once: it has no `Debug`.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Report {
-    Added {
-        site: SiteId,
-        site_key: String,
-        search_token: String,
-        search_url: String,
-        agent_command: String,
-        queuemetrics: String,
-    },
+    Added(AddedSite),
     Rotated {
-        site_key: String,
-        agent_command: String,
-        /// Ids of keys that this rotation made invalid.
-        dropped: Vec<String>,
+        #[serde(flatten)]
+        key: AddedKey,
         #[serde(flatten)]
         site: SiteReport,
     },
+    Imported {
+        imported: usize,
+        /// Where the keys and tokens are.
+        secrets: PathBuf,
+    },
+    #[serde(serialize_with = "reports")]
+    Exported(Vec<StoredSite>),
     Revoked {
         /// Id of the key that is no longer valid.
         revoked: String,
@@ -44,6 +49,10 @@ pub(super) enum Report {
         site: SiteReport,
     },
     List(Vec<SiteReport>),
+}
+
+fn reports<S: Serializer>(sites: &[StoredSite], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(sites.iter().map(SiteReport::of))
 }
 
 /// A site without anything secret.
@@ -132,7 +141,14 @@ impl Report {
 
     pub(super) fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         match self {
-            Self::Added { site, site_key, search_token, search_url, agent_command, queuemetrics } => {
+            Self::Added(AddedSite {
+                site,
+                site_key,
+                search_token,
+                search_url,
+                agent_command,
+                queuemetrics,
+            }) => {
                 writeln!(
                     out,
                     "The site {site} is added. Its secrets are shown this once and kept nowhere:\n"
@@ -147,7 +163,16 @@ impl Report {
                     queuemetrics.trim_end()
                 )
             }
-            Self::Rotated { site_key, agent_command, dropped, site } => {
+            Self::Imported { imported, secrets } => {
+                writeln!(
+                    out,
+                    "{imported} sites are added. Their keys and search tokens are in {}.",
+                    secrets.display()
+                )?;
+                writeln!(out, "They are kept nowhere else: hand them out, then remove the file.")
+            }
+            Self::Exported(sites) => table::write(sites, out),
+            Self::Rotated { key: AddedKey { site_key, agent_command, dropped }, site } => {
                 writeln!(out, "A new key is valid. It is shown this once and kept nowhere:\n")?;
                 writeln!(out, "site key      {site_key}\n")?;
                 writeln!(out, "Beside the recordings, as root, run:\n\n{agent_command}\n")?;

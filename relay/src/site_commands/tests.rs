@@ -1,3 +1,4 @@
+use audiovault_protocol::site::SiteKey;
 use clap::Parser;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -173,4 +174,31 @@ async fn without_a_database_nothing_can_be_done() {
     let error = run(args, &mut Vec::new(), &mut Vec::new()).await.unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("--database"));
+}
+
+#[tokio::test]
+async fn hundreds_of_sites_come_in_a_file_and_their_secrets_go_into_one() {
+    let operator = Operator::new();
+    let (file, secrets) =
+        (operator.directory.path().join("in.csv"), operator.directory.path().join("out.csv"));
+    std::fs::write(&file, "site,note,aliases\nacme,\"Acme, Madrid\",t1 t2\nbeta,,\n").unwrap();
+    let line = format!("import {} --secrets {}", file.display(), secrets.display());
+    let printed = operator.types(&line).await.unwrap();
+    assert!(printed.out.starts_with("2 sites are added"), "{}", printed.out);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&secrets).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let written = std::fs::read_to_string(&secrets).unwrap();
+    let key = written.lines().nth(1).unwrap().split(',').nth(1).unwrap();
+    let key = SiteKey::parse(key).unwrap();
+    operator.directory().await.verify_key(&key).unwrap();
+    let exported = operator.types("export").await.unwrap().out;
+    assert!(exported.contains("\nacme,\"Acme, Madrid\",t1 t2,"), "{exported}");
+
+    // One name that is taken, and nothing is added, nor is a file left behind.
+    std::fs::write(&file, "site,aliases\ngamma,\ndelta,T1\n").unwrap();
+    std::fs::remove_file(&secrets).unwrap();
+    let refused = operator.refused(&line).await;
+    assert!(refused.contains("t1 is already taken by the site acme"), "{refused}");
+    assert!(!secrets.exists());
+    assert_eq!(operator.json("list").await.as_array().unwrap().len(), 2);
 }

@@ -91,21 +91,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::NameTaken`] when the site or one of the aliases is already the name of something.
     pub async fn add_site(&self, new: &NewSite) -> Result<(), StoreError> {
+        self.add_sites(std::slice::from_ref(new)).await
+    }
+
+    /// Adds sites with their aliases and their first keys, all or none.
+    ///
+    /// # Errors
+    /// As [`Store::add_site`].
+    pub async fn add_sites(&self, new: &[NewSite]) -> Result<(), StoreError> {
         let mut tx = self.change().await?;
-        let now = Timestamp::now().as_millisecond();
-        // The name first: it says who has it, where the table of sites would only say that it is taken.
-        if let Some(owner) = owner(&mut tx, new.site.as_str()).await? {
-            return Err(taken(new.site.as_str(), owner));
+        for site in new {
+            insert_site(&mut tx, site).await?;
         }
-        sqlx::query(INSERT_SITE).bind(new.site.as_str()).bind(&new.note).bind(now).execute(&mut *tx).await?;
-        insert_name(&mut tx, new.site.as_str(), &new.site).await?;
-        for alias in &new.aliases {
-            if !insert_name(&mut tx, alias.as_str(), &new.site).await? {
-                let owner = owner(&mut tx, alias.as_str()).await?.unwrap_or_default();
-                return Err(taken(alias.as_str(), owner));
-            }
-        }
-        insert_key(&mut tx, &new.site, &new.key, now).await?;
         Ok(tx.commit().await?)
     }
 
@@ -245,6 +242,23 @@ impl Store {
         let keys = sqlx::query(KEYS).fetch_all(&mut *tx).await?;
         Ok(Directory::new(generation, rows::sites(&sites, &names, &keys)?))
     }
+}
+
+async fn insert_site(tx: &mut Transaction<'static, Any>, new: &NewSite) -> Result<(), StoreError> {
+    let now = Timestamp::now().as_millisecond();
+    // The name first: it says who has it, where the table of sites would only say that it is taken.
+    if let Some(owner) = owner(tx, new.site.as_str()).await? {
+        return Err(taken(new.site.as_str(), owner));
+    }
+    sqlx::query(INSERT_SITE).bind(new.site.as_str()).bind(&new.note).bind(now).execute(&mut **tx).await?;
+    insert_name(tx, new.site.as_str(), &new.site).await?;
+    for alias in &new.aliases {
+        if !insert_name(tx, alias.as_str(), &new.site).await? {
+            let owner = owner(tx, alias.as_str()).await?.unwrap_or_default();
+            return Err(taken(alias.as_str(), owner));
+        }
+    }
+    insert_key(tx, &new.site, &new.key, now).await
 }
 
 async fn stored(tx: &mut Transaction<'static, Any>, site: &SiteId) -> Result<StoredSite, StoreError> {
