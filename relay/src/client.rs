@@ -27,6 +27,10 @@ pub enum Scheme {
     Https,
 }
 
+/// The address of the client as [`address`] found it. Every public request carries it as an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
 /// One proxy's word: from whom a request came to it, and how, as far as it says.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Hop {

@@ -1,6 +1,7 @@
 //! From settings as written to a configuration that holds: checked once, trusted afterwards.
 
 mod file;
+mod limits;
 mod public_url;
 
 use std::{
@@ -15,6 +16,7 @@ use url::Url;
 
 pub use self::{
     file::FileError,
+    limits::LimitsConfig,
     public_url::{PublicUrl, PublicUrlError},
 };
 use crate::{
@@ -87,6 +89,8 @@ pub struct ServeConfig {
     pub log: LogConfig,
     /// How long running downloads may take to end after the relay was told to stop.
     pub drain_timeout: Duration,
+    /// What one client, one site and all together may have under way.
+    pub limits: LimitsConfig,
 }
 
 /// A listener with a certificate that was usable when the configuration was checked.
@@ -126,6 +130,7 @@ impl ServeConfig {
     }
 
     fn check(args: ServeArgs) -> Result<Self, ConfigError> {
+        let limits = LimitsConfig::check(&args)?;
         let tls = tls_listener(args.tls_bind, args.tls_cert, args.tls_key)?;
         let plain = match args.bind {
             Some(text) => Some(address("--bind", &text)?),
@@ -160,6 +165,7 @@ impl ServeConfig {
                     .map_err(|error| invalid("--drain-timeout", &text, &error))?,
                 None => DEFAULT_DRAIN_TIMEOUT,
             },
+            limits,
         })
     }
 }
@@ -187,6 +193,12 @@ fn without_blanks(args: ServeArgs) -> ServeArgs {
         log_format: text(args.log_format),
         log_level: text(args.log_level),
         drain_timeout: text(args.drain_timeout),
+        max_connections: text(args.max_connections),
+        max_client_connections: text(args.max_client_connections),
+        max_client_requests: text(args.max_client_requests),
+        max_site_requests: text(args.max_site_requests),
+        memory_budget: text(args.memory_budget),
+        accept_rate: text(args.accept_rate),
     }
 }
 

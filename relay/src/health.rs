@@ -86,16 +86,19 @@ async fn ask(url: &Url) -> io::Result<Option<u16>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::{Router, http::StatusCode, routing::get};
 
     use super::*;
-    use crate::listen::start_plain;
+    use crate::listen::{Gate, start_plain};
 
     async fn listening() -> String {
         let router = Router::new()
             .route("/readyz", get(|| async { "ready" }))
             .route("/busy", get(|| async { StatusCode::SERVICE_UNAVAILABLE }));
-        let listening = start_plain("127.0.0.1:0".parse().unwrap(), router).await.unwrap();
+        let gate = Arc::new(Gate::new(10, 10, Vec::new()));
+        let listening = start_plain("127.0.0.1:0".parse().unwrap(), &gate, router).await.unwrap();
         format!("http://{}", listening.addr)
     }
 

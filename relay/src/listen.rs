@@ -3,9 +3,12 @@
 
 mod accept;
 mod certificate;
+mod files;
+mod gate;
 mod meter;
+mod metered;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
 use axum_server::{Handle, Server, accept::Accept, service::SendService, tls_rustls::RustlsAcceptor};
@@ -18,11 +21,13 @@ use tokio::{
 };
 
 use self::{
-    accept::MeteringAcceptor,
+    accept::Acceptor,
     certificate::{RELOAD_EVERY, Reloader},
 };
 pub use self::{
     certificate::{CertificateError, CertificateFiles},
+    files::room_for,
+    gate::Gate,
     meter::ConnectionMeter,
 };
 
@@ -79,10 +84,14 @@ pub struct Listening {
 ///
 /// # Errors
 /// [`ListenError::Bind`].
-pub async fn start_plain(addr: SocketAddr, router: Router) -> Result<Listening, ListenError> {
+pub async fn start_plain(
+    addr: SocketAddr,
+    gate: &Arc<Gate>,
+    router: Router,
+) -> Result<Listening, ListenError> {
     let (addr, listener) = bind(addr).await?;
     let (handle, server) = server(listener);
-    let server = server.acceptor(MeteringAcceptor { tls: false });
+    let server = server.acceptor(Acceptor { gate: Arc::clone(gate), tls: false });
     Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
 }
 
@@ -94,28 +103,28 @@ pub async fn start_plain(addr: SocketAddr, router: Router) -> Result<Listening, 
 pub async fn start_tls(
     addr: SocketAddr,
     certificate: CertificateFiles,
+    gate: &Arc<Gate>,
     router: Router,
 ) -> Result<Listening, ListenError> {
-    start_reloading(addr, certificate, RELOAD_EVERY, router).await
+    start_reloading(addr, Reloader::new(certificate, RELOAD_EVERY)?, gate, router).await
 }
 
 async fn start_reloading(
     addr: SocketAddr,
-    certificate: CertificateFiles,
-    reload_every: Duration,
+    reloader: Reloader,
+    gate: &Arc<Gate>,
     router: Router,
 ) -> Result<Listening, ListenError> {
-    let reloader = Reloader::new(certificate)?;
     let (addr, listener) = bind(addr).await?;
     let (handle, server) = server(listener);
     let acceptor = RustlsAcceptor::new(reloader.live())
         .handshake_timeout(HANDSHAKE_TIMEOUT)
-        .acceptor(MeteringAcceptor { tls: true });
+        .acceptor(Acceptor { gate: Arc::clone(gate), tls: true });
     let server = server.acceptor(acceptor);
     let task = tokio::spawn(async move {
         tokio::select! {
             result = serve(server, router) => result,
-            never = reloader.run(reload_every) => match never {},
+            never = reloader.run() => match never {},
         }
     });
     Ok(Listening { addr, handle, task })

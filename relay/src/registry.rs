@@ -13,7 +13,10 @@ use audiovault_protocol::{
 };
 use jiff::Timestamp;
 
-use crate::{session::Session, store::Traffic};
+use crate::{
+    session::{RECONNECT_AFTER_MS, Session, reconnect_window},
+    store::Traffic,
+};
 
 /// Counters of one site since this process started.
 #[derive(Debug, Default)]
@@ -75,11 +78,16 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { sites: RwLock::default(), window_budget: WindowBudget::new(PROCESS_WINDOW_BUDGET) }
+        Self::new(PROCESS_WINDOW_BUDGET)
     }
 }
 
 impl Registry {
+    /// No sessions yet; the windows of all tunnels share a budget of so many octets.
+    pub fn new(window_budget: u64) -> Self {
+        Self { sites: RwLock::default(), window_budget: WindowBudget::new(window_budget) }
+    }
+
     /// The budget that the windows of all tunnels share.
     pub fn window_budget(&self) -> Arc<WindowBudget> {
         Arc::clone(&self.window_budget)
@@ -92,7 +100,7 @@ impl Registry {
         let entry = sites.entry(session.site.clone()).or_default();
         entry.counters.saw_agent();
         for old in entry.sessions.iter().filter(|old| old.is_same_agent(&session)) {
-            old.leave("another tunnel of the same agent has taken over");
+            old.leave("another tunnel of the same agent has taken over", RECONNECT_AFTER_MS);
         }
         entry.sessions.push(session);
     }
@@ -150,11 +158,11 @@ impl Registry {
         sites.iter().map(|(site, entry)| (site.clone(), Arc::clone(&entry.counters))).collect()
     }
 
-    /// Asks every agent to dial again; what is open finishes.
-    pub fn leave_all(&self, reason: &str) {
+    /// Asks every agent to dial again, no more in a second than a successor admits; what is open finishes.
+    pub fn leave_all(&self, reason: &str, accept_rate: u32) {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
-        for session in sites.values().flat_map(|entry| &entry.sessions) {
-            session.leave(reason);
-        }
+        let sessions = || sites.values().flat_map(|entry| &entry.sessions);
+        let window = reconnect_window(sessions().count(), accept_rate);
+        sessions().for_each(|session| session.leave(reason, window));
     }
 }

@@ -21,7 +21,9 @@ use crate::{
     directory::DirectoryWatch,
     http::{self, PublicState},
     journal::{Journal, JournalWriter},
-    listen::{ListenError, Listening, start_plain, start_tls},
+    limits::Limits,
+    listen::{ListenError, Listening},
+    listeners::{start_admin, start_public},
     metrics::{self, HttpMetrics, Metrics},
     registry::Registry,
     store::{self, IfMissing, OpenError, StoreError},
@@ -53,6 +55,7 @@ pub struct Relay {
     journal: JournalWriter,
     retention: JoinHandle<()>,
     drain_timeout: Duration,
+    accept_rate: u32,
 }
 
 impl Relay {
@@ -64,7 +67,7 @@ impl Relay {
         let store = store::open(&config.database, IfMissing::Create).await?;
         store.set_public_url(config.public_url.as_str()).await?;
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::new(config.limits.memory_budget));
         let journal = Journal::start(store.clone(), Arc::clone(&registry));
         let retention = Retention::default().start(store.clone());
         let board = Board::start(Sources {
@@ -85,9 +88,10 @@ impl Relay {
             },
         );
         let state = Arc::new(PublicState {
-            public_url: config.public_url,
-            trusted_proxies: config.trusted_proxies,
+            public_url: config.public_url.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
             registry,
+            limits: Limits::new(&config.limits),
             directory: directory.subscribe(),
             refresher: directory.refresher(),
             tunnels: TaskTracker::new(),
@@ -96,21 +100,12 @@ impl Relay {
             draining: AtomicBool::new(false),
         });
         let router = http::router(Arc::clone(&state), &config.allow_origin);
-        let mut public = Vec::new();
-        if let Some(addr) = config.plain {
-            public.push(start_plain(addr, router.clone()).await?);
-        }
-        if let Some(tls) = config.tls {
-            public.push(start_tls(tls.addr, tls.certificate, router).await?);
-        }
+        let public = start_public(&config, router).await?;
         let admin_router =
             admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory, board, metrics }));
-        let admin = start_plain(config.admin, admin_router).await?;
-        for listening in &public {
-            tracing::info!(addr = %listening.addr, public_url = %state.public_url, "listening");
-        }
-        tracing::info!(addr = %admin.addr, "listening for operators");
-        Ok(Self { public, admin, state, journal, retention, drain_timeout: config.drain_timeout })
+        let admin = start_admin(&config, admin_router).await?;
+        let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
+        Ok(Self { public, admin, state, journal, retention, drain_timeout, accept_rate })
     }
 
     /// Where the public listeners are, plain before TLS, with their real ports.
@@ -128,7 +123,7 @@ impl Relay {
     pub async fn drain(self) {
         tracing::info!("shutting down: waiting for running downloads");
         self.state.draining.store(true, Ordering::Relaxed);
-        self.state.registry.leave_all("the relay is shutting down");
+        self.state.registry.leave_all("the relay is shutting down", self.accept_rate);
         for listening in &self.public {
             listening.handle.graceful_shutdown(Some(self.drain_timeout));
         }

@@ -32,9 +32,17 @@ use crate::{
 /// the surplus.
 const NOTICES: usize = 16;
 
-/// Within what time the agents of a draining relay should dial again, in milliseconds: long enough to spread
+/// Within what time an agent that is asked to leave should dial again, in milliseconds: long enough to spread
 /// hundreds, short enough that a supervisor who reloads the page hardly notices.
-const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
+pub(crate) const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
+
+/// The window in which so many agents should dial again, so that a relay with this accept rate admits them as they
+/// come: each draws its moment evenly, so a quarter more than the least time leaves room for chance.
+pub(crate) fn reconnect_window(sessions: usize, accept_rate: u32) -> [u64; 2] {
+    let [least, most] = RECONNECT_AFTER_MS;
+    let needed = sessions as u64 * 1_250 / u64::from(accept_rate.max(1));
+    [least, most.max(least + needed)]
+}
 
 /// The relay's view of one connected agent.
 #[derive(Debug)]
@@ -66,11 +74,11 @@ impl Session {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the agent to dial again; what is open finishes here.
-    pub fn leave(&self, reason: &str) {
+    /// Asks the agent to dial again within a window of milliseconds; what is open finishes here.
+    pub fn leave(&self, reason: &str, reconnect_after_ms: [u64; 2]) {
         if !self.leaving.swap(true, Ordering::Relaxed) {
             let reason = reason.to_owned();
-            self.caller.go_away(Goaway { reason, reconnect_after_ms: RECONNECT_AFTER_MS });
+            self.caller.go_away(Goaway { reason, reconnect_after_ms });
         }
     }
 
@@ -223,5 +231,19 @@ fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
         Ended::ByPeer(_) | Ended::ByUs(_) => {
             tracing::info!(site = %admission.site, session, how = %ended, "a tunnel is closed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_with_the_number_of_agents_so_that_the_rate_is_kept() {
+        assert_eq!(reconnect_window(1, 100), RECONNECT_AFTER_MS);
+        assert_eq!(reconnect_window(300, 100), RECONNECT_AFTER_MS);
+        let [least, most] = reconnect_window(2_000, 100);
+        assert_eq!((least, most), (500, 25_500));
+        assert!(2_000 * 1000 / (most - least) < 100, "fewer a second than are admitted");
     }
 }

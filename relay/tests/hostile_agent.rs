@@ -13,7 +13,7 @@ use audiovault_protocol::{
     site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
-    config::{AllowOrigin, ServeConfig},
+    config::{AllowOrigin, LimitsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
@@ -53,6 +53,7 @@ impl Place {
             allow_origin: AllowOrigin::Any,
             log: LogConfig::new(LogFormat::Text, "info").unwrap(),
             drain_timeout: Duration::from_secs(1),
+            limits: LimitsConfig::default(),
         };
         let relay = Relay::start(config).await.unwrap();
         let address = relay.public_addrs()[0];

@@ -17,7 +17,7 @@ use audiovault_agent::{
 };
 use audiovault_protocol::site::{SiteId, SiteKey};
 use audiovault_relay::{
-    config::{AllowOrigin, ServeConfig},
+    config::{AllowOrigin, LimitsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
@@ -120,6 +120,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         allow_origin: AllowOrigin::Any,
         log: LogConfig::new(LogFormat::Text, "info")?,
         drain_timeout: Duration::from_secs(5),
+        limits: LimitsConfig::default(),
     };
     Ok((Relay::start(config).await?, key))
 }

@@ -7,6 +7,7 @@ mod command_line;
 mod downloads;
 mod http_contract;
 mod layouts;
+mod limits;
 mod links;
 mod load;
 mod pitfalls;

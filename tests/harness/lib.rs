@@ -9,3 +9,4 @@ pub mod client;
 pub mod process;
 pub mod recordings;
 pub mod relay;
+pub mod slow;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The settings of a relay as written, not yet checked. In the file the keys are the long names of the flags.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
@@ -67,6 +67,51 @@ pub struct ServeArgs {
     /// [default: 60s]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_DRAIN_TIMEOUT")]
     pub drain_timeout: Option<String>,
+
+    /// How many connections all clients together may have open [default: 10000]
+    #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_CONNECTIONS")]
+    #[serde(deserialize_with = "number_or_text")]
+    pub max_connections: Option<String>,
+
+    /// How many connections one client address may have open [default: 1000]
+    #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_CLIENT_CONNECTIONS")]
+    #[serde(deserialize_with = "number_or_text")]
+    pub max_client_connections: Option<String>,
+
+    /// How many requests of one client address, downloads included, may be under way [default: 512]
+    #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_CLIENT_REQUESTS")]
+    #[serde(deserialize_with = "number_or_text")]
+    pub max_client_requests: Option<String>,
+
+    /// How many requests to one site, downloads included, may be under way; half of them for one client address
+    /// [default: 256]
+    #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_SITE_REQUESTS")]
+    #[serde(deserialize_with = "number_or_text")]
+    pub max_site_requests: Option<String>,
+
+    /// How much memory recordings on their way through the relay may take, such as 512MiB [default: 2GiB]
+    #[arg(long, value_name = "SIZE", env = "AUDIOVAULT_RELAY_MEMORY_BUDGET")]
+    #[serde(deserialize_with = "number_or_text")]
+    pub memory_budget: Option<String>,
+
+    /// How many agents may connect in a second; the others are told when to come again [default: 100]
+    #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_ACCEPT_RATE")]
+    #[serde(deserialize_with = "number_or_text")]
+    pub accept_rate: Option<String>,
+}
+
+/// In the file a number may be written as one.
+fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a number or a string")]
+    enum Value {
+        Number(u64),
+        Text(String),
+    }
+    Ok(Some(match Value::deserialize(deserializer)? {
+        Value::Number(number) => number.to_string(),
+        Value::Text(text) => text,
+    }))
 }
 
 impl ServeArgs {
@@ -87,6 +132,12 @@ impl ServeArgs {
             log_format: self.log_format.or(lower.log_format),
             log_level: self.log_level.or(lower.log_level),
             drain_timeout: self.drain_timeout.or(lower.drain_timeout),
+            max_connections: self.max_connections.or(lower.max_connections),
+            max_client_connections: self.max_client_connections.or(lower.max_client_connections),
+            max_client_requests: self.max_client_requests.or(lower.max_client_requests),
+            max_site_requests: self.max_site_requests.or(lower.max_site_requests),
+            memory_budget: self.memory_budget.or(lower.memory_budget),
+            accept_rate: self.accept_rate.or(lower.accept_rate),
         }
     }
 }

@@ -175,3 +175,35 @@ fn tls_alone_needs_no_plain_listener_but_a_certificate_that_works() {
     assert_eq!(config.plain, None);
     assert!(config.tls.is_some());
 }
+
+#[test]
+fn limits_have_defaults_and_are_checked() {
+    assert_eq!(load(&[]).unwrap().limits, LimitsConfig::default());
+    let limits = load(&["--max-connections", "50", "--memory-budget", "512MiB", "--accept-rate", "7"]);
+    let limits = limits.unwrap().limits;
+    assert_eq!((limits.max_connections, limits.memory_budget, limits.accept_rate), (50, 512 << 20, 7));
+    for (more, about) in [
+        (["--max-connections", "0"], "--max-connections"),
+        (["--max-client-connections", "-1"], "--max-client-connections"),
+        (["--max-client-requests", "many"], "--max-client-requests"),
+        (["--max-site-requests", "1.5"], "--max-site-requests"),
+        (["--memory-budget", "1MiB"], "one tunnel alone needs 64.0 MiB"),
+        (["--memory-budget", "much"], "512MiB"),
+        (["--accept-rate", "0"], "--accept-rate"),
+    ] {
+        let flag = format!("{}={}", more[0], more[1]);
+        let message = refusal(&[&flag]);
+        assert!(message.contains(about), "{message}");
+    }
+}
+
+#[test]
+fn a_number_in_the_file_may_be_written_as_one() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("relay.toml");
+    fs::write(&file, "max-connections = 70\nmax-site-requests = \"80\"\n").unwrap();
+    let limits = load(&["--config", file.to_str().unwrap()]).unwrap().limits;
+    assert_eq!((limits.max_connections, limits.max_site_requests), (70, 80));
+    fs::write(&file, "\nmax-connections = true\n").unwrap();
+    assert!(refusal(&["--config", file.to_str().unwrap()]).contains("line 2: expected a number"));
+}

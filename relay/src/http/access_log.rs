@@ -14,8 +14,13 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, header};
 
-use super::PublicState;
-use crate::{client, ids::random_id, listen::ConnectionMeter};
+use super::{PublicState, Refusal};
+use crate::{
+    client::{self, ClientAddress},
+    ids::random_id,
+    limits::HeldBody,
+    listen::ConnectionMeter,
+};
 
 /// Carries the request's id to the asker.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,8 +47,12 @@ pub(super) async fn record(
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(client);
     request.extensions_mut().insert(scheme);
+    request.extensions_mut().insert(ClientAddress(address));
 
-    let mut response = next.run(request).await;
+    let mut response = match state.limits.requests.enter(address.into()) {
+        Ok(slot) => HeldBody::hold(next.run(request).await, slot),
+        Err(busy) => Refusal::from(busy).into_response(request.extensions()),
+    };
     let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());
     let took = start.elapsed();
     state.metrics.answered(&route, response.status().as_u16(), took);

@@ -7,26 +7,33 @@ mod delivery;
 mod landing;
 mod on_record;
 mod recordings;
+mod refusal;
 mod search;
 mod tunnel;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
-use audiovault_protocol::{context::RequestId, problem::Problem, site::SiteId};
-use axum::{Router, body::Body, middleware, response::Response, routing::get};
+use audiovault_protocol::site::SiteId;
+use axum::{Router, middleware, response::Response, routing::get};
 use http::{Extensions, StatusCode};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use self::access_log::LoggedSite;
+use self::refusal::Refusal;
 use crate::{
+    client::ClientAddress,
     config::{AllowOrigin, PublicUrl},
     directory::{Directory, Refresher},
     journal::Journal,
+    limits::{ClientKey, Limits, Subject},
     metrics::HttpMetrics,
     registry::Registry,
 };
@@ -44,6 +51,8 @@ pub struct PublicState {
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Has the database read at once where the picture lacks something.
     pub refresher: Refresher,
+    /// What one client, one site and all together may have.
+    pub limits: Limits,
     /// The tasks of all tunnels.
     pub tunnels: TaskTracker,
     /// Where searches, deliveries and tunnels are put on record.
@@ -64,72 +73,20 @@ impl PublicState {
     }
 
     /// The enabled site of that name or alias.
-    async fn site(&self, name: &str) -> Result<SiteId, Refusal> {
+    async fn site(&self, name: &str, client: ClientKey) -> Result<SiteId, Refusal> {
         if self.directory().find(name).is_none() {
+            self.limits.throttle.check(&Subject::unknown(client), Instant::now())?;
             self.refresher.refresh().await;
         }
         let directory = self.directory();
-        let site = directory.find(name).ok_or_else(Refusal::unknown_site)?;
+        let site = directory.find(name).ok_or_else(|| {
+            self.limits.throttle.wrong(Subject::unknown(client), Instant::now());
+            Refusal::unknown_site()
+        })?;
         if directory.site(&site).is_none_or(|record| record.disabled.is_some()) {
             return Err(Refusal::disabled().at(&site));
         }
         Ok(site)
-    }
-}
-
-/// An error for the public, before its request has got its id.
-#[derive(Debug)]
-struct Refusal {
-    problem: Problem,
-    /// For the log.
-    site: Option<SiteId>,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, detail: &str) -> Self {
-        Problem::new(status, detail).into()
-    }
-
-    fn unknown_site() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "this relay has no such site; check the address in QueueMetrics")
-    }
-
-    fn disabled() -> Self {
-        let problem =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this site is disabled by the relay's operator");
-        problem.retry_after(300).into()
-    }
-
-    fn offline() -> Self {
-        let problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the site is not connected; check its agent, then try again",
-        );
-        problem.retry_after(10).into()
-    }
-
-    /// Names the site that the request was for.
-    fn at(self, site: &SiteId) -> Self {
-        Self { site: Some(site.clone()), ..self }
-    }
-
-    fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-    }
-
-    fn into_response(self, extensions: &Extensions) -> Response {
-        let id = extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
-        let mut response = self.problem.for_request(id).into_response().map(Body::from);
-        if let Some(site) = self.site {
-            response.extensions_mut().insert(LoggedSite(site));
-        }
-        response
-    }
-}
-
-impl From<Problem> for Refusal {
-    fn from(problem: Problem) -> Self {
-        Self { problem, site: None }
     }
 }
 
@@ -156,6 +113,13 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
     let path = state.public_url.as_url().path().trim_end_matches('/').to_owned();
     let routes = if path.is_empty() { routes } else { Router::new().nest(&path, routes) };
     routes.layer(cors::layer(allow_origin)).layer(middleware::from_fn_with_state(state, access_log::record))
+}
+
+/// Who asks, as limits know it. The access log has found the address; without it nobody asks for anybody.
+fn client_key(extensions: &Extensions) -> ClientKey {
+    let address =
+        extensions.get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |found| found.0);
+    address.into()
 }
 
 /// Turns a problem inside a handler into its answer.

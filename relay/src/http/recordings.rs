@@ -16,10 +16,10 @@ use http::{StatusCode, request::Parts};
 use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_call, make_private},
-    on_record,
+    client_key, on_record,
     search::carry_context,
 };
-use crate::registry::NoSession;
+use crate::{limits::HeldBody, registry::NoSession};
 
 /// `/{site}/recordings/{token}/{name}`.
 pub(super) async fn deliver(
@@ -40,7 +40,8 @@ async fn pass_on(
     [token, name]: [&str; 2],
     parts: &Parts,
 ) -> Result<Response, Refusal> {
-    let site = state.site(site).await?;
+    let client = client_key(&parts.extensions);
+    let site = state.site(site, client).await?;
     let refuse = |error| refuse(error).at(&site);
     let header = LinkHeader::read(&site, token).map_err(refuse)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -51,12 +52,14 @@ async fn pass_on(
         NoSession::Offline => Refusal::offline().at(&site),
         NoSession::OtherKey => refuse(LinkError::OtherKey),
     })?;
+    let slot =
+        state.limits.requests.enter_site(client, &site).map_err(|busy| Refusal::from(busy).at(&site))?;
     let request = to_agent(token, name, parts)?;
     let event = on_record::delivery(&site, parts);
     let result = from_call(session.caller.call(request).await, Expected::Audio, &session);
     count_errors(&result, &state.registry.counters(&site));
     match result {
-        Ok(response) => Ok(on_record::handed_over(state, event, parts, response)),
+        Ok(response) => Ok(HeldBody::hold(on_record::handed_over(state, event, parts, response), slot)),
         Err(refusal) => {
             on_record::refused(state, event, &refusal);
             Err(refusal)

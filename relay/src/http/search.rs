@@ -1,11 +1,14 @@
 //! Searches: finds the site that is meant and passes the search on to one of its agents.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use audiovault_protocol::{
     context::{Client, RequestId},
     limits::MAX_REQUEST_BODY_LEN,
-    parameters::{Field, Parameters},
+    parameters::{Field, ParameterError, Parameters},
     site::SiteId,
 };
 use axum::{
@@ -15,12 +18,17 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use tokio::time::timeout;
 
 use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_call},
-    on_record,
+    client_key, on_record,
 };
+use crate::limits::{ClientKey, HeldBody, Subject, Throttled, Trial};
+
+/// How long a client may take over the body of a search, which is a few hundred octets and at most 64 KiB: 50 kbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `/{site}/search`: the path names the site.
 pub(super) async fn by_path(
@@ -47,16 +55,17 @@ async fn search_by_path(
     body: Body,
 ) -> Result<Response, Refusal> {
     check_method(parts)?;
-    let site = state.site(name).await?;
+    let site = state.site(name, client_key(&parts.extensions)).await?;
     let body = read_body(body).await?;
-    pass_on(state, &site, parts, body).await
+    // What is wrong with the parameters is for the agent to say.
+    let parameters = read_parameters(parts, &body).unwrap_or_default();
+    pass_on(state, &site, &parameters, parts, body).await
 }
 
 async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, Refusal> {
     check_method(parts)?;
     let body = read_body(body).await?;
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let parameters = Parameters::read(parts.uri.query(), kind, &body)
+    let parameters = read_parameters(parts, &body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))?;
     let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant));
     let name = name.ok_or_else(|| {
@@ -65,8 +74,13 @@ async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> 
             "name the site, in the path or as the parameter `site` or `tenant`",
         )
     })?;
-    let site = state.site(name).await?;
-    pass_on(state, &site, parts, body).await
+    let site = state.site(name, client_key(&parts.extensions)).await?;
+    pass_on(state, &site, &parameters, parts, body).await
+}
+
+fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, ParameterError> {
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    Parameters::read(parts.uri.query(), kind, body)
 }
 
 /// The router sends HEAD where it sends GET; a search has no answer without its body.
@@ -78,7 +92,14 @@ fn check_method(parts: &Parts) -> Result<(), Refusal> {
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Refusal> {
-    body::to_bytes(body, MAX_REQUEST_BODY_LEN).await.map_err(|error| {
+    let read = timeout(BODY_TIMEOUT, body::to_bytes(body, MAX_REQUEST_BODY_LEN)).await;
+    let read = read.map_err(|_| {
+        Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request's body did not arrive in time; send it at once",
+        )
+    })?;
+    read.map_err(|error| {
         let detail = error.to_string();
         let limited = std::error::Error::source(&error)
             .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
@@ -94,15 +115,20 @@ async fn read_body(body: Body) -> Result<Bytes, Refusal> {
 async fn pass_on(
     state: &PublicState,
     site: &SiteId,
+    parameters: &Parameters,
     parts: &Parts,
     body: Bytes,
 ) -> Result<Response, Refusal> {
+    let client = client_key(&parts.extensions);
+    let slot = state.limits.requests.enter_site(client, site).map_err(|busy| Refusal::from(busy).at(site))?;
+    let trial = try_token(state, client, site, parameters).map_err(|no| Refusal::from(no).at(site))?;
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
     let result = match state.registry.any(site) {
         Ok(session) => {
             let event = on_record::search(site, parts, &body);
             let called = session.caller.call(to_agent(parts, body)?).await;
+            judge(trial, called.as_ref().ok().map(http::Response::status));
             let result = from_call(called, Expected::Json, &session).map(|answer| answer.map(Body::new));
             on_record::answered(state, event, &result);
             result
@@ -114,7 +140,32 @@ async fn pass_on(
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    Ok(HeldBody::hold(response, slot))
+}
+
+/// Tenants that no agent of the site has announced are one for the throttle: their names may be made up.
+fn try_token(
+    state: &PublicState,
+    client: ClientKey,
+    site: &SiteId,
+    parameters: &Parameters,
+) -> Result<Trial, Throttled> {
+    let announced = |tenant: &&str| {
+        let sessions = state.registry.sessions(site);
+        sessions.iter().any(|session| session.hello.tenants.iter().any(|known| known == tenant))
+    };
+    let tenant = parameters.value(Field::Tenant).filter(announced);
+    let subject = Subject::search(client, site, tenant);
+    state.limits.throttle.try_token(subject, parameters.value(Field::Token), Instant::now())
+}
+
+/// Only the agent knows its tokens; how it answers tells.
+fn judge(trial: Trial, status: Option<StatusCode>) {
+    match status {
+        Some(StatusCode::UNAUTHORIZED) => trial.wrong(Instant::now()),
+        Some(status) if status.is_success() => trial.right(),
+        Some(_) | None => {}
+    }
 }
 
 /// The same request as the agent's own router knows it: without the site in its path.

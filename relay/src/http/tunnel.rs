@@ -1,11 +1,15 @@
 //! Tunnels: judges the upgrade request of an agent before anything is upgraded.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use audiovault_protocol::{
     message::SUBPROTOCOL,
     problem::Problem,
-    site::{KeyDigest, SiteKey},
+    site::{KeyDigest, SiteId, SiteKey},
 };
 use axum::{
     body::Body,
@@ -20,6 +24,7 @@ use super::{PublicState, Refusal};
 use crate::{
     client,
     directory::KeyRefused,
+    limits::{ClientKey, Subject, Throttled},
     session::{self, Admission},
 };
 
@@ -65,12 +70,10 @@ async fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Re
     let address = client::address(peer.ip(), headers, &state.trusted_proxies);
     let bearer =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let verified = match bearer.and_then(|key| SiteKey::parse(key).ok()) {
-        Some(key) => verify(state, &key).await.map(|digest| (key.site().clone(), digest)),
-        None => Err(KeyRefused::Unknown),
-    };
-    match verified {
+    let key = bearer.and_then(|key| SiteKey::parse(key).ok());
+    match verify(state, key.as_ref(), address.into()).await? {
         Ok((site, key)) => {
+            state.limits.ramp.admit(Instant::now()).map_err(|wait| not_yet(wait).at(&site))?;
             let base_url = state.public_url.site(&site);
             Ok(Admission { site, key, address, base_url })
         }
@@ -85,13 +88,40 @@ async fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Re
     }
 }
 
-/// A key that is not in the picture may have been made a moment ago, or a site just enabled.
-async fn verify(state: &PublicState, key: &SiteKey) -> Result<KeyDigest, KeyRefused> {
-    if let Ok(digest) = state.directory().verify_key(key) {
-        return Ok(digest);
+/// Judges a key. One that is right passes whatever wrong ones came from the same address: 256 random bits are not
+/// guessed. One that is not in the picture may have been made a moment ago, or its site just enabled.
+async fn verify(
+    state: &PublicState,
+    key: Option<&SiteKey>,
+    client: ClientKey,
+) -> Result<Result<(SiteId, KeyDigest), KeyRefused>, Throttled> {
+    let judged = || {
+        let key = key.ok_or(KeyRefused::Unknown)?;
+        Ok((key.site().clone(), state.directory().verify_key(key)?))
+    };
+    let subject = || match key.map(SiteKey::site) {
+        Some(site) if state.directory().site(site).is_some() => Subject::key(client, site),
+        Some(_) | None => Subject::unknown(client),
+    };
+    if let Ok(right) = judged() {
+        return Ok(Ok(right));
     }
-    state.refresher.refresh().await;
-    state.directory().verify_key(key)
+    state.limits.throttle.check(&subject(), Instant::now())?;
+    if key.is_some() {
+        state.refresher.refresh().await;
+    }
+    let verified = judged();
+    if matches!(verified, Err(KeyRefused::Unknown)) {
+        state.limits.throttle.wrong(subject(), Instant::now());
+    }
+    Ok(verified)
+}
+
+fn not_yet(wait: Duration) -> Refusal {
+    let detail = "this relay admits agents one after the other; dial again when told";
+    // Agents add up to a second of their own, so the whole seconds below the slot come to it on average.
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds).into()
 }
 
 /// Checks the opening handshake (RFC 6455, section 4.2.1) and computes the accept value.

@@ -112,13 +112,14 @@ pub(super) struct Reloader {
     files: CertificateFiles,
     seen: Option<Content>,
     live: RustlsConfig,
+    every: Duration,
 }
 
 impl Reloader {
-    pub(super) fn new(files: CertificateFiles) -> Result<Self, CertificateError> {
+    pub(super) fn new(files: CertificateFiles, every: Duration) -> Result<Self, CertificateError> {
         let content = files.read()?;
         let live = RustlsConfig::from_config(files.configure(&content)?);
-        Ok(Self { files, seen: Some(content), live })
+        Ok(Self { files, seen: Some(content), live, every })
     }
 
     /// The configuration that new connections use; it follows the files.
@@ -127,8 +128,8 @@ impl Reloader {
     }
 
     /// Follows the files for ever. Connections that are already open keep what they have.
-    pub(super) async fn run(mut self, every: Duration) -> Infallible {
-        let mut ticks = interval(every);
+    pub(super) async fn run(mut self) -> Infallible {
+        let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

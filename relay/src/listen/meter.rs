@@ -1,16 +1,9 @@
-//! Counts what the operating system's socket has taken from one connection.
+//! Counts what the operating system's socket has taken from one connection, and what goes on on it.
 
-use std::{
-    io::{self, IoSlice},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is known of one client connection beneath TLS and HTTP. Every request of the connection carries it as the
 /// extension `Arc<ConnectionMeter>`.
@@ -22,11 +15,25 @@ pub struct ConnectionMeter {
     tls: bool,
     written: AtomicU64,
     closed: AtomicBool,
+    /// Requests that are not answered to the end.
+    under_way: AtomicUsize,
+    /// Requests so far, so that one that came and went is noticed.
+    requests: AtomicU64,
+    upgraded: AtomicBool,
+    done: AtomicBool,
 }
 
 impl ConnectionMeter {
     pub(super) fn new(tls: bool) -> Self {
-        Self { tls, written: AtomicU64::new(0), closed: AtomicBool::new(false) }
+        Self {
+            tls,
+            written: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
+            upgraded: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+        }
     }
 
     /// Octets that the operating system's socket has accepted so far: of all requests of the connection, with the
@@ -45,94 +52,58 @@ impl ConnectionMeter {
         self.tls
     }
 
-    fn add(&self, octets: usize) {
+    pub(super) fn add(&self, octets: usize) {
         self.written.fetch_add(octets as u64, Ordering::Relaxed);
     }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// A request has begun; it ends when what is returned is dropped.
+    pub(super) fn request(self: &Arc<Self>) -> UnderWay {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// The connection has become a tunnel, which looks after itself.
+    pub(super) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection shall end soon after what is under way on it.
+    pub(super) fn finish(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
+    /// What was going on at this moment; equal if nothing has since.
+    pub(super) fn activity(&self) -> Activity {
+        let busy = self.under_way.load(Ordering::Relaxed) > 0 || self.upgraded.load(Ordering::Relaxed);
+        Activity {
+            busy,
+            done: self.done.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
+    }
 }
 
-/// A connection that tells its meter what was written.
+/// What goes on on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Activity {
+    /// A request is under way, or the connection is a tunnel.
+    pub(super) busy: bool,
+    /// It shall end soon.
+    pub(super) done: bool,
+    requests: u64,
+}
+
+/// One request under way.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
-    inner: S,
-    meter: Arc<ConnectionMeter>,
-}
+pub(super) struct UnderWay(Arc<ConnectionMeter>);
 
-impl<S> Metered<S> {
-    pub(super) fn new(inner: S, meter: Arc<ConnectionMeter>) -> Self {
-        Self { inner, meter }
-    }
-}
-
-impl<S> Drop for Metered<S> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.meter.closed.store(true, Ordering::Release);
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        if let Poll::Ready(Ok(octets)) = &polled {
-            self.meter.add(*octets);
-        }
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(octets)) = &polled {
-            self.meter.add(*octets);
-        }
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn only_what_was_accepted_counts_and_the_end_is_told() {
-        let (mut client, server) = duplex(10);
-        let meter = Arc::new(ConnectionMeter::new(false));
-        let mut metered = Metered::new(server, Arc::clone(&meter));
-        assert_eq!(metered.write(&[1; 25]).await.unwrap(), 10, "the buffer is full");
-        assert_eq!(meter.written(), 10);
-        let mut taken = [0; 10];
-        client.read_exact(&mut taken).await.unwrap();
-        let parts = [IoSlice::new(&[2; 3]), IoSlice::new(&[3; 4])];
-        let accepted = metered.write_vectored(&parts).await.unwrap() as u64;
-        assert!(accepted > 0);
-        assert_eq!((meter.written(), meter.is_closed()), (10 + accepted, false));
-        drop(metered);
-        assert_eq!((meter.written(), meter.is_closed()), (10 + accepted, true));
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }

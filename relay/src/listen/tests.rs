@@ -1,4 +1,4 @@
-use std::{fs, sync::Arc};
+use std::fs;
 
 use axum::{Extension, body::Body, routing::get};
 use http::StatusCode;
@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn gate() -> Arc<Gate> {
+    Arc::new(Gate::new(100, 100, Vec::new()))
 }
 
 fn router() -> Router {
@@ -104,7 +108,7 @@ async fn eventually_serves(addr: SocketAddr, certificate: &CertificateDer<'stati
 
 #[tokio::test]
 async fn handlers_learn_the_peer_and_port_zero_becomes_a_real_one() {
-    let listening = start_plain(any_port(), router()).await.unwrap();
+    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
     assert_ne!(listening.addr.port(), 0);
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let own = stream.local_addr().unwrap().to_string();
@@ -129,8 +133,8 @@ const BODY_LEN: usize = 100_000;
 async fn every_request_carries_the_meter_of_its_connection() {
     let certificate = Certificate::new();
     let (tell, mut told) = mpsc::unbounded_channel();
-    let plain = start_plain(any_port(), metered_router(tell.clone())).await.unwrap();
-    let tls = start_tls(any_port(), certificate.files(), metered_router(tell)).await.unwrap();
+    let plain = start_plain(any_port(), &gate(), metered_router(tell.clone())).await.unwrap();
+    let tls = start_tls(any_port(), certificate.files(), &gate(), metered_router(tell)).await.unwrap();
 
     let mut stream = TcpStream::connect(plain.addr).await.unwrap();
     let answer = exchange(&mut stream, &get_request("/body")).await;
@@ -172,7 +176,7 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
         let headers = [(http::header::CONNECTION, "upgrade"), (http::header::UPGRADE, "echo")];
         (StatusCode::SWITCHING_PROTOCOLS, headers)
     };
-    let listening = start_plain(any_port(), Router::new().route("/", get(upgrade))).await.unwrap();
+    let listening = start_plain(any_port(), &gate(), Router::new().route("/", get(upgrade))).await.unwrap();
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nping";
     let answer = exchange(&mut stream, request).await;
@@ -184,14 +188,14 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
 
 #[tokio::test]
 async fn an_address_in_use_is_an_error_that_names_it() {
-    let listening = start_plain(any_port(), router()).await.unwrap();
-    let error = start_plain(listening.addr, router()).await.unwrap_err();
+    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
+    let error = start_plain(listening.addr, &gate(), router()).await.unwrap_err();
     assert!(error.to_string().contains(&listening.addr.to_string()), "{error}");
 }
 
 #[tokio::test]
 async fn heads_are_limited_in_size_and_number() {
-    let listening = start_plain(any_port(), router()).await.unwrap();
+    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
     for (head, status) in [
         (format!("x-long: {}\r\n", "a".repeat(2 * MAX_BUFFER)), "431"),
         ("x-many: a\r\n".repeat(MAX_HEADERS + 1), "431"),
@@ -208,7 +212,7 @@ async fn heads_are_limited_in_size_and_number() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_no_head_is_hung_up_on() {
-    let listening = start_plain(any_port(), router()).await.unwrap();
+    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
     for beginning in ["", "GET /peer HTTP/1.1\r\nhost: loc"] {
         let mut stream = TcpStream::connect(listening.addr).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -228,7 +232,7 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
         handler_go.notified().await;
         "done"
     };
-    let listening = start_plain(any_port(), Router::new().route("/", get(slow))).await.unwrap();
+    let listening = start_plain(any_port(), &gate(), Router::new().route("/", get(slow))).await.unwrap();
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let asked = tokio::spawn(async move { exchange(&mut stream, &get_request("/")).await });
     begun.notified().await;
@@ -242,7 +246,7 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
 #[tokio::test]
 async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
     let certificate = Certificate::new();
-    let listening = start_tls(any_port(), certificate.files(), router()).await.unwrap();
+    let listening = start_tls(any_port(), certificate.files(), &gate(), router()).await.unwrap();
     for (offered, chosen) in
         [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
@@ -257,8 +261,8 @@ async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
 #[tokio::test]
 async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
     let certificate = Certificate::new();
-    let every = Duration::from_millis(5);
-    let listening = start_reloading(any_port(), certificate.files(), every, router()).await.unwrap();
+    let reloader = Reloader::new(certificate.files(), Duration::from_millis(5)).unwrap();
+    let listening = start_reloading(any_port(), reloader, &gate(), router()).await.unwrap();
     let mut open = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
 
     certificate.renew();
@@ -269,7 +273,7 @@ async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
 #[tokio::test]
 async fn a_pair_that_does_not_match_leaves_the_previous_one_in_use() {
     let certificate = Certificate::new();
-    let mut reloader = Reloader::new(certificate.files()).unwrap();
+    let mut reloader = Reloader::new(certificate.files(), RELOAD_EVERY).unwrap();
     let before = reloader.live().get_inner();
     let good = certificate.der();
 

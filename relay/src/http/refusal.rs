@@ -1,0 +1,92 @@
+//! Errors for the public: one sentence each, and when to ask again.
+
+use std::time::Duration;
+
+use audiovault_protocol::{context::RequestId, problem::Problem, site::SiteId};
+use axum::{body::Body, response::Response};
+use http::{Extensions, StatusCode};
+
+use super::access_log::LoggedSite;
+use crate::limits::{Busy, Throttled};
+
+/// When to ask again where something under way has to end first: searches take a fraction of a second, and a player
+/// has its next piece soon.
+const BUSY_RETRY: u32 = 2;
+
+/// An error for the public, before its request has got its id.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    problem: Problem,
+    /// For the log.
+    site: Option<SiteId>,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, detail: &str) -> Self {
+        Problem::new(status, detail).into()
+    }
+
+    pub(super) fn unknown_site() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "this relay has no such site; check the address in QueueMetrics")
+    }
+
+    pub(super) fn disabled() -> Self {
+        let problem =
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this site is disabled by the relay's operator");
+        problem.retry_after(300).into()
+    }
+
+    pub(super) fn offline() -> Self {
+        let problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the site is not connected; check its agent, then try again",
+        );
+        problem.retry_after(10).into()
+    }
+
+    /// Names the site that the request was for.
+    pub(super) fn at(self, site: &SiteId) -> Self {
+        Self { site: Some(site.clone()), ..self }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(super) fn into_response(self, extensions: &Extensions) -> Response {
+        let id = extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
+        let mut response = self.problem.for_request(id).into_response().map(Body::from);
+        if let Some(site) = self.site {
+            response.extensions_mut().insert(LoggedSite(site));
+        }
+        response
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self { problem, site: None }
+    }
+}
+
+impl From<Busy> for Refusal {
+    fn from(busy: Busy) -> Self {
+        let status = match busy {
+            Busy::Client | Busy::Share => StatusCode::TOO_MANY_REQUESTS,
+            Busy::Site => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, busy.to_string()).retry_after(BUSY_RETRY).into()
+    }
+}
+
+impl From<Throttled> for Refusal {
+    fn from(throttled: Throttled) -> Self {
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, throttled.to_string());
+        problem.retry_after(seconds(throttled.retry_after)).into()
+    }
+}
+
+/// Whole seconds that are over when the duration is, at least one.
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,88 @@
+//! Counts what is taken by each of many, and gives it back by itself.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+type Taken<K> = Arc<Mutex<HashMap<K, u32>>>;
+
+/// A number of slots for each key. Only keys with a slot taken cost memory.
+#[derive(Debug)]
+pub struct Slots<K> {
+    most: u32,
+    taken: Taken<K>,
+}
+
+impl<K: Hash + Eq + Clone> Slots<K> {
+    /// So many slots for each key.
+    pub fn new(most: u32) -> Self {
+        Self { most, taken: Taken::default() }
+    }
+
+    /// Takes a slot, if one is left for this key.
+    pub fn take(&self, key: K) -> Option<Slot<K>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(key.clone()).or_default();
+        if *count >= self.most {
+            // It is not zero, since `most` is not: no empty entry stays behind.
+            return None;
+        }
+        *count += 1;
+        Some(Slot { taken: Arc::clone(&self.taken), key })
+    }
+
+    /// How many are taken of a key's slots.
+    pub fn taken(&self, key: &K) -> u32 {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    fn keys(&self) -> usize {
+        self.taken.lock().unwrap().len()
+    }
+}
+
+/// One slot; dropping it gives it back.
+pub struct Slot<K: Hash + Eq> {
+    taken: Taken<K>,
+    key: K,
+}
+
+impl<K: Hash + Eq + fmt::Debug> fmt::Debug for Slot<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slot").field(&self.key).finish()
+    }
+}
+
+impl<K: Hash + Eq> Drop for Slot<K> {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_has_its_own_slots_and_none_is_remembered_when_free() {
+        let slots = Slots::new(2);
+        let (first, second) = (slots.take("a").unwrap(), slots.take("a").unwrap());
+        assert!(slots.take("a").is_none());
+        let other = slots.take("b").unwrap();
+        drop(first);
+        assert_eq!((slots.taken(&"a"), slots.taken(&"b")), (1, 1));
+        let again = slots.take("a").unwrap();
+        drop((second, other, again));
+        assert_eq!(slots.keys(), 0);
+    }
+}

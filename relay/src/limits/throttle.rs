@@ -1,0 +1,227 @@
+//! Slows down who presents wrong search tokens or wrong site keys.
+//!
+//! What counts is the pair of client and what it tried: a site and a tenant of it. Never the client alone, since one
+//! address of QueueMetrics speaks for hundreds of sites, and one wrong token among its settings must not shut out the
+//! others. For the same reason a token that was right lately passes whatever else the pair tries.
+//!
+//! Memory: a pair is remembered from its first wrong attempt until its bucket is full again, [`BURST`] times
+//! [`REFILL`] after its last one; at most [`MAX_PAIRS`] are. Names of sites that do not exist and tenants that no agent
+//! has announced are not told apart (see [`Subject`]), so made-up names are no way to fill the table.
+
+mod buckets;
+mod refusals;
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+
+use self::{buckets::Buckets, refusals::Refusals};
+use super::ClientKey;
+
+/// Wrong attempts that may come at once. A person who pastes the wrong token needs three or four to notice.
+const BURST: u32 = 10;
+/// After this time one more attempt is free: ten a minute, with which a token of 160 bits lasts for ever and a
+/// tenant's secret of eight letters for forty thousand years. It is also the longest that a right token has to wait
+/// when it comes for the first time behind wrong ones.
+const REFILL: Duration = Duration::from_secs(6);
+/// Pairs remembered at most: some 10 MB. Who has more addresses than this needs no second try from any of them.
+const MAX_PAIRS: usize = 65_536;
+/// Right tokens remembered for each site: one for each of many tenants. As numbers of 64 bits, 2 KiB.
+const MAX_KNOWN: usize = 256;
+
+/// Who tries what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    client: ClientKey,
+    target: Target,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Target {
+    Search(SiteId, Option<String>),
+    Key(SiteId),
+    Unknown,
+}
+
+impl Subject {
+    /// A search. `site` must be one that exists, `tenant` one that an agent of the site has announced; all others
+    /// are one and the same.
+    pub fn search(client: ClientKey, site: &SiteId, tenant: Option<&str>) -> Self {
+        Self { client, target: Target::Search(site.clone(), tenant.map(str::to_owned)) }
+    }
+
+    /// A tunnel for a site, which must be one that exists.
+    pub fn key(client: ClientKey, site: &SiteId) -> Self {
+        Self { client, target: Target::Key(site.clone()) }
+    }
+
+    /// Anything for a site that does not exist.
+    pub fn unknown(client: ClientKey) -> Self {
+        Self { client, target: Target::Unknown }
+    }
+
+    fn site(&self) -> Option<&SiteId> {
+        match &self.target {
+            Target::Search(site, _) | Target::Key(site) => Some(site),
+            Target::Unknown => None,
+        }
+    }
+}
+
+/// A pair has made too many wrong attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many wrong attempts; correct the token, then try again")]
+pub struct Throttled {
+    /// After this the next attempt is looked at.
+    pub retry_after: Duration,
+}
+
+/// What was refused of one site, from whichever address.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SiteThrottle {
+    /// Searches with a wrong token in the last hour.
+    pub wrong_tokens: u32,
+    /// Tunnels with a wrong key in the last hour.
+    pub wrong_keys: u32,
+    /// Attempts in the last hour that were not even looked at.
+    pub throttled: u32,
+    /// Since when somebody is throttled, if somebody is.
+    pub since: Option<Timestamp>,
+}
+
+/// Remembers wrong attempts, and right tokens.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    state: Arc<Mutex<State>>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    buckets: Buckets,
+    refusals: HashMap<SiteId, Refusals>,
+    /// Tokens that were right, as hashes with a key that was drawn for this run. A chance collision lets a wrong
+    /// token reach the agent, which refuses it.
+    known: HashMap<SiteId, HashSet<u64>>,
+}
+
+/// One search under way whose token will be found right or wrong.
+#[derive(Debug)]
+pub struct Trial {
+    state: Arc<Mutex<State>>,
+    subject: Subject,
+    token: Option<u64>,
+    /// Whether the attempt took a place in the pair's bucket.
+    reserved: bool,
+}
+
+impl Throttle {
+    /// Lets a search try its token. While a pair has wrong attempts behind it, no more of its searches are under way
+    /// than may be wrong.
+    ///
+    /// # Errors
+    /// [`Throttled`].
+    pub fn try_token(&self, subject: Subject, token: Option<&str>, now: Instant) -> Result<Trial, Throttled> {
+        let token = token.map(|token| self.hasher.hash_one((&subject.target, token)));
+        let mut state = self.lock();
+        let reserved = if state.knows(&subject, token) { false } else { state.reserve(&subject, now)? };
+        drop(state);
+        Ok(Trial { state: Arc::clone(&self.state), subject, token, reserved })
+    }
+
+    /// Whether another attempt would be looked at.
+    ///
+    /// # Errors
+    /// [`Throttled`]; it is counted.
+    pub fn check(&self, subject: &Subject, now: Instant) -> Result<(), Throttled> {
+        let mut state = self.lock();
+        if state.reserve(subject, now)? {
+            state.buckets.release(subject);
+        }
+        Ok(())
+    }
+
+    /// Counts a wrong attempt.
+    pub fn wrong(&self, subject: Subject, now: Instant) {
+        self.lock().wrong(subject, now);
+    }
+
+    /// What was refused of a site.
+    pub fn snapshot(&self, site: &SiteId, now: Instant) -> SiteThrottle {
+        self.lock().refusals.get(site).map(|refusals| refusals.snapshot(now)).unwrap_or_default()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn knows(&self, subject: &Subject, token: Option<u64>) -> bool {
+        let known = subject.site().and_then(|site| self.known.get(site));
+        token.zip(known).is_some_and(|(token, known)| known.contains(&token))
+    }
+
+    fn reserve(&mut self, subject: &Subject, now: Instant) -> Result<bool, Throttled> {
+        self.buckets.reserve(subject, now).map_err(|retry_after| {
+            if let Some(site) = subject.site() {
+                self.refusals.entry(site.clone()).or_default().count(refusals::Kind::Throttled, now);
+            }
+            Throttled { retry_after }
+        })
+    }
+
+    fn wrong(&mut self, subject: Subject, now: Instant) {
+        let kind = match subject.target {
+            Target::Search(..) => refusals::Kind::Token,
+            Target::Key(_) => refusals::Kind::Key,
+            Target::Unknown => return self.buckets.wrong(subject, now),
+        };
+        if let Some(site) = subject.site() {
+            self.refusals.entry(site.clone()).or_default().count(kind, now);
+        }
+        self.buckets.wrong(subject, now);
+    }
+}
+
+impl Trial {
+    /// The token was right: it passes from now on.
+    pub fn right(self) {
+        let Some((site, token)) = self.subject.site().zip(self.token) else { return };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = state.known.entry(site.clone()).or_default();
+        if known.len() >= MAX_KNOWN {
+            // Which ones are forgotten does not matter: those in use come back with their next search.
+            known.clear();
+        }
+        known.insert(token);
+    }
+
+    /// The token was wrong, perhaps for the first time.
+    pub fn wrong(self, now: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, token)) =
+            self.subject.site().and_then(|site| state.known.get_mut(site)).zip(self.token)
+        {
+            known.remove(&token);
+        }
+        state.wrong(self.subject.clone(), now);
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if self.reserved {
+            self.state.lock().unwrap_or_else(PoisonError::into_inner).buckets.release(&self.subject);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

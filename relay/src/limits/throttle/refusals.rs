@@ -1,0 +1,88 @@
+//! What was refused of one site within the last hour.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{BURST, REFILL, SiteThrottle};
+
+const MINUTES: usize = 60;
+/// After so long without a throttled attempt nobody is throttled any more: every bucket is full.
+const QUIET: Duration = Duration::from_secs(REFILL.as_secs() * BURST as u64);
+
+/// What was refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Token,
+    Key,
+    Throttled,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Minute {
+    number: u64,
+    counts: [u32; 3],
+}
+
+/// Counts by the minute, in a ring.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    start: Instant,
+    minutes: [Minute; MINUTES],
+    throttled: Option<Spell>,
+}
+
+/// A time in which attempts were throttled.
+#[derive(Debug, Clone, Copy)]
+struct Spell {
+    since: Timestamp,
+    last: Instant,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { start: Instant::now(), minutes: [Minute::default(); MINUTES], throttled: None }
+    }
+}
+
+impl Refusals {
+    pub(super) fn count(&mut self, kind: Kind, now: Instant) {
+        let number = self.number(now);
+        let minute = &mut self.minutes[slot(number)];
+        if minute.number != number {
+            *minute = Minute { number, counts: [0; 3] };
+        }
+        minute.counts[kind as usize] = minute.counts[kind as usize].saturating_add(1);
+        if matches!(kind, Kind::Throttled) {
+            let since = self.spell(now).map_or_else(Timestamp::now, |spell| spell.since);
+            self.throttled = Some(Spell { since, last: now });
+        }
+    }
+
+    pub(super) fn snapshot(&self, now: Instant) -> SiteThrottle {
+        let number = self.number(now);
+        let recent = self.minutes.iter().filter(|minute| minute.number + MINUTES as u64 > number);
+        let sum = |kind: Kind| {
+            let counts = recent.clone().map(|minute| minute.counts[kind as usize]);
+            counts.fold(0, u32::saturating_add)
+        };
+        SiteThrottle {
+            wrong_tokens: sum(Kind::Token),
+            wrong_keys: sum(Kind::Key),
+            throttled: sum(Kind::Throttled),
+            since: self.spell(now).map(|spell| spell.since),
+        }
+    }
+
+    fn spell(&self, now: Instant) -> Option<Spell> {
+        self.throttled.filter(|spell| now.saturating_duration_since(spell.last) < QUIET)
+    }
+
+    fn number(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs() / 60
+    }
+}
+
+fn slot(number: u64) -> usize {
+    usize::try_from(number).unwrap_or_default() % MINUTES
+}

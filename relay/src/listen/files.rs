@@ -1,0 +1,42 @@
+//! The limit of open files: every connection is one.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files that are not connections of clients: the database, the log, listeners, the admin's connections, and what the
+/// runtime needs.
+const RESERVE: u64 = 256;
+
+/// Raises this process's limit of open files as far as it may, and tells how many connections fit into it, at most
+/// `wanted`. Fewer is said in the log.
+///
+/// Without room for a file nothing can be accepted, so a relay that ran into this limit would serve nobody.
+pub fn room_for(wanted: u32) -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // The soft limit is for programs that cannot deal with high numbers of files; this one can.
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let Some(files) = current else { return wanted };
+    let room = u32::try_from(files.saturating_sub(RESERVE).max(RESERVE)).unwrap_or(u32::MAX);
+    // What is told that it is too much needs files as well.
+    let room = room - room / 8;
+    if room < wanted {
+        tracing::warn!(
+            files,
+            connections = room,
+            wanted,
+            "the limit of open files is too low for --max-connections: raise it (ulimit -n, LimitNOFILE)"
+        );
+    }
+    room.min(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_for_some_and_never_for_more_than_wanted() {
+        assert_eq!(room_for(10), 10);
+        assert!(room_for(u32::MAX) >= 200);
+    }
+}

@@ -1,0 +1,46 @@
+//! Opens the listeners that a configuration asks for.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::{
+    config::ServeConfig,
+    listen::{Gate, ListenError, Listening, room_for, start_plain, start_tls},
+};
+
+/// Connections to the admin listener: a page or two for each operator, and the machines that ask for health. It has a
+/// number of its own, so that operators get in while the public side is full.
+const ADMIN_CONNECTIONS: u32 = 200;
+
+/// Starts the public listeners, plain before TLS; their connections are counted together.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn start_public(config: &ServeConfig, router: Router) -> Result<Vec<Listening>, ListenError> {
+    let room = room_for(config.limits.max_connections);
+    let gate = Gate::new(room, config.limits.max_client_connections, config.trusted_proxies.clone());
+    let gate = Arc::new(gate);
+    let mut public = Vec::new();
+    if let Some(addr) = config.plain {
+        public.push(start_plain(addr, &gate, router.clone()).await?);
+    }
+    if let Some(tls) = &config.tls {
+        public.push(start_tls(tls.addr, tls.certificate.clone(), &gate, router).await?);
+    }
+    for listening in &public {
+        tracing::info!(addr = %listening.addr, public_url = %config.public_url, "listening");
+    }
+    Ok(public)
+}
+
+/// Starts the admin listener.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn start_admin(config: &ServeConfig, router: Router) -> Result<Listening, ListenError> {
+    let gate = Arc::new(Gate::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, Vec::new()));
+    let admin = start_plain(config.admin, &gate, router).await?;
+    tracing::info!(addr = %admin.addr, "listening for operators");
+    Ok(admin)
+}
