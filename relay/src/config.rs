@@ -3,8 +3,10 @@
 mod file;
 mod limits;
 mod public_url;
+mod records;
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -18,6 +20,7 @@ pub use self::{
     file::FileError,
     limits::LimitsConfig,
     public_url::{PublicUrl, PublicUrlError},
+    records::{AlertConfig, RecordsConfig},
 };
 use crate::{
     cli::ServeArgs,
@@ -63,6 +66,19 @@ pub enum ConfigError {
     /// The certificate cannot be used.
     #[error("the certificate of --tls-cert cannot be used")]
     Certificate(#[from] CertificateError),
+    /// Settings of alerts come together or not at all.
+    #[error("--alert-webhook and --alert-secret-file belong together: {0} is missing")]
+    IncompleteAlerts(&'static str),
+    /// A file that a setting names cannot be read.
+    #[error("{flag}: cannot read {}: check the path and its permissions", path.display())]
+    Unreadable {
+        /// The flag, with its dashes.
+        flag: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The file of `--config` cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -91,6 +107,8 @@ pub struct ServeConfig {
     pub drain_timeout: Duration,
     /// What one client, one site and all together may have under way.
     pub limits: LimitsConfig,
+    /// What is kept, told and counted of what happens.
+    pub records: RecordsConfig,
 }
 
 /// A listener with a certificate that was usable when the configuration was checked.
@@ -131,6 +149,7 @@ impl ServeConfig {
 
     fn check(args: ServeArgs) -> Result<Self, ConfigError> {
         let limits = LimitsConfig::check(&args)?;
+        let records = RecordsConfig::check(&args)?;
         let tls = tls_listener(args.tls_bind, args.tls_cert, args.tls_key)?;
         let plain = match args.bind {
             Some(text) => Some(address("--bind", &text)?),
@@ -160,12 +179,9 @@ impl ServeConfig {
                 .collect::<Result<_, _>>()?,
             allow_origin: allow_origin(&args.allow_origin.unwrap_or_default())?,
             log: log(args.log_format.as_deref(), args.log_level.as_deref())?,
-            drain_timeout: match args.drain_timeout {
-                Some(text) => humantime::parse_duration(&text)
-                    .map_err(|error| invalid("--drain-timeout", &text, &error))?,
-                None => DEFAULT_DRAIN_TIMEOUT,
-            },
+            drain_timeout: duration("--drain-timeout", args.drain_timeout.as_deref(), DEFAULT_DRAIN_TIMEOUT)?,
             limits,
+            records,
         })
     }
 }
@@ -199,6 +215,12 @@ fn without_blanks(args: ServeArgs) -> ServeArgs {
         max_site_requests: text(args.max_site_requests),
         memory_budget: text(args.memory_budget),
         accept_rate: text(args.accept_rate),
+        audit_pseudonymise_after: text(args.audit_pseudonymise_after),
+        audit_keep: text(args.audit_keep),
+        alert_webhook: text(args.alert_webhook),
+        alert_secret_file: path(args.alert_secret_file),
+        alert_hold: text(args.alert_hold),
+        site_metrics: text(args.site_metrics),
     }
 }
 
@@ -208,6 +230,11 @@ fn invalid(flag: &'static str, value: &str, reason: &dyn ToString) -> ConfigErro
 
 fn required(value: Option<String>, flag: &'static str, env: &'static str) -> Result<String, ConfigError> {
     value.ok_or(ConfigError::Missing { flag, env, key: flag.trim_start_matches('-') })
+}
+
+fn duration(flag: &'static str, text: Option<&str>, default: Duration) -> Result<Duration, ConfigError> {
+    let parse = |text: &str| humantime::parse_duration(text).map_err(|error| invalid(flag, text, &error));
+    text.map_or(Ok(default), parse)
 }
 
 fn address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -1,5 +1,5 @@
 //! Writes down what happens without ever slowing it: records wait in a bounded queue for a writer that takes them in
-//! batches, once a second. A database that is full, locked or gone costs records in the end, never a download; what
+//! batches, within a hundredth of a second; how deliveries go on is written once a second. A database that is full, locked or gone costs records in the end, never a download; what
 //! waits and what was lost is counted and shown.
 
 mod delivery;
@@ -65,7 +65,8 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     lost: AtomicU64,
-    closing: Notify,
+    /// A record has come, or the end.
+    news: Notify,
 }
 
 /// Where what happens is handed in. Cheap to clone.
@@ -85,7 +86,7 @@ pub struct JournalWriter {
 impl Journal {
     /// Begins the journal of a run: ends in the books what earlier runs left open, and starts to write.
     pub fn start(store: Store, registry: Arc<Registry>) -> JournalWriter {
-        let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), closing: Notify::new() };
+        let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), news: Notify::new() };
         let journal = Self { shared: Arc::new(shared), run: random_id().into() };
         let writer = writer::Writer::new(journal.clone(), store, registry);
         JournalWriter { journal, task: tokio::spawn(writer.run()) }
@@ -101,6 +102,8 @@ impl Journal {
         let mut queue = self.lock();
         queue.records.push_back(record);
         self.bound(&mut queue);
+        drop(queue);
+        self.shared.news.notify_one();
     }
 
     /// Begins a delivery whose octets go to the metered connection. The record of it is closed when the connection
@@ -111,6 +114,8 @@ impl Journal {
         queue.records.push_back(Record::Audit(Box::new(event)));
         queue.live.push(Arc::clone(&live));
         self.bound(&mut queue);
+        drop(queue);
+        self.shared.news.notify_one();
         Delivery::new(live)
     }
 
@@ -149,7 +154,7 @@ impl JournalWriter {
     /// Writes what waits and ends; a database that does not answer now loses it.
     pub async fn close(self) {
         self.journal.lock().closed = true;
-        self.journal.shared.closing.notify_one();
+        self.journal.shared.news.notify_one();
         let _ = self.task.await;
     }
 }

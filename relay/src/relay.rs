@@ -10,14 +10,16 @@ use std::{
 };
 
 use audiovault_protocol::limits::CLOSE_TIMEOUT;
-use tokio::task::JoinHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     admin::{self, AdminState},
-    audit::Retention,
+    alerts,
     board::{Board, Sources},
-    config::ServeConfig,
+    config::{AlertConfig, ServeConfig},
     directory::DirectoryWatch,
     http::{self, PublicState},
     journal::{Journal, JournalWriter},
@@ -53,7 +55,8 @@ pub struct Relay {
     admin: Listening,
     state: Arc<PublicState>,
     journal: JournalWriter,
-    retention: JoinHandle<()>,
+    /// Tasks that end with the relay.
+    background: Vec<AbortOnDropHandle<()>>,
     drain_timeout: Duration,
     accept_rate: u32,
 }
@@ -69,14 +72,19 @@ impl Relay {
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
         let registry = Arc::new(Registry::new(config.limits.memory_budget));
         let journal = Journal::start(store.clone(), Arc::clone(&registry));
-        let retention = Retention::default().start(store.clone());
+        let retention = config.records.retention.start(store.clone());
         let board = Board::start(Sources {
             directory: Arc::clone(&directory),
             registry: Arc::clone(&registry),
             journal: journal.journal(),
-            store,
+            store: store.clone(),
         })
         .await?;
+        let alerts = config.records.alerts.clone().map(|AlertConfig { webhook, hold }| {
+            alerts::start(board.pictures(), store.clone(), hold, webhook)
+        });
+        let background =
+            [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect();
         let http_metrics = HttpMetrics::default();
         let metrics = Metrics::new(
             &http_metrics,
@@ -84,7 +92,7 @@ impl Relay {
                 pictures: board.pictures(),
                 sessions: Arc::clone(&registry),
                 journal: journal.journal(),
-                per_site: true,
+                per_site: config.records.site_metrics,
             },
         );
         let state = Arc::new(PublicState {
@@ -105,7 +113,7 @@ impl Relay {
             admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory, board, metrics }));
         let admin = start_admin(&config, admin_router).await?;
         let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
-        Ok(Self { public, admin, state, journal, retention, drain_timeout, accept_rate })
+        Ok(Self { public, admin, state, journal, background, drain_timeout, accept_rate })
     }
 
     /// Where the public listeners are, plain before TLS, with their real ports.
@@ -135,7 +143,7 @@ impl Relay {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.state.tunnels.wait()).await;
         self.admin.handle.graceful_shutdown(Some(ADMIN_DRAIN));
         let _ = self.admin.task.await;
-        self.retention.abort();
+        drop(self.background);
         self.journal.close().await;
         tracing::info!("stopped");
     }

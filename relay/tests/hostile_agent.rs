@@ -13,7 +13,7 @@ use audiovault_protocol::{
     site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
-    config::{AllowOrigin, LimitsConfig, ServeConfig},
+    config::{AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
@@ -54,6 +54,7 @@ impl Place {
             log: LogConfig::new(LogFormat::Text, "info").unwrap(),
             drain_timeout: Duration::from_secs(1),
             limits: LimitsConfig::default(),
+            records: RecordsConfig::default(),
         };
         let relay = Relay::start(config).await.unwrap();
         let address = relay.public_addrs()[0];

@@ -17,7 +17,7 @@ use audiovault_agent::{
 };
 use audiovault_protocol::site::{SiteId, SiteKey};
 use audiovault_relay::{
-    config::{AllowOrigin, LimitsConfig, ServeConfig},
+    config::{AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
@@ -121,6 +121,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         log: LogConfig::new(LogFormat::Text, "info")?,
         drain_timeout: Duration::from_secs(5),
         limits: LimitsConfig::default(),
+        records: RecordsConfig::default(),
     };
     Ok((Relay::start(config).await?, key))
 }

@@ -43,6 +43,7 @@ pub enum WebhookError {
 }
 
 /// Where alerts go.
+#[derive(Clone)]
 pub struct Webhook {
     url: Url,
     secret: Zeroizing<Vec<u8>>,

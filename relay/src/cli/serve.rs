@@ -98,6 +98,31 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_ACCEPT_RATE")]
     #[serde(deserialize_with = "number_or_text")]
     pub accept_rate: Option<String>,
+
+    /// After what time client addresses in the audit become pseudonyms [default: 183days]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_AUDIT_PSEUDONYMISE_AFTER")]
+    pub audit_pseudonymise_after: Option<String>,
+
+    /// After what time audit events are deleted [default: 365days]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_AUDIT_KEEP")]
+    pub audit_keep: Option<String>,
+
+    /// Tell this address when a site goes down, comes back or loses its recordings; an address that holds a token
+    /// belongs into the environment or the file
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_ALERT_WEBHOOK", hide_env_values = true)]
+    pub alert_webhook: Option<String>,
+
+    /// The secret by which alerts are signed: whsec_ and base64, or any text of 16 octets and more
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ALERT_SECRET_FILE")]
+    pub alert_secret_file: Option<PathBuf>,
+
+    /// How long a state lasts before it is an alert [default: 60s]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_ALERT_HOLD")]
+    pub alert_hold: Option<String>,
+
+    /// Whether /metrics has figures of every single site: on or off [default: on]
+    #[arg(long, value_name = "ON", env = "AUDIOVAULT_RELAY_SITE_METRICS")]
+    pub site_metrics: Option<String>,
 }
 
 /// In the file a number may be written as one.
@@ -138,6 +163,12 @@ impl ServeArgs {
             max_site_requests: self.max_site_requests.or(lower.max_site_requests),
             memory_budget: self.memory_budget.or(lower.memory_budget),
             accept_rate: self.accept_rate.or(lower.accept_rate),
+            audit_pseudonymise_after: self.audit_pseudonymise_after.or(lower.audit_pseudonymise_after),
+            audit_keep: self.audit_keep.or(lower.audit_keep),
+            alert_webhook: self.alert_webhook.or(lower.alert_webhook),
+            alert_secret_file: self.alert_secret_file.or(lower.alert_secret_file),
+            alert_hold: self.alert_hold.or(lower.alert_hold),
+            site_metrics: self.site_metrics.or(lower.site_metrics),
         }
     }
 }

@@ -207,3 +207,25 @@ fn a_number_in_the_file_may_be_written_as_one() {
     fs::write(&file, "\nmax-connections = true\n").unwrap();
     assert!(refusal(&["--config", file.to_str().unwrap()]).contains("line 2: expected a number"));
 }
+
+#[test]
+fn alerts_need_a_secret_and_errors_do_not_repeat_the_address() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, "short").unwrap();
+    let args = |url: Option<&str>, file: Option<&std::path::Path>| ServeArgs {
+        alert_webhook: url.map(str::to_owned),
+        alert_secret_file: file.map(std::path::Path::to_owned),
+        ..ServeArgs::default()
+    };
+    let hook = Some("https://hooks.example.com/T0K3N");
+    let refused = |args: ServeArgs| RecordsConfig::check(&args).unwrap_err().to_string();
+    assert!(refused(args(hook, None)).contains("--alert-secret-file is missing"));
+    assert!(refused(args(None, Some(&file))).contains("--alert-webhook is missing"));
+    let weak = refused(args(hook, Some(&file)));
+    assert!(weak.contains("16 octets") && !weak.contains("T0K3N"), "{weak}");
+    fs::write(&file, "long enough for an alert").unwrap();
+    let alerts = RecordsConfig::check(&args(hook, Some(&file))).unwrap().alerts.unwrap();
+    assert_eq!(alerts.hold, crate::alerts::DEFAULT_HOLD);
+}

@@ -142,7 +142,7 @@ async fn a_locked_database_loses_nothing_and_is_reported() {
 
 #[tokio::test]
 async fn too_much_that_waits_loses_the_oldest_and_is_counted() {
-    let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), closing: Notify::new() };
+    let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), news: Notify::new() };
     let journal = Journal { shared: Arc::new(shared), run: "run".into() };
     for number in 0..MAX_WAITING + 3 {
         journal.record(closed(&number.to_string(), "1.2"));

@@ -13,9 +13,11 @@ use crate::{
     store::{Record, Store, StoreError, Traffic, TrafficShare, hour},
 };
 
-/// How often records are written, and at the latest after what time a row tells of what was delivered.
+/// How long records gather before they are written: what a relay that is killed may not have on record.
+const GATHER: Duration = Duration::from_millis(10);
+/// How often it is written how far deliveries have come.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often traffic is added up and a sign of life is given, in ticks.
+/// How often traffic is added up and a sign of life is given, in ticks of [`EVERY`].
 const SLOW_TICKS: u64 = 10;
 /// Records written in one transaction: the write lock is held for some ten milliseconds.
 const BATCH: usize = 500;
@@ -42,23 +44,27 @@ impl Writer {
         }
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for tick in 0.. {
+        let mut ticked = 0;
+        loop {
+            // While the database fails it is tried once a second, not whenever something happens.
+            let failing = self.journal.lock().failing.is_some();
             tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.journal.shared.closing.notified() => {}
+                _ = ticks.tick() => {
+                    self.follow_deliveries();
+                    if ticked % SLOW_TICKS == 0 {
+                        self.count_traffic();
+                    }
+                    ticked += 1;
+                }
+                () = self.journal.shared.news.notified(), if !failing => tokio::time::sleep(GATHER).await,
             }
-            let closing = self.journal.lock().closed;
-            self.follow_deliveries();
-            if closing || tick % SLOW_TICKS == 0 {
-                self.count_traffic();
-                let alive = Record::Alive { run: self.journal.run().to_owned(), at: Timestamp::now() };
-                self.journal.record(alive);
-            }
-            if closing {
+            if self.journal.lock().closed {
                 break;
             }
             self.write_all().await;
         }
+        self.follow_deliveries();
+        self.count_traffic();
         let _ = timeout(LAST_WRITES, async {
             self.write_all().await;
             self.store.stop_run(self.journal.run()).await
@@ -83,7 +89,9 @@ impl Writer {
         self.journal.bound(&mut queue);
     }
 
+    /// Hands in what has passed since the last time, with a sign of life.
     fn count_traffic(&mut self) {
+        self.journal.record(Record::Alive { run: self.journal.run().to_owned(), at: Timestamp::now() });
         let hour = hour(Timestamp::now());
         for (site, counters) in self.registry.all_counters() {
             let now = counters.totals();

@@ -1,0 +1,84 @@
+//! What is kept, told and counted of what happens.
+
+use std::{fs, time::Duration};
+
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{ConfigError, duration, invalid};
+use crate::{
+    alerts::{DEFAULT_HOLD, Webhook},
+    audit::Retention,
+    cli::ServeArgs,
+};
+
+/// Checked settings of audit, alerts and metrics.
+#[derive(Debug, Clone)]
+pub struct RecordsConfig {
+    /// How long the audit keeps what.
+    pub retention: Retention,
+    /// Where alerts go, if anywhere.
+    pub alerts: Option<AlertConfig>,
+    /// Whether every single site has figures of its own.
+    pub site_metrics: bool,
+}
+
+/// Where and when alerts are sent.
+#[derive(Debug, Clone)]
+pub struct AlertConfig {
+    /// Where they go.
+    pub webhook: Webhook,
+    /// How long a state lasts before it is news.
+    pub hold: Duration,
+}
+
+impl Default for RecordsConfig {
+    fn default() -> Self {
+        Self { retention: Retention::default(), alerts: None, site_metrics: true }
+    }
+}
+
+impl RecordsConfig {
+    pub(super) fn check(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let default = Retention::default();
+        let retention = Retention {
+            pseudonymise_after: duration(
+                "--audit-pseudonymise-after",
+                args.audit_pseudonymise_after.as_deref(),
+                default.pseudonymise_after,
+            )?,
+            keep: duration("--audit-keep", args.audit_keep.as_deref(), default.keep)?,
+        };
+        Ok(Self { retention, alerts: alerts(args)?, site_metrics: site_metrics(args)? })
+    }
+}
+
+fn alerts(args: &ServeArgs) -> Result<Option<AlertConfig>, ConfigError> {
+    let (url, file) = match (&args.alert_webhook, &args.alert_secret_file) {
+        (None, None) => return Ok(None),
+        (Some(url), Some(file)) => (url, file),
+        (None, _) => return Err(ConfigError::IncompleteAlerts("--alert-webhook")),
+        (_, None) => return Err(ConfigError::IncompleteAlerts("--alert-secret-file")),
+    };
+    let secret = fs::read_to_string(file).map(Zeroizing::new).map_err(|source| ConfigError::Unreadable {
+        flag: "--alert-secret-file",
+        path: file.clone(),
+        source,
+    })?;
+    // The address may hold a token: errors must not repeat it.
+    let wrong = |reason: &dyn ToString| invalid("--alert-webhook", "(not shown)", reason);
+    let url = Url::parse(url.trim()).map_err(|error| wrong(&error))?;
+    let webhook = Webhook::new(url, &secret).map_err(|error| wrong(&error))?;
+    Ok(Some(AlertConfig {
+        webhook,
+        hold: duration("--alert-hold", args.alert_hold.as_deref(), DEFAULT_HOLD)?,
+    }))
+}
+
+fn site_metrics(args: &ServeArgs) -> Result<bool, ConfigError> {
+    match args.site_metrics.as_deref() {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => Err(invalid("--site-metrics", other, &"expected on or off")),
+    }
+}

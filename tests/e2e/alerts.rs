@@ -1,0 +1,51 @@
+//! A webhook is told when a site goes and comes.
+
+use axum::{Router, extract::State, routing::post};
+use harness::{
+    agent::{Agent, AgentOptions},
+    process::PATIENCE,
+    recordings::one_recording,
+    relay::Relay,
+};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+/// An address that takes messages, and the messages.
+async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
+    let (sender, messages) = mpsc::unbounded_channel();
+    let take = async |State(sender): State<mpsc::UnboundedSender<Value>>, body: String| {
+        sender.send(serde_json::from_str(&body).unwrap()).unwrap();
+    };
+    let router = Router::new().route("/hook", post(take)).with_state(sender);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, messages)
+}
+
+async fn next(messages: &mut mpsc::UnboundedReceiver<Value>) -> (String, String) {
+    let message = tokio::time::timeout(PATIENCE, messages.recv()).await.unwrap().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    (text(&message["type"]), text(&message["data"]["site"]))
+}
+
+#[tokio::test]
+async fn a_site_that_goes_and_comes_is_told_to_the_webhook_also_across_a_restart_of_the_relay() {
+    let (url, mut messages) = receiver().await;
+    let secrets = tempfile::tempdir().unwrap();
+    let secret = secrets.path().join("secret");
+    std::fs::write(&secret, "a secret of enough octets\n").unwrap();
+    let secret = secret.display().to_string();
+    let extra = ["--alert-webhook", &url, "--alert-secret-file", &secret, "--alert-hold", "1s"];
+    let mut relay = Relay::start_with(&extra, false).await;
+    let site = relay.add_site("acme", &[]).await;
+    let dir = one_recording();
+    let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    assert_eq!(next(&mut messages).await, ("site.up".to_owned(), "acme".to_owned()));
+    agent.process.kill().await;
+    relay.kill().await;
+    relay.restart().await;
+    assert_eq!(next(&mut messages).await, ("site.down".to_owned(), "acme".to_owned()));
+    let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    assert_eq!(next(&mut messages).await, ("site.up".to_owned(), "acme".to_owned()));
+}
