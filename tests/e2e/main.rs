@@ -5,6 +5,7 @@
 mod alerts;
 mod availability;
 mod command_line;
+mod completeness;
 mod downloads;
 mod http_contract;
 mod layouts;

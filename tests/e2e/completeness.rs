@@ -1,0 +1,177 @@
+//! The record of deliveries is complete: whatever a client has received lies within it, whoever was killed meanwhile.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use harness::{
+    agent::{Agent, AgentOptions, CONNECTED},
+    client::{client, first_link, search},
+    process::{PATIENCE, run},
+    recordings::{noise, write},
+    relay::{Relay, Site},
+};
+use rand::RngExt;
+use reqwest::Client;
+use tokio::sync::Semaphore;
+
+/// Requests in all, in five rounds; after each round but the last somebody is killed in the middle of it.
+const REQUESTS: usize = 1000;
+const ROUNDS: usize = 5;
+/// Requests under way at a time.
+const AT_A_TIME: usize = 24;
+const SIZES: [(&str, usize); 3] =
+    [("1711441902.11", 40_000), ("1711441902.12", 1_500_000), ("1711441902.13", 12_000_000)];
+
+/// What a client has of one answer.
+#[derive(Debug)]
+struct Received {
+    request_id: String,
+    start: u64,
+    octets: u64,
+    whole: bool,
+}
+
+/// Asks for a random range of a random recording, and takes all of it, or some, or some slowly.
+async fn listen(client: Client, links: Arc<Vec<String>>) -> Option<Received> {
+    let (link, size) = {
+        let which = rand::rng().random_range(0..SIZES.len());
+        (links[which].clone(), SIZES[which].1 as u64)
+    };
+    let start = rand::rng().random_range(0..size);
+    let patience = match rand::rng().random_range(0..3) {
+        0 => u64::MAX,
+        _ => rand::rng().random_range(0..size - start + 1),
+    };
+    let slow = rand::rng().random_ratio(1, 5);
+    let response = client.get(link).header("range", format!("bytes={start}-")).send().await.ok()?;
+    if response.status() != 206 {
+        return None;
+    }
+    let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    let (mut octets, mut whole) = (0, false);
+    let mut body = response.bytes_stream();
+    while octets < patience {
+        match body.next().await {
+            Some(Ok(chunk)) => octets += chunk.len() as u64,
+            Some(Err(_)) => break,
+            None => {
+                whole = true;
+                break;
+            }
+        }
+        if slow {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    Some(Received { request_id, start, octets, whole: whole && octets == size - start })
+}
+
+/// The record, by request id.
+async fn record(relay: &Relay) -> HashMap<String, Vec<String>> {
+    let database = relay.database();
+    let (code, out, err) = run("audiovault-relay", &["audit", "export", "--database", &database], &[]).await;
+    assert_eq!(code, 0, "{err}");
+    let lines = out.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    lines.map(|cells| (cells[17].clone(), cells)).collect()
+}
+
+/// Waits until as many deliveries are on record as were begun: what is killed then has nothing unwritten.
+async fn wait_for_rows(relay: &Relay) {
+    let quiet = async {
+        let mut before = usize::MAX;
+        loop {
+            let now = record(relay).await.len();
+            if now == before {
+                return;
+            }
+            before = now;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, quiet).await.unwrap();
+}
+
+fn options(dir: &Path, secret: &Path) -> AgentOptions {
+    AgentOptions::new(dir).with(&["--link-secret-file", &secret.display().to_string()])
+}
+
+async fn links(client: &Client, site: &Site) -> Arc<Vec<String>> {
+    let mut links = Vec::new();
+    for (call, _) in SIZES {
+        links.push(first_link(&search(client, site, call, &[]).await));
+    }
+    Arc::new(links)
+}
+
+#[tokio::test]
+async fn every_octet_that_a_client_received_is_on_record_whoever_was_killed() {
+    let mut relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    for (seed, (call, size)) in (1..).zip(SIZES) {
+        write(dir.path(), format!("out-{call}.mp3"), &noise(size, seed));
+    }
+    let secrets = tempfile::tempdir().unwrap();
+    let secret = secrets.path().join("link.secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let mut agent = Agent::start(&relay, &site, options(dir.path(), &secret)).await;
+    let links = links(&client(&relay), &site).await;
+
+    let mut all = Vec::new();
+    for round in 0..ROUNDS {
+        let room = Arc::new(Semaphore::new(AT_A_TIME));
+        let client = client(&relay);
+        let listeners: Vec<_> = (0..REQUESTS / ROUNDS)
+            .map(|_| {
+                let (room, client, links) = (Arc::clone(&room), client.clone(), Arc::clone(&links));
+                tokio::spawn(async move {
+                    let _place = room.acquire_owned().await.unwrap();
+                    listen(client, links).await
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        match round {
+            0 | 2 => {
+                agent.process.kill().await;
+                agent = Agent::start(&relay, &site, options(dir.path(), &secret)).await;
+            }
+            1 | 3 => {
+                // The rest of the round waits for nobody: it fails at once while the relay is away.
+                room.forget_permits(AT_A_TIME);
+                wait_for_rows(&relay).await;
+                let mark = agent.process.mark();
+                relay.kill().await;
+                room.add_permits(AT_A_TIME);
+                relay.restart().await;
+                agent.process.wait_for_after(mark, CONNECTED).await;
+            }
+            _ => {}
+        }
+        for listener in listeners {
+            all.extend(listener.await.unwrap());
+        }
+    }
+    wait_for_rows(&relay).await;
+    check(&all, &record(&relay).await);
+}
+
+fn check(all: &[Received], record: &HashMap<String, Vec<String>>) {
+    let mut whole = 0;
+    for received in all.iter().filter(|received| received.octets > 0) {
+        let row = record.get(&received.request_id).unwrap_or_else(|| panic!("{received:?} is not on record"));
+        let number = |column: usize| row[column].parse::<u64>().unwrap();
+        let (start, octets) = (number(13), number(14));
+        assert_eq!(start, received.start, "{row:?}");
+        if row[1].is_empty() {
+            // Nobody wrote down an end: it reads "at least".
+            continue;
+        }
+        assert!(received.octets <= octets, "{received:?} is more than {row:?}");
+        if received.whole {
+            assert!(octets == received.octets && row[11] == "complete", "{received:?} is not {row:?}");
+            whole += 1;
+        }
+    }
+    assert!(whole > 50, "only {whole} of {} answers were taken whole", all.len());
+}
