@@ -13,7 +13,7 @@ use http::{StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    board::{Board, SessionView, SiteDetail},
+    board::{Board, SessionView},
     directory::DirectoryWatch,
     http::PublicState,
     metrics::{Metrics, OPENMETRICS},
@@ -66,8 +66,10 @@ async fn status(State(state): State<Arc<AdminState>>) -> Json<serde_json::Value>
     let picture = state.board.current();
     let sites = picture.rows.iter().map(|row| {
         let sessions = state.public.registry.sessions(&row.view.site);
-        let sessions = sessions.iter().map(|session| SessionView::of(session)).collect();
-        SiteDetail { view: row.view.clone(), sessions }
+        let sessions: Vec<_> = sessions.iter().map(|session| SessionView::of(session)).collect();
+        let mut site = serde_json::to_value(&row.view).unwrap_or_default();
+        site["sessions"] = json!(sessions);
+        site
     });
     Json(json!({ "relay_version": env!("CARGO_PKG_VERSION"), "sites": sites.collect::<Vec<_>>() }))
 }

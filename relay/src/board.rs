@@ -2,6 +2,7 @@
 //! the registry, and what has changed goes to everybody who watches.
 
 mod activity;
+pub mod live;
 mod painter;
 mod view;
 
@@ -19,7 +20,7 @@ use self::painter::Painter;
 pub use self::{
     activity::{Point, SERIES_MINUTES},
     painter::Sources,
-    view::{AgentView, RecordingsView, SessionView, SiteDetail, SiteState, SiteView},
+    view::{AgentView, RecordingsView, SessionView, SiteState, SiteView},
 };
 use crate::{journal::JournalHealth, store::StoreError};
 

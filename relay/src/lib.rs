@@ -24,4 +24,6 @@ pub mod registry;
 pub mod relay;
 pub mod session;
 pub mod site_commands;
+pub mod site_detail;
 pub mod store;
+pub mod uptime;

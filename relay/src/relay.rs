@@ -71,11 +71,13 @@ impl Relay {
         store.set_public_url(config.public_url.as_str()).await?;
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
         let registry = Arc::new(Registry::new(config.limits.memory_budget));
+        let limits = Arc::new(Limits::new(&config.limits));
         let journal = Journal::start(store.clone(), Arc::clone(&registry));
         let retention = config.records.retention.start(store.clone());
         let board = Board::start(Sources {
             directory: Arc::clone(&directory),
             registry: Arc::clone(&registry),
+            limits: Arc::clone(&limits),
             journal: journal.journal(),
             store: store.clone(),
         })
@@ -99,7 +101,7 @@ impl Relay {
             public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             registry,
-            limits: Limits::new(&config.limits),
+            limits,
             directory: directory.subscribe(),
             refresher: directory.refresher(),
             tunnels: TaskTracker::new(),

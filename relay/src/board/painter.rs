@@ -1,6 +1,10 @@
 //! Draws the picture, and finds out what has changed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
@@ -17,6 +21,7 @@ use super::{
 use crate::{
     directory::{DirectoryWatch, SiteRecord},
     journal::Journal,
+    limits::Limits,
     registry::Registry,
     session::Session,
     store::{Store, StoreError},
@@ -36,6 +41,8 @@ pub struct Sources {
     pub directory: Arc<DirectoryWatch>,
     /// Their connected agents.
     pub registry: Arc<Registry>,
+    /// Who is slowed down.
+    pub limits: Arc<Limits>,
     /// Whether what happens can be written down.
     pub journal: Journal,
     /// What happened before this run.
@@ -69,7 +76,11 @@ impl Painter {
             .into_iter()
             .map(|(site, points)| (site, Memory { activity: Activity::seeded(points), bytes: 0 }))
             .collect();
-        Ok(Self { sources, memories, last_seen, picture: Arc::default(), ticks: 0, figures: true })
+        // A run numbers its pictures from its start in seconds on. There is one picture a second at most, so no number
+        // of an earlier run is higher, and whoever comes with one is told everything.
+        let number = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let picture = Arc::new(Picture { number, ..Picture::default() });
+        Ok(Self { sources, memories, last_seen, picture, ticks: 0, figures: true })
     }
 
     pub(super) fn picture(&self) -> Arc<Picture> {
@@ -171,11 +182,18 @@ impl Painter {
             open_streams: sessions.iter().map(|session| session.caller.open_streams()).sum(),
             searches_last_hour: hour.searches,
             errors_last_hour: hour.errors,
+            refused_last_hour: 0,
+            throttled_since: None,
             recordings,
         };
         match old {
             Some(old) if !self.figures => keep_figures(&mut view, old),
-            _ => memory.bytes = totals.bytes,
+            _ => {
+                memory.bytes = totals.bytes;
+                let throttle = self.sources.limits.throttle.snapshot(site, Instant::now());
+                view.refused_last_hour = throttle.wrong_tokens + throttle.wrong_keys + throttle.throttled;
+                view.throttled_since = throttle.since;
+            }
         }
         (view, begun)
     }
@@ -193,6 +211,8 @@ fn keep_figures(view: &mut SiteView, old: &SiteView) {
     view.open_streams = old.open_streams;
     view.searches_last_hour = old.searches_last_hour;
     view.errors_last_hour = old.errors_last_hour;
+    view.refused_last_hour = old.refused_last_hour;
+    view.throttled_since = old.throttled_since;
 }
 
 fn state(record: &SiteRecord, offline: bool, readable: bool, seen: bool) -> SiteState {

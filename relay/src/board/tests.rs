@@ -9,6 +9,7 @@ use crate::{
     audit::{AuditEvent, Kind, Outcome},
     directory::DirectoryWatch,
     journal::{Journal, JournalWriter},
+    limits::Limits,
     registry::Registry,
     store::{DatabaseUrl, IfMissing, NewSite, Record, Store, TunnelOpened, open},
 };
@@ -32,7 +33,8 @@ impl Place {
         let writer = Journal::start(store.clone(), Arc::clone(&registry));
         let watch = Arc::new(DirectoryWatch::start(store.clone()).await.unwrap());
         let journal = writer.journal();
-        let sources = Sources { directory: watch, registry, journal, store: store.clone() };
+        let limits = Arc::new(Limits::new(&Default::default()));
+        let sources = Sources { directory: watch, registry, limits, journal, store: store.clone() };
         Self { _directory: directory, store, sources, _writer: writer }
     }
 
@@ -136,4 +138,58 @@ fn several_agents_at_the_same_recordings_do_not_double_them() {
     assert_eq!((view.count, view.newest.unwrap().as_second()), (Some(17), 100));
     assert!(!view.readable && view.problem.unwrap().contains("NAS"));
     assert_eq!(RecordingsView::of(&[]), None);
+}
+
+/// What a watcher's stream sends next, as the browser sees it.
+async fn next_event(response: &mut axum::body::BodyDataStream) -> String {
+    use futures_util::StreamExt;
+    let chunk = tokio::time::timeout(std::time::Duration::from_secs(60), response.next()).await.unwrap();
+    String::from_utf8(chunk.unwrap().unwrap().to_vec()).unwrap()
+}
+
+fn stream(board: &Board, sight: live::Sight, seen: Option<u64>) -> axum::body::BodyDataStream {
+    use axum::response::{IntoResponse, Sse};
+    Sse::new(live::watch(board, sight, seen)).into_response().into_body().into_data_stream()
+}
+
+#[tokio::test]
+async fn at_two_thousand_sites_a_change_of_state_is_told_in_less_than_a_kilobyte() {
+    let place = Place::new(&[]).await;
+    let sites: Vec<_> = (0..2000)
+        .map(|number| {
+            let key = KeyDigest::from_bytes(rand::random());
+            let site = site(&format!("site-{number}"));
+            NewSite { site, note: "A customer, somewhere".to_owned(), aliases: BTreeSet::new(), key }
+        })
+        .collect();
+    place.store.add_sites(&sites).await.unwrap();
+    place.sources.directory.refresher().refresh().await;
+    let board = Board::start(place.sources.clone()).await.unwrap();
+    let seen = board.current().number;
+    let mut all = stream(&board, Arc::new(|_| true), Some(seen));
+    let mut other = stream(&board, Arc::new(|seen| *seen == site("site-1")), Some(seen));
+    next_event(&mut all).await;
+    next_event(&mut other).await;
+    place.store.set_disabled(&site("site-77"), true).await.unwrap();
+    let told = next_event(&mut all).await;
+    assert!(told.contains("\"site\":\"site-77\"") && told.contains("\"disabled\":1"), "{told}");
+    assert!(told.len() < 1024, "{} octets: {told}", told.len());
+    place.store.set_disabled(&site("site-1"), true).await.unwrap();
+    let told = next_event(&mut other).await;
+    assert!(told.contains("site-1") && !told.contains("site-77"), "{told}");
+}
+
+#[tokio::test]
+async fn whoever_comes_again_is_told_what_was_missed() {
+    let place = Place::new(&["acme", "beta"]).await;
+    let board = Board::start(place.sources.clone()).await.unwrap();
+    let seen = board.current().number;
+    let mut pictures = board.pictures();
+    place.store.set_disabled(&site("acme"), true).await.unwrap();
+    pictures.wait_for(|picture| picture.number > seen).await.unwrap();
+    let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(seen))).await;
+    assert!(told.contains("acme") && !told.contains("beta"), "{told}");
+    // The numbers of another run say nothing: everything is told.
+    let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(u64::MAX))).await;
+    assert!(told.contains("acme") && told.contains("beta"), "{told}");
 }

@@ -64,6 +64,10 @@ pub struct SiteView {
     pub searches_last_hour: u64,
     /// Requests of the last hour that ended in a server error.
     pub errors_last_hour: u64,
+    /// Wrong search tokens and site keys of the last hour, and attempts that were refused because of them.
+    pub refused_last_hour: u32,
+    /// Since when somebody is slowed down because of wrong tokens or keys.
+    pub throttled_since: Option<Timestamp>,
     /// How its recordings are; nothing while no agent has told.
     pub recordings: Option<RecordingsView>,
 }
@@ -90,16 +94,6 @@ pub struct RecordingsView {
     pub count: Option<u64>,
     /// When the newest one was last written to.
     pub newest: Option<Timestamp>,
-}
-
-/// One site in every detail.
-#[derive(Debug, Clone, Serialize)]
-pub struct SiteDetail {
-    /// What the board shows of it.
-    #[serde(flatten)]
-    pub view: SiteView,
-    /// Its sessions.
-    pub sessions: Vec<SessionView>,
 }
 
 /// One session in every detail.

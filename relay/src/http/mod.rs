@@ -52,7 +52,7 @@ pub struct PublicState {
     /// Has the database read at once where the picture lacks something.
     pub refresher: Refresher,
     /// What one client, one site and all together may have.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
     /// The tasks of all tunnels.
     pub tunnels: TaskTracker,
     /// Where searches, deliveries and tunnels are put on record.

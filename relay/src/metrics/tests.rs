@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     board::{self, Board},
     directory::DirectoryWatch,
+    limits::Limits,
     store::{DatabaseUrl, IfMissing, NewSite, open},
 };
 
@@ -23,6 +24,7 @@ async fn figures(directory: &TempDir, per_site: bool) -> String {
     let board = Board::start(board::Sources {
         directory: Arc::new(DirectoryWatch::start(store.clone()).await.unwrap()),
         registry: Arc::clone(&sessions),
+        limits: Arc::new(Limits::new(&Default::default())),
         journal: writer.journal(),
         store,
     })

@@ -41,6 +41,7 @@ pub struct Traffic {
 
 const TUNNELS_SINCE: &str = "SELECT session, agent_version, host, address, opened_ms, closed_ms, reason FROM tunnels \
      WHERE site = $1 AND (closed_ms IS NULL OR closed_ms >= $2) ORDER BY opened_ms DESC LIMIT $3";
+const FIRST_SEEN: &str = "SELECT MIN(opened_ms) FROM tunnels WHERE site = $1";
 const LAST_SEEN: &str = "SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM tunnels GROUP BY site";
 const MINUTES_SINCE: &str = "SELECT site, opened_ms / 60000, CAST(SUM(CASE WHEN kind = 'search' THEN 1 ELSE 0 END) AS BIGINT), \
      CAST(SUM(CASE WHEN status >= 500 THEN 1 ELSE 0 END) AS BIGINT), CAST(SUM(bytes) AS BIGINT) FROM audit \
@@ -73,6 +74,15 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(tunnel).collect()
+    }
+
+    /// When an agent of a site was first connected, as far as is remembered.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn first_seen(&self, site: &SiteId) -> Result<Option<Timestamp>, StoreError> {
+        let row = sqlx::query(FIRST_SEEN).bind(site.as_str()).fetch_one(&self.pool).await?;
+        row.try_get::<Option<i64>, _>(0)?.map(timestamp).transpose()
     }
 
     /// When an agent of each site was last known to be connected; sites that never had one are missing.

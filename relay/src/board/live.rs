@@ -1,0 +1,157 @@
+//! Server-sent events (HTML standard, section 9.2): what has changed on the board, for those who may see it.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+
+use audiovault_protocol::site::SiteId;
+use axum::response::sse::Event;
+use futures_util::{Stream, stream};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::Instant,
+};
+
+use super::{Board, Change, Picture, RelayView, SiteView, Totals};
+
+/// After this time a stream ends, and the browser opens the next one: whoever was signed off meanwhile is refused then.
+const LIFE: Duration = Duration::from_secs(60);
+/// After what time a browser comes again, in milliseconds.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Who may see a site.
+pub type Sight = Arc<dyn Fn(&SiteId) -> bool + Send + Sync>;
+
+/// One message: the sites that have changed, each with the fields that are other than before.
+#[derive(Debug, Default, Serialize)]
+struct Message {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sites: Vec<Map<String, Value>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<SiteId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    totals: Option<Totals>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    relay: Option<RelayView>,
+}
+
+impl Message {
+    fn is_empty(&self) -> bool {
+        self.sites.is_empty() && self.removed.is_empty() && self.totals.is_none() && self.relay.is_none()
+    }
+}
+
+struct Watcher {
+    changes: broadcast::Receiver<Arc<Change>>,
+    pictures: tokio::sync::watch::Receiver<Arc<Picture>>,
+    sight: Sight,
+    /// The number of the picture that the browser has.
+    seen: u64,
+    waiting: VecDeque<Event>,
+    until: Instant,
+}
+
+/// Changes since the picture that a browser has, for as long as a minute. Every event has the number of its picture
+/// as its id, so that a browser that comes again says what it has.
+pub fn watch(
+    board: &Board,
+    sight: Sight,
+    seen: Option<u64>,
+) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
+    let changes = board.changes();
+    let pictures = board.pictures();
+    let number = pictures.borrow().number;
+    let mut watcher = Watcher {
+        changes,
+        pictures,
+        sight,
+        seen: seen.unwrap_or(number),
+        waiting: VecDeque::new(),
+        until: Instant::now() + LIFE,
+    };
+    watcher.catch_up();
+    stream::unfold(watcher, async |mut watcher| {
+        let event = watcher.next().await?;
+        Some((Ok(event), watcher))
+    })
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            match tokio::time::timeout_at(self.until, self.changes.recv()).await {
+                Ok(Ok(change)) => self.tell(&change),
+                Ok(Err(RecvError::Lagged(_))) => self.catch_up(),
+                // A minute has passed, or the relay stops.
+                Ok(Err(RecvError::Closed)) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Sends whole rows of what changed while nobody listened.
+    fn catch_up(&mut self) {
+        let picture = Arc::clone(&self.pictures.borrow());
+        // A number that is still to come was never told: the clock was set back, or somebody made it up.
+        let seen = if self.seen > picture.number { 0 } else { self.seen };
+        let rows = picture.rows.iter().filter(|row| row.changed > seen && (self.sight)(&row.view.site));
+        let sites = rows.filter_map(|row| fields(&row.view)).collect();
+        let message = Message {
+            sites,
+            removed: Vec::new(),
+            totals: Some(self.totals(&picture)),
+            relay: Some(picture.relay.clone()),
+        };
+        self.send(picture.number, &message);
+    }
+
+    fn tell(&mut self, change: &Change) {
+        if change.number <= self.seen {
+            return;
+        }
+        let picture = Arc::clone(&self.pictures.borrow());
+        let mut message = Message::default();
+        let mut states = false;
+        for (site, fields) in change.sites.iter().filter(|(site, _)| (self.sight)(site)) {
+            match fields {
+                Some(fields) => {
+                    states |= fields.contains_key("state");
+                    let mut fields = fields.clone();
+                    fields.insert("site".to_owned(), site.as_str().into());
+                    message.sites.push(fields);
+                }
+                None => {
+                    states = true;
+                    message.removed.push(site.clone());
+                }
+            }
+        }
+        message.totals = states.then(|| self.totals(&picture));
+        message.relay = change.relay.then(|| picture.relay.clone());
+        if message.is_empty() {
+            self.seen = change.number;
+        } else {
+            self.send(change.number, &message);
+        }
+    }
+
+    fn totals(&self, picture: &Picture) -> Totals {
+        let visible = picture.rows.iter().map(|row| &row.view).filter(|view| (self.sight)(&view.site));
+        Totals::of(visible)
+    }
+
+    fn send(&mut self, number: u64, message: &Message) {
+        self.seen = number;
+        let event = Event::default().event("board").id(number.to_string()).retry(RETRY);
+        match event.json_data(message) {
+            Ok(event) => self.waiting.push_back(event),
+            Err(error) => tracing::error!(%error, "a change of the board cannot be told"),
+        }
+    }
+}
+
+fn fields(view: &SiteView) -> Option<Map<String, Value>> {
+    serde_json::to_value(view).ok()?.as_object().cloned()
+}

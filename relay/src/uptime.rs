@@ -1,0 +1,132 @@
+//! When a site was connected: spans of its tunnels put together, and how much of a stretch of time they cover. Pure.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::store::TunnelRecord;
+
+/// A stretch of time in which at least one tunnel lived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    from_ms: i64,
+    until_ms: i64,
+}
+
+/// One piece of an uptime bar.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Piece {
+    /// Where it begins.
+    pub from: Timestamp,
+    /// Where it ends.
+    pub until: Timestamp,
+    /// Which part of it an agent was connected, from 0 to 1.
+    pub up: f64,
+}
+
+/// How a site was over a stretch of time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Uptime {
+    /// Which part of the whole stretch an agent was connected, from 0 to 1; only from the site's first connection on,
+    /// nothing before it.
+    pub up: Option<f64>,
+    /// The stretch in equal pieces.
+    pub pieces: Vec<Piece>,
+}
+
+impl Uptime {
+    /// How a site was between two times, in so many pieces, from all its tunnels that lived in between. A site is
+    /// judged from `first` on, when it was first connected.
+    pub fn of(
+        tunnels: &[TunnelRecord],
+        stretch: (Timestamp, Timestamp),
+        first: Option<Timestamp>,
+        pieces: u32,
+    ) -> Self {
+        let (from, until) = (stretch.0.as_millisecond(), stretch.1.as_millisecond());
+        let spans = spans(tunnels, until);
+        let length = (until - from).max(1);
+        let edge = |piece: u32| from + length * i64::from(piece) / i64::from(pieces.max(1));
+        let pieces = (0..pieces).filter_map(|piece| {
+            let (from_ms, until_ms) = (edge(piece), edge(piece + 1));
+            Some(Piece {
+                from: Timestamp::from_millisecond(from_ms).ok()?,
+                until: Timestamp::from_millisecond(until_ms).ok()?,
+                up: covered(&spans, from_ms, until_ms),
+            })
+        });
+        let judged = first.map(|first| first.as_millisecond().max(from)).filter(|judged| *judged < until);
+        Self { up: judged.map(|judged| covered(&spans, judged, until)), pieces: pieces.collect() }
+    }
+}
+
+/// The lives of tunnels, put together where they overlap, in their order.
+fn spans(tunnels: &[TunnelRecord], now_ms: i64) -> Vec<Span> {
+    let mut lives: Vec<_> = tunnels
+        .iter()
+        .map(|tunnel| Span {
+            from_ms: tunnel.opened.as_millisecond(),
+            until_ms: tunnel.closed.map_or(now_ms, Timestamp::as_millisecond),
+        })
+        .collect();
+    lives.sort_by_key(|span| span.from_ms);
+    let mut spans: Vec<Span> = Vec::with_capacity(lives.len());
+    for life in lives {
+        match spans.last_mut() {
+            Some(last) if life.from_ms <= last.until_ms => last.until_ms = last.until_ms.max(life.until_ms),
+            _ => spans.push(life),
+        }
+    }
+    spans
+}
+
+fn covered(spans: &[Span], from_ms: i64, until_ms: i64) -> f64 {
+    let length = (until_ms - from_ms).max(1);
+    let within = |span: &Span| (span.until_ms.min(until_ms) - span.from_ms.max(from_ms)).max(0);
+    let up: i64 = spans.iter().map(within).sum();
+    // Milliseconds of a week are far below 2^53.
+    (up as f64 / length as f64).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn tunnel(opened: i64, closed: Option<i64>) -> TunnelRecord {
+        TunnelRecord {
+            session: String::new(),
+            agent_version: String::new(),
+            host: String::new(),
+            address: String::new(),
+            opened: at(opened),
+            closed: closed.map(at),
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn overlapping_tunnels_count_once() {
+        let tunnels = [tunnel(10, Some(30)), tunnel(0, Some(20)), tunnel(50, None)];
+        let uptime = Uptime::of(&tunnels, (at(0), at(100)), Some(at(0)), 4);
+        assert_eq!(uptime.up, Some(0.8));
+        let ups: Vec<_> = uptime.pieces.iter().map(|piece| piece.up).collect();
+        assert_eq!(ups, [1.0, 0.2, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_site_is_judged_from_its_first_connection_on() {
+        let uptime = Uptime::of(&[tunnel(50, None)], (at(0), at(100)), Some(at(50)), 2);
+        assert_eq!(uptime.up, Some(1.0));
+        assert_eq!(uptime.pieces[0].up, 0.0);
+        assert_eq!(Uptime::of(&[], (at(0), at(100)), None, 2).up, None);
+    }
+
+    #[test]
+    fn what_lies_outside_the_stretch_does_not_count() {
+        let uptime = Uptime::of(&[tunnel(-50, Some(25))], (at(0), at(100)), Some(at(-50)), 1);
+        assert_eq!(uptime.up, Some(0.25));
+    }
+}
