@@ -6,6 +6,7 @@ mod alerts;
 mod availability;
 mod command_line;
 mod completeness;
+mod dashboard;
 mod downloads;
 mod http_contract;
 mod layouts;

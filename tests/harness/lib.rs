@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod browser;
 pub mod client;
 pub mod process;
 pub mod recordings;

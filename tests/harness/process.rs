@@ -44,10 +44,15 @@ pub struct Process {
 impl Process {
     /// Starts a program of this workspace; it is killed when this is dropped.
     pub fn start(name: &str, arguments: &[String], environment: &[(&str, String)]) -> Self {
-        // Every story starts a program before it asks one; the client needs a provider even without TLS.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut command = Command::new(program(name));
         command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
+        Self::watch(command)
+    }
+
+    /// Starts any program; it is killed when this is dropped.
+    pub fn watch(mut command: Command) -> Self {
+        // Every story starts a program before it asks one; the client needs a provider even without TLS.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the program starts");
         let log = Arc::new(Mutex::new(Vec::new()));

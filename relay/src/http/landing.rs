@@ -4,11 +4,12 @@ use axum::response::{Html, IntoResponse, Response};
 use http::{HeaderValue, header};
 
 const PAGE: &str = concat!(
-    "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>AudioVault relay</title>",
-    "<h1>AudioVault relay ",
+    "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">",
+    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
+    "<title>AudioVault relay</title></head><body><main><h1>AudioVault relay ",
     env!("CARGO_PKG_VERSION"),
     "</h1><p>This server passes searches for call recordings on to the sites that keep them. ",
-    "Its address belongs into the settings of QueueMetrics, not into a browser.</p></html>",
+    "Its address belongs into the settings of QueueMetrics, not into a browser.</p></main></body></html>",
 );
 
 pub(super) async fn show() -> Response {

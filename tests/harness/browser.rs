@@ -1,0 +1,192 @@
+//! A real browser: headless Chromium, led by ChromeDriver (Debian packages `chromium` and `chromium-driver`).
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::process::{PATIENCE, Process};
+
+/// How often a page is asked for what a story waits for.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// How the browser presents itself.
+#[derive(Debug, Clone)]
+pub struct BrowserOptions {
+    /// The languages that it prefers, as `Accept-Language` has them.
+    pub languages: &'static str,
+    /// Width and height of the window in pixels.
+    pub window: (u32, u32),
+    /// Whether the user prefers dark pages.
+    pub dark: bool,
+    /// Whether pages may run JavaScript.
+    pub javascript: bool,
+}
+
+impl Default for BrowserOptions {
+    fn default() -> Self {
+        Self { languages: "en", window: (1280, 900), dark: false, javascript: true }
+    }
+}
+
+/// A browser with one window and a profile of its own.
+#[derive(Debug)]
+pub struct Browser {
+    client: Client,
+    _driver: Process,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Starts a browser that speaks English.
+    pub async fn start() -> Self {
+        Self::start_with(BrowserOptions::default()).await
+    }
+
+    /// Starts a browser.
+    pub async fn start_with(options: BrowserOptions) -> Self {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0");
+        let driver = Process::watch(command);
+        let line = driver.wait_for("started successfully on port").await;
+        let port = line.trim_end_matches('.').rsplit(' ').next().expect("a port").to_owned();
+        let profile = tempfile::tempdir().expect("a temporary directory");
+        let mut builder = ClientBuilder::rustls().expect("a client");
+        builder.capabilities(capabilities(&options, profile.path()));
+        let driver_url = format!("http://127.0.0.1:{port}");
+        let connecting = builder.connect(&driver_url);
+        let client = tokio::time::timeout(PATIENCE, connecting).await.expect("in time").expect("a browser");
+        Self { client, _driver: driver, _profile: profile }
+    }
+
+    /// Opens an address.
+    pub async fn open(&self, url: &str) {
+        self.client.goto(url).await.expect("the page opens");
+    }
+
+    /// The address that is shown.
+    pub async fn url(&self) -> String {
+        self.client.current_url().await.expect("an address").to_string()
+    }
+
+    /// Waits for an element.
+    pub async fn find(&self, css: &str) -> Element {
+        let found =
+            self.client.wait().at_most(PATIENCE).every(ASK_EVERY).for_element(Locator::Css(css)).await;
+        match found {
+            Ok(element) => element,
+            Err(error) => panic!("{css} never came: {error}\n{}", self.text("body").await),
+        }
+    }
+
+    /// Waits for an element and clicks on it.
+    pub async fn click(&self, css: &str) {
+        self.find(css).await.click().await.expect("it can be clicked on");
+    }
+
+    /// Waits for a field and writes into it in place of what stands there.
+    pub async fn fill(&self, css: &str, text: &str) {
+        let field = self.find(css).await;
+        field.clear().await.expect("it can be emptied");
+        field.send_keys(text).await.expect("it can be written into");
+    }
+
+    /// The text that an element shows.
+    pub async fn text(&self, css: &str) -> String {
+        let script = "return document.querySelector(arguments[0])?.innerText ?? ''";
+        self.run(script, vec![json!(css)]).await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs a function's body in the page.
+    pub async fn run(&self, script: &str, arguments: Vec<Value>) -> Value {
+        self.client.execute(script, arguments).await.expect("the script runs")
+    }
+
+    /// Waits until an expression of JavaScript is true in the page.
+    pub async fn wait_until(&self, expression: &str) {
+        let asked = async {
+            while self.run(&format!("return Boolean({expression})"), vec![]).await != json!(true) {
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, asked).await.is_err() {
+            panic!("{expression} never came true\n{}", self.text("body").await);
+        }
+    }
+
+    /// Keeps a picture of the window among the artefacts of the run: `target/screenshots/<name>.png`.
+    pub async fn screenshot(&self, name: &str) {
+        let directory = artefacts("screenshots");
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let picture = self.client.screenshot().await.expect("a picture");
+        std::fs::write(directory.join(format!("{name}.png")), picture).expect("a file");
+    }
+
+    /// What axe-core finds wrong with the page, one line for each kind of violation.
+    pub async fn violations(&self) -> Vec<String> {
+        let axe = artefacts("npm/node_modules/axe-core/axe.min.js");
+        let axe = std::fs::read_to_string(&axe).unwrap_or_else(|error| {
+            panic!("{}: {error}; run tests/run once, which installs axe-core", axe.display())
+        });
+        let script = format!(
+            "{axe}; const done = arguments[arguments.length - 1]; \
+             axe.run(document, {{resultTypes: ['violations']}}).then(found => done(found.violations.map(one => \
+             `${{one.id}}: ${{one.help}}: ${{one.nodes.map(node => node.html).join(' | ')}}`)), \
+             error => done([String(error)]));"
+        );
+        let found = self.client.execute_async(&script, vec![]).await.expect("axe runs");
+        serde_json::from_value(found).expect("a list of lines")
+    }
+
+    /// Closes the window.
+    pub async fn close(self) {
+        self.client.close().await.expect("the browser closes");
+    }
+}
+
+/// Where things of this run are kept: beneath the target directory.
+fn artefacts(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("the path of this program");
+    let profile = here.ancestors().find(|dir| dir.join("deps").is_dir()).expect("the target directory");
+    profile.parent().expect("the target directory").join(name)
+}
+
+fn capabilities(options: &BrowserOptions, profile: &Path) -> serde_json::Map<String, Value> {
+    let (width, height) = options.window;
+    let mut arguments: Vec<String> = [
+        "--headless",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--disable-dev-shm-usage",
+        "--autoplay-policy=no-user-gesture-required",
+        "--ignore-certificate-errors",
+        // Containers run as root, where Chromium's own sandbox cannot.
+        "--no-sandbox",
+    ]
+    .map(str::to_owned)
+    .into();
+    arguments.push(format!("--window-size={width},{height}"));
+    arguments.push(format!("--user-data-dir={}", profile.display()));
+    if options.dark {
+        arguments.push("--blink-settings=preferredColorScheme=0".to_owned());
+    }
+    let mut preferences = json!({ "intl.accept_languages": options.languages });
+    if !options.javascript {
+        preferences["profile.managed_default_content_settings.javascript"] = json!(2);
+    }
+    let capabilities = json!({
+        "browserName": "chrome",
+        "acceptInsecureCerts": true,
+        "goog:chromeOptions": { "args": arguments, "prefs": preferences },
+    });
+    capabilities.as_object().cloned().unwrap_or_default()
+}
