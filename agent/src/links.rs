@@ -64,6 +64,19 @@ pub struct Opened {
     pub call_id: String,
     /// The tenant on whose behalf.
     pub tenant: Option<String>,
+    /// The user of QueueMetrics who searched.
+    pub user: Option<String>,
+}
+
+/// Who asked for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// By what right.
+    pub grant: &'a Grant,
+    /// The call.
+    pub call_id: &'a str,
+    /// The user of QueueMetrics, where the request names one.
+    pub user: Option<&'a str>,
 }
 
 /// Makes and opens links.
@@ -104,19 +117,14 @@ impl Links {
     ///
     /// # Errors
     /// [`LinkError::TooLong`] when the recording's path does not fit.
-    pub fn mint(
-        &self,
-        grant: &Grant,
-        call_id: &str,
-        driver: usize,
-        path: &Path,
-    ) -> Result<(String, u64), LinkError> {
+    pub fn mint(&self, asked: Asked<'_>, driver: usize, path: &Path) -> Result<(String, u64), LinkError> {
         let target = LinkTarget {
             root: self.roots.get(driver).copied().unwrap_or_default(),
-            search_token: self.signer.fingerprint(&named(&grant.token)),
+            search_token: self.signer.fingerprint(&named(&asked.grant.token)),
             path: path.as_os_str().as_bytes().to_vec(),
-            call_id: call_id.to_owned(),
-            tenant: grant.tenant.clone().unwrap_or_default(),
+            call_id: asked.call_id.to_owned(),
+            tenant: asked.grant.tenant.clone().unwrap_or_default(),
+            user: asked.user.unwrap_or_default().to_owned(),
         };
         let expires = now().saturating_add(self.ttl.as_secs());
         Ok((self.signer.mint(&self.site, &target, expires, rand::random())?, expires))
@@ -133,8 +141,9 @@ impl Links {
         }
         let driver = *self.drivers.get(&target.root).ok_or(OpenLinkError::UnknownRoot)?;
         let path = PathBuf::from(std::ffi::OsString::from_vec(target.path));
-        let tenant = Some(target.tenant).filter(|tenant| !tenant.is_empty());
-        Ok(Opened { driver, path, call_id: target.call_id, tenant })
+        let named = |text: String| Some(text).filter(|text| !text.is_empty());
+        let (tenant, user) = (named(target.tenant), named(target.user));
+        Ok(Opened { driver, path, call_id: target.call_id, tenant, user })
     }
 }
 
@@ -165,7 +174,8 @@ mod tests {
 
     fn mint(links: &Links, token: &str) -> String {
         let grant = access(token).check(Some(token), None).unwrap();
-        links.mint(&grant, "1711444502.17", 1, Path::new("a/b.wav")).unwrap().0
+        let asked = Asked { grant: &grant, call_id: "1711444502.17", user: Some("robin") };
+        links.mint(asked, 1, Path::new("a/b.wav")).unwrap().0
     }
 
     #[test]
@@ -175,6 +185,7 @@ mod tests {
         let opened = before.open(&link).unwrap();
         assert_eq!((opened.driver, opened.path.as_path()), (1, Path::new("a/b.wav")));
         assert_eq!((opened.call_id.as_str(), opened.tenant), ("1711444502.17", None));
+        assert_eq!(opened.user.as_deref(), Some("robin"));
         assert_eq!(links(&["/b", "/a"], "first-token", LINK_TTL).open(&link).unwrap().driver, 0);
         let gone = links(&["/a"], "first-token", LINK_TTL).open(&link);
         assert_eq!(gone.err(), Some(OpenLinkError::UnknownRoot));

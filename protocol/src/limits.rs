@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const FRAME_HEADER_LEN: usize = 5;
 
 /// Longest JSON head of a REQUEST or RESPONSE, and longest JSON payload of the other frames, in octets. The longest
-/// target is a signed link ([`crate::signed_link::MAX_TOKEN_LEN`], 8.3 kB); the allowed headers, escaped, fit into
+/// target is a signed link ([`crate::signed_link::MAX_TOKEN_LEN`], 9.7 kB); the allowed headers, escaped, fit into
 /// the rest, since the relay refuses a public request whose head would not.
 pub const MAX_HEAD_LEN: usize = 32 * 1024;
 

@@ -1,5 +1,5 @@
-//! What a signed link opens, and its octets inside the seal: two fingerprints of 8 octets, then path, call id and
-//! tenant, each after its length in two octets (big endian).
+//! What a signed link opens, and its octets inside the seal: two fingerprints of 8 octets, then path, call id,
+//! tenant and user, each after its length in two octets (big endian).
 
 use std::fmt;
 
@@ -21,6 +21,8 @@ pub struct LinkTarget {
     pub call_id: String,
     /// The tenant on whose behalf, empty for none.
     pub tenant: String,
+    /// The user of QueueMetrics who asked, for the audit; empty for none.
+    pub user: String,
 }
 
 impl fmt::Debug for LinkTarget {
@@ -30,8 +32,9 @@ impl fmt::Debug for LinkTarget {
 }
 
 pub(crate) fn encode(target: &LinkTarget) -> Result<Vec<u8>, LinkError> {
-    let fields = [target.path.as_slice(), target.call_id.as_bytes(), target.tenant.as_bytes()];
-    let limits = [MAX_PATH_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN];
+    let texts = [&target.call_id, &target.tenant, &target.user].map(String::as_bytes);
+    let fields = [target.path.as_slice(), texts[0], texts[1], texts[2]];
+    let limits = [MAX_PATH_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN];
     let mut octets = Vec::with_capacity(16 + fields.iter().map(|field| field.len() + 2).sum::<usize>());
     octets.extend_from_slice(&target.root);
     octets.extend_from_slice(&target.search_token);
@@ -51,7 +54,7 @@ pub(crate) fn decode(mut octets: &[u8]) -> Option<LinkTarget> {
         octets.split_off(..usize::from(len))
     };
     let path = field()?.to_vec();
-    let call_id = String::from_utf8(field()?.to_vec()).ok()?;
-    let tenant = String::from_utf8(field()?.to_vec()).ok()?;
-    octets.is_empty().then_some(LinkTarget { root, search_token, path, call_id, tenant })
+    let mut text = || String::from_utf8(field()?.to_vec()).ok();
+    let (call_id, tenant, user) = (text()?, text()?, text()?);
+    octets.is_empty().then_some(LinkTarget { root, search_token, path, call_id, tenant, user })
 }

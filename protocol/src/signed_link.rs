@@ -29,10 +29,10 @@ pub const LINK_SECRET_LEN: usize = 32;
 pub const LINK_NONCE_LEN: usize = NONCE_LEN;
 /// Longest path that a link may carry: Linux' `PATH_MAX`.
 pub const MAX_PATH_LEN: usize = 4096;
-/// Longest token in characters: a path, a call id and a tenant of [`crate::parameters::MAX_VALUE_LEN`] octets
-/// each, their lengths, header, nonce and tag, in base64 (4 characters for 3 octets).
+/// Longest token in characters: a path, and a call id, a tenant and a user of
+/// [`crate::parameters::MAX_VALUE_LEN`] octets each, their lengths, header, nonce and tag, in base64 (4 characters for 3 octets).
 pub const MAX_TOKEN_LEN: usize =
-    (HEADER_LEN + CHECK_LEN + NONCE_LEN + 16 + 3 * 2 + MAX_PATH_LEN + 2 * 1024 + 16) * 4 / 3 + 4;
+    (HEADER_LEN + CHECK_LEN + NONCE_LEN + 16 + 4 * 2 + MAX_PATH_LEN + 3 * 1024 + 16) * 4 / 3 + 4;
 
 const VERSION: u8 = 1;
 const HEADER_LEN: usize = 1 + 8 + 8;
@@ -307,6 +307,7 @@ mod tests {
             path: b"2024/03/26/out-\xff-100-1711444502.17.wav".to_vec(),
             call_id: "1711444502.17".to_owned(),
             tenant: "acme".to_owned(),
+            user: "robin".to_owned(),
         }
     }
 
@@ -355,6 +356,7 @@ mod tests {
         long.path = vec![b'a'; MAX_PATH_LEN];
         long.call_id = "1".repeat(1024);
         long.tenant = "t".repeat(1024);
+        long.user = "u".repeat(1024);
         let token = signer(1).mint(&site("acme"), &long, 1000, [9; 12]).unwrap();
         assert!(token.len() <= MAX_TOKEN_LEN);
         assert_eq!(signer(1).open(&site("acme"), &token, 0).unwrap(), long);

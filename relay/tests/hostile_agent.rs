@@ -70,6 +70,7 @@ impl Place {
             path: b"x.wav".to_vec(),
             call_id: String::new(),
             tenant: String::new(),
+            user: String::new(),
         };
         let token = self.signer.mint(&self.site, &target, u64::MAX, [1; 12]).unwrap();
         format!("/acme/recordings/{token}/recording.wav")

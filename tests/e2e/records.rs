@@ -41,7 +41,12 @@ async fn a_search_and_a_delivery_are_on_record_until_the_call_is_erased() {
     let search = line(",search,");
     assert!(search.contains(CALL) && search.contains(",robin,") && search.contains(",complete,"), "{search}");
     let delivery = line(",delivery,");
-    assert!(delivery.contains(CALL) && delivery.contains(",206,complete,,100,200,"), "{delivery}");
+    assert!(
+        delivery.contains(CALL)
+            && delivery.contains(",robin,")
+            && delivery.contains(",206,complete,,100,200,"),
+        "{delivery}"
+    );
 
     let copy = dir.path().join("copy.db").display().to_string();
     let database = relay.database();

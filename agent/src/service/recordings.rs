@@ -87,6 +87,7 @@ fn audit(opened: &Opened, file_name: &str) -> Audit {
     Audit {
         call_id: Some(opened.call_id.clone()),
         tenant: opened.tenant.clone(),
+        user: opened.user.clone(),
         recording: Some(disposition::mask(file_name)),
         ..Audit::default()
     }

@@ -25,6 +25,7 @@ use serde::Serialize;
 use super::{AgentService, failure::Failure};
 use crate::{
     access::Grant,
+    links::Asked,
     vault::{
         Findings,
         query::{Query, parse_start},
@@ -81,11 +82,12 @@ pub(crate) async fn search(
     let query = read_query(&service, &parameters, &grant)?;
     let call_id = query.call_id.as_str().to_owned();
     let findings = service.vault.find(query, grant.scope).await;
-    let answer = service.answer(&findings, &grant, &call_id, &base);
+    let user = parameters.value(Field::User);
+    let answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
     let audit = Audit {
         call_id: Some(call_id),
+        user: user.map(str::to_owned),
         tenant: grant.tenant,
-        user: parameters.value(Field::User).map(str::to_owned),
         found: u32::try_from(answer.files.len()).ok(),
         ..Audit::default()
     };
@@ -128,17 +130,17 @@ fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) ->
 }
 
 impl AgentService {
-    fn answer(&self, findings: &Findings, grant: &Grant, call_id: &str, base: &LinkBase) -> Answer {
+    fn answer(&self, findings: &Findings, asked: Asked<'_>, base: &LinkBase) -> Answer {
         let mut answer = Answer { status: "ok", complete: findings.complete, files: Vec::new() };
         for recording in &findings.recordings {
-            match self.links.mint(grant, call_id, recording.driver, &recording.path) {
+            match self.links.mint(asked, recording.driver, &recording.path) {
                 Ok((token, expires)) => {
                     let url = format!("{}/recordings/{token}/{}", base.0, link_name(&recording.extension));
                     answer.files.push(File::new(recording, url, expires));
                 }
                 Err(error) => {
                     answer.complete = false;
-                    tracing::warn!(call_id, %error, "a recording was left out of an answer");
+                    tracing::warn!(call_id = asked.call_id, %error, "a recording was left out of an answer");
                 }
             }
         }
