@@ -18,6 +18,7 @@ pub mod message;
 pub mod mux;
 pub mod parameters;
 pub mod problem;
+pub mod recording_name;
 pub mod signed_link;
 pub mod site;
 mod stream;

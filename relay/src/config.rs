@@ -217,6 +217,7 @@ fn without_blanks(args: ServeArgs) -> ServeArgs {
         accept_rate: text(args.accept_rate),
         audit_pseudonymise_after: text(args.audit_pseudonymise_after),
         audit_keep: text(args.audit_keep),
+        audit_names: text(args.audit_names),
         alert_webhook: text(args.alert_webhook),
         alert_secret_file: path(args.alert_secret_file),
         alert_hold: text(args.alert_hold),

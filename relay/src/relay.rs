@@ -106,6 +106,7 @@ impl Relay {
             refresher: directory.refresher(),
             tunnels: TaskTracker::new(),
             journal: journal.journal(),
+            recorded_names: config.records.names,
             metrics: http_metrics,
             draining: AtomicBool::new(false),
         });

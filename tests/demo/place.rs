@@ -15,7 +15,10 @@ use audiovault_agent::{
     tunnel::{self, TunnelConfig},
     vault::{VaultSettings, call_id::CallIdRules, pattern::Pattern},
 };
-use audiovault_protocol::site::{SiteId, SiteKey};
+use audiovault_protocol::{
+    recording_name::RecordedNames,
+    site::{SiteId, SiteKey},
+};
 use audiovault_relay::{
     config::{AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
@@ -140,6 +143,7 @@ fn start_agent(
         },
         access: Access::new(Some(&Secret::new(token.to_owned())), &[], Some(key.site().as_str()))?,
         links: LinkSettings::for_this_run(key.site().clone()),
+        recorded_names: RecordedNames::Masked,
     };
     let service = AgentService::new(settings);
     let config = TunnelConfig {

@@ -157,6 +157,9 @@ pub struct AccessArgs {
     /// Keep links valid across restarts, and between agents that share this file; made if it does not exist
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub link_secret_file: Option<PathBuf>,
+    /// How file names of recordings are told for the record: telephone numbers masked, or in full
+    #[arg(long, value_name = "NAMES", default_value = "masked", help_heading = "Access")]
+    pub audit_names: AuditNames,
 }
 
 /// What every command knows.
@@ -248,6 +251,15 @@ pub enum Mode {
     First,
     /// All of them
     All,
+}
+
+/// How file names of recordings are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuditNames {
+    /// Telephone numbers masked
+    Masked,
+    /// As they are
+    Full,
 }
 
 /// Form of the log.

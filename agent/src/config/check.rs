@@ -10,6 +10,7 @@ use std::{
 };
 
 use audiovault_protocol::{
+    recording_name::RecordedNames,
     signed_link::LinkSecret,
     site::{SiteId, SiteKey},
 };
@@ -18,7 +19,7 @@ use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
 use super::{
-    args::{AccessArgs, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
+    args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
     error::ConfigError,
 };
 use crate::{
@@ -210,7 +211,11 @@ fn service(
         links.secret = link_secret(path)?;
         warnings.extend(permission_warning(path));
     }
-    Ok(ServiceSettings { vault: vault.settings, access, links })
+    let recorded_names = match args.audit_names {
+        AuditNames::Masked => RecordedNames::Masked,
+        AuditNames::Full => RecordedNames::Full,
+    };
+    Ok(ServiceSettings { vault: vault.settings, access, links, recorded_names })
 }
 
 fn one_secret(

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
@@ -25,6 +25,7 @@ fn settings(dir: &TempDir) -> ServeSettings {
             vault: VaultSettings::new(vec![pattern]),
             access: Access::new(Some(&Secret::new("master-token")), &[], None).unwrap(),
             links: LinkSettings::for_this_run(SiteId::parse("classic").unwrap()),
+            recorded_names: RecordedNames::Masked,
         },
         bind_to: "127.0.0.1:0".to_owned(),
         public_url: None,

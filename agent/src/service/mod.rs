@@ -14,7 +14,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use audiovault_protocol::signed_link::LinkKeyId;
+use audiovault_protocol::{recording_name::RecordedNames, signed_link::LinkKeyId};
 use axum::{Router, middleware, routing::any};
 
 use self::failure::Failure;
@@ -33,6 +33,8 @@ pub struct ServiceSettings {
     pub access: Access,
     /// How links are made.
     pub links: LinkSettings,
+    /// How names of recordings are told for the record.
+    pub recorded_names: RecordedNames,
 }
 
 /// Search and download.
@@ -45,13 +47,20 @@ pub struct AgentService {
     vault: Arc<Vault>,
     access: Access,
     links: Links,
+    recorded_names: RecordedNames,
 }
 
 impl AgentService {
     /// The service for these settings.
     pub fn new(settings: ServiceSettings) -> Arc<Self> {
         let links = Links::new(settings.links, &settings.vault.roots, &settings.access);
-        Arc::new(Self { vault: Arc::new(Vault::new(settings.vault)), access: settings.access, links })
+        let recorded_names = settings.recorded_names;
+        Arc::new(Self {
+            vault: Arc::new(Vault::new(settings.vault)),
+            access: settings.access,
+            links,
+            recorded_names,
+        })
     }
 
     /// Where recordings lie, for whoever watches over the storage.

@@ -50,7 +50,7 @@ pub(crate) async fn recording(
     }
     let (head, _) = request.into_parts();
     let file_name = opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let audit = audit(&opened, &file_name);
+    let audit = audit(&opened, service.recorded_names.of(&file_name));
     let path = opened.path.clone();
     let served = service
         .vault
@@ -83,12 +83,12 @@ fn unopened(error: &OpenError) -> Failure {
     Failure::new(status, error).because(cause)
 }
 
-fn audit(opened: &Opened, file_name: &str) -> Audit {
+fn audit(opened: &Opened, recording: String) -> Audit {
     Audit {
         call_id: Some(opened.call_id.clone()),
         tenant: opened.tenant.clone(),
         user: opened.user.clone(),
-        recording: Some(disposition::mask(file_name)),
+        recording: Some(recording),
         ..Audit::default()
     }
 }

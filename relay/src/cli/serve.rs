@@ -107,6 +107,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_AUDIT_KEEP")]
     pub audit_keep: Option<String>,
 
+    /// How file names of recordings stand in the audit: masked, or full where agents tell them in full
+    /// [default: masked]
+    #[arg(long, value_name = "NAMES", env = "AUDIOVAULT_RELAY_AUDIT_NAMES")]
+    pub audit_names: Option<String>,
+
     /// Tell this address when a site goes down, comes back or loses its recordings; an address that holds a token
     /// belongs into the environment or the file
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_ALERT_WEBHOOK", hide_env_values = true)]
@@ -165,6 +170,7 @@ impl ServeArgs {
             accept_rate: self.accept_rate.or(lower.accept_rate),
             audit_pseudonymise_after: self.audit_pseudonymise_after.or(lower.audit_pseudonymise_after),
             audit_keep: self.audit_keep.or(lower.audit_keep),
+            audit_names: self.audit_names.or(lower.audit_names),
             alert_webhook: self.alert_webhook.or(lower.alert_webhook),
             alert_secret_file: self.alert_secret_file.or(lower.alert_secret_file),
             alert_hold: self.alert_hold.or(lower.alert_hold),

@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use audiovault_protocol::recording_name::{RecordedNames, UnknownNames};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -17,6 +18,8 @@ use crate::{
 pub struct RecordsConfig {
     /// How long the audit keeps what.
     pub retention: Retention,
+    /// How names of recordings stand in the audit.
+    pub names: RecordedNames,
     /// Where alerts go, if anywhere.
     pub alerts: Option<AlertConfig>,
     /// Whether every single site has figures of its own.
@@ -34,7 +37,12 @@ pub struct AlertConfig {
 
 impl Default for RecordsConfig {
     fn default() -> Self {
-        Self { retention: Retention::default(), alerts: None, site_metrics: true }
+        Self {
+            retention: Retention::default(),
+            names: RecordedNames::default(),
+            alerts: None,
+            site_metrics: true,
+        }
     }
 }
 
@@ -49,7 +57,13 @@ impl RecordsConfig {
             )?,
             keep: duration("--audit-keep", args.audit_keep.as_deref(), default.keep)?,
         };
-        Ok(Self { retention, alerts: alerts(args)?, site_metrics: site_metrics(args)? })
+        let names = match args.audit_names.as_deref() {
+            Some(text) => {
+                text.parse().map_err(|error: UnknownNames| invalid("--audit-names", text, &error))?
+            }
+            None => RecordedNames::default(),
+        };
+        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics: site_metrics(args)? })
     }
 }
 

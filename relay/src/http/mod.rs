@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
 use axum::{Router, middleware, response::Response, routing::get};
 use http::{Extensions, StatusCode};
 use ipnet::IpNet;
@@ -57,6 +57,8 @@ pub struct PublicState {
     pub tunnels: TaskTracker,
     /// Where searches, deliveries and tunnels are put on record.
     pub journal: Journal,
+    /// How names of recordings stand on record, whatever agents tell.
+    pub recorded_names: RecordedNames,
     /// Counts requests and times answers.
     pub metrics: HttpMetrics,
     /// Set once the relay is shutting down.

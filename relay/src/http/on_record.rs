@@ -68,6 +68,8 @@ pub(super) fn handed_over(
     let (head, body) = response.into_parts();
     if let Some(audit) = head.extensions.get::<Audit>() {
         event.describe(audit);
+        // The agent masks names too; one that does not is not to decide this.
+        event.recording = event.recording.map(|name| state.recorded_names.of(&name));
     }
     let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
     let counters = state.registry.counters(&event.site);

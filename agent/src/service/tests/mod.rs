@@ -6,6 +6,7 @@ use std::{fs, time::Duration};
 
 use audiovault_protocol::{
     context::{Audit, Deadline, LinkBase, RequestId},
+    recording_name::RecordedNames,
     site::SiteId,
 };
 use axum::{body::Body, response::Response};
@@ -49,6 +50,7 @@ impl Site {
             vault: VaultSettings::new(vec![pattern]),
             access: Access::new(Some(&Secret::new(TOKEN)), &tenants, Some(site.as_str())).unwrap(),
             links: LinkSettings::for_this_run(site),
+            recorded_names: RecordedNames::Masked,
         };
         change(&mut settings);
         Self { dir, service: AgentService::new(settings) }
