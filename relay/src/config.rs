@@ -4,6 +4,7 @@ mod file;
 mod limits;
 mod public_url;
 mod records;
+mod tls;
 
 use std::{
     io,
@@ -21,10 +22,11 @@ pub use self::{
     limits::LimitsConfig,
     public_url::{PublicUrl, PublicUrlError},
     records::{AlertConfig, RecordsConfig},
+    tls::TlsListener,
 };
 use crate::{
     cli::ServeArgs,
-    listen::{CertificateError, CertificateFiles},
+    listen::CertificateError,
     logging::{LogConfig, LogFormat},
     store::{DatabaseUrl, DatabaseUrlError},
 };
@@ -63,6 +65,12 @@ pub enum ConfigError {
     /// Settings of TLS come together or not at all.
     #[error("--tls-bind, --tls-cert and --tls-key belong together: {0} is missing")]
     IncompleteTls(&'static str),
+    /// Settings of ACME come together or not at all.
+    #[error("--tls-bind, --acme-domain, --acme-email and --acme-cache belong together: {0} is missing")]
+    IncompleteAcme(&'static str),
+    /// There are two sources of one certificate.
+    #[error("--tls-cert and --acme-domain exclude each other: give the certificate or have it issued")]
+    TwoCertificates,
     /// The certificate cannot be used.
     #[error("the certificate of --tls-cert cannot be used")]
     Certificate(#[from] CertificateError),
@@ -111,15 +119,6 @@ pub struct ServeConfig {
     pub records: RecordsConfig,
 }
 
-/// A listener with a certificate that was usable when the configuration was checked.
-#[derive(Debug, Clone)]
-pub struct TlsListener {
-    /// Where to listen; port 0 takes any free one.
-    pub addr: SocketAddr,
-    /// The certificate and its key.
-    pub certificate: CertificateFiles,
-}
-
 /// Origins (RFC 6454) whose pages may read what the relay serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowOrigin {
@@ -150,7 +149,7 @@ impl ServeConfig {
     fn check(args: ServeArgs) -> Result<Self, ConfigError> {
         let limits = LimitsConfig::check(&args)?;
         let records = RecordsConfig::check(&args)?;
-        let tls = tls_listener(args.tls_bind, args.tls_cert, args.tls_key)?;
+        let tls = TlsListener::check(&args)?;
         let plain = match args.bind {
             Some(text) => Some(address("--bind", &text)?),
             None if tls.is_none() => Some(DEFAULT_BIND),
@@ -200,6 +199,11 @@ fn without_blanks(args: ServeArgs) -> ServeArgs {
         tls_bind: text(args.tls_bind),
         tls_cert: path(args.tls_cert),
         tls_key: path(args.tls_key),
+        acme_domain: list(args.acme_domain),
+        acme_email: text(args.acme_email),
+        acme_cache: path(args.acme_cache),
+        acme_directory: text(args.acme_directory),
+        acme_cacert: path(args.acme_cacert),
         public_url: text(args.public_url),
         database: text(args.database),
         admin_bind: text(args.admin_bind),
@@ -249,23 +253,6 @@ fn network(text: &str) -> Result<IpNet, ConfigError> {
     text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
         invalid("--trusted-proxy", text, &"expected an address or a network, such as 10.0.0.0/8")
     })
-}
-
-fn tls_listener(
-    bind: Option<String>,
-    certificate: Option<PathBuf>,
-    key: Option<PathBuf>,
-) -> Result<Option<TlsListener>, ConfigError> {
-    let (bind, certificate, key) = match (bind, certificate, key) {
-        (None, None, None) => return Ok(None),
-        (Some(bind), Some(certificate), Some(key)) => (bind, certificate, key),
-        (None, _, _) => return Err(ConfigError::IncompleteTls("--tls-bind")),
-        (_, None, _) => return Err(ConfigError::IncompleteTls("--tls-cert")),
-        (_, _, None) => return Err(ConfigError::IncompleteTls("--tls-key")),
-    };
-    let certificate = CertificateFiles { certificate, key };
-    certificate.load()?;
-    Ok(Some(TlsListener { addr: address("--tls-bind", &bind)?, certificate }))
 }
 
 fn allow_origin(origins: &[String]) -> Result<AllowOrigin, ConfigError> {

@@ -2,16 +2,22 @@
 //! from costing anybody else.
 
 mod accept;
+mod acme;
 mod certificate;
 mod files;
 mod gate;
 mod meter;
 mod metered;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
-use axum_server::{Handle, Server, accept::Accept, service::SendService, tls_rustls::RustlsAcceptor};
+use axum_server::{
+    Handle, Server,
+    accept::Accept,
+    service::SendService,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
 use http::Request;
 use hyper::body::Incoming;
 use tokio::{
@@ -22,9 +28,11 @@ use tokio::{
 
 use self::{
     accept::Acceptor,
+    acme::AcmeClient,
     certificate::{RELOAD_EVERY, Reloader},
 };
 pub use self::{
+    acme::{AcmeError, AcmeOrder},
     certificate::{CertificateError, CertificateFiles},
     files::room_for,
     gate::Gate,
@@ -66,6 +74,18 @@ pub enum ListenError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// No certificate can be ordered.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
+}
+
+/// Where the certificate of a TLS listener comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Two files, read again when they change.
+    Files(CertificateFiles),
+    /// An ACME server, which also renews it.
+    Acme(AcmeOrder),
 }
 
 /// A listener at work. Dropping it does not stop it; its handle does.
@@ -95,36 +115,46 @@ pub async fn start_plain(
     Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
 }
 
-/// Serves a router over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. The certificate is read
-/// again when its files change; a pair that cannot be used leaves the previous one in place.
+/// Serves a router over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. Open connections keep the
+/// certificate that they began with when it is replaced; files that cannot be used leave the previous one in place.
 ///
 /// # Errors
 /// [`ListenError`].
 pub async fn start_tls(
     addr: SocketAddr,
-    certificate: CertificateFiles,
+    certificate: CertificateSource,
     gate: &Arc<Gate>,
     router: Router,
 ) -> Result<Listening, ListenError> {
-    start_reloading(addr, Reloader::new(certificate, RELOAD_EVERY)?, gate, router).await
+    match certificate {
+        CertificateSource::Files(files) => {
+            let reloader = Reloader::new(files, RELOAD_EVERY)?;
+            start_with(addr, (reloader.live(), reloader.run()), gate, router).await
+        }
+        CertificateSource::Acme(order) => {
+            let acme = AcmeClient::new(&order)?;
+            start_with(addr, (acme.live(), acme.run()), gate, router).await
+        }
+    }
 }
 
-async fn start_reloading(
+/// Starts with a configuration and the task that keeps it up to date.
+async fn start_with(
     addr: SocketAddr,
-    reloader: Reloader,
+    (live, keep): (RustlsConfig, impl Future<Output = Infallible> + Send + 'static),
     gate: &Arc<Gate>,
     router: Router,
 ) -> Result<Listening, ListenError> {
     let (addr, listener) = bind(addr).await?;
     let (handle, server) = server(listener);
-    let acceptor = RustlsAcceptor::new(reloader.live())
+    let acceptor = RustlsAcceptor::new(live)
         .handshake_timeout(HANDSHAKE_TIMEOUT)
         .acceptor(Acceptor { gate: Arc::clone(gate), tls: true });
     let server = server.acceptor(acceptor);
     let task = tokio::spawn(async move {
         tokio::select! {
             result = serve(server, router) => result,
-            never = reloader.run() => match never {},
+            never = keep => match never {},
         }
     });
     Ok(Listening { addr, handle, task })

@@ -1,7 +1,8 @@
 //! A program under watch: its log is read line by line, and tests wait for lines instead of sleeping.
 
 use std::{
-    path::PathBuf,
+    io::Write,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -33,6 +34,22 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Whether a program that a story needs is there; if not, the story is noted as skipped, which is not passed.
+pub fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).exists());
+    if !found && let Some(file) = std::env::var_os("AUDIOVAULT_SKIPPED") {
+        let mut file =
+            std::fs::OpenOptions::new().append(true).open(file).expect("the list of skipped tests");
+        writeln!(file, "SKIPPED: stories with {program}: it is not installed").expect("room on the disk");
+    } else {
+        // Who runs a story by hand wants it told.
+        assert!(found, "{program} is not installed; tests/run installs it");
+    }
+    found
+}
+
 /// A running program.
 #[derive(Debug)]
 pub struct Process {
@@ -44,7 +61,12 @@ pub struct Process {
 impl Process {
     /// Starts a program of this workspace; it is killed when this is dropped.
     pub fn start(name: &str, arguments: &[String], environment: &[(&str, String)]) -> Self {
-        let mut command = Command::new(program(name));
+        Self::start_program(&program(name), arguments, environment)
+    }
+
+    /// Starts any program with arguments and variables; it is killed when this is dropped.
+    pub fn start_program(program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Self {
+        let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
         Self::watch(command)
     }

@@ -63,7 +63,7 @@ impl Relay {
     pub async fn start_with(extra: &[&str], tls: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let address = free_address();
-        let tls = tls.then(|| Certificate::make(dir.path(), address));
+        let tls = tls.then(|| Certificate::make(dir.path(), address, &[]));
         let extra = extra.iter().map(ToString::to_string).collect();
         let mut relay = Self { dir, address, tls, extra, process: None, admin: None };
         relay.restart().await;
@@ -186,8 +186,11 @@ impl Relay {
 }
 
 impl Certificate {
-    fn make(dir: &Path, address: SocketAddr) -> Self {
-        let names = vec!["localhost".to_owned(), address.ip().to_string()];
+    /// Makes one in a directory for `localhost` and these addresses.
+    pub fn make(dir: &Path, address: SocketAddr, more: &[SocketAddr]) -> Self {
+        let addresses = [&[address], more].concat();
+        let names = addresses.iter().map(|address| address.ip().to_string());
+        let names: Vec<_> = ["localhost".to_owned()].into_iter().chain(names).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
         let files = Self { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
         std::fs::write(&files.certificate, made.cert.pem()).expect("a file");

@@ -29,6 +29,26 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
 
+    /// A name for which to have a certificate issued by an ACME server, instead of --tls-cert; may be repeated
+    #[arg(long, value_name = "NAME", env = "AUDIOVAULT_RELAY_ACME_DOMAIN", value_delimiter = ',')]
+    pub acme_domain: Option<Vec<String>>,
+
+    /// Where the ACME server may write to about the certificate
+    #[arg(long, value_name = "EMAIL", env = "AUDIOVAULT_RELAY_ACME_EMAIL")]
+    pub acme_email: Option<String>,
+
+    /// A directory of the relay's own for the account's key and the certificate
+    #[arg(long, value_name = "DIR", env = "AUDIOVAULT_RELAY_ACME_CACHE")]
+    pub acme_cache: Option<PathBuf>,
+
+    /// The directory of the ACME server [default: Let's Encrypt]
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_ACME_DIRECTORY")]
+    pub acme_directory: Option<String>,
+
+    /// Certificate authorities in PEM by which to trust the ACME server, instead of those of the web
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ACME_CACERT")]
+    pub acme_cacert: Option<PathBuf>,
+
     /// The address under which browsers, QueueMetrics and agents reach this relay (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
     pub public_url: Option<String>,
@@ -153,6 +173,11 @@ impl ServeArgs {
             tls_bind: self.tls_bind.or(lower.tls_bind),
             tls_cert: self.tls_cert.or(lower.tls_cert),
             tls_key: self.tls_key.or(lower.tls_key),
+            acme_domain: self.acme_domain.or(lower.acme_domain),
+            acme_email: self.acme_email.or(lower.acme_email),
+            acme_cache: self.acme_cache.or(lower.acme_cache),
+            acme_directory: self.acme_directory.or(lower.acme_directory),
+            acme_cacert: self.acme_cacert.or(lower.acme_cacert),
             public_url: self.public_url.or(lower.public_url),
             database: self.database.or(lower.database),
             admin_bind: self.admin_bind.or(lower.admin_bind),

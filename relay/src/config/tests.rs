@@ -4,7 +4,10 @@ use clap::Parser;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::{
+    cli::{Cli, Command},
+    listen::CertificateSource,
+};
 
 /// What `serve` was given on the command line; the environment of the tests sets nothing.
 fn args(line: &[&str]) -> ServeArgs {
@@ -228,4 +231,27 @@ fn alerts_need_a_secret_and_errors_do_not_repeat_the_address() {
     fs::write(&file, "long enough for an alert").unwrap();
     let alerts = RecordsConfig::check(&args(hook, Some(&file))).unwrap().alerts.unwrap();
     assert_eq!(alerts.hold, crate::alerts::DEFAULT_HOLD);
+}
+
+#[test]
+fn a_certificate_comes_from_files_or_from_an_acme_server() {
+    let acme = ["--acme-domain", "Relay.example.com,b.example.com", "--acme-email", "a@example.com"];
+    let rest = ["--acme-cache", "/nowhere", "--tls-bind", "127.0.0.1:0"];
+    let config = load(&[&acme[..], &rest].concat()).unwrap();
+    let CertificateSource::Acme(order) = config.tls.unwrap().certificate else { panic!("files") };
+    assert_eq!(order.domains, ["relay.example.com", "b.example.com"]);
+    assert!(order.directory.starts_with("https://acme-v02.api.letsencrypt.org/"));
+    for (more, about) in [
+        (&rest[..], "--acme-domain is missing"),
+        (&acme, "--acme-cache is missing"),
+        (&[&acme[..], &rest[..2]].concat(), "--tls-bind is missing"),
+        (&[&acme[..], &rest, &["--tls-cert", "a", "--tls-key", "b"]].concat(), "exclude each other"),
+        (&[&acme[..], &rest, &["--acme-domain", "*.example.com"]].concat(), "--tls-cert"),
+        (&[&acme[..], &rest, &["--acme-domain", "192.0.2.1"]].concat(), "--acme-domain"),
+        (&[&acme[..], &rest, &["--acme-directory", "http://a"]].concat(), "--acme-directory"),
+        (&[&acme[..2], &rest, &["--acme-email", "nobody"]].concat(), "--acme-email"),
+    ] {
+        let message = refusal(more);
+        assert!(message.contains(about), "{message}");
+    }
 }

@@ -65,6 +65,10 @@ impl Certificate {
         }
     }
 
+    fn source(&self) -> CertificateSource {
+        CertificateSource::Files(self.files())
+    }
+
     fn renew(&self) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         // The key first: for a moment the pair does not match, as with any ACME client.
@@ -134,7 +138,7 @@ async fn every_request_carries_the_meter_of_its_connection() {
     let certificate = Certificate::new();
     let (tell, mut told) = mpsc::unbounded_channel();
     let plain = start_plain(any_port(), &gate(), metered_router(tell.clone())).await.unwrap();
-    let tls = start_tls(any_port(), certificate.files(), &gate(), metered_router(tell)).await.unwrap();
+    let tls = start_tls(any_port(), certificate.source(), &gate(), metered_router(tell)).await.unwrap();
 
     let mut stream = TcpStream::connect(plain.addr).await.unwrap();
     let answer = exchange(&mut stream, &get_request("/body")).await;
@@ -246,7 +250,7 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
 #[tokio::test]
 async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
     let certificate = Certificate::new();
-    let listening = start_tls(any_port(), certificate.files(), &gate(), router()).await.unwrap();
+    let listening = start_tls(any_port(), certificate.source(), &gate(), router()).await.unwrap();
     for (offered, chosen) in
         [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
@@ -262,7 +266,8 @@ async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
 async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
     let certificate = Certificate::new();
     let reloader = Reloader::new(certificate.files(), Duration::from_millis(5)).unwrap();
-    let listening = start_reloading(any_port(), reloader, &gate(), router()).await.unwrap();
+    let listening =
+        start_with(any_port(), (reloader.live(), reloader.run()), &gate(), router()).await.unwrap();
     let mut open = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
 
     certificate.renew();

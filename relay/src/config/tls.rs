@@ -1,0 +1,93 @@
+//! The TLS listener and where its certificate comes from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use url::Url;
+
+use super::{ConfigError, address, invalid};
+use crate::{
+    cli::ServeArgs,
+    listen::{AcmeOrder, CertificateFiles, CertificateSource},
+};
+
+/// Let's Encrypt, for the world.
+const DEFAULT_ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// A listener with TLS.
+#[derive(Debug, Clone)]
+pub struct TlsListener {
+    /// Where to listen; port 0 takes any free one.
+    pub addr: SocketAddr,
+    /// Where the certificate comes from; files were usable when the configuration was checked.
+    pub certificate: CertificateSource,
+}
+
+impl TlsListener {
+    pub(super) fn check(args: &ServeArgs) -> Result<Option<Self>, ConfigError> {
+        let acme = acme_order(args)?;
+        let files = match (&args.tls_cert, &args.tls_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                Some(CertificateFiles { certificate: certificate.clone(), key: key.clone() })
+            }
+            (None, _) => return Err(ConfigError::IncompleteTls("--tls-cert")),
+            (_, None) => return Err(ConfigError::IncompleteTls("--tls-key")),
+        };
+        let certificate = match (files, acme) {
+            (Some(_), Some(_)) => return Err(ConfigError::TwoCertificates),
+            (Some(files), None) => {
+                files.load()?;
+                CertificateSource::Files(files)
+            }
+            (None, Some(order)) => CertificateSource::Acme(order),
+            (None, None) if args.tls_bind.is_none() => return Ok(None),
+            (None, None) => return Err(ConfigError::IncompleteTls("--tls-cert")),
+        };
+        let bind = args.tls_bind.as_ref().ok_or(ConfigError::IncompleteTls("--tls-bind"))?;
+        Ok(Some(Self { addr: address("--tls-bind", bind)?, certificate }))
+    }
+}
+
+fn acme_order(args: &ServeArgs) -> Result<Option<AcmeOrder>, ConfigError> {
+    let missing = ConfigError::IncompleteAcme;
+    let (domains, email, cache) = match (&args.acme_domain, &args.acme_email, &args.acme_cache) {
+        (None, None, None) if args.acme_directory.is_none() && args.acme_cacert.is_none() => return Ok(None),
+        (Some(domains), Some(email), Some(cache)) => (domains, email, cache),
+        (None, _, _) => return Err(missing("--acme-domain")),
+        (_, None, _) => return Err(missing("--acme-email")),
+        (_, _, None) => return Err(missing("--acme-cache")),
+    };
+    let wrong_email = || invalid("--acme-email", email, &"expected an address, such as admin@example.com");
+    let (name, host) = email.trim().split_once('@').ok_or_else(wrong_email)?;
+    if name.is_empty() || host.is_empty() || email.trim().contains(char::is_whitespace) {
+        return Err(wrong_email());
+    }
+    let directory = args.acme_directory.as_deref().unwrap_or(DEFAULT_ACME_DIRECTORY).trim();
+    if !Url::parse(directory).is_ok_and(|url| url.scheme() == "https") {
+        return Err(invalid("--acme-directory", directory, &"expected an address that starts with https://"));
+    }
+    Ok(Some(AcmeOrder {
+        domains: domains.iter().map(|domain| acme_domain(domain)).collect::<Result<_, _>>()?,
+        email: email.trim().to_owned(),
+        cache: cache.clone(),
+        directory: directory.to_owned(),
+        cacert: args.acme_cacert.clone(),
+    }))
+}
+
+fn acme_domain(text: &str) -> Result<String, ConfigError> {
+    let wrong = |reason: &str| Err(invalid("--acme-domain", text, &reason));
+    let domain = text.trim().to_ascii_lowercase();
+    if domain.starts_with("*.") {
+        return wrong(
+            "a wildcard cannot be proved by TLS-ALPN-01; give its certificate with --tls-cert and --tls-key",
+        );
+    }
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+    };
+    if domain.parse::<IpAddr>().is_ok() || !domain.split('.').all(is_label) {
+        return wrong("expected a name, such as relay.example.com");
+    }
+    Ok(domain)
+}

@@ -1,0 +1,242 @@
+//! A certificate that an ACME server issues and renews (RFC 8555), proved by TLS-ALPN-01 (RFC 8737) on the very
+//! listener that uses it.
+
+use std::{
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use axum_server::tls_rustls::RustlsConfig;
+use futures_util::StreamExt;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs};
+use rustls_acme::{AcmeState, EventError, EventOk, OrderError, acme::ACME_TLS_ALPN_NAME, caches::DirCache};
+use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
+
+/// Who alone may look into the directory of keys.
+const OWNER_ONLY: u32 = 0o700;
+/// Failures after which the wait before the next attempt grows no more: 2¹⁶ seconds, as `rustls-acme` has it.
+const MAX_DOUBLINGS: u32 = 16;
+
+/// What an ACME server is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeOrder {
+    /// The names in the certificate; this relay must be reachable under each of them at port 443.
+    pub domains: Vec<String>,
+    /// Where the ACME server may write to when something is wrong with the certificate.
+    pub email: String,
+    /// Where the account's key and the certificate are kept across restarts.
+    pub cache: PathBuf,
+    /// The ACME server's directory.
+    pub directory: String,
+    /// Certificate authorities in PEM by which the ACME server itself is trusted, instead of those of the web.
+    pub cacert: Option<PathBuf>,
+}
+
+/// Why no certificate can even be ordered.
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// The directory for keys cannot be made, or kept from others.
+    #[error("cannot use {} for the keys of --acme-domain: it must be a directory of this program's own", path.display())]
+    Cache {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The file of certificate authorities cannot be read.
+    #[error("cannot read the certificates in {}: check --acme-cacert", path.display())]
+    Cacert {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// TLS itself cannot be configured.
+    #[error("TLS cannot be used with the ACME server")]
+    Tls(#[from] rustls::Error),
+}
+
+/// An order under way, for ever.
+pub(super) struct AcmeClient {
+    state: AcmeState<io::Error>,
+    live: RustlsConfig,
+    domains: String,
+    failures: u32,
+    /// Whether a certificate is in use.
+    deployed: bool,
+}
+
+impl AcmeClient {
+    pub(super) fn new(order: &AcmeOrder) -> Result<Self, AcmeError> {
+        keep_private(&order.cache)
+            .map_err(|source| AcmeError::Cache { path: order.cache.clone(), source })?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots(order.cacert.as_deref())?)
+            .with_no_client_auth();
+        let state = rustls_acme::AcmeConfig::new_with_client_config(&order.domains, Arc::new(client))
+            .contact_push(format!("mailto:{}", order.email))
+            .directory(&order.directory)
+            .cache(DirCache::new(order.cache.clone()))
+            .state();
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(state.resolver());
+        // No client but an ACME server's offers the last one.
+        server.alpn_protocols = [&b"h2"[..], b"http/1.1", ACME_TLS_ALPN_NAME].map(<[u8]>::to_vec).to_vec();
+        let live = RustlsConfig::from_config(Arc::new(server));
+        Ok(Self { state, live, domains: order.domains.join(", "), failures: 0, deployed: false })
+    }
+
+    /// The configuration that connections use; it follows the certificate.
+    pub(super) fn live(&self) -> RustlsConfig {
+        self.live.clone()
+    }
+
+    /// Orders and renews. Connections that are already open keep what they have.
+    pub(super) async fn run(mut self) -> Infallible {
+        loop {
+            match self.state.next().await {
+                Some(Ok(event)) => self.on_event(&event),
+                Some(Err(error)) => self.on_error(&error),
+                // The stream has no end.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: &EventOk) {
+        let domains = &self.domains;
+        match event {
+            EventOk::DeployedCachedCert => {
+                self.deployed = true;
+                tracing::info!(domains, "the certificate of an earlier run is in use");
+            }
+            EventOk::DeployedNewCert => {
+                self.failures = 0;
+                if std::mem::replace(&mut self.deployed, true) {
+                    tracing::info!(domains, "the certificate was renewed and is in use");
+                } else {
+                    tracing::info!(domains, "the certificate was issued and is in use");
+                }
+            }
+            EventOk::CertCacheStore | EventOk::AccountCacheStore => {}
+        }
+    }
+
+    fn on_error(&mut self, error: &EventError<io::Error, io::Error>) {
+        let (domains, deployed) = (&self.domains, self.deployed);
+        match error {
+            EventError::Order(cause) => {
+                let wait_s = 1u64 << self.failures.min(MAX_DOUBLINGS);
+                self.failures = self.failures.saturating_add(1);
+                tracing::error!(
+                    domains,
+                    deployed,
+                    %cause,
+                    wait_s,
+                    "the ACME server issued no certificate: {}; trying again",
+                    advice(cause)
+                );
+            }
+            EventError::CertCacheLoad(cause) | EventError::AccountCacheLoad(cause) => {
+                tracing::warn!(domains, %cause, "cannot read the directory of --acme-cache; ordering anew");
+            }
+            EventError::CertCacheStore(cause) | EventError::AccountCacheStore(cause) => {
+                tracing::error!(
+                    domains,
+                    %cause,
+                    "cannot write to the directory of --acme-cache: after a restart everything is ordered anew, which \
+                     ACME servers do not allow often; check its disk and permissions"
+                );
+            }
+            EventError::CachedCertParse(cause) => {
+                tracing::warn!(domains, %cause, "the certificate of an earlier run cannot be used; ordering anew");
+            }
+            EventError::NewCertParse(cause) => {
+                tracing::error!(domains, %cause, "the ACME server sent a certificate that cannot be used");
+            }
+        }
+    }
+}
+
+/// Who is to blame and what to do.
+fn advice(error: &OrderError) -> &'static str {
+    match error {
+        OrderError::BadAuth(_) | OrderError::TooManyAttemptsAuth(_) => {
+            "it could not verify the domain: its name must lead to this relay and port 443 to --tls-bind, without a \
+             proxy that ends TLS in between"
+        }
+        OrderError::BadOrder(_) => "it refused the order; see the cause",
+        OrderError::ProcessingTimeout(_) => "it was too slow",
+        OrderError::Acme(_) => {
+            "it could not be reached or refused the request: check the network, --acme-directory and --acme-cacert, \
+             or see the cause"
+        }
+        OrderError::Rcgen(_) => "no key could be made; see the cause",
+    }
+}
+
+fn keep_private(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(directory)?;
+    // One that was there before may have been open to others.
+    fs::set_permissions(directory, fs::Permissions::from_mode(OWNER_ONLY))
+}
+
+fn roots(cacert: Option<&Path>) -> Result<RootCertStore, AcmeError> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = cacert else {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return Ok(roots);
+    };
+    let failed = |source| AcmeError::Cacert { path: path.to_owned(), source };
+    for certificate in CertificateDer::pem_file_iter(path).map_err(failed)? {
+        roots.add(certificate.map_err(failed)?)?;
+    }
+    if roots.is_empty() {
+        return Err(failed(pem::Error::NoItemsFound));
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(directory: &Path) -> AcmeOrder {
+        AcmeOrder {
+            domains: vec!["relay.example.com".to_owned()],
+            email: "admin@example.com".to_owned(),
+            cache: directory.join("keys"),
+            directory: "https://127.0.0.1:1/dir".to_owned(),
+            cacert: None,
+        }
+    }
+
+    #[test]
+    fn keys_are_kept_from_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let order = order(directory.path());
+        fs::create_dir(&order.cache).unwrap();
+        fs::set_permissions(&order.cache, fs::Permissions::from_mode(0o755)).unwrap();
+        AcmeClient::new(&order).unwrap();
+        assert_eq!(fs::metadata(&order.cache).unwrap().permissions().mode() & 0o777, OWNER_ONLY);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs::write(&file, "nothing").unwrap();
+        let error = |order: AcmeOrder| AcmeClient::new(&order).err().unwrap().to_string();
+        let message = error(AcmeOrder { cacert: Some(file.clone()), ..order(directory.path()) });
+        assert!(message.contains("--acme-cacert"), "{message}");
+        let message = error(AcmeOrder { cache: file.join("keys"), ..order(directory.path()) });
+        assert!(message.contains("--acme-domain"), "{message}");
+    }
+}
