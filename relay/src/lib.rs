@@ -10,6 +10,7 @@ pub mod config;
 pub mod data_commands;
 pub mod directory;
 pub mod health;
+pub mod host;
 pub mod http;
 pub mod ids;
 pub mod journal;

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::relay::{Relay, Site};
 
-/// A client that trusts the relay's certificate.
+/// A client that trusts the relay's certificate and speaks HTTP/1.1, like QueueMetrics.
 pub fn client(relay: &Relay) -> Client {
-    let mut builder = Client::builder();
+    let mut builder = Client::builder().http1_only();
     if let Some(tls) = relay.certificate() {
         let pem = std::fs::read(&tls.certificate).expect("the certificate");
         let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");

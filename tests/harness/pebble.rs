@@ -33,7 +33,8 @@ impl Pebble {
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (address, management, dns) = (free_address(), free_address(), free_address());
-        let certificate = OwnCertificate::make(dir.path(), address, &[management]);
+        let certificate =
+            OwnCertificate::make(dir.path(), &[&address.ip().to_string(), &management.ip().to_string()]);
         let config = json!({ "pebble": {
             "listenAddress": address.to_string(),
             "managementListenAddress": management.to_string(),

@@ -20,6 +20,8 @@ pub struct Relay {
     /// Its public address, plain or TLS.
     pub address: SocketAddr,
     tls: Option<Certificate>,
+    /// The name in its public URL, instead of its address.
+    name: Option<String>,
     extra: Vec<String>,
     /// The running program; `None` while it is killed.
     pub process: Option<Process>,
@@ -63,9 +65,21 @@ impl Relay {
     pub async fn start_with(extra: &[&str], tls: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let address = free_address();
-        let tls = tls.then(|| Certificate::make(dir.path(), address, &[]));
+        let tls = tls.then(|| Certificate::make(dir.path(), &["localhost", &address.ip().to_string()]));
         let extra = extra.iter().map(ToString::to_string).collect();
-        let mut relay = Self { dir, address, tls, extra, process: None, admin: None };
+        let mut relay = Self { dir, address, tls, name: None, extra, process: None, admin: None };
+        relay.restart().await;
+        relay
+    }
+
+    /// Starts a relay with HTTPS whose public URL has a name, with a certificate for it and all names beneath.
+    pub async fn start_named(name: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let address = free_address();
+        let names = [name, &format!("*.{name}"), &address.ip().to_string()];
+        let tls = Some(Certificate::make(dir.path(), &names));
+        let (name, extra) = (Some(name.to_owned()), Vec::new());
+        let mut relay = Self { dir, address, tls, name, extra, process: None, admin: None };
         relay.restart().await;
         relay
     }
@@ -111,12 +125,16 @@ impl Relay {
 
     /// The public address.
     pub fn url(&self) -> String {
-        format!("{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        match &self.name {
+            Some(name) => format!("{scheme}://{name}:{}", self.address.port()),
+            None => format!("{scheme}://{}", self.address),
+        }
     }
 
     /// What agents take as `--relay`.
     pub fn tunnel_url(&self) -> String {
-        self.url().replacen("http", "ws", 1)
+        format!("{}://{}", if self.tls.is_some() { "wss" } else { "ws" }, self.address)
     }
 
     /// The database as the command line takes it.
@@ -186,11 +204,9 @@ impl Relay {
 }
 
 impl Certificate {
-    /// Makes one in a directory for `localhost` and these addresses.
-    pub fn make(dir: &Path, address: SocketAddr, more: &[SocketAddr]) -> Self {
-        let addresses = [&[address], more].concat();
-        let names = addresses.iter().map(|address| address.ip().to_string());
-        let names: Vec<_> = ["localhost".to_owned()].into_iter().chain(names).collect();
+    /// Makes one in a directory for these names and addresses.
+    pub fn make(dir: &Path, names: &[&str]) -> Self {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
         let files = Self { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
         std::fs::write(&files.certificate, made.cert.pem()).expect("a file");

@@ -9,6 +9,7 @@ mod on_record;
 mod recordings;
 mod refusal;
 mod search;
+mod site_host;
 mod tunnel;
 
 use std::{
@@ -27,7 +28,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use self::refusal::Refusal;
+use self::{refusal::Refusal, site_host::SiteHosts};
 use crate::{
     client::ClientAddress,
     config::{AllowOrigin, PublicUrl},
@@ -114,7 +115,13 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
         .with_state(Arc::clone(&state));
     let path = state.public_url.as_url().path().trim_end_matches('/').to_owned();
     let routes = if path.is_empty() { routes } else { Router::new().nest(&path, routes) };
-    routes.layer(cors::layer(allow_origin)).layer(middleware::from_fn_with_state(state, access_log::record))
+    let hosts = SiteHosts::new(&state.public_url, state.directory.clone());
+    let routes = routes
+        .layer(cors::layer(allow_origin))
+        .layer(middleware::from_fn_with_state(state, access_log::record));
+    // A router chooses the route before its own layers run, so the path is changed outside of it.
+    let outside = middleware::from_fn_with_state(hosts, site_host::into_path);
+    Router::new().fallback_service(routes).layer(outside)
 }
 
 /// Who asks, as limits know it. The access log has found the address; without it nobody asks for anybody.

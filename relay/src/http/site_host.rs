@@ -1,0 +1,121 @@
+//! Sites by host name: `https://<site>.<relay>/search` is `https://<relay>/<site>/search`.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{Uri, uri::PathAndQuery};
+use tokio::sync::watch;
+
+use crate::{config::PublicUrl, directory::Directory, host};
+
+/// Knows the names beneath which sites have host names of their own.
+#[derive(Debug, Clone)]
+pub(super) struct SiteHosts {
+    /// What follows the site's name, with its dot; `None` where the relay has an address and no name.
+    suffix: Option<String>,
+    /// What stands before all paths; no slash at the end.
+    base: String,
+    directory: watch::Receiver<Arc<Directory>>,
+}
+
+impl SiteHosts {
+    pub(super) fn new(public_url: &PublicUrl, directory: watch::Receiver<Arc<Directory>>) -> Self {
+        let suffix = public_url.as_url().domain().map(|domain| {
+            // The parser has made it lower case.
+            format!(".{}", domain.trim_end_matches('.'))
+        });
+        let base = public_url.as_url().path().trim_end_matches('/').to_owned();
+        Self { suffix, base, directory }
+    }
+
+    /// The path with its site, if the host names one that exists and the path names none.
+    fn path(&self, request: &Request) -> Option<PathAndQuery> {
+        let host = host::of(request.uri(), request.headers())?;
+        let name = host.strip_suffix(self.suffix.as_deref()?)?;
+        let rest = request.uri().path().strip_prefix(&self.base)?;
+        let lacks_site = matches!(rest, "/search" | "/search/") || rest.starts_with("/recordings/");
+        if !lacks_site || self.directory.borrow().find(name).is_none() {
+            return None;
+        }
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}/{name}{rest}{query}", self.base).parse().ok()
+    }
+}
+
+/// Puts the site of the host name into the path, before the routes are looked at.
+pub(super) async fn into_path(State(hosts): State<SiteHosts>, mut request: Request, next: Next) -> Response {
+    if let Some(path) = hosts.path(&request) {
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = Some(path);
+        // The parts were those of a URI, and still are.
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use audiovault_protocol::site::{Alias, SiteId};
+    use axum::body::Body;
+
+    use super::*;
+    use crate::store::StoredSite;
+
+    fn hosts(public_url: &str) -> SiteHosts {
+        let site = StoredSite {
+            site: SiteId::parse("acme").unwrap(),
+            note: String::new(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            disabled: None,
+            aliases: vec![Alias::parse("madrid").unwrap()],
+            keys: Vec::new(),
+        };
+        let (_, directory) = watch::channel(Arc::new(Directory::new(1, vec![site])));
+        SiteHosts::new(&public_url.parse().unwrap(), directory)
+    }
+
+    fn path(hosts: &SiteHosts, host: &str, target: &str) -> Option<String> {
+        let request = Request::builder().uri(target).header("host", host).body(Body::empty()).unwrap();
+        hosts.path(&request).map(|path| path.to_string())
+    }
+
+    #[test]
+    fn the_host_names_the_site_where_the_path_does_not() {
+        let hosts = hosts("https://relay.example.com");
+        for (host, target, expected) in [
+            ("acme.relay.example.com", "/search", Some("/acme/search")),
+            ("Madrid.Relay.Example.com.:443", "/search/?callid=1.2", Some("/madrid/search/?callid=1.2")),
+            ("acme.relay.example.com", "/recordings/t/n.wav", Some("/acme/recordings/t/n.wav")),
+            ("acme.relay.example.com", "/other/search", None),
+            ("acme.relay.example.com", "/other/recordings/t/n.wav", None),
+            ("acme.relay.example.com", "/tunnel", None),
+            ("acme.relay.example.com", "/", None),
+            ("nobody.relay.example.com", "/search", None),
+            ("a.acme.relay.example.com", "/search", None),
+            ("acme-relay.example.com", "/search", None),
+            ("relay.example.com", "/search", None),
+            ("192.0.2.1", "/search", None),
+        ] {
+            assert_eq!(path(&hosts, host, target).as_deref(), expected, "{host} {target}");
+        }
+        let h2 = "https://acme.relay.example.com/search?a=b";
+        assert_eq!(path(&hosts, "other", h2).as_deref(), Some("/acme/search?a=b"));
+    }
+
+    #[test]
+    fn a_path_before_all_others_stays_and_an_address_has_no_sites_beneath_it() {
+        let below = hosts("https://relay.example.com/audio/");
+        assert_eq!(
+            path(&below, "acme.relay.example.com", "/audio/search").as_deref(),
+            Some("/audio/acme/search")
+        );
+        assert_eq!(path(&below, "acme.relay.example.com", "/search"), None);
+        assert_eq!(path(&hosts("https://192.0.2.1"), "acme.192.0.2.1", "/search"), None);
+    }
+}

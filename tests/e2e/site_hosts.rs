@@ -1,0 +1,58 @@
+//! Sites by host names of their own beneath the relay's, with a wildcard certificate.
+
+use harness::{
+    agent::{Agent, AgentOptions},
+    client::{body, first_link, names, search},
+    recordings::{CALL, one_recording, wav},
+    relay::{Relay, Site},
+};
+use reqwest::{Certificate, Client, Version};
+
+const NAME: &str = "relay.example.test";
+
+/// A client that finds the relay under its name and two of its sites' names.
+fn client(relay: &Relay, version: Version) -> Client {
+    let pem = std::fs::read(&relay.certificate().unwrap().certificate).unwrap();
+    let mut builder = Client::builder().tls_certs_only([Certificate::from_pem(&pem).unwrap()]);
+    for host in ["", "acme.", "MADRID.", "nobody."] {
+        builder = builder.resolve(&format!("{host}{NAME}").to_ascii_lowercase(), relay.address);
+    }
+    if version == Version::HTTP_11 { builder.http1_only() } else { builder }.build().unwrap()
+}
+
+#[tokio::test]
+async fn a_site_has_a_host_name_of_its_own_over_http_1_and_http_2() {
+    let relay = Relay::start_named(NAME).await;
+    let site = relay.add_site("acme", &["madrid"]).await;
+    let dir = one_recording();
+    let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    let port = relay.address.port();
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        let client = client(&relay, version);
+        for host in ["acme", "MADRID"] {
+            let own = Site { search_url: format!("https://{host}.{NAME}:{port}/search"), ..site.clone() };
+            let found = search(&client, &own, CALL, &[]).await;
+            assert_eq!(names(&found), [format!("in-{CALL}.wav")]);
+            // The link is made beneath the relay's own name; it works beneath the site's too.
+            let link = first_link(&found);
+            let link_there = link.replacen(
+                &format!("https://{NAME}:{port}/acme/"),
+                &format!("https://{host}.{NAME}:{port}/"),
+                1,
+            );
+            assert_ne!(link, link_there);
+            for link in [link, link_there] {
+                let response = client.get(link).send().await.unwrap();
+                assert_eq!(response.version(), version);
+                assert_eq!(body(response).await, (200, wav(1.0, 1)));
+            }
+            // So does the path form.
+            let path =
+                Site { search_url: format!("https://{host}.{NAME}:{port}/acme/search"), ..site.clone() };
+            search(&client, &path, CALL, &[]).await;
+        }
+        let nobody =
+            client.get(format!("https://nobody.{NAME}:{port}/search?callid={CALL}")).send().await.unwrap();
+        assert_eq!(nobody.status(), 400, "nothing names a site");
+    }
+}
