@@ -15,5 +15,7 @@ mod limits;
 mod links;
 mod load;
 mod pitfalls;
+mod proxy;
 mod records;
 mod shutdown;
+mod site_hosts;

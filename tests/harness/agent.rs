@@ -19,18 +19,27 @@ pub struct AgentOptions {
     pub paths: Vec<String>,
     /// Further arguments.
     pub extra: Vec<String>,
+    /// What to dial instead of the relay itself.
+    pub relay: Option<String>,
 }
 
 impl AgentOptions {
     /// One root and nothing special.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { paths: vec![format!("file:{}", path.as_ref().display())], extra: Vec::new() }
+        Self { paths: vec![format!("file:{}", path.as_ref().display())], extra: Vec::new(), relay: None }
     }
 
     /// Another root, searched after those before.
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.paths.push(path.into());
+        self
+    }
+
+    /// Dials the relay by way of something else.
+    #[must_use]
+    pub fn through(mut self, relay: String) -> Self {
+        self.relay = Some(relay);
         self
     }
 
@@ -59,7 +68,11 @@ impl Agent {
             std::fs::write(&path, secret).expect("a file");
             path
         };
-        let mut arguments = vec!["tunnel".to_owned(), "--relay".to_owned(), relay.tunnel_url()];
+        let mut arguments = vec![
+            "tunnel".to_owned(),
+            "--relay".to_owned(),
+            options.relay.unwrap_or_else(|| relay.tunnel_url()),
+        ];
         let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         flag("--site-key-file", file("site.key", &site.site_key).display().to_string());
         flag("--token-file", file("search.token", &site.search_token).display().to_string());

@@ -7,6 +7,7 @@ pub mod address;
 pub mod agent;
 pub mod browser;
 pub mod client;
+pub mod nginx;
 pub mod pebble;
 pub mod process;
 pub mod recordings;

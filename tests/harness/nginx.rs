@@ -1,0 +1,67 @@
+//! nginx in front of a relay, set up as the README says.
+
+use std::net::SocketAddr;
+
+use tempfile::TempDir;
+
+use crate::{
+    address::free_address,
+    process::{Process, installed},
+};
+
+/// From where it asks the relay: an address that no client has.
+pub const SOURCE: &str = "127.0.0.200";
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Nginx {
+    /// Where it listens, by plain HTTP.
+    pub address: SocketAddr,
+    _process: Process,
+    _dir: TempDir,
+}
+
+impl Nginx {
+    /// Starts one in front of `relay`; `None`, noted as skipped, where nginx is not installed.
+    pub async fn start(relay: SocketAddr) -> Option<Self> {
+        if !installed("nginx") {
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (address, home) = (free_address(), dir.path().display());
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {home}/{kind};"))
+            .concat();
+        // The block of the location is the README's, but for the address from where it asks.
+        let config = format!(
+            "daemon off; pid {home}/pid; error_log stderr notice; worker_processes 1;
+             events {{}}
+             http {{
+               access_log off; {temporary}
+               server {{
+                 listen {address};
+                 location / {{
+                   proxy_pass http://{relay};
+                   proxy_bind {SOURCE};
+                   proxy_http_version 1.1;
+                   proxy_set_header Host $host;
+                   proxy_set_header Upgrade $http_upgrade;
+                   proxy_set_header Connection \"upgrade\";
+                   proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+                   proxy_set_header X-Forwarded-Proto $scheme;
+                   proxy_buffering off;
+                   proxy_read_timeout 1h;
+                 }}
+               }}
+             }}"
+        );
+        let file = dir.path().join("nginx.conf");
+        std::fs::write(&file, config).expect("a file");
+        let arguments = ["-c", &file.display().to_string(), "-p", &home.to_string(), "-e", "stderr"];
+        let path = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"];
+        let program = path.into_iter().find(|path| std::path::Path::new(path).exists()).unwrap_or("nginx");
+        let process = Process::start_program(program.as_ref(), &arguments.map(str::to_owned), &[]);
+        process.wait_for("start worker process ").await;
+        Some(Self { address, _process: process, _dir: dir })
+    }
+}
