@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod alerts;
 pub mod audit;
+pub mod auth;
 pub mod board;
 pub mod cli;
 pub mod client;

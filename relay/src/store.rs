@@ -7,6 +7,7 @@
 //! what another process changed by reading a single integer.
 
 mod announcements;
+mod api_tokens;
 mod audit;
 mod backup;
 mod conditions;
@@ -18,6 +19,8 @@ mod open;
 mod pseudonyms;
 mod sites;
 mod url;
+mod user_sessions;
+mod users;
 
 use std::path::PathBuf;
 
@@ -25,6 +28,7 @@ use jiff::Timestamp;
 use sqlx::{Any, AnyPool, Transaction};
 
 pub use self::{
+    api_tokens::{NewToken, StoredToken},
     audit::{AuditFilter, Cursor},
     backup::BackupError,
     error::{DatabaseUrlError, OpenError, StoreError},
@@ -33,6 +37,8 @@ pub use self::{
     open::{IfMissing, open},
     sites::{MAX_VALID_KEYS, NewSite, StoredKey, StoredSite},
     url::DatabaseUrl,
+    user_sessions::{SessionTimes, StoredSession},
+    users::{NewUser, StoredUser},
 };
 
 /// A database of the relay, shared safely with other processes. Cheap to clone.

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use audiovault_protocol::site::{Alias, SiteId};
 
+use crate::auth::Name;
+
 /// Why a text does not name a database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
@@ -88,6 +90,24 @@ pub enum StoreError {
     /// There is nothing to revoke.
     #[error("the site {0} has no valid key: rotate its key to give it one")]
     NoValidKey(SiteId),
+    /// No user has this name.
+    #[error("there is no user {0}: see the list of users")]
+    UnknownUser(Name),
+    /// A user has this name already.
+    #[error("there is a user {0} already: choose another name, or change that user")]
+    UserExists(Name),
+    /// Nobody would be left who may manage users.
+    #[error("{0} is the last one who manages users: give another user the role admin for all sites first")]
+    LastManager(Name),
+    /// The set-up link was used, has expired, or never was one.
+    #[error("this set-up link has ended: restart the relay for a new one while there are no users")]
+    SetupLinkEnded,
+    /// No API token has this name.
+    #[error("there is no API token {0}: see the list of tokens")]
+    UnknownToken(Name),
+    /// An API token has this name already.
+    #[error("there is an API token {0} already: choose another name, or remove that token")]
+    TokenExists(Name),
     /// Somebody reads from the write-ahead log.
     #[error("the write-ahead log is in use and still holds traces: erase again when no backup is running")]
     LogInUse,

@@ -1,0 +1,189 @@
+//! Users come, are known again, and go.
+
+use std::{net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    Credential, LoginError, Name, Password, PasswordError, PasswordHash, Passwords, Principal, Secret,
+    password::Verdict, throttle::Throttle,
+};
+use crate::store::{SessionTimes, Store, StoreError};
+
+/// A session ends when it was not used for this long: a working day with its breaks.
+pub const SESSION_IDLE: Duration = Duration::from_secs(12 * 60 * 60);
+/// A session ends after this long, however much it is used.
+pub const SESSION_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How exactly the last use is kept: writing it down at every request would cost more than the request.
+const SEEN_EVERY: Duration = Duration::from_secs(60);
+
+/// A session that has just begun.
+#[expect(missing_debug_implementations, reason = "it holds the secret of a session")]
+pub struct NewSession {
+    /// What the browser keeps.
+    pub secret: Secret,
+    /// Whose it is.
+    pub user: Name,
+}
+
+/// Knows who may look.
+#[derive(Debug)]
+pub struct Auth {
+    store: Store,
+    passwords: Passwords,
+    throttle: Throttle,
+}
+
+impl Auth {
+    /// With the users of this database.
+    pub fn new(store: Store) -> Self {
+        Self { store, passwords: Passwords::default(), throttle: Throttle::default() }
+    }
+
+    /// Checks a name and a password, and begins a session. Every attempt has its line in the log.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn log_in(
+        &self,
+        name: &str,
+        password: Password,
+        client: IpAddr,
+    ) -> Result<NewSession, LoginError> {
+        // A text that cannot be a name is not repeated in the log: it may be a password in the wrong field.
+        let name: Option<Name> = name.trim().parse().ok();
+        let shown = name.as_ref().map_or("-", Name::as_str).to_owned();
+        let result = self.try_log_in(name, password, client).await;
+        match &result {
+            Ok(_) => tracing::info!(user = shown, %client, "login"),
+            Err(error @ (LoginError::Wrong | LoginError::Throttled { .. })) => {
+                tracing::warn!(user = shown, %client, %error, "login refused");
+            }
+            Err(error @ (LoginError::Password(_) | LoginError::Store(_))) => {
+                tracing::error!(user = shown, %client, %error, "login failed");
+            }
+        }
+        result
+    }
+
+    async fn try_log_in(
+        &self,
+        name: Option<Name>,
+        password: Password,
+        client: IpAddr,
+    ) -> Result<NewSession, LoginError> {
+        let throttled = self.throttle.attempt(name.as_ref(), client.into());
+        throttled.map_err(|wait| LoginError::Throttled { wait })?;
+        let Some(name) = name else {
+            self.passwords.verify(password, None).await?;
+            return Err(LoginError::Wrong);
+        };
+        self.check(&name, password).await?;
+        Ok(self.begin_session(name).await?)
+    }
+
+    /// Whether this is the user's password; counts as an attempt to log in.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn confirm(&self, name: &Name, password: Password, client: IpAddr) -> Result<(), LoginError> {
+        let throttled = self.throttle.attempt(Some(name), client.into());
+        throttled.map_err(|wait| LoginError::Throttled { wait })?;
+        self.check(name, password).await
+    }
+
+    async fn check(&self, name: &Name, password: Password) -> Result<(), LoginError> {
+        let kept = self.store.password_of(name).await?;
+        match self.passwords.verify(password.clone(), kept.clone()).await? {
+            Verdict::Wrong => Err(LoginError::Wrong),
+            Verdict::Right => Ok(()),
+            Verdict::RightButOutdated => {
+                let renewed = self.passwords.hash(password).await?;
+                if let Some(kept) = kept {
+                    self.store.renew_hash(name, &kept, &renewed).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins a session for a user who has proved who they are.
+    ///
+    /// # Errors
+    /// [`StoreError`], also when the user was removed meanwhile.
+    pub async fn begin_session(&self, user: Name) -> Result<NewSession, StoreError> {
+        let now = Timestamp::now();
+        self.store.prune_sessions(now - SESSION_IDLE, now - SESSION_LIFE).await?;
+        let secret = Secret::mint();
+        self.store.add_session(&secret.digest(), &user, now).await?;
+        Ok(NewSession { secret, user })
+    }
+
+    /// Whoever holds a credential, with the rights of this moment; nobody if it has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn principal(&self, via: Credential) -> Result<Option<Principal>, StoreError> {
+        let now = Timestamp::now();
+        let found = match &via {
+            Credential::Token(digest) => self.store.holder_of_token(digest, now).await?,
+            Credential::Session(digest) => {
+                let Some(session) = self.store.session(digest).await? else { return Ok(None) };
+                if is_over(&session.times, now) {
+                    return Ok(None);
+                }
+                if now.duration_since(session.times.seen).unsigned_abs() > SEEN_EVERY {
+                    self.store.touch_session(digest, now).await?;
+                }
+                Some((session.user, session.rights))
+            }
+        };
+        Ok(found.map(|(name, rights)| Principal { name, rights, via }))
+    }
+
+    /// Ends the session of a principal; a token has none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn log_out(&self, principal: &Principal) -> Result<(), StoreError> {
+        if let Credential::Session(digest) = &principal.via {
+            self.store.remove_session(digest).await?;
+            tracing::info!(user = %principal.name, "logout");
+        }
+        Ok(())
+    }
+
+    /// Hashes a password that is about to be kept.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn hash(&self, password: Password) -> Result<PasswordHash, PasswordError> {
+        self.passwords.hash(password).await
+    }
+
+    /// Where users, sessions and tokens are kept.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}
+
+fn is_over(times: &SessionTimes, now: Timestamp) -> bool {
+    times.seen < now - SESSION_IDLE || times.created < now - SESSION_LIFE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_when_it_is_idle_or_old() {
+        let now: Timestamp = "2026-11-23T12:00:00Z".parse().unwrap();
+        let ago = |duration: Duration| now - duration;
+        let second = Duration::from_secs(1);
+        let over = |created, seen| is_over(&SessionTimes { created, seen }, now);
+        assert!(!over(ago(SESSION_LIFE), ago(SESSION_IDLE)));
+        assert!(over(ago(SESSION_LIFE), ago(SESSION_IDLE + second)));
+        assert!(over(ago(SESSION_LIFE + second), now));
+        assert!(!over(now, now));
+    }
+}

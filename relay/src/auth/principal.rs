@@ -1,0 +1,47 @@
+//! Who makes a request.
+
+use audiovault_protocol::site::SiteId;
+
+use super::{Name, Permission, Rights, Role, SecretDigest};
+
+/// By what somebody has proved who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The cookie of a session.
+    Session(SecretDigest),
+    /// An API token.
+    Token(SecretDigest),
+}
+
+/// A user or an API token that makes a request, with the rights of this moment.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    /// The user's name or that of the token.
+    pub name: Name,
+    /// What it may do.
+    pub rights: Rights,
+    /// How it was proved. Streams that outlive their request ask [`super::Auth::principal`] again by it.
+    pub via: Credential,
+}
+
+impl Principal {
+    /// The role.
+    pub fn role(&self) -> Role {
+        self.rights.role
+    }
+
+    /// Whether a site exists for this principal. To what it may not see, the answer is 404.
+    pub fn may_see(&self, site: &SiteId) -> bool {
+        self.rights.scope.holds(site)
+    }
+
+    /// Whether it may do that where it sees something at all.
+    pub fn may(&self, permission: Permission) -> bool {
+        self.rights.allow(permission)
+    }
+
+    /// Whether this is a person at a browser, not a program with a token.
+    pub fn is_user(&self) -> bool {
+        matches!(self.via, Credential::Session(_))
+    }
+}

@@ -1,0 +1,183 @@
+//! What users and API tokens may do, and where.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+use audiovault_protocol::site::SiteId;
+use serde::{Deserialize, Serialize};
+
+/// What somebody is to this relay. Each role may do what those before it may.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Looks at sites and at the audit
+    Viewer,
+    /// Changes sites as well
+    Operator,
+    /// Manages users, tokens, erasure and backups as well
+    Admin,
+}
+
+/// A text names no role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected admin, operator or viewer")]
+pub struct UnknownRole;
+
+impl Role {
+    /// All roles, the least first.
+    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
+
+    /// The name in the database, in the API and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(UnknownRole)
+    }
+}
+
+/// Which sites somebody sees. Others do not exist for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Every site, and the relay itself.
+    All,
+    /// These alone; of none of them, nothing.
+    Sites(BTreeSet<SiteId>),
+}
+
+impl Scope {
+    /// The scope of a list of sites, where no list means all sites.
+    pub fn of(sites: Option<BTreeSet<SiteId>>) -> Self {
+        sites.map_or(Self::All, Self::Sites)
+    }
+
+    /// Whether the site lies within.
+    pub fn holds(&self, site: &SiteId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Sites(sites) => sites.contains(site),
+        }
+    }
+
+    /// The sites, unless it is all of them.
+    pub fn sites(&self) -> Option<&BTreeSet<SiteId>> {
+        match self {
+            Self::All => None,
+            Self::Sites(sites) => Some(sites),
+        }
+    }
+}
+
+/// What may be done beyond looking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    /// Change the sites within the scope: keys, aliases, disabling.
+    ChangeSites,
+    /// Add and import sites: for those who see them all.
+    AddSites,
+    /// Search for calls of the sites within the scope and listen to what is found.
+    Play,
+    /// Manage users and API tokens: for those who see all sites, since nobody may give more than they have.
+    ManageUsers,
+    /// Erase a call from the audit, wherever it was made.
+    EraseAudit,
+    /// Copy the whole database.
+    Backup,
+}
+
+/// A role, where it holds, and whether recordings may be heard: a right of its own in every role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights {
+    /// What.
+    pub role: Role,
+    /// Where.
+    pub scope: Scope,
+    /// Whether recordings may be searched for and heard.
+    pub playback: bool,
+}
+
+impl Rights {
+    /// Everything, everywhere.
+    pub fn everything() -> Self {
+        Self { role: Role::Admin, scope: Scope::All, playback: true }
+    }
+
+    /// Whether these rights include a permission. For what concerns one site, that site has to be visible as well.
+    pub fn allow(&self, permission: Permission) -> bool {
+        let everywhere = self.scope == Scope::All;
+        match permission {
+            Permission::ChangeSites => self.role >= Role::Operator,
+            Permission::AddSites => self.role >= Role::Operator && everywhere,
+            Permission::Play => self.playback,
+            Permission::ManageUsers | Permission::EraseAudit | Permission::Backup => {
+                self.role == Role::Admin && everywhere
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(role: Role, sites: Option<&[&str]>) -> Rights {
+        let parse = |site: &&str| SiteId::parse(site).unwrap();
+        let sites = sites.map(|sites| sites.iter().map(parse).collect());
+        Rights { role, scope: Scope::of(sites), playback: false }
+    }
+
+    #[test]
+    fn a_role_that_is_limited_to_sites_has_no_power_over_the_relay() {
+        let limited = rights(Role::Admin, Some(&["acme"]));
+        assert!(limited.allow(Permission::ChangeSites));
+        for permission in
+            [Permission::AddSites, Permission::ManageUsers, Permission::EraseAudit, Permission::Backup]
+        {
+            assert!(!limited.allow(permission), "{permission:?}");
+            assert!(rights(Role::Admin, None).allow(permission), "{permission:?}");
+            assert!(!rights(Role::Viewer, None).allow(permission), "{permission:?}");
+        }
+        assert!(!rights(Role::Operator, None).allow(Permission::ManageUsers));
+        assert!(rights(Role::Operator, None).allow(Permission::AddSites));
+    }
+
+    #[test]
+    fn listening_is_a_right_of_its_own() {
+        assert!(!rights(Role::Admin, None).allow(Permission::Play));
+        assert!(Rights { playback: true, ..rights(Role::Viewer, None) }.allow(Permission::Play));
+    }
+
+    #[test]
+    fn a_list_without_sites_is_not_all_of_them() {
+        let nothing = rights(Role::Viewer, Some(&[]));
+        assert!(!nothing.scope.holds(&SiteId::parse("acme").unwrap()));
+        assert_eq!("root".parse::<Role>(), Err(UnknownRole));
+        assert_eq!("operator".parse::<Role>(), Ok(Role::Operator));
+    }
+}

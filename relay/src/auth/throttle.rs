@@ -1,0 +1,99 @@
+//! Slows down whoever tries passwords.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    state::keyed::HashMapStateStore,
+};
+
+use super::Name;
+use crate::limits::ClientKey;
+
+/// Attempts at one name from one address: five at once, then one in ten seconds. Whoever knows the password waits ten
+/// seconds at worst; whoever does not gets through 8640 of them in a day.
+const BY_NAME_BURST: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+const BY_NAME_EVERY: Duration = Duration::from_secs(10);
+/// Attempts from one address at whatever name: a whole office behind one address may come to work at nine.
+const BY_ADDRESS_BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
+const BY_ADDRESS_EVERY: Duration = Duration::from_secs(1);
+/// Addresses and names remembered before those that have waited long enough are forgotten.
+const MAX_REMEMBERED: usize = 10_000;
+
+type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
+
+/// Counts attempts to log in.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    by_name: Limiter<(Name, ClientKey)>,
+    by_address: Limiter<ClientKey>,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self {
+            by_name: RateLimiter::hashmap(quota(BY_NAME_EVERY, BY_NAME_BURST)),
+            by_address: RateLimiter::hashmap(quota(BY_ADDRESS_EVERY, BY_ADDRESS_BURST)),
+        }
+    }
+}
+
+impl Throttle {
+    /// Counts an attempt, or says how long to wait before the next one.
+    pub(super) fn attempt(&self, name: Option<&Name>, client: ClientKey) -> Result<(), Duration> {
+        forget(&self.by_name);
+        forget(&self.by_address);
+        let now = DefaultClock::default().now();
+        self.by_address.check_key(&client).map_err(|until| until.wait_time_from(now))?;
+        let Some(name) = name else { return Ok(()) };
+        self.by_name.check_key(&(name.clone(), client)).map_err(|until| until.wait_time_from(now))
+    }
+}
+
+fn quota(every: Duration, burst: NonZeroU32) -> Quota {
+    // The period is a constant above zero.
+    Quota::with_period(every).unwrap_or_else(|| Quota::per_second(burst)).allow_burst(burst)
+}
+
+fn forget<K: std::hash::Hash + Eq + Clone>(limiter: &Limiter<K>) {
+    if limiter.len() > MAX_REMEMBERED {
+        limiter.retain_recent();
+        limiter.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn client(text: &str) -> ClientKey {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    #[test]
+    fn one_name_is_throttled_without_shutting_others_out() {
+        let throttle = Throttle::default();
+        let (maria, jose): (Name, Name) = ("maria".parse().unwrap(), "jose".parse().unwrap());
+        let here = client("192.0.2.1");
+        for _ in 0..BY_NAME_BURST.get() {
+            throttle.attempt(Some(&maria), here).unwrap();
+        }
+        let wait = throttle.attempt(Some(&maria), here).unwrap_err();
+        assert!(wait <= BY_NAME_EVERY, "{wait:?}");
+        throttle.attempt(Some(&jose), here).unwrap();
+        throttle.attempt(Some(&maria), client("192.0.2.2")).unwrap();
+    }
+
+    #[test]
+    fn one_address_cannot_go_through_all_names() {
+        let throttle = Throttle::default();
+        let here = client("2001:db8::1");
+        let name = |n: u32| format!("user{n}").parse::<Name>().unwrap();
+        let refused =
+            (0..2 * BY_ADDRESS_BURST.get()).filter(|n| throttle.attempt(Some(&name(*n)), here).is_err());
+        assert!(refused.count() >= 50);
+    }
+}

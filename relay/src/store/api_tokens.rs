@@ -1,0 +1,132 @@
+//! API tokens: what programs prove themselves with.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::{Row, any::AnyRow};
+
+use super::{Store, StoreError, timestamp, users};
+use crate::auth::{Name, Rights, Scope, SecretDigest};
+
+/// How exactly the last use is kept.
+const USED_EVERY: Duration = Duration::from_secs(60);
+
+/// An API token about to be added.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// Its name.
+    pub name: Name,
+    /// Digest of its secret.
+    pub digest: SecretDigest,
+    /// What its holder may do.
+    pub rights: Rights,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
+}
+
+/// An API token as stored: never the secret.
+#[derive(Debug, Clone)]
+pub struct StoredToken {
+    /// Its name.
+    pub name: Name,
+    /// What its holder may do.
+    pub rights: Rights,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
+    /// When it was last used, to the minute.
+    pub last_used: Option<Timestamp>,
+}
+
+const TOKENS: &str =
+    "SELECT name, role, all_sites, playback, created_ms, expires_ms, used_ms FROM api_tokens ORDER BY name";
+const ALL_TOKEN_SITES: &str = "SELECT name, site FROM api_token_sites";
+const TOKEN_SITES: &str = "SELECT site FROM api_token_sites WHERE name = $1";
+const TOKEN: &str = "SELECT name, role, all_sites, playback, used_ms FROM api_tokens \
+     WHERE digest = $1 AND (expires_ms IS NULL OR expires_ms > $2)";
+const INSERT: &str = "INSERT INTO api_tokens (name, digest, role, all_sites, playback, created_ms, expires_ms) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) DO NOTHING";
+const INSERT_TOKEN_SITE: &str = "INSERT INTO api_token_sites (name, site) VALUES ($1, $2)";
+const DELETE: &str = "DELETE FROM api_tokens WHERE name = $1";
+const USED: &str = "UPDATE api_tokens SET used_ms = $2 WHERE digest = $1";
+
+impl Store {
+    /// All API tokens, by name; also those that have ended.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
+        let sites = sqlx::query(ALL_TOKEN_SITES).fetch_all(&self.pool).await?;
+        let mut sites = users::sites_by_name(sites)?;
+        let rows = sqlx::query(TOKENS).fetch_all(&self.pool).await?;
+        let time = |row: &AnyRow, column: usize| -> Result<Option<Timestamp>, StoreError> {
+            row.try_get::<Option<i64>, _>(column)?.map(timestamp).transpose()
+        };
+        let token = |row: &AnyRow| {
+            let name = row.try_get::<String, _>(0)?;
+            Ok(StoredToken {
+                name: users::name(&name)?,
+                rights: users::rights(row, 1, sites.remove(&name).unwrap_or_default())?,
+                created: timestamp(row.try_get(4)?)?,
+                expires: time(row, 5)?,
+                last_used: time(row, 6)?,
+            })
+        };
+        rows.iter().map(token).collect()
+    }
+
+    /// Adds an API token.
+    ///
+    /// # Errors
+    /// [`StoreError::TokenExists`]; [`StoreError::UnknownSite`] for a scope with sites that are not there.
+    pub async fn add_token(&self, new: &NewToken) -> Result<(), StoreError> {
+        let mut tx = self.locked().await?;
+        let query = sqlx::query(INSERT)
+            .bind(new.name.as_str())
+            .bind(new.digest.as_str())
+            .bind(new.rights.role.as_str())
+            .bind(i64::from(new.rights.scope == Scope::All))
+            .bind(i64::from(new.rights.playback))
+            .bind(Timestamp::now().as_millisecond())
+            .bind(new.expires.map(Timestamp::as_millisecond));
+        if query.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Err(StoreError::TokenExists(new.name.clone()));
+        }
+        users::insert_sites(&mut tx, INSERT_TOKEN_SITE, &new.name, &new.rights.scope).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Removes an API token; it ends at once.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownToken`].
+    pub async fn remove_token(&self, name: &Name) -> Result<(), StoreError> {
+        let done = sqlx::query(DELETE).bind(name.as_str()).execute(&self.pool).await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::UnknownToken(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// The name and the rights of a token that is valid now; notes that it is in use.
+    ///
+    /// # Errors
+    /// As every method.
+    pub(crate) async fn holder_of_token(
+        &self,
+        digest: &SecretDigest,
+        now: Timestamp,
+    ) -> Result<Option<(Name, Rights)>, StoreError> {
+        let query = sqlx::query(TOKEN).bind(digest.as_str()).bind(now.as_millisecond());
+        let Some(row) = query.fetch_optional(&self.pool).await? else { return Ok(None) };
+        let name = users::name(&row.try_get::<String, _>(0)?)?;
+        let sites = sqlx::query(TOKEN_SITES).bind(name.as_str()).fetch_all(&self.pool).await?;
+        let used = row.try_get::<Option<i64>, _>(4)?.map(timestamp).transpose()?;
+        if used.is_none_or(|used| now.duration_since(used).unsigned_abs() > USED_EVERY) {
+            let query = sqlx::query(USED).bind(digest.as_str()).bind(now.as_millisecond());
+            query.execute(&self.pool).await?;
+        }
+        Ok(Some((name, users::rights(&row, 1, users::sites_of(&sites)?)?)))
+    }
+}

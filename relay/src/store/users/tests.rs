@@ -1,0 +1,161 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    auth::{Auth, Credential, LoginError, Password, Passwords, Permission, Secret},
+    store::{DatabaseUrl, IfMissing, NewSite, NewToken, open},
+};
+use audiovault_protocol::site::SiteKey;
+
+async fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let url = DatabaseUrl::Sqlite(dir.path().join("relay.db"));
+    let store = open(&url, IfMissing::Create).await.unwrap();
+    for site in ["acme", "umbrella"] {
+        let site = SiteId::parse(site).unwrap();
+        let key = SiteKey::from_secret(site.clone(), rand::random()).digest();
+        let new = NewSite { site, note: String::new(), aliases: BTreeSet::new(), key };
+        store.add_site(&new).await.unwrap();
+    }
+    (dir, store)
+}
+
+fn named(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn limited(sites: &[&str]) -> Rights {
+    let sites = sites.iter().map(|site| SiteId::parse(site).unwrap()).collect();
+    Rights { role: Role::Viewer, scope: Scope::Sites(sites), playback: false }
+}
+
+const PASSWORD: &str = "correct horse battery";
+
+async fn add(store: &Store, name: &str, rights: Rights) {
+    let password = Passwords::default().hash(Password::new(PASSWORD.to_owned()).unwrap()).await.unwrap();
+    store.add_user(&NewUser { name: named(name), rights, password }).await.unwrap();
+}
+
+async fn log_in(auth: &Auth, name: &str) -> Credential {
+    let client = "192.0.2.1".parse().unwrap();
+    let session = auth.log_in(name, Password::claimed(PASSWORD.to_owned()), client).await.unwrap();
+    Credential::Session(session.secret.digest())
+}
+
+#[tokio::test]
+async fn a_user_logs_in_and_every_change_ends_the_session() {
+    let (_dir, store) = store().await;
+    let auth = Auth::new(store.clone());
+    add(&store, "root", Rights::everything()).await;
+    add(&store, "maria", limited(&["acme"])).await;
+    let via = log_in(&auth, " Maria ").await;
+    let maria = auth.principal(via.clone()).await.unwrap().unwrap();
+    assert_eq!((maria.name.as_str(), &maria.rights), ("maria", &limited(&["acme"])));
+    assert!(maria.may_see(&SiteId::parse("acme").unwrap()) && !maria.may(Permission::ChangeSites));
+    store.change_user(&named("maria"), &limited(&["acme", "umbrella"])).await.unwrap();
+    assert!(auth.principal(via).await.unwrap().is_none());
+
+    let via = log_in(&auth, "maria").await;
+    let password = Passwords::default().hash(Password::claimed("another one".to_owned())).await.unwrap();
+    store.set_password(&named("maria"), &password).await.unwrap();
+    assert!(auth.principal(via).await.unwrap().is_none());
+    let refused = auth
+        .log_in("maria", Password::claimed(PASSWORD.to_owned()), "192.0.2.1".parse().unwrap())
+        .await
+        .err();
+    assert!(matches!(refused, Some(LoginError::Wrong)));
+
+    let via = log_in(&auth, "root").await;
+    let root = auth.principal(via.clone()).await.unwrap().unwrap();
+    auth.log_out(&root).await.unwrap();
+    assert!(auth.principal(via).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_site_that_is_removed_leaves_every_scope_for_good() {
+    let (_dir, store) = store().await;
+    let acme = SiteId::parse("acme").unwrap();
+    add(&store, "maria", limited(&["acme"])).await;
+    let secret = Secret::mint();
+    let token =
+        NewToken { name: named("ci"), digest: secret.digest(), rights: limited(&["acme"]), expires: None };
+    store.add_token(&token).await.unwrap();
+    store.remove(&acme).await.unwrap();
+    let key = SiteKey::from_secret(acme.clone(), rand::random()).digest();
+    let again = NewSite { site: acme, note: String::new(), aliases: BTreeSet::new(), key };
+    store.add_site(&again).await.unwrap();
+    assert_eq!(store.user(&named("maria")).await.unwrap().rights, limited(&[]));
+    assert_eq!(store.users().await.unwrap()[0].rights, limited(&[]));
+    assert_eq!(store.tokens().await.unwrap()[0].rights, limited(&[]));
+}
+
+#[tokio::test]
+async fn somebody_must_be_left_to_manage_users() {
+    let (_dir, store) = store().await;
+    add(&store, "root", Rights::everything()).await;
+    let root = named("root");
+    for refused in [
+        store.remove_user(&root).await,
+        store.change_user(&root, &limited(&["acme"])).await,
+        store.change_user(&root, &Rights { role: Role::Operator, ..Rights::everything() }).await,
+    ] {
+        assert!(matches!(refused, Err(StoreError::LastManager(_))), "{refused:?}");
+    }
+    assert_eq!(store.user(&root).await.unwrap().rights, Rights::everything());
+    add(&store, "second", Rights::everything()).await;
+    store.remove_user(&root).await.unwrap();
+    assert!(matches!(store.remove_user(&root).await, Err(StoreError::UnknownUser(_))));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_and_leaves_no_trace() {
+    let (_dir, store) = store().await;
+    add(&store, "maria", limited(&["acme"])).await;
+    let password = PasswordHash::stored(String::new());
+    let twice = NewUser { name: named("maria"), rights: limited(&[]), password: password.clone() };
+    assert!(matches!(store.add_user(&twice).await, Err(StoreError::UserExists(_))));
+    let nowhere = NewUser { name: named("jose"), rights: limited(&["nowhere"]), password };
+    assert!(matches!(store.add_user(&nowhere).await, Err(StoreError::UnknownSite(_))));
+    assert!(matches!(store.user(&named("jose")).await, Err(StoreError::UnknownUser(_))));
+    assert_eq!(store.users().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_set_up_link_makes_one_user() {
+    let (_dir, store) = store().await;
+    let url = crate::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().unwrap();
+    let link = Secret::parse(url.rsplit('/').next().unwrap()).unwrap().digest();
+    assert!(store.setup_link_works(&link).await.unwrap());
+    assert!(!store.setup_link_works(&Secret::mint().digest()).await.unwrap());
+    let password = PasswordHash::stored(String::new());
+    let first = NewUser { name: named("root"), rights: Rights::everything(), password };
+    let other = store.add_first_user(&first, &Secret::mint().digest()).await;
+    assert!(matches!(other, Err(StoreError::SetupLinkEnded)));
+    store.add_first_user(&first, &link).await.unwrap();
+    assert!(!store.setup_link_works(&link).await.unwrap());
+    let second = NewUser { name: named("second"), ..first };
+    assert!(matches!(store.add_first_user(&second, &link).await, Err(StoreError::SetupLinkEnded)));
+    assert!(crate::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_token_works_until_it_ends_or_is_removed() {
+    let (_dir, store) = store().await;
+    let auth = Auth::new(store.clone());
+    let now = Timestamp::now();
+    let mint = async |name: &str, expires| {
+        let secret = Secret::mint();
+        let digest = secret.digest();
+        let rights = limited(&["acme"]);
+        store.add_token(&NewToken { name: named(name), digest, rights, expires }).await.unwrap();
+        Credential::Token(secret.digest())
+    };
+    let lasting = mint("ci", None).await;
+    let ended = mint("old", Some(now - Duration::from_secs(1))).await;
+    assert_eq!(auth.principal(lasting.clone()).await.unwrap().unwrap().name.as_str(), "ci");
+    assert!(auth.principal(ended).await.unwrap().is_none());
+    assert!(store.tokens().await.unwrap()[0].last_used.is_some());
+    store.remove_token(&named("ci")).await.unwrap();
+    assert!(auth.principal(lasting).await.unwrap().is_none());
+    assert!(matches!(store.remove_token(&named("ci")).await, Err(StoreError::UnknownToken(_))));
+}
