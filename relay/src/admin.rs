@@ -1,75 +1,78 @@
-//! The operators' listener: health for machines and the state of all sites.
+//! The operators' listener.
+//!
+//! It fails closed: everything is one protected tree behind the gate, its 404 included, beside a short list of what
+//! answers without a login.
+
+mod errors;
+mod gate;
+mod health;
+mod record;
+mod refused;
+mod security_headers;
+mod visible_site;
 
 use std::sync::Arc;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    response::{IntoResponse, Response},
-    routing::get,
+use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
+
+pub use self::{
+    gate::SignedIn, refused::Refused, security_headers::SecurityHeaders, visible_site::VisibleSite,
 };
-use http::{StatusCode, header};
-
-use serde_json::json;
-
 use crate::{
-    board::{Board, SessionView},
-    directory::DirectoryWatch,
-    http::PublicState,
-    metrics::{Metrics, OPENMETRICS},
+    api, auth::Auth, board::Board, dashboard, directory::DirectoryWatch, http::PublicState, metrics::Metrics,
 };
+
+/// Octets of a request's body for somebody who is logged in: thousands of sites as CSV. Routes may allow less.
+const MAX_BODY: usize = 1024 * 1024;
+/// Octets of a body from anybody: a login.
+const MAX_PUBLIC_BODY: usize = 16 * 1024;
 
 /// What the admin routes work with.
 #[derive(Debug)]
 pub struct AdminState {
     /// The public side, whose state is shown.
     pub public: Arc<PublicState>,
-    /// Tells whether the database answers.
+    /// The sites, and whether the database answers.
     pub directory: Arc<DirectoryWatch>,
     /// What is seen of the sites.
     pub board: Board,
     /// Figures for Prometheus.
     pub metrics: Metrics,
+    /// Who may look; also the way to the database.
+    pub auth: Auth,
+    /// What every answer carries.
+    pub headers: SecurityHeaders,
+    /// Whether the figures are for anybody who asks.
+    pub metrics_public: bool,
 }
 
 /// The admin routes.
 pub fn router(state: Arc<AdminState>) -> Router {
+    let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
+    let public = dashboard::public_routes()
+        .layer(middleware::from_fn(gate::own_pages_only))
+        .layer(DefaultBodyLimit::max(MAX_PUBLIC_BODY));
+    let metrics = Router::new().route("/metrics", get(health::metrics));
+    let mut protected = dashboard::routes()
+        .route("/status.json", get(health::status))
+        .merge(api::routes())
+        .fallback(async || Refused::not_found());
+    let mut open = public;
+    if state.metrics_public {
+        open = open.merge(metrics);
+    } else {
+        protected = protected.merge(metrics);
+    }
+    let protected = protected
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), gate::guard))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    let pages = open
+        .merge(protected)
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), dashboard::preferences))
+        .layer(middleware::from_fn(errors::present));
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/status.json", get(status))
+        .merge(health)
+        .merge(pages)
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), record::record))
         .with_state(state)
-}
-
-/// Ready means: send traffic here. A lost database does not stop connected sites from being served, so it is told
-/// but does not make the relay unready.
-async fn ready(State(state): State<Arc<AdminState>>) -> Response {
-    if state.public.draining.load(std::sync::atomic::Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
-    }
-    if state.directory.healthy() { "ready\n" } else { "ready, but the database does not answer\n" }
-        .into_response()
-}
-
-async fn metrics(State(state): State<Arc<AdminState>>) -> Response {
-    match state.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
-}
-
-async fn status(State(state): State<Arc<AdminState>>) -> Json<serde_json::Value> {
-    let picture = state.board.current();
-    let sites = picture.rows.iter().map(|row| {
-        let sessions = state.public.registry.sessions(&row.view.site);
-        let sessions: Vec<_> = sessions.iter().map(|session| SessionView::of(session)).collect();
-        let mut site = serde_json::to_value(&row.view).unwrap_or_default();
-        site["sessions"] = json!(sessions);
-        site
-    });
-    Json(json!({ "relay_version": env!("CARGO_PKG_VERSION"), "sites": sites.collect::<Vec<_>>() }))
 }

@@ -3,6 +3,8 @@
 mod data;
 mod serve;
 mod site;
+mod token;
+mod user;
 
 use std::io::{self, Write};
 
@@ -12,6 +14,8 @@ pub use self::{
     data::{AuditArgs, AuditCommand, BackupArgs},
     serve::ServeArgs,
     site::{AliasCommand, SiteArgs, SiteCommand},
+    token::{TokenArgs, TokenCommand},
+    user::{PasswordArgs, RightsArgs, UserArgs, UserCommand},
 };
 
 /// Publishes call recordings of sites that have no inbound port: the public end of the AudioVault Tunnel.
@@ -37,6 +41,10 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Add, show, change and remove sites; a running relay follows within three seconds
     Site(SiteArgs),
+    /// Add, show, change and remove users of the operators' pages
+    User(UserArgs),
+    /// Make, show and remove API tokens
+    Token(TokenArgs),
     /// Export the record of searches and deliveries, or erase a call from it
     Audit(AuditArgs),
     /// Copy the database into a file while the relay runs

@@ -105,6 +105,8 @@ pub struct ServeConfig {
     pub database: DatabaseUrl,
     /// Where health and status are served.
     pub admin: SocketAddr,
+    /// Whether the figures for Prometheus are for anybody who reaches the admin listener.
+    pub metrics_public: bool,
     /// The proxies whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Whose pages may play recordings.
@@ -170,6 +172,7 @@ impl ServeConfig {
                 Some(text) => address("--admin-bind", &text)?,
                 None => DEFAULT_ADMIN_BIND,
             },
+            metrics_public: truth("--metrics-public", args.metrics_public.as_deref())?,
             trusted_proxies: args
                 .trusted_proxy
                 .unwrap_or_default()
@@ -207,6 +210,7 @@ fn without_blanks(args: ServeArgs) -> ServeArgs {
         public_url: text(args.public_url),
         database: text(args.database),
         admin_bind: text(args.admin_bind),
+        metrics_public: text(args.metrics_public),
         trusted_proxy: list(args.trusted_proxy),
         allow_origin: list(args.allow_origin),
         config: path(args.config),
@@ -240,6 +244,14 @@ fn required(value: Option<String>, flag: &'static str, env: &'static str) -> Res
 fn duration(flag: &'static str, text: Option<&str>, default: Duration) -> Result<Duration, ConfigError> {
     let parse = |text: &str| humantime::parse_duration(text).map_err(|error| invalid(flag, text, &error));
     text.map_or(Ok(default), parse)
+}
+
+fn truth(flag: &'static str, text: Option<&str>) -> Result<bool, ConfigError> {
+    match text.map(str::trim) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(invalid(flag, other, &"expected true or false")),
+    }
 }
 
 fn address(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

@@ -1,13 +1,16 @@
 //! The AudioVault relay.
 
+pub mod account_commands;
 pub mod admin;
 pub mod alerts;
+pub mod api;
 pub mod audit;
 pub mod auth;
 pub mod board;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod dashboard;
 pub mod data_commands;
 pub mod directory;
 pub mod health;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use audiovault_relay::{
+    account_commands,
     cli::{Cli, Command, ServeArgs},
     config::ServeConfig,
     data_commands, health, relay, site_commands,
@@ -27,6 +28,14 @@ async fn main() -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve(*args).await,
         Command::Site(args) => match site_commands::run(args, &mut io::stdout(), &mut io::stderr()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::User(args) => match account_commands::user(args, &mut io::stdout()).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, error.exit_code()),
+        },
+        Command::Token(args) => match account_commands::token(args, &mut io::stdout()).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, error.exit_code()),
         },

@@ -16,8 +16,9 @@ use tokio_util::{
 };
 
 use crate::{
-    admin::{self, AdminState},
+    admin::{self, AdminState, SecurityHeaders},
     alerts,
+    auth::{Auth, offer_setup},
     board::{Board, Sources},
     config::{AlertConfig, ServeConfig},
     directory::DirectoryWatch,
@@ -28,7 +29,7 @@ use crate::{
     listeners::{start_admin, start_public},
     metrics::{self, HttpMetrics, Metrics},
     registry::Registry,
-    store::{self, IfMissing, OpenError, StoreError},
+    store::{self, IfMissing, OpenError, Store, StoreError},
 };
 
 /// How long the admin listener may take to finish what it is answering.
@@ -112,9 +113,17 @@ impl Relay {
         });
         let router = http::router(Arc::clone(&state), &config.allow_origin);
         let public = start_public(&config, router).await?;
-        let admin_router =
-            admin::router(Arc::new(AdminState { public: Arc::clone(&state), directory, board, metrics }));
-        let admin = start_admin(&config, admin_router).await?;
+        let admin_state = AdminState {
+            public: Arc::clone(&state),
+            directory,
+            board,
+            metrics,
+            auth: Auth::new(store.clone()),
+            headers: SecurityHeaders::new(&config.public_url),
+            metrics_public: config.metrics_public,
+        };
+        let admin = start_admin(&config, admin::router(Arc::new(admin_state))).await?;
+        tell_how_to_set_up(&store, admin.addr).await?;
         let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
         Ok(Self { public, admin, state, journal, background, drain_timeout, accept_rate })
     }
@@ -150,6 +159,14 @@ impl Relay {
         self.journal.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// While there is no user, the log tells how to make the first one.
+async fn tell_how_to_set_up(store: &Store, admin: SocketAddr) -> Result<(), StoreError> {
+    if let Some(link) = offer_setup(store, &format!("http://{admin}")).await? {
+        tracing::warn!(link = link.as_str(), "there is no user yet: open this link to make the first one");
+    }
+    Ok(())
 }
 
 /// Runs the relay until `shutdown`, then drains it.

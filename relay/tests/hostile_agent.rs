@@ -50,6 +50,7 @@ impl Place {
             database,
             admin: any,
             trusted_proxies: Vec::new(),
+            metrics_public: false,
             allow_origin: AllowOrigin::Any,
             log: LogConfig::new(LogFormat::Text, "info").unwrap(),
             drain_timeout: Duration::from_secs(1),

@@ -120,6 +120,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         database,
         admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         trusted_proxies: Vec::new(),
+        metrics_public: false,
         allow_origin: AllowOrigin::Any,
         log: LogConfig::new(LogFormat::Text, "info")?,
         drain_timeout: Duration::from_secs(5),

@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::OnceCell;
 
 use crate::{
     address::free_address,
@@ -26,6 +27,8 @@ pub struct Relay {
     /// The running program; `None` while it is killed.
     pub process: Option<Process>,
     admin: Option<SocketAddr>,
+    /// An API token that may do everything; made when it is first needed.
+    token: OnceCell<String>,
 }
 
 /// A certificate that signs itself, for `localhost` and one loopback address.
@@ -67,7 +70,8 @@ impl Relay {
         let address = free_address();
         let tls = tls.then(|| Certificate::make(dir.path(), &["localhost", &address.ip().to_string()]));
         let extra = extra.iter().map(ToString::to_string).collect();
-        let mut relay = Self { dir, address, tls, name: None, extra, process: None, admin: None };
+        let mut relay =
+            Self { dir, address, tls, name: None, extra, process: None, admin: None, token: OnceCell::new() };
         relay.restart().await;
         relay
     }
@@ -79,7 +83,8 @@ impl Relay {
         let names = [name, &format!("*.{name}"), &address.ip().to_string()];
         let tls = Some(Certificate::make(dir.path(), &names));
         let (name, extra) = (Some(name.to_owned()), Vec::new());
-        let mut relay = Self { dir, address, tls, name, extra, process: None, admin: None };
+        let mut relay =
+            Self { dir, address, tls, name, extra, process: None, admin: None, token: OnceCell::new() };
         relay.restart().await;
         relay
     }
@@ -149,8 +154,13 @@ impl Relay {
 
     /// Runs a `site` command in a process of its own and reads the JSON that it prints.
     pub async fn site_command(&self, arguments: &[&str]) -> Value {
+        self.command("site", arguments).await
+    }
+
+    /// Runs a command on the relay's database in a process of its own and reads the JSON that it prints.
+    pub async fn command(&self, command: &str, arguments: &[&str]) -> Value {
         let database = self.database();
-        let arguments = [&["site"], arguments, &["--database", &database, "--json"]].concat();
+        let arguments = [&[command], arguments, &["--database", &database, "--json"]].concat();
         let (code, out, err) = run("audiovault-relay", &arguments, &[]).await;
         assert_eq!(code, 0, "{arguments:?}: {err}");
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?} printed {out:?}: {error}"))
@@ -171,11 +181,25 @@ impl Relay {
         }
     }
 
-    /// A page of the admin listener: status and text.
+    /// Where the admin listener is, without a slash at the end.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin.expect("the relay runs"))
+    }
+
+    /// An API token that may do everything.
+    pub async fn token(&self) -> &str {
+        let make = || async {
+            let made = self.command("token", &["add", "harness", "--role", "admin", "--playback"]).await;
+            made["token"].as_str().expect("a token").to_owned()
+        };
+        self.token.get_or_init(make).await
+    }
+
+    /// A page of the admin listener, asked for with [`Relay::token`]: status and text.
     pub async fn admin(&self, path: &str) -> (u16, String) {
-        let admin = self.admin.expect("the relay runs");
-        let response =
-            reqwest::get(format!("http://{admin}{path}")).await.expect("the admin listener answers");
+        let url = format!("{}{path}", self.admin_url());
+        let request = reqwest::Client::new().get(url).bearer_auth(self.token().await);
+        let response = request.send().await.expect("the admin listener answers");
         (response.status().as_u16(), response.text().await.expect("text"))
     }
 

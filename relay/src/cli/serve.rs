@@ -61,6 +61,18 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_ADMIN_BIND")]
     pub admin_bind: Option<String>,
 
+    /// Show the figures for Prometheus, /metrics on the admin listener, to anybody who asks; otherwise they need an
+    /// API token [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "AUDIOVAULT_RELAY_METRICS_PUBLIC",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    #[serde(deserialize_with = "truth_or_text")]
+    pub metrics_public: Option<String>,
+
     /// A proxy, or a network of proxies, whose X-Forwarded-For and Forwarded are believed; may be repeated
     #[arg(long, value_name = "CIDR", env = "AUDIOVAULT_RELAY_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Option<Vec<String>>,
@@ -164,6 +176,20 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<S
     }))
 }
 
+/// In the file true and false may be written as such.
+fn truth_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected true or false")]
+    enum Value {
+        Truth(bool),
+        Text(String),
+    }
+    Ok(Some(match Value::deserialize(deserializer)? {
+        Value::Truth(truth) => truth.to_string(),
+        Value::Text(text) => text,
+    }))
+}
+
 impl ServeArgs {
     /// Fills what is not given here from somewhere of lower precedence.
     #[must_use]
@@ -181,6 +207,7 @@ impl ServeArgs {
             public_url: self.public_url.or(lower.public_url),
             database: self.database.or(lower.database),
             admin_bind: self.admin_bind.or(lower.admin_bind),
+            metrics_public: self.metrics_public.or(lower.metrics_public),
             trusted_proxy: self.trusted_proxy.or(lower.trusted_proxy),
             allow_origin: self.allow_origin.or(lower.allow_origin),
             config: self.config.or(lower.config),

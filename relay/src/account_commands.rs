@@ -1,0 +1,173 @@
+//! What the `user` and `token` commands do. They work on the database alone; a relay that runs on it judges every
+//! request by it.
+
+mod password;
+mod report;
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    time::Duration,
+};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+
+use self::{password::read_password, report::Report};
+use crate::{
+    auth::{Name, PasswordError, Passwords, Rights, Scope, Secret, WeakPassword, reveal_api_token},
+    cli::{RightsArgs, TokenArgs, TokenCommand, UserArgs, UserCommand},
+    store::{self, DatabaseUrl, IfMissing, NewToken, NewUser, OpenError, Store, StoreError},
+};
+
+/// Why a command has changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountCommandError {
+    /// Nobody said which database.
+    #[error("--database is required: give the flag or AUDIOVAULT_RELAY_DATABASE")]
+    NoDatabase,
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No password could be read.
+    #[error("cannot read the password from {from}")]
+    NoPassword {
+        /// Where it should have come from.
+        from: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The two passwords that were typed differ.
+    #[error("the two passwords differ: try again")]
+    Differ,
+    /// The password will not do.
+    #[error(transparent)]
+    Weak(#[from] WeakPassword),
+    /// The password cannot be hashed.
+    #[error(transparent)]
+    Hash(#[from] PasswordError),
+    /// The token would end later than time is counted.
+    #[error("--expires lies too far ahead: leave it out for a token that does not end")]
+    Expires,
+    /// The result cannot be written; what it tells of has happened.
+    #[error("the result cannot be printed: check what the change has done")]
+    Output(#[from] io::Error),
+}
+
+impl AccountCommandError {
+    /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoDatabase | Self::Expires => 2,
+            Self::Open(_)
+            | Self::Store(_)
+            | Self::NoPassword { .. }
+            | Self::Differ
+            | Self::Weak(_)
+            | Self::Hash(_)
+            | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Carries out a `user` command and prints its result.
+///
+/// # Errors
+/// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
+pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
+    // A user may be added before the relay has ever run.
+    let adds = matches!(args.command, UserCommand::Add { .. });
+    let store = open(args.database, adds).await?;
+    let report = change_user(&store, args.command).await;
+    store.close().await;
+    report?.print(args.json, out)
+}
+
+/// Carries out a `token` command and prints its result.
+///
+/// # Errors
+/// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
+pub async fn token(args: TokenArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
+    let adds = matches!(args.command, TokenCommand::Add { .. });
+    let store = open(args.database, adds).await?;
+    let report = change_token(&store, args.command).await;
+    store.close().await;
+    report?.print(args.json, out)
+}
+
+async fn open(url: Option<DatabaseUrl>, create: bool) -> Result<Store, AccountCommandError> {
+    let url = url.ok_or(AccountCommandError::NoDatabase)?;
+    Ok(store::open(&url, if create { IfMissing::Create } else { IfMissing::Refuse }).await?)
+}
+
+async fn change_user(store: &Store, command: UserCommand) -> Result<Report, AccountCommandError> {
+    let shown = async |done: &'static str, name: &Name| -> Result<Report, AccountCommandError> {
+        Ok(Report::User { done, user: (&store.user(name).await?).into() })
+    };
+    match command {
+        UserCommand::Add { name, rights, password } => {
+            let password = read_password(password)?;
+            let password = Passwords::default().hash(password).await?;
+            store.add_user(&NewUser { name: name.clone(), rights: rights.into(), password }).await?;
+            shown("added", &name).await
+        }
+        UserCommand::Passwd { name, password } => {
+            // Nobody should type a password in vain.
+            store.user(&name).await?;
+            let password = Passwords::default().hash(read_password(password)?).await?;
+            store.set_password(&name, &password).await?;
+            shown("the password is set, and all sessions have ended", &name).await
+        }
+        UserCommand::Set { name, role, sites, all_sites, playback } => {
+            let now = store.user(&name).await?.rights;
+            let scope = if all_sites { Some(Scope::All) } else { sites.map(scope) };
+            let rights = Rights {
+                role: role.unwrap_or(now.role),
+                scope: scope.unwrap_or(now.scope),
+                playback: playback.unwrap_or(now.playback),
+            };
+            store.change_user(&name, &rights).await?;
+            shown("changed, and all sessions have ended", &name).await
+        }
+        UserCommand::List => Ok(Report::Users(store.users().await?.iter().map(Into::into).collect())),
+        UserCommand::Remove { name } => {
+            store.remove_user(&name).await?;
+            Ok(Report::Removed { name, removed: true })
+        }
+    }
+}
+
+async fn change_token(store: &Store, command: TokenCommand) -> Result<Report, AccountCommandError> {
+    match command {
+        TokenCommand::Add { name, rights, expires } => {
+            let expires = expires.map(from_now).transpose()?;
+            let secret = Secret::mint();
+            let new =
+                NewToken { name: name.clone(), digest: secret.digest(), rights: rights.into(), expires };
+            store.add_token(&new).await?;
+            Ok(Report::Made { name, token: reveal_api_token(&secret).to_string() })
+        }
+        TokenCommand::List => Ok(Report::Tokens(store.tokens().await?.iter().map(Into::into).collect())),
+        TokenCommand::Remove { name } => {
+            store.remove_token(&name).await?;
+            Ok(Report::Removed { name, removed: true })
+        }
+    }
+}
+
+fn from_now(life: Duration) -> Result<Timestamp, AccountCommandError> {
+    Timestamp::now().checked_add(life).map_err(|_| AccountCommandError::Expires)
+}
+
+fn scope(sites: Vec<SiteId>) -> Scope {
+    Scope::Sites(sites.into_iter().collect::<BTreeSet<_>>())
+}
+
+impl From<RightsArgs> for Rights {
+    fn from(args: RightsArgs) -> Self {
+        Self { role: args.role, scope: args.sites.map_or(Scope::All, scope), playback: args.playback }
+    }
+}

@@ -1,0 +1,96 @@
+//! Puts every error into the form in which whoever asks can read it, also those that handlers and extractors of the
+//! framework make.
+
+use audiovault_protocol::{context::RequestId, problem::Problem};
+use axum::{
+    body::{Body, to_bytes},
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+
+use super::{Refused, SignedIn};
+use crate::dashboard::{ErrorPage, Shell, Visitor, page_with};
+
+/// Octets of the framework's own explanations that are passed on: they are a sentence.
+const MAX_EXPLANATION: usize = 2048;
+
+pub(super) async fn present(request: Request, next: Next) -> Response {
+    let visitor = request.extensions().get::<Visitor>().cloned();
+    let id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
+    let response = next.run(request).await;
+    let status = response.status();
+    let failed = status.is_client_error() || status.is_server_error();
+    let (Some(visitor), true) = (visitor, failed) else { return response };
+    let (mut parts, body) = response.into_parts();
+    let refused = match parts.extensions.remove::<Refused>() {
+        Some(refused) => refused,
+        // A page that explains itself, such as a form that was filled in wrong.
+        None if is_presentable(&parts.headers) => return Response::from_parts(parts, body),
+        None => Refused::new(status, explanation(status, body).await),
+    };
+    let mut rendered = if is_for_programs(visitor.uri.path()) {
+        let problem = Problem::new(refused.status(), refused.detail()).for_request(&id);
+        problem.into_response().map(Body::from)
+    } else {
+        let signed_in = parts.extensions.get::<SignedIn>().cloned();
+        let language = visitor.language;
+        let detail = match refused.status() {
+            StatusCode::NOT_FOUND => language.text("error-not-found-detail", &[]),
+            StatusCode::FORBIDDEN => language.text("error-forbidden-detail", &[]),
+            status if status.is_server_error() => language.text("error-internal-detail", &[]),
+            _ => refused.detail().to_owned(),
+        };
+        let shell = Shell::for_anybody(visitor, signed_in);
+        page_with(refused.status(), &ErrorPage { shell, status: refused.status(), detail, request_id: id })
+    };
+    for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::SET_COOKIE] {
+        if let Some(value) = parts.headers.remove(&name) {
+            rendered.headers_mut().insert(name, value);
+        }
+    }
+    *rendered.extensions_mut() = parts.extensions;
+    rendered
+}
+
+/// Whether errors at this path are read by programs.
+pub(super) fn is_for_programs(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/") || matches!(path, "/metrics" | "/status.json")
+}
+
+fn is_presentable(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    ["text/html", "application/json", "application/problem+json"].iter().any(|known| kind.starts_with(known))
+}
+
+async fn explanation(status: StatusCode, body: Body) -> String {
+    let text = to_bytes(body, MAX_EXPLANATION).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().replace('\n', " ");
+    if !text.is_empty() && !status.is_server_error() {
+        return text;
+    }
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => "this address does not take that method".to_owned(),
+        StatusCode::PAYLOAD_TOO_LARGE => "the request is too large".to_owned(),
+        _ => status.canonical_reason().unwrap_or("the request cannot be answered").to_lowercase(),
+    }
+}
+
+impl Refused {
+    /// The answer to somebody who has to log in first: browsers are led to the login, programs get 401.
+    pub(super) fn to_log_in(visitor: &Visitor, safe: bool) -> Response {
+        if is_for_programs(visitor.uri.path()) {
+            return Self::unauthorized().into_response();
+        }
+        let here = visitor.uri.path_and_query().map_or("/", |here| here.as_str());
+        let to = if !safe || here == "/" {
+            "/login".to_owned()
+        } else {
+            let next =
+                url::form_urlencoded::Serializer::new(String::new()).append_pair("next", here).finish();
+            format!("/login?{next}")
+        };
+        axum::response::Redirect::to(&to).into_response()
+    }
+}

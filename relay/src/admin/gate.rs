@@ -1,0 +1,132 @@
+//! The gate in front of everything that is not for everybody.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use axum_extra::extract::cookie::CookieJar;
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use super::{AdminState, MAX_BODY, Refused};
+use crate::{
+    auth::{
+        Credential, Principal, Secret, SessionCookie, csrf_token, is_csrf_token, is_same_origin,
+        parse_api_token,
+    },
+    dashboard::Visitor,
+};
+
+/// Where scripts put the token that forms carry as the field `csrf`.
+const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Who is logged in. Every request behind the gate carries it as an extension.
+#[derive(Debug, Clone)]
+pub struct SignedIn {
+    /// Who.
+    pub principal: Principal,
+    /// What the forms of this session carry; empty for an API token.
+    pub csrf: String,
+}
+
+/// What a request presents.
+enum Presented {
+    Session(Secret),
+    Token(Secret),
+    Nothing,
+}
+
+/// Lets nobody through who has not proved who they are, and nothing that another site made a browser send.
+pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
+    let Some(visitor) = request.extensions().get::<Visitor>().cloned() else {
+        return Refused::internal().into_response();
+    };
+    match admit(&state, &visitor, request).await {
+        Ok(Some((signed_in, mut request))) => {
+            request.extensions_mut().insert(signed_in.clone());
+            let mut response = next.run(request).await;
+            // Errors are presented, and requests logged, outside of the gate.
+            response.extensions_mut().insert(signed_in);
+            response
+        }
+        Ok(None) => Refused::unauthorized().into_response(),
+        Err(response) => response,
+    }
+}
+
+async fn admit(
+    state: &AdminState,
+    visitor: &Visitor,
+    request: Request,
+) -> Result<Option<(SignedIn, Request)>, Response> {
+    let safe = request.method().is_safe();
+    let presented = presented(request.headers(), visitor);
+    let via = match &presented {
+        Presented::Session(secret) => Credential::Session(secret.digest()),
+        Presented::Token(secret) => Credential::Token(secret.digest()),
+        Presented::Nothing => return Err(Refused::to_log_in(visitor, safe)),
+    };
+    let principal = state.auth.principal(via).await.map_err(|error| Refused::from(error).into_response())?;
+    let Some(principal) = principal else { return Err(Refused::to_log_in(visitor, safe)) };
+    let Presented::Session(secret) = presented else {
+        return Ok(Some((SignedIn { principal, csrf: String::new() }, request)));
+    };
+    let request = if safe { request } else { from_own_page(request, &secret).await? };
+    Ok(Some((SignedIn { principal, csrf: csrf_token(&secret) }, request)))
+}
+
+/// A bearer token that is sent is meant, whatever cookie comes along. Other schemes of `Authorization` are a proxy's.
+fn presented(headers: &HeaderMap, visitor: &Visitor) -> Presented {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some((scheme, token)) = authorization.and_then(|value| value.split_once(' '))
+        && scheme.eq_ignore_ascii_case("bearer")
+    {
+        return parse_api_token(token.trim()).map_or(Presented::Nothing, Presented::Token);
+    }
+    let session = SessionCookie::over(visitor.scheme).read(&CookieJar::from_headers(headers));
+    session.map_or(Presented::Nothing, Presented::Session)
+}
+
+/// Checks the origin and the token of a request that changes something.
+async fn from_own_page(request: Request, session: &Secret) -> Result<Request, Response> {
+    if !is_same_origin(request.uri(), request.headers()) {
+        return Err(foreign());
+    }
+    if let Some(token) = request.headers().get(X_CSRF_TOKEN) {
+        let right = token.to_str().is_ok_and(|token| is_csrf_token(session, token));
+        return if right { Ok(request) } else { Err(foreign()) };
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let is_form = kind.is_some_and(|kind| kind.split(';').next().unwrap_or_default().trim() == FORM);
+    if !is_form {
+        return Err(foreign());
+    }
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "the form is too large").into_response());
+    };
+    let token = url::form_urlencoded::parse(&body).find(|(name, _)| name == "csrf");
+    let right = token.is_some_and(|(_, token)| is_csrf_token(session, &token));
+    if !right {
+        return Err(foreign());
+    }
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Refuses requests that change something and come from other sites; for pages before the login, where no session
+/// stands behind a token.
+pub(super) async fn own_pages_only(request: Request, next: Next) -> Response {
+    if request.method().is_safe() || is_same_origin(request.uri(), request.headers()) {
+        return next.run(request).await;
+    }
+    foreign()
+}
+
+fn foreign() -> Response {
+    let detail = "this request does not come from a page of this session; load the page again";
+    Refused::new(StatusCode::FORBIDDEN, detail).into_response()
+}

@@ -1,0 +1,62 @@
+//! What machines ask for: health, and figures.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header};
+use serde_json::json;
+
+use super::{AdminState, Refused, SignedIn};
+use crate::{auth::Scope, board::SessionView, metrics::OPENMETRICS};
+
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Ready means: send traffic here. A lost database does not stop connected sites from being served, so it is told
+/// but does not make the relay unready.
+pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> Response {
+    if state.public.draining.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    if state.directory.healthy() { "ready\n" } else { "ready, but the database does not answer\n" }
+        .into_response()
+}
+
+/// The figures name every site, so they are for those who see all of them, unless the operator has made them public.
+pub(super) async fn metrics(
+    State(state): State<Arc<AdminState>>,
+    signed_in: Option<Extension<SignedIn>>,
+) -> Result<Response, Refused> {
+    let everywhere = signed_in.is_some_and(|signed_in| signed_in.principal.rights.scope == Scope::All);
+    if !everywhere && !state.metrics_public {
+        return Err(Refused::not_found());
+    }
+    match state.metrics.render() {
+        Ok(text) => Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            Err(Refused::internal())
+        }
+    }
+}
+
+pub(super) async fn status(
+    State(state): State<Arc<AdminState>>,
+    Extension(signed_in): Extension<SignedIn>,
+) -> Json<serde_json::Value> {
+    let picture = state.board.current();
+    let visible = picture.rows.iter().filter(|row| signed_in.principal.may_see(&row.view.site));
+    let sites = visible.map(|row| {
+        let sessions = state.public.registry.sessions(&row.view.site);
+        let sessions: Vec<_> = sessions.iter().map(|session| SessionView::of(session)).collect();
+        let mut site = serde_json::to_value(&row.view).unwrap_or_default();
+        site["sessions"] = json!(sessions);
+        site
+    });
+    Json(json!({ "relay_version": env!("CARGO_PKG_VERSION"), "sites": sites.collect::<Vec<_>>() }))
+}

@@ -1,0 +1,49 @@
+//! Gives every request of operators its id, its headers and its line in the log.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use audiovault_protocol::context::RequestId;
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderName, HeaderValue, Method};
+
+use super::{AdminState, SignedIn};
+use crate::{dashboard::Visitor, ids::random_id};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+pub(super) async fn record(
+    State(state): State<Arc<AdminState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let start = Instant::now();
+    let id = random_id();
+    let visitor = Visitor::of(&request, peer.ip(), &state);
+    let (client, scheme) = (visitor.address, visitor.scheme);
+    // Addresses hold set-up links; the route does not.
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let method = request.method().clone();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(visitor);
+
+    let mut response = next.run(request).await;
+    state.headers.apply(scheme, response.headers_mut());
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    let user = response.extensions().get::<SignedIn>().map_or("-", |user| user.principal.name.as_str());
+    let status = response.status().as_u16();
+    let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    // Pages are looked at and machines ask all the time; what changes something is news.
+    if method == Method::GET || method == Method::HEAD {
+        tracing::debug!(request_id = id, %method, route, user, status, %client, ms, "operator's request");
+    } else {
+        tracing::info!(request_id = id, %method, route, user, status, %client, ms, "operator's request");
+    }
+    response
+}

@@ -1,0 +1,55 @@
+//! Headers that keep pages from doing what ours never do.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::{client::Scheme, config::PublicUrl};
+
+/// What every answer carries.
+///
+/// `Referrer-Policy` is `same-origin`, not `no-referrer`: with the latter browsers send `Origin: null` with our own
+/// forms (Fetch, section 3.2), and over plain HTTP nothing else would tell ours from others.
+const HEADERS: [(HeaderName, &str); 7] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
+    (HeaderName::from_static("x-robots-tag"), "noindex"),
+];
+
+/// The headers of this relay's pages.
+#[derive(Debug, Clone)]
+pub struct SecurityHeaders {
+    policy: HeaderValue,
+}
+
+impl SecurityHeaders {
+    /// Pages load from this listener alone; they ask and play recordings where the public does.
+    pub fn new(public_url: &PublicUrl) -> Self {
+        let public = public_url.as_url().origin().ascii_serialization();
+        let policy = format!(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+             connect-src 'self' {public}; media-src 'self' {public}; form-action 'self'; base-uri 'none'; \
+             frame-ancestors 'none'"
+        );
+        // The origin of a checked URL is ASCII; without it only "try it" would not work.
+        let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'self'"));
+        Self { policy }
+    }
+
+    pub(super) fn apply(&self, scheme: Scheme, headers: &mut HeaderMap) {
+        for (name, value) in HEADERS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        if scheme == Scheme::Https {
+            let year = HeaderValue::from_static("max-age=31536000");
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+        }
+    }
+}

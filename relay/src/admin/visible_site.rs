@@ -1,0 +1,37 @@
+//! The site that an address names, for those who may see it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use audiovault_protocol::site::SiteId;
+use axum::extract::{FromRequestParts, Path};
+use http::request::Parts;
+
+use super::{AdminState, Refused, SignedIn};
+
+/// The `{site}` of a route. A site that does not exist, one outside of the principal's scope and a text that cannot be
+/// a site all get the same 404.
+#[derive(Debug, Clone)]
+pub struct VisibleSite(pub SiteId);
+
+impl FromRequestParts<Arc<AdminState>> for VisibleSite {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AdminState>) -> Result<Self, Refused> {
+        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(Refused::unauthorized)?;
+        let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        let Path(path) = path.map_err(|_| Refused::not_found())?;
+        let site =
+            path.get("site").and_then(|text| SiteId::parse(text).ok()).ok_or_else(Refused::not_found)?;
+        if !signed_in.principal.may_see(&site) {
+            return Err(Refused::not_found());
+        }
+        // A site that another process has just added is looked for once more.
+        if state.directory.current().site(&site).is_none() {
+            state.directory.refresher().refresh().await;
+        }
+        if state.directory.current().site(&site).is_none() {
+            return Err(Refused::not_found());
+        }
+        Ok(Self(site))
+    }
+}

@@ -1,0 +1,60 @@
+//! The API for programs, `/api/v1`, described by `/api/openapi.json`.
+//!
+//! A part is a file with a `routes()` of its own, an [`OpenApiRouter`] merged in [`routes`]; paths are relative to
+//! `/api/v1`. It stands behind the gate; errors are [`crate::admin::Refused`] and leave as problem details, also those
+//! of axum's own extractors. Bodies deny unknown fields; what is checked is a type. Names are those of the command
+//! line's `--json`.
+
+mod me;
+mod problems;
+mod tokens;
+mod users;
+mod views;
+
+use std::sync::Arc;
+
+use axum::{Json, Router, routing::get};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as Document,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+use utoipa_axum::router::OpenApiRouter;
+
+pub use self::{
+    problems::{Failures, ProblemBody},
+    views::{RightsView, TokenView, UserView},
+};
+use crate::admin::AdminState;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "AudioVault relay",
+        description = "Everything that the operators' pages do, for programs. Send an API token as \
+                       `Authorization: Bearer avt_…`; `audiovault-relay token add` makes one."
+    ),
+    components(schemas(ProblemBody)),
+    security(("token" = [])),
+    modifiers(&TokenScheme)
+)]
+struct ApiDocument;
+
+struct TokenScheme;
+
+impl Modify for TokenScheme {
+    fn modify(&self, document: &mut Document) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+}
+
+/// The API and its description.
+pub fn routes() -> Router<Arc<AdminState>> {
+    let parts = OpenApiRouter::new().merge(me::routes()).merge(users::routes()).merge(tokens::routes());
+    let (router, document) =
+        OpenApiRouter::with_openapi(ApiDocument::openapi()).nest("/api/v1", parts).split_for_parts();
+    router.route("/api/openapi.json", get(async move || Json(document)))
+}

@@ -1,0 +1,97 @@
+//! What `user` takes.
+
+use std::path::PathBuf;
+
+use audiovault_protocol::site::SiteId;
+use clap::{Args, Subcommand};
+
+use crate::{
+    auth::{Name, Role},
+    store::DatabaseUrl,
+};
+
+/// What every `user` command takes.
+#[derive(Debug, Clone, Args)]
+pub struct UserArgs {
+    /// The database of the relay, as sqlite:FILE (required)
+    #[arg(long, global = true, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    pub database: Option<DatabaseUrl>,
+
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: UserCommand,
+}
+
+/// What is done with a user of the operators' pages.
+#[derive(Debug, Clone, Subcommand)]
+pub enum UserCommand {
+    /// Add a user; the password is asked for
+    Add {
+        /// The name to log in with
+        name: Name,
+        /// What the user may do
+        #[command(flatten)]
+        rights: RightsArgs,
+        /// Where the password comes from
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Set a user's password; ends their sessions
+    Passwd {
+        /// The name of the user
+        name: Name,
+        /// Where the password comes from
+        #[command(flatten)]
+        password: PasswordArgs,
+    },
+    /// Change what a user may do; ends their sessions
+    Set {
+        /// The name of the user
+        name: Name,
+        /// The role
+        #[arg(long, value_name = "ROLE")]
+        role: Option<Role>,
+        /// Only this site exists for the user; may be repeated
+        #[arg(long = "site", value_name = "SITE", conflicts_with = "all_sites")]
+        sites: Option<Vec<SiteId>>,
+        /// All sites exist for the user
+        #[arg(long)]
+        all_sites: bool,
+        /// Whether the user may search for recordings and listen to them
+        #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+        playback: Option<bool>,
+    },
+    /// List all users
+    List,
+    /// Remove a user and end their sessions
+    Remove {
+        /// The name of the user
+        name: Name,
+    },
+}
+
+/// What somebody may do.
+#[derive(Debug, Clone, Args)]
+pub struct RightsArgs {
+    /// The role
+    #[arg(long, value_name = "ROLE", default_value = "viewer")]
+    pub role: Role,
+    /// Only this site exists for them; may be repeated [default: all sites]
+    #[arg(long = "site", value_name = "SITE")]
+    pub sites: Option<Vec<SiteId>>,
+    /// They may search for recordings and listen to them
+    #[arg(long)]
+    pub playback: bool,
+}
+
+/// Where a password comes from: never from the command line, which everybody on the machine can read.
+#[derive(Debug, Clone, Args)]
+pub struct PasswordArgs {
+    /// Read the password from the first line of a file, or of standard input with - [default: ask for it]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+}

@@ -1,0 +1,108 @@
+//! The operators' pages, made here and readable without JavaScript.
+//!
+//! # How a page is made
+//!
+//! A handler takes a [`Shell`], which exists only for somebody who is logged in, and answers with [`page`]:
+//!
+//! ```ignore
+//! #[derive(Template)]
+//! #[template(path = "things.html")]         // relay/templates/things.html
+//! struct ThingsPage {
+//!     shell: Shell,
+//!     things: Vec<Thing>,
+//! }
+//!
+//! async fn things(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
+//!     shell.principal().require(Permission::ChangeSites)?;     // 403
+//!     let things = state.auth.store().things().await?;         // 500, told in the log
+//!     Ok(page(&ThingsPage { shell, things }))
+//! }
+//! ```
+//!
+//! with a template that begins with `{% extends "base.html" %}` and fills `title`, `content` and, for scripts of its
+//! own, `scripts`. Its route goes into [`routes`]; whatever is merged there stands behind the login. A site of the
+//! address comes as [`crate::admin::VisibleSite`], which answers 404 where the scope ends. Errors are
+//! [`crate::admin::Refused`]: a page for browsers, problem details beneath `/api/`.
+//!
+//! - Words come from `relay/locales/*.ftl` by `{{ shell.t("key") }}`, with arguments `{{ shell.t1("key", "name", value)
+//!   }}`; a test holds the languages, the templates and the code together.
+//! - Times are `{{ shell.time(timestamp)|safe }}`, which `time.js` puts into the browser's zone; numbers
+//!   `shell.number(n)`, durations `shell.duration(seconds)`, sizes `shell.size(octets)`.
+//! - Every form that posts carries `<input type="hidden" name="csrf" value="{{ shell.csrf() }}">`; scripts send it as
+//!   `X-CSRF-Token`. The gate refuses everything else.
+//! - After a change answer with [`done`], which says so on the next page.
+//! - A file in `relay/assets` that is named in `assets.rs` is served as `{{ shell.asset("name") }}`. Nothing is loaded
+//!   from elsewhere and nothing is inline: the policy of the page forbids it.
+
+mod assets;
+mod format;
+mod home;
+mod language;
+mod password_page;
+mod session_pages;
+mod setup_page;
+mod shell;
+mod token_page;
+mod user_forms;
+mod user_pages;
+mod visitor;
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    Router,
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use http::StatusCode;
+
+pub use self::{
+    language::Language,
+    shell::{ErrorPage, Shell},
+    visitor::{Theme, Visitor, preferences},
+};
+use crate::admin::AdminState;
+
+/// The pages behind the login. The board, the page of a site and the audit are merged here.
+pub fn routes() -> Router<Arc<AdminState>> {
+    Router::new()
+        .route("/", get(home::show))
+        .route("/logout", post(session_pages::log_out))
+        .route("/password", get(password_page::show).post(password_page::change))
+        .route("/users", get(user_pages::list).post(user_pages::add))
+        .route("/users/{name}", get(user_pages::show).post(user_pages::change))
+        .route("/users/{name}/password", get(user_pages::back).post(user_pages::set_password))
+        .route("/users/{name}/remove", get(user_pages::back).post(user_pages::remove))
+        .route("/tokens", get(token_page::list).post(token_page::add))
+        .route("/tokens/{name}/remove", post(token_page::remove))
+}
+
+/// The pages that answer without a login.
+pub fn public_routes() -> Router<Arc<AdminState>> {
+    Router::new()
+        .route("/login", get(session_pages::login_form).post(session_pages::log_in))
+        .route("/setup/{link}", get(setup_page::show).post(setup_page::set_up))
+        .route("/assets/{name}", get(assets::serve))
+}
+
+/// A page as the answer.
+pub fn page(template: &impl Template) -> Response {
+    page_with(StatusCode::OK, template)
+}
+
+/// A page with a status of its own, such as 422 for a form that was filled in wrong.
+pub fn page_with(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(text) => (status, Html(text)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// After a change: back to a page, which says `done-<what>`.
+pub fn done(path: &str, what: &str) -> Response {
+    Redirect::to(&format!("{path}?done={what}")).into_response()
+}

@@ -1,0 +1,117 @@
+//! API tokens: list, add, remove.
+
+use std::{sync::Arc, time::Duration};
+
+use askama::Template;
+use axum::{
+    Form,
+    extract::{Path, State},
+    response::Response,
+};
+use http::StatusCode;
+use jiff::Timestamp;
+
+use super::{
+    Shell, done, page, page_with,
+    user_forms::{RightsForm, field, problem},
+    user_pages::{known, manages},
+};
+use crate::{
+    admin::{AdminState, Refused},
+    auth::{Name, Role, Secret, reveal_api_token},
+    store::{NewToken, StoredToken},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest life of a token that the form offers in days: longer ones do not end.
+const MAX_DAYS: u32 = 3650;
+
+#[derive(Template)]
+#[template(path = "tokens.html")]
+struct TokensPage {
+    shell: Shell,
+    tokens: Vec<StoredToken>,
+    name: String,
+    days: String,
+    form: RightsForm,
+    problem: Option<String>,
+    /// The secret of a token that was just made; shown this once.
+    made: Option<String>,
+}
+
+impl TokensPage {
+    fn is_over(&self, token: &StoredToken) -> bool {
+        token.expires.is_some_and(|expires| expires <= Timestamp::now())
+    }
+
+    fn roles(&self) -> [Role; 3] {
+        Role::ALL
+    }
+}
+
+pub(super) async fn list(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
+    manages(&shell)?;
+    let tokens = state.auth.store().tokens().await?;
+    Ok(page(&empty(shell, tokens)))
+}
+
+pub(super) async fn add(
+    shell: Shell,
+    State(state): State<Arc<AdminState>>,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Result<Response, Refused> {
+    let actor = manages(&shell)?;
+    let form = RightsForm::of(&fields);
+    let (name, days) = (field(&fields, "name"), field(&fields, "days"));
+    let secret = Secret::mint();
+    let refused = match new_token(&name, &days, &form, &secret) {
+        Ok(new) => match state.auth.store().add_token(&new).await {
+            Ok(()) => {
+                tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
+                None
+            }
+            Err(error) => Some(problem(error)?),
+        },
+        Err(key) => Some(key),
+    };
+    let tokens = state.auth.store().tokens().await?;
+    if let Some(key) = refused {
+        let problem = Some(shell.t(key));
+        let page = TokensPage { shell, tokens, name, days, form, problem, made: None };
+        return Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page));
+    }
+    let made = Some(reveal_api_token(&secret).to_string());
+    Ok(page(&TokensPage { made, ..empty(shell, tokens) }))
+}
+
+pub(super) async fn remove(
+    shell: Shell,
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<Response, Refused> {
+    let actor = manages(&shell)?;
+    let name = known(&name)?;
+    state.auth.store().remove_token(&name).await?;
+    tracing::info!(%actor, token = %name, "an API token is removed");
+    Ok(done("/tokens", "token-removed"))
+}
+
+fn empty(shell: Shell, tokens: Vec<StoredToken>) -> TokensPage {
+    let form = RightsForm { role: "viewer".to_owned(), scope: "all".to_owned(), ..RightsForm::default() };
+    TokensPage { shell, tokens, name: String::new(), days: "90".to_owned(), form, problem: None, made: None }
+}
+
+fn new_token(name: &str, days: &str, form: &RightsForm, secret: &Secret) -> Result<NewToken, &'static str> {
+    let name: Name = name.trim().parse().map_err(|_| "problem-name")?;
+    let expires = match days.trim() {
+        "" => None,
+        text => {
+            let days: u32 = text.parse().map_err(|_| "problem-days")?;
+            if days == 0 || days > MAX_DAYS {
+                return Err("problem-days");
+            }
+            Some(Timestamp::now() + DAY.saturating_mul(days))
+        }
+    };
+    Ok(NewToken { name, digest: secret.digest(), rights: form.rights()?, expires })
+}
