@@ -22,7 +22,7 @@ pub use self::{
     limits::LimitsConfig,
     public_url::{PublicUrl, PublicUrlError},
     records::{AlertConfig, RecordsConfig},
-    tls::TlsListener,
+    tls::{AdminListener, TlsListener},
 };
 use crate::{
     cli::ServeArgs,
@@ -87,6 +87,12 @@ pub enum ConfigError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// Settings of the admin listener's TLS come together or not at all.
+    #[error("--admin-tls-cert and --admin-tls-key belong together: {0} is missing")]
+    IncompleteAdminTls(&'static str),
+    /// The admin listener's certificate cannot be used.
+    #[error("the certificate of --admin-tls-cert cannot be used")]
+    AdminCertificate(#[source] CertificateError),
     /// The file of `--config` cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -103,8 +109,8 @@ pub struct ServeConfig {
     pub public_url: PublicUrl,
     /// Where the sites are kept.
     pub database: DatabaseUrl,
-    /// Where health and status are served.
-    pub admin: SocketAddr,
+    /// Where operators are served.
+    pub admin: AdminListener,
     /// Whether the figures for Prometheus are for anybody who reaches the admin listener.
     pub metrics_public: bool,
     /// The proxies whose word about their clients is believed.
@@ -152,6 +158,7 @@ impl ServeConfig {
         let limits = LimitsConfig::check(&args)?;
         let records = RecordsConfig::check(&args)?;
         let tls = TlsListener::check(&args)?;
+        let admin = AdminListener::check(&args)?;
         let plain = match args.bind {
             Some(text) => Some(address("--bind", &text)?),
             None if tls.is_none() => Some(DEFAULT_BIND),
@@ -168,10 +175,7 @@ impl ServeConfig {
             database: database
                 .parse()
                 .map_err(|error: DatabaseUrlError| invalid("--database", &database, &error))?,
-            admin: match args.admin_bind {
-                Some(text) => address("--admin-bind", &text)?,
-                None => DEFAULT_ADMIN_BIND,
-            },
+            admin,
             metrics_public: truth("--metrics-public", args.metrics_public.as_deref())?,
             trusted_proxies: args
                 .trusted_proxy
@@ -211,6 +215,9 @@ fn without_blanks(args: ServeArgs) -> ServeArgs {
         database: text(args.database),
         admin_bind: text(args.admin_bind),
         metrics_public: text(args.metrics_public),
+        admin_tls_cert: path(args.admin_tls_cert),
+        admin_tls_key: path(args.admin_tls_key),
+        admin_host: text(args.admin_host),
         trusted_proxy: list(args.trusted_proxy),
         allow_origin: list(args.allow_origin),
         config: path(args.config),

@@ -1,12 +1,16 @@
 //! Opens the listeners that a configuration asks for.
 
+mod entrance;
+
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
+
+use self::entrance::Entrance;
 
 use crate::{
     config::ServeConfig,
-    listen::{Gate, ListenError, Listening, room_for, start_plain, start_tls},
+    listen::{CertificateSource, Gate, ListenError, Listening, room_for, start_plain, start_tls},
 };
 
 /// Connections to the admin listener: a page or two for each operator, and the machines that ask for health. It has a
@@ -34,13 +38,22 @@ pub async fn start_public(config: &ServeConfig, router: Router) -> Result<Vec<Li
     Ok(public)
 }
 
-/// Starts the admin listener.
+/// Starts the admin listener. Its routes find the client's [`ClientAddress`](crate::client::ClientAddress) and
+/// [`Scheme`](crate::client::Scheme) among the extensions of each request.
 ///
 /// # Errors
 /// [`ListenError`].
 pub async fn start_admin(config: &ServeConfig, router: Router) -> Result<Listening, ListenError> {
     let gate = Arc::new(Gate::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, Vec::new()));
-    let admin = start_plain(config.admin, &gate, router).await?;
-    tracing::info!(addr = %admin.addr, "listening for operators");
+    let listener = &config.admin;
+    let entrance = Entrance { host: listener.host.clone(), trusted_proxies: config.trusted_proxies.clone() };
+    let router = router.layer(middleware::from_fn_with_state(Arc::new(entrance), entrance::enter));
+    let admin = match &listener.certificate {
+        Some(files) => {
+            start_tls(listener.addr, CertificateSource::Files(files.clone()), &gate, router).await?
+        }
+        None => start_plain(listener.addr, &gate, router).await?,
+    };
+    tracing::info!(addr = %admin.addr, tls = listener.certificate.is_some(), "listening for operators");
     Ok(admin)
 }

@@ -13,7 +13,7 @@ use audiovault_protocol::{
     site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
-    config::{AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
+    config::{AdminListener, AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
@@ -48,7 +48,7 @@ impl Place {
             tls: None,
             public_url: "https://relay.example.com".parse().unwrap(),
             database,
-            admin: any,
+            admin: AdminListener::plain(any),
             trusted_proxies: Vec::new(),
             metrics_public: false,
             allow_origin: AllowOrigin::Any,

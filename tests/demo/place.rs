@@ -20,7 +20,7 @@ use audiovault_protocol::{
     site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
-    config::{AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
+    config::{AdminListener, AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
@@ -118,7 +118,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         tls: None,
         public_url: url.parse()?,
         database,
-        admin: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        admin: AdminListener::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         trusted_proxies: Vec::new(),
         metrics_public: false,
         allow_origin: AllowOrigin::Any,

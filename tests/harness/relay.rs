@@ -104,7 +104,9 @@ impl Relay {
             ]),
         }
         arguments.extend(["--public-url".to_owned(), self.url(), "--database".to_owned(), self.database()]);
-        arguments.extend(["--admin-bind".to_owned(), format!("{}:0", self.address.ip())]);
+        if !self.extra.iter().any(|argument| argument == "--admin-bind") {
+            arguments.extend(["--admin-bind".to_owned(), format!("{}:0", self.address.ip())]);
+        }
         arguments.extend(self.extra.clone());
         let process = Process::start("audiovault-relay", &arguments, &[]);
         let line = process.wait_for("listening for operators").await;

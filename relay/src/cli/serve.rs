@@ -73,6 +73,18 @@ pub struct ServeArgs {
     #[serde(deserialize_with = "truth_or_text")]
     pub metrics_public: Option<String>,
 
+    /// The certificate chain of the admin listener in PEM, for TLS; read again when it changes
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_CERT")]
+    pub admin_tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_KEY")]
+    pub admin_tls_key: Option<PathBuf>,
+
+    /// The only host name beneath which the admin listener serves its pages [default: any]
+    #[arg(long, value_name = "NAME", env = "AUDIOVAULT_RELAY_ADMIN_HOST")]
+    pub admin_host: Option<String>,
+
     /// A proxy, or a network of proxies, whose X-Forwarded-For and Forwarded are believed; may be repeated
     #[arg(long, value_name = "CIDR", env = "AUDIOVAULT_RELAY_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Option<Vec<String>>,
@@ -208,6 +220,9 @@ impl ServeArgs {
             database: self.database.or(lower.database),
             admin_bind: self.admin_bind.or(lower.admin_bind),
             metrics_public: self.metrics_public.or(lower.metrics_public),
+            admin_tls_cert: self.admin_tls_cert.or(lower.admin_tls_cert),
+            admin_tls_key: self.admin_tls_key.or(lower.admin_tls_key),
+            admin_host: self.admin_host.or(lower.admin_host),
             trusted_proxy: self.trusted_proxy.or(lower.trusted_proxy),
             allow_origin: self.allow_origin.or(lower.allow_origin),
             config: self.config.or(lower.config),

@@ -35,7 +35,7 @@ fn two_settings_are_enough() {
     let config = load(&[]).unwrap();
     assert_eq!(config.plain, Some(DEFAULT_BIND));
     assert!(config.tls.is_none());
-    assert_eq!(config.admin, DEFAULT_ADMIN_BIND);
+    assert_eq!(config.admin.addr, DEFAULT_ADMIN_BIND);
     assert_eq!(config.public_url.as_str(), "https://relay.example.com");
     assert_eq!(config.allow_origin, AllowOrigin::Any);
     assert_eq!(config.drain_timeout, DEFAULT_DRAIN_TIMEOUT);
@@ -76,7 +76,7 @@ fn every_setting_reaches_the_configuration() {
     ])
     .unwrap();
     assert_eq!(config.plain.unwrap().to_string(), "[::1]:0");
-    assert_eq!(config.admin.to_string(), "127.0.0.1:0");
+    assert_eq!(config.admin.addr.to_string(), "127.0.0.1:0");
     let proxies: Vec<_> = config.trusted_proxies.iter().map(ToString::to_string).collect();
     assert_eq!(proxies, ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]);
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_flag_wins_over_the_file_and_blanks_count_as_absent() {
     ]))
     .unwrap();
     assert_eq!(config.plain.unwrap().port(), 3, "the flag");
-    assert_eq!(config.admin.port(), 2, "the file, for the flag is blank");
+    assert_eq!(config.admin.addr.port(), 2, "the file, for the flag is blank");
     assert_eq!(config.public_url.as_str(), "https://file.example.com");
     assert_eq!(config.trusted_proxies.len(), 1);
 }
@@ -177,6 +177,15 @@ fn tls_alone_needs_no_plain_listener_but_a_certificate_that_works() {
     let config = load(&tls).unwrap();
     assert_eq!(config.plain, None);
     assert!(config.tls.is_some());
+
+    let admin = ["--admin-tls-cert", cert, "--admin-tls-key", key, "--admin-host", "Admin.example.com"];
+    let config = load(&admin).unwrap();
+    assert!(config.admin.certificate.is_some());
+    assert_eq!(config.admin.host.as_deref(), Some("admin.example.com"));
+    assert!(refusal(&admin[..2]).contains("--admin-tls-key is missing"));
+    assert!(refusal(&["--admin-host", "https://admin.example.com"]).contains("--admin-host"));
+    fs::write(cert, "nothing").unwrap();
+    assert!(refusal(&admin).contains("--admin-tls-cert"));
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! The TLS listener and where its certificate comes from.
+//! The listeners with TLS and where their certificates come from.
 
 use std::net::{IpAddr, SocketAddr};
 
 use url::Url;
 
-use super::{ConfigError, address, invalid};
+use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid};
 use crate::{
     cli::ServeArgs,
     listen::{AcmeOrder, CertificateFiles, CertificateSource},
@@ -48,6 +48,43 @@ impl TlsListener {
     }
 }
 
+/// Where operators are served.
+#[derive(Debug, Clone)]
+pub struct AdminListener {
+    /// Where to listen; port 0 takes any free one.
+    pub addr: SocketAddr,
+    /// The certificate, with TLS; usable when the configuration was checked.
+    pub certificate: Option<CertificateFiles>,
+    /// The only host name that is answered, in lower case.
+    pub host: Option<String>,
+}
+
+impl AdminListener {
+    /// Without TLS and for any host name.
+    pub fn plain(addr: SocketAddr) -> Self {
+        Self { addr, certificate: None, host: None }
+    }
+
+    pub(super) fn check(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let addr = match &args.admin_bind {
+            Some(text) => address("--admin-bind", text)?,
+            None => DEFAULT_ADMIN_BIND,
+        };
+        let certificate = match (&args.admin_tls_cert, &args.admin_tls_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
+                files.load().map_err(ConfigError::AdminCertificate)?;
+                Some(files)
+            }
+            (None, _) => return Err(ConfigError::IncompleteAdminTls("--admin-tls-cert")),
+            (_, None) => return Err(ConfigError::IncompleteAdminTls("--admin-tls-key")),
+        };
+        let host = args.admin_host.as_ref().map(|text| host_name("--admin-host", text)).transpose()?;
+        Ok(Self { addr, certificate, host })
+    }
+}
+
 fn acme_order(args: &ServeArgs) -> Result<Option<AcmeOrder>, ConfigError> {
     let missing = ConfigError::IncompleteAcme;
     let (domains, email, cache) = match (&args.acme_domain, &args.acme_email, &args.acme_cache) {
@@ -76,18 +113,21 @@ fn acme_order(args: &ServeArgs) -> Result<Option<AcmeOrder>, ConfigError> {
 }
 
 fn acme_domain(text: &str) -> Result<String, ConfigError> {
-    let wrong = |reason: &str| Err(invalid("--acme-domain", text, &reason));
-    let domain = text.trim().to_ascii_lowercase();
-    if domain.starts_with("*.") {
-        return wrong(
-            "a wildcard cannot be proved by TLS-ALPN-01; give its certificate with --tls-cert and --tls-key",
-        );
+    if text.trim().starts_with("*.") {
+        let reason =
+            "a wildcard cannot be proved by TLS-ALPN-01; give its certificate with --tls-cert and --tls-key";
+        return Err(invalid("--acme-domain", text, &reason));
     }
+    host_name("--acme-domain", text)
+}
+
+fn host_name(flag: &'static str, text: &str) -> Result<String, ConfigError> {
+    let name = text.trim().to_ascii_lowercase();
     let is_label = |label: &str| {
         !label.is_empty() && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
     };
-    if domain.parse::<IpAddr>().is_ok() || !domain.split('.').all(is_label) {
-        return wrong("expected a name, such as relay.example.com");
+    if name.parse::<IpAddr>().is_ok() || !name.split('.').all(is_label) {
+        return Err(invalid(flag, text, &"expected a name, such as relay.example.com"));
     }
-    Ok(domain)
+    Ok(name)
 }

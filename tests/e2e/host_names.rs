@@ -1,12 +1,13 @@
-//! Sites by host names of their own beneath the relay's, with a wildcard certificate.
+//! Host names: sites have their own beneath the relay's, with a wildcard certificate, and so have the operators.
 
 use harness::{
     agent::{Agent, AgentOptions},
     client::{body, first_link, names, search},
     recordings::{CALL, one_recording, wav},
-    relay::{Relay, Site},
+    relay::{self, Relay, Site},
 };
 use reqwest::{Certificate, Client, Version};
+use tempfile::TempDir;
 
 const NAME: &str = "relay.example.test";
 
@@ -55,4 +56,23 @@ async fn a_site_has_a_host_name_of_its_own_over_http_1_and_http_2() {
             client.get(format!("https://nobody.{NAME}:{port}/search?callid={CALL}")).send().await.unwrap();
         assert_eq!(nobody.status(), 400, "nothing names a site");
     }
+}
+
+#[tokio::test]
+async fn operators_come_over_tls_by_their_own_name_and_health_checks_by_address() {
+    let dir = TempDir::new().unwrap();
+    let admin = harness::address::free_address();
+    let name = "admin.example.test";
+    let tls = relay::Certificate::make(dir.path(), &[name, &admin.ip().to_string()]);
+    let (bind, cert, key) = (admin.to_string(), tls.certificate.to_str().unwrap(), tls.key.to_str().unwrap());
+    let own = ["--admin-tls-cert", cert, "--admin-tls-key", key, "--admin-host", name];
+    let _relay = Relay::start_with(&[&["--admin-bind", &bind][..], &own].concat(), false).await;
+    let pem = Certificate::from_pem(&std::fs::read(cert).unwrap()).unwrap();
+    let client = Client::builder().tls_certs_only([pem]).resolve(name, admin).build().unwrap();
+    let status = async |url: String| client.get(url).send().await.unwrap().status().as_u16();
+    let port = admin.port();
+    assert_eq!(status(format!("https://{name}:{port}/healthz")).await, 200);
+    assert_ne!(status(format!("https://{name}:{port}/status.json")).await, 421);
+    assert_eq!(status(format!("https://{admin}/readyz")).await, 200);
+    assert_eq!(status(format!("https://{admin}/status.json")).await, 421);
 }
