@@ -1,0 +1,130 @@
+//! Measures what a well-behaved client notices of slow and of greedy ones beside it: the time of its searches, calm
+//! and under attack, on one machine in one run. Everything is real: relay, agent, sockets.
+//!
+//! The attackers' own work takes its share of the machine, which on few cores is the better part of the difference.
+
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+#![expect(clippy::unwrap_used, reason = "a failed assumption is the end of the measurement")]
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use harness::{
+    address::free_address,
+    agent::{Agent, AgentOptions},
+    client::search,
+    recordings::{CALL, one_recording},
+    relay::{Certificate, Relay, Site},
+    slow::Slow,
+};
+use reqwest::Client;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
+
+/// Measures a good client beside bad ones.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Slow clients of each kind
+    #[arg(long, default_value_t = 100)]
+    slow: usize,
+    /// Requests of the flood per second: wrong tokens and made-up sites
+    #[arg(long, default_value_t = 500)]
+    rate: u32,
+}
+
+/// The times of many searches, in order.
+struct Times(Vec<Duration>);
+
+impl Times {
+    /// Searches one after the other for so many seconds; each must be answered.
+    async fn measure(client: &Client, site: &Site, seconds: u64) -> Self {
+        let (end, mut times) = (Instant::now() + Duration::from_secs(seconds), Vec::new());
+        while Instant::now() < end {
+            let start = Instant::now();
+            search(client, site, CALL, &[]).await;
+            times.push(start.elapsed());
+        }
+        times.sort_unstable();
+        Self(times)
+    }
+
+    fn percentile(&self, percent: usize) -> f64 {
+        self.0[(self.0.len() - 1) * percent / 100].as_secs_f64() * 1000.0
+    }
+
+    fn print(&self, name: &str, calm: &Self) {
+        let [p50, p99] = [50, 99].map(|percent| self.percentile(percent));
+        println!(
+            "{name:<10} {:>6} searches  p50 {p50:>6.2} ms  p99 {p99:>6.2} ms  p99 to that of calm {:>5.2}",
+            self.0.len(),
+            p99 / calm.percentile(99)
+        );
+    }
+}
+
+/// A client with a loopback address of its own, so that no limit takes it for another one.
+fn client_at(last: u8) -> Client {
+    Client::builder().http1_only().local_address(IpAddr::from([127, 0, 0, last])).build().unwrap()
+}
+
+/// Slow clients of all kinds; one that is cut begins anew.
+fn slow_attack(plain: SocketAddr, tls: SocketAddr, each: usize) -> JoinSet<()> {
+    let kinds = Slow::PLAIN.map(|slow| (slow, plain)).into_iter().chain([(Slow::Handshake, tls)]);
+    let attackers = kinds.flat_map(|kind| std::iter::repeat_n(kind, each));
+    let attackers = attackers.map(|(slow, address)| async move {
+        loop {
+            slow.run(address, "acme").await;
+        }
+    });
+    attackers.collect()
+}
+
+/// Wrong tokens and made-up sites at an even rate, from one address.
+fn flood(relay: &Relay, site: &Site, rate: u32) -> JoinSet<()> {
+    let (client, right, relay) = (client_at(66), site.search_url.clone(), relay.url());
+    let mut attack = JoinSet::new();
+    attack.spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut under_way = JoinSet::new();
+        for n in 0u64.. {
+            ticks.tick().await;
+            let url = if n % 2 == 0 { right.clone() } else { format!("{relay}/made-up-{n}/search") };
+            under_way.spawn(client.post(url).form(&[("token", "wrong"), ("callid", CALL)]).send());
+            while under_way.try_join_next().is_some() {}
+        }
+    });
+    attack
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    let (dir, tls) = (one_recording(), free_address());
+    // The TLS listener is there for those who are slow over its handshake.
+    let certificate = Certificate::make(dir.path(), &["localhost"]);
+    let [cert, key] = [&certificate.certificate, &certificate.key].map(|path| path.display().to_string());
+    let more = ["--tls-bind", &tls.to_string(), "--tls-cert", &cert, "--tls-key", &key];
+    let relay = Relay::start_with(&more, false).await;
+    let site = relay.add_site("acme", &[]).await;
+    let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    let good = client_at(2);
+
+    Times::measure(&good, &site, 1).await;
+    let calm = Times::measure(&good, &site, arguments.seconds).await;
+    calm.print("calm", &calm);
+    let attack = slow_attack(relay.address, tls, arguments.slow);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Times::measure(&good, &site, arguments.seconds).await.print("slow", &calm);
+    drop(attack);
+    let attack = flood(&relay, &site, arguments.rate);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    Times::measure(&good, &site, arguments.seconds).await.print("flood", &calm);
+    drop(attack);
+    Times::measure(&good, &site, arguments.seconds).await.print("calm again", &calm);
+}
