@@ -29,6 +29,7 @@ pub const RESERVED: &[&str] = &[
     "login",
     "logout",
     "metrics",
+    "new",
     "readyz",
     "recordings",
     "robots.txt",

@@ -122,3 +122,158 @@ error-internal = The relay has failed
 error-internal-detail = Try again in a moment. The log of the relay tells more, under the number below.
 error-request = The request makes no sense
 error-home = Back to the board
+
+# The board.
+board-search = Search by name, note, host or version
+board-no-match = No site matches.
+board-count = { $count ->
+    [one] One site
+   *[other] { $count } sites
+}
+filter-state = Filter by state
+sort = Order
+sort-site = Name
+sort-state = State
+sort-since = Latest change
+sort-searches = Most searches
+sort-errors = Most errors
+sort-rtt = Longest round trip
+sort-newest = Oldest newest recording
+show = Show
+pages = Pages
+page-previous = Previous
+page-next = Next
+agents = Agents
+recordings = Recordings
+round-trip = Round trip
+throughput = Throughput
+streams = Streams
+searches-hour = Searches, last hour
+errors-hour = Errors, last hour
+refused-count = { $count ->
+    [one] One wrong token or key in the last hour
+   *[other] { $count } wrong tokens or keys in the last hour
+}
+newest = newest
+newest-ago = newest { $ago } ago
+outdated = old version
+relay-no-database = The database does not answer. Connected sites go on; changes have to wait.
+relay-no-journal = Audit and history cannot be written: check the disk and the database. Playback goes on.
+relay-lost = { $count ->
+    [one] One record of audit or history was lost since the relay started.
+   *[other] { $count } records of audit or history were lost since the relay started.
+}
+
+# A site.
+site-add = Add a site
+site-name = Name
+site-name-help = Small letters, digits and hyphens, such as acme-madrid. It stands in addresses and cannot be changed.
+site-open = Open the site
+site-added = { $site } is added
+note = Note
+names = Names
+aliases = Aliases
+aliases-help = Further names under which QueueMetrics asks for the site, such as its tenants; separated by blanks.
+alias-new = New alias
+alias-remove = Remove the alias { $alias }
+add = Add
+tenants-of-agent = Tenants of its agents:
+secrets = Secrets
+secrets-once = Copy these now. They are shown this once and kept nowhere.
+site-key = Site key
+search-token = Search token
+search-token-here = the-search-token
+agent-command = Agent
+agent-command-help = Run this as root beside the recordings. Adapt the path to the PBX.
+agent-start-help = This starts an agent whose site key and search token are in their files already. A new key comes with a command that writes its file.
+queuemetrics-block = QueueMetrics
+queuemetrics-help = Add this to configuration.properties.
+keys = Site keys
+key-rotate = Make a new key
+key-overlap = The previous key stays valid until it is revoked, or the next one is made.
+key-added = A new key for { $site }
+key-dropped = The key { $id } is no longer valid.
+key-revoke-named = Revoke the key { $id }
+revoke = Revoke
+revoked = revoked
+uptime = Connected
+uptime-day = Last 24 hours
+uptime-week = Last 7 days
+traffic = Traffic
+traffic-month = Delivered this month
+searches-month = Searches this month
+errors-month = Errors this month
+agents-none = No agent is connected.
+host = Host
+version = Version
+address = Address
+leaving = leaving
+recordings-count = { $count } recordings
+timeline = Connections
+timeline-none = No agent was ever connected.
+connected = Connected
+disconnected = Disconnected
+lived = Lasted
+reason = Reason
+service = Service
+site-disable = Disable the site
+site-enable = Enable the site
+site-disable-help = A disabled site refuses its agents and searches, until it is enabled again.
+site-remove = Remove the site
+site-remove-help = Its aliases, keys and history go. The audit keeps what was delivered.
+site-remove-named = Remove { $site } for ever
+try-it = Try it
+try-it-help = Searches and plays through the public address, as QueueMetrics does. The token is not kept.
+try-none = Nothing was found.
+try-incomplete = Not every place could be looked at.
+try-failed = The relay's public address cannot be reached from this browser.
+try-needs-script = This needs JavaScript.
+call-id = Call id
+search = Search
+speed = Speed
+
+# The audit.
+audit-intro = What was searched, and what was delivered, when and where to. Delivered means that the operating system's socket took it; nobody knows who listened.
+audit-none = Nothing is on record that matches.
+audit-kind = What
+kind-search = Search
+kind-delivery = Delivery
+any = Any
+outcome = Outcome
+outcome-complete = Complete
+outcome-left = Client left
+outcome-cut = Cut
+outcome-refused = Refused
+outcome-open = Under way, or without an end
+tenant = Tenant
+qm-user = QueueMetrics user
+client = Client
+from = From (UTC)
+until = Until (UTC)
+export-csv = Export as CSV
+when = When
+recording = Recording
+delivered = Delivered
+sound = Sound
+older = Older
+audit-found = { $count ->
+    [0] nothing found
+    [one] one recording found
+   *[other] { $count } recordings found
+}
+audit-at-least = at least { $size }
+audit-from-octet = { $size } from octet { $start } on
+audit-erase = Erase a call
+audit-erase-help = Everything about this call goes from the database, its write-ahead log and all later backups.
+audit-erase-do = Erase for ever
+
+done-site-removed = The site is removed.
+done-site-disabled = The site is disabled.
+done-site-enabled = The site is enabled.
+done-key-revoked = The key is revoked; tunnels that use it are closed.
+done-alias-added = The alias is added.
+done-alias-removed = The alias is removed.
+done-call-erased = Everything about the call is erased.
+
+problem-filter = One of the filters makes no sense.
+problem-time = A time looks like 2026-11-23T08:00.

@@ -122,3 +122,158 @@ error-internal = El relay ha fallado
 error-internal-detail = Vuelva a intentarlo dentro de un momento. El registro del relay explica más, con el número de abajo.
 error-request = La petición no es válida
 error-home = Volver al panel
+
+# El tablero.
+board-search = Buscar por nombre, nota, equipo o versión
+board-no-match = Ningún sitio coincide.
+board-count = { $count ->
+    [one] Un sitio
+   *[other] { $count } sitios
+}
+filter-state = Filtrar por estado
+sort = Orden
+sort-site = Nombre
+sort-state = Estado
+sort-since = Último cambio
+sort-searches = Más búsquedas
+sort-errors = Más errores
+sort-rtt = Mayor tiempo de ida y vuelta
+sort-newest = Última grabación más antigua
+show = Mostrar
+pages = Páginas
+page-previous = Anterior
+page-next = Siguiente
+agents = Agentes
+recordings = Grabaciones
+round-trip = Ida y vuelta
+throughput = Caudal
+streams = Flujos
+searches-hour = Búsquedas, última hora
+errors-hour = Errores, última hora
+refused-count = { $count ->
+    [one] Un token o clave incorrectos en la última hora
+   *[other] { $count } tokens o claves incorrectos en la última hora
+}
+newest = la más reciente
+newest-ago = la más reciente hace { $ago }
+outdated = versión antigua
+relay-no-database = La base de datos no responde. Los sitios conectados siguen funcionando; los cambios tienen que esperar.
+relay-no-journal = No se pueden escribir la auditoría ni el historial: revise el disco y la base de datos. La reproducción continúa.
+relay-lost = { $count ->
+    [one] Se ha perdido un registro de auditoría o historial desde que arrancó el relé.
+   *[other] Se han perdido { $count } registros de auditoría o historial desde que arrancó el relé.
+}
+
+# Un sitio.
+site-add = Añadir un sitio
+site-name = Nombre
+site-name-help = Minúsculas, cifras y guiones, como acme-madrid. Figura en las direcciones y no se puede cambiar.
+site-open = Abrir el sitio
+site-added = Se ha añadido { $site }
+note = Nota
+names = Nombres
+aliases = Alias
+aliases-help = Otros nombres con los que QueueMetrics pregunta por el sitio, como sus inquilinos; separados por espacios.
+alias-new = Alias nuevo
+alias-remove = Quitar el alias { $alias }
+add = Añadir
+tenants-of-agent = Inquilinos de sus agentes:
+secrets = Secretos
+secrets-once = Cópielos ahora. Solo se muestran esta vez y no se guardan en ninguna parte.
+site-key = Clave del sitio
+search-token = Token de búsqueda
+search-token-here = el-token-de-búsqueda
+agent-command = Agente
+agent-command-help = Ejecútelo como root junto a las grabaciones. Adapte la ruta a la centralita.
+agent-start-help = Arranca un agente cuya clave y token de búsqueda ya están en sus ficheros. Una clave nueva viene con la orden que escribe su fichero.
+queuemetrics-block = QueueMetrics
+queuemetrics-help = Añádalo a configuration.properties.
+keys = Claves del sitio
+key-rotate = Crear una clave nueva
+key-overlap = La clave anterior sigue siendo válida hasta que se revoque o se cree la siguiente.
+key-added = Una clave nueva para { $site }
+key-dropped = La clave { $id } ya no es válida.
+key-revoke-named = Revocar la clave { $id }
+revoke = Revocar
+revoked = revocada
+uptime = Conectado
+uptime-day = Últimas 24 horas
+uptime-week = Últimos 7 días
+traffic = Tráfico
+traffic-month = Entregado este mes
+searches-month = Búsquedas este mes
+errors-month = Errores este mes
+agents-none = No hay ningún agente conectado.
+host = Equipo
+version = Versión
+address = Dirección
+leaving = saliendo
+recordings-count = { $count } grabaciones
+timeline = Conexiones
+timeline-none = Nunca se ha conectado un agente.
+connected = Conexión
+disconnected = Desconexión
+lived = Duración
+reason = Motivo
+service = Servicio
+site-disable = Desactivar el sitio
+site-enable = Activar el sitio
+site-disable-help = Un sitio desactivado rechaza a sus agentes y las búsquedas hasta que se vuelva a activar.
+site-remove = Eliminar el sitio
+site-remove-help = Desaparecen sus alias, sus claves y su historial. La auditoría conserva lo entregado.
+site-remove-named = Eliminar { $site } para siempre
+try-it = Pruébelo
+try-it-help = Busca y reproduce por la dirección pública, como lo hace QueueMetrics. El token no se guarda.
+try-none = No se ha encontrado nada.
+try-incomplete = No se ha podido mirar en todas partes.
+try-failed = Este navegador no llega a la dirección pública del relé.
+try-needs-script = Para esto hace falta JavaScript.
+call-id = Id. de llamada
+search = Buscar
+speed = Velocidad
+
+# La auditoría.
+audit-intro = Qué se buscó y qué se entregó, cuándo y a dónde. Entregado quiere decir que lo aceptó el socket del sistema operativo; nadie sabe quién escuchó.
+audit-none = No consta nada que coincida.
+audit-kind = Qué
+kind-search = Búsqueda
+kind-delivery = Entrega
+any = Todo
+outcome = Resultado
+outcome-complete = Completo
+outcome-left = El cliente se fue
+outcome-cut = Cortado
+outcome-refused = Rechazado
+outcome-open = En curso, o sin final
+tenant = Inquilino
+qm-user = Usuario de QueueMetrics
+client = Cliente
+from = Desde (UTC)
+until = Hasta (UTC)
+export-csv = Exportar como CSV
+when = Cuándo
+recording = Grabación
+delivered = Entregado
+sound = Sonido
+older = Anteriores
+audit-found = { $count ->
+    [0] no se encontró nada
+    [one] se encontró una grabación
+   *[other] se encontraron { $count } grabaciones
+}
+audit-at-least = al menos { $size }
+audit-from-octet = { $size } desde el octeto { $start }
+audit-erase = Borrar una llamada
+audit-erase-help = Todo lo referente a esta llamada desaparece de la base de datos, de su registro de escritura anticipada y de todas las copias posteriores.
+audit-erase-do = Borrar para siempre
+
+done-site-removed = El sitio se ha eliminado.
+done-site-disabled = El sitio está desactivado.
+done-site-enabled = El sitio está activado.
+done-key-revoked = La clave está revocada; se cierran los túneles que la usan.
+done-alias-added = El alias se ha añadido.
+done-alias-removed = El alias se ha quitado.
+done-call-erased = Todo lo referente a la llamada está borrado.
+
+problem-filter = Uno de los filtros no tiene sentido.
+problem-time = Una hora se escribe como 2026-11-23T08:00.

@@ -35,13 +35,18 @@
 //!   from elsewhere and nothing is inline: the policy of the page forbids it.
 
 mod assets;
+mod audit_page;
+mod board_page;
+mod events;
 mod format;
-mod home;
 mod language;
 mod password_page;
 mod session_pages;
 mod setup_page;
 mod shell;
+mod site_forms;
+mod site_page;
+mod sparkline;
 mod token_page;
 mod user_forms;
 mod user_pages;
@@ -64,10 +69,23 @@ pub use self::{
 };
 use crate::admin::AdminState;
 
-/// The pages behind the login. The board, the page of a site and the audit are merged here.
+/// The pages behind the login.
 pub fn routes() -> Router<Arc<AdminState>> {
     Router::new()
-        .route("/", get(home::show))
+        .route("/", get(board_page::show))
+        .route("/events", get(events::stream))
+        .route("/sites/new", get(site_forms::new).post(site_forms::add))
+        .route("/sites/{site}", get(site_page::show))
+        .route("/sites/{site}/keys", post(site_forms::rotate_key))
+        .route("/sites/{site}/keys/{key}/revoke", post(site_forms::revoke_key))
+        .route("/sites/{site}/aliases", post(site_forms::add_alias))
+        .route("/sites/{site}/aliases/{alias}/remove", post(site_forms::remove_alias))
+        .route("/sites/{site}/disable", post(site_forms::disable))
+        .route("/sites/{site}/enable", post(site_forms::enable))
+        .route("/sites/{site}/remove", post(site_forms::remove))
+        .route("/audit", get(audit_page::show))
+        .route("/audit.csv", get(audit_page::export))
+        .route("/audit/erase", post(audit_page::erase))
         .route("/logout", post(session_pages::log_out))
         .route("/password", get(password_page::show).post(password_page::change))
         .route("/users", get(user_pages::list).post(user_pages::add))

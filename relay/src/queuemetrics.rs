@@ -38,12 +38,19 @@ pub fn agent_command(url: &PublicUrl, key: &SiteKey, search_token: Option<&str>)
     if let Some(token) = search_token {
         command.push_str(&format!(" && printf '%s\\n' '{token}' > {SECRETS_DIR}/search-token"));
     }
-    command.push_str(&format!(
-        ") && \\\naudiovault-agent tunnel --relay '{}' \\\n  \
+    command.push_str(") && \\\n");
+    command.push_str(&agent_start(url));
+    command
+}
+
+/// The shell command that starts an agent whose secrets are in their files already.
+pub fn agent_start(url: &PublicUrl) -> String {
+    let mut command = format!(
+        "audiovault-agent tunnel --relay '{}' \\\n  \
          --site-key-file {SECRETS_DIR}/site-key --token-file {SECRETS_DIR}/search-token \\\n  \
          --path 'file:/var/spool/asterisk/monitor/%YY/%MM/%DD'",
         url.relay()
-    ));
+    );
     // The agent sends its secrets in the clear only when it is told that this is meant.
     if !url.is_secure() && !url.is_loopback() {
         command.push_str(" --allow-plaintext");

@@ -1,6 +1,132 @@
 //! Operators at a real browser.
 
-use harness::{browser::Browser, relay::Relay};
+use harness::{
+    agent::{Agent, AgentOptions},
+    browser::{Browser, BrowserOptions},
+    process::run,
+    recordings::{CALL, wav, write},
+    relay::{Relay, Site},
+};
+use tempfile::TempDir;
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A relay with an admin called maria.
+async fn relay() -> Relay {
+    let relay = Relay::start().await;
+    let secrets = tempfile::tempdir().unwrap();
+    let file = secrets.path().join("password");
+    std::fs::write(&file, PASSWORD).unwrap();
+    let (file, database) = (file.display().to_string(), relay.database());
+    let arguments = ["user", "add", "maria", "--role", "admin", "--playback", "--password-file", &file];
+    let (code, _, err) =
+        run("audiovault-relay", &[&arguments[..], &["--database", &database]].concat(), &[]).await;
+    assert_eq!(code, 0, "{err}");
+    relay
+}
+
+async fn log_in(browser: &Browser, relay: &Relay) {
+    browser.open(&relay.admin_url()).await;
+    browser.fill("input[name=name]", "maria").await;
+    browser.fill("input[name=password]", PASSWORD).await;
+    browser.click("main button[type=submit]").await;
+    browser.find("#board").await;
+}
+
+async fn assert_no_barriers(browser: &Browser, page: &str) {
+    assert_eq!(browser.violations().await, Vec::<String>::new(), "{page}");
+    browser.screenshot(page).await;
+}
+
+/// Adds a site by the form, as an operator does.
+async fn add_site(browser: &Browser, relay: &Relay) -> Site {
+    browser.click("a[href='/sites/new']").await;
+    browser.fill("#site", "acme-madrid").await;
+    browser.fill("#note", "Acme, Madrid").await;
+    assert_no_barriers(browser, "site-new").await;
+    browser.click("main form button[type=submit]").await;
+    browser.find("#site-key").await;
+    assert_no_barriers(browser, "site-added").await;
+    Site {
+        name: "acme-madrid".to_owned(),
+        site_key: browser.text("#site-key").await,
+        search_token: browser.text("#search-token").await,
+        search_url: format!("{}/acme-madrid/search", relay.url()),
+    }
+}
+
+/// A recording of half a minute, so that there is something to skip.
+fn long_recording() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), format!("in-100-34911223344-20240326-{CALL}.wav"), &wav(120.0, 1));
+    dir
+}
+
+#[tokio::test]
+async fn a_site_is_added_comes_up_is_listened_to_and_goes_down_before_an_operators_eyes() {
+    let relay = relay().await;
+    let browser = Browser::start().await;
+    log_in(&browser, &relay).await;
+    assert_no_barriers(&browser, "board-empty").await;
+    let site = add_site(&browser, &relay).await;
+    browser.open(&relay.admin_url()).await;
+    browser.find("tr[data-site='acme-madrid'] .state-never_seen").await;
+    let dir = long_recording();
+    let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    browser.find("tr[data-site='acme-madrid'] .state-up").await;
+    browser.wait_until("document.querySelector('[data-total=up]').textContent === '1'").await;
+    assert_no_barriers(&browser, "board").await;
+
+    browser.click("tr[data-site='acme-madrid'] a").await;
+    browser.find("#site-heading .state-up").await;
+    browser.fill("#try-call", CALL).await;
+    browser.fill("#try-token", &site.search_token).await;
+    let mark = relay.process().mark();
+    browser.click("#try-form button").await;
+    browser.find(".player audio").await;
+    browser.wait_until("document.querySelector('audio').readyState >= 1").await;
+    let player = "const player = document.querySelector('audio');";
+    browser
+        .run(&format!("{player} player.muted = true; player.currentTime = 90; player.play();"), vec![])
+        .await;
+    browser.wait_until("document.querySelector('audio').currentTime > 90.2").await;
+    browser.run("const s = document.querySelector('.player select'); s.value = '2'; s.dispatchEvent(new Event('change'));", vec![]).await;
+    browser.wait_until("document.querySelector('audio').playbackRate === 2").await;
+    let line = relay.process().wait_for_after(mark, "status=206").await;
+    assert!(line.contains("recordings"), "{line}");
+    assert_no_barriers(&browser, "site").await;
+
+    browser.open(&relay.admin_url()).await;
+    browser.find("tr[data-site='acme-madrid'] .state-up").await;
+    agent.process.kill().await;
+    browser.find("tr[data-site='acme-madrid'] .state-down").await;
+    browser.open(&format!("{}/audit?call_id={CALL}", relay.admin_url())).await;
+    browser.wait_until("document.querySelectorAll('tbody tr').length >= 2").await;
+    assert_no_barriers(&browser, "audit").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn the_pages_speak_the_language_of_the_browser_and_can_be_switched() {
+    let relay = relay().await;
+    let options =
+        BrowserOptions { languages: "es-MX,es", window: (390, 800), dark: true, ..Default::default() };
+    let browser = Browser::start_with(options).await;
+    log_in(&browser, &relay).await;
+    assert_eq!(browser.run("return document.documentElement.lang", vec![]).await, "es");
+    assert_no_barriers(&browser, "board-phone-dark-spanish").await;
+    browser.click("details.menu summary").await;
+    browser.click("a[hreflang=en]").await;
+    browser.wait_until("document.documentElement.lang === 'en'").await;
+    for page in ["/users", "/tokens", "/audit", "/sites/new", "/password"] {
+        browser.open(&format!("{}{page}", relay.admin_url())).await;
+        let name = format!("phone-dark{}", page.replace('/', "-"));
+        assert_no_barriers(&browser, &name).await;
+        let wide = browser.run("return document.documentElement.scrollWidth <= innerWidth", vec![]).await;
+        assert_eq!(wide, true, "{page} is wider than a phone");
+    }
+    browser.close().await;
+}
 
 #[tokio::test]
 async fn the_landing_page_has_no_barriers() {
@@ -8,7 +134,6 @@ async fn the_landing_page_has_no_barriers() {
     let browser = Browser::start().await;
     browser.open(&relay.url()).await;
     assert!(browser.text("h1").await.contains("AudioVault relay"));
-    assert_eq!(browser.violations().await, Vec::<String>::new());
-    browser.screenshot("landing").await;
+    assert_no_barriers(&browser, "landing").await;
     browser.close().await;
 }

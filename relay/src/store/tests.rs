@@ -136,8 +136,8 @@ async fn sites_and_aliases_share_one_namespace() {
     for (attempt, name) in [
         (store.add_site(&new_site("acme", &[], 3)).await, "acme"),
         (store.add_site(&new_site("shop", &[], 3)).await, "shop"),
-        (store.add_site(&new_site("new", &["shop"], 3)).await, "shop"),
-        (store.add_site(&new_site("new", &["acme"], 3)).await, "acme"),
+        (store.add_site(&new_site("fresh", &["shop"], 3)).await, "shop"),
+        (store.add_site(&new_site("fresh", &["acme"], 3)).await, "acme"),
         (store.add_alias(&site("zeta"), &alias("SHOP")).await, "shop"),
         (store.add_alias(&site("zeta"), &alias("acme")).await, "acme"),
     ] {

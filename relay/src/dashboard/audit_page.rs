@@ -1,0 +1,238 @@
+//! The audit: what was searched and delivered, with filters, on pages of a hundred, and as CSV.
+
+use std::sync::Arc;
+
+use askama::Template;
+use audiovault_protocol::site::SiteId;
+use axum::{
+    Form,
+    body::{Body, Bytes},
+    extract::{Query, State},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use http::header;
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::{Shell, done, page, user_forms::field};
+use crate::{
+    admin::{AdminState, Refused},
+    audit::{AuditEvent, Kind, Outcome, export},
+    auth::{Permission, Principal},
+    store::{AuditFilter, Cursor, Store, StoreError},
+};
+
+/// Events on one page.
+const PAGE: u32 = 100;
+/// Events of an export that are read at a time.
+const EXPORT_PAGE: u32 = 1000;
+
+/// What the address asks for; what is empty does not narrow the answer.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wanted {
+    site: String,
+    kind: String,
+    outcome: String,
+    call_id: String,
+    tenant: String,
+    user: String,
+    client: String,
+    from: String,
+    until: String,
+    after: String,
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage {
+    shell: Shell,
+    wanted: Wanted,
+    events: Vec<AuditEvent>,
+    problem: Option<String>,
+}
+
+pub(super) async fn show(
+    shell: Shell,
+    State(state): State<Arc<AdminState>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Refused> {
+    let reader = shell.user().ok_or_else(Refused::unauthorized)?;
+    let (events, problem) = match wanted.filter(reader) {
+        Ok(filter) => (state.auth.store().audit(&filter, PAGE).await?, None),
+        Err(key) => (Vec::new(), Some(shell.t(key))),
+    };
+    Ok(page(&AuditPage { shell, wanted, events, problem }))
+}
+
+/// The same events, all of them, as CSV; read and sent piece by piece.
+pub(super) async fn export(
+    shell: Shell,
+    State(state): State<Arc<AdminState>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Refused> {
+    let reader = shell.user().ok_or_else(Refused::unauthorized)?;
+    let filter = wanted.filter(reader).map_err(|key| Refused::unprocessable(shell.t(key)))?;
+    Ok(csv(state.auth.store().clone(), filter))
+}
+
+pub(super) async fn erase(
+    shell: Shell,
+    State(state): State<Arc<AdminState>>,
+    Form(fields): Form<Vec<(String, String)>>,
+) -> Result<Response, Refused> {
+    let user = shell.user().ok_or_else(Refused::unauthorized)?;
+    user.require(Permission::EraseAudit)?;
+    let call = field(&fields, "call_id");
+    if call.trim().is_empty() {
+        return Err(Refused::unprocessable("name the call whose events are to be erased"));
+    }
+    let erased = state.auth.store().erase_call(&call).await?;
+    tracing::info!(actor = %user.name, erased, "a call is erased from the audit");
+    Ok(done("/audit", "call-erased"))
+}
+
+/// Events as CSV, for as long as somebody takes them.
+pub(crate) fn csv(store: Store, filter: AuditFilter) -> Response {
+    let mut head = Vec::new();
+    // Writing into memory does not fail.
+    let _ = export::write_header(&mut head);
+    let rest = stream::try_unfold((store, Some(filter)), async |(store, filter)| {
+        let Some(mut filter) = filter else { return Ok::<_, StoreError>(None) };
+        let events = store.audit(&filter, EXPORT_PAGE).await?;
+        let Some(last) = events.last() else { return Ok(None) };
+        filter.after = Some(Cursor { opened: last.opened, request_id: last.request_id.clone() });
+        let mut lines = Vec::new();
+        let _ = export::write_events(&mut lines, &events);
+        Ok(Some((Bytes::from(lines), (store, Some(filter)))))
+    });
+    let head = stream::iter([Ok(Bytes::from(head))]);
+    let body = Body::from_stream(futures_util::StreamExt::chain(head, rest));
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.csv\""),
+    ];
+    (headers, body).into_response()
+}
+
+impl Wanted {
+    /// What is asked for, cut down to what the reader may see; the key of a text where it makes no sense.
+    fn filter(&self, reader: &Principal) -> Result<AuditFilter, &'static str> {
+        let text = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
+        let moment = |value: &str| text(value).map(|value| moment(&value)).transpose();
+        Ok(AuditFilter {
+            within: reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect()),
+            site: text(&self.site)
+                .map(|site| SiteId::parse(&site))
+                .transpose()
+                .map_err(|_| "problem-site-name")?,
+            kind: text(&self.kind)
+                .map(|kind| kind.parse::<Kind>())
+                .transpose()
+                .map_err(|_| "problem-filter")?,
+            outcome: text(&self.outcome)
+                .map(|outcome| outcome.parse::<Outcome>())
+                .transpose()
+                .map_err(|_| "problem-filter")?,
+            call_id: text(&self.call_id),
+            tenant: text(&self.tenant),
+            user: text(&self.user),
+            client: text(&self.client),
+            from: moment(&self.from)?,
+            until: moment(&self.until)?,
+            after: text(&self.after).map(|after| cursor(&after).ok_or("problem-filter")).transpose()?,
+        })
+    }
+
+    fn pairs(&self) -> [(&'static str, &str); 9] {
+        [
+            ("site", &self.site),
+            ("kind", &self.kind),
+            ("outcome", &self.outcome),
+            ("call_id", &self.call_id),
+            ("tenant", &self.tenant),
+            ("user", &self.user),
+            ("client", &self.client),
+            ("from", &self.from),
+            ("until", &self.until),
+        ]
+    }
+
+    fn address(&self, path: &str, after: Option<&AuditEvent>) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in self.pairs().into_iter().filter(|(_, value)| !value.trim().is_empty()) {
+            query.append_pair(name, value);
+        }
+        if let Some(event) = after {
+            query.append_pair("after", &format!("{}-{}", event.opened.as_millisecond(), event.request_id));
+        }
+        format!("{path}?{}", query.finish())
+    }
+}
+
+/// A time as the API writes it, or as a date field of a browser does, in UTC.
+fn moment(text: &str) -> Result<Timestamp, &'static str> {
+    let civil = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    text.parse().ok().or_else(|| civil().map(|zoned| zoned.timestamp())).ok_or("problem-time")
+}
+
+fn cursor(text: &str) -> Option<Cursor> {
+    let (ms, request_id) = text.split_once('-')?;
+    let opened = Timestamp::from_millisecond(ms.parse().ok()?).ok()?;
+    Some(Cursor { opened, request_id: request_id.to_owned() })
+}
+
+impl AuditPage {
+    fn older(&self) -> Option<String> {
+        let full = self.events.len() == PAGE as usize;
+        full.then(|| self.wanted.address("/audit", self.events.last()))
+    }
+
+    fn export_address(&self) -> String {
+        self.wanted.address("/audit.csv", None)
+    }
+
+    fn may_erase(&self) -> bool {
+        self.shell.may(Permission::EraseAudit)
+    }
+
+    fn kind_name(&self, kind: &str) -> String {
+        self.shell.t(&format!("kind-{kind}"))
+    }
+
+    fn outcome_name(&self, outcome: &str) -> String {
+        self.shell.t(&format!("outcome-{outcome}"))
+    }
+
+    fn kinds(&self) -> [&'static str; 2] {
+        ["search", "delivery"]
+    }
+
+    fn outcomes(&self) -> [&'static str; 5] {
+        ["complete", "left", "cut", "refused", "open"]
+    }
+
+    /// What was delivered, in words: a row without an end tells of the least.
+    fn delivered(&self, event: &AuditEvent) -> String {
+        if event.kind == Kind::Search {
+            return event
+                .found
+                .map(|found| self.shell.t1("audit-found", "count", &found))
+                .unwrap_or_default();
+        }
+        let size = self.shell.size(&event.bytes);
+        let octets =
+            if event.closed.is_none() { self.shell.t1("audit-at-least", "size", &size) } else { size };
+        match event.range_start {
+            Some(start) if start > 0 => {
+                self.shell.t2("audit-from-octet", ("size", &octets), ("start", &self.shell.number(&start)))
+            }
+            _ => octets,
+        }
+    }
+
+    fn sound(&self, event: &AuditEvent) -> String {
+        event.seconds().map(|seconds| self.shell.duration(&(seconds.round() as u64))).unwrap_or_default()
+    }
+}

@@ -1,0 +1,129 @@
+//! The page of one site.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use askama::Template;
+use audiovault_protocol::site::SiteId;
+use axum::{extract::State, response::Response};
+use jiff::Timestamp;
+
+use super::{Shell, page, sparkline::curve};
+use crate::{
+    admin::{AdminState, Refused, VisibleSite},
+    auth::Permission,
+    board::SiteState,
+    queuemetrics,
+    site_detail::{SiteDetail, Sources},
+    store::MAX_VALID_KEYS,
+    uptime::{Piece, Uptime},
+};
+
+#[derive(Template)]
+#[template(path = "site.html")]
+struct SitePage {
+    shell: Shell,
+    site: SiteDetail,
+    properties: String,
+    agent_start: String,
+}
+
+pub(super) async fn show(
+    shell: Shell,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<Response, Refused> {
+    let site = gather(&state, &site).await?;
+    let url = &state.public.public_url;
+    let properties = queuemetrics::properties(url, &site.view.site, &shell.t("search-token-here"));
+    let agent_start = queuemetrics::agent_start(url);
+    Ok(page(&SitePage { shell, site, properties, agent_start }))
+}
+
+/// A site in every detail. One that was added a moment ago stands in the next picture, a second later.
+pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDetail, Refused> {
+    let mut pictures = state.board.pictures();
+    let known = pictures.wait_for(|picture| picture.site(site).is_some());
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(3), known).await;
+    drop(waited);
+    let picture = state.board.current();
+    let sources = Sources {
+        store: state.auth.store(),
+        registry: &state.public.registry,
+        picture: &picture,
+        public_url: &state.public.public_url,
+    };
+    Ok(SiteDetail::gather(sources, site).await?)
+}
+
+impl SitePage {
+    fn state_name(&self) -> String {
+        self.shell.t(&format!("state-{}", self.site.view.state.as_str()))
+    }
+
+    fn may_change(&self) -> bool {
+        self.shell.may(Permission::ChangeSites)
+    }
+
+    fn may_remove(&self) -> bool {
+        self.shell.may(Permission::AddSites)
+    }
+
+    fn may_play(&self) -> bool {
+        self.shell.may(Permission::Play)
+    }
+
+    fn is_disabled(&self) -> bool {
+        self.site.view.state == SiteState::Disabled
+    }
+
+    /// Keys of the past are many after years; only the latest of them are shown.
+    fn keys(&self) -> impl Iterator<Item = &crate::site_detail::KeyView> {
+        let revoked = self.site.keys.iter().filter(|key| key.revoked.is_some()).count();
+        self.site.keys.iter().skip(revoked.saturating_sub(MAX_VALID_KEYS))
+    }
+
+    fn tenants(&self) -> String {
+        let all: BTreeSet<_> = self.site.sessions.iter().flat_map(|session| &session.tenants).collect();
+        all.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    fn percent(&self, up: &Option<f64>) -> String {
+        let language = self.shell.language();
+        // Rounded down: only what was never away was always there.
+        up.map(|up| format!("{}\u{a0}%", language.decimal((up * 1000.0).floor() / 10.0))).unwrap_or_default()
+    }
+
+    /// The bar as shapes: where each piece begins, and how high it is of ten.
+    fn bar(&self, uptime: &Uptime) -> Vec<(usize, f64, String)> {
+        let label = |piece: &Piece| {
+            let from = self.shell.language().moment(piece.from);
+            format!("{from}: {}", self.percent(&Some(piece.up)))
+        };
+        uptime.pieces.iter().enumerate().map(|(at, piece)| (at, piece.up * 10.0, label(piece))).collect()
+    }
+
+    fn moment(&self, seconds: &u64) -> Option<Timestamp> {
+        Timestamp::from_second(i64::try_from(*seconds).ok()?).ok()
+    }
+
+    fn rtt(&self, ms: &Option<f64>) -> String {
+        ms.map(|ms| format!("{}\u{a0}ms", self.shell.language().decimal(ms))).unwrap_or_default()
+    }
+
+    fn searches_curve(&self) -> String {
+        curve(&self.site.last_hour, |point| Some(point.searches as f64))
+    }
+
+    fn bytes_curve(&self) -> String {
+        curve(&self.site.last_hour, |point| Some(point.bytes as f64))
+    }
+
+    fn rtt_curve(&self) -> String {
+        curve(&self.site.last_hour, |point| point.rtt_ms)
+    }
+
+    fn lived(&self, opened: &Timestamp, closed: &Option<Timestamp>) -> u64 {
+        let until = closed.unwrap_or_else(Timestamp::now);
+        u64::try_from(until.as_second() - opened.as_second()).unwrap_or_default()
+    }
+}
