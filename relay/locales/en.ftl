@@ -208,7 +208,10 @@ host = Host
 version = Version
 address = Address
 leaving = leaving
-recordings-count = { $count } recordings
+recordings-count = { $count ->
+    [one] One recording
+   *[other] { $count } recordings
+}
 timeline = Connections
 timeline-none = No agent was ever connected.
 connected = Connected

@@ -208,7 +208,10 @@ host = Equipo
 version = Versión
 address = Dirección
 leaving = saliendo
-recordings-count = { $count } grabaciones
+recordings-count = { $count ->
+    [one] Una grabación
+   *[other] { $count } grabaciones
+}
 timeline = Conexiones
 timeline-none = Nunca se ha conectado un agente.
 connected = Conexión
