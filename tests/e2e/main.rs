@@ -15,6 +15,8 @@ mod layouts;
 mod limits;
 mod links;
 mod load;
+mod login;
+mod operators;
 mod pitfalls;
 mod proxy;
 mod records;

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod browser;
 pub mod client;
 pub mod nginx;
+pub mod operator;
 pub mod pebble;
 pub mod process;
 pub mod recordings;

@@ -1,0 +1,354 @@
+//! What operators see and may do.
+
+use harness::{
+    browser::{Browser, BrowserOptions},
+    operator::{Api, Operator, PASSWORD},
+    relay::Relay,
+};
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn the_admin_of_one_site_sees_that_site_alone() {
+    let relay = Relay::start().await;
+    for site in ["acme", "umbrella"] {
+        relay.add_site(site, &[]).await;
+    }
+    for site in ["acme", "umbrella"] {
+        relay.wait_for_status(site, |status| !status.is_null()).await;
+    }
+    relay.add_user("limited", &["--role", "admin", "--site", "acme", "--playback"]).await;
+    relay.add_user("root", &["--role", "admin"]).await;
+    let limited = Operator::log_in(&relay, "limited").await;
+    let page = limited.page("/").await;
+    assert!(page.contains("acme") && !page.contains("umbrella"), "{page}");
+    assert!(!page.contains("href=\"/users\""), "who may give rights has them all");
+    for path in ["/users", "/users/root", "/tokens", "/api/v1/users", "/api/v1/tokens", "/api/v1/users/root"]
+    {
+        assert_eq!(limited.get(path).await.status(), 403, "{path}");
+    }
+    assert_eq!(limited.get("/metrics").await.status(), 404, "the figures name every site");
+    let api = Api::with(&relay, "ci", &["--role", "admin", "--site", "acme"]).await;
+    let (_, status) = api.get("/status.json").await;
+    assert_eq!(status["sites"].as_array().unwrap().len(), 1, "{status}");
+    let (_, me) = api.get("/api/v1/me").await;
+    assert_eq!(
+        me,
+        json!({"name": "ci", "user": false, "role": "admin", "sites": ["acme"], "playback": false})
+    );
+    for body in [json!({"name": "mallory", "password": PASSWORD, "role": "admin"})] {
+        assert_eq!(api.post("/api/v1/users", &body).await.0, 403);
+    }
+    relay.site_command(&["remove", "acme"]).await;
+    assert_eq!(api.get("/api/v1/me").await.1["sites"], json!([]), "no site is left, not all of them");
+}
+
+#[tokio::test]
+async fn users_are_managed_on_their_pages() {
+    let relay = Relay::start().await;
+    relay.add_site("acme", &[]).await;
+    relay.add_user("root", &["--role", "admin"]).await;
+    let root = Operator::log_in(&relay, "root").await;
+    let add = |name, sites, password| {
+        [
+            ("name", name),
+            ("role", "operator"),
+            ("scope", "sites"),
+            ("sites", sites),
+            ("password", password),
+            ("again", PASSWORD),
+        ]
+    };
+    for (fields, problem) in [
+        (add("maria", "nowhere", PASSWORD), "no site of one of these names"),
+        (add("maria", "", PASSWORD), "at least one site"),
+        (add("ma ria", "acme", PASSWORD), "A name has"),
+        (add("maria", "acme", "something else"), "passwords differ"),
+        (add("root", "acme", PASSWORD), "a user of this name already"),
+    ] {
+        let response = root.post("/users", &fields).await;
+        assert_eq!(response.status(), 422, "{problem}");
+        let page = response.text().await.unwrap();
+        assert!(page.contains(problem) && !page.contains(PASSWORD), "{problem}: {page}");
+    }
+    let response = root.post("/users", &add("maria", "acme", PASSWORD)).await;
+    assert_eq!(response.headers()[header::LOCATION], "/users?done=user-added");
+    assert!(root.page("/users?done=user-added").await.contains("The user is added."));
+    let maria = Operator::log_in(&relay, "maria").await;
+    let own = [("current", PASSWORD), ("password", "a new horse battery"), ("again", "a new horse battery")];
+    let wrong = [("current", "not my password"), own[1], own[2]];
+    assert_eq!(maria.post("/password", &wrong).await.status(), 422);
+    let other_browser = Operator::log_in(&relay, "maria").await;
+    let response = maria.post("/password", &own).await;
+    assert_eq!(response.status(), 303);
+    let here = maria.entered(&response);
+    assert!(here.is_logged_in().await && !maria.is_logged_in().await && !other_browser.is_logged_in().await);
+    let rights = [("role", "viewer"), ("scope", "all"), ("playback", "yes")];
+    assert_eq!(root.post("/users/maria", &rights).await.status(), 303);
+    assert!(!here.is_logged_in().await, "a change of rights ends sessions");
+    let changed = relay.command("user", &["list"]).await[0].clone();
+    assert_eq!(
+        (&changed["role"], &changed["sites"], &changed["playback"]),
+        (&"viewer".into(), &Value::Null, &true.into())
+    );
+    let reset = [("password", PASSWORD), ("again", PASSWORD)];
+    assert_eq!(root.post("/users/maria/password", &reset).await.status(), 303);
+    Operator::log_in(&relay, "maria").await;
+    let response = root.post("/users/root/remove", &[]).await;
+    assert_eq!(response.status(), 422);
+    assert!(response.text().await.unwrap().contains("last one who manages users"));
+    assert_eq!(root.post("/users/maria/remove", &[]).await.status(), 303);
+    assert_eq!(root.get("/users/maria").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_token_lives_until_it_is_removed() {
+    let relay = Relay::start().await;
+    relay.add_user("root", &["--role", "admin"]).await;
+    let root = Operator::log_in(&relay, "root").await;
+    let fields = [("name", "monitoring"), ("role", "viewer"), ("scope", "all"), ("days", "90")];
+    let response = root.post("/tokens", &fields).await;
+    assert_eq!(response.status(), 200);
+    let page = response.text().await.unwrap();
+    let token = format!("avt_{}", page.split(">avt_").nth(1).unwrap().split('<').next().unwrap());
+    assert_eq!(token.len(), 56, "{token}");
+    assert!(!root.page("/tokens").await.contains(&token), "it is shown once");
+    let api = Api::new(&relay, &token);
+    let (status, me) = api.get("/api/v1/me").await;
+    assert_eq!((status, &me["name"], &me["role"]), (200, &"monitoring".into(), &"viewer".into()));
+    assert_eq!(api.get("/api/v1/users").await.0, 403);
+    assert_eq!(api.request(Method::GET, "/metrics").send().await.unwrap().status(), 200);
+    let both = root.request(Method::GET, "/api/v1/me").bearer_auth("avt_wrong").send().await.unwrap();
+    assert_eq!(both.status(), 401, "a token that is sent is meant");
+    assert_eq!(root.post("/tokens/monitoring/remove", &[]).await.status(), 303);
+    assert_eq!(api.get("/api/v1/me").await.0, 401);
+
+    let short = Api::with(&relay, "short", &["--expires", "1s"]).await;
+    let ended = async {
+        while short.get("/api/v1/me").await.0 != 401 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(harness::process::PATIENCE, ended).await.expect("it ends by itself");
+    let log = relay.process().log().join("\n");
+    assert!(!log.contains("avt_"), "{log}");
+}
+
+#[tokio::test]
+async fn the_api_says_what_is_wrong_in_problem_details() {
+    let relay = Relay::start().await;
+    let api = Api::admin(&relay).await;
+    let user = json!({"name": "maria", "password": PASSWORD, "role": "viewer", "sites": null});
+    assert_eq!(api.post("/api/v1/users", &user).await.0, 201);
+    for (body, status, about) in [
+        (user.clone(), 409, "maria"),
+        (json!({"name": "jose", "password": "short", "role": "viewer"}), 422, "12 characters"),
+        (json!({"name": "jose", "password": PASSWORD, "role": "root"}), 422, "root"),
+        (
+            json!({"name": "jose", "password": PASSWORD, "role": "viewer", "sites": ["nowhere"]}),
+            422,
+            "nowhere",
+        ),
+        (json!({"name": "jose", "password": PASSWORD, "role": "viewer", "extra": 1}), 422, "extra"),
+        (json!({"name": "Jo se", "password": PASSWORD, "role": "viewer"}), 422, "a name has"),
+        (json!([]), 422, ""),
+    ] {
+        let (given, problem) = api.post("/api/v1/users", &body).await;
+        assert_eq!((given, &problem["status"]), (status, &json!(status)), "{body}: {problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(about) && !detail.contains(PASSWORD), "{problem}");
+        assert_eq!(problem["request_id"].as_str().unwrap().len(), 16);
+    }
+    for (request, status) in [
+        (api.request(Method::POST, "/api/v1/users").body("{"), 415),
+        (
+            api.request(Method::POST, "/api/v1/users").header("content-type", "application/json").body("{"),
+            400,
+        ),
+        (api.request(Method::PATCH, "/api/v1/users"), 405),
+        (api.request(Method::GET, "/api/v1/nothing"), 404),
+        (api.request(Method::GET, "/api/v1/users/%FF"), 400),
+        (api.request(Method::GET, "/api/v1/users/no%20body"), 404),
+        (
+            api.request(Method::POST, "/api/v1/users")
+                .header("content-type", "application/json")
+                .body(vec![b' '; 2 << 20]),
+            413,
+        ),
+    ] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{status}");
+        let problem: Value = response.json().await.unwrap();
+        assert_eq!(problem["status"], status, "{problem}");
+    }
+    let rights = json!({"role": "operator", "playback": true});
+    let (status, changed) = api.call(Method::PUT, "/api/v1/users/maria", Some(&rights)).await;
+    assert_eq!((status, &changed["playback"]), (200, &json!(true)));
+    let (_, listed) = api.get("/api/v1/users").await;
+    assert_eq!(listed, relay.command("user", &["list"]).await, "the command line has the same words");
+    let password = json!({"password": "a new horse battery"});
+    assert_eq!(api.call(Method::PUT, "/api/v1/users/maria/password", Some(&password)).await.0, 204);
+    assert_eq!(api.call(Method::DELETE, "/api/v1/users/maria", None).await.0, 204);
+    assert_eq!(api.call(Method::DELETE, "/api/v1/users/maria", None).await.0, 404);
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_headers_that_protect_it() {
+    let relay = Relay::start().await;
+    relay.add_user("root", &["--role", "admin"]).await;
+    let root = Operator::log_in(&relay, "root").await;
+    let paths = [
+        "/",
+        "/login",
+        "/users",
+        "/users/root",
+        "/tokens",
+        "/password",
+        "/nowhere",
+        "/api/v1/me",
+        "/api/v1/x",
+        "/healthz",
+    ];
+    for path in paths {
+        let response = root.get(path).await;
+        let header = |name: &str| response.headers().get(name).map_or("", |value| value.to_str().unwrap());
+        let policy = header("content-security-policy");
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains(&format!("media-src 'self' {}", relay.url())), "{policy}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("referrer-policy"), "same-origin", "{path}");
+        assert_eq!(header("cross-origin-opener-policy"), "same-origin", "{path}");
+        assert_eq!(header("cache-control"), "no-store", "{path}");
+        assert!(header("strict-transport-security").is_empty(), "not in the clear");
+        let page = response.text().await.unwrap();
+        for forbidden in ["<style", " style=", " onclick=", "javascript:", "<script>"] {
+            assert!(!page.contains(forbidden), "{path} has {forbidden}");
+        }
+    }
+    let page = root.page("/").await;
+    let css = page.split("href=\"/assets/app.css").nth(1).unwrap().split('"').next().unwrap();
+    let lasting = root.get(&format!("/assets/app.css{css}")).await;
+    assert_eq!(lasting.headers()["cache-control"], "public, max-age=31536000, immutable");
+    let tag = lasting.headers()["etag"].to_str().unwrap().to_owned();
+    let again =
+        root.request(Method::GET, "/assets/app.css").header("if-none-match", tag).send().await.unwrap();
+    assert_eq!(
+        (again.status().as_u16(), again.headers()["cache-control"].to_str().unwrap()),
+        (304, "no-cache")
+    );
+}
+
+#[tokio::test]
+async fn pages_speak_the_language_of_their_reader() {
+    let relay = Relay::start().await;
+    let stranger = Operator::stranger(&relay);
+    let login = async |language: &str, cookie: &str| {
+        let request = stranger.request(Method::GET, "/login").header("accept-language", language);
+        request.header("cookie", cookie).send().await.unwrap().text().await.unwrap()
+    };
+    assert!(login("es-MX,es;q=0.9", "").await.contains("Iniciar sesión"));
+    assert!(login("fr", "").await.contains("Log in"));
+    let switch = stranger.get("/login?next=%2Faudit&lang=es&theme=dark").await;
+    assert_eq!(
+        (switch.status().as_u16(), switch.headers()["location"].to_str().unwrap()),
+        (303, "/login?next=%2Faudit")
+    );
+    let cookies: Vec<&str> = switch
+        .headers()
+        .get_all("set-cookie")
+        .iter()
+        .map(|cookie| cookie.to_str().unwrap().split(';').next().unwrap())
+        .collect();
+    let page = login("en", &cookies.join("; ")).await;
+    assert!(
+        page.contains("Iniciar sesión") && page.contains("<html lang=\"es\" data-theme=\"dark\">"),
+        "{page}"
+    );
+}
+
+/// Opens the pages of a shell one after the other, and looks for barriers and for what does not fit.
+async fn walk(relay: &Relay, browser: &Browser, name: &str) {
+    let url = relay.admin_url();
+    for path in ["/", "/users", "/users/maria", "/tokens", "/password", "/nowhere"] {
+        browser.open(&format!("{url}{path}")).await;
+        browser.find("main h1").await;
+        assert_eq!(browser.violations().await, Vec::<String>::new(), "{name} {path}");
+        let overflow = browser.run("return document.documentElement.scrollWidth - innerWidth", vec![]).await;
+        assert!(overflow.as_i64().unwrap() <= 0, "{name} {path} is {overflow} pixels too wide");
+        browser.screenshot(&format!("{name}{}", path.replace('/', "-"))).await;
+    }
+}
+
+async fn enter(relay: &Relay, browser: &Browser) {
+    browser.open(&relay.admin_url()).await;
+    assert_eq!(browser.violations().await, Vec::<String>::new(), "login");
+    browser.fill("#name", "root").await;
+    browser.fill("#password", PASSWORD).await;
+    browser.click("button.primary").await;
+    browser.find("details.menu").await;
+}
+
+async fn peopled() -> Relay {
+    let relay = Relay::start().await;
+    relay.add_site("acme", &[]).await;
+    relay.add_user("root", &["--role", "admin"]).await;
+    relay.add_user("maria", &["--role", "operator", "--site", "acme"]).await;
+    relay.command("token", &["add", "monitoring", "--expires", "90d"]).await;
+    relay
+}
+
+#[tokio::test]
+async fn a_browser_finds_no_barriers_and_switches_the_language() {
+    let relay = peopled().await;
+    let browser = Browser::start().await;
+    enter(&relay, &browser).await;
+    walk(&relay, &browser, "wide").await;
+    browser.open(&format!("{}/users", relay.admin_url())).await;
+    browser.wait_until("!document.querySelector('time').textContent.includes('UTC')").await;
+    browser.click("details.menu > summary").await;
+    assert_eq!(browser.violations().await, Vec::<String>::new(), "the open menu");
+    browser.click("details.menu a[hreflang=es]").await;
+    browser.wait_until("document.querySelector('h1').textContent === 'Usuarios'").await;
+    assert_eq!(browser.violations().await, Vec::<String>::new(), "in Spanish");
+    browser.open(&format!("{}/tokens", relay.admin_url())).await;
+    browser.fill("#name", "copied").await;
+    browser.click("form.stack button.primary").await;
+    browser.find(".copy > button").await;
+    assert!(browser.text(".copy code").await.starts_with("avt_"));
+    assert_eq!(browser.violations().await, Vec::<String>::new(), "a new token");
+    browser.open(&format!("{}/", relay.admin_url())).await;
+    browser.click("details.menu > summary").await;
+    browser.click("form[action='/logout'] button").await;
+    browser.find("#password").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn pages_are_whole_in_the_dark_on_a_phone_and_without_scripts() {
+    let relay = peopled().await;
+    let phone = BrowserOptions { window: (500, 800), dark: true, ..BrowserOptions::default() };
+    let browser = Browser::start_with(phone).await;
+    enter(&relay, &browser).await;
+    walk(&relay, &browser, "phone").await;
+    browser.close().await;
+    let plain = BrowserOptions { javascript: false, ..BrowserOptions::default() };
+    let browser = Browser::start_with(plain).await;
+    browser.open(&relay.admin_url()).await;
+    browser.fill("#name", "root").await;
+    browser.fill("#password", PASSWORD).await;
+    browser.click("button.primary").await;
+    browser.click("nav.main a[href='/users']").await;
+    browser.find("#add-user").await;
+    browser.close().await;
+}

@@ -1,0 +1,163 @@
+//! Operators of a relay: at a browser without scripts, and as programs with an API token.
+
+use reqwest::{Client, Method, RequestBuilder, Response, header, redirect::Policy};
+use serde_json::Value;
+
+use crate::relay::Relay;
+
+/// A password that is long enough for everybody in the stories.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+/// A browser as far as forms and cookies are concerned. It follows no redirect.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    client: Client,
+    url: String,
+    /// `name=value` of the session; nobody is logged in without it.
+    pub cookie: Option<String>,
+}
+
+/// A program that uses the API.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: Client,
+    url: String,
+    token: String,
+}
+
+fn client() -> Client {
+    Client::builder().redirect(Policy::none()).build().expect("a client")
+}
+
+impl Operator {
+    /// Somebody who is not logged in.
+    pub fn stranger(relay: &Relay) -> Self {
+        Self { client: client(), url: relay.admin_url(), cookie: None }
+    }
+
+    /// Somebody who has logged in with [`PASSWORD`].
+    pub async fn log_in(relay: &Relay, name: &str) -> Self {
+        let stranger = Self::stranger(relay);
+        let response = stranger.try_log_in(name, PASSWORD).await;
+        assert_eq!(response.status(), 303, "{name} logs in: {}", response.text().await.unwrap_or_default());
+        let operator = stranger.entered(&response);
+        assert!(operator.cookie.is_some(), "a session comes with the login");
+        operator
+    }
+
+    /// The same browser with the session that an answer gives.
+    pub fn entered(&self, response: &Response) -> Self {
+        Self { cookie: session_cookie(response), ..self.clone() }
+    }
+
+    /// Sends the login form; the answer, whatever it is.
+    pub async fn try_log_in(&self, name: &str, password: &str) -> Response {
+        let form = [("name", name), ("password", password)];
+        answered(self.request(Method::POST, "/login").form(&form)).await
+    }
+
+    /// A request as this browser's own pages make it.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let safe = method.is_safe();
+        let request = self.client.request(method, format!("{}{path}", self.url));
+        let request = match &self.cookie {
+            Some(cookie) => request.header(header::COOKIE, cookie),
+            None => request,
+        };
+        if safe { request } else { request.header(header::ORIGIN, &self.url) }
+    }
+
+    /// Opens a page.
+    pub async fn get(&self, path: &str) -> Response {
+        answered(self.request(Method::GET, path)).await
+    }
+
+    /// Opens a page that must be there: its text.
+    pub async fn page(&self, path: &str) -> String {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        response.text().await.expect("text")
+    }
+
+    /// What the forms of this session carry.
+    pub async fn csrf(&self) -> String {
+        let page = self.page("/").await;
+        let token = page.split("data-csrf=\"").nth(1).and_then(|rest| rest.split('"').next());
+        token.filter(|token| !token.is_empty()).expect("a token in the page").to_owned()
+    }
+
+    /// Sends a form of one of the pages.
+    pub async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Response {
+        let csrf = self.csrf().await;
+        let form: Vec<_> = fields.iter().copied().chain([("csrf", csrf.as_str())]).collect();
+        answered(self.request(Method::POST, path).form(&form)).await
+    }
+
+    /// Whether somebody is still logged in.
+    pub async fn is_logged_in(&self) -> bool {
+        self.get("/").await.status() == 200
+    }
+}
+
+impl Api {
+    /// A program with a token.
+    pub fn new(relay: &Relay, token: &str) -> Self {
+        Self { client: client(), url: relay.admin_url(), token: token.to_owned() }
+    }
+
+    /// A program that may do everything.
+    pub async fn admin(relay: &Relay) -> Self {
+        Self::new(relay, relay.token().await)
+    }
+
+    /// A program with a new token, made by the command line with these rights.
+    pub async fn with(relay: &Relay, name: &str, rights: &[&str]) -> Self {
+        let made = relay.command("token", &[&["add", name], rights].concat()).await;
+        Self::new(relay, made["token"].as_str().expect("a token"))
+    }
+
+    /// A request with the token.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+    }
+
+    /// Status and JSON (or null) of an answer.
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let request = self.request(method, path);
+        let response = answered(if let Some(body) = body { request.json(body) } else { request }).await;
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("text");
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// Status and JSON of what stands at a path.
+    pub async fn get(&self, path: &str) -> (u16, Value) {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// Status and JSON of the answer to a POST.
+    pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.call(Method::POST, path, Some(body)).await
+    }
+}
+
+impl Relay {
+    /// Adds a user with [`PASSWORD`] by the command line.
+    pub async fn add_user(&self, name: &str, rights: &[&str]) -> Value {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), PASSWORD).expect("a file");
+        let path = file.path().to_str().expect("a path").to_owned();
+        self.command("user", &[&["add", name, "--password-file", &path], rights].concat()).await
+    }
+}
+
+/// The session that an answer gives, as the browser sends it back.
+pub fn session_cookie(response: &Response) -> Option<String> {
+    let cookies = response.headers().get_all(header::SET_COOKIE).iter();
+    let mut cookies = cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next());
+    cookies.find(|cookie| cookie.contains("audiovault=") && !cookie.ends_with('=')).map(str::to_owned)
+}
+
+async fn answered(request: RequestBuilder) -> Response {
+    request.send().await.expect("the admin listener answers")
+}
