@@ -53,10 +53,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .layer(middleware::from_fn(gate::own_pages_only))
         .layer(DefaultBodyLimit::max(MAX_PUBLIC_BODY));
     let metrics = Router::new().route("/metrics", get(health::metrics));
-    let mut protected = dashboard::routes()
-        .route("/status.json", get(health::status))
-        .merge(api::routes())
-        .fallback(async || Refused::not_found());
+    let mut protected = dashboard::routes().merge(api::routes()).fallback(async || Refused::not_found());
     let mut open = public;
     if state.metrics_public {
         open = open.merge(metrics);

@@ -7,6 +7,7 @@
 
 mod me;
 mod problems;
+mod sites;
 mod tokens;
 mod users;
 mod views;
@@ -53,7 +54,11 @@ impl Modify for TokenScheme {
 
 /// The API and its description.
 pub fn routes() -> Router<Arc<AdminState>> {
-    let parts = OpenApiRouter::new().merge(me::routes()).merge(users::routes()).merge(tokens::routes());
+    let parts = OpenApiRouter::new()
+        .merge(me::routes())
+        .merge(users::routes())
+        .merge(tokens::routes())
+        .merge(sites::routes());
     let (router, document) =
         OpenApiRouter::with_openapi(ApiDocument::openapi()).nest("/api/v1", parts).split_for_parts();
     router.route("/api/openapi.json", get(async move || Json(document)))

@@ -67,7 +67,7 @@ impl RelayView {
 }
 
 /// How many sites are in which state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Totals {
     /// Sites with an agent and readable recordings.
     pub up: usize,

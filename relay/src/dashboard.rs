@@ -62,6 +62,7 @@ use axum::{
 };
 use http::StatusCode;
 
+pub(crate) use self::site_page::gather as site_detail;
 pub use self::{
     language::Language,
     shell::{ErrorPage, Shell},

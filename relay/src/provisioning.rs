@@ -29,9 +29,10 @@ pub struct WantedSite {
 }
 
 /// A site that was added, with everything that is needed once. Its `Debug` tells no secret.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct AddedSite {
     /// Its name.
+    #[schema(value_type = String)]
     pub site: SiteId,
     /// The key for its agent.
     pub site_key: String,
@@ -46,7 +47,7 @@ pub struct AddedSite {
 }
 
 /// A key that was added. Its `Debug` tells no secret.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct AddedKey {
     /// The key for the site's agent.
     pub site_key: String,

@@ -23,7 +23,7 @@ const DAY_PIECES: u32 = 48;
 const WEEK_PIECES: u32 = 28;
 
 /// One site in every detail.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SiteDetail {
     /// What the board shows of it.
     #[serde(flatten)]
@@ -51,7 +51,7 @@ pub struct SiteDetail {
 }
 
 /// A key, never its secret.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct KeyView {
     /// Names it.
     pub id: String,

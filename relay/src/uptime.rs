@@ -13,7 +13,7 @@ struct Span {
 }
 
 /// One piece of an uptime bar.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Piece {
     /// Where it begins.
     pub from: Timestamp,
@@ -24,7 +24,7 @@ pub struct Piece {
 }
 
 /// How a site was over a stretch of time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Uptime {
     /// Which part of the whole stretch an agent was connected, from 0 to 1; only from the site's first connection on,
     /// nothing before it.

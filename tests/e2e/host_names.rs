@@ -72,7 +72,7 @@ async fn operators_come_over_tls_by_their_own_name_and_health_checks_by_address(
     let status = async |url: String| client.get(url).send().await.unwrap().status().as_u16();
     let port = admin.port();
     assert_eq!(status(format!("https://{name}:{port}/healthz")).await, 200);
-    assert_ne!(status(format!("https://{name}:{port}/status.json")).await, 421);
+    assert_ne!(status(format!("https://{name}:{port}/api/v1/sites")).await, 421);
     assert_eq!(status(format!("https://{admin}/readyz")).await, 200);
-    assert_eq!(status(format!("https://{admin}/status.json")).await, 421);
+    assert_eq!(status(format!("https://{admin}/api/v1/sites")).await, 421);
 }

@@ -33,7 +33,7 @@ async fn nothing_answers_without_a_login() {
         }
     }
     assert!(asked >= 10, "the document names only {asked} operations");
-    for path in ["/api/openapi.json", "/api/v1/nowhere", "/metrics", "/status.json"] {
+    for path in ["/api/openapi.json", "/api/v1/nowhere", "/metrics", "/api/v1/sites"] {
         assert_eq!(stranger.get(path).await.status(), 401, "{path}");
     }
     for path in PAGES.iter().filter(|path| **path != "/api") {

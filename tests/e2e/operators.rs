@@ -29,7 +29,7 @@ async fn the_admin_of_one_site_sees_that_site_alone() {
     }
     assert_eq!(limited.get("/metrics").await.status(), 404, "the figures name every site");
     let api = Api::with(&relay, "ci", &["--role", "admin", "--site", "acme"]).await;
-    let (_, status) = api.get("/status.json").await;
+    let (_, status) = api.get("/api/v1/sites").await;
     assert_eq!(status["sites"].as_array().unwrap().len(), 1, "{status}");
     let (_, me) = api.get("/api/v1/me").await;
     assert_eq!(

@@ -205,15 +205,17 @@ impl Relay {
         (response.status().as_u16(), response.text().await.expect("text"))
     }
 
-    /// What `/status.json` says of one site.
+    /// What the API says of one site; null for one that it does not know.
     pub async fn status(&self, site: &str) -> Value {
-        let (_, text) = self.admin("/status.json").await;
-        let status: Value = serde_json::from_str(&text).expect("JSON");
-        let sites = status["sites"].as_array().expect("sites");
-        sites.iter().find(|entry| entry["site"] == site).cloned().unwrap_or(Value::Null)
+        let (status, text) = self.admin(&format!("/api/v1/sites/{site}")).await;
+        if status == 404 {
+            return Value::Null;
+        }
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Waits until `/status.json` says what the test wants of a site.
+    /// Waits until the API says what the test wants of a site.
     pub async fn wait_for_status(&self, site: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let asked = async {
             loop {

@@ -56,7 +56,7 @@ pub(super) async fn present(request: Request, next: Next) -> Response {
 
 /// Whether errors at this path are read by programs.
 pub(super) fn is_for_programs(path: &str) -> bool {
-    path == "/api" || path.starts_with("/api/") || matches!(path, "/metrics" | "/status.json")
+    path == "/api" || path.starts_with("/api/") || path == "/metrics"
 }
 
 fn is_presentable(headers: &HeaderMap) -> bool {

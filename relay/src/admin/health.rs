@@ -3,15 +3,14 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
-    Extension, Json,
+    Extension,
     extract::State,
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header};
-use serde_json::json;
 
 use super::{AdminState, Refused, SignedIn};
-use crate::{auth::Scope, board::SessionView, metrics::OPENMETRICS};
+use crate::{auth::Scope, metrics::OPENMETRICS};
 
 pub(super) async fn alive() -> &'static str {
     "ok\n"
@@ -43,20 +42,4 @@ pub(super) async fn metrics(
             Err(Refused::internal())
         }
     }
-}
-
-pub(super) async fn status(
-    State(state): State<Arc<AdminState>>,
-    Extension(signed_in): Extension<SignedIn>,
-) -> Json<serde_json::Value> {
-    let picture = state.board.current();
-    let visible = picture.rows.iter().filter(|row| signed_in.principal.may_see(&row.view.site));
-    let sites = visible.map(|row| {
-        let sessions = state.public.registry.sessions(&row.view.site);
-        let sessions: Vec<_> = sessions.iter().map(|session| SessionView::of(session)).collect();
-        let mut site = serde_json::to_value(&row.view).unwrap_or_default();
-        site["sessions"] = json!(sessions);
-        site
-    });
-    Json(json!({ "relay_version": env!("CARGO_PKG_VERSION"), "sites": sites.collect::<Vec<_>>() }))
 }

@@ -10,7 +10,7 @@ use crate::store::Traffic;
 pub const SERIES_MINUTES: usize = 60;
 
 /// One minute of a site.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Point {
     /// Minutes since the Unix epoch.
     pub minute: i64,

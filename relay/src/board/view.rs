@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::session::Session;
 
 /// How a site is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SiteState {
     /// An agent was connected, but none is.
@@ -40,13 +40,15 @@ impl SiteState {
 }
 
 /// One site on the board. Figures are rounded to what people read, so that it changes only when there is news.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct SiteView {
     /// Its name.
+    #[schema(value_type = String)]
     pub site: SiteId,
     /// The operator's note.
     pub note: String,
     /// Further names under which QueueMetrics asks for it.
+    #[schema(value_type = Vec<String>)]
     pub aliases: Vec<Alias>,
     /// How it is.
     pub state: SiteState,
@@ -73,7 +75,7 @@ pub struct SiteView {
 }
 
 /// A connected agent, as far as the board shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AgentView {
     /// Host name of its machine.
     pub host: String,
@@ -84,7 +86,7 @@ pub struct AgentView {
 }
 
 /// The health of a site's recordings, over all its agents.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct RecordingsView {
     /// Whether every storage driver can be read.
     pub readable: bool,
@@ -97,7 +99,7 @@ pub struct RecordingsView {
 }
 
 /// One session in every detail.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct SessionView {
     /// Names the session in both logs.
     pub session: String,
@@ -130,6 +132,7 @@ pub struct SessionView {
     /// Tenants that the agent serves.
     pub tenants: Vec<String>,
     /// The agent's storage drivers, once it has told.
+    #[schema(value_type = Vec<Object>)]
     pub drivers: Vec<DriverStatus>,
 }
 

@@ -10,7 +10,7 @@ use sqlx::{Row, any::AnyRow};
 use super::{Store, StoreError, corrupt, timestamp};
 
 /// One tunnel of a site, past or present.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct TunnelRecord {
     /// Names the session in both logs.
     pub session: String,
@@ -29,7 +29,7 @@ pub struct TunnelRecord {
 }
 
 /// What passed for a site in a span of time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Traffic {
     /// Searches asked.
     pub searches: u64,

@@ -1,0 +1,226 @@
+//! Sites.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use audiovault_protocol::site::{Alias, SiteId};
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::Failures;
+use crate::{
+    admin::{AdminState, Refused, SignedIn, VisibleSite},
+    auth::Permission,
+    board::{SiteView, Totals},
+    dashboard::site_detail,
+    provisioning::{self, AddedKey, AddedSite, WantedSite},
+    site_detail::SiteDetail,
+};
+
+/// All sites that the token may see.
+#[derive(Serialize, ToSchema)]
+struct Sites {
+    /// Version of the relay.
+    relay_version: &'static str,
+    /// How many sites are in which state.
+    totals: Totals,
+    /// The sites, in the order of their names.
+    sites: Vec<SiteView>,
+}
+
+/// A site to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SiteToAdd {
+    /// Its name: a DNS label.
+    #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    site: SiteId,
+    /// Free text for people.
+    #[serde(default)]
+    note: String,
+    /// Further names under which QueueMetrics may ask for it.
+    #[serde(default)]
+    #[schema(value_type = BTreeSet<String>)]
+    aliases: BTreeSet<Alias>,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, add))
+        .routes(routes!(show, remove))
+        .routes(routes!(rotate_key))
+        .routes(routes!(revoke_key))
+        .routes(routes!(add_alias, remove_alias))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+}
+
+/// All sites
+#[utoipa::path(get, path = "/sites", tag = "sites", responses((status = 200, body = Sites), Failures))]
+async fn list(Extension(who): Extension<SignedIn>, State(state): State<Arc<AdminState>>) -> Json<Sites> {
+    let picture = state.board.current();
+    let visible = picture.rows.iter().filter(|row| who.principal.may_see(&row.view.site));
+    let sites: Vec<_> = visible.map(|row| row.view.clone()).collect();
+    let totals = Totals::of(sites.iter());
+    Json(Sites { relay_version: env!("CARGO_PKG_VERSION"), totals, sites })
+}
+
+/// Add a site; its key and search token are answered this once
+#[utoipa::path(
+    post, path = "/sites", tag = "sites", request_body = SiteToAdd,
+    responses((status = 201, body = AddedSite), Failures)
+)]
+async fn add(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    Json(body): Json<SiteToAdd>,
+) -> Result<(StatusCode, Json<AddedSite>), Refused> {
+    who.principal.require(Permission::AddSites)?;
+    let SiteToAdd { site, note, aliases } = body;
+    let wanted = WantedSite { site, note, aliases };
+    let added = provisioning::add_site(state.auth.store(), &state.public.public_url, wanted).await?;
+    changed(&state, &who, &added.site, "added").await;
+    Ok((StatusCode::CREATED, Json(added)))
+}
+
+/// One site in every detail
+#[utoipa::path(
+    get, path = "/sites/{site}", tag = "sites", params(("site" = String, Path)),
+    responses((status = 200, body = SiteDetail), Failures)
+)]
+async fn show(
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<Json<SiteDetail>, Refused> {
+    Ok(Json(site_detail(&state, &site).await?))
+}
+
+/// Remove a site with its aliases, keys and history
+#[utoipa::path(
+    delete, path = "/sites/{site}", tag = "sites", params(("site" = String, Path)),
+    responses((status = 204), Failures)
+)]
+async fn remove(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<StatusCode, Refused> {
+    who.principal.require(Permission::AddSites)?;
+    state.auth.store().remove(&site).await?;
+    changed(&state, &who, &site, "removed").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Make a new key; the previous one stays valid until it is revoked or the next one is made
+#[utoipa::path(
+    post, path = "/sites/{site}/keys", tag = "sites", params(("site" = String, Path)),
+    responses((status = 201, body = AddedKey), Failures)
+)]
+async fn rotate_key(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<(StatusCode, Json<AddedKey>), Refused> {
+    who.principal.require(Permission::ChangeSites)?;
+    let key = provisioning::rotate_key(state.auth.store(), &state.public.public_url, &site).await?;
+    changed(&state, &who, &site, "key rotated").await;
+    Ok((StatusCode::CREATED, Json(key)))
+}
+
+/// Revoke a key; tunnels that use it are closed
+#[utoipa::path(
+    delete, path = "/sites/{site}/keys/{key}", tag = "sites",
+    params(("site" = String, Path), ("key" = String, Path)), responses((status = 204), Failures)
+)]
+async fn revoke_key(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+    path: Path<(String, String)>,
+) -> Result<StatusCode, Refused> {
+    let Path((_, key)) = path;
+    who.principal.require(Permission::ChangeSites)?;
+    state.auth.store().revoke_key(&site, Some(&key)).await?;
+    changed(&state, &who, &site, "key revoked").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let the site answer to another name
+#[utoipa::path(
+    put, path = "/sites/{site}/aliases/{alias}", tag = "sites",
+    params(("site" = String, Path), ("alias" = String, Path)), responses((status = 204), Failures)
+)]
+async fn add_alias(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+    path: Path<(String, String)>,
+) -> Result<StatusCode, Refused> {
+    let Path((_, alias)) = path;
+    who.principal.require(Permission::ChangeSites)?;
+    let alias = Alias::parse(&alias).map_err(|error| Refused::unprocessable(error.to_string()))?;
+    state.auth.store().add_alias(&site, &alias).await?;
+    changed(&state, &who, &site, "alias added").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Take a further name away from the site
+#[utoipa::path(
+    delete, path = "/sites/{site}/aliases/{alias}", tag = "sites",
+    params(("site" = String, Path), ("alias" = String, Path)), responses((status = 204), Failures)
+)]
+async fn remove_alias(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+    path: Path<(String, String)>,
+) -> Result<StatusCode, Refused> {
+    let Path((_, alias)) = path;
+    who.principal.require(Permission::ChangeSites)?;
+    let alias = Alias::parse(&alias).map_err(|_| Refused::not_found())?;
+    state.auth.store().remove_alias(&site, &alias).await?;
+    changed(&state, &who, &site, "alias removed").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuse the site's agents and searches until it is enabled again
+#[utoipa::path(
+    post, path = "/sites/{site}/disable", tag = "sites", params(("site" = String, Path)),
+    responses((status = 204), Failures)
+)]
+async fn disable(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<StatusCode, Refused> {
+    who.principal.require(Permission::ChangeSites)?;
+    state.auth.store().set_disabled(&site, true).await?;
+    changed(&state, &who, &site, "disabled").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Serve a disabled site again
+#[utoipa::path(
+    post, path = "/sites/{site}/enable", tag = "sites", params(("site" = String, Path)),
+    responses((status = 204), Failures)
+)]
+async fn enable(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<StatusCode, Refused> {
+    who.principal.require(Permission::ChangeSites)?;
+    state.auth.store().set_disabled(&site, false).await?;
+    changed(&state, &who, &site, "enabled").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn changed(state: &AdminState, who: &SignedIn, site: &SiteId, what: &'static str) {
+    state.directory.refresher().refresh().await;
+    tracing::info!(actor = %who.principal.name, %site, what, "a site is changed");
+}
