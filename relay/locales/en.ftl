@@ -100,7 +100,7 @@ done-own-password-set = Your new password is set.
 done-token-removed = The token is removed and no longer works.
 
 problem-name = A name has 1 to 64 letters (a to z), digits, dots, hyphens, underscores or @, and starts with a letter or a digit.
-problem-password-short = A password needs 12 characters or more.
+problem-password-short = A password needs 12 characters or more, and 256 at most.
 problem-passwords-differ = The two passwords differ.
 problem-current-password = The current password is wrong.
 problem-role = Choose a role.

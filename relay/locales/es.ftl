@@ -100,7 +100,7 @@ done-own-password-set = Su contraseña nueva está establecida.
 done-token-removed = El token se ha eliminado y ya no funciona.
 
 problem-name = Un nombre tiene de 1 a 64 letras (de la a a la z, sin tildes), cifras, puntos, guiones, guiones bajos o @, y empieza por una letra o una cifra.
-problem-password-short = La contraseña debe tener 12 caracteres o más.
+problem-password-short = La contraseña debe tener entre 12 y 256 caracteres.
 problem-passwords-differ = Las dos contraseñas no coinciden.
 problem-current-password = La contraseña actual no es correcta.
 problem-role = Elija un rol.

@@ -65,7 +65,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY));
     let pages = open
         .merge(protected)
-        .layer(middleware::from_fn_with_state(Arc::clone(&state), dashboard::preferences))
+        .layer(middleware::from_fn(dashboard::preferences))
         .layer(middleware::from_fn(errors::present));
     Router::new()
         .merge(health)

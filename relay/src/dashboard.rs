@@ -13,7 +13,7 @@
 //! }
 //!
 //! async fn things(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
-//!     shell.principal().require(Permission::ChangeSites)?;     // 403
+//!     shell.principal()?.require(Permission::ChangeSites)?;    // 403
 //!     let things = state.auth.store().things().await?;         // 500, told in the log
 //!     Ok(page(&ThingsPage { shell, things }))
 //! }

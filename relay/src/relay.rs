@@ -123,7 +123,7 @@ impl Relay {
             metrics_public: config.metrics_public,
         };
         let admin = start_admin(&config, admin::router(Arc::new(admin_state))).await?;
-        tell_how_to_set_up(&store, admin.addr).await?;
+        tell_how_to_set_up(&store, &config.admin.url(admin.addr)).await?;
         let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
         Ok(Self { public, admin, state, journal, background, drain_timeout, accept_rate })
     }
@@ -162,8 +162,8 @@ impl Relay {
 }
 
 /// While there is no user, the log tells how to make the first one.
-async fn tell_how_to_set_up(store: &Store, admin: SocketAddr) -> Result<(), StoreError> {
-    if let Some(link) = offer_setup(store, &format!("http://{admin}")).await? {
+async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreError> {
+    if let Some(link) = offer_setup(store, admin_url).await? {
         tracing::warn!(link = link.as_str(), "there is no user yet: open this link to make the first one");
     }
     Ok(())

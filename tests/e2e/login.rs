@@ -170,7 +170,7 @@ async fn a_change_by_the_command_line_ends_sessions_of_a_running_relay() {
     assert!(code == 1 && err.contains("last one who manages users"), "{err}");
     let short = ["user", "add", "jose", "--database", &database, "--password-file", "-"];
     let (code, _, err) = run("audiovault-relay", &short, &[]).await;
-    assert!(code == 1 && err.contains("12 characters"), "{err}");
+    assert!(code == 1 && err.contains("12 to 256 characters"), "{err}");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod limits;
 mod links;
 mod load;
 mod login;
+mod openapi;
 mod operators;
 mod pitfalls;
 mod proxy;

@@ -142,7 +142,7 @@ async fn the_api_says_what_is_wrong_in_problem_details() {
     assert_eq!(api.post("/api/v1/users", &user).await.0, 201);
     for (body, status, about) in [
         (user.clone(), 409, "maria"),
-        (json!({"name": "jose", "password": "short", "role": "viewer"}), 422, "12 characters"),
+        (json!({"name": "jose", "password": "short", "role": "viewer"}), 422, "12 to 256"),
         (json!({"name": "jose", "password": PASSWORD, "role": "root"}), 422, "root"),
         (
             json!({"name": "jose", "password": PASSWORD, "role": "viewer", "sites": ["nowhere"]}),
@@ -337,7 +337,7 @@ async fn a_browser_finds_no_barriers_and_switches_the_language() {
 #[tokio::test]
 async fn pages_are_whole_in_the_dark_on_a_phone_and_without_scripts() {
     let relay = peopled().await;
-    let phone = BrowserOptions { window: (500, 800), dark: true, ..BrowserOptions::default() };
+    let phone = BrowserOptions { window: (360, 740), dark: true, ..BrowserOptions::default() };
     let browser = Browser::start_with(phone).await;
     enter(&relay, &browser).await;
     walk(&relay, &browser, "phone").await;

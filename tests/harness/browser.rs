@@ -1,19 +1,19 @@
 //! A real browser: headless Chromium, led by ChromeDriver (Debian packages `chromium` and `chromium-driver`).
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::process::{PATIENCE, Process};
+use crate::process::{PATIENCE, Process, artefacts};
 
 /// How often a page is asked for what a story waits for.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Chromium makes no narrower windows, but shows pages as a narrower phone does.
+const NARROWEST_WINDOW: u32 = 500;
 
 /// How the browser presents itself.
 #[derive(Debug, Clone)]
@@ -149,13 +149,6 @@ impl Browser {
     }
 }
 
-/// Where things of this run are kept: beneath the target directory.
-fn artefacts(name: &str) -> PathBuf {
-    let here = std::env::current_exe().expect("the path of this program");
-    let profile = here.ancestors().find(|dir| dir.join("deps").is_dir()).expect("the target directory");
-    profile.parent().expect("the target directory").join(name)
-}
-
 fn capabilities(options: &BrowserOptions, profile: &Path) -> serde_json::Map<String, Value> {
     let (width, height) = options.window;
     let mut arguments: Vec<String> = [
@@ -183,10 +176,11 @@ fn capabilities(options: &BrowserOptions, profile: &Path) -> serde_json::Map<Str
     if !options.javascript {
         preferences["profile.managed_default_content_settings.javascript"] = json!(2);
     }
-    let capabilities = json!({
-        "browserName": "chrome",
-        "acceptInsecureCerts": true,
-        "goog:chromeOptions": { "args": arguments, "prefs": preferences },
-    });
+    let mut chrome = json!({ "args": arguments, "prefs": preferences });
+    if width < NARROWEST_WINDOW {
+        chrome["mobileEmulation"] = json!({ "deviceMetrics": { "width": width, "height": height } });
+    }
+    let capabilities =
+        json!({ "browserName": "chrome", "acceptInsecureCerts": true, "goog:chromeOptions": chrome });
     capabilities.as_object().cloned().unwrap_or_default()
 }

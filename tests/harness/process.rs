@@ -50,6 +50,13 @@ pub fn installed(program: &str) -> bool {
     found
 }
 
+/// Where things of this run are kept: beneath the target directory.
+pub fn artefacts(name: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("the path of this program");
+    let profile = here.ancestors().find(|dir| dir.join("deps").is_dir()).expect("the target directory");
+    profile.parent().expect("the target directory").join(name)
+}
+
 /// A running program.
 #[derive(Debug)]
 pub struct Process {

@@ -23,7 +23,7 @@ pub(super) async fn record(
 ) -> Response {
     let start = Instant::now();
     let id = random_id();
-    let visitor = Visitor::of(&request, peer.ip(), &state);
+    let visitor = Visitor::of(&request, peer.ip());
     let (client, scheme) = (visitor.address, visitor.scheme);
     // Addresses hold set-up links; the route does not.
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();

@@ -14,8 +14,8 @@ use super::PasswordError;
 /// Shortest password in characters. NIST SP 800-63B, section 3.1.1.2, asks for 15 where a password is all there is and
 /// for 8 at the very least; logins here are throttled as well.
 pub const MIN_PASSWORD_CHARS: usize = 12;
-/// Longest password in octets: longer than any that is typed or generated, short enough to be hashed as it is.
-const MAX_PASSWORD_LEN: usize = 1024;
+/// Longest password in characters: longer than any that is typed or generated, short enough to be hashed as it is.
+const MAX_PASSWORD_CHARS: usize = 256;
 
 /// Memory of one hash in KiB, passes over it, and lanes: OWASP's first choice for argon2id (Password Storage Cheat
 /// Sheet).
@@ -34,7 +34,7 @@ const NOBODY: &str =
 
 /// Why a password will not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a password has {MIN_PASSWORD_CHARS} characters or more, and at most {MAX_PASSWORD_LEN} octets")]
+#[error("a password has {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters")]
 pub struct WeakPassword;
 
 /// A password as somebody typed it.
@@ -73,10 +73,12 @@ impl Password {
     /// [`WeakPassword`].
     pub fn new(text: String) -> Result<Self, WeakPassword> {
         let password = Self::claimed(text);
-        if password.0.chars().count() < MIN_PASSWORD_CHARS || password.0.len() > MAX_PASSWORD_LEN {
-            return Err(WeakPassword);
+        let length = password.0.chars().count();
+        if (MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS).contains(&length) {
+            Ok(password)
+        } else {
+            Err(WeakPassword)
         }
-        Ok(password)
     }
 }
 
@@ -158,7 +160,7 @@ fn judge(password: &Password, kept: Option<&PasswordHash>) -> Result<Verdict, Pa
     let parsed = phc::PasswordHash::new(text).map_err(|_| PasswordError::Failed)?;
     let hasher = hasher()?;
     // Verification takes the parameters from the hash.
-    let right = password.0.len() <= MAX_PASSWORD_LEN
+    let right = password.0.chars().count() <= MAX_PASSWORD_CHARS
         && PasswordVerifier::<phc::PasswordHash>::verify_password(&hasher, password.0.as_bytes(), &parsed)
             .is_ok();
     if !right || kept.is_none() {
@@ -222,6 +224,6 @@ mod tests {
     fn short_passwords_are_refused_by_characters_not_octets() {
         assert!(Password::new("ñandúñandú".to_owned()).is_err());
         assert!(Password::new("ñandúñandúñu".to_owned()).is_ok());
-        assert!(Password::new("a".repeat(MAX_PASSWORD_LEN + 1)).is_err());
+        assert!(Password::new("ñ".repeat(MAX_PASSWORD_CHARS + 1)).is_err());
     }
 }

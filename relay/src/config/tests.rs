@@ -182,6 +182,9 @@ fn tls_alone_needs_no_plain_listener_but_a_certificate_that_works() {
     let config = load(&admin).unwrap();
     assert!(config.admin.certificate.is_some());
     assert_eq!(config.admin.host.as_deref(), Some("admin.example.com"));
+    assert_eq!(config.admin.url("0.0.0.0:8443".parse().unwrap()), "https://admin.example.com:8443");
+    let plain = |addr: &str| load(&[]).unwrap().admin.url(addr.parse().unwrap());
+    assert_eq!([plain("[::1]:1"), plain("0.0.0.0:2")], ["http://[::1]:1", "http://localhost:2"]);
     assert!(refusal(&admin[..2]).contains("--admin-tls-key is missing"));
     assert!(refusal(&["--admin-host", "https://admin.example.com"]).contains("--admin-host"));
     fs::write(cert, "nothing").unwrap();

@@ -65,6 +65,16 @@ impl AdminListener {
         Self { addr, certificate: None, host: None }
     }
 
+    /// The address that operators open, without a slash at its end, once it is known where this listens.
+    pub fn url(&self, listening: SocketAddr) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        match &self.host {
+            Some(host) => format!("{scheme}://{host}:{}", listening.port()),
+            None if listening.ip().is_unspecified() => format!("{scheme}://localhost:{}", listening.port()),
+            None => format!("{scheme}://{listening}"),
+        }
+    }
+
     pub(super) fn check(args: &ServeArgs) -> Result<Self, ConfigError> {
         let addr = match &args.admin_bind {
             Some(text) => address("--admin-bind", text)?,

@@ -50,6 +50,14 @@ impl Shell {
         self.signed_in.as_ref().map(|signed_in| &signed_in.principal)
     }
 
+    /// Who is logged in, for handlers behind the gate.
+    ///
+    /// # Errors
+    /// [`Refused::unauthorized`] on public pages.
+    pub fn principal(&self) -> Result<&Principal, Refused> {
+        self.user().ok_or_else(Refused::unauthorized)
+    }
+
     /// Whether somebody is logged in who may do that.
     pub fn may(&self, permission: Permission) -> bool {
         self.user().is_some_and(|user| user.may(permission))

@@ -204,7 +204,7 @@ async fn refill(
 
 /// The name of whoever may manage users.
 pub(super) fn manages(shell: &Shell) -> Result<Name, Refused> {
-    let user = shell.user().ok_or_else(Refused::unauthorized)?;
+    let user = shell.principal()?;
     user.require(Permission::ManageUsers)?;
     Ok(user.name.clone())
 }

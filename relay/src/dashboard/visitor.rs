@@ -1,9 +1,9 @@
 //! Who looks at a page, as far as the page has to know, logged in or not.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
@@ -11,11 +11,7 @@ use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use http::{HeaderMap, Method, Uri, header};
 
 use super::Language;
-use crate::{
-    admin::AdminState,
-    client::{self, Scheme},
-    listen::ConnectionMeter,
-};
+use crate::client::{ClientAddress, Scheme};
 
 const LANGUAGE_COOKIE: &str = "audiovault-language";
 const THEME_COOKIE: &str = "audiovault-theme";
@@ -66,10 +62,9 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Who makes this request.
-    pub fn of(request: &Request, peer: IpAddr, state: &AdminState) -> Self {
-        let trusted = &state.public.trusted_proxies;
-        let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
+    /// Who makes this request, by what the listener found out about it.
+    pub fn of(request: &Request, peer: IpAddr) -> Self {
+        let extensions = request.extensions();
         let jar = CookieJar::from_headers(request.headers());
         let cookie = |name: &str| jar.get(name).map(|cookie| cookie.value().to_owned());
         Self {
@@ -78,8 +73,8 @@ impl Visitor {
                 .unwrap_or_else(|| preferred(request.headers())),
             theme: cookie(THEME_COOKIE).and_then(|text| Theme::of(&text)).unwrap_or_default(),
             uri: request.uri().clone(),
-            address: client::address(peer, request.headers(), trusted),
-            scheme: client::scheme(peer, tls, request.headers(), trusted),
+            address: extensions.get::<ClientAddress>().map_or(peer, |client| client.0),
+            scheme: extensions.get::<Scheme>().copied().unwrap_or(Scheme::Http),
         }
     }
 
@@ -98,7 +93,7 @@ impl Visitor {
 
 /// Takes the switches for language and colours from the address (`?lang=es`, `?theme=dark`) into cookies, and leads to
 /// the address without them. They are links, so that they work without scripts and before the login.
-pub async fn preferences(State(_): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
+pub async fn preferences(request: Request, next: Next) -> Response {
     let switched = match request.extensions().get::<Visitor>() {
         Some(visitor) if request.method() == Method::GET => switches(visitor),
         _ => Vec::new(),

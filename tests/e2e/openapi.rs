@@ -1,0 +1,52 @@
+//! The description of the API, held against the API itself by schemathesis (PyPI), which makes up requests.
+
+use std::path::Path;
+
+use harness::{
+    operator::Api,
+    process::{PATIENCE, artefacts},
+    relay::Relay,
+};
+use tokio::process::Command;
+
+/// What is not asked for: that everything is accepted which fits the description. A site that does not exist and a time
+/// that has passed fit, and are refused all the same.
+const NOT_ASKED: &str = "positive_data_acceptance";
+
+/// The program learns names from lists, and would remove the token that it comes with. So this is tried apart, with
+/// names that are made up.
+const REMOVE_TOKEN: &str = "/api/v1/tokens/{name}";
+
+#[tokio::test]
+async fn the_api_keeps_to_its_description_whatever_is_sent() {
+    let relay = Relay::start().await;
+    relay.add_site("acme", &[]).await;
+    let made = relay.command("token", &["add", "held-against-its-description", "--role", "admin"]).await;
+    let token = made["token"].as_str().unwrap();
+    hold(&relay, token, &["--exclude-path", REMOVE_TOKEN]).await;
+    hold(&relay, token, &["--include-path", REMOVE_TOKEN]).await;
+    assert_eq!(Api::new(&relay, token).get("/api/v1/me").await.0, 200, "the token was valid to the end");
+    let log = relay.process().log().join("\n");
+    assert!(!log.contains(" ERROR "), "{log}");
+}
+
+async fn hold(relay: &Relay, token: &str, which: &[&str]) {
+    let program = artefacts("pypi/bin/st");
+    assert!(Path::new(&program).exists(), "{}: run tests/run once", program.display());
+    let directory = tempfile::tempdir().unwrap();
+    let running = Command::new(program)
+        .arg("run")
+        .arg(format!("{}/api/openapi.json", relay.admin_url()))
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .args(["--checks", "all", "--exclude-checks", NOT_ASKED])
+        .args(["--generation-with-security-parameters", "false", "--max-examples", "50", "--no-color"])
+        .args(["--generation-database", ":memory:"])
+        .args(which)
+        .current_dir(directory.path())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(PATIENCE, running).await.expect("it ends in time").unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("generated"), "requests were made up: {told}");
+}
