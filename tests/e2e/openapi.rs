@@ -45,7 +45,7 @@ async fn hold(relay: &Relay, token: &str, which: &[&str]) {
         .current_dir(directory.path())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(PATIENCE, running).await.expect("it ends in time").unwrap();
+    let output = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("generated"), "requests were made up: {told}");

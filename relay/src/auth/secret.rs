@@ -10,7 +10,7 @@ const SECRET_LEN: usize = 32;
 /// What an API token begins with, so that people and scanners of repositories know one when they see it.
 pub const API_TOKEN_PREFIX: &str = "avt_";
 
-/// A secret of [`SECRET_LEN`] random octets. It has no `Debug`.
+/// A secret of 32 random octets. It has no `Debug`.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "a secret must not be printed by accident")]
 pub struct Secret(Zeroizing<[u8; SECRET_LEN]>);
