@@ -1,15 +1,11 @@
 //! Who gets in, and who does not.
 
 use harness::{
-    operator::{Api, Operator, PASSWORD, session_cookie},
+    operator::{Api, Operator, PASSWORD, page_routes, session_cookie},
     process::run,
     relay::Relay,
 };
 use reqwest::{Client, Method, Response, header, redirect::Policy};
-
-/// Every page that is not part of the API.
-const PAGES: [&str; 9] =
-    ["/", "/audit", "/users", "/users/root", "/tokens", "/password", "/sites/acme", "/nowhere", "/api"];
 
 fn location(response: &Response) -> &str {
     response.headers().get(header::LOCATION).map_or("", |to| to.to_str().unwrap())
@@ -36,7 +32,11 @@ async fn nothing_answers_without_a_login() {
     for path in ["/api/openapi.json", "/api/v1/nowhere", "/metrics", "/api/v1/sites"] {
         assert_eq!(stranger.get(path).await.status(), 401, "{path}");
     }
-    for path in PAGES.iter().filter(|path| **path != "/api") {
+    let pages = page_routes();
+    assert!(pages.len() >= 20, "only {pages:?}");
+    for path in pages.iter().chain(&["/nowhere", "/sites/acme/nowhere"]) {
+        let path = path.replace("{name}", "root").replace("{site}", "acme");
+        let path = path.as_str();
         let response = stranger.get(path).await;
         assert_eq!(response.status(), 303, "{path}");
         assert!(location(&response).starts_with("/login"), "{path} leads to {}", location(&response));

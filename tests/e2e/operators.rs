@@ -2,7 +2,7 @@
 
 use harness::{
     browser::{Browser, BrowserOptions},
-    operator::{Api, Operator, PASSWORD},
+    operator::{Api, Operator, PASSWORD, page_routes},
     relay::Relay,
 };
 use reqwest::{Method, header};
@@ -41,6 +41,47 @@ async fn the_admin_of_one_site_sees_that_site_alone() {
     }
     relay.site_command(&["remove", "acme"]).await;
     assert_eq!(api.get("/api/v1/me").await.1["sites"], json!([]), "no site is left, not all of them");
+}
+
+#[tokio::test]
+async fn what_lies_beyond_the_scope_does_not_exist() {
+    let relay = Relay::start().await;
+    for site in ["acme", "umbrella"] {
+        relay.add_site(site, &[]).await;
+        relay.wait_for_status(site, |status| !status.is_null()).await;
+    }
+    relay.add_user("limited", &["--role", "admin", "--site", "acme", "--playback"]).await;
+    let limited = Operator::log_in(&relay, "limited").await;
+    let filled = |path: &str, site: &str| {
+        path.replace("{site}", site).replace("{key}", "0123456789ab").replace("{alias}", "other")
+    };
+    let pages: Vec<_> = page_routes().into_iter().filter(|path| path.contains("{site}")).collect();
+    assert!(!pages.is_empty());
+    for path in pages {
+        for site in ["umbrella", "nowhere", "No-Site"] {
+            let path = filled(path, site);
+            let shown = limited.get(&path).await.status();
+            assert!(shown == 404 || shown == 405, "{shown} {path}");
+            let posted = limited.post(&path, &[("alias", "other")]).await.status();
+            assert!(posted == 404 || (posted == 405 && shown == 404), "{posted} {path}");
+        }
+    }
+    assert_eq!(limited.get("/sites/acme").await.status(), 200);
+    let api = Api::with(&relay, "ci", &["--role", "admin", "--site", "acme", "--playback"]).await;
+    let (_, document) = api.get("/api/openapi.json").await;
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys().filter(|_| path.contains("{site}")) {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let (status, problem) = api.call(method.clone(), &filled(path, "umbrella"), None).await;
+            assert_eq!(status, 404, "{method} {path}: {problem}");
+            asked += 1;
+        }
+    }
+    assert!(asked > 5, "the document names only {asked} operations on a site");
+    assert_eq!(api.get("/api/v1/sites/acme").await.0, 200);
+    let still = relay.site_command(&["show", "umbrella"]).await;
+    assert!(still["disabled"] == false && still["keys"].as_array().unwrap().len() == 1, "{still}");
 }
 
 #[tokio::test]

@@ -25,8 +25,20 @@ pub struct Api {
     token: String,
 }
 
+/// Every request has a connection of its own: after a body that was refused the relay closes the one that it came by,
+/// and another request must not be on it then.
 fn client() -> Client {
-    Client::builder().redirect(Policy::none()).build().expect("a client")
+    let builder = Client::builder().redirect(Policy::none()).pool_max_idle_per_host(0);
+    builder.build().expect("a client")
+}
+
+/// The routes of the pages behind the login, as the program's own source names them: one that is added later is tried
+/// like the others.
+pub fn page_routes() -> Vec<&'static str> {
+    let source = include_str!("../../relay/src/dashboard.rs");
+    let routes = source.split("pub fn routes()").nth(1).and_then(|rest| rest.split("\n}").next());
+    let routes = routes.expect("the routes").split(".route(").skip(1);
+    routes.filter_map(|route| route.split('"').nth(1)).collect()
 }
 
 impl Operator {
