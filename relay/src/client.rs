@@ -10,10 +10,15 @@
 
 mod forwarded;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Request};
 use ipnet::IpNet;
+
+use crate::listen::ConnectionMeter;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -27,7 +32,7 @@ pub enum Scheme {
     Https,
 }
 
-/// The address of the client as [`address`] found it. Every public request carries it as an extension.
+/// The address of the client as [`identify`] found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
@@ -38,16 +43,22 @@ struct Hop {
     scheme: Option<Scheme>,
 }
 
-/// The address of the client: the peer itself, unless it is a trusted proxy that tells of another one. IPv4
-/// addresses in IPv6 clothes are undressed, so that one client has one address.
-pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    walk(peer, headers, trusted).0
+/// Finds out who makes a request and by which scheme, and lets the request carry both: [`ClientAddress`] and
+/// [`Scheme`]. Every listener does so once.
+pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
+    let (address, scheme) = judge(peer, tls, request.headers(), trusted);
+    request.extensions_mut().insert(ClientAddress(address));
+    request.extensions_mut().insert(scheme);
+    address
 }
 
-/// The scheme that the client used: that of the connection (`tls`), unless a trusted proxy says otherwise.
-pub fn scheme(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Scheme {
-    let own = if tls { Scheme::Https } else { Scheme::Http };
-    walk(peer, headers, trusted).1.unwrap_or(own)
+/// The address of the client is that of the peer, unless that is a trusted proxy that tells of another one; IPv4
+/// addresses in IPv6 clothes are undressed, so that one client has one address. The scheme is that of the connection
+/// (`tls`), unless a trusted proxy says otherwise.
+fn judge(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Scheme) {
+    let (address, told) = walk(peer, headers, trusted);
+    (address, told.unwrap_or(if tls { Scheme::Https } else { Scheme::Http }))
 }
 
 fn walk(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Option<Scheme>) {

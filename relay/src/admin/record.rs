@@ -8,12 +8,13 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderValue, Method};
 
 use super::{AdminState, SignedIn};
-use crate::{dashboard::Visitor, ids::random_id};
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use crate::{
+    dashboard::Visitor,
+    ids::{X_REQUEST_ID, random_id},
+};
 
 pub(super) async fn record(
     State(state): State<Arc<AdminState>>,

@@ -19,6 +19,14 @@ fn trusted() -> Vec<IpNet> {
     ["127.0.0.0/8", "10.0.0.0/8", "fd00::/8"].iter().map(|net| net.parse().unwrap()).collect()
 }
 
+fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    judge(peer, false, headers, trusted).0
+}
+
+fn scheme(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Scheme {
+    judge(peer, tls, headers, trusted).1
+}
+
 /// The client as seen behind the proxy 127.0.0.1.
 fn seen(pairs: &[(&'static str, &str)]) -> String {
     address(ip("127.0.0.1"), &headers(pairs), &trusted()).to_string()

@@ -12,18 +12,14 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::{PublicState, Refusal};
 use crate::{
-    client::{self, ClientAddress},
-    ids::random_id,
+    client,
+    ids::{X_REQUEST_ID, random_id},
     limits::HeldBody,
-    listen::ConnectionMeter,
 };
-
-/// Carries the request's id to the asker.
-pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The site that a handler found; set on responses, for the log.
 #[derive(Debug, Clone)]
@@ -37,17 +33,13 @@ pub(super) async fn record(
 ) -> Response {
     let start = Instant::now();
     let id = random_id();
-    let address = client::address(peer.ip(), request.headers(), &state.trusted_proxies);
-    let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
-    let scheme = client::scheme(peer.ip(), tls, request.headers(), &state.trusted_proxies);
+    let address = client::identify(&mut request, peer.ip(), &state.trusted_proxies);
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(client);
-    request.extensions_mut().insert(scheme);
-    request.extensions_mut().insert(ClientAddress(address));
 
     let mut response = match state.limits.requests.enter(address.into()) {
         Ok(slot) => HeldBody::hold(next.run(request).await, slot),

@@ -5,8 +5,7 @@ use std::time::Duration;
 use http::{Method, header};
 use tower_http::cors::CorsLayer;
 
-use super::access_log::X_REQUEST_ID;
-use crate::config::AllowOrigin;
+use crate::{config::AllowOrigin, ids::X_REQUEST_ID};
 
 /// How long a browser may remember the answer to a preflight.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(24 * 3600);

@@ -124,11 +124,14 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
     Router::new().fallback_service(routes).layer(outside)
 }
 
-/// Who asks, as limits know it. The access log has found the address; without it nobody asks for anybody.
+/// Where a request comes from. The access log has found it out; without it nobody asks for anybody.
+fn client_address(extensions: &Extensions) -> IpAddr {
+    extensions.get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |found| found.0)
+}
+
+/// Who asks, as limits know it.
 fn client_key(extensions: &Extensions) -> ClientKey {
-    let address =
-        extensions.get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |found| found.0);
-    address.into()
+    client_address(extensions).into()
 }
 
 /// Turns a problem inside a handler into its answer.

@@ -23,18 +23,15 @@ use crate::{
 };
 
 /// A search at its beginning, with what the request itself says: an agent that refuses it need not repeat that.
-pub(super) fn search(site: &SiteId, parts: &Parts, body: &[u8]) -> AuditEvent {
+pub(super) fn search(site: &SiteId, parts: &Parts, parameters: &Parameters) -> AuditEvent {
     let mut event = event(Kind::Search, site, parts);
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if let Ok(parameters) = Parameters::read(parts.uri.query(), kind, body) {
-        let value = |field| parameters.value(field).map(str::to_owned);
-        event.describe(&Audit {
-            call_id: value(Field::CallId),
-            tenant: value(Field::Tenant),
-            user: value(Field::User),
-            ..Audit::default()
-        });
-    }
+    let value = |field| parameters.value(field).map(str::to_owned);
+    event.describe(&Audit {
+        call_id: value(Field::CallId),
+        tenant: value(Field::Tenant),
+        user: value(Field::User),
+        ..Audit::default()
+    });
     event
 }
 

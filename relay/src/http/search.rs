@@ -126,7 +126,7 @@ async fn pass_on(
     counters.searches.fetch_add(1, Ordering::Relaxed);
     let result = match state.registry.any(site) {
         Ok(session) => {
-            let event = on_record::search(site, parts, &body);
+            let event = on_record::search(site, parts, parameters);
             let called = session.caller.call(to_agent(parts, body)?).await;
             judge(trial, called.as_ref().ok().map(http::Response::status));
             let result = from_call(called, Expected::Json, &session).map(|answer| answer.map(Body::new));

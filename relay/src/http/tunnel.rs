@@ -1,7 +1,7 @@
 //! Tunnels: judges the upgrade request of an agent before anything is upgraded.
 
 use std::{
-    net::SocketAddr,
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,16 +13,15 @@ use audiovault_protocol::{
 };
 use axum::{
     body::Body,
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{PublicState, Refusal};
+use super::{PublicState, Refusal, client_address};
 use crate::{
-    client,
     directory::KeyRefused,
     limits::{ClientKey, Subject, Throttled},
     session::{self, Admission},
@@ -32,12 +31,9 @@ use crate::{
 const DRAIN_RETRY_AFTER: u32 = 2;
 
 /// `/tunnel`.
-pub(super) async fn accept(
-    State(state): State<Arc<PublicState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    mut request: Request,
-) -> Response {
-    let admitted = admit(&state, peer, request.headers()).await.and_then(|admission| {
+pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: Request) -> Response {
+    let address = client_address(request.extensions());
+    let admitted = admit(&state, address, request.headers()).await.and_then(|admission| {
         let accept = handshake(&request)?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
         Ok((admission, accept, upgrade))
@@ -61,13 +57,12 @@ pub(super) async fn accept(
     }
 }
 
-async fn admit(state: &PublicState, peer: SocketAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
+async fn admit(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
     if state.is_draining() {
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
         return Err(problem.retry_after(DRAIN_RETRY_AFTER).into());
     }
-    let address = client::address(peer.ip(), headers, &state.trusted_proxies);
     let bearer =
         headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let key = bearer.and_then(|key| SiteKey::parse(key).ok());

@@ -15,12 +15,7 @@ use axum::{
 use http::StatusCode;
 use ipnet::IpNet;
 
-use crate::{
-    client::{self, ClientAddress},
-    host,
-    ids::random_id,
-    listen::ConnectionMeter,
-};
+use crate::{client, host, ids::random_id};
 
 /// Pages by which machines look after the relay. They do so by address, and learn nothing that is worth a name.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
@@ -42,8 +37,8 @@ impl Entrance {
     }
 }
 
-/// Turns away what is for another host (a page elsewhere that points its own name here, or a mistake) and tells the
-/// routes, as extensions, the [`ClientAddress`] and by which [`client::Scheme`] the client came.
+/// Turns away what is for another host (a page elsewhere that points its own name here, or a mistake) and lets the
+/// others carry who the client is.
 pub(super) async fn enter(
     State(entrance): State<Arc<Entrance>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -55,12 +50,7 @@ pub(super) async fn enter(
         let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).for_request(&random_id());
         return problem.into_response().map(Body::from);
     }
-    let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
-    let (headers, trusted) = (request.headers(), &entrance.trusted_proxies);
-    let scheme = client::scheme(peer.ip(), tls, headers, trusted);
-    let address = ClientAddress(client::address(peer.ip(), headers, trusted));
-    request.extensions_mut().insert(scheme);
-    request.extensions_mut().insert(address);
+    client::identify(&mut request, peer.ip(), &entrance.trusted_proxies);
     next.run(request).await
 }
 
