@@ -1,15 +1,17 @@
 //! What the `audit` and `backup` commands do. They work on the database, beside a relay that runs on it.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    pin::pin,
+};
+
+use futures_util::TryStreamExt;
 
 use crate::{
     audit::export,
     cli::{AuditArgs, AuditCommand, BackupArgs},
-    store::{self, AuditFilter, BackupError, Cursor, DatabaseUrl, IfMissing, OpenError, Store, StoreError},
+    store::{self, AuditFilter, BackupError, DatabaseUrl, IfMissing, OpenError, Store, StoreError},
 };
-
-/// Events that are read at a time.
-const PAGE: u32 = 1000;
 
 /// Why a command has not done what it should.
 #[derive(Debug, thiserror::Error)]
@@ -80,14 +82,13 @@ async fn open(url: Option<DatabaseUrl>) -> Result<Store, DataCommandError> {
 
 async fn export_all(
     store: &Store,
-    mut filter: AuditFilter,
+    filter: AuditFilter,
     out: &mut (dyn Write + Send),
 ) -> Result<(), DataCommandError> {
     export::write_header(&mut *out)?;
-    loop {
-        let events = store.audit(&filter, PAGE).await?;
-        let Some(last) = events.last() else { return Ok(()) };
-        filter.after = Some(Cursor { opened: last.opened, request_id: last.request_id.clone() });
+    let mut pages = pin!(store.audit_pages(filter));
+    while let Some(events) = pages.try_next().await? {
         export::write_events(&mut *out, &events)?;
     }
+    Ok(())
 }

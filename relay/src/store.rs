@@ -24,6 +24,7 @@ mod users;
 
 use std::path::PathBuf;
 
+use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, AnyPool, Transaction};
 
@@ -74,6 +75,10 @@ impl Store {
 
 fn timestamp(ms: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_millisecond(ms).map_err(|_| corrupt("time"))
+}
+
+fn site(text: &str) -> Result<SiteId, StoreError> {
+    SiteId::parse(text).map_err(|_| corrupt("site"))
 }
 
 fn corrupt(what: &'static str) -> StoreError {

@@ -1,6 +1,6 @@
 //! Errors for operators: a page for browsers, problem details for programs.
 
-use std::{borrow::Cow, error::Error as _, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -87,8 +87,7 @@ impl From<StoreError> for Refused {
             | StoreError::TokenExists(_) => StatusCode::CONFLICT,
             StoreError::LogInUse => StatusCode::SERVICE_UNAVAILABLE,
             StoreError::Moved(_) | StoreError::Corrupt { .. } | StoreError::Database(_) => {
-                let cause = error.source().map(ToString::to_string).unwrap_or_default();
-                tracing::error!(%error, cause, "a request of an operator has failed");
+                tracing::error!(%error, cause = error.cause(), "a request of an operator has failed");
                 return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
                     .retry_after(Duration::from_secs(5));
             }

@@ -10,7 +10,7 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -20,13 +20,11 @@ use crate::{
     admin::{AdminState, Refused},
     audit::{AuditEvent, Kind, Outcome, export},
     auth::{Permission, Principal},
-    store::{AuditFilter, Cursor, Store, StoreError},
+    store::{AuditFilter, Cursor, Store},
 };
 
 /// Events on one page.
 const PAGE: u32 = 100;
-/// Events of an export that are read at a time.
-const EXPORT_PAGE: u32 = 1000;
 
 /// What the address asks for; what is empty does not narrow the answer.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -74,7 +72,7 @@ pub(super) async fn export(
 ) -> Result<Response, Refused> {
     let reader = shell.user().ok_or_else(Refused::unauthorized)?;
     let filter = wanted.filter(reader).map_err(|key| Refused::unprocessable(shell.t(key)))?;
-    Ok(csv(state.auth.store().clone(), filter))
+    Ok(csv(state.auth.store(), filter))
 }
 
 pub(super) async fn erase(
@@ -94,21 +92,16 @@ pub(super) async fn erase(
 }
 
 /// Events as CSV, for as long as somebody takes them.
-pub(crate) fn csv(store: Store, filter: AuditFilter) -> Response {
+fn csv(store: &Store, filter: AuditFilter) -> Response {
     let mut head = Vec::new();
     // Writing into memory does not fail.
     let _ = export::write_header(&mut head);
-    let rest = stream::try_unfold((store, Some(filter)), async |(store, filter)| {
-        let Some(mut filter) = filter else { return Ok::<_, StoreError>(None) };
-        let events = store.audit(&filter, EXPORT_PAGE).await?;
-        let Some(last) = events.last() else { return Ok(None) };
-        filter.after = Some(Cursor { opened: last.opened, request_id: last.request_id.clone() });
+    let rest = store.audit_pages(filter).map_ok(|events| {
         let mut lines = Vec::new();
         let _ = export::write_events(&mut lines, &events);
-        Ok(Some((Bytes::from(lines), (store, Some(filter)))))
+        Bytes::from(lines)
     });
-    let head = stream::iter([Ok(Bytes::from(head))]);
-    let body = Body::from_stream(futures_util::StreamExt::chain(head, rest));
+    let body = Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest));
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.csv\""),

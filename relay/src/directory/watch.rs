@@ -1,7 +1,6 @@
 //! Keeps the picture of the sites up to date while the database lives, and keeps the last one while it does not.
 
 use std::{
-    error::Error as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -127,10 +126,7 @@ impl Poller {
             self.reads.send_modify(|reads| reads.begun += 1);
             match timeout(POLL_TIMEOUT, self.poll()).await {
                 Ok(Ok(())) => self.found(),
-                Ok(Err(error)) => {
-                    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-                    self.lost(&error.to_string(), &cause);
-                }
+                Ok(Err(error)) => self.lost(&error.to_string(), &error.cause()),
                 Err(_) => self.lost("the database does not answer: check its disk", ""),
             }
             self.reads.send_modify(|reads| reads.finished = reads.begun);

@@ -270,8 +270,7 @@ async fn the_list_goes_on_where_a_page_ended() {
     loop {
         let page = place.store.audit(&filter, 3).await.unwrap();
         let Some(last) = page.last() else { break };
-        filter.after =
-            Some(crate::store::Cursor { opened: last.opened, request_id: last.request_id.clone() });
+        filter.after = Some(crate::store::Cursor::at(last));
         seen.extend(page.into_iter().map(|row| row.request_id));
     }
     assert_eq!(seen.len(), 7);

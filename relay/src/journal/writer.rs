@@ -1,6 +1,6 @@
 //! The one who writes the journal.
 
-use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
@@ -136,7 +136,7 @@ impl Writer {
                 Ok(()) => {}
                 Err(error) if error.is_about_the_record() => {
                     self.journal.lose(1);
-                    tracing::error!(%error, cause = cause(&error), "the journal cannot take a record");
+                    tracing::error!(%error, cause = error.cause(), "the journal cannot take a record");
                 }
                 // It is kept, and the rest with it.
                 Err(_) => self.batch.push(record),
@@ -153,7 +153,7 @@ impl Writer {
     }
 
     fn failed(&self, error: &StoreError) {
-        let cause = cause(error);
+        let cause = error.cause();
         let mut queue = self.journal.lock();
         let since = match &queue.failing {
             Some((since, _)) => *since,
@@ -164,8 +164,4 @@ impl Writer {
         };
         queue.failing = Some((since, format!("{error}: {cause}")));
     }
-}
-
-fn cause(error: &StoreError) -> String {
-    error.source().map(ToString::to_string).unwrap_or_default()
 }

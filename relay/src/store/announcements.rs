@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use audiovault_protocol::site::SiteId;
 use sqlx::Row;
 
-use super::{Store, StoreError, corrupt};
+use super::{Store, StoreError, site};
 
 const ANNOUNCED: &str = "SELECT site, state FROM announcements";
 const ANNOUNCE: &str = "INSERT INTO announcements (site, state) SELECT $1, $2 \
@@ -19,12 +19,7 @@ impl Store {
     /// As every method.
     pub async fn announced(&self) -> Result<HashMap<SiteId, String>, StoreError> {
         let rows = sqlx::query(ANNOUNCED).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| {
-                let site = SiteId::parse(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("site"))?;
-                Ok((site, row.try_get(1)?))
-            })
-            .collect()
+        rows.iter().map(|row| Ok((site(&row.try_get::<String, _>(0)?)?, row.try_get(1)?))).collect()
     }
 
     /// Takes it upon the caller to announce a state of a site. Another relay on the same database may have done so

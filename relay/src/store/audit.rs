@@ -1,10 +1,11 @@
 //! Reads the audit, and makes it forget what has to be forgotten.
 
 use audiovault_protocol::site::SiteId;
+use futures_util::{Stream, stream};
 use jiff::Timestamp;
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, conditions::Conditions, corrupt, timestamp};
+use super::{Store, StoreError, conditions::Conditions, corrupt, site, timestamp};
 use crate::audit::{AuditEvent, Kind, Outcome, call_digest, call_key};
 
 /// Which events are asked for. What is not given does not narrow the answer.
@@ -43,6 +44,15 @@ pub struct Cursor {
     pub request_id: String,
 }
 
+impl Cursor {
+    /// The place of an event.
+    pub fn at(event: &AuditEvent) -> Self {
+        Self { opened: event.opened, request_id: event.request_id.clone() }
+    }
+}
+
+/// Events that are read at a time where all of them are wanted: some 500 kB.
+const PAGE: u32 = 1000;
 const COLUMNS: &str = "SELECT request_id, kind, site, opened_ms, closed_ms, tenant, call_id, recording, user_name, client, \
      user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome FROM audit";
 const OF_SITE_AS_IT_IS: &str =
@@ -93,6 +103,22 @@ impl Store {
         rows.iter().map(event).collect()
     }
 
+    /// All events, the newest first, in pages that are read when they are asked for.
+    ///
+    /// # Errors
+    /// As every method; the stream ends with the error.
+    pub fn audit_pages(
+        &self,
+        filter: AuditFilter,
+    ) -> impl Stream<Item = Result<Vec<AuditEvent>, StoreError>> + Send + 'static {
+        stream::try_unfold((self.clone(), filter), async |(store, mut filter)| {
+            let events = store.audit(&filter, PAGE).await?;
+            let Some(last) = events.last() else { return Ok(None) };
+            filter.after = Some(Cursor::at(last));
+            Ok(Some((events, (store, filter))))
+        })
+    }
+
     /// Removes every event of a call from the database and from its write-ahead log, and sees to it that what is
     /// still on its way is not written either. Returns how many events there were.
     ///
@@ -140,7 +166,7 @@ fn event(row: &AnyRow) -> Result<AuditEvent, StoreError> {
     Ok(AuditEvent {
         request_id: name(0)?,
         kind: name(1)?.parse().map_err(|_| corrupt("kind of audit event"))?,
-        site: SiteId::parse(&name(2)?).map_err(|_| corrupt("site"))?,
+        site: site(&name(2)?)?,
         opened: timestamp(row.try_get(3)?)?,
         closed: count(4)?.map(timestamp).transpose()?,
         tenant: row.try_get(5)?,

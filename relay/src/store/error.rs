@@ -1,6 +1,6 @@
 //! What can go wrong with a store.
 
-use std::{io, path::PathBuf};
+use std::{error::Error as _, io, path::PathBuf};
 
 use audiovault_protocol::site::{Alias, SiteId};
 
@@ -126,6 +126,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What is behind the error, for the log; empty where it says everything itself.
+    pub(crate) fn cause(&self) -> String {
+        self.source().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// Whether the database works but refuses what it was given, so that trying again is of no use.
     pub(crate) fn is_about_the_record(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };

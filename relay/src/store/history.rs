@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::{Row, any::AnyRow};
 
-use super::{Store, StoreError, corrupt, timestamp};
+use super::{Store, StoreError, site, timestamp};
 
 /// One tunnel of a site, past or present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -92,10 +92,7 @@ impl Store {
     pub async fn last_seen(&self) -> Result<HashMap<SiteId, Timestamp>, StoreError> {
         let rows = sqlx::query(LAST_SEEN).fetch_all(&self.pool).await?;
         rows.iter()
-            .map(|row| {
-                let site = SiteId::parse(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("site"))?;
-                Ok((site, timestamp(row.try_get(1)?)?))
-            })
+            .map(|row| Ok((site(&row.try_get::<String, _>(0)?)?, timestamp(row.try_get(1)?)?)))
             .collect()
     }
 
@@ -111,7 +108,7 @@ impl Store {
         let rows = sqlx::query(MINUTES_SINCE).bind(since.as_millisecond()).fetch_all(&self.pool).await?;
         let mut minutes: HashMap<SiteId, Vec<(i64, Traffic)>> = HashMap::new();
         for row in &rows {
-            let site = SiteId::parse(&row.try_get::<String, _>(0)?).map_err(|_| corrupt("site"))?;
+            let site = site(&row.try_get::<String, _>(0)?)?;
             let traffic = Traffic { searches: count(row, 2)?, errors: count(row, 3)?, bytes: count(row, 4)? };
             minutes.entry(site).or_default().push((row.try_get(1)?, traffic));
         }

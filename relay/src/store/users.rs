@@ -6,7 +6,7 @@ use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use super::{Store, StoreError, corrupt, timestamp};
+use super::{Store, StoreError, corrupt, site, timestamp};
 use crate::auth::{Name, PasswordHash, Rights, Role, Scope, SecretDigest};
 
 /// A user about to be added.
@@ -307,10 +307,6 @@ fn stored_user(row: &AnyRow, sites: BTreeSet<SiteId>) -> Result<StoredUser, Stor
 
 pub(super) fn name(text: &str) -> Result<Name, StoreError> {
     text.parse().map_err(|_| corrupt("name"))
-}
-
-fn site(text: &str) -> Result<SiteId, StoreError> {
-    SiteId::parse(text).map_err(|_| corrupt("site"))
 }
 
 #[cfg(test)]

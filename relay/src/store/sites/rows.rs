@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
+use audiovault_protocol::site::{Alias, KeyDigest};
 use data_encoding::HEXLOWER;
 use sqlx::{Row, any::AnyRow};
 
 use super::{StoredKey, StoredSite};
-use crate::store::{StoreError, corrupt, timestamp};
+use crate::store::{self, StoreError, corrupt, timestamp};
 
 /// Puts sites together from three results, in the order of the first: (site, note, created, disabled),
 /// (name, site) and (digest, site, created, revoked).
@@ -43,7 +43,7 @@ pub(super) fn sites(
                 disabled: row.try_get::<Option<i64>, _>(3)?.map(timestamp).transpose()?,
                 aliases: aliases.remove(&site).unwrap_or_default(),
                 keys: keys_of.remove(&site).unwrap_or_default(),
-                site: SiteId::parse(&site).map_err(|_| corrupt("site"))?,
+                site: store::site(&site)?,
             })
         })
         .collect()
