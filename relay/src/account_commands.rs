@@ -17,18 +17,15 @@ use self::{password::read_password, report::Report};
 use crate::{
     auth::{Name, PasswordError, Passwords, Rights, Scope, Secret, WeakPassword, reveal_api_token},
     cli::{RightsArgs, TokenArgs, TokenCommand, UserArgs, UserCommand},
-    store::{self, DatabaseUrl, IfMissing, NewToken, NewUser, OpenError, Store, StoreError},
+    store::{IfMissing, NewToken, NewUser, NoDatabase, Store, StoreError, open_named},
 };
 
 /// Why a command has changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountCommandError {
-    /// Nobody said which database.
-    #[error("--database is required: give the flag or AUDIOVAULT_RELAY_DATABASE")]
-    NoDatabase,
-    /// The database cannot be opened.
+    /// There is no database to work on.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Database(#[from] NoDatabase),
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -61,9 +58,9 @@ impl AccountCommandError {
     /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoDatabase | Self::Expires => 2,
-            Self::Open(_)
-            | Self::Store(_)
+            Self::Database(error) => error.exit_code(),
+            Self::Expires => 2,
+            Self::Store(_)
             | Self::NoPassword { .. }
             | Self::Differ
             | Self::Weak(_)
@@ -80,7 +77,7 @@ impl AccountCommandError {
 pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
     // A user may be added before the relay has ever run.
     let adds = matches!(args.command, UserCommand::Add { .. });
-    let store = open(args.database, adds).await?;
+    let store = open_named(args.database.as_ref(), IfMissing::when_adding(adds)).await?;
     let report = change_user(&store, args.command).await;
     store.close().await;
     report?.print(args.json, out)
@@ -92,15 +89,10 @@ pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), Ac
 /// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
 pub async fn token(args: TokenArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
     let adds = matches!(args.command, TokenCommand::Add { .. });
-    let store = open(args.database, adds).await?;
+    let store = open_named(args.database.as_ref(), IfMissing::when_adding(adds)).await?;
     let report = change_token(&store, args.command).await;
     store.close().await;
     report?.print(args.json, out)
-}
-
-async fn open(url: Option<DatabaseUrl>, create: bool) -> Result<Store, AccountCommandError> {
-    let url = url.ok_or(AccountCommandError::NoDatabase)?;
-    Ok(store::open(&url, if create { IfMissing::Create } else { IfMissing::Refuse }).await?)
 }
 
 async fn change_user(store: &Store, command: UserCommand) -> Result<Report, AccountCommandError> {

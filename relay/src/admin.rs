@@ -9,12 +9,14 @@ mod health;
 mod record;
 mod refused;
 mod security_headers;
+mod site_changes;
 mod visible_site;
 
 use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 
+pub(crate) use self::site_changes::SiteChange;
 pub use self::{
     gate::SignedIn, refused::Refused, security_headers::SecurityHeaders, visible_site::VisibleSite,
 };

@@ -10,18 +10,15 @@ use futures_util::TryStreamExt;
 use crate::{
     audit::export,
     cli::{AuditArgs, AuditCommand, BackupArgs},
-    store::{self, AuditFilter, BackupError, DatabaseUrl, IfMissing, OpenError, Store, StoreError},
+    store::{AuditFilter, BackupError, IfMissing, NoDatabase, Store, StoreError, open_named},
 };
 
 /// Why a command has not done what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum DataCommandError {
-    /// Nobody said which database.
-    #[error("--database is required: give the flag or AUDIOVAULT_RELAY_DATABASE")]
-    NoDatabase,
-    /// The database cannot be opened.
+    /// There is no database to work on.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Database(#[from] NoDatabase),
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -37,8 +34,8 @@ impl DataCommandError {
     /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoDatabase => 2,
-            Self::Open(_) | Self::Store(_) | Self::Backup(_) | Self::Output(_) => 1,
+            Self::Database(error) => error.exit_code(),
+            Self::Store(_) | Self::Backup(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -48,7 +45,7 @@ impl DataCommandError {
 /// # Errors
 /// [`DataCommandError`].
 pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), DataCommandError> {
-    let store = open(args.database).await?;
+    let store = open_named(args.database.as_ref(), IfMissing::Refuse).await?;
     match args.command {
         AuditCommand::Export { site, from, until, call_id } => {
             let filter = AuditFilter { site, from, until, call_id, ..AuditFilter::default() };
@@ -68,16 +65,11 @@ pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
 /// # Errors
 /// [`DataCommandError`].
 pub async fn backup(args: BackupArgs, out: &mut (dyn Write + Send)) -> Result<(), DataCommandError> {
-    let store = open(args.database).await?;
+    let store = open_named(args.database.as_ref(), IfMissing::Refuse).await?;
     store.back_up(&args.file).await?;
     store.close().await;
     writeln!(out, "{} is written.", args.file.display())?;
     Ok(out.flush()?)
-}
-
-async fn open(url: Option<DatabaseUrl>) -> Result<Store, DataCommandError> {
-    let url = url.ok_or(DataCommandError::NoDatabase)?;
-    Ok(store::open(&url, IfMissing::Refuse).await?)
 }
 
 async fn export_all(

@@ -25,32 +25,23 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return ExitCode::from(code),
     };
+    let (out, err) = (&mut io::stdout(), &mut io::stderr());
     match cli.command {
         Command::Serve(args) => serve(*args).await,
-        Command::Site(args) => match site_commands::run(args, &mut io::stdout(), &mut io::stderr()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, error.exit_code()),
-        },
-        Command::User(args) => match account_commands::user(args, &mut io::stdout()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, error.exit_code()),
-        },
-        Command::Token(args) => match account_commands::token(args, &mut io::stdout()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, error.exit_code()),
-        },
-        Command::Audit(args) => match data_commands::audit(args, &mut io::stdout()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, error.exit_code()),
-        },
-        Command::Backup(args) => match data_commands::backup(args, &mut io::stdout()).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, error.exit_code()),
-        },
-        Command::Health(args) => match health::check(&args.url).await {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, 1),
-        },
+        Command::Site(args) => ended(site_commands::run(args, out, err).await, |error| error.exit_code()),
+        Command::User(args) => ended(account_commands::user(args, out).await, |error| error.exit_code()),
+        Command::Token(args) => ended(account_commands::token(args, out).await, |error| error.exit_code()),
+        Command::Audit(args) => ended(data_commands::audit(args, out).await, |error| error.exit_code()),
+        Command::Backup(args) => ended(data_commands::backup(args, out).await, |error| error.exit_code()),
+        Command::Health(args) => ended(health::check(&args.url).await, |_| 1),
+    }
+}
+
+/// How the process ends after a command.
+fn ended<E: Error>(result: Result<(), E>, code: impl FnOnce(&E) -> u8) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, code(&error)),
     }
 }
 
@@ -66,10 +57,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
     if let Err(error) = cancel_on_signal(shutdown.clone()) {
         return fail(&error, 1);
     }
-    match relay::run(config, shutdown).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, 1),
-    }
+    ended(relay::run(config, shutdown).await, |_| 1)
 }
 
 /// SIGTERM and SIGINT ask the relay to drain; asking again changes nothing, SIGKILL does.

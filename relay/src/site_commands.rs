@@ -19,18 +19,15 @@ use crate::{
     config::{PublicUrl, PublicUrlError},
     provisioning::{self, WantedSite},
     queuemetrics,
-    store::{self, IfMissing, OpenError, Store, StoreError},
+    store::{IfMissing, NoDatabase, Store, StoreError, open_named},
 };
 
 /// Why a command has changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteCommandError {
-    /// Nobody said which database.
-    #[error("--database is required: give the flag or AUDIOVAULT_RELAY_DATABASE")]
-    NoDatabase,
-    /// The database cannot be opened.
+    /// There is no database to work on.
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Database(#[from] NoDatabase),
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -65,9 +62,8 @@ impl SiteCommandError {
     /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoDatabase => 2,
-            Self::Open(_)
-            | Self::Store(_)
+            Self::Database(error) => error.exit_code(),
+            Self::Store(_)
             | Self::PublicUrl(_)
             | Self::Read { .. }
             | Self::Table(_)
@@ -86,11 +82,10 @@ pub async fn run(
     out: &mut (dyn Write + Send),
     warnings: &mut (dyn Write + Send),
 ) -> Result<(), SiteCommandError> {
-    let url = args.database.ok_or(SiteCommandError::NoDatabase)?;
     // A site may be added before the relay has ever run; every other command needs something to work on.
     let adds = matches!(args.command, SiteCommand::Add { .. } | SiteCommand::Import { .. });
-    let if_missing = if adds { IfMissing::Create } else { IfMissing::Refuse };
-    let store = store::open(&url, if_missing).await?;
+    let if_missing = IfMissing::when_adding(adds);
+    let store = open_named(args.database.as_ref(), if_missing).await?;
     let report = Commands { store: store.clone(), warnings }.carry_out(args.command).await;
     store.close().await;
     let report = report?;

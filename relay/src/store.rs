@@ -15,6 +15,7 @@ mod error;
 mod history;
 mod journal;
 mod meta;
+mod named;
 mod open;
 mod pseudonyms;
 mod sites;
@@ -35,6 +36,7 @@ pub use self::{
     error::{DatabaseUrlError, OpenError, StoreError},
     history::{Traffic, TunnelRecord, hour},
     journal::{Progress, Record, TrafficShare, TunnelOpened},
+    named::{NoDatabase, open_named},
     open::{IfMissing, open},
     sites::{MAX_VALID_KEYS, NewSite, StoredKey, StoredSite},
     url::DatabaseUrl,

@@ -14,11 +14,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::Failures;
 use crate::{
-    admin::{AdminState, Refused, SignedIn, VisibleSite},
-    auth::Permission,
+    admin::{AdminState, Refused, SignedIn, SiteChange, VisibleSite},
     board::{SiteView, Totals},
     dashboard::site_detail,
-    provisioning::{self, AddedKey, AddedSite, WantedSite},
+    provisioning::{AddedKey, AddedSite, WantedSite},
     site_detail::SiteDetail,
 };
 
@@ -80,11 +79,8 @@ async fn add(
     State(state): State<Arc<AdminState>>,
     Json(body): Json<SiteToAdd>,
 ) -> Result<(StatusCode, Json<AddedSite>), Refused> {
-    who.principal.require(Permission::AddSites)?;
     let SiteToAdd { site, note, aliases } = body;
-    let wanted = WantedSite { site, note, aliases };
-    let added = provisioning::add_site(state.auth.store(), &state.public.public_url, wanted).await?;
-    changed(&state, &who, &added.site, "added").await;
+    let added = state.add_site(&who.principal, WantedSite { site, note, aliases }).await?;
     Ok((StatusCode::CREATED, Json(added)))
 }
 
@@ -110,10 +106,7 @@ async fn remove(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<StatusCode, Refused> {
-    who.principal.require(Permission::AddSites)?;
-    state.auth.store().remove(&site).await?;
-    changed(&state, &who, &site, "removed").await;
-    Ok(StatusCode::NO_CONTENT)
+    change(&state, &who, &site, SiteChange::Remove).await
 }
 
 /// Make a new key; the previous one stays valid until it is revoked or the next one is made
@@ -126,10 +119,7 @@ async fn rotate_key(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<(StatusCode, Json<AddedKey>), Refused> {
-    who.principal.require(Permission::ChangeSites)?;
-    let key = provisioning::rotate_key(state.auth.store(), &state.public.public_url, &site).await?;
-    changed(&state, &who, &site, "key rotated").await;
-    Ok((StatusCode::CREATED, Json(key)))
+    Ok((StatusCode::CREATED, Json(state.rotate_key(&who.principal, &site).await?)))
 }
 
 /// Revoke a key; tunnels that use it are closed
@@ -143,11 +133,7 @@ async fn revoke_key(
     VisibleSite(site): VisibleSite,
     path: Path<(String, String)>,
 ) -> Result<StatusCode, Refused> {
-    let Path((_, key)) = path;
-    who.principal.require(Permission::ChangeSites)?;
-    state.auth.store().revoke_key(&site, Some(&key)).await?;
-    changed(&state, &who, &site, "key revoked").await;
-    Ok(StatusCode::NO_CONTENT)
+    change(&state, &who, &site, SiteChange::RevokeKey(&path.0.1)).await
 }
 
 /// Let the site answer to another name
@@ -161,12 +147,7 @@ async fn add_alias(
     VisibleSite(site): VisibleSite,
     path: Path<(String, String)>,
 ) -> Result<StatusCode, Refused> {
-    let Path((_, alias)) = path;
-    who.principal.require(Permission::ChangeSites)?;
-    let alias = Alias::parse(&alias).map_err(|error| Refused::unprocessable(error.to_string()))?;
-    state.auth.store().add_alias(&site, &alias).await?;
-    changed(&state, &who, &site, "alias added").await;
-    Ok(StatusCode::NO_CONTENT)
+    change(&state, &who, &site, SiteChange::AddAlias(&path.0.1)).await
 }
 
 /// Take a further name away from the site
@@ -180,12 +161,7 @@ async fn remove_alias(
     VisibleSite(site): VisibleSite,
     path: Path<(String, String)>,
 ) -> Result<StatusCode, Refused> {
-    let Path((_, alias)) = path;
-    who.principal.require(Permission::ChangeSites)?;
-    let alias = Alias::parse(&alias).map_err(|_| Refused::not_found())?;
-    state.auth.store().remove_alias(&site, &alias).await?;
-    changed(&state, &who, &site, "alias removed").await;
-    Ok(StatusCode::NO_CONTENT)
+    change(&state, &who, &site, SiteChange::RemoveAlias(&path.0.1)).await
 }
 
 /// Refuse the site's agents and searches until it is enabled again
@@ -198,10 +174,7 @@ async fn disable(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<StatusCode, Refused> {
-    who.principal.require(Permission::ChangeSites)?;
-    state.auth.store().set_disabled(&site, true).await?;
-    changed(&state, &who, &site, "disabled").await;
-    Ok(StatusCode::NO_CONTENT)
+    change(&state, &who, &site, SiteChange::Disable).await
 }
 
 /// Serve a disabled site again
@@ -214,13 +187,15 @@ async fn enable(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<StatusCode, Refused> {
-    who.principal.require(Permission::ChangeSites)?;
-    state.auth.store().set_disabled(&site, false).await?;
-    changed(&state, &who, &site, "enabled").await;
-    Ok(StatusCode::NO_CONTENT)
+    change(&state, &who, &site, SiteChange::Enable).await
 }
 
-async fn changed(state: &AdminState, who: &SignedIn, site: &SiteId, what: &'static str) {
-    state.directory.refresher().refresh().await;
-    tracing::info!(actor = %who.principal.name, %site, what, "a site is changed");
+async fn change(
+    state: &AdminState,
+    who: &SignedIn,
+    site: &SiteId,
+    change: SiteChange<'_>,
+) -> Result<StatusCode, Refused> {
+    state.change_site(&who.principal, site, change).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

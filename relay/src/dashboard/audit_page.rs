@@ -56,7 +56,7 @@ pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refused> {
-    let reader = shell.user().ok_or_else(Refused::unauthorized)?;
+    let reader = shell.principal()?;
     let (events, problem) = match wanted.filter(reader) {
         Ok(filter) => (state.auth.store().audit(&filter, PAGE).await?, None),
         Err(key) => (Vec::new(), Some(shell.t(key))),
@@ -70,7 +70,7 @@ pub(super) async fn export(
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refused> {
-    let reader = shell.user().ok_or_else(Refused::unauthorized)?;
+    let reader = shell.principal()?;
     let filter = wanted.filter(reader).map_err(|key| Refused::unprocessable(shell.t(key)))?;
     Ok(csv(state.auth.store(), filter))
 }
@@ -80,7 +80,7 @@ pub(super) async fn erase(
     State(state): State<Arc<AdminState>>,
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Result<Response, Refused> {
-    let user = shell.user().ok_or_else(Refused::unauthorized)?;
+    let user = shell.principal()?;
     user.require(Permission::EraseAudit)?;
     let call = field(&fields, "call_id");
     if call.trim().is_empty() {

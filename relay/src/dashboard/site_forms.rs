@@ -13,10 +13,9 @@ use http::StatusCode;
 
 use super::{Shell, done, page, page_with, user_forms::field};
 use crate::{
-    admin::{AdminState, Refused, VisibleSite},
-    auth::{Name, Permission},
-    provisioning::{self, AddedKey, AddedSite, WantedSite},
-    store::StoreError,
+    admin::{AdminState, Refused, SiteChange, VisibleSite},
+    auth::Permission,
+    provisioning::{AddedKey, AddedSite, WantedSite},
 };
 
 type Fields = Form<Vec<(String, String)>>;
@@ -47,7 +46,7 @@ struct AddedKeyPage {
 }
 
 pub(super) async fn new(shell: Shell) -> Result<Response, Refused> {
-    require(&shell, Permission::AddSites)?;
+    shell.principal()?.require(Permission::AddSites)?;
     let (site, note, aliases) = Default::default();
     Ok(page(&NewSitePage { shell, site, note, aliases, problem: None }))
 }
@@ -57,21 +56,25 @@ pub(super) async fn add(
     State(state): State<Arc<AdminState>>,
     Form(fields): Fields,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::AddSites)?;
+    let who = shell.principal()?;
+    // Whoever may not add sites learns nothing about names.
+    who.require(Permission::AddSites)?;
     let (site, note, aliases) = (field(&fields, "site"), field(&fields, "note"), field(&fields, "aliases"));
     let added = match wanted(&site, &note, &aliases) {
-        Ok(wanted) => add_site(&state, wanted).await?,
-        Err(problem) => Err(problem),
+        Ok(wanted) => state.add_site(who, wanted).await,
+        Err(problem) => Err(Refused::unprocessable(problem)),
     };
     match added {
-        Ok(added) => {
-            tracing::info!(%actor, site = %added.site, "a site is added");
-            Ok(page(&AddedSitePage { shell, added }))
-        }
-        Err(problem) => {
-            let page = NewSitePage { shell, site, note, aliases, problem: Some(problem) };
+        Ok(added) => Ok(page(&AddedSitePage { shell, added })),
+        // Both are for whoever filled in the form to mend.
+        Err(refused)
+            if matches!(refused.status(), StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) =>
+        {
+            let problem = Some(refused.detail().to_owned());
+            let page = NewSitePage { shell, site, note, aliases, problem };
             Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &page))
         }
+        Err(refused) => Err(refused),
     }
 }
 
@@ -86,29 +89,12 @@ fn wanted(site: &str, note: &str, aliases: &str) -> Result<WantedSite, String> {
     })
 }
 
-/// Adds a site; a name that is taken is the asker's to change.
-async fn add_site(state: &AdminState, wanted: WantedSite) -> Result<Result<AddedSite, String>, Refused> {
-    let url = &state.public.public_url;
-    match provisioning::add_site(state.auth.store(), url, wanted).await {
-        Ok(added) => {
-            state.directory.refresher().refresh().await;
-            Ok(Ok(added))
-        }
-        Err(error @ StoreError::NameTaken { .. }) => Ok(Err(error.to_string())),
-        Err(error) => Err(error.into()),
-    }
-}
-
 pub(super) async fn rotate_key(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::ChangeSites)?;
-    let url = &state.public.public_url;
-    let key = provisioning::rotate_key(state.auth.store(), url, &site).await?;
-    state.directory.refresher().refresh().await;
-    tracing::info!(%actor, %site, "a key is added");
+    let key = state.rotate_key(shell.principal()?, &site).await?;
     Ok(page(&AddedKeyPage { shell, site, key }))
 }
 
@@ -118,9 +104,8 @@ pub(super) async fn revoke_key(
     VisibleSite(site): VisibleSite,
     Path((_, key)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::ChangeSites)?;
-    state.auth.store().revoke_key(&site, Some(&key)).await?;
-    Ok(changed(&state, &actor, &site, "key-revoked").await)
+    state.change_site(shell.principal()?, &site, SiteChange::RevokeKey(&key)).await?;
+    Ok(back(&site, "key-revoked"))
 }
 
 pub(super) async fn add_alias(
@@ -129,11 +114,9 @@ pub(super) async fn add_alias(
     VisibleSite(site): VisibleSite,
     Form(fields): Fields,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::ChangeSites)?;
-    let alias = Alias::parse(field(&fields, "alias").trim());
-    let alias = alias.map_err(|error| Refused::unprocessable(error.to_string()))?;
-    state.auth.store().add_alias(&site, &alias).await?;
-    Ok(changed(&state, &actor, &site, "alias-added").await)
+    let alias = field(&fields, "alias");
+    state.change_site(shell.principal()?, &site, SiteChange::AddAlias(alias.trim())).await?;
+    Ok(back(&site, "alias-added"))
 }
 
 pub(super) async fn remove_alias(
@@ -142,10 +125,8 @@ pub(super) async fn remove_alias(
     VisibleSite(site): VisibleSite,
     Path((_, alias)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::ChangeSites)?;
-    let alias = Alias::parse(&alias).map_err(|_| Refused::not_found())?;
-    state.auth.store().remove_alias(&site, &alias).await?;
-    Ok(changed(&state, &actor, &site, "alias-removed").await)
+    state.change_site(shell.principal()?, &site, SiteChange::RemoveAlias(&alias)).await?;
+    Ok(back(&site, "alias-removed"))
 }
 
 pub(super) async fn disable(
@@ -153,9 +134,8 @@ pub(super) async fn disable(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::ChangeSites)?;
-    state.auth.store().set_disabled(&site, true).await?;
-    Ok(changed(&state, &actor, &site, "site-disabled").await)
+    state.change_site(shell.principal()?, &site, SiteChange::Disable).await?;
+    Ok(back(&site, "site-disabled"))
 }
 
 pub(super) async fn enable(
@@ -163,9 +143,8 @@ pub(super) async fn enable(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::ChangeSites)?;
-    state.auth.store().set_disabled(&site, false).await?;
-    Ok(changed(&state, &actor, &site, "site-enabled").await)
+    state.change_site(shell.principal()?, &site, SiteChange::Enable).await?;
+    Ok(back(&site, "site-enabled"))
 }
 
 pub(super) async fn remove(
@@ -173,21 +152,11 @@ pub(super) async fn remove(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
 ) -> Result<Response, Refused> {
-    let actor = require(&shell, Permission::AddSites)?;
-    state.auth.store().remove(&site).await?;
-    state.directory.refresher().refresh().await;
-    tracing::info!(%actor, %site, "a site is removed");
+    state.change_site(shell.principal()?, &site, SiteChange::Remove).await?;
     Ok(done("/", "site-removed"))
 }
 
-async fn changed(state: &AdminState, actor: &Name, site: &SiteId, what: &'static str) -> Response {
-    state.directory.refresher().refresh().await;
-    tracing::info!(%actor, %site, what, "a site is changed");
+/// To the page of the site, which says what was done.
+fn back(site: &SiteId, what: &str) -> Response {
     done(&format!("/sites/{site}"), what)
-}
-
-fn require(shell: &Shell, permission: Permission) -> Result<Name, Refused> {
-    let user = shell.user().ok_or_else(Refused::unauthorized)?;
-    user.require(permission)?;
-    Ok(user.name.clone())
 }

@@ -4,7 +4,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::{
+    cli::{Cli, Command},
+    store,
+};
 
 /// An operator at a shell, with a database of their own.
 struct Operator {

@@ -40,6 +40,13 @@ pub enum IfMissing {
     Refuse,
 }
 
+impl IfMissing {
+    /// For commands of which only some have sense on an empty database: those that add something.
+    pub(crate) fn when_adding(adds: bool) -> Self {
+        if adds { Self::Create } else { Self::Refuse }
+    }
+}
+
 /// Opens a database and brings its schema up to date. A new file gets mode 0600, and SQLite gives its journals the
 /// same.
 ///

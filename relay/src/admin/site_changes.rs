@@ -1,0 +1,100 @@
+//! What operators do to sites. The pages and the API come here, so that a change takes the same right, is seen at once
+//! and has its line in the log, whichever way it was made.
+
+use audiovault_protocol::site::{Alias, SiteId};
+
+use super::{AdminState, Refused};
+use crate::{
+    auth::{Permission, Principal},
+    provisioning::{self, AddedKey, AddedSite, WantedSite},
+};
+
+/// A change of a site that answers nothing. What comes from addresses and forms is judged after the right to change.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum SiteChange<'a> {
+    /// Revoke the key of this id.
+    RevokeKey(&'a str),
+    /// Let the site answer to another name.
+    AddAlias(&'a str),
+    /// Take a further name away.
+    RemoveAlias(&'a str),
+    /// Refuse its agents and searches.
+    Disable,
+    /// Serve it again.
+    Enable,
+    /// Remove it with all that belongs to it.
+    Remove,
+}
+
+impl SiteChange<'_> {
+    fn permission(self) -> Permission {
+        match self {
+            Self::Remove => Permission::AddSites,
+            Self::RevokeKey(_) | Self::AddAlias(_) | Self::RemoveAlias(_) | Self::Disable | Self::Enable => {
+                Permission::ChangeSites
+            }
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Self::RevokeKey(_) => "key revoked",
+            Self::AddAlias(_) => "alias added",
+            Self::RemoveAlias(_) => "alias removed",
+            Self::Disable => "disabled",
+            Self::Enable => "enabled",
+            Self::Remove => "removed",
+        }
+    }
+}
+
+impl AdminState {
+    /// Changes a site that the principal sees.
+    pub(crate) async fn change_site(
+        &self,
+        who: &Principal,
+        site: &SiteId,
+        change: SiteChange<'_>,
+    ) -> Result<(), Refused> {
+        who.require(change.permission())?;
+        let store = self.auth.store();
+        match change {
+            SiteChange::RevokeKey(key) => store.revoke_key(site, Some(key)).await.map(drop)?,
+            SiteChange::AddAlias(alias) => {
+                let alias = Alias::parse(alias).map_err(|error| Refused::unprocessable(error.to_string()))?;
+                store.add_alias(site, &alias).await?;
+            }
+            SiteChange::RemoveAlias(alias) => {
+                let alias = Alias::parse(alias).map_err(|_| Refused::not_found())?;
+                store.remove_alias(site, &alias).await?;
+            }
+            SiteChange::Disable => store.set_disabled(site, true).await?,
+            SiteChange::Enable => store.set_disabled(site, false).await?,
+            SiteChange::Remove => store.remove(site).await?,
+        }
+        self.site_changed(who, site, change.done()).await;
+        Ok(())
+    }
+
+    /// Adds a site with a key and a search token. A name that is taken is a conflict.
+    pub(crate) async fn add_site(&self, who: &Principal, wanted: WantedSite) -> Result<AddedSite, Refused> {
+        who.require(Permission::AddSites)?;
+        let added = provisioning::add_site(self.auth.store(), &self.public.public_url, wanted).await?;
+        self.site_changed(who, &added.site, "added").await;
+        Ok(added)
+    }
+
+    /// Gives a site a new key.
+    pub(crate) async fn rotate_key(&self, who: &Principal, site: &SiteId) -> Result<AddedKey, Refused> {
+        who.require(Permission::ChangeSites)?;
+        let key = provisioning::rotate_key(self.auth.store(), &self.public.public_url, site).await?;
+        self.site_changed(who, site, "key rotated").await;
+        Ok(key)
+    }
+
+    /// What has changed takes effect before it is answered.
+    async fn site_changed(&self, who: &Principal, site: &SiteId, what: &'static str) {
+        self.directory.refresher().refresh().await;
+        tracing::info!(actor = %who.name, %site, what, "a site is changed");
+    }
+}
