@@ -143,15 +143,11 @@ impl ServeConfig {
     /// # Errors
     /// [`ConfigError`], the first one found.
     pub fn load(args: ServeArgs) -> Result<Self, ConfigError> {
-        let args = without_blanks(args);
-        let args = match &args.config {
-            Some(path) => {
-                let lower = file::read(path)?;
-                args.or(without_blanks(lower))
-            }
-            None => args,
+        let lower = match args.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            Some(path) => file::read(path)?,
+            None => ServeArgs::default(),
         };
-        Self::check(args)
+        Self::check(args.or(lower))
     }
 
     fn check(args: ServeArgs) -> Result<Self, ConfigError> {
@@ -189,54 +185,6 @@ impl ServeConfig {
             limits,
             records,
         })
-    }
-}
-
-/// Empty values count as absent: container and service files set variables to nothing to say "none".
-fn without_blanks(args: ServeArgs) -> ServeArgs {
-    let text = |value: Option<String>| value.filter(|text| !text.trim().is_empty());
-    let path = |value: Option<PathBuf>| value.filter(|path| !path.as_os_str().is_empty());
-    let list = |value: Option<Vec<String>>| {
-        value
-            .map(|items| items.into_iter().filter(|item| !item.trim().is_empty()).collect::<Vec<_>>())
-            .filter(|items| !items.is_empty())
-    };
-    ServeArgs {
-        bind: text(args.bind),
-        tls_bind: text(args.tls_bind),
-        tls_cert: path(args.tls_cert),
-        tls_key: path(args.tls_key),
-        acme_domain: list(args.acme_domain),
-        acme_email: text(args.acme_email),
-        acme_cache: path(args.acme_cache),
-        acme_directory: text(args.acme_directory),
-        acme_cacert: path(args.acme_cacert),
-        public_url: text(args.public_url),
-        database: text(args.database),
-        admin_bind: text(args.admin_bind),
-        metrics_public: text(args.metrics_public),
-        admin_tls_cert: path(args.admin_tls_cert),
-        admin_tls_key: path(args.admin_tls_key),
-        admin_host: text(args.admin_host),
-        trusted_proxy: list(args.trusted_proxy),
-        allow_origin: list(args.allow_origin),
-        config: path(args.config),
-        log_format: text(args.log_format),
-        log_level: text(args.log_level),
-        drain_timeout: text(args.drain_timeout),
-        max_connections: text(args.max_connections),
-        max_client_connections: text(args.max_client_connections),
-        max_client_requests: text(args.max_client_requests),
-        max_site_requests: text(args.max_site_requests),
-        memory_budget: text(args.memory_budget),
-        accept_rate: text(args.accept_rate),
-        audit_pseudonymise_after: text(args.audit_pseudonymise_after),
-        audit_keep: text(args.audit_keep),
-        audit_names: text(args.audit_names),
-        alert_webhook: text(args.alert_webhook),
-        alert_secret_file: path(args.alert_secret_file),
-        alert_hold: text(args.alert_hold),
-        site_metrics: text(args.site_metrics),
     }
 }
 

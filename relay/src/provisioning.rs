@@ -4,18 +4,15 @@
 use std::{collections::BTreeSet, fmt};
 
 use audiovault_protocol::site::{Alias, SITE_SECRET_LEN, SiteId, SiteKey};
-use data_encoding::BASE32_NOPAD;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
+    auth::Secret,
     config::PublicUrl,
     queuemetrics,
     store::{NewSite, Store, StoreError},
 };
-
-/// Random octets of a search token: out of reach of guessing, and still short enough for a properties file.
-const SEARCH_TOKEN_LEN: usize = 32;
 
 /// A site that was asked for.
 #[derive(Debug, Clone)]
@@ -89,7 +86,7 @@ pub async fn add_sites(
 ) -> Result<Vec<AddedSite>, StoreError> {
     let (mut new, mut added) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
     for WantedSite { site, note, aliases } in wanted {
-        let (key, token) = (mint_key(site.clone()), mint_search_token());
+        let (key, token) = (mint_key(site.clone()), Secret::mint().reveal());
         added.push(AddedSite {
             site_key: key.reveal(),
             search_url: url.search(&site),
@@ -121,9 +118,4 @@ pub async fn rotate_key(store: &Store, url: &PublicUrl, site: &SiteId) -> Result
 fn mint_key(site: SiteId) -> SiteKey {
     let secret: Zeroizing<[u8; SITE_SECRET_LEN]> = Zeroizing::new(rand::random());
     SiteKey::from_secret(site, *secret)
-}
-
-fn mint_search_token() -> Zeroizing<String> {
-    let octets: Zeroizing<[u8; SEARCH_TOKEN_LEN]> = Zeroizing::new(rand::random());
-    Zeroizing::new(BASE32_NOPAD.encode(octets.as_slice()).to_ascii_lowercase())
 }

@@ -203,45 +203,74 @@ fn truth_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
 }
 
 impl ServeArgs {
-    /// Fills what is not given here from somewhere of lower precedence.
+    /// Fills what is not given here, or left blank, from somewhere of lower precedence.
     #[must_use]
     pub(crate) fn or(self, lower: Self) -> Self {
         Self {
-            bind: self.bind.or(lower.bind),
-            tls_bind: self.tls_bind.or(lower.tls_bind),
-            tls_cert: self.tls_cert.or(lower.tls_cert),
-            tls_key: self.tls_key.or(lower.tls_key),
-            acme_domain: self.acme_domain.or(lower.acme_domain),
-            acme_email: self.acme_email.or(lower.acme_email),
-            acme_cache: self.acme_cache.or(lower.acme_cache),
-            acme_directory: self.acme_directory.or(lower.acme_directory),
-            acme_cacert: self.acme_cacert.or(lower.acme_cacert),
-            public_url: self.public_url.or(lower.public_url),
-            database: self.database.or(lower.database),
-            admin_bind: self.admin_bind.or(lower.admin_bind),
-            metrics_public: self.metrics_public.or(lower.metrics_public),
-            admin_tls_cert: self.admin_tls_cert.or(lower.admin_tls_cert),
-            admin_tls_key: self.admin_tls_key.or(lower.admin_tls_key),
-            admin_host: self.admin_host.or(lower.admin_host),
-            trusted_proxy: self.trusted_proxy.or(lower.trusted_proxy),
-            allow_origin: self.allow_origin.or(lower.allow_origin),
-            config: self.config.or(lower.config),
-            log_format: self.log_format.or(lower.log_format),
-            log_level: self.log_level.or(lower.log_level),
-            drain_timeout: self.drain_timeout.or(lower.drain_timeout),
-            max_connections: self.max_connections.or(lower.max_connections),
-            max_client_connections: self.max_client_connections.or(lower.max_client_connections),
-            max_client_requests: self.max_client_requests.or(lower.max_client_requests),
-            max_site_requests: self.max_site_requests.or(lower.max_site_requests),
-            memory_budget: self.memory_budget.or(lower.memory_budget),
-            accept_rate: self.accept_rate.or(lower.accept_rate),
-            audit_pseudonymise_after: self.audit_pseudonymise_after.or(lower.audit_pseudonymise_after),
-            audit_keep: self.audit_keep.or(lower.audit_keep),
-            audit_names: self.audit_names.or(lower.audit_names),
-            alert_webhook: self.alert_webhook.or(lower.alert_webhook),
-            alert_secret_file: self.alert_secret_file.or(lower.alert_secret_file),
-            alert_hold: self.alert_hold.or(lower.alert_hold),
-            site_metrics: self.site_metrics.or(lower.site_metrics),
+            bind: or(self.bind, lower.bind),
+            tls_bind: or(self.tls_bind, lower.tls_bind),
+            tls_cert: or(self.tls_cert, lower.tls_cert),
+            tls_key: or(self.tls_key, lower.tls_key),
+            acme_domain: or(self.acme_domain, lower.acme_domain),
+            acme_email: or(self.acme_email, lower.acme_email),
+            acme_cache: or(self.acme_cache, lower.acme_cache),
+            acme_directory: or(self.acme_directory, lower.acme_directory),
+            acme_cacert: or(self.acme_cacert, lower.acme_cacert),
+            public_url: or(self.public_url, lower.public_url),
+            database: or(self.database, lower.database),
+            admin_bind: or(self.admin_bind, lower.admin_bind),
+            metrics_public: or(self.metrics_public, lower.metrics_public),
+            admin_tls_cert: or(self.admin_tls_cert, lower.admin_tls_cert),
+            admin_tls_key: or(self.admin_tls_key, lower.admin_tls_key),
+            admin_host: or(self.admin_host, lower.admin_host),
+            trusted_proxy: or(self.trusted_proxy, lower.trusted_proxy),
+            allow_origin: or(self.allow_origin, lower.allow_origin),
+            config: or(self.config, lower.config),
+            log_format: or(self.log_format, lower.log_format),
+            log_level: or(self.log_level, lower.log_level),
+            drain_timeout: or(self.drain_timeout, lower.drain_timeout),
+            max_connections: or(self.max_connections, lower.max_connections),
+            max_client_connections: or(self.max_client_connections, lower.max_client_connections),
+            max_client_requests: or(self.max_client_requests, lower.max_client_requests),
+            max_site_requests: or(self.max_site_requests, lower.max_site_requests),
+            memory_budget: or(self.memory_budget, lower.memory_budget),
+            accept_rate: or(self.accept_rate, lower.accept_rate),
+            audit_pseudonymise_after: or(self.audit_pseudonymise_after, lower.audit_pseudonymise_after),
+            audit_keep: or(self.audit_keep, lower.audit_keep),
+            audit_names: or(self.audit_names, lower.audit_names),
+            alert_webhook: or(self.alert_webhook, lower.alert_webhook),
+            alert_secret_file: or(self.alert_secret_file, lower.alert_secret_file),
+            alert_hold: or(self.alert_hold, lower.alert_hold),
+            site_metrics: or(self.site_metrics, lower.site_metrics),
         }
     }
+}
+
+/// A value that may be blank: container and service files set variables to nothing to say "none".
+trait Setting: Sized {
+    /// The value, unless nothing is left of it.
+    fn present(self) -> Option<Self>;
+}
+
+impl Setting for String {
+    fn present(self) -> Option<Self> {
+        (!self.trim().is_empty()).then_some(self)
+    }
+}
+
+impl Setting for PathBuf {
+    fn present(self) -> Option<Self> {
+        (!self.as_os_str().is_empty()).then_some(self)
+    }
+}
+
+impl Setting for Vec<String> {
+    fn present(self) -> Option<Self> {
+        let items: Self = self.into_iter().filter_map(Setting::present).collect();
+        (!items.is_empty()).then_some(items)
+    }
+}
+
+fn or<T: Setting>(upper: Option<T>, lower: Option<T>) -> Option<T> {
+    upper.and_then(Setting::present).or_else(|| lower.and_then(Setting::present))
 }

@@ -1,7 +1,8 @@
 //! Figures of the sites, the tunnels and the journal, read from the picture that operators see.
 
-use std::{fmt, sync::atomic::Ordering};
+use std::fmt;
 
+use audiovault_protocol::site::SiteId;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -10,7 +11,10 @@ use prometheus_client::{
 };
 
 use super::Sources;
-use crate::board::{Picture, Row, SiteState, Totals};
+use crate::{
+    board::{Picture, Row, SiteState, Totals},
+    store::Traffic,
+};
 
 const LABEL: &str = "site";
 
@@ -21,9 +25,15 @@ impl Collector for SitesCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let picture = self.0.pictures.borrow().clone();
         states(&mut encoder, &picture)?;
-        self.sums(&mut encoder)?;
+        let counters = self.0.sessions.all_counters().into_iter();
+        let totals: Vec<_> = counters.map(|(site, counters)| (site, counters.totals())).collect();
+        self.sums(&mut encoder, &totals)?;
         self.health(&mut encoder, &picture)?;
-        if self.0.per_site { self.each_site(&mut encoder, &picture) } else { Ok(()) }
+        if !self.0.per_site {
+            return Ok(());
+        }
+        each_state(&mut encoder, &picture)?;
+        each_counter(&mut encoder, &totals)
     }
 }
 
@@ -41,13 +51,10 @@ fn states(encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result
 }
 
 impl SitesCollector {
-    fn sums(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let (mut searches, mut errors, mut bytes) = (0, 0, 0);
-        for (_, counters) in self.0.sessions.all_counters() {
-            searches += counters.searches.load(Ordering::Relaxed);
-            errors += counters.errors.load(Ordering::Relaxed);
-            bytes += counters.bytes_delivered.load(Ordering::Relaxed);
-        }
+    fn sums(&self, encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)]) -> fmt::Result {
+        let sum = |of: fn(&Traffic) -> u64| totals.iter().map(|(_, traffic)| of(traffic)).sum::<u64>();
+        let searches = sum(|traffic| traffic.searches);
+        let (errors, bytes) = (sum(|traffic| traffic.errors), sum(|traffic| traffic.bytes));
         let agents: usize = self.0.pictures.borrow().rows.iter().map(|row| row.view.agents.len()).sum();
         one(encoder, Descriptor::new("tunnels", "Connected tunnels", None), &gauge(agents as f64))?;
         one(encoder, Descriptor::new("searches", "Searches asked", None), &counter(searches))?;
@@ -69,48 +76,40 @@ impl SitesCollector {
         let help = "Records of audit and history that were lost";
         one(encoder, Descriptor::new("journal_lost", help, None), &counter(health.lost))
     }
+}
 
-    fn each_site(&self, encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
-        let seconds = Some(Unit::Seconds);
-        let of = |value: fn(&Row) -> Option<f64>| {
-            picture.rows.iter().filter_map(move |row| Some((row.view.site.as_str(), gauge(value(row)?))))
-        };
-        let help = "Whether an agent of the site is connected";
-        let value = |row: &Row| Some(f64::from(u8::from(!row.view.agents.is_empty())));
-        each(encoder, Descriptor::new("site_up", help, None), LABEL, of(value))?;
-        let help = "Whether all storage drivers of the site can be read";
-        let value = |row: &Row| row.view.recordings.as_ref().map(|found| f64::from(u8::from(found.readable)));
-        each(encoder, Descriptor::new("site_recordings_readable", help, None), LABEL, of(value))?;
-        let help = "When the newest recording of the site was last written to, since the Unix epoch";
-        let value = |row: &Row| Some(row.view.recordings.as_ref()?.newest?.as_second() as f64);
-        let descriptor = Descriptor::new("site_newest_recording_timestamp", help, seconds.clone());
-        each(encoder, descriptor, LABEL, of(value))?;
-        let help = "Latest round trip to the site's agent";
-        let value = |row: &Row| row.view.rtt_ms.map(|ms| ms / 1000.0);
-        each(encoder, Descriptor::new("site_round_trip", help, seconds), LABEL, of(value))?;
-        let help = "Requests being answered by the site now";
-        let value = |row: &Row| Some(row.view.open_streams as f64);
-        each(encoder, Descriptor::new("site_open_streams", help, None), LABEL, of(value))?;
-        self.each_counter(encoder)
-    }
+fn each_state(encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
+    let seconds = Some(Unit::Seconds);
+    let of = |value: fn(&Row) -> Option<f64>| {
+        picture.rows.iter().filter_map(move |row| Some((row.view.site.as_str(), gauge(value(row)?))))
+    };
+    let help = "Whether an agent of the site is connected";
+    let value = |row: &Row| Some(f64::from(u8::from(!row.view.agents.is_empty())));
+    each(encoder, Descriptor::new("site_up", help, None), LABEL, of(value))?;
+    let help = "Whether all storage drivers of the site can be read";
+    let value = |row: &Row| row.view.recordings.as_ref().map(|found| f64::from(u8::from(found.readable)));
+    each(encoder, Descriptor::new("site_recordings_readable", help, None), LABEL, of(value))?;
+    let help = "When the newest recording of the site was last written to, since the Unix epoch";
+    let value = |row: &Row| Some(row.view.recordings.as_ref()?.newest?.as_second() as f64);
+    let descriptor = Descriptor::new("site_newest_recording_timestamp", help, seconds.clone());
+    each(encoder, descriptor, LABEL, of(value))?;
+    let help = "Latest round trip to the site's agent";
+    let value = |row: &Row| row.view.rtt_ms.map(|ms| ms / 1000.0);
+    each(encoder, Descriptor::new("site_round_trip", help, seconds), LABEL, of(value))?;
+    let help = "Requests being answered by the site now";
+    let value = |row: &Row| Some(row.view.open_streams as f64);
+    each(encoder, Descriptor::new("site_open_streams", help, None), LABEL, of(value))
+}
 
-    fn each_counter(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let totals: Vec<_> = self
-            .0
-            .sessions
-            .all_counters()
-            .into_iter()
-            .map(|(site, counters)| (site, counters.totals()))
-            .collect();
-        let searches = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.searches)));
-        each(encoder, Descriptor::new("site_searches", "Searches asked of the site", None), LABEL, searches)?;
-        let errors = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.errors)));
-        let help = "Requests to the site that ended in a server error";
-        each(encoder, Descriptor::new("site_errors", help, None), LABEL, errors)?;
-        let bytes = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.bytes)));
-        let help = "Octets of the site's recordings handed over";
-        each(encoder, Descriptor::new("site_delivered", help, Some(Unit::Bytes)), LABEL, bytes)
-    }
+fn each_counter(encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)]) -> fmt::Result {
+    let searches = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.searches)));
+    each(encoder, Descriptor::new("site_searches", "Searches asked of the site", None), LABEL, searches)?;
+    let errors = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.errors)));
+    let help = "Requests to the site that ended in a server error";
+    each(encoder, Descriptor::new("site_errors", help, None), LABEL, errors)?;
+    let bytes = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.bytes)));
+    let help = "Octets of the site's recordings handed over";
+    each(encoder, Descriptor::new("site_delivered", help, Some(Unit::Bytes)), LABEL, bytes)
 }
 
 /// What is told of a figure besides its values.
