@@ -3,34 +3,16 @@
 use harness::{
     agent::{Agent, AgentOptions},
     browser::{Browser, BrowserOptions},
-    process::run,
     recordings::{CALL, wav, write},
     relay::{Relay, Site},
 };
 use tempfile::TempDir;
 
-const PASSWORD: &str = "correct horse battery staple";
-
 /// A relay with an admin called maria.
 async fn relay() -> Relay {
     let relay = Relay::start().await;
-    let secrets = tempfile::tempdir().unwrap();
-    let file = secrets.path().join("password");
-    std::fs::write(&file, PASSWORD).unwrap();
-    let (file, database) = (file.display().to_string(), relay.database());
-    let arguments = ["user", "add", "maria", "--role", "admin", "--playback", "--password-file", &file];
-    let (code, _, err) =
-        run("audiovault-relay", &[&arguments[..], &["--database", &database]].concat(), &[]).await;
-    assert_eq!(code, 0, "{err}");
+    relay.add_user("maria", &["--role", "admin", "--playback"]).await;
     relay
-}
-
-async fn log_in(browser: &Browser, relay: &Relay) {
-    browser.open(&relay.admin_url()).await;
-    browser.fill("input[name=name]", "maria").await;
-    browser.fill("input[name=password]", PASSWORD).await;
-    browser.click("main button[type=submit]").await;
-    browser.find("#board").await;
 }
 
 async fn assert_no_barriers(browser: &Browser, page: &str) {
@@ -66,7 +48,7 @@ fn long_recording() -> TempDir {
 async fn a_site_is_added_comes_up_is_listened_to_and_goes_down_before_an_operators_eyes() {
     let relay = relay().await;
     let browser = Browser::start().await;
-    log_in(&browser, &relay).await;
+    browser.log_in(&relay, "maria").await;
     assert_no_barriers(&browser, "board-empty").await;
     let site = add_site(&browser, &relay).await;
     browser.open(&relay.admin_url()).await;
@@ -112,7 +94,7 @@ async fn the_pages_speak_the_language_of_the_browser_and_can_be_switched() {
     let options =
         BrowserOptions { languages: "es-MX,es", window: (390, 800), dark: true, ..Default::default() };
     let browser = Browser::start_with(options).await;
-    log_in(&browser, &relay).await;
+    browser.log_in(&relay, "maria").await;
     assert_eq!(browser.run("return document.documentElement.lang", vec![]).await, "es");
     assert_no_barriers(&browser, "board-phone-dark-spanish").await;
     browser.click("details.menu summary").await;

@@ -334,10 +334,7 @@ async fn walk(relay: &Relay, browser: &Browser, name: &str) {
 async fn enter(relay: &Relay, browser: &Browser) {
     browser.open(&relay.admin_url()).await;
     assert_eq!(browser.violations().await, Vec::<String>::new(), "login");
-    browser.fill("#name", "root").await;
-    browser.fill("#password", PASSWORD).await;
-    browser.click("button.primary").await;
-    browser.find("details.menu").await;
+    browser.log_in(relay, "root").await;
 }
 
 async fn peopled() -> Relay {

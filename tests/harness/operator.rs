@@ -3,7 +3,7 @@
 use reqwest::{Client, Method, RequestBuilder, Response, header, redirect::Policy};
 use serde_json::Value;
 
-use crate::relay::Relay;
+use crate::{browser::Browser, relay::Relay};
 
 /// A password that is long enough for everybody in the stories.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -150,6 +150,17 @@ impl Api {
     /// Status and JSON of the answer to a POST.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         self.call(Method::POST, path, Some(body)).await
+    }
+}
+
+impl Browser {
+    /// Logs in with [`PASSWORD`], from the page that asks for it.
+    pub async fn log_in(&self, relay: &Relay, name: &str) {
+        self.open(&relay.admin_url()).await;
+        self.fill("#name", name).await;
+        self.fill("#password", PASSWORD).await;
+        self.click("main button[type=submit]").await;
+        self.find("details.menu").await;
     }
 }
 

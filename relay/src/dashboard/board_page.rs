@@ -138,12 +138,8 @@ impl BoardPage {
 
     /// The names of states for scripts.
     fn state_names(&self) -> String {
-        let names = STATES.map(|state| (state.as_str(), self.state_name(&state)));
+        let names = STATES.map(|state| (state.as_str(), self.shell.state(&state)));
         json!(names.into_iter().collect::<std::collections::BTreeMap<_, _>>()).to_string()
-    }
-
-    fn state_name(&self, state: &SiteState) -> String {
-        self.shell.t(&format!("state-{}", state.as_str()))
     }
 
     fn previous(&self) -> Option<String> {
@@ -153,10 +149,6 @@ impl BoardPage {
     fn next(&self) -> Option<String> {
         (self.wanted.page * PAGE < self.matching)
             .then(|| self.wanted.address(&self.wanted.state, self.wanted.page + 1))
-    }
-
-    fn rtt(&self, row: &Row) -> String {
-        row.view.rtt_ms.map(|ms| format!("{}\u{a0}ms", self.shell.language().decimal(ms))).unwrap_or_default()
     }
 
     fn rtt_curve(&self, row: &Row) -> String {

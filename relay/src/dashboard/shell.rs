@@ -131,6 +131,11 @@ impl Shell {
         self.t(&format!("state-{}", state.as_str()))
     }
 
+    /// Milliseconds, where there are any.
+    pub fn milliseconds(&self, ms: &Option<f64>) -> String {
+        ms.map(|ms| format!("{}\u{a0}ms", self.language().decimal(ms))).unwrap_or_default()
+    }
+
     /// A moment as HTML: in UTC, until a script puts it into the reader's zone.
     pub fn time(&self, time: &Timestamp) -> String {
         // Neither holds a character that HTML minds.

@@ -1,11 +1,12 @@
 //! The page of one site.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use askama::Template;
 use audiovault_protocol::site::SiteId;
 use axum::{extract::State, response::Response};
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::{Shell, page, sparkline::curve};
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
     store::MAX_VALID_KEYS,
     uptime::{Piece, Uptime},
 };
+
+/// How long a site that was just added is waited for: pictures are drawn once a second.
+const DRAWN_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Template)]
 #[template(path = "site.html")]
@@ -42,9 +46,9 @@ pub(super) async fn show(
 /// A site in every detail. One that was added a moment ago stands in the next picture, a second later.
 pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDetail, Refused> {
     let mut pictures = state.board.pictures();
-    let known = pictures.wait_for(|picture| picture.site(site).is_some());
-    let waited = tokio::time::timeout(std::time::Duration::from_secs(3), known).await;
-    drop(waited);
+    let drawn = pictures.wait_for(|picture| picture.site(site).is_some());
+    // A site that does not come is unknown; gathering says so.
+    let _ = timeout(DRAWN_WITHIN, drawn).await;
     let picture = state.board.current();
     let sources = Sources {
         store: state.auth.store(),
@@ -56,10 +60,6 @@ pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDeta
 }
 
 impl SitePage {
-    fn state_name(&self) -> String {
-        self.shell.t(&format!("state-{}", self.site.view.state.as_str()))
-    }
-
     fn may_change(&self) -> bool {
         self.shell.may(Permission::ChangeSites)
     }
@@ -104,10 +104,6 @@ impl SitePage {
 
     fn moment(&self, seconds: &u64) -> Option<Timestamp> {
         Timestamp::from_second(i64::try_from(*seconds).ok()?).ok()
-    }
-
-    fn rtt(&self, ms: &Option<f64>) -> String {
-        ms.map(|ms| format!("{}\u{a0}ms", self.shell.language().decimal(ms))).unwrap_or_default()
     }
 
     fn searches_curve(&self) -> String {
