@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 
-pub(crate) use self::site_changes::SiteChange;
 pub use self::{
     gate::SignedIn, refused::Refused, security_headers::SecurityHeaders, visible_site::VisibleSite,
 };
+pub(crate) use self::{refused::known_name, site_changes::SiteChange};
 use crate::{
     api, auth::Auth, board::Board, dashboard, directory::DirectoryWatch, http::PublicState, metrics::Metrics,
 };

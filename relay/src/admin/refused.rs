@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::{
-    auth::{PasswordError, Permission, Principal},
+    auth::{Name, PasswordError, Permission, Principal},
     store::StoreError,
 };
 
@@ -131,4 +131,18 @@ impl Principal {
     pub fn require(&self, permission: Permission) -> Result<(), Refused> {
         if self.may(permission) { Ok(()) } else { Err(Refused::forbidden()) }
     }
+
+    /// The name of somebody who may manage users and API tokens, for the log.
+    ///
+    /// # Errors
+    /// [`Refused::forbidden`].
+    pub(crate) fn manager(&self) -> Result<Name, Refused> {
+        self.require(Permission::ManageUsers)?;
+        Ok(self.name.clone())
+    }
+}
+
+/// The name of a user or token in an address: what cannot be one belongs to nobody.
+pub(crate) fn known_name(text: &str) -> Result<Name, Refused> {
+    text.parse().map_err(|_| Refused::not_found())
 }

@@ -13,12 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{
-    Failures, TokenView,
-    users::{known, manages, unknown_site_in_body},
-};
+use super::{Failures, TokenView, users::unknown_site_in_body};
 use crate::{
-    admin::{AdminState, Refused, SignedIn},
+    admin::{AdminState, Refused, SignedIn, known_name},
     auth::{Name, Rights, Role, Scope, Secret, reveal_api_token},
     store::NewToken,
 };
@@ -62,7 +59,7 @@ async fn list(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<Vec<TokenView>>, Refused> {
-    manages(&who)?;
+    who.principal.manager()?;
     let tokens = state.auth.store().tokens().await?;
     Ok(Json(tokens.iter().map(TokenView::from).collect()))
 }
@@ -77,7 +74,7 @@ async fn add(
     State(state): State<Arc<AdminState>>,
     Json(body): Json<TokenToAdd>,
 ) -> Result<(StatusCode, Json<MadeToken>), Refused> {
-    let actor = manages(&who)?;
+    let actor = who.principal.manager()?;
     if body.expires.is_some_and(|expires| expires <= Timestamp::now()) {
         return Err(Refused::unprocessable("the token would have ended already; give a time to come"));
     }
@@ -100,8 +97,8 @@ async fn remove(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    let actor = manages(&who)?;
-    let name = known(&name)?;
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
     state.auth.store().remove_token(&name).await?;
     tracing::info!(%actor, token = %name, "an API token is removed");
     Ok(StatusCode::NO_CONTENT)

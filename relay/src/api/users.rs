@@ -14,8 +14,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Failures, UserView};
 use crate::{
-    admin::{AdminState, Refused, SignedIn},
-    auth::{Name, Password, Permission, Rights, Role, Scope},
+    admin::{AdminState, Refused, SignedIn, known_name},
+    auth::{Name, Password, Rights, Role, Scope},
     store::{NewUser, StoreError},
 };
 
@@ -77,7 +77,7 @@ async fn list(
     Extension(who): WhoAsks,
     State(state): State<Arc<AdminState>>,
 ) -> Result<Json<Vec<UserView>>, Refused> {
-    manages(&who)?;
+    who.principal.manager()?;
     let users = state.auth.store().users().await?;
     Ok(Json(users.iter().map(UserView::from).collect()))
 }
@@ -92,7 +92,7 @@ async fn add(
     State(state): State<Arc<AdminState>>,
     Json(body): Json<UserToAdd>,
 ) -> Result<(StatusCode, Json<UserView>), Refused> {
-    let actor = manages(&who)?;
+    let actor = who.principal.manager()?;
     let password = state.auth.hash(new_password(body.password)?).await?;
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
     let new = NewUser { name: body.name, rights, password };
@@ -112,8 +112,8 @@ async fn show(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
 ) -> Result<Json<UserView>, Refused> {
-    manages(&who)?;
-    let user = state.auth.store().user(&known(&name)?).await?;
+    who.principal.manager()?;
+    let user = state.auth.store().user(&known_name(&name)?).await?;
     Ok(Json((&user).into()))
 }
 
@@ -128,8 +128,8 @@ async fn change(
     Path(name): Path<String>,
     Json(body): Json<RightsToGive>,
 ) -> Result<Json<UserView>, Refused> {
-    let actor = manages(&who)?;
-    let name = known(&name)?;
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
     // Who is unknown comes before what is wrong with the rest.
     state.auth.store().user(&name).await?;
@@ -150,8 +150,8 @@ async fn set_password(
     Path(name): Path<String>,
     Json(body): Json<PasswordToSet>,
 ) -> Result<StatusCode, Refused> {
-    let actor = manages(&who)?;
-    let name = known(&name)?;
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
     state.auth.store().user(&name).await?;
     let password = state.auth.hash(new_password(body.password)?).await?;
     state.auth.store().set_password(&name, &password).await?;
@@ -169,22 +169,11 @@ async fn remove(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    let actor = manages(&who)?;
-    let name = known(&name)?;
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
     state.auth.store().remove_user(&name).await?;
     tracing::info!(%actor, user = %name, "a user is removed");
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The name of whoever may manage users.
-pub(super) fn manages(who: &SignedIn) -> Result<&Name, Refused> {
-    who.principal.require(Permission::ManageUsers)?;
-    Ok(&who.principal.name)
-}
-
-/// A name in the address: what cannot be one belongs to nobody.
-pub(super) fn known(text: &str) -> Result<Name, Refused> {
-    text.parse().map_err(|_| Refused::not_found())
 }
 
 /// A site that is named in a body is no address: 422, not 404.

@@ -14,10 +14,9 @@ use jiff::Timestamp;
 use super::{
     Shell, done, page, page_with,
     user_forms::{RightsForm, field, problem},
-    user_pages::{known, manages},
 };
 use crate::{
-    admin::{AdminState, Refused},
+    admin::{AdminState, Refused, known_name},
     auth::{Name, Role, Secret, reveal_api_token},
     store::{NewToken, StoredToken},
 };
@@ -50,7 +49,7 @@ impl TokensPage {
 }
 
 pub(super) async fn list(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
-    manages(&shell)?;
+    shell.principal()?.manager()?;
     let tokens = state.auth.store().tokens().await?;
     Ok(page(&empty(shell, tokens)))
 }
@@ -60,7 +59,7 @@ pub(super) async fn add(
     State(state): State<Arc<AdminState>>,
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Result<Response, Refused> {
-    let actor = manages(&shell)?;
+    let actor = shell.principal()?.manager()?;
     let form = RightsForm::of(&fields);
     let (name, days) = (field(&fields, "name"), field(&fields, "days"));
     let secret = Secret::mint();
@@ -89,8 +88,8 @@ pub(super) async fn remove(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
-    let actor = manages(&shell)?;
-    let name = known(&name)?;
+    let actor = shell.principal()?.manager()?;
+    let name = known_name(&name)?;
     state.auth.store().remove_token(&name).await?;
     tracing::info!(%actor, token = %name, "an API token is removed");
     Ok(done("/tokens", "token-removed"))

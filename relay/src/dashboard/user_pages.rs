@@ -15,8 +15,8 @@ use super::{
     user_forms::{RightsForm, field, new_password, problem},
 };
 use crate::{
-    admin::{AdminState, Refused},
-    auth::{Name, Permission, Role},
+    admin::{AdminState, Refused, known_name},
+    auth::{Name, Role},
     store::{NewUser, StoredUser},
 };
 
@@ -59,7 +59,7 @@ impl UserPage {
 }
 
 pub(super) async fn list(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
-    manages(&shell)?;
+    shell.principal()?.manager()?;
     let users = state.auth.store().users().await?;
     let form = RightsForm { role: "viewer".to_owned(), scope: "all".to_owned(), ..RightsForm::default() };
     Ok(page(&UsersPage { shell, users, name: String::new(), form, problem: None }))
@@ -70,7 +70,7 @@ pub(super) async fn add(
     State(state): State<Arc<AdminState>>,
     Form(fields): Fields,
 ) -> Result<Response, Refused> {
-    let actor = manages(&shell)?;
+    let actor = shell.principal()?.manager()?;
     let form = RightsForm::of(&fields);
     let name = field(&fields, "name");
     match try_add(&state, &name, &form, &fields).await? {
@@ -113,8 +113,8 @@ pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
-    manages(&shell)?;
-    let user = state.auth.store().user(&known(&name)?).await?;
+    shell.principal()?.manager()?;
+    let user = state.auth.store().user(&known_name(&name)?).await?;
     let form = RightsForm::from_rights(&user.rights);
     Ok(page(&UserPage { shell, user, form, problem: None }))
 }
@@ -125,8 +125,8 @@ pub(super) async fn change(
     Path(name): Path<String>,
     Form(fields): Fields,
 ) -> Result<Response, Refused> {
-    let actor = manages(&shell)?;
-    let name = known(&name)?;
+    let actor = shell.principal()?.manager()?;
+    let name = known_name(&name)?;
     let form = RightsForm::of(&fields);
     let rights = match form.rights() {
         Ok(rights) => rights,
@@ -150,8 +150,8 @@ pub(super) async fn set_password(
     Path(name): Path<String>,
     Form(fields): Fields,
 ) -> Result<Response, Refused> {
-    let actor = manages(&shell)?;
-    let name = known(&name)?;
+    let actor = shell.principal()?.manager()?;
+    let name = known_name(&name)?;
     let password = match new_password(field(&fields, "password"), &field(&fields, "again")) {
         Ok(password) => state.auth.hash(password).await?,
         Err(key) => {
@@ -169,8 +169,8 @@ pub(super) async fn remove(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refused> {
-    let actor = manages(&shell)?;
-    let name = known(&name)?;
+    let actor = shell.principal()?.manager()?;
+    let name = known_name(&name)?;
     match state.auth.store().remove_user(&name).await {
         Ok(()) => {
             tracing::info!(%actor, user = %name, "a user is removed");
@@ -186,7 +186,7 @@ pub(super) async fn remove(
 
 /// Somebody has switched the language of a form that was refused.
 pub(super) async fn back(Path(name): Path<String>) -> Result<Redirect, Refused> {
-    Ok(Redirect::to(&format!("/users/{}", known(&name)?)))
+    Ok(Redirect::to(&format!("/users/{}", known_name(&name)?)))
 }
 
 /// The form again, with what is wrong.
@@ -200,16 +200,4 @@ async fn refill(
     let user = state.auth.store().user(name).await?;
     let problem = Some(shell.t(key));
     Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &UserPage { shell, user, form, problem }))
-}
-
-/// The name of whoever may manage users.
-pub(super) fn manages(shell: &Shell) -> Result<Name, Refused> {
-    let user = shell.principal()?;
-    user.require(Permission::ManageUsers)?;
-    Ok(user.name.clone())
-}
-
-/// A name in the address: what cannot be one belongs to nobody.
-pub(super) fn known(text: &str) -> Result<Name, Refused> {
-    text.parse().map_err(|_| Refused::not_found())
 }
