@@ -44,7 +44,7 @@ struct SiteToAdd {
     note: String,
     /// Further names under which QueueMetrics may ask for it.
     #[serde(default)]
-    #[schema(value_type = BTreeSet<String>)]
+    #[schema(value_type = Vec<String>)]
     aliases: BTreeSet<Alias>,
 }
 

@@ -30,7 +30,7 @@ struct TokenToAdd {
     /// The role of its holder.
     role: Role,
     /// The only sites that exist for its holder; null or nothing for all sites.
-    #[schema(value_type = Option<BTreeSet<String>>)]
+    #[schema(value_type = Option<Vec<String>>)]
     sites: Option<BTreeSet<SiteId>>,
     /// Whether its holder may search for recordings and listen to them.
     #[serde(default)]

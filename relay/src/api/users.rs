@@ -32,7 +32,7 @@ struct UserToAdd {
     /// The role.
     role: Role,
     /// The only sites that exist for the user; null or nothing for all sites.
-    #[schema(value_type = Option<BTreeSet<String>>)]
+    #[schema(value_type = Option<Vec<String>>)]
     sites: Option<BTreeSet<SiteId>>,
     /// Whether the user may search for recordings and listen to them.
     #[serde(default)]
@@ -46,7 +46,7 @@ pub(super) struct RightsToGive {
     /// The role.
     pub(super) role: Role,
     /// The only sites that exist for them; null or nothing for all sites.
-    #[schema(value_type = Option<BTreeSet<String>>)]
+    #[schema(value_type = Option<Vec<String>>)]
     pub(super) sites: Option<BTreeSet<SiteId>>,
     /// Whether they may search for recordings and listen to them.
     #[serde(default)]
