@@ -98,7 +98,7 @@ async function fetchAgain() {
   localizeTimes(board);
 }
 
-const source = new EventSource(`/events?seen=${encodeURIComponent(board.dataset.number)}`);
+const source = new EventSource(`/api/v1/events?seen=${encodeURIComponent(board.dataset.number)}`);
 source.addEventListener("board", take);
 addEventListener("pagehide", () => source.close());
 // A page that comes back from the browser's memory is old.

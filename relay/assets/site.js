@@ -27,7 +27,7 @@ async function drawAgain() {
   }
 }
 
-const source = new EventSource("/events");
+const source = new EventSource("/api/v1/events");
 source.addEventListener("board", (event) => {
   const message = JSON.parse(event.data);
   if ((message.removed ?? []).includes(site)) return location.assign("/");

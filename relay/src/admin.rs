@@ -3,6 +3,7 @@
 //! It fails closed: everything is one protected tree behind the gate, its 404 included, beside a short list of what
 //! answers without a login.
 
+mod audit;
 mod errors;
 mod gate;
 mod health;

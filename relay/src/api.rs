@@ -5,6 +5,8 @@
 //! of axum's own extractors. Bodies deny unknown fields; what is checked is a type. Names are those of the command
 //! line's `--json`.
 
+mod audit;
+mod events;
 mod me;
 mod problems;
 mod sites;
@@ -58,7 +60,9 @@ pub fn routes() -> Router<Arc<AdminState>> {
         .merge(me::routes())
         .merge(users::routes())
         .merge(tokens::routes())
-        .merge(sites::routes());
+        .merge(sites::routes())
+        .merge(audit::routes())
+        .merge(events::routes());
     let (router, document) =
         OpenApiRouter::with_openapi(ApiDocument::openapi()).nest("/api/v1", parts).split_for_parts();
     router.route("/api/openapi.json", get(async move || Json(document)))

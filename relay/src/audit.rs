@@ -12,8 +12,9 @@ use audiovault_protocol::{
     site::SiteId,
 };
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 pub use self::retention::Retention;
 
@@ -21,7 +22,7 @@ pub use self::retention::Retention;
 const MAX_TEXT_LEN: usize = 256;
 
 /// What an event tells of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Somebody asked which recordings a call has.
@@ -31,7 +32,7 @@ pub enum Kind {
 }
 
 /// How a request ended, or that it has not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A delivery that goes on, or whose end is not known: at least this much was delivered.
@@ -82,13 +83,14 @@ named!(Outcome {
 });
 
 /// One search or one delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AuditEvent {
     /// The id under which the logs of relay and agent speak of the request.
     pub request_id: String,
     /// Search or delivery.
     pub kind: Kind,
     /// The site that was asked.
+    #[schema(value_type = String)]
     pub site: SiteId,
     /// When the request came.
     pub opened: Timestamp,

@@ -37,7 +37,6 @@
 mod assets;
 mod audit_page;
 mod board_page;
-mod events;
 mod format;
 mod language;
 mod password_page;
@@ -74,7 +73,6 @@ use crate::admin::AdminState;
 pub fn routes() -> Router<Arc<AdminState>> {
     Router::new()
         .route("/", get(board_page::show))
-        .route("/events", get(events::stream))
         .route("/sites/new", get(site_forms::new).post(site_forms::add))
         .route("/sites/{site}", get(site_page::show))
         .route("/sites/{site}/keys", post(site_forms::rotate_key))

@@ -4,6 +4,7 @@
 
 mod acme;
 mod alerts;
+mod api;
 mod availability;
 mod command_line;
 mod completeness;

@@ -25,7 +25,7 @@ pub enum Role {
     Viewer,
     /// Changes sites as well
     Operator,
-    /// Manages users, tokens, erasure and backups as well
+    /// Manages users and tokens and erases calls from the audit as well
     Admin,
 }
 
@@ -107,8 +107,6 @@ pub enum Permission {
     ManageUsers,
     /// Erase a call from the audit, wherever it was made.
     EraseAudit,
-    /// Copy the whole database.
-    Backup,
 }
 
 /// A role, where it holds, and whether recordings may be heard: a right of its own in every role.
@@ -135,9 +133,7 @@ impl Rights {
             Permission::ChangeSites => self.role >= Role::Operator,
             Permission::AddSites => self.role >= Role::Operator && everywhere,
             Permission::Play => self.playback,
-            Permission::ManageUsers | Permission::EraseAudit | Permission::Backup => {
-                self.role == Role::Admin && everywhere
-            }
+            Permission::ManageUsers | Permission::EraseAudit => self.role == Role::Admin && everywhere,
         }
     }
 }
@@ -156,9 +152,7 @@ mod tests {
     fn a_role_that_is_limited_to_sites_has_no_power_over_the_relay() {
         let limited = rights(Role::Admin, Some(&["acme"]));
         assert!(limited.allow(Permission::ChangeSites));
-        for permission in
-            [Permission::AddSites, Permission::ManageUsers, Permission::EraseAudit, Permission::Backup]
-        {
+        for permission in [Permission::AddSites, Permission::ManageUsers, Permission::EraseAudit] {
             assert!(!limited.allow(permission), "{permission:?}");
             assert!(rights(Role::Admin, None).allow(permission), "{permission:?}");
             assert!(!rights(Role::Viewer, None).allow(permission), "{permission:?}");

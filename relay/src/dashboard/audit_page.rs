@@ -6,21 +6,18 @@ use askama::Template;
 use audiovault_protocol::site::SiteId;
 use axum::{
     Form,
-    body::{Body, Bytes},
     extract::{Query, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
-use http::header;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::{Shell, done, page, user_forms::field};
 use crate::{
     admin::{AdminState, Refused},
-    audit::{AuditEvent, Kind, Outcome, export},
+    audit::{AuditEvent, Kind, Outcome},
     auth::{Permission, Principal},
-    store::{AuditFilter, Cursor, Store},
+    store::{AuditFilter, Cursor},
 };
 
 /// Events on one page.
@@ -72,7 +69,7 @@ pub(super) async fn export(
 ) -> Result<Response, Refused> {
     let reader = shell.principal()?;
     let filter = wanted.filter(reader).map_err(|key| Refused::unprocessable(shell.t(key)))?;
-    Ok(csv(state.auth.store(), filter))
+    Ok(state.audit_csv(filter))
 }
 
 pub(super) async fn erase(
@@ -81,32 +78,8 @@ pub(super) async fn erase(
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Result<Response, Refused> {
     let user = shell.principal()?;
-    user.require(Permission::EraseAudit)?;
-    let call = field(&fields, "call_id");
-    if call.trim().is_empty() {
-        return Err(Refused::unprocessable("name the call whose events are to be erased"));
-    }
-    let erased = state.auth.store().erase_call(&call).await?;
-    tracing::info!(actor = %user.name, erased, "a call is erased from the audit");
+    state.erase_call(user, &field(&fields, "call_id")).await?;
     Ok(done("/audit", "call-erased"))
-}
-
-/// Events as CSV, for as long as somebody takes them.
-fn csv(store: &Store, filter: AuditFilter) -> Response {
-    let mut head = Vec::new();
-    // Writing into memory does not fail.
-    let _ = export::write_header(&mut head);
-    let rest = store.audit_pages(filter).map_ok(|events| {
-        let mut lines = Vec::new();
-        let _ = export::write_events(&mut lines, &events);
-        Bytes::from(lines)
-    });
-    let body = Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest));
-    let headers = [
-        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.csv\""),
-    ];
-    (headers, body).into_response()
 }
 
 impl Wanted {
@@ -134,7 +107,7 @@ impl Wanted {
             client: text(&self.client),
             from: moment(&self.from)?,
             until: moment(&self.until)?,
-            after: text(&self.after).map(|after| cursor(&after).ok_or("problem-filter")).transpose()?,
+            after: text(&self.after).map(Cursor::try_from).transpose().map_err(|_| "problem-filter")?,
         })
     }
 
@@ -158,7 +131,7 @@ impl Wanted {
             query.append_pair(name, value);
         }
         if let Some(event) = after {
-            query.append_pair("after", &format!("{}-{}", event.opened.as_millisecond(), event.request_id));
+            query.append_pair("after", &String::from(Cursor::at(event)));
         }
         format!("{path}?{}", query.finish())
     }
@@ -168,12 +141,6 @@ impl Wanted {
 fn moment(text: &str) -> Result<Timestamp, &'static str> {
     let civil = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     text.parse().ok().or_else(|| civil().map(|zoned| zoned.timestamp())).ok_or("problem-time")
-}
-
-fn cursor(text: &str) -> Option<Cursor> {
-    let (ms, request_id) = text.split_once('-')?;
-    let opened = Timestamp::from_millisecond(ms.parse().ok()?).ok()?;
-    Some(Cursor { opened, request_id: request_id.to_owned() })
 }
 
 impl AuditPage {

@@ -3,6 +3,7 @@
 use audiovault_protocol::site::SiteId;
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, conditions::Conditions, corrupt, site, timestamp};
@@ -35,8 +36,10 @@ pub struct AuditFilter {
     pub after: Option<Cursor>,
 }
 
-/// A place in the list of events, which runs from the newest to the oldest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A place in the list of events, which runs from the newest to the oldest. In words it is the milliseconds since the
+/// Unix epoch and the event's id, with a hyphen between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Cursor {
     /// When the last event of the answer before began.
     pub opened: Timestamp,
@@ -48,6 +51,27 @@ impl Cursor {
     /// The place of an event.
     pub fn at(event: &AuditEvent) -> Self {
         Self { opened: event.opened, request_id: event.request_id.clone() }
+    }
+}
+
+/// A text names no place in the list of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no place in the audit: take the one that the answer before gave")]
+pub struct NoCursor;
+
+impl TryFrom<String> for Cursor {
+    type Error = NoCursor;
+
+    fn try_from(text: String) -> Result<Self, NoCursor> {
+        let (ms, request_id) = text.split_once('-').ok_or(NoCursor)?;
+        let opened = ms.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or(NoCursor)?;
+        Ok(Self { opened, request_id: request_id.to_owned() })
+    }
+}
+
+impl From<Cursor> for String {
+    fn from(cursor: Cursor) -> Self {
+        format!("{}-{}", cursor.opened.as_millisecond(), cursor.request_id)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `/events`: what has changed on the board, as server-sent events.
+//! What has changed on the board, as server-sent events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,10 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::Failures;
 use crate::{
     admin::{AdminState, SignedIn},
     board::live,
@@ -19,15 +22,24 @@ use crate::{
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What the address says.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Seen {
-    /// The number of the picture that the page shows.
+/// What the asker knows.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Seen {
+    /// The number of the picture from which to go on; without it, from now on.
     seen: Option<u64>,
 }
 
-/// What has changed since the page was made, and from now on.
-pub(crate) async fn stream(
+pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new().routes(routes!(watch))
+}
+
+/// What changes on the board, as server-sent events with the changed fields of each site; ask again after a minute
+#[utoipa::path(
+    get, path = "/events", tag = "sites",
+    responses((status = 200, content_type = "text/event-stream", body = String), Failures)
+)]
+async fn watch(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Query(Seen { seen }): Query<Seen>,

@@ -1,0 +1,146 @@
+//! The audit.
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use audiovault_protocol::site::SiteId;
+use axum::{
+    Extension, Json,
+    extract::{Path, Query, State},
+    response::Response,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::Failures;
+use crate::{
+    admin::{AdminState, Refused, SignedIn},
+    audit::{AuditEvent, Kind, Outcome},
+    auth::Principal,
+    store::{AuditFilter, Cursor},
+};
+
+/// Events in one answer where nobody says how many.
+const USUAL_LIMIT: u32 = 100;
+/// Events that one answer may have.
+const LIMITS: RangeInclusive<u32> = 1..=1000;
+
+/// Which events are asked for; what is left out does not narrow the answer.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// Of this site.
+    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    site: Option<SiteId>,
+    /// Searches or deliveries.
+    #[param(inline)]
+    kind: Option<Kind>,
+    /// That ended, or stand, like this.
+    #[param(inline)]
+    outcome: Option<Outcome>,
+    /// Of this call; compared as ids are: `.` and `_` are equal, and so are upper and lower case.
+    call_id: Option<String>,
+    /// On behalf of this tenant.
+    tenant: Option<String>,
+    /// By this user of QueueMetrics.
+    user: Option<String>,
+    /// From this address or pseudonym.
+    client: Option<String>,
+    /// That began at this time or later.
+    from: Option<Timestamp>,
+    /// That began before this time.
+    until: Option<Timestamp>,
+    /// Older than this: the `next` of the answer before.
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,13}-[0-9a-f]{16}$")]
+    after: Option<Cursor>,
+    /// Events in one answer, 100 unless said; CSV always has all of them.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Events, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+struct Events {
+    /// The events.
+    events: Vec<AuditEvent>,
+    /// What to send as `after` for those that are older; null where there are none.
+    #[schema(value_type = Option<String>)]
+    next: Option<Cursor>,
+}
+
+/// What an erasure has done.
+#[derive(Debug, Serialize, ToSchema)]
+struct Erased {
+    /// How many events there were.
+    erased: u64,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(export)).routes(routes!(erase))
+}
+
+/// What was searched and delivered, the newest first
+#[utoipa::path(
+    get, path = "/audit", tag = "audit", responses((status = 200, body = Events), Failures)
+)]
+async fn list(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Events>, Refused> {
+    let limit = wanted.limit.unwrap_or(USUAL_LIMIT);
+    if !LIMITS.contains(&limit) {
+        return Err(Refused::unprocessable("limit: from 1 to 1000 events fit into one answer"));
+    }
+    let mut events = state.auth.store().audit(&wanted.filter(&who.principal), limit + 1).await?;
+    let more = events.len() > limit as usize;
+    events.truncate(limit as usize);
+    let next = events.last().filter(|_| more).map(Cursor::at);
+    Ok(Json(Events { events, next }))
+}
+
+/// The same as CSV (RFC 4180), all of it
+#[utoipa::path(
+    get, path = "/audit.csv", tag = "audit",
+    responses((status = 200, content_type = "text/csv", body = String), Failures)
+)]
+async fn export(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    state.audit_csv(wanted.filter(&who.principal))
+}
+
+/// Erase every event of a call from the database, its write-ahead log and later backups
+#[utoipa::path(
+    delete, path = "/audit/calls/{call_id}", tag = "audit", params(("call_id" = String, Path)),
+    responses((status = 200, body = Erased), Failures)
+)]
+async fn erase(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    Path(call_id): Path<String>,
+) -> Result<Json<Erased>, Refused> {
+    Ok(Json(Erased { erased: state.erase_call(&who.principal, &call_id).await? }))
+}
+
+impl Wanted {
+    fn filter(self, reader: &Principal) -> AuditFilter {
+        AuditFilter {
+            within: reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect()),
+            site: self.site,
+            kind: self.kind,
+            outcome: self.outcome,
+            call_id: self.call_id,
+            tenant: self.tenant,
+            user: self.user,
+            client: self.client,
+            from: self.from,
+            until: self.until,
+            after: self.after,
+        }
+    }
+}
