@@ -154,6 +154,21 @@ refused-count = { $count ->
     [one] One wrong token or key in the last hour
    *[other] { $count } wrong tokens or keys in the last hour
 }
+refused-hour = Refused in the last hour:
+refused-tokens = { $count ->
+    [one] one search with a wrong token
+   *[other] { $count } searches with a wrong token
+}
+refused-keys = { $count ->
+    [one] one agent with a wrong site key
+   *[other] { $count } agents with a wrong site key
+}
+refused-unseen = { $count ->
+    [one] one attempt that was not looked at any more
+   *[other] { $count } attempts that were not looked at any more
+}
+throttled = throttled
+throttled-since = Somebody who sends wrong tokens or keys is slowed down since
 newest = newest
 newest-ago = newest { $ago } ago
 outdated = old version

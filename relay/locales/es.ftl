@@ -154,6 +154,21 @@ refused-count = { $count ->
     [one] Un token o clave incorrectos en la última hora
    *[other] { $count } tokens o claves incorrectos en la última hora
 }
+refused-hour = Rechazado en la última hora:
+refused-tokens = { $count ->
+    [one] una búsqueda con un token incorrecto
+   *[other] { $count } búsquedas con un token incorrecto
+}
+refused-keys = { $count ->
+    [one] un agente con una clave de sitio incorrecta
+   *[other] { $count } agentes con una clave de sitio incorrecta
+}
+refused-unseen = { $count ->
+    [one] un intento que ya no se examinó
+   *[other] { $count } intentos que ya no se examinaron
+}
+throttled = frenado
+throttled-since = Se frena a quien envía tokens o claves incorrectos desde
 newest = la más reciente
 newest-ago = la más reciente hace { $ago }
 outdated = versión antigua

@@ -14,7 +14,7 @@ pub use self::{
     ramp::AcceptRamp,
     requests::{Busy, RequestLimits, SiteSlot},
     slots::{Slot, Slots},
-    throttle::{SiteThrottle, Subject, Throttle, Throttled, Trial},
+    throttle::{SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
 };
 
 use crate::config::LimitsConfig;

@@ -17,20 +17,27 @@ use crate::{
 /// number of its own, so that operators get in while the public side is full.
 const ADMIN_CONNECTIONS: u32 = 200;
 
-/// Starts the public listeners, plain before TLS; their connections are counted together.
+/// The gate of the public listeners, whose connections are counted together.
+pub fn public_gate(config: &ServeConfig) -> Arc<Gate> {
+    let room = room_for(config.limits.max_connections);
+    Arc::new(Gate::new(room, config.limits.max_client_connections, config.trusted_proxies.clone()))
+}
+
+/// Starts the public listeners, plain before TLS.
 ///
 /// # Errors
 /// [`ListenError`].
-pub async fn start_public(config: &ServeConfig, router: Router) -> Result<Vec<Listening>, ListenError> {
-    let room = room_for(config.limits.max_connections);
-    let gate = Gate::new(room, config.limits.max_client_connections, config.trusted_proxies.clone());
-    let gate = Arc::new(gate);
+pub async fn start_public(
+    config: &ServeConfig,
+    gate: &Arc<Gate>,
+    router: Router,
+) -> Result<Vec<Listening>, ListenError> {
     let mut public = Vec::new();
     if let Some(addr) = config.plain {
-        public.push(start_plain(addr, &gate, router.clone()).await?);
+        public.push(start_plain(addr, gate, router.clone()).await?);
     }
     if let Some(tls) = &config.tls {
-        public.push(start_tls(tls.addr, tls.certificate.clone(), &gate, router).await?);
+        public.push(start_tls(tls.addr, tls.certificate.clone(), gate, router).await?);
     }
     for listening in &public {
         tracing::info!(addr = %listening.addr, public_url = %config.public_url, "listening");

@@ -1,6 +1,7 @@
 //! Figures for Prometheus, in the OpenMetrics text format (version 1.0.0), made when they are asked for.
 
 mod process;
+mod refusals;
 mod sites;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -12,8 +13,8 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
-use self::{process::ProcessCollector, sites::SitesCollector};
-use crate::{board::Picture, journal::Journal, registry::Registry as Sessions};
+use self::{process::ProcessCollector, refusals::RefusalsCollector, sites::SitesCollector};
+use crate::{board::Picture, journal::Journal, limits::Limits, listen::Gate, registry::Registry as Sessions};
 
 /// The media type of the answer.
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -68,6 +69,10 @@ pub struct Sources {
     pub sessions: Arc<Sessions>,
     /// How audit and history are.
     pub journal: Journal,
+    /// Wrong tokens and keys.
+    pub limits: Arc<Limits>,
+    /// The public connections.
+    pub gate: Arc<Gate>,
     /// Whether each site has figures of its own.
     pub per_site: bool,
 }
@@ -96,6 +101,7 @@ impl Metrics {
             Unit::Seconds,
             http.answers.clone(),
         );
+        registry.register_collector(Box::new(RefusalsCollector(sources.clone())));
         registry.register_collector(Box::new(SitesCollector(sources)));
         Self(all)
     }

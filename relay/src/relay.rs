@@ -26,7 +26,7 @@ use crate::{
     journal::{Journal, JournalWriter},
     limits::Limits,
     listen::{ListenError, Listening},
-    listeners::{start_admin, start_public},
+    listeners::{public_gate, start_admin, start_public},
     metrics::{self, HttpMetrics, Metrics},
     registry::Registry,
     store::{self, IfMissing, OpenError, Store, StoreError},
@@ -56,6 +56,7 @@ pub struct Relay {
     admin: Listening,
     state: Arc<PublicState>,
     journal: JournalWriter,
+    store: Store,
     /// Tasks that end with the relay.
     background: Vec<AbortOnDropHandle<()>>,
     drain_timeout: Duration,
@@ -88,16 +89,16 @@ impl Relay {
         });
         let background =
             [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect();
-        let http_metrics = HttpMetrics::default();
-        let metrics = Metrics::new(
-            &http_metrics,
-            metrics::Sources {
-                pictures: board.pictures(),
-                sessions: Arc::clone(&registry),
-                journal: journal.journal(),
-                per_site: config.records.site_metrics,
-            },
-        );
+        let (http_metrics, gate) = (HttpMetrics::default(), public_gate(&config));
+        let sources = metrics::Sources {
+            pictures: board.pictures(),
+            sessions: Arc::clone(&registry),
+            journal: journal.journal(),
+            limits: Arc::clone(&limits),
+            gate: Arc::clone(&gate),
+            per_site: config.records.site_metrics,
+        };
+        let metrics = Metrics::new(&http_metrics, sources);
         let state = Arc::new(PublicState {
             public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -112,7 +113,7 @@ impl Relay {
             draining: AtomicBool::new(false),
         });
         let router = http::router(Arc::clone(&state), &config.allow_origin);
-        let public = start_public(&config, router).await?;
+        let public = start_public(&config, &gate, router).await?;
         let admin_state = AdminState {
             public: Arc::clone(&state),
             directory,
@@ -125,7 +126,7 @@ impl Relay {
         let admin = start_admin(&config, admin::router(Arc::new(admin_state))).await?;
         tell_how_to_set_up(&store, &config.admin.url(admin.addr)).await?;
         let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
-        Ok(Self { public, admin, state, journal, background, drain_timeout, accept_rate })
+        Ok(Self { public, admin, state, journal, store, background, drain_timeout, accept_rate })
     }
 
     /// Where the public listeners are, plain before TLS, with their real ports.
@@ -157,6 +158,8 @@ impl Relay {
         let _ = self.admin.task.await;
         drop(self.background);
         self.journal.close().await;
+        // What is open on the database otherwise leaves its write-ahead log behind.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await;
         tracing::info!("stopped");
     }
 }

@@ -10,12 +10,14 @@ use harness::{
     address::free_address,
     agent::{Agent, AgentOptions},
     client::{body, client, first_link, search, search_with, send},
+    operator::Operator,
     process::PATIENCE,
     recordings::{CALL, noise, one_recording, write},
     relay::{Relay, Site},
     slow::{Slow, idle},
 };
 use reqwest::{Client, Response};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -78,6 +80,14 @@ async fn a_wrong_token_is_slowed_down_for_its_own_pair_alone() {
         search(&client, site, CALL, &[]).await;
     }
     search(&client_at(9), &place.site, CALL, &[]).await;
+    let told = |status: &Value| !status["refused_last_hour"]["since"].is_null();
+    let status = place.relay.wait_for_status(&place.site.name, told).await;
+    assert_eq!(status["refused_last_hour"]["wrong_tokens"], wrong, "{status}");
+    place.relay.add_user("maria", &["--role", "viewer"]).await;
+    let maria = Operator::log_in(&place.relay, "maria").await;
+    assert!(maria.page("/").await.contains(">throttled<"));
+    let page = maria.page("/sites/acme").await;
+    assert!(page.contains(&format!("{wrong} searches with a wrong token")), "{page}");
 }
 
 #[tokio::test]

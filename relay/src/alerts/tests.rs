@@ -30,8 +30,7 @@ fn picture(state: SiteState, journal: bool) -> Picture {
         open_streams: 0,
         searches_last_hour: 0,
         errors_last_hour: 0,
-        refused_last_hour: 0,
-        throttled_since: None,
+        refused_last_hour: Default::default(),
         recordings: None,
     };
     let relay = RelayView { database: true, journal, lost: 0 };

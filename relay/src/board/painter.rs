@@ -21,7 +21,7 @@ use super::{
 use crate::{
     directory::{DirectoryWatch, SiteRecord},
     journal::Journal,
-    limits::Limits,
+    limits::{Limits, SiteThrottle},
     registry::Registry,
     session::Session,
     store::{Store, StoreError},
@@ -182,17 +182,14 @@ impl Painter {
             open_streams: sessions.iter().map(|session| session.caller.open_streams()).sum(),
             searches_last_hour: hour.searches,
             errors_last_hour: hour.errors,
-            refused_last_hour: 0,
-            throttled_since: None,
+            refused_last_hour: SiteThrottle::default(),
             recordings,
         };
         match old {
             Some(old) if !self.figures => keep_figures(&mut view, old),
             _ => {
                 memory.bytes = totals.bytes;
-                let throttle = self.sources.limits.throttle.snapshot(site, Instant::now());
-                view.refused_last_hour = throttle.wrong_tokens + throttle.wrong_keys + throttle.throttled;
-                view.throttled_since = throttle.since;
+                view.refused_last_hour = self.sources.limits.throttle.snapshot(site, Instant::now());
             }
         }
         (view, begun)
@@ -212,7 +209,6 @@ fn keep_figures(view: &mut SiteView, old: &SiteView) {
     view.searches_last_hour = old.searches_last_hour;
     view.errors_last_hour = old.errors_last_hour;
     view.refused_last_hour = old.refused_last_hour;
-    view.throttled_since = old.throttled_since;
 }
 
 fn state(record: &SiteRecord, offline: bool, readable: bool, seen: bool) -> SiteState {

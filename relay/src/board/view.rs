@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::Serialize;
 
-use crate::session::Session;
+use crate::{limits::SiteThrottle, session::Session};
 
 /// How a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
@@ -67,9 +67,7 @@ pub struct SiteView {
     /// Requests of the last hour that ended in a server error.
     pub errors_last_hour: u64,
     /// Wrong search tokens and site keys of the last hour, and attempts that were refused because of them.
-    pub refused_last_hour: u32,
-    /// Since when somebody is slowed down because of wrong tokens or keys.
-    pub throttled_since: Option<Timestamp>,
+    pub refused_last_hour: SiteThrottle,
     /// How its recordings are; nothing while no agent has told.
     pub recordings: Option<RecordingsView>,
 }

@@ -99,9 +99,9 @@ fn sort(rows: &mut [Arc<Row>], order: &str) {
         "state" => rows.sort_by_key(|row| row.view.state),
         "since" => rows.sort_by_key(|row| Reverse(row.view.since)),
         "searches" => rows.sort_by_key(|row| Reverse(row.view.searches_last_hour)),
-        "errors" => {
-            rows.sort_by_key(|row| Reverse(row.view.errors_last_hour + u64::from(row.view.refused_last_hour)))
-        }
+        "errors" => rows.sort_by_key(|row| {
+            Reverse(row.view.errors_last_hour + u64::from(row.view.refused_last_hour.sum()))
+        }),
         "rtt" => rows.sort_by(|a, b| b.view.rtt_ms.unwrap_or(-1.0).total_cmp(&a.view.rtt_ms.unwrap_or(-1.0))),
         // The oldest first: those are the news. Sites that do not tell come last.
         "newest" => rows.sort_by_key(|row| {

@@ -87,6 +87,17 @@ impl SitePage {
         all.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
+    /// What was refused in the last hour, by the key of its text; what did not happen is left out.
+    fn refusals(&self) -> impl Iterator<Item = (&'static str, u32)> + use<> {
+        let refused = self.site.view.refused_last_hour;
+        let counts = [
+            ("refused-tokens", refused.wrong_tokens),
+            ("refused-keys", refused.wrong_keys),
+            ("refused-unseen", refused.throttled),
+        ];
+        counts.into_iter().filter(|(_, count)| *count > 0)
+    }
+
     fn percent(&self, up: &Option<f64>) -> String {
         let language = self.shell.language();
         // Rounded down: only what was never away was always there.

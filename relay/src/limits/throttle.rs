@@ -20,6 +20,7 @@ use std::{
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
+use serde::Serialize;
 
 use self::{buckets::Buckets, refusals::Refusals};
 use super::ClientKey;
@@ -83,7 +84,7 @@ pub struct Throttled {
 }
 
 /// What was refused of one site, from whichever address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SiteThrottle {
     /// Searches with a wrong token in the last hour.
     pub wrong_tokens: u32,
@@ -93,6 +94,26 @@ pub struct SiteThrottle {
     pub throttled: u32,
     /// Since when somebody is throttled, if somebody is.
     pub since: Option<Timestamp>,
+}
+
+impl SiteThrottle {
+    /// Everything that was refused in the last hour.
+    pub fn sum(&self) -> u32 {
+        self.wrong_tokens.saturating_add(self.wrong_keys).saturating_add(self.throttled)
+    }
+}
+
+/// What was refused since the start, of all sites.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThrottleTotals {
+    /// Searches with a wrong token.
+    pub wrong_tokens: u64,
+    /// Tunnels with a wrong key.
+    pub wrong_keys: u64,
+    /// Attempts at sites that do not exist.
+    pub unknown_sites: u64,
+    /// Attempts that were not even looked at.
+    pub throttled: u64,
 }
 
 /// Remembers wrong attempts, and right tokens.
@@ -105,6 +126,7 @@ pub struct Throttle {
 #[derive(Debug, Default)]
 struct State {
     buckets: Buckets,
+    totals: ThrottleTotals,
     refusals: HashMap<SiteId, Refusals>,
     /// Tokens that were right, as hashes with a key that was drawn for this run. A chance collision lets a wrong
     /// token reach the agent, which refuses it.
@@ -157,6 +179,11 @@ impl Throttle {
         self.lock().refusals.get(site).map(|refusals| refusals.snapshot(now)).unwrap_or_default()
     }
 
+    /// What was refused since the start.
+    pub fn totals(&self) -> ThrottleTotals {
+        self.lock().totals
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,6 +197,7 @@ impl State {
 
     fn reserve(&mut self, subject: &Subject, now: Instant) -> Result<bool, Throttled> {
         self.buckets.reserve(subject, now).map_err(|retry_after| {
+            self.totals.throttled += 1;
             if let Some(site) = subject.site() {
                 self.refusals.entry(site.clone()).or_default().count(refusals::Kind::Throttled, now);
             }
@@ -178,12 +206,13 @@ impl State {
     }
 
     fn wrong(&mut self, subject: Subject, now: Instant) {
-        let kind = match subject.target {
-            Target::Search(..) => refusals::Kind::Token,
-            Target::Key(_) => refusals::Kind::Key,
-            Target::Unknown => return self.buckets.wrong(subject, now),
+        let (kind, total) = match subject.target {
+            Target::Search(..) => (Some(refusals::Kind::Token), &mut self.totals.wrong_tokens),
+            Target::Key(_) => (Some(refusals::Kind::Key), &mut self.totals.wrong_keys),
+            Target::Unknown => (None, &mut self.totals.unknown_sites),
         };
-        if let Some(site) = subject.site() {
+        *total += 1;
+        if let Some((site, kind)) = subject.site().zip(kind) {
             self.refusals.entry(site.clone()).or_default().count(kind, now);
         }
         self.buckets.wrong(subject, now);

@@ -144,7 +144,7 @@ pub(super) fn one(
 }
 
 /// A figure with a value for each value of a label.
-fn each<'l, M: EncodeMetric>(
+pub(super) fn each<'l, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     descriptor: Descriptor,
     label: &str,

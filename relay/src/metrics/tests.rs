@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering, time::Instant};
 
 use audiovault_protocol::site::{KeyDigest, SiteId};
 use tempfile::TempDir;
@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     board::{self, Board},
     directory::DirectoryWatch,
-    limits::Limits,
+    limits::Subject,
     store::{DatabaseUrl, IfMissing, NewSite, open},
 };
 
@@ -21,10 +21,11 @@ async fn figures(directory: &TempDir, per_site: bool) -> String {
     let sessions = Arc::new(Sessions::default());
     sessions.counters(&site).searches.fetch_add(7, Ordering::Relaxed);
     let writer = Journal::start(store.clone(), Arc::clone(&sessions));
+    let limits = Arc::new(Limits::new(&Default::default()));
     let board = Board::start(board::Sources {
         directory: Arc::new(DirectoryWatch::start(store.clone()).await.unwrap()),
         registry: Arc::clone(&sessions),
-        limits: Arc::new(Limits::new(&Default::default())),
+        limits: Arc::clone(&limits),
         journal: writer.journal(),
         store,
     })
@@ -32,7 +33,10 @@ async fn figures(directory: &TempDir, per_site: bool) -> String {
     .unwrap();
     let http = HttpMetrics::default();
     http.answered("/{site}/search", 200, Duration::from_millis(3));
-    let sources = Sources { pictures: board.pictures(), sessions, journal: writer.journal(), per_site };
+    limits.throttle.wrong(Subject::unknown(IpAddr::from([192, 0, 2, 1]).into()), Instant::now());
+    let (pictures, journal) = (board.pictures(), writer.journal());
+    let gate = Arc::new(Gate::new(10, 10, Vec::new()));
+    let sources = Sources { pictures, sessions, journal, limits, gate, per_site };
     Metrics::new(&http, sources).render().unwrap()
 }
 
@@ -50,6 +54,8 @@ async fn figures_have_the_names_that_operators_expect() {
         "audiovault_relay_http_requests_total{route=\"/{site}/search\",status=\"200\"} 1",
         "audiovault_relay_http_answer_seconds_bucket{le=\"0.005\",route=\"/{site}/search\"} 1",
         "audiovault_relay_journal_up 1.0",
+        "audiovault_relay_connections_refused_total 0",
+        "audiovault_relay_refused_credentials_total{reason=\"unknown_site\"} 1",
         "# EOF",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

@@ -1,0 +1,33 @@
+//! Figures of who comes in and who is refused.
+
+use std::fmt;
+
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
+
+use super::{
+    Sources,
+    sites::{Descriptor, counter, each, gauge, one},
+};
+
+#[derive(Debug)]
+pub(super) struct RefusalsCollector(pub(super) Sources);
+
+impl Collector for RefusalsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        let (open, refused) = (self.0.gate.open(), self.0.gate.refused());
+        one(encoder, Descriptor::new("connections", "Open public connections", None), &gauge(open.into()))?;
+        let help = "Public connections refused because of a limit";
+        one(encoder, Descriptor::new("connections_refused", help, None), &counter(refused.into()))?;
+        let totals = self.0.limits.throttle.totals();
+        let reasons = [
+            ("wrong_token", totals.wrong_tokens),
+            ("wrong_key", totals.wrong_keys),
+            ("unknown_site", totals.unknown_sites),
+            ("throttled", totals.throttled),
+        ];
+        let help = "Searches and tunnels refused because of what they proved themselves with";
+        let values = reasons.into_iter().map(|(reason, count)| (reason, counter(count)));
+        each(encoder, Descriptor::new("refused_credentials", help, None), "reason", values)
+    }
+}
