@@ -21,8 +21,12 @@ COPY relay relay
 RUN find protocol agent relay -name '*.rs' -exec touch {} + \
  && cargo build --release --locked --package audiovault-relay
 
+# Alerts go out by HTTPS: the certificates are for them.
 FROM debian:bookworm-slim
-RUN groupadd --system --gid 10001 audiovault \
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && groupadd --system --gid 10001 audiovault \
  && useradd --system --uid 10001 --gid audiovault --home-dir /var/lib/audiovault --shell /usr/sbin/nologin audiovault \
  && install --directory --owner=audiovault --group=audiovault --mode=0700 /var/lib/audiovault
 COPY --from=build /src/target/release/audiovault-relay /usr/local/bin/

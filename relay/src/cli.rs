@@ -56,7 +56,7 @@ pub enum Command {
 /// What `health` takes.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// The readiness page of the admin listener, by plain HTTP
+    /// The readiness page of the admin listener; over https a certificate is not looked at on a loopback address
     #[arg(
         long,
         value_name = "URL",

@@ -3,6 +3,7 @@
 use harness::{
     agent::{Agent, AgentOptions},
     client::{body, first_link, names, search},
+    process::run,
     recordings::{CALL, one_recording, wav},
     relay::{self, Relay, Site},
 };
@@ -75,4 +76,7 @@ async fn operators_come_over_tls_by_their_own_name_and_health_checks_by_address(
     assert_ne!(status(format!("https://{name}:{port}/api/v1/sites")).await, 421);
     assert_eq!(status(format!("https://{admin}/readyz")).await, 200);
     assert_eq!(status(format!("https://{admin}/api/v1/sites")).await, 421);
+    let url = format!("https://{admin}/readyz");
+    let (code, _, err) = run("audiovault-relay", &["health", "--url", &url], &[]).await;
+    assert_eq!(code, 0, "a container's own health check: {err}");
 }
