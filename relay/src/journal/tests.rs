@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     audit::{Kind, Outcome},
-    store::{AuditFilter, DatabaseUrl, IfMissing, NewSite, TunnelOpened, open},
+    store::{AuditFilter, DatabaseUrl, IfMissing, NewSite, Progress, TunnelOpened, open},
 };
 
 struct Place {
@@ -30,6 +30,12 @@ impl Place {
 
     fn journal(&self) -> JournalWriter {
         Journal::start(self.store.clone(), Arc::clone(&self.registry))
+    }
+
+    /// Another program at the same database.
+    async fn connection(&self) -> sqlx::SqliteConnection {
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path(&self.directory));
+        sqlx::ConnectOptions::connect(&options).await.unwrap()
     }
 
     async fn events(&self) -> Vec<AuditEvent> {
@@ -128,8 +134,7 @@ async fn a_locked_database_loses_nothing_and_is_reported() {
     let place = Place::new().await;
     let writer = place.journal();
     let journal = writer.journal();
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path(&place.directory));
-    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let mut other = place.connection().await;
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     journal.record(closed("r1", "1.2"));
     let health = wait_for(async || Some(journal.health()).filter(|health| !health.is_well())).await;
@@ -159,6 +164,27 @@ async fn records_of_a_site_that_is_gone_do_not_hold_up_the_others() {
     writer.journal().record(opened("s1", writer.journal().run()));
     writer.journal().record(closed("r1", "1.2"));
     place.wait_for_events(|events| events.len() == 1).await;
+}
+
+#[tokio::test]
+async fn records_stay_in_order_where_one_is_refused_and_another_has_to_wait() {
+    let place = Place::new().await;
+    place.store.write(&[opened("s1", "old")]).await.unwrap();
+    let mut other = place.connection().await;
+    sqlx::query("CREATE UNIQUE INDEX one ON tunnels (host)").execute(&mut other).await.unwrap();
+    let wait = "CREATE TRIGGER wait BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'wait'); END";
+    sqlx::query(wait).execute(&mut other).await.unwrap();
+    let writer = place.journal();
+    let journal = writer.journal();
+    journal.record(opened("s2", journal.run()));
+    journal.record(Record::Audit(Box::new(event("r1", "1.2"))));
+    let (request_id, closed) = ("r1".to_owned(), Some(Timestamp::now()));
+    journal.record(Record::Progress(Progress { request_id, bytes: 9, closed, outcome: Outcome::Complete }));
+    wait_for(async || Some(()).filter(|()| !journal.health().is_well())).await;
+    sqlx::query("DROP TRIGGER wait").execute(&mut other).await.unwrap();
+    wait_for(async || Some(()).filter(|()| journal.health().is_well())).await;
+    let rows = place.events().await;
+    assert_eq!((rows[0].outcome, rows[0].bytes, journal.health().lost), (Outcome::Complete, 9, 1));
 }
 
 #[tokio::test]

@@ -128,20 +128,22 @@ impl Writer {
         }
     }
 
-    /// Finds the record that the database does not take, and goes on without it.
+    /// Finds the record that the database does not take, and goes on without it. Where the database itself fails, the
+    /// rest waits: the end of a delivery means nothing before its beginning.
     async fn write_one_by_one(&mut self) {
-        for record in std::mem::take(&mut self.batch) {
-            let one = std::slice::from_ref(&record);
-            match self.store.write(one).await {
+        let mut done = 0;
+        for record in &self.batch {
+            match self.store.write(std::slice::from_ref(record)).await {
                 Ok(()) => {}
                 Err(error) if error.is_about_the_record() => {
                     self.journal.lose(1);
                     tracing::error!(%error, cause = error.cause(), "the journal cannot take a record");
                 }
-                // It is kept, and the rest with it.
-                Err(_) => self.batch.push(record),
+                Err(_) => break,
             }
+            done += 1;
         }
+        self.batch.drain(..done);
     }
 
     fn succeeded(&self) {
