@@ -84,6 +84,7 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(BUSY_TIMEOUT)
         .after_connect(|connection, _| Box::pin(set_up(connection)))
+        .after_release(|connection, _| Box::pin(is_at_rest(connection)))
         .connect_with(options)
         .await
         .map_err(failed)?;
@@ -95,6 +96,14 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
 
 async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     connection.execute(SQLITE_SETUP).await.map(drop)
+}
+
+/// Whether a connection may be used again. With a full disk SQLite itself takes a transaction back, of which sqlx does
+/// not know: what it begins next would never be committed, and keep the write lock.
+async fn is_at_rest(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // The end of a dropped transaction may still be on its way to the connection; this waits for it.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn migrate(pool: &AnyPool, path: &Path) -> Result<(), OpenError> {

@@ -292,6 +292,22 @@ async fn concurrent_writers_queue_up_instead_of_failing() {
 }
 
 #[tokio::test]
+async fn a_change_that_the_database_itself_took_back_locks_out_nobody() {
+    let directory = TempDir::new().unwrap();
+    let (one, other) = (store_in(&directory).await, store_in(&directory).await);
+    // What SQLite does with a transaction that finds the disk full.
+    let full = "CREATE TRIGGER full BEFORE INSERT ON sites BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+    sqlx::query(full).execute(&one.pool).await.unwrap();
+    let error = one.add_site(&new_site("acme", &[], 1)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Database(_)), "{error:?}");
+    sqlx::query("DROP TRIGGER full").execute(&one.pool).await.unwrap();
+    one.remove(&site("nowhere")).await.unwrap_err();
+    other.add_site(&new_site("acme", &[], 1)).await.unwrap();
+    one.add_site(&new_site("umbrella", &[], 2)).await.unwrap();
+    assert_eq!(other.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_database_that_was_replaced_is_noticed() {
     let directory = TempDir::new().unwrap();
     let store = store_in(&directory).await;
