@@ -1,8 +1,9 @@
 //! Users come, are known again, and go.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 
 use super::{
     Credential, LoginError, Name, Password, PasswordError, PasswordHash, Passwords, Principal, Secret,
@@ -14,7 +15,7 @@ use crate::store::{SessionTimes, Store, StoreError};
 pub const SESSION_IDLE: Duration = Duration::from_secs(12 * 60 * 60);
 /// A session ends after this long, however much it is used.
 pub const SESSION_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How exactly the last use is kept: writing it down at every request would cost more than the request.
+/// How exactly the last use of a session or a token is kept: writing it down at every request would cost more than the request.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
 
 /// A session that has just begun.
@@ -32,12 +33,14 @@ pub struct Auth {
     store: Store,
     passwords: Passwords,
     throttle: Throttle,
+    /// Held while the use of a credential is noted.
+    noting: Arc<Mutex<()>>,
 }
 
 impl Auth {
     /// With the users of this database.
     pub fn new(store: Store) -> Self {
-        Self { store, passwords: Passwords::default(), throttle: Throttle::default() }
+        Self { store, passwords: Passwords::default(), throttle: Throttle::default(), noting: Arc::default() }
     }
 
     /// Checks a name and a password, and begins a session. Every attempt has its line in the log.
@@ -125,20 +128,42 @@ impl Auth {
     /// [`StoreError`].
     pub async fn principal(&self, via: Credential) -> Result<Option<Principal>, StoreError> {
         let now = Timestamp::now();
-        let found = match &via {
-            Credential::Token(digest) => self.store.holder_of_token(digest, now).await?,
+        let (name, rights, seen) = match &via {
+            Credential::Token(digest) => {
+                let Some(token) = self.store.valid_token(digest, now).await? else { return Ok(None) };
+                (token.name, token.rights, token.last_used)
+            }
             Credential::Session(digest) => {
                 let Some(session) = self.store.session(digest).await? else { return Ok(None) };
                 if is_over(&session.times, now) {
                     return Ok(None);
                 }
-                if now.duration_since(session.times.seen).unsigned_abs() > SEEN_EVERY {
-                    self.store.touch_session(digest, now).await?;
-                }
-                Some((session.user, session.rights))
+                (session.user, session.rights, Some(session.times.seen))
             }
         };
-        Ok(found.map(|(name, rights)| Principal { name, rights, via }))
+        if seen.is_none_or(|seen| now.duration_since(seen).unsigned_abs() > SEEN_EVERY) {
+            self.note_use(via.clone(), now);
+        }
+        Ok(Some(Principal { name, rights, via }))
+    }
+
+    /// Notes a use apart from its request: a database that is locked or full must not lock out whoever comes to see what
+    /// is wrong with it. One note at a time, since each may wait for the lock with a connection in its hand; whom it
+    /// misses, it finds at his next request.
+    fn note_use(&self, via: Credential, now: Timestamp) {
+        let Ok(turn) = Arc::clone(&self.noting).try_lock_owned() else { return };
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            let noted = match &via {
+                Credential::Token(digest) => store.touch_token(digest, now).await,
+                Credential::Session(digest) => store.touch_session(digest, now).await,
+            };
+            if let Err(error) = noted {
+                // The journal says aloud that nothing can be written; this would say it at every request.
+                tracing::debug!(%error, cause = error.cause(), "a use was not noted");
+            }
+            drop(turn);
+        });
     }
 
     /// Ends the session of a principal; a token has none.

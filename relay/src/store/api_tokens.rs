@@ -1,15 +1,10 @@
 //! API tokens: what programs prove themselves with.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, timestamp, users};
 use crate::auth::{Name, Rights, Scope, SecretDigest};
-
-/// How exactly the last use is kept.
-const USED_EVERY: Duration = Duration::from_secs(60);
 
 /// An API token about to be added.
 #[derive(Debug, Clone)]
@@ -37,6 +32,17 @@ pub struct StoredToken {
     pub expires: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used: Option<Timestamp>,
+}
+
+/// An API token that somebody presents.
+#[derive(Debug, Clone)]
+pub(crate) struct ValidToken {
+    /// Its name.
+    pub(crate) name: Name,
+    /// What its holder may do.
+    pub(crate) rights: Rights,
+    /// When it was last used, to the minute.
+    pub(crate) last_used: Option<Timestamp>,
 }
 
 const TOKENS: &str =
@@ -109,24 +115,29 @@ impl Store {
         Ok(())
     }
 
-    /// The name and the rights of a token that is valid now; notes that it is in use.
+    /// A token that is valid now.
     ///
     /// # Errors
     /// As every method.
-    pub(crate) async fn holder_of_token(
+    pub(crate) async fn valid_token(
         &self,
         digest: &SecretDigest,
         now: Timestamp,
-    ) -> Result<Option<(Name, Rights)>, StoreError> {
+    ) -> Result<Option<ValidToken>, StoreError> {
         let query = sqlx::query(TOKEN).bind(digest.as_str()).bind(now.as_millisecond());
         let Some(row) = query.fetch_optional(&self.pool).await? else { return Ok(None) };
         let name = users::name(&row.try_get::<String, _>(0)?)?;
         let sites = sqlx::query(TOKEN_SITES).bind(name.as_str()).fetch_all(&self.pool).await?;
-        let used = row.try_get::<Option<i64>, _>(4)?.map(timestamp).transpose()?;
-        if used.is_none_or(|used| now.duration_since(used).unsigned_abs() > USED_EVERY) {
-            let query = sqlx::query(USED).bind(digest.as_str()).bind(now.as_millisecond());
-            query.execute(&self.pool).await?;
-        }
-        Ok(Some((name, users::rights(&row, 1, users::sites_of(&sites)?)?)))
+        let last_used = row.try_get::<Option<i64>, _>(4)?.map(timestamp).transpose()?;
+        Ok(Some(ValidToken { name, rights: users::rights(&row, 1, users::sites_of(&sites)?)?, last_used }))
+    }
+
+    /// Notes that an API token is in use.
+    ///
+    /// # Errors
+    /// As every method.
+    pub(crate) async fn touch_token(&self, digest: &SecretDigest, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(USED).bind(digest.as_str()).bind(now.as_millisecond()).execute(&self.pool).await?;
+        Ok(())
     }
 }

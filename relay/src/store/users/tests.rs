@@ -154,8 +154,42 @@ async fn a_token_works_until_it_ends_or_is_removed() {
     let ended = mint("old", Some(now - Duration::from_secs(1))).await;
     assert_eq!(auth.principal(lasting.clone()).await.unwrap().unwrap().name.as_str(), "ci");
     assert!(auth.principal(ended).await.unwrap().is_none());
-    assert!(store.tokens().await.unwrap()[0].last_used.is_some());
     store.remove_token(&named("ci")).await.unwrap();
     assert!(auth.principal(lasting).await.unwrap().is_none());
     assert!(matches!(store.remove_token(&named("ci")).await, Err(StoreError::UnknownToken(_))));
+}
+
+#[tokio::test]
+async fn a_locked_database_keeps_nobody_waiting_and_uses_are_noted_when_it_is_free() {
+    let (_dir, store) = store().await;
+    let auth = Auth::new(store.clone());
+    add(&store, "maria", limited(&["acme"])).await;
+    let session = log_in(&auth, "maria").await;
+    let ago = Timestamp::now() - Duration::from_secs(600);
+    let Credential::Session(digest) = &session else { panic!("a session") };
+    store.touch_session(digest, ago).await.unwrap();
+    let secret = Secret::mint();
+    let rights = limited(&["acme"]);
+    let token = NewToken { name: named("ci"), digest: secret.digest(), rights, expires: None };
+    store.add_token(&token).await.unwrap();
+    let seen = async || store.session(digest).await.unwrap().unwrap().times.seen;
+    let used = async || store.tokens().await.unwrap()[0].last_used;
+
+    let lock = store.locked().await.unwrap();
+    let ask = async || {
+        for via in [session.clone(), Credential::Token(secret.digest())] {
+            let asked = tokio::time::timeout(Duration::from_secs(2), auth.principal(via));
+            asked.await.expect("it does not wait for the lock").unwrap().expect("the session goes on");
+        }
+    };
+    ask().await;
+    assert_eq!((seen().await.as_millisecond(), used().await), (ago.as_millisecond(), None));
+    drop(lock);
+    let noted = async {
+        while seen().await.as_millisecond() == ago.as_millisecond() || used().await.is_none() {
+            ask().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noted).await.unwrap();
 }
