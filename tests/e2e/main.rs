@@ -23,3 +23,4 @@ mod pitfalls;
 mod proxy;
 mod records;
 mod shutdown;
+mod store_trouble;

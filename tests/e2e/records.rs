@@ -3,27 +3,10 @@
 use harness::{
     agent::{Agent, AgentOptions},
     client::{client, first_link, search, send},
-    process::{PATIENCE, run},
+    process::run,
     recordings::{CALL, one_recording},
     relay::Relay,
 };
-
-/// Asks for the export until it has so many lines below its head, and no delivery goes on.
-async fn export(relay: &Relay, lines: usize) -> String {
-    let database = relay.database();
-    let asked = async {
-        loop {
-            let (code, out, err) =
-                run("audiovault-relay", &["audit", "export", "--database", &database], &[]).await;
-            assert_eq!(code, 0, "{err}");
-            if out.lines().count() == lines + 1 && !out.contains(",open,") {
-                return out;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap()
-}
 
 #[tokio::test]
 async fn a_search_and_a_delivery_are_on_record_until_the_call_is_erased() {
@@ -36,8 +19,8 @@ async fn a_search_and_a_delivery_are_on_record_until_the_call_is_erased() {
     let part = send(client.get(&link).header("range", "bytes=100-299")).await;
     assert_eq!(part.bytes().await.unwrap().len(), 200);
 
-    let record = export(&relay, 2).await;
-    let line = |kind: &str| record.lines().find(|line| line.contains(kind)).unwrap().to_owned();
+    let record = relay.audit(2).await;
+    let line = |kind: &str| record.iter().find(|line| line.contains(kind)).unwrap().clone();
     let search = line(",search,");
     assert!(search.contains(CALL) && search.contains(",robin,") && search.contains(",complete,"), "{search}");
     let delivery = line(",delivery,");
@@ -52,7 +35,7 @@ async fn a_search_and_a_delivery_are_on_record_until_the_call_is_erased() {
     let database = relay.database();
     let (_, said, _) = run("audiovault-relay", &["audit", "erase", CALL, "--database", &database], &[]).await;
     assert!(said.starts_with("2 audit events"), "{said}");
-    export(&relay, 0).await;
+    relay.audit(0).await;
     let (code, _, err) = run("audiovault-relay", &["backup", &copy, "--database", &database], &[]).await;
     assert_eq!(code, 0, "{err}");
     let octets = std::fs::read(&copy).unwrap();

@@ -14,3 +14,4 @@ pub mod process;
 pub mod recordings;
 pub mod relay;
 pub mod slow;
+pub mod small_disk;

@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Relay {
     dir: TempDir,
+    /// Its database; in the directory of its own unless the story says otherwise.
+    file: PathBuf,
     /// Its public address, plain or TLS.
     pub address: SocketAddr,
     tls: Option<Certificate>,
@@ -66,27 +68,44 @@ impl Relay {
 
     /// Starts a relay with further arguments.
     pub async fn start_with(extra: &[&str], tls: bool) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let address = free_address();
-        let tls = tls.then(|| Certificate::make(dir.path(), &["localhost", &address.ip().to_string()]));
-        let extra = extra.iter().map(ToString::to_string).collect();
-        let mut relay =
-            Self { dir, address, tls, name: None, extra, process: None, admin: None, token: OnceCell::new() };
+        let mut relay = Self::stopped();
+        let names = ["localhost", &relay.address.ip().to_string()];
+        relay.tls = tls.then(|| Certificate::make(relay.dir.path(), &names));
+        relay.extra = extra.iter().map(ToString::to_string).collect();
         relay.restart().await;
         relay
     }
 
     /// Starts a relay with HTTPS whose public URL has a name, with a certificate for it and all names beneath.
     pub async fn start_named(name: &str) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let address = free_address();
-        let names = [name, &format!("*.{name}"), &address.ip().to_string()];
-        let tls = Some(Certificate::make(dir.path(), &names));
-        let (name, extra) = (Some(name.to_owned()), Vec::new());
-        let mut relay =
-            Self { dir, address, tls, name, extra, process: None, admin: None, token: OnceCell::new() };
+        let mut relay = Self::stopped();
+        let names = [name, &format!("*.{name}"), &relay.address.ip().to_string()];
+        relay.tls = Some(Certificate::make(relay.dir.path(), &names));
+        relay.name = Some(name.to_owned());
         relay.restart().await;
         relay
+    }
+
+    /// Starts a relay with plain HTTP whose database is in a directory of the story's choice.
+    pub async fn start_on(directory: &Path) -> Self {
+        let mut relay = Self { file: directory.join("relay.db"), ..Self::stopped() };
+        relay.restart().await;
+        relay
+    }
+
+    fn stopped() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self {
+            file: dir.path().join("relay.db"),
+            dir,
+            address: free_address(),
+            tls: None,
+            name: None,
+            extra: Vec::new(),
+            process: None,
+            admin: None,
+            token: OnceCell::new(),
+        }
     }
 
     /// Starts the program again at the same address with the same database.
@@ -146,7 +165,12 @@ impl Relay {
 
     /// The database as the command line takes it.
     pub fn database(&self) -> String {
-        format!("sqlite:{}", self.dir.path().join("relay.db").display())
+        format!("sqlite:{}", self.file.display())
+    }
+
+    /// The file of the database, for another program at the same one.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The certificate, with TLS.
@@ -203,6 +227,32 @@ impl Relay {
         let request = reqwest::Client::new().get(url).bearer_auth(self.token().await);
         let response = request.send().await.expect("the admin listener answers");
         (response.status().as_u16(), response.text().await.expect("text"))
+    }
+
+    /// A figure that `/metrics` tells, by its whole name with its labels.
+    pub async fn figure(&self, name: &str) -> f64 {
+        let (status, text) = self.admin("/metrics").await;
+        assert_eq!(status, 200, "{text}");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
+    }
+
+    /// The audit as CSV without its head, once it has so many events and no delivery goes on.
+    pub async fn audit(&self, events: usize) -> Vec<String> {
+        let database = self.database();
+        let exported = async {
+            loop {
+                let arguments = ["audit", "export", "--database", &database];
+                let (code, out, err) = run("audiovault-relay", &arguments, &[]).await;
+                assert_eq!(code, 0, "{err}");
+                let lines: Vec<_> = out.lines().skip(1).map(str::to_owned).collect();
+                if lines.len() == events && !out.contains(",open,") {
+                    return lines;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(crate::process::PATIENCE, exported).await.expect("the events are on record")
     }
 
     /// What the API says of one site; null for one that it does not know.
