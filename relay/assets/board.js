@@ -75,17 +75,20 @@ function take(event) {
   if (redraw) redrawing ??= setTimeout(fetchAgain, GATHER_MS);
 }
 
-// Fetches this very page and puts its board in the place of this one; what is typed and focused stays.
+// Fetches this very page and puts its board in the place of this one, with the filters, whose addresses hold what is
+// searched for; what is typed and focused stays.
 async function fetchAgain() {
   redrawing = undefined;
+  const address = location.href;
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    const answer = await fetch(address, { headers: { accept: "text/html" } });
     if (answer.redirected) return location.reload();
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const id of ["board", "relay-health"]) {
+    if (location.href !== address) return; // Something else was asked for meanwhile, and its answer may be here already.
+    for (const id of ["board", "relay-health", "filters"]) {
       const fresh = page.getElementById(id);
       const old = document.getElementById(id);
-      if (!fresh || !old) continue;
+      if (!fresh || !old || fresh.isEqualNode(old)) continue;
       const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       old.replaceWith(document.adoptNode(fresh));
       if (focused) fresh.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();

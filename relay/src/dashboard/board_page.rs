@@ -127,11 +127,11 @@ impl BoardPage {
     }
 
     /// Every state with its number of sites, its address, and whether it is the one that is shown.
-    fn filters(&self) -> Vec<(SiteState, usize, String, bool)> {
+    fn filters(&self) -> Vec<(SiteState, u64, String, bool)> {
         let Totals { up, degraded, down, never_seen, disabled } = self.totals;
         let filter = |(state, count): (SiteState, usize)| {
             let chosen = self.wanted.state == state.as_str();
-            (state, count, self.wanted.address(if chosen { "" } else { state.as_str() }, 1), chosen)
+            (state, count as u64, self.wanted.address(if chosen { "" } else { state.as_str() }, 1), chosen)
         };
         STATES.into_iter().zip([up, degraded, down, never_seen, disabled]).map(filter).collect()
     }

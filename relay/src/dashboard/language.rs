@@ -2,9 +2,12 @@
 
 use std::sync::LazyLock;
 
-use fluent_bundle::{FluentArgs, FluentResource, concurrent::FluentBundle};
+use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentBundle};
 use fluent_langneg::{NegotiationStrategy, accepted_languages, negotiate_languages};
 use unic_langid::LanguageIdentifier;
+
+/// The argument that chooses plural forms. Others are names, which may consist of digits and stay as they are.
+const COUNT: &str = "count";
 
 /// A language of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,10 +71,9 @@ impl Language {
         };
         let mut named = FluentArgs::with_capacity(arguments.len());
         for (name, value) in arguments {
-            // Numbers choose plural forms; they are written with digits only.
-            match value.parse::<i64>() {
-                Ok(number) => named.set(*name, number),
-                Err(_) => named.set(*name, *value),
+            match value.parse::<u64>() {
+                Ok(number) if *name == COUNT => named.set(*name, number),
+                Ok(_) | Err(_) => named.set(*name, *value),
             }
         }
         bundle.format_pattern(pattern, Some(&named), &mut Vec::new()).into_owned()
@@ -95,10 +97,20 @@ fn bundle(language: Language, text: &str) -> FluentBundle<FluentResource> {
     let mut bundle = FluentBundle::new_concurrent(vec![language.identifier()]);
     // The texts go into HTML, which isolates by elements where it must.
     bundle.set_use_isolating(false);
+    bundle.set_formatter(Some(match language {
+        Language::English => |value, _| counted(Language::English, value),
+        Language::Spanish => |value, _| counted(Language::Spanish, value),
+    }));
     // The files are part of the program; tests prove that they hold no mistake.
     let resource = FluentResource::try_new(text.to_owned()).unwrap_or_else(|(resource, _)| resource);
     let _ = bundle.add_resource(resource);
     bundle
+}
+
+/// A count as all other numbers of the pages are written.
+fn counted(language: Language, value: &FluentValue<'_>) -> Option<String> {
+    let FluentValue::Number(number) = value else { return None };
+    Some(language.number(number.value as u64))
 }
 
 #[cfg(test)]
