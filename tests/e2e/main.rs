@@ -17,6 +17,7 @@ mod limits;
 mod links;
 mod load;
 mod login;
+mod many_sites;
 mod openapi;
 mod operators;
 mod pitfalls;

@@ -96,6 +96,12 @@ impl Browser {
         field.send_keys(text).await.expect("it can be written into");
     }
 
+    /// Waits for a list and chooses an entry by the keyboard: ChromeDriver's own way of choosing tells the page less than
+    /// a user does.
+    pub async fn choose(&self, css: &str, entry: &str) {
+        self.find(css).await.send_keys(entry).await.expect("it can be chosen from");
+    }
+
     /// The text that an element shows.
     pub async fn text(&self, css: &str) -> String {
         let script = "return document.querySelector(arguments[0])?.innerText ?? ''";

@@ -12,7 +12,11 @@ use tempfile::TempDir;
 use crate::process::skip;
 
 /// Mounts, and unmounts when its standard input ends: also when the story was killed, which leaves nothing behind then.
-const KEEPER: &str = "trap '' TERM INT; mount -t tmpfs -o size=4m,mode=700 tmpfs \"$1\" || exit; echo mounted; read -r _; umount -l \"$1\"";
+const KEEPER: &str = r#"trap '' TERM INT
+mount -t tmpfs -o size=4m,mode=700 tmpfs "$1" || exit
+echo mounted
+read -r _
+umount -l "$1""#;
 
 /// A mounted disk; it is unmounted when this is dropped.
 #[derive(Debug)]
@@ -33,11 +37,11 @@ impl SmallDisk {
             .expect("a shell");
         let mut said = String::new();
         BufReader::new(keeper.stdout.take().expect("piped")).read_line(&mut said).expect("a line");
+        let disk = Self { dir, keeper };
         if said.is_empty() {
             skip("stories of a full disk: only root may mount one, and not in every container");
-            return None;
         }
-        Some(Self { dir, keeper })
+        (!said.is_empty()).then_some(disk)
     }
 
     /// Where it is mounted.
