@@ -1,5 +1,7 @@
 //! The board of an operator with two thousand sites.
 
+#![expect(clippy::print_stdout, reason = "the run tells its figures")]
+
 use std::{fmt::Write, path::Path, time::Instant};
 
 use harness::{
