@@ -172,7 +172,7 @@ impl ServeConfig {
                 .parse()
                 .map_err(|error: DatabaseUrlError| invalid("--database", &database, &error))?,
             admin,
-            metrics_public: truth("--metrics-public", args.metrics_public.as_deref())?,
+            metrics_public: truth("--metrics-public", args.metrics_public.as_deref(), false)?,
             trusted_proxies: args
                 .trusted_proxy
                 .unwrap_or_default()
@@ -201,9 +201,10 @@ fn duration(flag: &'static str, text: Option<&str>, default: Duration) -> Result
     text.map_or(Ok(default), parse)
 }
 
-fn truth(flag: &'static str, text: Option<&str>) -> Result<bool, ConfigError> {
+fn truth(flag: &'static str, text: Option<&str>, default: bool) -> Result<bool, ConfigError> {
     match text.map(str::trim) {
-        None | Some("false") => Ok(false),
+        None => Ok(default),
+        Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(other) => Err(invalid(flag, other, &"expected true or false")),
     }

@@ -169,8 +169,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_ALERT_HOLD")]
     pub alert_hold: Option<String>,
 
-    /// Whether /metrics has figures of every single site: on or off [default: on]
-    #[arg(long, value_name = "ON", env = "AUDIOVAULT_RELAY_SITE_METRICS")]
+    /// Have figures of every single site in /metrics [default: true]
+    #[arg(long, value_name = "BOOL", env = "AUDIOVAULT_RELAY_SITE_METRICS")]
+    #[serde(deserialize_with = "truth_or_text")]
     pub site_metrics: Option<String>,
 }
 

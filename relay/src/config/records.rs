@@ -6,7 +6,7 @@ use audiovault_protocol::recording_name::{RecordedNames, UnknownNames};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{ConfigError, duration, invalid};
+use super::{ConfigError, duration, invalid, truth};
 use crate::{
     alerts::{DEFAULT_HOLD, Webhook},
     audit::Retention,
@@ -63,7 +63,8 @@ impl RecordsConfig {
             }
             None => RecordedNames::default(),
         };
-        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics: site_metrics(args)? })
+        let site_metrics = truth("--site-metrics", args.site_metrics.as_deref(), true)?;
+        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics })
     }
 }
 
@@ -87,12 +88,4 @@ fn alerts(args: &ServeArgs) -> Result<Option<AlertConfig>, ConfigError> {
         webhook,
         hold: duration("--alert-hold", args.alert_hold.as_deref(), DEFAULT_HOLD)?,
     }))
-}
-
-fn site_metrics(args: &ServeArgs) -> Result<bool, ConfigError> {
-    match args.site_metrics.as_deref() {
-        None | Some("on") => Ok(true),
-        Some("off") => Ok(false),
-        Some(other) => Err(invalid("--site-metrics", other, &"expected on or off")),
-    }
 }
