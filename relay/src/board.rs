@@ -6,7 +6,7 @@ pub mod live;
 mod painter;
 mod view;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use audiovault_protocol::site::SiteId;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use tokio::{
     sync::{broadcast, watch},
     task::JoinHandle,
+    time::timeout,
 };
 
 use self::painter::Painter;
@@ -22,10 +23,12 @@ pub use self::{
     painter::Sources,
     view::{AgentView, RecordingsView, SessionView, SiteState, SiteView},
 };
-use crate::{journal::JournalHealth, store::StoreError};
+use crate::{directory::DirectoryWatch, journal::JournalHealth, store::StoreError};
 
 /// Changes that a watcher may be behind before it is sent the rows themselves again.
 const MAX_BEHIND: usize = 256;
+/// How long a picture with the latest changes of the sites is waited for: one is drawn every second.
+const DRAWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// One site in the picture.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub struct Row {
 pub struct Picture {
     /// Grows with every picture that differs from the one before.
     pub number: u64,
+    /// The generation of the sites that it shows.
+    pub generation: i64,
     /// The sites.
     pub rows: Vec<Arc<Row>>,
     /// How the relay itself is.
@@ -128,6 +133,7 @@ pub struct Change {
 pub struct Board {
     current: watch::Receiver<Arc<Picture>>,
     changes: broadcast::Sender<Arc<Change>>,
+    directory: Arc<DirectoryWatch>,
     task: JoinHandle<()>,
 }
 
@@ -137,17 +143,27 @@ impl Board {
     /// # Errors
     /// [`StoreError`] when it cannot be read when each site was last seen.
     pub async fn start(sources: Sources) -> Result<Self, StoreError> {
+        let directory = Arc::clone(&sources.directory);
         let mut painter = Painter::new(sources).await?;
         painter.paint();
         let (sender, current) = watch::channel(painter.picture());
         let (changes, _) = broadcast::channel(MAX_BEHIND);
         let task = tokio::spawn(painter.run(sender, changes.clone()));
-        Ok(Self { current, changes, task })
+        Ok(Self { current, changes, directory, task })
     }
 
     /// The latest picture.
     pub fn current(&self) -> Arc<Picture> {
         Arc::clone(&self.current.borrow())
+    }
+
+    /// The first picture with every change of the sites that the relay knows of: whoever has just made one sees what
+    /// became of it. If none comes, the latest.
+    pub async fn up_to_date(&self) -> Arc<Picture> {
+        let mut pictures = self.pictures();
+        let drawn = pictures.wait_for(|picture| picture.generation == self.directory.current().generation());
+        let _ = timeout(DRAWN_WITHIN, drawn).await;
+        self.current()
     }
 
     /// Follows the pictures themselves.

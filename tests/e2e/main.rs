@@ -25,3 +25,4 @@ mod proxy;
 mod records;
 mod shutdown;
 mod store_trouble;
+mod without_scripts;

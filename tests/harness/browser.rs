@@ -74,6 +74,18 @@ impl Browser {
         self.client.current_url().await.expect("an address").to_string()
     }
 
+    /// Waits for a page whose address ends so.
+    pub async fn arrives_at(&self, end: &str) {
+        let arrived = async {
+            while !self.url().await.ends_with(end) {
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, arrived).await.is_err() {
+            panic!("{} does not end with {end}", self.url().await);
+        }
+    }
+
     /// Waits for an element.
     pub async fn find(&self, css: &str) -> Element {
         let found =
@@ -106,6 +118,20 @@ impl Browser {
     pub async fn text(&self, css: &str) -> String {
         let script = "return document.querySelector(arguments[0])?.innerText ?? ''";
         self.run(script, vec![json!(css)]).await.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits for an element and reads its text, also where the page may run no scripts.
+    pub async fn read(&self, css: &str) -> String {
+        self.find(css).await.text().await.expect("it has a text")
+    }
+
+    /// The texts of all elements that are there now.
+    pub async fn read_all(&self, css: &str) -> Vec<String> {
+        let mut texts = Vec::new();
+        for element in self.client.find_all(Locator::Css(css)).await.expect("the page can be searched") {
+            texts.push(element.text().await.expect("it has a text"));
+        }
+        texts
     }
 
     /// Runs a function's body in the page.

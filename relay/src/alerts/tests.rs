@@ -34,7 +34,8 @@ fn picture(state: SiteState, journal: bool) -> Picture {
         recordings: None,
     };
     let relay = RelayView { database: true, journal, lost: 0 };
-    Picture { number: 1, rows: vec![Arc::new(Row { view, series: vec![], changed: 1 })], relay }
+    let rows = vec![Arc::new(Row { view, series: vec![], changed: 1 })];
+    Picture { number: 1, generation: 1, rows, relay }
 }
 
 /// Shows a judge one state after another; what was announced, and when.

@@ -62,7 +62,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
 /// All sites
 #[utoipa::path(get, path = "/sites", tag = "sites", responses((status = 200, body = Sites), Failures))]
 async fn list(Extension(who): Extension<SignedIn>, State(state): State<Arc<AdminState>>) -> Json<Sites> {
-    let picture = state.board.current();
+    let picture = state.board.up_to_date().await;
     let visible = picture.rows.iter().filter(|row| who.principal.may_see(&row.view.site));
     let sites: Vec<_> = visible.map(|row| row.view.clone()).collect();
     let totals = Totals::of(sites.iter());

@@ -143,7 +143,7 @@ impl Painter {
         if changed.is_empty() && !relay_changed {
             number = before.number;
         }
-        self.picture = Arc::new(Picture { number, rows, relay });
+        self.picture = Arc::new(Picture { number, generation: directory.generation(), rows, relay });
         Change { number, sites: changed, relay: relay_changed }
     }
 

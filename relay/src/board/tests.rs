@@ -143,7 +143,7 @@ fn several_agents_at_the_same_recordings_do_not_double_them() {
 /// What a watcher's stream sends next, as the browser sees it.
 async fn next_event(response: &mut axum::body::BodyDataStream) -> String {
     use futures_util::StreamExt;
-    let chunk = tokio::time::timeout(std::time::Duration::from_secs(60), response.next()).await.unwrap();
+    let chunk = timeout(Duration::from_secs(60), response.next()).await.unwrap();
     String::from_utf8(chunk.unwrap().unwrap().to_vec()).unwrap()
 }
 
@@ -192,4 +192,16 @@ async fn whoever_comes_again_is_told_what_was_missed() {
     // The numbers of another run say nothing: everything is told.
     let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(u64::MAX))).await;
     assert!(told.contains("acme") && told.contains("beta"), "{told}");
+}
+
+#[tokio::test]
+async fn what_was_changed_is_in_the_picture_that_is_shown_next() {
+    let place = Place::new(&["acme"]).await;
+    let board = Board::start(place.sources.clone()).await.unwrap();
+    place.store.set_disabled(&site("acme"), true).await.unwrap();
+    add(&place.store, "beta").await;
+    place.sources.directory.refresher().refresh().await;
+    let picture = board.up_to_date().await;
+    let state = |name: &str| picture.site(&site(name)).unwrap().view.state;
+    assert_eq!((state("acme"), state("beta")), (SiteState::Disabled, SiteState::NeverSeen));
 }

@@ -57,7 +57,7 @@ pub(super) async fn show(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Refused> {
     let reader = shell.principal()?.clone();
-    let picture = state.board.current();
+    let picture = state.board.up_to_date().await;
     let visible: Vec<_> = picture.rows.iter().filter(|row| reader.may_see(&row.view.site)).collect();
     let totals = Totals::of(visible.iter().map(|row| &row.view));
     let mut rows: Vec<_> = visible.into_iter().filter(|row| wanted.takes(&row.view)).cloned().collect();

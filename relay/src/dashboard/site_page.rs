@@ -1,12 +1,11 @@
 //! The page of one site.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
 use audiovault_protocol::site::SiteId;
 use axum::{extract::State, response::Response};
 use jiff::Timestamp;
-use tokio::time::timeout;
 
 use super::{Shell, page, sparkline::curve};
 use crate::{
@@ -18,9 +17,6 @@ use crate::{
     store::MAX_VALID_KEYS,
     uptime::{Piece, Uptime},
 };
-
-/// How long a site that was just added is waited for: pictures are drawn once a second.
-const DRAWN_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Template)]
 #[template(path = "site.html")]
@@ -43,13 +39,9 @@ pub(super) async fn show(
     Ok(page(&SitePage { shell, site, properties, agent_start }))
 }
 
-/// A site in every detail. One that was added a moment ago stands in the next picture, a second later.
+/// A site in every detail.
 pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDetail, Refused> {
-    let mut pictures = state.board.pictures();
-    let drawn = pictures.wait_for(|picture| picture.site(site).is_some());
-    // A site that does not come is unknown; gathering says so.
-    let _ = timeout(DRAWN_WITHIN, drawn).await;
-    let picture = state.board.current();
+    let picture = state.board.up_to_date().await;
     let sources = Sources {
         store: state.auth.store(),
         registry: &state.public.registry,
