@@ -1,4 +1,5 @@
-//! The audit for operators: exported and erased from, alike for the pages and the API.
+//! The audit for operators: read, exported and erased from, alike for the pages and the API, and never beyond what the
+//! reader may see.
 
 use axum::{
     body::{Body, Bytes},
@@ -9,18 +10,28 @@ use http::header;
 
 use super::{AdminState, Refused};
 use crate::{
-    audit::export,
+    audit::{AuditEvent, export},
     auth::{Permission, Principal},
-    store::AuditFilter,
+    store::{AuditFilter, StoreError},
 };
 
 impl AdminState {
+    /// Events, the newest first, at most `limit`.
+    pub(crate) async fn audit(
+        &self,
+        reader: &Principal,
+        filter: AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        self.auth.store().audit(&visible(reader, filter), limit).await
+    }
+
     /// Events as CSV; read and sent piece by piece, for as long as somebody takes them.
-    pub(crate) fn audit_csv(&self, filter: AuditFilter) -> Response {
+    pub(crate) fn audit_csv(&self, reader: &Principal, filter: AuditFilter) -> Response {
         let mut head = Vec::new();
         // Writing into memory does not fail.
         let _ = export::write_header(&mut head);
-        let rest = self.auth.store().audit_pages(filter).map_ok(|events| {
+        let rest = self.auth.store().audit_pages(visible(reader, filter)).map_ok(|events| {
             let mut lines = Vec::new();
             let _ = export::write_events(&mut lines, &events);
             Bytes::from(lines)
@@ -43,4 +54,10 @@ impl AdminState {
         tracing::info!(actor = %who.name, erased, "a call is erased from the audit");
         Ok(erased)
     }
+}
+
+/// What is asked for, cut down to what the reader may see.
+fn visible(reader: &Principal, filter: AuditFilter) -> AuditFilter {
+    let within = reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect());
+    AuditFilter { within, ..filter }
 }
