@@ -30,24 +30,19 @@ async fn served() -> Served {
         let link = first_link(&search(&client, &site, CALL, &[("user", "robin")]).await);
         send(client.get(&link)).await.bytes().await.unwrap();
     }
+    relay.audit(4).await;
     let agents = agents.try_into().unwrap();
     Served { relay, _agents: agents, _recordings: recordings }
 }
 
-/// Asks until so many events are there and none of them goes on.
+/// So many events, none of which goes on.
 async fn events(api: &Api, query: &str, count: usize) -> Vec<Value> {
-    let asked = async {
-        loop {
-            let (status, answer) = api.get(&format!("/api/v1/audit?{query}")).await;
-            assert_eq!(status, 200, "{answer}");
-            let events = answer["events"].as_array().unwrap();
-            if events.len() == count && events.iter().all(|event| event["outcome"] != "open") {
-                return events.clone();
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+    let (status, answer) = api.get(&format!("/api/v1/audit?{query}")).await;
+    assert_eq!(status, 200, "{answer}");
+    let events = answer["events"].as_array().unwrap();
+    assert_eq!(events.len(), count, "{query}: {answer}");
+    assert!(events.iter().all(|event| event["outcome"] != "open"), "{answer}");
+    events.clone()
 }
 
 #[tokio::test]

@@ -138,8 +138,7 @@ async fn a_locked_database_stops_no_playback_and_loses_nothing() {
     let mut place = Place::new(Relay::start().await).await;
     place.listen().await;
     let paused = place.begin().await;
-    let address = format!("sqlite:{}", place.relay.file().display());
-    let mut other = SqliteConnection::connect(&address).await.unwrap();
+    let mut other = SqliteConnection::connect(&place.relay.database()).await.unwrap();
     other.execute("BEGIN EXCLUSIVE").await.unwrap();
     place.goes_on().await;
     other.execute("ROLLBACK").await.unwrap();

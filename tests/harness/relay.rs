@@ -168,11 +168,6 @@ impl Relay {
         format!("sqlite:{}", self.file.display())
     }
 
-    /// The file of the database, for another program at the same one.
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
     /// The certificate, with TLS.
     pub fn certificate(&self) -> Option<&Certificate> {
         self.tls.as_ref()

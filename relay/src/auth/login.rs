@@ -15,7 +15,8 @@ use crate::store::{SessionTimes, Store, StoreError};
 pub const SESSION_IDLE: Duration = Duration::from_secs(12 * 60 * 60);
 /// A session ends after this long, however much it is used.
 pub const SESSION_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How exactly the last use of a session or a token is kept: writing it down at every request would cost more than the request.
+/// How exactly the last use of a session or a token is kept: writing it down at every request would cost more than the
+/// request.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
 
 /// A session that has just begun.
