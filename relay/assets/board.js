@@ -1,4 +1,5 @@
 // Keeps the board up to date: the relay sends what has changed, and only that.
+import { unpressed } from "./press.js";
 import { localizeTimes } from "./time.js";
 
 const language = document.documentElement.lang;
@@ -84,6 +85,7 @@ async function fetchAgain() {
     const answer = await fetch(address, { headers: { accept: "text/html" } });
     if (answer.redirected) return location.reload();
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    await unpressed();
     if (location.href !== address) return; // Something else was asked for meanwhile, and its answer may be here already.
     for (const id of ["board", "relay-health", "filters"]) {
       const fresh = page.getElementById(id);

@@ -1,4 +1,5 @@
 // Keeps the page of a site up to date, and tries a search through the public way.
+import { unpressed } from "./press.js";
 import { localizeTimes } from "./time.js";
 
 // Figures change all the time; the page is drawn anew at most so often, and at once when the state has changed.
@@ -16,6 +17,7 @@ async function drawAgain() {
     const answer = await fetch(location.pathname, { headers: { accept: "text/html" } });
     if (answer.redirected || !answer.ok) return location.reload();
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    await unpressed();
     for (const old of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(old.id);
       if (!fresh) continue;

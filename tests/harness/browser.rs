@@ -96,9 +96,16 @@ impl Browser {
         }
     }
 
-    /// Waits for an element and clicks on it.
+    /// Waits for an element and clicks on it; once more where the page drew it anew in between.
     pub async fn click(&self, css: &str) {
-        self.find(css).await.click().await.expect("it can be clicked on");
+        let clicked = async {
+            while let Err(error) = self.find(css).await.click().await {
+                assert!(error.is_stale_element_reference(), "{css} cannot be clicked on: {error}");
+            }
+        };
+        if tokio::time::timeout(PATIENCE, clicked).await.is_err() {
+            panic!("{css} never stands still");
+        }
     }
 
     /// Waits for a field and writes into it in place of what stands there.

@@ -25,7 +25,7 @@ macro_rules! assets {
 }
 
 /// Everything that pages load. Scripts are modules and import each other by name.
-static ASSETS: &[Asset] = &assets!["app.css" CSS, "app.js" JS, "board.js" JS, "copy.js" JS, "site.js" JS, "time.js" JS, "icon.svg" SVG];
+static ASSETS: &[Asset] = &assets!["app.css" CSS, "app.js" JS, "board.js" JS, "copy.js" JS, "press.js" JS, "site.js" JS, "time.js" JS, "icon.svg" SVG];
 
 struct Asset {
     name: &'static str,
