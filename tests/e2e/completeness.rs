@@ -1,6 +1,11 @@
 //! The record of deliveries is complete: whatever a client has received lies within it, whoever was killed meanwhile.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use harness::{
@@ -12,7 +17,7 @@ use harness::{
 };
 use rand::RngExt;
 use reqwest::Client;
-use tokio::sync::Semaphore;
+use tokio::sync::{RwLock, Semaphore};
 
 /// Requests in all, in five rounds; after each round but the last somebody is killed in the middle of it.
 const REQUESTS: usize = 1000;
@@ -31,8 +36,15 @@ struct Received {
     whole: bool,
 }
 
+/// The answers that have begun. Whoever asks holds the gate until the answer begins; whoever closes it knows them all.
+#[derive(Default)]
+struct Begun {
+    gate: RwLock<()>,
+    ids: Mutex<Vec<String>>,
+}
+
 /// Asks for a random range of a random recording, and takes all of it, or some, or some slowly.
-async fn listen(client: Client, links: Arc<Vec<String>>) -> Option<Received> {
+async fn listen(client: Client, links: Arc<Vec<String>>, begun: Arc<Begun>) -> Option<Received> {
     let (link, size) = {
         let which = rand::rng().random_range(0..SIZES.len());
         (links[which].clone(), SIZES[which].1 as u64)
@@ -43,11 +55,14 @@ async fn listen(client: Client, links: Arc<Vec<String>>) -> Option<Received> {
         _ => rand::rng().random_range(0..size - start + 1),
     };
     let slow = rand::rng().random_ratio(1, 5);
+    let open = begun.gate.read().await;
     let response = client.get(link).header("range", format!("bytes={start}-")).send().await.ok()?;
     if response.status() != 206 {
         return None;
     }
     let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+    begun.ids.lock().unwrap().push(request_id.clone());
+    drop(open);
     let (mut octets, mut whole) = (0, false);
     let mut body = response.bytes_stream();
     while octets < patience {
@@ -75,20 +90,19 @@ async fn record(relay: &Relay) -> HashMap<String, Vec<String>> {
     lines.map(|cells| (cells[17].clone(), cells)).collect()
 }
 
-/// Waits until as many deliveries are on record as were begun: what is killed then has nothing unwritten.
-async fn wait_for_rows(relay: &Relay) {
-    let quiet = async {
-        let mut before = usize::MAX;
+/// Waits until every answer that has begun is on record as it should be.
+async fn wait_for_rows(relay: &Relay, begun: &Begun, wanted: impl Fn(&[String]) -> bool) {
+    let written = async {
         loop {
-            let now = record(relay).await.len();
-            if now == before {
+            let record = record(relay).await;
+            let ids = begun.ids.lock().unwrap().clone();
+            if ids.iter().all(|id| record.get(id).is_some_and(|row| wanted(row))) {
                 return;
             }
-            before = now;
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, quiet).await.unwrap();
+    tokio::time::timeout(PATIENCE, written).await.expect("every answer comes on record");
 }
 
 fn options(dir: &Path, secret: &Path) -> AgentOptions {
@@ -117,16 +131,17 @@ async fn every_octet_that_a_client_received_is_on_record_whoever_was_killed() {
     let mut agent = Agent::start(&relay, &site, options(dir.path(), &secret)).await;
     let links = links(&client(&relay), &site).await;
 
-    let mut all = Vec::new();
+    let (mut all, begun) = (Vec::new(), Arc::<Begun>::default());
     for round in 0..ROUNDS {
         let room = Arc::new(Semaphore::new(AT_A_TIME));
         let client = client(&relay);
         let listeners: Vec<_> = (0..REQUESTS / ROUNDS)
             .map(|_| {
                 let (room, client, links) = (Arc::clone(&room), client.clone(), Arc::clone(&links));
+                let begun = Arc::clone(&begun);
                 tokio::spawn(async move {
                     let _place = room.acquire_owned().await.unwrap();
-                    listen(client, links).await
+                    listen(client, links, begun).await
                 })
             })
             .collect();
@@ -137,12 +152,14 @@ async fn every_octet_that_a_client_received_is_on_record_whoever_was_killed() {
                 agent = Agent::start(&relay, &site, options(dir.path(), &secret)).await;
             }
             1 | 3 => {
-                // The rest of the round waits for nobody: it fails at once while the relay is away.
-                room.forget_permits(AT_A_TIME);
-                wait_for_rows(&relay).await;
+                // No answer begins now: what began in the last milliseconds before a kill may be missing on record.
+                let shut = begun.gate.write().await;
+                wait_for_rows(&relay, &begun, |_| true).await;
                 let mark = agent.process.mark();
                 relay.kill().await;
-                room.add_permits(AT_A_TIME);
+                begun.ids.lock().unwrap().clear();
+                // The rest of the round waits for nobody: it fails at once while the relay is away.
+                drop(shut);
                 relay.restart().await;
                 agent.process.wait_for_after(mark, CONNECTED).await;
             }
@@ -152,7 +169,7 @@ async fn every_octet_that_a_client_received_is_on_record_whoever_was_killed() {
             all.extend(listener.await.unwrap());
         }
     }
-    wait_for_rows(&relay).await;
+    wait_for_rows(&relay, &begun, |row| !row[1].is_empty()).await;
     check(&all, &record(&relay).await);
 }
 
