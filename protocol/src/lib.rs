@@ -6,6 +6,7 @@
 
 pub mod context;
 pub mod credit;
+pub mod enrolment;
 pub mod frame;
 pub mod headers;
 mod keepalive;

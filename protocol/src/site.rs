@@ -24,6 +24,7 @@ pub const RESERVED: &[&str] = &[
     "api",
     "assets",
     "audit",
+    "enroll",
     "favicon.ico",
     "healthz",
     "login",
@@ -225,7 +226,7 @@ impl SiteKey {
 
     /// What a relay keeps of the key.
     pub fn digest(&self) -> KeyDigest {
-        KeyDigest(Sha256::digest(self.secret).into())
+        KeyDigest::of_secret(&self.secret)
     }
 }
 
@@ -240,6 +241,11 @@ impl fmt::Debug for SiteKey {
 pub struct KeyDigest([u8; 32]);
 
 impl KeyDigest {
+    /// The digest of the secret part of a key, whose site may not be known yet.
+    pub fn of_secret(secret: &[u8; SITE_SECRET_LEN]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
     /// The digest as stored.
     pub fn from_bytes(octets: [u8; 32]) -> Self {
         Self(octets)
@@ -276,9 +282,21 @@ mod tests {
         for good in ["a", "acme-madrid", "4you", &"x".repeat(63)] {
             assert_eq!(SiteId::parse(good).unwrap().as_str(), good);
         }
-        for bad in
-            ["", "-a", "a-", "Acme", "a.b", "a_b", "ñ", "a b", &"x".repeat(64), "search", "tunnel", "api"]
-        {
+        for bad in [
+            "",
+            "-a",
+            "a-",
+            "Acme",
+            "a.b",
+            "a_b",
+            "ñ",
+            "a b",
+            &"x".repeat(64),
+            "search",
+            "tunnel",
+            "api",
+            "enroll",
+        ] {
             assert!(SiteId::parse(bad).is_err(), "{bad:?} must be refused");
         }
     }
