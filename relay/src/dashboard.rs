@@ -77,6 +77,7 @@ pub fn routes() -> Router<Arc<AdminState>> {
         .route("/sites/{site}", get(site_page::show))
         .route("/sites/{site}/keys", post(site_forms::rotate_key))
         .route("/sites/{site}/keys/{key}/revoke", post(site_forms::revoke_key))
+        .route("/sites/{site}/enrolment", post(site_forms::enrol))
         .route("/sites/{site}/aliases", post(site_forms::add_alias))
         .route("/sites/{site}/aliases/{alias}/remove", post(site_forms::remove_alias))
         .route("/sites/{site}/disable", post(site_forms::disable))

@@ -13,6 +13,7 @@ pub mod config;
 pub mod dashboard;
 pub mod data_commands;
 pub mod directory;
+pub mod enrolment;
 pub mod health;
 pub mod host;
 pub mod http;

@@ -24,7 +24,7 @@ use crate::config::LimitsConfig;
 pub struct Limits {
     /// Requests under way.
     pub requests: RequestLimits,
-    /// Wrong search tokens and wrong site keys.
+    /// Wrong search tokens, site keys and enrolment codes.
     pub throttle: Throttle,
     /// New tunnels.
     pub ramp: AcceptRamp,

@@ -1,7 +1,10 @@
 //! What an operator copies elsewhere after adding a site: the properties for QueueMetrics, and the command that
 //! starts the agent.
 
-use audiovault_protocol::site::{SiteId, SiteKey};
+use audiovault_protocol::{
+    enrolment::EnrolmentCode,
+    site::{SiteId, SiteKey},
+};
 use zeroize::Zeroizing;
 
 use crate::config::PublicUrl;
@@ -51,11 +54,19 @@ pub fn agent_start(url: &PublicUrl) -> String {
          --path 'file:/var/spool/asterisk/monitor/%YY/%MM/%DD'",
         url.relay()
     );
-    // The agent sends its secrets in the clear only when it is told that this is meant.
-    if !url.is_secure() && !url.is_loopback() {
-        command.push_str(" --allow-plaintext");
-    }
+    command.push_str(plaintext_flag(url));
     command
+}
+
+/// The shell command that installs an agent, which trades the code for its site key by itself. The code stands among the
+/// arguments of the process, where a key must not: it is worth nothing any more when the command has ended.
+pub fn agent_install(url: &PublicUrl, code: &EnrolmentCode) -> String {
+    format!("audiovault-agent install --relay '{}' --enroll {code}{}", url.relay(), plaintext_flag(url))
+}
+
+/// The agent sends its secrets in the clear only when it is told that this is meant.
+fn plaintext_flag(url: &PublicUrl) -> &'static str {
+    if url.is_secure() || url.is_loopback() { "" } else { " --allow-plaintext" }
 }
 
 #[cfg(test)]
@@ -106,5 +117,12 @@ mod tests {
         assert!(away.contains("'ws://relay.example.com'") && away.ends_with("--allow-plaintext"));
         let here = agent_command(&url("http://127.0.0.1:8080"), &key(), None);
         assert!(!here.contains("--allow-plaintext"));
+        let code = EnrolmentCode::parse("7K2M-QX4D-09RB").unwrap();
+        let install = agent_install(&url("https://relay.example.com"), &code);
+        assert_eq!(
+            install,
+            "audiovault-agent install --relay 'wss://relay.example.com' --enroll 7K2M-QX4D-09RB"
+        );
+        assert!(agent_install(&url("http://relay.example.com"), &code).ends_with(" --allow-plaintext"));
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use audiovault_protocol::limits::CLOSE_TIMEOUT;
+use tokio::task::JoinHandle;
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -84,9 +85,7 @@ impl Relay {
             store: store.clone(),
         })
         .await?;
-        let alerts = config.records.alerts.clone().map(|AlertConfig { webhook, hold }| {
-            alerts::start(board.pictures(), store.clone(), hold, webhook)
-        });
+        let alerts = start_alerts(&config, &board, &store);
         let background =
             [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect();
         let (http_metrics, gate) = (HttpMetrics::default(), public_gate(&config));
@@ -105,6 +104,7 @@ impl Relay {
             registry,
             limits,
             directory: directory.subscribe(),
+            store: store.clone(),
             refresher: directory.refresher(),
             tunnels: TaskTracker::new(),
             journal: journal.journal(),
@@ -162,6 +162,12 @@ impl Relay {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await;
         tracing::info!("stopped");
     }
+}
+
+/// Begins to tell the webhook, where there is one.
+fn start_alerts(config: &ServeConfig, board: &Board, store: &Store) -> Option<JoinHandle<()>> {
+    let AlertConfig { webhook, hold } = config.records.alerts.clone()?;
+    Some(alerts::start(board.pictures(), store.clone(), hold, webhook))
 }
 
 /// While there is no user, the log tells how to make the first one.

@@ -17,6 +17,7 @@ pub use self::table::TableError;
 use crate::{
     cli::{AliasCommand, SiteArgs, SiteCommand},
     config::{PublicUrl, PublicUrlError},
+    enrolment,
     provisioning::{self, WantedSite},
     queuemetrics,
     store::{IfMissing, NoDatabase, Store, StoreError, open_named},
@@ -120,6 +121,10 @@ impl Commands<'_> {
             }
             SiteCommand::Show { site } => self.shown("", &site).await,
             SiteCommand::RotateKey { site, public_url } => self.rotate_key(site, public_url).await,
+            SiteCommand::Enroll { site, public_url } => {
+                let url = self.public_url(public_url).await?;
+                Ok(Report::Code(enrolment::add_code(&store, &url, &site, None).await?))
+            }
             SiteCommand::RevokeKey { site, key } => {
                 let revoked = store.revoke_key(&site, key.as_deref()).await?.short();
                 let site = SiteReport::of(&store.show(&site).await?);

@@ -8,12 +8,14 @@ use crate::{
     board::{Picture, Point, SessionView, SiteView},
     config::PublicUrl,
     registry::Registry,
-    store::{Store, StoreError, StoredSite, Traffic, TunnelRecord},
+    store::{EnrolmentRecord, Store, StoreError, StoredSite, Traffic, TunnelRecord},
     uptime::Uptime,
 };
 
 /// Tunnels that the timeline shows.
 const TIMELINE: u32 = 50;
+/// Enrolments that are shown: a site has a handful in its life.
+const ENROLMENTS: u32 = 10;
 /// Tunnels from which uptime is computed; a site that has more in a week connects every minute, which the timeline
 /// shows well enough.
 const MAX_TUNNELS: u32 = 10_000;
@@ -36,6 +38,8 @@ pub struct SiteDetail {
     pub search_url: String,
     /// Its keys, oldest first, revoked ones included.
     pub keys: Vec<KeyView>,
+    /// Its latest enrolment codes that were used or still can be, the newest first.
+    pub enrolments: Vec<EnrolmentRecord>,
     /// Its connected agents.
     pub sessions: Vec<SessionView>,
     /// What passed in this calendar month (UTC).
@@ -95,6 +99,7 @@ impl SiteDetail {
             disabled_since: stored.disabled,
             search_url: public_url.search(site),
             keys: keys(&stored),
+            enrolments: store.enrolments(site, now, ENROLMENTS).await?,
             sessions: sessions.iter().map(|session| SessionView::of(session)).collect(),
             traffic_this_month: month,
             uptime_day: Uptime::of(&in_a_week, (day, now), first, DAY_PIECES),

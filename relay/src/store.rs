@@ -11,6 +11,7 @@ mod api_tokens;
 mod audit;
 mod backup;
 mod conditions;
+mod enrolments;
 mod error;
 mod history;
 mod journal;
@@ -33,6 +34,7 @@ pub use self::{
     api_tokens::{NewToken, StoredToken},
     audit::{AuditFilter, Cursor},
     backup::BackupError,
+    enrolments::{EnrolmentRecord, NewCode, Trade},
     error::{DatabaseUrlError, OpenError, StoreError},
     history::{Traffic, TunnelRecord, hour},
     journal::{Progress, Record, TrafficShare, TunnelOpened},

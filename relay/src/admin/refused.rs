@@ -79,9 +79,12 @@ impl From<StoreError> for Refused {
             | StoreError::UnknownKey { .. }
             | StoreError::UnknownUser(_)
             | StoreError::UnknownToken(_)
+            | StoreError::CodeRefused
             | StoreError::SetupLinkEnded => StatusCode::NOT_FOUND,
             StoreError::NameTaken { .. }
             | StoreError::NoValidKey(_)
+            | StoreError::NoRoomForKey(_)
+            | StoreError::SiteDisabled(_)
             | StoreError::UserExists(_)
             | StoreError::LastManager(_)
             | StoreError::TokenExists(_) => StatusCode::CONFLICT,

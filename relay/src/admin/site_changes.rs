@@ -6,6 +6,7 @@ use audiovault_protocol::site::{Alias, SiteId};
 use super::{AdminState, Refused};
 use crate::{
     auth::{Permission, Principal},
+    enrolment::{self, AddedCode},
     provisioning::{self, AddedKey, AddedSite, WantedSite},
 };
 
@@ -90,6 +91,15 @@ impl AdminState {
         let key = provisioning::rotate_key(self.auth.store(), &self.public.public_url, site).await?;
         self.site_changed(who, site, "key rotated").await;
         Ok(key)
+    }
+
+    /// Makes an enrolment code for a site.
+    pub(crate) async fn add_code(&self, who: &Principal, site: &SiteId) -> Result<AddedCode, Refused> {
+        who.require(Permission::ChangeSites)?;
+        let url = &self.public.public_url;
+        let code = enrolment::add_code(self.auth.store(), url, site, Some(&who.name)).await?;
+        self.site_changed(who, site, "enrolment code made").await;
+        Ok(code)
     }
 
     /// What has changed takes effect before it is answered.

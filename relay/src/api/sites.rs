@@ -17,6 +17,7 @@ use crate::{
     admin::{AdminState, Refused, SignedIn, SiteChange, VisibleSite},
     board::{SiteView, Totals},
     dashboard::site_detail,
+    enrolment::AddedCode,
     provisioning::{AddedKey, AddedSite, WantedSite},
     site_detail::SiteDetail,
 };
@@ -54,6 +55,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
         .routes(routes!(show, remove))
         .routes(routes!(rotate_key))
         .routes(routes!(revoke_key))
+        .routes(routes!(enrol))
         .routes(routes!(add_alias, remove_alias))
         .routes(routes!(disable))
         .routes(routes!(enable))
@@ -134,6 +136,19 @@ async fn revoke_key(
     path: Path<(String, String)>,
 ) -> Result<StatusCode, Refused> {
     change(&state, &who, &site, SiteChange::RevokeKey(&path.0.1)).await
+}
+
+/// Make a code that is traded once for a new key; it takes the place of those that were not used yet
+#[utoipa::path(
+    post, path = "/sites/{site}/enrolment", tag = "sites", params(("site" = String, Path)),
+    responses((status = 201, body = AddedCode), Failures)
+)]
+async fn enrol(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<(StatusCode, Json<AddedCode>), Refused> {
+    Ok((StatusCode::CREATED, Json(state.add_code(&who.principal, &site).await?)))
 }
 
 /// Let the site answer to another name

@@ -12,7 +12,7 @@ use crate::store::{Store, StoreError};
 
 /// How often is looked for what has grown old.
 const EVERY: Duration = Duration::from_secs(3600);
-/// How long tunnels and traffic are kept: a year can be compared with the one before.
+/// How long tunnels, traffic and enrolments are kept: a year can be compared with the one before.
 const KEEP_HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
 /// How long what is kept.
@@ -59,6 +59,7 @@ impl Retention {
         let deleted = store.prune_audit(before(self.keep)).await?;
         let pseudonyms = store.pseudonymise_audit(before(self.pseudonymise_after)).await?;
         store.prune_history(before(KEEP_HISTORY)).await?;
+        store.prune_codes(now, before(KEEP_HISTORY)).await?;
         if deleted + pseudonyms > 0 {
             tracing::info!(deleted, pseudonyms, "the audit has forgotten what grew old");
         }

@@ -68,6 +68,18 @@ pub enum SiteCommand {
         #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
         public_url: Option<PublicUrl>,
     },
+    /// Make a short code for whoever installs the site's agent, who gets a new key for it; it works once, for 15 minutes
+    #[command(after_help = "Example:\n  \
+        audiovault-relay site enroll acme-madrid --database sqlite:relay.db\n\n\
+        The code takes the place of one that was not used yet. At the site, as root:\n  \
+        audiovault-agent install --relay wss://relay.example.com --enroll 7K2M-QX4D-09RB")]
+    Enroll {
+        /// The name of the site
+        site: SiteId,
+        /// The address of the relay [default: what the relay was last started with]
+        #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
+        public_url: Option<PublicUrl>,
+    },
     /// Revoke the older of two keys, or the only one; tunnels that use it are closed
     RevokeKey {
         /// The name of the site

@@ -15,6 +15,7 @@ use super::{Shell, done, page, page_with, user_forms::field};
 use crate::{
     admin::{AdminState, Refused, SiteChange, VisibleSite},
     auth::Permission,
+    enrolment::AddedCode,
     provisioning::{AddedKey, AddedSite, WantedSite},
 };
 
@@ -43,6 +44,13 @@ struct AddedKeyPage {
     shell: Shell,
     site: SiteId,
     key: AddedKey,
+}
+
+#[derive(Template)]
+#[template(path = "enrolment_code.html")]
+struct EnrolmentCodePage {
+    shell: Shell,
+    added: AddedCode,
 }
 
 pub(super) async fn new(shell: Shell) -> Result<Response, Refused> {
@@ -96,6 +104,15 @@ pub(super) async fn rotate_key(
 ) -> Result<Response, Refused> {
     let key = state.rotate_key(shell.principal()?, &site).await?;
     Ok(page(&AddedKeyPage { shell, site, key }))
+}
+
+pub(super) async fn enrol(
+    shell: Shell,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<Response, Refused> {
+    let added = state.add_code(shell.principal()?, &site).await?;
+    Ok(page(&EnrolmentCodePage { shell, added }))
 }
 
 pub(super) async fn revoke_key(

@@ -68,6 +68,15 @@ impl SitePage {
         self.site.view.state == SiteState::Disabled
     }
 
+    /// Whether a code can be traded for another key; if not, why.
+    fn no_enrolment(&self) -> Option<&'static str> {
+        let valid = self.site.keys.iter().filter(|key| key.revoked.is_none()).count();
+        if self.is_disabled() {
+            return Some("problem-enrol-disabled");
+        }
+        (valid >= MAX_VALID_KEYS).then_some("problem-enrol-no-room")
+    }
+
     /// Keys of the past are many after years; only the latest of them are shown.
     fn keys(&self) -> impl Iterator<Item = &crate::site_detail::KeyView> {
         let revoked = self.site.keys.iter().filter(|key| key.revoked.is_some()).count();

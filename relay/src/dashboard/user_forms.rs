@@ -86,6 +86,9 @@ pub(super) fn problem(error: StoreError) -> Result<&'static str, StoreError> {
         | StoreError::UnknownAlias { .. }
         | StoreError::UnknownKey { .. }
         | StoreError::NoValidKey(_)
+        | StoreError::NoRoomForKey(_)
+        | StoreError::SiteDisabled(_)
+        | StoreError::CodeRefused
         | StoreError::UnknownUser(_)
         | StoreError::SetupLinkEnded
         | StoreError::UnknownToken(_)

@@ -1,13 +1,15 @@
-//! The public side: searches, recordings, tunnels, and a landing page.
+//! The public side: searches, recordings, tunnels, enrolment, and a landing page.
 
 mod access_log;
 mod answer;
 mod cors;
 mod delivery;
+mod enrolment;
 mod landing;
 mod on_record;
 mod recordings;
 mod refusal;
+mod request_body;
 mod search;
 mod site_host;
 mod tunnel;
@@ -21,8 +23,12 @@ use std::{
     time::Instant,
 };
 
-use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
-use axum::{Router, middleware, response::Response, routing::get};
+use audiovault_protocol::{enrolment::ENROLMENT_PATH, recording_name::RecordedNames, site::SiteId};
+use axum::{
+    Router, middleware,
+    response::Response,
+    routing::{get, post},
+};
 use http::{Extensions, StatusCode};
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -37,6 +43,7 @@ use crate::{
     limits::{ClientKey, Limits, Subject},
     metrics::HttpMetrics,
     registry::Registry,
+    store::Store,
 };
 
 /// What the public routes work with.
@@ -50,6 +57,8 @@ pub struct PublicState {
     pub registry: Arc<Registry>,
     /// The sites; a running relay replaces the picture when the database has changed.
     pub directory: watch::Receiver<Arc<Directory>>,
+    /// Where enrolment codes are traded; nothing else on this side waits for the database.
+    pub store: Store,
     /// Has the database read at once where the picture lacks something.
     pub refresher: Refresher,
     /// What one client, one site and all together may have.
@@ -99,6 +108,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
     let routes = Router::new()
         .route("/", get(landing::show))
         .route("/tunnel", get(tunnel::accept))
+        .route(ENROLMENT_PATH, post(enrolment::trade))
         .route("/search", get(search::by_parameter).post(search::by_parameter))
         .route("/search/", get(search::by_parameter).post(search::by_parameter))
         .route("/{site}/search", get(search::by_path).post(search::by_path))

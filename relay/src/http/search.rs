@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use audiovault_protocol::{
@@ -12,23 +12,22 @@ use audiovault_protocol::{
     site::SiteId,
 };
 use axum::{
-    body::{self, Body},
+    body::Body,
     extract::{Path, Request, State},
     response::Response,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
-use tokio::time::timeout;
 
 use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_call},
-    client_key, on_record,
+    client_key, on_record, request_body,
 };
 use crate::limits::{ClientKey, HeldBody, Subject, Throttled, Trial};
 
-/// How long a client may take over the body of a search, which is a few hundred octets and at most 64 KiB: 50 kbit/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is said of a body over [`MAX_REQUEST_BODY_LEN`].
+const TOO_LARGE: &str = "a search has at most 64 KiB";
 
 /// `/{site}/search`: the path names the site.
 pub(super) async fn by_path(
@@ -56,7 +55,7 @@ async fn search_by_path(
 ) -> Result<Response, Refusal> {
     check_method(parts)?;
     let site = state.site(name, client_key(&parts.extensions)).await?;
-    let body = read_body(body).await?;
+    let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     // What is wrong with the parameters is for the agent to say.
     let parameters = read_parameters(parts, &body).unwrap_or_default();
     pass_on(state, &site, &parameters, parts, body).await
@@ -64,7 +63,7 @@ async fn search_by_path(
 
 async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, Refusal> {
     check_method(parts)?;
-    let body = read_body(body).await?;
+    let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     let parameters = read_parameters(parts, &body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))?;
     let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant));
@@ -89,27 +88,6 @@ fn check_method(parts: &Parts) -> Result<(), Refusal> {
         return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "search with GET or POST"));
     }
     Ok(())
-}
-
-async fn read_body(body: Body) -> Result<Bytes, Refusal> {
-    let read = timeout(BODY_TIMEOUT, body::to_bytes(body, MAX_REQUEST_BODY_LEN)).await;
-    let read = read.map_err(|_| {
-        Refusal::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the request's body did not arrive in time; send it at once",
-        )
-    })?;
-    read.map_err(|error| {
-        let detail = error.to_string();
-        let limited = std::error::Error::source(&error)
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if limited {
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "a search has at most 64 KiB")
-        } else {
-            tracing::debug!(detail, "a request's body broke off");
-            Refusal::new(StatusCode::BAD_REQUEST, "the request's body broke off")
-        }
-    })
 }
 
 async fn pass_on(

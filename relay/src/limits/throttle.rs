@@ -1,6 +1,6 @@
-//! Slows down who presents wrong search tokens or wrong site keys.
+//! Slows down who presents wrong search tokens, site keys or enrolment codes.
 //!
-//! What counts is the pair of client and what it tried: a site and a tenant of it. Never the client alone, since one
+//! What counts is the pair of client and what it tried: a site and a tenant of it, or codes, which name no site. Never the client alone, since one
 //! address of QueueMetrics speaks for hundreds of sites, and one wrong token among its settings must not shut out the
 //! others. For the same reason a token that was right lately passes whatever else the pair tries.
 //!
@@ -47,6 +47,7 @@ pub struct Subject {
 enum Target {
     Search(SiteId, Option<String>),
     Key(SiteId),
+    Code,
     Unknown,
 }
 
@@ -62,6 +63,11 @@ impl Subject {
         Self { client, target: Target::Key(site.clone()) }
     }
 
+    /// An enrolment.
+    pub fn code(client: ClientKey) -> Self {
+        Self { client, target: Target::Code }
+    }
+
     /// Anything for a site that does not exist.
     pub fn unknown(client: ClientKey) -> Self {
         Self { client, target: Target::Unknown }
@@ -70,14 +76,14 @@ impl Subject {
     fn site(&self) -> Option<&SiteId> {
         match &self.target {
             Target::Search(site, _) | Target::Key(site) => Some(site),
-            Target::Unknown => None,
+            Target::Code | Target::Unknown => None,
         }
     }
 }
 
 /// A pair has made too many wrong attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many wrong attempts; correct the token, then try again")]
+#[error("too many wrong attempts; correct the token, key or code, then try again")]
 pub struct Throttled {
     /// After this the next attempt is looked at.
     pub retry_after: Duration,
@@ -110,6 +116,8 @@ pub struct ThrottleTotals {
     pub wrong_tokens: u64,
     /// Tunnels with a wrong key.
     pub wrong_keys: u64,
+    /// Enrolments with a wrong code.
+    pub wrong_codes: u64,
     /// Attempts at sites that do not exist.
     pub unknown_sites: u64,
     /// Attempts that were not even looked at.
@@ -209,6 +217,7 @@ impl State {
         let (kind, total) = match subject.target {
             Target::Search(..) => (Some(refusals::Kind::Token), &mut self.totals.wrong_tokens),
             Target::Key(_) => (Some(refusals::Kind::Key), &mut self.totals.wrong_keys),
+            Target::Code => (None, &mut self.totals.wrong_codes),
             Target::Unknown => (None, &mut self.totals.unknown_sites),
         };
         *total += 1;

@@ -23,10 +23,11 @@ impl Collector for RefusalsCollector {
         let reasons = [
             ("wrong_token", totals.wrong_tokens),
             ("wrong_key", totals.wrong_keys),
+            ("wrong_code", totals.wrong_codes),
             ("unknown_site", totals.unknown_sites),
             ("throttled", totals.throttled),
         ];
-        let help = "Searches and tunnels refused because of what they proved themselves with";
+        let help = "Searches, tunnels and enrolments refused because of what they proved themselves with";
         let values = reasons.into_iter().map(|(reason, count)| (reason, counter(count)));
         each(encoder, Descriptor::new("refused_credentials", help, None), "reason", values)
     }

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::table;
 use crate::{
+    enrolment::AddedCode,
     provisioning::{AddedKey, AddedSite},
     store::StoredSite,
 };
@@ -25,6 +26,7 @@ pub(super) enum Report {
         #[serde(flatten)]
         site: SiteReport,
     },
+    Code(AddedCode),
     Imported {
         imported: usize,
         /// Where the keys and tokens are.
@@ -185,6 +187,7 @@ impl Report {
                 )?;
                 site.text(out)
             }
+            Self::Code(added) => write_code(added, out),
             Self::Revoked { revoked, site } => {
                 writeln!(out, "The key {revoked} is revoked.\n")?;
                 site.text(out)
@@ -200,4 +203,16 @@ impl Report {
             Self::List(sites) => sites.iter().try_for_each(|site| site.line(out)),
         }
     }
+}
+
+fn write_code(added: &AddedCode, out: &mut dyn Write) -> io::Result<()> {
+    let AddedCode { site, code, expires, install_command } = added;
+    writeln!(out, "A code for the site {site}. It is shown this once, and works once:\n")?;
+    writeln!(out, "code         {code}")?;
+    writeln!(out, "valid until  {expires:.0}\n")?;
+    writeln!(out, "Beside the recordings, as root, run:\n\n{install_command}\n")?;
+    writeln!(
+        out,
+        "The agent gets a new site key for it. Codes of this site that were not used yet work no more."
+    )
 }

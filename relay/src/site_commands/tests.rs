@@ -1,4 +1,4 @@
-use audiovault_protocol::site::SiteKey;
+use audiovault_protocol::{enrolment::EnrolmentCode, site::SiteKey};
 use clap::Parser;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -126,6 +126,31 @@ async fn a_key_is_rotated_and_the_old_one_revoked() {
 }
 
 #[tokio::test]
+async fn a_code_is_printed_once_with_its_end_and_the_command_for_the_agent() {
+    let operator = Operator::new();
+    operator.json("add acme --public-url https://r.example.com").await;
+    let made = operator.json("enroll acme --public-url https://r.example.com").await;
+    let code: EnrolmentCode = text(&made, "code").parse().unwrap();
+    assert_eq!(
+        text(&made, "install_command"),
+        format!("audiovault-agent install --relay 'wss://r.example.com' --enroll {code}")
+    );
+    let expires: jiff::Timestamp = text(&made, "expires").parse().unwrap();
+    let left = expires.duration_since(jiff::Timestamp::now());
+    assert!((890..=900).contains(&left.as_secs()), "{left}");
+    let printed = operator.types("enroll acme --public-url http://10.0.0.1").await.unwrap().out;
+    assert!(printed.contains("valid until  20") && printed.contains("--allow-plaintext"), "{printed}");
+    let file = std::fs::read(operator.directory.path().join("relay.db")).unwrap();
+    assert!(!String::from_utf8_lossy(&file).contains(&code.to_string().replace('-', "")));
+
+    operator.json("rotate-key acme").await;
+    assert!(operator.refused("enroll acme").await.contains("two valid keys already: revoke"));
+    operator.json("revoke-key acme").await;
+    operator.json("disable acme").await;
+    assert!(operator.refused("enroll acme").await.contains("enable it"));
+}
+
+#[tokio::test]
 async fn a_third_key_drops_the_first() {
     let operator = Operator::new();
     let first = SiteKey::parse(text(&operator.json("add acme").await, "site_key")).unwrap();
@@ -163,6 +188,7 @@ async fn what_cannot_be_done_is_said_in_one_line() {
         ("add shop", "already taken by the site acme"),
         ("show nobody", "no site nobody"),
         ("rotate-key nobody", "no site nobody"),
+        ("enroll nobody", "no site nobody"),
         ("revoke-key acme --key 01234567", "no valid key 01234567"),
         ("alias remove acme other", "not an alias"),
     ] {

@@ -90,6 +90,17 @@ pub enum StoreError {
     /// There is nothing to revoke.
     #[error("the site {0} has no valid key: rotate its key to give it one")]
     NoValidKey(SiteId),
+    /// The site has as many valid keys as it may, so that it cannot get another one by a code.
+    #[error(
+        "the site {0} has two valid keys already: revoke the one that its agents do not use, then try again"
+    )]
+    NoRoomForKey(SiteId),
+    /// Nothing is made for a site that is refused.
+    #[error("the site {0} is disabled: enable it, then try again")]
+    SiteDisabled(SiteId),
+    /// One answer for everything that can be wrong with a code: who holds none learns nothing.
+    #[error("the code is wrong, used or older than 15 minutes; ask the relay's operator for a new one")]
+    CodeRefused,
     /// No user has this name.
     #[error("there is no user {0}: see the list of users")]
     UnknownUser(Name),

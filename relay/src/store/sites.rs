@@ -8,6 +8,7 @@ use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
 use jiff::Timestamp;
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
+pub(super) use self::rows::{digest, digest_text};
 use super::{Store, StoreError, meta};
 use crate::directory::Directory;
 
@@ -261,7 +262,11 @@ async fn insert_site(tx: &mut Transaction<'static, Any>, new: &NewSite) -> Resul
     insert_key(tx, &new.site, &new.key, now).await
 }
 
-async fn stored(tx: &mut Transaction<'static, Any>, site: &SiteId) -> Result<StoredSite, StoreError> {
+/// A site with its names and keys, as the transaction sees it.
+pub(super) async fn stored(
+    tx: &mut Transaction<'static, Any>,
+    site: &SiteId,
+) -> Result<StoredSite, StoreError> {
     let row: Option<AnyRow> = sqlx::query(SITE).bind(site.as_str()).fetch_optional(&mut **tx).await?;
     let row = row.ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
     let names = sqlx::query(NAMES_OF_SITE).bind(site.as_str()).fetch_all(&mut **tx).await?;
@@ -284,14 +289,15 @@ async fn insert_name(
     Ok(done.rows_affected() == 1)
 }
 
-async fn insert_key(
+/// Adds a key to those of a site; the caller has looked whether there is room.
+pub(super) async fn insert_key(
     tx: &mut Transaction<'static, Any>,
     site: &SiteId,
     key: &KeyDigest,
     now_ms: i64,
 ) -> Result<(), StoreError> {
     sqlx::query(INSERT_KEY)
-        .bind(rows::digest_text(key))
+        .bind(digest_text(key))
         .bind(site.as_str())
         .bind(now_ms)
         .execute(&mut **tx)
@@ -307,7 +313,7 @@ async fn revoke(
 ) -> Result<(), StoreError> {
     sqlx::query(REVOKE_KEY)
         .bind(site.as_str())
-        .bind(rows::digest_text(key))
+        .bind(digest_text(key))
         .bind(now_ms)
         .execute(&mut **tx)
         .await?;

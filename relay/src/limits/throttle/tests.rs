@@ -45,6 +45,7 @@ fn another_site_tenant_or_address_is_another_matter() {
         Subject::search(client(1), &site("other"), Some("blue")),
         Subject::search(client(2), &site("acme"), Some("blue")),
         Subject::key(client(1), &site("acme")),
+        Subject::code(client(1)),
         Subject::unknown(client(1)),
     ] {
         assert!(throttle.check(&other, now).is_ok(), "{other:?}");

@@ -50,11 +50,12 @@ pub(super) fn sites(
 }
 
 /// A digest as it is stored.
-pub(super) fn digest_text(digest: &KeyDigest) -> String {
+pub(in crate::store) fn digest_text(digest: &KeyDigest) -> String {
     HEXLOWER.encode(digest.as_bytes())
 }
 
-fn digest(text: &str) -> Result<KeyDigest, StoreError> {
+/// A digest from the text that [`digest_text`] wrote.
+pub(in crate::store) fn digest(text: &str) -> Result<KeyDigest, StoreError> {
     HEXLOWER
         .decode(text.as_bytes())
         .ok()

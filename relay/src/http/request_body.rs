@@ -1,0 +1,35 @@
+//! Reads the body of a request whole, where it is short.
+
+use std::time::Duration;
+
+use axum::body::{self, Body};
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::time::timeout;
+
+use super::Refusal;
+
+/// How long a client may take over a body, which is a few hundred octets and at most 64 KiB: 50 kbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The body, if it has at most `limit` octets; `too_large` says so otherwise.
+pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<Bytes, Refusal> {
+    let read = timeout(BODY_TIMEOUT, body::to_bytes(body, limit)).await;
+    let read = read.map_err(|_| {
+        Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request's body did not arrive in time; send it at once",
+        )
+    })?;
+    read.map_err(|error| {
+        let detail = error.to_string();
+        let limited = std::error::Error::source(&error)
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if limited {
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, too_large)
+        } else {
+            tracing::debug!(detail, "a request's body broke off");
+            Refusal::new(StatusCode::BAD_REQUEST, "the request's body broke off")
+        }
+    })
+}
