@@ -4,10 +4,9 @@
 //! The attackers' own work takes its share of the machine, which on few cores is the better part of the difference.
 
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-#![expect(clippy::unwrap_used, reason = "a failed assumption is the end of the measurement")]
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ use clap::Parser;
 use harness::{
     address::free_address,
     agent::{Agent, AgentOptions},
-    client::search,
+    client::{client_at, search},
     recordings::{CALL, one_recording},
     relay::{Certificate, Relay, Site},
     slow::Slow,
@@ -65,11 +64,6 @@ impl Times {
             p99 / calm.percentile(99)
         );
     }
-}
-
-/// A client with a loopback address of its own, so that no limit takes it for another one.
-fn client_at(last: u8) -> Client {
-    Client::builder().http1_only().local_address(IpAddr::from([127, 0, 0, last])).build().unwrap()
 }
 
 /// Slow clients of all kinds; one that is cut begins anew.

@@ -15,7 +15,8 @@ async fn relay() -> Relay {
     relay
 }
 
-async fn assert_no_barriers(browser: &Browser, page: &str) {
+/// What axe-core finds is none, and a picture of the page is kept.
+pub(crate) async fn assert_no_barriers(browser: &Browser, page: &str) {
     assert_eq!(browser.violations().await, Vec::<String>::new(), "{page}");
     browser.screenshot(page).await;
 }

@@ -9,14 +9,14 @@ use futures_util::future::join_all;
 use harness::{
     address::free_address,
     agent::{Agent, AgentOptions},
-    client::{body, client, first_link, search, search_with, send},
+    client::{body, client, client_at, first_link, search, search_with, send},
     operator::Operator,
     process::PATIENCE,
     recordings::{CALL, noise, one_recording, write},
     relay::{Relay, Site},
     slow::{Slow, idle},
 };
-use reqwest::{Client, Response};
+use reqwest::Response;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -39,12 +39,6 @@ impl Place {
         let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
         Self { relay, site, dir, _agent: agent }
     }
-}
-
-/// A client at a loopback address that is not the one that clients usually have.
-fn client_at(last: u8) -> Client {
-    let address = IpAddr::from([127, 0, 0, last]);
-    Client::builder().local_address(address).build().unwrap()
 }
 
 /// What a refusal must be: problem details, with a time after which to come again.

@@ -10,6 +10,7 @@ mod command_line;
 mod completeness;
 mod dashboard;
 mod downloads;
+mod enrolment;
 mod host_names;
 mod http_contract;
 mod layouts;

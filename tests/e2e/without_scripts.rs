@@ -83,6 +83,10 @@ async fn a_site_is_added_changed_and_removed_without_scripts() {
     browser.click("form[action='/sites/late/aliases'] button").await;
     assert!(!browser.read(".flash[role=status]").await.is_empty());
     browser.click("form[action='/sites/late/aliases/latecomer/remove'] button").await;
+    browser.click("form[action='/sites/late/enrolment'] button").await;
+    assert_eq!(browser.read("#enrolment-code").await.len(), 14);
+    browser.click("a[href='/sites/late']").await;
+    browser.find("#site-enrolments tbody tr").await;
     browser.click("form[action='/sites/late/keys'] button").await;
     browser.click("a[href='/sites/late']").await;
     assert_eq!(browser.read_all("section[aria-labelledby=keys] code").await.len(), 2);
