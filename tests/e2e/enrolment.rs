@@ -9,7 +9,7 @@ use harness::{
     recordings::{CALL, one_recording},
     relay::{Relay, Site},
 };
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, SqliteConnection};
 
@@ -164,7 +164,12 @@ async fn what_is_no_enrolment_is_said_to_be_none() {
         let detail = refused(send(client.post(&url).body(body.to_owned())).await, status).await;
         assert!(detail.contains(about) && !detail.contains("7K2M-QX4D\""), "{detail}");
     }
-    assert_eq!(send(client.get(&url)).await.status(), 405);
+    for method in [Method::GET, Method::OPTIONS] {
+        let request = client.request(method, &url).header("origin", "https://elsewhere.example");
+        let response = send(request.header("access-control-request-method", "POST")).await;
+        assert!(!response.headers().contains_key("access-control-allow-origin"));
+        refused(response, 405).await;
+    }
     for name in [&["add", "enroll"][..], &["add", "acme", "--alias", "enroll"]] {
         let arguments = [&["site"], name, &["--database", &database]].concat();
         let (exit, _, err) = run("audiovault-relay", &arguments, &[]).await;

@@ -31,9 +31,7 @@ pub(super) async fn trade(State(state): State<Arc<PublicState>>, request: Reques
 async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, Refusal> {
     let too_large = "an enrolment has at most 512 octets";
     let body = request_body::read(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
-    let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| {
-        Refusal::new(StatusCode::BAD_REQUEST, &format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {error}"))
-    })?;
+    let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     // While an address has wrong codes behind it, no more of its attempts are under way than may be wrong.
     let trial = state.limits.throttle.try_token(Subject::code(address.into()), None, Instant::now())?;
     match enrolment::trade_code(&state.store, &request.code, address).await {
@@ -54,6 +52,13 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
             Err(refuse(&error))
         }
     }
+}
+
+/// Says what is wrong, without the place in a body that people have not written themselves.
+fn malformed(error: &serde_json::Error) -> Refusal {
+    let error = error.to_string();
+    let what = error.split(" at line ").next().unwrap_or_default();
+    Refusal::new(StatusCode::BAD_REQUEST, &format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {what}"))
 }
 
 fn hand_out(site_key: SiteKey) -> Response {

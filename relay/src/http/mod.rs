@@ -25,7 +25,9 @@ use std::{
 
 use audiovault_protocol::{enrolment::ENROLMENT_PATH, recording_name::RecordedNames, site::SiteId};
 use axum::{
-    Router, middleware,
+    Router,
+    extract::Request,
+    middleware,
     response::Response,
     routing::{get, post},
 };
@@ -105,33 +107,37 @@ impl PublicState {
 /// The public routes.
 pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
     let recording = get(recordings::deliver);
-    let routes = Router::new()
+    let for_everybody = Router::new()
         .route("/", get(landing::show))
         .route("/tunnel", get(tunnel::accept))
-        .route(ENROLMENT_PATH, post(enrolment::trade))
         .route("/search", get(search::by_parameter).post(search::by_parameter))
         .route("/search/", get(search::by_parameter).post(search::by_parameter))
         .route("/{site}/search", get(search::by_path).post(search::by_path))
         .route("/{site}/search/", get(search::by_path).post(search::by_path))
         .route("/{site}/recordings/{token}/{name}", recording)
-        .method_not_allowed_fallback(async |request: axum::extract::Request| {
-            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
-                .into_response(request.extensions())
-        })
-        .fallback(async |request: axum::extract::Request| {
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(async |request: Request| {
             Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this address")
                 .into_response(request.extensions())
         })
-        .with_state(Arc::clone(&state));
+        .layer(cors::layer(allow_origin));
+    // No page of whatever site is to read a key that is handed out.
+    let for_agents = Router::new()
+        .route(ENROLMENT_PATH, post(enrolment::trade))
+        .method_not_allowed_fallback(method_not_allowed);
+    let routes = for_everybody.merge(for_agents).with_state(Arc::clone(&state));
     let path = state.public_url.as_url().path().trim_end_matches('/').to_owned();
     let routes = if path.is_empty() { routes } else { Router::new().nest(&path, routes) };
     let hosts = SiteHosts::new(&state.public_url, state.directory.clone());
-    let routes = routes
-        .layer(cors::layer(allow_origin))
-        .layer(middleware::from_fn_with_state(state, access_log::record));
+    let routes = routes.layer(middleware::from_fn_with_state(state, access_log::record));
     // A router chooses the route before its own layers run, so the path is changed outside of it.
     let outside = middleware::from_fn_with_state(hosts, site_host::into_path);
     Router::new().fallback_service(routes).layer(outside)
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
+        .into_response(request.extensions())
 }
 
 /// Where a request comes from. The access log has found it out; without it nobody asks for anybody.
