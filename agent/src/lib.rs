@@ -6,6 +6,7 @@ pub mod config;
 pub mod links;
 pub mod logging;
 pub mod monitor;
+pub mod reach;
 pub mod secret;
 pub mod serve;
 pub mod service;

@@ -10,6 +10,7 @@ use std::{
 use audiovault_agent::{
     access::Access,
     links::LinkSettings,
+    reach::NetworkSettings,
     secret::Secret,
     service::{AgentService, ServiceSettings},
     tunnel::{self, TunnelConfig},
@@ -150,7 +151,7 @@ fn start_agent(
     let config = TunnelConfig {
         relay: relay.parse()?,
         site_key: key,
-        cacert: None,
+        network: NetworkSettings::default(),
         link_key_id: service.link_key_id(),
         tenants: service.tenants(),
         status: audiovault_agent::monitor::start(Arc::clone(service.vault())),

@@ -88,7 +88,7 @@ async fn tunnel(settings: TunnelSettings) -> Result<ExitCode, Failure> {
     let config = TunnelConfig {
         relay: settings.relay,
         site_key: settings.site_key,
-        cacert: settings.cacert,
+        network: settings.network,
         link_key_id: service.link_key_id(),
         tenants: service.tenants(),
         status: monitor::start(service.vault().clone()),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::network::NetworkArgs;
 use crate::secret::Secret;
 
 const ABOUT: &str = "Finds call recordings on this machine's disks and serves them to QueueMetrics, through an \
@@ -64,15 +65,15 @@ pub struct TunnelArgs {
     /// The site key itself; a file is better, since everybody on this machine sees command lines
     #[arg(long, value_name = "KEY", value_parser = secret, help_heading = "Relay")]
     pub site_key: Option<Secret>,
-    /// PEM file of certificate authorities to trust instead of the machine's own
-    #[arg(long, value_name = "FILE", help_heading = "Relay")]
-    pub cacert: Option<PathBuf>,
     /// Allow ws:// to another machine: the site key and all recordings then travel unencrypted
     #[arg(long, help_heading = "Relay")]
     pub allow_plaintext: bool,
     /// Leave word of being connected in this file, for `audiovault-agent health`
     #[arg(long, value_name = "FILE", help_heading = "Relay")]
     pub state_file: Option<PathBuf>,
+    /// How to get out.
+    #[command(flatten)]
+    pub network: NetworkArgs,
     /// Where and how to look.
     #[command(flatten)]
     pub vault: VaultArgs,

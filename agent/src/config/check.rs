@@ -21,10 +21,12 @@ use url::{Host, Url};
 use super::{
     args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
     error::ConfigError,
+    network::network,
 };
 use crate::{
     access::{Access, token_warning},
     links::LinkSettings,
+    reach::NetworkSettings,
     secret::{Secret, permission_warning},
     serve::{Origins, ServeSettings, TlsFiles},
     service::ServiceSettings,
@@ -66,8 +68,8 @@ pub struct TunnelSettings {
     pub relay: Url,
     /// Proves the site.
     pub site_key: SiteKey,
-    /// Certificate authorities to trust instead of the machine's own.
-    pub cacert: Option<std::path::PathBuf>,
+    /// How to get out.
+    pub network: NetworkSettings,
     /// Where to leave word of being connected.
     pub state_file: Option<StateFile>,
 }
@@ -84,7 +86,7 @@ pub fn tunnel(args: TunnelArgs) -> Result<Checked<TunnelSettings>, ConfigError> 
     let site_key = SiteKey::parse(key.reveal())?;
     let service = service(&args.vault, args.access, Some(site_key.site()), &mut warnings)?;
     let state_file = args.state_file.map(StateFile::new);
-    let settings = TunnelSettings { service, relay, site_key, cacert: args.cacert, state_file };
+    let settings = TunnelSettings { service, relay, site_key, network: network(args.network), state_file };
     Ok(Checked { settings, warnings })
 }
 

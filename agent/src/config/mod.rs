@@ -4,3 +4,4 @@ pub mod args;
 pub mod check;
 pub mod error;
 pub mod layers;
+pub mod network;

@@ -23,7 +23,10 @@ use tokio::task::JoinHandle;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-use crate::service::{AgentService, ServiceSettings};
+use crate::{
+    reach::resolve,
+    service::{AgentService, ServiceSettings},
+};
 
 /// How long running downloads may take to finish after a shutdown was asked for.
 pub const DRAIN: Duration = Duration::from_secs(60);
@@ -175,7 +178,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
 
 async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for candidate in tokio::net::lookup_host(address).await? {
+    for candidate in candidates(address).await? {
         match tokio::net::TcpListener::bind(candidate).await {
             Ok(listener) => {
                 let address = listener.local_addr()?;
@@ -185,6 +188,18 @@ async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
         }
     }
     Err(failure)
+}
+
+/// The addresses of `HOST:PORT`.
+async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "not HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let found = resolve(host).await.map_err(io::Error::other)?;
+    Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
 /// Serves one listener, with or without TLS, in a task of its own.

@@ -89,6 +89,17 @@ async fn a_running_download_finishes_after_the_shutdown_began() {
 }
 
 #[tokio::test]
+async fn an_address_to_listen_on_may_be_a_name() {
+    let dir = TempDir::new().unwrap();
+    let named = ServeSettings { bind_to: "localhost:0".to_owned(), ..settings(&dir) };
+    assert!(start(named).await.unwrap().address().ip().is_loopback());
+    for wrong in ["localhost", "localhost:http", &format!("{}.invalid:0", "x".repeat(64))] {
+        let error = start(ServeSettings { bind_to: wrong.to_owned(), ..settings(&dir) }).await.unwrap_err();
+        assert!(matches!(error, ServeError::Bind { .. }), "{wrong}: {error:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_start_says_why() {
     let dir = TempDir::new().unwrap();
     let running = start(settings(&dir)).await.unwrap();

@@ -1,22 +1,15 @@
-//! One attempt to reach the relay: TCP, TLS where the address says so, and the WebSocket upgrade.
+//! One attempt to connect to the relay: the way out, and the WebSocket upgrade.
 
 use std::{io, sync::Arc, time::Duration};
 
 use audiovault_protocol::{
     frame::one_line,
-    limits::MAX_DATA_LEN,
-    link::{Counted, Traffic, websocket_config},
+    link::{Traffic, websocket_config},
     message::SUBPROTOCOL,
     problem::Problem,
 };
 use http::{HeaderValue, StatusCode, header};
-use rustls_pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{Error as WsError, client::IntoClientRequest, handshake::client::Request},
@@ -24,33 +17,25 @@ use tokio_tungstenite::{
 use url::Url;
 
 use super::{TunnelConfig, TunnelError};
+use crate::reach::{Outbound, ReachError, Stream, Target};
 
-/// How long each of TCP, TLS and upgrade may take.
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Octets that may wait unsent in the kernel: one DATA frame. What is more waits in the lanes, where a search can
-/// overtake it.
-const NOTSENT_LOWAT: u32 = MAX_DATA_LEN as u32;
+/// How long the upgrade may take.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that was upgraded.
-pub(super) type Socket = WebSocketStream<Box<dyn Connection>>;
-
-/// TCP, or TLS over it.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
+pub(super) type Socket = WebSocketStream<Stream>;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    /// The name does not resolve or nothing listens there.
-    #[error("cannot reach {0}; check the address, the name service and the firewall")]
-    Tcp(String, #[source] io::Error),
-    /// The certificate is not trusted, or the other side speaks no TLS.
-    #[error("the TLS handshake with {0} failed; check the relay's certificate, or --cacert")]
-    Tls(String, #[source] io::Error),
-    /// A step took longer than [`STEP_TIMEOUT`].
-    #[error("{0} does not answer")]
+    /// The relay is not reached.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    /// The connection broke during the upgrade.
+    #[error("{0} hung up instead of answering; check the address, and what stands in between")]
+    Broken(String, #[source] io::Error),
+    /// The upgrade took longer than [`UPGRADE_TIMEOUT`].
+    #[error("{0} accepts connections and does not answer")]
     Timeout(String),
     /// The relay said no before upgrading.
     #[error("the relay refused the tunnel with {status}: {detail}")]
@@ -90,18 +75,19 @@ impl ConnectError {
                 Retry::AfterChange
             }
             Self::Refused { retry_after: Some(after), .. } => Retry::After(*after),
-            Self::Refused { .. } | Self::Tcp(..) | Self::Tls(..) | Self::Timeout(_) | Self::NotARelay(..) => {
-                Retry::Backoff
-            }
+            Self::Reach(_)
+            | Self::Refused { .. }
+            | Self::Broken(..)
+            | Self::Timeout(_)
+            | Self::NotARelay(..) => Retry::Backoff,
         }
     }
 }
 
 /// What every attempt needs, made once.
 pub(super) struct Dialler {
-    host: String,
-    port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    outbound: Outbound,
+    target: Target,
     request: Request,
 }
 
@@ -109,48 +95,20 @@ impl Dialler {
     /// # Errors
     /// [`TunnelError`] when the configuration cannot be used.
     pub(super) fn new(config: &TunnelConfig) -> Result<Self, TunnelError> {
-        let secure = matches!(config.relay.scheme(), "wss" | "https");
-        let host = config.relay.host_str().ok_or(TunnelError::NoHost)?.to_owned();
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = config.relay.port_or_known_default().ok_or(TunnelError::NoHost)?;
-        let tls = if secure {
-            let connector =
-                TlsConnector::from(Arc::new(super::tls::client_config(config.cacert.as_deref())?));
-            let name = ServerName::try_from(bare.clone()).map_err(|_| TunnelError::NoHost)?;
-            Some((connector, name))
-        } else {
-            None
-        };
-        Ok(Self { host: bare, port, tls, request: upgrade_request(config, secure)? })
+        let target = Target::of(&config.relay).ok_or(TunnelError::NoHost)?;
+        let outbound = Outbound::new(&config.network)?;
+        Ok(Self { outbound, request: upgrade_request(config, target.tls().is_some())?, target })
     }
 
-    /// Where this dials, for the log.
-    pub(super) fn target(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
-    /// Dials once. The name is resolved anew each time.
+    /// Dials once.
     pub(super) async fn dial(&self) -> Result<(Socket, Arc<Traffic>), ConnectError> {
-        let target = self.target();
-        let late = |_| ConnectError::Timeout(target.clone());
-        let connect = TcpStream::connect((self.host.as_str(), self.port));
-        let tcp = timeout(STEP_TIMEOUT, connect).await.map_err(late)?;
-        let tcp = tcp.map_err(|error| ConnectError::Tcp(target.clone(), error))?;
-        tune(&tcp);
-        let traffic = Arc::new(Traffic::default());
-        let counted = Counted::new(tcp, Arc::clone(&traffic));
-        let connection: Box<dyn Connection> = match &self.tls {
-            Some((connector, name)) => {
-                let handshake = connector.connect(name.clone(), counted);
-                let tls = timeout(STEP_TIMEOUT, handshake).await.map_err(late)?;
-                Box::new(tls.map_err(|error| ConnectError::Tls(target.clone(), error))?)
-            }
-            None => Box::new(counted),
-        };
-        let upgrade = client_async_with_config(self.request.clone(), connection, Some(websocket_config()));
-        let upgraded = timeout(STEP_TIMEOUT, upgrade).await.map_err(late)?;
-        let (socket, _) = upgraded.map_err(|error| refused(&target, error))?;
-        Ok((socket, traffic))
+        let reached = self.outbound.reach(&self.target).await?;
+        let upgrade =
+            client_async_with_config(self.request.clone(), reached.stream, Some(websocket_config()));
+        let late = |_| ConnectError::Timeout(self.target.to_string());
+        let upgraded = timeout(UPGRADE_TIMEOUT, upgrade).await.map_err(late)?;
+        let (socket, _) = upgraded.map_err(|error| refused(&self.target, error))?;
+        Ok((socket, reached.traffic))
     }
 }
 
@@ -174,18 +132,12 @@ fn upgrade_request(config: &TunnelConfig, secure: bool) -> Result<Request, Tunne
     Ok(request)
 }
 
-/// Makes the socket answer quickly. A kernel that does not know an option works all the same.
-fn tune(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
-    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT_LOWAT);
-}
-
-fn refused(target: &str, error: WsError) -> ConnectError {
+fn refused(target: &Target, error: WsError) -> ConnectError {
     if let WsError::Io(error) = error {
-        return ConnectError::Tcp(target.to_owned(), error);
+        return ConnectError::Broken(target.to_string(), error);
     }
     let WsError::Http(response) = error else {
-        return ConnectError::NotARelay(target.to_owned(), Box::new(error));
+        return ConnectError::NotARelay(target.to_string(), Box::new(error));
     };
     let problem = response.body().as_ref().and_then(|body| serde_json::from_slice::<Problem>(body).ok());
     let retry_after =

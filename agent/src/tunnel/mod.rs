@@ -3,12 +3,10 @@
 mod backoff;
 mod connect;
 mod identity;
-mod tls;
 
 use std::{
     convert::Infallible,
     error::Error as _,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -21,7 +19,6 @@ use audiovault_protocol::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response};
-use rustls_pki_types::pem;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -35,7 +32,10 @@ use self::{
     connect::{ConnectError, Dialler, Retry},
     identity::Identity,
 };
-use crate::state::{HEARTBEAT, StateFile};
+use crate::{
+    reach::{NetworkSettings, TrustError},
+    state::{HEARTBEAT, StateFile},
+};
 
 /// How long an agent that shuts down lets running downloads finish.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,8 +52,8 @@ pub struct TunnelConfig {
     pub relay: Url,
     /// Proves the site.
     pub site_key: SiteKey,
-    /// PEM file of certificate authorities to trust instead of the machine's own.
-    pub cacert: Option<PathBuf>,
+    /// How to get out.
+    pub network: NetworkSettings,
     /// Announced in HELLO so that links come back to an agent that can open them.
     pub link_key_id: LinkKeyId,
     /// Names of the tenants served, for the relay's information.
@@ -70,15 +70,9 @@ pub enum TunnelError {
     /// The relay's address names no host, or a scheme that is none of a relay's.
     #[error("the relay's address must be wss://HOST[:PORT], or ws:// on a trusted network")]
     NoHost,
-    /// The file of certificate authorities cannot be read.
-    #[error("cannot read the certificates in {0}; check --cacert")]
-    Cacert(PathBuf, #[source] pem::Error),
-    /// The file of certificate authorities holds something that is no certificate.
-    #[error("{0} holds a certificate that cannot be used; check --cacert")]
-    CacertCertificate(PathBuf, #[source] rustls::Error),
-    /// The file of certificate authorities holds none.
-    #[error("{0} holds no certificate; check --cacert")]
-    CacertEmpty(PathBuf),
+    /// The certificate authorities cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
 }
 
 /// Serves `service` through the tunnel until `shutdown`, then lets running downloads finish.

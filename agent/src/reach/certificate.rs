@@ -1,0 +1,92 @@
+//! What a certificate says, for people.
+
+use audiovault_protocol::frame::one_line;
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
+
+/// Longest name that is told, in characters. Names come from the other side, which may be anybody.
+const MAX_NAME: usize = 200;
+
+/// A certificate as it was presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Whose it is, such as `CN=relay.example.com`.
+    pub subject: String,
+    /// Who signed it, such as `C=US, O=Let's Encrypt, CN=R11`; the same as the subject where it signs itself.
+    pub issuer: String,
+    /// The host names and addresses that it is for.
+    pub names: Vec<String>,
+    /// From when it counts.
+    pub not_before: Timestamp,
+    /// Until when it counts.
+    pub not_after: Timestamp,
+}
+
+impl Certificate {
+    /// Whether it is signed by nobody else.
+    pub fn signs_itself(&self) -> bool {
+        self.subject == self.issuer
+    }
+}
+
+/// Reads a chain as it came, the server's own certificate first. What cannot be read is left out.
+pub(super) fn read_chain(chain: &[CertificateDer<'_>]) -> Vec<Certificate> {
+    chain.iter().filter_map(|der| read(der)).collect()
+}
+
+fn read(der: &[u8]) -> Option<Certificate> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map(|names| names.value.general_names.iter().filter_map(host).collect());
+    let validity = certificate.validity();
+    let time = |at: i64| Timestamp::from_second(at).unwrap_or_default();
+    Some(Certificate {
+        subject: name(certificate.subject()),
+        issuer: name(certificate.issuer()),
+        names: names.unwrap_or_default(),
+        not_before: time(validity.not_before.timestamp()),
+        not_after: time(validity.not_after.timestamp()),
+    })
+}
+
+fn name(name: &X509Name<'_>) -> String {
+    clipped(&name.to_string())
+}
+
+/// RFC 5280, section 4.2.1.6: `dNSName`, and `iPAddress` of four or sixteen octets.
+fn host(name: &GeneralName<'_>) -> Option<String> {
+    if let GeneralName::DNSName(name) = name {
+        return Some(clipped(name));
+    }
+    let GeneralName::IPAddress(octets) = name else { return None };
+    let four = <[u8; 4]>::try_from(*octets).map(std::net::IpAddr::from);
+    let address = four.or_else(|_| <[u8; 16]>::try_from(*octets).map(std::net::IpAddr::from));
+    address.ok().map(|address| address.to_string())
+}
+
+fn clipped(text: &str) -> String {
+    one_line(text).chars().take(MAX_NAME).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_tells_whose_it_is_who_signed_it_and_for_what() {
+        let mut params =
+            rcgen::CertificateParams::new(["relay.example".to_owned(), "192.0.2.1".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "relay\nforged line");
+        params.not_before = rcgen::date_time_ymd(2026, 1, 2);
+        params.not_after = rcgen::date_time_ymd(2027, 1, 2);
+        let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let [read] = read_chain(&[made.der().clone(), CertificateDer::from(&b"no certificate"[..])])
+            .try_into()
+            .unwrap();
+        assert!(read.subject.ends_with("forged line") && !read.subject.contains('\n'), "{read:?}");
+        assert!(read.signs_itself());
+        assert_eq!(read.names, ["relay.example", "192.0.2.1"]);
+        assert_eq!(read.not_after.to_string(), "2027-01-02T00:00:00Z");
+    }
+}

@@ -1,0 +1,154 @@
+//! Names become addresses, as the system's configuration says but without its C library: `/etc/hosts`, then the name
+//! servers of `/etc/resolv.conf`, both read anew each time. Nothing is remembered from one question to the next, so a
+//! name that has moved is found at the next attempt.
+
+use std::{io, net::IpAddr, path::Path, time::Duration};
+
+use hickory_resolver::{
+    Hosts, TokioResolver,
+    config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
+    lookup_ip::LookupIp,
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::{
+        op::Query,
+        rr::{Name, RecordType},
+    },
+    system_conf::parse_resolv_conf,
+};
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Whom to ask where `/etc/resolv.conf` names nobody, or does not exist: this machine (resolv.conf(5)).
+const NAME_SERVER: &str = "nameserver 127.0.0.1\n";
+/// How long the answers for both families are waited for before IPv4 is asked for alone: some old name servers never
+/// answer a question for AAAA. RFC 8305 (section 3) waits 50 ms for the second family; here an address that comes
+/// later is not used at all, so the wait covers a slow but honest answer.
+const BOTH_FAMILIES: Duration = Duration::from_secs(1);
+
+/// Why a name has no address.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// The name servers know no such name, or no address for it.
+    #[error("no such name, or no address for it; check how the name is written, and who answers for it")]
+    Unknown(#[source] NetError),
+    /// The name servers do not answer, or answer with an error.
+    #[error("the name servers in /etc/resolv.conf give no answer; check them and the way to them")]
+    NoAnswer(#[source] NetError),
+    /// `/etc/resolv.conf` cannot be used.
+    #[error("/etc/resolv.conf cannot be used")]
+    Configuration(#[source] NetError),
+    /// `/etc/resolv.conf` is there and cannot be read.
+    #[error("/etc/resolv.conf cannot be read")]
+    Unreadable(#[source] io::Error),
+}
+
+/// The addresses of a name, or the one that `host` is, IPv6 before IPv4. Never empty. It takes as long as
+/// `/etc/resolv.conf` allows (10 s unless it says otherwise): the caller sets the limit.
+///
+/// # Errors
+/// [`DnsError`].
+pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, DnsError> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    if let Some(known) = in_hosts_file(host).await {
+        return Ok(known);
+    }
+    let both = resolver(LookupIpStrategy::Ipv6AndIpv4).await?;
+    let one = resolver(LookupIpStrategy::Ipv4Only).await?;
+    let both = both.lookup_ip(host);
+    tokio::pin!(both);
+    let found = tokio::select! {
+        found = &mut both => found,
+        Some(found) = late(&one, host) => Ok(found),
+    };
+    let addresses: Vec<IpAddr> = found.map_err(classify)?.iter().collect();
+    if addresses.is_empty() {
+        return Err(DnsError::Unknown(NetError::Message("the answer has no address")));
+    }
+    Ok(addresses)
+}
+
+/// IPv4 alone, asked for after [`BOTH_FAMILIES`].
+async fn late(resolver: &TokioResolver, host: &str) -> Option<LookupIp> {
+    tokio::time::sleep(BOTH_FAMILIES).await;
+    resolver.lookup_ip(host).await.ok().filter(|found| found.iter().next().is_some())
+}
+
+/// What `/etc/hosts` says. A name that stands there is not asked for elsewhere, for neither family, as nsswitch.conf(5)
+/// has it with `files dns`; the resolver would ask for the other family.
+async fn in_hosts_file(host: &str) -> Option<Vec<IpAddr>> {
+    let name = Name::from_str_relaxed(host.to_ascii_lowercase()).ok()?;
+    // A file of this machine is read in no time, but it is a file.
+    let hosts = tokio::task::spawn_blocking(Hosts::from_system).await.ok()?.ok()?;
+    let of = |kind| hosts.lookup_static_host(&Query::query(name.clone(), kind));
+    let found = [RecordType::AAAA, RecordType::A].into_iter().filter_map(of);
+    let addresses: Vec<IpAddr> = found.flat_map(LookupIp::from).collect();
+    (!addresses.is_empty()).then_some(addresses)
+}
+
+async fn resolver(strategy: LookupIpStrategy) -> Result<TokioResolver, DnsError> {
+    let text = match tokio::fs::read_to_string(Path::new(RESOLV_CONF)).await {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(DnsError::Unreadable(error)),
+    };
+    let (config, mut options) = configuration(text).map_err(DnsError::Configuration)?;
+    options.ip_strategy = strategy;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.cache_size = 0;
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    builder.with_options(options).build().map_err(DnsError::Configuration)
+}
+
+fn configuration(mut text: String) -> Result<(ResolverConfig, ResolverOpts), NetError> {
+    if !text.lines().any(|line| line.trim_start().starts_with("nameserver")) {
+        text.push('\n');
+        text.push_str(NAME_SERVER);
+    }
+    let (config, options) = parse_resolv_conf(text)?;
+    // The machine's own domain is searched only where the file gives no list.
+    let domain = if config.search().is_empty() { config.domain().cloned() } else { None };
+    let servers = config.name_servers().to_vec();
+    Ok((ResolverConfig::from_parts(domain, config.search().to_vec(), servers), options))
+}
+
+fn classify(error: NetError) -> DnsError {
+    if error.is_nx_domain() || error.is_no_records_found() {
+        DnsError::Unknown(error)
+    } else {
+        DnsError::NoAnswer(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_is_its_own_answer_and_localhost_is_here() {
+        assert_eq!(resolve("192.0.2.7").await.unwrap(), [IpAddr::from([192, 0, 2, 7])]);
+        assert_eq!(resolve("2001:db8::7").await.unwrap(), ["2001:db8::7".parse::<IpAddr>().unwrap()]);
+        let here = resolve("LocalHost").await.unwrap();
+        assert!(!here.is_empty() && here.iter().all(IpAddr::is_loopback), "{here:?}");
+    }
+
+    #[test]
+    fn a_machine_without_name_servers_asks_itself() {
+        for text in ["", "# nothing\nsearch example.com\n", "options ndots:2"] {
+            let (config, _) = configuration(text.to_owned()).unwrap();
+            let [server] = config.name_servers() else { panic!("{config:?}") };
+            assert_eq!(server.ip, IpAddr::from([127, 0, 0, 1]));
+        }
+    }
+
+    #[test]
+    fn servers_search_list_and_limits_come_from_the_file() {
+        let text = "search a.example b.example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n\
+                    options timeout:1 attempts:3 ndots:2 trust-ad\n";
+        let (config, options) = configuration(text.to_owned()).unwrap();
+        let servers: Vec<_> = config.name_servers().iter().map(|server| server.ip.to_string()).collect();
+        assert_eq!(servers, ["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(config.search().len(), 2);
+        assert_eq!((options.timeout, options.attempts, options.ndots), (Duration::from_secs(1), 3, 2));
+    }
+}

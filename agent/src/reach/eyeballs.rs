@@ -1,0 +1,152 @@
+//! Happy eyeballs (RFC 8305): a machine with several addresses is tried at the next one before the first has failed, so
+//! that an address that swallows everything, often an IPv6 one, costs a quarter of a second and not the whole attempt.
+//!
+//! hyper-util's `HttpConnector` races the two families only, not the addresses within them, and tells neither which
+//! address failed nor how.
+
+use std::{collections::VecDeque, fmt, io, net::SocketAddr};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    net::TcpStream,
+    time::{Duration, Instant, sleep, timeout_at},
+};
+
+/// How long an address has for itself before the next is tried beside it (RFC 8305, section 8).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// An address that could not be connected to, and why. One that did not answer has [`io::ErrorKind::TimedOut`].
+#[derive(Debug)]
+pub struct Attempt {
+    /// The address.
+    pub address: SocketAddr,
+    /// What the operating system said.
+    pub error: io::Error,
+}
+
+/// The addresses that failed, in the order in which they did.
+#[derive(Debug, Default)]
+pub struct Attempts(pub Vec<Attempt>);
+
+impl Attempts {
+    /// Whether no address has answered at all.
+    pub fn all_silent(&self) -> bool {
+        self.0.iter().all(|attempt| attempt.error.kind() == io::ErrorKind::TimedOut)
+    }
+}
+
+impl fmt::Display for Attempts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, attempt) in self.0.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            write!(f, "{separator}{}: {}", attempt.address, attempt.error)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Attempts {}
+
+/// Connects to the first address that answers within `limit`. Also tells which addresses failed until then.
+///
+/// # Errors
+/// All addresses, each with what became of it.
+pub(super) async fn connect(
+    addresses: &[SocketAddr],
+    limit: Duration,
+) -> Result<(TcpStream, SocketAddr, Attempts), Attempts> {
+    let deadline = Instant::now() + limit;
+    let mut waiting = alternating(addresses);
+    let mut running = FuturesUnordered::new();
+    let mut failed = Attempts::default();
+    loop {
+        if let Some(address) = waiting.pop_front() {
+            running.push(async move { (address, timeout_at(deadline, TcpStream::connect(address)).await) });
+        }
+        tokio::select! {
+            Some((address, connected)) = running.next() => {
+                match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                    Ok(tcp) => return Ok((tcp, address, failed)),
+                    Err(error) => failed.0.push(Attempt { address, error }),
+                }
+            }
+            () = sleep(ATTEMPT_DELAY), if !waiting.is_empty() => {}
+            else => return Err(failed),
+        }
+    }
+}
+
+/// The order of trial: the families by turns, the first address' family first (RFC 8305, section 4).
+fn alternating(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
+    let six_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.iter().copied().partition(|address| address.is_ipv6() == six_first);
+    let longest = first.len().max(second.len());
+    (0..longest).flat_map(|n| [first.get(n), second.get(n)]).flatten().copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// A listener whose backlog is full: the kernel drops every further SYN, as a black hole does.
+    async fn black_hole() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
+        let socket = tokio::net::TcpSocket::new_v6().unwrap();
+        socket.bind("[::1]:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut held = Vec::new();
+        while let Ok(Ok(tcp)) =
+            tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await
+        {
+            held.push(tcp);
+        }
+        (listener, held, address)
+    }
+
+    #[test]
+    fn the_families_take_turns() {
+        let [a6, b6, a4, b4, c4] = ["[::a]:1", "[::b]:1", "192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"]
+            .map(|text| text.parse().unwrap());
+        assert_eq!(alternating(&[a6, b6, a4, b4, c4]), [a6, a4, b6, b4, c4]);
+        assert_eq!(alternating(&[a4, b4, a6]), [a4, a6, b4]);
+        assert_eq!(alternating(&[]), []);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_costs_a_quarter_of_a_second() {
+        let (_listener, _held, silent) = black_hole().await;
+        let works = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = works.local_addr().unwrap();
+        let begun = Instant::now();
+        let (_, winner, failed) = connect(&[silent, address], LIMIT).await.unwrap();
+        assert_eq!((winner, failed.0.len()), (address, 0));
+        assert!((ATTEMPT_DELAY..LIMIT).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_followed_by_the_next_address_at_once_and_told() {
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let works = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (_, winner, failed) = connect(&[gone, works.local_addr().unwrap()], LIMIT).await.unwrap();
+        assert_eq!(winner, works.local_addr().unwrap());
+        assert_eq!(failed.0.iter().map(|attempt| attempt.address).collect::<Vec<_>>(), [gone]);
+        assert!(!failed.all_silent());
+    }
+
+    #[tokio::test]
+    async fn all_failures_are_told_each_by_itself() {
+        let (_listener, _held, silent) = black_hole().await;
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let failed = connect(&[silent, gone], Duration::from_millis(400)).await.unwrap_err();
+        let text = failed.to_string();
+        assert!(text.contains(&format!("{gone}: Connection refused")), "{text}");
+        assert!(text.contains(&format!("{silent}: timed out")), "{text}");
+        let silence = connect(&[silent], Duration::from_millis(300)).await.unwrap_err();
+        assert!(silence.all_silent());
+    }
+}

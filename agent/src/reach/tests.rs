@@ -1,0 +1,152 @@
+use std::{net::Ipv4Addr, path::Path};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls_pki_types::PrivateKeyDer;
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio_rustls::TlsAcceptor;
+use url::Url;
+
+use super::*;
+
+/// A certificate authority of the story's own, and the file that holds it.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    dir: TempDir,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        crate::serve::install_provider();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), made.pem()).unwrap();
+        Self { issuer: Issuer::new(params, key), dir }
+    }
+
+    /// A server with a certificate for `name`, valid in these years.
+    async fn server(&self, name: &str, [from, until]: [i32; 2]) -> Target {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(until, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        );
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let (listener, target) = listener("wss").await;
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                drop(acceptor.accept(tcp).await);
+            }
+        });
+        target
+    }
+}
+
+async fn listener(scheme: &str) -> (TcpListener, Target) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let target = Target::of(&Url::parse(&format!("{scheme}://localhost:{port}")).unwrap()).unwrap();
+    (listener, target)
+}
+
+fn trusting(cacert: &Path) -> Outbound {
+    crate::serve::install_provider();
+    Outbound::new(&NetworkSettings { cacert: Some(cacert.to_owned()) }).unwrap()
+}
+
+async fn failure(outbound: &Outbound, target: &Target) -> TlsFailure {
+    let error = outbound.reach(target).await.unwrap_err();
+    let ReachError::Tls(host, failure) = error else { panic!("{error:?}") };
+    assert_eq!(host, target.to_string());
+    failure
+}
+
+#[tokio::test]
+async fn a_trusted_server_is_reached_and_shows_its_certificate() {
+    let authority = Authority::new("Good CA");
+    let outbound = trusting(&authority.dir.path().join("ca.pem"));
+    let target = authority.server("localhost", [2020, 2090]).await;
+    let reached = outbound.reach(&target).await.unwrap();
+    assert_eq!(reached.address.port(), target.port());
+    let [own] = reached.certificates.as_slice() else { panic!("{reached:?}") };
+    assert_eq!((own.names.as_slice(), &*own.issuer), (["localhost".to_owned()].as_slice(), "CN=Good CA"));
+    assert!(reached.traffic.received() > 0, "octets are counted beneath TLS");
+}
+
+#[tokio::test]
+async fn who_opens_tls_on_the_way_is_named() {
+    let (trusted, stranger) = (Authority::new("Good CA"), Authority::new("Acme Firewall Inspection"));
+    let outbound = trusting(&trusted.dir.path().join("ca.pem"));
+    let target = stranger.server("localhost", [2020, 2090]).await;
+    let failure = failure(&outbound, &target).await;
+    assert!(matches!(failure, TlsFailure::UnknownIssuer { .. }), "{failure:?}");
+    assert!(failure.to_string().contains("Acme Firewall Inspection"), "{failure}");
+    assert_eq!(failure.chain().len(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_out_of_its_time_or_of_another_host_is_told_apart() {
+    let authority = Authority::new("Good CA");
+    let outbound = trusting(&authority.dir.path().join("ca.pem"));
+    let said = async |name: &str, years| {
+        let target = authority.server(name, years).await;
+        let failure = failure(&outbound, &target).await;
+        (failure.to_string(), failure)
+    };
+    let (text, failure) = said("localhost", [2020, 2021]).await;
+    assert!(matches!(failure, TlsFailure::Expired { .. }) && text.contains("2021-01-01"), "{text}");
+    let (text, failure) = said("localhost", [2080, 2090]).await;
+    assert!(matches!(failure, TlsFailure::NotYetValid { .. }) && text.contains("2080-01-01"), "{text}");
+    let (text, failure) = said("other.example", [2020, 2090]).await;
+    assert!(matches!(failure, TlsFailure::WrongName { .. }) && text.contains("other.example"), "{text}");
+}
+
+#[tokio::test]
+async fn what_speaks_no_tls_is_told_so() {
+    let authority = Authority::new("Good CA");
+    let outbound = trusting(&authority.dir.path().join("ca.pem"));
+    let (listener, target) = listener("wss").await;
+    tokio::spawn(async move {
+        let (mut tcp, _) = listener.accept().await.unwrap();
+        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        // Held open, so that the other side reads what was said.
+        std::future::pending::<()>().await;
+    });
+    let failure = failure(&outbound, &target).await;
+    assert!(matches!(failure, TlsFailure::NotTls(_)), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_closed_port_and_a_wrong_name_are_different_stages() {
+    crate::serve::install_provider();
+    let outbound = Outbound::new(&NetworkSettings::default()).unwrap();
+    let (closed, target) = listener("ws").await;
+    drop(closed);
+    let error = outbound.reach(&target).await.unwrap_err();
+    assert_eq!(error.stage(), Stage::Tcp);
+    assert!(error.to_string().contains(&target.to_string()), "{error}");
+    // Reserved by RFC 6761, and longer than a label may be: no name server needs to be asked.
+    let nowhere = format!("ws://{}.invalid", "x".repeat(64));
+    let error = outbound.reach(&Target::of(&Url::parse(&nowhere).unwrap()).unwrap()).await.unwrap_err();
+    assert_eq!(error.stage(), Stage::Dns);
+}
+
+#[test]
+fn a_file_without_certificates_is_refused() {
+    crate::serve::install_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ca.pem");
+    std::fs::write(&file, "nothing").unwrap();
+    let settings = |file: &Path| NetworkSettings { cacert: Some(file.to_owned()) };
+    assert!(matches!(Outbound::new(&settings(&file)), Err(TrustError::Empty(_))));
+    assert!(matches!(Outbound::new(&settings(&dir.path().join("none"))), Err(TrustError::Unreadable(..))));
+}

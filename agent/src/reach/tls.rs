@@ -1,0 +1,192 @@
+//! TLS, with a clear word about what is wrong with a certificate, and the certificates themselves.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error as RustlsError, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    Stream,
+    certificate::{Certificate, read_chain},
+    trust::Trust,
+};
+
+/// Why the handshake failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFailure {
+    /// Nobody who is trusted has signed the certificate.
+    #[error(
+        "its certificate is signed by {issuer:?}, whom this machine does not trust; if that is a firewall which opens \
+         TLS, have it let this connection pass, or trust its certificate authority with --cacert"
+    )]
+    UnknownIssuer {
+        /// Who signed the last certificate that was presented.
+        issuer: String,
+        /// The certificates, the server's own first.
+        chain: Vec<Certificate>,
+    },
+    /// The certificate has ended.
+    #[error(
+        "its certificate has expired{}; whoever runs the server has to renew it, unless this machine's clock is wrong",
+        chain.first().map(|own| format!(" at {}", own.not_after)).unwrap_or_default()
+    )]
+    Expired {
+        /// The certificates, the server's own first.
+        chain: Vec<Certificate>,
+    },
+    /// The certificate has not begun.
+    #[error(
+        "its certificate is not valid yet{}; check this machine's clock",
+        chain.first().map(|own| format!(", only from {}", own.not_before)).unwrap_or_default()
+    )]
+    NotYetValid {
+        /// The certificates, the server's own first.
+        chain: Vec<Certificate>,
+    },
+    /// The certificate is somebody else's.
+    #[error("its certificate is for {}; check the address, or whoever answers there", names_of(chain))]
+    WrongName {
+        /// The certificates, the server's own first.
+        chain: Vec<Certificate>,
+    },
+    /// Something else is wrong with the certificate.
+    #[error("its certificate cannot be used; whoever runs the server has to replace it")]
+    Unusable {
+        /// The certificates, the server's own first.
+        chain: Vec<Certificate>,
+        /// What is wrong.
+        source: RustlsError,
+    },
+    /// Both sides speak TLS and do not agree.
+    #[error("both sides do not agree how to speak TLS")]
+    Disagreement(#[source] RustlsError),
+    /// What answers speaks no TLS.
+    #[error("what answers speaks no TLS; check the port, and that no filter answers in the server's place")]
+    NotTls(#[source] RustlsError),
+    /// The connection broke.
+    #[error("the connection broke in the middle of it; a firewall that refuses TLS does that")]
+    Broken(#[source] io::Error),
+}
+
+impl TlsFailure {
+    /// The certificates that were presented, the server's own first.
+    pub fn chain(&self) -> &[Certificate] {
+        match self {
+            Self::UnknownIssuer { chain, .. }
+            | Self::Expired { chain }
+            | Self::NotYetValid { chain }
+            | Self::WrongName { chain }
+            | Self::Unusable { chain, .. } => chain,
+            Self::Disagreement(_) | Self::NotTls(_) | Self::Broken(_) => &[],
+        }
+    }
+}
+
+/// Speaks TLS as a client. Also gives the certificates, the server's own first.
+pub(super) async fn handshake(
+    trust: &Trust,
+    name: ServerName<'static>,
+    stream: Stream,
+) -> Result<(TlsStream<Stream>, Vec<Certificate>), TlsFailure> {
+    let witness = Arc::new(Witness { judge: Arc::clone(&trust.verifier), seen: Mutex::default() });
+    let mut config = trust.config.clone();
+    config.dangerous().set_certificate_verifier(Arc::<Witness>::clone(&witness));
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+    let chain = witness.chain();
+    match connected {
+        Ok(stream) => Ok((stream, chain)),
+        Err(error) => Err(classify(error, chain)),
+    }
+}
+
+fn classify(error: io::Error, chain: Vec<Certificate>) -> TlsFailure {
+    let Some(reason) = error.get_ref().and_then(|inner| inner.downcast_ref::<RustlsError>()).cloned() else {
+        return TlsFailure::Broken(error);
+    };
+    let RustlsError::InvalidCertificate(wrong) = &reason else {
+        let babble = matches!(reason, RustlsError::InvalidMessage(_));
+        return if babble { TlsFailure::NotTls(reason) } else { TlsFailure::Disagreement(reason) };
+    };
+    if matches!(wrong, CertificateError::UnknownIssuer) {
+        let issuer = chain.last().map_or_else(|| "nobody".to_owned(), |last| last.issuer.clone());
+        TlsFailure::UnknownIssuer { issuer, chain }
+    } else if matches!(wrong, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
+        TlsFailure::Expired { chain }
+    } else if matches!(wrong, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) {
+        TlsFailure::NotYetValid { chain }
+    } else if matches!(
+        wrong,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+    ) {
+        TlsFailure::WrongName { chain }
+    } else {
+        TlsFailure::Unusable { chain, source: reason }
+    }
+}
+
+fn names_of(chain: &[Certificate]) -> String {
+    match chain.first().map(|own| own.names.as_slice()) {
+        None | Some([]) => "no host at all".to_owned(),
+        Some(names) => names.join(", "),
+    }
+}
+
+/// Keeps the certificates that it passes on to the judge, since rustls drops those that it refuses.
+#[derive(Debug)]
+struct Witness {
+    judge: Arc<WebPkiServerVerifier>,
+    seen: Mutex<Vec<CertificateDer<'static>>>,
+}
+
+impl Witness {
+    fn chain(&self) -> Vec<Certificate> {
+        read_chain(&self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, RustlsError> {
+        let chain = std::iter::once(own).chain(others).map(|der| der.clone().into_owned());
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
+        self.judge.verify_server_cert(own, others, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        self.judge.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, RustlsError> {
+        self.judge.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
+    }
+}
