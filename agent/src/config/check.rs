@@ -86,7 +86,8 @@ pub fn tunnel(args: TunnelArgs) -> Result<Checked<TunnelSettings>, ConfigError> 
     let site_key = SiteKey::parse(key.reveal())?;
     let service = service(&args.vault, args.access, Some(site_key.site()), &mut warnings)?;
     let state_file = args.state_file.map(StateFile::new);
-    let settings = TunnelSettings { service, relay, site_key, network: network(args.network), state_file };
+    let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
+    let settings = TunnelSettings { service, relay, site_key, network, state_file };
     Ok(Checked { settings, warnings })
 }
 

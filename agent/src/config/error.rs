@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use audiovault_protocol::site::SiteError;
 
+use super::network::NetworkError;
 use crate::{
     access::AccessError,
     secret::SecretError,
@@ -78,6 +79,9 @@ pub enum ConfigError {
     /// The links' secret could be guessed.
     #[error("the link secret in {} is too short; delete the file, and a good one is made", .0.display())]
     ShortLinkSecret(PathBuf),
+    /// The way out cannot be used.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The tenants file cannot be used.
     #[error(transparent)]
     Tenants(#[from] TenantsError),

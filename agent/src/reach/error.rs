@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{dns::DnsError, eyeballs::Attempts, tls::TlsFailure};
+use super::{Attempts, DnsError, ProxyError, TlsFailure};
 
 /// A part of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Stage {
     Dns,
     /// An address is connected to.
     Tcp,
+    /// The proxy is asked to connect further.
+    Proxy,
     /// TLS with the service.
     Tls,
 }
@@ -20,6 +22,7 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Dns => "the name service",
             Self::Tcp => "the connection",
+            Self::Proxy => "the proxy's answer",
             Self::Tls => "the TLS handshake",
         })
     }
@@ -29,11 +32,14 @@ impl fmt::Display for Stage {
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
     /// The name has no address.
-    #[error("the name {0} cannot be resolved")]
+    #[error("cannot find the address of {0}")]
     Dns(String, #[source] DnsError),
     /// No address can be connected to.
     #[error("cannot reach {0}; check the address, and that a firewall lets this machine connect to it")]
     Tcp(String, #[source] Attempts),
+    /// The proxy does not let the connection through.
+    #[error("no way through the proxy {0}")]
+    Proxy(String, #[source] ProxyError),
     /// TLS failed.
     #[error("no TLS with {0}")]
     Tls(String, #[source] TlsFailure),
@@ -55,8 +61,17 @@ impl ReachError {
         match self {
             Self::Dns(..) => Stage::Dns,
             Self::Tcp(..) => Stage::Tcp,
+            Self::Proxy(..) => Stage::Proxy,
             Self::Tls(..) => Stage::Tls,
             Self::Timeout { stage, .. } => *stage,
+        }
+    }
+
+    /// Whether it takes somebody to change something before another attempt can help.
+    pub fn needs_change(&self) -> bool {
+        match self {
+            Self::Proxy(_, error) => error.needs_change(),
+            Self::Dns(..) | Self::Tcp(..) | Self::Tls(..) | Self::Timeout { .. } => false,
         }
     }
 }

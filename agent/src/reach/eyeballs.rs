@@ -95,8 +95,8 @@ mod tests {
 
     /// A listener whose backlog is full: the kernel drops every further SYN, as a black hole does.
     async fn black_hole() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
-        let socket = tokio::net::TcpSocket::new_v6().unwrap();
-        socket.bind("[::1]:0".parse().unwrap()).unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         let mut held = Vec::new();

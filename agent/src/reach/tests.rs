@@ -1,4 +1,4 @@
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
@@ -60,7 +60,7 @@ async fn listener(scheme: &str) -> (TcpListener, Target) {
 
 fn trusting(cacert: &Path) -> Outbound {
     crate::serve::install_provider();
-    Outbound::new(&NetworkSettings { cacert: Some(cacert.to_owned()) }).unwrap()
+    Outbound::new(&NetworkSettings { cacert: Some(cacert.to_owned()), ..NetworkSettings::default() }).unwrap()
 }
 
 async fn failure(outbound: &Outbound, target: &Target) -> TlsFailure {
@@ -146,7 +146,8 @@ fn a_file_without_certificates_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ca.pem");
     std::fs::write(&file, "nothing").unwrap();
-    let settings = |file: &Path| NetworkSettings { cacert: Some(file.to_owned()) };
+    let settings =
+        |file: &Path| NetworkSettings { cacert: Some(file.to_owned()), ..NetworkSettings::default() };
     assert!(matches!(Outbound::new(&settings(&file)), Err(TrustError::Empty(_))));
     assert!(matches!(Outbound::new(&settings(&dir.path().join("none"))), Err(TrustError::Unreadable(..))));
 }

@@ -74,6 +74,7 @@ impl ConnectError {
             {
                 Retry::AfterChange
             }
+            Self::Reach(error) if error.needs_change() => Retry::AfterChange,
             Self::Refused { retry_after: Some(after), .. } => Retry::After(*after),
             Self::Reach(_)
             | Self::Refused { .. }
@@ -97,6 +98,9 @@ impl Dialler {
     pub(super) fn new(config: &TunnelConfig) -> Result<Self, TunnelError> {
         let target = Target::of(&config.relay).ok_or(TunnelError::NoHost)?;
         let outbound = Outbound::new(&config.network)?;
+        if let Some(proxy) = outbound.route(&target).proxy() {
+            tracing::info!(%proxy, relay = %target, "connecting through a proxy");
+        }
         Ok(Self { outbound, request: upgrade_request(config, target.tls().is_some())?, target })
     }
 

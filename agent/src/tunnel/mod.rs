@@ -216,7 +216,7 @@ impl Supervisor {
     }
 
     fn after_failure(&mut self, error: &ConnectError) -> Duration {
-        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        let cause = causes(error);
         match error.retry() {
             Retry::Backoff => {
                 let wait = self.backoff.next();
@@ -230,11 +230,22 @@ impl Supervisor {
             }
             Retry::AfterChange => {
                 let wait = AFTER_CHANGE + self.backoff.next();
-                tracing::error!(%error, wait_ms = wait.as_millis(), "not connected, and waiting will not help");
+                tracing::error!(
+                    %error,
+                    cause,
+                    wait_ms = wait.as_millis(),
+                    "not connected, and waiting will not help"
+                );
                 wait
             }
         }
     }
+}
+
+/// What lies behind an error, in one line.
+fn causes(error: &ConnectError) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Says goodbye and waits until the relay has closed the tunnel.

@@ -1,0 +1,185 @@
+//! The stages of the way to one service, each to be taken by itself.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use audiovault_protocol::{
+    limits::MAX_DATA_LEN,
+    link::{Counted, Traffic},
+};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    Attempts, Certificate, Proxy, ProxyError, ReachError, STAGE_TIMEOUT, Stage, Stream, Target, eyeballs,
+    resolve, tls, trust::Trust,
+};
+
+/// Octets that may wait unsent in the kernel: one DATA frame. What is more waits in the lanes, where a search can
+/// overtake it.
+const NOTSENT_LOWAT: u32 = MAX_DATA_LEN as u32;
+
+/// The way to one service.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<'a> {
+    trust: &'a Trust,
+    target: &'a Target,
+    proxy: Option<&'a Proxy>,
+}
+
+/// Where the names on the way lead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// The addresses to connect to: those of the proxy, or without one those of the service.
+    pub hop: Vec<SocketAddr>,
+    /// The address that the proxy is told, where it wants one.
+    pub beyond: Option<SocketAddr>,
+}
+
+/// A TCP connection.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection; its octets are counted.
+    pub stream: Stream,
+    /// How many octets have gone through.
+    pub traffic: Arc<Traffic>,
+    /// The address that won.
+    pub address: SocketAddr,
+    /// The addresses that had failed until then.
+    pub failed: Attempts,
+}
+
+/// A connection with a service, ready to use.
+#[derive(Debug)]
+pub struct Reached {
+    /// The connection; octets are counted beneath its TLS.
+    pub stream: Stream,
+    /// How many octets have gone through.
+    pub traffic: Arc<Traffic>,
+    /// The address that TCP is connected to.
+    pub address: SocketAddr,
+    /// The certificates that were presented, the server's own first; none without TLS.
+    pub certificates: Vec<Certificate>,
+}
+
+impl<'a> Route<'a> {
+    pub(super) fn new(trust: &'a Trust, target: &'a Target, proxy: Option<&'a Proxy>) -> Self {
+        Self { trust, target, proxy }
+    }
+
+    /// The proxy on the way.
+    pub fn proxy(&self) -> Option<&'a Proxy> {
+        self.proxy
+    }
+
+    /// Stage [`Stage::Dns`]: the addresses, asked for anew.
+    ///
+    /// # Errors
+    /// [`ReachError::Dns`], or a time-out.
+    pub async fn resolve(&self) -> Result<Addresses, ReachError> {
+        let hop = self.lookup(self.hop(), self.is_proxy()).await?;
+        let beyond = match self.proxy {
+            Some(proxy) if proxy.wants_address() => {
+                let found = self.lookup(self.target, "").await?;
+                // A proxy that has IPv6 has IPv4 too; the reverse is not so.
+                found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
+            }
+            Some(_) | None => None,
+        };
+        Ok(Addresses { hop, beyond })
+    }
+
+    /// Stage [`Stage::Tcp`]: connects to the address that answers first.
+    ///
+    /// # Errors
+    /// [`ReachError::Tcp`], or a time-out where no address has answered at all.
+    pub async fn connect(&self, addresses: &Addresses) -> Result<Connected, ReachError> {
+        let (tcp, address, failed) = match eyeballs::connect(&addresses.hop, STAGE_TIMEOUT).await {
+            Ok(connected) => connected,
+            Err(failed) if failed.all_silent() => return Err(self.late(Stage::Tcp)),
+            Err(failed) => return Err(ReachError::Tcp(self.hop_name(), failed)),
+        };
+        tune(&tcp);
+        let traffic = Arc::new(Traffic::default());
+        let stream = Box::new(Counted::new(tcp, Arc::clone(&traffic)));
+        Ok(Connected { stream, traffic, address, failed })
+    }
+
+    /// Stage [`Stage::Proxy`]: has the proxy, where there is one, connect to the service.
+    ///
+    /// # Errors
+    /// [`ReachError::Proxy`], or a time-out.
+    pub async fn pass_proxy(
+        &self,
+        connected: Connected,
+        addresses: &Addresses,
+    ) -> Result<Connected, ReachError> {
+        let Some(proxy) = self.proxy else { return Ok(connected) };
+        let Connected { stream, traffic, address, failed } = connected;
+        let pass = async {
+            let stream = match proxy.target().tls() {
+                Some(name) => {
+                    let secured = tls::handshake(self.trust, name.clone(), stream).await;
+                    Box::new(secured.map_err(ProxyError::Tls)?.0)
+                }
+                None => stream,
+            };
+            proxy.pass(stream, self.target, addresses.beyond).await
+        };
+        let passed = self.within(Stage::Proxy, pass).await?;
+        let stream = passed.map_err(|error| ReachError::Proxy(proxy.to_string(), error))?;
+        Ok(Connected { stream, traffic, address, failed })
+    }
+
+    /// Stage [`Stage::Tls`]: speaks TLS where the service does.
+    ///
+    /// # Errors
+    /// [`ReachError::Tls`], or a time-out.
+    pub async fn secure(&self, connected: Connected) -> Result<Reached, ReachError> {
+        let Connected { stream, traffic, address, .. } = connected;
+        let Some(name) = self.target.tls() else {
+            return Ok(Reached { stream, traffic, address, certificates: Vec::new() });
+        };
+        let handshake = tls::handshake(self.trust, name.clone(), stream);
+        let (stream, certificates) = self
+            .within(Stage::Tls, handshake)
+            .await?
+            .map_err(|failure| ReachError::Tls(self.target.to_string(), failure))?;
+        Ok(Reached { stream: Box::new(stream), traffic, address, certificates })
+    }
+
+    async fn lookup(&self, target: &Target, whose: &str) -> Result<Vec<SocketAddr>, ReachError> {
+        let found = self.within(Stage::Dns, resolve(target.host())).await?;
+        let found = found.map_err(|error| ReachError::Dns(format!("{whose}{}", target.host()), error))?;
+        Ok(found.into_iter().map(|address| SocketAddr::new(address, target.port())).collect())
+    }
+
+    /// Whom this machine itself connects to.
+    fn hop(&self) -> &'a Target {
+        self.proxy.map_or(self.target, Proxy::target)
+    }
+
+    fn hop_name(&self) -> String {
+        format!("{}{}", self.is_proxy(), self.hop())
+    }
+
+    fn is_proxy(&self) -> &'static str {
+        if self.proxy.is_some() { "the proxy " } else { "" }
+    }
+
+    async fn within<T>(&self, stage: Stage, work: impl Future<Output = T>) -> Result<T, ReachError> {
+        timeout(STAGE_TIMEOUT, work).await.map_err(|_| self.late(stage))
+    }
+
+    fn late(&self, stage: Stage) -> ReachError {
+        let host = match stage {
+            Stage::Dns | Stage::Tcp | Stage::Proxy => self.hop_name(),
+            Stage::Tls => self.target.to_string(),
+        };
+        ReachError::Timeout { stage, host, limit: STAGE_TIMEOUT }
+    }
+}
+
+/// Makes the socket answer quickly. A kernel that does not know an option works all the same.
+fn tune(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+}
