@@ -21,6 +21,7 @@ mod login;
 mod many_sites;
 mod openapi;
 mod operators;
+mod outbound;
 mod pitfalls;
 mod proxy;
 mod records;

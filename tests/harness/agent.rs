@@ -1,11 +1,15 @@
 //! An agent as a process beside a directory of recordings.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tempfile::TempDir;
 
 use crate::{
-    process::Process,
+    names::Names,
+    process::{Process, program},
     relay::{Relay, Site},
 };
 
@@ -21,12 +25,23 @@ pub struct AgentOptions {
     pub extra: Vec<String>,
     /// What to dial instead of the relay itself.
     pub relay: Option<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, String)>,
+    /// What it believes about host names, unless what the machine does.
+    pub names: Option<Arc<Names>>,
 }
 
 impl AgentOptions {
     /// One root and nothing special.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { paths: vec![format!("file:{}", path.as_ref().display())], extra: Vec::new(), relay: None }
+        Self {
+            paths: vec![format!("file:{}", path.as_ref().display())],
+            extra: Vec::new(),
+            relay: None,
+            // The zone of the machine must not decide what a story finds.
+            environment: vec![("TZ", "UTC".to_owned())],
+            names: None,
+        }
     }
 
     /// Another root, searched after those before.
@@ -40,6 +55,20 @@ impl AgentOptions {
     #[must_use]
     pub fn through(mut self, relay: String) -> Self {
         self.relay = Some(relay);
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
+    /// Host names of its own.
+    #[must_use]
+    pub fn believing(mut self, names: &Arc<Names>) -> Self {
+        self.names = Some(Arc::clone(names));
         self
     }
 
@@ -57,6 +86,7 @@ pub struct Agent {
     /// The program.
     pub process: Process,
     _secrets: TempDir,
+    _names: Option<Arc<Names>>,
 }
 
 impl Agent {
@@ -83,9 +113,12 @@ impl Agent {
             flag("--cacert", tls.certificate.display().to_string());
         }
         arguments.extend(options.extra);
-        // The zone of the machine must not decide what a story finds.
-        let environment = [("TZ", "UTC".to_owned())];
-        Self { process: Process::start("audiovault-agent", &arguments, &environment), _secrets: secrets }
+        let program = program("audiovault-agent");
+        let process = match &options.names {
+            None => Process::start_program(&program, &arguments, &options.environment),
+            Some(names) => names.start(&program, &arguments, &options.environment),
+        };
+        Self { process, _secrets: secrets, _names: options.names }
     }
 
     /// Starts an agent and waits until it is connected.

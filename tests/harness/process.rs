@@ -135,8 +135,14 @@ impl Process {
 
     /// Asks the program to end (SIGTERM).
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends the program a signal, named as `kill` names it.
+    pub fn signal(&self, signal: &str) {
         let id = self.child.id().expect("the program runs");
-        let status = std::process::Command::new("kill").args(["-TERM", &id.to_string()]).status();
+        let signal = format!("-{signal}");
+        let status = std::process::Command::new("kill").args([&signal, &id.to_string()]).status();
         assert!(status.expect("kill").success());
     }
 

@@ -30,7 +30,10 @@ pub enum DnsError {
     /// The name servers know no such name, or no address for it.
     #[error("no such name, or no address for it; check how the name is written, and who answers for it")]
     Unknown(#[source] NetError),
-    /// The name servers do not answer, or answer with an error.
+    /// The name servers do not answer in time.
+    #[error("the name servers in /etc/resolv.conf do not answer; check them and the way to them")]
+    Silent,
+    /// The name servers answer with an error, or cannot be asked.
     #[error("the name servers in /etc/resolv.conf give no answer; check them and the way to them")]
     NoAnswer(#[source] NetError),
     /// `/etc/resolv.conf` cannot be used.
@@ -115,6 +118,8 @@ fn configuration(mut text: String) -> Result<(ResolverConfig, ResolverOpts), Net
 fn classify(error: NetError) -> DnsError {
     if error.is_nx_domain() || error.is_no_records_found() {
         DnsError::Unknown(error)
+    } else if matches!(error, NetError::Timeout) {
+        DnsError::Silent
     } else {
         DnsError::NoAnswer(error)
     }

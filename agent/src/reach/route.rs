@@ -9,8 +9,8 @@ use audiovault_protocol::{
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    Attempts, Certificate, Proxy, ProxyError, ReachError, STAGE_TIMEOUT, Stage, Stream, Target, eyeballs,
-    resolve, tls, trust::Trust,
+    Attempts, Certificate, DnsError, Proxy, ProxyError, ReachError, STAGE_TIMEOUT, Stage, Stream, Target,
+    eyeballs, resolve, tls, trust::Trust,
 };
 
 /// Octets that may wait unsent in the kernel: one DATA frame. What is more waits in the lanes, where a search can
@@ -73,7 +73,7 @@ impl<'a> Route<'a> {
     /// Stage [`Stage::Dns`]: the addresses, asked for anew.
     ///
     /// # Errors
-    /// [`ReachError::Dns`], or a time-out.
+    /// [`ReachError::Dns`].
     pub async fn resolve(&self) -> Result<Addresses, ReachError> {
         let hop = self.lookup(self.hop(), self.is_proxy()).await?;
         let beyond = match self.proxy {
@@ -147,7 +147,8 @@ impl<'a> Route<'a> {
     }
 
     async fn lookup(&self, target: &Target, whose: &str) -> Result<Vec<SocketAddr>, ReachError> {
-        let found = self.within(Stage::Dns, resolve(target.host())).await?;
+        let found = timeout(STAGE_TIMEOUT, resolve(target.host())).await;
+        let found = found.unwrap_or(Err(DnsError::Silent));
         let found = found.map_err(|error| ReachError::Dns(format!("{whose}{}", target.host()), error))?;
         Ok(found.into_iter().map(|address| SocketAddr::new(address, target.port())).collect())
     }

@@ -1,0 +1,109 @@
+//! Host names that only chosen programs know: an `/etc/hosts` and an `/etc/resolv.conf` of their own, in a mount
+//! namespace, and a name server whose answers change.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    address::free_address,
+    process::{Process, installed, skip},
+};
+
+/// Puts the two files in place, for this program alone, and becomes it.
+const ENTER: &str =
+    r#"mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@""#;
+
+/// What some programs believe about host names.
+#[derive(Debug)]
+pub struct Names {
+    dir: TempDir,
+}
+
+impl Names {
+    /// Names by an `/etc/hosts` with these lines, and by a name server if there is one. `None`, noted as skipped, where
+    /// files cannot be mounted.
+    pub fn new(hosts: &str, server: Option<&NameServer>) -> Option<Self> {
+        let allowed =
+            std::process::Command::new("unshare").args(["-m", "mount", "--bind", "/etc", "/etc"]).output();
+        if !allowed.is_ok_and(|output| output.status.success()) {
+            skip(
+                "stories with host names of their own: only root may mount files, and not in every container",
+            );
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        // Where nobody is to be asked, nobody answers.
+        let server = server.map_or_else(|| free_address().ip(), |server| server.address);
+        std::fs::write(dir.path().join("hosts"), hosts).expect("a file");
+        let conf = format!("nameserver {server}\noptions timeout:1 attempts:1\n");
+        std::fs::write(dir.path().join("resolv.conf"), conf).expect("a file");
+        Some(Self { dir })
+    }
+
+    /// Starts a program that believes this.
+    pub fn start(&self, program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Process {
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
+        let mut all = ["-m", "sh", "-c", ENTER, "enter"].map(str::to_owned).to_vec();
+        all.extend([file("hosts"), file("resolv.conf"), program.display().to_string()]);
+        all.extend_from_slice(arguments);
+        Process::start_program("unshare".as_ref(), &all, environment)
+    }
+}
+
+/// A name server that knows one name. It lets everybody remember its answers for an hour.
+#[derive(Debug)]
+pub struct NameServer {
+    address: IpAddr,
+    name: String,
+    hosts: PathBuf,
+    /// Its log tells of every question.
+    pub process: Process,
+    _dir: TempDir,
+}
+
+impl NameServer {
+    /// Starts one; `None`, noted as skipped, where dnsmasq is not installed or may not listen on port 53.
+    pub async fn start(name: &str, address: IpAddr) -> Option<Self> {
+        if !installed("dnsmasq") {
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let own = free_address().ip();
+        if std::net::UdpSocket::bind(SocketAddr::new(own, 53)).is_err() {
+            skip("stories with a name server: only root may listen on port 53");
+            return None;
+        }
+        let hosts = dir.path().join("hosts");
+        std::fs::write(&hosts, format!("{address} {name}\n")).expect("a file");
+        let arguments = [
+            "--keep-in-foreground",
+            "--log-facility=-",
+            "--log-queries",
+            "--conf-file=/dev/null",
+            "--pid-file=",
+            "--user=root",
+            "--no-resolv",
+            "--no-hosts",
+            "--bind-interfaces",
+            "--local-ttl=3600",
+            &format!("--listen-address={own}"),
+            &format!("--addn-hosts={}", hosts.display()),
+        ]
+        .map(str::to_owned);
+        let process = Process::start_program("/usr/sbin/dnsmasq".as_ref(), &arguments, &[]);
+        process.wait_for(&format!("read {}", hosts.display())).await;
+        Some(Self { address: own, name: name.to_owned(), hosts, process, _dir: dir })
+    }
+
+    /// Gives the name another address.
+    pub async fn moves_to(&self, address: IpAddr) {
+        std::fs::write(&self.hosts, format!("{address} {}\n", self.name)).expect("a file");
+        let mark = self.process.mark();
+        self.process.signal("HUP");
+        self.process.wait_for_after(mark, &format!("read {}", self.hosts.display())).await;
+    }
+}
