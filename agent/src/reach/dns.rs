@@ -56,8 +56,13 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, DnsError> {
     if let Some(known) = in_hosts_file(host).await {
         return Ok(known);
     }
-    let both = resolver(LookupIpStrategy::Ipv6AndIpv4).await?;
-    let one = resolver(LookupIpStrategy::Ipv4Only).await?;
+    let (config, options) = system_configuration().await?;
+    ask(host, &config, &options).await
+}
+
+async fn ask(host: &str, config: &ResolverConfig, options: &ResolverOpts) -> Result<Vec<IpAddr>, DnsError> {
+    let both = resolver(config, options, LookupIpStrategy::Ipv6AndIpv4)?;
+    let one = resolver(config, options, LookupIpStrategy::Ipv4Only)?;
     let both = both.lookup_ip(host);
     tokio::pin!(both);
     let found = tokio::select! {
@@ -89,17 +94,25 @@ async fn in_hosts_file(host: &str) -> Option<Vec<IpAddr>> {
     (!addresses.is_empty()).then_some(addresses)
 }
 
-async fn resolver(strategy: LookupIpStrategy) -> Result<TokioResolver, DnsError> {
+async fn system_configuration() -> Result<(ResolverConfig, ResolverOpts), DnsError> {
     let text = match tokio::fs::read_to_string(Path::new(RESOLV_CONF)).await {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(DnsError::Unreadable(error)),
     };
-    let (config, mut options) = configuration(text).map_err(DnsError::Configuration)?;
+    configuration(text).map_err(DnsError::Configuration)
+}
+
+fn resolver(
+    config: &ResolverConfig,
+    options: &ResolverOpts,
+    strategy: LookupIpStrategy,
+) -> Result<TokioResolver, DnsError> {
+    let mut options = options.clone();
     options.ip_strategy = strategy;
     options.use_hosts_file = ResolveHosts::Never;
     options.cache_size = 0;
-    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let builder = TokioResolver::builder_with_config(config.clone(), TokioRuntimeProvider::default());
     builder.with_options(options).build().map_err(DnsError::Configuration)
 }
 
@@ -127,7 +140,68 @@ fn classify(error: NetError) -> DnsError {
 
 #[cfg(test)]
 mod tests {
+    use hickory_resolver::{
+        config::{ConnectionConfig, NameServerConfig},
+        proto::{
+            op::{Message, ResponseCode},
+            rr::{RData, Record},
+        },
+    };
+    use tokio::{net::UdpSocket, time::Instant};
+
     use super::*;
+
+    /// A name server that answers questions for some types of records only: with 192.0.2.7, or that there is no such
+    /// name. It stops with the story.
+    async fn name_server(answers: &'static [RecordType], knows: bool) -> ResolverConfig {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut connection = ConnectionConfig::udp();
+        let address = socket.local_addr().unwrap();
+        connection.port = address.port();
+        tokio::spawn(async move {
+            let mut buffer = [0; 512];
+            while let Ok((len, peer)) = socket.recv_from(&mut buffer).await {
+                let question = Message::from_vec(&buffer[..len]).unwrap();
+                let query = question.queries[0].clone();
+                if !answers.contains(&query.query_type()) {
+                    continue;
+                }
+                let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+                if knows {
+                    let here = RData::from(IpAddr::from([192, 0, 2, 7]));
+                    answer.add_answer(Record::from_rdata(query.name().clone(), 3600, here));
+                } else {
+                    answer.metadata.response_code = ResponseCode::NXDomain;
+                }
+                answer.add_query(query);
+                socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
+            }
+        });
+        let mut server = NameServerConfig::udp(address.ip());
+        server.connections = vec![connection];
+        ResolverConfig::from_parts(None, Vec::new(), vec![server])
+    }
+
+    #[tokio::test]
+    async fn name_servers_that_swallow_questions_for_ipv6_cost_a_second() {
+        let config = name_server(&[RecordType::A], true).await;
+        let begun = Instant::now();
+        let found = ask("relay.example", &config, &ResolverOpts::default()).await.unwrap();
+        assert_eq!(found, [IpAddr::from([192, 0, 2, 7])]);
+        assert!((BOTH_FAMILIES..BOTH_FAMILIES * 3).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn no_such_name_and_no_answer_are_told_apart() {
+        let config = name_server(&[RecordType::A, RecordType::AAAA], false).await;
+        let unknown = ask("relay.example", &config, &ResolverOpts::default()).await.unwrap_err();
+        assert!(matches!(unknown, DnsError::Unknown(_)), "{unknown:?}");
+        let config = name_server(&[], true).await;
+        let mut impatient = ResolverOpts::default();
+        (impatient.timeout, impatient.attempts) = (Duration::from_millis(200), 1);
+        let silent = ask("relay.example", &config, &impatient).await.unwrap_err();
+        assert!(matches!(silent, DnsError::Silent), "{silent:?}");
+    }
 
     #[tokio::test]
     async fn an_address_is_its_own_answer_and_localhost_is_here() {
