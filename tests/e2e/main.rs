@@ -26,5 +26,6 @@ mod pitfalls;
 mod proxy;
 mod records;
 mod shutdown;
+mod static_binary;
 mod store_trouble;
 mod without_scripts;

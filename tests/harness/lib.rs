@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod bare_root;
 pub mod browser;
 pub mod client;
 pub mod names;

@@ -37,9 +37,8 @@ impl Names {
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
         // Where nobody is to be asked, nobody answers.
-        let server = server.map_or_else(|| free_address().ip(), |server| server.address);
+        let conf = server.map_or_else(|| resolv_conf(free_address().ip()), NameServer::resolv_conf);
         std::fs::write(dir.path().join("hosts"), hosts).expect("a file");
-        let conf = format!("nameserver {server}\noptions timeout:1 attempts:1\n");
         std::fs::write(dir.path().join("resolv.conf"), conf).expect("a file");
         Some(Self { dir })
     }
@@ -99,6 +98,11 @@ impl NameServer {
         Some(Self { address: own, name: name.to_owned(), hosts, process, _dir: dir })
     }
 
+    /// The `/etc/resolv.conf` of those who ask it.
+    pub fn resolv_conf(&self) -> String {
+        resolv_conf(self.address)
+    }
+
     /// Gives the name another address.
     pub async fn moves_to(&self, address: IpAddr) {
         std::fs::write(&self.hosts, format!("{address} {}\n", self.name)).expect("a file");
@@ -106,4 +110,8 @@ impl NameServer {
         self.process.signal("HUP");
         self.process.wait_for_after(mark, &format!("read {}", self.hosts.display())).await;
     }
+}
+
+fn resolv_conf(server: IpAddr) -> String {
+    format!("nameserver {server}\noptions timeout:1 attempts:1\n")
 }
