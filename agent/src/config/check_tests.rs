@@ -129,13 +129,19 @@ fn the_secret_of_links_is_made_once_and_kept() {
     assert!(matches!(link_secret(&path), Err(ConfigError::ShortLinkSecret(_))));
 }
 
+const PROXY: &str = "http://maria:s3cr3t@proxy.example";
+
 #[test]
 fn debug_of_everything_typed_and_checked_shows_no_secret() {
     let words: Vec<OsString> =
-        ["a", "tunnel", "--site-key", KEY, "--token", "master-token"].map(Into::into).to_vec();
+        ["a", "tunnel", "--site-key", KEY, "--token", "master-token", "--proxy", PROXY]
+            .map(Into::into)
+            .to_vec();
     let typed = format!("{:?}", Cli::try_parse_from(words).unwrap());
-    let checked = format!("{:?}", tunnelled(&[]).unwrap());
+    let checked = format!("{:?}", tunnelled(&["--proxy", PROXY]).unwrap());
     for shown in [typed, checked] {
-        assert!(!shown.contains("master-token") && !shown.contains("aaaaaaaa"), "{shown}");
+        for secret in ["master-token", "aaaaaaaa", "s3cr3t"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
 }

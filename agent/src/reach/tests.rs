@@ -4,11 +4,15 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 use super::*;
+use crate::secret::Secret;
 
 /// A certificate authority of the story's own, and the file that holds it.
 struct Authority {
@@ -29,8 +33,8 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), dir }
     }
 
-    /// A server with a certificate for `name`, valid in these years.
-    async fn server(&self, name: &str, [from, until]: [i32; 2]) -> Target {
+    /// How a server with a certificate for `name`, valid in these years, speaks TLS.
+    fn acceptor(&self, name: &str, [from, until]: [i32; 2]) -> TlsAcceptor {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(from, 1, 1);
         params.not_after = date_time_ymd(until, 1, 1);
@@ -40,7 +44,12 @@ impl Authority {
             vec![certificate.der().clone()],
             PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
         );
-        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        TlsAcceptor::from(Arc::new(config.unwrap()))
+    }
+
+    /// A server that does nothing but speak TLS.
+    async fn server(&self, name: &str, years: [i32; 2]) -> Target {
+        let acceptor = self.acceptor(name, years);
         let (listener, target) = listener("wss").await;
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
@@ -123,6 +132,33 @@ async fn what_speaks_no_tls_is_told_so() {
     });
     let failure = failure(&outbound, &target).await;
     assert!(matches!(failure, TlsFailure::NotTls(_)), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_proxy_may_speak_tls_itself() {
+    let authority = Authority::new("Good CA");
+    let acceptor = authority.acceptor("localhost", [2020, 2090]);
+    let (listener, proxy) = listener("wss").await;
+    let served = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut tls = acceptor.accept(tcp).await.unwrap();
+        let mut asked = vec![0; 4096];
+        let len = tls.read(&mut asked).await.unwrap();
+        tls.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let said = tls.read_u8().await.unwrap();
+        tls.write_u8(said).await.unwrap();
+        String::from_utf8_lossy(&asked[..len]).into_owned()
+    });
+    let proxy = Proxy::parse(&Secret::new(format!("https://localhost:{}", proxy.port()))).unwrap();
+    let settings = NetworkSettings {
+        proxies: ProxyRules::configured(proxy),
+        cacert: Some(authority.dir.path().join("ca.pem")),
+    };
+    let target = Target::of(&Url::parse("ws://relay.example").unwrap()).unwrap();
+    let mut reached = Outbound::new(&settings).unwrap().reach(&target).await.unwrap();
+    reached.stream.write_u8(7).await.unwrap();
+    assert_eq!(reached.stream.read_u8().await.unwrap(), 7);
+    assert!(served.await.unwrap().starts_with("CONNECT relay.example:80 HTTP/1.1"));
 }
 
 #[tokio::test]
