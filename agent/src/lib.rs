@@ -1,16 +1,20 @@
 //! The AudioVault agent: finds call recordings on this machine's disks and serves them.
 
 pub mod access;
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod links;
 pub mod logging;
 pub mod monitor;
 pub mod reach;
+pub mod report;
 pub mod secret;
 pub mod serve;
 pub mod service;
+pub mod stamp;
 pub mod state;
+pub mod systemd;
 pub mod tenants;
 #[cfg(test)]
 mod testing;

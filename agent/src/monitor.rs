@@ -9,7 +9,10 @@ use audiovault_protocol::message::{DriverStatus, Status};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::vault::Vault;
+use crate::{
+    service::{AgentService, current::Current},
+    vault::Vault,
+};
 
 /// How often the roots are tried and STATUS is sent.
 const EVERY: Duration = Duration::from_secs(15);
@@ -18,23 +21,42 @@ const COUNT_EVERY: Duration = Duration::from_secs(60);
 /// ...which grows with what counting takes, so that it takes a twentieth of the time at most.
 const COUNT_PAUSES: u32 = 20;
 
-/// Tries the roots now and then for as long as anybody listens; every value is a fresh STATUS.
-pub fn start(vault: Arc<Vault>) -> watch::Receiver<Status> {
+/// Tries the roots now and then for as long as anybody listens; every value is a fresh STATUS. New roots are tried at
+/// once.
+pub fn start(service: &Current) -> watch::Receiver<Status> {
     let (sender, receiver) = watch::channel(Status::default());
+    let mut services = service.follow();
     tokio::spawn(async move {
-        let _counting = AbortOnDropHandle::new(tokio::spawn(count(Arc::clone(&vault))));
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let vault = Arc::clone(services.borrow_and_update().vault());
+            let counting = AbortOnDropHandle::new(tokio::spawn(count(Arc::clone(&vault))));
             tokio::select! {
                 () = sender.closed() => return,
-                _ = ticks.tick() => {}
+                () = look_after(&vault, &sender) => {}
+                Ok(()) = until_moved(&mut services, &vault) => {}
             }
-            vault.probe().await;
-            sender.send_replace(status(&vault));
+            drop(counting);
         }
     });
     receiver
+}
+
+async fn look_after(vault: &Vault, sender: &watch::Sender<Status>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        vault.probe().await;
+        sender.send_replace(status(vault));
+    }
+}
+
+/// Waits until the recordings lie elsewhere.
+async fn until_moved(
+    services: &mut watch::Receiver<Arc<AgentService>>,
+    vault: &Arc<Vault>,
+) -> Result<(), watch::error::RecvError> {
+    services.wait_for(|service| !Arc::ptr_eq(service.vault(), vault)).await.map(drop)
 }
 
 async fn count(vault: Arc<Vault>) {
@@ -61,7 +83,7 @@ fn status(vault: &Vault) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vault::{VaultSettings, pattern::Pattern};
+    use crate::{testing::settings, vault::pattern::Pattern};
 
     #[tokio::test(start_paused = true)]
     async fn a_root_that_vanishes_and_returns_is_noticed_without_any_search() {
@@ -69,7 +91,7 @@ mod tests {
         let root = dir.path().join("nas");
         std::fs::create_dir(&root).unwrap();
         let pattern = Pattern::parse(&format!("file:{}", root.display())).unwrap();
-        let mut statuses = start(Arc::new(Vault::new(VaultSettings::new(vec![pattern]))));
+        let mut statuses = start(&Current::new(settings(pattern)));
         let wait_for = async |statuses: &mut watch::Receiver<Status>, readable| {
             let wanted = |status: &Status| status.drivers.iter().any(|driver| driver.readable == readable);
             statuses.wait_for(wanted).await.unwrap().clone()
@@ -80,5 +102,16 @@ mod tests {
         assert!(gone.drivers[0].problem.as_deref().unwrap().contains("mounted"), "{gone:?}");
         std::fs::create_dir(&root).unwrap();
         wait_for(&mut statuses, true).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recordings_that_lie_elsewhere_after_a_reload_are_looked_after_there() {
+        let pattern = |path: &str| Pattern::parse(&format!("file:{path}")).unwrap();
+        let service = Current::new(settings(pattern("/nowhere/before")));
+        let mut statuses = start(&service);
+        service.renew(settings(pattern("/nowhere/after")));
+        let moved =
+            statuses.wait_for(|status| status.drivers.iter().any(|driver| driver.pattern.contains("after")));
+        moved.await.unwrap();
     }
 }

@@ -6,6 +6,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
+
+use crate::{
+    access::Access,
+    links::LinkSettings,
+    secret::Secret,
+    service::ServiceSettings,
+    vault::{VaultSettings, pattern::Pattern},
+};
+
+/// A service over one root, that anybody with the token `master-token` may search.
+pub(crate) fn settings(root: Pattern) -> ServiceSettings {
+    let site = SiteId::parse("acme-madrid").unwrap();
+    ServiceSettings {
+        vault: VaultSettings::new(vec![root]),
+        access: Access::new(Some(&Secret::new("master-token")), &[], Some(site.as_str())).unwrap(),
+        links: LinkSettings::for_this_run(site),
+        recorded_names: RecordedNames::Masked,
+    }
+}
+
 /// The 44 octets before 8 kHz, 16-bit mono sound, stating `sound` octets of it.
 pub(crate) fn wav_header(sound: u32) -> Vec<u8> {
     let mut head = Vec::with_capacity(44);

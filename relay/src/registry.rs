@@ -74,6 +74,8 @@ pub enum NoSession {
 pub struct Registry {
     sites: RwLock<HashMap<SiteId, Entry>>,
     window_budget: Arc<WindowBudget>,
+    /// How often a session was chosen, for all sites.
+    choices: AtomicU64,
 }
 
 impl Default for Registry {
@@ -85,7 +87,11 @@ impl Default for Registry {
 impl Registry {
     /// No sessions yet; the windows of all tunnels share a budget of so many octets.
     pub fn new(window_budget: u64) -> Self {
-        Self { sites: RwLock::default(), window_budget: WindowBudget::new(window_budget) }
+        Self {
+            sites: RwLock::default(),
+            window_budget: WindowBudget::new(window_budget),
+            choices: AtomicU64::new(0),
+        }
     }
 
     /// The budget that the windows of all tunnels share.
@@ -114,13 +120,12 @@ impl Registry {
         }
     }
 
-    /// The agent of a site that should search: of those that take requests, the one with the fewest streams open.
+    /// The agent of a site that should search.
     ///
     /// # Errors
     /// [`NoSession::Offline`].
     pub fn any(&self, site: &SiteId) -> Result<Arc<Session>, NoSession> {
-        let sessions = self.sessions(site).into_iter().filter(|session| session.takes_requests());
-        sessions.min_by_key(|session| session.caller.open_streams()).ok_or(NoSession::Offline)
+        self.idlest(self.sessions(site).into_iter()).ok_or(NoSession::Offline)
     }
 
     /// The agent of a site that can open a link made with this key.
@@ -134,7 +139,16 @@ impl Registry {
             return Err(NoSession::Offline);
         }
         let holders = sessions.into_iter().filter(|session| session.hello.link_key_id == key);
-        holders.min_by_key(|session| session.caller.open_streams()).ok_or(NoSession::OtherKey)
+        self.idlest(holders).ok_or(NoSession::OtherKey)
+    }
+
+    /// Of the sessions that take requests, the one with the fewest streams open; of equals, the one that has waited
+    /// longest, so that also requests that come one by one are spread.
+    fn idlest(&self, sessions: impl Iterator<Item = Arc<Session>>) -> Option<Arc<Session>> {
+        let open = sessions.filter(|session| session.takes_requests());
+        let chosen = open.min_by_key(|session| (session.caller.open_streams(), session.last_chosen()))?;
+        chosen.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
+        Some(chosen)
     }
 
     /// The sessions of a site, in the order in which they came.

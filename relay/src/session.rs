@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -60,6 +60,7 @@ pub struct Session {
     /// Sends requests through the tunnel.
     pub caller: Caller,
     leaving: AtomicBool,
+    chosen: AtomicU64,
     status: Mutex<Option<Status>>,
 }
 
@@ -67,6 +68,16 @@ impl Session {
     /// Whether new requests may be sent.
     pub fn takes_requests(&self) -> bool {
         !self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// When this was last chosen for a request, counted in choices; 0 is never.
+    pub fn last_chosen(&self) -> u64 {
+        self.chosen.load(Ordering::Relaxed)
+    }
+
+    /// This was chosen for a request.
+    pub fn choose(&self, at: u64) {
+        self.chosen.store(at, Ordering::Relaxed);
     }
 
     /// What the agent last told of its recordings.
@@ -215,6 +226,7 @@ fn welcome(hello: Hello, admission: &Admission, caller: &Caller) -> Session {
         address: admission.address,
         caller: caller.clone(),
         leaving: AtomicBool::new(false),
+        chosen: AtomicU64::new(0),
         status: Mutex::new(None),
     }
 }

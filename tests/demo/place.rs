@@ -3,17 +3,17 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use audiovault_agent::{
     access::Access,
+    agent::{Agent, AgentSettings},
     links::LinkSettings,
     reach::NetworkSettings,
     secret::Secret,
-    service::{AgentService, ServiceSettings},
-    tunnel::{self, TunnelConfig},
+    service::ServiceSettings,
+    tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig},
     vault::{VaultSettings, call_id::CallIdRules, pattern::Pattern},
 };
 use audiovault_protocol::{
@@ -147,18 +147,15 @@ fn start_agent(
         links: LinkSettings::for_this_run(key.site().clone()),
         recorded_names: RecordedNames::Masked,
     };
-    let service = AgentService::new(settings);
-    let config = TunnelConfig {
-        relay: relay.parse()?,
+    let tunnel = TunnelConfig {
+        relays: vec![relay.parse()?],
+        connections: 1,
         site_key: key,
         network: NetworkSettings::default(),
-        link_key_id: service.link_key_id(),
-        tenants: service.tenants(),
-        status: audiovault_agent::monitor::start(Arc::clone(service.vault())),
-        state_file: None,
+        max_streams: DEFAULT_MAX_STREAMS,
     };
-    let router = service.router();
-    Ok(tokio::spawn(async move { drop(tunnel::run(config, router, shutdown).await) }))
+    let agent = Agent::start(AgentSettings { service: settings, tunnel, state_file: None }, shutdown)?;
+    Ok(tokio::spawn(agent.finished()))
 }
 
 /// Writes three calls of yesterday in FreePBX's layout; the id of the one to play.

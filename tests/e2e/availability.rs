@@ -4,7 +4,7 @@ use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
     client::{body, client, first_link, search, search_with, send},
     recordings::{CALL, one_recording, wav},
-    relay::Relay,
+    relay::{Relay, Site},
 };
 
 #[tokio::test]
@@ -117,4 +117,56 @@ async fn a_site_added_by_another_process_is_there_at_once_and_a_removed_one_is_g
     relay.process().wait_for_after(mark, "the sites have changed").await;
     relay.wait_for_status("late", serde_json::Value::is_null).await;
     assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 404);
+}
+
+#[tokio::test]
+async fn searches_are_spread_over_the_agents_of_a_site_and_a_shared_secret_lets_any_open_a_link() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, client) = (one_recording(), client(&relay));
+    let secret = dir.path().join("link.secret");
+    let options = || AgentOptions::new(dir.path()).with(&["--link-secret-file", secret.to_str().unwrap()]);
+    let first = Agent::start(&relay, &site, options()).await;
+    let second = Agent::start(&relay, &site, options()).await;
+    relay.wait_for_status("acme", |status| status["sessions"][1].is_object()).await;
+    let mut link = String::new();
+    for _ in 0..6 {
+        link = first_link(&search(&client, &site, CALL, &[]).await);
+    }
+    let searches =
+        |agent: &Agent| agent.process.log().iter().filter(|line| line.contains("kind=\"search\"")).count();
+    first.process.wait_for("kind=\"search\"").await;
+    second.process.wait_for("kind=\"search\"").await;
+    assert_eq!((searches(&first), searches(&second)), (3, 3), "one by one, in turns");
+    for gone in [first, second] {
+        gone.process.kill().await;
+        let _another = Agent::start(&relay, &site, options()).await;
+        assert_eq!(body(send(client.get(&link)).await).await, (200, wav(1.0, 1)));
+    }
+}
+
+#[tokio::test]
+async fn one_agent_serves_through_two_connections_to_each_of_two_relays_and_either_may_die() {
+    let database = tempfile::tempdir().unwrap();
+    let mut relays = [Relay::start_on(database.path()).await, Relay::start_on(database.path()).await];
+    let site = relays[0].add_site("acme", &[]).await;
+    let at = |relay: &Relay| Site { search_url: format!("{}/acme/search", relay.url()), ..site.clone() };
+    let (here, there) = (at(&relays[0]), at(&relays[1]));
+    let (dir, client) = (one_recording(), client(&relays[0]));
+    let both = relays.iter().map(Relay::tunnel_url).collect::<Vec<_>>().join(",");
+    let options = AgentOptions::new(dir.path()).through(both).with(&["--connections", "2"]);
+    let agent = Agent::start(&relays[0], &here, options).await;
+    for relay in &relays {
+        relay.wait_for_status("acme", |status| status["sessions"][1].is_object()).await;
+    }
+    for (dies, site) in [(0, &there), (1, &here)] {
+        let link = first_link(&search(&client, site, CALL, &[]).await);
+        let mark = agent.process.mark();
+        relays[dies].kill().await;
+        agent.process.wait_for_after(mark, "dialling again").await;
+        assert_eq!(body(send(client.get(&link)).await).await, (200, wav(1.0, 1)));
+        search(&client, site, CALL, &[]).await;
+        relays[dies].restart().await;
+        relays[dies].wait_for_status("acme", |status| status["sessions"][1].is_object()).await;
+    }
 }

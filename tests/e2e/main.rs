@@ -25,6 +25,7 @@ mod outbound;
 mod pitfalls;
 mod proxy;
 mod records;
+mod reload;
 mod shutdown;
 mod static_binary;
 mod store_trouble;

@@ -210,7 +210,9 @@ impl Relay {
     /// An API token that may do everything.
     pub async fn token(&self) -> &str {
         let make = || async {
-            let made = self.command("token", &["add", "harness", "--role", "admin", "--playback"]).await;
+            // Several relays may share a database, where names of tokens are unique.
+            let name = format!("harness-{}", self.address.port());
+            let made = self.command("token", &["add", &name, "--role", "admin", "--playback"]).await;
             made["token"].as_str().expect("a token").to_owned()
         };
         self.token.get_or_init(make).await

@@ -1,7 +1,10 @@
 //! The commands, from checked configuration to exit code.
 
 mod get;
+mod reload;
 mod search;
+mod serve;
+mod tunnel;
 
 use std::{
     error::Error,
@@ -11,22 +14,17 @@ use std::{
     time::SystemTime,
 };
 
-use clap::error::ErrorKind;
-use tokio_util::sync::CancellationToken;
-
+use self::reload::CommandLine;
 use crate::{
     config::{
         args::{Command, HealthArgs},
-        check::{self, Checked, TunnelSettings},
+        check::Checked,
         error::ConfigError,
-        layers::{self, LayerError},
+        layers::LayerError,
     },
-    logging, monitor,
-    serve::{self, ServeSettings},
-    service::AgentService,
-    state,
-    tunnel::{self, TunnelConfig},
+    logging, serve as classic, state,
 };
+use clap::error::ErrorKind;
 
 /// Exit code of a wrong configuration.
 const MISCONFIGURED: u8 = 2;
@@ -44,7 +42,8 @@ pub(crate) enum Failure {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
-    let cli = match layers::read(std::env::args_os(), |name| std::env::var_os(name)) {
+    let line = CommandLine::of_this_process();
+    let cli = match line.read() {
         Ok(cli) => cli,
         Err(LayerError::Clap(error)) => return usage(&error),
         Err(error) => return misconfigured(&error),
@@ -52,12 +51,12 @@ pub fn run() -> ExitCode {
     if let Err(error) = logging::start(cli.command.common()) {
         return misconfigured(&error);
     }
-    serve::install_provider();
+    classic::install_provider();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let code = runtime.block_on(dispatch(cli.command)).unwrap_or_else(|failure| match failure {
+    let code = runtime.block_on(dispatch(cli.command, line)).unwrap_or_else(|failure| match failure {
         Failure::Config(error) => misconfigured(&error),
         Failure::Runtime(error) => failed(error.as_ref()),
     });
@@ -66,10 +65,10 @@ pub fn run() -> ExitCode {
     code
 }
 
-async fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Failure> {
     match command {
-        Command::Tunnel(args) => tunnel(announced(check::tunnel(args)?)).await,
-        Command::Serve(args) => serve(announced(check::serve(args)?)).await,
+        Command::Tunnel(_) => tunnel::run(command, line).await,
+        Command::Serve(_) => serve::run(command, line).await,
         Command::Search(args) => search::run(&args).await,
         Command::Get(args) => get::run(&args).await,
         Command::Health(args) => health(&args),
@@ -81,40 +80,6 @@ fn announced<T>(checked: Checked<T>) -> T {
         tracing::warn!("{warning}");
     }
     checked.settings
-}
-
-async fn tunnel(settings: TunnelSettings) -> Result<ExitCode, Failure> {
-    let service = AgentService::new(settings.service);
-    let config = TunnelConfig {
-        relay: settings.relay,
-        site_key: settings.site_key,
-        network: settings.network,
-        link_key_id: service.link_key_id(),
-        tenants: service.tenants(),
-        status: monitor::start(service.vault().clone()),
-        state_file: settings.state_file,
-    };
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    let signals = termination().map_err(runtime)?;
-    tokio::spawn(async move {
-        signals.await;
-        stop.cancel();
-    });
-    // What the tunnel refuses before it dials is a mistake in its configuration.
-    match tunnel::run(config, service.router(), shutdown).await {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => Ok(misconfigured(&error)),
-    }
-}
-
-async fn serve(settings: ServeSettings) -> Result<ExitCode, Failure> {
-    let signals = termination().map_err(runtime)?;
-    let running = serve::start(settings).await.map_err(runtime)?;
-    signals.await;
-    tracing::info!("shutting down; running downloads may finish");
-    running.shutdown(serve::DRAIN).await;
-    Ok(ExitCode::SUCCESS)
 }
 
 fn health(args: &HealthArgs) -> Result<ExitCode, Failure> {

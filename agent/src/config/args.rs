@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::network::NetworkArgs;
-use crate::secret::Secret;
+use crate::{secret::Secret, tunnel::DEFAULT_MAX_STREAMS};
 
 const ABOUT: &str = "Finds call recordings on this machine's disks and serves them to QueueMetrics, through an \
                      outbound tunnel or on a local port";
@@ -56,9 +56,12 @@ pub enum Command {
 /// Flags of `tunnel`.
 #[derive(Debug, Args)]
 pub struct TunnelArgs {
-    /// The relay to connect to, such as wss://relay.example.com
+    /// The relay to connect to, such as wss://relay.example.com; a comma-separated list, or several times
     #[arg(long, value_name = "URL", help_heading = "Relay")]
-    pub relay: Option<String>,
+    pub relay: Vec<String>,
+    /// Tunnels to each relay
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16), help_heading = "Relay")]
+    pub connections: u16,
     /// File with the site key that the relay's operator handed out
     #[arg(long, value_name = "FILE", help_heading = "Relay")]
     pub site_key_file: Option<PathBuf>,
@@ -68,7 +71,10 @@ pub struct TunnelArgs {
     /// Allow ws:// to another machine: the site key and all recordings then travel unencrypted
     #[arg(long, help_heading = "Relay")]
     pub allow_plaintext: bool,
-    /// Leave word of being connected in this file, for `audiovault-agent health`
+    /// Searches and downloads served at a time, over all tunnels; each takes an open file and up to 1 MiB of memory
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_STREAMS, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Limits")]
+    pub max_streams: u32,
+    /// Leave word of how the agent is in this file, for `audiovault-agent status` and `health`
     #[arg(long, value_name = "FILE", help_heading = "Relay")]
     pub state_file: Option<PathBuf>,
     /// How to get out.

@@ -25,13 +25,14 @@ use super::{
 };
 use crate::{
     access::{Access, token_warning},
-    links::LinkSettings,
-    reach::NetworkSettings,
+    agent::AgentSettings,
+    links::{LINK_TTL, LinkSettings},
     secret::{Secret, permission_warning},
     serve::{Origins, ServeSettings, TlsFiles},
     service::ServiceSettings,
     state::StateFile,
     tenants::Tenants,
+    tunnel::TunnelConfig,
     vault::{
         SearchMode, VaultSettings,
         call_id::CallIdRules,
@@ -59,45 +60,34 @@ pub struct Checked<T> {
     pub warnings: Vec<String>,
 }
 
-/// What `tunnel` needs.
-#[derive(Debug)]
-pub struct TunnelSettings {
-    /// Search and download.
-    pub service: ServiceSettings,
-    /// The relay.
-    pub relay: Url,
-    /// Proves the site.
-    pub site_key: SiteKey,
-    /// How to get out.
-    pub network: NetworkSettings,
-    /// Where to leave word of being connected.
-    pub state_file: Option<StateFile>,
-}
-
-/// Checks the flags of `tunnel`.
+/// Checks the flags of `tunnel`. Links are sealed with `run_secret` unless a file holds another secret.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
-pub fn tunnel(args: TunnelArgs) -> Result<Checked<TunnelSettings>, ConfigError> {
+pub fn tunnel(args: TunnelArgs, run_secret: &LinkSecret) -> Result<Checked<AgentSettings>, ConfigError> {
     let mut warnings = Vec::new();
-    let relay = relay(args.relay.as_deref().ok_or(ConfigError::Missing("--relay"))?, args.allow_plaintext)?;
+    let relays = relays(&args.relay, args.allow_plaintext)?;
     let key = one_secret(args.site_key, args.site_key_file.as_deref(), "--site-key", &mut warnings)?;
     let key = key.ok_or(ConfigError::Missing("the site key (--site-key-file)"))?;
     let site_key = SiteKey::parse(key.reveal())?;
-    let service = service(&args.vault, args.access, Some(site_key.site()), &mut warnings)?;
-    let state_file = args.state_file.map(StateFile::new);
+    let links = LinkSettings { site: site_key.site().clone(), secret: run_secret.clone(), ttl: LINK_TTL };
+    let service = service(&args.vault, args.access, links, Some(site_key.site()), &mut warnings)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
-    let settings = TunnelSettings { service, relay, site_key, network, state_file };
+    let (connections, max_streams) = (args.connections, args.max_streams);
+    let tunnel = TunnelConfig { relays, connections, site_key, network, max_streams };
+    let settings = AgentSettings { service, tunnel, state_file: args.state_file.map(StateFile::new) };
     Ok(Checked { settings, warnings })
 }
 
-/// Checks the flags of `serve`.
+/// Checks the flags of `serve`. Links are sealed with `run_secret` unless a file holds another secret.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
-pub fn serve(args: ServeArgs) -> Result<Checked<ServeSettings>, ConfigError> {
+pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSettings>, ConfigError> {
     let mut warnings = Vec::new();
-    let service = service(&args.vault, args.access, None, &mut warnings)?;
+    let site = SiteId::parse(CLASSIC_SITE)?;
+    let links = LinkSettings { site, secret: run_secret.clone(), ttl: LINK_TTL };
+    let service = service(&args.vault, args.access, links, None, &mut warnings)?;
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {
             warnings.extend(permission_warning(&key));
@@ -187,6 +177,7 @@ pub fn query(args: &CallArgs, settings: &VaultSettings) -> Result<Query, ConfigE
 fn service(
     vault_args: &VaultArgs,
     args: AccessArgs,
+    mut links: LinkSettings,
     site: Option<&SiteId>,
     warnings: &mut Vec<String>,
 ) -> Result<ServiceSettings, ConfigError> {
@@ -207,8 +198,6 @@ fn service(
         warnings.push("no --path has %TE, so searches with a tenant's own secret find nothing".to_owned());
     }
     let access = Access::new(token.as_ref(), &tenants.usable, site.map(SiteId::as_str))?;
-    let classic = SiteId::parse(CLASSIC_SITE)?;
-    let mut links = LinkSettings::for_this_run(site.cloned().unwrap_or(classic));
     links.ttl = duration("--link-ttl", &args.link_ttl, Duration::from_secs(1), MAX_LINK_TTL)?;
     if let Some(path) = &args.link_secret_file {
         links.secret = link_secret(path)?;
@@ -254,6 +243,18 @@ fn link_secret(path: &Path) -> Result<LinkSecret, ConfigError> {
         return Err(ConfigError::ShortLinkSecret(path.to_owned()));
     }
     Ok(LinkSecret::from_bytes(Sha256::digest(secret.reveal()).into()))
+}
+
+fn relays(texts: &[String], allow_plaintext: bool) -> Result<Vec<Url>, ConfigError> {
+    let mut relays = Vec::new();
+    for text in texts.iter().flat_map(|list| list.split(',')).map(str::trim) {
+        let relay = relay(text, allow_plaintext)?;
+        if relays.contains(&relay) {
+            return Err(ConfigError::SameRelay(text.to_owned()));
+        }
+        relays.push(relay);
+    }
+    if relays.is_empty() { Err(ConfigError::Missing("--relay")) } else { Ok(relays) }
 }
 
 fn relay(text: &str, allow_plaintext: bool) -> Result<Url, ConfigError> {

@@ -10,11 +10,15 @@ use crate::config::args::{Cli, Command};
 
 const KEY: &str = "avk_acme_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
+fn run_secret() -> LinkSecret {
+    LinkSecret::from_bytes([7; 32])
+}
+
 fn command(words: &[&str]) -> Command {
     Cli::try_parse_from(["audiovault-agent"].iter().chain(words)).unwrap().command
 }
 
-fn tunnelled(extra: &[&str]) -> Result<Checked<TunnelSettings>, ConfigError> {
+fn tunnelled(extra: &[&str]) -> Result<Checked<AgentSettings>, ConfigError> {
     let mut words = vec!["tunnel", "--site-key", KEY, "--token", "master-token"];
     words.extend(extra);
     if !extra.contains(&"--path") {
@@ -24,13 +28,13 @@ fn tunnelled(extra: &[&str]) -> Result<Checked<TunnelSettings>, ConfigError> {
         words.extend(["--relay", "wss://relay.example"]);
     }
     let Command::Tunnel(args) = command(&words) else { panic!("not a tunnel") };
-    tunnel(args)
+    tunnel(args, &run_secret())
 }
 
 fn served(extra: &[&str]) -> Result<Checked<ServeSettings>, ConfigError> {
     let words = [&["serve", "--path", "/rec", "--token", "master-token"], extra].concat();
     let Command::Serve(args) = command(&words) else { panic!("not a serve") };
-    serve(args)
+    serve(args, &run_secret())
 }
 
 #[test]
@@ -87,7 +91,7 @@ fn each_mistake_has_its_sentence() {
         (vec!["tunnel", "--relay", "wss://a", "--site-key", KEY], "--path"),
     ] {
         let Command::Tunnel(args) = command(&words) else { panic!("not a tunnel") };
-        assert!(tunnel(args).unwrap_err().to_string().contains(missing), "{words:?}");
+        assert!(tunnel(args, &run_secret()).unwrap_err().to_string().contains(missing), "{words:?}");
     }
     assert!(matches!(served(&["--certificate", "/c"]), Err(ConfigError::Missing("--certificate-key"))));
     assert!(matches!(served(&["--public-url", "a.example"]), Err(ConfigError::PublicUrl(_))));
@@ -97,7 +101,7 @@ fn each_mistake_has_its_sentence() {
 #[test]
 fn nobody_can_search_without_a_token() {
     let Command::Serve(args) = command(&["serve", "--path", "/rec"]) else { panic!("not a serve") };
-    assert!(serve(args).unwrap_err().to_string().contains("--token-file"));
+    assert!(serve(args, &run_secret()).unwrap_err().to_string().contains("--token-file"));
 }
 
 #[test]

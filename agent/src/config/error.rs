@@ -9,6 +9,7 @@ use crate::{
     access::AccessError,
     secret::SecretError,
     tenants::TenantsError,
+    tunnel::TunnelError,
     vault::{call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError},
 };
 
@@ -24,6 +25,9 @@ pub enum ConfigError {
     /// The relay's address is none.
     #[error("--relay {0:?} is no address of a relay; write wss://HOST")]
     Relay(String),
+    /// A relay is named twice.
+    #[error("--relay {0:?} is given twice; --connections makes several tunnels to one relay")]
+    SameRelay(String),
     /// The relay's address holds a user or password.
     #[error("--relay must not contain a user or password; the site key proves the site")]
     RelayCredentials,
@@ -99,6 +103,12 @@ pub enum ConfigError {
     /// The start of the call is none.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The tunnel cannot be attempted with it.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// The command line is that of another command than the one that runs.
+    #[error("the command line is not that of the command that runs")]
+    OtherCommand,
     /// The level of the log is none.
     #[error(
         "--log-level {0:?} must be error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug"

@@ -241,12 +241,12 @@ mod tests {
         );
         let environment = [("AUDIOVAULT_RELAY", "wss://environment"), ("AUDIOVAULT_LOOK_BACK", "1h")];
         let args = tunnel(&["--relay", "wss://flag"], &environment, file).unwrap();
-        assert_eq!(args.relay.as_deref(), Some("wss://flag"));
+        assert_eq!(args.relay, ["wss://flag"]);
         assert_eq!((&*args.vault.look_back, &*args.access.link_ttl), ("1h", "3h"));
         assert_eq!(args.vault.path, ["file:/a", "file:/b"]);
         assert!(args.allow_plaintext);
-        assert_eq!(tunnel(&[], &environment, file).unwrap().relay.as_deref(), Some("wss://environment"));
-        assert_eq!(tunnel(&[], &[], file).unwrap().relay.as_deref(), Some("wss://file"));
+        assert_eq!(tunnel(&[], &environment, file).unwrap().relay, ["wss://environment"]);
+        assert_eq!(tunnel(&[], &[], file).unwrap().relay, ["wss://file"]);
         let off = [("AUDIOVAULT_ALLOW_PLAINTEXT", "false")];
         assert!(!tunnel(&[], &off, None).unwrap().allow_plaintext);
     }

@@ -25,7 +25,7 @@ use url::Url;
 
 use crate::{
     reach::resolve,
-    service::{AgentService, ServiceSettings},
+    service::{ServiceSettings, current::Current},
 };
 
 /// How long running downloads may take to finish after a shutdown was asked for.
@@ -118,6 +118,7 @@ pub enum ServeError {
 pub struct Running {
     address: SocketAddr,
     base_url: Arc<str>,
+    service: Current,
     handle: Handle<SocketAddr>,
     task: JoinHandle<io::Result<()>>,
     certificates: Option<JoinHandle<()>>,
@@ -132,6 +133,11 @@ impl Running {
     /// Where links start, without a slash at the end.
     pub fn base_url(&self) -> &str {
         &self.base_url
+    }
+
+    /// Goes on with other settings of the service. Where it listens, and how, stays.
+    pub fn renew(&self, settings: ServeSettings) {
+        self.service.renew(settings.service);
     }
 
     /// Stops listening, lets running downloads finish for at most `drain`, and cuts what is left.
@@ -156,7 +162,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let base_url: Arc<str> =
         settings.public_url.clone().map_or_else(|| format!("{scheme}://{address}").into(), Arc::from);
-    let service = AgentService::new(settings.service.clone());
+    let service = Current::new(settings.service.clone());
     let router =
         service.router().layer(Extension(LinkBase(Arc::clone(&base_url)))).layer(cors(&settings.origins));
     let server = axum_server::from_tcp(listener).map_err(unbound)?;
@@ -173,7 +179,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
         }
     };
     tracing::info!(%address, scheme, links = &*base_url, "listening");
-    Ok(Running { address, base_url, handle, task, certificates })
+    Ok(Running { address, base_url, service, handle, task, certificates })
 }
 
 async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {

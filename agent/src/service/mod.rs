@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod conditions;
+pub mod current;
 pub mod disposition;
 mod failure;
 mod frame;
@@ -14,15 +15,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use audiovault_protocol::{recording_name::RecordedNames, signed_link::LinkKeyId};
-use axum::{Router, middleware, routing::any};
-
 use self::failure::Failure;
 use crate::{
     access::Access,
     links::{LinkSettings, Links},
     vault::{Vault, VaultSettings},
 };
+use audiovault_protocol::{recording_name::RecordedNames, signed_link::LinkKeyId};
 
 /// What the service needs to know.
 #[derive(Debug, Clone)]
@@ -52,15 +51,24 @@ pub struct AgentService {
 
 impl AgentService {
     /// The service for these settings.
-    pub fn new(settings: ServiceSettings) -> Arc<Self> {
+    pub fn new(settings: ServiceSettings) -> Self {
+        let vault = Arc::new(Vault::new(settings.vault.clone()));
+        Self::over(vault, settings)
+    }
+
+    /// The service for new settings; what is known of the recordings stays known where they lie where they lay.
+    pub fn renewed(&self, settings: ServiceSettings) -> Self {
+        let vault = if *self.vault.settings() == settings.vault {
+            Arc::clone(&self.vault)
+        } else {
+            Arc::new(Vault::new(settings.vault.clone()))
+        };
+        Self::over(vault, settings)
+    }
+
+    fn over(vault: Arc<Vault>, settings: ServiceSettings) -> Self {
         let links = Links::new(settings.links, &settings.vault.roots, &settings.access);
-        let recorded_names = settings.recorded_names;
-        Arc::new(Self {
-            vault: Arc::new(Vault::new(settings.vault)),
-            access: settings.access,
-            links,
-            recorded_names,
-        })
+        Self { vault, access: settings.access, links, recorded_names: settings.recorded_names }
     }
 
     /// Where recordings lie, for whoever watches over the storage.
@@ -76,16 +84,5 @@ impl AgentService {
     /// Names of the tenants that may search, for HELLO.
     pub fn tenants(&self) -> Vec<String> {
         self.access.tenants()
-    }
-
-    /// The routes `/search`, `/search/` and `/recordings/{token}/{name}`.
-    pub fn router(self: &Arc<Self>) -> Router {
-        Router::new()
-            .route("/search", any(search::search))
-            .route("/search/", any(search::search))
-            .route("/recordings/{token}/{name}", any(recordings::recording))
-            .fallback(|| async { Failure::not_found() })
-            .layer(middleware::from_fn(frame::frame))
-            .with_state(Arc::clone(self))
     }
 }

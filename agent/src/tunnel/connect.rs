@@ -28,6 +28,9 @@ pub(super) type Socket = WebSocketStream<Stream>;
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] TunnelError),
     /// The relay is not reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
@@ -74,6 +77,7 @@ impl ConnectError {
             {
                 Retry::AfterChange
             }
+            Self::Unusable(_) => Retry::AfterChange,
             Self::Reach(error) if error.needs_change() => Retry::AfterChange,
             Self::Refused { retry_after: Some(after), .. } => Retry::After(*after),
             Self::Reach(_)
@@ -95,13 +99,16 @@ pub(super) struct Dialler {
 impl Dialler {
     /// # Errors
     /// [`TunnelError`] when the configuration cannot be used.
-    pub(super) fn new(config: &TunnelConfig) -> Result<Self, TunnelError> {
-        let target = Target::of(&config.relay).ok_or(TunnelError::NoHost)?;
+    pub(super) fn new(relay: &Url, config: &TunnelConfig) -> Result<Self, TunnelError> {
+        let target = Target::of(relay).ok_or(TunnelError::NoHost)?;
         let outbound = Outbound::new(&config.network)?;
-        if let Some(proxy) = outbound.route(&target).proxy() {
-            tracing::info!(%proxy, relay = %target, "connecting through a proxy");
-        }
-        Ok(Self { outbound, request: upgrade_request(config, target.tls().is_some())?, target })
+        let request = upgrade_request(relay, config, target.tls().is_some())?;
+        Ok(Self { outbound, request, target })
+    }
+
+    /// The proxy through which this dials, for the log.
+    pub(super) fn proxy(&self) -> Option<String> {
+        self.outbound.route(&self.target).proxy().map(ToString::to_string)
     }
 
     /// Dials once.
@@ -116,8 +123,8 @@ impl Dialler {
     }
 }
 
-fn upgrade_request(config: &TunnelConfig, secure: bool) -> Result<Request, TunnelError> {
-    let mut url: Url = config.relay.clone();
+fn upgrade_request(relay: &Url, config: &TunnelConfig, secure: bool) -> Result<Request, TunnelError> {
+    let mut url: Url = relay.clone();
     let scheme = if secure { "wss" } else { "ws" };
     url.set_scheme(scheme).map_err(|()| TunnelError::NoHost)?;
     let base = url.path().trim_end_matches('/').trim_end_matches("/tunnel").to_owned();

@@ -30,6 +30,12 @@ pub struct CallIdRules {
     custom: Option<Regex>,
 }
 
+impl PartialEq for CallIdRules {
+    fn eq(&self, other: &Self) -> bool {
+        self.custom.as_ref().map(Regex::as_str) == other.custom.as_ref().map(Regex::as_str)
+    }
+}
+
 impl CallIdRules {
     /// Admits, beside the built-in forms, what `expression` matches from the first to the last character.
     ///

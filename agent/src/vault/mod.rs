@@ -68,7 +68,7 @@ pub enum SearchMode {
 }
 
 /// How to search.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct VaultSettings {
     /// The storage roots in order.
     pub roots: Vec<Pattern>,

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-use super::*;
+use super::{current::Current, *};
 use crate::{
     secret::Secret,
     tenants::Tenant,
@@ -31,7 +31,7 @@ const NAME: &str = "in-600-34911223344-20240326-101502-1711444502.17.wav";
 
 struct Site {
     dir: TempDir,
-    service: Arc<AgentService>,
+    service: Current,
 }
 
 impl Site {
@@ -53,7 +53,7 @@ impl Site {
             recorded_names: RecordedNames::Masked,
         };
         change(&mut settings);
-        Self { dir, service: AgentService::new(settings) }
+        Self { dir, service: Current::new(settings) }
     }
 
     fn put(&self, path: &str, content: &[u8]) {

@@ -1,0 +1,41 @@
+//! `serve`: the classic AudioVault.
+
+use std::process::ExitCode;
+
+use audiovault_protocol::signed_link::LinkSecret;
+
+use super::{
+    Failure, announced,
+    reload::{CommandLine, Reloads},
+    runtime,
+};
+use crate::{
+    config::{args::Command, check, error::ConfigError},
+    serve::{self, DRAIN, ServeSettings},
+    systemd,
+};
+
+pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode, Failure> {
+    let run_secret = LinkSecret::from_bytes(rand::random());
+    let reloads = Reloads::new(line, &command).map_err(runtime)?;
+    let running = serve::start(settings(command, &run_secret)?).await.map_err(runtime)?;
+    systemd::ready();
+    let apply = |command| -> Result<(), ConfigError> {
+        running.renew(settings(command, &run_secret)?);
+        Ok(())
+    };
+    reloads.run(apply, |_| {}).await.map_err(runtime)?;
+    systemd::stopping(DRAIN);
+    tracing::info!("shutting down; running downloads may finish");
+    running.shutdown(DRAIN).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(command: Command, run_secret: &LinkSecret) -> Result<ServeSettings, ConfigError> {
+    match command {
+        Command::Serve(args) => Ok(announced(check::serve(args, run_secret)?)),
+        Command::Tunnel(_) | Command::Search(_) | Command::Get(_) | Command::Health(_) => {
+            Err(ConfigError::OtherCommand)
+        }
+    }
+}

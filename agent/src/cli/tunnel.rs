@@ -1,0 +1,42 @@
+//! `tunnel`: the agent as it runs for years.
+
+use std::process::ExitCode;
+
+use audiovault_protocol::signed_link::LinkSecret;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Failure, announced,
+    reload::{CommandLine, Reloads},
+    runtime,
+};
+use crate::{
+    agent::{Agent, AgentSettings},
+    config::{args::Command, check, error::ConfigError},
+    systemd,
+    tunnel::DRAIN_TIMEOUT,
+};
+
+pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode, Failure> {
+    let run_secret = LinkSecret::from_bytes(rand::random());
+    let reloads = Reloads::new(line, &command).map_err(runtime)?;
+    let shutdown = CancellationToken::new();
+    let agent = Agent::start(settings(command, &run_secret)?, shutdown.clone()).map_err(ConfigError::from)?;
+    systemd::ready();
+    let apply =
+        |command| -> Result<(), ConfigError> { Ok(agent.reconfigure(settings(command, &run_secret)?)?) };
+    reloads.run(apply, |problem| agent.note_problem(problem)).await.map_err(runtime)?;
+    systemd::stopping(DRAIN_TIMEOUT);
+    shutdown.cancel();
+    agent.finished().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn settings(command: Command, run_secret: &LinkSecret) -> Result<AgentSettings, ConfigError> {
+    match command {
+        Command::Tunnel(args) => Ok(announced(check::tunnel(args, run_secret)?)),
+        Command::Serve(_) | Command::Search(_) | Command::Get(_) | Command::Health(_) => {
+            Err(ConfigError::OtherCommand)
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The service as it is configured now: a reload replaces it whole, and what is under way ends as it began.
+
+use std::sync::Arc;
+
+use axum::{Router, extract::FromRef, middleware, routing::any};
+use tokio::sync::watch;
+
+use super::{AgentService, Failure, ServiceSettings, frame, recordings, search};
+
+/// A service that can be replaced while it serves. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Current(watch::Sender<Arc<AgentService>>);
+
+impl Current {
+    /// Begins with these settings.
+    pub fn new(settings: ServiceSettings) -> Self {
+        Self(watch::Sender::new(Arc::new(AgentService::new(settings))))
+    }
+
+    /// The service of this moment.
+    pub fn load(&self) -> Arc<AgentService> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Goes on with new settings.
+    pub fn renew(&self, settings: ServiceSettings) {
+        self.0.send_modify(|service| *service = Arc::new(service.renewed(settings)));
+    }
+
+    /// Follows the service as it is renewed.
+    pub fn follow(&self) -> watch::Receiver<Arc<AgentService>> {
+        self.0.subscribe()
+    }
+
+    /// The routes `/search`, `/search/` and `/recordings/{token}/{name}`.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/search", any(search::search))
+            .route("/search/", any(search::search))
+            .route("/recordings/{token}/{name}", any(recordings::recording))
+            .fallback(|| async { Failure::not_found() })
+            .layer(middleware::from_fn(frame::frame))
+            .with_state(self.clone())
+    }
+}
+
+impl FromRef<Current> for Arc<AgentService> {
+    /// Every request is answered to its end by the service that it began with.
+    fn from_ref(current: &Current) -> Self {
+        current.load()
+    }
+}

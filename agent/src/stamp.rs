@@ -1,0 +1,80 @@
+//! Whether files have changed, told by looking at them now and then: that works on every file system, also where a
+//! file is replaced by a rename or through a link.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// How often files are looked at: seconds are for the operator who watches.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What tells one content of a file from another. A file that is not there has one too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp(Option<(SystemTime, u64, u64)>);
+
+impl Stamp {
+    /// The stamp of a file as it is now. Blocks.
+    pub fn of(path: &Path) -> Self {
+        let of = |file: fs::Metadata| Some((file.modified().ok()?, file.len(), file.ino()));
+        Self(fs::metadata(path).ok().and_then(of))
+    }
+}
+
+/// Looks at some files.
+#[derive(Debug)]
+pub struct Watcher {
+    files: Vec<PathBuf>,
+    known: Vec<Stamp>,
+}
+
+impl Watcher {
+    /// What the files hold now is known. Blocks.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        let known = files.iter().map(|file| Stamp::of(file)).collect();
+        Self { files, known }
+    }
+
+    /// Waits until a file has changed and then stood still for a moment, so that none is read half written.
+    pub async fn changed(&mut self) {
+        let mut before = self.known.clone();
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let now = self.look().await;
+            if now == before && now != self.known {
+                self.known = now;
+                return;
+            }
+            before = now;
+        }
+    }
+
+    async fn look(&self) -> Vec<Stamp> {
+        let files = self.files.clone();
+        let look = move || files.iter().map(|file| Stamp::of(file)).collect();
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| self.known.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_written_replaced_or_removed_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, draft) = (dir.path().join("agent.toml"), dir.path().join("draft"));
+        let mut watcher = Watcher::new(vec![dir.path().join("other"), path.clone()]);
+        fs::write(&path, "a").unwrap();
+        watcher.changed().await;
+        fs::write(&draft, "b").unwrap();
+        fs::rename(&draft, &path).unwrap();
+        watcher.changed().await;
+        fs::remove_file(&path).unwrap();
+        watcher.changed().await;
+        let quiet = tokio::time::timeout(60 * EVERY, watcher.changed()).await;
+        assert!(quiet.is_err(), "nothing has changed");
+    }
+}

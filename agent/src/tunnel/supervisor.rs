@@ -1,0 +1,297 @@
+//! Keeps one tunnel up: dial, serve, back off, dial again.
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use audiovault_protocol::{
+    link::{AgentControl, AgentLink, Close, Ended, LinkState},
+    message::{CloseCode, Goaway, Hello},
+};
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::task::{JoinHandle, JoinSet};
+use tower::{Service, ServiceExt};
+
+use super::{
+    Shared, TunnelConfig,
+    backoff::{Backoff, LASTED, between},
+    connect::{ConnectError, Dialler, Retry},
+    identity::Run,
+    states::{TunnelName, TunnelState},
+};
+
+/// How long an agent that shuts down lets running downloads finish.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Added to the backoff when somebody must change something first: there is no hurry, but whoever makes the change
+/// looks whether it helped.
+const AFTER_CHANGE: Duration = Duration::from_secs(5);
+/// Spreads agents that were told the same moment.
+const RETRY_AFTER_SPREAD: Duration = Duration::from_secs(1);
+/// How long a relay may take to welcome a fresh tunnel beside one that works.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct Supervisor {
+    name: TunnelName,
+    run: Run,
+    router: Router,
+    shared: Shared,
+    backoff: Backoff,
+    dialler: Option<(Arc<TunnelConfig>, Arc<Dialler>)>,
+    /// Tunnels that the relay is closing while downloads finish on them.
+    old: JoinSet<()>,
+}
+
+/// A tunnel that was dialled.
+struct Tunnel {
+    task: JoinHandle<Ended>,
+    control: AgentControl,
+    /// What was said in it, and how it was dialled.
+    hello: Hello,
+    config: Arc<TunnelConfig>,
+    began: Instant,
+}
+
+/// How one tunnel let go of the supervisor.
+enum Outcome {
+    Ended(Ended),
+    Leaving(Goaway),
+    Shutdown,
+}
+
+impl Supervisor {
+    pub(super) fn new(name: TunnelName, run: Run, router: Router, shared: Shared) -> Self {
+        Self { name, run, router, shared, backoff: Backoff::new(), dialler: None, old: JoinSet::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        let shutdown = self.shared.shutdown.clone();
+        let mut config = self.shared.config.clone();
+        loop {
+            config.mark_unchanged();
+            let Some(wait) = self.attempt().await else { break };
+            while self.old.try_join_next().is_some() {}
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                // Whoever mends the configuration sees at once whether it helped.
+                Ok(()) = config.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while self.old.join_next().await.is_some() {} })
+            .await;
+    }
+
+    /// Dials once and serves what comes of it. How long to wait before the next attempt, or `None` after a
+    /// shutdown.
+    async fn attempt(&mut self) -> Option<Duration> {
+        self.tell(TunnelState::Dialling);
+        let shutdown = self.shared.shutdown.clone();
+        let dialled = tokio::select! {
+            () = shutdown.cancelled() => return None,
+            dialled = self.dial() => dialled,
+        };
+        let mut tunnel = match dialled {
+            Ok(tunnel) => tunnel,
+            Err(error) => {
+                let wait = self.after_failure(&error);
+                self.tell(TunnelState::Waiting { reason: with_cause(&error), wait });
+                return Some(wait);
+            }
+        };
+        let outcome = self.attend(&mut tunnel).await;
+        if tunnel.began.elapsed() >= LASTED {
+            self.backoff.reset();
+        }
+        let (reason, wait) = match outcome {
+            Outcome::Shutdown => {
+                drain(tunnel, "the agent is shutting down").await;
+                return None;
+            }
+            Outcome::Leaving(goaway) => {
+                let [least, most] = goaway.reconnect_after_ms.map(Duration::from_millis);
+                let wait = between(least, most);
+                let (reason, wait_ms) = (&goaway.reason, wait.as_millis());
+                tracing::info!(reason, wait_ms, "the relay asks to dial again");
+                self.old.spawn(async move { drop(tunnel.task.await) });
+                (goaway.reason, wait)
+            }
+            Outcome::Ended(ended) => {
+                let wait = self.backoff.next();
+                let cause = ended.source().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%ended, cause, wait_ms = wait.as_millis(), "the tunnel ended; dialling again");
+                (ended.to_string(), wait)
+            }
+        };
+        self.tell(TunnelState::Waiting { reason, wait });
+        Some(wait)
+    }
+
+    async fn dial(&mut self) -> Result<Tunnel, ConnectError> {
+        let config = Arc::clone(&self.shared.config.borrow());
+        let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
+        let (socket, traffic) = self.dialler(&config)?.dial().await?;
+        let (link, control) = AgentLink::new(hello.clone(), bytes_service(self.router.clone()));
+        let task = tokio::spawn(link.run(socket, traffic));
+        Ok(Tunnel { task, control, hello, config, began: Instant::now() })
+    }
+
+    /// What dials as configured; made anew when that has changed.
+    fn dialler(&mut self, config: &Arc<TunnelConfig>) -> Result<Arc<Dialler>, ConnectError> {
+        if let Some((made_for, dialler)) = &self.dialler
+            && Arc::ptr_eq(made_for, config)
+        {
+            return Ok(Arc::clone(dialler));
+        }
+        let dialler = Arc::new(Dialler::new(&self.name.relay, config)?);
+        if let Some(proxy) = dialler.proxy() {
+            tracing::info!(proxy, relay = %self.name.relay, "connecting through a proxy");
+        }
+        self.dialler = Some((Arc::clone(config), Arc::clone(&dialler)));
+        Ok(dialler)
+    }
+
+    /// Watches one tunnel until it ends, is to be replaced, or the agent shuts down.
+    async fn attend(&mut self, tunnel: &mut Tunnel) -> Outcome {
+        let mut status = self.shared.status.clone();
+        let mut config = self.shared.config.clone();
+        let mut service = self.shared.service.follow();
+        let mut state = tunnel.control.state();
+        // What changed while this was dialled counts as well.
+        config.mark_changed();
+        status.mark_changed();
+        loop {
+            tokio::select! {
+                ended = &mut tunnel.task => return Outcome::Ended(ended.unwrap_or_else(|_| crashed())),
+                () = self.shared.shutdown.cancelled() => return Outcome::Shutdown,
+                Ok(()) = status.changed() => {
+                    tunnel.control.set_status(status.borrow_and_update().clone());
+                }
+                Ok(()) = config.changed() => {
+                    config.mark_unchanged();
+                    self.replace_if_changed(tunnel).await;
+                    (state, status) = (tunnel.control.state(), self.shared.status.clone());
+                    state.mark_changed();
+                    status.mark_changed();
+                }
+                Ok(()) = service.changed() => {
+                    service.mark_unchanged();
+                    config.mark_changed();
+                }
+                Ok(()) = state.changed() => match state.borrow_and_update().clone() {
+                    LinkState::Greeting => {}
+                    LinkState::Welcomed(welcome) => {
+                        let (session, relay) = (&welcome.session, &welcome.relay_version);
+                        tracing::info!(session, relay, links = welcome.base_url, "connected");
+                        let (session, control) = (session.clone(), tunnel.control.clone());
+                        self.tell(TunnelState::Connected { session, since: SystemTime::now(), control });
+                    }
+                    LinkState::Leaving(goaway) => return Outcome::Leaving(goaway),
+                },
+            }
+        }
+    }
+
+    /// Dials a fresh tunnel beside one that no longer introduces the agent as it is, and lets it take over. The old
+    /// one finishes what is open, and stays if the fresh one cannot be had.
+    async fn replace_if_changed(&mut self, tunnel: &mut Tunnel) {
+        let config = Arc::clone(&self.shared.config.borrow());
+        let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
+        if hello == tunnel.hello && config.has_key_of(&tunnel.config) {
+            return;
+        }
+        match self.dial_anew().await {
+            Ok(fresh) => {
+                tracing::info!("a fresh tunnel takes over, as newly configured");
+                let old = std::mem::replace(tunnel, fresh);
+                self.old.spawn(drain(old, "another tunnel of the same agent has taken over"));
+            }
+            Err(reason) => {
+                tracing::error!(reason, "the new configuration cannot connect; the tunnel stays as it was");
+            }
+        }
+    }
+
+    /// A tunnel that the relay has welcomed; otherwise what is wrong.
+    async fn dial_anew(&mut self) -> Result<Tunnel, String> {
+        let tunnel = self.dial().await.map_err(|error| with_cause(&error))?;
+        let mut state = tunnel.control.state();
+        let welcomed = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
+        let welcomed = matches!(tokio::time::timeout(WELCOME_TIMEOUT, welcomed).await, Ok(Ok(_)));
+        if welcomed {
+            return Ok(tunnel);
+        }
+        tunnel.task.abort();
+        Err("the relay did not welcome the fresh tunnel; its log says why".to_owned())
+    }
+
+    fn tell(&self, state: TunnelState) {
+        self.shared.states.set(&self.name, state);
+    }
+
+    fn after_failure(&mut self, error: &ConnectError) -> Duration {
+        let cause = causes(error);
+        match error.retry() {
+            Retry::Backoff => {
+                let wait = self.backoff.next();
+                tracing::warn!(%error, cause, wait_ms = wait.as_millis(), "not connected; dialling again");
+                wait
+            }
+            Retry::After(after) => {
+                let wait = after + between(Duration::ZERO, RETRY_AFTER_SPREAD);
+                tracing::info!(%error, wait_ms = wait.as_millis(), "not connected; dialling again when asked to");
+                wait
+            }
+            Retry::AfterChange => {
+                let wait = AFTER_CHANGE + self.backoff.next();
+                tracing::error!(%error, cause, wait_ms = wait.as_millis(), "not connected, and waiting will not help");
+                wait
+            }
+        }
+    }
+}
+
+/// Says goodbye and waits until the relay has closed the tunnel.
+async fn drain(mut tunnel: Tunnel, reason: &str) {
+    tracing::info!(
+        downloads = tunnel.control.open_streams(),
+        reason,
+        "leaving: waiting for running downloads"
+    );
+    tunnel.control.go_away(Goaway { reason: reason.to_owned(), reconnect_after_ms: [0, 0] });
+    if tokio::time::timeout(DRAIN_TIMEOUT, &mut tunnel.task).await.is_err() {
+        tracing::warn!("downloads still run after {} s; cutting them", DRAIN_TIMEOUT.as_secs());
+        tunnel.task.abort();
+    }
+}
+
+fn with_cause(error: &ConnectError) -> String {
+    match causes(error).as_str() {
+        "" => error.to_string(),
+        causes => format!("{error}: {causes}"),
+    }
+}
+
+/// What lies behind an error, in one line.
+fn causes(error: &ConnectError) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn crashed() -> Ended {
+    Ended::ByUs(Close::new(CloseCode::Other(1011), "the tunnel's task failed inside"))
+}
+
+/// The agent's router as the link calls it.
+fn bytes_service(
+    router: Router,
+) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ 'static {
+    router.into_service().map_request(|request: Request<Bytes>| request.map(Body::from))
+}
