@@ -4,6 +4,7 @@ pub mod access;
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod install;
 pub mod links;
 pub mod logging;
 pub mod monitor;

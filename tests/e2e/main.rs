@@ -13,6 +13,7 @@ mod downloads;
 mod enrolment;
 mod host_names;
 mod http_contract;
+mod install;
 mod layouts;
 mod limits;
 mod links;

@@ -1,6 +1,7 @@
 //! The commands, from checked configuration to exit code.
 
 mod get;
+mod install;
 mod reload;
 mod search;
 mod serve;
@@ -72,6 +73,8 @@ async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Failu
         Command::Search(args) => search::run(&args).await,
         Command::Get(args) => get::run(&args).await,
         Command::Health(args) => health(&args),
+        Command::Install(args) => install::run(args, &line).await,
+        Command::Uninstall(args) => install::remove(&args).await,
     }
 }
 
@@ -119,7 +122,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say("name a command: tunnel, serve, search, get or health; --help explains them");
+        say("name a command, such as install, tunnel, serve, search or get; --help explains them");
         return ExitCode::from(MISCONFIGURED);
     }
     let text = error.to_string();

@@ -8,7 +8,7 @@ use super::{in_one_line, termination};
 use crate::{
     config::{
         args::{Cli, Command},
-        layers::{self, LayerError},
+        layers::{self, LayerError, Typed},
     },
     stamp::Watcher,
     systemd,
@@ -21,6 +21,11 @@ pub(super) struct CommandLine(Vec<OsString>);
 impl CommandLine {
     pub(super) fn of_this_process() -> Self {
         Self(std::env::args_os().collect())
+    }
+
+    /// The flags that were typed.
+    pub(super) fn typed(&self) -> Result<Vec<Typed>, LayerError> {
+        layers::typed(self.0.iter().cloned())
     }
 
     /// Reads all layers.
@@ -91,7 +96,11 @@ fn files(command: &Command) -> Vec<PathBuf> {
             vec![&args.site_key_file, &args.network.cacert, &args.network.proxy_credentials_file],
         ),
         Command::Serve(args) => (Some(&args.access), vec![]),
-        Command::Search(_) | Command::Get(_) | Command::Health(_) => (None, vec![]),
+        Command::Search(_)
+        | Command::Get(_)
+        | Command::Health(_)
+        | Command::Install(_)
+        | Command::Uninstall(_) => (None, vec![]),
     };
     let access =
         access.map(|args| [&args.token_file, &args.tenants, &args.link_secret_file]).into_iter().flatten();

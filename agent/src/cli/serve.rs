@@ -32,10 +32,6 @@ pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode,
 }
 
 fn settings(command: Command, run_secret: &LinkSecret) -> Result<ServeSettings, ConfigError> {
-    match command {
-        Command::Serve(args) => Ok(announced(check::serve(args, run_secret)?)),
-        Command::Tunnel(_) | Command::Search(_) | Command::Get(_) | Command::Health(_) => {
-            Err(ConfigError::OtherCommand)
-        }
-    }
+    let args = command.into_serve().ok_or(ConfigError::OtherCommand)?;
+    Ok(announced(check::serve(args, run_secret)?))
 }

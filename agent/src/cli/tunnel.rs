@@ -33,10 +33,6 @@ pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode,
 }
 
 fn settings(command: Command, run_secret: &LinkSecret) -> Result<AgentSettings, ConfigError> {
-    match command {
-        Command::Tunnel(args) => Ok(announced(check::tunnel(args, run_secret)?)),
-        Command::Serve(_) | Command::Search(_) | Command::Get(_) | Command::Health(_) => {
-            Err(ConfigError::OtherCommand)
-        }
-    }
+    let args = command.into_tunnel().ok_or(ConfigError::OtherCommand)?;
+    Ok(announced(check::tunnel(args, run_secret)?))
 }

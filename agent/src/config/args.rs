@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::network::NetworkArgs;
+use super::{
+    install::{InstallArgs, UninstallArgs},
+    network::NetworkArgs,
+};
 use crate::{secret::Secret, tunnel::DEFAULT_MAX_STREAMS};
 
 const ABOUT: &str = "Finds call recordings on this machine's disks and serves them to QueueMetrics, through an \
@@ -49,6 +52,10 @@ pub enum Command {
     Search(SearchArgs),
     /// Fetch the first recording of a call into a file
     Get(GetArgs),
+    /// Install the agent as a service of systemd, or upgrade it
+    Install(InstallArgs),
+    /// Remove the installed agent
+    Uninstall(UninstallArgs),
     /// Ask whether the agent that writes a state file is connected (exit code 0) or not (1)
     Health(HealthArgs),
 }
@@ -279,6 +286,16 @@ pub enum LogFormat {
 }
 
 impl Command {
+    /// The flags of `tunnel`, if that is the command.
+    pub fn into_tunnel(self) -> Option<TunnelArgs> {
+        if let Self::Tunnel(args) = self { Some(args) } else { None }
+    }
+
+    /// The flags of `serve`, if that is the command.
+    pub fn into_serve(self) -> Option<ServeArgs> {
+        if let Self::Serve(args) = self { Some(args) } else { None }
+    }
+
     /// What every command knows.
     pub fn common(&self) -> &CommonArgs {
         match self {
@@ -287,6 +304,8 @@ impl Command {
             Self::Search(args) => &args.common,
             Self::Get(args) => &args.common,
             Self::Health(args) => &args.common,
+            Self::Install(args) => &args.tunnel.common,
+            Self::Uninstall(args) => &args.common,
         }
     }
 }

@@ -66,10 +66,25 @@ pub struct Checked<T> {
 /// [`ConfigError`] for the first thing that is wrong.
 pub fn tunnel(args: TunnelArgs, run_secret: &LinkSecret) -> Result<Checked<AgentSettings>, ConfigError> {
     let mut warnings = Vec::new();
-    let relays = relays(&args.relay, args.allow_plaintext)?;
-    let key = one_secret(args.site_key, args.site_key_file.as_deref(), "--site-key", &mut warnings)?;
+    let typed = args.site_key.clone();
+    let key = one_secret(typed, args.site_key_file.as_deref(), "--site-key", &mut warnings)?;
     let key = key.ok_or(ConfigError::Missing("the site key (--site-key-file)"))?;
-    let site_key = SiteKey::parse(key.reveal())?;
+    let checked = with_key(args, SiteKey::parse(key.reveal())?, run_secret)?;
+    warnings.extend(checked.warnings);
+    Ok(Checked { settings: checked.settings, warnings })
+}
+
+/// Checks the flags of `tunnel`, all but the site key.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that is wrong.
+pub fn with_key(
+    args: TunnelArgs,
+    site_key: SiteKey,
+    run_secret: &LinkSecret,
+) -> Result<Checked<AgentSettings>, ConfigError> {
+    let mut warnings = Vec::new();
+    let relays = relays(&args.relay, args.allow_plaintext)?;
     let links = LinkSettings { site: site_key.site().clone(), secret: run_secret.clone(), ttl: LINK_TTL };
     let service = service(&args.vault, args.access, links, Some(site_key.site()), &mut warnings)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;

@@ -109,6 +109,12 @@ pub enum ConfigError {
     /// The command line is that of another command than the one that runs.
     #[error("the command line is not that of the command that runs")]
     OtherCommand,
+    /// An agent is installed already.
+    #[error("{} is there already; edit it, or run `install` without flags to upgrade the program alone", .0.display())]
+    Installed(PathBuf),
+    /// A code was given beside the key that it would be traded for.
+    #[error("--enroll is traded for a site key, and there is one already; give one of them")]
+    CodeAndKey,
     /// The level of the log is none.
     #[error(
         "--log-level {0:?} must be error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug"

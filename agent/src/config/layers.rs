@@ -20,6 +20,9 @@ const ALTERNATIVES: [[&str; 2]; 2] = [["token", "token-file"], ["site-key", "sit
 /// Commands whose flags may stand in environment and file. Other commands share them.
 const CONFIGURABLE: [&str; 2] = ["tunnel", "serve"];
 
+/// A command that writes a configuration file has no other layer than what was typed.
+const UNLAYERED: &str = "install";
+
 /// Why the layers do not make a command line.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
@@ -71,7 +74,9 @@ pub fn read(
     let mut argv: Vec<OsString> = argv.into_iter().collect();
     let command = Cli::command();
     let typed = command.clone().try_get_matches_from(&argv)?;
-    let Some((name, typed)) = typed.subcommand() else { return Ok(Cli::from_arg_matches(&typed)?) };
+    let Some((name, typed)) = typed.subcommand().filter(|(name, _)| *name != UNLAYERED) else {
+        return Ok(Cli::from_arg_matches(&typed)?);
+    };
     let flags = flags(&command, name);
     let mut given = given(&flags, typed);
     let mut filled = from_environment(&flags, &given, &environment)?;
@@ -92,6 +97,40 @@ pub fn read(
     });
     argv.splice(2..2, words.collect::<Vec<_>>());
     Ok(Cli::from_arg_matches(&command.try_get_matches_from(argv)?)?)
+}
+
+/// A flag as it was typed; a switch that is on has the value `true`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Typed {
+    /// Its name, without the dashes.
+    pub flag: String,
+    /// Its values.
+    pub values: Vec<String>,
+}
+
+impl std::fmt::Debug for Typed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A value may be a secret.
+        f.debug_tuple("Typed").field(&self.flag).finish()
+    }
+}
+
+/// The flags that the command line itself gives of those that a configuration file may hold.
+///
+/// # Errors
+/// [`LayerError`].
+pub fn typed(argv: impl IntoIterator<Item = OsString>) -> Result<Vec<Typed>, LayerError> {
+    let command = Cli::command();
+    let matches = command.clone().try_get_matches_from(argv)?;
+    let Some((name, matches)) = matches.subcommand() else { return Ok(Vec::new()) };
+    let flags = flags(&command, name);
+    let given = given(&flags, matches);
+    let values = |flag: &Flag| {
+        let raw = matches.get_raw(&flag.name.replace('-', "_")).into_iter().flatten();
+        raw.map(|value| value.to_string_lossy().into_owned()).collect()
+    };
+    let typed = flags.iter().filter(|flag| given.contains(&flag.name));
+    Ok(typed.map(|flag| Typed { flag: flag.name.clone(), values: values(flag) }).collect())
 }
 
 /// A flag that a command knows.

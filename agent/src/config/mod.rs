@@ -3,5 +3,6 @@
 pub mod args;
 pub mod check;
 pub mod error;
+pub mod install;
 pub mod layers;
 pub mod network;

@@ -1,0 +1,234 @@
+//! Does what a plan says, or says what it would do.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{
+    enrol::EnrolError,
+    layout::{Layout, NAME},
+    plan::{Content, Owner, Plan, Step},
+};
+use crate::secret::Secret;
+
+/// Why an installation stopped. What was done before stays, and doing it again does no harm.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// A file cannot be written.
+    #[error("cannot write {}; run this as root (sudo)", .0.display())]
+    Write(PathBuf, #[source] io::Error),
+    /// A file cannot be removed.
+    #[error("cannot remove {}; run this as root (sudo)", .0.display())]
+    Remove(PathBuf, #[source] io::Error),
+    /// A program of the system is missing or failed.
+    #[error("{0} failed: {1}")]
+    Program(String, String),
+    /// The user that was made is not there.
+    #[error("there is no user {NAME} in {}", .0.display())]
+    NoUser(PathBuf),
+    /// No key was had for the code.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+}
+
+/// What would be done, one line a step, without any secret.
+pub fn explain(plan: &Plan) -> String {
+    let mut text = String::new();
+    for step in &plan.steps {
+        let line = match step {
+            Step::User => format!("make the system user {NAME}, unless it is there"),
+            Step::NoUser => format!("remove the user {NAME}"),
+            Step::Directory { path, mode, owner } => {
+                format!("make the directory {} ({mode:04o}, {})", path.display(), whose(*owner))
+            }
+            Step::File { path, mode, owner, content } => {
+                let what = match content {
+                    Content::Text(_) => "write",
+                    Content::Secret(_) => "write a secret into",
+                    Content::Enrolled(_) => "trade the code for a site key, and write that into",
+                    Content::CopyOf(_) => "copy this program to",
+                };
+                format!("{what} {} ({mode:04o}, {})", path.display(), whose(*owner))
+            }
+            Step::Systemctl(words) => format!("run: {}", shown(&systemctl(&plan.layout, words))),
+            Step::Remove(path) => format!("remove {}, if it is there", path.display()),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {line}");
+        if let Step::File { content: Content::Text(content), .. } = step {
+            for line in content.lines() {
+                let _ = writeln!(text, "    | {line}");
+            }
+        }
+    }
+    text
+}
+
+/// Does it all.
+///
+/// # Errors
+/// [`InstallError`] of the first step that fails.
+pub async fn perform(plan: Plan, say: impl Fn(&str)) -> Result<Vec<String>, InstallError> {
+    let mut notes = plan.notes;
+    for step in plan.steps {
+        match step {
+            Step::User => make_user(&plan.layout)?,
+            Step::NoUser => remove_user(&plan.layout)?,
+            Step::Directory { path, mode, owner } => {
+                let at = plan.layout.at(&path);
+                let made = DirBuilder::new().recursive(true).mode(mode).create(&at);
+                made.map_err(|error| InstallError::Write(at.clone(), error))?;
+                own(&plan.layout, &at, mode, owner)?;
+            }
+            Step::File { path, mode, owner, content } => {
+                let at = plan.layout.at(&path);
+                let content = match content {
+                    Content::Text(text) => text.into_bytes(),
+                    Content::Secret(secret) => line(&secret),
+                    Content::Enrolled(enrolment) => {
+                        let (site, key) = enrolment.trade().await?;
+                        say(&format!("the code was traded for a key of the site {site}"));
+                        line(&key)
+                    }
+                    Content::CopyOf(program) => {
+                        fs::read(&program).map_err(|error| InstallError::Write(program, error))?
+                    }
+                };
+                write(&at, &content, mode).map_err(|error| InstallError::Write(at.clone(), error))?;
+                own(&plan.layout, &at, mode, owner)?;
+                say(&format!("wrote {}", path.display()));
+            }
+            Step::Systemctl(words) => {
+                if let Some(note) = run_systemctl(&plan.layout, words)? {
+                    notes.push(note);
+                }
+            }
+            Step::Remove(path) => remove(&plan.layout.at(&path))?,
+        }
+    }
+    Ok(notes)
+}
+
+fn line(secret: &Secret) -> Vec<u8> {
+    format!("{}\n", secret.reveal()).into_bytes()
+}
+
+fn whose(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Root => "root's",
+        Owner::AgentsGroup => "root's, readable for the agent",
+        Owner::Agent => "the agent's",
+    }
+}
+
+/// Writes a file whole or not at all; a program that runs is replaced beneath its feet.
+fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    let draft = path.with_extension("new");
+    let _ = fs::remove_file(&draft);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(draft, path)
+}
+
+/// The umask may have taken bits away, and what was there before had its own.
+fn own(layout: &Layout, path: &Path, mode: u32, owner: Owner) -> Result<(), InstallError> {
+    let failed = |error| InstallError::Write(path.to_owned(), error);
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
+    if owner == Owner::Root {
+        return Ok(());
+    }
+    let (user, group) = ids(layout)?;
+    let user = if owner == Owner::Agent { user } else { 0 };
+    chown(path, Some(user), Some(group)).map_err(failed)
+}
+
+/// The agent's user and group (passwd(5)), read without the C library: a static program has no name service switch.
+fn ids(layout: &Layout) -> Result<(u32, u32), InstallError> {
+    let passwd = layout.at(Path::new("/etc/passwd"));
+    let text = fs::read_to_string(&passwd).unwrap_or_default();
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        (name == NAME).then_some((user, group))
+    });
+    found.ok_or(InstallError::NoUser(passwd))
+}
+
+fn make_user(layout: &Layout) -> Result<(), InstallError> {
+    if ids(layout).is_ok() {
+        return Ok(());
+    }
+    let flags = ["--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"];
+    let mut words: Vec<String> = ["useradd"].iter().chain(&flags).map(ToString::to_string).collect();
+    words.extend(["--shell".to_owned(), "/usr/sbin/nologin".to_owned()]);
+    words.extend(prefix(layout));
+    words.push(NAME.to_owned());
+    run(&words)
+}
+
+fn remove_user(layout: &Layout) -> Result<(), InstallError> {
+    // Whether the group goes with its user is a setting of the machine (`USERGROUPS_ENAB` in login.defs(5)).
+    for (accounts, program) in [("/etc/passwd", "userdel"), ("/etc/group", "groupdel")] {
+        let text = fs::read_to_string(layout.at(Path::new(accounts))).unwrap_or_default();
+        if text.lines().any(|line| line.split(':').next() == Some(NAME)) {
+            let words = [program.to_owned()].into_iter().chain(prefix(layout)).chain([NAME.to_owned()]);
+            run(&words.collect::<Vec<_>>())?;
+        }
+    }
+    Ok(())
+}
+
+fn prefix(layout: &Layout) -> Option<String> {
+    (!layout.is_here()).then(|| format!("--prefix={}", layout.root().display()))
+}
+
+fn systemctl(layout: &Layout, words: &[&str]) -> Vec<String> {
+    let root = (!layout.is_here()).then(|| format!("--root={}", layout.root().display()));
+    let words = words.iter().map(ToString::to_string);
+    ["systemctl".to_owned()].into_iter().chain(root).chain(words).collect()
+}
+
+/// Where no systemd runs (a container, another init) the unit is there, and somebody else has to start the agent.
+fn run_systemctl(layout: &Layout, words: &[&str]) -> Result<Option<String>, InstallError> {
+    let command = systemctl(layout, words);
+    if layout.is_here() && !Path::new("/run/systemd/system").is_dir() {
+        return Ok(Some(format!("No systemd runs here, so this was left out: {}", shown(&command))));
+    }
+    run(&command).map(|()| None)
+}
+
+fn shown(words: &[String]) -> String {
+    words.join(" ")
+}
+
+fn run(words: &[String]) -> Result<(), InstallError> {
+    let failed = |why: String| InstallError::Program(shown(words), why);
+    let Some((program, rest)) = words.split_first() else { return Ok(()) };
+    let output = Command::new(program).args(rest).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(failed(said.split_whitespace().collect::<Vec<_>>().join(" ")))
+}
+
+fn remove(path: &Path) -> Result<(), InstallError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(|error| InstallError::Remove(path.to_owned(), error))
+}

@@ -1,0 +1,199 @@
+//! What an installation consists of, step by step.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    enrol::Enrolment,
+    layout::{Layout, NAME},
+    recordings,
+    unit::Unit,
+};
+use crate::secret::Secret;
+
+/// Whose a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The administrator's.
+    Root,
+    /// The administrator's; the agent's group may read it.
+    AgentsGroup,
+    /// The agent's.
+    Agent,
+}
+
+/// What stands in a file.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Anybody may see it.
+    Text(String),
+    /// Nobody may.
+    Secret(Secret),
+    /// A site key, for which a code is traded when its turn comes.
+    Enrolled(Box<Enrolment>),
+    /// A program, copied.
+    CopyOf(PathBuf),
+}
+
+/// One step.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Make the agent's user and group, if they are not there.
+    User,
+    Directory {
+        path: PathBuf,
+        mode: u32,
+        owner: Owner,
+    },
+    File {
+        path: PathBuf,
+        mode: u32,
+        owner: Owner,
+        content: Content,
+    },
+    /// Have systemd do something.
+    Systemctl(&'static [&'static str]),
+    /// Remove a file or directory, if it is there.
+    Remove(PathBuf),
+    /// Remove the agent's user.
+    NoUser,
+}
+
+/// What is to be done, and what is to be said about it.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) layout: Layout,
+    pub(super) steps: Vec<Step>,
+    /// Sentences for the administrator.
+    pub notes: Vec<String>,
+}
+
+/// A configuration that is to be written. Names of files are those of [`Layout::directory`].
+#[derive(Debug)]
+pub struct Fresh {
+    /// The content of the configuration file, which names the files below.
+    pub config: String,
+    /// Secrets and certificates beside it: name and content.
+    pub files: Vec<(&'static str, Secret)>,
+    /// Whether the search token among them was drawn just now.
+    pub drawn: bool,
+    /// What the site key is traded for; without, it is among the files.
+    pub enrolment: Option<Enrolment>,
+}
+
+impl Fresh {
+    /// The search token, where there is one.
+    pub fn token(&self) -> Option<&Secret> {
+        self.files.iter().find(|(name, _)| *name == super::SEARCH_TOKEN).map(|(_, token)| token)
+    }
+}
+
+/// An installation, or an upgrade of one.
+#[derive(Debug)]
+pub struct Install {
+    /// Where.
+    pub layout: Layout,
+    /// The configuration; an upgrade keeps the one that is there.
+    pub fresh: Option<Fresh>,
+    /// The program that is to be installed.
+    pub program: PathBuf,
+    /// The directories in which recordings lie.
+    pub recordings: Vec<PathBuf>,
+    /// Most streams at a time.
+    pub max_streams: u32,
+    /// Whether to start the agent.
+    pub start: bool,
+}
+
+impl Install {
+    /// What is to be done.
+    pub fn plan(self) -> Plan {
+        let access = recordings::access(&self.recordings);
+        let upgrade = self.fresh.is_none();
+        let mut steps = vec![Step::User];
+        let directory = Layout::directory();
+        steps.push(Step::Directory { path: directory.clone(), mode: 0o750, owner: Owner::AgentsGroup });
+        let drawn = self.fresh.as_ref().is_some_and(|fresh| fresh.drawn);
+        if let Some(fresh) = self.fresh {
+            steps.extend(configuration(fresh, &directory));
+        }
+        let unit = Unit {
+            user: NAME.to_owned(),
+            groups: access.groups.into_iter().collect(),
+            recordings: self.recordings,
+            max_streams: self.max_streams,
+        };
+        if self.program != Layout::program() {
+            steps.push(Step::file(Layout::program(), 0o755, Owner::Root, Content::CopyOf(self.program)));
+        }
+        steps.push(Step::file(Layout::unit(), 0o644, Owner::Root, Content::Text(unit.text())));
+        if self.layout.is_here() {
+            steps.push(Step::Systemctl(&["daemon-reload"]));
+        }
+        steps.push(Step::Systemctl(&["enable", NAME]));
+        if self.start && self.layout.is_here() {
+            // `restart` starts what does not run, and waits until the agent says that it is ready.
+            steps.push(Step::Systemctl(&["restart", NAME]));
+        }
+        let mut notes = access.problems;
+        if drawn {
+            let token = directory.join(super::SEARCH_TOKEN);
+            notes.push(format!(
+                "A search token was drawn; QueueMetrics needs it too: sudo cat {}",
+                token.display()
+            ));
+        }
+        notes.push(if upgrade {
+            format!("The configuration in {} stays as it is.", Layout::config().display())
+        } else {
+            format!("`{NAME} check` tells whether all is well, `systemctl status {NAME}` how the agent is.")
+        });
+        Plan { layout: self.layout, steps, notes }
+    }
+}
+
+/// The code is traded before anything else is written: what fails then fails without traces, and the key that it was
+/// traded for is on disk before something else can fail.
+fn configuration(fresh: Fresh, directory: &Path) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(enrolment) = fresh.enrolment {
+        let content = Content::Enrolled(Box::new(enrolment));
+        steps.push(Step::file(directory.join(super::SITE_KEY), 0o600, Owner::Agent, content));
+    }
+    for (name, secret) in fresh.files {
+        steps.push(Step::file(directory.join(name), 0o600, Owner::Agent, Content::Secret(secret)));
+    }
+    steps.push(Step::file(Layout::config(), 0o640, Owner::AgentsGroup, Content::Text(fresh.config)));
+    steps
+}
+
+/// What removes an installation. Configuration, secrets and records stay unless `purge`.
+pub fn uninstall(layout: Layout, purge: bool) -> Plan {
+    let mut steps = Vec::new();
+    if layout.is_here() {
+        steps.push(Step::Systemctl(&["disable", "--now", NAME]));
+    } else {
+        steps.push(Step::Systemctl(&["disable", NAME]));
+    }
+    steps.push(Step::Remove(Layout::unit()));
+    steps.push(Step::Remove(Layout::unit().with_extension("service.d")));
+    if layout.is_here() {
+        steps.push(Step::Systemctl(&["daemon-reload"]));
+    }
+    steps.push(Step::Remove(Layout::program()));
+    let mut notes = Vec::new();
+    let kept = ["/etc", "/var/lib", "/var/log"].map(|parent| Path::new(parent).join(NAME));
+    if purge {
+        steps.extend(kept.map(Step::Remove));
+        steps.push(Step::NoUser);
+    } else {
+        let kept = kept.map(|path| path.display().to_string()).join(", ");
+        notes.push(format!("{kept} and the user {NAME} stay; `{NAME} uninstall --purge` removes them too."));
+    }
+    Plan { layout, steps, notes }
+}
+
+impl Step {
+    fn file(path: PathBuf, mode: u32, owner: Owner, content: Content) -> Self {
+        Self::File { path, mode, owner, content }
+    }
+}

@@ -1,0 +1,114 @@
+//! The unit under which systemd runs the agent.
+//!
+//! Directives are those of systemd.exec(5), systemd.service(5) and systemd.resource-control(5). Older versions ignore, with
+//! a line in their log, those that they do not know.
+
+use std::path::{Path, PathBuf};
+
+use super::layout::Layout;
+
+/// The unit with names in place of what differs.
+const TEMPLATE: &str = include_str!("audiovault-agent.service");
+/// Memory of an agent that does nothing, in MiB, with room for counting a large archive.
+const BASE_MEMORY_MIB: u32 = 128;
+/// What a stream may hold, in MiB: two chunks of a file and what waits in its tunnel.
+const STREAM_MEMORY_MIB: u32 = 1;
+/// Descriptors beside those of streams: tunnels, logs, directories that are searched.
+const BASE_FILES: u32 = 256;
+
+/// What differs from machine to machine.
+#[derive(Debug, Clone)]
+pub(super) struct Unit {
+    /// As whom it runs.
+    pub(super) user: String,
+    /// The groups that may read the recordings.
+    pub(super) groups: Vec<String>,
+    /// The directories in which recordings lie.
+    pub(super) recordings: Vec<PathBuf>,
+    /// Most streams at a time.
+    pub(super) max_streams: u32,
+}
+
+impl Unit {
+    /// The whole file.
+    pub(super) fn text(&self) -> String {
+        let groups = match self.groups.as_slice() {
+            [] => String::new(),
+            groups => format!("SupplementaryGroups={}\n", groups.join(" ")),
+        };
+        let filled = [
+            ("@PROGRAM@", Layout::program().display().to_string()),
+            ("@CONFIG@", Layout::config().display().to_string()),
+            ("@USER@", self.user.clone()),
+            ("@GROUPS@", groups),
+            ("@MEMORY@", (BASE_MEMORY_MIB + STREAM_MEMORY_MIB * self.max_streams).to_string()),
+            ("@FILES@", (BASE_FILES + 2 * self.max_streams).to_string()),
+            ("@HOMES@", self.homes().to_owned()),
+            // Last, since a path may hold anything.
+            ("@READABLE@", self.readable()),
+        ];
+        filled.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value))
+    }
+
+    /// Homes are hidden, unless recordings lie in one.
+    fn homes(&self) -> &'static str {
+        let homes = ["/home", "/root", "/run/user"].map(Path::new);
+        let inside =
+            |path: &PathBuf| homes.iter().any(|home| path.starts_with(home) || home.starts_with(path));
+        if self.recordings.iter().any(inside) { "read-only" } else { "yes" }
+    }
+
+    /// Recordings stay readable and nothing more, also where somebody loosens the rest. A disk that is not mounted now
+    /// must not keep the agent from starting, hence the minus.
+    fn readable(&self) -> String {
+        let line = |path: &PathBuf| format!("ReadOnlyPaths=\"-{}\"\n", escape(path));
+        self.recordings.iter().map(line).collect()
+    }
+}
+
+/// A path within double quotes; `%` begins a specifier in unit files.
+fn escape(path: &Path) -> String {
+    path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(recordings: &[&str], groups: &[&str]) -> String {
+        let unit = Unit {
+            user: "audiovault-agent".to_owned(),
+            groups: groups.iter().map(ToString::to_string).collect(),
+            recordings: recordings.iter().map(PathBuf::from).collect(),
+            max_streams: 256,
+        };
+        unit.text()
+    }
+
+    #[test]
+    fn the_unit_names_the_groups_and_directories_of_the_recordings() {
+        let text = unit(&["/var/spool/asterisk/monitor", "/mnt/a \"b\" 100%"], &["asterisk", "1001"]);
+        assert!(text.contains("\nSupplementaryGroups=asterisk 1001\n"));
+        assert!(text.contains("\nReadOnlyPaths=\"-/var/spool/asterisk/monitor\"\n"));
+        assert!(text.contains("\nReadOnlyPaths=\"-/mnt/a \\\"b\\\" 100%%\"\n"));
+        assert!(text.contains("\nProtectHome=yes\n"));
+        assert!(!unit(&["/rec"], &[]).contains("SupplementaryGroups"));
+    }
+
+    #[test]
+    fn recordings_in_a_home_stay_readable() {
+        for inside in ["/home/pbx/rec", "/root", "/"] {
+            assert!(unit(&[inside], &[]).contains("\nProtectHome=read-only\n"), "{inside}");
+        }
+    }
+
+    #[test]
+    fn no_secret_and_no_flag_but_the_file_stands_on_the_command_line() {
+        let text = unit(&["/rec"], &[]);
+        let starts = text.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
+        assert_eq!(
+            starts,
+            "ExecStart=/usr/local/bin/audiovault-agent tunnel --config /etc/audiovault-agent/agent.toml"
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! The configuration file of an installed agent, out of the flags that `install` was given.
+
+use std::{collections::BTreeMap, fs, io, path::PathBuf};
+
+use toml::{Table, Value};
+
+use super::{SEARCH_TOKEN, SITE_KEY, layout::Layout, plan::Fresh};
+use crate::{config::layers::Typed, secret::Secret};
+
+/// Flags that name a file, and the name of its copy beside the configuration. A flag that holds a secret itself becomes
+/// the flag with `-file`.
+const COPIED: [(&str, &str); 6] = [
+    ("site-key-file", SITE_KEY),
+    ("token-file", SEARCH_TOKEN),
+    ("tenants", "tenants.json"),
+    ("proxy-credentials-file", "proxy-credentials"),
+    ("cacert", "cacert.pem"),
+    ("link-secret-file", "link-secret"),
+];
+/// Flags that hold a secret: they go into the file of the flag of the same name with `-file`.
+const SECRETS: [&str; 2] = ["site-key", "token"];
+/// Octets of a search token that is drawn: 160 bits, in 32 characters.
+const TOKEN_LEN: usize = 20;
+
+/// A file that the configuration names cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be read", .0.display())]
+pub struct Unreadable(PathBuf, #[source] io::Error);
+
+/// The configuration that says what these flags say. Secrets and certificates are copied beside it, where only the agent
+/// reads them. Where nobody could search, a search token is drawn.
+///
+/// # Errors
+/// [`Unreadable`].
+pub fn fresh(typed: Vec<Typed>) -> Result<Fresh, Unreadable> {
+    let mut table = Table::new();
+    let mut files = BTreeMap::new();
+    for Typed { flag, values } in typed {
+        let beside = |name: &str| Value::from(Layout::directory().join(name).display().to_string());
+        let first = values.first().cloned().unwrap_or_default();
+        let secret_of = SECRETS.contains(&flag.as_str()).then(|| format!("{flag}-file"));
+        let copied = secret_of.as_deref().unwrap_or(&flag);
+        if let Some((_, name)) = COPIED.iter().find(|(known, _)| *known == copied) {
+            let content = match secret_of {
+                Some(_) => Secret::new(first),
+                None => Secret::new(read(first.into())?),
+            };
+            files.insert(*name, content);
+            table.insert(copied.to_owned(), beside(name));
+        } else {
+            table.insert(flag, value(&values));
+        }
+    }
+    let drawn = !files.contains_key(SEARCH_TOKEN) && !table.contains_key("tenants");
+    if drawn {
+        let token = data_encoding::BASE32_NOPAD.encode(&rand::random::<[u8; TOKEN_LEN]>()).to_lowercase();
+        files.insert(SEARCH_TOKEN, Secret::new(token));
+        let path = Layout::directory().join(SEARCH_TOKEN);
+        table.insert("token-file".to_owned(), Value::from(path.display().to_string()));
+    }
+    let key = Layout::directory().join(SITE_KEY).display().to_string();
+    table.insert("site-key-file".to_owned(), Value::from(key));
+    let state = Layout::state_file().display().to_string();
+    table.entry("state-file").or_insert(Value::from(state));
+    Ok(Fresh { config: format!("{HEAD}{table}"), files: files.into_iter().collect(), drawn, enrolment: None })
+}
+
+const HEAD: &str = "\
+# The agent reads this again by itself when it changes. Keys are the flags of `audiovault-agent tunnel`, without the
+# dashes; `audiovault-agent tunnel --help` explains them.
+";
+
+fn read(path: PathBuf) -> Result<String, Unreadable> {
+    let text = fs::read_to_string(&path).map_err(|error| Unreadable(path, error))?;
+    // Written with one line end.
+    Ok(text.trim_end().to_owned())
+}
+
+/// As people write it: one value as it is, several as a list, numbers and switches without quotes.
+fn value(values: &[String]) -> Value {
+    let one = |text: &String| match text.as_str() {
+        "true" => Value::Boolean(true),
+        text => text.parse::<i64>().map_or_else(|_| Value::from(text), Value::Integer),
+    };
+    match values {
+        [text] => one(text),
+        list => Value::Array(list.iter().map(one).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(flags: &[(&str, &[&str])]) -> Vec<Typed> {
+        let one = |(flag, values): &(&str, &[&str])| Typed {
+            flag: (*flag).to_owned(),
+            values: values.iter().map(ToString::to_string).collect(),
+        };
+        flags.iter().map(one).collect()
+    }
+
+    #[test]
+    fn flags_become_keys_and_secrets_become_files() {
+        let flags = typed(&[
+            ("relay", &["wss://relay.example"]),
+            ("path", &["file:/a", "file:/b"]),
+            ("connections", &["2"]),
+            ("allow-plaintext", &["true"]),
+            ("token", &["the-search-token"]),
+            ("site-key", &["avk_acme_x"]),
+        ]);
+        let fresh = fresh(flags).unwrap();
+        let table: Table = toml::from_str(&fresh.config).unwrap();
+        assert_eq!(table["relay"].as_str(), Some("wss://relay.example"));
+        assert_eq!(table["path"].as_array().unwrap().len(), 2);
+        assert_eq!(
+            (table["connections"].as_integer(), table["allow-plaintext"].as_bool()),
+            (Some(2), Some(true))
+        );
+        assert_eq!(table["token-file"].as_str(), Some("/etc/audiovault-agent/search-token"));
+        assert_eq!(table["site-key-file"].as_str(), Some("/etc/audiovault-agent/site-key"));
+        assert!(!fresh.config.contains("the-search-token") && !fresh.config.contains("avk_acme_x"));
+        let names: Vec<_> = fresh.files.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["search-token", "site-key"]);
+    }
+
+    #[test]
+    fn a_token_is_drawn_where_nobody_could_search() {
+        let drawn = |flags: &[(&str, &[&str])]| fresh(typed(flags)).unwrap().files;
+        let [(name, token)] = &drawn(&[("relay", &["wss://relay.example"])])[..] else { panic!("one file") };
+        assert_eq!((*name, token.reveal().len()), ("search-token", 32));
+        let dir = tempfile::tempdir().unwrap();
+        let tenants = dir.path().join("tenants");
+        fs::write(&tenants, "[]").unwrap();
+        let files = drawn(&[("tenants", &[tenants.to_str().unwrap()])]);
+        assert_eq!(files[0].0, "tenants.json");
+        assert!(fresh(typed(&[("tenants", &["/nowhere"])])).unwrap_err().to_string().contains("/nowhere"));
+    }
+}

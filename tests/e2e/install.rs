@@ -1,0 +1,199 @@
+//! The agent is installed, upgraded and removed.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use harness::{
+    client::{client, search},
+    process::{Process, installed, program, run},
+    recordings::{CALL, one_recording},
+    relay::Relay,
+};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// Most exposure that `systemd-analyze security` may find, in tenths; without any setting a unit has 96.
+const MAX_EXPOSURE_TENTHS: u32 = 20;
+const UNIT: &str = "etc/systemd/system/audiovault-agent.service";
+
+/// The root of a machine that is being made.
+fn machine() -> Option<TempDir> {
+    if !rustix::process::geteuid().is_root() {
+        harness::process::skip("stories that install the agent: they need root");
+        return None;
+    }
+    (installed("systemctl") && installed("useradd")).then(|| {
+        let machine = tempfile::tempdir().unwrap();
+        fs::create_dir(machine.path().join("etc")).unwrap();
+        fs::write(machine.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+        fs::write(machine.path().join("etc/group"), "root:x:0:\n").unwrap();
+        machine
+    })
+}
+
+async fn install(machine: &Path, more: &[&str]) -> (i32, String, String) {
+    let root = machine.display().to_string();
+    run("audiovault-agent", &[&["install", "--root", &root], more].concat(), &[]).await
+}
+
+fn read(machine: &Path, path: &str) -> String {
+    fs::read_to_string(machine.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn mode(machine: &Path, path: &str) -> u32 {
+    fs::metadata(machine.join(path)).unwrap().permissions().mode() & 0o7777
+}
+
+async fn code(relay: &Relay) -> String {
+    let made = relay.site_command(&["enroll", "acme"]).await;
+    made["code"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_code_becomes_an_installed_agent_that_serves() {
+    let Some(machine) = machine() else { return };
+    let relay = Relay::start().await;
+    let mut site = relay.add_site("acme", &[]).await;
+    let (dir, code) = (one_recording(), code(&relay).await);
+    let path = format!("file:{}", dir.path().display());
+    let url = relay.tunnel_url();
+    let flags = ["--relay", &url, "--enroll", &code, "--path", &path];
+    let (exit, out, err) = install(machine.path(), &flags).await;
+    assert_eq!(exit, 0, "{err}");
+    assert!(out.contains("key of the site acme"), "{out}");
+
+    let key = read(machine.path(), "etc/audiovault-agent/site-key");
+    site.search_token = read(machine.path(), "etc/audiovault-agent/search-token").trim().to_owned();
+    for secret in [key.trim(), &site.search_token, &code] {
+        assert!(!format!("{out}{err}").contains(secret), "no secret is shown");
+    }
+    assert_eq!(mode(machine.path(), "etc/audiovault-agent/site-key"), 0o600);
+    assert_eq!(mode(machine.path(), "etc/audiovault-agent"), 0o750);
+    let enabled = machine.path().join("etc/systemd/system/multi-user.target.wants/audiovault-agent.service");
+    assert!(enabled.is_symlink(), "it starts with the machine");
+
+    // The same configuration, read where it lies here.
+    let here = format!("{}/etc/", machine.path().display());
+    let config = read(machine.path(), "etc/audiovault-agent/agent.toml").replace("/etc/", &here);
+    let config = config.replace("/run/audiovault-agent", &machine.path().display().to_string());
+    let moved = machine.path().join("agent.toml");
+    fs::write(&moved, config).unwrap();
+    let agent = Process::start(
+        "audiovault-agent",
+        &["tunnel".to_owned(), "--config".to_owned(), moved.display().to_string()],
+        &[("TZ", "UTC".to_owned())],
+    );
+    agent.wait_for(harness::agent::CONNECTED).await;
+    search(&client(&relay), &site, CALL, &[]).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_every_step_and_no_secret_and_does_nothing() {
+    let Some(machine) = machine() else { return };
+    let relay = Relay::start().await;
+    relay.add_site("acme", &[]).await;
+    let code = code(&relay).await;
+    let flags = ["--dry-run", "--relay", &relay.tunnel_url(), "--enroll", &code, "--path", "file:/rec/%YY"];
+    let (exit, out, err) = install(machine.path(), &flags).await;
+    assert_eq!(exit, 0, "{err}");
+    for step in [
+        "make the system user",
+        "trade the code",
+        "site-key (0600",
+        "path = \"file:/rec/%YY\"",
+        "ProtectSystem=strict",
+        "systemctl",
+    ] {
+        assert!(out.contains(step), "{step} is not in {out}");
+    }
+    assert!(!out.contains(&code));
+    assert_eq!(fs::read_dir(machine.path().join("etc")).unwrap().count(), 2, "nothing was written");
+    let (exit, _, err) = install(machine.path(), &flags[1..]).await;
+    assert_eq!(exit, 0, "the code was not used by the dry run: {err}");
+}
+
+#[tokio::test]
+async fn a_wrong_code_leaves_no_half_installation_that_would_start() {
+    let Some(machine) = machine() else { return };
+    let relay = Relay::start().await;
+    relay.add_site("acme", &[]).await;
+    let url = relay.tunnel_url();
+    let flags = ["--relay", &url, "--enroll", "0000-0000-0000", "--path", "file:/rec"];
+    let (exit, _, err) = install(machine.path(), &flags).await;
+    assert!(exit == 1 && err.contains("403") && err.contains("ask the relay's operator"), "{exit} {err}");
+    assert!(
+        !machine.path().join(UNIT).exists()
+            && !machine.path().join("etc/audiovault-agent/agent.toml").exists()
+    );
+    let code = code(&relay).await;
+    let flags = ["--relay", &url, "--enroll", &code, "--path", "file:/rec"];
+    let (exit, _, err) = install(machine.path(), &flags).await;
+    assert_eq!(exit, 0, "the next attempt goes through: {err}");
+}
+
+#[tokio::test]
+async fn an_upgrade_keeps_the_configuration_and_a_removal_keeps_it_until_purged() {
+    let Some(machine) = machine() else { return };
+    let secrets = tempfile::tempdir().unwrap();
+    let key = secrets.path().join("key");
+    fs::write(&key, format!("avk_acme_{}", "a".repeat(52))).unwrap();
+    let flags =
+        ["--relay", "wss://relay.example", "--site-key-file", key.to_str().unwrap(), "--path", "file:/rec"];
+    assert_eq!(install(machine.path(), &flags).await.0, 0);
+    let (exit, _, err) = install(machine.path(), &flags).await;
+    assert!(exit == 2 && err.contains("is there already"), "{exit} {err}");
+
+    let config = machine.path().join("etc/audiovault-agent/agent.toml");
+    let edited = format!("{}max-streams = 16\n", fs::read_to_string(&config).unwrap());
+    fs::write(&config, &edited).unwrap();
+    let program_there = machine.path().join("usr/local/bin/audiovault-agent");
+    fs::write(&program_there, "an older version").unwrap();
+    let (exit, out, err) = install(machine.path(), &[]).await;
+    assert!(exit == 0 && out.contains("stays as it is"), "{out}{err}");
+    assert_eq!(fs::read_to_string(&config).unwrap(), edited);
+    assert_eq!(fs::read(&program_there).unwrap(), fs::read(program("audiovault-agent")).unwrap());
+    assert!(read(machine.path(), UNIT).contains("MemoryMax=144M"), "the unit follows the configuration");
+
+    let root = machine.path().display().to_string();
+    let uninstall = async |more: &[&str]| {
+        run("audiovault-agent", &[&["uninstall", "--root", &root], more].concat(), &[]).await
+    };
+    let (exit, out, err) = uninstall(&[]).await;
+    assert!(exit == 0 && out.contains("--purge"), "{out}{err}");
+    assert!(config.exists() && !program_there.exists() && !machine.path().join(UNIT).exists());
+    assert_eq!(uninstall(&["--purge"]).await.0, 0);
+    assert!(!machine.path().join("etc/audiovault-agent").exists());
+    for accounts in ["etc/passwd", "etc/group"] {
+        assert!(!read(machine.path(), accounts).contains("audiovault-agent"), "{accounts}");
+    }
+}
+
+#[tokio::test]
+async fn systemd_finds_the_unit_right_and_hardly_exposed() {
+    let Some(machine) = machine() else { return };
+    if !installed("systemd-analyze") {
+        return;
+    }
+    let secrets = tempfile::tempdir().unwrap();
+    let key = secrets.path().join("key");
+    fs::write(&key, format!("avk_acme_{}", "a".repeat(52))).unwrap();
+    let flags =
+        ["--relay", "wss://relay.example", "--site-key-file", key.to_str().unwrap(), "--path", "file:/rec"];
+    assert_eq!(install(machine.path(), &flags).await.0, 0);
+    let unit = machine.path().join(UNIT);
+    // `verify` wants the program to be where the unit says.
+    let local = fs::read_to_string(&unit)
+        .unwrap()
+        .replace("/usr/local/", &format!("{}/usr/local/", machine.path().display()));
+    fs::write(&unit, local).unwrap();
+    let verified =
+        Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().await.unwrap();
+    let said = String::from_utf8(verified.stderr).unwrap();
+    assert!(verified.status.success() && !said.contains("audiovault-agent.service"), "{said}");
+    let threshold = format!("--threshold={MAX_EXPOSURE_TENTHS}");
+    let judge = ["security", "--offline=yes", &threshold];
+    let judged = Command::new("systemd-analyze").args(judge).arg(&unit).output().await.unwrap();
+    let said = String::from_utf8(judged.stdout).unwrap();
+    let overall = said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or(&said);
+    println!("{overall}");
+    assert!(judged.status.success(), "{said}");
+}
