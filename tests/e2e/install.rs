@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use harness::{
-    client::{client, search},
+    client::{body, client, first_link, search, send},
+    machine::Machine,
     process::{Process, installed, program, run},
     recordings::{CALL, one_recording},
     relay::Relay,
@@ -196,4 +197,64 @@ async fn systemd_finds_the_unit_right_and_hardly_exposed() {
     let overall = said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or(&said);
     println!("{overall}");
     assert!(judged.status.success(), "{said}");
+}
+
+const STATUS: &str = "systemctl show -p StatusText --value audiovault-agent";
+const ACTIVE: &str = "systemctl is-active audiovault-agent";
+const PID: &str = "systemctl show -p MainPID --value audiovault-agent";
+
+#[tokio::test]
+async fn a_real_systemd_starts_reloads_watches_upgrades_and_removes_the_agent() {
+    let Some(machine) = Machine::boot(&program("audiovault-agent")).await else { return };
+    let relay = Relay::start().await;
+    let mut site = relay.add_site("acme", &[]).await;
+    let code = code(&relay).await;
+    machine
+        .sh("groupadd recorders && mkdir -p /srv/rec && chgrp recorders /srv/rec && chmod 750 /srv/rec")
+        .await;
+    machine.sh(&format!("printf sound > /srv/rec/in-{CALL}.mp3")).await;
+    let url = relay.tunnel_url();
+    machine
+        .sh(&format!("/root/audiovault-agent install --relay {url} --enroll {code} --path file:/srv/rec"))
+        .await;
+
+    let host = relay.address.to_string();
+    machine.wait_for(STATUS, |status| status == format!("connected to {host}, 0 streams")).await;
+    let user = machine.sh(&format!("ps -o user:32= -p $({PID})")).await;
+    assert_eq!(user.trim(), "audiovault-agent");
+    site.search_token = machine.sh("cat /etc/audiovault-agent/search-token").await.trim().to_owned();
+    let client = client(&relay);
+    let link = first_link(&search(&client, &site, CALL, &[]).await);
+    assert_eq!(body(send(client.get(link)).await).await, (200, b"sound".to_vec()));
+    let (code, _, _) =
+        machine.run("audiovault-agent health --state-file /run/audiovault-agent/state.json").await;
+    assert_eq!(code, 0);
+
+    let before = machine.sh(PID).await;
+    machine
+        .sh("echo relai = 1 >> /etc/audiovault-agent/agent.toml && systemctl reload audiovault-agent")
+        .await;
+    machine.wait_for(STATUS, |status| status.contains("cannot be used") && status.contains("relai")).await;
+    machine.sh("sed -i /relai/d /etc/audiovault-agent/agent.toml && systemctl reload audiovault-agent").await;
+    machine.wait_for(STATUS, |status| status == format!("connected to {host}, 0 streams")).await;
+    assert_eq!(machine.sh(PID).await, before, "a reload is no restart");
+
+    machine.sh("cp /root/audiovault-agent /root/newer && /root/newer install").await;
+    let upgraded = machine.sh(PID).await;
+    assert_ne!(upgraded, before);
+    machine.wait_for(STATUS, |status| status.starts_with("connected to")).await;
+
+    // One that hangs is noticed and started anew.
+    let unit = "/etc/systemd/system/audiovault-agent.service";
+    machine.sh(&format!("sed -i 's/^WatchdogSec=.*/WatchdogSec=2/' {unit} && systemctl daemon-reload")).await;
+    machine.sh("systemctl restart audiovault-agent").await;
+    let hung = machine.sh(PID).await;
+    machine.sh(&format!("kill -STOP {}", hung.trim())).await;
+    machine.wait_for(PID, |pid| pid != hung.trim() && pid != "0").await;
+    machine.wait_for(STATUS, |status| status.starts_with("connected to")).await;
+
+    machine.sh("/root/audiovault-agent uninstall --purge").await;
+    assert_eq!(machine.run(ACTIVE).await.1.trim(), "inactive");
+    let left = "ls -d /etc/audiovault-agent /usr/local/bin/audiovault-agent /var/lib/audiovault-agent; id audiovault-agent";
+    assert_eq!(machine.run(left).await.1, "", "nothing is left");
 }

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod bare_root;
 pub mod browser;
 pub mod client;
+pub mod machine;
 pub mod names;
 pub mod nginx;
 pub mod operator;
