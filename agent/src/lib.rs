@@ -5,6 +5,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod install;
+pub mod limits;
 pub mod links;
 pub mod logging;
 pub mod monitor;

@@ -10,6 +10,7 @@ use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
 
 use crate::{
     access::Access,
+    limits::Schedule,
     links::LinkSettings,
     secret::Secret,
     service::ServiceSettings,
@@ -24,6 +25,8 @@ pub(crate) fn settings(root: Pattern) -> ServiceSettings {
         access: Access::new(Some(&Secret::new("master-token")), &[], Some(site.as_str())).unwrap(),
         links: LinkSettings::for_this_run(site),
         recorded_names: RecordedNames::Masked,
+        max_rate: Schedule::default(),
+        max_streams: 256,
     }
 }
 

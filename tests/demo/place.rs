@@ -9,6 +9,7 @@ use std::{
 use audiovault_agent::{
     access::Access,
     agent::{Agent, AgentSettings},
+    limits::Schedule,
     links::LinkSettings,
     reach::NetworkSettings,
     secret::Secret,
@@ -146,6 +147,8 @@ fn start_agent(
         access: Access::new(Some(&Secret::new(token.to_owned())), &[], Some(key.site().as_str()))?,
         links: LinkSettings::for_this_run(key.site().clone()),
         recorded_names: RecordedNames::Masked,
+        max_rate: Schedule::default(),
+        max_streams: DEFAULT_MAX_STREAMS,
     };
     let tunnel = TunnelConfig {
         relays: vec![relay.parse()?],

@@ -1,9 +1,11 @@
 //! Downloads through the tunnel, octet for octet against the file on the disk.
 
+use std::time::{Duration, Instant};
+
 use harness::{
     agent::{Agent, AgentOptions},
     client::{body, client, first_link, search, send},
-    recordings::{noise, wav, write},
+    recordings::{noise, one_recording, wav, write},
     relay::{Relay, Site},
 };
 use reqwest::{Client, Method, Response};
@@ -190,4 +192,30 @@ async fn a_client_that_leaves_stops_the_agent() {
     player.relay.wait_for_status("acme", busy).await;
     drop(response);
     player.relay.wait_for_status("acme", |status| status["sessions"][0]["open_streams"] == 0).await;
+}
+
+#[tokio::test]
+async fn playback_keeps_to_its_rate_and_searches_do_not_wait_behind_it() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let dir = one_recording();
+    let long = noise(400_000, 5);
+    write(dir.path(), "in-1711441902.18.mp3", &long);
+    let options = AgentOptions::new(dir.path()).with(&["--max-rate", "1Mbit", "--connections", "2"]);
+    let _agent = Agent::start(&relay, &site, options).await;
+    let client = client(&relay);
+    let link = first_link(&search(&client, &site, "1711441902.18", &[]).await);
+    let began = Instant::now();
+    let downloads = [send(client.get(&link)), send(client.get(&link))];
+    let [first, second] = futures_util::future::join_all(downloads).await.try_into().unwrap();
+    for _ in 0..20 {
+        search(&client, &site, CALL, &[]).await;
+    }
+    let searched = began.elapsed();
+    let (first, second) = tokio::join!(body(first), body(second));
+    assert!(first == (200, long.clone()) && second == (200, long));
+    // 800,000 octets are 6.4 s of uplink, of which a burst of 0.25 s may go at once.
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(6), "{took:?}");
+    assert!(searched < took, "searches were answered in the middle of it");
 }

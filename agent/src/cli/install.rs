@@ -35,7 +35,7 @@ pub(super) async fn run(args: InstallArgs, line: &CommandLine) -> Result<ExitCod
         (settings.service.vault, settings.tunnel.max_streams, Some(fresh))
     } else if keeps {
         let args = installed(&layout)?;
-        (announced(check::vault(&args.vault)?), args.max_streams, None)
+        (announced(check::vault(&args.vault)?), args.limits.max_streams, None)
     } else {
         return Err(ConfigError::Installed(Layout::config()).into());
     };

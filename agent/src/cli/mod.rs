@@ -23,6 +23,7 @@ use crate::{
         error::ConfigError,
         layers::LayerError,
     },
+    limits::process::{be_nice, make_room},
     logging, serve as classic, state,
 };
 use clap::error::ErrorKind;
@@ -53,6 +54,11 @@ pub fn run() -> ExitCode {
         return misconfigured(&error);
     }
     classic::install_provider();
+    if let Some(limits) = cli.command.limits() {
+        // Before there are threads, so that all of them are as nice.
+        be_nice(limits.nice);
+        make_room(limits.max_streams);
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),

@@ -7,9 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     install::{InstallArgs, UninstallArgs},
+    limits::LimitArgs,
     network::NetworkArgs,
 };
-use crate::{secret::Secret, tunnel::DEFAULT_MAX_STREAMS};
+use crate::secret::Secret;
 
 const ABOUT: &str = "Finds call recordings on this machine's disks and serves them to QueueMetrics, through an \
                      outbound tunnel or on a local port";
@@ -78,9 +79,6 @@ pub struct TunnelArgs {
     /// Allow ws:// to another machine: the site key and all recordings then travel unencrypted
     #[arg(long, help_heading = "Relay")]
     pub allow_plaintext: bool,
-    /// Searches and downloads served at a time, over all tunnels; each takes an open file and up to 1 MiB of memory
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_STREAMS, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Limits")]
-    pub max_streams: u32,
     /// Leave word of how the agent is in this file, for `audiovault-agent status` and `health`
     #[arg(long, value_name = "FILE", help_heading = "Relay")]
     pub state_file: Option<PathBuf>,
@@ -93,6 +91,9 @@ pub struct TunnelArgs {
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
+    /// What it may take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -122,6 +123,9 @@ pub struct ServeArgs {
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
+    /// What it may take.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -286,6 +290,15 @@ pub enum LogFormat {
 }
 
 impl Command {
+    /// What a command that serves may take.
+    pub fn limits(&self) -> Option<&LimitArgs> {
+        match self {
+            Self::Tunnel(args) => Some(&args.limits),
+            Self::Serve(args) => Some(&args.limits),
+            Self::Search(_) | Self::Get(_) | Self::Health(_) | Self::Install(_) | Self::Uninstall(_) => None,
+        }
+    }
+
     /// The flags of `tunnel`, if that is the command.
     pub fn into_tunnel(self) -> Option<TunnelArgs> {
         if let Self::Tunnel(args) = self { Some(args) } else { None }

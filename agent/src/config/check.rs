@@ -21,6 +21,7 @@ use url::{Host, Url};
 use super::{
     args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
     error::ConfigError,
+    limits::{LimitArgs, max_rate, max_streams},
     network::network,
 };
 use crate::{
@@ -66,6 +67,8 @@ pub struct Checked<T> {
 /// [`ConfigError`] for the first thing that is wrong.
 pub fn tunnel(args: TunnelArgs, run_secret: &LinkSecret) -> Result<Checked<AgentSettings>, ConfigError> {
     let mut warnings = Vec::new();
+    // Whoever has given nothing yet begins with the relay.
+    relays(&args.relay, args.allow_plaintext)?;
     let typed = args.site_key.clone();
     let key = one_secret(typed, args.site_key_file.as_deref(), "--site-key", &mut warnings)?;
     let key = key.ok_or(ConfigError::Missing("the site key (--site-key-file)"))?;
@@ -86,9 +89,10 @@ pub fn with_key(
     let mut warnings = Vec::new();
     let relays = relays(&args.relay, args.allow_plaintext)?;
     let links = LinkSettings { site: site_key.site().clone(), secret: run_secret.clone(), ttl: LINK_TTL };
-    let service = service(&args.vault, args.access, links, Some(site_key.site()), &mut warnings)?;
+    let service =
+        service((&args.vault, &args.limits), args.access, links, Some(site_key.site()), &mut warnings)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
-    let (connections, max_streams) = (args.connections, args.max_streams);
+    let (connections, max_streams) = (args.connections, service.max_streams);
     let tunnel = TunnelConfig { relays, connections, site_key, network, max_streams };
     let settings = AgentSettings { service, tunnel, state_file: args.state_file.map(StateFile::new) };
     Ok(Checked { settings, warnings })
@@ -102,7 +106,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let mut warnings = Vec::new();
     let site = SiteId::parse(CLASSIC_SITE)?;
     let links = LinkSettings { site, secret: run_secret.clone(), ttl: LINK_TTL };
-    let service = service(&args.vault, args.access, links, None, &mut warnings)?;
+    let service = service((&args.vault, &args.limits), args.access, links, None, &mut warnings)?;
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {
             warnings.extend(permission_warning(&key));
@@ -190,7 +194,7 @@ pub fn query(args: &CallArgs, settings: &VaultSettings) -> Result<Query, ConfigE
 }
 
 fn service(
-    vault_args: &VaultArgs,
+    (vault_args, limits): (&VaultArgs, &LimitArgs),
     args: AccessArgs,
     mut links: LinkSettings,
     site: Option<&SiteId>,
@@ -222,7 +226,9 @@ fn service(
         AuditNames::Masked => RecordedNames::Masked,
         AuditNames::Full => RecordedNames::Full,
     };
-    Ok(ServiceSettings { vault: vault.settings, access, links, recorded_names })
+    let max_rate = max_rate(limits, &vault.settings.zone)?;
+    let max_streams = max_streams(limits, warnings);
+    Ok(ServiceSettings { vault: vault.settings, access, links, recorded_names, max_rate, max_streams })
 }
 
 fn one_secret(

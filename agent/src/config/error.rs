@@ -7,6 +7,7 @@ use audiovault_protocol::site::SiteError;
 use super::network::NetworkError;
 use crate::{
     access::AccessError,
+    limits::ScheduleError,
     secret::SecretError,
     tenants::TenantsError,
     tunnel::TunnelError,
@@ -115,6 +116,9 @@ pub enum ConfigError {
     /// A code was given beside the key that it would be traded for.
     #[error("--enroll is traded for a site key, and there is one already; give one of them")]
     CodeAndKey,
+    /// A rate, or when it holds, is none.
+    #[error("--max-rate cannot be used")]
+    MaxRate(#[from] ScheduleError),
     /// The level of the log is none.
     #[error(
         "--log-level {0:?} must be error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug"

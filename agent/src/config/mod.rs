@@ -5,4 +5,5 @@ pub mod check;
 pub mod error;
 pub mod install;
 pub mod layers;
+pub mod limits;
 pub mod network;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
+use crate::limits::process::{BASE_FILES, FILES_PER_STREAM};
 
 /// The unit with names in place of what differs.
 const TEMPLATE: &str = include_str!("audiovault-agent.service");
@@ -13,8 +14,6 @@ const TEMPLATE: &str = include_str!("audiovault-agent.service");
 const BASE_MEMORY_MIB: u32 = 128;
 /// What a stream may hold, in MiB: two chunks of a file and what waits in its tunnel.
 const STREAM_MEMORY_MIB: u32 = 1;
-/// Descriptors beside those of streams: tunnels, logs, directories that are searched.
-const BASE_FILES: u32 = 256;
 
 /// What differs from machine to machine.
 #[derive(Debug, Clone)]
@@ -42,7 +41,7 @@ impl Unit {
             ("@USER@", self.user.clone()),
             ("@GROUPS@", groups),
             ("@MEMORY@", (BASE_MEMORY_MIB + STREAM_MEMORY_MIB * self.max_streams).to_string()),
-            ("@FILES@", (BASE_FILES + 2 * self.max_streams).to_string()),
+            ("@FILES@", (BASE_FILES + FILES_PER_STREAM * u64::from(self.max_streams)).to_string()),
             ("@HOMES@", self.homes().to_owned()),
             // Last, since a path may hold anything.
             ("@READABLE@", self.readable()),

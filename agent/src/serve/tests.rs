@@ -2,7 +2,6 @@
 
 use std::io;
 
-use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
@@ -11,22 +10,14 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::{
-    access::Access,
-    links::LinkSettings,
-    secret::Secret,
-    testing::{put, wav},
-    vault::{VaultSettings, pattern::Pattern},
+    testing::{put, settings as service, wav},
+    vault::pattern::Pattern,
 };
 
 fn settings(dir: &TempDir) -> ServeSettings {
     let pattern = Pattern::parse(&format!("file:{}", dir.path().display())).unwrap();
     ServeSettings {
-        service: ServiceSettings {
-            vault: VaultSettings::new(vec![pattern]),
-            access: Access::new(Some(&Secret::new("master-token")), &[], None).unwrap(),
-            links: LinkSettings::for_this_run(SiteId::parse("classic").unwrap()),
-            recorded_names: RecordedNames::Masked,
-        },
+        service: service(pattern),
         bind_to: "127.0.0.1:0".to_owned(),
         public_url: None,
         tls: None,

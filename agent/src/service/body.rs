@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::task::JoinHandle;
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 /// Octets read at a time: a disk reads this many in about the time that it takes to find the first, and 64
 /// downloads at a time hold 32 MiB.
@@ -28,6 +28,8 @@ pub struct RecordingBody {
     unread: u64,
     /// Octets that are not handed out.
     remaining: u64,
+    /// Given back when the body is gone.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl RecordingBody {
@@ -40,7 +42,14 @@ impl RecordingBody {
         let first = read_chunk(&mut file, chunk_len(len))?;
         let unread = len - first.len() as u64;
         let file = (unread > 0).then_some(file);
-        Ok(Self { ready: Some(first), reading: None, file, unread, remaining: len })
+        Ok(Self { ready: Some(first), reading: None, file, unread, remaining: len, _place: None })
+    }
+
+    /// Holds a place among the downloads that may run, to its end.
+    #[must_use]
+    pub fn holding(mut self, place: OwnedSemaphorePermit) -> Self {
+        self._place = Some(place);
+        self
     }
 
     fn read_ahead(&mut self) {

@@ -16,8 +16,11 @@ mod tests;
 use std::sync::Arc;
 
 use self::failure::Failure;
+use tokio::sync::Semaphore;
+
 use crate::{
     access::Access,
+    limits::{Pacer, Schedule},
     links::{LinkSettings, Links},
     vault::{Vault, VaultSettings},
 };
@@ -34,6 +37,10 @@ pub struct ServiceSettings {
     pub links: LinkSettings,
     /// How names of recordings are told for the record.
     pub recorded_names: RecordedNames,
+    /// How fast all downloads together may go.
+    pub max_rate: Schedule,
+    /// How many downloads may run at a time.
+    pub max_streams: u32,
 }
 
 /// Search and download.
@@ -47,6 +54,9 @@ pub struct AgentService {
     access: Access,
     links: Links,
     recorded_names: RecordedNames,
+    pacer: Option<Arc<Pacer>>,
+    /// A permit for each download that may run.
+    places: Arc<Semaphore>,
 }
 
 impl AgentService {
@@ -68,7 +78,15 @@ impl AgentService {
 
     fn over(vault: Arc<Vault>, settings: ServiceSettings) -> Self {
         let links = Links::new(settings.links, &settings.vault.roots, &settings.access);
-        Self { vault, access: settings.access, links, recorded_names: settings.recorded_names }
+        let places = usize::try_from(settings.max_streams).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            vault,
+            access: settings.access,
+            links,
+            recorded_names: settings.recorded_names,
+            pacer: Some(settings.max_rate).filter(|rates| !rates.is_empty()).map(Pacer::new),
+            places: Arc::new(Semaphore::new(places)),
+        }
     }
 
     /// Where recordings lie, for whoever watches over the storage.

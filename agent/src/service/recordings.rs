@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     AgentService,
@@ -26,6 +27,7 @@ use super::{
     search::link_name,
 };
 use crate::{
+    limits::{Paced, Pacer},
     links::{OpenLinkError, Opened},
     vault::{
         media::{content_type, split_name},
@@ -52,9 +54,13 @@ pub(crate) async fn recording(
     let file_name = opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let audit = audit(&opened, service.recorded_names.of(&file_name));
     let path = opened.path.clone();
+    let place = Arc::clone(&service.places).try_acquire_owned().map_err(|_| full())?;
+    let way = Way { pacer: service.pacer.clone(), place };
     let served = service
         .vault
-        .with_open(opened.driver, path, move |open| Serving { open, head, extension, file_name }.answer())
+        .with_open(opened.driver, path, move |open| {
+            Serving { open, head, extension, file_name, way }.answer()
+        })
         .await;
     let (mut response, bytes_per_second) = match served {
         Ok(answered) => answered?,
@@ -62,6 +68,18 @@ pub(crate) async fn recording(
     };
     response.extensions_mut().insert(Audit { bytes_per_second, ..audit });
     Ok(response)
+}
+
+/// How a download goes: at whose pace, and in which place.
+struct Way {
+    pacer: Option<Arc<Pacer>>,
+    place: OwnedSemaphorePermit,
+}
+
+fn full() -> Failure {
+    let detail = "the site serves as many downloads as it may; try again in a moment";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .with(header::RETRY_AFTER, HeaderValue::from_static("2"))
 }
 
 fn refused(error: OpenLinkError) -> Failure {
@@ -108,6 +126,7 @@ fn extension(path: &Path) -> String {
 /// One answer in the making. Everything here blocks, in one hop to the blocking pool: opening, judging, and reading
 /// the first chunk.
 struct Serving {
+    way: Way,
     open: OpenRecording,
     head: request::Parts,
     extension: String,
@@ -181,7 +200,8 @@ impl Serving {
         } else {
             let failed = |error| unopened(&OpenError::Unreadable(error));
             self.open.file.seek(SeekFrom::Start(first)).map_err(failed)?;
-            Body::new(RecordingBody::start(self.open.file, len).map_err(failed)?)
+            let body = RecordingBody::start(self.open.file, len).map_err(failed)?;
+            Body::new(Paced::new(body.holding(self.way.place), self.way.pacer))
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;

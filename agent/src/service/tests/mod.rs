@@ -51,6 +51,8 @@ impl Site {
             access: Access::new(Some(&Secret::new(TOKEN)), &tenants, Some(site.as_str())).unwrap(),
             links: LinkSettings::for_this_run(site),
             recorded_names: RecordedNames::Masked,
+            max_rate: Schedule::default(),
+            max_streams: 256,
         };
         change(&mut settings);
         Self { dir, service: Current::new(settings) }

@@ -146,3 +146,33 @@ async fn a_file_that_shrinks_under_way_cuts_the_body() {
     file.set_len(300_000).unwrap();
     assert!(response.into_body().collect().await.is_err());
 }
+
+#[tokio::test]
+async fn no_more_downloads_run_than_may_and_a_place_is_given_back() {
+    let site = Site::with("", |settings| settings.max_streams = 2);
+    site.put(NAME, &wav(60));
+    let link = site.link(&ours("")).await;
+    let first = site.fetch(&link, &[]).await;
+    let second = site.fetch(&link, &[("range", "bytes=10-19")]).await;
+    let refused = site.fetch(&link, &[]).await;
+    assert_eq!((refused.status(), header(&refused, "retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "2"));
+    assert!(second.into_body().collect().await.is_ok());
+    assert_eq!(site.fetch(&link, &[]).await.status(), 200, "one has ended");
+    drop(first);
+    assert_eq!(site.fetch(&link, &[("if-none-match", "*")]).await.status(), 304);
+    assert_eq!(site.fetch(&link, &[]).await.status(), 200, "one was left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn downloads_keep_to_the_rate_and_arrive_whole() {
+    let site = Site::with("", |settings| {
+        settings.max_rate = Schedule::parse(["2Mbit"], jiff::tz::TimeZone::UTC).unwrap();
+    });
+    site.put(NAME, &wav(60));
+    let link = site.link(&ours("")).await;
+    let began = tokio::time::Instant::now();
+    let body = site.fetch(&link, &[]).await.into_body().collect().await.unwrap().to_bytes();
+    assert!(body == wav(60), "960,044 octets");
+    // 3.84 s of uplink, less the burst.
+    assert!(began.elapsed() > Duration::from_millis(3500), "{:?}", began.elapsed());
+}

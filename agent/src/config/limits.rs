@@ -1,0 +1,45 @@
+//! What the agent may take of its machine and its uplink.
+
+use clap::Args;
+use jiff::tz::TimeZone;
+
+use crate::{
+    limits::{Schedule, ScheduleError, process::room},
+    tunnel::DEFAULT_MAX_STREAMS,
+};
+
+/// Niceness unless configured otherwise: whatever else wants the processor has it nine times out of ten.
+const DEFAULT_NICE: i32 = 10;
+
+/// Flags that keep the agent from being in the way.
+#[derive(Debug, Args)]
+pub struct LimitArgs {
+    /// Searches and downloads served at a time, over all tunnels; each takes up to 1 MiB of memory
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_STREAMS, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Limits")]
+    pub max_streams: u32,
+    /// Most that all downloads together send, such as 2Mbit; with times, 1Mbit@Mon-Fri@08:00-18:00. Several times: the
+    /// first that holds now counts [default: no limit]
+    #[arg(long, value_name = "RATE[@DAYS][@HOURS]", help_heading = "Limits")]
+    pub max_rate: Vec<String>,
+    /// Run at this niceness, so that calls come first; 0 is that of everything else
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_NICE, value_parser = clap::value_parser!(i32).range(0..=19), help_heading = "Limits")]
+    pub nice: i32,
+}
+
+/// When which rate holds, in the zone of the site.
+pub(super) fn max_rate(args: &LimitArgs, zone: &TimeZone) -> Result<Schedule, ScheduleError> {
+    Schedule::parse(args.max_rate.iter().map(String::as_str), zone.clone())
+}
+
+/// How many streams there may be: as many as wanted, but no more than this process may open files for.
+pub(super) fn max_streams(args: &LimitArgs, warnings: &mut Vec<String>) -> u32 {
+    let room = room();
+    if room < args.max_streams {
+        warnings.push(format!(
+            "this process may open files for {room} streams only, not for the {} of --max-streams; raise LimitNOFILE of \
+             its unit, or ulimit -n",
+            args.max_streams
+        ));
+    }
+    args.max_streams.min(room)
+}

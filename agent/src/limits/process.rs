@@ -1,0 +1,34 @@
+//! What the process as a whole may take.
+
+use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
+
+/// Descriptors beside those of streams: tunnels, logs, directories that are searched.
+pub const BASE_FILES: u64 = 256;
+/// Descriptors of a stream: its recording, and what a search beside it opens.
+pub const FILES_PER_STREAM: u64 = 2;
+
+/// Lets everything else on the machine run first (`nice(1)`), in this thread and all that it starts. A process that is
+/// nicer already stays so; one that may not be nicer runs all the same.
+pub fn be_nice(niceness: i32) {
+    if getpriority_process(None).is_ok_and(|now| now < niceness) {
+        let _ = setpriority_process(None, niceness);
+    }
+}
+
+/// Asks for as many descriptors as so many streams need, as far as the machine lets a process ask.
+pub fn make_room(streams: u32) {
+    let wanted = BASE_FILES + FILES_PER_STREAM * u64::from(streams);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = wanted.min(maximum.unwrap_or(u64::MAX));
+    if current.is_some_and(|allowed| allowed < raised) {
+        // What was not had is found out by `room`.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
+    }
+}
+
+/// How many streams the descriptors of this process suffice for; one at least.
+pub fn room() -> u32 {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let streams = allowed.saturating_sub(BASE_FILES) / FILES_PER_STREAM;
+    u32::try_from(streams).unwrap_or(u32::MAX).max(1)
+}
