@@ -20,6 +20,7 @@ mod links;
 mod load;
 mod login;
 mod many_sites;
+mod network;
 mod openapi;
 mod operators;
 mod outbound;

@@ -29,6 +29,8 @@ pub struct AgentOptions {
     pub environment: Vec<(&'static str, String)>,
     /// What it believes about host names, unless what the machine does.
     pub names: Option<Arc<Names>>,
+    /// The network namespace that it lives in, unless that of the story.
+    pub namespace: Option<String>,
 }
 
 impl AgentOptions {
@@ -41,6 +43,7 @@ impl AgentOptions {
             // The zone of the machine must not decide what a story finds.
             environment: vec![("TZ", "UTC".to_owned())],
             names: None,
+            namespace: None,
         }
     }
 
@@ -69,6 +72,13 @@ impl AgentOptions {
     #[must_use]
     pub fn believing(mut self, names: &Arc<Names>) -> Self {
         self.names = Some(Arc::clone(names));
+        self
+    }
+
+    /// Lives in a network namespace.
+    #[must_use]
+    pub fn inside(mut self, namespace: String) -> Self {
+        self.namespace = Some(namespace);
         self
     }
 
@@ -114,9 +124,15 @@ impl Agent {
         }
         arguments.extend(options.extra);
         let program = program("audiovault-agent");
-        let process = match &options.names {
-            None => Process::start_program(&program, &arguments, &options.environment),
-            Some(names) => names.start(&program, &arguments, &options.environment),
+        let process = match (&options.names, &options.namespace) {
+            (None, Some(namespace)) => {
+                let enter = ["netns", "exec", namespace].map(str::to_owned);
+                let program = program.display().to_string();
+                let all: Vec<_> = enter.into_iter().chain([program]).chain(arguments).collect();
+                Process::start_program("ip".as_ref(), &all, &options.environment)
+            }
+            (None, None) => Process::start_program(&program, &arguments, &options.environment),
+            (Some(names), _) => names.start(&program, &arguments, &options.environment),
         };
         Self { process, _secrets: secrets, _names: options.names }
     }

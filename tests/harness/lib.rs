@@ -10,6 +10,7 @@ pub mod browser;
 pub mod client;
 pub mod machine;
 pub mod names;
+pub mod network;
 pub mod nginx;
 pub mod operator;
 pub mod pebble;

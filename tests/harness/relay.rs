@@ -86,6 +86,14 @@ impl Relay {
         relay
     }
 
+    /// Starts a relay with HTTPS at an address of the story's choice.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let mut relay = Self { address, ..Self::stopped() };
+        relay.tls = Some(Certificate::make(relay.dir.path(), &[&address.ip().to_string()]));
+        relay.restart().await;
+        relay
+    }
+
     /// Starts a relay with plain HTTP whose database is in a directory of the story's choice.
     pub async fn start_on(directory: &Path) -> Self {
         let mut relay = Self { file: directory.join("relay.db"), ..Self::stopped() };
