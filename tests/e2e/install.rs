@@ -36,6 +36,15 @@ async fn install(machine: &Path, more: &[&str]) -> (i32, String, String) {
     run("audiovault-agent", &[&["install", "--root", &root], more].concat(), &[]).await
 }
 
+/// Installs with a key that no relay was asked for.
+async fn install_with_key(machine: &Path) -> (i32, String, String) {
+    let secrets = tempfile::tempdir().unwrap();
+    let key = secrets.path().join("key");
+    fs::write(&key, format!("avk_acme_{}", "a".repeat(52))).unwrap();
+    let key = key.to_str().unwrap();
+    install(machine, &["--relay", "wss://relay.example", "--site-key-file", key, "--path", "file:/rec"]).await
+}
+
 fn read(machine: &Path, path: &str) -> String {
     fs::read_to_string(machine.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -134,13 +143,8 @@ async fn a_wrong_code_leaves_no_half_installation_that_would_start() {
 #[tokio::test]
 async fn an_upgrade_keeps_the_configuration_and_a_removal_keeps_it_until_purged() {
     let Some(machine) = machine() else { return };
-    let secrets = tempfile::tempdir().unwrap();
-    let key = secrets.path().join("key");
-    fs::write(&key, format!("avk_acme_{}", "a".repeat(52))).unwrap();
-    let flags =
-        ["--relay", "wss://relay.example", "--site-key-file", key.to_str().unwrap(), "--path", "file:/rec"];
-    assert_eq!(install(machine.path(), &flags).await.0, 0);
-    let (exit, _, err) = install(machine.path(), &flags).await;
+    assert_eq!(install_with_key(machine.path()).await.0, 0);
+    let (exit, _, err) = install_with_key(machine.path()).await;
     assert!(exit == 2 && err.contains("is there already"), "{exit} {err}");
 
     let config = machine.path().join("etc/audiovault-agent/agent.toml");
@@ -174,12 +178,7 @@ async fn systemd_finds_the_unit_right_and_hardly_exposed() {
     if !installed("systemd-analyze") {
         return;
     }
-    let secrets = tempfile::tempdir().unwrap();
-    let key = secrets.path().join("key");
-    fs::write(&key, format!("avk_acme_{}", "a".repeat(52))).unwrap();
-    let flags =
-        ["--relay", "wss://relay.example", "--site-key-file", key.to_str().unwrap(), "--path", "file:/rec"];
-    assert_eq!(install(machine.path(), &flags).await.0, 0);
+    assert_eq!(install_with_key(machine.path()).await.0, 0);
     let unit = machine.path().join(UNIT);
     // `verify` wants the program to be where the unit says.
     let local = fs::read_to_string(&unit)

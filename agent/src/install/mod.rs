@@ -14,7 +14,7 @@ pub use self::{
     layout::Layout,
     perform::{InstallError, explain, perform},
     plan::{Fresh, Install, Plan, uninstall},
-    written::fresh,
+    written::{Unreadable, fresh},
 };
 
 /// The file with the site key, in the directory of the configuration.

@@ -67,7 +67,7 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// A configuration that is to be written. Names of files are those of [`Layout::directory`].
+/// A configuration that is to be written. Files are named as they will lie on the machine.
 #[derive(Debug)]
 pub struct Fresh {
     /// The content of the configuration file, which names the files below.
