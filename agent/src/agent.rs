@@ -45,7 +45,13 @@ impl Agent {
         let config = watch::Sender::new(Arc::new(settings.tunnel));
         let states = TunnelStates::default();
         let status = monitor::start(&service);
-        let reporter = report::start(&site, settings.state_file, states.follow(), status.clone());
+        let reporter = report::start(
+            &site,
+            settings.state_file,
+            states.follow(),
+            status.clone(),
+            service.problems().follow(),
+        );
         let (config_now, service_now) = (config.subscribe(), service.clone());
         let shared = Shared { config: config_now, service: service_now, status, states, shutdown };
         Ok(Self { service, config, reporter, tunnels: tokio::spawn(tunnel::run(shared)) })
@@ -64,13 +70,14 @@ impl Agent {
 
     /// Tells whoever watches the agent that its new configuration cannot be used, or can again.
     pub fn note_problem(&self, problem: Option<String>) {
-        self.reporter.note_problem(problem);
+        self.service.problems().note("configuration", problem);
     }
 
-    /// Completes after the shutdown, once running downloads have finished.
+    /// Completes after the shutdown, once running downloads have finished and stand on record.
     pub async fn finished(self) {
         // The task ends by itself or with the runtime.
         let _ = self.tunnels.await;
+        self.service.finish().await;
         self.reporter.finish().await;
     }
 }

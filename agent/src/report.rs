@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, process, time::SystemTime};
 
 use audiovault_protocol::{message::Status, site::SiteId};
 use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    problems::{self, Standing},
     state::{HEARTBEAT, State, StateFile, Tunnel, seconds},
     systemd,
     tunnel::states::{TunnelName, TunnelState},
@@ -13,22 +15,17 @@ use crate::{
 
 type Tunnels = BTreeMap<TunnelName, TunnelState>;
 
-/// Whoever tells. Dropping it ends the telling.
+/// Whoever tells, until [`Reporter::finish`].
 #[derive(Debug)]
 pub struct Reporter {
-    problem: watch::Sender<Option<String>>,
+    stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Reporter {
-    /// What is wrong with the agent itself from now on, if something is.
-    pub fn note_problem(&self, problem: Option<String>) {
-        self.problem.send_replace(problem);
-    }
-
     /// Tells a last time that nothing is connected any more.
     pub async fn finish(self) {
-        drop(self.problem);
+        self.stop.cancel();
         // A failure inside has been logged by whoever failed.
         let _ = self.task.await;
     }
@@ -40,8 +37,9 @@ pub fn start(
     file: Option<StateFile>,
     tunnels: watch::Receiver<Tunnels>,
     status: watch::Receiver<Status>,
+    problems: watch::Receiver<Standing>,
 ) -> Reporter {
-    let (problem, problems) = watch::channel(None);
+    let stop = CancellationToken::new();
     let base = State {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: process::id(),
@@ -50,7 +48,7 @@ pub fn start(
         ..State::default()
     };
     let work = Work { base, file, tunnels, status, problems };
-    Reporter { problem, task: tokio::spawn(work.run()) }
+    Reporter { task: tokio::spawn(work.run(stop.clone())), stop }
 }
 
 struct Work {
@@ -58,11 +56,11 @@ struct Work {
     file: Option<StateFile>,
     tunnels: watch::Receiver<Tunnels>,
     status: watch::Receiver<Status>,
-    problems: watch::Receiver<Option<String>>,
+    problems: watch::Receiver<Standing>,
 }
 
 impl Work {
-    async fn run(mut self) {
+    async fn run(mut self, stop: CancellationToken) {
         let every = systemd::watchdog().map_or(HEARTBEAT, |limit| limit.min(HEARTBEAT));
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -71,9 +69,8 @@ impl Work {
                 _ = ticks.tick() => {}
                 Ok(()) = self.tunnels.changed() => {}
                 Ok(()) = self.status.changed() => {}
-                changed = self.problems.changed() => if changed.is_err() {
-                    break;
-                },
+                Ok(()) = self.problems.changed() => {}
+                () = stop.cancelled() => break,
             }
             self.tell();
         }
@@ -93,7 +90,7 @@ impl Work {
                 .map(|(name, state)| tunnel(name, state))
                 .collect(),
             drivers: self.status.borrow_and_update().drivers.clone(),
-            problem: self.problems.borrow_and_update().clone(),
+            problem: problems::sentence(&self.problems.borrow_and_update()),
             ..self.base.clone()
         };
         let state = State { connected: state.tunnels.iter().any(|tunnel| tunnel.connected), ..state };

@@ -27,6 +27,7 @@ pub(crate) fn settings(root: Pattern) -> ServiceSettings {
         recorded_names: RecordedNames::Masked,
         max_rate: Schedule::default(),
         max_streams: 256,
+        record: None,
     }
 }
 

@@ -1,7 +1,13 @@
 //! What travels beside an HTTP request and its response inside one program: `http` extensions by which the link
 //! and the agent's service talk to each other without knowing each other.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +18,28 @@ pub struct RequestId(pub String);
 /// The address beneath which links for this asker are made, without a slash at the end: `<base>/<site>` behind a
 /// relay, the public address of a classic AudioVault. Set on requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LinkBase(pub std::sync::Arc<str>);
+pub struct LinkBase(pub Arc<str>);
 
 /// How long the asker will wait for the response head. Set on requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline(pub Duration);
+
+/// The way back to the asker. Whoever drops a body before its end can tell by it whether the asker has gone or the way
+/// itself broke. Set on requests; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Lifeline(Arc<AtomicBool>);
+
+impl Lifeline {
+    /// The way broke: what is given up from now on is not the asker's doing.
+    pub fn cut(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the way broke.
+    pub fn is_cut(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
 
 /// Who asked, as far as the relay knows. Set on requests; for the agent's own audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -149,6 +149,7 @@ fn start_agent(
         recorded_names: RecordedNames::Masked,
         max_rate: Schedule::default(),
         max_streams: DEFAULT_MAX_STREAMS,
+        record: None,
     };
     let tunnel = TunnelConfig {
         relays: vec![relay.parse()?],

@@ -9,6 +9,7 @@ use super::{
     install::{InstallArgs, UninstallArgs},
     limits::LimitArgs,
     network::NetworkArgs,
+    record_args::RecordArgs,
 };
 use crate::secret::Secret;
 
@@ -94,6 +95,9 @@ pub struct TunnelArgs {
     /// What it may take.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What is recorded here.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -126,6 +130,9 @@ pub struct ServeArgs {
     /// What it may take.
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What is recorded here.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -23,6 +23,7 @@ use super::{
     error::ConfigError,
     limits::{LimitArgs, max_rate, max_streams},
     network::network,
+    record_args,
 };
 use crate::{
     access::{Access, token_warning},
@@ -89,8 +90,9 @@ pub fn with_key(
     let mut warnings = Vec::new();
     let relays = relays(&args.relay, args.allow_plaintext)?;
     let links = LinkSettings { site: site_key.site().clone(), secret: run_secret.clone(), ttl: LINK_TTL };
-    let service =
+    let mut service =
         service((&args.vault, &args.limits), args.access, links, Some(site_key.site()), &mut warnings)?;
+    record_args::apply(args.record, &mut service)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
     let (connections, max_streams) = (args.connections, service.max_streams);
     let tunnel = TunnelConfig { relays, connections, site_key, network, max_streams };
@@ -106,7 +108,8 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let mut warnings = Vec::new();
     let site = SiteId::parse(CLASSIC_SITE)?;
     let links = LinkSettings { site, secret: run_secret.clone(), ttl: LINK_TTL };
-    let service = service((&args.vault, &args.limits), args.access, links, None, &mut warnings)?;
+    let mut service = service((&args.vault, &args.limits), args.access, links, None, &mut warnings)?;
+    record_args::apply(args.record, &mut service)?;
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {
             warnings.extend(permission_warning(&key));
@@ -228,7 +231,8 @@ fn service(
     };
     let max_rate = max_rate(limits, &vault.settings.zone)?;
     let max_streams = max_streams(limits, warnings);
-    Ok(ServiceSettings { vault: vault.settings, access, links, recorded_names, max_rate, max_streams })
+    let record = None;
+    Ok(ServiceSettings { vault: vault.settings, access, links, recorded_names, max_rate, max_streams, record })
 }
 
 fn one_secret(

@@ -121,6 +121,27 @@ fn the_operator_is_warned_of_what_will_surprise() {
 }
 
 #[test]
+fn a_record_that_could_not_be_written_is_refused_and_nothing_is_made_yet() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let log = ["--audit-log", path.to_str().unwrap()];
+    let record = tunnelled(&log).unwrap().settings.service.record.unwrap();
+    assert_eq!((&record.path, record.limit, record.keep), (&path, Some(16 << 20), 20));
+    assert!(!path.exists());
+    let unlimited = served(&[log.as_slice(), &["--audit-log-size", "0"]].concat()).unwrap();
+    assert_eq!(unlimited.settings.service.record.unwrap().limit, None);
+    assert!(tunnelled(&[]).unwrap().settings.service.record.is_none());
+    for (words, said) in [
+        (["--audit-log", "/none/audit.jsonl"], "the directory of /none/audit.jsonl does not exist"),
+        (["--audit-log", "/tmp"], "/tmp is not a file"),
+        (["--audit-log-size", "1KB"], "at least 4.0 KiB"),
+    ] {
+        let error = served(&words).unwrap_err().to_string();
+        assert!(error.contains(said), "{words:?}: {error}");
+    }
+}
+
+#[test]
 fn the_secret_of_links_is_made_once_and_kept() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("links");

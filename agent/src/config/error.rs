@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use audiovault_protocol::site::SiteError;
 
-use super::network::NetworkError;
+use super::{network::NetworkError, record_args::RecordArgsError};
 use crate::{
     access::AccessError,
     limits::ScheduleError,
@@ -87,6 +87,9 @@ pub enum ConfigError {
     /// The way out cannot be used.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// What is to be recorded cannot be.
+    #[error(transparent)]
+    Record(#[from] RecordArgsError),
     /// The tenants file cannot be used.
     #[error(transparent)]
     Tenants(#[from] TenantsError),

@@ -7,3 +7,4 @@ pub mod install;
 pub mod layers;
 pub mod limits;
 pub mod network;
+pub mod record_args;

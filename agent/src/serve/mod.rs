@@ -10,8 +10,12 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::context::LinkBase;
-use axum::{Extension, Router};
+use audiovault_protocol::context::{Client, Lifeline, LinkBase};
+use axum::{
+    Extension, Router,
+    extract::{ConnectInfo, Request},
+    middleware::{self, AddExtension},
+};
 use axum_server::{
     Handle, Server,
     accept::NoDelayAcceptor,
@@ -119,6 +123,7 @@ pub struct Running {
     address: SocketAddr,
     base_url: Arc<str>,
     service: Current,
+    lifeline: Lifeline,
     handle: Handle<SocketAddr>,
     task: JoinHandle<io::Result<()>>,
     certificates: Option<JoinHandle<()>>,
@@ -140,12 +145,22 @@ impl Running {
         self.service.renew(settings.service);
     }
 
-    /// Stops listening, lets running downloads finish for at most `drain`, and cuts what is left.
-    pub async fn shutdown(self, drain: Duration) {
-        self.handle.graceful_shutdown(Some(drain));
-        if let Ok(Err(error)) = self.task.await {
+    /// Stops listening, lets running downloads finish for at most `drain`, cuts what is left, and completes when all of
+    /// that stands on record.
+    pub async fn shutdown(mut self, drain: Duration) {
+        self.handle.graceful_shutdown(None);
+        let ended = match tokio::time::timeout(drain, &mut self.task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.lifeline.cut();
+                self.handle.shutdown();
+                self.task.await
+            }
+        };
+        if let Ok(Err(error)) = ended {
             tracing::error!(%error, "the listener failed");
         }
+        self.service.finish().await;
         if let Some(certificates) = self.certificates {
             certificates.abort();
         }
@@ -163,8 +178,13 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
     let base_url: Arc<str> =
         settings.public_url.clone().map_or_else(|| format!("{scheme}://{address}").into(), Arc::from);
     let service = Current::new(settings.service.clone());
-    let router =
-        service.router().layer(Extension(LinkBase(Arc::clone(&base_url)))).layer(cors(&settings.origins));
+    let lifeline = Lifeline::default();
+    let router = service
+        .router()
+        .layer(Extension(LinkBase(Arc::clone(&base_url))))
+        .layer(Extension(lifeline.clone()))
+        .layer(middleware::map_request(tell_client))
+        .layer(cors(&settings.origins));
     let server = axum_server::from_tcp(listener).map_err(unbound)?;
     let handle = Handle::new();
     let (task, certificates) = match &settings.tls {
@@ -179,7 +199,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
         }
     };
     tracing::info!(%address, scheme, links = &*base_url, "listening");
-    Ok(Running { address, base_url, service, handle, task, certificates })
+    Ok(Running { address, base_url, service, lifeline, handle, task, certificates })
 }
 
 async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
@@ -208,6 +228,19 @@ async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
+/// The router on one connection.
+type Connected = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
+/// Who asks: the other end of the connection, which is a proxy's where one stands before this service.
+async fn tell_client(mut request: Request) -> Request {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let address = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string());
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let client = Client { address, user_agent: user_agent.map(str::to_owned) };
+    request.extensions_mut().insert(client);
+    request
+}
+
 /// Serves one listener, with or without TLS, in a task of its own.
 fn listen<A>(
     mut server: Server<SocketAddr, A>,
@@ -215,7 +248,7 @@ fn listen<A>(
     router: Router,
 ) -> JoinHandle<io::Result<()>>
 where
-    A: axum_server::accept::Accept<tokio::net::TcpStream, Router> + Clone + Send + Sync + 'static,
+    A: axum_server::accept::Accept<tokio::net::TcpStream, Connected> + Clone + Send + Sync + 'static,
     A::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
     A::Service: axum_server::service::SendService<http::Request<hyper::body::Incoming>> + Send,
     A::Future: Send,
@@ -224,7 +257,7 @@ where
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
     let server = server.first_request_timeout(HEADER_TIMEOUT).handle(handle.clone());
-    tokio::spawn(server.serve(router.into_make_service()))
+    tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()))
 }
 
 fn cors(origins: &Origins) -> CorsLayer {

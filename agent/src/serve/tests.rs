@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::{
+    record::RecordSettings,
     testing::{put, settings as service, wav},
     vault::pattern::Pattern,
 };
@@ -77,6 +78,27 @@ async fn a_running_download_finishes_after_the_shutdown_began() {
     received.extend_from_slice(&download.into_body().collect().await.unwrap().to_bytes());
     assert!(received == content);
     shutdown.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_download_that_is_cut_at_the_end_is_on_record_with_its_client() {
+    let dir = TempDir::new().unwrap();
+    put(dir.path().join("1711444502.17.wav"), &wav(2000));
+    let mut settings = settings(&dir);
+    let path = dir.path().join("audit.jsonl");
+    settings.service.record = Some(RecordSettings { path: path.clone(), limit: None, keep: 1 });
+    let running = start(settings).await.unwrap();
+    let mut download = get(running.address(), &first_link(&running).await).await;
+    download.frame().await.unwrap().unwrap();
+    running.shutdown(Duration::from_millis(10)).await;
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!((&lines[0]["kind"], &lines[1]["kind"]), (&"search".into(), &"delivery".into()));
+    assert_eq!((&lines[1]["outcome"], &lines[1]["status"]), (&"cut".into(), &200.into()));
+    assert!(lines[1]["octets"].as_u64().unwrap() > 0);
+    assert!(lines.iter().all(|line| line["client"] == "127.0.0.1"), "{text}");
 }
 
 #[tokio::test]

@@ -6,30 +6,50 @@ use axum::{Router, extract::FromRef, middleware, routing::any};
 use tokio::sync::watch;
 
 use super::{AgentService, Failure, ServiceSettings, frame, recordings, search};
+use crate::{problems::Problems, record::Recorder};
 
 /// A service that can be replaced while it serves. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
-pub struct Current(watch::Sender<Arc<AgentService>>);
+pub struct Current {
+    service: watch::Sender<Arc<AgentService>>,
+    recorder: Recorder,
+    problems: Problems,
+}
 
 impl Current {
     /// Begins with these settings.
     pub fn new(settings: ServiceSettings) -> Self {
-        Self(watch::Sender::new(Arc::new(AgentService::new(settings))))
+        let problems = Problems::default();
+        let recorder = Recorder::new(problems.clone());
+        recorder.configure(settings.record.clone());
+        let service = watch::Sender::new(Arc::new(AgentService::new(settings)));
+        Self { service, recorder, problems }
     }
 
     /// The service of this moment.
     pub fn load(&self) -> Arc<AgentService> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.service.borrow())
     }
 
     /// Goes on with new settings.
     pub fn renew(&self, settings: ServiceSettings) {
-        self.0.send_modify(|service| *service = Arc::new(service.renewed(settings)));
+        self.recorder.configure(settings.record.clone());
+        self.service.send_modify(|service| *service = Arc::new(service.renewed(settings)));
+    }
+
+    /// What is wrong with the agent itself.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    /// Writes down what has happened. To be awaited when nothing is served any more.
+    pub async fn finish(&self) {
+        self.recorder.finish().await;
     }
 
     /// Follows the service as it is renewed.
     pub fn follow(&self) -> watch::Receiver<Arc<AgentService>> {
-        self.0.subscribe()
+        self.service.subscribe()
     }
 
     /// The routes `/search`, `/search/` and `/recordings/{token}/{name}`.
@@ -39,7 +59,7 @@ impl Current {
             .route("/search/", any(search::search))
             .route("/recordings/{token}/{name}", any(recordings::recording))
             .fallback(|| async { Failure::not_found() })
-            .layer(middleware::from_fn(frame::frame))
+            .layer(middleware::from_fn_with_state(self.recorder.clone(), frame::frame))
             .with_state(self.clone())
     }
 }

@@ -9,13 +9,14 @@ use audiovault_protocol::{
 };
 use axum::{
     body::Body,
-    extract::Request,
+    extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::failure::Failure;
+use crate::record::{Recorder, event::Kind};
 
 /// The request id on the wire.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,7 +33,7 @@ const PRIVACY: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, "sandbox"),
 ];
 
-pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
+pub(crate) async fn frame(State(recorder): State<Recorder>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -40,17 +41,18 @@ pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let client = request.extensions().get::<Client>().and_then(|client| client.address.clone());
     // The path of a recording is its secret, so the log names the kind of request.
-    let kind = match request.uri().path() {
-        "/search" | "/search/" => "search",
-        path if path.starts_with("/recordings/") => "recording",
-        _ => "other",
+    let (kind, recorded) = match request.uri().path() {
+        "/search" | "/search/" => ("search", Some(Kind::Search)),
+        path if path.starts_with("/recordings/") => ("recording", Some(Kind::Delivery)),
+        _ => ("other", None),
     };
+    let entry = recorded.and_then(|kind| recorder.begin(kind, &request));
     let mut response = tokio::time::timeout(asked.min(AGENT_DEADLINE), next.run(request))
         .await
         .unwrap_or_else(|_| too_slow(asked).into_response());
     let failure = response.extensions_mut().remove::<Failure>();
     if let Some(failure) = &failure {
-        response = problem(failure, &id, &response);
+        response = problem(failure, &id, response);
     }
     if kind == "recording" {
         for (name, value) in PRIVACY {
@@ -63,7 +65,10 @@ pub(crate) async fn frame(mut request: Request, next: Next) -> Response {
     let line =
         Line { id: &id, kind, method: method.as_str(), client: client.as_deref(), elapsed: began.elapsed() };
     log(&line, failure.as_ref(), &response);
-    response
+    match entry {
+        Some(entry) => entry.answered(response, failure.as_ref().map(|failure| &*failure.detail)),
+        None => response,
+    }
 }
 
 fn too_slow(asked: Duration) -> Failure {
@@ -72,16 +77,14 @@ fn too_slow(asked: Duration) -> Failure {
         .because(cause)
 }
 
-fn problem(failure: &Failure, id: &str, response: &Response) -> Response {
-    let audit = response.extensions().get::<Audit>().cloned();
+/// The document for a failure, with what else is known of the request.
+fn problem(failure: &Failure, id: &str, bare: Response) -> Response {
     let mut response =
         Problem::new(failure.status, &*failure.detail).for_request(id).into_response().map(Body::from);
     if let Some((name, value)) = failure.header.as_deref() {
         response.headers_mut().insert(name, value.clone());
     }
-    if let Some(audit) = audit {
-        response.extensions_mut().insert(audit);
-    }
+    *response.extensions_mut() = bare.into_parts().0.extensions;
     response
 }
 

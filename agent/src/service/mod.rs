@@ -22,6 +22,7 @@ use crate::{
     access::Access,
     limits::{Pacer, Schedule},
     links::{LinkSettings, Links},
+    record::RecordSettings,
     vault::{Vault, VaultSettings},
 };
 use audiovault_protocol::{recording_name::RecordedNames, signed_link::LinkKeyId};
@@ -41,6 +42,8 @@ pub struct ServiceSettings {
     pub max_rate: Schedule,
     /// How many downloads may run at a time.
     pub max_streams: u32,
+    /// Where searches and deliveries are recorded, if anywhere.
+    pub record: Option<RecordSettings>,
 }
 
 /// Search and download.

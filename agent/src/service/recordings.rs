@@ -29,6 +29,7 @@ use super::{
 use crate::{
     limits::{Paced, Pacer},
     links::{OpenLinkError, Opened},
+    record::Known,
     vault::{
         media::{content_type, split_name},
         open::{OpenError, OpenRecording},
@@ -52,7 +53,7 @@ pub(crate) async fn recording(
     }
     let (head, _) = request.into_parts();
     let file_name = opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let audit = audit(&opened, service.recorded_names.of(&file_name));
+    let mut audit = audit(&opened, service.recorded_names.of(&file_name));
     let path = opened.path.clone();
     let place = Arc::clone(&service.places).try_acquire_owned().map_err(|_| full())?;
     let way = Way { pacer: service.pacer.clone(), place };
@@ -62,11 +63,16 @@ pub(crate) async fn recording(
             Serving { open, head, extension, file_name, way }.answer()
         })
         .await;
-    let (mut response, bytes_per_second) = match served {
-        Ok(answered) => answered?,
-        Err(error) => return Ok(with_audit(unopened(&error).into_response(), audit)),
+    let mut response = match served {
+        Ok(Ok((response, bytes_per_second))) => {
+            audit.bytes_per_second = bytes_per_second;
+            response
+        }
+        Ok(Err(failure)) => failure.into_response(),
+        Err(error) => unopened(&error).into_response(),
     };
-    response.extensions_mut().insert(Audit { bytes_per_second, ..audit });
+    response.extensions_mut().insert(audit);
+    response.extensions_mut().insert(Known);
     Ok(response)
 }
 
@@ -109,11 +115,6 @@ fn audit(opened: &Opened, recording: String) -> Audit {
         recording: Some(recording),
         ..Audit::default()
     }
-}
-
-fn with_audit(mut response: Response, audit: Audit) -> Response {
-    response.extensions_mut().insert(audit);
-    response
 }
 
 /// The extension of a recording in lower case, as its link carries it.

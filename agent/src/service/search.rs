@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -26,6 +26,7 @@ use super::{AgentService, failure::Failure};
 use crate::{
     access::Grant,
     links::Asked,
+    record::Known,
     vault::{
         Findings,
         query::{Query, parse_start},
@@ -58,10 +59,29 @@ struct File {
     growing: bool,
 }
 
-pub(crate) async fn search(
-    State(service): State<Arc<AgentService>>,
-    request: Request,
-) -> Result<Response, Failure> {
+pub(crate) async fn search(State(service): State<Arc<AgentService>>, request: Request) -> Response {
+    let mut said = Said::default();
+    let answered = answer(&service, request, &mut said).await;
+    let mut response = answered.map_or_else(Failure::into_response, |answer| {
+        let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+        (headers, Json(answer)).into_response()
+    });
+    response.extensions_mut().insert(said.audit);
+    if said.known {
+        response.extensions_mut().insert(Known);
+    }
+    response
+}
+
+/// What is known of a search for the records, also of one that is refused.
+#[derive(Default)]
+struct Said {
+    audit: Audit,
+    /// Whether the token is accepted.
+    known: bool,
+}
+
+async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Answer, Failure> {
     if request.method() != Method::GET && request.method() != Method::POST {
         return Err(Failure::method("GET, POST"));
     }
@@ -71,32 +91,37 @@ pub(crate) async fn search(
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let parameters = Parameters::read(head.uri.query(), content_type, &body)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
+    said.audit = audit(service, &parameters);
     // Whoever has no token learns nothing about the rest of the request.
     let grant = service
         .access
         .check(parameters.value(Field::Token), parameters.value(Field::Tenant))
         .map_err(Failure::denied)?;
+    said.known = true;
+    said.audit.tenant.clone_from(&grant.tenant);
     if !parameters.unknown().is_empty() {
         tracing::info!(fields = ?parameters.unknown(), "a search has fields that are not known");
     }
-    let query = read_query(&service, &parameters, &grant)?;
+    let query = read_query(service, &parameters, &grant)?;
     let call_id = query.call_id.as_str().to_owned();
     let findings = service.vault.find(query, grant.scope).await;
     let user = parameters.value(Field::User);
     let answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
-    let audit = Audit {
-        call_id: Some(call_id),
-        user: user.map(str::to_owned),
-        tenant: grant.tenant,
-        found: u32::try_from(answer.files.len()).ok(),
+    said.audit.found = u32::try_from(answer.files.len()).ok();
+    Ok(answer)
+}
+
+/// What a request says of itself. A call id that is none may be a telephone number and is left out.
+fn audit(service: &AgentService, parameters: &Parameters) -> Audit {
+    let value = |field| parameters.value(field).map(str::to_owned);
+    let call_ids = &service.vault.settings().call_ids;
+    let call_id = parameters.value(Field::CallId).and_then(|text| call_ids.parse(text).ok());
+    Audit {
+        call_id: call_id.map(|call_id| call_id.as_str().to_owned()),
+        tenant: value(Field::Tenant),
+        user: value(Field::User),
         ..Audit::default()
-    };
-    let mut response = Json(answer).into_response();
-    response.extensions_mut().insert(audit);
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(response)
+    }
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Failure> {

@@ -28,7 +28,7 @@ use super::{
     outlet::{AgentMailbox, Command, Gate, Outlet},
 };
 use crate::{
-    context::{Audit, Deadline, LinkBase, RequestId},
+    context::{Audit, Deadline, Lifeline, LinkBase, RequestId},
     frame::{Frame, StreamId},
     headers,
     limits::AGENT_DEADLINE,
@@ -94,6 +94,7 @@ impl AgentControl {
 
 struct Worker {
     gate: Arc<Gate>,
+    lifeline: Lifeline,
     task: AbortHandle,
 }
 
@@ -150,12 +151,14 @@ where
     fn start(&mut self, stream: StreamId, head: RequestHead, body: Bytes) {
         let gate = Arc::new(Gate::default());
         let outlet = Outlet::new(stream, Arc::clone(&self.mailbox), Arc::clone(&gate));
-        let Some(request) = to_request(head, body, self.base.clone()) else {
+        let Some(mut request) = to_request(head, body, self.base.clone()) else {
             outlet.reset(ResetCode::Malformed, "the request is not valid HTTP".to_owned());
             return;
         };
+        let lifeline = Lifeline::default();
+        request.extensions_mut().insert(lifeline.clone());
         let task = tokio::spawn(answer(self.service.clone(), request, outlet)).abort_handle();
-        self.workers.insert(stream, Worker { gate, task });
+        self.workers.insert(stream, Worker { gate, lifeline, task });
     }
 
     fn on_event(&mut self, event: AgentEvent) {
@@ -173,7 +176,7 @@ where
                     worker.gate.open();
                 }
             }
-            AgentEvent::Reset(stream, _) => self.stop(stream),
+            AgentEvent::Reset(stream, code) => self.stop(stream, code),
         }
     }
 
@@ -209,8 +212,11 @@ where
 }
 
 impl<S> AgentLink<S> {
-    fn stop(&mut self, stream: StreamId) {
+    fn stop(&mut self, stream: StreamId, code: ResetCode) {
         if let Some(worker) = self.workers.remove(&stream) {
+            if code != ResetCode::Cancelled {
+                worker.lifeline.cut();
+            }
             worker.task.abort();
         }
     }
@@ -219,6 +225,7 @@ impl<S> AgentLink<S> {
 impl<S> Drop for AgentLink<S> {
     fn drop(&mut self) {
         for worker in self.workers.values() {
+            worker.lifeline.cut();
             worker.task.abort();
         }
     }

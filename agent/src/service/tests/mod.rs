@@ -1,6 +1,7 @@
 //! The service as an asker sees it: searching.
 
 mod playing;
+mod recorded;
 
 use std::{fs, time::Duration};
 
@@ -53,6 +54,7 @@ impl Site {
             recorded_names: RecordedNames::Masked,
             max_rate: Schedule::default(),
             max_streams: 256,
+            record: None,
         };
         change(&mut settings);
         Self { dir, service: Current::new(settings) }

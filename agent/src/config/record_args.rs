@@ -1,0 +1,72 @@
+//! The customer's own record: what was typed, and what can be used of it.
+
+use std::{fs::OpenOptions, io, num::NonZeroU64, path::PathBuf};
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use crate::{record::RecordSettings, service::ServiceSettings};
+
+/// Smallest file of the record: a few lines.
+const LEAST_SIZE: u64 = 4096;
+/// Most old files of the record, so that moving them on stays a matter of moments.
+const MOST_KEPT: i64 = 1000;
+
+/// What is recorded on this machine.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// Record every search and delivery in this file, a line of JSON each; the customer's own audit
+    #[arg(long, value_name = "FILE", help_heading = "Record")]
+    pub audit_log: Option<PathBuf>,
+    /// Begin another file of the record after so much; 0 leaves that to logrotate
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", help_heading = "Record")]
+    pub audit_log_size: ByteSize,
+    /// Old files of the record that are kept
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST_KEPT), help_heading = "Record")]
+    pub audit_log_keep: u32,
+}
+
+/// Why nothing can be recorded as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordArgsError {
+    /// The files would be too small.
+    #[error("--audit-log-size must be 0 or at least {}", ByteSize(LEAST_SIZE))]
+    Size,
+    /// There is no directory for the file.
+    #[error("--audit-log: the directory of {} does not exist; make it, for the agent's user to write in", .0.display())]
+    Directory(PathBuf),
+    /// Something that is no file stands there.
+    #[error("--audit-log: {} is not a file", .0.display())]
+    NotAFile(PathBuf),
+    /// The file is there and cannot be written.
+    #[error("--audit-log: {} cannot be written; is it the agent's user's?", .0.display())]
+    Unwritable(PathBuf, #[source] io::Error),
+}
+
+/// Checks what is to be recorded, and adds it to what the service is told. Nothing is made or locked: the agent that
+/// runs may be using it.
+///
+/// # Errors
+/// [`RecordArgsError`].
+pub(super) fn apply(args: RecordArgs, service: &mut ServiceSettings) -> Result<(), RecordArgsError> {
+    let limit = NonZeroU64::new(args.audit_log_size.as_u64()).map(NonZeroU64::get);
+    if limit.is_some_and(|limit| limit < LEAST_SIZE) {
+        return Err(RecordArgsError::Size);
+    }
+    let Some(path) = args.audit_log else { return Ok(()) };
+    // The directory of a bare name is this one.
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    if directory.is_some_and(|directory| !directory.is_dir()) {
+        return Err(RecordArgsError::Directory(path));
+    }
+    if path.exists() {
+        if !path.is_file() {
+            return Err(RecordArgsError::NotAFile(path));
+        }
+        if let Err(error) = OpenOptions::new().read(true).append(true).open(&path) {
+            return Err(RecordArgsError::Unwritable(path, error));
+        }
+    }
+    service.record = Some(RecordSettings { path, limit, keep: args.audit_log_keep });
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What is wrong with the agent itself, by subject: whoever finds out says so here, and whoever tells how the agent is
+//! reads it here.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+/// What is wrong, by subject.
+pub type Standing = BTreeMap<&'static str, String>;
+
+/// A board with one note for each subject. Cheap to clone; all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Problems(watch::Sender<Standing>);
+
+impl Problems {
+    /// What is wrong with `subject` from now on, or that nothing is any more.
+    pub fn note(&self, subject: &'static str, problem: Option<String>) {
+        self.0.send_if_modified(|standing| match problem {
+            Some(problem) => standing.insert(subject, problem.clone()).is_none_or(|before| before != problem),
+            None => standing.remove(subject).is_some(),
+        });
+    }
+
+    /// Follows the board.
+    pub fn follow(&self) -> watch::Receiver<Standing> {
+        self.0.subscribe()
+    }
+}
+
+/// All that is wrong in one line, if anything is.
+pub fn sentence(standing: &Standing) -> Option<String> {
+    (!standing.is_empty()).then(|| standing.values().map(String::as_str).collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_subject_has_its_own_note() {
+        let problems = Problems::default();
+        let mut board = problems.follow();
+        problems.note("a", Some("a is bad".to_owned()));
+        problems.note("b", Some("b is bad".to_owned()));
+        assert_eq!(sentence(&board.borrow_and_update()).as_deref(), Some("a is bad; b is bad"));
+        problems.note("b", Some("b is bad".to_owned()));
+        assert!(!board.has_changed().unwrap(), "the same again is no news");
+        problems.note("a", None);
+        assert_eq!(sentence(&board.borrow_and_update()).as_deref(), Some("b is bad"));
+        problems.note("b", None);
+        assert_eq!(sentence(&board.borrow()), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! One search or delivery under way, and its line in the record when it is over.
+
+use std::time::Instant;
+
+use audiovault_protocol::context::{Audit, Client, Lifeline, RequestId};
+use axum::{body::Body, extract::Request, response::Response};
+use http::{HeaderMap, Method, header};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{
+    Recorder,
+    body::RecordedBody,
+    event::{Event, Kind, Outcome, bounded},
+};
+
+/// Set on responses by whoever has seen that the asker has a right to ask: a token that is accepted, or a link that
+/// opens. All others are strangers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known;
+
+/// An event that is not over. Dropping it ends it, and leaves it to the writer.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    event: Option<Event>,
+    recorder: Recorder,
+    began: Instant,
+    stranger: bool,
+    lifeline: Option<Lifeline>,
+    /// How it ended, once that is certain.
+    outcome: Option<Outcome>,
+    _open: TaskTrackerToken,
+}
+
+impl Entry {
+    pub(super) fn begin(recorder: Recorder, kind: Kind, request: &Request, open: TaskTrackerToken) -> Self {
+        let extensions = request.extensions();
+        let id = extensions.get::<RequestId>().map_or("", |id| &id.0);
+        let client = extensions.get::<Client>().cloned().unwrap_or_default();
+        let mut event = Event::new(kind, request.method().as_str(), id);
+        event.client = client.address.as_deref().map(bounded);
+        event.user_agent = client.user_agent.as_deref().map(bounded);
+        Self {
+            event: Some(event),
+            recorder,
+            began: Instant::now(),
+            stranger: true,
+            lifeline: extensions.get().cloned(),
+            outcome: None,
+            _open: open,
+        }
+    }
+
+    /// Takes in the answer. Its body is followed where it is a recording, otherwise this is the end.
+    pub(crate) fn answered(mut self, response: Response, problem: Option<&str>) -> Response {
+        let (head, body) = response.into_parts();
+        self.stranger = head.extensions.get::<Known>().is_none();
+        let audit = head.extensions.get::<Audit>().cloned().unwrap_or_default();
+        let Some(event) = &mut self.event else { return Response::from_parts(head, body) };
+        event.status = Some(head.status.as_u16());
+        event.problem = problem.map(bounded);
+        let text = |text: &Option<String>| text.as_deref().map(bounded);
+        event.call_id = text(&audit.call_id);
+        event.tenant = text(&audit.tenant);
+        event.user = text(&audit.user);
+        event.recording = text(&audit.recording);
+        event.found = audit.found;
+        let carries = event.kind == Kind::Delivery
+            && event.method == Method::GET.as_str()
+            && matches!(head.status.as_u16(), 200 | 206);
+        if carries {
+            (event.range_start, event.size) = range(&head.headers);
+            event.octets = Some(0);
+            let remaining = content_length(&head.headers);
+            return Response::from_parts(head, Body::new(RecordedBody::new(body, self, remaining)));
+        }
+        let refused = head.status.is_client_error() || head.status.is_server_error();
+        self.end(if refused { Outcome::Refused } else { Outcome::Complete });
+        Response::from_parts(head, body)
+    }
+
+    /// So many octets more were handed out.
+    pub(super) fn handed_out(&mut self, octets: u64) {
+        if let Some(event) = &mut self.event {
+            event.octets = Some(event.octets.unwrap_or_default() + octets);
+        }
+    }
+
+    /// How it ended; the first word counts.
+    pub(super) fn end(&mut self, outcome: Outcome) {
+        self.outcome.get_or_insert(outcome);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let Some(mut event) = self.event.take() else { return };
+        let given_up =
+            if self.lifeline.as_ref().is_some_and(Lifeline::is_cut) { Outcome::Cut } else { Outcome::Left };
+        event.outcome = self.outcome.unwrap_or(given_up);
+        event.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.recorder.push(event, self.stranger);
+    }
+}
+
+/// First octet and whole size, from `Content-Range` (RFC 9110, section 14.4) or from the length of a whole answer.
+fn range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else {
+        return (Some(0), content_length(headers));
+    };
+    let text = value.to_str().unwrap_or_default();
+    let parsed = text.strip_prefix("bytes ").and_then(|rest| {
+        let (range, size) = rest.split_once('/')?;
+        Some((range.split_once('-')?.0.parse().ok(), size.parse().ok()))
+    });
+    parsed.unwrap_or_default()
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

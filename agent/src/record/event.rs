@@ -1,0 +1,193 @@
+//! What stands in the record: one event, one line of JSON.
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+/// Characters of a text from outside that are kept: names, agents and ids are shorter, and a line has a bounded size.
+const MAX_TEXT_LEN: usize = 256;
+
+/// What an event tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Somebody asked which recordings a call has.
+    Search,
+    /// Somebody asked for a recording.
+    Delivery,
+}
+
+/// How a request ended. The words are those of the relay's audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything that was asked for was handed over.
+    Complete,
+    /// The asker went away before the end.
+    Left,
+    /// The tunnel, the disk or the end of the agent broke it off.
+    Cut,
+    /// It was answered with an error.
+    Refused,
+}
+
+/// One search or one delivery.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    /// When the request came.
+    #[serde(serialize_with = "milliseconds")]
+    pub time: Timestamp,
+    /// Search or delivery.
+    pub kind: Kind,
+    /// The id under which the logs of relay and agent speak of the request.
+    pub request_id: String,
+    /// The call that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// The tenant on whose behalf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The user of QueueMetrics, where the request named one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The recording's file name, masked unless configured otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recording: Option<String>,
+    /// Network address of the client: as the relay tells, or of the connection's other end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The client's `User-Agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// HTTP method.
+    pub method: String,
+    /// HTTP status of the answer; none where there was no answer any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How many recordings a search found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<u32>,
+    /// First octet that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range_start: Option<u64>,
+    /// Octets, from there on, that were handed out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub octets: Option<u64>,
+    /// Size of the whole recording in octets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// From the request to the end, in milliseconds.
+    pub duration_ms: u64,
+    /// What a refusal said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Something about the record itself.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Notice {
+    /// So many events before this line could not be written.
+    Lost {
+        /// When they could be counted.
+        #[serde(serialize_with = "milliseconds")]
+        time: Timestamp,
+        /// How many.
+        count: u64,
+    },
+    /// So many requests by strangers, beyond those that have lines of their own, were refused.
+    Suppressed {
+        /// When they were counted.
+        #[serde(serialize_with = "milliseconds")]
+        time: Timestamp,
+        /// Since when.
+        #[serde(serialize_with = "milliseconds")]
+        since: Timestamp,
+        /// How many.
+        count: u64,
+    },
+}
+
+impl Event {
+    /// An event at its beginning.
+    pub fn new(kind: Kind, method: &str, request_id: &str) -> Self {
+        Self {
+            time: Timestamp::now(),
+            kind,
+            request_id: bounded(request_id),
+            call_id: None,
+            tenant: None,
+            user: None,
+            recording: None,
+            client: None,
+            user_agent: None,
+            method: bounded(method),
+            status: None,
+            outcome: Outcome::Left,
+            found: None,
+            range_start: None,
+            octets: None,
+            size: None,
+            duration_ms: 0,
+            problem: None,
+        }
+    }
+}
+
+/// One object in one line, with its end.
+pub fn line(what: &impl Serialize) -> String {
+    // Texts and numbers always become JSON, in which every line break is escaped (RFC 8259, section 7).
+    let mut line = serde_json::to_string(what).unwrap_or_else(|_| "{}".to_owned());
+    line.push('\n');
+    line
+}
+
+/// As much of a text from outside as is kept.
+pub(crate) fn bounded(text: &str) -> String {
+    text.chars().take(MAX_TEXT_LEN).collect()
+}
+
+/// RFC 3339 in UTC, in milliseconds.
+fn milliseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_is_known_and_nothing_else() {
+        let mut event = Event::new(Kind::Delivery, "GET", "r-1");
+        event.time = "2026-03-26T10:15:02.0015Z".parse().unwrap();
+        (event.status, event.octets, event.outcome) = (Some(206), Some(200), Outcome::Complete);
+        assert_eq!(
+            line(&event),
+            "{\"time\":\"2026-03-26T10:15:02.001Z\",\"kind\":\"delivery\",\"request_id\":\"r-1\",\"method\":\"GET\",\
+             \"status\":206,\"outcome\":\"complete\",\"octets\":200,\"duration_ms\":0}\n"
+        );
+        let lost = Notice::Lost { time: event.time, count: 3 };
+        assert_eq!(line(&lost), "{\"kind\":\"lost\",\"time\":\"2026-03-26T10:15:02.001Z\",\"count\":3}\n");
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_is_one_line_of_valid_json(texts in prop::collection::vec(any::<String>(), 6), octets in any::<u64>()) {
+            let mut event = Event::new(Kind::Search, &texts[0], &texts[1]);
+            event.user = Some(texts[2].clone());
+            event.recording = Some(texts[3].clone());
+            event.user_agent = Some(bounded(&texts[4]));
+            event.problem = Some(texts[5].clone());
+            event.octets = Some(octets);
+            let line = line(&event);
+            prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+            let read: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read["user"].as_str(), Some(texts[2].as_str()));
+            prop_assert_eq!(read["octets"].as_u64(), Some(octets));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Between those who answer requests and the thread that writes: a bounded queue that nobody waits for.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    event::Event,
+    rotation::RecordSettings,
+    strangers::{Strangers, Suppressed},
+};
+
+/// Events that wait for the disk: seconds of a busy site, and about a megabyte.
+pub(super) const CAPACITY: usize = 1024;
+
+/// What is left for the writer.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// Something to write.
+    Event(Box<Event>),
+    /// Write there from now on, or nowhere.
+    Target(Option<RecordSettings>),
+}
+
+/// What the writer finds to do.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// In the order in which it came.
+    pub(super) mail: VecDeque<Mail>,
+    /// How many events after these found no room.
+    pub(super) lost: u64,
+    /// What strangers did that has no events.
+    pub(super) suppressed: Option<Suppressed>,
+    /// Whether this is the last work.
+    pub(super) stop: bool,
+    /// Whoever waits for the end.
+    pub(super) waiting: Option<oneshot::Sender<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    on: bool,
+    mail: VecDeque<Mail>,
+    /// Events among the mail.
+    events: usize,
+    /// Whether there is a new target among the mail.
+    retargeted: bool,
+    lost: u64,
+    strangers: Strangers,
+    stop: bool,
+    waiting: Option<oneshot::Sender<()>>,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+impl Queue {
+    /// Whether anything is recorded.
+    pub(super) fn is_on(&self) -> bool {
+        self.lock().on
+    }
+
+    /// Leaves an event. Where there is no room it is counted instead.
+    pub(super) fn push(&self, event: Event, stranger: bool) {
+        let mut state = self.lock();
+        if !state.on || (stranger && !state.strangers.admit(Instant::now())) {
+            return;
+        }
+        if state.events < CAPACITY {
+            state.events += 1;
+            state.mail.push_back(Mail::Event(Box::new(event)));
+        } else {
+            state.lost += 1;
+        }
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// Has what comes from now on written elsewhere, or nowhere.
+    pub(super) fn turn_to(&self, target: Option<RecordSettings>) {
+        let mut state = self.lock();
+        state.on = target.is_some() && !state.stop;
+        state.retargeted = true;
+        state.mail.push_back(Mail::Target(target));
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// Has the writer write everything and end. Nothing is taken any more.
+    pub(super) fn stop(&self, waiting: Option<oneshot::Sender<()>>) {
+        let mut state = self.lock();
+        state.on = false;
+        state.stop = true;
+        state.waiting = waiting;
+        drop(state);
+        self.news.notify_one();
+    }
+
+    /// Waits for something to do. A writer in trouble waits until the given time at most; events stay here then, as
+    /// long as there is room, unless there is another place to write them or the writer has to end.
+    pub(super) fn take(&self, trouble_until: Option<Instant>) -> Work {
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            let well = trouble_until.is_none();
+            if state.stop || state.retargeted || (well && (state.events > 0 || state.lost > 0)) {
+                return state.hand_over(now);
+            }
+            match trouble_until.or_else(|| state.strangers.due()) {
+                None => state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(until) if now < until => {
+                    let waited = self.news.wait_timeout(state, until - now);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Some(_) if well => return state.hand_over(now),
+                Some(_) => return Work::default(),
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under the lock; if it did, the state would still be sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn hand_over(&mut self, now: Instant) -> Work {
+        self.events = 0;
+        self.retargeted = false;
+        Work {
+            mail: std::mem::take(&mut self.mail),
+            lost: std::mem::take(&mut self.lost),
+            suppressed: self.strangers.close(now, self.stop),
+            stop: self.stop,
+            waiting: self.waiting.take(),
+        }
+    }
+}

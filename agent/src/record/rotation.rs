@@ -1,0 +1,241 @@
+//! The file of the record and those before it: `audit.jsonl`, `audit.jsonl.1`, `audit.jsonl.2` and so on, the newest
+//! first.
+//!
+//! A module of its own, since the crates for it panic when a file was moved away, or go on writing to nowhere when one
+//! cannot be opened.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Where the record is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// The file that is written.
+    pub path: PathBuf,
+    /// Octets after which another file is begun; `None` leaves that to others, such as logrotate.
+    pub limit: Option<u64>,
+    /// How many old files are kept.
+    pub keep: u32,
+}
+
+/// Why the record cannot be written now.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file cannot be opened.
+    #[error("the audit log {} cannot be opened", .0.display())]
+    Open(PathBuf, #[source] io::Error),
+    /// Another program writes it.
+    #[error("the audit log {} is written by another process; give each its own", .0.display())]
+    Shared(PathBuf),
+    /// The file cannot be written.
+    #[error("the audit log {} cannot be written", .0.display())]
+    Write(PathBuf, #[source] io::Error),
+    /// The file is full and cannot be put aside.
+    #[error("the audit log {} cannot be renamed to begin another", .0.display())]
+    Rotate(PathBuf, #[source] io::Error),
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct RotatedFile {
+    settings: RecordSettings,
+    file: File,
+    len: u64,
+    identity: (u64, u64),
+}
+
+impl RotatedFile {
+    /// Opens the file, or makes it, readable by its owner alone. What a crash left of a last line is ended.
+    ///
+    /// # Errors
+    /// [`RecordError::Open`] and [`RecordError::Shared`].
+    pub(super) fn open(settings: &RecordSettings) -> Result<Self, RecordError> {
+        let path = &settings.path;
+        let failed = |error| RecordError::Open(path.clone(), error);
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(RecordError::Shared(path.clone())),
+            // Some network file systems have no locks; then nobody watches over a second writer.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let metadata = file.metadata().map_err(failed)?;
+        let mut len = metadata.len();
+        if len > 0 {
+            let mut last = [0];
+            file.seek(SeekFrom::End(-1)).and_then(|_| file.read_exact(&mut last)).map_err(failed)?;
+            if last != *b"\n" {
+                file.write_all(b"\n").map_err(failed)?;
+                len += 1;
+            }
+        }
+        let identity = (metadata.dev(), metadata.ino());
+        Ok(Self { settings: settings.clone(), file, len, identity })
+    }
+
+    /// Goes on in a new file where the old one was moved away or removed, and notices when it was cut short.
+    ///
+    /// # Errors
+    /// As [`RotatedFile::open`].
+    pub(super) fn follow(&mut self) -> Result<(), RecordError> {
+        match fs::metadata(&self.settings.path) {
+            Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => self.len = metadata.len(),
+            Ok(_) | Err(_) => *self = Self::open(&self.settings)?,
+        }
+        Ok(())
+    }
+
+    /// Writes one line, in another file if this one is full. A line is written whole or not at all.
+    ///
+    /// # Errors
+    /// [`RecordError`].
+    pub(super) fn append(&mut self, line: &str) -> Result<(), RecordError> {
+        let after = self.len + line.len() as u64;
+        if self.len > 0 && self.settings.limit.is_some_and(|limit| after > limit) {
+            self.rotate()?;
+        }
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            // What cannot be taken back is ended when the file is opened again.
+            let _ = self.file.set_len(self.len);
+            return Err(RecordError::Write(self.settings.path.clone(), error));
+        }
+        self.len += line.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<(), RecordError> {
+        let RecordSettings { path, keep, .. } = &self.settings;
+        put_aside(path, *keep).map_err(|error| RecordError::Rotate(path.clone(), error))?;
+        *self = Self::open(&self.settings)?;
+        Ok(())
+    }
+}
+
+/// Makes room for a new file. Only as many files are renamed as there are up to the first gap, which a crash in the
+/// middle of an earlier attempt may have left.
+fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
+    let exists = |number: u32| numbered(path, number).symlink_metadata().is_ok();
+    let gap = (1..=keep).find(|number| !exists(*number)).unwrap_or(keep);
+    for number in (1..gap).rev() {
+        fs::rename(numbered(path, number), numbered(path, number + 1))?;
+    }
+    fs::rename(path, numbered(path, 1))?;
+    // Fewer are kept than before.
+    let mut number = keep + 1;
+    while exists(number) {
+        fs::remove_file(numbered(path, number))?;
+        number += 1;
+    }
+    Ok(())
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn settings(dir: &TempDir, limit: u64, keep: u32) -> RecordSettings {
+        RecordSettings { path: dir.path().join("audit.jsonl"), limit: Some(limit), keep }
+    }
+
+    /// The files' contents, the oldest first.
+    fn contents(settings: &RecordSettings) -> Vec<String> {
+        let old = (1..100).map(|number| numbered(&settings.path, number)).filter(|path| path.exists());
+        let mut paths: Vec<_> = old.collect();
+        paths.reverse();
+        paths.push(settings.path.clone());
+        paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+
+    #[test]
+    fn files_are_full_and_old_ones_go() {
+        let dir = TempDir::new().unwrap();
+        let settings = settings(&dir, 8, 2);
+        let mut file = RotatedFile::open(&settings).unwrap();
+        assert_eq!(settings.path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        for number in 0..7 {
+            file.append(&format!("ln{number}\n")).unwrap();
+        }
+        assert_eq!(contents(&settings), ["ln2\nln3\n", "ln4\nln5\n", "ln6\n"]);
+        file.append("a line longer than a file\n").unwrap();
+        assert_eq!(contents(&settings), ["ln4\nln5\n", "ln6\n", "a line longer than a file\n"]);
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_it_was_and_ends_a_torn_line() {
+        let dir = TempDir::new().unwrap();
+        let settings = settings(&dir, 12, 2);
+        fs::write(&settings.path, "ln0\nto").unwrap();
+        let mut file = RotatedFile::open(&settings).unwrap();
+        file.append("ln1\n").unwrap();
+        drop(file);
+        let mut file = RotatedFile::open(&settings).unwrap();
+        file.append("ln2\n").unwrap();
+        assert_eq!(contents(&settings), ["ln0\nto\nln1\n", "ln2\n"]);
+    }
+
+    #[test]
+    fn a_gap_is_filled_and_fewer_are_kept_when_asked() {
+        let dir = TempDir::new().unwrap();
+        let many = settings(&dir, 4, 5);
+        for number in [1, 2, 4, 5] {
+            fs::write(numbered(&many.path, number), format!("old{number}\n")).unwrap();
+        }
+        let mut file = RotatedFile::open(&many).unwrap();
+        file.append("ln0\n").unwrap();
+        file.append("ln1\n").unwrap();
+        assert_eq!(contents(&many), ["old5\n", "old4\n", "old2\n", "old1\n", "ln0\n", "ln1\n"]);
+        drop(file);
+        let mut file = RotatedFile::open(&settings(&dir, 4, 1)).unwrap();
+        file.append("ln2\n").unwrap();
+        assert_eq!(contents(&many), ["ln1\n", "ln2\n"]);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_removed_or_cut_short_is_followed() {
+        let dir = TempDir::new().unwrap();
+        let settings = settings(&dir, 1000, 1);
+        let mut file = RotatedFile::open(&settings).unwrap();
+        file.append("ln0\n").unwrap();
+        let moved = dir.path().join("moved");
+        fs::rename(&settings.path, &moved).unwrap();
+        file.follow().unwrap();
+        file.append("ln1\n").unwrap();
+        assert_eq!(
+            (fs::read_to_string(&moved).unwrap(), contents(&settings)),
+            ("ln0\n".into(), vec!["ln1\n".into()])
+        );
+        fs::remove_file(&settings.path).unwrap();
+        file.follow().unwrap();
+        file.append("ln2\n").unwrap();
+        File::options().write(true).open(&settings.path).unwrap().set_len(0).unwrap();
+        file.follow().unwrap();
+        assert_eq!(file.len, 0);
+        file.append("ln3\n").unwrap();
+        assert_eq!(contents(&settings), ["ln3\n"]);
+    }
+
+    #[test]
+    fn two_writers_are_one_too_many() {
+        let dir = TempDir::new().unwrap();
+        let settings = settings(&dir, 1000, 1);
+        let first = RotatedFile::open(&settings).unwrap();
+        assert!(matches!(RotatedFile::open(&settings), Err(RecordError::Shared(_))));
+        drop(first);
+        RotatedFile::open(&settings).unwrap();
+    }
+}

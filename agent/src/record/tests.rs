@@ -1,0 +1,162 @@
+//! Events on their way to the disk, and what becomes of them when there is no way.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{event::Outcome, *};
+
+struct Place {
+    dir: TempDir,
+    problems: Problems,
+    recorder: Recorder,
+}
+
+impl Place {
+    fn new() -> Self {
+        let problems = Problems::default();
+        let recorder = Recorder::new(problems.clone());
+        Self { dir: TempDir::new().unwrap(), problems, recorder }
+    }
+
+    fn settings(&self, name: &str) -> RecordSettings {
+        RecordSettings { path: self.path(name), limit: None, keep: 3 }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn push(&self, id: impl Into<String>, stranger: bool) {
+        self.recorder.push(Event::new(Kind::Search, "GET", &id.into()), stranger);
+    }
+
+    /// Waits until the writer is, or is not, in trouble: what it says of it.
+    async fn trouble(&self, wanted: bool) -> Option<String> {
+        let mut board = self.problems.follow();
+        let standing = board.wait_for(|standing| standing.is_empty() != wanted).await.unwrap();
+        standing.values().next().cloned()
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn ids(path: &Path) -> Vec<String> {
+    lines(path).iter().filter_map(|line| line["request_id"].as_str().map(str::to_owned)).collect()
+}
+
+/// The writer tells nobody of single lines.
+async fn until(condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it never came to that");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_without_being_told_to() {
+    let place = Place::new();
+    place.push("unseen", false);
+    assert!(place.recorder.begin(Kind::Search, &Request::default()).is_none());
+    place.recorder.configure(Some(place.settings("a")));
+    place.push("seen", false);
+    place.recorder.configure(None);
+    place.push("unseen", false);
+    place.recorder.finish().await;
+    assert_eq!(ids(&place.path("a")), ["seen"]);
+}
+
+#[tokio::test]
+async fn another_path_takes_effect_and_the_same_one_again_changes_nothing() {
+    let place = Place::new();
+    for (name, id) in [("a", "1"), ("a", "2"), ("b", "3"), ("a", "4")] {
+        place.recorder.configure(Some(place.settings(name)));
+        place.push(id, false);
+        until(|| ids(&place.path(name)).contains(&id.to_owned())).await;
+    }
+    assert_eq!(ids(&place.path("a")), ["1", "2", "4"]);
+    assert_eq!(ids(&place.path("b")), ["3"]);
+}
+
+#[tokio::test]
+async fn a_file_that_was_moved_away_is_begun_anew_at_the_next_event_or_reload() {
+    let place = Place::new();
+    let path = place.path("a");
+    place.recorder.configure(Some(place.settings("a")));
+    place.push("1", false);
+    until(|| ids(&path) == ["1"]).await;
+    fs::rename(&path, place.path("moved")).unwrap();
+    place.push("2", false);
+    until(|| ids(&path) == ["2"]).await;
+    fs::rename(&path, place.path("moved again")).unwrap();
+    place.recorder.configure(Some(place.settings("a")));
+    until(|| path.exists()).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
+    let place = Place::new();
+    // Not even root can open a file in a directory that is not there.
+    let settings = RecordSettings { path: place.path("none/a"), limit: None, keep: 1 };
+    place.recorder.configure(Some(settings.clone()));
+    let said = place.trouble(true).await.unwrap();
+    assert!(said.contains("none/a") && said.contains("No such file"), "{said}");
+    let many = queue::CAPACITY + 7;
+    (0..many).for_each(|n| place.push(n.to_string(), false));
+    fs::create_dir(place.path("none")).unwrap();
+    place.trouble(false).await;
+    until(|| lines(&settings.path).len() == queue::CAPACITY + 1).await;
+    let written = lines(&settings.path);
+    assert_eq!(written[queue::CAPACITY - 1]["request_id"], (queue::CAPACITY - 1).to_string());
+    assert_eq!(
+        (&written[queue::CAPACITY]["kind"], &written[queue::CAPACITY]["count"]),
+        (&"lost".into(), &7.into())
+    );
+}
+
+#[tokio::test]
+async fn strangers_get_a_few_lines_and_a_count_and_others_all_of_theirs() {
+    let place = Place::new();
+    place.recorder.configure(Some(place.settings("a")));
+    (0..500).for_each(|n| place.push(format!("stranger-{n}"), true));
+    (0..500).for_each(|n| place.push(format!("friend-{n}"), false));
+    place.recorder.finish().await;
+    let written = lines(&place.path("a"));
+    assert_eq!(written.len(), 10 + 500 + 1);
+    let last = written.last().unwrap();
+    assert_eq!((&last["kind"], &last["count"]), (&"suppressed".into(), &490.into()));
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_end_is_written_too() {
+    let place = Place::new();
+    place.recorder.configure(Some(place.settings("a")));
+    let mut entry = place.recorder.begin(Kind::Delivery, &Request::default()).unwrap();
+    let ending = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        entry.end(Outcome::Cut);
+    });
+    place.recorder.finish().await;
+    ending.await.unwrap();
+    assert_eq!(lines(&place.path("a"))[0]["outcome"], "cut");
+}
+
+#[tokio::test]
+async fn a_dead_disk_does_not_keep_the_agent_from_ending() {
+    let place = Place::new();
+    place.recorder.configure(Some(RecordSettings { path: place.path("none/a"), limit: None, keep: 1 }));
+    place.push("1", false);
+    place.trouble(true).await;
+    let began = Instant::now();
+    place.recorder.finish().await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
