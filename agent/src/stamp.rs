@@ -21,6 +21,11 @@ impl Stamp {
         let of = |file: fs::Metadata| Some((file.modified().ok()?, file.len(), file.ino()));
         Self(fs::metadata(path).ok().and_then(of))
     }
+
+    /// Whether the file is there and was last changed so long before `now`.
+    pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        self.0.is_some_and(|(modified, ..)| now.duration_since(modified).is_ok_and(|since| since >= age))
+    }
 }
 
 /// Looks at some files.

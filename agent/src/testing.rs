@@ -28,6 +28,7 @@ pub(crate) fn settings(root: Pattern) -> ServiceSettings {
         max_rate: Schedule::default(),
         max_streams: 256,
         record: None,
+        deny: None,
     }
 }
 

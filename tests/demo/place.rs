@@ -150,6 +150,7 @@ fn start_agent(
         max_rate: Schedule::default(),
         max_streams: DEFAULT_MAX_STREAMS,
         record: None,
+        deny: None,
     };
     let tunnel = TunnelConfig {
         relays: vec![relay.parse()?],

@@ -231,8 +231,16 @@ fn service(
     };
     let max_rate = max_rate(limits, &vault.settings.zone)?;
     let max_streams = max_streams(limits, warnings);
-    let record = None;
-    Ok(ServiceSettings { vault: vault.settings, access, links, recorded_names, max_rate, max_streams, record })
+    Ok(ServiceSettings {
+        vault: vault.settings,
+        access,
+        links,
+        recorded_names,
+        max_rate,
+        max_streams,
+        record: None,
+        deny: None,
+    })
 }
 
 fn one_secret(

@@ -142,6 +142,24 @@ fn a_record_that_could_not_be_written_is_refused_and_nothing_is_made_yet() {
 }
 
 #[test]
+fn a_deny_file_that_cannot_be_used_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("deny");
+    let deny = ["--deny", path.to_str().unwrap()];
+    let refused = || -> String {
+        let error = tunnelled(&deny).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap();
+        format!("{error}: {cause}")
+    };
+    assert!(refused().contains("cannot be read: No such file"));
+    fs::write(&path, "1711444502.17\n34911223344").unwrap();
+    assert!(refused().contains("line 2 is neither") && !refused().contains("349"));
+    fs::write(&path, "CALL17").unwrap();
+    let custom = tunnelled(&[deny.as_slice(), &["--call-id", "CALL[0-9]+"]].concat()).unwrap();
+    assert!(custom.settings.service.deny.unwrap().rules.deny_call("call17"));
+}
+
+#[test]
 fn the_secret_of_links_is_made_once_and_kept() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("links");

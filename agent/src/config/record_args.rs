@@ -1,18 +1,22 @@
-//! The customer's own record: what was typed, and what can be used of it.
+//! The customer's own record and the deny file: what was typed, and what can be used of it.
 
-use std::{fs::OpenOptions, io, num::NonZeroU64, path::PathBuf};
+use std::{fs::OpenOptions, io, num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use bytesize::ByteSize;
 use clap::Args;
 
-use crate::{record::RecordSettings, service::ServiceSettings};
+use crate::{
+    deny::{self, DenyError, DenySettings},
+    record::RecordSettings,
+    service::ServiceSettings,
+};
 
 /// Smallest file of the record: a few lines.
 const LEAST_SIZE: u64 = 4096;
 /// Most old files of the record, so that moving them on stays a matter of moments.
 const MOST_KEPT: i64 = 1000;
 
-/// What is recorded on this machine.
+/// What is recorded on this machine, and what is kept back.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
     /// Record every search and delivery in this file, a line of JSON each; the customer's own audit
@@ -24,6 +28,9 @@ pub struct RecordArgs {
     /// Old files of the record that are kept
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST_KEPT), help_heading = "Record")]
     pub audit_log_keep: u32,
+    /// File of call ids and globs, one a line: these recordings are no longer offered, at once; read at every change
+    #[arg(long, value_name = "FILE", help_heading = "Record")]
+    pub deny: Option<PathBuf>,
 }
 
 /// Why nothing can be recorded as configured.
@@ -41,9 +48,12 @@ pub enum RecordArgsError {
     /// The file is there and cannot be written.
     #[error("--audit-log: {} cannot be written; is it the agent's user's?", .0.display())]
     Unwritable(PathBuf, #[source] io::Error),
+    /// The deny file cannot be used.
+    #[error(transparent)]
+    Deny(#[from] DenyError),
 }
 
-/// Checks what is to be recorded, and adds it to what the service is told. Nothing is made or locked: the agent that
+/// Checks what is to be recorded and what is denied, and adds it to what the service is told. Nothing is made or locked: the agent that
 /// runs may be using it.
 ///
 /// # Errors
@@ -52,6 +62,11 @@ pub(super) fn apply(args: RecordArgs, service: &mut ServiceSettings) -> Result<(
     let limit = NonZeroU64::new(args.audit_log_size.as_u64()).map(NonZeroU64::get);
     if limit.is_some_and(|limit| limit < LEAST_SIZE) {
         return Err(RecordArgsError::Size);
+    }
+    if let Some(path) = args.deny {
+        let call_ids = service.vault.call_ids.clone();
+        let rules = Arc::new(deny::read(&path, &call_ids)?);
+        service.deny = Some(DenySettings { path, call_ids, rules });
     }
     let Some(path) = args.audit_log else { return Ok(()) };
     // The directory of a bare name is this one.

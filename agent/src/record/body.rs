@@ -54,7 +54,7 @@ impl http_body::Body for RecordedBody {
                 let octets = frame.data_ref().map_or(0, Bytes::len);
                 self.passed(octets as u64);
             }
-            Poll::Ready(Some(Err(_))) => self.entry.end(Outcome::Cut),
+            Poll::Ready(Some(Err(_))) => self.entry.failed(),
             Poll::Ready(None) => self.entry.end(Outcome::Complete),
             Poll::Pending => {}
         }

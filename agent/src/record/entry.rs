@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use audiovault_protocol::context::{Audit, Client, Lifeline, RequestId};
+use audiovault_protocol::{
+    context::{Audit, Client, Lifeline, RequestId},
+    link::Revocation,
+};
 use axum::{body::Body, extract::Request, response::Response};
 use http::{HeaderMap, Method, header};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -18,6 +21,10 @@ use super::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known;
 
+/// Set on responses from which the deny file kept something back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Denied;
+
 /// An event that is not over. Dropping it ends it, and leaves it to the writer.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -26,6 +33,7 @@ pub(crate) struct Entry {
     began: Instant,
     stranger: bool,
     lifeline: Option<Lifeline>,
+    revocation: Option<Revocation>,
     /// How it ended, once that is certain.
     outcome: Option<Outcome>,
     _open: TaskTrackerToken,
@@ -45,6 +53,7 @@ impl Entry {
             began: Instant::now(),
             stranger: true,
             lifeline: extensions.get().cloned(),
+            revocation: None,
             outcome: None,
             _open: open,
         }
@@ -68,13 +77,18 @@ impl Entry {
             && event.method == Method::GET.as_str()
             && matches!(head.status.as_u16(), 200 | 206);
         if carries {
+            self.revocation = head.extensions.get().cloned();
             (event.range_start, event.size) = range(&head.headers);
             event.octets = Some(0);
             let remaining = content_length(&head.headers);
             return Response::from_parts(head, Body::new(RecordedBody::new(body, self, remaining)));
         }
         let refused = head.status.is_client_error() || head.status.is_server_error();
-        self.end(if refused { Outcome::Refused } else { Outcome::Complete });
+        self.end(match head.extensions.get::<Denied>() {
+            Some(Denied) => Outcome::Denied,
+            None if refused => Outcome::Refused,
+            None => Outcome::Complete,
+        });
         Response::from_parts(head, body)
     }
 
@@ -89,14 +103,29 @@ impl Entry {
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
+
+    /// How it ended where nobody said so: by whose doing the body was dropped.
+    fn given_up(&self) -> Outcome {
+        if self.revocation.as_ref().is_some_and(Revocation::has_happened) {
+            Outcome::Denied
+        } else if self.lifeline.as_ref().is_some_and(Lifeline::is_cut) {
+            Outcome::Cut
+        } else {
+            Outcome::Left
+        }
+    }
+
+    /// The body ended in an error.
+    pub(super) fn failed(&mut self) {
+        let given_up = self.given_up();
+        self.end(if given_up == Outcome::Denied { given_up } else { Outcome::Cut });
+    }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let Some(mut event) = self.event.take() else { return };
-        let given_up =
-            if self.lifeline.as_ref().is_some_and(Lifeline::is_cut) { Outcome::Cut } else { Outcome::Left };
-        event.outcome = self.outcome.unwrap_or(given_up);
+        event.outcome = self.outcome.unwrap_or_else(|| self.given_up());
         event.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.recorder.push(event, self.stranger);
     }

@@ -28,6 +28,8 @@ pub enum Outcome {
     Cut,
     /// It was answered with an error.
     Refused,
+    /// The deny file kept all or some of it back.
+    Denied,
 }
 
 /// One search or one delivery.

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::problems::Problems;
 
-pub(crate) use self::entry::{Entry, Known};
+pub(crate) use self::entry::{Denied, Entry, Known};
 pub use self::rotation::{RecordError, RecordSettings};
 
 /// How long bodies that were cut may take to be dropped by their tasks.

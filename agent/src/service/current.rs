@@ -6,13 +6,14 @@ use axum::{Router, extract::FromRef, middleware, routing::any};
 use tokio::sync::watch;
 
 use super::{AgentService, Failure, ServiceSettings, frame, recordings, search};
-use crate::{problems::Problems, record::Recorder};
+use crate::{deny::Deny, problems::Problems, record::Recorder};
 
 /// A service that can be replaced while it serves. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Current {
     service: watch::Sender<Arc<AgentService>>,
     recorder: Recorder,
+    deny: Deny,
     problems: Problems,
 }
 
@@ -22,8 +23,10 @@ impl Current {
         let problems = Problems::default();
         let recorder = Recorder::new(problems.clone());
         recorder.configure(settings.record.clone());
-        let service = watch::Sender::new(Arc::new(AgentService::new(settings)));
-        Self { service, recorder, problems }
+        let deny = Deny::new(problems.clone());
+        deny.configure(settings.deny.clone());
+        let service = watch::Sender::new(Arc::new(AgentService::new(settings, deny.clone())));
+        Self { service, recorder, deny, problems }
     }
 
     /// The service of this moment.
@@ -34,6 +37,7 @@ impl Current {
     /// Goes on with new settings.
     pub fn renew(&self, settings: ServiceSettings) {
         self.recorder.configure(settings.record.clone());
+        self.deny.configure(settings.deny.clone());
         self.service.send_modify(|service| *service = Arc::new(service.renewed(settings)));
     }
 

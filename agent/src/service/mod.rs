@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     access::Access,
+    deny::{Deny, DenySettings},
     limits::{Pacer, Schedule},
     links::{LinkSettings, Links},
     record::RecordSettings,
@@ -44,6 +45,8 @@ pub struct ServiceSettings {
     pub max_streams: u32,
     /// Where searches and deliveries are recorded, if anywhere.
     pub record: Option<RecordSettings>,
+    /// What is not offered although it is there, if anything.
+    pub deny: Option<DenySettings>,
 }
 
 /// Search and download.
@@ -57,16 +60,17 @@ pub struct AgentService {
     access: Access,
     links: Links,
     recorded_names: RecordedNames,
+    deny: Deny,
     pacer: Option<Arc<Pacer>>,
     /// A permit for each download that may run.
     places: Arc<Semaphore>,
 }
 
 impl AgentService {
-    /// The service for these settings.
-    pub fn new(settings: ServiceSettings) -> Self {
+    /// The service for these settings, which leaves out what `deny` says.
+    pub fn new(settings: ServiceSettings, deny: Deny) -> Self {
         let vault = Arc::new(Vault::new(settings.vault.clone()));
-        Self::over(vault, settings)
+        Self::over(vault, settings, deny)
     }
 
     /// The service for new settings; what is known of the recordings stays known where they lie where they lay.
@@ -76,10 +80,10 @@ impl AgentService {
         } else {
             Arc::new(Vault::new(settings.vault.clone()))
         };
-        Self::over(vault, settings)
+        Self::over(vault, settings, self.deny.clone())
     }
 
-    fn over(vault: Arc<Vault>, settings: ServiceSettings) -> Self {
+    fn over(vault: Arc<Vault>, settings: ServiceSettings, deny: Deny) -> Self {
         let links = Links::new(settings.links, &settings.vault.roots, &settings.access);
         let places = usize::try_from(settings.max_streams).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
@@ -87,6 +91,7 @@ impl AgentService {
             access: settings.access,
             links,
             recorded_names: settings.recorded_names,
+            deny,
             pacer: Some(settings.max_rate).filter(|rates| !rates.is_empty()).map(Pacer::new),
             places: Arc::new(Semaphore::new(places)),
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use audiovault_protocol::{context::Audit, signed_link::LinkError};
+use audiovault_protocol::{context::Audit, link::Revocation, signed_link::LinkError};
 use axum::{
     body::Body,
     extract::{Path as UrlPath, Request, State, rejection::PathRejection},
@@ -27,9 +27,10 @@ use super::{
     search::link_name,
 };
 use crate::{
+    deny::{Place, RevocableBody},
     limits::{Paced, Pacer},
     links::{OpenLinkError, Opened},
-    record::Known,
+    record::{Denied, Known},
     vault::{
         media::{content_type, split_name},
         open::{OpenError, OpenRecording},
@@ -54,8 +55,21 @@ pub(crate) async fn recording(
     let (head, _) = request.into_parts();
     let file_name = opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut audit = audit(&opened, service.recorded_names.of(&file_name));
+    let recording = Place {
+        root: service.vault.root(opened.driver),
+        path: opened.path.clone(),
+        call_id: opened.call_id.clone(),
+    };
+    if recording.is_denied(&service.deny.rules().await) {
+        let refused = Failure::new(StatusCode::GONE, "this recording is no longer offered");
+        let mut response = with_audit(refused.into_response(), audit);
+        response.extensions_mut().insert(Denied);
+        return Ok(response);
+    }
     let path = opened.path.clone();
-    let place = Arc::clone(&service.places).try_acquire_owned().map_err(|_| full())?;
+    let Ok(place) = Arc::clone(&service.places).try_acquire_owned() else {
+        return Ok(with_audit(full().into_response(), audit));
+    };
     let way = Way { pacer: service.pacer.clone(), place };
     let served = service
         .vault
@@ -63,17 +77,30 @@ pub(crate) async fn recording(
             Serving { open, head, extension, file_name, way }.answer()
         })
         .await;
-    let mut response = match served {
+    let response = match served {
         Ok(Ok((response, bytes_per_second))) => {
             audit.bytes_per_second = bytes_per_second;
-            response
+            revocable(response, service.deny.revocation(recording))
         }
         Ok(Err(failure)) => failure.into_response(),
         Err(error) => unopened(&error).into_response(),
     };
+    Ok(with_audit(response, audit))
+}
+
+/// The answer to somebody whose link opens.
+fn with_audit(mut response: Response, audit: Audit) -> Response {
     response.extensions_mut().insert(audit);
     response.extensions_mut().insert(Known);
-    Ok(response)
+    response
+}
+
+/// Has an answer end when its recording is denied, by whoever hands it out: its body, and the tunnel while the listener
+/// pauses.
+fn revocable(response: Response, revocation: Revocation) -> Response {
+    let (mut head, body) = response.into_parts();
+    head.extensions.insert(revocation.clone());
+    Response::from_parts(head, Body::new(RevocableBody::new(body, revocation)))
 }
 
 /// How a download goes: at whose pace, and in which place.

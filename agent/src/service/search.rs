@@ -26,7 +26,7 @@ use super::{AgentService, failure::Failure};
 use crate::{
     access::Grant,
     links::Asked,
-    record::Known,
+    record::{Denied, Known},
     vault::{
         Findings,
         query::{Query, parse_start},
@@ -70,6 +70,9 @@ pub(crate) async fn search(State(service): State<Arc<AgentService>>, request: Re
     if said.known {
         response.extensions_mut().insert(Known);
     }
+    if said.denied {
+        response.extensions_mut().insert(Denied);
+    }
     response
 }
 
@@ -79,6 +82,8 @@ struct Said {
     audit: Audit,
     /// Whether the token is accepted.
     known: bool,
+    /// Whether something is not told that was found, or the whole call is denied.
+    denied: bool,
 }
 
 async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Answer, Failure> {
@@ -104,7 +109,9 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     }
     let query = read_query(service, &parameters, &grant)?;
     let call_id = query.call_id.as_str().to_owned();
-    let findings = service.vault.find(query, grant.scope).await;
+    let rules = service.deny.rules().await;
+    let findings = service.vault.find_allowed(query, grant.scope, &rules).await;
+    said.denied = findings.denied > 0 || rules.deny_call(&call_id);
     let user = parameters.value(Field::User);
     let answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
     said.audit.found = u32::try_from(answer.files.len()).ok();

@@ -13,15 +13,18 @@ use cap_std::{
     fs::{Dir, MetadataExt},
 };
 
-use crate::vault::{
-    VaultSettings,
-    census::{Census, Figures},
-    expand::{self, Step},
-    open::{OpenError, OpenRecording},
-    pattern::Pattern,
-    query::Query,
-    recording::Recording,
-    walk::{Budget, Walk},
+use crate::{
+    deny::InForce,
+    vault::{
+        VaultSettings,
+        census::{Census, Figures},
+        expand::{self, Step},
+        open::{OpenError, OpenRecording},
+        pattern::Pattern,
+        query::Query,
+        recording::Recording,
+        walk::{Budget, Walk},
+    },
 };
 
 /// Most directories that a report names; a search without a date may enter thousands.
@@ -68,10 +71,22 @@ pub struct LookedAt {
 pub struct DriverReport {
     /// The recordings, not yet tidied.
     pub recordings: Vec<Recording>,
+    /// How many were taken out because they are denied.
+    pub denied: usize,
     /// Where it looked, up to a thousand directories.
     pub looked_at: Vec<LookedAt>,
     /// Why this may not be everything.
     pub fault: Option<DriverFault>,
+}
+
+impl DriverReport {
+    /// Takes out what is denied beneath this root.
+    pub(crate) fn withhold(&mut self, root: &Path, query: &Query, rules: &InForce) {
+        let found = self.recordings.len();
+        let whole_call = rules.deny_call(query.call_id.as_str());
+        self.recordings.retain(|found| !whole_call && !rules.deny(root, &found.path));
+        self.denied = found - self.recordings.len();
+    }
 }
 
 /// One storage root.

@@ -29,16 +29,19 @@ use futures_util::future::join_all;
 use jiff::{SignedDuration, tz::TimeZone};
 use tokio::sync::Semaphore;
 
-use crate::vault::{
-    call_id::CallIdRules,
-    census::{Census, Figures},
-    driver::{DriverFault, DriverReport, FileDriver, LookedAt},
-    media::Extensions,
-    open::{OpenError, OpenRecording},
-    pattern::{Pattern, Placeholder},
-    query::Query,
-    recording::{Recording, tidy},
-    walk::Budget,
+use crate::{
+    deny::InForce,
+    vault::{
+        call_id::CallIdRules,
+        census::{Census, Figures},
+        driver::{DriverFault, DriverReport, FileDriver, LookedAt},
+        media::Extensions,
+        open::{OpenError, OpenRecording},
+        pattern::{Pattern, Placeholder},
+        query::Query,
+        recording::{Recording, tidy},
+        walk::Budget,
+    },
 };
 
 /// How long the drivers may search: within the agent's 12 s and the relay's 15 s.
@@ -122,6 +125,8 @@ pub struct Findings {
     pub complete: bool,
     /// Where was looked.
     pub looked_at: Vec<LookedAt>,
+    /// How many were found that are denied.
+    pub denied: usize,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -177,19 +182,32 @@ impl Vault {
         &self.settings
     }
 
+    /// The directory that a driver opens; an empty path for one that there is not.
+    pub fn root(&self, driver: usize) -> PathBuf {
+        self.settings.roots.get(driver).map(|pattern| pattern.root().to_owned()).unwrap_or_default()
+    }
+
     /// Looks for a call, within the vault's deadline. Dropping the future ends the search.
     pub async fn find(&self, query: Query, scope: Scope) -> Findings {
+        self.find_allowed(query, scope, &InForce::default()).await
+    }
+
+    /// Looks for a call as [`Vault::find`] does, as if what is denied were not there.
+    pub async fn find_allowed(&self, query: Query, scope: Scope, rules: &InForce) -> Findings {
         let began = Instant::now();
         let deadline = began + self.settings.deadline;
         let query = Arc::new(query);
         let visible: Vec<&Slot> = self.drivers.iter().filter(|slot| slot.visible(scope)).collect();
         let reports = match self.settings.mode {
-            SearchMode::All => join_all(visible.iter().map(|slot| slot.search(&query, deadline))).await,
-            SearchMode::First => first_match(&visible, &query, deadline).await,
+            SearchMode::All => {
+                join_all(visible.iter().map(|slot| slot.search(&query, deadline, rules))).await
+            }
+            SearchMode::First => first_match(&visible, &query, deadline, rules).await,
         };
         let mut findings = Findings { complete: true, ..Findings::default() };
         for report in reports {
             findings.complete &= report.fault.is_none();
+            findings.denied += report.denied;
             findings.recordings.extend(report.recordings);
             findings.looked_at.extend(report.looked_at);
         }
@@ -262,12 +280,17 @@ impl fmt::Debug for Vault {
 
 /// Asks one driver after another. One that is not the last gets half of the time that is left, so that a dead NAS
 /// does not starve those behind it.
-async fn first_match(slots: &[&Slot], query: &Arc<Query>, deadline: Instant) -> Vec<DriverReport> {
+async fn first_match(
+    slots: &[&Slot],
+    query: &Arc<Query>,
+    deadline: Instant,
+    rules: &InForce,
+) -> Vec<DriverReport> {
     let mut reports = Vec::new();
     for (at, slot) in slots.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let until = if at + 1 == slots.len() { deadline } else { deadline - left / 2 };
-        let report = slot.search(query, until).await;
+        let report = slot.search(query, until, rules).await;
         let found = !report.recordings.is_empty();
         reports.push(report);
         if found {
@@ -282,27 +305,28 @@ impl Slot {
         scope == Scope::Everything || self.driver.pattern().mentions(Placeholder::Tenant)
     }
 
-    async fn search(&self, query: &Arc<Query>, deadline: Instant) -> DriverReport {
+    async fn search(&self, query: &Arc<Query>, deadline: Instant, rules: &InForce) -> DriverReport {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
         let budget = Budget { deadline, cancelled };
-        let (driver, query, searches) =
+        let (driver, asked, searches) =
             (Arc::clone(&self.driver), Arc::clone(query), Arc::clone(&self.searches));
         let work = async move {
             let permit = searches.acquire_owned().await.ok()?;
             let job = tokio::task::spawn_blocking(move || {
-                let report = driver.search(&query, &budget);
+                let report = driver.search(&asked, &budget);
                 drop(permit);
                 report
             });
             job.await.ok()
         };
         let report = tokio::time::timeout_at((deadline + GRACE).into(), work).await.ok().flatten();
-        let report = report.unwrap_or_else(|| DriverReport {
+        let mut report = report.unwrap_or_else(|| DriverReport {
             fault: Some(DriverFault::Slow(PathBuf::from(self.driver.pattern().root()))),
             ..DriverReport::default()
         });
         self.judge(report.fault.as_ref());
+        report.withhold(self.driver.pattern().root(), query, rules);
         report
     }
 

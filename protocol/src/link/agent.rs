@@ -23,7 +23,7 @@ use tokio_tungstenite::WebSocketStream;
 use tower::{Service, ServiceExt};
 
 use super::{
-    Close, Ended, Traffic,
+    Close, Ended, Revocation, Traffic,
     driver::{Endpoint, drive},
     outlet::{AgentMailbox, Command, Gate, Outlet},
 };
@@ -320,11 +320,31 @@ where
         headers: headers::to_wire(&parts.headers, &headers::RESPONSE),
         audit: parts.extensions.get::<Audit>().cloned(),
     });
+    let ended = match parts.extensions.get::<Revocation>().cloned() {
+        None => pass_on(body, &outlet).await,
+        Some(revocation) => tokio::select! {
+            biased;
+            () = revocation => Err("the response was taken back".to_owned()),
+            ended = pass_on(body, &outlet) => ended,
+        },
+    };
+    match ended {
+        Ok(()) => outlet.finish(),
+        Err(reason) => outlet.reset(ResetCode::ReadFailed, reason),
+    }
+}
+
+/// Sends a body to its end, or to what is wrong with it.
+async fn pass_on<B>(body: B, outlet: &Outlet) -> Result<(), String>
+where
+    B: Body<Data = Bytes> + Send,
+    B::Error: Display,
+{
     let mut body = pin!(body);
     loop {
         let chunk = match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-            None => return outlet.finish(),
-            Some(Err(error)) => return outlet.reset(ResetCode::ReadFailed, error.to_string()),
+            None => return Ok(()),
+            Some(Err(error)) => return Err(error.to_string()),
             // Trailers do not cross, and empty chunks say nothing.
             Some(Ok(frame)) => frame.into_data().ok().filter(|chunk| !chunk.is_empty()),
         };

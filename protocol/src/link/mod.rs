@@ -8,12 +8,14 @@ mod driver;
 mod gauges;
 mod mailbox;
 mod outlet;
+mod revocation;
 mod traffic;
 
 pub use agent::{AgentControl, AgentLink, LinkState};
 pub use body::{BodyError, TunnelBody};
 pub use caller::{CallError, Caller, RelayLink, RelayNotice};
 pub use driver::{Close, Ended};
+pub use revocation::Revocation;
 pub use traffic::{Counted, Traffic};
 
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;

@@ -1,5 +1,6 @@
 //! The service as an asker sees it: searching.
 
+mod denied;
 mod playing;
 mod recorded;
 
@@ -55,6 +56,7 @@ impl Site {
             max_rate: Schedule::default(),
             max_streams: 256,
             record: None,
+            deny: None,
         };
         change(&mut settings);
         Self { dir, service: Current::new(settings) }
