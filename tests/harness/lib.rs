@@ -13,6 +13,7 @@ pub mod names;
 pub mod network;
 pub mod nginx;
 pub mod operator;
+pub mod own_record;
 pub mod pebble;
 pub mod process;
 pub mod proxy_server;

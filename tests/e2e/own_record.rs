@@ -1,0 +1,373 @@
+//! The customer's own record: what the agent writes down of searches and deliveries, whatever the relay says.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+
+use harness::{
+    agent::{Agent, AgentOptions},
+    client::{body, client, first_link, search, search_with, send},
+    own_record::OwnRecord,
+    process::Process,
+    recordings::{noise, wav, write},
+    relay::{Relay, Site},
+    small_disk::SmallDisk,
+};
+use reqwest::{Client, Response, header::RANGE};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const CALL: &str = "1711441902.17";
+const LONG_CALL: &str = "1711441902.99";
+/// More than all the buffers of sockets on the way can hold.
+const LONG: usize = 64 * 1024 * 1024;
+const MASKED: &str = "in-*********44-********02.17.wav";
+
+/// A site with two calls, whose agent keeps a record.
+struct Place {
+    relay: Relay,
+    site: Site,
+    client: Client,
+    agent: Agent,
+    record: OwnRecord,
+    _dir: TempDir,
+}
+
+impl Place {
+    async fn new(more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let record = OwnRecord::beneath(dir.path());
+        Self::with(dir, record, more).await
+    }
+
+    async fn with(dir: TempDir, record: OwnRecord, more: &[&str]) -> Self {
+        let relay = Relay::start().await;
+        let site = relay.add_site("acme", &[]).await;
+        write(dir.path(), format!("rec/in-34911223344-{CALL}.wav"), &wav(1.0, 1));
+        write(dir.path(), format!("rec/in-34911223344-{LONG_CALL}.wav"), &noise(LONG, 1));
+        let options = AgentOptions::new(dir.path().join("rec")).with(&record.flag()).with(more);
+        let agent = Agent::start(&relay, &site, options).await;
+        let client = Client::builder().http1_only().user_agent("story/1").build().unwrap();
+        Self { relay, site, client, agent, record, _dir: dir }
+    }
+
+    async fn search(&self, call: &str) -> Value {
+        search(&self.client, &self.site, call, &[("user", "robin")]).await
+    }
+
+    async fn link(&self, call: &str) -> String {
+        first_link(&self.search(call).await)
+    }
+
+    /// A listener in the middle of a long recording.
+    async fn listening(&self) -> Response {
+        let mut response = send(self.client.get(self.link(LONG_CALL).await)).await;
+        response.chunk().await.unwrap().unwrap();
+        response
+    }
+
+    /// Waits until the first delivery is on record.
+    async fn first_delivery(&self) -> Value {
+        let lines = self.record.wait_until(|lines| lines.iter().any(|line| line["kind"] == "delivery")).await;
+        lines.into_iter().find(|line| line["kind"] == "delivery").unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_search_a_delivery_and_a_seek_are_on_the_customers_own_record() {
+    let place = Place::new(&[]).await;
+    let link = place.link(CALL).await;
+    let whole = wav(1.0, 1);
+    assert_eq!(body(send(place.client.get(&link)).await).await, (200, whole.clone()));
+    let part = send(place.client.get(&link).header(RANGE, "bytes=100-299")).await;
+    assert_eq!(body(part).await, (206, whole[100..300].to_vec()));
+    let lines = place.record.wait_for(3).await;
+    let told = |line: &Value| {
+        let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+        let number = |name: &str| line[name].as_u64().map_or("-".to_owned(), |number| number.to_string());
+        let texts = ["kind", "call_id", "user", "recording", "user_agent", "outcome"].map(text);
+        let numbers = ["status", "found", "range_start", "octets", "size"].map(number);
+        [texts.join(" "), numbers.join(" ")].join(" ")
+    };
+    let len = whole.len();
+    let delivery = format!("delivery {CALL} robin {MASKED} story/1 complete");
+    assert_eq!(told(&lines[0]), format!("search {CALL} robin - story/1 complete 200 1 - - -"));
+    assert_eq!(told(&lines[1]), format!("{delivery} 200 - 0 {len} {len}"));
+    assert_eq!(told(&lines[2]), format!("{delivery} 206 - 100 200 {len}"));
+    assert!(lines.iter().all(|line| line["client"] == "127.0.0.1"), "{lines:?}");
+    let text = fs::read_to_string(place.record.path()).unwrap();
+    assert!(!text.contains("34911223344") && !text.contains(&place.site.search_token), "{text}");
+    assert_eq!(fs::metadata(place.record.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn whoever_wants_full_names_has_them_and_whoever_has_no_flag_has_no_file() {
+    let place = Place::new(&["--audit-names", "full"]).await;
+    body(send(place.client.get(place.link(CALL).await)).await).await;
+    assert_eq!(place.record.wait_for(2).await[1]["recording"], format!("in-34911223344-{CALL}.wav"));
+    let dir = tempfile::tempdir().unwrap();
+    let site = place.relay.add_site("other", &[]).await;
+    let mut agent = Agent::start(&place.relay, &site, AgentOptions::new(dir.path())).await;
+    search(&place.client, &site, CALL, &[]).await;
+    agent.process.terminate();
+    agent.process.wait().await;
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_listener_who_leaves_is_told_from_one_who_is_cut_off() {
+    let mut place = Place::new(&[]).await;
+    drop(place.listening().await);
+    let left = place.first_delivery().await;
+    assert_eq!((&left["outcome"], &left["status"]), (&"left".into(), &200.into()));
+    let octets = left["octets"].as_u64().unwrap();
+    assert!(octets > 0 && octets < LONG as u64, "{left}");
+    let listener = place.listening().await;
+    place.relay.kill().await;
+    let lines = place.record.wait_for(4).await;
+    assert_eq!((&lines[3]["outcome"], &lines[3]["kind"]), (&"cut".into(), &"delivery".into()));
+    drop(listener);
+}
+
+#[tokio::test]
+async fn the_record_is_rotated_and_so_many_files_are_kept() {
+    let place = Place::new(&["--audit-log-size", "4KiB", "--audit-log-keep", "3"]).await;
+    for _ in 0..100 {
+        place.search(CALL).await;
+    }
+    let seen = |number: u32| PathBuf::from(format!("{}.{number}", place.record.path().display()));
+    place.record.wait_until(|lines| lines.len() + 30 < 100 && seen(3).exists()).await;
+    for number in 1..=3 {
+        let file = fs::metadata(seen(number)).unwrap();
+        assert!(file.len() <= 4096 && file.len() > 3000, "{}", file.len());
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    }
+    assert!(!seen(4).exists());
+    let kept = place.record.all_lines();
+    assert!(
+        kept.len() > 30 && kept.windows(2).all(|pair| pair[0]["time"].as_str() <= pair[1]["time"].as_str())
+    );
+}
+
+#[tokio::test]
+async fn logrotate_may_move_the_file_away() {
+    let place = Place::new(&["--audit-log-size", "0"]).await;
+    place.search(CALL).await;
+    place.record.wait_for(1).await;
+    let moved = place.record.path().with_extension("moved");
+    fs::rename(place.record.path(), &moved).unwrap();
+    place.agent.process.signal("HUP");
+    place.agent.process.wait_for("the configuration was read again").await;
+    // Begun anew on SIGHUP, before there is anything to write.
+    let begun = async {
+        while !place.record.path().exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(harness::process::PATIENCE, begun).await.unwrap();
+    place.search(CALL).await;
+    assert_eq!(place.record.wait_for(1).await.len(), 1);
+    fs::remove_file(place.record.path()).unwrap();
+    place.search(CALL).await;
+    assert_eq!(place.record.wait_for(1).await.len(), 1, "also without a signal");
+    assert_eq!(fs::read_to_string(moved).unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn another_path_takes_effect_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("agent.toml");
+    let (first, second) = (OwnRecord::beneath(dir.path()), OwnRecord::beneath(&dir.path().join("second")));
+    fs::create_dir(dir.path().join("second")).unwrap();
+    let recorded =
+        |record: &OwnRecord| fs::write(&config, format!("audit-log = '{}'", record.path().display()));
+    recorded(&first).unwrap();
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    write(dir.path(), format!("rec/in-{CALL}.wav"), &wav(1.0, 1));
+    let options = AgentOptions::new(dir.path().join("rec")).with(&["--config", config.to_str().unwrap()]);
+    let agent = Agent::start(&relay, &site, options).await;
+    let client = client(&relay);
+    search(&client, &site, CALL, &[]).await;
+    first.wait_for(1).await;
+    recorded(&second).unwrap();
+    agent.process.wait_for("the configuration was read again").await;
+    search(&client, &site, CALL, &[]).await;
+    second.wait_for(1).await;
+    assert_eq!((first.lines().len(), second.lines().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_no_playback_and_loses_nothing_but_lines() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state.json");
+    let record = OwnRecord::beneath(disk.path());
+    let place = Place::with(dir, record, &["--state-file", state.to_str().unwrap()]).await;
+    place.search(CALL).await;
+    place.record.wait_for(1).await;
+    disk.fill();
+    let link = place.link(CALL).await;
+    let mark = place.agent.process.mark();
+    // The page that is begun has room for a few lines.
+    let mut asked = 2;
+    while !place.agent.process.log().iter().any(|line| line.contains("cannot be written")) {
+        place.search(CALL).await;
+        asked += 1;
+    }
+    for _ in 0..1100 {
+        let part = send(place.client.get(&link).header(RANGE, "bytes=0-9")).await;
+        assert_eq!(body(part).await.0, 206, "nobody waits for the disk");
+        asked += 1;
+    }
+    let said = fs::read_to_string(&state).unwrap();
+    assert!(said.contains("cannot be written") && said.contains("No space left"), "{said}");
+    disk.free();
+    place.agent.process.wait_for_after(mark, "the audit log is written again").await;
+    place.search(CALL).await;
+    let lost = |line: &Value| line["kind"] == "lost";
+    let lines =
+        place.record.wait_until(|lines| lines.iter().any(lost) && !lost(&lines[lines.len() - 1])).await;
+    let count = lines.iter().find(|line| lost(line)).unwrap()["count"].as_u64().unwrap();
+    assert!(count > 0);
+    assert_eq!(lines.len() as u64 - 1 + count, asked + 1, "every line is there or counted");
+    let log = place.agent.process.log();
+    assert_eq!(log.iter().filter(|line| line.contains("cannot be written")).count(), 1, "said once");
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_writes_everything_down_first() {
+    let mut place = Place::new(&[]).await;
+    let listener = place.listening().await;
+    place.agent.process.terminate();
+    place.agent.process.wait_for("shutting down").await;
+    assert!(listener.bytes().await.unwrap().len() > LONG / 2);
+    assert_eq!(place.agent.process.wait().await.code(), Some(0));
+    let lines = place.record.lines();
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[1]["outcome"], &lines[1]["octets"]), (&"complete".into(), &LONG.into()));
+}
+
+#[tokio::test]
+async fn a_delivery_that_the_end_cuts_is_written_down_too() {
+    let mut place = Place::new(&[]).await;
+    let listener = place.listening().await;
+    place.agent.process.terminate();
+    place.agent.process.wait_for("shutting down").await;
+    place.relay.kill().await;
+    assert_eq!(place.agent.process.wait().await.code(), Some(0));
+    assert_eq!(place.first_delivery().await["outcome"], "cut");
+    drop(listener);
+}
+
+#[tokio::test]
+async fn the_classic_audiovault_records_who_is_at_the_other_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = OwnRecord::beneath(dir.path());
+    write(dir.path(), format!("rec/in-34911223344-{CALL}.wav"), &wav(1.0, 1));
+    let path = format!("file:{}/rec", dir.path().display());
+    let mut arguments = vec!["serve", "--bind-to", "127.0.0.1:0", "--token", "master-token", "--path", &path];
+    arguments.extend(record.flag());
+    let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+    let mut agent = Process::start("audiovault-agent", &arguments, &[]);
+    let line = agent.wait_for("listening address=").await;
+    let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let client = Client::builder().user_agent("story/1").build().unwrap();
+    let url = format!("http://{address}/search?token=master-token&callid={CALL}&user=robin");
+    let found: Value = serde_json::from_str(&send(client.get(url)).await.text().await.unwrap()).unwrap();
+    body(send(client.get(first_link(&found))).await).await;
+    agent.terminate();
+    assert_eq!(agent.wait().await.code(), Some(0));
+    let lines = record.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in &lines {
+        assert_eq!((&line["client"], &line["user_agent"]), (&"127.0.0.1".into(), &"story/1".into()));
+        assert_eq!((&line["user"], &line["outcome"]), (&"robin".into(), &"complete".into()));
+    }
+    assert_eq!(lines[1]["recording"], MASKED);
+}
+
+/// One of many requests, each of a kind of its own.
+async fn ask(place: &Place, number: usize, link: &str) {
+    let get = || place.client.get(link);
+    let response = match number % 10 {
+        0 => search_with(&place.client, &place.site, CALL, &[("user", "robin"), ("tenant", "shop")]).await,
+        1 => search_with(&place.client, &place.site, "1711441902.1", &[]).await,
+        2 => search_with(&place.client, &place.site, "400", &[]).await,
+        // The relay itself refuses whoever guesses more often.
+        3 if number < 80 => {
+            let stranger = Site { search_token: "guessed-token".to_owned(), ..place.site.clone() };
+            search_with(&place.client, &stranger, CALL, &[]).await
+        }
+        4 => send(get().header(RANGE, format!("bytes={number}-"))).await,
+        5 => send(get().header(RANGE, "bytes=99999999-")).await,
+        6 => send(place.client.head(link)).await,
+        7 => send(get().header("if-none-match", "*")).await,
+        8 => send(get().header("if-match", "\"other\"")).await,
+        _ => send(get()).await,
+    };
+    body(response).await;
+}
+
+#[tokio::test]
+async fn the_relays_audit_and_the_own_record_agree_on_a_hundred_mixed_requests() {
+    let place = Place::new(&[]).await;
+    let link = place.link(CALL).await;
+    for batch in (0..98usize).collect::<Vec<_>>().chunks(7) {
+        futures_util::future::join_all(batch.iter().map(|number| ask(&place, *number, &link))).await;
+    }
+    // The link's own search, and a long one whose listener leaves, make it a hundred and one.
+    drop(place.listening().await);
+    let own = place.record.wait_for(101).await;
+    let relays = place.relay.audit(101).await;
+    for line in relays {
+        let columns: Vec<&str> = line.split(',').collect();
+        let [
+            _,
+            _,
+            kind,
+            _,
+            tenant,
+            call_id,
+            recording,
+            user,
+            client,
+            agent,
+            status,
+            outcome,
+            found,
+            start,
+            bytes,
+            size,
+            _,
+            id,
+        ] = columns.as_slice()
+        else {
+            panic!("{line}")
+        };
+        let ours =
+            own.iter().find(|ours| ours["request_id"] == *id).unwrap_or_else(|| panic!("{line} is missing"));
+        let text = |name: &str| {
+            let number = || ours[name].as_u64().map_or(String::new(), |number| number.to_string());
+            ours[name].as_str().map_or_else(number, str::to_owned)
+        };
+        // What is no call id may be a telephone number; the own record leaves it out.
+        let call_id = if *status == "400" { &"" } else { call_id };
+        for (name, theirs) in [
+            ("kind", kind),
+            ("tenant", tenant),
+            ("call_id", call_id),
+            ("recording", recording),
+            ("user", user),
+            ("client", client),
+            ("user_agent", agent),
+            ("status", status),
+            ("outcome", outcome),
+            ("found", found),
+            ("range_start", start),
+            ("size", size),
+        ] {
+            assert_eq!(text(name), **theirs, "{name}: {ours} {line}");
+        }
+        let (octets, theirs) = (ours["octets"].as_u64().unwrap_or(0), bytes.parse::<u64>().unwrap());
+        assert!(octets == theirs || (*outcome == "left" && octets > theirs), "{ours} {line}");
+    }
+}

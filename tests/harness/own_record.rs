@@ -1,0 +1,76 @@
+//! What an agent writes down for the customer.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::process::PATIENCE;
+
+/// The file of `--audit-log`.
+#[derive(Debug, Clone)]
+pub struct OwnRecord {
+    path: PathBuf,
+}
+
+impl OwnRecord {
+    /// In this directory.
+    pub fn beneath(directory: &Path) -> Self {
+        Self { path: directory.join("audit.jsonl") }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The flag that has it written.
+    pub fn flag(&self) -> [&str; 2] {
+        ["--audit-log", self.path.to_str().expect("a path that is text")]
+    }
+
+    /// Everything in the file now.
+    pub fn lines(&self) -> Vec<Value> {
+        lines(&self.path)
+    }
+
+    /// Everything in the file and those that were put aside, the oldest first.
+    pub fn all_lines(&self) -> Vec<Value> {
+        let aside = (1..1000).map(|number| PathBuf::from(format!("{}.{number}", self.path.display())));
+        let mut files: Vec<_> = aside.take_while(|path| path.exists()).collect();
+        files.reverse();
+        files.push(self.path.clone());
+        files.iter().flat_map(|path| lines(path)).collect()
+    }
+
+    /// Waits until the file has so many lines.
+    pub async fn wait_for(&self, count: usize) -> Vec<Value> {
+        self.wait_until(|lines| lines.len() >= count).await
+    }
+
+    /// Waits until the file holds what the story wants.
+    pub async fn wait_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let looked = async {
+            loop {
+                let lines = self.lines();
+                if wanted(&lines) {
+                    return lines;
+                }
+                // A file has no event to wait for; looking is what an operator does.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, looked).await;
+        found.unwrap_or_else(|_| panic!("it was never on record: {:#?}", self.lines()))
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    // The last line may be in the middle of being written.
+    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    whole.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))).collect()
+}
