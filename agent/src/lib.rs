@@ -10,6 +10,7 @@ pub mod limits;
 pub mod links;
 pub mod logging;
 pub mod monitor;
+pub mod preflight;
 pub mod problems;
 pub mod reach;
 pub mod record;

@@ -1,5 +1,6 @@
 //! The commands, from checked configuration to exit code.
 
+mod check;
 mod get;
 mod install;
 mod reload;
@@ -18,7 +19,7 @@ use std::{
 use self::reload::CommandLine;
 use crate::{
     config::{
-        args::{Command, HealthArgs},
+        args::{Command, DEFAULT_LOG_LEVEL, HealthArgs},
         check::Checked,
         error::ConfigError,
         layers::LayerError,
@@ -48,9 +49,17 @@ pub fn run() -> ExitCode {
     let cli = match line.read() {
         Ok(cli) => cli,
         Err(LayerError::Clap(error)) => return usage(&error),
-        Err(error) => return misconfigured(&error),
+        Err(error) => {
+            return match line.is_check() {
+                Some(json) => check::unreadable(&error, json),
+                None => misconfigured(&error),
+            };
+        }
     };
-    if let Err(error) = logging::start(cli.command.common()) {
+    let quiet =
+        matches!(cli.command, Command::Check(_)) && cli.command.common().log_level == DEFAULT_LOG_LEVEL;
+    // A table says it all; whoever wants the log as well says how much of it.
+    if !quiet && let Err(error) = logging::start(cli.command.common()) {
         return misconfigured(&error);
     }
     classic::install_provider();
@@ -79,6 +88,7 @@ async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Failu
         Command::Search(args) => search::run(&args).await,
         Command::Get(args) => get::run(&args).await,
         Command::Health(args) => health(&args),
+        Command::Check(args) => check::run(args).await,
         Command::Install(args) => install::run(args, &line).await,
         Command::Uninstall(args) => install::remove(&args).await,
     }
@@ -128,7 +138,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say("name a command, such as install, tunnel, serve, search or get; --help explains them");
+        say("name a command, such as install, check, tunnel, serve, search or get; --help explains them");
         return ExitCode::from(MISCONFIGURED);
     }
     let text = error.to_string();

@@ -23,6 +23,12 @@ impl CommandLine {
         Self(std::env::args_os().collect())
     }
 
+    /// Whether this is `check`, and if so, whether it wants JSON.
+    pub(super) fn is_check(&self) -> Option<bool> {
+        let words = || self.0.iter().skip(1);
+        (words().next()? == "check").then(|| words().any(|word| word == "--json"))
+    }
+
     /// The flags that were typed.
     pub(super) fn typed(&self) -> Result<Vec<Typed>, LayerError> {
         layers::typed(self.0.iter().cloned())
@@ -99,6 +105,7 @@ fn files(command: &Command) -> Vec<PathBuf> {
         Command::Search(_)
         | Command::Get(_)
         | Command::Health(_)
+        | Command::Check(_)
         | Command::Install(_)
         | Command::Uninstall(_) => (None, vec![]),
     };

@@ -6,12 +6,16 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
+    ask_args::CheckArgs,
     install::{InstallArgs, UninstallArgs},
     limits::LimitArgs,
     network::NetworkArgs,
     record_args::RecordArgs,
 };
 use crate::secret::Secret;
+
+/// What is logged unless told otherwise.
+pub const DEFAULT_LOG_LEVEL: &str = "info";
 
 const ABOUT: &str = "Finds call recordings on this machine's disks and serves them to QueueMetrics, through an \
                      outbound tunnel or on a local port";
@@ -54,6 +58,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Fetch the first recording of a call into a file
     Get(GetArgs),
+    /// Check everything from the configuration to a recording through the relay, and say what to do
+    Check(CheckArgs),
     /// Install the agent as a service of systemd, or upgrade it
     Install(InstallArgs),
     /// Remove the installed agent
@@ -197,7 +203,7 @@ pub struct CommonArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = "Configuration and logging")]
     pub log_format: LogFormat,
     /// What to log: error, warn, info, debug or trace, also by module
-    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Configuration and logging")]
+    #[arg(long, value_name = "LEVEL", default_value = DEFAULT_LOG_LEVEL, help_heading = "Configuration and logging")]
     pub log_level: String,
 }
 
@@ -302,6 +308,7 @@ impl Command {
         match self {
             Self::Tunnel(args) => Some(&args.limits),
             Self::Serve(args) => Some(&args.limits),
+            Self::Check(args) => Some(&args.tunnel.limits),
             Self::Search(_) | Self::Get(_) | Self::Health(_) | Self::Install(_) | Self::Uninstall(_) => None,
         }
     }
@@ -324,6 +331,7 @@ impl Command {
             Self::Search(args) => &args.common,
             Self::Get(args) => &args.common,
             Self::Health(args) => &args.common,
+            Self::Check(args) => &args.tunnel.common,
             Self::Install(args) => &args.tunnel.common,
             Self::Uninstall(args) => &args.common,
         }

@@ -1,6 +1,7 @@
 //! Configuration: raw arguments become checked settings once, and nothing is checked again afterwards.
 
 pub mod args;
+pub mod ask_args;
 pub mod check;
 pub mod error;
 pub mod install;

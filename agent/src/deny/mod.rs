@@ -43,6 +43,13 @@ pub struct DenySettings {
     pub rules: Arc<DenyRules>,
 }
 
+impl DenySettings {
+    /// What it denied then.
+    pub fn in_force(&self) -> InForce {
+        InForce(vec![Arc::clone(&self.rules)])
+    }
+}
+
 /// The rules that hold at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct InForce(Vec<Arc<DenyRules>>);
@@ -129,7 +136,7 @@ impl Deny {
         }
         *file = settings.map(|settings| {
             let watched = Watched::new(&settings, self.0.problems.clone());
-            self.0.in_force.send_replace(InForce(vec![Arc::clone(&settings.rules)]));
+            self.0.in_force.send_replace(settings.in_force());
             File { settings, watched: Arc::new(tokio::sync::Mutex::new(watched)) }
         });
         if file.is_none() {

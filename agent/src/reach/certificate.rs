@@ -1,8 +1,10 @@
 //! What a certificate says, for people.
 
+use std::{fmt, time::Duration};
+
 use audiovault_protocol::frame::one_line;
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 
 /// Longest name that is told, in characters. Names come from the other side, which may be anybody.
@@ -21,12 +23,33 @@ pub struct Certificate {
     pub not_before: Timestamp,
     /// Until when it counts.
     pub not_after: Timestamp,
+    /// Whether it may sign others (RFC 5280, section 4.2.1.9). No server may present such a one as its own.
+    pub is_authority: bool,
+    pub(super) der: Encoded,
+}
+
+/// A certificate as it came. Its octets tell nobody anything, so `Debug` leaves them out.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Encoded(pub(super) CertificateDer<'static>);
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} octets", self.0.len())
+    }
 }
 
 impl Certificate {
     /// Whether it is signed by nobody else.
     pub fn signs_itself(&self) -> bool {
         self.subject == self.issuer
+    }
+
+    /// `now`, or the moment nearest to it at which this certificate is valid.
+    pub(super) fn within_its_life(&self, now: UnixTime) -> UnixTime {
+        let [first, last] =
+            [self.not_before, self.not_after].map(|at| u64::try_from(at.as_second()).unwrap_or(0));
+        let at = now.as_secs().max(first).min(last.max(first));
+        UnixTime::since_unix_epoch(Duration::from_secs(at))
     }
 }
 
@@ -35,7 +58,7 @@ pub(super) fn read_chain(chain: &[CertificateDer<'_>]) -> Vec<Certificate> {
     chain.iter().filter_map(|der| read(der)).collect()
 }
 
-fn read(der: &[u8]) -> Option<Certificate> {
+fn read(der: &CertificateDer<'_>) -> Option<Certificate> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok().flatten();
     let names = names.map(|names| names.value.general_names.iter().filter_map(host).collect());
@@ -47,6 +70,8 @@ fn read(der: &[u8]) -> Option<Certificate> {
         names: names.unwrap_or_default(),
         not_before: time(validity.not_before.timestamp()),
         not_after: time(validity.not_after.timestamp()),
+        is_authority: certificate.is_ca(),
+        der: Encoded(der.clone().into_owned()),
     })
 }
 

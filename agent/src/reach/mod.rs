@@ -25,7 +25,7 @@ pub use self::{
     route::{Addresses, Connected, Reached, Route},
     target::Target,
     tls::TlsFailure,
-    trust::TrustError,
+    trust::{TrustError, is_publicly_signed},
 };
 
 /// How long each stage may take.

@@ -6,11 +6,14 @@ use audiovault_protocol::{
     limits::MAX_DATA_LEN,
     link::{Counted, Traffic},
 };
+use rustls::ProtocolVersion;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     Attempts, Certificate, DnsError, Proxy, ProxyError, ReachError, STAGE_TIMEOUT, Stage, Stream, Target,
-    eyeballs, resolve, tls, trust::Trust,
+    eyeballs, resolve,
+    tls::{self, Clock},
+    trust::Trust,
 };
 
 /// Octets that may wait unsent in the kernel: one DATA frame. What is more waits in the lanes, where a search can
@@ -23,6 +26,7 @@ pub struct Route<'a> {
     trust: &'a Trust,
     target: &'a Target,
     proxy: Option<&'a Proxy>,
+    clock: Clock,
 }
 
 /// Where the names on the way lead.
@@ -58,11 +62,19 @@ pub struct Reached {
     pub address: SocketAddr,
     /// The certificates that were presented, the server's own first; none without TLS.
     pub certificates: Vec<Certificate>,
+    /// The version of TLS, such as `TLSv1_3`; none without TLS.
+    pub tls_version: Option<ProtocolVersion>,
 }
 
 impl<'a> Route<'a> {
     pub(super) fn new(trust: &'a Trust, target: &'a Target, proxy: Option<&'a Proxy>) -> Self {
-        Self { trust, target, proxy }
+        Self { trust, target, proxy, clock: Clock::Machine }
+    }
+
+    /// The same way, on which the certificate of the service counts whatever the time. Nothing secret may go this way.
+    #[must_use]
+    pub fn at_any_time(self) -> Self {
+        Self { clock: Clock::Ignored, ..self }
     }
 
     /// The proxy on the way.
@@ -117,7 +129,7 @@ impl<'a> Route<'a> {
         let pass = async {
             let stream = match proxy.target().tls() {
                 Some(name) => {
-                    let secured = tls::handshake(self.trust, name.clone(), stream).await;
+                    let secured = tls::handshake(self.trust, name.clone(), stream, Clock::Machine).await;
                     Box::new(secured.map_err(ProxyError::Tls)?.0)
                 }
                 None => stream,
@@ -136,14 +148,15 @@ impl<'a> Route<'a> {
     pub async fn secure(&self, connected: Connected) -> Result<Reached, ReachError> {
         let Connected { stream, traffic, address, .. } = connected;
         let Some(name) = self.target.tls() else {
-            return Ok(Reached { stream, traffic, address, certificates: Vec::new() });
+            return Ok(Reached { stream, traffic, address, certificates: Vec::new(), tls_version: None });
         };
-        let handshake = tls::handshake(self.trust, name.clone(), stream);
+        let handshake = tls::handshake(self.trust, name.clone(), stream, self.clock);
         let (stream, certificates) = self
             .within(Stage::Tls, handshake)
             .await?
             .map_err(|failure| ReachError::Tls(self.target.to_string(), failure))?;
-        Ok(Reached { stream: Box::new(stream), traffic, address, certificates })
+        let tls_version = stream.get_ref().1.protocol_version();
+        Ok(Reached { stream: Box::new(stream), traffic, address, certificates, tls_version })
     }
 
     async fn lookup(&self, target: &Target, whose: &str) -> Result<Vec<SocketAddr>, ReachError> {

@@ -1,8 +1,8 @@
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
-use rustls_pki_types::PrivateKeyDer;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use super::*;
+use super::{trust::leads_to, *};
 use crate::secret::Secret;
 
 /// A certificate authority of the story's own, and the file that holds it.
@@ -117,6 +117,50 @@ async fn a_certificate_out_of_its_time_or_of_another_host_is_told_apart() {
     assert!(matches!(failure, TlsFailure::NotYetValid { .. }) && text.contains("2080-01-01"), "{text}");
     let (text, failure) = said("other.example", [2020, 2090]).await;
     assert!(matches!(failure, TlsFailure::WrongName { .. }) && text.contains("other.example"), "{text}");
+}
+
+#[tokio::test]
+async fn what_time_it_is_there_can_be_asked_whatever_the_time_is_here_but_not_of_anybody() {
+    let authority = Authority::new("Good CA");
+    let outbound = trusting(&authority.dir.path().join("ca.pem"));
+    let secured = async |target: &Target| {
+        let route = outbound.route(target).at_any_time();
+        let addresses = route.resolve().await.unwrap();
+        let connected = route.connect(&addresses).await.unwrap();
+        route.secure(connected).await.map(|reached| reached.certificates.len())
+    };
+    for years in [[2020, 2021], [2080, 2090]] {
+        let target = authority.server("localhost", years).await;
+        assert!(outbound.reach(&target).await.is_err());
+        assert_eq!(secured(&target).await.unwrap(), 1);
+    }
+    let wrong_name = authority.server("other.example", [2020, 2021]).await;
+    assert!(secured(&wrong_name).await.is_err());
+    let stranger = Authority::new("Another CA").server("localhost", [2020, 2021]).await;
+    assert!(secured(&stranger).await.is_err());
+}
+
+#[tokio::test]
+async fn who_signed_does_not_depend_on_the_time_or_the_name() {
+    let authority = Authority::new("Good CA");
+    let outbound = trusting(&authority.dir.path().join("ca.pem"));
+    let roots = |authority: &Authority| {
+        let mut roots = RootCertStore::empty();
+        let file = authority.dir.path().join("ca.pem");
+        roots.add(CertificateDer::from_pem_file(file).unwrap()).unwrap();
+        roots
+    };
+    for (name, years) in [("localhost", [2020, 2021]), ("other.example", [2020, 2090])] {
+        let target = authority.server(name, years).await;
+        let failure = failure(&outbound, &target).await;
+        assert!(leads_to(roots(&authority), failure.chain()));
+        assert!(
+            !leads_to(roots(&Authority::new("Good CA")), failure.chain()),
+            "the name alone is not enough"
+        );
+        assert!(!is_publicly_signed(failure.chain()));
+    }
+    assert!(!is_publicly_signed(&[]));
 }
 
 #[tokio::test]

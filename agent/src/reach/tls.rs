@@ -92,13 +92,24 @@ impl TlsFailure {
     }
 }
 
+/// By which clock the life of a certificate is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// That of this machine.
+    Machine,
+    /// None: at a time at which the server's certificate is valid. Everything else is judged as always. Only good for
+    /// asking somebody what time it is.
+    Ignored,
+}
+
 /// Speaks TLS as a client. Also gives the certificates, the server's own first.
 pub(super) async fn handshake(
     trust: &Trust,
     name: ServerName<'static>,
     stream: Stream,
+    clock: Clock,
 ) -> Result<(TlsStream<Stream>, Vec<Certificate>), TlsFailure> {
-    let witness = Arc::new(Witness { judge: Arc::clone(&trust.verifier), seen: Mutex::default() });
+    let witness = Arc::new(Witness { judge: Arc::clone(&trust.verifier), seen: Mutex::default(), clock });
     let mut config = trust.config.clone();
     config.dangerous().set_certificate_verifier(Arc::<Witness>::clone(&witness));
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
@@ -146,6 +157,7 @@ fn names_of(chain: &[Certificate]) -> String {
 struct Witness {
     judge: Arc<WebPkiServerVerifier>,
     seen: Mutex<Vec<CertificateDer<'static>>>,
+    clock: Clock,
 }
 
 impl Witness {
@@ -165,6 +177,10 @@ impl ServerCertVerifier for Witness {
     ) -> Result<ServerCertVerified, RustlsError> {
         let chain = std::iter::once(own).chain(others).map(|der| der.clone().into_owned());
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
+        let now = match self.clock {
+            Clock::Machine => now,
+            Clock::Ignored => self.chain().first().map_or(now, |own| own.within_its_life(now)),
+        };
         self.judge.verify_server_cert(own, others, name, ocsp, now)
     }
 

@@ -6,13 +6,15 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::{Resumption, WebPkiServerVerifier},
+    CertificateError, ClientConfig, RootCertStore,
+    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
 };
 use rustls_pki_types::{
-    CertificateDer,
+    CertificateDer, IpAddr, ServerName, UnixTime,
     pem::{self, PemObject},
 };
+
+use super::Certificate;
 
 /// Why nobody can be trusted.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,31 @@ impl Trust {
         // A resumed session shows no certificate, and connections are days apart.
         config.resumption = Resumption::disabled();
         Ok(Self { verifier, config })
+    }
+}
+
+/// Whether a chain, the server's own certificate first, leads to an authority that Mozilla trusts, whatever the time,
+/// whatever its name, and whomever this machine trusts.
+pub fn is_publicly_signed(chain: &[Certificate]) -> bool {
+    leads_to(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, chain)
+}
+
+/// Whether a chain leads to one of these, whatever the time and its name.
+pub(super) fn leads_to(roots: RootCertStore, chain: &[Certificate]) -> bool {
+    let Some((own, others)) = chain.split_first() else { return false };
+    let Ok(judge) = WebPkiServerVerifier::builder(Arc::new(roots)).build() else { return false };
+    let others: Vec<_> = others.iter().map(|other| other.der.0.clone()).collect();
+    let now = own.within_its_life(UnixTime::now());
+    let anybody = ServerName::IpAddress(IpAddr::V4([192, 0, 2, 1].into()));
+    // The name is judged last, once everything else was found in order.
+    let judged = judge.verify_server_cert(&own.der.0, &others, &anybody, &[], now);
+    match judged {
+        Ok(_) => true,
+        Err(rustls::Error::InvalidCertificate(wrong)) => matches!(
+            wrong,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ),
+        Err(_) => false,
     }
 }
 

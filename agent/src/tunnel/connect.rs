@@ -23,11 +23,11 @@ use crate::reach::{Outbound, ReachError, Stream, Target};
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that was upgraded.
-pub(super) type Socket = WebSocketStream<Stream>;
+pub(crate) type Socket = WebSocketStream<Stream>;
 
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(crate) enum ConnectError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Unusable(#[from] TunnelError),
@@ -90,7 +90,7 @@ impl ConnectError {
 }
 
 /// What every attempt needs, made once.
-pub(super) struct Dialler {
+pub(crate) struct Dialler {
     outbound: Outbound,
     target: Target,
     request: Request,
@@ -99,7 +99,7 @@ pub(super) struct Dialler {
 impl Dialler {
     /// # Errors
     /// [`TunnelError`] when the configuration cannot be used.
-    pub(super) fn new(relay: &Url, config: &TunnelConfig) -> Result<Self, TunnelError> {
+    pub(crate) fn new(relay: &Url, config: &TunnelConfig) -> Result<Self, TunnelError> {
         let target = Target::of(relay).ok_or(TunnelError::NoHost)?;
         let outbound = Outbound::new(&config.network)?;
         let request = upgrade_request(relay, config, target.tls().is_some())?;
@@ -111,15 +111,30 @@ impl Dialler {
         self.outbound.route(&self.target).proxy().map(ToString::to_string)
     }
 
+    /// The way out of this machine.
+    pub(crate) fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+
+    /// The relay.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Dials once.
-    pub(super) async fn dial(&self) -> Result<(Socket, Arc<Traffic>), ConnectError> {
+    pub(crate) async fn dial(&self) -> Result<(Socket, Arc<Traffic>), ConnectError> {
         let reached = self.outbound.reach(&self.target).await?;
-        let upgrade =
-            client_async_with_config(self.request.clone(), reached.stream, Some(websocket_config()));
-        let late = |_| ConnectError::Timeout(self.target.to_string());
-        let upgraded = timeout(UPGRADE_TIMEOUT, upgrade).await.map_err(late)?;
-        let (socket, _) = upgraded.map_err(|error| refused(&self.target, error))?;
+        let late = || ConnectError::Timeout(self.target.to_string());
+        let upgraded = self.upgrade(reached.stream).await.ok_or_else(late)?;
+        let socket = upgraded.map_err(|error| refused(&self.target, error))?;
         Ok((socket, reached.traffic))
+    }
+
+    /// Asks a relay that was reached for a tunnel; nothing if it does not answer within [`UPGRADE_TIMEOUT`].
+    pub(crate) async fn upgrade(&self, stream: Stream) -> Option<Result<Socket, WsError>> {
+        let upgrade = client_async_with_config(self.request.clone(), stream, Some(websocket_config()));
+        let upgraded = timeout(UPGRADE_TIMEOUT, upgrade).await.ok()?;
+        Some(upgraded.map(|(socket, _)| socket))
     }
 }
 

@@ -10,14 +10,14 @@ use crate::service::AgentService;
 
 /// What stays the same in every HELLO of one run.
 #[derive(Debug, Clone)]
-pub(super) struct Run {
+pub(crate) struct Run {
     instance: String,
     host: String,
     started_at: u64,
 }
 
 impl Run {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             instance: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
@@ -26,7 +26,7 @@ impl Run {
         }
     }
 
-    pub(super) fn hello(&self, slot: u16, config: &TunnelConfig, service: &AgentService) -> Hello {
+    pub(crate) fn hello(&self, slot: u16, config: &TunnelConfig, service: &AgentService) -> Hello {
         Hello {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: self.instance.clone(),

@@ -1,10 +1,10 @@
 //! Outbound tunnels: to every relay so many connections, each dialled, served and dialled again for ever.
 
 mod backoff;
-mod connect;
-mod identity;
+pub(crate) mod connect;
+pub(crate) mod identity;
 pub mod states;
-mod supervisor;
+pub(crate) mod supervisor;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -287,7 +287,7 @@ fn crashed() -> Ended {
 }
 
 /// The agent's router as the link calls it.
-fn bytes_service(
+pub(crate) fn bytes_service(
     router: Router,
 ) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone

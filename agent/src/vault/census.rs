@@ -87,6 +87,22 @@ impl Census {
         }
         count.shortfall.unreadable.map_or(Ok(count.total), Err)
     }
+
+    /// What the latest count has seen; if that was cut short, less than there is.
+    pub(crate) fn seen(&self) -> Figures {
+        self.folders.values().fold(Figures::default(), |mut total, folder| {
+            total.add(folder.own);
+            total
+        })
+    }
+
+    /// The folders with the newest recordings, so many at most, that of the newest first.
+    pub(crate) fn latest(&self, most: usize) -> Vec<PathBuf> {
+        let newest = |(path, folder): (&PathBuf, &Folder)| Some((folder.own.newest?, path.clone()));
+        let mut folders: Vec<_> = self.folders.iter().filter_map(newest).collect();
+        folders.sort_by(|a, b| b.cmp(a));
+        folders.into_iter().take(most).map(|(_, path)| path).collect()
+    }
 }
 
 struct Count<'a> {
@@ -226,6 +242,9 @@ mod tests {
         place.write("@eaDir/c.wav", DAY / 2);
         place.write(".hidden.wav", DAY / 2);
         let figures = place.take();
+        assert_eq!(place.census.seen(), figures);
+        assert_eq!(place.census.latest(5), ["2026/11/01", "2026/11/02"].map(PathBuf::from));
+        assert_eq!(place.census.latest(1).len(), 1);
         assert_eq!(figures.recordings, 2);
         let age = SystemTime::now().duration_since(figures.newest.unwrap()).unwrap();
         assert!(age >= DAY && age < DAY + Duration::from_secs(60), "{age:?}");

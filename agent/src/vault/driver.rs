@@ -17,12 +17,14 @@ use crate::{
     deny::InForce,
     vault::{
         VaultSettings,
+        call_id::CallId,
         census::{Census, Figures},
         expand::{self, Step},
         open::{OpenError, OpenRecording},
         pattern::Pattern,
         query::Query,
         recording::Recording,
+        sample::{self, Among, Sampled},
         walk::{Budget, Walk},
     },
 };
@@ -178,6 +180,20 @@ impl FileDriver {
             let root = self.pattern.root().to_owned();
             DriverFault::Unreadable { root, source }
         })
+    }
+
+    /// Looks for the newest recording with a call id in its name, in the folders of a count. Blocks.
+    ///
+    /// # Errors
+    /// [`DriverFault`] of the root.
+    pub(crate) fn sample(&self, census: &Census, denied: &InForce) -> Result<Sampled, DriverFault> {
+        let root = self.open_root()?;
+        let offered = |path: &Path, call_id: &CallId| {
+            !denied.deny_call(call_id.as_str()) && !denied.deny(self.pattern.root(), path)
+        };
+        let among =
+            Among { folders: &census.latest(sample::FOLDERS), pattern: &self.pattern, offered: &offered };
+        Ok(sample::take(&root, &among, &self.settings))
     }
 
     fn open_root(&self) -> Result<Dir, DriverFault> {

@@ -1,6 +1,7 @@
 //! Where recordings lie and how they are found: storage drivers, asked in order.
 
 pub mod call_id;
+mod call_id_in_name;
 pub mod census;
 pub mod driver;
 pub mod expand;
@@ -9,7 +10,8 @@ pub mod open;
 pub mod pattern;
 pub mod query;
 pub mod recording;
-mod walk;
+pub mod sample;
+pub(crate) mod walk;
 pub mod wav;
 
 #[cfg(test)]

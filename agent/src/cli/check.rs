@@ -1,0 +1,62 @@
+//! `check`: the table of what works and what does not.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use super::{Failure, runtime};
+use crate::{
+    config::{ask_args::CheckArgs, layers::LayerError},
+    preflight::{
+        self,
+        report::{Report, Row},
+        table,
+    },
+};
+
+pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
+    let json = args.json;
+    let mut printer = Printer::new(json);
+    let report = preflight::run(args.tunnel, &mut |row| printer.row(row)).await;
+    finish(&report, json).map_err(runtime)
+}
+
+/// A configuration that cannot be read is a row like any other.
+pub(super) fn unreadable(error: &LayerError, json: bool) -> ExitCode {
+    let mut printer = Printer::new(json);
+    let report = preflight::unreadable(error, &mut |row| printer.row(row));
+    finish(&report, json).unwrap_or_else(|_| report.severity().into())
+}
+
+fn finish(report: &Report, json: bool) -> io::Result<ExitCode> {
+    let text = if json { serde_json::to_string_pretty(report)? + "\n" } else { table::sum(report) };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(report.severity().into())
+}
+
+/// Shows rows as they come, unless JSON is wanted, which comes whole.
+struct Printer {
+    silent: bool,
+    relay: Option<String>,
+}
+
+impl Printer {
+    fn new(silent: bool) -> Self {
+        Self { silent, relay: None }
+    }
+
+    fn row(&mut self, row: &Row) {
+        if self.silent {
+            return;
+        }
+        let mut text = String::new();
+        if row.relay != self.relay {
+            text.extend(row.relay.as_deref().map(table::relay));
+            self.relay.clone_from(&row.relay);
+        }
+        text.push_str(&table::row(row));
+        // Nobody reads on when standard output is closed; the exit code tells the rest.
+        let _ = io::stdout().write_all(text.as_bytes());
+    }
+}

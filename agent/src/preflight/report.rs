@@ -1,0 +1,254 @@
+//! What a check has found: rows, and how bad the worst of them is.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use serde::{Serialize, Serializer};
+
+use super::told::Told;
+
+/// How a step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum State {
+    /// Well.
+    Pass,
+    /// It works, and something should be looked at.
+    Warn,
+    /// It does not work.
+    Fail,
+    /// It was not tried, because something before it does not work.
+    Skipped,
+}
+
+/// What is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Files, flags, and the permissions of secrets.
+    Configuration,
+    /// A root can be read, and where its pattern leads today.
+    Path,
+    /// The storage behind a root is mounted.
+    Sentinel,
+    /// How many recordings there are, and how new.
+    Recordings,
+    /// A call is found by its id.
+    SampleSearch,
+    /// A name becomes addresses.
+    NameService,
+    /// An address is connected to.
+    Tcp,
+    /// A proxy lets the connection through.
+    Proxy,
+    /// TLS, and who signed the certificate.
+    Tls,
+    /// This machine's clock against the relay's.
+    Time,
+    /// The connection becomes a WebSocket.
+    Websocket,
+    /// The relay knows the site.
+    SiteKey,
+    /// A search and a download as QueueMetrics makes them.
+    RoundTrip,
+}
+
+impl Step {
+    /// Its name for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Path => "path",
+            Self::Sentinel => "sentinel",
+            Self::Recordings => "recordings",
+            Self::SampleSearch => "sample search",
+            Self::NameService => "name service",
+            Self::Tcp => "TCP",
+            Self::Proxy => "proxy",
+            Self::Tls => "TLS",
+            Self::Time => "time",
+            Self::Websocket => "WebSocket",
+            Self::SiteKey => "site key",
+            Self::RoundTrip => "round trip",
+        }
+    }
+}
+
+/// What was found, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// How it went.
+    pub state: State,
+    /// What was found.
+    pub detail: String,
+    /// What to do, where something is to be done.
+    pub advice: Option<String>,
+}
+
+impl Verdict {
+    /// All is well.
+    pub fn pass(detail: impl Into<String>) -> Self {
+        Self { state: State::Pass, detail: detail.into(), advice: None }
+    }
+
+    /// It works, and should be looked at.
+    pub fn warn(detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { state: State::Warn, detail: detail.into(), advice: Some(advice.into()) }
+    }
+
+    /// It does not work.
+    pub fn fail(detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { state: State::Fail, detail: detail.into(), advice: Some(advice.into()) }
+    }
+
+    /// It does not work, for a reason that tells what to do by itself; if not, `otherwise` does.
+    pub(super) fn failed(told: Told, otherwise: &str) -> Self {
+        Self::fail(told.what, told.advice.unwrap_or_else(|| otherwise.to_owned()))
+    }
+
+    /// It was not tried.
+    pub fn skipped(because: impl Into<String>) -> Self {
+        Self { state: State::Skipped, detail: because.into(), advice: None }
+    }
+
+    /// It was not tried, because this step did not go well.
+    pub fn after(step: Step) -> Self {
+        Self::skipped(format!("{} has to work first", step.title()))
+    }
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What was tried.
+    #[serde(rename = "id")]
+    pub step: Step,
+    /// Of several, which one: the pattern of a path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// With which relay, where one was needed.
+    pub relay: Option<String>,
+    /// How it went.
+    pub state: State,
+    /// What was found.
+    pub detail: String,
+    /// What to do.
+    pub advice: Option<String>,
+    /// How long it took, in milliseconds.
+    #[serde(rename = "elapsed_ms", serialize_with = "milliseconds")]
+    pub elapsed: Duration,
+}
+
+impl Row {
+    /// A row about a step that began then.
+    pub fn new(step: Step, begun: Instant, verdict: Verdict) -> Self {
+        let Verdict { state, detail, advice } = verdict;
+        Self { step, subject: None, relay: None, state, detail, advice, elapsed: begun.elapsed() }
+    }
+
+    /// The same about one of several.
+    #[must_use]
+    pub fn about(self, subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), ..self }
+    }
+
+    /// The same with a relay.
+    #[must_use]
+    pub fn with(self, relay: impl Into<String>) -> Self {
+        Self { relay: Some(relay.into()), ..self }
+    }
+}
+
+fn milliseconds<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Everything that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The version of this program.
+    pub version: &'static str,
+    /// The site, where the configuration tells.
+    pub site: Option<String>,
+    /// The worst state of all rows; those that were skipped do not count.
+    pub state: State,
+    /// The rows, in the order in which they were tried.
+    pub rows: Vec<Row>,
+}
+
+/// The exit code of a check; a greater one is worse, but for a configuration that cannot be used, which has the code that
+/// it has everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// 0: all is well.
+    Well = 0,
+    /// 1: it works, with warnings.
+    Warnings = 1,
+    /// 2: the configuration cannot be used.
+    Misconfigured = 2,
+    /// 3: something does not work.
+    Failures = 3,
+}
+
+impl Report {
+    /// Sums rows up.
+    pub fn new(site: Option<String>, rows: Vec<Row>) -> Self {
+        let any = |state| rows.iter().any(|row| row.state == state);
+        let state = [State::Fail, State::Warn].into_iter().find(|state| any(*state)).unwrap_or(State::Pass);
+        Self { version: env!("CARGO_PKG_VERSION"), site, state, rows }
+    }
+
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        let failed = |row: &&Row| row.state == State::Fail;
+        let mut failures = self.rows.iter().filter(failed);
+        match self.state {
+            State::Fail if failures.any(|row| row.step == Step::Configuration) => Severity::Misconfigured,
+            State::Fail => Severity::Failures,
+            State::Warn => Severity::Warnings,
+            State::Pass | State::Skipped => Severity::Well,
+        }
+    }
+}
+
+impl From<Severity> for ExitCode {
+    fn from(severity: Severity) -> Self {
+        Self::from(severity as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn severity(verdicts: &[(Step, Verdict)]) -> Severity {
+        let now = Instant::now();
+        let rows = verdicts.iter().map(|(step, verdict)| Row::new(*step, now, verdict.clone()));
+        Report::new(None, rows.collect()).severity()
+    }
+
+    #[test]
+    fn the_worst_row_decides() {
+        let (pass, warn) = (Verdict::pass("a"), Verdict::warn("a", "b"));
+        let (fail, skipped) = (Verdict::fail("a", "b"), Verdict::after(Step::Tcp));
+        assert_eq!(severity(&[(Step::Tcp, pass.clone()), (Step::Tls, skipped.clone())]), Severity::Well);
+        assert_eq!(severity(&[(Step::Tcp, warn.clone()), (Step::Tls, pass)]), Severity::Warnings);
+        assert_eq!(severity(&[(Step::Configuration, warn), (Step::Tls, fail.clone())]), Severity::Failures);
+        assert_eq!(severity(&[(Step::Configuration, fail), (Step::Tls, skipped)]), Severity::Misconfigured);
+    }
+
+    #[test]
+    fn a_row_is_one_flat_object_of_json() {
+        let row = Row::new(Step::NameService, Instant::now(), Verdict::fail("no such name", "check it"));
+        let json = serde_json::to_value(row.with("wss://relay.example")).unwrap();
+        assert_eq!(json["elapsed_ms"], 0);
+        let known = ["id", "relay", "state", "detail", "advice", "elapsed_ms"];
+        assert!(json.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{json}");
+        assert_eq!((&json["id"], &json["state"]), (&"name_service".into(), &"FAIL".into()));
+        let path = Row::new(Step::Path, Instant::now(), Verdict::pass("a")).about("file:/a");
+        let json = serde_json::to_value(path).unwrap();
+        assert_eq!((&json["subject"], &json["relay"]), (&"file:/a".into(), &serde_json::Value::Null));
+    }
+}

@@ -1,0 +1,64 @@
+//! An error as a row tells it: what is wrong, and what to do. Errors of this program say both in one sentence, with a
+//! semicolon between.
+
+use std::error::Error;
+
+use audiovault_protocol::frame::one_line;
+
+/// An error, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    /// What is wrong, with its causes.
+    pub(super) what: String,
+    /// What to do, where the error or one of its causes knows.
+    pub(super) advice: Option<String>,
+}
+
+impl Told {
+    /// Takes a sentence apart.
+    pub(super) fn sentence(text: &str) -> Self {
+        let text = one_line(text);
+        match text.split_once("; ") {
+            Some((what, advice)) => Self { what: what.to_owned(), advice: Some(advice.to_owned()) },
+            None => Self { what: text, advice: None },
+        }
+    }
+
+    /// Takes an error and its causes apart. The innermost advice is the most precise one, and the only one that is given.
+    pub(super) fn of(error: &dyn Error) -> Self {
+        let mut told = Self::sentence(&error.to_string());
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let inner = Self::sentence(&error.to_string());
+            told.what = format!("{}: {}", told.what, inner.what);
+            told.advice = inner.advice.or(told.advice);
+            cause = error.source();
+        }
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no way out; ask somebody")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the door is locked{0}")]
+    struct Inner(&'static str);
+
+    #[test]
+    fn what_is_wrong_and_what_to_do_are_taken_apart() {
+        let told = |error: &dyn Error| {
+            let told = Told::of(error);
+            (told.what, told.advice.unwrap_or_default())
+        };
+        let whole = "no way out: the door is locked".to_owned();
+        assert_eq!(told(&Outer(Inner(""))), (whole.clone(), "ask somebody".to_owned()));
+        assert_eq!(told(&Outer(Inner("; take the key"))), (whole, "take the key".to_owned()));
+        assert_eq!(told(&Inner("")), ("the door is locked".to_owned(), String::new()));
+    }
+}
