@@ -15,6 +15,7 @@ pub mod problems;
 pub mod reach;
 pub mod record;
 pub mod report;
+pub mod rough;
 pub mod secret;
 pub mod serve;
 pub mod service;

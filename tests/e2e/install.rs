@@ -85,6 +85,7 @@ async fn a_code_becomes_an_installed_agent_that_serves() {
     let here = format!("{}/etc/", machine.path().display());
     let config = read(machine.path(), "etc/audiovault-agent/agent.toml").replace("/etc/", &here);
     let config = config.replace("/run/audiovault-agent", &machine.path().display().to_string());
+    let config = config.replace("/var/log/", &format!("{}/var/log/", machine.path().display()));
     let moved = machine.path().join("agent.toml");
     fs::write(&moved, config).unwrap();
     let agent = Process::start(
@@ -94,6 +95,11 @@ async fn a_code_becomes_an_installed_agent_that_serves() {
     );
     agent.wait_for(harness::agent::CONNECTED).await;
     search(&client(&relay), &site, CALL, &[]).await;
+    let deny = machine.path().join("etc/audiovault-agent/deny");
+    fs::write(&deny, format!("{}{CALL}\n", read(machine.path(), "etc/audiovault-agent/deny"))).unwrap();
+    let found = search(&client(&relay), &site, CALL, &[]).await;
+    assert!(found["files"].as_array().unwrap().is_empty(), "{found}");
+    assert_eq!(mode(machine.path(), "var/log/audiovault-agent/audit.jsonl"), 0o600);
 }
 
 #[tokio::test]
@@ -225,15 +231,22 @@ async fn a_real_systemd_starts_reloads_watches_upgrades_and_removes_the_agent() 
     let client = client(&relay);
     let link = first_link(&search(&client, &site, CALL, &[]).await);
     assert_eq!(body(send(client.get(link)).await).await, (200, b"sound".to_vec()));
-    let (code, _, _) =
-        machine.run("audiovault-agent health --state-file /run/audiovault-agent/state.json").await;
-    assert_eq!(code, 0);
+    // Whoever asks need not know where the installation keeps its things.
+    let status = machine.sh("audiovault-agent status").await;
+    assert!(status.starts_with("Site acme: connected to ") && status.contains("file:/srv/rec"), "{status}");
+    assert_eq!(machine.run("audiovault-agent health").await.0, 0);
+    let (code, checked, _) = machine.run("audiovault-agent check").await;
+    assert!(code == 0 && checked.contains("through the agent that is connected"), "{code} {checked}");
+    let record = machine.sh("cat /var/log/audiovault-agent/audit.jsonl").await;
+    assert!(record.lines().count() >= 2 && record.contains(CALL), "{record}");
 
     let before = machine.sh(PID).await;
     machine
         .sh("echo relai = 1 >> /etc/audiovault-agent/agent.toml && systemctl reload audiovault-agent")
         .await;
     machine.wait_for(STATUS, |status| status.contains("cannot be used") && status.contains("relai")).await;
+    let (code, checked, _) = machine.run("audiovault-agent config check").await;
+    assert!(code == 2 && checked.contains("unknown key \"relai\""), "{code} {checked}");
     machine.sh("sed -i /relai/d /etc/audiovault-agent/agent.toml && systemctl reload audiovault-agent").await;
     machine.wait_for(STATUS, |status| status == format!("connected to {host}, 0 streams")).await;
     assert_eq!(machine.sh(PID).await, before, "a reload is no restart");

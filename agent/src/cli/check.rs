@@ -1,4 +1,4 @@
-//! `check`: the table of what works and what does not.
+//! `check` and `config check`: the table of what works and what does not.
 
 use std::{
     io::{self, Write},
@@ -9,23 +9,31 @@ use super::{Failure, runtime};
 use crate::{
     config::{ask_args::CheckArgs, layers::LayerError},
     preflight::{
-        self,
+        self, Extent,
         report::{Report, Row},
         table,
     },
 };
 
-pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
+/// Which check was asked for, and how it is to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) extent: Extent,
+    pub(super) json: bool,
+}
+
+pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Failure> {
     let json = args.json;
     let mut printer = Printer::new(json);
-    let report = preflight::run(args.tunnel, &mut |row| printer.row(row)).await;
+    let report = preflight::run(args.tunnel, extent, &mut |row| printer.row(row)).await;
     finish(&report, json).map_err(runtime)
 }
 
 /// A configuration that cannot be read is a row like any other.
-pub(super) fn unreadable(error: &LayerError, json: bool) -> ExitCode {
+pub(super) fn unreadable(error: &LayerError, asked: Asked) -> ExitCode {
+    let Asked { extent, json } = asked;
     let mut printer = Printer::new(json);
-    let report = preflight::unreadable(error, &mut |row| printer.row(row));
+    let report = preflight::unreadable(error, extent, &mut |row| printer.row(row));
     finish(&report, json).unwrap_or_else(|_| report.severity().into())
 }
 

@@ -79,7 +79,8 @@ fn without_key(flags: TunnelArgs, run_secret: &LinkSecret) -> Result<AgentSettin
 fn installed(layout: &Layout) -> Result<TunnelArgs, Failure> {
     let config = layout.at(&Layout::config()).into_os_string();
     let words = ["audiovault-agent", "tunnel", "--config"].map(OsString::from);
-    let cli = layers::read(words.into_iter().chain([config]), |_| None).map_err(runtime)?;
+    let cli =
+        layers::read(words.into_iter().chain([config]), |_| None, &Layout::config()).map_err(runtime)?;
     Ok(cli.command.into_tunnel().ok_or(ConfigError::OtherCommand)?)
 }
 

@@ -1,11 +1,13 @@
 //! The commands, from checked configuration to exit code.
 
 mod check;
+mod config;
 mod get;
 mod install;
 mod reload;
 mod search;
 mod serve;
+mod status;
 mod tunnel;
 
 use std::{
@@ -19,13 +21,16 @@ use std::{
 use self::reload::CommandLine;
 use crate::{
     config::{
-        args::{Command, DEFAULT_LOG_LEVEL, HealthArgs},
+        args::{Command, CommonArgs, DEFAULT_LOG_LEVEL},
+        ask_args::HealthArgs,
         check::Checked,
         error::ConfigError,
         layers::LayerError,
     },
     limits::process::{be_nice, make_room},
-    logging, serve as classic, state,
+    logging,
+    preflight::Extent,
+    serve as classic, state,
 };
 use clap::error::ErrorKind;
 
@@ -51,15 +56,17 @@ pub fn run() -> ExitCode {
         Err(LayerError::Clap(error)) => return usage(&error),
         Err(error) => {
             return match line.is_check() {
-                Some(json) => check::unreadable(&error, json),
+                Some(asked) => check::unreadable(&error, asked),
                 None => misconfigured(&error),
             };
         }
     };
-    let quiet =
-        matches!(cli.command, Command::Check(_)) && cli.command.common().log_level == DEFAULT_LOG_LEVEL;
     // A table says it all; whoever wants the log as well says how much of it.
-    if !quiet && let Err(error) = logging::start(cli.command.common()) {
+    let tells_by_itself = matches!(cli.command, Command::Check(_) | Command::Config(_));
+    let logs = |common: &&CommonArgs| !tells_by_itself || common.log_level != DEFAULT_LOG_LEVEL;
+    if let Some(common) = cli.command.common().filter(logs)
+        && let Err(error) = logging::start(common)
+    {
         return misconfigured(&error);
     }
     classic::install_provider();
@@ -88,7 +95,9 @@ async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Failu
         Command::Search(args) => search::run(&args).await,
         Command::Get(args) => get::run(&args).await,
         Command::Health(args) => health(&args),
-        Command::Check(args) => check::run(args).await,
+        Command::Status(args) => status::run(&args),
+        Command::Check(args) => check::run(args, Extent::Everything).await,
+        Command::Config(args) => config::run(args.command).await,
         Command::Install(args) => install::run(args, &line).await,
         Command::Uninstall(args) => install::remove(&args).await,
     }
@@ -102,14 +111,17 @@ fn announced<T>(checked: Checked<T>) -> T {
 }
 
 fn health(args: &HealthArgs) -> Result<ExitCode, Failure> {
-    let path: &PathBuf = args.state_file.as_ref().ok_or(ConfigError::Missing("--state-file"))?;
-    match state::check(path, SystemTime::now()) {
+    match state::check(state_file(args.state_file.as_ref())?, SystemTime::now()) {
         Ok(()) => {
             writeln!(io::stdout(), "connected").map_err(runtime)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Ok(failed(&error)),
     }
+}
+
+fn state_file(named: Option<&PathBuf>) -> Result<&PathBuf, ConfigError> {
+    named.ok_or(ConfigError::Missing("--state-file, here and at the agent"))
 }
 
 /// Completes when the process is asked to end.

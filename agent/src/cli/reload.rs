@@ -1,15 +1,22 @@
 //! Reading the configuration of a running agent again: on SIGHUP, and when a file of it has changed.
 
-use std::{error::Error, ffi::OsString, io, path::PathBuf};
+use std::{
+    error::Error,
+    ffi::{OsStr, OsString},
+    io,
+    path::PathBuf,
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{in_one_line, termination};
+use super::{check::Asked, in_one_line, termination};
 use crate::{
     config::{
         args::{Cli, Command},
         layers::{self, LayerError, Typed},
     },
+    install::Layout,
+    preflight::Extent,
     stamp::Watcher,
     systemd,
 };
@@ -23,10 +30,17 @@ impl CommandLine {
         Self(std::env::args_os().collect())
     }
 
-    /// Whether this is `check`, and if so, whether it wants JSON.
-    pub(super) fn is_check(&self) -> Option<bool> {
-        let words = || self.0.iter().skip(1);
-        (words().next()? == "check").then(|| words().any(|word| word == "--json"))
+    /// Whether this is a check, and if so, which.
+    pub(super) fn is_check(&self) -> Option<Asked> {
+        let words: Vec<&OsStr> = self.0.iter().skip(1).map(OsString::as_os_str).collect();
+        let extent = if words.starts_with(&["check".as_ref()]) {
+            Extent::Everything
+        } else if words.starts_with(&["config".as_ref(), "check".as_ref()]) {
+            Extent::Configuration
+        } else {
+            return None;
+        };
+        Some(Asked { extent, json: words.contains(&OsStr::new("--json")) })
     }
 
     /// The flags that were typed.
@@ -36,7 +50,7 @@ impl CommandLine {
 
     /// Reads all layers.
     pub(super) fn read(&self) -> Result<Cli, LayerError> {
-        layers::read(self.0.iter().cloned(), |name| std::env::var_os(name))
+        layers::read(self.0.iter().cloned(), |name| std::env::var_os(name), &Layout::config())
     }
 }
 
@@ -106,11 +120,13 @@ fn files(command: &Command) -> Vec<PathBuf> {
         | Command::Get(_)
         | Command::Health(_)
         | Command::Check(_)
+        | Command::Status(_)
+        | Command::Config(_)
         | Command::Install(_)
         | Command::Uninstall(_) => (None, vec![]),
     };
     let access =
         access.map(|args| [&args.token_file, &args.tenants, &args.link_secret_file]).into_iter().flatten();
-    let named = [&command.common().config].into_iter().chain(access).chain(dialling);
-    named.flatten().cloned().collect()
+    let config = command.common().map(|common| &common.config);
+    config.into_iter().chain(access).chain(dialling).flatten().cloned().collect()
 }

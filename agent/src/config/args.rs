@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    ask_args::CheckArgs,
+    ask_args::{CheckArgs, ConfigArgs, ConfigCommand, HealthArgs, StatusArgs},
     install::{InstallArgs, UninstallArgs},
     limits::LimitArgs,
     network::NetworkArgs,
@@ -36,7 +36,9 @@ Examples:
 Placeholders in --path: %YY %MM %ME (Jan) %DD %HH, %TE tenant, %SE server, %QU queue, %AG agent.
 
 Every flag of `tunnel` and `serve` may also come from the environment (AUDIOVAULT_SITE_KEY for --site-key) or \
-from the TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file.";
+from the TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file. \
+`config example` prints such a file with everything in it. search, get, check, status, health and config check go by \
+/etc/audiovault-agent/agent.toml where there is one and --config names no other.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -60,6 +62,10 @@ pub enum Command {
     Get(GetArgs),
     /// Check everything from the configuration to a recording through the relay, and say what to do
     Check(CheckArgs),
+    /// Show how the running agent is: its tunnels and its recordings
+    Status(StatusArgs),
+    /// Check a configuration, or show how one is written
+    Config(ConfigArgs),
     /// Install the agent as a service of systemd, or upgrade it
     Install(InstallArgs),
     /// Remove the installed agent
@@ -264,17 +270,6 @@ pub struct CallArgs {
     pub agent: Option<String>,
 }
 
-/// Flags of `health`.
-#[derive(Debug, Args)]
-pub struct HealthArgs {
-    /// The state file that the agent writes
-    #[arg(long, value_name = "FILE")]
-    pub state_file: Option<PathBuf>,
-    /// Logging and the configuration file.
-    #[command(flatten)]
-    pub common: CommonArgs,
-}
-
 /// Which drivers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -309,7 +304,13 @@ impl Command {
             Self::Tunnel(args) => Some(&args.limits),
             Self::Serve(args) => Some(&args.limits),
             Self::Check(args) => Some(&args.tunnel.limits),
-            Self::Search(_) | Self::Get(_) | Self::Health(_) | Self::Install(_) | Self::Uninstall(_) => None,
+            Self::Search(_)
+            | Self::Get(_)
+            | Self::Health(_)
+            | Self::Status(_)
+            | Self::Config(_)
+            | Self::Install(_)
+            | Self::Uninstall(_) => None,
         }
     }
 
@@ -323,9 +324,9 @@ impl Command {
         if let Self::Serve(args) = self { Some(args) } else { None }
     }
 
-    /// What every command knows.
-    pub fn common(&self) -> &CommonArgs {
-        match self {
+    /// Logging and the configuration file, for the commands that have them.
+    pub fn common(&self) -> Option<&CommonArgs> {
+        Some(match self {
             Self::Tunnel(args) => &args.common,
             Self::Serve(args) => &args.common,
             Self::Search(args) => &args.common,
@@ -334,7 +335,12 @@ impl Command {
             Self::Check(args) => &args.tunnel.common,
             Self::Install(args) => &args.tunnel.common,
             Self::Uninstall(args) => &args.common,
-        }
+            Self::Status(args) => &args.common,
+            Self::Config(ConfigArgs { command: ConfigCommand::Check(args) }) => &args.tunnel.common,
+            Self::Config(ConfigArgs { command: ConfigCommand::Example | ConfigCommand::Reference }) => {
+                return None;
+            }
+        })
     }
 }
 

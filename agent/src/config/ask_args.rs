@@ -1,8 +1,10 @@
 //! Commands that ask how things are.
 
-use clap::Args;
+use std::path::PathBuf;
 
-use super::args::TunnelArgs;
+use clap::{Args, Subcommand};
+
+use super::args::{CommonArgs, TunnelArgs};
 
 const CHECK_HELP: &str = "\
 Every row of the table is PASS, WARN, FAIL or SKIPPED (because something before it fails), with what to do about it.
@@ -29,4 +31,48 @@ pub struct CheckArgs {
     /// What `tunnel` would be told.
     #[command(flatten)]
     pub tunnel: TunnelArgs,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print the state file as it is, which is JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The state file that the agent writes
+    #[arg(long, value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Flags of `health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The state file that the agent writes
+    #[arg(long, value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Flags of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check whether `tunnel` could use file, environment and flags, and dial nobody; exit codes are those of `check`
+    Check(Box<CheckArgs>),
+    /// Print a configuration file with every key, its meaning and its default
+    Example,
+    /// Print every setting as a table in Markdown: key, flag, variable, default, meaning
+    Reference,
 }

@@ -18,10 +18,13 @@ use super::args::Cli;
 /// Flags that say the same in two ways: giving one outranks the other in a weaker layer.
 const ALTERNATIVES: [[&str; 2]; 2] = [["token", "token-file"], ["site-key", "site-key-file"]];
 /// Commands whose flags may stand in environment and file. Other commands share them.
-const CONFIGURABLE: [&str; 2] = ["tunnel", "serve"];
+pub(super) const CONFIGURABLE: [&str; 2] = ["tunnel", "serve"];
 
-/// A command that writes a configuration file has no other layer than what was typed.
-const UNLAYERED: &str = "install";
+/// Commands that make a configuration file or remove it have no other layer than what was typed.
+const UNLAYERED: [&str; 2] = ["install", "uninstall"];
+
+/// The flag that names the file, and is the only one that cannot stand in it.
+const CONFIG: &str = "config";
 
 /// Why the layers do not make a command line.
 #[derive(Debug, thiserror::Error)]
@@ -63,39 +66,48 @@ pub enum LayerError {
     NotASwitch(String),
 }
 
-/// Reads the command line, filled in from `environment` and the file that `--config` names.
+/// Reads the command line, filled in from `environment` and the file that `--config` names. Commands that ask about an
+/// agent rather than being one go by the file of the `installed` agent where none is named and that one is there.
 ///
 /// # Errors
 /// [`LayerError`]; help and version are among clap's errors.
 pub fn read(
     argv: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
+    installed: &Path,
 ) -> Result<Cli, LayerError> {
     let mut argv: Vec<OsString> = argv.into_iter().collect();
     let command = Cli::command();
     let typed = command.clone().try_get_matches_from(&argv)?;
-    let Some((name, typed)) = typed.subcommand().filter(|(name, _)| *name != UNLAYERED) else {
-        return Ok(Cli::from_arg_matches(&typed)?);
-    };
-    let flags = flags(&command, name);
+    let (names, typed) = chosen(&typed);
+    let flags = flags(&command, &names);
+    let layered = names.iter().all(|name| !UNLAYERED.contains(name));
+    if !layered || !flags.iter().any(|flag| flag.name == CONFIG) {
+        return Ok(Cli::from_arg_matches(&command.try_get_matches_from(argv)?)?);
+    }
     let mut given = given(&flags, typed);
     let mut filled = from_environment(&flags, &given, &environment)?;
     given.extend(filled.iter().map(|(flag, _)| flag.clone()));
     let named =
-        |(flag, value): &(String, Option<OsString>)| (flag == "config").then(|| value.clone()).flatten();
-    let file = typed
-        .get_one::<PathBuf>("config")
+        |(flag, value): &(String, Option<OsString>)| (flag == CONFIG).then(|| value.clone()).flatten();
+    let mut file = typed
+        .get_one::<PathBuf>(CONFIG)
         .cloned()
         .or_else(|| filled.iter().find_map(named).map(PathBuf::from));
+    if file.is_none() && !names.iter().any(|name| CONFIGURABLE.contains(name)) && installed.exists() {
+        filled.push((CONFIG.to_owned(), Some(installed.into())));
+        file = Some(installed.to_owned());
+    }
     if let Some(path) = file {
         filled.extend(from_file(&path, &command, &flags, &given)?);
     }
-    // Behind the command's name, which stands first because no flag stands before it.
+    // Behind the command's names, which stand first because no flag stands before them.
     let words = filled.into_iter().map(|(flag, value)| match value {
         Some(value) => [OsStr::new("--"), OsStr::new(&flag), OsStr::new("="), &value].into_iter().collect(),
         None => OsString::from(format!("--{flag}")),
     });
-    argv.splice(2..2, words.collect::<Vec<_>>());
+    let behind = 1 + names.len();
+    argv.splice(behind..behind, words.collect::<Vec<_>>());
     Ok(Cli::from_arg_matches(&command.try_get_matches_from(argv)?)?)
 }
 
@@ -122,8 +134,8 @@ impl std::fmt::Debug for Typed {
 pub fn typed(argv: impl IntoIterator<Item = OsString>) -> Result<Vec<Typed>, LayerError> {
     let command = Cli::command();
     let matches = command.clone().try_get_matches_from(argv)?;
-    let Some((name, matches)) = matches.subcommand() else { return Ok(Vec::new()) };
-    let flags = flags(&command, name);
+    let (names, matches) = chosen(&matches);
+    let flags = flags(&command, &names);
     let given = given(&flags, matches);
     let values = |flag: &Flag| {
         let raw = matches.get_raw(&flag.name.replace('-', "_")).into_iter().flatten();
@@ -141,9 +153,20 @@ struct Flag {
 
 type Filled = Vec<(String, Option<OsString>)>;
 
-fn flags(command: &Command, name: &str) -> Vec<Flag> {
+/// The command that was chosen, by its names from the outermost on, and what was typed for it.
+fn chosen(mut matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
+    let mut names = Vec::new();
+    while let Some((name, inner)) = matches.subcommand() {
+        names.push(name);
+        matches = inner;
+    }
+    (names, matches)
+}
+
+fn flags(command: &Command, names: &[&str]) -> Vec<Flag> {
     let configurable = configurable(command);
-    let Some(command) = command.find_subcommand(name) else { return Vec::new() };
+    let inner = names.iter().try_fold(command, |command, name| command.find_subcommand(name));
+    let Some(command) = inner else { return Vec::new() };
     let known = command.get_arguments().filter_map(|arg| {
         let name = arg.get_long()?.to_owned();
         let switch = matches!(arg.get_action(), ArgAction::SetTrue);
@@ -214,7 +237,7 @@ fn from_file(
     let known = configurable(command);
     let mut filled = Vec::new();
     for (key, value) in &table {
-        if !known.contains(key) || key == "config" {
+        if !known.contains(key) || key == CONFIG {
             return Err(LayerError::UnknownKey { path: path.to_owned(), key: key.clone() });
         }
         let Some(flag) = flags.iter().find(|flag| flag.name == *key) else { continue };
@@ -250,9 +273,15 @@ fn word(key: &str, value: &Value) -> Result<OsString, LayerError> {
 mod tests {
     use super::*;
     use crate::{
-        config::args::{Command as Chosen, TunnelArgs},
+        config::{
+            args::{Command as Chosen, TunnelArgs},
+            ask_args::{ConfigArgs, ConfigCommand},
+        },
         secret::Secret,
     };
+
+    /// Where no agent is installed.
+    const NOWHERE: &str = "/nowhere/agent.toml";
 
     fn tunnel(
         typed: &[&str],
@@ -269,7 +298,9 @@ mod tests {
         }
         let find =
             |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-        let Chosen::Tunnel(args) = read(argv, find)?.command else { panic!("not a tunnel") };
+        let Chosen::Tunnel(args) = read(argv, find, Path::new(NOWHERE))?.command else {
+            panic!("not a tunnel")
+        };
         Ok(args)
     }
 
@@ -322,8 +353,41 @@ mod tests {
         let path = dir.path().join("agent.toml");
         fs::write(&path, "relay = 'wss://x'\nbind-to = ':1'\npath = 'file:/a'\ntoken = 'x'").unwrap();
         let argv = ["agent", "search", "1711444502.17", "--config"].map(OsString::from);
-        let read = read(argv.into_iter().chain([path.into_os_string()]), |_| None).unwrap();
+        let read =
+            read(argv.into_iter().chain([path.into_os_string()]), |_| None, Path::new(NOWHERE)).unwrap();
         let Chosen::Search(args) = read.command else { panic!("not a search") };
         assert_eq!((args.vault.path, args.call.id), (vec!["file:/a".to_owned()], "1711444502.17".to_owned()));
+    }
+    #[test]
+    fn questions_about_an_agent_go_to_the_installed_one_unless_told_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let (installed, other) = (dir.path().join("installed.toml"), dir.path().join("other.toml"));
+        fs::write(&installed, "state-file = '/installed'").unwrap();
+        fs::write(&other, "state-file = '/other'").unwrap();
+        let read = |words: &[&str], environment: Option<&Path>| {
+            let argv = ["agent"].iter().chain(words).map(OsString::from);
+            let find = |name: &str| {
+                environment.filter(|_| name == "AUDIOVAULT_CONFIG").map(|path| path.as_os_str().to_owned())
+            };
+            read(argv, find, &installed).unwrap().command
+        };
+        let state_file = |words: &[&str], environment| {
+            let command = read(words, environment);
+            if let Chosen::Config(ConfigArgs { command: ConfigCommand::Check(args) }) = command {
+                args.tunnel.state_file
+            } else if let Chosen::Status(args) = command {
+                args.state_file
+            } else {
+                command.into_tunnel().unwrap().state_file
+            }
+        };
+        assert_eq!(state_file(&["status"], None), Some("/installed".into()));
+        assert_eq!(state_file(&["config", "check"], None), Some("/installed".into()));
+        assert_eq!(state_file(&["status"], Some(&other)), Some("/other".into()));
+        assert_eq!(
+            state_file(&["config", "check", "--config", other.to_str().unwrap()], None),
+            Some("/other".into())
+        );
+        assert_eq!(state_file(&["tunnel"], None), None);
     }
 }

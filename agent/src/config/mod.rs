@@ -9,3 +9,4 @@ pub mod layers;
 pub mod limits;
 pub mod network;
 pub mod record_args;
+pub mod settings;

@@ -1,6 +1,6 @@
 //! The customer's own record and the deny file: what was typed, and what can be used of it.
 
-use std::{fs::OpenOptions, io, num::NonZeroU64, path::PathBuf, sync::Arc};
+use std::{fs::OpenOptions, io, path::PathBuf, sync::Arc};
 
 use bytesize::ByteSize;
 use clap::Args;
@@ -59,7 +59,7 @@ pub enum RecordArgsError {
 /// # Errors
 /// [`RecordArgsError`].
 pub(super) fn apply(args: RecordArgs, service: &mut ServiceSettings) -> Result<(), RecordArgsError> {
-    let limit = NonZeroU64::new(args.audit_log_size.as_u64()).map(NonZeroU64::get);
+    let limit = Some(args.audit_log_size.as_u64()).filter(|size| *size > 0);
     if limit.is_some_and(|limit| limit < LEAST_SIZE) {
         return Err(RecordArgsError::Size);
     }

@@ -57,6 +57,16 @@ impl Layout {
         Self::directory().join("agent.toml")
     }
 
+    /// Logs; systemd makes the directory when the agent starts, if it is not there yet.
+    pub(super) fn logs() -> PathBuf {
+        Path::new("/var/log").join(NAME)
+    }
+
+    /// The customer's own record.
+    pub(super) fn audit_log() -> PathBuf {
+        Self::logs().join("audit.jsonl")
+    }
+
     /// Where the agent says how it is; systemd makes the directory.
     pub(super) fn state_file() -> PathBuf {
         Path::new("/run").join(NAME).join("state.json")

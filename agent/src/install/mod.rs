@@ -21,3 +21,5 @@ pub use self::{
 const SITE_KEY: &str = "site-key";
 /// The file with the search token, beside it.
 const SEARCH_TOKEN: &str = "search-token";
+/// The file that names what is no longer offered, beside it.
+const DENY: &str = "deny";

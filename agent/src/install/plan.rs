@@ -112,6 +112,7 @@ impl Install {
         let mut steps = vec![Step::User];
         let directory = Layout::directory();
         steps.push(Step::Directory { path: directory.clone(), mode: 0o750, owner: Owner::AgentsGroup });
+        steps.push(Step::Directory { path: Layout::logs(), mode: 0o750, owner: Owner::Agent });
         let drawn = self.fresh.as_ref().is_some_and(|fresh| fresh.drawn);
         if let Some(fresh) = self.fresh {
             steps.extend(configuration(fresh, &directory));

@@ -4,18 +4,19 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{SEARCH_TOKEN, SITE_KEY, layout::Layout, plan::Fresh};
+use super::{DENY, SEARCH_TOKEN, SITE_KEY, layout::Layout, plan::Fresh};
 use crate::{config::layers::Typed, secret::Secret};
 
 /// Flags that name a file, and the name of its copy beside the configuration. A flag that holds a secret itself becomes
 /// the flag with `-file`.
-const COPIED: [(&str, &str); 6] = [
+const COPIED: [(&str, &str); 7] = [
     ("site-key-file", SITE_KEY),
     ("token-file", SEARCH_TOKEN),
     ("tenants", "tenants.json"),
     ("proxy-credentials-file", "proxy-credentials"),
     ("cacert", "cacert.pem"),
     ("link-secret-file", "link-secret"),
+    ("deny", DENY),
 ];
 /// Flags that hold a secret: they go into the file of the flag of the same name with `-file`.
 const SECRETS: [&str; 2] = ["site-key", "token"];
@@ -28,7 +29,8 @@ const TOKEN_LEN: usize = 20;
 pub struct Unreadable(PathBuf, #[source] io::Error);
 
 /// The configuration that says what these flags say. Secrets and certificates are copied beside it, where only the agent
-/// reads them. Where nobody could search, a search token is drawn.
+/// reads them. Where nobody could search, a search token is drawn. The customer's own record is kept, and there is a file
+/// in which to deny recordings, unless the flags name others.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -60,15 +62,28 @@ pub fn fresh(typed: Vec<Typed>) -> Result<Fresh, Unreadable> {
     }
     let key = Layout::directory().join(SITE_KEY).display().to_string();
     table.insert("site-key-file".to_owned(), Value::from(key));
-    let state = Layout::state_file().display().to_string();
-    table.entry("state-file").or_insert(Value::from(state));
+    if !files.contains_key(DENY) {
+        files.insert(DENY, Secret::new(NOTHING_DENIED));
+        let path = Layout::directory().join(DENY);
+        table.insert(DENY.to_owned(), Value::from(path.display().to_string()));
+    }
+    for (key, path) in [("audit-log", Layout::audit_log()), ("state-file", Layout::state_file())] {
+        table.entry(key).or_insert(Value::from(path.display().to_string()));
+    }
     Ok(Fresh { config: format!("{HEAD}{table}"), files: files.into_iter().collect(), drawn, enrolment: None })
 }
 
 const HEAD: &str = "\
-# The agent reads this again by itself when it changes. Keys are the flags of `audiovault-agent tunnel`, without the
-# dashes; `audiovault-agent tunnel --help` explains them.
+# The agent reads this again by itself when it changes. `audiovault-agent config example` shows every key that may stand
+# here, `audiovault-agent config check` tries what does.
 ";
+
+const NOTHING_DENIED: &str = "\
+# Recordings that nobody is to find any more, one rule a line: a call id, a file name or path with wildcards.
+# What stands here is in force at once; what is taken out is found again.
+#   1711441902.17
+#   *34911223344*
+#   2024/03/26/ceo-*.wav";
 
 fn read(path: PathBuf) -> Result<String, Unreadable> {
     let text = fs::read_to_string(&path).map_err(|error| Unreadable(path, error))?;
@@ -122,19 +137,23 @@ mod tests {
         assert_eq!(table["site-key-file"].as_str(), Some("/etc/audiovault-agent/site-key"));
         assert!(!fresh.config.contains("the-search-token") && !fresh.config.contains("avk_acme_x"));
         let names: Vec<_> = fresh.files.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["search-token", "site-key"]);
+        assert_eq!(names, ["deny", "search-token", "site-key"]);
+        assert_eq!(table["deny"].as_str(), Some("/etc/audiovault-agent/deny"));
+        assert_eq!(table["audit-log"].as_str(), Some("/var/log/audiovault-agent/audit.jsonl"));
     }
 
     #[test]
     fn a_token_is_drawn_where_nobody_could_search() {
         let drawn = |flags: &[(&str, &[&str])]| fresh(typed(flags)).unwrap().files;
-        let [(name, token)] = &drawn(&[("relay", &["wss://relay.example"])])[..] else { panic!("one file") };
+        let [_, (name, token)] = &drawn(&[("relay", &["wss://relay.example"])])[..] else {
+            panic!("two files")
+        };
         assert_eq!((*name, token.reveal().len()), ("search-token", 32));
         let dir = tempfile::tempdir().unwrap();
         let tenants = dir.path().join("tenants");
         fs::write(&tenants, "[]").unwrap();
         let files = drawn(&[("tenants", &[tenants.to_str().unwrap()])]);
-        assert_eq!(files[0].0, "tenants.json");
+        assert_eq!(files[1].0, "tenants.json");
         assert!(fresh(typed(&[("tenants", &["/nowhere"])])).unwrap_err().to_string().contains("/nowhere"));
     }
 }

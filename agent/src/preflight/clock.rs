@@ -6,6 +6,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 
 use super::report::Verdict;
+use crate::rough::rough;
 
 /// A machine that is kept in time by anybody is right to a fraction of a second; `Date` and the way add two. Beyond
 /// this nobody keeps the clock, and it will be wrong by more.
@@ -46,9 +47,7 @@ impl Offset {
     /// How far this machine's clock is off: `1day 2h behind the relay's`.
     pub(super) fn told(self) -> String {
         let way = if self.0 > 0 { "behind the relay's" } else { "ahead of the relay's" };
-        let far = humantime::format_duration(Duration::from_secs(self.0.unsigned_abs())).to_string();
-        let first: Vec<&str> = far.split(' ').take(2).collect();
-        format!("{} {way}", first.join(" "))
+        format!("{} {way}", rough(Duration::from_secs(self.0.unsigned_abs())))
     }
 }
 

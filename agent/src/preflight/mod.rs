@@ -35,31 +35,50 @@ use self::{
 };
 use crate::{config::args::TunnelArgs, tunnel::connect::Dialler};
 
-/// Checks everything that `tunnel` would use with these flags. Nothing is changed: no file is made, and no agent that
-/// runs is disturbed. `watcher` is told of every row at once.
-pub async fn run(args: TunnelArgs, watcher: &mut dyn FnMut(&Row)) -> Report {
+/// How far a check goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The configuration alone.
+    Configuration,
+    /// From the configuration to a recording that comes back through the relay.
+    Everything,
+}
+
+/// Checks what `tunnel` would use with these flags. Nothing is changed: no file is made, and no agent that runs is
+/// disturbed. `watcher` is told of every row at once.
+pub async fn run(args: TunnelArgs, extent: Extent, watcher: &mut dyn FnMut(&Row)) -> Report {
     let mut rows = Rows::new(watcher);
     let Some(ready) = configuration::examine(args, &mut rows) else {
-        return without_configuration(rows);
+        return without_configuration(extent, rows);
     };
+    let site = Some(ready.tunnel.site_key.site().to_string());
+    if extent == Extent::Configuration {
+        return Report::new(site, rows.into_found());
+    }
     let sample = recordings::examine(&ready.service, &mut rows).await;
     let question = ready.askers.question(sample);
     for relay in &ready.tunnel.relays {
         let mut rows = rows.with(relay.as_str());
         examine_relay(relay, &ready, question.as_ref(), &mut rows).await;
     }
-    Report::new(Some(ready.tunnel.site_key.site().to_string()), rows.into_found())
+    Report::new(site, rows.into_found())
 }
 
 /// The report of a configuration that cannot even be read.
-pub fn unreadable(error: &(dyn Error + 'static), watcher: &mut dyn FnMut(&Row)) -> Report {
+pub fn unreadable(error: &(dyn Error + 'static), extent: Extent, watcher: &mut dyn FnMut(&Row)) -> Report {
     let mut rows = Rows::new(watcher);
     rows.add(Step::Configuration, Instant::now(), configuration::refused(error));
-    without_configuration(rows)
+    without_configuration(extent, rows)
 }
 
-fn without_configuration(mut rows: Rows<'_>) -> Report {
-    for step in [Step::Path, Step::SampleSearch, Step::NameService, Step::SiteKey, Step::RoundTrip] {
+fn without_configuration(extent: Extent, mut rows: Rows<'_>) -> Report {
+    let steps: &[Step] = match extent {
+        Extent::Configuration => &[],
+        Extent::Everything => {
+            &[Step::Path, Step::SampleSearch, Step::NameService, Step::SiteKey, Step::RoundTrip]
+        }
+    };
+    for &step in steps {
         rows.add(step, Instant::now(), Verdict::after(Step::Configuration));
     }
     Report::new(None, rows.into_found())

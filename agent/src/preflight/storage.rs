@@ -10,13 +10,16 @@ use std::{
 use audiovault_protocol::{frame::one_line, recording_name::mask};
 
 use super::{report::Verdict, told::Told};
-use crate::vault::{
-    Findings,
-    census::Figures,
-    driver::{DriverFault, DriverReport, LookedAt},
-    open::OpenError,
-    pattern::{Pattern, Placeholder},
-    sample::Sample,
+use crate::{
+    rough::rough,
+    vault::{
+        Findings,
+        census::Figures,
+        driver::{DriverFault, DriverReport, LookedAt},
+        open::OpenError,
+        pattern::{Pattern, Placeholder},
+        sample::Sample,
+    },
 };
 
 /// A PBX in use records something every day.
@@ -140,12 +143,12 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
         && ahead > AHEAD
     {
         return Verdict::warn(
-            format!("{}{more}; the newest was written {} from now", many(figures.recordings), about(ahead)),
+            format!("{}{more}; the newest was written {} from now", many(figures.recordings), rough(ahead)),
             "compare the clock of this machine with that of the storage",
         );
     }
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
-    let detail = format!("{}{more}; the newest is {} old", many(figures.recordings), about(age(own)));
+    let detail = format!("{}{more}; the newest is {} old", many(figures.recordings), rough(age(own)));
     // An archive may be old while another root has today's recordings.
     if newest.is_none_or(|newest| age(newest) > OLD) {
         return Verdict::warn(
@@ -229,12 +232,6 @@ fn masked(name: &OsStr) -> String {
 
 fn many(count: u64) -> String {
     if count == 1 { "1 recording".to_owned() } else { format!("{count} recordings") }
-}
-
-/// A time in its two greatest units: `2days 3h`.
-fn about(age: Duration) -> String {
-    let whole = humantime::format_duration(Duration::from_secs(age.as_secs())).to_string();
-    whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
 fn named(directories: &[&LookedAt]) -> String {

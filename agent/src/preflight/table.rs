@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::report::{Report, Row, Severity, State};
+use super::report::{Report, Row, Severity, State, Step};
 
 /// Columns before the text: state and step.
 const INDENT: usize = 24;
@@ -34,7 +34,10 @@ pub fn relay(address: &str) -> String {
 /// The line beneath the table.
 pub fn sum(report: &Report) -> String {
     let count = |state| report.rows.iter().filter(|row| row.state == state).count();
+    let alone = report.rows.iter().all(|row| row.step == Step::Configuration);
     let said = match report.severity() {
+        Severity::Well if alone => "The configuration can be used.",
+        Severity::Warnings if alone => "The configuration can be used; look at the warnings.",
         Severity::Well => "All is well.",
         Severity::Warnings => "It works; look at the warnings.",
         Severity::Misconfigured => "The configuration cannot be used.",
@@ -70,7 +73,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::preflight::report::{Step, Verdict};
+    use crate::preflight::report::Verdict;
 
     #[test]
     fn a_row_has_columns_and_its_advice_beneath() {

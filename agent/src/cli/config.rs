@@ -1,0 +1,22 @@
+//! `config`: how a configuration is written, and whether one can be used.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use super::{Failure, check, runtime};
+use crate::{
+    config::{ask_args::ConfigCommand, settings},
+    preflight::Extent,
+};
+
+pub(super) async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
+    let text = match command {
+        ConfigCommand::Check(args) => return check::run(*args, Extent::Configuration).await,
+        ConfigCommand::Example => settings::example(),
+        ConfigCommand::Reference => settings::reference(),
+    };
+    io::stdout().write_all(text.as_bytes()).map_err(runtime)?;
+    Ok(ExitCode::SUCCESS)
+}
