@@ -4,25 +4,22 @@
 //! by date cost one look at each folder. Modification times of folders are right on NFS and SMB too.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     io,
-    os::unix::ffi::OsStrExt,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, SystemTime},
 };
 
-use cap_std::fs::{Dir, DirEntry, MetadataExt};
+use cap_std::fs::Dir;
 
 use crate::vault::{
+    folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
     media::Extensions,
-    walk::{MAX_DEPTH, Shortfall, is_debris},
 };
 
-/// A folder that changed so shortly before it was read may have changed again within the same tick of the clock that
-/// its file system keeps; FAT has the coarsest, two seconds.
-const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 /// After so many entries the counting pauses, to leave the disk to calls and searches...
 const ENTRIES_PER_PAUSE: u32 = 256;
 /// ...for this long: a million files take four seconds longer.
@@ -75,7 +72,6 @@ impl Census {
             cancelled,
             known: std::mem::take(&mut self.folders),
             seen: HashMap::new(),
-            linked: HashSet::new(),
             total: Figures::default(),
             shortfall: Shortfall::default(),
             entries: 0,
@@ -111,7 +107,6 @@ struct Count<'a> {
     cancelled: &'a AtomicBool,
     known: HashMap<PathBuf, Folder>,
     seen: HashMap<PathBuf, Folder>,
-    linked: HashSet<(u64, u64)>,
     total: Figures,
     shortfall: Shortfall,
     entries: u32,
@@ -136,9 +131,8 @@ impl Count<'_> {
 
     /// A folder as it is now: as it was known, or read anew.
     fn folder(&mut self, path: &Path) -> io::Result<Folder> {
-        let dir =
-            if path.as_os_str().is_empty() { self.root.try_clone()? } else { self.root.open_dir(path)? };
-        let modified = dir.dir_metadata()?.modified()?.into_std();
+        let dir = folder::open(self.root, path)?;
+        let modified = folder::modified(&dir)?;
         let known = self.known.remove(path).filter(|folder| {
             folder.modified == modified
                 && folder.read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK)
@@ -148,40 +142,31 @@ impl Count<'_> {
         }
         let mut folder =
             Folder { modified, read: SystemTime::now(), own: Figures::default(), below: Vec::new() };
-        for entry in dir.entries()? {
+        let extensions = self.extensions;
+        let is_recording = |name: &[u8]| extensions.of(name).is_some();
+        let names = Names { recording: &is_recording, skipped: &is_recording };
+        let root = self.root;
+        folder::read((root, &dir), path, names, &mut |entry| {
             if self.cancelled.load(Ordering::Relaxed) {
-                break;
+                return ControlFlow::Break(());
             }
             self.breathe();
-            let added = entry.and_then(|entry| self.add(&entry, path, &mut folder));
+            let added = entry.and_then(|entry| self.add(entry, path, &mut folder));
             added.unwrap_or_else(|error| self.shortfall.note(error));
-        }
+            ControlFlow::Continue(())
+        })?;
         Ok(folder)
     }
 
-    fn add(&mut self, entry: &DirEntry, path: &Path, folder: &mut Folder) -> io::Result<()> {
-        let name = entry.file_name();
-        let is_recording = self.extensions.of(name.as_bytes()).is_some();
-        if is_debris(name.as_bytes()) {
-            return Ok(());
-        }
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            if !is_recording {
-                folder.below.push(name.into());
+    fn add(&self, entry: Option<Entry>, path: &Path, folder: &mut Folder) -> io::Result<()> {
+        match entry {
+            Some(Entry::Recording(name)) => {
+                let metadata = self.root.metadata(path.join(&name))?;
+                let newest = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
+                folder.own.add(Figures { recordings: 1, newest });
             }
-            return Ok(());
-        }
-        if !is_recording && kind.is_file() {
-            return Ok(());
-        }
-        // Asked of the root, because a link may lead sideways and stay within it.
-        let metadata = self.root.metadata(path.join(&name))?;
-        if metadata.is_file() && is_recording {
-            let newest = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
-            folder.own.add(Figures { recordings: 1, newest });
-        } else if metadata.is_dir() && !is_recording && self.linked.insert((metadata.dev(), metadata.ino())) {
-            folder.below.push(name.into());
+            Some(Entry::Folder(name)) => folder.below.push(name.into()),
+            None => {}
         }
         Ok(())
     }

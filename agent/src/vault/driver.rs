@@ -19,7 +19,8 @@ use crate::{
         VaultSettings,
         call_id::CallId,
         census::{Census, Figures},
-        expand::{self, Step},
+        expand,
+        folder::{Names, Shortfall},
         open::{OpenError, OpenRecording},
         pattern::Pattern,
         query::Query,
@@ -128,35 +129,49 @@ impl FileDriver {
         let extensions = &self.settings.extensions;
         let wanted = |name: &[u8]| query.call_id.stands_in(name) && extensions.of(name).is_some();
         let skipped = |name: &[u8]| extensions.of(name).is_some();
-        let mut walk = Walk::new(&root, budget, &wanted, &skipped);
-        for way in &ways {
-            self.search_way(way, &mut walk, &mut report.looked_at);
-        }
-        let now = SystemTime::now();
-        for path in std::mem::take(&mut walk.hits) {
-            match self.describe(&root, &path, now) {
-                Ok(found) => report.recordings.extend(found),
-                Err(error) => walk.shortfall.note(error),
-            }
-        }
-        report.fault = if let Some(source) = walk.shortfall.unreadable {
-            Some(DriverFault::Unreadable { root: self.pattern.root().to_owned(), source })
-        } else {
-            walk.shortfall.out_of_time.then(|| DriverFault::Slow(self.pattern.root().to_owned()))
-        };
+        let names = Names { recording: &wanted, skipped: &skipped };
+        let walk = Walk { root: &root, budget, names };
+        let mut shortfall = Shortfall::default();
+        let starts: Vec<PathBuf> = ways.iter().flat_map(|way| walk.descend(way, &mut shortfall)).collect();
+        let found = walk.search(&starts);
+        shortfall.add(found.shortfall);
+        let looked = starts.iter().zip(found.exist).take(MAX_REPORTED);
+        report
+            .looked_at
+            .extend(looked.map(|(path, exists)| LookedAt { directory: self.whole(path), exists }));
+        self.describe_all(&root, &found.hits, &mut report, &mut shortfall);
+        report.fault = self.fault(shortfall);
         report
     }
 
-    fn search_way(&self, way: &[Step], walk: &mut Walk<'_>, looked_at: &mut Vec<LookedAt>) {
-        for path in walk.descend(way) {
-            let exists = walk.search(&path);
-            if looked_at.len() < MAX_REPORTED {
-                // Joining the empty path would add a slash.
-                let whole =
-                    path.components().fold(self.pattern.root().to_owned(), |whole, part| whole.join(part));
-                looked_at.push(LookedAt { directory: whole, exists });
+    fn describe_all(
+        &self,
+        root: &Dir,
+        hits: &[PathBuf],
+        report: &mut DriverReport,
+        shortfall: &mut Shortfall,
+    ) {
+        let now = SystemTime::now();
+        for path in hits {
+            match self.describe(root, path, now) {
+                Ok(found) => report.recordings.extend(found),
+                Err(error) => shortfall.note(error),
             }
         }
+    }
+
+    fn fault(&self, shortfall: Shortfall) -> Option<DriverFault> {
+        let root = self.pattern.root().to_owned();
+        match shortfall.unreadable {
+            Some(source) => Some(DriverFault::Unreadable { root, source }),
+            None => shortfall.out_of_time.then_some(DriverFault::Slow(root)),
+        }
+    }
+
+    /// The whole path of a folder beneath the root.
+    fn whole(&self, path: &Path) -> PathBuf {
+        // Joining the empty path would add a slash.
+        path.components().fold(self.pattern.root().to_owned(), |whole, part| whole.join(part))
     }
 
     /// Opens a recording by its path beneath the root. Blocks.

@@ -5,6 +5,7 @@ mod call_id_in_name;
 pub mod census;
 pub mod driver;
 pub mod expand;
+mod folder;
 pub mod media;
 pub mod open;
 pub mod pattern;

@@ -13,9 +13,9 @@ use cap_std::fs::Dir;
 use crate::vault::{
     VaultSettings,
     call_id::CallId,
+    folder::is_debris,
     pattern::{Part, Pattern, Placeholder},
     recording::Recording,
-    walk::is_debris,
 };
 
 /// Folders that are looked into, the one with the newest recording first: enough to pass folders of greetings and

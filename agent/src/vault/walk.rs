@@ -1,35 +1,32 @@
 //! The way down from a root: through the steps of an expanded pattern, then everywhere beneath.
+//!
+//! Several folders are read at a time, since a disk across the network takes its time for each and has more than one arm.
 
 use std::{
-    collections::HashSet,
     io,
+    ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, Scope},
     time::Instant,
 };
 
-use cap_std::fs::{Dir, DirEntry, MetadataExt};
+use cap_std::fs::Dir;
 
-use crate::vault::{expand::Step, open::leads_out};
+use crate::vault::{
+    expand::Step,
+    folder::{self, Entry, MAX_DEPTH, Names, Shortfall},
+};
 
-/// Levels of directories below an expanded pattern. Recordings lie a handful deep; this ends a loop of links.
-pub(crate) const MAX_DEPTH: usize = 32;
 /// The clock is read once in so many entries: often enough to end within a millisecond of the deadline on a disk
 /// that answers, rarely enough not to be felt.
 const ENTRIES_PER_CHECK: u32 = 128;
-
-/// Directories that appliances and file systems leave about; never entered.
-const DEBRIS: [&[u8]; 6] =
-    [b"#recycle", b"@Recycle", b"@eaDir", b"@Recently-Snapshot", b"#snapshot", b"lost+found"];
-
-/// Whether a name belongs to what appliances and file systems leave about, or is hidden.
-pub(crate) fn is_debris(name: &[u8]) -> bool {
-    name.starts_with(b".") || DEBRIS.contains(&name)
-}
+/// Folders that one search reads at a time.
+const READERS: usize = 4;
 
 /// How long a search may go on, and whether anybody still wants it.
 #[derive(Debug, Clone)]
@@ -44,65 +41,37 @@ impl Budget {
     }
 }
 
-/// Why a walk did not see everything.
+/// What a walk came upon.
 #[derive(Debug, Default)]
-pub(crate) struct Shortfall {
-    /// The budget was spent.
-    pub(crate) out_of_time: bool,
-    /// The first directory that could not be read, and why.
-    pub(crate) unreadable: Option<io::Error>,
+pub(crate) struct Found {
+    /// The recordings, by their paths beneath the root.
+    pub(crate) hits: Vec<PathBuf>,
+    /// Of the folders where the walk began, whether they are there.
+    pub(crate) exist: Vec<bool>,
+    /// Why this may not be everything.
+    pub(crate) shortfall: Shortfall,
 }
 
-impl Shortfall {
-    pub(crate) fn note(&mut self, error: io::Error) {
-        // What has vanished since it was listed, or leads out of the root, is simply not there.
-        let absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-        if !absent && !leads_out(&error) && self.unreadable.is_none() {
-            self.unreadable = Some(error);
-        }
-    }
-}
-
-/// One walk beneath one root. `wanted` judges names of files, `skipped` names of directories.
+/// One walk beneath one root.
+#[derive(Clone, Copy)]
 pub(crate) struct Walk<'a> {
     pub(crate) root: &'a Dir,
     pub(crate) budget: &'a Budget,
-    pub(crate) wanted: &'a dyn Fn(&[u8]) -> bool,
-    pub(crate) skipped: &'a dyn Fn(&[u8]) -> bool,
-    pub(crate) hits: Vec<PathBuf>,
-    pub(crate) shortfall: Shortfall,
-    linked: HashSet<(u64, u64)>,
-    entries: u32,
+    pub(crate) names: Names<'a>,
 }
 
-impl<'a> Walk<'a> {
-    pub(crate) fn new(
-        root: &'a Dir,
-        budget: &'a Budget,
-        wanted: &'a dyn Fn(&[u8]) -> bool,
-        skipped: &'a dyn Fn(&[u8]) -> bool,
-    ) -> Self {
-        Self {
-            root,
-            budget,
-            wanted,
-            skipped,
-            hits: Vec::new(),
-            shortfall: Shortfall::default(),
-            linked: HashSet::new(),
-            entries: 0,
-        }
-    }
-
-    /// The existing directories at the end of `steps`, relative to the root.
-    pub(crate) fn descend(&mut self, steps: &[Step]) -> Vec<PathBuf> {
+impl Walk<'_> {
+    /// The folders at the end of `steps`, relative to the root; those whose names are known need not exist.
+    pub(crate) fn descend(&self, steps: &[Step], shortfall: &mut Shortfall) -> Vec<PathBuf> {
         let mut here = vec![PathBuf::new()];
         for step in steps {
             let mut next = Vec::new();
             for parent in here {
                 match step {
                     Step::Exact(name) => next.push(parent.join(name)),
-                    Step::Like(_) => self.children(&parent, step, &mut next),
+                    Step::Like(_) => self
+                        .children(&parent, step, &mut next, shortfall)
+                        .unwrap_or_else(|error| shortfall.note(error)),
                 }
             }
             here = next;
@@ -110,100 +79,173 @@ impl<'a> Walk<'a> {
         here
     }
 
-    fn children(&mut self, parent: &Path, step: &Step, into: &mut Vec<PathBuf>) {
-        let entries = match self.open(parent).and_then(|dir| dir.entries()) {
-            Ok(entries) => entries,
-            Err(error) => return self.shortfall.note(error),
-        };
-        for entry in entries {
-            if self.is_over() {
-                return;
+    fn children(
+        &self,
+        parent: &Path,
+        step: &Step,
+        into: &mut Vec<PathBuf>,
+        shortfall: &mut Shortfall,
+    ) -> io::Result<()> {
+        let mut clock = Clock::new(self.budget);
+        for entry in folder::open(self.root, parent)?.entries()? {
+            if clock.is_over() {
+                shortfall.out_of_time = true;
+                break;
             }
-            let Ok(entry) = entry.map_err(|error| self.shortfall.note(error)) else { continue };
+            let Ok(entry) = entry.map_err(|error| shortfall.note(error)) else { continue };
             let name = entry.file_name();
-            let admitted = step.admits(name.as_bytes()) && !self.is_debris(name.as_bytes());
-            // A link is tried like a directory; if it is none, opening it says so.
+            let admitted = step.admits(name.as_bytes()) && self.names.lead_on(name.as_bytes());
+            // A link is tried like a folder; if it is none, opening it says so.
             let file = entry.file_type().is_ok_and(|kind| kind.is_file());
             if admitted && !file {
                 into.push(parent.join(name));
             }
         }
-    }
-
-    /// Looks through a directory and everything beneath; `false` if it is not there.
-    pub(crate) fn search(&mut self, path: &Path) -> bool {
-        match self.open(path) {
-            Ok(dir) => {
-                self.enter(&dir, path, 0);
-                true
-            }
-            Err(error) => {
-                self.shortfall.note(error);
-                false
-            }
-        }
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Dir> {
-        if path.as_os_str().is_empty() { self.root.try_clone() } else { self.root.open_dir(path) }
-    }
-
-    fn enter(&mut self, dir: &Dir, path: &Path, depth: usize) {
-        let entries = match dir.entries() {
-            Ok(entries) => entries,
-            Err(error) => return self.shortfall.note(error),
-        };
-        for entry in entries {
-            if self.is_over() {
-                return;
-            }
-            match entry {
-                Ok(entry) => {
-                    self.visit(&entry, path, depth).unwrap_or_else(|error| self.shortfall.note(error))
-                }
-                Err(error) => self.shortfall.note(error),
-            }
-        }
-    }
-
-    fn visit(&mut self, entry: &DirEntry, path: &Path, depth: usize) -> io::Result<()> {
-        let name = entry.file_name();
-        let bytes = name.as_bytes();
-        if bytes.starts_with(b".") {
-            return Ok(());
-        }
-        let mut kind = entry.file_type()?;
-        if !kind.is_file() && !kind.is_dir() && !kind.is_symlink() {
-            // Some file systems do not tell in the listing.
-            kind = entry.metadata()?.file_type();
-        }
-        let deeper = depth < MAX_DEPTH && !self.is_debris(bytes);
-        if kind.is_file() && (self.wanted)(bytes) {
-            self.hits.push(path.join(&name));
-        } else if kind.is_dir() && deeper {
-            self.enter(&entry.open_dir()?, &path.join(&name), depth + 1);
-        } else if kind.is_symlink() {
-            let path = path.join(&name);
-            // Asked of the root, because a link may lead sideways and stay within it.
-            let target = self.root.metadata(&path)?;
-            if target.is_file() && (self.wanted)(bytes) {
-                self.hits.push(path);
-            } else if target.is_dir() && deeper && self.linked.insert((target.dev(), target.ino())) {
-                self.enter(&self.root.open_dir(&path)?, &path, depth + 1);
-            }
-        }
         Ok(())
     }
 
-    fn is_debris(&self, name: &[u8]) -> bool {
-        is_debris(name) || (self.skipped)(name)
+    /// Looks through these folders and everything beneath.
+    pub(crate) fn search(&self, starts: &[PathBuf]) -> Found {
+        let tasks = starts.iter().enumerate().map(|(start, path)| Task {
+            path: path.clone(),
+            depth: 0,
+            start: Some(start),
+        });
+        let shared = Shared::new(tasks.collect(), starts.len());
+        thread::scope(|scope| self.work(scope, &shared));
+        shared.state.into_inner().unwrap_or_else(PoisonError::into_inner).found
+    }
+
+    /// Reads folder after folder until there is none left, and has others help while more than one waits.
+    fn work<'s>(&'s self, scope: &'s Scope<'s, '_>, shared: &'s Shared) {
+        while let Some(task) = shared.next() {
+            if shared.wants_help() {
+                scope.spawn(|| self.work(scope, shared));
+            }
+            let mut seen = Seen::default();
+            if let Err(error) = self.enter(&task, &mut seen) {
+                seen.shortfall.note(error);
+            }
+            shared.done(&task, seen);
+        }
+    }
+
+    fn enter(&self, task: &Task, seen: &mut Seen) -> io::Result<()> {
+        let mut clock = Clock::new(self.budget);
+        if clock.is_over() {
+            seen.shortfall.out_of_time = true;
+            return Ok(());
+        }
+        let folder = folder::open(self.root, &task.path)?;
+        seen.exists = true;
+        folder::read((self.root, &folder), &task.path, self.names, &mut |entry| {
+            if clock.is_over() {
+                seen.shortfall.out_of_time = true;
+                return ControlFlow::Break(());
+            }
+            match entry {
+                Ok(Some(Entry::Recording(name))) => seen.hits.push(task.path.join(name)),
+                Ok(Some(Entry::Folder(name))) if task.depth < MAX_DEPTH => {
+                    let path = task.path.join(name);
+                    seen.below.push(Task { path, depth: task.depth + 1, start: None });
+                }
+                Ok(Some(Entry::Folder(_)) | None) => {}
+                Err(error) => seen.shortfall.note(error),
+            }
+            ControlFlow::Continue(())
+        })
+    }
+}
+
+/// Looks at the budget now and then.
+struct Clock<'a> {
+    budget: &'a Budget,
+    entries: u32,
+}
+
+impl<'a> Clock<'a> {
+    fn new(budget: &'a Budget) -> Self {
+        Self { budget, entries: 0 }
     }
 
     fn is_over(&mut self) -> bool {
         self.entries = self.entries.wrapping_add(1);
-        if self.entries % ENTRIES_PER_CHECK == 1 && self.budget.is_spent() {
-            self.shortfall.out_of_time = true;
+        self.entries % ENTRIES_PER_CHECK == 1 && self.budget.is_spent()
+    }
+}
+
+/// A folder that is to be read.
+struct Task {
+    path: PathBuf,
+    depth: usize,
+    /// Which of the folders where the walk began, if it is one.
+    start: Option<usize>,
+}
+
+/// What one folder came to.
+#[derive(Default)]
+struct Seen {
+    exists: bool,
+    hits: Vec<PathBuf>,
+    below: Vec<Task>,
+    shortfall: Shortfall,
+}
+
+/// What those who read folders share.
+struct Shared {
+    state: Mutex<State>,
+    more: Condvar,
+}
+
+struct State {
+    waiting: Vec<Task>,
+    reading: usize,
+    readers: usize,
+    found: Found,
+}
+
+impl Shared {
+    fn new(waiting: Vec<Task>, starts: usize) -> Self {
+        let found = Found { exist: vec![false; starts], ..Found::default() };
+        Self { state: Mutex::new(State { waiting, reading: 0, readers: 1, found }), more: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next folder, as soon as there is one; nothing when all are read.
+    fn next(&self) -> Option<Task> {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.waiting.pop() {
+                state.reading += 1;
+                return Some(task);
+            }
+            if state.reading == 0 {
+                return None;
+            }
+            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        self.shortfall.out_of_time
+    }
+
+    /// Whether another reader should begin, who is counted then.
+    fn wants_help(&self) -> bool {
+        let mut state = self.lock();
+        let wanted = !state.waiting.is_empty() && state.readers < READERS;
+        state.readers += usize::from(wanted);
+        wanted
+    }
+
+    fn done(&self, task: &Task, seen: Seen) {
+        let mut state = self.lock();
+        if let Some(exists) = task.start.and_then(|start| state.found.exist.get_mut(start)) {
+            *exists = seen.exists;
+        }
+        state.found.hits.extend(seen.hits);
+        state.found.shortfall.add(seen.shortfall);
+        state.waiting.extend(seen.below);
+        state.reading -= 1;
+        self.more.notify_all();
     }
 }
