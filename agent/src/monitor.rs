@@ -21,6 +21,9 @@ const COUNT_EVERY: Duration = Duration::from_secs(60);
 /// ...which grows with what counting takes, so that it takes a twentieth of the time at most.
 const COUNT_PAUSES: u32 = 20;
 
+/// The least time from one look for changes to the next, where there is an index; grows in the same way.
+const INDEX_EVERY: Duration = Duration::from_secs(30);
+
 /// Tries the roots now and then for as long as anybody listens; every value is a fresh STATUS. New roots are tried at
 /// once.
 pub fn start(service: &Current) -> watch::Receiver<Status> {
@@ -30,12 +33,13 @@ pub fn start(service: &Current) -> watch::Receiver<Status> {
         loop {
             let vault = Arc::clone(services.borrow_and_update().vault());
             let counting = AbortOnDropHandle::new(tokio::spawn(count(Arc::clone(&vault))));
+            let indexing = AbortOnDropHandle::new(tokio::spawn(index(Arc::clone(&vault))));
             tokio::select! {
                 () = sender.closed() => return,
                 () = look_after(&vault, &sender) => {}
                 Ok(()) = until_moved(&mut services, &vault) => {}
             }
-            drop(counting);
+            drop((counting, indexing));
         }
     });
     receiver
@@ -64,6 +68,14 @@ async fn count(vault: Arc<Vault>) {
         let began = Instant::now();
         vault.count().await;
         tokio::time::sleep(COUNT_EVERY.max(began.elapsed() * COUNT_PAUSES)).await;
+    }
+}
+
+async fn index(vault: Arc<Vault>) {
+    loop {
+        let began = Instant::now();
+        vault.refresh_indexes().await;
+        tokio::time::sleep(INDEX_EVERY.max(began.elapsed() * COUNT_PAUSES)).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod downloads;
 mod enrolment;
 mod host_names;
 mod http_contract;
+mod index;
 mod install;
 mod layouts;
 mod limits;

@@ -138,9 +138,14 @@ impl Process {
         self.signal("TERM");
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the program runs")
+    }
+
     /// Sends the program a signal, named as `kill` names it.
     pub fn signal(&self, signal: &str) {
-        let id = self.child.id().expect("the program runs");
+        let id = self.id();
         let signal = format!("-{signal}");
         let status = std::process::Command::new("kill").args([&signal, &id.to_string()]).status();
         assert!(status.expect("kill").success());

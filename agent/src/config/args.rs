@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     ask_args::{CheckArgs, ConfigArgs, ConfigCommand, HealthArgs, StatusArgs},
+    index_args::IndexArgs,
     install::{InstallArgs, UninstallArgs},
     limits::LimitArgs,
     network::NetworkArgs,
@@ -101,6 +102,9 @@ pub struct TunnelArgs {
     /// Where and how to look.
     #[command(flatten)]
     pub vault: VaultArgs,
+    /// Whether to remember what is there.
+    #[command(flatten)]
+    pub index: IndexArgs,
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
@@ -136,6 +140,9 @@ pub struct ServeArgs {
     /// Where and how to look.
     #[command(flatten)]
     pub vault: VaultArgs,
+    /// Whether to remember what is there.
+    #[command(flatten)]
+    pub index: IndexArgs,
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,

@@ -92,6 +92,7 @@ pub fn with_key(
     let links = LinkSettings { site: site_key.site().clone(), secret: run_secret.clone(), ttl: LINK_TTL };
     let mut service =
         service((&args.vault, &args.limits), args.access, links, Some(site_key.site()), &mut warnings)?;
+    service.vault.index = args.index.index;
     record_args::apply(args.record, &mut service)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
     let (connections, max_streams) = (args.connections, service.max_streams);
@@ -109,6 +110,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let site = SiteId::parse(CLASSIC_SITE)?;
     let links = LinkSettings { site, secret: run_secret.clone(), ttl: LINK_TTL };
     let mut service = service((&args.vault, &args.limits), args.access, links, None, &mut warnings)?;
+    service.vault.index = args.index.index;
     record_args::apply(args.record, &mut service)?;
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {

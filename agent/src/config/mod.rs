@@ -4,6 +4,7 @@ pub mod args;
 pub mod ask_args;
 pub mod check;
 pub mod error;
+pub mod index_args;
 pub mod install;
 pub mod layers;
 pub mod limits;

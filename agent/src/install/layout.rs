@@ -57,6 +57,11 @@ impl Layout {
         Self::directory().join("agent.toml")
     }
 
+    /// The index of the recordings; the agent makes it in a directory that systemd makes.
+    pub(super) fn index() -> PathBuf {
+        Path::new("/var/lib").join(NAME).join("index")
+    }
+
     /// Logs; systemd makes the directory when the agent starts, if it is not there yet.
     pub(super) fn logs() -> PathBuf {
         Path::new("/var/log").join(NAME)

@@ -29,8 +29,8 @@ const TOKEN_LEN: usize = 20;
 pub struct Unreadable(PathBuf, #[source] io::Error);
 
 /// The configuration that says what these flags say. Secrets and certificates are copied beside it, where only the agent
-/// reads them. Where nobody could search, a search token is drawn. The customer's own record is kept, and there is a file
-/// in which to deny recordings, unless the flags name others.
+/// reads them. Where nobody could search, a search token is drawn. The customer's own record and an index are kept, and there is a
+/// file in which to deny recordings, unless the flags name others.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -67,7 +67,12 @@ pub fn fresh(typed: Vec<Typed>) -> Result<Fresh, Unreadable> {
         let path = Layout::directory().join(DENY);
         table.insert(DENY.to_owned(), Value::from(path.display().to_string()));
     }
-    for (key, path) in [("audit-log", Layout::audit_log()), ("state-file", Layout::state_file())] {
+    let own = [
+        ("audit-log", Layout::audit_log()),
+        ("index", Layout::index()),
+        ("state-file", Layout::state_file()),
+    ];
+    for (key, path) in own {
         table.entry(key).or_insert(Value::from(path.display().to_string()));
     }
     Ok(Fresh { config: format!("{HEAD}{table}"), files: files.into_iter().collect(), drawn, enrolment: None })

@@ -141,7 +141,7 @@ impl Root {
         let call = self.settings.call_ids.parse(&format!("{}.4000000000", now.as_second())).ok()?;
         let query = Query { start: Some(now), tenant, ..Query::new(call) };
         let driver = Arc::clone(&self.driver);
-        let budget = Budget { deadline: Instant::now() + SEARCH_DEADLINE, cancelled: Arc::default() };
+        let budget = Budget { deadline: Some(Instant::now() + SEARCH_DEADLINE), cancelled: Arc::default() };
         let job = tokio::task::spawn_blocking(move || driver.search(&query, &budget));
         timeout(SEARCH_DEADLINE + GRACE, job).await.ok()?.ok()
     }

@@ -45,6 +45,11 @@ impl CallIdRules {
         Ok(Self { custom: Some(Regex::new(&format!("^(?:{expression})$"))?) })
     }
 
+    /// Whether the operator admits more than the built-in forms.
+    pub(crate) fn has_custom(&self) -> bool {
+        self.custom.is_some()
+    }
+
     /// Reads an id.
     ///
     /// # Errors
@@ -93,6 +98,11 @@ impl CallId {
     /// The id as it was asked for.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// What is looked for in names: letters small, `.` for `_`.
+    pub(crate) fn needle(&self) -> &[u8] {
+        &self.needle
     }
 
     /// The server that the id's prefix names; it chooses the tree and is not searched for.

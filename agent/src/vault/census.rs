@@ -9,8 +9,7 @@ use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use cap_std::fs::Dir;
@@ -18,12 +17,8 @@ use cap_std::fs::Dir;
 use crate::vault::{
     folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
     media::Extensions,
+    pace::Pace,
 };
-
-/// After so many entries the counting pauses, to leave the disk to calls and searches...
-const ENTRIES_PER_PAUSE: u32 = 256;
-/// ...for this long: a million files take four seconds longer.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// What a count has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,7 +69,7 @@ impl Census {
             seen: HashMap::new(),
             total: Figures::default(),
             shortfall: Shortfall::default(),
-            entries: 0,
+            pace: Pace::default(),
         };
         count.enter(PathBuf::new(), 0);
         self.folders = count.seen;
@@ -109,7 +104,7 @@ struct Count<'a> {
     seen: HashMap<PathBuf, Folder>,
     total: Figures,
     shortfall: Shortfall,
-    entries: u32,
+    pace: Pace,
 }
 
 impl Count<'_> {
@@ -150,7 +145,7 @@ impl Count<'_> {
             if self.cancelled.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
-            self.breathe();
+            self.pace.breathe();
             let added = entry.and_then(|entry| self.add(entry, path, &mut folder));
             added.unwrap_or_else(|error| self.shortfall.note(error));
             ControlFlow::Continue(())
@@ -170,18 +165,11 @@ impl Count<'_> {
         }
         Ok(())
     }
-
-    fn breathe(&mut self) {
-        self.entries += 1;
-        if self.entries.is_multiple_of(ENTRIES_PER_PAUSE) {
-            thread::sleep(PAUSE);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::Duration};
 
     use cap_std::ambient_authority;
     use tempfile::TempDir;

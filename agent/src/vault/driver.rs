@@ -19,9 +19,11 @@ use crate::{
         VaultSettings,
         call_id::CallId,
         census::{Census, Figures},
-        expand,
+        expand::{self, Step},
         folder::{Names, Shortfall},
+        index::{Index, Known, ScanError, Scanned},
         open::{OpenError, OpenRecording},
+        pace::Pace,
         pattern::Pattern,
         query::Query,
         recording::Recording,
@@ -60,6 +62,17 @@ pub enum DriverFault {
     Slow(PathBuf),
 }
 
+/// Why an index is not up to date.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IndexFault {
+    /// The root cannot be opened.
+    #[error(transparent)]
+    Root(#[from] DriverFault),
+    /// The scan did not end.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}
+
 /// One directory that a search looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookedAt {
@@ -95,14 +108,37 @@ impl DriverReport {
 /// One storage root.
 #[derive(Debug)]
 pub struct FileDriver {
-    index: usize,
+    position: usize,
     pattern: Pattern,
     settings: Arc<VaultSettings>,
+    index: Option<Index>,
 }
 
 impl FileDriver {
-    pub(crate) fn new(index: usize, pattern: Pattern, settings: Arc<VaultSettings>) -> Self {
-        Self { index, pattern, settings }
+    pub(crate) fn new(position: usize, pattern: Pattern, settings: Arc<VaultSettings>) -> Self {
+        let index = settings.index.as_ref().map(|directory| Index::new(directory, &pattern, &settings));
+        Self { position, pattern, settings, index }
+    }
+
+    /// The index of this root, where there is to be one.
+    pub(crate) fn index(&self) -> Option<&Index> {
+        self.index.as_ref()
+    }
+
+    /// Brings the index up to date. Blocks, for minutes where there are many recordings.
+    ///
+    /// # Errors
+    /// [`IndexFault`].
+    pub(crate) fn refresh(
+        &self,
+        index: &Index,
+        cancelled: &Arc<AtomicBool>,
+        pace: Pace,
+    ) -> Result<Scanned, IndexFault> {
+        let root = self.open_root()?;
+        let is_recording = |name: &[u8]| self.settings.extensions.of(name).is_some();
+        let names = Names { recording: &is_recording, skipped: &is_recording };
+        Ok(index.refresh(&root, names, cancelled, pace)?)
     }
 
     /// The pattern that the operator gave.
@@ -132,32 +168,72 @@ impl FileDriver {
         let names = Names { recording: &wanted, skipped: &skipped };
         let walk = Walk { root: &root, budget, names };
         let mut shortfall = Shortfall::default();
-        let starts: Vec<PathBuf> = ways.iter().flat_map(|way| walk.descend(way, &mut shortfall)).collect();
+        match self.index.as_ref().and_then(|index| index.known(query, &ways)) {
+            Some(known) => self.search_known(&known, walk, &ways, (&mut report, &mut shortfall)),
+            None => self.search_folders(walk, &ways, (&mut report, &mut shortfall)),
+        }
+        report.fault = self.fault(shortfall);
+        report
+    }
+
+    /// Searches without an index.
+    fn search_folders(
+        &self,
+        walk: Walk<'_>,
+        ways: &[Vec<Step>],
+        (report, shortfall): (&mut DriverReport, &mut Shortfall),
+    ) {
+        let starts: Vec<PathBuf> = ways.iter().flat_map(|way| walk.descend(way, shortfall)).collect();
         let found = walk.search(&starts);
         shortfall.add(found.shortfall);
         let looked = starts.iter().zip(found.exist).take(MAX_REPORTED);
         report
             .looked_at
             .extend(looked.map(|(path, exists)| LookedAt { directory: self.whole(path), exists }));
-        self.describe_all(&root, &found.hits, &mut report, &mut shortfall);
-        report.fault = self.fault(shortfall);
-        report
+        self.describe_all(walk.root, &found.hits, report, shortfall);
     }
 
+    /// Searches by what an index knows, and looks only where that may not be true any more.
+    fn search_known(
+        &self,
+        known: &Known,
+        walk: Walk<'_>,
+        ways: &[Vec<Step>],
+        (report, shortfall): (&mut DriverReport, &mut Shortfall),
+    ) {
+        let all_there = self.describe_all(walk.root, &known.hits, report, shortfall);
+        if all_there && !known.may_be_newer {
+            return;
+        }
+        let starts = ways.iter().flat_map(|way| walk.descend(way, shortfall)).collect();
+        let Some(looked) = known.look(walk, starts) else {
+            report.recordings.clear();
+            return self.search_folders(walk, ways, (report, shortfall));
+        };
+        shortfall.add(looked.shortfall);
+        let unchanged =
+            |found: &Recording| found.path.parent().is_some_and(|folder| !looked.changed.contains(folder));
+        report.recordings.retain(unchanged);
+        self.describe_all(walk.root, &looked.hits, report, shortfall);
+    }
+
+    /// Whether all of them are there.
     fn describe_all(
         &self,
         root: &Dir,
         hits: &[PathBuf],
         report: &mut DriverReport,
         shortfall: &mut Shortfall,
-    ) {
+    ) -> bool {
         let now = SystemTime::now();
+        let before = report.recordings.len();
         for path in hits {
             match self.describe(root, path, now) {
                 Ok(found) => report.recordings.extend(found),
                 Err(error) => shortfall.note(error),
             }
         }
+        report.recordings.len() - before == hits.len()
     }
 
     fn fault(&self, shortfall: Shortfall) -> Option<DriverFault> {
@@ -238,7 +314,7 @@ impl FileDriver {
             .then(|| OpenRecording::open(root, path).ok().and_then(|open| open.wav_header()))
             .flatten();
         Ok(Some(Recording {
-            driver: self.index,
+            driver: self.position,
             path: path.to_owned(),
             size: metadata.len(),
             modified,

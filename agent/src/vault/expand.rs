@@ -104,6 +104,11 @@ pub fn expand(
     steps.filter(|steps: &Vec<Step>| seen.insert(steps.clone())).collect()
 }
 
+/// The way down to every directory that any query may lead to.
+pub(crate) fn anywhere(pattern: &Pattern) -> Vec<Step> {
+    pattern.components().iter().map(|parts| step(parts, &Values::new())).collect()
+}
+
 /// What is known for one way down, by placeholder.
 type Values = BTreeMap<u8, String>;
 

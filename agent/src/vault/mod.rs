@@ -6,8 +6,11 @@ pub mod census;
 pub mod driver;
 pub mod expand;
 mod folder;
+pub mod index;
+mod indexed;
 pub mod media;
 pub mod open;
+mod pace;
 pub mod pattern;
 pub mod query;
 pub mod recording;
@@ -38,8 +41,10 @@ use crate::{
         call_id::CallIdRules,
         census::{Census, Figures},
         driver::{DriverFault, DriverReport, FileDriver, LookedAt},
+        indexed::Indexed,
         media::Extensions,
         open::{OpenError, OpenRecording},
+        pace::Pace,
         pattern::{Pattern, Placeholder},
         query::Query,
         recording::{Recording, tidy},
@@ -92,6 +97,8 @@ pub struct VaultSettings {
     pub call_ids: CallIdRules,
     /// How long one search may take.
     pub deadline: Duration,
+    /// The directory of the indexes, where there are to be any.
+    pub index: Option<PathBuf>,
 }
 
 impl VaultSettings {
@@ -106,6 +113,7 @@ impl VaultSettings {
             mode: SearchMode::First,
             call_ids: CallIdRules::default(),
             deadline: SEARCH_DEADLINE,
+            index: None,
         }
     }
 }
@@ -157,6 +165,7 @@ struct Slot {
     opens: Arc<Semaphore>,
     degraded: Mutex<Option<String>>,
     counted: Counted,
+    indexed: Indexed,
 }
 
 /// What was counted last, and what is remembered for the next time.
@@ -176,6 +185,7 @@ impl Vault {
             opens: Arc::new(Semaphore::new(OPENS_PER_DRIVER)),
             degraded: Mutex::new(None),
             counted: Counted::default(),
+            indexed: Indexed::default(),
         });
         Self { drivers: drivers.collect(), settings }
     }
@@ -264,6 +274,13 @@ impl Vault {
         }
     }
 
+    /// Brings the indexes up to date, one after the other. Dropping the future ends that; what is filed by then stays.
+    pub async fn refresh_indexes(&self) {
+        for slot in &self.drivers {
+            slot.refresh_index().await;
+        }
+    }
+
     /// How the drivers are.
     pub fn health(&self) -> Vec<DriverHealth> {
         let health = |slot: &Slot| DriverHealth {
@@ -311,7 +328,7 @@ impl Slot {
     async fn search(&self, query: &Arc<Query>, deadline: Instant, rules: &InForce) -> DriverReport {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
-        let budget = Budget { deadline, cancelled };
+        let budget = Budget { deadline: Some(deadline), cancelled };
         let (driver, asked, searches) =
             (Arc::clone(&self.driver), Arc::clone(query), Arc::clone(&self.searches));
         let work = async move {
@@ -361,12 +378,31 @@ impl Slot {
         });
         match work.await {
             Ok(Ok(figures)) => {
+                tracing::debug!(pattern = %self.driver.pattern(), recordings = figures.recordings, "recordings were counted");
                 *self.counted.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
             }
             Ok(Err(fault)) => {
                 tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
             }
             Err(error) => tracing::error!(%error, "counting recordings failed inside"),
+        }
+    }
+
+    async fn refresh_index(&self) {
+        if self.driver.index().is_none() {
+            return;
+        }
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let driver = Arc::clone(&self.driver);
+        let began = Instant::now();
+        let work = tokio::task::spawn_blocking(move || {
+            driver.index().map(|index| driver.refresh(index, &cancelled, Pace::default()))
+        });
+        match work.await {
+            Ok(Some(refreshed)) => self.indexed.judge(&self.driver, &refreshed, began.elapsed()),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "keeping the index failed inside"),
         }
     }
 

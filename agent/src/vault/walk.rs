@@ -31,13 +31,13 @@ const READERS: usize = 4;
 /// How long a search may go on, and whether anybody still wants it.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Option<Instant>,
     pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 impl Budget {
     pub(crate) fn is_spent(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
+        self.cancelled.load(Ordering::Relaxed) || self.deadline.is_some_and(|end| Instant::now() >= end)
     }
 }
 

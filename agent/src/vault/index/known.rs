@@ -1,0 +1,165 @@
+//! What an index knows about a call, and what may have changed since.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    io,
+    ops::ControlFlow,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Index,
+    scan::nanoseconds,
+    store::{Folder, Reading, Store, StoreError, guarded},
+    tokens,
+};
+use crate::vault::{
+    expand::Step,
+    folder::{self, Entry, MAX_DEPTH, Shortfall, is_debris},
+    query::Query,
+    walk::Walk,
+};
+
+/// What an index knows.
+pub(crate) struct Known {
+    /// Where recordings of the call were, beneath the root.
+    pub(crate) hits: Vec<PathBuf>,
+    /// Whether there may be others since.
+    pub(crate) may_be_newer: bool,
+    store: Arc<Store>,
+}
+
+/// What a look at the folders that have changed came to.
+#[derive(Default)]
+pub(crate) struct Looked {
+    /// The folders that were read; what the index knows of them does not count.
+    pub(crate) changed: HashSet<PathBuf>,
+    /// The recordings in them.
+    pub(crate) hits: Vec<PathBuf>,
+    /// Why this may not be everything.
+    pub(crate) shortfall: Shortfall,
+}
+
+impl Index {
+    /// What is known about a call in folders that these ways lead to. Nothing if the index cannot answer: it is not
+    /// finished, or not made for such a question. Blocks.
+    pub(crate) fn known(&self, query: &Query, ways: &[Vec<Step>]) -> Option<Known> {
+        if ways.iter().flatten().any(leads_to_debris) {
+            return None;
+        }
+        let store = self.store()?;
+        let token = tokens::key(query.call_id.needle(), self.rules)?;
+        let found = guarded(|| {
+            let reading = store.reading()?;
+            let Some(scanned) = reading.scanned()? else { return Ok(None) };
+            let hits = reading.filed(&token, &|name| query.call_id.stands_in(name))?;
+            Ok(Some((scanned, hits)))
+        });
+        let (scanned, hits) = match found {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::warn!(%error, file = %self.file.display(), "the index cannot be read; searching without it");
+                self.close();
+                return None;
+            }
+        };
+        let latest =
+            query.began().map(|began| began.as_nanosecond() + self.look_ahead.as_nanos().cast_signed());
+        let may_be_newer = latest.is_none_or(|latest| latest >= scanned);
+        let hits = hits.into_iter().filter(|path| ways.iter().any(|way| leads_to(way, path))).collect();
+        Some(Known { hits, may_be_newer, store })
+    }
+}
+
+impl Known {
+    /// Looks into the folders at the ends of these ways, and beneath, that have changed since they were scanned. Nothing if
+    /// the index cannot be read any more. Blocks.
+    pub(crate) fn look(&self, walk: Walk<'_>, starts: Vec<PathBuf>) -> Option<Looked> {
+        let looked = guarded(|| {
+            let look = Look { walk, reading: self.store.reading()?, looked: Looked::default() };
+            look.through(starts)
+        });
+        looked.ok()
+    }
+}
+
+struct Look<'a> {
+    walk: Walk<'a>,
+    reading: Reading,
+    looked: Looked,
+}
+
+impl Look<'_> {
+    fn through(mut self, starts: Vec<PathBuf>) -> Result<Looked, StoreError> {
+        let mut seen = HashSet::new();
+        let mut waiting: Vec<(PathBuf, usize)> = starts.into_iter().map(|start| (start, 0)).collect();
+        while let Some((path, depth)) = waiting.pop() {
+            if self.walk.budget.is_spent() {
+                self.looked.shortfall.out_of_time = true;
+                break;
+            }
+            if depth > MAX_DEPTH || !seen.insert(path.clone()) {
+                continue;
+            }
+            let known = self.reading.folder(&path)?;
+            let below = match self.enter(&path, known) {
+                Ok(below) => below,
+                Err(error) => {
+                    self.looked.shortfall.note(error);
+                    continue;
+                }
+            };
+            waiting.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
+        }
+        Ok(self.looked)
+    }
+
+    /// The folders in a folder, which is read if it has changed.
+    fn enter(&mut self, path: &Path, known: Option<Folder>) -> io::Result<Vec<Vec<u8>>> {
+        let folder = folder::open(self.walk.root, path)?;
+        let modified = nanoseconds(folder::modified(&folder)?);
+        if let Some(known) = known.filter(|known| known.settled && known.modified == modified) {
+            return Ok(known.below);
+        }
+        let mut below = Vec::new();
+        let looked = &mut self.looked;
+        looked.changed.insert(path.to_owned());
+        let walk = self.walk;
+        let mut entries = 0_u32;
+        folder::read((walk.root, &folder), path, walk.names, &mut |entry| {
+            entries = entries.wrapping_add(1);
+            if entries.is_multiple_of(128) && walk.budget.is_spent() {
+                looked.shortfall.out_of_time = true;
+                return ControlFlow::Break(());
+            }
+            match entry {
+                Ok(Some(Entry::Recording(name))) => looked.hits.push(path.join(name)),
+                Ok(Some(Entry::Folder(name))) => below.push(name.as_bytes().to_owned()),
+                Ok(None) => {}
+                Err(error) => looked.shortfall.note(error),
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(below)
+    }
+}
+
+/// Whether a way leads to a folder that no scan enters.
+fn leads_to_debris(step: &Step) -> bool {
+    match step {
+        Step::Exact(name) => is_debris(name.as_bytes()),
+        Step::Like(_) => false,
+    }
+}
+
+/// Whether a file lies at the end of a way, or beneath.
+fn leads_to(way: &[Step], file: &Path) -> bool {
+    let mut folders = file.parent().unwrap_or(Path::new("")).components();
+    way.iter().all(|step| match folders.next() {
+        Some(Component::Normal(name)) => step.admits(name.as_bytes()),
+        _ => false,
+    })
+}

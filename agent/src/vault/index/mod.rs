@@ -1,0 +1,139 @@
+//! The index: which recordings there are, so that a search among millions reads no folder.
+//!
+//! It is never believed where it may be wrong. What it names is looked at before it is given out; calls that may be newer
+//! than the last scan, or whose recordings are not where they were filed, have the folders looked at that changed since.
+//! Whatever it cannot answer is searched for as if there were none.
+
+mod known;
+mod scan;
+mod store;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak, atomic::AtomicBool},
+    time::Duration,
+};
+
+use cap_std::fs::Dir;
+use sha2::{Digest, Sha256};
+
+use self::{scan::Scan, store::Store, tokens::Rules};
+use crate::vault::{
+    VaultSettings, expand,
+    folder::{Names, Shortfall},
+    pace::Pace,
+    pattern::Pattern,
+    walk::{Budget, Walk},
+};
+
+pub(crate) use self::known::Known;
+pub use self::{
+    scan::{ScanError, Scanned},
+    store::StoreError,
+};
+
+/// The files that are open in this process: a reload has two vaults for a moment, and a file only one owner.
+static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Store>>>> = LazyLock::new(Mutex::default);
+
+/// The index of one root.
+pub struct Index {
+    file: PathBuf,
+    about: String,
+    pattern: Pattern,
+    rules: Rules,
+    look_ahead: Duration,
+    store: Mutex<Option<Arc<Store>>>,
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Index {
+    /// The index of a root, in a file of its own in `directory`. Nothing is opened yet.
+    pub(crate) fn new(directory: &Path, pattern: &Pattern, settings: &VaultSettings) -> Self {
+        let name = Sha256::digest(pattern.to_string());
+        let name =
+            data_encoding::HEXLOWER.encode(name.first_chunk::<8>().map_or(&[], |first| first.as_slice()));
+        Self {
+            file: directory.join(format!("{name}.redb")),
+            about: format!("{pattern} {:?} {:?}", settings.extensions, settings.call_ids),
+            pattern: pattern.clone(),
+            rules: Rules { numbers: settings.call_ids.has_custom() },
+            look_ahead: settings.look_back.unsigned_abs(),
+            store: Mutex::default(),
+        }
+    }
+
+    /// Where it is kept.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Brings the index up to date, from scratch if need be. Blocks, for minutes where there are many recordings.
+    ///
+    /// # Errors
+    /// [`ScanError`]; searches go on without what was not seen.
+    pub(crate) fn refresh(
+        &self,
+        root: &Dir,
+        names: Names<'_>,
+        cancelled: &Arc<AtomicBool>,
+        pace: Pace,
+    ) -> Result<Scanned, ScanError> {
+        let store = self.opened()?;
+        let done = self.scan((root, &store), names, cancelled, pace);
+        if let Err(ScanError::Store(StoreError::Failed(_) | StoreError::Garbled)) = &done {
+            // Opened anew it is examined, and built anew if it is damaged.
+            self.close();
+        }
+        done
+    }
+
+    fn scan(
+        &self,
+        (root, store): (&Dir, &Store),
+        names: Names<'_>,
+        cancelled: &Arc<AtomicBool>,
+        pace: Pace,
+    ) -> Result<Scanned, ScanError> {
+        // No deadline: whoever waits for this can end it.
+        let budget = Budget { deadline: None, cancelled: Arc::clone(cancelled) };
+        let walk = Walk { root, budget: &budget, names };
+        let mut shortfall = Shortfall::default();
+        let bases = walk.descend(&expand::anywhere(&self.pattern), &mut shortfall);
+        Scan::new((root, store), names, self.rules, cancelled, pace).run(bases, shortfall)
+    }
+
+    /// The store if it is open.
+    fn store(&self) -> Option<Arc<Store>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn opened(&self) -> Result<Arc<Store>, StoreError> {
+        if let Some(store) = self.store() {
+            return Ok(store);
+        }
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
+        let store = match open.get(&key).and_then(Weak::upgrade) {
+            Some(store) => store,
+            None => Arc::new(Store::open(&self.file, &self.about)?),
+        };
+        open.insert(key, Arc::downgrade(&store));
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
+        Ok(store)
+    }
+
+    fn close(&self) {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

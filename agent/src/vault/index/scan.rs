@@ -1,0 +1,290 @@
+//! The scan: brings an index up to date with what lies beneath a root.
+//!
+//! A folder is read when its modification time has changed, which is right on NFS and SMB too, and again until that time
+//! tells its state from the next one.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    io,
+    ops::ControlFlow,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use cap_std::fs::Dir;
+
+use super::{
+    store::{Change, Folder, Reading, Store, StoreError, digest},
+    tokens::{Rules, tokens},
+};
+use crate::vault::{
+    folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
+    pace::Pace,
+};
+
+/// Names that are written at a time: some ten megabytes.
+const BATCH: usize = 100_000;
+/// A folder whose modification time lies further back is taken at its word; the clocks of this machine and of a file
+/// server may differ by so much.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(15 * 60);
+
+/// Why a scan did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// Nobody wants it any more.
+    #[error("the scan was ended")]
+    Cancelled,
+    /// A folder cannot be read; what was seen is filed.
+    #[error("a folder cannot be read")]
+    Unreadable(#[source] io::Error),
+    /// The index cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a scan did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Folders beneath the root.
+    pub folders: u64,
+    /// Of those, folders that had to be read.
+    pub read: u64,
+    /// Recordings that were filed.
+    pub added: u64,
+    /// Recordings that were taken out.
+    pub removed: u64,
+}
+
+/// One scan.
+pub(super) struct Scan<'a> {
+    pub(super) root: &'a Dir,
+    pub(super) store: &'a Store,
+    pub(super) names: Names<'a>,
+    pub(super) rules: Rules,
+    pub(super) cancelled: &'a AtomicBool,
+    pub(super) pace: Pace,
+    done: Scanned,
+    change: Change,
+    free_number: u32,
+    seen: HashSet<PathBuf>,
+    shortfall: Shortfall,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(
+        (root, store): (&'a Dir, &'a Store),
+        names: Names<'a>,
+        rules: Rules,
+        cancelled: &'a AtomicBool,
+        pace: Pace,
+    ) -> Self {
+        Self {
+            root,
+            store,
+            names,
+            rules,
+            cancelled,
+            pace,
+            done: Scanned::default(),
+            change: Change::default(),
+            free_number: 0,
+            seen: HashSet::new(),
+            shortfall: Shortfall::default(),
+        }
+    }
+
+    /// Sees everything beneath these folders. Blocks, for minutes where many have changed.
+    ///
+    /// # Errors
+    /// [`ScanError`]; what was filed until then stays, and what is not seen is not taken out.
+    pub(super) fn run(mut self, bases: Vec<PathBuf>, shortfall: Shortfall) -> Result<Scanned, ScanError> {
+        let began = nanoseconds(SystemTime::now());
+        self.free_number = self.store.free_number()?;
+        self.shortfall = shortfall;
+        let mut waiting: Vec<(PathBuf, usize)> = bases.into_iter().map(|base| (base, 0)).collect();
+        while let Some((path, depth)) = waiting.pop() {
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(ScanError::Cancelled);
+            }
+            if depth > MAX_DEPTH || !self.seen.insert(path.clone()) {
+                continue;
+            }
+            let below = match self.enter(&path) {
+                Ok(below) => below,
+                Err(ScanError::Unreadable(error)) => {
+                    if is_absent(&error) {
+                        self.seen.remove(&path);
+                    }
+                    self.shortfall.note(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            self.done.folders += 1;
+            waiting.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
+        }
+        if let Some(error) = self.shortfall.unreadable.take() {
+            self.write(0)?;
+            return Err(ScanError::Unreadable(error));
+        }
+        if self.shortfall.out_of_time {
+            return Err(ScanError::Cancelled);
+        }
+        self.forget_the_unseen()?;
+        self.change.note_scan(began);
+        self.write(0)?;
+        Ok(self.done)
+    }
+
+    /// The folders in a folder, which is read if it may have changed.
+    fn enter(&mut self, path: &Path) -> Result<Vec<Vec<u8>>, ScanError> {
+        let folder = folder::open(self.root, path).map_err(ScanError::Unreadable)?;
+        let modified = folder::modified(&folder).map_err(ScanError::Unreadable)?;
+        let reading = self.store.reading()?;
+        let known = reading.folder(path)?;
+        match known {
+            Some(known) if known.settled && known.modified == nanoseconds(modified) => Ok(known.below),
+            known => self.read(&folder, path, (modified, known), &reading),
+        }
+    }
+
+    fn read(
+        &mut self,
+        folder: &Dir,
+        path: &Path,
+        (modified, known): (SystemTime, Option<Folder>),
+        reading: &Reading,
+    ) -> Result<Vec<Vec<u8>>, ScanError> {
+        self.done.read += 1;
+        let known = known.unwrap_or_else(|| self.begin(path));
+        let before = reading.digests(known.id)?;
+        let mut there = vec![false; before.len()];
+        let mut below: Vec<Vec<u8>> = Vec::new();
+        let (mut failed, mut unsure) = (None, false);
+        folder::read((self.root, folder), path, self.names, &mut |entry| {
+            let judged = match entry {
+                _ if self.cancelled.load(Ordering::Relaxed) => Err(ScanError::Cancelled),
+                Ok(Some(Entry::Recording(name))) => {
+                    self.see(known.id, name.as_bytes(), (&before, &mut there)).map_err(ScanError::from)
+                }
+                Ok(Some(Entry::Folder(name))) => {
+                    below.push(name.as_bytes().to_owned());
+                    Ok(())
+                }
+                Ok(None) => Ok(()),
+                Err(error) => {
+                    // An entry that could not be judged may be one that is filed.
+                    unsure |= !is_absent(&error);
+                    self.shortfall.note(error);
+                    Ok(())
+                }
+            };
+            self.pace.breathe();
+            judged.map_or_else(
+                |error| {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                },
+                ControlFlow::Continue,
+            )
+        })
+        .map_err(ScanError::Unreadable)?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if !unsure {
+            let gone = before.iter().zip(there).filter(|(_, there)| !there);
+            for (gone, _) in gone {
+                self.change.take_out(known.id, *gone);
+                self.done.removed += 1;
+            }
+            // Together with the last of its names: whatever ends the process before has the folder read again.
+            self.change.remember(path, as_read(&known, modified, &below));
+        }
+        self.write(BATCH)?;
+        Ok(below)
+    }
+
+    /// A folder that was not known, remembered as one that is still to be read.
+    fn begin(&mut self, path: &Path) -> Folder {
+        let folder = Folder {
+            id: self.free_number,
+            modified: i128::MIN,
+            first_seen: 0,
+            settled: false,
+            below: Vec::new(),
+        };
+        self.free_number = self.free_number.saturating_add(1);
+        self.change.remember(path, folder.clone());
+        folder
+    }
+
+    fn see(
+        &mut self,
+        folder: u32,
+        name: &[u8],
+        (before, there): (&[u64], &mut [bool]),
+    ) -> Result<(), StoreError> {
+        if let Ok(at) = before.binary_search(&digest(name)) {
+            if let Some(there) = there.get_mut(at) {
+                *there = true;
+            }
+            return Ok(());
+        }
+        let tokens = tokens(name, self.rules);
+        if !tokens.is_empty() {
+            self.change.file(folder, name, &tokens);
+            self.done.added += 1;
+        }
+        self.write(BATCH)
+    }
+
+    /// Writes what has come together, if that is so much.
+    fn write(&mut self, least: usize) -> Result<(), StoreError> {
+        if self.change.len() < least { Ok(()) } else { self.store.apply(std::mem::take(&mut self.change)) }
+    }
+
+    /// Takes folders out that are not there any more.
+    fn forget_the_unseen(&mut self) -> Result<(), StoreError> {
+        self.write(0)?;
+        let reading = self.store.reading()?;
+        for (number, path) in reading.folders()? {
+            if self.seen.contains(&path) {
+                continue;
+            }
+            for gone in reading.digests(number)? {
+                self.change.take_out(number, gone);
+                self.done.removed += 1;
+                self.write(BATCH)?;
+            }
+            self.change.forget(path, number);
+        }
+        Ok(())
+    }
+}
+
+/// A folder as it was read now, having changed at `modified`.
+fn as_read(known: &Folder, modified: SystemTime, below: &[Vec<u8>]) -> Folder {
+    let (now, at) = (SystemTime::now(), nanoseconds(modified));
+    let first_seen = if known.modified == at { known.first_seen } else { nanoseconds(now) };
+    let age = now.duration_since(modified).unwrap_or_default();
+    let seen_for = Duration::from_nanos(u64::try_from(nanoseconds(now) - first_seen).unwrap_or(0));
+    let settled = age > CLOCKS_DIFFER || (age > COARSEST_CLOCK && seen_for > COARSEST_CLOCK);
+    Folder { id: known.id, modified: at, first_seen, settled, below: below.to_vec() }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// A time in nanoseconds since the Unix epoch.
+pub(super) fn nanoseconds(time: SystemTime) -> i128 {
+    let whole = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => whole(after),
+        Err(before) => -whole(before.duration()),
+    }
+}

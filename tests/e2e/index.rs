@@ -1,0 +1,86 @@
+//! The index, as a site has it: built while searches work, kept across restarts, and never believed too much.
+
+use std::{fs, path::Path, time::SystemTime};
+
+use harness::{
+    agent::{Agent, AgentOptions},
+    client::{client, search},
+    recordings::{CALL, one_recording, wav, write},
+    relay::{Relay, Site},
+};
+use reqwest::Client;
+use tempfile::TempDir;
+
+const FINISHED: &str = "the index is up to date";
+
+async fn finds(client: &Client, site: &Site, call: &str) -> usize {
+    let found = search(client, site, call, &[]).await;
+    assert_eq!(found["complete"], true, "{found}");
+    found["files"].as_array().unwrap().len()
+}
+
+async fn end(mut agent: Agent) {
+    agent.process.terminate();
+    agent.process.wait().await;
+}
+
+fn indexed(dir: &Path, index: &Path) -> AgentOptions {
+    AgentOptions::new(dir).with(&["--index", index.to_str().unwrap()])
+}
+
+#[tokio::test]
+async fn a_site_with_an_index_finds_old_calls_new_ones_and_none() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, index) = (one_recording(), TempDir::new().unwrap());
+    let index = index.path().join("made");
+    let client = client(&relay);
+    let agent = Agent::start(&relay, &site, indexed(dir.path(), &index)).await;
+    agent.process.wait_for(FINISHED).await;
+    assert_eq!(finds(&client, &site, CALL).await, 1);
+    assert_eq!(finds(&client, &site, "1511444502.99").await, 0);
+
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let call = format!("{now}.5");
+    assert_eq!(finds(&client, &site, &call).await, 0, "it has not been recorded yet");
+    write(dir.path(), format!("in-{call}.wav"), &wav(1.0, 1));
+    assert_eq!(finds(&client, &site, &call).await, 1, "at once");
+    fs::remove_file(dir.path().join(format!("in-{call}.wav"))).unwrap();
+    assert_eq!(finds(&client, &site, &call).await, 0, "what is gone is not given out");
+
+    end(agent).await;
+    let again = Agent::start(&relay, &site, indexed(dir.path(), &index)).await;
+    again.process.wait_for(FINISHED).await;
+    assert_eq!(finds(&client, &site, CALL).await, 1);
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_kept_stops_no_search() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, elsewhere) = (one_recording(), TempDir::new().unwrap());
+    let file = elsewhere.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let agent = Agent::start(&relay, &site, indexed(dir.path(), &file.join("index"))).await;
+    agent.process.wait_for("cannot be kept").await;
+    assert_eq!(finds(&client(&relay), &site, CALL).await, 1);
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_made_anew() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, index) = (one_recording(), TempDir::new().unwrap());
+    let agent = Agent::start(&relay, &site, indexed(dir.path(), index.path())).await;
+    agent.process.wait_for(FINISHED).await;
+    end(agent).await;
+    for file in fs::read_dir(index.path()).unwrap() {
+        let file = file.unwrap().path();
+        let octets = fs::read(&file).unwrap();
+        fs::write(&file, octets.iter().map(|octet| !octet).collect::<Vec<u8>>()).unwrap();
+    }
+    let agent = Agent::start(&relay, &site, indexed(dir.path(), index.path())).await;
+    agent.process.wait_for("the index is damaged; building it anew").await;
+    agent.process.wait_for(FINISHED).await;
+    assert_eq!(finds(&client(&relay), &site, CALL).await, 1);
+}
