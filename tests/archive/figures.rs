@@ -34,7 +34,6 @@ impl Times {
     }
 
     /// Prints the median and the 99th percentile, and how many times faster than another they are.
-
     pub(crate) fn print(&self, name: &str, beside: Option<&Self>) {
         let [p50, p99] = [50, 99].map(|percent| self.percentile(percent));
         let ratio = beside.map_or_else(String::new, |other| {
