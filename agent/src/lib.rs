@@ -4,6 +4,7 @@ pub mod access;
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod coverage;
 pub mod deny;
 pub mod install;
 pub mod limits;

@@ -9,6 +9,7 @@ mod api;
 mod availability;
 mod command_line;
 mod completeness;
+mod coverage;
 mod dashboard;
 mod deny;
 mod downloads;

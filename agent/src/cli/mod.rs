@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod coverage;
 mod get;
 mod install;
 mod reload;
@@ -94,6 +95,7 @@ async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Failu
         Command::Serve(_) => serve::run(command, line).await,
         Command::Search(args) => search::run(&args).await,
         Command::Get(args) => get::run(&args).await,
+        Command::Coverage(args) => coverage::run(*args).await,
         Command::Health(args) => health(&args),
         Command::Status(args) => status::run(&args),
         Command::Check(args) => check::run(args, Extent::Everything).await,

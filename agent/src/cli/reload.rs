@@ -118,6 +118,7 @@ fn files(command: &Command) -> Vec<PathBuf> {
         Command::Serve(args) => (Some(&args.access), vec![]),
         Command::Search(_)
         | Command::Get(_)
+        | Command::Coverage(_)
         | Command::Health(_)
         | Command::Check(_)
         | Command::Status(_)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    ask_args::{CheckArgs, ConfigArgs, ConfigCommand, HealthArgs, StatusArgs},
+    ask_args::{CheckArgs, ConfigArgs, ConfigCommand, CoverageArgs, HealthArgs, StatusArgs},
     index_args::IndexArgs,
     install::{InstallArgs, UninstallArgs},
     limits::LimitArgs,
@@ -38,7 +38,7 @@ Placeholders in --path: %YY %MM %ME (Jan) %DD %HH, %TE tenant, %SE server, %QU q
 
 Every flag of `tunnel` and `serve` may also come from the environment (AUDIOVAULT_SITE_KEY for --site-key) or \
 from the TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file. \
-`config example` prints such a file with everything in it. search, get, check, status, health and config check go by \
+`config example` prints such a file with everything in it. search, get, coverage, check, status, health and config check go by \
 /etc/audiovault-agent/agent.toml where there is one and --config names no other.";
 
 /// The whole command line.
@@ -61,6 +61,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Fetch the first recording of a call into a file
     Get(GetArgs),
+    /// Of the calls that a queue_log says were answered, tell how many recordings are found, and why not the others
+    Coverage(Box<CoverageArgs>),
     /// Check everything from the configuration to a recording through the relay, and say what to do
     Check(CheckArgs),
     /// Show how the running agent is: its tunnels and its recordings
@@ -313,6 +315,7 @@ impl Command {
             Self::Check(args) => Some(&args.tunnel.limits),
             Self::Search(_)
             | Self::Get(_)
+            | Self::Coverage(_)
             | Self::Health(_)
             | Self::Status(_)
             | Self::Config(_)
@@ -338,6 +341,7 @@ impl Command {
             Self::Serve(args) => &args.common,
             Self::Search(args) => &args.common,
             Self::Get(args) => &args.common,
+            Self::Coverage(args) => &args.common,
             Self::Health(args) => &args.common,
             Self::Check(args) => &args.tunnel.common,
             Self::Install(args) => &args.tunnel.common,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::args::{CommonArgs, TunnelArgs};
+use super::args::{CommonArgs, TunnelArgs, VaultArgs};
 
 const CHECK_HELP: &str = "\
 Every row of the table is PASS, WARN, FAIL or SKIPPED (because something before it fails), with what to do about it.
@@ -31,6 +31,46 @@ pub struct CheckArgs {
     /// What `tunnel` would be told.
     #[command(flatten)]
     pub tunnel: TunnelArgs,
+}
+
+const COVERAGE_HELP: &str = "\
+Every call with a CONNECT counts once, on the day and in the queue in which it was answered first. The roots are walked once,
+everywhere, for all calls together. A call without a recording is one of: empty file, outside the pattern (with the place where
+its file lies), not recorded, root missing (nobody knows), no call id.
+
+Exit code: 0 every recording is found, 1 some are not, 2 the configuration cannot be used.
+
+Examples:
+  sudo audiovault-agent coverage --queue-log /var/log/asterisk/queue_log --since 2026-11-01 --svg coverage.svg";
+
+/// Flags of `coverage`.
+#[derive(Debug, Args)]
+#[command(after_help = COVERAGE_HELP)]
+pub struct CoverageArgs {
+    /// Asterisk's queue_log
+    #[arg(long, value_name = "FILE", help_heading = "Coverage")]
+    pub queue_log: PathBuf,
+    /// Only calls answered from then on: seconds since 1970, ISO 8601, "YYYY-MM-DD" or "YYYY-MM-DD hh:mm:ss"
+    #[arg(long, value_name = "TIME", help_heading = "Coverage")]
+    pub since: Option<String>,
+    /// Only calls answered before then
+    #[arg(long, value_name = "TIME", help_heading = "Coverage")]
+    pub until: Option<String>,
+    /// The tenant of these calls, for %TE
+    #[arg(long, help_heading = "Coverage")]
+    pub tenant: Option<String>,
+    /// Print JSON
+    #[arg(long, help_heading = "Coverage")]
+    pub json: bool,
+    /// Draw a bar for each day into this file
+    #[arg(long, value_name = "FILE", help_heading = "Coverage")]
+    pub svg: Option<PathBuf>,
+    /// Where and how to look.
+    #[command(flatten)]
+    pub vault: VaultArgs,
+    /// Logging and the configuration file.
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
 /// Flags of `status`.

@@ -264,6 +264,32 @@ impl FileDriver {
         self.open_root().map(drop)
     }
 
+    /// The recordings of these names everywhere beneath the root, whatever the pattern. Blocks, without a limit; also why that
+    /// may not be all.
+    pub(crate) fn everywhere(
+        &self,
+        wanted: &(dyn Fn(&[u8]) -> bool + Sync),
+    ) -> (Vec<PathBuf>, Option<DriverFault>) {
+        let root = match self.open_root() {
+            Ok(root) => root,
+            Err(fault) => return (Vec::new(), Some(fault)),
+        };
+        let extensions = &self.settings.extensions;
+        let recording = |name: &[u8]| extensions.of(name).is_some() && wanted(name);
+        let skipped = |name: &[u8]| extensions.of(name).is_some();
+        let budget = Budget { deadline: None, cancelled: Arc::default() };
+        let names = Names { recording: &recording, skipped: &skipped };
+        let found = Walk { root: &root, budget: &budget, names }.search(&[PathBuf::new()]);
+        (found.hits, self.fault(found.shortfall))
+    }
+
+    /// Whether a file beneath the root has sound. Blocks.
+    pub(crate) fn has_sound(&self, path: &Path) -> bool {
+        let described =
+            self.open_root().ok().and_then(|root| self.describe(&root, path, SystemTime::now()).ok());
+        described.flatten().is_some_and(|recording| !recording.empty)
+    }
+
     /// Counts the recordings beneath the root. Blocks, for minutes where there are many.
     pub(crate) fn count(&self, census: &mut Census, cancelled: &AtomicBool) -> Result<Figures, DriverFault> {
         let root = self.open_root()?;

@@ -1,6 +1,10 @@
 //! From a pattern and a query to the directories that may hold the recording. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path},
+};
 
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 
@@ -107,6 +111,15 @@ pub fn expand(
 /// The way down to every directory that any query may lead to.
 pub(crate) fn anywhere(pattern: &Pattern) -> Vec<Step> {
     pattern.components().iter().map(|parts| step(parts, &Values::new())).collect()
+}
+
+/// Whether a file lies at the end of a way, or beneath.
+pub(crate) fn leads_to(way: &[Step], file: &Path) -> bool {
+    let mut folders = file.parent().unwrap_or(Path::new("")).components();
+    way.iter().all(|step| match folders.next() {
+        Some(Component::Normal(name)) => step.admits(name.as_bytes()),
+        _ => false,
+    })
 }
 
 /// What is known for one way down, by placeholder.

@@ -15,6 +15,7 @@ pub mod pattern;
 pub mod query;
 pub mod recording;
 pub mod sample;
+pub(crate) mod tokens;
 pub(crate) mod walk;
 pub mod wav;
 

@@ -6,7 +6,7 @@ use std::{
     io,
     ops::ControlFlow,
     os::unix::ffi::OsStrExt,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -14,12 +14,12 @@ use super::{
     Index,
     scan::nanoseconds,
     store::{Folder, Reading, Store, StoreError, guarded},
-    tokens,
 };
 use crate::vault::{
-    expand::Step,
+    expand::{Step, leads_to},
     folder::{self, Entry, MAX_DEPTH, Shortfall, is_debris},
     query::Query,
+    tokens,
     walk::Walk,
 };
 
@@ -153,13 +153,4 @@ fn leads_to_debris(step: &Step) -> bool {
         Step::Exact(name) => is_debris(name.as_bytes()),
         Step::Like(_) => false,
     }
-}
-
-/// Whether a file lies at the end of a way, or beneath.
-fn leads_to(way: &[Step], file: &Path) -> bool {
-    let mut folders = file.parent().unwrap_or(Path::new("")).components();
-    way.iter().all(|step| match folders.next() {
-        Some(Component::Normal(name)) => step.admits(name.as_bytes()),
-        _ => false,
-    })
 }

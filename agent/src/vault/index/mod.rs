@@ -7,7 +7,6 @@
 mod known;
 mod scan;
 mod store;
-mod tokens;
 
 #[cfg(test)]
 mod tests;
@@ -23,12 +22,13 @@ use std::{
 use cap_std::fs::Dir;
 use sha2::{Digest, Sha256};
 
-use self::{scan::Scan, store::Store, tokens::Rules};
+use self::{scan::Scan, store::Store};
 use crate::vault::{
     VaultSettings, expand,
     folder::{Names, Shortfall},
     pace::Pace,
     pattern::Pattern,
+    tokens::Rules,
     walk::{Budget, Walk},
 };
 
@@ -67,7 +67,7 @@ impl Index {
             file: directory.join(format!("{name}.redb")),
             about: format!("{pattern} {:?} {:?}", settings.extensions, settings.call_ids),
             pattern: pattern.clone(),
-            rules: Rules { numbers: settings.call_ids.has_custom() },
+            rules: Rules::for_ids(&settings.call_ids),
             look_ahead: settings.look_back.unsigned_abs(),
             store: Mutex::default(),
         }

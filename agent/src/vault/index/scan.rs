@@ -16,13 +16,11 @@ use std::{
 
 use cap_std::fs::Dir;
 
-use super::{
-    store::{Change, Folder, Reading, Store, StoreError, digest},
-    tokens::{Rules, tokens},
-};
+use super::store::{Change, Folder, Reading, Store, StoreError, digest};
 use crate::vault::{
     folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
     pace::Pace,
+    tokens::{Rules, tokens},
 };
 
 /// Names that are written at a time: some ten megabytes.

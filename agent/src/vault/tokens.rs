@@ -5,6 +5,8 @@
 //!
 //! [`CallId::stands_in`]: crate::vault::call_id::CallId::stands_in
 
+use crate::vault::call_id::CallIdRules;
+
 /// A part shorter than this is shared by too many names: the shortest time of a call has 9 digits, a date 8.
 const LEAST: usize = 9;
 /// The time of an Asterisk id has no more digits.
@@ -17,13 +19,20 @@ const SHORTEST_YEASTAR: usize = 18;
 
 /// Which parts count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// Numbers without a counter behind them count too: the operator admits ids of another form.
-    pub(super) numbers: bool,
+    pub(crate) numbers: bool,
+}
+
+impl Rules {
+    /// The rules that go with those for ids.
+    pub(crate) fn for_ids(ids: &CallIdRules) -> Self {
+        Self { numbers: ids.has_custom() }
+    }
 }
 
 /// The long parts of a name, letters small.
-pub(super) fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
+pub(crate) fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut at = 0;
     while let Some((before, rest)) = name.split_at_checked(at).filter(|(_, rest)| !rest.is_empty()) {
@@ -41,7 +50,7 @@ pub(super) fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
 }
 
 /// The part by which an id is looked for; nothing if it has none that counts.
-pub(super) fn key(needle: &[u8], rules: Rules) -> Option<Vec<u8>> {
+pub(crate) fn key(needle: &[u8], rules: Rules) -> Option<Vec<u8>> {
     tokens(needle, rules).into_iter().max_by_key(Vec::len)
 }
 
@@ -65,7 +74,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vault::call_id::CallIdRules;
 
     const USUAL: Rules = Rules { numbers: false };
 
