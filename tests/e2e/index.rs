@@ -5,6 +5,7 @@ use std::{fs, path::Path, time::SystemTime};
 use harness::{
     agent::{Agent, AgentOptions},
     client::{client, search},
+    process::Process,
     recordings::{CALL, one_recording, wav, write},
     relay::{Relay, Site},
 };
@@ -52,6 +53,25 @@ async fn a_site_with_an_index_finds_old_calls_new_ones_and_none() {
     let again = Agent::start(&relay, &site, indexed(dir.path(), &index)).await;
     again.process.wait_for(FINISHED).await;
     assert_eq!(finds(&client, &site, CALL).await, 1);
+}
+
+#[tokio::test]
+async fn the_classic_audiovault_keeps_one_too() {
+    let (dir, index) = (one_recording(), TempDir::new().unwrap());
+    let (path, index) = (format!("file:{}", dir.path().display()), index.path().display().to_string());
+    let arguments = [
+        "serve",
+        "--bind-to",
+        "127.0.0.1:0",
+        "--token",
+        "a-search-token",
+        "--index",
+        &index,
+        "--path",
+        &path,
+    ];
+    let serving = Process::start("audiovault-agent", &arguments.map(str::to_owned), &[]);
+    serving.wait_for(FINISHED).await;
 }
 
 #[tokio::test]

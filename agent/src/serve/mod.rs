@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::context::{Client, Lifeline, LinkBase};
+use audiovault_protocol::{
+    context::{Client, Lifeline, LinkBase},
+    message::Status,
+};
 use axum::{
     Extension, Router,
     extract::{ConnectInfo, Request},
@@ -23,11 +26,12 @@ use axum_server::{
 };
 use http::{HeaderName, HeaderValue, Method, header};
 use hyper_util::rt::TokioTimer;
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
 use crate::{
+    monitor,
     reach::resolve,
     service::{ServiceSettings, current::Current},
 };
@@ -127,6 +131,8 @@ pub struct Running {
     handle: Handle<SocketAddr>,
     task: JoinHandle<io::Result<()>>,
     certificates: Option<JoinHandle<()>>,
+    /// The recordings are looked after for as long as somebody could be told of them.
+    _recordings: watch::Receiver<Status>,
 }
 
 impl Running {
@@ -178,6 +184,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
     let base_url: Arc<str> =
         settings.public_url.clone().map_or_else(|| format!("{scheme}://{address}").into(), Arc::from);
     let service = Current::new(settings.service.clone());
+    let recordings = monitor::start(&service);
     let lifeline = Lifeline::default();
     let router = service
         .router()
@@ -199,7 +206,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
         }
     };
     tracing::info!(%address, scheme, links = &*base_url, "listening");
-    Ok(Running { address, base_url, service, lifeline, handle, task, certificates })
+    Ok(Running { address, base_url, service, lifeline, handle, task, certificates, _recordings: recordings })
 }
 
 async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
