@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod coverage;
 pub mod deny;
+pub mod dialect;
 pub mod install;
 pub mod limits;
 pub mod links;

@@ -10,6 +10,7 @@ use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
 
 use crate::{
     access::Access,
+    dialect::Dialect,
     limits::Schedule,
     links::LinkSettings,
     secret::Secret,
@@ -29,6 +30,8 @@ pub(crate) fn settings(root: Pattern) -> ServiceSettings {
         max_streams: 256,
         record: None,
         deny: None,
+        dialect: Dialect::default(),
+        verbose_search: false,
     }
 }
 

@@ -108,23 +108,35 @@ impl Parameters {
         content_type: Option<&str>,
         body: &[u8],
     ) -> Result<Self, ParameterError> {
-        let mut parameters = Self::default();
-        let mut count = 0;
+        Self::read_with(&[], query, content_type, body)
+    }
+
+    /// Reads them as [`Parameters::read`] does, with names that go before the accepted ones.
+    ///
+    /// # Errors
+    /// [`ParameterError`], as there.
+    pub fn read_with(
+        names: &[(String, Field)],
+        query: Option<&str>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Self, ParameterError> {
+        let mut parameters = Reading { names, read: Self::default(), count: 0 };
         if let Some(query) = query {
-            parameters.read_form(query.as_bytes(), &mut count)?;
+            parameters.read_form(query.as_bytes())?;
         }
         let body = body.trim_ascii();
         if body.is_empty() {
-            return Ok(parameters);
+            return Ok(parameters.read);
         }
         let says_json = content_type.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
         if says_json || body.starts_with(b"{") {
-            parameters.read_json(body, &mut count)?;
+            parameters.read_json(body)?;
         } else {
             std::str::from_utf8(body).map_err(|_| ParameterError::NotText)?;
-            parameters.read_form(body, &mut count)?;
+            parameters.read_form(body)?;
         }
-        Ok(parameters)
+        Ok(parameters.read)
     }
 
     /// The value of a field, if it was given and is not empty.
@@ -136,15 +148,25 @@ impl Parameters {
     pub fn unknown(&self) -> &[String] {
         &self.unknown
     }
+}
 
-    fn read_form(&mut self, text: &[u8], count: &mut usize) -> Result<(), ParameterError> {
+/// Parameters as they are read.
+struct Reading<'a> {
+    /// Names that go before the accepted ones.
+    names: &'a [(String, Field)],
+    read: Parameters,
+    count: usize,
+}
+
+impl Reading<'_> {
+    fn read_form(&mut self, text: &[u8]) -> Result<(), ParameterError> {
         for (name, value) in url::form_urlencoded::parse(text) {
-            self.set(&name, &value, count)?;
+            self.set(&name, &value)?;
         }
         Ok(())
     }
 
-    fn read_json(&mut self, text: &[u8], count: &mut usize) -> Result<(), ParameterError> {
+    fn read_json(&mut self, text: &[u8]) -> Result<(), ParameterError> {
         // Raw values keep `1711444502.17` as it was written; a float would lose digits.
         let object: std::collections::BTreeMap<String, &RawValue> =
             serde_json::from_slice(text).map_err(|_| ParameterError::NotAnObject)?;
@@ -153,32 +175,33 @@ impl Parameters {
             match raw.as_bytes().first() {
                 Some(b'"') => {
                     let value: String = serde_json::from_str(raw).map_err(|_| ParameterError::NotAnObject)?;
-                    self.set(&name, &value, count)?;
+                    self.set(&name, &value)?;
                 }
-                Some(b'0'..=b'9' | b'-') => self.set(&name, raw, count)?,
+                Some(b'0'..=b'9' | b'-') => self.set(&name, raw)?,
                 // null, booleans, arrays and objects carry nothing that a search could use.
-                _ => self.set(&name, "", count)?,
+                _ => self.set(&name, "")?,
             }
         }
         Ok(())
     }
 
-    fn set(&mut self, name: &str, value: &str, count: &mut usize) -> Result<(), ParameterError> {
-        *count += 1;
-        if *count > MAX_FIELDS {
+    fn set(&mut self, name: &str, value: &str) -> Result<(), ParameterError> {
+        self.count += 1;
+        if self.count > MAX_FIELDS {
             return Err(ParameterError::TooMany);
         }
         if value.len() > MAX_VALUE_LEN || name.len() > MAX_VALUE_LEN {
             return Err(ParameterError::TooLong);
         }
-        let known = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        let Some((_, field)) = known else {
-            self.unknown.push(name.to_owned());
+        let other = self.names.iter().map(|(known, field)| (known.as_str(), field));
+        let all = other.chain(NAMES.iter().map(|(known, field)| (*known, field)));
+        let Some((_, field)) = all.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
+            self.read.unknown.push(name.to_owned());
             return Ok(());
         };
         let value = value.trim();
         if !value.is_empty() {
-            self.values[*field as usize] = Some(value.to_owned());
+            self.read.values[*field as usize] = Some(value.to_owned());
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::{
 use audiovault_agent::{
     access::Access,
     agent::{Agent, AgentSettings},
+    dialect::Dialect,
     limits::Schedule,
     links::LinkSettings,
     reach::NetworkSettings,
@@ -151,6 +152,8 @@ fn start_agent(
         max_streams: DEFAULT_MAX_STREAMS,
         record: None,
         deny: None,
+        dialect: Dialect::default(),
+        verbose_search: false,
     };
     let tunnel = TunnelConfig {
         relays: vec![relay.parse()?],

@@ -12,6 +12,7 @@ mod completeness;
 mod coverage;
 mod dashboard;
 mod deny;
+mod dialect;
 mod downloads;
 mod enrolment;
 mod host_names;

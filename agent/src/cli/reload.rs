@@ -110,12 +110,13 @@ impl Reloads {
 
 /// The files that a configuration consists of.
 fn files(command: &Command) -> Vec<PathBuf> {
-    let (access, dialling) = match command {
+    let (access, dialect, dialling) = match command {
         Command::Tunnel(args) => (
-            Some(&args.access),
+            &args.access,
+            &args.dialect.dialect,
             vec![&args.site_key_file, &args.network.cacert, &args.network.proxy_credentials_file],
         ),
-        Command::Serve(args) => (Some(&args.access), vec![]),
+        Command::Serve(args) => (&args.access, &args.dialect.dialect, vec![]),
         Command::Search(_)
         | Command::Get(_)
         | Command::Coverage(_)
@@ -124,10 +125,9 @@ fn files(command: &Command) -> Vec<PathBuf> {
         | Command::Status(_)
         | Command::Config(_)
         | Command::Install(_)
-        | Command::Uninstall(_) => (None, vec![]),
+        | Command::Uninstall(_) => return Vec::new(),
     };
-    let access =
-        access.map(|args| [&args.token_file, &args.tenants, &args.link_secret_file]).into_iter().flatten();
     let config = command.common().map(|common| &common.config);
-    config.into_iter().chain(access).chain(dialling).flatten().cloned().collect()
+    let access = [&access.token_file, &access.tenants, &access.link_secret_file];
+    config.into_iter().chain(access).chain([dialect]).chain(dialling).flatten().cloned().collect()
 }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     ask_args::{CheckArgs, ConfigArgs, ConfigCommand, CoverageArgs, HealthArgs, StatusArgs},
+    dialect_args::DialectArgs,
     index_args::IndexArgs,
     install::{InstallArgs, UninstallArgs},
     limits::LimitArgs,
@@ -110,6 +111,9 @@ pub struct TunnelArgs {
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
+    /// In whose words.
+    #[command(flatten)]
+    pub dialect: DialectArgs,
     /// What it may take.
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -148,6 +152,9 @@ pub struct ServeArgs {
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
+    /// In whose words.
+    #[command(flatten)]
+    pub dialect: DialectArgs,
     /// What it may take.
     #[command(flatten)]
     pub limits: LimitArgs,

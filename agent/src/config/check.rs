@@ -20,6 +20,7 @@ use url::{Host, Url};
 
 use super::{
     args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
+    dialect_args::DialectArgs,
     error::ConfigError,
     limits::{LimitArgs, max_rate, max_streams},
     network::network,
@@ -28,6 +29,7 @@ use super::{
 use crate::{
     access::{Access, token_warning},
     agent::AgentSettings,
+    dialect::Dialect,
     links::{LINK_TTL, LinkSettings},
     secret::{Secret, permission_warning},
     serve::{Origins, ServeSettings, TlsFiles},
@@ -93,6 +95,7 @@ pub fn with_key(
     let mut service =
         service((&args.vault, &args.limits), args.access, links, Some(site_key.site()), &mut warnings)?;
     service.vault.index = args.index.index;
+    speak(&args.dialect, &mut service)?;
     record_args::apply(args.record, &mut service)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
     let (connections, max_streams) = (args.connections, service.max_streams);
@@ -111,6 +114,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let links = LinkSettings { site, secret: run_secret.clone(), ttl: LINK_TTL };
     let mut service = service((&args.vault, &args.limits), args.access, links, None, &mut warnings)?;
     service.vault.index = args.index.index;
+    speak(&args.dialect, &mut service)?;
     record_args::apply(args.record, &mut service)?;
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {
@@ -242,7 +246,15 @@ fn service(
         max_streams,
         record: None,
         deny: None,
+        dialect: Dialect::default(),
+        verbose_search: false,
     })
+}
+
+fn speak(args: &DialectArgs, service: &mut ServiceSettings) -> Result<(), ConfigError> {
+    service.dialect = args.dialect.as_deref().map(Dialect::read).transpose()?.unwrap_or_default();
+    service.verbose_search = args.verbose_search;
+    Ok(())
 }
 
 fn one_secret(

@@ -7,6 +7,7 @@ use audiovault_protocol::site::SiteError;
 use super::{network::NetworkError, record_args::RecordArgsError};
 use crate::{
     access::AccessError,
+    dialect::DialectError,
     limits::ScheduleError,
     secret::SecretError,
     tenants::TenantsError,
@@ -113,6 +114,9 @@ pub enum ConfigError {
     /// The command line is that of another command than the one that runs.
     #[error("the command line is not that of the command that runs")]
     OtherCommand,
+    /// The dialect.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
     /// An agent is installed already.
     #[error("{} is there already; edit it, or run `install` without flags to upgrade the program alone", .0.display())]
     Installed(PathBuf),

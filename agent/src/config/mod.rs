@@ -3,6 +3,7 @@
 pub mod args;
 pub mod ask_args;
 pub mod check;
+pub mod dialect_args;
 pub mod error;
 pub mod index_args;
 pub mod install;

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use crate::{
     access::Access,
     deny::{Deny, DenySettings},
+    dialect::Dialect,
     limits::{Pacer, Schedule},
     links::{LinkSettings, Links},
     record::RecordSettings,
@@ -47,6 +48,10 @@ pub struct ServiceSettings {
     pub record: Option<RecordSettings>,
     /// What is not offered although it is there, if anything.
     pub deny: Option<DenySettings>,
+    /// In whose words searches come and are answered.
+    pub dialect: Dialect,
+    /// Whether the names of a search's fields are logged.
+    pub verbose_search: bool,
 }
 
 /// Search and download.
@@ -61,6 +66,8 @@ pub struct AgentService {
     links: Links,
     recorded_names: RecordedNames,
     deny: Deny,
+    dialect: Dialect,
+    verbose_search: bool,
     pacer: Option<Arc<Pacer>>,
     /// A permit for each download that may run.
     places: Arc<Semaphore>,
@@ -92,6 +99,8 @@ impl AgentService {
             links,
             recorded_names: settings.recorded_names,
             deny,
+            dialect: settings.dialect,
+            verbose_search: settings.verbose_search,
             pacer: Some(settings.max_rate).filter(|rates| !rates.is_empty()).map(Pacer::new),
             places: Arc::new(Semaphore::new(places)),
         }

@@ -21,6 +21,7 @@ use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{AgentService, failure::Failure};
 use crate::{
@@ -64,7 +65,7 @@ pub(crate) async fn search(State(service): State<Arc<AgentService>>, request: Re
     let answered = answer(&service, request, &mut said).await;
     let mut response = answered.map_or_else(Failure::into_response, |answer| {
         let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-        (headers, Json(answer)).into_response()
+        (headers, Json(service.dialect.shape(answer))).into_response()
     });
     response.extensions_mut().insert(said.audit);
     if said.known {
@@ -86,7 +87,7 @@ struct Said {
     denied: bool,
 }
 
-async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Answer, Failure> {
+async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Value, Failure> {
     if request.method() != Method::GET && request.method() != Method::POST {
         return Err(Failure::method("GET, POST"));
     }
@@ -94,7 +95,7 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     let (head, body) = request.into_parts();
     let body = read_body(body).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let parameters = Parameters::read(head.uri.query(), content_type, &body)
+    let parameters = Parameters::read_with(&service.dialect.names, head.uri.query(), content_type, &body)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
     said.audit = audit(service, &parameters);
     // Whoever has no token learns nothing about the rest of the request.
@@ -104,8 +105,8 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
         .map_err(Failure::denied)?;
     said.known = true;
     said.audit.tenant.clone_from(&grant.tenant);
-    if !parameters.unknown().is_empty() {
-        tracing::info!(fields = ?parameters.unknown(), "a search has fields that are not known");
+    if service.verbose_search {
+        tracing::info!(known = ?parameters, unknown = ?parameters.unknown(), "the fields of a search");
     }
     let query = read_query(service, &parameters, &grant)?;
     let call_id = query.call_id.as_str().to_owned();
@@ -115,7 +116,8 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     let user = parameters.value(Field::User);
     let answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
     said.audit.found = u32::try_from(answer.files.len()).ok();
-    Ok(answer)
+    serde_json::to_value(answer)
+        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer is none").because(error))
 }
 
 /// What a request says of itself. A call id that is none may be a telephone number and is left out.

@@ -21,6 +21,7 @@ use tower::ServiceExt;
 
 use super::{current::Current, *};
 use crate::{
+    dialect::Dialect,
     secret::Secret,
     tenants::Tenant,
     testing::{put, put_aged, set_age, wav},
@@ -57,6 +58,8 @@ impl Site {
             max_streams: 256,
             record: None,
             deny: None,
+            dialect: Dialect::default(),
+            verbose_search: false,
         };
         change(&mut settings);
         Self { dir, service: Current::new(settings) }

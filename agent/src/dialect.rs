@@ -1,0 +1,232 @@
+//! The dialect: other names for what a search carries, and another shape for its answer, by a file of the operator's. So
+//! what QueueMetrics turns out to send and expect needs no new version of this program.
+//!
+//! ```toml
+//! [request]                     # what the asker sends = what it means
+//! uid = "callid"
+//! key = "token"
+//!
+//! [response]                    # the answer, with $ for what is filled in
+//! found = "$count"
+//! audio = ["$each", { name = "$filename", href = "$url", seconds = "$duration" }]
+//! ```
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use audiovault_protocol::parameters::{Field, NAMES};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// What stands before the name of something that is filled in; twice, it stands for itself.
+const SIGN: char = '$';
+/// First in a list whose second item is repeated for each recording.
+const EACH: &str = "$each";
+/// What the answer as a whole has.
+const OF_ANSWER: [&str; 3] = ["status", "complete", "count"];
+/// What each recording has.
+const OF_FILE: [&str; 9] =
+    ["filename", "url", "size", "modified", "content_type", "expires", "duration", "empty", "growing"];
+
+/// Why a dialect cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DialectError {
+    /// The file cannot be read.
+    #[error("the dialect {} cannot be read", .0.display())]
+    Unreadable(PathBuf, #[source] io::Error),
+    /// It is not TOML, or has something else in it.
+    #[error("the dialect is not right: {0}")]
+    Malformed(String),
+    /// A request's field means nothing.
+    #[error("the dialect gives {0:?} the meaning {1:?}, which is none; known are {known}", known = meanings())]
+    Meaning(String, String),
+    /// The answer wants something filled in that there is not.
+    #[error("the dialect's response has {0:?}; known are {known}, and $$ for a dollar sign", known = filled())]
+    Unknown(String),
+    /// A list that is repeated has not exactly one item to repeat.
+    #[error("the dialect's response has {EACH:?} in a list of other than two items; write [\"$each\", …]")]
+    Each,
+}
+
+/// How searches are read and answered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Dialect {
+    /// Names beside those that are known anyway, and before them.
+    pub names: Vec<(String, Field)>,
+    response: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    request: std::collections::BTreeMap<String, String>,
+    response: Option<Value>,
+}
+
+impl Dialect {
+    /// Reads a dialect from a file.
+    ///
+    /// # Errors
+    /// [`DialectError`].
+    pub fn read(path: &Path) -> Result<Self, DialectError> {
+        let text =
+            fs::read_to_string(path).map_err(|error| DialectError::Unreadable(path.to_owned(), error))?;
+        Self::parse(&text)
+    }
+
+    fn parse(text: &str) -> Result<Self, DialectError> {
+        let Written { request, response } =
+            toml::from_str(text).map_err(|error| DialectError::Malformed(error.message().to_owned()))?;
+        let name = |(name, meaning): (String, String)| match field(&meaning) {
+            Some(field) => Ok((name, field)),
+            None => Err(DialectError::Meaning(name, meaning)),
+        };
+        let names = request.into_iter().map(name).collect::<Result<_, _>>()?;
+        if let Some(response) = &response {
+            check(response, false)?;
+        }
+        Ok(Self { names, response })
+    }
+
+    /// Gives an answer its shape.
+    pub fn shape(&self, answer: Value) -> Value {
+        match &self.response {
+            Some(template) => Filling::of(&answer).fill(template, None),
+            None => answer,
+        }
+    }
+}
+
+fn field(meaning: &str) -> Option<Field> {
+    NAMES.iter().find(|(name, _)| *name == meaning).map(|(_, field)| *field)
+}
+
+fn meanings() -> String {
+    let firsts = NAMES
+        .iter()
+        .enumerate()
+        .filter(|(n, (_, field))| NAMES.iter().position(|(_, other)| other == field) == Some(*n));
+    firsts.map(|(_, (name, _))| *name).collect::<Vec<_>>().join(", ")
+}
+
+fn filled() -> String {
+    let signed =
+        |names: &[&str]| names.iter().map(|name| format!("{SIGN}{name}")).collect::<Vec<_>>().join(" ");
+    format!("{}, and within [\"$each\", …] {}", signed(&OF_ANSWER), signed(&OF_FILE))
+}
+
+/// The name of what is to be filled in for a text, if it is such.
+fn wanted(text: &str) -> Option<&str> {
+    text.strip_prefix(SIGN).filter(|rest| !rest.starts_with(SIGN))
+}
+
+fn is_each(items: &[Value]) -> bool {
+    items.first().and_then(Value::as_str) == Some(EACH)
+}
+
+fn check(template: &Value, in_file: bool) -> Result<(), DialectError> {
+    match template {
+        Value::String(text) => {
+            let known = |name: &str| OF_ANSWER.contains(&name) || (in_file && OF_FILE.contains(&name));
+            match wanted(text) {
+                Some(name) if !known(name) => Err(DialectError::Unknown(text.clone())),
+                Some(_) | None => Ok(()),
+            }
+        }
+        Value::Array(items) if is_each(items) => match items.as_slice() {
+            [_, item] => check(item, true),
+            _ => Err(DialectError::Each),
+        },
+        Value::Array(items) => items.iter().try_for_each(|item| check(item, in_file)),
+        Value::Object(fields) => fields.values().try_for_each(|value| check(value, in_file)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+/// An answer, as it is filled in.
+struct Filling<'a> {
+    answer: &'a Value,
+    files: &'a [Value],
+}
+
+impl<'a> Filling<'a> {
+    fn of(answer: &'a Value) -> Self {
+        Self { answer, files: answer.get("files").and_then(Value::as_array).map_or(&[], Vec::as_slice) }
+    }
+
+    fn fill(&self, template: &Value, file: Option<&Value>) -> Value {
+        match template {
+            Value::String(text) => self.text(text, file),
+            Value::Array(items) if is_each(items) => {
+                let item = items.get(1).unwrap_or(&Value::Null);
+                self.files.iter().map(|file| self.fill(item, Some(file))).collect()
+            }
+            Value::Array(items) => items.iter().map(|item| self.fill(item, file)).collect(),
+            Value::Object(fields) => {
+                let filled = fields.iter().map(|(name, value)| (name.clone(), self.fill(value, file)));
+                Value::Object(filled.collect::<Map<_, _>>())
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => template.clone(),
+        }
+    }
+
+    fn text(&self, text: &str, file: Option<&Value>) -> Value {
+        match wanted(text) {
+            Some("count") => self.files.len().into(),
+            Some(name) => file
+                .and_then(|file| file.get(name))
+                .or_else(|| self.answer.get(name))
+                // A flag that is off is left out of the answer, and so is a duration that nobody knows.
+                .cloned()
+                .unwrap_or_else(|| {
+                    if ["empty", "growing"].contains(&name) { false.into() } else { Value::Null }
+                }),
+            None => text.strip_prefix(SIGN).unwrap_or(text).into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answer() -> Value {
+        let file = |name: &str| json!({ "filename": name, "url": format!("https://x/{name}"), "size": 4 });
+        json!({ "status": "ok", "complete": true, "files": [file("a.wav"), file("b.wav")] })
+    }
+
+    #[test]
+    fn names_have_the_meaning_that_the_operator_gives_them() {
+        let dialect = Dialect::parse("[request]\nuid = 'callid'\nagent = 'queue'").unwrap();
+        assert_eq!(dialect.names, [("agent".to_owned(), Field::Queue), ("uid".to_owned(), Field::CallId)]);
+        assert_eq!(dialect.shape(answer()), answer(), "the answer stays");
+    }
+
+    #[test]
+    fn answers_have_the_shape_that_the_operator_gives_them() {
+        let text = "[response]\nfound = '$count'\nok = '$complete'\nprice = '$$5'\nv = 2\n\
+                    audio = ['$each', { name = '$filename', href = '$url', sec = '$duration', mute = '$empty' }]";
+        let shaped = Dialect::parse(text).unwrap().shape(answer());
+        let file = |name: &str| json!({ "name": name, "href": format!("https://x/{name}"), "sec": null, "mute": false });
+        let audio = [file("a.wav"), file("b.wav")];
+        assert_eq!(shaped, json!({ "found": 2, "ok": true, "price": "$5", "v": 2, "audio": audio }));
+        let list = Dialect::parse("response = ['$each', '$url']").unwrap().shape(answer());
+        assert_eq!(list, json!(["https://x/a.wav", "https://x/b.wav"]));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |text: &str| Dialect::parse(text).unwrap_err().to_string();
+        assert!(error("[request]\nuid = 'call'").contains("known are site, tenant, token, callid, start"));
+        assert!(error("[response]\na = '$nothing'").contains("$status $complete $count"));
+        assert!(error("[response]\na = '$url'").contains("within"), "a recording's own, outside of any");
+        assert!(error("[response]\na = ['$each']").contains("two items"));
+        assert!(error("[answer]\na = 1").contains("unknown field"));
+        assert!(error("= 1").contains("not right"));
+    }
+}
