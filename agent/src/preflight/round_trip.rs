@@ -179,6 +179,10 @@ fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {
     let detail = format!("{through}: {status}, {words}");
     let advice = match status {
         StatusCode::UNAUTHORIZED => "give the agent that is connected the same search token, and restart it",
+        // The agent says when its links end, and the relay when that is.
+        StatusCode::GONE => {
+            "set the clock of the machine on which that agent runs; the row about time tells of this machine's"
+        }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "try again in a minute",
         _ => ASK_THE_OPERATOR,
     };

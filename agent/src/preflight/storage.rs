@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     ffi::OsStr,
+    io::ErrorKind,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -31,8 +32,8 @@ const AHEAD: Duration = Duration::from_secs(60);
 /// Most directories that are named.
 const NAMED: usize = 3;
 
-const READERS: &str = "let the agent's user read it: add that user to the group of the recordings, or chmod g+rX them; and \
-                       mount what is not mounted";
+const READERS: &str =
+    "let the agent's user read it: add that user to the group of the recordings, or chmod g+rX them";
 
 /// What counting came to.
 #[derive(Debug, Default)]
@@ -129,7 +130,7 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
             let told = told(fault);
             return Verdict::fail(
                 format!("{} can be seen; {}", many(figures.recordings), told.what),
-                READERS,
+                advice(fault),
             );
         }
     };
@@ -144,7 +145,7 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
     {
         return Verdict::warn(
             format!("{}{more}; the newest was written {} from now", many(figures.recordings), rough(ahead)),
-            "compare the clock of this machine with that of the storage",
+            "either this machine's clock is wrong, see the row about time, or that of whoever wrote the recording",
         );
     }
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
@@ -210,10 +211,29 @@ pub(super) fn locked(sample: &Sample, error: &OpenError) -> Verdict {
 }
 
 fn faulty(fault: &DriverFault) -> Verdict {
-    let Told { what, advice } = told(fault);
+    Verdict::fail(told(fault).what, advice(fault))
+}
+
+/// What to do about a root, or a part of it, that cannot be read.
+fn advice(fault: &DriverFault) -> String {
     match fault {
-        DriverFault::Root { .. } | DriverFault::Unreadable { .. } => Verdict::fail(what, READERS),
-        DriverFault::Sentinel(_) | DriverFault::Slow(_) => Verdict::failed(Told { what, advice }, READERS),
+        DriverFault::Root { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            READERS.to_owned()
+        }
+        DriverFault::Root { source, .. } if source.kind() == ErrorKind::NotFound => {
+            "compare --path with where the PBX writes its recordings, and mount what is not mounted"
+                .to_owned()
+        }
+        DriverFault::Unreadable { root, source } if source.kind() == ErrorKind::PermissionDenied => {
+            let root = root.display();
+            format!("{READERS}; find {root} -type d ! -readable, run by that user, names the directories")
+        }
+        DriverFault::Root { .. } | DriverFault::Unreadable { .. } => {
+            "look at the disk, or the share, and how it is mounted".to_owned()
+        }
+        DriverFault::Sentinel(_) | DriverFault::Slow(_) => {
+            told(fault).advice.unwrap_or_else(|| READERS.to_owned())
+        }
     }
 }
 

@@ -48,15 +48,18 @@ fn a_path_tells_where_it_leads_today() {
 #[test]
 fn what_cannot_be_read_is_told_with_its_cause() {
     let pattern = Pattern::parse("file:/rec").unwrap();
-    let source = || io::Error::from(io::ErrorKind::PermissionDenied);
+    let source = || io::Error::from(ErrorKind::PermissionDenied);
     let fault = DriverFault::Root { root: "/rec".into(), source: source() };
     let verdict = path(&pattern, &Err(fault), None, None, now());
     assert!(
-        verdict.detail.starts_with("the directory /rec cannot be opened: permission denied"),
+        verdict.detail.starts_with("the directory /rec cannot be read: permission denied"),
         "{}",
         verdict.detail
     );
     assert!(verdict.advice.unwrap().contains("group"));
+    let missing = DriverFault::Root { root: "/rec".into(), source: ErrorKind::NotFound.into() };
+    let advice = path(&pattern, &Err(missing), None, None, now()).advice.unwrap();
+    assert!(advice.contains("compare --path") && !advice.contains("group"), "{advice}");
     let unreadable = DriverFault::Unreadable { root: "/rec".into(), source: source() };
     let verdict = recordings(&Counted::Unreadable(Figures::default(), unreadable), None, now());
     assert!(
@@ -64,6 +67,7 @@ fn what_cannot_be_read_is_told_with_its_cause() {
         "{}",
         verdict.detail
     );
+    assert!(verdict.advice.unwrap().contains("find /rec -type d ! -readable"));
     let verdict = locked(&sample("a/34911223344.wav"), &OpenError::Unreadable(source()));
     assert!(
         verdict.detail.contains("*********44.wav") && verdict.detail.contains("permission"),

@@ -39,7 +39,7 @@ const MAX_REPORTED: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum DriverFault {
     /// The root does not exist or cannot be opened.
-    #[error("the directory {} cannot be opened; is it mounted, and may the agent read it?", root.display())]
+    #[error("the directory {} cannot be read; is it mounted, and may the agent read it?", root.display())]
     Root {
         /// The literal part of the pattern.
         root: PathBuf,
@@ -259,9 +259,16 @@ impl FileDriver {
         OpenRecording::open(&root, path)
     }
 
-    /// Whether the root is there and can be opened. Blocks.
+    /// Whether the root is there, and can be opened and read. Blocks.
     pub(crate) fn probe(&self) -> Result<(), DriverFault> {
-        self.open_root().map(drop)
+        let root = self.open_root()?;
+        // Opening asks for no right to read. A pattern may lead past the root without reading it; without one, every
+        // search begins there.
+        if self.pattern.components().is_empty() {
+            let fault = |source| DriverFault::Root { root: self.pattern.root().to_owned(), source };
+            root.entries().map(drop).map_err(fault)?;
+        }
+        Ok(())
     }
 
     /// The recordings of these names everywhere beneath the root, whatever the pattern. Blocks, without a limit; also why that
