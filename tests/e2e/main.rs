@@ -31,6 +31,8 @@ mod operators;
 mod outbound;
 mod own_record;
 mod pitfalls;
+mod preflight;
+mod preflight_network;
 mod proxy;
 mod records;
 mod reload;

@@ -1,6 +1,8 @@
 //! An agent as a process beside a directory of recordings.
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -9,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     names::Names,
-    process::{Process, program},
+    process::{Process, program, run_program},
     relay::{Relay, Site},
 };
 
@@ -31,6 +33,21 @@ pub struct AgentOptions {
     pub names: Option<Arc<Names>>,
     /// The network namespace that it lives in, unless that of the story.
     pub namespace: Option<String>,
+    /// The certificate authorities that it trusts.
+    pub trust: Trust,
+    /// A program with arguments that starts it in turn.
+    pub starter: Vec<String>,
+}
+
+/// Whose certificates an agent trusts.
+#[derive(Debug, Clone)]
+pub enum Trust {
+    /// The relay's.
+    Relay,
+    /// Those of this file, by `--cacert`.
+    File(PathBuf),
+    /// Those that this file says the machine trusts.
+    Machine(PathBuf),
 }
 
 impl AgentOptions {
@@ -44,6 +61,8 @@ impl AgentOptions {
             environment: vec![("TZ", "UTC".to_owned())],
             names: None,
             namespace: None,
+            trust: Trust::Relay,
+            starter: Vec::new(),
         }
     }
 
@@ -82,12 +101,82 @@ impl AgentOptions {
         self
     }
 
+    /// Trusts somebody else.
+    #[must_use]
+    pub fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Is started by another program.
+    #[must_use]
+    pub fn started_by(mut self, starter: &[&str]) -> Self {
+        self.starter = starter.iter().map(ToString::to_string).collect();
+        self
+    }
+
     /// Further arguments.
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.extra.extend(arguments.iter().map(ToString::to_string));
         self
     }
+
+    /// The whole command line of one of the agent's commands. Secrets are put into a directory.
+    pub fn command_line(&self, command: &str, relay: &Relay, site: &Site, secrets: &Path) -> CommandLine {
+        let mut words = match (&self.names, &self.namespace) {
+            (Some(names), _) => names.enter(),
+            (None, Some(namespace)) => ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec(),
+            (None, None) => Vec::new(),
+        };
+        words.extend_from_slice(&self.starter);
+        words.extend([program("audiovault-agent").display().to_string(), command.to_owned()]);
+        let mut flag = |name: &str, value: String| words.extend([name.to_owned(), value]);
+        flag("--relay", self.relay.clone().unwrap_or_else(|| relay.tunnel_url()));
+        flag("--site-key-file", secret(secrets, "site.key", &site.site_key));
+        flag("--token-file", secret(secrets, "search.token", &site.search_token));
+        self.paths.iter().for_each(|path| flag("--path", path.clone()));
+        let mut environment = self.environment.clone();
+        match (&self.trust, relay.certificate()) {
+            (Trust::Relay, None) => {}
+            (Trust::Relay, Some(tls)) => flag("--cacert", tls.authority.display().to_string()),
+            (Trust::File(file), _) => flag("--cacert", file.display().to_string()),
+            (Trust::Machine(file), _) => environment.push(("SSL_CERT_FILE", file.display().to_string())),
+        }
+        words.extend_from_slice(&self.extra);
+        CommandLine { words, environment }
+    }
+}
+
+/// A program with its arguments, and its environment.
+#[derive(Debug)]
+pub struct CommandLine {
+    words: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl CommandLine {
+    /// Starts it.
+    pub fn start(&self) -> Process {
+        let (program, arguments) = self.words.split_first().expect("a program");
+        Process::start_program(program.as_ref(), arguments, &self.environment)
+    }
+
+    /// Runs it to its end, with further arguments: exit code, standard output, standard error.
+    pub async fn run(&self, more: &[&str]) -> (i32, String, String) {
+        let (program, arguments) = self.words.split_first().expect("a program");
+        let more = more.iter().map(ToString::to_string);
+        let arguments: Vec<String> = arguments.iter().cloned().chain(more).collect();
+        run_program(program.as_ref(), &arguments, &self.environment).await
+    }
+}
+
+/// Puts a secret into a file that only its owner may read; the file.
+pub fn secret(directory: &Path, name: &str, secret: &str) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, secret).expect("a file");
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its owner");
+    path.display().to_string()
 }
 
 /// A running agent.
@@ -103,37 +192,7 @@ impl Agent {
     /// Starts an agent without waiting for its tunnel.
     pub fn spawn(relay: &Relay, site: &Site, options: AgentOptions) -> Self {
         let secrets = tempfile::tempdir().expect("a temporary directory");
-        let file = |name: &str, secret: &str| -> PathBuf {
-            let path = secrets.path().join(name);
-            std::fs::write(&path, secret).expect("a file");
-            path
-        };
-        let mut arguments = vec![
-            "tunnel".to_owned(),
-            "--relay".to_owned(),
-            options.relay.unwrap_or_else(|| relay.tunnel_url()),
-        ];
-        let mut flag = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
-        flag("--site-key-file", file("site.key", &site.site_key).display().to_string());
-        flag("--token-file", file("search.token", &site.search_token).display().to_string());
-        for path in options.paths {
-            flag("--path", path);
-        }
-        if let Some(tls) = relay.certificate() {
-            flag("--cacert", tls.certificate.display().to_string());
-        }
-        arguments.extend(options.extra);
-        let program = program("audiovault-agent");
-        let process = match (&options.names, &options.namespace) {
-            (None, Some(namespace)) => {
-                let enter = ["netns", "exec", namespace].map(str::to_owned);
-                let program = program.display().to_string();
-                let all: Vec<_> = enter.into_iter().chain([program]).chain(arguments).collect();
-                Process::start_program("ip".as_ref(), &all, &options.environment)
-            }
-            (None, None) => Process::start_program(&program, &arguments, &options.environment),
-            (Some(names), _) => names.start(&program, &arguments, &options.environment),
-        };
+        let process = options.command_line("tunnel", relay, site, secrets.path()).start();
         Self { process, _secrets: secrets, _names: options.names }
     }
 

@@ -11,7 +11,7 @@ use crate::relay::{Relay, Site};
 pub fn client(relay: &Relay) -> Client {
     let mut builder = Client::builder().http1_only();
     if let Some(tls) = relay.certificate() {
-        let pem = std::fs::read(&tls.certificate).expect("the certificate");
+        let pem = std::fs::read(&tls.authority).expect("the certificate");
         let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
         builder = builder.tls_certs_only([certificate]);
     }

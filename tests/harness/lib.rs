@@ -5,16 +5,19 @@
 
 pub mod address;
 pub mod agent;
+pub mod authority;
 pub mod bare_root;
 pub mod browser;
 pub mod client;
 pub mod machine;
+pub mod middlebox;
 pub mod names;
 pub mod network;
 pub mod nginx;
 pub mod operator;
 pub mod own_record;
 pub mod pebble;
+pub mod preflight;
 pub mod process;
 pub mod proxy_server;
 pub mod recordings;

@@ -43,11 +43,18 @@ impl Names {
         Some(Self { dir })
     }
 
+    /// The words before a command line whose program is to believe this.
+    pub fn enter(&self) -> Vec<String> {
+        let file = |name: &str| self.dir.path().join(name).display().to_string();
+        let mut words = ["unshare", "-m", "sh", "-c", ENTER, "enter"].map(str::to_owned).to_vec();
+        words.extend([file("hosts"), file("resolv.conf")]);
+        words
+    }
+
     /// Starts a program that believes this.
     pub fn start(&self, program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Process {
-        let file = |name: &str| self.dir.path().join(name).display().to_string();
-        let mut all = ["-m", "sh", "-c", ENTER, "enter"].map(str::to_owned).to_vec();
-        all.extend([file("hosts"), file("resolv.conf"), program.display().to_string()]);
+        let mut all = self.enter().split_off(1);
+        all.push(program.display().to_string());
         all.extend_from_slice(arguments);
         Process::start_program("unshare".as_ref(), &all, environment)
     }
@@ -87,6 +94,8 @@ impl NameServer {
             "--user=root",
             "--no-resolv",
             "--no-hosts",
+            // Names that it does not know do not exist.
+            "--local=/#/",
             "--bind-interfaces",
             "--local-ttl=3600",
             &format!("--listen-address={own}"),

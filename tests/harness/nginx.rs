@@ -24,6 +24,24 @@ pub struct Nginx {
 impl Nginx {
     /// Starts one in front of `relay`; `None`, noted as skipped, where nginx is not installed.
     pub async fn start(relay: SocketAddr) -> Option<Self> {
+        // The README's block, but for the address from where it asks.
+        let location = format!(
+            "proxy_pass http://{relay};
+             proxy_bind {SOURCE};
+             proxy_http_version 1.1;
+             proxy_set_header Host $host;
+             proxy_set_header Upgrade $http_upgrade;
+             proxy_set_header Connection \"upgrade\";
+             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+             proxy_set_header X-Forwarded-Proto $scheme;
+             proxy_buffering off;
+             proxy_read_timeout 1h;"
+        );
+        Self::start_with(&location).await
+    }
+
+    /// Starts one whose only location has these directives; `None`, noted as skipped, where nginx is not installed.
+    pub async fn start_with(location: &str) -> Option<Self> {
         if !installed("nginx") {
             return None;
         }
@@ -32,7 +50,6 @@ impl Nginx {
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {home}/{kind};"))
             .concat();
-        // The block of the location is the README's, but for the address from where it asks.
         let config = format!(
             "daemon off; pid {home}/pid; error_log stderr notice; worker_processes 1;
              events {{}}
@@ -40,18 +57,7 @@ impl Nginx {
                access_log off; {temporary}
                server {{
                  listen {address};
-                 location / {{
-                   proxy_pass http://{relay};
-                   proxy_bind {SOURCE};
-                   proxy_http_version 1.1;
-                   proxy_set_header Host $host;
-                   proxy_set_header Upgrade $http_upgrade;
-                   proxy_set_header Connection \"upgrade\";
-                   proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-                   proxy_set_header X-Forwarded-Proto $scheme;
-                   proxy_buffering off;
-                   proxy_read_timeout 1h;
-                 }}
+                 location / {{ {location} }}
                }}
              }}"
         );

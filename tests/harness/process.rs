@@ -170,9 +170,19 @@ async fn read(pipe: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<String>>>, count:
 
 /// Runs a program of this workspace to its end: exit code, standard output, standard error.
 pub async fn run(name: &str, arguments: &[&str], environment: &[(&str, String)]) -> (i32, String, String) {
-    let mut command = Command::new(program(name));
+    let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    run_program(&program(name), &arguments, environment).await
+}
+
+/// Runs any program to its end: exit code, standard output, standard error.
+pub async fn run_program(
+    program: &Path,
+    arguments: &[String],
+    environment: &[(&str, String)],
+) -> (i32, String, String) {
+    let mut command = Command::new(program);
     command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
-    let output = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).output());
+    let output = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output());
     let output = output.await.expect("the program ends").expect("the program starts");
     let text = |octets: Vec<u8>| String::from_utf8(octets).expect("UTF-8");
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))

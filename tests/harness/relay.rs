@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     address::free_address,
+    authority::Authority,
     process::{Process, run},
 };
 
@@ -33,11 +34,13 @@ pub struct Relay {
     token: OnceCell<String>,
 }
 
-/// A certificate that signs itself, for `localhost` and one loopback address.
+/// A server's certificate.
 #[derive(Debug, Clone)]
 pub struct Certificate {
-    /// PEM file of the certificate; also what a client must trust.
+    /// PEM file of the certificate.
     pub certificate: PathBuf,
+    /// PEM file of what a client must trust: whoever signed it.
+    pub authority: PathBuf,
     /// PEM file of its key.
     pub key: PathBuf,
 }
@@ -82,6 +85,17 @@ impl Relay {
         let names = [name, &format!("*.{name}"), &relay.address.ip().to_string()];
         relay.tls = Some(Certificate::make(relay.dir.path(), &names));
         relay.name = Some(name.to_owned());
+        relay.restart().await;
+        relay
+    }
+
+    /// Starts a relay with HTTPS by a certificate that an authority has signed, for its address, or for the name that its
+    /// public URL then has.
+    pub async fn start_signed(authority: &Authority, name: Option<&str>) -> Self {
+        let mut relay = Self::stopped();
+        let address = relay.address.ip().to_string();
+        relay.tls = Some(authority.sign(relay.dir.path(), name.unwrap_or(&address)));
+        relay.name = name.map(str::to_owned);
         relay.restart().await;
         relay
     }
@@ -287,11 +301,12 @@ impl Relay {
 }
 
 impl Certificate {
-    /// Makes one in a directory for these names and addresses.
+    /// Makes one that signs itself in a directory, for these names and addresses.
     pub fn make(dir: &Path, names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        let files = Self { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+        let certificate = dir.join("cert.pem");
+        let files = Self { authority: certificate.clone(), certificate, key: dir.join("key.pem") };
         std::fs::write(&files.certificate, made.cert.pem()).expect("a file");
         std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
         files
