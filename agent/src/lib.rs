@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod cdr;
 pub mod cli;
 pub mod config;
 pub mod coverage;

@@ -30,6 +30,7 @@ pub(crate) fn settings(root: Pattern) -> ServiceSettings {
         max_streams: 256,
         record: None,
         deny: None,
+        cdr: None,
         dialect: Dialect::default(),
         verbose_search: false,
     }

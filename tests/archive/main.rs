@@ -12,6 +12,7 @@ mod tree;
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -87,7 +88,9 @@ async fn measure(archive: &Archive, index: &Path, compared: usize) {
     compare(&with, archive, compared).await;
     drop(with);
 
-    let octets: u64 = fs::read_dir(index).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    // What is allocated; the file has room to grow that takes no disk.
+    let allocated = |file: fs::DirEntry| file.metadata().unwrap().blocks() * 512;
+    let octets: u64 = fs::read_dir(index).unwrap().map(|file| allocated(file.unwrap())).sum();
     let count = archive.calls.len() as f64;
     println!("  index on disk {:.1} MiB, {:.0} octets a recording", mib(octets), octets as f64 / count);
     for (name, indexed) in [

@@ -152,6 +152,7 @@ fn start_agent(
         max_streams: DEFAULT_MAX_STREAMS,
         record: None,
         deny: None,
+        cdr: None,
         dialect: Dialect::default(),
         verbose_search: false,
     };

@@ -21,6 +21,7 @@ mod index;
 mod install;
 mod layouts;
 mod limits;
+mod linked_calls;
 mod links;
 mod load;
 mod login;

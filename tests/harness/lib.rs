@@ -10,6 +10,7 @@ pub mod bare_root;
 pub mod browser;
 pub mod client;
 pub mod machine;
+pub mod mariadb;
 pub mod middlebox;
 pub mod names;
 pub mod network;

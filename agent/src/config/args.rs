@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     ask_args::{CheckArgs, ConfigArgs, ConfigCommand, CoverageArgs, HealthArgs, StatusArgs},
+    cdr_args::CdrArgs,
     dialect_args::DialectArgs,
     index_args::IndexArgs,
     install::{InstallArgs, UninstallArgs},
@@ -108,6 +109,9 @@ pub struct TunnelArgs {
     /// Whether to remember what is there.
     #[command(flatten)]
     pub index: IndexArgs,
+    /// What tells which calls belong together.
+    #[command(flatten)]
+    pub cdr: CdrArgs,
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
@@ -149,6 +153,9 @@ pub struct ServeArgs {
     /// Whether to remember what is there.
     #[command(flatten)]
     pub index: IndexArgs,
+    /// What tells which calls belong together.
+    #[command(flatten)]
+    pub cdr: CdrArgs,
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,

@@ -20,6 +20,7 @@ use url::{Host, Url};
 
 use super::{
     args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
+    cdr_args,
     dialect_args::DialectArgs,
     error::ConfigError,
     limits::{LimitArgs, max_rate, max_streams},
@@ -42,7 +43,7 @@ use crate::{
         call_id::CallIdRules,
         media::Extensions,
         pattern::{Pattern, Placeholder},
-        query::{Query, parse_start},
+        query::{Linked, Query, parse_start},
     },
 };
 
@@ -95,6 +96,7 @@ pub fn with_key(
     let mut service =
         service((&args.vault, &args.limits), args.access, links, Some(site_key.site()), &mut warnings)?;
     service.vault.index = args.index.index;
+    service.cdr = cdr_args::settings(&args.cdr, &mut warnings)?;
     speak(&args.dialect, &mut service)?;
     record_args::apply(args.record, &mut service)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
@@ -114,6 +116,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let links = LinkSettings { site, secret: run_secret.clone(), ttl: LINK_TTL };
     let mut service = service((&args.vault, &args.limits), args.access, links, None, &mut warnings)?;
     service.vault.index = args.index.index;
+    service.cdr = cdr_args::settings(&args.cdr, &mut warnings)?;
     speak(&args.dialect, &mut service)?;
     record_args::apply(args.record, &mut service)?;
     let tls = match (args.certificate, args.certificate_key) {
@@ -199,6 +202,7 @@ pub fn query(args: &CallArgs, settings: &VaultSettings) -> Result<Query, ConfigE
         server: args.server.clone(),
         queue: args.queue.clone(),
         agent: args.agent.clone(),
+        linked: Linked::default(),
     })
 }
 
@@ -246,6 +250,7 @@ fn service(
         max_streams,
         record: None,
         deny: None,
+        cdr: None,
         dialect: Dialect::default(),
         verbose_search: false,
     })

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use audiovault_protocol::site::SiteError;
 
-use super::{network::NetworkError, record_args::RecordArgsError};
+use super::{cdr_args::CdrArgsError, network::NetworkError, record_args::RecordArgsError};
 use crate::{
     access::AccessError,
     dialect::DialectError,
@@ -114,6 +114,9 @@ pub enum ConfigError {
     /// The command line is that of another command than the one that runs.
     #[error("the command line is not that of the command that runs")]
     OtherCommand,
+    /// The call records.
+    #[error(transparent)]
+    Cdr(#[from] CdrArgsError),
     /// The dialect.
     #[error(transparent)]
     Dialect(#[from] DialectError),

@@ -9,7 +9,7 @@ use crate::{config::layers::Typed, secret::Secret};
 
 /// Flags that name a file, and the name of its copy beside the configuration. A flag that holds a secret itself becomes
 /// the flag with `-file`.
-const COPIED: [(&str, &str); 8] = [
+const COPIED: [(&str, &str); 9] = [
     ("site-key-file", SITE_KEY),
     ("token-file", SEARCH_TOKEN),
     ("tenants", "tenants.json"),
@@ -18,6 +18,7 @@ const COPIED: [(&str, &str); 8] = [
     ("link-secret-file", "link-secret"),
     ("deny", DENY),
     ("dialect", "dialect.toml"),
+    ("cdr-password-file", "cdr-password"),
 ];
 /// Flags that hold a secret: they go into the file of the flag of the same name with `-file`.
 const SECRETS: [&str; 2] = ["site-key", "token"];

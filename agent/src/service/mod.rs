@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     access::Access,
+    cdr::{Cdr, CdrSettings},
     deny::{Deny, DenySettings},
     dialect::Dialect,
     limits::{Pacer, Schedule},
@@ -48,6 +49,8 @@ pub struct ServiceSettings {
     pub record: Option<RecordSettings>,
     /// What is not offered although it is there, if anything.
     pub deny: Option<DenySettings>,
+    /// What tells the legs of a conversation, if anything.
+    pub cdr: Option<CdrSettings>,
     /// In whose words searches come and are answered.
     pub dialect: Dialect,
     /// Whether the names of a search's fields are logged.
@@ -66,6 +69,7 @@ pub struct AgentService {
     links: Links,
     recorded_names: RecordedNames,
     deny: Deny,
+    cdr: Option<Cdr>,
     dialect: Dialect,
     verbose_search: bool,
     pacer: Option<Arc<Pacer>>,
@@ -99,6 +103,8 @@ impl AgentService {
             links,
             recorded_names: settings.recorded_names,
             deny,
+            // The address was checked with the configuration.
+            cdr: settings.cdr.as_ref().and_then(|cdr| Cdr::new(cdr).ok()),
             dialect: settings.dialect,
             verbose_search: settings.verbose_search,
             pacer: Some(settings.max_rate).filter(|rates| !rates.is_empty()).map(Pacer::new),

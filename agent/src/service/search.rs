@@ -30,7 +30,7 @@ use crate::{
     record::{Denied, Known},
     vault::{
         Findings,
-        query::{Query, parse_start},
+        query::{Linked, Query, parse_start},
         recording::Recording,
     },
 };
@@ -108,13 +108,15 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     if service.verbose_search {
         tracing::info!(known = ?parameters, unknown = ?parameters.unknown(), "the fields of a search");
     }
-    let query = read_query(service, &parameters, &grant)?;
+    let mut query = read_query(service, &parameters, &grant)?;
     let call_id = query.call_id.as_str().to_owned();
+    let on_record = service.linked(&mut query).await;
     let rules = service.deny.rules().await;
     let findings = service.vault.find_allowed(query, grant.scope, &rules).await;
     said.denied = findings.denied > 0 || rules.deny_call(&call_id);
     let user = parameters.value(Field::User);
-    let answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
+    let mut answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
+    answer.complete &= on_record;
     said.audit.found = u32::try_from(answer.files.len()).ok();
     serde_json::to_value(answer)
         .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer is none").because(error))
@@ -160,10 +162,25 @@ fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) ->
         server: value(Field::Server),
         queue: value(Field::Queue),
         agent: value(Field::Agent),
+        linked: Linked::default(),
     })
 }
 
 impl AgentService {
+    /// Adds what call records tell to belong to the same conversation; whether they could be asked, where there are any.
+    async fn linked(&self, query: &mut Query) -> bool {
+        let Some(cdr) = &self.cdr else { return true };
+        match cdr.linked(&query.call_id, &self.vault.settings().call_ids).await {
+            Ok(linked) => query.linked = linked,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(cause, "the legs of a conversation are not known: {error}");
+                return false;
+            }
+        }
+        true
+    }
+
     fn answer(&self, findings: &Findings, asked: Asked<'_>, base: &LinkBase) -> Answer {
         let mut answer = Answer { status: "ok", complete: findings.complete, files: Vec::new() };
         for recording in &findings.recordings {

@@ -100,6 +100,11 @@ impl CallId {
         &self.text
     }
 
+    /// The id without the server before it.
+    pub fn bare(&self) -> &str {
+        self.server.as_ref().and_then(|server| self.text.get(server.len() + 1..)).unwrap_or(&self.text)
+    }
+
     /// What is looked for in names: letters small, `.` for `_`.
     pub(crate) fn needle(&self) -> &[u8] {
         &self.needle

@@ -163,7 +163,7 @@ impl FileDriver {
             }
         };
         let extensions = &self.settings.extensions;
-        let wanted = |name: &[u8]| query.call_id.stands_in(name) && extensions.of(name).is_some();
+        let wanted = |name: &[u8]| query.wants(name) && extensions.of(name).is_some();
         let skipped = |name: &[u8]| extensions.of(name).is_some();
         let names = Names { recording: &wanted, skipped: &skipped };
         let walk = Walk { root: &root, budget, names };

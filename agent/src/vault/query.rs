@@ -23,18 +23,50 @@ pub struct Query {
     pub queue: Option<String>,
     /// The agent who took the call (the person).
     pub agent: Option<String>,
+    /// What else belongs to the conversation.
+    pub linked: Linked,
+}
+
+/// What call records tell to belong to the same conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Linked {
+    /// The ids of its other legs.
+    pub ids: Vec<CallId>,
+    /// The names of files that it was recorded in.
+    pub files: Vec<String>,
 }
 
 impl Query {
     /// A search for a call by its id alone.
     pub fn new(call_id: CallId) -> Self {
-        Self { call_id, start: None, tenant: None, server: None, queue: None, agent: None }
+        Self {
+            call_id,
+            start: None,
+            tenant: None,
+            server: None,
+            queue: None,
+            agent: None,
+            linked: Linked::default(),
+        }
+    }
+
+    /// Whether a file of this name belongs to the call or its conversation.
+    pub(crate) fn wants(&self, name: &[u8]) -> bool {
+        self.call_id.stands_in(name)
+            || self.linked.ids.iter().any(|id| id.stands_in(name))
+            // A recording may have been converted since it was put on record.
+            || self.linked.files.iter().any(|file| stem(file.as_bytes()) == stem(name))
     }
 
     /// When the call began: as the asker said, else as the id tells.
     pub fn began(&self) -> Option<Timestamp> {
         self.start.or_else(|| Timestamp::from_second(self.call_id.epoch()?).ok())
     }
+}
+
+/// A name without its extension.
+fn stem(name: &[u8]) -> &[u8] {
+    name.iter().rposition(|byte| *byte == b'.').and_then(|dot| name.get(..dot)).unwrap_or(name)
 }
 
 /// Why a text is not a time.

@@ -58,6 +58,7 @@ impl Site {
             max_streams: 256,
             record: None,
             deny: None,
+            cdr: None,
             dialect: Dialect::default(),
             verbose_search: false,
         };

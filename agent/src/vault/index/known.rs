@@ -1,7 +1,7 @@
 //! What an index knows about a call, and what may have changed since.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     ffi::OsStr,
     io,
     ops::ControlFlow,
@@ -16,6 +16,7 @@ use super::{
     store::{Folder, Reading, Store, StoreError, guarded},
 };
 use crate::vault::{
+    call_id::CallId,
     expand::{Step, leads_to},
     folder::{self, Entry, MAX_DEPTH, Shortfall, is_debris},
     query::Query,
@@ -51,11 +52,14 @@ impl Index {
             return None;
         }
         let store = self.store()?;
-        let token = tokens::key(query.call_id.needle(), self.rules)?;
+        let tokens = self.tokens(query)?;
         let found = guarded(|| {
             let reading = store.reading()?;
             let Some(scanned) = reading.scanned()? else { return Ok(None) };
-            let hits = reading.filed(&token, &|name| query.call_id.stands_in(name))?;
+            let mut hits = Vec::new();
+            for token in &tokens {
+                hits.extend(reading.filed(token, &|name| query.wants(name))?);
+            }
             Ok(Some((scanned, hits)))
         });
         let (scanned, hits) = match found {
@@ -69,8 +73,17 @@ impl Index {
         let latest =
             query.began().map(|began| began.as_nanosecond() + self.look_ahead.as_nanos().cast_signed());
         let may_be_newer = latest.is_none_or(|latest| latest >= scanned);
-        let hits = hits.into_iter().filter(|path| ways.iter().any(|way| leads_to(way, path))).collect();
-        Some(Known { hits, may_be_newer, store })
+        // One name may be filed under several of these.
+        let hits: BTreeSet<PathBuf> =
+            hits.into_iter().filter(|path| ways.iter().any(|way| leads_to(way, path))).collect();
+        Some(Known { hits: hits.into_iter().collect(), may_be_newer, store })
+    }
+
+    /// Under what everything is filed that is asked for; nothing if some of it may be filed under nothing.
+    fn tokens(&self, query: &Query) -> Option<Vec<Vec<u8>>> {
+        let ids = [&query.call_id].into_iter().chain(&query.linked.ids).map(CallId::needle);
+        let files = query.linked.files.iter().map(String::as_bytes);
+        ids.chain(files).map(|text| tokens::key(text, self.rules)).collect()
     }
 }
 

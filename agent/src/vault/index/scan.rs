@@ -16,7 +16,7 @@ use std::{
 
 use cap_std::fs::Dir;
 
-use super::store::{Change, Folder, Reading, Store, StoreError, digest};
+use super::store::{Change, Folder, Store, StoreError, digest};
 use crate::vault::{
     folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
     pace::Pace,
@@ -141,11 +141,9 @@ impl<'a> Scan<'a> {
     fn enter(&mut self, path: &Path) -> Result<Vec<Vec<u8>>, ScanError> {
         let folder = folder::open(self.root, path).map_err(ScanError::Unreadable)?;
         let modified = folder::modified(&folder).map_err(ScanError::Unreadable)?;
-        let reading = self.store.reading()?;
-        let known = reading.folder(path)?;
-        match known {
+        match self.store.reading()?.folder(path)? {
             Some(known) if known.settled && known.modified == nanoseconds(modified) => Ok(known.below),
-            known => self.read(&folder, path, (modified, known), &reading),
+            known => self.read(&folder, path, modified, known),
         }
     }
 
@@ -153,12 +151,13 @@ impl<'a> Scan<'a> {
         &mut self,
         folder: &Dir,
         path: &Path,
-        (modified, known): (SystemTime, Option<Folder>),
-        reading: &Reading,
+        modified: SystemTime,
+        known: Option<Folder>,
     ) -> Result<Vec<Vec<u8>>, ScanError> {
         self.done.read += 1;
         let known = known.unwrap_or_else(|| self.begin(path));
-        let before = reading.digests(known.id)?;
+        // Not read any longer than that: pages of a state that somebody reads are not used again.
+        let before = self.store.reading()?.digests(known.id)?;
         let mut there = vec![false; before.len()];
         let mut below: Vec<Vec<u8>> = Vec::new();
         let (mut failed, mut unsure) = (None, false);
@@ -248,12 +247,10 @@ impl<'a> Scan<'a> {
     /// Takes folders out that are not there any more.
     fn forget_the_unseen(&mut self) -> Result<(), StoreError> {
         self.write(0)?;
-        let reading = self.store.reading()?;
-        for (number, path) in reading.folders()? {
-            if self.seen.contains(&path) {
-                continue;
-            }
-            for gone in reading.digests(number)? {
+        let mut folders = self.store.reading()?.folders()?;
+        folders.retain(|(_, path)| !self.seen.contains(path));
+        for (number, path) in folders {
+            for gone in self.store.reading()?.digests(number)? {
                 self.change.take_out(number, gone);
                 self.done.removed += 1;
                 self.write(BATCH)?;

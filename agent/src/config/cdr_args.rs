@@ -1,0 +1,75 @@
+//! Linked calls: what was typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use url::Url;
+
+use crate::{
+    cdr::{Cdr, CdrError, CdrSettings},
+    secret::{Secret, SecretError, permission_warning},
+};
+
+/// The call detail records.
+#[derive(Debug, Args)]
+pub struct CdrArgs {
+    /// Asterisk's call records, which tell the legs of a conversation: mysql://USER@HOST/asteriskcdrdb, or the path of a
+    /// Master.csv; read only
+    #[arg(long, value_name = "URL|FILE", help_heading = "Recordings", value_parser = secret)]
+    pub cdr: Option<Secret>,
+    /// File with the password of the database of --cdr
+    #[arg(long, value_name = "FILE", help_heading = "Recordings")]
+    pub cdr_password_file: Option<PathBuf>,
+}
+
+/// Why the records cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum CdrArgsError {
+    /// Neither an address nor a file.
+    #[error("--cdr is neither mysql://USER@HOST/DATABASE nor the path of a file")]
+    Neither,
+    /// The password cannot be read.
+    #[error("--cdr-password-file")]
+    Password(#[from] SecretError),
+    /// The address is none.
+    #[error("--cdr")]
+    Address(#[from] CdrError),
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape that clap asks of a value parser")]
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    // The address may hold a password.
+    Ok(Secret::new(text))
+}
+
+/// Where the records are.
+///
+/// # Errors
+/// [`CdrArgsError`].
+pub(super) fn settings(
+    args: &CdrArgs,
+    warnings: &mut Vec<String>,
+) -> Result<Option<CdrSettings>, CdrArgsError> {
+    let Some(text) = args.cdr.as_ref().map(Secret::reveal) else { return Ok(None) };
+    if !text.contains("://") {
+        return if text.starts_with('/') {
+            Ok(Some(CdrSettings::MasterCsv(text.into())))
+        } else {
+            Err(CdrArgsError::Neither)
+        };
+    }
+    let mut url = Url::parse(text).map_err(|_| CdrArgsError::Neither)?;
+    if url.scheme() != "mysql" || url.path().len() < 2 {
+        return Err(CdrArgsError::Neither);
+    }
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut password = url.password().map(|password| Secret::new(decoded(password)));
+    if let Some(path) = &args.cdr_password_file {
+        warnings.extend(permission_warning(path));
+        password = Some(Secret::read(path)?);
+    }
+    url.set_password(None).map_err(|()| CdrArgsError::Neither)?;
+    let settings = CdrSettings::MySql { url, password };
+    Cdr::new(&settings)?;
+    Ok(Some(settings))
+}
