@@ -48,7 +48,10 @@ async fn a_port_on_which_nobody_listens_is_told() {
     let (site, dir, closed) = (relay.add_site("acme", &[]).await, one_recording(), free_address());
     let options = AgentOptions::new(dir.path()).through(format!("wss://{closed}"));
     let report = check(&relay, &site, &options).await;
-    report.fails_at("tcp", &[&format!("cannot reach {closed}"), "refused", "check the address", "firewall"]);
+    report.fails_at(
+        "tcp",
+        &[&format!("{closed} refuses the connection"), "check address and port", "firewall"],
+    );
 }
 
 /// A proxy without credentials, with wrong ones, and with the right ones.
@@ -113,7 +116,8 @@ async fn a_firewall_that_opens_tls_is_told_by_its_name_whoever_trusts_it() {
     // Nobody trusts the firewall.
     let report = check(&relay, &site, &trusting(Trust::File(own.file()))).await;
     let opens = ["'Acme Firewall CA'", "something between here and the relay opens TLS", "pass unopened"];
-    report.fails_at("tls", &opens);
+    let said = report.fails_at("tls", &opens);
+    assert!(said.contains(&format!("neither in --cacert {}", own.file().display())), "{said}");
 
     // The machine does, as machines do that a company has set up: it works, and is read by the firewall.
     let machine = trusting(Trust::Machine(firewall.file()));
@@ -145,7 +149,10 @@ async fn a_proxy_that_strips_the_upgrade_and_a_server_that_is_no_relay_are_told(
     let Some(other) = Nginx::start_with("return 200;").await else { return };
     let options = AgentOptions::new(dir.path()).through(format!("ws://{}", other.address));
     let report = check(&relay, &site, &options).await;
-    report.fails_at("websocket", &["200 OK, and not in a relay's words", "or no relay is there"]);
+    report.fails_at(
+        "websocket",
+        &["200 OK, and not in a relay's words", "or no relay is there", "check that --relay is"],
+    );
     assert_eq!(report.said("site_key"), "WebSocket has to work first");
 }
 

@@ -24,6 +24,9 @@ use crate::{
     tunnel::connect::Dialler,
 };
 
+const REFUSED: &str =
+    "nothing listens at that port, or a firewall refuses: check address and port, and the firewall";
+
 /// Takes all stages, with a row for each.
 ///
 /// # Errors
@@ -120,6 +123,10 @@ fn failed(error: &ReachError) -> Verdict {
         ReachError::Dns(host, error @ (DnsError::Unknown(_) | DnsError::Silent)) => {
             Told::sentence(&format!("cannot find the address of {host}: {error}"))
         }
+        ReachError::Tcp(host, attempts) if attempts.all_refused() => Told {
+            what: format!("{host} refuses the connection ({attempts})"),
+            advice: Some(REFUSED.to_owned()),
+        },
         ReachError::Dns(..)
         | ReachError::Tcp(..)
         | ReachError::Proxy(..)

@@ -124,7 +124,14 @@ fn untrusted(chain: &[Certificate], circumstances: &Circumstances<'_>) -> Verdic
                 format!("the certificate for {host} is signed by {signer}, a public authority that {who}");
             Verdict::fail(detail, advice)
         }
-        Some(_) | None => Verdict::fail(
+        Some(_) | None => unknown(host, &signer, *cacert),
+    }
+}
+
+/// Signed by nobody whom the public knows.
+fn unknown(host: &str, signer: &str, cacert: Option<&Path>) -> Verdict {
+    let Some(cacert) = cacert else {
+        return Verdict::fail(
             format!(
                 "the certificate for {host} is signed by {signer}, not by a public authority: something between here \
                  and the relay opens TLS, unless {signer} is the relay's own"
@@ -133,8 +140,20 @@ fn untrusted(chain: &[Certificate], circumstances: &Circumstances<'_>) -> Verdic
                 "have the firewall, proxy or virus scanner let connections to {host} pass unopened: {READABLE}. If the \
                  relay's operator has an authority of their own, name its file with --cacert"
             ),
+        );
+    };
+    Verdict::fail(
+        format!(
+            "the certificate for {host} is signed by {signer}, who is neither in --cacert {} nor a public authority: \
+             something between here and the relay opens TLS, or the relay's certificate comes from elsewhere now",
+            cacert.display()
         ),
-    }
+        format!(
+            "ask the relay's operator who signs the certificate. If it is {signer}, put that authority into the file of \
+             --cacert; if not, have the firewall, proxy or virus scanner let connections to {host} pass unopened: \
+             {READABLE}"
+        ),
+    )
 }
 
 /// webpki refuses what RFC 5280 (section 4.2.1.9) says is for signing others.

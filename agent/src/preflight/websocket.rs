@@ -12,6 +12,10 @@ const MAX_WORDS: usize = 200;
 const NO_WEBSOCKETS: &str = "have whatever stands between this machine and the relay (proxy, firewall, reverse proxy) let \
                              WebSocket upgrades pass; the README has the lines for nginx and Caddy";
 
+const NO_RELAY: &str = "check that --relay is the relay's address; if it is, have whatever stands between this machine and the \
+                        relay (proxy, firewall, reverse proxy) let WebSocket upgrades pass; the README has the lines for \
+                        nginx and Caddy";
+
 /// What became of the question for a tunnel.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -101,7 +105,7 @@ pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
             let detail = format!(
                 "{status}, and not in a relay's words: something in between answered, or no relay is there"
             );
-            (Verdict::fail(detail, NO_WEBSOCKETS), Verdict::after(Step::Websocket))
+            (Verdict::fail(detail, NO_RELAY), Verdict::after(Step::Websocket))
         }
         Answer::Garbled(what) => {
             let detail =

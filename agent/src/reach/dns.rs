@@ -8,7 +8,7 @@ use hickory_resolver::{
     Hosts, TokioResolver,
     config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
     lookup_ip::LookupIp,
-    net::{NetError, runtime::TokioRuntimeProvider},
+    net::{DnsError as Answer, NetError, runtime::TokioRuntimeProvider},
     proto::{
         op::Query,
         rr::{Name, RecordType},
@@ -33,7 +33,13 @@ pub enum DnsError {
     /// The name servers do not answer in time.
     #[error("the name servers in /etc/resolv.conf do not answer; check them and the way to them")]
     Silent,
-    /// The name servers answer with an error, or cannot be asked.
+    /// The name servers answer with an error (RFC 1035, section 4.1.1), such as `Query Refused`.
+    #[error(
+        "the name servers in /etc/resolv.conf answer with an error, {0:?}; check that they serve this machine, and that they \
+         work"
+    )]
+    Refused(String),
+    /// The name servers cannot be asked, or what they answer is none.
     #[error("the name servers in /etc/resolv.conf give no answer; check them and the way to them")]
     NoAnswer(#[source] NetError),
     /// `/etc/resolv.conf` cannot be used.
@@ -133,6 +139,8 @@ fn classify(error: NetError) -> DnsError {
         DnsError::Unknown(error)
     } else if matches!(error, NetError::Timeout) {
         DnsError::Silent
+    } else if let NetError::Dns(Answer::ResponseCode(code)) = &error {
+        DnsError::Refused(code.to_string())
     } else {
         DnsError::NoAnswer(error)
     }
@@ -151,9 +159,9 @@ mod tests {
 
     use super::*;
 
-    /// A name server that answers questions for some types of records only: with 192.0.2.7, or that there is no such
-    /// name. It stops with the story.
-    async fn name_server(answers: &'static [RecordType], knows: bool) -> ResolverConfig {
+    /// A name server that answers questions for some types of records only: with 192.0.2.7, or with an error. It stops
+    /// with the story.
+    async fn name_server(answers: &'static [RecordType], code: ResponseCode) -> ResolverConfig {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut connection = ConnectionConfig::udp();
         let address = socket.local_addr().unwrap();
@@ -167,11 +175,10 @@ mod tests {
                     continue;
                 }
                 let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
-                if knows {
+                answer.metadata.response_code = code;
+                if code == ResponseCode::NoError {
                     let here = RData::from(IpAddr::from([192, 0, 2, 7]));
                     answer.add_answer(Record::from_rdata(query.name().clone(), 3600, here));
-                } else {
-                    answer.metadata.response_code = ResponseCode::NXDomain;
                 }
                 answer.add_query(query);
                 socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
@@ -184,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn name_servers_that_swallow_questions_for_ipv6_cost_a_second() {
-        let config = name_server(&[RecordType::A], true).await;
+        let config = name_server(&[RecordType::A], ResponseCode::NoError).await;
         let begun = Instant::now();
         let found = ask("relay.example", &config, &ResolverOpts::default()).await.unwrap();
         assert_eq!(found, [IpAddr::from([192, 0, 2, 7])]);
@@ -192,11 +199,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_such_name_and_no_answer_are_told_apart() {
-        let config = name_server(&[RecordType::A, RecordType::AAAA], false).await;
+    async fn no_such_name_an_error_and_no_answer_are_told_apart() {
+        let both = &[RecordType::A, RecordType::AAAA];
+        let config = name_server(both, ResponseCode::NXDomain).await;
         let unknown = ask("relay.example", &config, &ResolverOpts::default()).await.unwrap_err();
         assert!(matches!(unknown, DnsError::Unknown(_)), "{unknown:?}");
-        let config = name_server(&[], true).await;
+        let config = name_server(both, ResponseCode::Refused).await;
+        let refused = ask("relay.example", &config, &ResolverOpts::default()).await.unwrap_err();
+        assert!(matches!(&refused, DnsError::Refused(said) if said == "Query Refused"), "{refused:?}");
+        let config = name_server(&[], ResponseCode::NoError).await;
         let mut impatient = ResolverOpts::default();
         (impatient.timeout, impatient.attempts) = (Duration::from_millis(200), 1);
         let silent = ask("relay.example", &config, &impatient).await.unwrap_err();

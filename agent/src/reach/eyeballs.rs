@@ -33,6 +33,11 @@ impl Attempts {
     pub fn all_silent(&self) -> bool {
         self.0.iter().all(|attempt| attempt.error.kind() == io::ErrorKind::TimedOut)
     }
+
+    /// Whether every address has refused, which machines do where nothing listens.
+    pub fn all_refused(&self) -> bool {
+        self.0.iter().all(|attempt| attempt.error.kind() == io::ErrorKind::ConnectionRefused)
+    }
 }
 
 impl fmt::Display for Attempts {
