@@ -35,12 +35,14 @@ async fn all_is_well_beside_an_agent_that_runs_and_notices_nothing() {
     write(dir.path(), format!("external-400-5551234567-20240326-{CALL}.wav"), &wav(1.0, 1));
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     let before = relay.status("acme").await["sessions"].clone();
+    assert!(before[0]["session"].is_string(), "{before}");
     let mark = agent.process.mark();
 
     let options = AgentOptions::new(dir.path());
     let report = check(&relay, &site, &options).await;
     report.is_well();
-    assert_eq!((&report.json["site"], &report.json["version"]), (&json!("acme"), &json!("0.1.0")));
+    let expected = (&json!("acme"), &json!(env!("CARGO_PKG_VERSION")));
+    assert_eq!((&report.json["site"], &report.json["version"]), expected);
     for row in report.json["rows"].as_array().unwrap() {
         let mut fields: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
         fields.retain(|field| *field != "subject");
@@ -64,7 +66,11 @@ async fn all_is_well_beside_an_agent_that_runs_and_notices_nothing() {
     assert!(!said.contains("5551234567"), "{said}");
 
     let after = relay.status("acme").await["sessions"].clone();
-    assert_eq!((after.as_array().unwrap().len(), &after[0]["id"]), (1, &before[0]["id"]), "{after}");
+    assert_eq!(
+        (after.as_array().unwrap().len(), &after[0]["session"]),
+        (1, &before[0]["session"]),
+        "{after}"
+    );
     assert!(!agent.process.log()[mark..].concat().contains("tunnel"), "{:#?}", agent.process.log());
 }
 

@@ -51,7 +51,10 @@ pub enum LayerError {
         message: String,
     },
     /// The file has a key that is no flag.
-    #[error("the configuration file {} has an unknown key {key:?}; keys are flags without the dashes", path.display())]
+    #[error(
+        "the configuration file {} has an unknown key {key:?}; keys are the flags of --help without the dashes in front",
+        path.display()
+    )]
     UnknownKey {
         /// The file.
         path: PathBuf,
