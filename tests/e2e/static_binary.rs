@@ -5,6 +5,7 @@ use std::process::Command;
 use harness::{
     bare_root::{BareRoot, RECORDINGS, static_agent},
     client::{body, first_link, names, search},
+    mariadb::MariaDb,
     names::NameServer,
     recordings::{wav, write},
     relay::Relay,
@@ -62,6 +63,24 @@ async fn a_bare_machine_with_a_name_server_connects_by_name_and_serves() {
     let relay = Relay::start_named(NAME).await;
     let Some(server) = NameServer::start(NAME, relay.address.ip()).await else { return };
     serves_from_a_bare_root(&relay, &root, ("/etc/resolv.conf", &server.resolv_conf())).await;
+}
+
+#[tokio::test]
+async fn a_bare_machine_asks_a_database_by_name() {
+    let Some(root) = BareRoot::new() else { return };
+    let Some(records) = MariaDb::start().await else { return };
+    let relay = Relay::start_named(NAME).await;
+    let site = relay.add_site("acme", &[]).await;
+    let leg = "1711409500.18";
+    records.leg(CALL, CALL, "").await;
+    records.leg(leg, CALL, "").await;
+    write(&root.path().join(RECORDINGS.trim_start_matches('/')), format!("in-{leg}.wav"), &wav(0.1, 7));
+    root.file("/etc/hosts", &format!("{} {NAME}\n127.0.0.1 records.example.test\n", relay.address.ip()));
+    let cdr = records.url_at("records.example.test");
+    let more = format!("path = 'file:{RECORDINGS}'\ncdr = '{cdr}'\n");
+    let _agent = root.start_agent(&relay, &site, NAME, &more).await;
+    let found = search(&client(&relay), &site, CALL, &[]).await;
+    assert_eq!((names(&found), &found["complete"]), (vec![format!("in-{leg}.wav")], &true.into()));
 }
 
 #[tokio::test]

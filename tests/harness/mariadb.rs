@@ -85,6 +85,11 @@ impl MariaDb {
         format!("mysql://{USER}@127.0.0.1:{}/asteriskcdrdb", self.port)
     }
 
+    /// The same, by a name and with the password in it.
+    pub fn url_at(&self, host: &str) -> String {
+        format!("mysql://{USER}:p%40ss%2Fword@{host}:{}/asteriskcdrdb", self.port)
+    }
+
     /// A file with the password.
     pub fn password_file(&self) -> PathBuf {
         let path = self.dir.path().join("password");

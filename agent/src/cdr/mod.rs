@@ -17,6 +17,7 @@ use crate::{
 };
 
 use self::mysql::Database;
+pub use self::mysql::DatabaseError;
 
 /// How long the records may take to answer; the search needs what is left of the agent's 12 s.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -56,7 +57,7 @@ pub enum CdrError {
     #[error(
         "the database of the call records cannot be asked; check its address, user and grants (SELECT on cdr)"
     )]
-    Database(#[source] sqlx::Error),
+    Database(#[source] DatabaseError),
     /// The file cannot be read.
     #[error("the call records in {} cannot be read", .0.display())]
     File(PathBuf, #[source] std::io::Error),
@@ -82,7 +83,7 @@ pub struct Cdr {
 }
 
 enum Source {
-    MySql(Database),
+    MySql(Box<Database>),
     MasterCsv(PathBuf),
 }
 
@@ -93,13 +94,15 @@ impl fmt::Debug for Cdr {
 }
 
 impl Cdr {
-    /// Nothing is opened yet. Must be called within a runtime.
+    /// Nothing is opened yet.
     ///
     /// # Errors
     /// [`CdrError::Address`].
     pub fn new(settings: &CdrSettings) -> Result<Self, CdrError> {
         let source = match settings {
-            CdrSettings::MySql { url, password } => Source::MySql(Database::new(url, password.as_ref())?),
+            CdrSettings::MySql { url, password } => {
+                Source::MySql(Box::new(Database::new(url, password.as_ref())?))
+            }
             CdrSettings::MasterCsv(path) => Source::MasterCsv(path.clone()),
         };
         Ok(Self { source })
