@@ -53,6 +53,24 @@ pub fn from_wire(wire: &[(String, String)], allowed: &[HeaderName]) -> HeaderMap
     headers
 }
 
+/// The first octet of a recording that an answer has, and the recording's whole size: from `Content-Range` (RFC 9110, section 14.4) or from the length of a whole answer.
+pub fn extent(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else {
+        return (Some(0), content_length(headers));
+    };
+    let text = value.to_str().unwrap_or_default();
+    let parsed = text.strip_prefix("bytes ").and_then(|rest| {
+        let (range, size) = rest.split_once('/')?;
+        Some((range.split_once('-')?.0.parse().ok(), size.parse().ok()))
+    });
+    parsed.unwrap_or_default()
+}
+
+/// The length of an answer's body, where it is stated.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +91,17 @@ mod tests {
         let headers = from_wire(&wire, &RESPONSE);
         assert_eq!(headers.len(), 1);
         assert_eq!(headers[header::ETAG], "\"1\"");
+    }
+    #[test]
+    fn a_range_is_read_from_the_head_of_the_answer() {
+        for (name, value, expected) in [
+            (header::CONTENT_RANGE, "bytes 500-999/8000", (Some(500), Some(8000))),
+            (header::CONTENT_RANGE, "bytes 500-999/*", (Some(500), None)),
+            (header::CONTENT_RANGE, "lines 1-2/3", (None, None)),
+            (header::CONTENT_LENGTH, "44", (Some(0), Some(44))),
+        ] {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            assert_eq!(extent(&headers), expected, "{value}");
+        }
     }
 }

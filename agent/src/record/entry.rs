@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use audiovault_protocol::{
     context::{Audit, Client, Lifeline, RequestId},
+    headers,
     link::Revocation,
 };
 use axum::{body::Body, extract::Request, response::Response};
-use http::{HeaderMap, Method, header};
+use http::Method;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
@@ -78,9 +79,9 @@ impl Entry {
             && matches!(head.status.as_u16(), 200 | 206);
         if carries {
             self.revocation = head.extensions.get().cloned();
-            (event.range_start, event.size) = range(&head.headers);
+            (event.range_start, event.size) = headers::extent(&head.headers);
             event.octets = Some(0);
-            let remaining = content_length(&head.headers);
+            let remaining = headers::content_length(&head.headers);
             return Response::from_parts(head, Body::new(RecordedBody::new(body, self, remaining)));
         }
         let refused = head.status.is_client_error() || head.status.is_server_error();
@@ -129,21 +130,4 @@ impl Drop for Entry {
         event.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.recorder.push(event, self.stranger);
     }
-}
-
-/// First octet and whole size, from `Content-Range` (RFC 9110, section 14.4) or from the length of a whole answer.
-fn range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
-    let Some(value) = headers.get(header::CONTENT_RANGE) else {
-        return (Some(0), content_length(headers));
-    };
-    let text = value.to_str().unwrap_or_default();
-    let parsed = text.strip_prefix("bytes ").and_then(|rest| {
-        let (range, size) = rest.split_once('/')?;
-        Some((range.split_once('-')?.0.parse().ok(), size.parse().ok()))
-    });
-    parsed.unwrap_or_default()
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

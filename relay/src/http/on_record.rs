@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use audiovault_protocol::{
     context::{Audit, Client, RequestId},
+    headers,
     link::TunnelBody,
     parameters::{Field, Parameters},
     site::SiteId,
 };
 use axum::{body::Body, response::Response};
-use http::{HeaderMap, Method, StatusCode, header, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 
 use super::{
     PublicState, Refusal,
@@ -73,9 +74,9 @@ pub(super) fn handed_over(
     let mut handover = Handover { site: event.site.to_string(), counters, delivery: None, remaining: None };
     if carries {
         let meter = parts.extensions.get::<Arc<ConnectionMeter>>().cloned();
-        (event.range_start, event.size) = range(&head.headers);
+        (event.range_start, event.size) = headers::extent(&head.headers);
         event.status = head.status.as_u16();
-        handover.remaining = content_length(&head.headers);
+        handover.remaining = headers::content_length(&head.headers);
         handover.delivery = Some(state.journal.deliver(event, meter));
     } else {
         event.close(head.status.as_u16(), outcome(head.status));
@@ -98,41 +99,4 @@ fn event(kind: Kind, site: &SiteId, parts: &Parts) -> AuditEvent {
 
 fn outcome(status: StatusCode) -> Outcome {
     if status.is_client_error() || status.is_server_error() { Outcome::Refused } else { Outcome::Complete }
-}
-
-/// First octet and whole size, from `Content-Range` (RFC 9110, section 14.4) or from the length of a whole answer.
-fn range(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
-    let Some(value) = headers.get(header::CONTENT_RANGE) else {
-        return (Some(0), content_length(headers));
-    };
-    let text = value.to_str().unwrap_or_default();
-    let parsed = text.strip_prefix("bytes ").and_then(|rest| {
-        let (range, size) = rest.split_once('/')?;
-        Some((range.split_once('-')?.0.parse().ok(), size.parse().ok()))
-    });
-    parsed.unwrap_or_default()
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn a_range_is_read_from_the_head_of_the_answer() {
-        for (name, value, expected) in [
-            (header::CONTENT_RANGE, "bytes 500-999/8000", (Some(500), Some(8000))),
-            (header::CONTENT_RANGE, "bytes 500-999/*", (Some(500), None)),
-            (header::CONTENT_RANGE, "lines 1-2/3", (None, None)),
-            (header::CONTENT_LENGTH, "44", (Some(0), Some(44))),
-        ] {
-            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
-            assert_eq!(range(&headers), expected, "{value}");
-        }
-    }
 }

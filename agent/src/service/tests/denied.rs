@@ -131,7 +131,7 @@ async fn another_deny_file_takes_effect_with_the_configuration() {
     let call_ids = CallIdRules::default();
     let rules = deny::read(&path, &call_ids).unwrap().into();
     let root = Pattern::parse(place.site.dir.path().to_str().unwrap()).unwrap();
-    let mut settings = crate::testing::settings(root);
+    let mut settings = settings(root);
     settings.access = Access::new(Some(&Secret::new(TOKEN)), &[], None).unwrap();
     place
         .site

@@ -8,7 +8,6 @@ use std::{fs, time::Duration};
 
 use audiovault_protocol::{
     context::{Audit, Deadline, LinkBase, RequestId},
-    recording_name::RecordedNames,
     site::SiteId,
 };
 use axum::{body::Body, response::Response};
@@ -21,10 +20,9 @@ use tower::ServiceExt;
 
 use super::{current::Current, *};
 use crate::{
-    dialect::Dialect,
     secret::Secret,
     tenants::Tenant,
-    testing::{put, put_aged, set_age, wav},
+    testing::{put, put_aged, set_age, settings, wav},
     vault::pattern::Pattern,
 };
 
@@ -49,19 +47,8 @@ impl Site {
         let tenants = ["acme", "other"]
             .map(|name| Tenant { name: name.to_owned(), secret: Secret::new(format!("secret-of-{name}")) });
         let site = SiteId::parse("acme-madrid").unwrap();
-        let mut settings = ServiceSettings {
-            vault: VaultSettings::new(vec![pattern]),
-            access: Access::new(Some(&Secret::new(TOKEN)), &tenants, Some(site.as_str())).unwrap(),
-            links: LinkSettings::for_this_run(site),
-            recorded_names: RecordedNames::Masked,
-            max_rate: Schedule::default(),
-            max_streams: 256,
-            record: None,
-            deny: None,
-            cdr: None,
-            dialect: Dialect::default(),
-            verbose_search: false,
-        };
+        let mut settings = settings(pattern);
+        settings.access = Access::new(Some(&Secret::new(TOKEN)), &tenants, Some(site.as_str())).unwrap();
         change(&mut settings);
         Self { dir, service: Current::new(settings) }
     }
