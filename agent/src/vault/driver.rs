@@ -206,7 +206,8 @@ impl FileDriver {
             return;
         }
         let starts = ways.iter().flat_map(|way| walk.descend(way, shortfall)).collect();
-        let Some(looked) = known.look(walk, starts) else {
+        let looked = self.index.as_ref().and_then(|index| known.look(index, walk, starts));
+        let Some(looked) = looked else {
             report.recordings.clear();
             return self.search_folders(walk, ways, (report, shortfall));
         };

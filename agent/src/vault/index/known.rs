@@ -7,13 +7,15 @@ use std::{
     ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
+
+use cap_std::fs::Dir;
 
 use super::{
     Index,
     scan::nanoseconds,
-    store::{Folder, Reading, Store, StoreError, guarded},
+    store::{Folder, Reading, StoreError, guarded},
+    watch::Watch,
 };
 use crate::vault::{
     call_id::CallId,
@@ -30,7 +32,8 @@ pub(crate) struct Known {
     pub(crate) hits: Vec<PathBuf>,
     /// Whether there may be others since.
     pub(crate) may_be_newer: bool,
-    store: Arc<Store>,
+    /// The state of the index that this was read from; what changes meanwhile is news.
+    reading: Reading,
 }
 
 /// What a look at the folders that have changed came to.
@@ -60,9 +63,9 @@ impl Index {
             for token in &tokens {
                 hits.extend(reading.filed(token, &|name| query.wants(name))?);
             }
-            Ok(Some((scanned, hits)))
+            Ok(Some((scanned, hits, reading)))
         });
-        let (scanned, hits) = match found {
+        let (scanned, hits, reading) = match found {
             Ok(found) => found?,
             Err(error) => {
                 tracing::warn!(%error, file = %self.file.display(), "the index cannot be read; searching without it");
@@ -76,7 +79,7 @@ impl Index {
         // One name may be filed under several of these.
         let hits: BTreeSet<PathBuf> =
             hits.into_iter().filter(|path| ways.iter().any(|way| leads_to(way, path))).collect();
-        Some(Known { hits: hits.into_iter().collect(), may_be_newer, store })
+        Some(Known { hits: hits.into_iter().collect(), may_be_newer, reading })
     }
 
     /// Under what everything is filed that is asked for; nothing if some of it may be filed under nothing.
@@ -90,18 +93,16 @@ impl Index {
 impl Known {
     /// Looks into the folders at the ends of these ways, and beneath, that have changed since they were scanned. Nothing if
     /// the index cannot be read any more. Blocks.
-    pub(crate) fn look(&self, walk: Walk<'_>, starts: Vec<PathBuf>) -> Option<Looked> {
-        let looked = guarded(|| {
-            let look = Look { walk, reading: self.store.reading()?, looked: Looked::default() };
-            look.through(starts)
-        });
-        looked.ok()
+    pub(crate) fn look(&self, index: &Index, walk: Walk<'_>, starts: Vec<PathBuf>) -> Option<Looked> {
+        let look = Look { walk, watch: index.watch(), reading: &self.reading, looked: Looked::default() };
+        guarded(|| look.through(starts)).ok()
     }
 }
 
 struct Look<'a> {
     walk: Walk<'a>,
-    reading: Reading,
+    watch: Option<&'a Watch>,
+    reading: &'a Reading,
     looked: Looked,
 }
 
@@ -118,7 +119,7 @@ impl Look<'_> {
                 continue;
             }
             let known = self.reading.folder(&path)?;
-            let below = match self.enter(&path, known) {
+            let below = match self.enter(&path, known.as_ref()) {
                 Ok(below) => below,
                 Err(error) => {
                     self.looked.shortfall.note(error);
@@ -131,11 +132,14 @@ impl Look<'_> {
     }
 
     /// The folders in a folder, which is read if it has changed.
-    fn enter(&mut self, path: &Path, known: Option<Folder>) -> io::Result<Vec<Vec<u8>>> {
+    fn enter(&mut self, path: &Path, known: Option<&Folder>) -> io::Result<Vec<Vec<u8>>> {
         let folder = folder::open(self.walk.root, path)?;
         let modified = nanoseconds(folder::modified(&folder)?);
         if let Some(known) = known.filter(|known| known.settled && known.modified == modified) {
-            return Ok(known.below);
+            return Ok(known.below.clone());
+        }
+        if let Some(below) = self.hear(path, &folder, known) {
+            return Ok(below);
         }
         let mut below = Vec::new();
         let looked = &mut self.looked;
@@ -157,6 +161,17 @@ impl Look<'_> {
             ControlFlow::Continue(())
         })?;
         Ok(below)
+    }
+
+    /// The folders in a folder that is watched, of which the news is enough.
+    fn hear(&mut self, path: &Path, folder: &Dir, known: Option<&Folder>) -> Option<Vec<Vec<u8>>> {
+        let (known, watch) = (known?, self.watch?);
+        let news = watch.news(path, folder).filter(|news| !news.has_link(self.walk, path))?;
+        let wanted = news.appeared.iter().filter(|name| (self.walk.names.recording)(name.as_bytes()));
+        self.looked.hits.extend(wanted.map(|name| path.join(name)));
+        let came = news.folders.iter().map(|name| name.as_bytes());
+        let came = came.filter(|name| self.walk.names.lead_on(name)).map(<[u8]>::to_vec);
+        Some(known.below.iter().cloned().chain(came).collect())
     }
 }
 

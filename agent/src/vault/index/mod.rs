@@ -7,6 +7,7 @@
 mod known;
 mod scan;
 mod store;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -15,14 +16,14 @@ use std::{
     collections::HashMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, PoisonError, Weak, atomic::AtomicBool},
+    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
 use cap_std::fs::Dir;
 use sha2::{Digest, Sha256};
 
-use self::{scan::Scan, store::Store};
+use self::{scan::Scan, store::Store, watch::Watch};
 use crate::vault::{
     VaultSettings, expand,
     folder::{Names, Shortfall},
@@ -49,6 +50,8 @@ pub struct Index {
     rules: Rules,
     look_ahead: Duration,
     store: Mutex<Option<Arc<Store>>>,
+    /// Made by the first scan, where there can be one.
+    watch: OnceLock<Option<Watch>>,
 }
 
 impl fmt::Debug for Index {
@@ -70,6 +73,7 @@ impl Index {
             rules: Rules::for_ids(&settings.call_ids),
             look_ahead: settings.look_back.unsigned_abs(),
             store: Mutex::default(),
+            watch: OnceLock::new(),
         }
     }
 
@@ -110,7 +114,12 @@ impl Index {
         let walk = Walk { root, budget: &budget, names };
         let mut shortfall = Shortfall::default();
         let bases = walk.descend(&expand::anywhere(&self.pattern), &mut shortfall);
-        Scan::new((root, store), names, self.rules, cancelled, pace).run(bases, shortfall)
+        let watched = self.watch.get_or_init(Watch::new).as_ref().map(|watch| (watch, self.pattern.root()));
+        Scan::new((walk, store), watched, self.rules, pace).run(bases, shortfall)
+    }
+
+    fn watch(&self) -> Option<&Watch> {
+        self.watch.get().and_then(Option::as_ref)
     }
 
     /// The store if it is open.

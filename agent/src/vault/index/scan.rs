@@ -10,17 +10,20 @@ use std::{
     ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
 };
 
 use cap_std::fs::Dir;
 
-use super::store::{Change, Folder, Store, StoreError, digest};
+use super::{
+    store::{Change, Folder, Store, StoreError, digest},
+    watch::{News, Watch},
+};
 use crate::vault::{
-    folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
+    folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Shortfall},
     pace::Pace,
     tokens::{Rules, tokens},
+    walk::Walk,
 };
 
 /// Names that are written at a time: some ten megabytes.
@@ -58,14 +61,16 @@ pub struct Scanned {
 
 /// One scan.
 pub(super) struct Scan<'a> {
-    pub(super) root: &'a Dir,
-    pub(super) store: &'a Store,
-    pub(super) names: Names<'a>,
-    pub(super) rules: Rules,
-    pub(super) cancelled: &'a AtomicBool,
-    pub(super) pace: Pace,
+    walk: Walk<'a>,
+    store: &'a Store,
+    /// What tells of changes, and the root's whole path.
+    watched: Option<(&'a Watch, &'a Path)>,
+    rules: Rules,
+    pace: Pace,
     done: Scanned,
     change: Change,
+    /// Folders that the change brings up to date, and whether they were read whole.
+    filed: Vec<(PathBuf, bool)>,
     free_number: u32,
     seen: HashSet<PathBuf>,
     shortfall: Shortfall,
@@ -73,21 +78,20 @@ pub(super) struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     pub(super) fn new(
-        (root, store): (&'a Dir, &'a Store),
-        names: Names<'a>,
+        (walk, store): (Walk<'a>, &'a Store),
+        watched: Option<(&'a Watch, &'a Path)>,
         rules: Rules,
-        cancelled: &'a AtomicBool,
         pace: Pace,
     ) -> Self {
         Self {
-            root,
+            walk,
             store,
-            names,
+            watched,
             rules,
-            cancelled,
             pace,
             done: Scanned::default(),
             change: Change::default(),
+            filed: Vec::new(),
             free_number: 0,
             seen: HashSet::new(),
             shortfall: Shortfall::default(),
@@ -104,7 +108,7 @@ impl<'a> Scan<'a> {
         self.shortfall = shortfall;
         let mut waiting: Vec<(PathBuf, usize)> = bases.into_iter().map(|base| (base, 0)).collect();
         while let Some((path, depth)) = waiting.pop() {
-            if self.cancelled.load(Ordering::Relaxed) {
+            if self.walk.budget.is_spent() {
                 return Err(ScanError::Cancelled);
             }
             if depth > MAX_DEPTH || !self.seen.insert(path.clone()) {
@@ -139,12 +143,46 @@ impl<'a> Scan<'a> {
 
     /// The folders in a folder, which is read if it may have changed.
     fn enter(&mut self, path: &Path) -> Result<Vec<Vec<u8>>, ScanError> {
-        let folder = folder::open(self.root, path).map_err(ScanError::Unreadable)?;
+        let folder = folder::open(self.walk.root, path).map_err(ScanError::Unreadable)?;
         let modified = folder::modified(&folder).map_err(ScanError::Unreadable)?;
         match self.store.reading()?.folder(path)? {
             Some(known) if known.settled && known.modified == nanoseconds(modified) => Ok(known.below),
-            known => self.read(&folder, path, modified, known),
+            Some(known) => match self.hear(&folder, path, &known) {
+                Some(below) => Ok(below),
+                None => self.read(&folder, path, modified, Some(known)),
+            },
+            None => self.read(&folder, path, modified, None),
         }
+    }
+
+    /// Files what has come and gone in a folder that is watched, in place of reading it. The folders in it.
+    fn hear(&mut self, folder: &Dir, path: &Path, known: &Folder) -> Option<Vec<Vec<u8>>> {
+        let (watch, _) = self.watched?;
+        let news = watch.take(path, folder).filter(|news| !news.has_link(self.walk, path))?;
+        if news == News::default() {
+            return Some(known.below.clone());
+        }
+        for gone in &news.gone {
+            self.change.take_out(known.id, digest(gone.as_bytes()));
+            self.done.removed += 1;
+        }
+        for name in news.appeared.iter().filter(|name| (self.walk.names.recording)(name.as_bytes())) {
+            let tokens = tokens(name.as_bytes(), self.rules);
+            if !tokens.is_empty() {
+                self.change.file(known.id, name.as_bytes(), &tokens);
+                self.done.added += 1;
+            }
+        }
+        let mut folder = Folder { settled: false, ..known.clone() };
+        let came = news.folders.iter().map(|name| name.as_bytes());
+        let came = came.filter(|name| self.walk.names.lead_on(name)).map(<[u8]>::to_vec);
+        folder.below.extend(came.filter(|name| !known.below.contains(name)).collect::<Vec<_>>());
+        let below = folder.below.clone();
+        // Whoever does not watch it has to read it.
+        folder.modified = i128::MIN;
+        self.change.remember(path, folder);
+        self.filed.push((path.to_owned(), false));
+        Some(below)
     }
 
     fn read(
@@ -155,15 +193,18 @@ impl<'a> Scan<'a> {
         known: Option<Folder>,
     ) -> Result<Vec<Vec<u8>>, ScanError> {
         self.done.read += 1;
+        if let Some((watch, root)) = self.watched {
+            watch.begin((root, path), folder, modified);
+        }
         let known = known.unwrap_or_else(|| self.begin(path));
         // Not read any longer than that: pages of a state that somebody reads are not used again.
         let before = self.store.reading()?.digests(known.id)?;
         let mut there = vec![false; before.len()];
         let mut below: Vec<Vec<u8>> = Vec::new();
         let (mut failed, mut unsure) = (None, false);
-        folder::read((self.root, folder), path, self.names, &mut |entry| {
+        folder::read((self.walk.root, folder), path, self.walk.names, &mut |entry| {
             let judged = match entry {
-                _ if self.cancelled.load(Ordering::Relaxed) => Err(ScanError::Cancelled),
+                _ if self.walk.budget.is_spent() => Err(ScanError::Cancelled),
                 Ok(Some(Entry::Recording(name))) => {
                     self.see(known.id, name.as_bytes(), (&before, &mut there)).map_err(ScanError::from)
                 }
@@ -200,6 +241,7 @@ impl<'a> Scan<'a> {
             }
             // Together with the last of its names: whatever ends the process before has the folder read again.
             self.change.remember(path, as_read(&known, modified, &below));
+            self.filed.push((path.to_owned(), true));
         }
         self.write(BATCH)?;
         Ok(below)
@@ -241,7 +283,16 @@ impl<'a> Scan<'a> {
 
     /// Writes what has come together, if that is so much.
     fn write(&mut self, least: usize) -> Result<(), StoreError> {
-        if self.change.len() < least { Ok(()) } else { self.store.apply(std::mem::take(&mut self.change)) }
+        if self.change.len() < least {
+            return Ok(());
+        }
+        self.store.apply(std::mem::take(&mut self.change))?;
+        for (path, whole) in self.filed.drain(..) {
+            if let Some((watch, _)) = self.watched {
+                watch.filed(&path, whole);
+            }
+        }
+        Ok(())
     }
 
     /// Takes folders out that are not there any more.

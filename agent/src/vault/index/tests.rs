@@ -24,6 +24,8 @@ struct Place {
     below: &'static str,
     indexed: FileDriver,
     plain: FileDriver,
+    /// Whether the kernel tells of changes; across the network it does not.
+    watched: bool,
 }
 
 fn drivers(recordings: &TempDir, indexes: &TempDir, below: &str) -> (FileDriver, FileDriver) {
@@ -37,7 +39,14 @@ impl Place {
     fn new(below: &'static str) -> Self {
         let (recordings, indexes) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let (indexed, plain) = drivers(&recordings, &indexes, below);
-        Self { recordings, indexes, below, indexed, plain }
+        Self { recordings, indexes, below, indexed, plain, watched: true }
+    }
+
+    /// As across the network.
+    fn unwatched(below: &'static str) -> Self {
+        let mut place = Self { watched: false, ..Self::new(below) };
+        place.restart();
+        place
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -55,6 +64,9 @@ impl Place {
 
     fn restart(&mut self) {
         (self.indexed, self.plain) = drivers(&self.recordings, &self.indexes, self.below);
+        if !self.watched {
+            drop(self.indexed.index().unwrap().watch.set(None));
+        }
     }
 
     fn find(driver: &FileDriver, query: &Query) -> BTreeSet<PathBuf> {
@@ -119,7 +131,7 @@ fn old_calls_are_answered_from_the_index_and_a_call_that_ended_a_second_ago_is_f
 
 #[test]
 fn what_is_renamed_or_gone_is_never_given_out() {
-    let place = Place::new("");
+    let place = Place::unwatched("");
     place.put(&format!("a/{OLD}.wav"));
     place.put("a/1511444502.18.wav");
     place.scan();
@@ -146,6 +158,27 @@ fn folders_that_are_quiet_are_not_read_again_also_after_a_restart() {
     assert_eq!(place.by_index_alone(&query(OLD)), None, "not opened yet");
     assert_eq!(place.scan(), Scanned { folders: 2, ..Scanned::default() });
     assert_eq!(place.found(&query(OLD)), [format!("2017/11/23/{OLD}.wav")], "only that day is asked for");
+}
+
+#[test]
+fn a_folder_in_which_somebody_writes_all_day_is_not_read_again_and_again() {
+    let place = Place::new("");
+    place.put(&format!("flat/out-{OLD}.wav"));
+    place.scan();
+    for n in 0..3 {
+        let call = format!("{}.{n}", Timestamp::now().as_second());
+        place.put(&format!("flat/out-{call}.wav"));
+        place.put(&format!("flat/new-{n}/in-{call}.wav"));
+        assert_eq!(place.found(&query(&call)).len(), 2);
+        assert_eq!(
+            place.scan(),
+            Scanned { folders: 3 + n, read: 1, added: 2, removed: 0 },
+            "the new one alone"
+        );
+        assert_eq!(place.found(&query(&call)).len(), 2);
+    }
+    fs::remove_file(place.at(&format!("flat/out-{OLD}.wav"))).unwrap();
+    assert_eq!(place.scan(), Scanned { folders: 5, read: 0, added: 0, removed: 1 });
 }
 
 #[test]
@@ -217,6 +250,7 @@ enum Event {
     Rename(usize, usize, usize),
     Delete(usize, usize),
     RemoveFolder(usize),
+    MoveFolder(usize),
     /// Time passes: the folder was changed long ago.
     Age(usize),
     Scan,
@@ -232,6 +266,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (folder.clone(), name.clone(), folder.clone()).prop_map(|(from, name, to)| Event::Rename(from, name, to)),
         2 => (folder.clone(), name).prop_map(|(folder, name)| Event::Delete(folder, name)),
         1 => (1..FOLDERS.len()).prop_map(Event::RemoveFolder),
+        1 => (1..FOLDERS.len()).prop_map(Event::MoveFolder),
         3 => folder.prop_map(Event::Age),
         2 => Just(Event::Scan),
         1 => Just(Event::Restart),
@@ -253,6 +288,9 @@ fn happen(place: &mut Place, event: &Event, (now, step): (i64, u64)) {
         }
         Event::Delete(folder, n) => fs::remove_file(path(folder, n)).unwrap_or_default(),
         Event::RemoveFolder(folder) => fs::remove_dir_all(place.at(FOLDERS[folder])).unwrap_or_default(),
+        Event::MoveFolder(folder) => {
+            fs::rename(place.at(FOLDERS[folder]), place.at(&format!("moved-{step}"))).unwrap_or_default();
+        }
         Event::Age(folder) => {
             if let Ok(folder) = fs::File::open(place.at(FOLDERS[folder])) {
                 let long_ago = UNIX_EPOCH + Duration::from_secs(now.unsigned_abs() - 100_000 + step);
@@ -279,8 +317,9 @@ proptest! {
     fn whatever_happens_the_answers_are_those_of_a_fresh_search(
         events in prop::collection::vec(event(), 1..40),
         coarse: bool,
+        watched: bool,
     ) {
-        let mut place = Place::new("");
+        let mut place = if watched { Place::new("") } else { Place::unwatched("") };
         let now = Timestamp::now().as_second();
         for (step, event) in events.iter().enumerate() {
             happen(&mut place, event, (now, step as u64));
