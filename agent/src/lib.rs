@@ -22,6 +22,7 @@ pub mod rough;
 pub mod secret;
 pub mod serve;
 pub mod service;
+pub mod sound;
 pub mod stamp;
 pub mod state;
 pub mod systemd;

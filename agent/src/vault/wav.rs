@@ -9,11 +9,24 @@ pub const HEADER_READ: usize = 4096;
 /// Uncompressed sound, A-law and µ-law: the format tags that browsers play.
 const PLAIN_TAGS: [u16; 4] = [0x0001, 0x0003, 0x0006, 0x0007];
 
+/// The tag of a format that names the real one in what follows (Microsoft's `WAVE_FORMAT_EXTENSIBLE`).
+const EXTENSIBLE: u16 = 0xfffe;
+
 /// The header of a WAV file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WavHeader {
+    /// The codec's number (RFC 2361).
+    pub tag: u16,
+    /// Channels.
+    pub channels: u16,
+    /// Samples per second of each channel.
+    pub rate: u32,
     /// Octets that stand for one second of sound.
     pub bytes_per_second: u32,
+    /// Octets that can only be decoded together.
+    pub block: u16,
+    /// Where in the file the sound begins.
+    pub start: u64,
     /// Octets of sound.
     pub sound: u64,
     /// Whether browsers play it.
@@ -42,13 +55,13 @@ pub fn read(head: &[u8], size: u64) -> Option<WavHeader> {
         let stated = u32::from_le_bytes(head.get(at + 4..at + 8)?.try_into().ok()?);
         let body = at + 8;
         match id {
-            b"fmt " => format = Some((number16(head, body)?, number32(head, body + 8)?)),
+            b"fmt " => format = Some(read_format(head, body)?),
             b"data" => {
-                let (tag, bytes_per_second) = format?;
-                let there = size.saturating_sub(u64::try_from(body).ok()?);
+                let start = u64::try_from(body).ok()?;
+                let there = size.saturating_sub(start);
                 let unfinished = stated == 0 || u64::from(stated) > there;
                 let sound = if unfinished { there } else { u64::from(stated) };
-                return Some(WavHeader { bytes_per_second, sound, plain: PLAIN_TAGS.contains(&tag) });
+                return Some(WavHeader { start, sound, ..format? });
             }
             _ => {}
         }
@@ -57,6 +70,25 @@ pub fn read(head: &[u8], size: u64) -> Option<WavHeader> {
             .checked_add(usize::try_from(stated).ok()?)?
             .checked_add(usize::try_from(stated & 1).ok()?)?;
     }
+}
+
+/// Reads the body of a format chunk. Where the sound lies is not told there.
+fn read_format(head: &[u8], body: usize) -> Option<WavHeader> {
+    let tag = match number16(head, body)? {
+        // The identifier of the real format begins with its tag.
+        EXTENSIBLE => number16(head, body + 24)?,
+        tag => tag,
+    };
+    Some(WavHeader {
+        tag,
+        channels: number16(head, body + 2)?,
+        rate: number32(head, body + 4)?,
+        bytes_per_second: number32(head, body + 8)?,
+        block: number16(head, body + 12)?,
+        start: 0,
+        sound: 0,
+        plain: PLAIN_TAGS.contains(&tag),
+    })
 }
 
 fn number16(head: &[u8], at: usize) -> Option<u16> {

@@ -1,0 +1,204 @@
+//! A decoder of GSM 06.10 full rate speech (ETSI EN 300 961), bit-exact as the standard wants it. Pure.
+//!
+//! A frame of 260 bits stands for 160 samples at 8 kHz. What a frame sounds like depends on all frames before it,
+//! through the few numbers that a [`Decoder`] holds.
+
+mod arithmetic;
+mod frame;
+#[cfg(test)]
+mod tests;
+
+use self::{
+    arithmetic::{magnitude, product},
+    frame::Subframe,
+};
+
+pub use self::frame::{FRAME_LEN, Frame, PAIR_LEN};
+
+/// Samples of a frame.
+pub const SAMPLES: usize = 160;
+/// Samples of a subframe.
+const SUBFRAME: usize = 40;
+/// The longest lag of the long-term prediction in samples.
+const LONGEST_LAG: u8 = 120;
+/// The shortest lag, and the one before the first frame (EN 300 961, section 5.3.2).
+const SHORTEST_LAG: u8 = 40;
+
+/// For each logarithmic area ratio its least code, and offset and inverted factor of its scale (EN 300 961, table 5.1).
+const RATIOS: [(i16, i16, i16); 8] = [
+    (-32, 0, 13_107),
+    (-32, 0, 13_107),
+    (-16, 2_048, 13_107),
+    (-16, -2_560, 13_107),
+    (-8, 94, 19_223),
+    (-8, -1_792, 17_476),
+    (-4, -341, 31_454),
+    (-4, -1_144, 29_708),
+];
+/// Gains of the long-term prediction (EN 300 961, table 5.3b).
+const GAINS: [i16; 4] = [3_277, 11_469, 21_299, 32_767];
+/// Normalised mantissas of the largest pulse (EN 300 961, table 5.6).
+const MANTISSAS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
+/// How strongly the high frequencies were raised before coding, 0.86 (EN 300 961, section 5.2.4).
+const EMPHASIS: i16 = 28_180;
+
+/// Makes a ratio for a part of a frame from the last frame's and this one's.
+type Weigh = fn(i16, i16) -> i16;
+
+/// The state between two frames: 280 octets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoder {
+    /// The last samples of the reconstructed short-term residual, oldest first.
+    residual: [i16; LONGEST_LAG as usize],
+    /// The last lag that was one.
+    lag: u8,
+    /// The logarithmic area ratios of the frame before.
+    ratios: [i16; 8],
+    /// The memory of the short-term synthesis filter.
+    lattice: [i16; 8],
+    /// The last sample before its upscaling.
+    last: i16,
+}
+
+impl Default for Decoder {
+    /// The home state: nothing was heard yet.
+    fn default() -> Self {
+        Self {
+            residual: [0; LONGEST_LAG as usize],
+            lag: SHORTEST_LAG,
+            ratios: [0; 8],
+            lattice: [0; 8],
+            last: 0,
+        }
+    }
+}
+
+impl Decoder {
+    /// Decodes the next frame into samples of 16 bits, of which the standard leaves the lowest three empty.
+    pub fn decode(&mut self, frame: &Frame) -> [i16; SAMPLES] {
+        let mut samples = [0; SAMPLES];
+        for (subframe, part) in frame.subframes.iter().zip(samples.chunks_exact_mut(SUBFRAME)) {
+            self.predict(subframe, part);
+        }
+        let ratios = decode_ratios(frame.ratios);
+        let before = std::mem::replace(&mut self.ratios, ratios);
+        let glides: [(usize, Weigh); 4] = [
+            (13, |old, new| (old >> 2).saturating_add(new >> 2).saturating_add(old >> 1)),
+            (14, |old, new| (old >> 1).saturating_add(new >> 1)),
+            (13, |old, new| (old >> 2).saturating_add(new >> 2).saturating_add(new >> 1)),
+            (120, |_, new| new),
+        ];
+        // The filter glides from the last frame's to this one's (EN 300 961, section 5.2.9.1).
+        let mut rest = &mut samples[..];
+        for (len, weigh) in glides {
+            let (part, after) = rest.split_at_mut(len);
+            let mut reflections = [0; 8];
+            for (reflection, (old, new)) in reflections.iter_mut().zip(before.into_iter().zip(ratios)) {
+                *reflection = reflection_of(weigh(old, new));
+            }
+            self.synthesise(&reflections, part);
+            rest = after;
+        }
+        self.finish(&mut samples);
+        samples
+    }
+
+    /// Long-term synthesis (EN 300 961, section 5.3.2): the pulses of a subframe upon an echo of what came before.
+    fn predict(&mut self, subframe: &Subframe, part: &mut [i16]) {
+        if (SHORTEST_LAG..=LONGEST_LAG).contains(&subframe.lag) {
+            self.lag = subframe.lag;
+        }
+        let gain = GAINS.into_iter().nth(usize::from(subframe.gain)).unwrap_or_default();
+        pulses(subframe, part);
+        let echo = self.residual.iter().skip(usize::from(LONGEST_LAG - self.lag));
+        for (sample, past) in part.iter_mut().zip(echo) {
+            *sample = sample.saturating_add(product(gain, *past));
+        }
+        self.residual.copy_within(SUBFRAME.., 0);
+        let newest = self.residual.iter_mut().skip(usize::from(LONGEST_LAG) - SUBFRAME);
+        for (kept, sample) in newest.zip(part.iter()) {
+            *kept = *sample;
+        }
+    }
+
+    /// The short-term synthesis filter, a lattice of eight (EN 300 961, section 5.3.4).
+    fn synthesise(&mut self, reflections: &[i16; 8], samples: &mut [i16]) {
+        for sample in samples {
+            let mut signal = *sample;
+            // Each step's memory goes to the step above it; the uppermost has nowhere to go.
+            let mut above: Option<&mut i16> = None;
+            for (reflection, memory) in reflections.iter().zip(&mut self.lattice).rev() {
+                signal = signal.saturating_sub(product(*reflection, *memory));
+                let passed = memory.saturating_add(product(*reflection, signal));
+                if let Some(above) = above.replace(memory) {
+                    *above = passed;
+                }
+            }
+            if let Some(lowest) = above {
+                *lowest = signal;
+            }
+            *sample = signal;
+        }
+    }
+
+    /// De-emphasis, upscaling and truncation (EN 300 961, section 5.3.5 to 5.3.7).
+    fn finish(&mut self, samples: &mut [i16]) {
+        for sample in samples {
+            self.last = sample.saturating_add(product(self.last, EMPHASIS));
+            *sample = self.last.saturating_add(self.last) & !7;
+        }
+    }
+}
+
+/// Decodes the logarithmic area ratios (EN 300 961, section 5.2.8).
+fn decode_ratios(coded: [u8; 8]) -> [i16; 8] {
+    let mut ratios = [0; 8];
+    for ((ratio, code), (least, offset, factor)) in ratios.iter_mut().zip(coded).zip(RATIOS) {
+        // Codes have at most 6 bits, so that the shift loses nothing.
+        let scaled = (i16::from(code) + least) << 10;
+        let value = product(factor, scaled.saturating_sub(offset << 1));
+        *ratio = value.saturating_add(value);
+    }
+    ratios
+}
+
+/// A reflection coefficient from its logarithmic area ratio (EN 300 961, section 5.2.9.2).
+fn reflection_of(ratio: i16) -> i16 {
+    let size = magnitude(ratio);
+    let reflection = if size < 11_059 {
+        size << 1
+    } else if size < 20_070 {
+        size + 11_059
+    } else {
+        (size >> 2).saturating_add(26_112)
+    };
+    if ratio < 0 { -reflection } else { reflection }
+}
+
+/// Decodes the pulses of a subframe onto their grid (EN 300 961, section 5.2.15 to 5.2.17).
+fn pulses(subframe: &Subframe, part: &mut [i16]) {
+    let (exponent, mantissa) = largest(subframe.largest);
+    let factor = MANTISSAS.into_iter().nth(mantissa).unwrap_or_default();
+    // From 0 for the largest to 10 for the smallest.
+    let shift = 6 - exponent;
+    let rounding = if shift > 0 { 1 << (shift - 1) } else { 0 };
+    let places = part.iter_mut().skip(usize::from(subframe.grid)).step_by(3);
+    for (place, code) in places.zip(subframe.pulses) {
+        let pulse = (i16::from(code) * 2 - 7) << 12;
+        *place = product(factor, pulse).saturating_add(rounding) >> shift;
+    }
+}
+
+/// Exponent (-4 to 6) and mantissa (0 to 7) of the coded amplitude of the largest pulse (EN 300 961, section 5.2.15).
+fn largest(coded: u8) -> (i16, usize) {
+    let mut exponent = if coded > 15 { i16::from(coded >> 3) - 1 } else { 0 };
+    let mut mantissa = i16::from(coded) - (exponent << 3);
+    if mantissa == 0 {
+        return (-4, 7);
+    }
+    while mantissa <= 7 {
+        mantissa = mantissa << 1 | 1;
+        exponent -= 1;
+    }
+    (exponent, usize::try_from(mantissa - 8).unwrap_or_default())
+}

@@ -1,0 +1,48 @@
+//! The decoder against digests of what libgsm makes of the same files, and against anything at all.
+
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::*;
+
+fn decode_file(gsm: &[u8]) -> Vec<u8> {
+    let mut decoder = Decoder::default();
+    let frames =
+        gsm.chunks_exact(FRAME_LEN).map(|octets| Frame::from_octets(octets.try_into().unwrap()).unwrap());
+    frames.flat_map(|frame| decoder.decode(&frame)).flat_map(i16::to_le_bytes).collect()
+}
+
+fn digest(octets: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(octets))
+}
+
+#[test]
+fn speech_decodes_to_the_very_samples_of_libgsm() {
+    let pcm = decode_file(include_bytes!("../fixtures/speech.gsm"));
+    assert_eq!(digest(&pcm), include_str!("../fixtures/speech.gsm.sha256").trim());
+}
+
+#[test]
+fn what_no_encoder_makes_decodes_to_the_very_samples_of_libgsm() {
+    let pcm = decode_file(include_bytes!("../fixtures/random.gsm"));
+    assert_eq!(digest(&pcm), include_str!("../fixtures/random.gsm.sha256").trim());
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(blocks in prop::collection::vec(prop::array::uniform32(any::<u8>()), 1..40)) {
+        let mut decoder = Decoder::default();
+        for block in blocks {
+            let mut octets = [0; PAIR_LEN];
+            octets[..32].copy_from_slice(&block);
+            octets[33..].copy_from_slice(&block);
+            for frame in Frame::pair_from_octets(&octets) {
+                let samples = decoder.decode(&frame);
+                prop_assert!(samples.iter().all(|sample| sample & 7 == 0));
+            }
+            let mut octets = [0xd0; FRAME_LEN];
+            octets[1..].copy_from_slice(&block);
+            decoder.decode(&Frame::from_octets(&octets).unwrap());
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Sound that browsers cannot play, as sound that they can.
+
+pub mod gsm;
