@@ -27,8 +27,18 @@ const EACH: &str = "$each";
 /// What the answer as a whole has.
 const OF_ANSWER: [&str; 3] = ["status", "complete", "count"];
 /// What each recording has.
-const OF_FILE: [&str; 9] =
-    ["filename", "url", "size", "modified", "content_type", "expires", "duration", "empty", "growing"];
+const OF_FILE: [&str; 10] = [
+    "filename",
+    "url",
+    "size",
+    "modified",
+    "content_type",
+    "expires",
+    "duration",
+    "empty",
+    "growing",
+    "original",
+];
 
 /// Why a dialect cannot be used.
 #[derive(Debug, thiserror::Error)]

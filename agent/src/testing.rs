@@ -74,3 +74,20 @@ pub(crate) fn set_age(path: impl AsRef<Path>, age: Duration) {
     let file = File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - age).unwrap();
 }
+
+/// A WAV file at 8 kHz of another codec, with the `fact` chunk that such files have.
+pub(crate) fn coded_wav(tag: u16, channels: u16, block: u16, sound: &[u8]) -> Vec<u8> {
+    let mut file = b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0".to_vec();
+    file.extend_from_slice(&tag.to_le_bytes());
+    file.extend_from_slice(&channels.to_le_bytes());
+    file.extend_from_slice(&8000u32.to_le_bytes());
+    let rate = if tag == 0x31 { 1_625 } else { 8_000 * u32::from(block) };
+    file.extend_from_slice(&rate.to_le_bytes());
+    file.extend_from_slice(&block.to_le_bytes());
+    file.extend_from_slice(b"\0\0\0\0fact\x04\0\0\0\0\0\0\0data");
+    file.extend_from_slice(&u32::try_from(sound.len()).unwrap().to_le_bytes());
+    file.extend_from_slice(sound);
+    let len = u32::try_from(file.len() - 8).unwrap();
+    file[4..8].copy_from_slice(&len.to_le_bytes());
+    file
+}

@@ -1,4 +1,5 @@
-//! The body of a recording: read from disk in large chunks, at most one of them ahead of its reader.
+//! The body of a recording: read from disk in large chunks, and decoded where need be, at most one of them ahead of its
+//! reader.
 
 use std::{
     fs::File,
@@ -11,20 +12,41 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
+use crate::sound::decoding::Decoding;
+
 /// Octets read at a time: a disk reads this many in about the time that it takes to find the first, and 64
 /// downloads at a time hold 32 MiB.
 pub const CHUNK_LEN: usize = 256 * 1024;
 
-/// A part of a file of exactly the promised length.
+/// Where the octets of a body come from.
+#[derive(Debug)]
+pub enum Source {
+    /// A file, from where it stands.
+    File(File),
+    /// The decoded form of a recording.
+    Decoding(Box<Decoding>),
+}
+
+impl Source {
+    /// The next octets, `len` at most; a decoder may need another call before it has any. Blocks.
+    fn read(&mut self, len: usize) -> io::Result<Bytes> {
+        match self {
+            Self::File(file) => read_chunk(file, len),
+            Self::Decoding(decoding) => decoding.read(len),
+        }
+    }
+}
+
+/// A part of a recording of exactly the promised length.
 ///
 /// A file that has become shorter, or that cannot be read, ends in an error, so that the transport cuts the answer
 /// short for all to see. One that has grown is served to the promised length. Dropping the body ends the reading.
 #[derive(Debug)]
 pub struct RecordingBody {
     ready: Option<Bytes>,
-    reading: Option<JoinHandle<io::Result<(File, Bytes)>>>,
-    file: Option<File>,
-    /// Octets that are neither handed out, nor ready, nor being read.
+    reading: Option<JoinHandle<io::Result<(Source, Bytes)>>>,
+    source: Option<Source>,
+    /// Octets that are neither handed out nor ready.
     unread: u64,
     /// Octets that are not handed out.
     remaining: u64,
@@ -33,16 +55,16 @@ pub struct RecordingBody {
 }
 
 impl RecordingBody {
-    /// A body of `len` octets from where `file` stands. Blocks: the first chunk is read at once, in the same hop
-    /// to the blocking pool that opened the file.
+    /// A body of `len` octets. Blocks: the first chunk is read at once, in the same hop to the blocking pool that
+    /// opened the file.
     ///
     /// # Errors
     /// Whatever the first read ends in.
-    pub fn start(mut file: File, len: u64) -> io::Result<Self> {
-        let first = read_chunk(&mut file, chunk_len(len))?;
+    pub fn start(mut source: Source, len: u64) -> io::Result<Self> {
+        let first = source.read(chunk_len(len))?;
         let unread = len - first.len() as u64;
-        let file = (unread > 0).then_some(file);
-        Ok(Self { ready: Some(first), reading: None, file, unread, remaining: len, _place: None })
+        let source = (unread > 0).then_some(source);
+        Ok(Self { ready: Some(first), reading: None, source, unread, remaining: len, _place: None })
     }
 
     /// Holds a place among the downloads that may run, to its end.
@@ -53,12 +75,11 @@ impl RecordingBody {
     }
 
     fn read_ahead(&mut self) {
-        if let Some(mut file) = self.file.take() {
+        if let Some(mut source) = self.source.take() {
             let len = chunk_len(self.unread);
-            self.unread -= len as u64;
             self.reading = Some(tokio::task::spawn_blocking(move || {
-                let chunk = read_chunk(&mut file, len)?;
-                Ok((file, chunk))
+                let chunk = source.read(len)?;
+                Ok((source, chunk))
             }));
         }
     }
@@ -70,7 +91,7 @@ impl RecordingBody {
     }
 
     fn fail(&mut self, error: io::Error) -> Option<io::Result<Frame<Bytes>>> {
-        self.file = None;
+        self.source = None;
         self.unread = 0;
         self.remaining = 0;
         tracing::warn!(%error, "a recording could not be read to its end; its download was cut");
@@ -87,19 +108,26 @@ impl Body for RecordingBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
-        if let Some(chunk) = this.ready.take().filter(|chunk| !chunk.is_empty()) {
-            return Poll::Ready(this.hand_out(chunk));
-        }
-        let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
-        let result = ready!(Pin::new(reading).poll(context));
-        this.reading = None;
-        Poll::Ready(match result.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok((file, chunk)) => {
-                this.file = (this.unread > 0).then_some(file);
-                this.hand_out(chunk)
+        loop {
+            if let Some(chunk) = this.ready.take().filter(|chunk| !chunk.is_empty()) {
+                return Poll::Ready(this.hand_out(chunk));
             }
-            Err(error) => this.fail(error),
-        })
+            if this.reading.is_none() {
+                // Nothing was ready: a decoder is still on its way.
+                this.read_ahead();
+            }
+            let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
+            let result = ready!(Pin::new(reading).poll(context));
+            this.reading = None;
+            match result.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok((source, chunk)) => {
+                    this.unread -= chunk.len() as u64;
+                    this.source = (this.unread > 0).then_some(source);
+                    this.ready = Some(chunk);
+                }
+                Err(error) => return Poll::Ready(this.fail(error)),
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -148,7 +176,7 @@ mod tests {
     async fn every_length_arrives_whole() {
         for len in [0, 1, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1, 3 * CHUNK_LEN + 17] {
             let (file, content) = file(len);
-            let body = RecordingBody::start(file, len as u64).unwrap();
+            let body = RecordingBody::start(Source::File(file), len as u64).unwrap();
             assert_eq!(body.size_hint().exact(), Some(len as u64));
             assert_eq!(body.is_end_stream(), len == 0);
             assert!(body.collect().await.unwrap().to_bytes() == content, "{len}");
@@ -159,26 +187,28 @@ mod tests {
     async fn a_part_starts_where_the_file_stands_and_ends_as_promised() {
         let (mut file, content) = file(2 * CHUNK_LEN);
         file.seek(SeekFrom::Start(100)).unwrap();
-        let body = RecordingBody::start(file, CHUNK_LEN as u64 + 1).unwrap();
+        let body = RecordingBody::start(Source::File(file), CHUNK_LEN as u64 + 1).unwrap();
         assert!(body.collect().await.unwrap().to_bytes() == content[100..=CHUNK_LEN + 100]);
     }
 
     #[tokio::test]
     async fn a_file_that_shrinks_is_an_error_and_one_that_grows_is_not() {
         let (mut file, content) = file(3 * CHUNK_LEN);
-        let body = RecordingBody::start(file.try_clone().unwrap(), content.len() as u64).unwrap();
+        let body =
+            RecordingBody::start(Source::File(file.try_clone().unwrap()), content.len() as u64).unwrap();
         file.set_len(2 * CHUNK_LEN as u64).unwrap();
         let error = body.collect().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         file.seek(SeekFrom::Start(0)).unwrap();
-        let body = RecordingBody::start(file, CHUNK_LEN as u64).unwrap();
+        let body = RecordingBody::start(Source::File(file), CHUNK_LEN as u64).unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), CHUNK_LEN);
     }
 
     #[tokio::test]
     async fn at_most_one_chunk_is_read_ahead() {
         let (mut file, _) = file(4 * CHUNK_LEN);
-        let mut body = RecordingBody::start(file.try_clone().unwrap(), 4 * CHUNK_LEN as u64).unwrap();
+        let mut body =
+            RecordingBody::start(Source::File(file.try_clone().unwrap()), 4 * CHUNK_LEN as u64).unwrap();
         body.frame().await.unwrap().unwrap();
         body.frame().await.unwrap().unwrap();
         body.reading.take().unwrap().await.unwrap().unwrap();
@@ -189,6 +219,6 @@ mod tests {
     #[test]
     fn a_file_too_short_for_the_first_chunk_never_starts() {
         let (file, _) = file(10);
-        assert!(RecordingBody::start(file, 11).is_err());
+        assert!(RecordingBody::start(Source::File(file), 11).is_err());
     }
 }

@@ -5,6 +5,7 @@ pub mod conditions;
 pub mod current;
 pub mod disposition;
 mod failure;
+mod form;
 mod frame;
 pub mod range;
 mod recordings;
@@ -26,6 +27,7 @@ use crate::{
     limits::{Pacer, Schedule},
     links::{LinkSettings, Links},
     record::RecordSettings,
+    sound::snapshots::Snapshots,
     vault::{Vault, VaultSettings},
 };
 use audiovault_protocol::{recording_name::RecordedNames, signed_link::LinkKeyId};
@@ -75,6 +77,8 @@ pub struct AgentService {
     pacer: Option<Arc<Pacer>>,
     /// A permit for each download that may run.
     places: Arc<Semaphore>,
+    /// Where to go on decoding what was listened to last.
+    snapshots: Arc<Snapshots>,
 }
 
 impl AgentService {
@@ -109,6 +113,8 @@ impl AgentService {
             verbose_search: settings.verbose_search,
             pacer: Some(settings.max_rate).filter(|rates| !rates.is_empty()).map(Pacer::new),
             places: Arc::new(Semaphore::new(places)),
+            // Positions of drivers may mean others now.
+            snapshots: Arc::default(),
         }
     }
 

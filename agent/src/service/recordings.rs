@@ -1,7 +1,7 @@
 //! `/recordings/{token}/{name}`: one recording, whole or in part.
 
 use std::{
-    io::{Seek, SeekFrom},
+    ffi::OsString,
     os::unix::ffi::OsStrExt,
     path::Path,
     sync::Arc,
@@ -23,6 +23,7 @@ use super::{
     conditions::{self, Validators, Verdict},
     disposition,
     failure::Failure,
+    form::{Form, Kept},
     range::{self, Selection},
     search::link_name,
 };
@@ -32,7 +33,7 @@ use crate::{
     links::{OpenLinkError, Opened},
     record::{Denied, Known},
     vault::{
-        media::{content_type, split_name},
+        media::split_name,
         open::{OpenError, OpenRecording},
     },
 };
@@ -53,8 +54,8 @@ pub(crate) async fn recording(
         return Err(refused(LinkError::Forged.into()));
     }
     let (head, _) = request.into_parts();
-    let file_name = opened.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut audit = audit(&opened, service.recorded_names.of(&file_name));
+    let file_name = opened.path.file_name().unwrap_or_default().to_owned();
+    let mut audit = audit(&opened, service.recorded_names.of(&file_name.to_string_lossy()));
     let recording = Place {
         root: service.vault.root(opened.driver),
         path: opened.path.clone(),
@@ -70,11 +71,13 @@ pub(crate) async fn recording(
     let Ok(place) = Arc::clone(&service.places).try_acquire_owned() else {
         return Ok(with_audit(full().into_response(), audit));
     };
-    let way = Way { pacer: service.pacer.clone(), place };
+    let kept = Kept { snapshots: Arc::clone(&service.snapshots), driver: opened.driver, path: path.clone() };
+    let way = Way { pacer: service.pacer.clone(), place, kept };
     let served = service
         .vault
         .with_open(opened.driver, path, move |open| {
-            Serving { open, head, extension, file_name, way }.answer()
+            let form = Form::of(&open, &extension, asks_for(&head, "original"));
+            Serving { open, form, head, extension, file_name, way }.answer()
         })
         .await;
     let response = match served {
@@ -103,10 +106,11 @@ fn revocable(response: Response, revocation: Revocation) -> Response {
     Response::from_parts(head, Body::new(RevocableBody::new(body, revocation)))
 }
 
-/// How a download goes: at whose pace, and in which place.
+/// How a download goes: at whose pace, in which place, and from where what is decoded goes on.
 struct Way {
     pacer: Option<Arc<Pacer>>,
     place: OwnedSemaphorePermit,
+    kept: Kept,
 }
 
 fn full() -> Failure {
@@ -156,9 +160,10 @@ fn extension(path: &Path) -> String {
 struct Serving {
     way: Way,
     open: OpenRecording,
+    form: Form,
     head: request::Parts,
     extension: String,
-    file_name: String,
+    file_name: OsString,
 }
 
 type Answered = Result<(Response, Option<u32>), Failure>;
@@ -168,10 +173,9 @@ impl Serving {
         let now = SystemTime::now();
         let settled = self.open.is_settled(now);
         let modified = settled.then(|| whole_seconds(self.open.modified)).flatten();
-        let validators = Validators { etag: self.open.etag(now), modified };
+        let validators = Validators { etag: self.form.etag(&self.open, now), modified };
         let headers = self.headers(&validators);
-        let header = self.extension.starts_with("wav").then(|| self.open.wav_header()).flatten();
-        let bytes_per_second = header.map(|header| header.bytes_per_second);
+        let bytes_per_second = self.form.bytes_per_second;
         let response = match conditions::judge(&self.head.headers, &validators) {
             Verdict::Failed => Err(Failure::new(
                 StatusCode::PRECONDITION_FAILED,
@@ -185,14 +189,14 @@ impl Serving {
 
     fn headers(&self, validators: &Validators) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let download = self.head.uri.query().is_some_and(asks_for_download);
-        let disposition = disposition::content_disposition(&self.file_name, download);
+        let name = self.form.name(&self.file_name);
+        let disposition = disposition::content_disposition(&name, asks_for(&self.head, "download"));
         headers.insert(header::CONTENT_DISPOSITION, disposition);
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         let etag = validators.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok());
         let modified = validators.modified.map(httpdate::fmt_http_date);
         let modified = modified.and_then(|date| HeaderValue::try_from(date).ok());
-        let media = HeaderValue::try_from(content_type(&self.extension)).ok();
+        let media = HeaderValue::try_from(self.form.content_type(&self.extension)).ok();
         for (name, value) in
             [(header::ETAG, etag), (header::LAST_MODIFIED, modified), (header::CONTENT_TYPE, media)]
         {
@@ -203,8 +207,8 @@ impl Serving {
         headers
     }
 
-    fn deliver(mut self, range: bool, mut headers: HeaderMap) -> Result<Response, Failure> {
-        let size = self.open.size;
+    fn deliver(self, range: bool, mut headers: HeaderMap) -> Result<Response, Failure> {
+        let size = self.form.size;
         // Ranges are defined for GET alone (RFC 9110, section 14.2).
         let range = self.head.headers.get(header::RANGE).filter(|_| range && self.head.method == Method::GET);
         let selection = range
@@ -227,8 +231,8 @@ impl Serving {
             Body::empty()
         } else {
             let failed = |error| unopened(&OpenError::Unreadable(error));
-            self.open.file.seek(SeekFrom::Start(first)).map_err(failed)?;
-            let body = RecordingBody::start(self.open.file, len).map_err(failed)?;
+            let source = self.form.source(self.open, first, &self.way.kept).map_err(failed)?;
+            let body = RecordingBody::start(source, len).map_err(failed)?;
             Body::new(Paced::new(body.holding(self.way.place), self.way.pacer))
         };
         let mut response = Response::new(body);
@@ -251,9 +255,10 @@ fn content_range(range: &str) -> HeaderValue {
     HeaderValue::try_from(format!("bytes {range}")).unwrap_or_else(|_| HeaderValue::from_static("bytes */0"))
 }
 
-fn asks_for_download(query: &str) -> bool {
-    url::form_urlencoded::parse(query.as_bytes())
-        .any(|(name, value)| name == "download" && matches!(&*value, "1" | "true" | "yes"))
+/// Whether the address says yes to something. It says nothing about what may be delivered, which the link alone does.
+fn asks_for(head: &request::Parts, what: &str) -> bool {
+    url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
+        .any(|(name, value)| name == what && matches!(&*value, "1" | "true" | "yes"))
 }
 
 /// A time as HTTP dates tell it; none before 1970 or after 9999, which they cannot tell.

@@ -28,6 +28,7 @@ use crate::{
     access::Grant,
     links::Asked,
     record::{Denied, Known},
+    sound::layout::delivered_extension,
     vault::{
         Findings,
         query::{Linked, Query, parse_start},
@@ -43,10 +44,13 @@ struct Answer {
     files: Vec<File>,
 }
 
-/// One recording. Times are RFC 3339 in UTC with whole seconds; `duration` is seconds of sound.
+/// One recording as its link delivers it. Times are RFC 3339 in UTC with whole seconds; `duration` is seconds of sound.
 #[derive(Serialize)]
 struct File {
     filename: String,
+    /// The name of the file, where another form of it is delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<String>,
     url: String,
     size: u64,
     modified: String,
@@ -199,19 +203,21 @@ impl AgentService {
     }
 }
 
-/// The last part of a link: nothing but the extension, which some players want to see.
+/// The last part of a link: nothing but the extension of what is delivered, which some players want to see.
 pub(crate) fn link_name(extension: &str) -> String {
-    format!("recording.{extension}")
+    format!("recording.{}", delivered_extension(extension))
 }
 
 impl File {
     fn new(recording: &Recording, url: String, expires: u64) -> Self {
+        let name = recording.name().to_string_lossy().into_owned();
         Self {
-            filename: recording.name().to_string_lossy().into_owned(),
+            filename: recording.delivered_name().to_string_lossy().into_owned(),
+            original: recording.decoded.map(|_| name),
             url,
-            size: recording.size,
+            size: recording.delivered_size(),
             modified: rfc3339(recording.modified),
-            content_type: recording.content_type(),
+            content_type: recording.delivered_type(),
             expires: rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(expires)),
             duration: recording.duration.map(|duration| duration.as_secs_f64()),
             empty: recording.empty,

@@ -15,6 +15,7 @@ use cap_std::{
 
 use crate::{
     deny::InForce,
+    sound::layout::is_told_by_its_head,
     vault::{
         VaultSettings,
         call_id::CallId,
@@ -22,7 +23,7 @@ use crate::{
         expand::{self, Step},
         folder::{Names, Shortfall},
         index::{Index, Known, ScanError, Scanned},
-        open::{OpenError, OpenRecording},
+        open::{OpenError, OpenRecording, Told},
         pace::Pace,
         pattern::Pattern,
         query::Query,
@@ -343,20 +344,22 @@ impl FileDriver {
         let modified =
             metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
         // A recording that may be listed but not read is still a recording; it just has no header to tell.
-        let header = extension
-            .starts_with("wav")
-            .then(|| OpenRecording::open(root, path).ok().and_then(|open| open.wav_header()))
-            .flatten();
+        let told = if is_told_by_its_head(extension) {
+            OpenRecording::open(root, path).map(|open| open.told(extension)).unwrap_or_default()
+        } else {
+            Told::default()
+        };
         Ok(Some(Recording {
             driver: self.position,
             path: path.to_owned(),
             size: metadata.len(),
             modified,
             extension: extension.to_owned(),
-            duration: header.and_then(|header| header.duration()),
-            empty: metadata.len() == 0 || header.is_some_and(|header| header.sound == 0),
+            duration: told.duration(),
+            empty: metadata.len() == 0 || told.is_empty(),
             growing: Recording::is_growing(modified, now),
-            plain_wav: header.is_some_and(|header| header.plain),
+            plain_wav: told.wav.is_some_and(|header| header.plain),
+            decoded: told.decoded,
             identity: (metadata.dev(), metadata.ino()),
         }))
     }

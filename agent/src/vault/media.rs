@@ -1,5 +1,10 @@
 //! Which files are recordings, by extension, and what they are served as.
 
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+};
+
 /// Extensions looked at unless configured otherwise, in lower case, with their media types.
 ///
 /// Raw G.711 has no registered type for files; `audio/basic` is G.711 µ-law at 8 kHz (RFC 2046, section 4.3).
@@ -82,15 +87,22 @@ pub fn content_type(extension: &str) -> String {
     known.map_or_else(|| format!("audio/x-{extension}"), |(_, media)| (*media).to_owned())
 }
 
-/// How well browsers play a format, best first: MP3 and plain WAV everywhere, the rest in this order. WAV around
-/// another codec, such as GSM (`wav49`), plays nowhere.
-pub fn playability(extension: &str, plain_wav: bool) -> u8 {
+/// The name of a recording that is delivered decoded: the file's, as a WAV file.
+pub fn decoded_name(name: &OsStr) -> OsString {
+    Path::new(name).with_extension("wav").into_os_string()
+}
+
+/// How well a format is played, best first: MP3 and plain WAV everywhere, the rest in this order. What is decoded for
+/// browsers plays everywhere too, but was coded for a telephone and takes more of the site's uplink than those before
+/// it. Anything else plays nowhere.
+pub fn playability(extension: &str, plain_wav: bool, decoded: bool) -> u8 {
     match extension {
         "mp3" => 0,
         "wav" if plain_wav => 1,
         "m4a" | "mp4" | "aac" => 2,
         "webm" | "ogg" | "oga" | "opus" => 3,
         "flac" => 4,
+        _ if decoded => 5,
         _ => 9,
     }
 }

@@ -11,7 +11,10 @@ use std::{
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::fs::{Dir, OpenOptions};
 
-use crate::vault::wav::{self, WavHeader};
+use crate::{
+    sound::layout::{self, Layout},
+    vault::wav::{self, WavHeader},
+};
 
 /// A file younger than this has no validators: it may change again within the same tick of its file system's
 /// clock, which is two seconds on FAT and one on old NFS servers.
@@ -82,8 +85,17 @@ impl OpenRecording {
         now.duration_since(self.modified).is_ok_and(|age| age >= VALIDATOR_AGE)
     }
 
-    /// The header, if this is a WAV file. Reads at most [`wav::HEADER_READ`] octets.
-    pub fn wav_header(&self) -> Option<WavHeader> {
+    /// What the recording's start tells of its sound, for an extension in lower case. Reads at most
+    /// [`wav::HEADER_READ`] octets, and none where there is nothing to learn.
+    pub fn told(&self, extension: &str) -> Told {
+        let head = layout::is_told_by_its_head(extension).then(|| self.head()).flatten();
+        head.map_or_else(Told::default, |head| Told {
+            wav: extension.starts_with("wav").then(|| wav::read(&head, self.size)).flatten(),
+            decoded: Layout::of(extension, &head, self.size),
+        })
+    }
+
+    fn head(&self) -> Option<Vec<u8>> {
         let mut head = vec![0; wav::HEADER_READ];
         let mut len = 0;
         while len < head.len() {
@@ -94,7 +106,31 @@ impl OpenRecording {
                 Err(_) => return None,
             }
         }
-        wav::read(&head[..len], self.size)
+        head.truncate(len);
+        Some(head)
+    }
+}
+
+/// What the start of a recording tells of its sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Told {
+    /// The header of a WAV file.
+    pub wav: Option<WavHeader>,
+    /// What it is delivered as where browsers do not play it as it is.
+    pub decoded: Option<Layout>,
+}
+
+impl Told {
+    /// Length of the sound, where it is known.
+    pub fn duration(&self) -> Option<Duration> {
+        let decoded = self.decoded.map(|layout| layout.duration());
+        decoded.or_else(|| self.wav.and_then(|header| header.duration()))
+    }
+
+    /// Whether there is a header and no sound.
+    pub fn is_empty(&self) -> bool {
+        self.wav.is_some_and(|header| header.sound == 0)
+            || self.decoded.is_some_and(|layout| layout.blocks() == 0)
     }
 }
 

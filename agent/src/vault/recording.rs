@@ -8,7 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::vault::media::{self, playability};
+use crate::{
+    sound::layout::{Layout, delivered_extension},
+    vault::media::{self, playability},
+};
 
 /// A file that changed this recently is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at GSM's 1.6 kB
 /// a second, and NFS may hide a change for 3 s.
@@ -35,6 +38,8 @@ pub struct Recording {
     pub growing: bool,
     /// A WAV file that browsers play.
     pub plain_wav: bool,
+    /// What it is delivered as where browsers do not play it as it is.
+    pub decoded: Option<Layout>,
     /// Device and inode, by which two paths to one file are known.
     pub identity: (u64, u64),
 }
@@ -45,9 +50,26 @@ impl Recording {
         self.path.file_name().unwrap_or_default().to_owned()
     }
 
-    /// The media type that it is served as.
+    /// The media type of the file.
     pub fn content_type(&self) -> String {
         media::content_type(&self.extension)
+    }
+
+    /// The media type that it is delivered as.
+    pub fn delivered_type(&self) -> String {
+        let decoded = self.decoded.map(|_| delivered_extension(&self.extension));
+        media::content_type(decoded.unwrap_or(&self.extension))
+    }
+
+    /// Octets that are delivered.
+    pub fn delivered_size(&self) -> u64 {
+        self.decoded.map_or(self.size, |layout| layout.size())
+    }
+
+    /// The name that it is delivered with.
+    pub fn delivered_name(&self) -> OsString {
+        let name = self.name();
+        if self.decoded.is_some() { media::decoded_name(&name) } else { name }
     }
 
     /// Whether a modification time means that somebody still writes at `now`. A clock ahead on a NAS must not make
@@ -58,7 +80,7 @@ impl Recording {
     }
 
     fn preference(&self) -> (bool, bool, u8) {
-        (self.empty, self.growing, playability(&self.extension, self.plain_wav))
+        (self.empty, self.growing, playability(&self.extension, self.plain_wav, self.decoded.is_some()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The service as an asker sees it: searching.
 
+mod decoded;
 mod denied;
 mod playing;
 mod recorded;

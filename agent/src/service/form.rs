@@ -1,0 +1,97 @@
+//! In which form a recording is delivered: as it is, or decoded for a browser.
+
+use std::{
+    ffi::OsStr,
+    io::{self, Seek, SeekFrom},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::body::Source;
+use crate::{
+    sound::{
+        decoding::Decoding,
+        layout::{Layout, delivered_extension},
+        snapshots::{Content, Snapshots},
+    },
+    vault::{
+        media::{content_type, decoded_name},
+        open::OpenRecording,
+    },
+};
+
+/// Distinguishes the entity tag of the decoded form from the file's. The number goes up when the same file begins to
+/// decode into other octets.
+const DECODED: &str = "-pcm1\"";
+
+/// One form of an open recording.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// Octets.
+    pub(super) size: u64,
+    /// Octets that stand for one second of sound, where that is known.
+    pub(super) bytes_per_second: Option<u32>,
+    decoded: Option<Layout>,
+}
+
+impl Form {
+    /// The form in which browsers play a recording, or the file itself where that is asked for.
+    pub(super) fn of(open: &OpenRecording, extension: &str, original: bool) -> Self {
+        let told = open.told(extension);
+        let decoded = told.decoded.filter(|_| !original);
+        let bytes_per_second = match (decoded, told.decoded) {
+            (Some(layout), _) => Some(layout.bytes_per_second()),
+            (None, Some(layout)) => Some(layout.source_bytes_per_second()),
+            (None, None) => told.wav.map(|header| header.bytes_per_second),
+        };
+        Self { size: decoded.map_or(open.size, |layout| layout.size()), bytes_per_second, decoded }
+    }
+
+    /// A strong validator: what is decoded is the same, octet for octet, as long as the file is.
+    pub(super) fn etag(&self, open: &OpenRecording, now: SystemTime) -> Option<String> {
+        let etag = open.etag(now)?;
+        Some(if self.decoded.is_some() { etag.trim_end_matches('"').to_owned() + DECODED } else { etag })
+    }
+
+    /// The media type, for the file's extension in lower case.
+    pub(super) fn content_type(&self, extension: &str) -> String {
+        content_type(if self.decoded.is_some() { delivered_extension(extension) } else { extension })
+    }
+
+    /// The name under which it is delivered.
+    pub(super) fn name(&self, file_name: &OsStr) -> String {
+        let decoded = self.decoded.map(|_| decoded_name(file_name));
+        decoded.as_deref().unwrap_or(file_name).to_string_lossy().into_owned()
+    }
+
+    /// Its octets from one on. Blocks.
+    ///
+    /// # Errors
+    /// Those of seeking.
+    pub(super) fn source(&self, mut open: OpenRecording, first: u64, kept: &Kept) -> io::Result<Source> {
+        let Some(layout) = self.decoded else {
+            open.file.seek(SeekFrom::Start(first))?;
+            return Ok(Source::File(open.file));
+        };
+        // A file that may change within a tick of its clock cannot be told from what it was.
+        let settled = layout.codec().has_memory() && open.is_settled(SystemTime::now());
+        let states = settled.then(|| {
+            let content = Content {
+                driver: kept.driver,
+                path: kept.path.clone(),
+                size: open.size,
+                modified: open.modified,
+            };
+            kept.snapshots.of(content, &layout)
+        });
+        Ok(Source::Decoding(Box::new(Decoding::new(open.file, layout, first, states))))
+    }
+}
+
+/// What is kept of decoding before, and where the recording lies.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) driver: usize,
+    pub(super) path: std::path::PathBuf,
+}

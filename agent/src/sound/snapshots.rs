@@ -1,0 +1,136 @@
+//! States of the GSM decoder on the way through recordings, so that a listener who seeks does not wait until everything
+//! before has been decoded again.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use super::{gsm::Decoder, layout::Layout};
+
+/// Recordings whose states are kept, those that were listened to last: as many as listeners of a busy site. With
+/// [`MAX_STATES`] of about 300 octets each they take 2.5 MB at most.
+const MAX_RECORDINGS: usize = 32;
+/// States kept of one recording. An hour then has one every 14 s, from which any place is decoded within a few
+/// milliseconds.
+const MAX_STATES: u64 = 256;
+/// States do not lie closer than this many octets of decoded sound: ten seconds.
+const MIN_SPACING: u64 = 160_000;
+
+/// One content of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The driver's position.
+    pub driver: usize,
+    /// Where the recording lies beneath its root.
+    pub path: PathBuf,
+    /// Octets.
+    pub size: u64,
+    /// Modification time, old enough to tell one content from the next.
+    pub modified: SystemTime,
+}
+
+/// The states of several recordings.
+#[derive(Debug, Default)]
+pub struct Snapshots {
+    /// Last used first.
+    recordings: Mutex<VecDeque<(Content, Arc<States>)>>,
+}
+
+/// The states of one recording.
+#[derive(Debug)]
+pub struct States {
+    /// Blocks from one to the next.
+    spacing: u64,
+    /// By the block before which they hold.
+    states: Mutex<BTreeMap<u64, Decoder>>,
+}
+
+impl Snapshots {
+    /// The states of a recording, none of them at first.
+    pub fn of(&self, content: Content, layout: &Layout) -> Arc<States> {
+        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = recordings.iter().position(|(known, _)| *known == content);
+        let (content, states) = known
+            .and_then(|at| recordings.remove(at))
+            .unwrap_or_else(|| (content, Arc::new(States::spread_over(layout))));
+        recordings.push_front((content, Arc::clone(&states)));
+        recordings.truncate(MAX_RECORDINGS);
+        states
+    }
+}
+
+impl States {
+    fn spread_over(layout: &Layout) -> Self {
+        let near = MIN_SPACING.div_ceil(layout.block_out());
+        Self { spacing: near.max(layout.blocks().div_ceil(MAX_STATES)), states: Mutex::default() }
+    }
+
+    /// The last state that holds at a block or before it, and the block before which it holds.
+    pub fn before(&self, block: u64) -> (u64, Decoder) {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = states.range(..=block).next_back();
+        last.map(|(block, state)| (*block, state.clone())).unwrap_or_default()
+    }
+
+    /// Keeps a state where it is one of those to keep.
+    pub fn pass(&self, block: u64, state: &Decoder) {
+        if block.is_multiple_of(self.spacing) {
+            let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+            states.entry(block).or_insert_with(|| state.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(size: u64) -> Content {
+        Content { driver: 0, path: "a.gsm".into(), size, modified: SystemTime::UNIX_EPOCH }
+    }
+
+    fn hours(hours: u64) -> Layout {
+        Layout::of("gsm", &[0xd0], hours * 3600 * 1650).unwrap()
+    }
+
+    #[test]
+    fn a_long_recording_has_no_more_states_than_may_be() {
+        for length in [1, 70] {
+            let layout = hours(length);
+            let states = States::spread_over(&layout);
+            for block in 0..=layout.blocks() {
+                states.pass(block, &Decoder::default());
+            }
+            let kept = states.states.lock().unwrap();
+            assert!((100..=257).contains(&kept.len()), "{length} h: {}", kept.len());
+        }
+        assert_eq!(size_of::<Decoder>(), 276);
+    }
+
+    #[test]
+    fn the_nearest_state_before_a_place_is_found() {
+        let states = States::spread_over(&hours(1));
+        assert_eq!(states.before(5_000), (0, Decoder::default()));
+        states.pass(states.spacing + 1, &Decoder::default());
+        states.pass(states.spacing, &Decoder::default());
+        assert_eq!(states.before(5_000).0, states.spacing);
+        assert_eq!(states.before(states.spacing - 1).0, 0);
+    }
+
+    #[test]
+    fn the_recordings_that_were_listened_to_last_are_remembered() {
+        let snapshots = Snapshots::default();
+        let layout = hours(1);
+        let first = snapshots.of(content(0), &layout);
+        for other in 1..MAX_RECORDINGS as u64 {
+            snapshots.of(content(other), &layout);
+        }
+        assert!(Arc::ptr_eq(&first, &snapshots.of(content(0), &layout)));
+        snapshots.of(content(100), &layout);
+        assert!(Arc::ptr_eq(&first, &snapshots.of(content(0), &layout)));
+        assert_eq!(snapshots.recordings.lock().unwrap().len(), MAX_RECORDINGS);
+    }
+}
