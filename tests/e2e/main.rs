@@ -38,6 +38,7 @@ mod proxy;
 mod records;
 mod reload;
 mod shutdown;
+mod sound;
 mod static_binary;
 mod store_trouble;
 mod without_scripts;
