@@ -1,6 +1,6 @@
 //! Recordings that no browser plays, through the tunnel: against libgsm by way of sox, and in Chromium.
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
 use axum::{Router, response::Html, routing::get};
 use harness::{
@@ -158,14 +158,22 @@ async fn the_audit_counts_what_was_delivered_in_seconds_of_sound() {
         return;
     }
     let stage = Stage::new().await;
-    stage.relay.add_user("maria", &["--role", "admin"]).await;
     let room = tempfile::tempdir().unwrap();
     let (file, _) = coded(room.path(), &wav(4.0, 5)[HEADER..], FORMATS[0].1);
     let found = stage.found(CALL, "gsm", &file).await;
     let link = found["url"].as_str().unwrap();
+    let mut delivered = Vec::new();
     for address in [link.to_owned(), format!("{link}?original=1")] {
-        assert_eq!(body(send(stage.client.get(&address)).await).await.0, 200);
+        let (status, octets) = body(send(stage.client.get(&address)).await).await;
+        assert_eq!(status, 200);
+        delivered.push((octets.len().to_string(), "4.0".to_owned()));
     }
+    assert_eq!(delivered[1].0, file.len().to_string());
+    let record = stage.relay.audit(3).await;
+    let told =
+        record.iter().map(|line| line.split(',').collect::<Vec<_>>()).filter(|row| row[2] == "delivery");
+    let told: BTreeSet<(String, String)> = told.map(|row| (row[14].to_owned(), row[16].to_owned())).collect();
+    assert_eq!(told, BTreeSet::from_iter(delivered), "{record:#?}");
 }
 
 /// A page of this machine, since a browser lets none of nowhere ask this machine for anything.
