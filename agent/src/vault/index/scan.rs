@@ -145,7 +145,9 @@ impl<'a> Scan<'a> {
     fn enter(&mut self, path: &Path) -> Result<Vec<Vec<u8>>, ScanError> {
         let folder = folder::open(self.walk.root, path).map_err(ScanError::Unreadable)?;
         let modified = folder::modified(&folder).map_err(ScanError::Unreadable)?;
-        match self.store.reading()?.folder(path)? {
+        // Let go before the folder is read: pages of a state that somebody reads are not used again.
+        let known = self.store.reading()?.folder(path)?;
+        match known {
             Some(known) if known.settled && known.modified == nanoseconds(modified) => Ok(known.below),
             Some(known) => match self.hear(&folder, path, &known) {
                 Some(below) => Ok(below),
@@ -197,7 +199,6 @@ impl<'a> Scan<'a> {
             watch.begin((root, path), folder, modified);
         }
         let known = known.unwrap_or_else(|| self.begin(path));
-        // Not read any longer than that: pages of a state that somebody reads are not used again.
         let before = self.store.reading()?.digests(known.id)?;
         let mut there = vec![false; before.len()];
         let mut below: Vec<Vec<u8>> = Vec::new();
@@ -301,7 +302,8 @@ impl<'a> Scan<'a> {
         let mut folders = self.store.reading()?.folders()?;
         folders.retain(|(_, path)| !self.seen.contains(path));
         for (number, path) in folders {
-            for gone in self.store.reading()?.digests(number)? {
+            let filed = self.store.reading()?.digests(number)?;
+            for gone in filed {
                 self.change.take_out(number, gone);
                 self.done.removed += 1;
                 self.write(BATCH)?;
