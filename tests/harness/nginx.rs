@@ -17,7 +17,8 @@ pub const SOURCE: &str = "127.0.0.200";
 pub struct Nginx {
     /// Where it listens, by plain HTTP.
     pub address: SocketAddr,
-    _process: Process,
+    /// The program.
+    pub process: Process,
     _dir: TempDir,
 }
 
@@ -42,6 +43,12 @@ impl Nginx {
 
     /// Starts one whose only location has these directives; `None`, noted as skipped, where nginx is not installed.
     pub async fn start_with(location: &str) -> Option<Self> {
+        Self::start_beside(location, "").await
+    }
+
+    /// Starts one whose only location has these directives, and whose `http` block has these beside it; `None`, noted
+    /// as skipped, where nginx is not installed.
+    pub async fn start_beside(location: &str, http: &str) -> Option<Self> {
         if !installed("nginx") {
             return None;
         }
@@ -54,7 +61,7 @@ impl Nginx {
             "daemon off; pid {home}/pid; error_log stderr notice; worker_processes 1;
              events {{}}
              http {{
-               access_log off; {temporary}
+               access_log off; {temporary} {http}
                server {{
                  listen {address};
                  location / {{ {location} }}
@@ -68,6 +75,6 @@ impl Nginx {
         let program = path.into_iter().find(|path| std::path::Path::new(path).exists()).unwrap_or("nginx");
         let process = Process::start_program(program.as_ref(), &arguments.map(str::to_owned), &[]);
         process.wait_for("start worker process ").await;
-        Some(Self { address, _process: process, _dir: dir })
+        Some(Self { address, process, _dir: dir })
     }
 }

@@ -1,0 +1,138 @@
+//! Who is compared: this project, nginx without any tunnel, and tunnels in front of the same nginx.
+
+use std::{any::Any, net::SocketAddr, path::Path};
+
+use harness::{
+    address::free_address,
+    agent::{Agent, AgentOptions},
+    client::{client_at, first_link, search},
+    nginx::Nginx,
+    process::Process,
+    relay::{Certificate, Relay},
+};
+use tempfile::TempDir;
+
+use crate::{client::Target, files::Size, usage::Processes};
+
+/// What a contender is compared as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// This project.
+    Ours,
+    /// No tunnel.
+    Reference,
+    /// Another tunnel.
+    Peer {
+        /// Whether what is between its two programs is encrypted.
+        encrypted: bool,
+    },
+}
+
+/// A running contender.
+#[derive(Debug)]
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    pub(crate) role: Role,
+    /// The programs of the tunnel.
+    pub(crate) programs: Processes,
+    /// The web server that a tunnel needs behind it, if it needs one.
+    pub(crate) origin: Processes,
+    address: SocketAddr,
+    /// Signed links by size; empty where the name of a file is its address.
+    links: Vec<Vec<String>>,
+    _kept: Kept,
+}
+
+/// What lives as long as a contender: processes and directories.
+type Kept = Vec<Box<dyn Any + Send + Sync>>;
+
+impl Contender {
+    /// A tunnel in front of the origin, as `address` offers it.
+    pub(crate) fn peer(
+        name: &'static str,
+        encrypted: bool,
+        address: SocketAddr,
+        processes: Vec<Process>,
+        dir: TempDir,
+    ) -> Self {
+        let programs = Processes(processes.iter().map(Process::id).collect());
+        let kept: Kept = vec![Box::new(processes), Box::new(dir)];
+        let role = Role::Peer { encrypted };
+        Self { name, role, programs, origin: Processes::default(), address, links: Vec::new(), _kept: kept }
+    }
+
+    /// What to ask for.
+    pub(crate) fn target(&self, size: Size, n: usize) -> Target {
+        let n = n % size.count();
+        let kind = Size::ALL.iter().position(|other| *other == size).unwrap_or_default();
+        let link = self.links.get(kind).and_then(|links| links.get(n)).cloned();
+        let path = link.unwrap_or_else(|| format!("/{}", size.name(n)));
+        Target { address: self.address, path, octets: size.octets() }
+    }
+}
+
+/// nginx as most sites would set it up, and the programs behind the other contenders.
+pub(crate) async fn direct(files: &Path) -> Option<Contender> {
+    let http =
+        "sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 1h;
+                types { audio/wav wav; }";
+    let nginx = Nginx::start_beside(&format!("root {};", files.display()), http).await?;
+    Some(reference("nginx direct", nginx, Processes::default()))
+}
+
+/// nginx as a proxy in front of nginx.
+pub(crate) async fn proxied(origin: &Contender) -> Option<Contender> {
+    let http = format!(
+        "upstream origin {{ server {}; keepalive 64; keepalive_requests 1000000000; }}
+         keepalive_requests 1000000000; keepalive_timeout 1h;",
+        origin.address
+    );
+    let location = "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\";";
+    let nginx = Nginx::start_beside(location, &http).await?;
+    Some(reference("nginx as proxy in front", nginx, origin.programs.clone()))
+}
+
+fn reference(name: &'static str, nginx: Nginx, origin: Processes) -> Contender {
+    let (address, programs) = (nginx.address, Processes(vec![nginx.process.id()]));
+    let kept: Kept = vec![Box::new(nginx)];
+    Contender { name, role: Role::Reference, programs, origin, address, links: Vec::new(), _kept: kept }
+}
+
+/// Relay and agent over `wss`, with the audit; downloads by the links that searches gave.
+pub(crate) async fn ours(files: &Path) -> Contender {
+    let (dir, tls) = (tempfile::tempdir().unwrap(), free_address());
+    let certificate = Certificate::make(dir.path(), &["localhost", &tls.ip().to_string()]);
+    let [cert, key] = [&certificate.certificate, &certificate.key].map(|path| path.display().to_string());
+    let tls_bind = tls.to_string();
+    // Access logs are off everywhere; the audit is not.
+    let more = [
+        "--tls-bind",
+        &tls_bind,
+        "--tls-cert",
+        &cert,
+        "--tls-key",
+        &key,
+        "--log-level",
+        "audiovault_relay::http=warn,info",
+    ];
+    let relay = Relay::start_with(&more, false).await;
+    let site = relay.add_site("acme", &[]).await;
+    let options = AgentOptions::new(files)
+        .through(format!("wss://{tls}"))
+        .with(&["--cacert", &certificate.authority.display().to_string()]);
+    let agent = Agent::start(&relay, &site, options).await;
+    let (client, mut links) = (client_at(2), Vec::new());
+    for size in Size::ALL {
+        let mut of_size = Vec::new();
+        for n in 0..size.count() {
+            let link = first_link(&search(&client, &site, &size.call(n), &[]).await);
+            of_size.push(link.strip_prefix(&relay.url()).expect("a link of this relay").to_owned());
+        }
+        links.push(of_size);
+    }
+    let programs = Processes(vec![relay.process().id(), agent.process.id()]);
+    let address = relay.address;
+    let kept: Kept = vec![Box::new(agent), Box::new(relay), Box::new(dir)];
+    let (role, origin) = (Role::Ours, Processes::default());
+    Contender { name: "AudioVault Tunnel", role, programs, origin, address, links, _kept: kept }
+}

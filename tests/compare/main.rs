@@ -1,0 +1,128 @@
+//! Compares this project with nginx alone and with other tunnels on the same work, in one run on one machine: medians of
+//! interleaved runs, and ratios. Everything is real: processes, sockets, encryption, files. Every status and every
+//! length is checked, and every file once octet by octet.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are what this program is for")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measurement that cannot go on has nothing to say"
+)]
+
+mod client;
+mod contender;
+mod figures;
+mod files;
+mod peers;
+mod report;
+mod usage;
+mod workload;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use self::{
+    client::Connection, contender::Contender, figures::Run, files::Size, report::Report, workload::Workload,
+};
+
+/// Compares AudioVault Tunnel with other tunnels. Peers that are not on the PATH are left out.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How often everything is measured
+    #[arg(long, default_value_t = 6)]
+    runs: usize,
+    /// Seconds given to a workload that has no end of its own
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Workloads to run [default: all]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Workload>,
+    /// Contenders whose name holds this; ours is always among them [default: all]
+    #[arg(long, value_delimiter = ',')]
+    contenders: Vec<String>,
+    /// Where to write all runs as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    let dir = TempDir::new().unwrap();
+    files::write_all(dir.path()).unwrap();
+    let contenders = start(dir.path(), &arguments.contenders).await;
+    for contender in &contenders {
+        verify(contender, dir.path()).await;
+    }
+    let workloads: &[Workload] =
+        if arguments.only.is_empty() { Workload::value_variants() } else { &arguments.only };
+    let mut runs = Vec::new();
+    for round in 1..=arguments.runs {
+        for workload in workloads {
+            for contender in &contenders {
+                runs.push(measure(contender, *workload, Duration::from_secs_f64(arguments.seconds)).await);
+            }
+        }
+        eprintln!("run {round} of {}", arguments.runs);
+    }
+    let report = Report { contenders: &contenders, runs: &runs };
+    println!("{}\n\n{}", report.table(), report.aims());
+    if let Some(file) = arguments.json {
+        let runs: Vec<Value> = runs.iter().map(Run::to_json).collect();
+        fs::write(file, serde_json::to_vec_pretty(&runs).unwrap()).unwrap();
+    }
+}
+
+async fn start(files: &std::path::Path, wanted: &[String]) -> Vec<Contender> {
+    let direct = contender::direct(files).await.expect("nginx, which is what the others are compared beside");
+    let origin = direct.target(Size::Small, 0).address;
+    let peers = peers::start_all(&direct, origin).await;
+    let proxied = contender::proxied(&direct).await.expect("nginx");
+    let mut all = vec![contender::ours(files).await, direct, proxied];
+    all.extend(peers);
+    if !wanted.is_empty() {
+        // The origin must go on for those that stand before it.
+        let (kept, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|contender| {
+            contender.role == contender::Role::Ours
+                || wanted.iter().any(|name| contender.name.contains(name.as_str()))
+        });
+        std::mem::forget(others);
+        all = kept;
+    }
+    all
+}
+
+/// Compares what a contender delivers with the files themselves.
+async fn verify(contender: &Contender, files: &std::path::Path) {
+    for size in [Size::Mebibytes64, Size::Recording, Size::Small] {
+        for n in 0..size.count() {
+            let target = contender.target(size, n);
+            let fetched = async { Connection::open(target.address).await?.fetch(&target).await };
+            let fetched = fetched.await.unwrap_or_else(|error| panic!("{}: {error}", contender.name));
+            let wanted = fs::read(files.join(size.name(n))).unwrap();
+            assert!(fetched == wanted, "{} delivers something else than the file", contender.name);
+        }
+    }
+}
+
+/// Runs one workload, on one thread that does nothing else.
+async fn measure(contender: &Contender, workload: Workload, about: Duration) -> Run {
+    let before = [&contender.programs, &contender.origin].map(usage::Processes::processor_time);
+    let outcome = tokio::task::block_in_place(|| {
+        let scope = std::thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(workload.run(contender, about))
+            });
+            work.join()
+        });
+        scope.expect("no panic")
+    });
+    let outcome = outcome.unwrap_or_else(|error| panic!("{}, {workload:?}: {error}", contender.name));
+    let after = [&contender.programs, &contender.origin].map(usage::Processes::processor_time);
+    let [programs, origin] = [0, 1].map(|n| after[n].saturating_sub(before[n]));
+    Run { contender: contender.name, workload, outcome, programs, origin }
+}
