@@ -76,7 +76,9 @@ pub fn run() -> ExitCode {
         be_nice(limits.nice);
         make_room(limits.max_streams);
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    // One thread for all but the disks: a request is so little work that waking another thread for it would cost more
+    // than the work, and the machine belongs to the PBX.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
