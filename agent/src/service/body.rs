@@ -3,16 +3,21 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    future::poll_fn,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use rustix::{
+    buffer::spare_capacity,
+    io::{Errno, pread},
+};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
-use crate::sound::decoding::Decoding;
+use crate::{sound::decoding::Decoding, vault::at_hand};
 
 /// Octets read at a time: a disk reads this many in about the time that it takes to find the first, and 64
 /// downloads at a time hold 32 MiB.
@@ -21,8 +26,8 @@ pub const CHUNK_LEN: usize = 256 * 1024;
 /// Where the octets of a body come from.
 #[derive(Debug)]
 pub enum Source {
-    /// A file, from where it stands.
-    File(File),
+    /// A file, from an offset on.
+    File(File, u64),
     /// The decoded form of a recording.
     Decoding(Box<Decoding>),
 }
@@ -31,10 +36,36 @@ impl Source {
     /// The next octets, `len` at most; a decoder may need another call before it has any. Blocks.
     fn read(&mut self, len: usize) -> io::Result<Bytes> {
         match self {
-            Self::File(file) => read_chunk(file, len),
+            Self::File(file, offset) => {
+                let mut chunk = Vec::with_capacity(len);
+                while chunk.len() < len {
+                    let at = *offset + chunk.len() as u64;
+                    match pread(&*file, spare_capacity(&mut chunk), at) {
+                        Ok(0) => return Err(shorter()),
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                chunk.truncate(len);
+                *offset += len as u64;
+                Ok(chunk.into())
+            }
             Self::Decoding(decoding) => decoding.read(len),
         }
     }
+
+    /// The next octets that are in memory, `len` at most; nobody waits. `None` where there are none, or something is
+    /// wrong.
+    fn read_at_hand(&mut self, len: usize) -> Option<Bytes> {
+        let Self::File(file, offset) = self else { return None };
+        let chunk = at_hand::read(file, *offset, len).ok().filter(|chunk| !chunk.is_empty())?;
+        *offset += chunk.len() as u64;
+        Some(chunk.into())
+    }
+}
+
+fn shorter() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was served")
 }
 
 /// A part of a recording of exactly the promised length.
@@ -55,16 +86,30 @@ pub struct RecordingBody {
 }
 
 impl RecordingBody {
-    /// A body of `len` octets. Blocks: the first chunk is read at once, in the same hop to the blocking pool that
-    /// opened the file.
+    /// A body of `len` octets, of which none are read yet.
+    pub fn new(source: Source, len: u64) -> Self {
+        let source = (len > 0).then_some(source);
+        Self { ready: None, reading: None, source, unread: len, remaining: len, _place: None }
+    }
+
+    /// Reads the first chunk. Blocks.
+    ///
+    /// # Errors
+    /// Whatever reading ends in.
+    pub fn read_first(&mut self) -> io::Result<()> {
+        if let Some(source) = &mut self.source {
+            let first = source.read(chunk_len(self.unread))?;
+            self.take(first);
+        }
+        Ok(())
+    }
+
+    /// Waits until the first chunk is read, so that what is wrong with the file can still be said instead of an answer.
     ///
     /// # Errors
     /// Whatever the first read ends in.
-    pub fn start(mut source: Source, len: u64) -> io::Result<Self> {
-        let first = source.read(chunk_len(len))?;
-        let unread = len - first.len() as u64;
-        let source = (unread > 0).then_some(source);
-        Ok(Self { ready: Some(first), reading: None, source, unread, remaining: len, _place: None })
+    pub async fn begun(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_ready(context)).await
     }
 
     /// Holds a place among the downloads that may run, to its end.
@@ -74,28 +119,56 @@ impl RecordingBody {
         self
     }
 
-    fn read_ahead(&mut self) {
-        if let Some(mut source) = self.source.take() {
-            let len = chunk_len(self.unread);
-            self.reading = Some(tokio::task::spawn_blocking(move || {
-                let chunk = source.read(len)?;
-                Ok((source, chunk))
-            }));
+    /// Puts a chunk that was read in its place.
+    fn take(&mut self, chunk: Bytes) {
+        self.unread -= chunk.len() as u64;
+        if self.unread == 0 {
+            self.source = None;
         }
+        self.ready = Some(chunk).filter(|chunk| !chunk.is_empty());
     }
 
-    fn hand_out(&mut self, chunk: Bytes) -> Option<io::Result<Frame<Bytes>>> {
-        self.remaining -= chunk.len() as u64;
-        self.read_ahead();
-        Some(Ok(Frame::data(chunk)))
+    /// Reads the next chunk: at once where it is in memory, else where one may wait.
+    fn read_ahead(&mut self) {
+        let Some(mut source) = self.source.take() else { return };
+        let len = chunk_len(self.unread);
+        if let Some(chunk) = source.read_at_hand(len) {
+            self.source = Some(source);
+            self.take(chunk);
+            return;
+        }
+        self.reading = Some(tokio::task::spawn_blocking(move || {
+            let chunk = source.read(len)?;
+            Ok((source, chunk))
+        }));
     }
 
-    fn fail(&mut self, error: io::Error) -> Option<io::Result<Frame<Bytes>>> {
+    /// Waits until there is a chunk, or nothing more to come.
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.ready.is_none() {
+            let Some(reading) = &mut self.reading else {
+                if self.source.is_none() {
+                    break;
+                }
+                // A decoder may be still on its way.
+                self.read_ahead();
+                continue;
+            };
+            let result = ready!(Pin::new(reading).poll(context));
+            self.reading = None;
+            let (source, chunk) = result.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+            self.source = Some(source);
+            self.take(chunk);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
         self.source = None;
         self.unread = 0;
         self.remaining = 0;
         tracing::warn!(%error, "a recording could not be read to its end; its download was cut");
-        Some(Err(error))
+        error
     }
 }
 
@@ -107,27 +180,13 @@ impl Body for RecordingBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = &mut *self;
-        loop {
-            if let Some(chunk) = this.ready.take().filter(|chunk| !chunk.is_empty()) {
-                return Poll::Ready(this.hand_out(chunk));
-            }
-            if this.reading.is_none() {
-                // Nothing was ready: a decoder is still on its way.
-                this.read_ahead();
-            }
-            let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
-            let result = ready!(Pin::new(reading).poll(context));
-            this.reading = None;
-            match result.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                Ok((source, chunk)) => {
-                    this.unread -= chunk.len() as u64;
-                    this.source = (this.unread > 0).then_some(source);
-                    this.ready = Some(chunk);
-                }
-                Err(error) => return Poll::Ready(this.fail(error)),
-            }
+        if let Err(error) = ready!(self.poll_ready(context)) {
+            return Poll::Ready(Some(Err(self.fail(error))));
         }
+        let Some(chunk) = self.ready.take() else { return Poll::Ready(None) };
+        self.remaining -= chunk.len() as u64;
+        self.read_ahead();
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -143,32 +202,23 @@ fn chunk_len(left: u64) -> usize {
     usize::try_from(left).map_or(CHUNK_LEN, |left| left.min(CHUNK_LEN))
 }
 
-fn read_chunk(file: &mut File, len: usize) -> io::Result<Bytes> {
-    let mut chunk = Vec::with_capacity(len);
-    // `take` ends without asking the file once more.
-    let read = file.take(len as u64).read_to_end(&mut chunk)?;
-    if read < len {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the file became shorter while it was served",
-        ));
-    }
-    Ok(chunk.into())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek, SeekFrom, Write};
+    use std::io::Write;
 
     use http_body_util::BodyExt;
 
     use super::*;
 
+    fn start(file: File, offset: u64, len: u64) -> io::Result<RecordingBody> {
+        let mut body = RecordingBody::new(Source::File(file, offset), len);
+        body.read_first().map(|()| body)
+    }
+
     fn file(len: usize) -> (File, Vec<u8>) {
         let content: Vec<u8> = (0..len).map(|n| (n * 7 / 3) as u8).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
-        file.seek(SeekFrom::Start(0)).unwrap();
         (file, content)
     }
 
@@ -176,7 +226,7 @@ mod tests {
     async fn every_length_arrives_whole() {
         for len in [0, 1, CHUNK_LEN - 1, CHUNK_LEN, CHUNK_LEN + 1, 3 * CHUNK_LEN + 17] {
             let (file, content) = file(len);
-            let body = RecordingBody::start(Source::File(file), len as u64).unwrap();
+            let body = start(file, 0, len as u64).unwrap();
             assert_eq!(body.size_hint().exact(), Some(len as u64));
             assert_eq!(body.is_end_stream(), len == 0);
             assert!(body.collect().await.unwrap().to_bytes() == content, "{len}");
@@ -185,40 +235,35 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_starts_where_the_file_stands_and_ends_as_promised() {
-        let (mut file, content) = file(2 * CHUNK_LEN);
-        file.seek(SeekFrom::Start(100)).unwrap();
-        let body = RecordingBody::start(Source::File(file), CHUNK_LEN as u64 + 1).unwrap();
+        let (file, content) = file(2 * CHUNK_LEN);
+        let body = start(file, 100, CHUNK_LEN as u64 + 1).unwrap();
         assert!(body.collect().await.unwrap().to_bytes() == content[100..=CHUNK_LEN + 100]);
     }
 
     #[tokio::test]
     async fn a_file_that_shrinks_is_an_error_and_one_that_grows_is_not() {
-        let (mut file, content) = file(3 * CHUNK_LEN);
-        let body =
-            RecordingBody::start(Source::File(file.try_clone().unwrap()), content.len() as u64).unwrap();
+        let (file, content) = file(3 * CHUNK_LEN);
+        let body = start(file.try_clone().unwrap(), 0, content.len() as u64).unwrap();
         file.set_len(2 * CHUNK_LEN as u64).unwrap();
         let error = body.collect().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        file.seek(SeekFrom::Start(0)).unwrap();
-        let body = RecordingBody::start(Source::File(file), CHUNK_LEN as u64).unwrap();
+        let body = start(file, 0, CHUNK_LEN as u64).unwrap();
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), CHUNK_LEN);
     }
 
     #[tokio::test]
     async fn at_most_one_chunk_is_read_ahead() {
-        let (mut file, _) = file(4 * CHUNK_LEN);
-        let mut body =
-            RecordingBody::start(Source::File(file.try_clone().unwrap()), 4 * CHUNK_LEN as u64).unwrap();
+        let (file, _) = file(4 * CHUNK_LEN);
+        let mut body = start(file, 0, 4 * CHUNK_LEN as u64).unwrap();
         body.frame().await.unwrap().unwrap();
         body.frame().await.unwrap().unwrap();
-        body.reading.take().unwrap().await.unwrap().unwrap();
-        // Both handles share one position.
-        assert_eq!(file.stream_position().unwrap(), 3 * CHUNK_LEN as u64);
+        body.begun().await.unwrap();
+        assert_eq!(body.unread, CHUNK_LEN as u64);
     }
 
     #[test]
     fn a_file_too_short_for_the_first_chunk_never_starts() {
         let (file, _) = file(10);
-        assert!(RecordingBody::start(Source::File(file), 11).is_err());
+        assert!(start(file, 0, 11).is_err());
     }
 }

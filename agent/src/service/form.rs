@@ -1,11 +1,6 @@
 //! In which form a recording is delivered: as it is, or decoded for a browser.
 
-use std::{
-    ffi::OsStr,
-    io::{self, Seek, SeekFrom},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{ffi::OsStr, sync::Arc, time::SystemTime};
 
 use super::body::Source;
 use crate::{
@@ -64,15 +59,14 @@ impl Form {
         decoded.as_deref().unwrap_or(file_name).to_string_lossy().into_owned()
     }
 
-    /// Its octets from one on. Blocks.
-    ///
-    /// # Errors
-    /// Those of seeking.
-    pub(super) fn source(&self, mut open: OpenRecording, first: u64, kept: &Kept) -> io::Result<Source> {
-        let Some(layout) = self.decoded else {
-            open.file.seek(SeekFrom::Start(first))?;
-            return Ok(Source::File(open.file));
-        };
+    /// Whether it is the file itself.
+    pub(super) fn is_original(&self) -> bool {
+        self.decoded.is_none()
+    }
+
+    /// Its octets from one on.
+    pub(super) fn source(&self, open: OpenRecording, first: u64, kept: &Kept) -> Source {
+        let Some(layout) = self.decoded else { return Source::File(open.file, first) };
         // A file that may change within a tick of its clock cannot be told from what it was.
         let settled = layout.codec().has_memory() && open.is_settled(SystemTime::now());
         let states = settled.then(|| {
@@ -84,7 +78,7 @@ impl Form {
             };
             kept.snapshots.of(content, &layout)
         });
-        Ok(Source::Decoding(Box::new(Decoding::new(open.file, layout, first, states))))
+        Source::Decoding(Box::new(Decoding::new(open.file, layout, first, states)))
     }
 }
 

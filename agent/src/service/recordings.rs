@@ -2,20 +2,12 @@
 
 use std::{
     ffi::OsString,
+    io,
     os::unix::ffi::OsStrExt,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
-
-use audiovault_protocol::{context::Audit, link::Revocation, signed_link::LinkError};
-use axum::{
-    body::Body,
-    extract::{Path as UrlPath, Request, State, rejection::PathRejection},
-    response::{IntoResponse, Response},
-};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     AgentService,
@@ -29,14 +21,22 @@ use super::{
 };
 use crate::{
     deny::{Place, RevocableBody},
-    limits::{Paced, Pacer},
+    limits::Paced,
     links::{OpenLinkError, Opened},
     record::{Denied, Known},
     vault::{
+        Vault,
         media::split_name,
         open::{OpenError, OpenRecording},
     },
 };
+use audiovault_protocol::{context::Audit, link::Revocation, signed_link::LinkError};
+use axum::{
+    body::Body,
+    extract::{Path as UrlPath, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 
 pub(crate) async fn recording(
     State(service): State<Arc<AgentService>>,
@@ -72,23 +72,44 @@ pub(crate) async fn recording(
         return Ok(with_audit(full().into_response(), audit));
     };
     let kept = Kept { snapshots: Arc::clone(&service.snapshots), driver: opened.driver, path: path.clone() };
-    let way = Way { pacer: service.pacer.clone(), place, kept };
-    let served = service
-        .vault
-        .with_open(opened.driver, path, move |open| {
-            let form = Form::of(&open, &extension, asks_for(&head, "original"));
-            Serving { open, form, head, extension, file_name, way }.answer()
-        })
-        .await;
-    let response = match served {
-        Ok(Ok((response, bytes_per_second))) => {
-            audit.bytes_per_second = bytes_per_second;
-            revocable(response, service.deny.revocation(recording))
+    let asked = Asked { head, extension, file_name, kept };
+    let response = match serve(&service.vault, asked).await {
+        Ok(answer) => {
+            audit.bytes_per_second = answer.bytes_per_second;
+            let body = answer.body.map_or_else(Body::empty, |body| {
+                Body::new(Paced::new(body.holding(place), service.pacer.clone()))
+            });
+            revocable(Response::from_parts(answer.head, body), service.deny.revocation(recording))
         }
-        Ok(Err(failure)) => failure.into_response(),
-        Err(error) => unopened(&error).into_response(),
+        Err(failure) => failure.into_response(),
     };
     Ok(with_audit(response, audit))
+}
+
+/// Opens what was asked for and makes its answer: at once where all that takes is at hand, else where one may wait.
+async fn serve(vault: &Vault, asked: Asked) -> Result<Answer, Failure> {
+    let (driver, path) = (asked.kept.driver, asked.kept.path.clone());
+    let original = asks_for(&asked.head, "original");
+    let at_hand = vault.open_at_hand(driver, &path, &asked.extension).and_then(|open| {
+        let form = Form::of(&open, &asked.extension, original);
+        // Where decoding begins is looked for in the file.
+        form.is_original().then_some((open, form))
+    });
+    let mut answer = match at_hand {
+        Some((open, form)) => Serving { open, form, asked }.answer(),
+        None => {
+            let opened = vault.with_open(driver, path, move |open| {
+                let form = Form::of(&open, &asked.extension, original);
+                let answer = Serving { open, form, asked }.answer()?;
+                answer.read_first().map_err(|error| unopened(&OpenError::Unreadable(error)))
+            });
+            opened.await.unwrap_or_else(|error| Err(unopened(&error)))
+        }
+    }?;
+    if let Some(body) = &mut answer.body {
+        body.begun().await.map_err(|error| unopened(&OpenError::Unreadable(error)))?;
+    }
+    Ok(answer)
 }
 
 /// The answer to somebody whose link opens.
@@ -106,11 +127,28 @@ fn revocable(response: Response, revocation: Revocation) -> Response {
     Response::from_parts(head, Body::new(RevocableBody::new(body, revocation)))
 }
 
-/// How a download goes: at whose pace, in which place, and from where what is decoded goes on.
-struct Way {
-    pacer: Option<Arc<Pacer>>,
-    place: OwnedSemaphorePermit,
+/// What is asked for, and what decoding goes on from.
+struct Asked {
+    head: request::Parts,
+    extension: String,
+    file_name: OsString,
     kept: Kept,
+}
+
+/// An answer without what goes around it.
+struct Answer {
+    head: http::response::Parts,
+    /// `None` where there is no content.
+    body: Option<RecordingBody>,
+    bytes_per_second: Option<u32>,
+}
+
+impl Answer {
+    /// Reads the first chunk of the body. Blocks: in the same hop to the blocking pool that opened the file.
+    fn read_first(mut self) -> io::Result<Self> {
+        self.body.as_mut().map_or(Ok(()), RecordingBody::read_first)?;
+        Ok(self)
+    }
 }
 
 fn full() -> Failure {
@@ -155,48 +193,42 @@ fn extension(path: &Path) -> String {
     String::from_utf8_lossy(extension).to_ascii_lowercase()
 }
 
-/// One answer in the making. Everything here blocks, in one hop to the blocking pool: opening, judging, and reading
-/// the first chunk.
+/// One answer in the making.
 struct Serving {
-    way: Way,
     open: OpenRecording,
     form: Form,
-    head: request::Parts,
-    extension: String,
-    file_name: OsString,
+    asked: Asked,
 }
 
-type Answered = Result<(Response, Option<u32>), Failure>;
-
 impl Serving {
-    fn answer(self) -> Answered {
+    fn answer(self) -> Result<Answer, Failure> {
         let now = SystemTime::now();
         let settled = self.open.is_settled(now);
         let modified = settled.then(|| whole_seconds(self.open.modified)).flatten();
         let validators = Validators { etag: self.form.etag(&self.open, now), modified };
         let headers = self.headers(&validators);
         let bytes_per_second = self.form.bytes_per_second;
-        let response = match conditions::judge(&self.head.headers, &validators) {
+        let answered = match conditions::judge(&self.asked.head.headers, &validators) {
             Verdict::Failed => Err(Failure::new(
                 StatusCode::PRECONDITION_FAILED,
                 "the recording is not, or no longer, the one that the request expects",
             )),
-            Verdict::NotModified => Ok(not_modified(headers)),
+            Verdict::NotModified => Ok((not_modified(headers), None)),
             Verdict::Proceed { range } => self.deliver(range, headers),
         };
-        response.map(|response| (response, bytes_per_second))
+        answered.map(|(head, body)| Answer { head, body, bytes_per_second })
     }
 
     fn headers(&self, validators: &Validators) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let name = self.form.name(&self.file_name);
-        let disposition = disposition::content_disposition(&name, asks_for(&self.head, "download"));
+        let name = self.form.name(&self.asked.file_name);
+        let disposition = disposition::content_disposition(&name, asks_for(&self.asked.head, "download"));
         headers.insert(header::CONTENT_DISPOSITION, disposition);
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         let etag = validators.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok());
         let modified = validators.modified.map(httpdate::fmt_http_date);
         let modified = modified.and_then(|date| HeaderValue::try_from(date).ok());
-        let media = HeaderValue::try_from(self.form.content_type(&self.extension)).ok();
+        let media = HeaderValue::try_from(self.form.content_type(&self.asked.extension)).ok();
         for (name, value) in
             [(header::ETAG, etag), (header::LAST_MODIFIED, modified), (header::CONTENT_TYPE, media)]
         {
@@ -207,10 +239,16 @@ impl Serving {
         headers
     }
 
-    fn deliver(self, range: bool, mut headers: HeaderMap) -> Result<Response, Failure> {
+    fn deliver(
+        self,
+        range: bool,
+        mut headers: HeaderMap,
+    ) -> Result<(http::response::Parts, Option<RecordingBody>), Failure> {
+        let asked = &self.asked;
         let size = self.form.size;
         // Ranges are defined for GET alone (RFC 9110, section 14.2).
-        let range = self.head.headers.get(header::RANGE).filter(|_| range && self.head.method == Method::GET);
+        let range =
+            asked.head.headers.get(header::RANGE).filter(|_| range && asked.head.method == Method::GET);
         let selection = range
             .and_then(|range| range.to_str().ok())
             .map_or(Selection::Whole, |range| range::select(range, size));
@@ -227,27 +265,24 @@ impl Serving {
             }
         };
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-        let body = if self.head.method == Method::HEAD {
-            Body::empty()
-        } else {
-            let failed = |error| unopened(&OpenError::Unreadable(error));
-            let source = self.form.source(self.open, first, &self.way.kept).map_err(failed)?;
-            let body = RecordingBody::start(source, len).map_err(failed)?;
-            Body::new(Paced::new(body.holding(self.way.place), self.way.pacer))
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        Ok(response)
+        let body = (asked.head.method != Method::HEAD)
+            .then(|| RecordingBody::new(self.form.source(self.open, first, &asked.kept), len));
+        Ok((head_of(status, headers), body))
     }
 }
 
+fn head_of(status: StatusCode, headers: HeaderMap) -> http::response::Parts {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    (head.status, head.headers) = (status, headers);
+    head
+}
+
 /// 304 carries the validators, not what describes a body (RFC 9110, section 15.4.5).
-fn not_modified(mut headers: HeaderMap) -> Response {
+fn not_modified(mut headers: HeaderMap) -> http::response::Parts {
     for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
         headers.remove(name);
     }
-    (StatusCode::NOT_MODIFIED, headers).into_response()
+    head_of(StatusCode::NOT_MODIFIED, headers)
 }
 
 fn content_range(range: &str) -> HeaderValue {

@@ -18,6 +18,7 @@ use crate::{
     sound::layout::is_told_by_its_head,
     vault::{
         VaultSettings,
+        at_hand::{self, OwnDevice, Wanted},
         call_id::CallId,
         census::{Census, Figures},
         expand::{self, Step},
@@ -113,12 +114,13 @@ pub struct FileDriver {
     pattern: Pattern,
     settings: Arc<VaultSettings>,
     index: Option<Index>,
+    own: OwnDevice,
 }
 
 impl FileDriver {
     pub(crate) fn new(position: usize, pattern: Pattern, settings: Arc<VaultSettings>) -> Self {
         let index = settings.index.as_ref().map(|directory| Index::new(directory, &pattern, &settings));
-        Self { position, pattern, settings, index }
+        Self { position, pattern, settings, index, own: OwnDevice::default() }
     }
 
     /// The index of this root, where there is to be one.
@@ -258,7 +260,14 @@ impl FileDriver {
     /// [`OpenError`]; an unmounted root is an unreadable recording, not one that is gone.
     pub fn open(&self, path: &Path) -> Result<OpenRecording, OpenError> {
         let root = self.open_root().map_err(|fault| OpenError::Unreadable(io::Error::other(fault)))?;
+        self.own.learn(&root);
         OpenRecording::open(&root, path)
+    }
+
+    /// Opens a recording without waiting for any disk, if that can be done.
+    pub(crate) fn open_at_hand(&self, path: &Path, extension: &str) -> Option<OpenRecording> {
+        let wanted = Wanted { path, head: is_told_by_its_head(extension) };
+        at_hand::open(self.pattern.root(), &self.own, self.settings.sentinel.as_deref(), wanted)
     }
 
     /// Whether the root is there, and can be opened and read. Blocks.

@@ -1,6 +1,7 @@
 //! Opening a recording beneath its root.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -45,6 +46,8 @@ pub struct OpenRecording {
     pub size: u64,
     /// Modification time at the time of opening; the epoch where the file system has none.
     pub modified: SystemTime,
+    /// Its first octets, where they were read already: all of them, or [`wav::HEADER_READ`].
+    pub(crate) head: Option<Vec<u8>>,
 }
 
 impl OpenRecording {
@@ -59,13 +62,17 @@ impl OpenRecording {
         }
         let mut options = OpenOptions::new();
         options.read(true).nonblock(true);
-        let file = root.open_with(path, &options).map_err(classify)?.into_std();
+        Self::of(root.open_with(path, &options).map_err(classify)?.into_std())
+    }
+
+    /// What was opened, if it is a regular file.
+    pub(crate) fn of(file: File) -> Result<Self, OpenError> {
         let metadata = file.metadata().map_err(classify)?;
         if !metadata.is_file() {
             return Err(OpenError::Gone(io::ErrorKind::NotFound.into()));
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(Self { file, size: metadata.len(), modified })
+        Ok(Self { file, size: metadata.len(), modified, head: None })
     }
 
     /// A strong validator (RFC 9110, section 8.8.3), quotes included: size and modification time in nanoseconds.
@@ -88,14 +95,18 @@ impl OpenRecording {
     /// What the recording's start tells of its sound, for an extension in lower case. Reads at most
     /// [`wav::HEADER_READ`] octets, and none where there is nothing to learn.
     pub fn told(&self, extension: &str) -> Told {
-        let head = layout::is_told_by_its_head(extension).then(|| self.head()).flatten();
+        let head = match &self.head {
+            _ if !layout::is_told_by_its_head(extension) => None,
+            Some(head) => Some(Cow::Borrowed(head.as_slice())),
+            None => self.read_head().map(Cow::Owned),
+        };
         head.map_or_else(Told::default, |head| Told {
             wav: extension.starts_with("wav").then(|| wav::read(&head, self.size)).flatten(),
             decoded: Layout::of(extension, &head, self.size),
         })
     }
 
-    fn head(&self) -> Option<Vec<u8>> {
+    fn read_head(&self) -> Option<Vec<u8>> {
         let mut head = vec![0; wav::HEADER_READ];
         let mut len = 0;
         while len < head.len() {

@@ -18,7 +18,7 @@ use std::{
 use cap_std::fs::{Dir, MetadataExt};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
-use crate::vault::walk::Walk;
+use crate::vault::{at_hand::is_own, walk::Walk};
 
 /// Folders that are watched at most; the kernel gives every user some thousands.
 const MOST: usize = 4096;
@@ -28,9 +28,6 @@ const QUIET: Duration = Duration::from_secs(7 * 86_400);
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 /// Names that are remembered of a folder; one with more news is read.
 const MOST_NEWS: usize = 100_000;
-
-/// File systems of which the kernel sees every change (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS.
-const OWN: [i64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1];
 
 /// What has happened in a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -234,10 +231,6 @@ impl Watched {
 fn identity(folder: &Dir) -> io::Result<(u64, u64)> {
     let metadata = folder.dir_metadata()?;
     Ok((metadata.dev(), metadata.ino()))
-}
-
-fn is_own(folder: &Dir) -> bool {
-    rustix::fs::fstatfs(folder).is_ok_and(|system| OWN.contains(&system.f_type))
 }
 
 #[cfg(test)]

@@ -1,0 +1,108 @@
+//! Recordings that can be opened and read without waiting for any disk: on a file system of this machine, with the
+//! way to them and their octets in the kernel's memory.
+//!
+//! Nothing here ever waits, so that it may be done between network events: a stalled mount stalls nobody. What is not at
+//! hand is opened by somebody who may wait, see [`super::driver`].
+
+use std::{
+    fs::File,
+    io::{self, IoSliceMut},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat2, statx},
+    io::{ReadWriteFlags, preadv2},
+};
+
+use super::{open::OpenRecording, wav::HEADER_READ};
+
+/// File systems of this machine (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS. Opening a file never asks
+/// another machine or program, and the kernel sees every change.
+const OWN: [i64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1];
+
+/// Whether a folder is on a file system of this machine. May wait.
+pub(crate) fn is_own(folder: impl AsFd) -> bool {
+    rustix::fs::fstatfs(folder).is_ok_and(|system| OWN.contains(&system.f_type))
+}
+
+/// What is known of the device beneath a root, so that nobody has to wait to learn it.
+#[derive(Debug, Default)]
+pub(crate) struct OwnDevice(Mutex<Option<Device>>);
+
+type Device = (u32, u32);
+
+impl OwnDevice {
+    /// Looks at the root. May wait.
+    pub(crate) fn learn(&self, root: impl AsFd) {
+        let device = if is_own(&root) { look(&root).ok().map(|found| device(&found)) } else { None };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = device;
+    }
+
+    fn is(&self, found: &Statx) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Some(device(found))
+    }
+}
+
+/// Opens the recording `path` beneath `root`, if all that is wanted of it is at hand and the sentinel stands; with its
+/// first octets, if they are wanted.
+pub(crate) fn open(
+    root: &Path,
+    own: &OwnDevice,
+    sentinel: Option<&str>,
+    wanted: Wanted<'_>,
+) -> Option<OpenRecording> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat2(CWD, root, folder, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    // Another device beneath the root, mounted since, may wait for anything.
+    if !own.is(&look(&root).ok()?) {
+        return None;
+    }
+    if let Some(sentinel) = sentinel {
+        beneath(&root, sentinel.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)?;
+    }
+    let file = beneath(&root, wanted.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let mut open = OpenRecording::of(file.into()).ok()?;
+    if wanted.head {
+        let len = usize::try_from(open.size).map_or(HEADER_READ, |size| size.min(HEADER_READ));
+        open.head = Some(read(&open.file, 0, len).ok().filter(|head| head.len() == len)?);
+    }
+    Some(open)
+}
+
+/// What is wanted of a recording.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Where it lies beneath the root.
+    pub(crate) path: &'a Path,
+    /// Whether its first octets tell how it sounds.
+    pub(crate) head: bool,
+}
+
+/// The octets of a file from `offset` on that are in memory, `len` at most; fewer where some are not. Empty at the end of
+/// the file.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] where none are, or where this cannot be told.
+pub(crate) fn read(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; len];
+    let read = preadv2(file, &mut [IoSliceMut::new(&mut octets)], offset, ReadWriteFlags::NOWAIT);
+    octets.truncate(read.map_err(|_| io::ErrorKind::WouldBlock)?);
+    Ok(octets)
+}
+
+fn beneath(root: &OwnedFd, path: &Path, how: OFlags) -> Option<OwnedFd> {
+    let within =
+        ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+    openat2(root, path, how | OFlags::CLOEXEC, Mode::empty(), within).ok()
+}
+
+fn look(at: impl AsFd) -> rustix::io::Result<Statx> {
+    statx(at, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)
+}
+
+fn device(found: &Statx) -> Device {
+    (found.stx_dev_major, found.stx_dev_minor)
+}
