@@ -20,7 +20,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use self::delivery::Live;
 pub use self::delivery::{Delivery, DeliveryEnd};
 use crate::{
-    audit::AuditEvent,
+    audit::{AuditEvent, Outcome},
     ids::random_id,
     listen::ConnectionMeter,
     registry::Registry,
@@ -51,14 +51,49 @@ impl JournalHealth {
     }
 }
 
+/// What waits for the writer.
+#[derive(Debug)]
+enum Waiting {
+    Record(Record),
+    /// A delivery that has begun. One that is over by the time it is written is written once, as a whole.
+    Delivery(Box<AuditEvent>, Arc<Live>),
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    records: VecDeque<Record>,
+    waiting: VecDeque<Waiting>,
     /// Records that the writer holds.
     in_hand: usize,
+    /// Deliveries whose beginning was taken out and whose end is not yet known.
     live: Vec<Arc<Live>>,
     failing: Option<(Timestamp, String)>,
     closed: bool,
+}
+
+impl Queue {
+    /// Takes out what is written next.
+    fn take(&mut self, most: usize) -> Vec<Record> {
+        let count = self.waiting.len().min(most);
+        self.in_hand = count;
+        let taken: Vec<Waiting> = self.waiting.drain(..count).collect();
+        taken.into_iter().map(|waiting| self.record(waiting)).collect()
+    }
+
+    fn record(&mut self, waiting: Waiting) -> Record {
+        match waiting {
+            Waiting::Record(record) => record,
+            Waiting::Delivery(mut event, live) => {
+                let progress = live.progress();
+                if progress.outcome == Outcome::Open {
+                    self.live.push(live);
+                } else {
+                    (event.bytes, event.closed, event.outcome) =
+                        (progress.bytes, progress.closed, progress.outcome);
+                }
+                Record::Audit(event)
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -100,7 +135,7 @@ impl Journal {
     /// Hands in a record; if too many wait, the oldest is lost.
     pub fn record(&self, record: Record) {
         let mut queue = self.lock();
-        queue.records.push_back(record);
+        queue.waiting.push_back(Waiting::Record(record));
         self.bound(&mut queue);
         drop(queue);
         self.shared.news.notify_one();
@@ -111,8 +146,7 @@ impl Journal {
     pub fn deliver(&self, event: AuditEvent, meter: Option<Arc<ConnectionMeter>>) -> Delivery {
         let live = Arc::new(Live::new(event.request_id.clone(), meter));
         let mut queue = self.lock();
-        queue.records.push_back(Record::Audit(Box::new(event)));
-        queue.live.push(Arc::clone(&live));
+        queue.waiting.push_back(Waiting::Delivery(Box::new(event), Arc::clone(&live)));
         self.bound(&mut queue);
         drop(queue);
         self.shared.news.notify_one();
@@ -123,7 +157,7 @@ impl Journal {
     pub fn health(&self) -> JournalHealth {
         let queue = self.lock();
         JournalHealth {
-            waiting: queue.records.len() + queue.in_hand,
+            waiting: queue.waiting.len() + queue.in_hand,
             lost: self.shared.lost.load(Ordering::Relaxed),
             failing_since: queue.failing.as_ref().map(|(since, _)| *since),
             error: queue.failing.as_ref().map(|(_, error)| error.clone()),
@@ -135,8 +169,8 @@ impl Journal {
     }
 
     fn bound(&self, queue: &mut Queue) {
-        let surplus = queue.records.len().saturating_sub(MAX_WAITING);
-        queue.records.drain(..surplus);
+        let surplus = queue.waiting.len().saturating_sub(MAX_WAITING);
+        queue.waiting.drain(..surplus);
         self.lose(surplus as u64);
     }
 

@@ -130,6 +130,27 @@ async fn what_a_listener_left_and_what_the_site_broke_off_are_told_apart() {
 }
 
 #[tokio::test]
+async fn deliveries_that_are_over_at_once_are_on_record_whole_without_those_of_an_erased_call() {
+    let place = Place::new().await;
+    let early: Vec<AuditEvent> = (0..40).map(|n| event(&format!("early-{n}"), "1711441902.1")).collect();
+    place.store.erase_call("1711441902.1").await.unwrap();
+    let writer = place.journal();
+    let journal = writer.journal();
+    for n in 0..40 {
+        let delivery = journal.deliver(event(&format!("r{n}"), "1711441902.2"), None);
+        delivery.handed_over(n);
+        delivery.ended(DeliveryEnd::Complete);
+    }
+    early.into_iter().for_each(|event| journal.record(Record::Audit(Box::new(event))));
+    writer.close().await;
+    let rows = place.events().await;
+    assert!(rows.iter().all(|row| row.outcome == Outcome::Complete && row.closed.is_some()));
+    let mut bytes: Vec<u64> = rows.iter().map(|row| row.bytes).collect();
+    bytes.sort_unstable();
+    assert_eq!(bytes, (0..40).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_locked_database_loses_nothing_and_is_reported() {
     let place = Place::new().await;
     let writer = place.journal();

@@ -6,7 +6,7 @@ use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::Journal;
+use super::{Journal, Waiting};
 use crate::{
     audit::Outcome,
     registry::Registry,
@@ -81,7 +81,7 @@ impl Writer {
             let progress = delivery.progress();
             let ended = progress.outcome != Outcome::Open;
             if ended || (delivery.is_news(progress.bytes) && !failing) {
-                queue.records.push_back(Record::Progress(progress));
+                queue.waiting.push_back(Waiting::Record(Record::Progress(progress)));
             }
             !ended
         });
@@ -112,10 +112,7 @@ impl Writer {
     async fn write_all(&mut self) {
         loop {
             if self.batch.is_empty() {
-                let mut queue = self.journal.lock();
-                let count = queue.records.len().min(BATCH);
-                self.batch.extend(queue.records.drain(..count));
-                queue.in_hand = count;
+                self.batch = self.journal.lock().take(BATCH);
             }
             if self.batch.is_empty() {
                 return self.succeeded();

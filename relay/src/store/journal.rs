@@ -1,5 +1,7 @@
 //! Writes down what happened, many records in one transaction.
 
+use std::sync::LazyLock;
+
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, Transaction};
@@ -93,12 +95,12 @@ const INSERT_TUNNEL: &str = "INSERT INTO tunnels (session, site, run, instance, 
      ON CONFLICT (session) DO NOTHING";
 const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
-/// A call that was erased after the event must not come back with it.
-const INSERT_AUDIT: &str = "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, \
-     recording, user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome) \
-     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19 \
-     WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest = $20 AND erased_ms >= $4) \
-     ON CONFLICT (request_id) DO NOTHING";
+/// Events that one statement writes where so many wait: every statement is a way to the database's thread and back.
+const ROWS: usize = 32;
+/// What is bound for each event: its columns, and its call as erasures know it.
+const BOUND: usize = 20;
+/// How one event is written, and how [`ROWS`] are.
+static INSERT_AUDIT: LazyLock<[String; 2]> = LazyLock::new(|| [insert_audit(1), insert_audit(ROWS)]);
 const UPDATE_DELIVERY: &str =
     "UPDATE audit SET bytes = $2, closed_ms = $3, outcome = $4 WHERE request_id = $1 AND closed_ms IS NULL";
 const ADD_TRAFFIC: &str = "INSERT INTO traffic (site, hour_ms, searches, errors, bytes) \
@@ -115,8 +117,15 @@ impl Store {
     /// [`StoreError::Database`]; nothing is written then.
     pub async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        for record in records {
-            write(&mut tx, record).await?;
+        let mut rest = records;
+        while let Some(record) = rest.first() {
+            let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS).collect();
+            let written = match events.first() {
+                None => write(&mut tx, record).await.map(|()| 1),
+                Some(_) if events.len() == ROWS => insert_events(&mut tx, &events).await,
+                Some(first) => insert_events(&mut tx, &[first]).await,
+            }?;
+            rest = rest.get(written..).unwrap_or_default();
         }
         Ok(tx.commit().await?)
     }
@@ -137,7 +146,7 @@ async fn write(tx: &mut Transaction<'static, Any>, record: &Record) -> Result<()
         Record::TunnelClosed { session, closed, reason } => {
             sqlx::query(CLOSE_TUNNEL).bind(session).bind(closed.as_millisecond()).bind(reason)
         }
-        Record::Audit(event) => return insert_event(tx, event).await,
+        Record::Audit(event) => return insert_events(tx, &[event]).await.map(drop),
         Record::Progress(progress) => sqlx::query(UPDATE_DELIVERY)
             .bind(&progress.request_id)
             .bind(number(progress.bytes))
@@ -155,32 +164,69 @@ async fn write(tx: &mut Transaction<'static, Any>, record: &Record) -> Result<()
     Ok(())
 }
 
-async fn insert_event(tx: &mut Transaction<'static, Any>, event: &AuditEvent) -> Result<(), StoreError> {
-    let key = event.call_id.as_deref().map(call_key);
-    sqlx::query(INSERT_AUDIT)
-        .bind(&event.request_id)
-        .bind(event.kind.as_str())
-        .bind(event.site.as_str())
-        .bind(event.opened.as_millisecond())
-        .bind(event.closed.map(Timestamp::as_millisecond))
-        .bind(&event.tenant)
-        .bind(&event.call_id)
-        .bind(&key)
-        .bind(&event.recording)
-        .bind(&event.user)
-        .bind(&event.client)
-        .bind(&event.user_agent)
-        .bind(i64::from(event.status))
-        .bind(event.found.map(i64::from))
-        .bind(event.range_start.map(number))
-        .bind(number(event.bytes))
-        .bind(event.size.map(number))
-        .bind(event.bytes_per_second.map(i64::from))
-        .bind(event.outcome.as_str())
-        .bind(key.as_deref().map(call_digest))
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
+fn event(record: &Record) -> Option<&AuditEvent> {
+    match record {
+        Record::Audit(event) => Some(event),
+        Record::TunnelOpened(_)
+        | Record::TunnelClosed { .. }
+        | Record::Progress(_)
+        | Record::Traffic(_)
+        | Record::Alive { .. } => None,
+    }
+}
+
+/// The statement that writes so many events. A call that was erased after an event must not come back with it.
+fn insert_audit(rows: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<String> = (1..=BOUND).map(|n| format!("${}", row * BOUND + n)).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    let columns: Vec<String> = (1..BOUND).map(|n| format!("column{n}")).collect();
+    format!(
+        "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, recording, \
+         user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome) \
+         SELECT {} FROM (VALUES {}) AS event \
+         WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest = column20 AND erased_ms >= column4) \
+         ON CONFLICT (request_id) DO NOTHING",
+        columns.join(", "),
+        rows.join(", ")
+    )
+}
+
+/// Writes one event or [`ROWS`]; how many.
+async fn insert_events(
+    tx: &mut Transaction<'static, Any>,
+    events: &[&AuditEvent],
+) -> Result<usize, StoreError> {
+    let [one, many] = &*INSERT_AUDIT;
+    let mut query = sqlx::query(if events.len() == 1 { one } else { many }.as_str());
+    for event in events {
+        let key = event.call_id.as_deref().map(call_key);
+        query = query
+            .bind(&event.request_id)
+            .bind(event.kind.as_str())
+            .bind(event.site.as_str())
+            .bind(event.opened.as_millisecond())
+            .bind(event.closed.map(Timestamp::as_millisecond))
+            .bind(&event.tenant)
+            .bind(&event.call_id)
+            .bind(key.clone())
+            .bind(&event.recording)
+            .bind(&event.user)
+            .bind(&event.client)
+            .bind(&event.user_agent)
+            .bind(i64::from(event.status))
+            .bind(event.found.map(i64::from))
+            .bind(event.range_start.map(number))
+            .bind(number(event.bytes))
+            .bind(event.size.map(number))
+            .bind(event.bytes_per_second.map(i64::from))
+            .bind(event.outcome.as_str())
+            .bind(key.as_deref().map(call_digest));
+    }
+    query.execute(&mut **tx).await?;
+    Ok(events.len())
 }
 
 /// Databases have signed numbers only; no count here comes near the sign.
