@@ -18,14 +18,23 @@ mod report;
 mod usage;
 mod workload;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use self::{
-    client::Connection, contender::Contender, figures::Run, files::Size, report::Report, workload::Workload,
+    client::Connection,
+    contender::{Contender, Role},
+    figures::Run,
+    files::Size,
+    report::Report,
+    workload::Workload,
 };
 
 /// Compares AudioVault Tunnel with other tunnels. Peers that are not on the PATH are left out.
@@ -53,7 +62,14 @@ async fn main() {
     let arguments = Arguments::parse();
     let dir = TempDir::new().unwrap();
     files::write_all(dir.path()).unwrap();
-    let contenders = start(dir.path(), &arguments.contenders).await;
+    let started = start(dir.path()).await;
+    let wanted = |contender: &&Contender| {
+        let names = &arguments.contenders;
+        contender.role == Role::Ours
+            || names.is_empty()
+            || names.iter().any(|name| contender.name.contains(name.as_str()))
+    };
+    let contenders: Vec<&Contender> = started.iter().filter(wanted).collect();
     for contender in &contenders {
         verify(contender, dir.path()).await;
     }
@@ -76,27 +92,18 @@ async fn main() {
     }
 }
 
-async fn start(files: &std::path::Path, wanted: &[String]) -> Vec<Contender> {
+async fn start(files: &Path) -> Vec<Contender> {
     let direct = contender::direct(files).await.expect("nginx, which is what the others are compared beside");
     let origin = direct.target(Size::Small, 0).address;
     let peers = peers::start_all(&direct, origin).await;
     let proxied = contender::proxied(&direct).await.expect("nginx");
     let mut all = vec![contender::ours(files).await, direct, proxied];
     all.extend(peers);
-    if !wanted.is_empty() {
-        // The origin must go on for those that stand before it.
-        let (kept, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|contender| {
-            contender.role == contender::Role::Ours
-                || wanted.iter().any(|name| contender.name.contains(name.as_str()))
-        });
-        std::mem::forget(others);
-        all = kept;
-    }
     all
 }
 
 /// Compares what a contender delivers with the files themselves.
-async fn verify(contender: &Contender, files: &std::path::Path) {
+async fn verify(contender: &Contender, files: &Path) {
     for size in [Size::Mebibytes64, Size::Recording, Size::Small] {
         for n in 0..size.count() {
             let target = contender.target(size, n);

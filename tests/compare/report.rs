@@ -8,7 +8,7 @@ use crate::{
 
 /// All runs with those who ran.
 pub(crate) struct Report<'a> {
-    pub(crate) contenders: &'a [Contender],
+    pub(crate) contenders: &'a [&'a Contender],
     pub(crate) runs: &'a [Run],
 }
 
