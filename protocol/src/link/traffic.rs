@@ -1,7 +1,7 @@
 //! Counts octets beneath the WebSocket: any octet is a sign of life, even in the middle of a message.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc,
@@ -45,6 +45,14 @@ impl<S> Counted<S> {
     }
 }
 
+impl<S> Counted<S> {
+    fn count_sent(&self, polled: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(len)) = polled {
+            self.traffic.sent.fetch_add(*len as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -62,10 +70,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, octets);
-        if let Poll::Ready(Ok(len)) = &polled {
-            self.traffic.sent.fetch_add(*len as u64, Ordering::Relaxed);
-        }
+        self.count_sent(&polled);
         polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, buffers);
+        self.count_sent(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

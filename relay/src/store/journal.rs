@@ -96,7 +96,7 @@ const INSERT_TUNNEL: &str = "INSERT INTO tunnels (session, site, run, instance, 
 const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
 /// Events that one statement writes where so many wait: every statement is a way to the database's thread and back.
-const ROWS: usize = 32;
+const ROWS: usize = 8;
 /// What is bound for each event: its columns, and its call as erasures know it.
 const BOUND: usize = 20;
 /// How one event is written, and how [`ROWS`] are.
