@@ -55,8 +55,9 @@ pub const MIN_DATA_COST: u32 = 64;
 
 /// A window is doubled when it is used up within this many minimum round trips...
 pub const WINDOW_GROWTH_RTTS: u32 = 2;
-/// ...or within this time, if that is longer: round trips on a local network are too short to time.
-pub const WINDOW_GROWTH_FLOOR: Duration = Duration::from_millis(5);
+/// ...or within this time, if that is longer: round trips on a local network are too short to time. A window that is
+/// taken in a millisecond is at most what a small answer may find before it in the receiver's buffers.
+pub const WINDOW_GROWTH_FLOOR: Duration = Duration::from_millis(1);
 
 /// Octets of body that an agent holds ready per stream: about a tenth of a second at 20 Mbit/s, and eight full
 /// frames for the lanes to choose from.

@@ -20,7 +20,7 @@ use self::judge::Judge;
 pub use self::webhook::{Webhook, WebhookError};
 use crate::{
     board::{Picture, SiteState},
-    ids::random_id,
+    ids::new_id,
     store::Store,
 };
 
@@ -86,7 +86,7 @@ pub struct AlertData {
 
 impl Alert {
     fn new(event: Event, data: AlertData) -> Self {
-        Self { id: format!("msg_{}", random_id()), event, timestamp: Timestamp::now(), data }
+        Self { id: format!("msg_{}", new_id()), event, timestamp: Timestamp::now(), data }
     }
 }
 

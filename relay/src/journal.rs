@@ -21,7 +21,7 @@ use self::delivery::Live;
 pub use self::delivery::{Delivery, DeliveryEnd};
 use crate::{
     audit::{AuditEvent, Outcome},
-    ids::random_id,
+    ids::new_id,
     listen::ConnectionMeter,
     registry::Registry,
     store::{Record, Store},
@@ -122,7 +122,7 @@ impl Journal {
     /// Begins the journal of a run: ends in the books what earlier runs left open, and starts to write.
     pub fn start(store: Store, registry: Arc<Registry>) -> JournalWriter {
         let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), news: Notify::new() };
-        let journal = Self { shared: Arc::new(shared), run: random_id().into() };
+        let journal = Self { shared: Arc::new(shared), run: new_id().into() };
         let writer = writer::Writer::new(journal.clone(), store, registry);
         JournalWriter { journal, task: tokio::spawn(writer.run()) }
     }

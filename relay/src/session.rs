@@ -199,7 +199,7 @@ fn on_notice(
 }
 
 fn welcome(hello: Hello, admission: &Admission, caller: &Caller) -> Session {
-    let id = crate::ids::random_id();
+    let id = crate::ids::new_id();
     tracing::info!(
         site = %admission.site,
         session = id,

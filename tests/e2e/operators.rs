@@ -198,7 +198,7 @@ async fn the_api_says_what_is_wrong_in_problem_details() {
         assert_eq!((given, &problem["status"]), (status, &json!(status)), "{body}: {problem}");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(about) && !detail.contains(PASSWORD), "{problem}");
-        assert_eq!(problem["request_id"].as_str().unwrap().len(), 16);
+        assert_eq!(problem["request_id"].as_str().unwrap().len(), 24);
     }
     for (request, status) in [
         (api.request(Method::POST, "/api/v1/users").body("{"), 415),

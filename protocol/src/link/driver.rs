@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// Messages read before the other directions get their turn: enough to make a wake-up worth its price, few
-/// enough that credit flows back while bulk comes in.
-const READ_TURN: usize = 32;
+/// enough that credit flows back while bulk comes in. At most half a megabyte: what the processor's own memory holds.
+const READ_TURN: usize = 16;
 
 /// Longest reason of a close frame (RFC 6455, section 5.5: 125 octets with the two of the code).
 const MAX_CLOSE_REASON_LEN: usize = 123;

@@ -13,7 +13,7 @@ use http::{HeaderValue, Method};
 use super::{AdminState, SignedIn};
 use crate::{
     dashboard::Visitor,
-    ids::{X_REQUEST_ID, random_id},
+    ids::{X_REQUEST_ID, new_id},
 };
 
 pub(super) async fn record(
@@ -23,7 +23,7 @@ pub(super) async fn record(
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let id = random_id();
+    let id = new_id();
     let visitor = Visitor::of(&request, peer.ip());
     let (client, scheme) = (visitor.address, visitor.scheme);
     // Addresses hold set-up links; the route does not.

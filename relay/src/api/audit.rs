@@ -52,7 +52,7 @@ struct Wanted {
     /// That began before this time.
     until: Option<Timestamp>,
     /// Older than this: the `next` of the answer before.
-    #[param(value_type = Option<String>, pattern = "^[0-9]{1,13}-[0-9a-f]{16}$")]
+    #[param(value_type = Option<String>, pattern = "^[0-9]{1,13}-[0-9a-f]{16,24}$")]
     after: Option<Cursor>,
     /// Events in one answer, 100 unless said; CSV always has all of them.
     #[param(minimum = 1, maximum = 1000)]

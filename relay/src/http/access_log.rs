@@ -17,7 +17,7 @@ use http::{HeaderValue, header};
 use super::{PublicState, Refusal};
 use crate::{
     client,
-    ids::{X_REQUEST_ID, random_id},
+    ids::{X_REQUEST_ID, new_id},
     limits::HeldBody,
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn record(
     next: Next,
 ) -> Response {
     let start = Instant::now();
-    let id = random_id();
+    let id = new_id();
     let address = client::identify(&mut request, peer.ip(), &state.trusted_proxies);
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };

@@ -21,7 +21,7 @@ use super::{
     meter::ConnectionMeter,
     metered::Metered,
 };
-use crate::{ids::random_id, limits::HeldBody};
+use crate::{ids::new_id, limits::HeldBody};
 
 /// When a client that has too many connections should try again: some will have ended by then.
 const CLIENT_RETRY: u32 = 10;
@@ -112,7 +112,7 @@ fn refuse(over: Over, version: Version) -> Response {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
         }
     };
-    let id = random_id();
+    let id = new_id();
     tracing::debug!(request_id = id, ?over, "a connection is beyond a limit");
     let mut response = problem.for_request(&id).into_response().map(Body::from);
     if version <= Version::HTTP_11 {

@@ -15,7 +15,7 @@ use axum::{
 use http::StatusCode;
 use ipnet::IpNet;
 
-use crate::{client, host, ids::random_id};
+use crate::{client, host, ids::new_id};
 
 /// Pages by which machines look after the relay. They do so by address, and learn nothing that is worth a name.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
@@ -47,7 +47,7 @@ pub(super) async fn enter(
 ) -> Response {
     if !entrance.is_for(&request) {
         let detail = "this server has no pages for that host name; use the one of --admin-host";
-        let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).for_request(&random_id());
+        let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).for_request(&new_id());
         return problem.into_response().map(Body::from);
     }
     client::identify(&mut request, peer.ip(), &entrance.trusted_proxies);
