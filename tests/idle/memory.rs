@@ -1,0 +1,61 @@
+//! What a process holds in memory, as the kernel counts it.
+
+use std::fs;
+
+use harness::process::Process;
+use serde_json::{Value, json};
+
+/// Octets of memory of one process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    /// Pages in memory, shared ones included (`VmRSS` of proc_pid_status(5)).
+    pub(crate) resident: u64,
+    /// The most that ever were (`VmHWM`).
+    pub(crate) most: u64,
+    /// Pages in memory, shared ones divided by those who share them (`Pss` of smaps_rollup, proc_pid_smaps(5)).
+    pub(crate) proportional: u64,
+    /// Pages that nobody shares: written ones and others.
+    pub(crate) private: u64,
+}
+
+impl Memory {
+    /// The memory of a running process, at this moment.
+    pub(crate) fn of(process: &Process) -> Self {
+        let read = |file: &str| {
+            let path = format!("/proc/{}/{file}", process.id());
+            fs::read_to_string(path).expect("one's own child can be looked at")
+        };
+        let (status, maps) = (read("status"), read("smaps_rollup"));
+        Self {
+            resident: octets(&status, "VmRSS:"),
+            most: octets(&status, "VmHWM:"),
+            proportional: octets(&maps, "Pss:"),
+            private: octets(&maps, "Private_Clean:") + octets(&maps, "Private_Dirty:"),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "resident": self.resident,
+            "most": self.most,
+            "proportional": self.proportional,
+            "private": self.private,
+        })
+    }
+}
+
+fn octets(text: &str, key: &str) -> u64 {
+    let line = text.lines().find(|line| line.starts_with(key)).expect("the kernel tells it");
+    let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    kib.expect("a number of KiB") * 1024
+}
+
+/// Octets in KiB.
+pub(crate) fn kib(octets: u64) -> f64 {
+    octets as f64 / 1024.0
+}
+
+/// Octets in MiB.
+pub(crate) fn mib(octets: u64) -> f64 {
+    kib(octets) / 1024.0
+}

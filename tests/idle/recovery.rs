@@ -1,0 +1,154 @@
+//! A relay that is killed and started again while its agents dial by their own backoff, and what searches of those
+//! that are back notice of the others.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use harness::{
+    client::{client, search},
+    recordings::CALL,
+    relay::{Relay, Site},
+};
+use rand::{RngExt, SeedableRng, rngs::SmallRng};
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use crate::agents::{Agents, Connected};
+
+/// From one search to the next.
+const SEARCH_EVERY: Duration = Duration::from_millis(10);
+/// How long somebody waits for all agents before the run is given up: far more than the aim.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How it went.
+pub(crate) struct Recovery {
+    /// How long the relay was away.
+    down: Duration,
+    /// From the start of the relay until each agent was welcome, in order.
+    back: Vec<Duration>,
+    /// How long searches took meanwhile, in order.
+    searches: Vec<Duration>,
+}
+
+impl Recovery {
+    /// Kills the relay, starts it again after a while, and waits until all agents are back.
+    pub(crate) async fn measure(relay: &mut Relay, sites: &[Site], agents: &Agents, down: Duration) -> Self {
+        relay.kill().await;
+        agents.all_gone().await;
+        tokio::time::sleep(down).await;
+        let connected = Connected::default();
+        let mut followed = agents.follow(&connected);
+        let began = Instant::now();
+        relay.restart().await;
+        let searcher = Searcher::start(client(relay), sites.to_vec(), connected.clone());
+        let all = async { while followed.join_next().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, all).await.expect("all agents come back");
+        let searches = searcher.stop();
+        let mut back: Vec<_> = connected.so_far().into_iter().map(|(_, at)| at - began).collect();
+        back.sort_unstable();
+        Self { down, back, searches }
+    }
+
+    /// From the start of the relay until the last agent was welcome.
+    pub(crate) fn took(&self) -> Duration {
+        self.back.last().copied().unwrap_or_default()
+    }
+
+    /// The slowest search of a connected site meanwhile, in milliseconds.
+    pub(crate) fn slowest_search(&self) -> f64 {
+        percentile(&self.searches, 100)
+    }
+
+    /// Agents that are back after each second.
+    fn curve(&self) -> Vec<usize> {
+        let seconds = self.took().as_secs() + 1;
+        let back_by = |second| self.back.partition_point(|back| *back <= Duration::from_secs(second));
+        (1..=seconds).map(back_by).collect()
+    }
+
+    pub(crate) fn print(&self) {
+        println!(
+            "\nThe relay was away for {} s; agents that were back so many seconds after its start:",
+            self.down.as_secs()
+        );
+        println!("\n| s | agents |\n|--:|--:|");
+        for (second, agents) in (1..).zip(self.curve()) {
+            println!("| {second} | {agents} |");
+        }
+        let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(&self.searches, percent));
+        println!(
+            "\n{} searches of connected sites meanwhile: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms",
+            self.searches.len()
+        );
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(&self.searches, percent));
+        json!({
+            "down_s": self.down.as_secs(),
+            "all_back_s": self.took().as_secs_f64(),
+            "back_after_each_second": self.curve(),
+            "searches": { "count": self.searches.len(), "p50_ms": p50, "p99_ms": p99, "max_ms": max },
+        })
+    }
+}
+
+fn percentile(times: &[Duration], percent: usize) -> f64 {
+    let last = times.len().saturating_sub(1);
+    times.get(last * percent / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
+}
+
+/// Searches sites that are connected, one after the other. It has a thread and a runtime of its own, so that its
+/// clock does not tell how busy the agents' runtime is.
+struct Searcher {
+    enough: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Duration>>,
+}
+
+impl Searcher {
+    fn start(client: Client, sites: Vec<Site>, connected: Connected) -> Self {
+        let enough = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&enough);
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(searches(&client, &sites, &connected, &stop))
+        });
+        Self { enough, thread }
+    }
+
+    /// How long each search took, in order.
+    fn stop(self) -> Vec<Duration> {
+        self.enough.store(true, Ordering::Relaxed);
+        let mut times = self.thread.join().expect("every search is answered");
+        times.sort_unstable();
+        times
+    }
+}
+
+async fn searches(
+    client: &Client,
+    sites: &[Site],
+    connected: &Connected,
+    stop: &AtomicBool,
+) -> Vec<Duration> {
+    let (mut random, mut times) = (SmallRng::seed_from_u64(1), Vec::new());
+    let mut ticks = tokio::time::interval(SEARCH_EVERY);
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let there = connected.so_far();
+        if there.is_empty() {
+            continue;
+        }
+        let (agent, _) = there[random.random_range(0..there.len())];
+        let began = Instant::now();
+        search(client, &sites[agent], CALL, &[]).await;
+        times.push(began.elapsed());
+    }
+    times
+}
