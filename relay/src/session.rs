@@ -1,11 +1,14 @@
 //! One connected agent, from its upgrade to its end.
 
 use std::{
+    collections::VecDeque,
+    future::poll_fn,
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::Poll,
 };
 
 use audiovault_protocol::{
@@ -18,7 +21,7 @@ use audiovault_protocol::{
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use crate::{
@@ -125,26 +128,28 @@ pub async fn run(
     let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(websocket_config())).await;
     let tunnel_budget = WindowBudget::new(TUNNEL_WINDOW_BUDGET);
     let budgets = Budgets { tunnel: tunnel_budget, process: registry.window_budget() };
-    let (notify, mut notices) = mpsc::channel(NOTICES);
-    let (link, caller) = RelayLink::new(budgets, Arc::clone(&traffic), move |notice| {
-        let _ = notify.try_send(notice);
-    });
+    let notices = Arc::new(Notices::default());
+    let heard = Arc::clone(&notices);
+    let (link, caller) = RelayLink::new(budgets, Arc::clone(&traffic), move |notice| heard.add(notice));
     let mut link = std::pin::pin!(link.run(socket, traffic));
     let mut session = None;
     let ended = loop {
         tokio::select! {
-            ended = &mut link => break ended,
-            Some(notice) = notices.recv() => {
-                let greeted = session.is_some();
-                on_notice(notice, &admission, &caller, &registry, &mut session);
-                if let Some(session) = session.as_ref().filter(|_| !greeted) {
-                    journal.record(opened(session, &journal));
-                }
-            }
+            biased;
+            // First, so that no agent can keep a tunnel that is no longer its own by keeping it busy.
             Ok(()) = directory.changed() => {
                 let standing = directory.borrow_and_update().standing(&admission.site, &admission.key);
                 if let Err(refused) = standing {
                     caller.close(Close::new(CloseCode::Revoked, refused.to_string()));
+                }
+            }
+            // The link tells while it is polled; what it told is heard right after.
+            ended = &mut link => break ended,
+            notice = notices.next() => {
+                let greeted = session.is_some();
+                on_notice(notice, &admission, &caller, &registry, &mut session);
+                if let Some(session) = session.as_ref().filter(|_| !greeted) {
+                    journal.record(opened(session, &journal));
                 }
             }
         }
@@ -154,6 +159,26 @@ pub async fn run(
         registry.remove(&session);
         let (session, reason) = (session.id.clone(), ended.to_string());
         journal.record(Record::TunnelClosed { session, closed: Timestamp::now(), reason });
+    }
+}
+
+/// What the link has told and the session has not heard: both are one task, so nobody needs to be woken. A channel of
+/// tokio's would take a twelfth of what an idle tunnel costs.
+#[derive(Default)]
+struct Notices(Mutex<VecDeque<RelayNotice>>);
+
+impl Notices {
+    fn add(&self, notice: RelayNotice) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < NOTICES {
+            waiting.push_back(notice);
+        }
+    }
+
+    /// The oldest notice. Only to be waited for by the task that drives the link.
+    async fn next(&self) -> RelayNotice {
+        let oldest = || self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        poll_fn(|_| oldest().map_or(Poll::Pending, Poll::Ready)).await
     }
 }
 
