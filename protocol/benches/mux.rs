@@ -1,0 +1,56 @@
+//! Both multiplexers with their frames and windows, without a network: what a tunnel costs besides sockets, TLS and
+//! files. The pair compares every octet that arrives, which is part of the figures.
+
+#![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
+
+use std::time::Duration;
+
+use audiovault_protocol::testing::pair::{Outcome, Pair};
+use divan::{Bencher, counter::BytesCount};
+
+fn main() {
+    divan::main();
+}
+
+/// A pair that has greeted and whose messages arrive in the next step.
+fn pair() -> Pair {
+    let mut pair = Pair::greeted(256).expect("a greeting");
+    pair.delay = Duration::ZERO;
+    pair
+}
+
+/// Opens a stream for so many octets and runs it to its end.
+fn answer(pair: &mut Pair, octets: u64) {
+    let stream = pair.open(octets, false).expect("room for a stream");
+    while pair.listeners[&stream].outcome == Outcome::Open {
+        pair.run(1).expect("both keep to the protocol");
+    }
+    let listener = pair.listeners.remove(&stream);
+    assert!(listener.is_some_and(|listener| listener.outcome == Outcome::Complete));
+    pair.data_order.clear();
+}
+
+/// Moves a body: reading credit-limited windows, at 256 KiB first.
+#[divan::bench(args = [1024 * 1024])]
+fn move_octets(bencher: Bencher, octets: u64) {
+    let mut pair = pair();
+    bencher.counter(BytesCount::new(octets)).bench_local(|| answer(&mut pair, octets));
+}
+
+/// Opens a stream and answers it with one small frame: a search.
+#[divan::bench(args = [1024])]
+fn open_and_answer(bencher: Bencher, octets: u64) {
+    let mut pair = pair();
+    bencher.bench_local(|| answer(&mut pair, octets));
+}
+
+/// The same while this many other streams wait for their listeners. The pair asks each of them whether it still does.
+#[divan::bench(args = [20, 200])]
+fn open_and_answer_beside_paused(bencher: Bencher, paused: usize) {
+    let mut pair = pair();
+    for _ in 0..paused {
+        pair.open(1024 * 1024, true).expect("room for a stream");
+    }
+    pair.settle().expect("both keep to the protocol");
+    bencher.bench_local(|| answer(&mut pair, 1024));
+}
