@@ -165,7 +165,7 @@ async fn what_crosses_is_cut_down_to_what_the_agent_needs() {
             let base = &request.extensions().get::<LinkBase>().unwrap().0;
             let client = request.extensions().get::<Client>().unwrap().address.clone().unwrap();
             let known =
-                id.len() == 16 && &**base == "https://relay.example.com/acme" && client == "127.0.0.1";
+                id.len() == 24 && &**base == "https://relay.example.com/acme" && client == "127.0.0.1";
             let bare = request.uri() == "/search?callid=1" && !request.headers().contains_key("host");
             typed("application/json", if known && bare { "[1]" } else { "[0]" })
         },
