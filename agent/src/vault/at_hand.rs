@@ -106,3 +106,71 @@ fn look(at: impl AsFd) -> rustix::io::Result<Statx> {
 fn device(found: &Statx) -> Device {
     (found.stx_dev_major, found.stx_dev_minor)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Place {
+        dir: TempDir,
+        own: OwnDevice,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            fs::create_dir(dir.path().join("day")).unwrap();
+            fs::write(dir.path().join("day/a.wav"), b"some sound").unwrap();
+            Self { dir, own: OwnDevice::default() }
+        }
+
+        fn learned() -> Self {
+            let place = Self::new();
+            place.own.learn(File::open(place.dir.path()).unwrap());
+            place
+        }
+
+        fn open(&self, path: &str, sentinel: Option<&str>) -> Option<OpenRecording> {
+            open(self.dir.path(), &self.own, sentinel, Wanted { path: path.as_ref(), head: true })
+        }
+    }
+
+    #[test]
+    fn what_is_in_memory_is_opened_with_its_first_octets() {
+        let open = Place::learned().open("day/a.wav", None).unwrap();
+        assert_eq!((open.size, open.head.as_deref()), (10, Some(&b"some sound"[..])));
+        assert_eq!(read(&open.file, 5, 100).unwrap(), b"sound");
+        assert!(read(&open.file, 10, 100).unwrap().is_empty(), "the end of the file");
+    }
+
+    #[test]
+    fn nothing_is_at_hand_on_a_device_that_nobody_has_looked_at() {
+        assert!(Place::new().open("day/a.wav", None).is_none());
+        let place = Place::new();
+        place.own.learn(File::open("/proc").unwrap());
+        assert!(place.open("day/a.wav", None).is_none());
+    }
+
+    #[test]
+    fn without_its_sentinel_a_root_offers_nothing() {
+        let place = Place::learned();
+        assert!(place.open("day/a.wav", Some(".mounted")).is_none());
+        fs::write(place.dir.path().join(".mounted"), b"").unwrap();
+        assert!(place.open("day/a.wav", Some(".mounted")).is_some());
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_root_and_only_files_are_opened() {
+        let place = Place::learned();
+        let outside = TempDir::new().unwrap();
+        fs::write(outside.path().join("secret.wav"), b"secret").unwrap();
+        symlink(outside.path().join("secret.wav"), place.dir.path().join("link.wav")).unwrap();
+        for path in ["link.wav", "../secret.wav", "/etc/passwd", "day", "none.wav", ""] {
+            assert!(place.open(path, None).is_none(), "{path:?}");
+        }
+    }
+}
