@@ -52,6 +52,8 @@ pub use self::{
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: AnyPool,
+    /// For [`Store::write`] alone.
+    journal: AnyPool,
     file: DatabaseFile,
 }
 
@@ -73,6 +75,7 @@ impl Store {
 
     /// Ends all use; waits for what is under way.
     pub async fn close(&self) {
+        self.journal.close().await;
         self.pool.close().await;
     }
 }

@@ -119,7 +119,8 @@ pub(crate) async fn ours(files: &Path) -> Contender {
     let site = relay.add_site("acme", &[]).await;
     let options = AgentOptions::new(files)
         .through(format!("wss://{tls}"))
-        .with(&["--cacert", &certificate.authority.display().to_string()]);
+        .with(&["--cacert", &certificate.authority.display().to_string()])
+        .with(&["--log-level", "audiovault_agent::service::frame=warn,info"]);
     let agent = Agent::start(&relay, &site, options).await;
     let (client, mut links) = (client_at(2), Vec::new());
     for size in Size::ALL {

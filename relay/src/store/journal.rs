@@ -116,7 +116,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`]; nothing is written then.
     pub async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.journal.begin().await?;
         let mut rest = records;
         while let Some(record) = rest.first() {
             let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS).collect();

@@ -80,18 +80,26 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
     // A pool would try again and again where the file is no database at all; one connection says so at once.
     let mut probe = options.connect().await.map_err(failed)?;
     set_up(&mut probe).await.map_err(failed)?;
-    let pool = AnyPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS)
-        .acquire_timeout(BUSY_TIMEOUT)
-        .after_connect(|connection, _| Box::pin(set_up(connection)))
-        .after_release(|connection, _| Box::pin(is_at_rest(connection)))
-        .connect_with(options)
-        .await
-        .map_err(failed)?;
+    let pool = pool(MAX_CONNECTIONS).connect_with(options.clone()).await.map_err(failed)?;
     probe.close().await.map_err(failed)?;
     let identity = identity(path).map_err(|error| failed(error.into()))?;
     migrate(&pool, path).await?;
-    Ok(Store { pool, file: DatabaseFile { path: path.to_owned(), identity } })
+    let journal = journal_pool(options);
+    Ok(Store { pool, journal, file: DatabaseFile { path: path.to_owned(), identity } })
+}
+
+fn pool(connections: u32) -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .after_connect(|connection, _| Box::pin(set_up(connection)))
+        .after_release(|connection, _| Box::pin(is_at_rest(connection)))
+}
+
+/// One connection that is always the same: it has in memory the pages that the next rows go to, where one of many would
+/// read them anew each time.
+fn journal_pool(options: AnyConnectOptions) -> AnyPool {
+    pool(1).idle_timeout(None).max_lifetime(None).connect_lazy_with(options)
 }
 
 async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
