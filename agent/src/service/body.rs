@@ -260,10 +260,13 @@ mod tests {
     async fn at_most_one_chunk_is_read_ahead() {
         let (file, _) = file(4 * CHUNK_LEN);
         let mut body = start(file, 0, 4 * CHUNK_LEN as u64).unwrap();
-        body.frame().await.unwrap().unwrap();
-        body.frame().await.unwrap().unwrap();
+        let mut handed_out = 0;
+        for _ in 0..2 {
+            handed_out += body.frame().await.unwrap().unwrap().into_data().unwrap().len();
+        }
         body.begun().await.unwrap();
-        assert_eq!(body.unread, CHUNK_LEN as u64);
+        let ahead = 4 * CHUNK_LEN - handed_out - usize::try_from(body.unread).unwrap();
+        assert!((1..=CHUNK_LEN).contains(&ahead), "{ahead}");
     }
 
     #[test]

@@ -24,8 +24,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The poller, the audit's writer, pages of operators and some slack; SQLite has a single writer anyway.
 const MAX_CONNECTIONS: u32 = 8;
-/// Two processes that start on a fresh file race for its schema; the loser finds it done on its next attempt.
-const OPEN_ATTEMPTS: u32 = 3;
+/// Processes that start on a fresh file race for its schema. Who loses finds one more migration done at the next attempt,
+/// so there are more attempts than migrations.
+const OPEN_ATTEMPTS: u32 = 10;
 /// What every connection begins with. Write-ahead logging lets readers and the writer work side by side; what is
 /// deleted is overwritten with zeros, because it may be somebody's call.
 const SQLITE_SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
