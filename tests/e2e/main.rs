@@ -41,4 +41,5 @@ mod shutdown;
 mod sound;
 mod static_binary;
 mod store_trouble;
+mod wan_link;
 mod without_scripts;
