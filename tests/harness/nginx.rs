@@ -49,11 +49,16 @@ impl Nginx {
     /// Starts one whose only location has these directives, and whose `http` block has these beside it; `None`, noted
     /// as skipped, where nginx is not installed.
     pub async fn start_beside(location: &str, http: &str) -> Option<Self> {
+        Self::start_at(free_address(), &[], location, http).await
+    }
+
+    /// The same at an address of the story's choice, started by another program if one is given with its arguments.
+    pub async fn start_at(address: SocketAddr, starter: &[&str], location: &str, http: &str) -> Option<Self> {
         if !installed("nginx") {
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let (address, home) = (free_address(), dir.path().display());
+        let home = dir.path().display();
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {home}/{kind};"))
             .concat();
@@ -70,11 +75,20 @@ impl Nginx {
         );
         let file = dir.path().join("nginx.conf");
         std::fs::write(&file, config).expect("a file");
-        let arguments = ["-c", &file.display().to_string(), "-p", &home.to_string(), "-e", "stderr"];
+        let [file, home] = [file.display().to_string(), home.to_string()];
         let path = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/bin/nginx"];
         let program = path.into_iter().find(|path| std::path::Path::new(path).exists()).unwrap_or("nginx");
-        let process = Process::start_program(program.as_ref(), &arguments.map(str::to_owned), &[]);
+        let words = [starter, &[program, "-c", &file, "-p", &home, "-e", "stderr"]].concat();
+        let words: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        let process = Process::start_program(words[0].as_ref(), &words[1..], &[]);
         process.wait_for("start worker process ").await;
         Some(Self { address, process, _dir: dir })
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Killed, it would leave its worker behind.
+        self.process.end();
     }
 }

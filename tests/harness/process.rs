@@ -133,6 +133,17 @@ impl Process {
         self.child.kill().await.expect("the program can be killed");
     }
 
+    /// Has the program end by itself (SIGTERM) and waits for that, for who cannot await it; but only for a moment.
+    pub fn end(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.terminate();
+            let patience = std::time::Instant::now() + Duration::from_secs(2);
+            while matches!(self.child.try_wait(), Ok(None)) && std::time::Instant::now() < patience {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
     /// Asks the program to end (SIGTERM).
     pub fn terminate(&self) {
         self.signal("TERM");

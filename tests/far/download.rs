@@ -1,0 +1,40 @@
+//! Downloads of whole files, several at a time.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use reqwest::Client;
+
+use crate::place::LONG;
+
+/// Downloads all of these at a time, each on a connection of its own; how long that took.
+pub(crate) async fn all(urls: &[String]) -> Duration {
+    let begun = Instant::now();
+    join_all(urls.iter().map(|url| whole(url))).await;
+    begun.elapsed()
+}
+
+/// Downloads without end; `received` is told how much came.
+pub(crate) async fn on_and_on(url: &str, received: impl Fn(u64)) {
+    loop {
+        stream(url, &received).await;
+    }
+}
+
+async fn whole(url: &str) {
+    let octets = Cell::new(0);
+    stream(url, |more| octets.set(octets.get() + more)).await;
+    assert_eq!(octets.get(), LONG, "{url}");
+}
+
+async fn stream(url: &str, received: impl Fn(u64)) {
+    let client = Client::builder().http1_only().build().expect("a client");
+    let mut response = client.get(url).send().await.expect("an answer");
+    assert_eq!((response.status().as_u16(), response.content_length()), (200, Some(LONG)), "{url}");
+    while let Some(chunk) = response.chunk().await.expect("a whole file") {
+        received(chunk.len() as u64);
+    }
+}

@@ -1,0 +1,74 @@
+//! Measures what relay and agent make of a far and bad link, beside nginx that serves the same file over the same link:
+//! medians of interleaved runs, and ratios. Everything is real but the link: processes, `wss`, files, the kernel's TCP.
+//! Every status and every length is checked. Needs root, for network namespaces.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are what this program is for")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measurement that cannot go on has nothing to say"
+)]
+
+mod download;
+mod place;
+mod report;
+mod scenario;
+mod small;
+
+use std::{fs, path::PathBuf};
+
+use clap::{Parser, ValueEnum};
+use harness::wan_link::{Settings, WanLink};
+use serde_json::Value;
+
+use self::{
+    place::Place,
+    report::{Report, Run},
+    scenario::Scenario,
+};
+
+/// Measures AudioVault Tunnel beside plain nginx over an emulated far link.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How often everything is measured
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Scenarios to run [default: all]
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Scenario>,
+    /// How all TCP controls congestion, such as cubic [default: as this machine does]
+    #[arg(long, value_name = "NAME")]
+    congestion: Option<String>,
+    /// Where to write all runs as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    // Every thread and program that is started from here on is on the relay's side.
+    let link = WanLink::enter(Settings::default(), Settings::default())
+        .expect("network namespaces and TUN devices, which only root may make");
+    tokio::runtime::Runtime::new().unwrap().block_on(measure(&link, arguments));
+}
+
+async fn measure(link: &WanLink, arguments: Arguments) {
+    let congestion = place::prepare_tcp(link, arguments.congestion.as_deref());
+    let place = Place::make(link).await;
+    let scenarios: &[Scenario] =
+        if arguments.only.is_empty() { Scenario::value_variants() } else { &arguments.only };
+    let mut runs: Vec<Run> = Vec::new();
+    for round in 1..=arguments.runs {
+        for scenario in scenarios {
+            for contender in scenario.contenders() {
+                runs.push(scenario.run(link, &place, *contender).await);
+            }
+        }
+        eprintln!("run {round} of {}", arguments.runs);
+    }
+    println!("TCP's congestion control: {congestion}\n\n{}", Report(&runs).tables());
+    if let Some(file) = arguments.json {
+        let runs: Vec<Value> = runs.iter().map(Run::to_json).collect();
+        fs::write(file, serde_json::to_vec_pretty(&runs).unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,164 @@
+//! Both ends of the link: the relay with its clients on one side, agents and nginx beside the files on the other.
+
+use std::{fs, net::SocketAddr};
+
+use harness::{
+    agent::{Agent, AgentOptions, CONNECTED},
+    client::{client_at, first_link, search},
+    nginx::Nginx,
+    recordings::{noise, wav, write},
+    relay::{Certificate, Relay, Site},
+    wan_link::{RELAY, SITE, WanLink},
+};
+use tempfile::TempDir;
+
+/// Octets of each long file.
+pub(crate) const LONG: u64 = 64 << 20;
+/// Octets of the short file: about what a search answers.
+pub(crate) const SHORT: u64 = 1_024;
+
+/// How many long files there are.
+const FILES: usize = 4;
+
+/// The call of the short file, for which searches look.
+pub(crate) const SHORT_CALL: &str = "1711441902.99";
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Contender {
+    /// nginx at the site, asked over the link.
+    Nginx,
+    /// Relay and agent, with so many tunnels between them.
+    Ours(usize),
+}
+
+impl Contender {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Nginx => "nginx direct".to_owned(),
+            Self::Ours(1) => "AudioVault Tunnel".to_owned(),
+            Self::Ours(tunnels) => format!("AudioVault Tunnel, {tunnels} connections"),
+        }
+    }
+}
+
+/// An agent with its site and the links that a search gave for the long files.
+struct End {
+    tunnels: usize,
+    site: Site,
+    links: Vec<String>,
+    _agent: Agent,
+}
+
+/// Everything that runs.
+pub(crate) struct Place {
+    ends: Vec<End>,
+    nginx: Nginx,
+    _relay: Relay,
+    _dir: TempDir,
+}
+
+impl Place {
+    /// Starts everything.
+    pub(crate) async fn make(link: &WanLink) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let files = dir.path().join("recordings");
+        for n in 0..FILES {
+            write(&files, long(n), &noise(usize::try_from(LONG).unwrap(), n as u64));
+        }
+        let short = wav(1.0, 1);
+        write(&files, format!("in-{SHORT_CALL}.wav"), &short[..usize::try_from(SHORT).unwrap()]);
+
+        let certificate = Certificate::make(dir.path(), &[&RELAY.to_string()]);
+        let [cert, key, authority] = [&certificate.certificate, &certificate.key, &certificate.authority]
+            .map(|path| path.display().to_string());
+        let tls = SocketAddr::new(RELAY, 443);
+        let more = ["--tls-bind", &tls.to_string(), "--tls-cert", &cert, "--tls-key", &key];
+        let relay = Relay::start_with(&more, false).await;
+        let mut ends = Vec::new();
+        for tunnels in [1, 2, 4] {
+            let site = relay.add_site(&format!("with-{tunnels}"), &[]).await;
+            let options = AgentOptions::new(&files)
+                .through(format!("wss://{tls}"))
+                .inside(link.site())
+                .with(&["--cacert", &authority, "--connections", &tunnels.to_string()]);
+            let agent = Agent::start(&relay, &site, options).await;
+            let mut mark = 0;
+            for _ in 0..tunnels {
+                agent.process.wait_for_after(mark, CONNECTED).await;
+                let log = agent.process.log();
+                mark += log.iter().skip(mark).position(|line| line.contains(CONNECTED)).unwrap() + 1;
+            }
+            let links = links(&relay, &site).await;
+            ends.push(End { tunnels, site, links, _agent: agent });
+        }
+        let nginx = start_nginx(link, &files.display().to_string()).await;
+        fs::read_dir(&files).unwrap().for_each(|entry| drop(fs::read(entry.unwrap().path()).unwrap()));
+        Self { ends, nginx, _relay: relay, _dir: dir }
+    }
+
+    /// The address of a long file.
+    pub(crate) fn long(&self, contender: Contender, n: usize) -> String {
+        match contender {
+            Contender::Nginx => format!("http://{}/{}", self.nginx.address, long(n % FILES)),
+            Contender::Ours(tunnels) => self.end(tunnels).links[n % FILES].clone(),
+        }
+    }
+
+    /// The address of the short file at nginx.
+    pub(crate) fn short(&self) -> String {
+        format!("http://{}/in-{SHORT_CALL}.wav", self.nginx.address)
+    }
+
+    /// Where to search.
+    pub(crate) fn site(&self, tunnels: usize) -> &Site {
+        &self.end(tunnels).site
+    }
+
+    fn end(&self, tunnels: usize) -> &End {
+        self.ends.iter().find(|end| end.tunnels == tunnels).expect("an agent with so many tunnels")
+    }
+}
+
+/// Has TCP on both sides begin every connection anew, whatever the one before has found out about the link, which was
+/// another one then. The name of what controls congestion.
+pub(crate) fn prepare_tcp(link: &WanLink, congestion: Option<&str>) -> String {
+    let set = |name: &str, value: &str| {
+        let line = format!(
+            "for side in $relay $site; do ip netns exec $side sh -c 'echo {value} > /proc/sys/net/ipv4/{name}'; done"
+        );
+        link.sh(&line)
+    };
+    set("tcp_no_metrics_save", "1");
+    if let Some(congestion) = congestion {
+        set("tcp_congestion_control", congestion);
+    }
+    let name = link.sh("ip netns exec $site cat /proc/sys/net/ipv4/tcp_congestion_control");
+    name.trim().to_owned()
+}
+
+fn long(n: usize) -> String {
+    format!("in-{}.wav", call(n))
+}
+
+fn call(n: usize) -> String {
+    format!("1711441902.{n}")
+}
+
+async fn links(relay: &Relay, site: &Site) -> Vec<String> {
+    let (client, mut links) = (client_at(2), Vec::new());
+    for n in 0..FILES {
+        let link = first_link(&search(&client, site, &call(n), &[]).await);
+        assert!(link.starts_with(&relay.url()), "{link}");
+        links.push(link);
+    }
+    links
+}
+
+async fn start_nginx(link: &WanLink, files: &str) -> Nginx {
+    let site = link.site();
+    let starter = ["ip", "netns", "exec", &site];
+    let http = "sendfile on; tcp_nopush on; tcp_nodelay on; types { audio/wav wav; }";
+    let nginx = Nginx::start_at(SocketAddr::new(SITE, 80), &starter, &format!("root {files};"), http).await;
+    nginx.expect("nginx, which is what this project is compared beside")
+}
