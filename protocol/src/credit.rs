@@ -11,8 +11,7 @@ use std::{
 };
 
 use crate::limits::{
-    FULL_DATA_LEN, INITIAL_WINDOW, MAX_DATA_LEN, MAX_WINDOW, MIN_DATA_COST, WINDOW_GROWTH_FLOOR,
-    WINDOW_GROWTH_RTTS,
+    FULL_DATA_LEN, INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, WINDOW_GROWTH_FLOOR, WINDOW_GROWTH_RTTS,
 };
 
 /// The credit that a DATA frame with so many octets uses up.
@@ -123,18 +122,12 @@ pub(crate) struct ReceiveWindow {
     growth: Growth,
 }
 
-/// Evidence that a larger window would help, gathered over one window's worth of consumption.
+/// Evidence that a larger window would help, gathered while half a window is received and consumed.
 #[derive(Debug)]
 struct Growth {
     since: Instant,
-    consumed: u32,
-    limited: bool,
-}
-
-impl Growth {
-    fn start(now: Instant) -> Self {
-        Self { since: now, consumed: 0, limited: false }
-    }
+    /// Cost still to be consumed: what had been received before, which tells nothing of the link, and half a window.
+    left: u32,
 }
 
 /// The agent sent more than its credit: it is broken.
@@ -149,7 +142,7 @@ impl ReceiveWindow {
             window: INITIAL_WINDOW,
             outstanding: INITIAL_WINDOW,
             unreturned: 0,
-            growth: Growth::start(now),
+            growth: Growth { since: now, left: INITIAL_WINDOW / 2 },
         })
     }
 
@@ -171,7 +164,6 @@ impl ReceiveWindow {
 
     pub(crate) fn receive(&mut self, len: usize) -> Result<(), CreditExceeded> {
         self.outstanding = self.outstanding.checked_sub(cost(len)).ok_or(CreditExceeded)?;
-        self.growth.limited |= (self.outstanding as usize) < MAX_DATA_LEN;
         Ok(())
     }
 
@@ -182,8 +174,8 @@ impl ReceiveWindow {
             "more consumed than received"
         );
         self.unreturned = (self.unreturned + cost).min(self.window - self.outstanding);
-        self.growth.consumed = self.growth.consumed.saturating_add(cost);
-        if self.growth.consumed >= self.window {
+        self.growth.left = self.growth.left.saturating_sub(cost);
+        if self.growth.left == 0 {
             self.grow(now, min_rtt);
         }
         if self.unreturned < self.window / 2 {
@@ -196,13 +188,14 @@ impl ReceiveWindow {
 
     fn grow(&mut self, now: Instant, min_rtt: Duration) {
         let quick = (min_rtt * WINDOW_GROWTH_RTTS).max(WINDOW_GROWTH_FLOOR);
-        let helps = self.growth.limited && now.saturating_duration_since(self.growth.since) <= quick;
-        self.growth = Growth::start(now);
+        let helps = now.saturating_duration_since(self.growth.since) <= quick;
         let more = self.window.min(MAX_WINDOW - self.window);
         if helps && more > 0 && self.budgets.take(more) {
             self.window += more;
             self.unreturned += more;
         }
+        let buffered = self.window - self.outstanding - self.unreturned;
+        self.growth = Growth { since: now, left: buffered + self.window / 2 };
     }
 }
 
@@ -217,6 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::MAX_DATA_LEN;
     use crate::testing::start_of_time;
 
     fn budgets(tunnel: u64, process: u64) -> Budgets {
@@ -254,8 +248,9 @@ mod tests {
         for _ in 0..INITIAL_WINDOW as usize / MAX_DATA_LEN {
             window.receive(MAX_DATA_LEN).unwrap();
         }
-        assert_eq!(window.consume(INITIAL_WINDOW / 2 - 1, now, MS), None);
-        assert_eq!(window.consume(1, now, MS), Some(INITIAL_WINDOW / 2));
+        let later = now + Duration::from_secs(1);
+        assert_eq!(window.consume(INITIAL_WINDOW / 2 - 1, later, MS), None);
+        assert_eq!(window.consume(1, later, MS), Some(INITIAL_WINDOW / 2));
     }
 
     fn use_up(window: &mut ReceiveWindow, now: Instant, min_rtt: Duration) {
@@ -273,17 +268,53 @@ mod tests {
         let mut now = start_of_time();
         let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
         for expected in [512, 1024, 2048, 4096, 8192, 8192].map(|kib| kib * 1024) {
-            now += 99 * MS;
+            now += 149 * MS;
             use_up(&mut window, now, 50 * MS);
             assert_eq!(window.window(), expected);
         }
     }
 
     #[test]
+    fn a_window_doubles_for_a_consumer_who_takes_every_frame_at_once() {
+        let (mut now, mut queue) = (start_of_time(), std::collections::VecDeque::new());
+        let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
+        let mut credit = INITIAL_WINDOW as usize;
+        // Credit is under way for a round trip, and the link itself is quick.
+        for _ in 0..40 {
+            now += 10 * MS;
+            while queue.front().is_some_and(|(at, _)| *at <= now) {
+                credit += queue.pop_front().map_or(0, |(_, octets)| octets as usize);
+            }
+            while credit >= MAX_DATA_LEN {
+                credit -= MAX_DATA_LEN;
+                window.receive(MAX_DATA_LEN).unwrap();
+                let returned = window.consume(cost(MAX_DATA_LEN), now, 50 * MS);
+                queue.extend(returned.map(|octets| (now + 50 * MS, octets)));
+            }
+        }
+        assert_eq!(window.window(), MAX_WINDOW);
+    }
+
+    #[test]
+    fn what_had_waited_for_its_consumer_tells_nothing_of_the_link() {
+        let now = start_of_time();
+        let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
+        use_up(&mut window, now + 10_000 * MS, MS);
+        for _ in 0..8 {
+            window.receive(MAX_DATA_LEN).unwrap();
+        }
+        // The consumer comes back after ten seconds and takes at once what is there.
+        for _ in 0..8 {
+            window.consume(cost(MAX_DATA_LEN), now + 20_000 * MS, MS);
+        }
+        assert_eq!(window.window(), INITIAL_WINDOW);
+    }
+
+    #[test]
     fn a_window_stays_while_the_consumer_is_slow_or_a_budget_is_spent() {
         let now = start_of_time();
         let mut slow = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
-        use_up(&mut slow, now + 101 * MS, 50 * MS);
+        use_up(&mut slow, now + 151 * MS, 50 * MS);
         assert_eq!(slow.window(), INITIAL_WINDOW);
 
         let tight = budgets(u64::MAX, u64::from(INITIAL_WINDOW));

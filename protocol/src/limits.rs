@@ -53,11 +53,13 @@ pub const PROCESS_WINDOW_BUDGET: u64 = 2 * 1024 * 1024 * 1024;
 /// hundred times its octets in bookkeeping: a queued chunk costs about this much besides its content.
 pub const MIN_DATA_COST: u32 = 64;
 
-/// A window is doubled when it is used up within this many minimum round trips...
-pub const WINDOW_GROWTH_RTTS: u32 = 2;
+/// A window is doubled when half of it is received and consumed within this many minimum round trips. Credit comes
+/// back in halves, so half a window takes one round trip where the window is what limits a stream; the link's queues
+/// may double that, and what TCP has lost comes a round trip later.
+pub const WINDOW_GROWTH_RTTS: u32 = 3;
 /// ...or within this time, if that is longer: round trips on a local network are too short to time. A window that is
 /// taken in a millisecond is at most what a small answer may find before it in the receiver's buffers.
-pub const WINDOW_GROWTH_FLOOR: Duration = Duration::from_millis(1);
+pub const WINDOW_GROWTH_FLOOR: Duration = Duration::from_micros(500);
 
 /// Octets of body that an agent holds ready per stream: about a tenth of a second at 20 Mbit/s, and eight full
 /// frames for the lanes to choose from.
