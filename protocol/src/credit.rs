@@ -11,7 +11,8 @@ use std::{
 };
 
 use crate::limits::{
-    FULL_DATA_LEN, INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, WINDOW_GROWTH_FLOOR, WINDOW_GROWTH_RTTS,
+    FULL_DATA_LEN, INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, SHARED_WINDOW_PER_MICROSECOND,
+    WINDOW_GROWTH_FLOOR, WINDOW_GROWTH_RTTS,
 };
 
 /// The credit that a DATA frame with so many octets uses up.
@@ -122,6 +123,26 @@ pub(crate) struct ReceiveWindow {
     growth: Growth,
 }
 
+/// The way between agent and relay, as far as windows depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    /// The shortest recent round trip.
+    pub(crate) min_rtt: Duration,
+    /// Whether small answers may have to wait behind what a window lets the agent send.
+    pub(crate) shared: bool,
+}
+
+impl Way {
+    /// The largest window that is used now.
+    fn largest(self) -> u32 {
+        if !self.shared {
+            return MAX_WINDOW;
+        }
+        let octets = self.min_rtt.as_micros().saturating_mul(SHARED_WINDOW_PER_MICROSECOND.into());
+        u32::try_from(octets).unwrap_or(u32::MAX).clamp(INITIAL_WINDOW, MAX_WINDOW)
+    }
+}
+
 /// Evidence that a larger window would help, gathered while half a window is received and consumed.
 #[derive(Debug)]
 struct Growth {
@@ -167,8 +188,9 @@ impl ReceiveWindow {
         Ok(())
     }
 
-    /// The consumer took chunks of this cost. Returns the credit to send once half a window has gathered.
-    pub(crate) fn consume(&mut self, cost: u32, now: Instant, min_rtt: Duration) -> Option<u32> {
+    /// The consumer took chunks of this cost. Returns the credit to send once half a window has gathered; what exceeds
+    /// the largest window that is used now is kept back.
+    pub(crate) fn consume(&mut self, cost: u32, now: Instant, way: Way) -> Option<u32> {
         debug_assert!(
             self.outstanding + self.unreturned + cost <= self.window,
             "more consumed than received"
@@ -176,20 +198,22 @@ impl ReceiveWindow {
         self.unreturned = (self.unreturned + cost).min(self.window - self.outstanding);
         self.growth.left = self.growth.left.saturating_sub(cost);
         if self.growth.left == 0 {
-            self.grow(now, min_rtt);
+            self.grow(now, way);
         }
-        if self.unreturned < self.window / 2 {
+        let used = self.window.min(way.largest());
+        let credit = self.unreturned.saturating_sub(self.window - used);
+        if credit < used / 2 {
             return None;
         }
-        let credit = std::mem::take(&mut self.unreturned);
+        self.unreturned -= credit;
         self.outstanding += credit;
         Some(credit)
     }
 
-    fn grow(&mut self, now: Instant, min_rtt: Duration) {
-        let quick = (min_rtt * WINDOW_GROWTH_RTTS).max(WINDOW_GROWTH_FLOOR);
+    fn grow(&mut self, now: Instant, way: Way) {
+        let quick = (way.min_rtt * WINDOW_GROWTH_RTTS).max(WINDOW_GROWTH_FLOOR);
         let helps = now.saturating_duration_since(self.growth.since) <= quick;
-        let more = self.window.min(MAX_WINDOW - self.window);
+        let more = self.window.min(way.largest().saturating_sub(self.window));
         if helps && more > 0 && self.budgets.take(more) {
             self.window += more;
             self.unreturned += more;
@@ -218,6 +242,11 @@ mod tests {
     }
 
     const MS: Duration = Duration::from_millis(1);
+
+    /// A way that nothing else uses.
+    fn alone(min_rtt: Duration) -> Way {
+        Way { min_rtt, shared: false }
+    }
 
     #[test]
     fn the_agent_never_spends_what_it_was_not_given() {
@@ -249,18 +278,18 @@ mod tests {
             window.receive(MAX_DATA_LEN).unwrap();
         }
         let later = now + Duration::from_secs(1);
-        assert_eq!(window.consume(INITIAL_WINDOW / 2 - 1, later, MS), None);
-        assert_eq!(window.consume(1, later, MS), Some(INITIAL_WINDOW / 2));
+        assert_eq!(window.consume(INITIAL_WINDOW / 2 - 1, later, alone(MS)), None);
+        assert_eq!(window.consume(1, later, alone(MS)), Some(INITIAL_WINDOW / 2));
     }
 
-    fn use_up(window: &mut ReceiveWindow, now: Instant, min_rtt: Duration) {
+    fn use_up(window: &mut ReceiveWindow, now: Instant, way: Way) {
         let mut queued = 0;
         while window.is_open() {
             let len = MAX_DATA_LEN.min(window.outstanding() as usize);
             window.receive(len).unwrap();
             queued += cost(len);
         }
-        window.consume(queued, now, min_rtt);
+        window.consume(queued, now, way);
     }
 
     #[test]
@@ -269,7 +298,7 @@ mod tests {
         let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
         for expected in [512, 1024, 2048, 4096, 8192, 8192].map(|kib| kib * 1024) {
             now += 149 * MS;
-            use_up(&mut window, now, 50 * MS);
+            use_up(&mut window, now, alone(50 * MS));
             assert_eq!(window.window(), expected);
         }
     }
@@ -288,7 +317,7 @@ mod tests {
             while credit >= MAX_DATA_LEN {
                 credit -= MAX_DATA_LEN;
                 window.receive(MAX_DATA_LEN).unwrap();
-                let returned = window.consume(cost(MAX_DATA_LEN), now, 50 * MS);
+                let returned = window.consume(cost(MAX_DATA_LEN), now, alone(50 * MS));
                 queue.extend(returned.map(|octets| (now + 50 * MS, octets)));
             }
         }
@@ -296,16 +325,37 @@ mod tests {
     }
 
     #[test]
+    fn a_large_window_is_kept_back_while_others_ask_on_a_short_way() {
+        let mut now = start_of_time();
+        let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
+        let shared = |microseconds| Way { min_rtt: Duration::from_micros(microseconds), shared: true };
+        for (way, expected) in [
+            (alone(50 * MS), 512 * 1024),
+            (alone(50 * MS), 1024 * 1024),
+            (shared(100), 256 * 1024),
+            (shared(100), 256 * 1024),
+            (shared(1_024), 512 * 1024),
+            (shared(50_000), 2048 * 1024),
+            (shared(100), 256 * 1024),
+            (alone(MS), 2048 * 1024),
+        ] {
+            now += MS;
+            use_up(&mut window, now, way);
+            assert_eq!(window.outstanding(), expected, "{way:?}");
+        }
+    }
+
+    #[test]
     fn what_had_waited_for_its_consumer_tells_nothing_of_the_link() {
         let now = start_of_time();
         let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
-        use_up(&mut window, now + 10_000 * MS, MS);
+        use_up(&mut window, now + 10_000 * MS, alone(MS));
         for _ in 0..8 {
             window.receive(MAX_DATA_LEN).unwrap();
         }
         // The consumer comes back after ten seconds and takes at once what is there.
         for _ in 0..8 {
-            window.consume(cost(MAX_DATA_LEN), now + 20_000 * MS, MS);
+            window.consume(cost(MAX_DATA_LEN), now + 20_000 * MS, alone(MS));
         }
         assert_eq!(window.window(), INITIAL_WINDOW);
     }
@@ -314,12 +364,12 @@ mod tests {
     fn a_window_stays_while_the_consumer_is_slow_or_a_budget_is_spent() {
         let now = start_of_time();
         let mut slow = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
-        use_up(&mut slow, now + 151 * MS, 50 * MS);
+        use_up(&mut slow, now + 151 * MS, alone(50 * MS));
         assert_eq!(slow.window(), INITIAL_WINDOW);
 
         let tight = budgets(u64::MAX, u64::from(INITIAL_WINDOW));
         let mut poor = ReceiveWindow::open(&tight, now).unwrap();
-        use_up(&mut poor, now, 50 * MS);
+        use_up(&mut poor, now, alone(50 * MS));
         assert_eq!(poor.window(), INITIAL_WINDOW);
         assert!(ReceiveWindow::open(&tight, now).is_none(), "the process has no second window");
         assert_eq!(tight.tunnel.used(), u64::from(INITIAL_WINDOW), "a refused window takes nothing");
@@ -329,13 +379,13 @@ mod tests {
 
     proptest! {
             #[test]
-            fn whatever_happens_the_books_balance(steps in prop::collection::vec((1..MAX_DATA_LEN, 0..100u64, any::<bool>()), 1..400)) {
+            fn whatever_happens_the_books_balance(steps in prop::collection::vec((1..MAX_DATA_LEN, 0..100u64, any::<bool>(), any::<bool>()), 1..400)) {
                 let mut now = start_of_time();
                 let budgets = budgets(u64::MAX, 3 * 1024 * 1024);
                 let mut relay = ReceiveWindow::open(&budgets, now).unwrap();
                 let mut agent = SendWindow::new(INITIAL_WINDOW);
                 let mut buffered = Vec::new();
-                for (len, wait, consume) in steps {
+                for (len, wait, consume, shared) in steps {
                     now += MS * u32::try_from(wait).unwrap() / 10;
                     let len = len.min(agent.sendable());
                     if len > 0 {
@@ -345,7 +395,7 @@ mod tests {
                     }
                     if consume
      && !buffered.is_empty()
-     && let Some(credit) = relay.consume(buffered.remove(0), now, 20 * MS)
+     && let Some(credit) = relay.consume(buffered.remove(0), now, Way { min_rtt: 20 * MS / 100, shared })
     {
      agent.grant(credit).unwrap();
     }

@@ -17,6 +17,7 @@ pub mod link;
 mod link_target;
 pub mod message;
 pub mod mux;
+mod pace;
 pub mod parameters;
 pub mod problem;
 pub mod recording_name;

@@ -13,8 +13,8 @@ pub const MAX_HEAD_LEN: usize = 32 * 1024;
 /// Longest request body in octets. A search is a few hundred; this is what the public API promises to take.
 pub const MAX_REQUEST_BODY_LEN: usize = 64 * 1024;
 
-/// Longest payload of a DATA frame in octets: 131 ms on a 2 Mbit/s uplink, the longest that a search may have to
-/// wait behind one frame there.
+/// Longest payload of a DATA frame in octets: two TLS records. An agent sends shorter ones where a full one would take
+/// long (see [`BURST_TIME`]).
 pub const MAX_DATA_LEN: usize = 32 * 1024;
 
 /// Payload of a full DATA frame as this implementation sends it: with the frame's 5 octets and the 8 octets of a
@@ -60,6 +60,32 @@ pub const WINDOW_GROWTH_RTTS: u32 = 3;
 /// ...or within this time, if that is longer: round trips on a local network are too short to time. A window that is
 /// taken in a millisecond is at most what a small answer may find before it in the receiver's buffers.
 pub const WINDOW_GROWTH_FLOOR: Duration = Duration::from_micros(500);
+
+/// How long what has left the lanes may hold up the next answer, beside what waits in the kernel: a tenth of what
+/// people notice.
+pub const BURST_TIME: Duration = Duration::from_millis(16);
+/// The least that leaves the lanes at a time, in octets: with the frame's 5, the 8 of a masked WebSocket header and the
+/// 22 of TLS three whole packets of the networks that there are (1,500 octets, or 1,492 with PPPoE). A congestion
+/// control that counts packets takes one that is not full for a full one, and the link for a quicker one.
+pub const SHORTEST_BURST: usize = 3 * 1440 - 22 - FRAME_HEADER_LEN - 8;
+/// The most that leaves the lanes at a time, in octets: two full DATA frames make large writes.
+pub const FULL_BURST: usize = 32 * 1024;
+/// Octets that may wait unsent in the kernel on a quick link, however short the way: one DATA frame.
+pub const UNSENT_FLOOR: usize = 32 * 1024;
+/// The most that may wait unsent in the kernel, in octets: 25 ms at 335 Mbit/s.
+pub const FULL_UNSENT: usize = 1024 * 1024;
+/// How long the longest way has the kernel hold unsent octets: longer than a busy machine lets the agent wait.
+pub const UNSENT_TIME: Duration = Duration::from_millis(25);
+/// How long octets are counted to find out how quick the link is: six of the shortest bursts at 2 Mbit/s.
+pub const PACE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// While other requests come, a window is used for no more octets than these for every microsecond of the shortest
+/// round trip, which is what 4 Gbit/s have under way, though always for [`INITIAL_WINDOW`]: on a short way the rest
+/// only waits in buffers, and every small answer behind it.
+pub const SHARED_WINDOW_PER_MICROSECOND: u32 = 512;
+/// How long after a request came beside others a tunnel still counts as shared: longer than the gap between the
+/// requests of a busy site, shorter than a download that is worth a large window.
+pub const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Octets of body that an agent holds ready per stream: about a tenth of a second at 20 Mbit/s, and eight full
 /// frames for the lanes to choose from.

@@ -1,14 +1,11 @@
 //! The life of one stream, seen from either side.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
 use crate::{
-    credit::{CreditExceeded, CreditOverflow, ReceiveWindow, SendWindow},
+    credit::{CreditExceeded, CreditOverflow, ReceiveWindow, SendWindow, Way},
     lanes::Lane,
     limits::{PAUSE_TIMEOUT, SEND_QUEUE_LEN, SMALL_ANSWER_LEN, STALL_TIMEOUT},
 };
@@ -77,8 +74,8 @@ impl RequestStream {
     }
 
     /// The listener took chunks of this cost. Whether credit became due where none was before.
-    pub(crate) fn consume(&mut self, cost: u32, now: Instant, min_rtt: Duration) -> bool {
-        let Some(credit) = self.window.consume(cost, now, min_rtt) else {
+    pub(crate) fn consume(&mut self, cost: u32, now: Instant, way: Way) -> bool {
+        let Some(credit) = self.window.consume(cost, now, way) else {
             return false;
         };
         if let RequestState::Receiving { progress } = &mut self.state {
@@ -208,12 +205,12 @@ impl ResponseStream {
         if self.sent < SMALL_ANSWER_LEN { Lane::Small } else { Lane::Bulk }
     }
 
-    /// The next frame's content; to be called only when ready.
-    pub(crate) fn next(&mut self) -> Option<Next> {
+    /// The next frame's content, of so many octets at most; to be called only when ready.
+    pub(crate) fn next(&mut self, max: usize) -> Option<Next> {
         let Some(chunk) = self.queue.front_mut() else {
             return (self.state == ResponseState::Finishing).then_some(Next::End);
         };
-        let len = self.window.sendable().min(chunk.len());
+        let len = self.window.sendable().min(chunk.len()).min(max);
         if len == 0 {
             return None;
         }

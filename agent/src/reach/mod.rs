@@ -10,6 +10,7 @@ mod route;
 mod target;
 mod tls;
 mod trust;
+mod uplink;
 
 use std::{fmt, path::PathBuf, time::Duration};
 

@@ -2,23 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use audiovault_protocol::{
-    limits::MAX_DATA_LEN,
-    link::{Counted, Traffic},
-};
+use audiovault_protocol::link::{Counted, Traffic};
 use rustls::ProtocolVersion;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     Attempts, Certificate, DnsError, Proxy, ProxyError, ReachError, STAGE_TIMEOUT, Stage, Stream, Target,
     eyeballs, resolve,
     tls::{self, Clock},
     trust::Trust,
+    uplink::Uplink,
 };
-
-/// Octets that may wait unsent in the kernel: one DATA frame. What is more waits in the lanes, where a search can
-/// overtake it.
-const NOTSENT_LOWAT: u32 = MAX_DATA_LEN as u32;
 
 /// The way to one service.
 #[derive(Debug, Clone, Copy)]
@@ -109,9 +103,8 @@ impl<'a> Route<'a> {
             Err(failed) if failed.all_silent() => return Err(self.late(Stage::Tcp)),
             Err(failed) => return Err(ReachError::Tcp(self.hop_name(), failed)),
         };
-        tune(&tcp);
         let traffic = Arc::new(Traffic::default());
-        let stream = Box::new(Counted::new(tcp, Arc::clone(&traffic)));
+        let stream = Box::new(Counted::new(Uplink::new(tcp, Arc::clone(&traffic)), Arc::clone(&traffic)));
         Ok(Connected { stream, traffic, address, failed })
     }
 
@@ -190,10 +183,4 @@ impl<'a> Route<'a> {
         };
         ReachError::Timeout { stage, host, limit: STAGE_TIMEOUT }
     }
-}
-
-/// Makes the socket answer quickly. A kernel that does not know an option works all the same.
-fn tune(tcp: &TcpStream) {
-    let _ = tcp.set_nodelay(true);
-    let _ = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(NOTSENT_LOWAT);
 }

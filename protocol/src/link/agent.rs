@@ -271,8 +271,16 @@ where
         self.mux.poll_ping(now)
     }
 
-    fn poll_transmit(&mut self) -> Option<Frame> {
-        let frame = self.mux.poll_transmit();
+    fn burst(&self) -> usize {
+        self.mux.burst()
+    }
+
+    fn unsent(&self) -> Option<usize> {
+        Some(self.mux.unsent())
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
+        let frame = self.mux.poll_transmit(now);
         while let Some(event) = self.mux.poll_event() {
             self.on_event(event);
         }

@@ -24,7 +24,9 @@ use crate::{
     credit::Budgets,
     frame::{Frame, StreamId},
     headers,
-    limits::{AGENT_DEADLINE, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS, RELAY_DEADLINE},
+    limits::{
+        AGENT_DEADLINE, FULL_BURST, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS, RELAY_DEADLINE,
+    },
     message::{CloseCode, Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::{OpenError, PingPayload, RelayEvent, RelayMux, Violation},
 };
@@ -357,7 +359,16 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
         self.mux.poll_ping(now)
     }
 
-    fn poll_transmit(&mut self) -> Option<Frame> {
+    /// Requests are small, and few wait for longer than a moment.
+    fn burst(&self) -> usize {
+        FULL_BURST
+    }
+
+    fn unsent(&self) -> Option<usize> {
+        None
+    }
+
+    fn poll_transmit(&mut self, _now: Instant) -> Option<Frame> {
         self.mux.poll_transmit()
     }
 

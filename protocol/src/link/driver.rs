@@ -77,7 +77,11 @@ pub(crate) trait Endpoint {
     fn work(&mut self, now: Instant);
     fn poll_timeout(&self) -> Instant;
     fn poll_ping(&mut self, now: Instant) -> Option<PingPayload>;
-    fn poll_transmit(&mut self) -> Option<Frame>;
+    /// How many octets may be handed to the socket before it must have passed them on.
+    fn burst(&self) -> usize;
+    /// How many octets may wait unsent in the kernel, where that is to be set.
+    fn unsent(&self) -> Option<usize>;
+    fn poll_transmit(&mut self, now: Instant) -> Option<Frame>;
     /// Whom to wake when the application gives a command.
     fn register(&self, waker: &Waker);
     /// Whether the tunnel should be closed from this side now.
@@ -89,6 +93,8 @@ struct Driver<'a, E, S> {
     socket: WebSocketStream<S>,
     traffic: Arc<Traffic>,
     heard: u64,
+    /// Octets handed to the socket since it was last seen to have passed on everything.
+    held: usize,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -100,7 +106,7 @@ where
 {
     let sleep = Box::pin(tokio::time::sleep_until(endpoint.poll_timeout().into()));
     let heard = traffic.received();
-    let mut driver = Driver { endpoint, socket, traffic, heard, sleep };
+    let mut driver = Driver { endpoint, socket, traffic, heard, held: 0, sleep };
     let ended = poll_fn(|cx| driver.poll(cx)).await;
     let goodbye = match &ended {
         Ended::ByUs(close) => Some(close.clone()),
@@ -144,6 +150,9 @@ where
             self.endpoint.handle_timeout(now).map_err(Ended::Violation)?;
             self.endpoint.work(now);
             self.write(cx, now)?;
+            if let Some(octets) = self.endpoint.unsent() {
+                self.traffic.set_unsent(octets);
+            }
             if let Some(close) = self.endpoint.poll_close() {
                 return Err(Ended::ByUs(close));
             }
@@ -203,20 +212,34 @@ where
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
         let broken = |error| Ended::Broken(Box::new(error));
         loop {
+            // What lies beneath the lanes is overtaken by nobody; WebSocket and TLS would take much.
+            if self.held >= self.endpoint.burst() && self.flush(cx)?.is_pending() {
+                return Ok(());
+            }
             match Pin::new(&mut self.socket).poll_ready(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(ready) => ready.map_err(broken)?,
             }
             let message = match self.endpoint.poll_ping(now) {
                 Some(payload) => Some(Message::Ping(Bytes::copy_from_slice(&payload))),
-                None => self.endpoint.poll_transmit().map(|frame| Message::Binary(frame.encode())),
+                None => self.endpoint.poll_transmit(now).map(|frame| Message::Binary(frame.encode())),
             };
             let Some(message) = message else { break };
+            self.held += message.len();
             Pin::new(&mut self.socket).start_send(message).map_err(broken)?;
         }
+        self.flush(cx).map(drop)
+    }
+
+    /// Has the socket pass everything on.
+    fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Ended> {
         match Pin::new(&mut self.socket).poll_flush(cx) {
-            Poll::Ready(Err(error)) => Err(broken(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+            Poll::Ready(Err(error)) => Err(Ended::Broken(Box::new(error))),
+            Poll::Ready(Ok(())) => {
+                self.held = 0;
+                Ok(Poll::Ready(()))
+            }
+            Poll::Pending => Ok(Poll::Pending),
         }
     }
 

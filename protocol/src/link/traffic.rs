@@ -2,21 +2,23 @@
 
 use std::{
     io::{self, IoSlice},
+    num::NonZeroUsize,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Octets that went through one connection.
+/// Octets that went through one connection, and how many should wait unsent.
 #[derive(Debug, Default)]
 pub struct Traffic {
     received: AtomicU64,
     sent: AtomicU64,
+    unsent: AtomicUsize,
 }
 
 impl Traffic {
@@ -28,6 +30,15 @@ impl Traffic {
     /// Octets sent so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Octets that the driver wants to wait unsent in the kernel at most; none before it has found out.
+    pub fn unsent(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.unsent.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_unsent(&self, octets: usize) {
+        self.unsent.store(octets, Ordering::Relaxed);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     lanes::Lanes,
     limits::{GREETING_TIMEOUT, INITIAL_WINDOW},
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
+    pace::Pace,
     stream::{Next, ResponseStream},
 };
 
@@ -55,6 +56,7 @@ pub struct AgentMux {
     refused: VecDeque<StreamId>,
     status: Option<Status>,
     lanes: Lanes,
+    pace: Pace,
     life: KeepAlive,
     events: VecDeque<AgentEvent>,
 }
@@ -72,6 +74,7 @@ impl AgentMux {
             refused: VecDeque::new(),
             status: None,
             lanes: Lanes::default(),
+            pace: Pace::default(),
             life: KeepAlive::new(now),
             events: VecDeque::new(),
         }
@@ -213,8 +216,18 @@ impl AgentMux {
         self.life.poll_ping(now)
     }
 
+    /// How many octets may be handed to the socket before it must have passed them on: little on a slow uplink.
+    pub fn burst(&self) -> usize {
+        self.pace.burst()
+    }
+
+    /// How many octets may wait unsent in the kernel: little too, but enough for TCP to keep a long way full.
+    pub fn unsent(&self) -> usize {
+        self.pace.unsent(self.life.min_rtt().unwrap_or_default())
+    }
+
     /// The next frame to send: control, then small answers, then bulk in turns.
-    pub fn poll_transmit(&mut self) -> Option<Frame> {
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
         if let Some(frame) = self.control.pop_front() {
             return Some(frame);
         }
@@ -232,8 +245,9 @@ impl AgentMux {
                 continue;
             };
             open.in_lane = false;
-            match open.next() {
+            match open.next(self.pace.burst()) {
                 Some(Next::Data(data)) => {
+                    self.pace.on_sent(data.len(), now);
                     if open.wakes_writer() {
                         self.events.push_back(AgentEvent::Writable(stream));
                     }
@@ -247,6 +261,7 @@ impl AgentMux {
                 None => {}
             }
         }
+        self.pace.on_starved();
         None
     }
 

@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::Violation;
 use crate::{
-    credit::{Budgets, ReceiveWindow},
+    credit::{Budgets, ReceiveWindow, Way},
     frame::{Frame, StreamId},
     keepalive::{KeepAlive, PingPayload},
-    limits::{GREETING_TIMEOUT, MAX_STREAMS, STALL_TIMEOUT},
+    limits::{GREETING_TIMEOUT, MAX_STREAMS, SHARED_FOR, STALL_TIMEOUT},
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     stream::{ReceiveError, RequestStream},
 };
@@ -81,6 +81,8 @@ pub struct RelayMux {
     control: VecDeque<Frame>,
     resets_queued: usize,
     credits: VecDeque<StreamId>,
+    /// Requests came beside others not long before that.
+    shared_until: Option<Instant>,
     life: KeepAlive,
     events: VecDeque<RelayEvent>,
     /// No stream times out before this.
@@ -101,6 +103,7 @@ impl RelayMux {
             control: VecDeque::new(),
             resets_queued: 0,
             credits: VecDeque::new(),
+            shared_until: None,
             life: KeepAlive::new(now),
             events: VecDeque::new(),
             check_at: None,
@@ -131,6 +134,9 @@ impl RelayMux {
         }
         let window = ReceiveWindow::open(&self.budgets, now).ok_or(OpenError::NoBudget)?;
         self.next = stream.next();
+        if !self.streams.is_empty() {
+            self.shared_until = Some(now + SHARED_FOR);
+        }
         self.streams.insert(stream, RequestStream::new(window, now + patience));
         self.control.push_back(Frame::Request(stream, Box::new(head), body));
         self.life.on_busy(now);
@@ -140,11 +146,12 @@ impl RelayMux {
 
     /// The listener took chunks of this [`crate::credit::cost`].
     pub fn consume(&mut self, stream: StreamId, cost: u32, now: Instant) {
-        let min_rtt = self.life.min_rtt().unwrap_or_default();
+        let shared = self.shared_until.is_some_and(|until| now < until);
+        let way = Way { min_rtt: self.life.min_rtt().unwrap_or_default(), shared };
         let Some(open) = self.streams.get_mut(&stream) else {
             return;
         };
-        if open.consume(cost, now, min_rtt) {
+        if open.consume(cost, now, way) {
             self.credits.push_back(stream);
             self.check_by(now + STALL_TIMEOUT);
         }

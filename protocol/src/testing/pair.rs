@@ -252,7 +252,7 @@ impl Pair {
             self.to_agent.push_back((at, frame.encode()));
         }
         for _ in 0..self.uplink {
-            let Some(frame) = self.agent.poll_transmit() else {
+            let Some(frame) = self.agent.poll_transmit(self.now) else {
                 break;
             };
             if let Frame::Data(stream, _) = &frame {

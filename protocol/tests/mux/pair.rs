@@ -223,7 +223,7 @@ fn the_writer_of_a_full_queue_is_woken_once_when_half_is_sent() {
     assert!(agent.send(id(1), vec![0; 262_143].into()));
     assert!(!agent.send(id(1), vec![0; 1].into()));
     let mut woken = 0;
-    while agent.poll_transmit().is_some() {
+    while agent.poll_transmit(start_of_time()).is_some() {
         woken += std::iter::from_fn(|| agent.poll_event())
             .filter(|event| *event == AgentEvent::Writable(id(1)))
             .count();
@@ -296,7 +296,7 @@ proptest! {
             let _ = relay.handle_frame(frame.clone(), start_of_time());
             let _ = agent.handle_frame(frame, start_of_time());
             while relay.poll_transmit().is_some() {}
-            while agent.poll_transmit().is_some() {}
+            while agent.poll_transmit(start_of_time()).is_some() {}
         }
     }
 }

@@ -55,6 +55,6 @@ pub(crate) fn agent_with(open: u32, max_streams: u32) -> AgentMux {
         agent.handle_frame(request, now).unwrap();
     }
     while agent.poll_event().is_some() {}
-    while agent.poll_transmit().is_some() {}
+    while agent.poll_transmit(start_of_time()).is_some() {}
     agent
 }

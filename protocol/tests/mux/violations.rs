@@ -106,7 +106,7 @@ fn credit_that_comes_after_the_end_is_no_fault() {
     let mut agent = agent_with(1, 2);
     agent.respond(id(1), ResponseHead { status: 200, headers: vec![], audit: None });
     agent.finish(id(1));
-    while agent.poll_transmit().is_some() {}
+    while agent.poll_transmit(start_of_time()).is_some() {}
     agent.handle_frame(Frame::Credit(id(1), 5), start_of_time()).unwrap();
     assert_eq!(agent.poll_event(), None);
 }

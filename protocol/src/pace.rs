@@ -1,0 +1,140 @@
+//! How much may lie beneath the lanes: little on a slow uplink, where whatever has left them holds up the next answer.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{
+    BURST_TIME, FULL_BURST, FULL_UNSENT, PACE_INTERVAL, SHORTEST_BURST, UNSENT_FLOOR, UNSENT_TIME,
+};
+
+/// How quickly the socket takes bodies, and what follows from that.
+///
+/// An interval throughout which bodies waited shows how quick the link is; one in which nothing waited shows only that
+/// it is at least so quick.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Octets per second. A link of which nothing is known may be a slow one: it costs a tenth of a second to be wrong.
+    rate: u64,
+    /// Whether that was ever all that the socket would take.
+    limited: bool,
+    since: Option<Instant>,
+    octets: u64,
+    starved: bool,
+}
+
+impl Pace {
+    /// Octets that may be handed to the socket before it must have passed them on: what the link carries in
+    /// [`BURST_TIME`].
+    pub(crate) fn burst(&self) -> usize {
+        self.carries(BURST_TIME).clamp(SHORTEST_BURST, FULL_BURST)
+    }
+
+    /// Octets that may wait unsent in the kernel: what the link carries in half a round trip, but not in more than
+    /// [`UNSENT_TIME`]. Where TCP finds nothing to send, it takes its own measure of the link for too small a one and
+    /// keeps an older one, by which it overflows the queues on the way. On a slow link two bursts are enough for that.
+    pub(crate) fn unsent(&self, round_trip: Duration) -> usize {
+        let floor = if self.limited { (2 * self.burst()).min(UNSENT_FLOOR) } else { UNSENT_FLOOR };
+        self.carries(UNSENT_TIME.min(round_trip / 2)).clamp(floor, FULL_UNSENT)
+    }
+
+    /// So many octets of body go to the socket.
+    pub(crate) fn on_sent(&mut self, len: usize, now: Instant) {
+        match self.since.map(|since| now.saturating_duration_since(since)) {
+            Some(elapsed) if elapsed < PACE_INTERVAL => {}
+            Some(elapsed) => {
+                let rate = rate(self.octets, elapsed);
+                self.rate = if self.starved { self.rate.max(rate) } else { rate };
+                self.limited |= !self.starved;
+                self.begin(now);
+            }
+            None => self.begin(now),
+        }
+        self.octets += len as u64;
+    }
+
+    /// No body waits any more, though the socket would take it.
+    pub(crate) fn on_starved(&mut self) {
+        self.starved = true;
+        self.rate = self.rate.max(rate(self.octets, PACE_INTERVAL));
+    }
+
+    fn begin(&mut self, now: Instant) {
+        (self.since, self.octets, self.starved) = (Some(now), 0, false);
+    }
+
+    fn carries(&self, time: Duration) -> usize {
+        let octets = u128::from(self.rate) * time.as_micros() / 1_000_000;
+        usize::try_from(octets).unwrap_or(usize::MAX)
+    }
+}
+
+/// Octets per second.
+fn rate(octets: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(octets) * 1_000_000 / elapsed.as_micros().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start_of_time;
+
+    /// Sends bursts for a second over a link of this many octets per second; what the pace is then.
+    fn after_a_second(pace: &mut Pace, rate: u64, now: &mut Instant) -> usize {
+        let end = *now + Duration::from_secs(1);
+        while *now < end {
+            let len = pace.burst();
+            pace.on_sent(len, *now);
+            *now += Duration::from_secs_f64(len as f64 / rate as f64);
+        }
+        pace.burst()
+    }
+
+    #[test]
+    fn a_burst_is_what_the_link_carries_in_its_time() {
+        let (mut pace, mut now) = (Pace::default(), start_of_time());
+        for (megabits, expected) in
+            [(2, SHORTEST_BURST), (8, 16_000), (200, FULL_BURST), (8, 16_000), (1, SHORTEST_BURST)]
+        {
+            let burst = after_a_second(&mut pace, megabits * 125_000, &mut now);
+            assert!(burst.abs_diff(expected) <= expected / 5, "{megabits} Mbit/s: {burst}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_holds_little_but_on_a_quick_and_long_way() {
+        let unsent = |megabits: u64, milliseconds| {
+            let (mut pace, mut now) = (Pace::default(), start_of_time());
+            after_a_second(&mut pace, megabits * 125_000, &mut now);
+            pace.unsent(Duration::from_millis(milliseconds))
+        };
+        assert_eq!(unsent(2, 30), 2 * SHORTEST_BURST);
+        assert_eq!(unsent(8_000, 0), UNSENT_FLOOR);
+        assert!((500_000..=750_000).contains(&unsent(200, 50)), "{}", unsent(200, 50));
+        assert_eq!(unsent(10_000, 300), FULL_UNSENT);
+    }
+
+    #[test]
+    fn few_answers_do_not_make_a_quick_link_slow() {
+        let (mut pace, mut now) = (Pace::default(), start_of_time());
+        assert_eq!(pace.unsent(Duration::ZERO), UNSENT_FLOOR, "nor does none");
+        pace.on_sent(1 << 20, now);
+        pace.on_starved();
+        assert_eq!(pace.burst(), FULL_BURST, "what is taken at once shows that the link is quick");
+        for _ in 0..100 {
+            now += Duration::from_millis(70);
+            pace.on_sent(1_000, now);
+            pace.on_starved();
+        }
+        assert_eq!(pace.burst(), FULL_BURST);
+    }
+
+    #[test]
+    fn a_link_that_stood_still_is_a_slow_one() {
+        let (mut pace, now) = (Pace::default(), start_of_time());
+        pace.on_sent(1 << 20, now);
+        pace.on_sent(1 << 20, now + PACE_INTERVAL);
+        assert_eq!(pace.burst(), FULL_BURST);
+        pace.on_sent(1, now + Duration::from_secs(60));
+        assert_eq!(pace.burst(), SHORTEST_BURST);
+    }
+}
