@@ -11,7 +11,7 @@ use reqwest::Client;
 use crate::place::LONG;
 
 /// Downloads all of these at a time, each on a connection of its own; how long that took.
-pub(crate) async fn all(urls: &[String]) -> Duration {
+pub(crate) async fn all(urls: &[&str]) -> Duration {
     let begun = Instant::now();
     join_all(urls.iter().map(|url| whole(url))).await;
     begun.elapsed()

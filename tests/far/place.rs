@@ -1,6 +1,6 @@
 //! Both ends of the link: the relay with its clients on one side, agents and nginx beside the files on the other.
 
-use std::{fs, net::SocketAddr};
+use std::{cell::Cell, fs, net::SocketAddr, path::PathBuf};
 
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
@@ -42,20 +42,30 @@ impl Contender {
     }
 }
 
-/// An agent with its site and the links that a search gave for the long files.
-struct End {
-    tunnels: usize,
-    site: Site,
-    links: Vec<String>,
-    _agent: Agent,
+/// What runs all the time.
+pub(crate) struct Place {
+    relay: Relay,
+    /// The relay's address for agents.
+    tls: SocketAddr,
+    authority: String,
+    files: PathBuf,
+    nginx: Nginx,
+    runs: Cell<usize>,
+    _dir: TempDir,
 }
 
-/// Everything that runs.
-pub(crate) struct Place {
-    ends: Vec<End>,
-    nginx: Nginx,
-    _relay: Relay,
-    _dir: TempDir,
+/// Where a contender is asked.
+pub(crate) struct End {
+    long: Vec<String>,
+    /// Where to search, or where to get the short file.
+    pub(crate) short: Short,
+    _agent: Option<Agent>,
+}
+
+/// Small work.
+pub(crate) enum Short {
+    Search(Site),
+    File(String),
 }
 
 impl Place {
@@ -75,48 +85,45 @@ impl Place {
         let tls = SocketAddr::new(RELAY, 443);
         let more = ["--tls-bind", &tls.to_string(), "--tls-cert", &cert, "--tls-key", &key];
         let relay = Relay::start_with(&more, false).await;
-        let mut ends = Vec::new();
-        for tunnels in [1, 2, 4] {
-            let site = relay.add_site(&format!("with-{tunnels}"), &[]).await;
-            let options = AgentOptions::new(&files)
-                .through(format!("wss://{tls}"))
-                .inside(link.site())
-                .with(&["--cacert", &authority, "--connections", &tunnels.to_string()]);
-            let agent = Agent::start(&relay, &site, options).await;
-            let mut mark = 0;
-            for _ in 0..tunnels {
-                agent.process.wait_for_after(mark, CONNECTED).await;
-                let log = agent.process.log();
-                mark += log.iter().skip(mark).position(|line| line.contains(CONNECTED)).unwrap() + 1;
-            }
-            let links = links(&relay, &site).await;
-            ends.push(End { tunnels, site, links, _agent: agent });
-        }
         let nginx = start_nginx(link, &files.display().to_string()).await;
         fs::read_dir(&files).unwrap().for_each(|entry| drop(fs::read(entry.unwrap().path()).unwrap()));
-        Self { ends, nginx, _relay: relay, _dir: dir }
+        Self { relay, tls, authority, files, nginx, runs: Cell::new(0), _dir: dir }
     }
 
-    /// The address of a long file.
-    pub(crate) fn long(&self, contender: Contender, n: usize) -> String {
+    /// Makes a contender ready, on connections that know of no other link than the one there is now.
+    pub(crate) async fn dial(&self, link: &WanLink, contender: Contender) -> End {
         match contender {
-            Contender::Nginx => format!("http://{}/{}", self.nginx.address, long(n % FILES)),
-            Contender::Ours(tunnels) => self.end(tunnels).links[n % FILES].clone(),
+            Contender::Nginx => {
+                let at = |name: String| format!("http://{}/{name}", self.nginx.address);
+                let short = Short::File(at(format!("in-{SHORT_CALL}.wav")));
+                End { long: (0..FILES).map(|n| at(long(n))).collect(), short, _agent: None }
+            }
+            Contender::Ours(tunnels) => self.dial_tunnels(link, tunnels).await,
         }
     }
 
-    /// The address of the short file at nginx.
-    pub(crate) fn short(&self) -> String {
-        format!("http://{}/in-{SHORT_CALL}.wav", self.nginx.address)
+    async fn dial_tunnels(&self, link: &WanLink, tunnels: usize) -> End {
+        self.runs.set(self.runs.get() + 1);
+        let site = self.relay.add_site(&format!("run-{}", self.runs.get()), &[]).await;
+        let options = AgentOptions::new(&self.files)
+            .through(format!("wss://{}", self.tls))
+            .inside(link.site())
+            .with(&["--cacert", &self.authority, "--connections", &tunnels.to_string()]);
+        let agent = Agent::start(&self.relay, &site, options).await;
+        let mut mark = 0;
+        for _ in 0..tunnels {
+            agent.process.wait_for_after(mark, CONNECTED).await;
+            let log = agent.process.log();
+            mark += log.iter().skip(mark).position(|line| line.contains(CONNECTED)).unwrap() + 1;
+        }
+        End { long: links(&self.relay, &site).await, short: Short::Search(site), _agent: Some(agent) }
     }
+}
 
-    /// Where to search.
-    pub(crate) fn site(&self, tunnels: usize) -> &Site {
-        &self.end(tunnels).site
-    }
-
-    fn end(&self, tunnels: usize) -> &End {
-        self.ends.iter().find(|end| end.tunnels == tunnels).expect("an agent with so many tunnels")
+impl End {
+    /// The address of a long file.
+    pub(crate) fn long(&self, n: usize) -> &str {
+        &self.long[n % FILES]
     }
 }
 

@@ -6,7 +6,7 @@ use harness::wan_link::{Direction, Settings, WanLink};
 
 use crate::{
     download,
-    place::{Contender, LONG, Place},
+    place::{Contender, End, LONG, Place},
     report::{Outcome, Run},
     small,
 };
@@ -65,11 +65,13 @@ impl Scenario {
         let (up, down) = self.settings();
         link.set(Direction::Up, up);
         link.set(Direction::Down, down);
+        let end = place.dial(link, contender).await;
         let outcome = match self {
-            Self::One | Self::OneLossy => downloads(place, contender, 1).await,
-            Self::FourLossy => downloads(place, contender, 4).await,
-            Self::SlowUplink => Outcome::Small(small::calm_and_beside_a_download(place, contender).await),
+            Self::One | Self::OneLossy => downloads(&end, 1).await,
+            Self::FourLossy => downloads(&end, 4).await,
+            Self::SlowUplink => Outcome::Small(small::calm_and_beside_a_download(&end).await),
         };
+        drop(end);
         // What was given up is still under way; it is none of the next run's business.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Run { scenario: self, contender, outcome }
@@ -89,8 +91,8 @@ impl Scenario {
     }
 }
 
-async fn downloads(place: &Place, contender: Contender, count: usize) -> Outcome {
-    let urls: Vec<_> = (0..count).map(|n| place.long(contender, n)).collect();
+async fn downloads(end: &End, count: usize) -> Outcome {
+    let urls: Vec<_> = (0..count).map(|n| end.long(n)).collect();
     let took = download::all(&urls).await;
     Outcome::Download { octets: LONG * count as u64, took }
 }

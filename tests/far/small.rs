@@ -10,7 +10,7 @@ use reqwest::Client;
 
 use crate::{
     download,
-    place::{Contender, Place, SHORT, SHORT_CALL},
+    place::{End, SHORT, SHORT_CALL, Short},
 };
 
 /// How long small requests are asked without and with something beside them.
@@ -29,44 +29,44 @@ pub(crate) struct Times {
 }
 
 /// Searches, or for nginx gets a short file, for [`EACH`]; then the same beside a download that goes on and on.
-pub(crate) async fn calm_and_beside_a_download(place: &Place, contender: Contender) -> Times {
-    let client = client_at_site(contender);
-    let calm = ask(&client, place, contender).await;
-    let (url, received) = (place.long(contender, 0), Cell::new(0));
+pub(crate) async fn calm_and_beside_a_download(end: &End) -> Times {
+    let client = client_for(end);
+    let calm = ask(&client, end).await;
+    let received = Cell::new(0);
     let measured = async {
         tokio::time::sleep(FILL).await;
         let (begun, before) = (Instant::now(), received.get());
-        let times = ask(&client, place, contender).await;
+        let times = ask(&client, end).await;
         let octets: u64 = received.get() - before;
         (times, octets as f64 / begun.elapsed().as_secs_f64())
     };
     let (beside, download) = tokio::select! {
-        () = download::on_and_on(&url, |more| received.set(received.get() + more)) => unreachable!("it has no end"),
+        () = download::on_and_on(end.long(0), |more| received.set(received.get() + more)) => unreachable!("it has no end"),
         measured = measured => measured,
     };
     Times { calm, beside, download }
 }
 
 /// A client that keeps its connection, as QueueMetrics does.
-fn client_at_site(contender: Contender) -> Client {
-    match contender {
-        Contender::Nginx => Client::builder().http1_only().build().expect("a client"),
-        Contender::Ours(_) => client_at(3),
+fn client_for(end: &End) -> Client {
+    match end.short {
+        Short::File(_) => Client::builder().http1_only().build().expect("a client"),
+        Short::Search(_) => client_at(3),
     }
 }
 
-async fn ask(client: &Client, place: &Place, contender: Contender) -> Vec<Duration> {
-    let (end, mut times) = (Instant::now() + EACH, Vec::new());
-    while Instant::now() < end {
+async fn ask(client: &Client, end: &End) -> Vec<Duration> {
+    let (until, mut times) = (Instant::now() + EACH, Vec::new());
+    while Instant::now() < until {
         let begun = Instant::now();
-        match contender {
-            Contender::Nginx => {
-                let response = client.get(place.short()).send().await.expect("an answer");
+        match &end.short {
+            Short::File(url) => {
+                let response = client.get(url).send().await.expect("an answer");
                 assert_eq!(response.status(), 200);
                 assert_eq!(response.bytes().await.expect("a whole file").len() as u64, SHORT);
             }
-            Contender::Ours(tunnels) => {
-                let found = search(client, place.site(tunnels), SHORT_CALL, &[]).await;
+            Short::Search(site) => {
+                let found = search(client, site, SHORT_CALL, &[]).await;
                 assert_eq!(found["files"].as_array().map(Vec::len), Some(1), "{found}");
             }
         }
