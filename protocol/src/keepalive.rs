@@ -72,8 +72,10 @@ impl KeepAlive {
         now >= self.heard + DEAD_AFTER
     }
 
-    pub(crate) fn next_timeout(&self) -> Instant {
-        self.ping_due().min(self.heard + DEAD_AFTER)
+    /// When something is due; a ping is nothing to wake up for while the socket takes none (`may_send`).
+    pub(crate) fn next_timeout(&self, may_send: bool) -> Instant {
+        let dead = self.heard + DEAD_AFTER;
+        if may_send { self.ping_due().min(dead) } else { dead }
     }
 
     /// The latest round trip.

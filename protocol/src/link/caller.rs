@@ -351,8 +351,8 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
         self.mailbox.gauges.set_open_streams(self.mux.open_streams());
     }
 
-    fn poll_timeout(&self) -> Instant {
-        self.mux.poll_timeout()
+    fn poll_timeout(&self, may_send: bool) -> Instant {
+        self.mux.poll_timeout(may_send)
     }
 
     fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {

@@ -75,7 +75,8 @@ pub(crate) trait Endpoint {
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation>;
     /// Does what events and the application's commands ask for.
     fn work(&mut self, now: Instant);
-    fn poll_timeout(&self) -> Instant;
+    /// When the next turn is due, whatever comes; pings are not where the socket takes nothing.
+    fn poll_timeout(&self, may_send: bool) -> Instant;
     fn poll_ping(&mut self, now: Instant) -> Option<PingPayload>;
     /// How many octets may be handed to the socket before it must have passed them on.
     fn burst(&self) -> usize;
@@ -104,7 +105,7 @@ where
     E: Endpoint,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let sleep = Box::pin(tokio::time::sleep_until(endpoint.poll_timeout().into()));
+    let sleep = Box::pin(tokio::time::sleep_until(endpoint.poll_timeout(true).into()));
     let heard = traffic.received();
     let mut driver = Driver { endpoint, socket, traffic, heard, held: 0, sleep };
     let ended = poll_fn(|cx| driver.poll(cx)).await;
@@ -149,14 +150,14 @@ where
             self.endpoint.work(now);
             self.endpoint.handle_timeout(now).map_err(Ended::Violation)?;
             self.endpoint.work(now);
-            self.write(cx, now)?;
+            let may_send = self.write(cx, now)?;
             if let Some(octets) = self.endpoint.unsent() {
                 self.traffic.set_unsent(octets);
             }
             if let Some(close) = self.endpoint.poll_close() {
                 return Err(Ended::ByUs(close));
             }
-            self.sleep.as_mut().reset(self.endpoint.poll_timeout().into());
+            self.sleep.as_mut().reset(self.endpoint.poll_timeout(may_send).into());
             if self.sleep.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
@@ -209,15 +210,16 @@ where
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), Ended> {
+    /// Hands over what there is to send; whether the socket would take more.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Ended> {
         let broken = |error| Ended::Broken(Box::new(error));
         loop {
             // What lies beneath the lanes is overtaken by nobody; WebSocket and TLS would take much.
             if self.held >= self.endpoint.burst() && self.flush(cx)?.is_pending() {
-                return Ok(());
+                return Ok(false);
             }
             match Pin::new(&mut self.socket).poll_ready(cx) {
-                Poll::Pending => return Ok(()),
+                Poll::Pending => return Ok(false),
                 Poll::Ready(ready) => ready.map_err(broken)?,
             }
             let message = match self.endpoint.poll_ping(now) {
@@ -228,7 +230,8 @@ where
             self.held += message.len();
             Pin::new(&mut self.socket).start_send(message).map_err(broken)?;
         }
-        self.flush(cx).map(drop)
+        let _ = self.flush(cx)?;
+        Ok(true)
     }
 
     /// Has the socket pass everything on.

@@ -203,11 +203,12 @@ impl AgentMux {
         Ok(())
     }
 
-    /// When to call [`AgentMux::handle_timeout`] and [`AgentMux::poll_ping`] at the latest.
-    pub fn poll_timeout(&self) -> Instant {
+    /// When to call [`AgentMux::handle_timeout`], and where it `may_send` [`AgentMux::poll_ping`], at the latest.
+    pub fn poll_timeout(&self, may_send: bool) -> Instant {
+        let at = self.life.next_timeout(may_send);
         match self.phase {
-            Phase::AwaitingWelcome(until) => until.min(self.life.next_timeout()),
-            Phase::Open { .. } => self.life.next_timeout(),
+            Phase::AwaitingWelcome(until) => until.min(at),
+            Phase::Open { .. } => at,
         }
     }
 

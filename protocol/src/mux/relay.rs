@@ -239,9 +239,9 @@ impl RelayMux {
         Ok(())
     }
 
-    /// When to call [`RelayMux::handle_timeout`] and [`RelayMux::poll_ping`] at the latest.
-    pub fn poll_timeout(&self) -> Instant {
-        let mut at = self.life.next_timeout();
+    /// When to call [`RelayMux::handle_timeout`], and where it `may_send` [`RelayMux::poll_ping`], at the latest.
+    pub fn poll_timeout(&self, may_send: bool) -> Instant {
+        let mut at = self.life.next_timeout(may_send);
         if let Phase::AwaitingHello(until) = self.phase {
             at = at.min(until);
         }

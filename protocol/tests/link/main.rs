@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
+mod slow;
+
 use std::{
     convert::Infallible,
     pin::Pin,
@@ -26,8 +28,15 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
-use tokio::{io::DuplexStream, sync::mpsc, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    sync::mpsc,
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+use self::slow::Slow;
 
 type Answer = Response<BoxBody<Bytes, String>>;
 
@@ -112,19 +121,26 @@ struct Tunnel {
     alive: mpsc::Receiver<()>,
 }
 
-async fn socket(
-    stream: DuplexStream,
+async fn socket<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     role: Role,
     traffic: &Arc<Traffic>,
-) -> WebSocketStream<Counted<DuplexStream>> {
+) -> WebSocketStream<Counted<S>> {
     let counted = Counted::new(stream, Arc::clone(traffic));
     WebSocketStream::from_raw_socket(counted, role, Some(websocket_config())).await
 }
 
 async fn tunnel() -> Tunnel {
+    let (near, far) = tokio::io::duplex(1000);
+    tunnel_over(near, far).await
+}
+
+async fn tunnel_over<S>(near: S, far: DuplexStream) -> Tunnel
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let budgets =
         Budgets { tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET), process: WindowBudget::new(u64::MAX) };
-    let (near, far) = tokio::io::duplex(1000);
     let (alive_sender, alive) = mpsc::channel(1);
     let service = tower::service_fn(move |request| answer(request, alive_sender.clone()));
     let (agent_link, control) = AgentLink::new(hello(256), service);
@@ -194,6 +210,24 @@ async fn a_paused_listener_delays_nobody_and_can_go_on() {
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 100_000);
     }
     assert_eq!(paused.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_answer_waits_behind_little_of_a_download_on_a_slow_link() {
+    let (near, far) = tokio::io::duplex(1000);
+    let tunnel = tunnel_over(Slow::new(near, 250), far).await;
+    let mut download = tunnel.caller.call(get("/octets/10000000")).await.unwrap().into_body();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..50 {
+        let received = async { while let Some(Ok(_)) = download.frame().await {} };
+        assert!(tokio::time::timeout(Duration::from_millis(73), received).await.is_err());
+        #[expect(clippy::disallowed_methods, reason = "the story times an answer")]
+        let begun = Instant::now();
+        tunnel.caller.call(get("/hello")).await.unwrap().into_body().collect().await.unwrap();
+        slowest = slowest.max(begun.elapsed());
+    }
+    // Two of the shortest frames, which take 17 ms each, and what the connection itself holds.
+    assert!(slowest < Duration::from_millis(45), "{slowest:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,59 @@
+//! A connection as slow as an uplink, in tokio's time.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    time::{Instant, Interval, interval},
+};
+
+/// How often octets arrive.
+const TICK: Duration = Duration::from_millis(1);
+
+/// An end that is read slowly; what it writes goes at once.
+pub(crate) struct Slow {
+    stream: DuplexStream,
+    tick: Interval,
+    per_tick: usize,
+}
+
+impl Slow {
+    /// So many octets per millisecond.
+    pub(crate) fn new(stream: DuplexStream, per_tick: usize) -> Self {
+        Self { stream, tick: interval(TICK), per_tick }
+    }
+}
+
+impl AsyncRead for Slow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let _: Instant = ready!(self.tick.poll_tick(cx));
+        let mut octets = vec![0; self.per_tick.min(buf.remaining())];
+        let mut part = ReadBuf::new(&mut octets);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+        buf.put_slice(part.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Slow {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
