@@ -10,6 +10,7 @@ use audiovault_protocol::{
 };
 use bytes::Bytes;
 use divan::{Bencher, counter::BytesCount};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 fn main() {
     divan::main();
@@ -18,8 +19,9 @@ fn main() {
 /// A full DATA frame, and one of a slow uplink.
 const DATA_LENS: [usize; 2] = [FULL_DATA_LEN, 4 * 1024];
 
-fn headers(named: &[(&str, &str)]) -> Vec<(String, String)> {
-    named.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+fn headers(named: &[(&'static str, &'static str)]) -> HeaderMap {
+    let named = named.iter();
+    named.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }
 
 fn data(len: usize) -> Frame {
@@ -50,7 +52,6 @@ fn response() -> Frame {
             ("accept-ranges", "bytes"),
             ("etag", "\"7d02c-17c05f2a1b3c4d5e\""),
             ("last-modified", "Tue, 26 Mar 2024 08:31:42 GMT"),
-            ("cache-control", "private, no-store"),
             ("content-disposition", "inline; filename=\"recording.wav\""),
         ]),
         audit: Some(Audit::default()),

@@ -1,6 +1,6 @@
 //! Frames and their octets: one binary WebSocket message is one frame, `type(1) stream(4, big endian) payload`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -61,6 +61,8 @@ pub enum Frame {
     Reset(StreamId, ResetCode, String),
     /// 0x15, relay to agent: so many more octets of body may come; never 0.
     Credit(StreamId, u32),
+    /// 0x16, agent to relay: RESPONSE, the whole body and END at once.
+    Answer(StreamId, Box<ResponseHead>, Bytes),
     /// 0x80 and above: for later versions, ignored.
     Unknown(u8),
 }
@@ -105,8 +107,12 @@ const DATA: u8 = 0x12;
 const END: u8 = 0x13;
 const RESET: u8 = 0x14;
 const CREDIT: u8 = 0x15;
+const ANSWER: u8 = 0x16;
 /// From here on, unknown types are ignored.
 const FIRST_OPTIONAL: u8 = 0x80;
+
+/// Octets that nearly every head has room in; others make their message grow.
+const USUAL_HEAD_LEN: usize = 768;
 
 impl Frame {
     /// Decodes one message; payloads are slices of it, not copies.
@@ -129,13 +135,20 @@ impl Frame {
             WELCOME => tunnel("WELCOME").and_then(|()| json("WELCOME", &message)).map(Self::Welcome),
             GOAWAY => tunnel("GOAWAY").and_then(|()| json("GOAWAY", &message)).map(Self::Goaway),
             STATUS => tunnel("STATUS").and_then(|()| json("STATUS", &message)).map(Self::Status),
-            REQUEST => decode_request(stream("REQUEST")?, message),
+            REQUEST => {
+                let (head, body) = head_and_body("REQUEST", message, MAX_REQUEST_BODY_LEN)?;
+                Ok(Self::Request(stream("REQUEST")?, json("REQUEST", &head)?, body))
+            }
             RESPONSE => Ok(Self::Response(stream("RESPONSE")?, json("RESPONSE", &message)?)),
             DATA => decode_data(stream("DATA")?, message),
             END if message.is_empty() => Ok(Self::End(stream("END")?)),
             END => Err(DecodeError::Payload("END")),
             RESET => decode_reset(stream("RESET")?, &message),
             CREDIT => decode_credit(stream("CREDIT")?, &message),
+            ANSWER => {
+                let (head, body) = head_and_body("ANSWER", message, MAX_DATA_LEN)?;
+                Ok(Self::Answer(stream("ANSWER")?, json("ANSWER", &head)?, body))
+            }
             FIRST_OPTIONAL.. => Ok(Self::Unknown(kind)),
             _ => Err(DecodeError::UnknownType(kind)),
         }
@@ -151,7 +164,7 @@ impl Frame {
             Self::Welcome(welcome) => encode_json(WELCOME, None, welcome),
             Self::Goaway(goaway) => encode_json(GOAWAY, None, goaway),
             Self::Status(status) => encode_json(STATUS, None, status),
-            Self::Request(stream, head, body) => encode_request(*stream, head, body),
+            Self::Request(stream, head, body) => encode_with_body(REQUEST, *stream, head, body),
             Self::Response(stream, head) => encode_json(RESPONSE, Some(*stream), head),
             Self::Data(stream, data) => encode(DATA, Some(*stream), &[data]),
             Self::End(stream) => encode(END, Some(*stream), &[]),
@@ -160,6 +173,7 @@ impl Frame {
                 encode(RESET, Some(*stream), &[&u16::from(*code).to_be_bytes(), reason.as_bytes()])
             }
             Self::Credit(stream, octets) => encode(CREDIT, Some(*stream), &[&octets.to_be_bytes()]),
+            Self::Answer(stream, head, body) => encode_with_body(ANSWER, *stream, head, body),
             Self::Unknown(kind) => encode(*kind, None, &[]),
         }
     }
@@ -177,6 +191,7 @@ impl Frame {
             Self::End(_) => "END",
             Self::Reset(..) => "RESET",
             Self::Credit(..) => "CREDIT",
+            Self::Answer(..) => "ANSWER",
             Self::Unknown(_) => "unknown",
         }
     }
@@ -199,19 +214,24 @@ fn json<T: DeserializeOwned>(what: &'static str, payload: &[u8]) -> Result<T, De
     serde_json::from_slice(payload).map_err(|_| DecodeError::Json(what))
 }
 
-fn decode_request(stream: StreamId, mut payload: Bytes) -> Result<Frame, DecodeError> {
+/// The JSON of a head, after its length, and the body that follows it.
+fn head_and_body(
+    what: &'static str,
+    mut payload: Bytes,
+    longest_body: usize,
+) -> Result<(Bytes, Bytes), DecodeError> {
     let Some((len, _)) = payload.split_first_chunk::<4>() else {
-        return Err(DecodeError::Truncated("REQUEST"));
+        return Err(DecodeError::Truncated(what));
     };
     let len = usize::try_from(u32::from_be_bytes(*len)).unwrap_or(usize::MAX);
-    check_len("REQUEST", len, MAX_HEAD_LEN)?;
-    let mut rest = payload.split_off(4);
-    if rest.len() < len {
-        return Err(DecodeError::Truncated("REQUEST"));
+    check_len(what, len, MAX_HEAD_LEN)?;
+    let mut head = payload.split_off(4);
+    if head.len() < len {
+        return Err(DecodeError::Truncated(what));
     }
-    let body = rest.split_off(len);
-    check_len("REQUEST", body.len(), MAX_REQUEST_BODY_LEN)?;
-    Ok(Frame::Request(stream, json("REQUEST", &rest)?, body))
+    let body = head.split_off(len);
+    check_len(what, body.len(), longest_body)?;
+    Ok((head, body))
 }
 
 fn decode_data(stream: StreamId, payload: Bytes) -> Result<Frame, DecodeError> {
@@ -240,27 +260,42 @@ fn decode_credit(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError>
     }
 }
 
-fn encode(kind: u8, stream: Option<StreamId>, parts: &[&[u8]]) -> Bytes {
-    let len = parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut message = BytesMut::with_capacity(FRAME_HEADER_LEN + len);
+/// The beginning of a message, with room for what follows.
+fn begin(kind: u8, stream: Option<StreamId>, room: usize) -> Vec<u8> {
+    let mut message = Vec::with_capacity(FRAME_HEADER_LEN + room);
     message.put_u8(kind);
     message.put_u32(stream.map_or(0, |stream| stream.0));
+    message
+}
+
+fn encode(kind: u8, stream: Option<StreamId>, parts: &[&[u8]]) -> Bytes {
+    let mut message = begin(kind, stream, parts.iter().map(|part| part.len()).sum());
     for part in parts {
         message.put_slice(part);
     }
-    message.freeze()
+    message.into()
+}
+
+fn put_json(message: &mut Vec<u8>, value: &impl Serialize) {
+    // These types hold only strings, numbers and lists of them, which always serialise.
+    let _ = serde_json::to_writer(message, value);
 }
 
 fn encode_json(kind: u8, stream: Option<StreamId>, value: &impl Serialize) -> Bytes {
-    // These types hold only strings, numbers and lists of them, which always serialise.
-    let payload = serde_json::to_vec(value).unwrap_or_default();
-    encode(kind, stream, &[&payload])
+    let mut message = begin(kind, stream, USUAL_HEAD_LEN);
+    put_json(&mut message, value);
+    message.into()
 }
 
-fn encode_request(stream: StreamId, head: &RequestHead, body: &Bytes) -> Bytes {
-    let head = serde_json::to_vec(head).unwrap_or_default();
-    let len = u32::try_from(head.len()).unwrap_or(u32::MAX);
-    encode(REQUEST, Some(stream), &[&len.to_be_bytes(), &head, body])
+fn encode_with_body(kind: u8, stream: StreamId, head: &impl Serialize, body: &[u8]) -> Bytes {
+    let mut message = begin(kind, Some(stream), 4 + USUAL_HEAD_LEN + body.len());
+    let len_at = message.len();
+    message.put_u32(0);
+    put_json(&mut message, head);
+    let len = u32::try_from(message.len() - len_at - 4).unwrap_or(u32::MAX);
+    message[len_at..len_at + 4].copy_from_slice(&len.to_be_bytes());
+    message.put_slice(body);
+    message.into()
 }
 
 #[cfg(test)]
@@ -329,7 +364,7 @@ mod tests {
             request_id: "r".to_owned(),
             method: "POST".to_owned(),
             target: "/search".to_owned(),
-            headers: vec![],
+            headers: http::HeaderMap::new(),
             deadline_ms: 1,
             client: crate::context::Client::default(),
         };
@@ -337,6 +372,19 @@ mod tests {
             |len| Frame::Request(StreamId::FIRST, Box::new(head.clone()), vec![0; len].into()).encode();
         assert!(Frame::decode(request(MAX_REQUEST_BODY_LEN)).is_ok());
         assert!(Frame::decode(request(MAX_REQUEST_BODY_LEN + 1)).is_err());
+    }
+
+    #[test]
+    fn the_body_of_an_answer_is_as_long_as_data_at_most() {
+        let head = ResponseHead { status: 200, headers: http::HeaderMap::new(), audit: None };
+        let answer =
+            |len| Frame::Answer(StreamId::FIRST, Box::new(head.clone()), vec![0; len].into()).encode();
+        assert!(Frame::decode(answer(0)).is_ok());
+        assert!(Frame::decode(answer(MAX_DATA_LEN)).is_ok());
+        assert!(Frame::decode(answer(MAX_DATA_LEN + 1)).is_err());
+        let [kind, rest @ ..] = &answer(2)[..] else { panic!("a frame") };
+        assert_eq!((*kind, &rest[rest.len() - 2..]), (0x16, &[0, 0][..]));
+        assert_eq!(Frame::decode(raw(ANSWER, 1, b"\0\0\0\x09{}")), Err(DecodeError::Truncated("ANSWER")));
     }
 
     #[test]

@@ -1,7 +1,17 @@
-//! Which HTTP headers cross the tunnel. Everything else stays where it was said: cookies, credentials and hop
+//! Which HTTP headers cross the tunnel, and how. Everything else stays where it was said: cookies, credentials and hop
 //! headers of one side are none of the other's business.
+//!
+//! In the head of a frame they are an array of `[name, value]`. What is not allowed is neither written nor read, so that
+//! no code path can let it cross.
+
+use std::{borrow::Cow, fmt};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use serde::{
+    Deserialize, Deserializer, Serializer,
+    de::{SeqAccess, Visitor},
+    ser::SerializeSeq,
+};
 
 /// Request headers that go from relay to agent.
 pub static REQUEST: [HeaderName; 8] = [
@@ -15,42 +25,111 @@ pub static REQUEST: [HeaderName; 8] = [
     header::RANGE,
 ];
 
-/// Response headers that go from agent to relay.
-pub static RESPONSE: [HeaderName; 14] = [
+/// Response headers that go from agent to relay. Those that keep a recording private are not among them: the relay sets
+/// them by itself, whatever an agent says.
+pub static RESPONSE: [HeaderName; 9] = [
     header::ACCEPT_RANGES,
     header::ALLOW,
-    header::CACHE_CONTROL,
     header::CONTENT_DISPOSITION,
     header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
-    header::CONTENT_SECURITY_POLICY,
     header::CONTENT_TYPE,
     header::ETAG,
     header::LAST_MODIFIED,
-    header::REFERRER_POLICY,
     header::RETRY_AFTER,
-    header::X_CONTENT_TYPE_OPTIONS,
-    HeaderName::from_static("x-robots-tag"),
 ];
 
-/// Picks the allowed headers for the wire. Values that are not visible ASCII (RFC 9110, section 5.5) are left out.
-pub fn to_wire(headers: &HeaderMap, allowed: &[HeaderName]) -> Vec<(String, String)> {
-    let named = allowed.iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
-    named
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
-        .collect()
+/// The headers of a request that may cross, by themselves: what holds them can be told and kept.
+pub fn of_request(headers: &HeaderMap) -> HeaderMap {
+    let mut allowed = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| REQUEST.contains(name)) {
+        allowed.append(name, value.clone());
+    }
+    allowed
 }
 
-/// Reads headers from the wire, keeping the allowed and well-formed ones: the peer may be hostile.
-pub fn from_wire(wire: &[(String, String)], allowed: &[HeaderName]) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(wire.len());
-    for (name, value) in wire {
-        let name = allowed.iter().find(|allowed| allowed.as_str().eq_ignore_ascii_case(name));
-        if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-            headers.append(name, value);
+/// The `headers` of a REQUEST in JSON.
+pub mod request {
+    use super::{Deserializer, HeaderMap, REQUEST, Serializer, read, write};
+
+    /// Writes what may cross.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(headers: &HeaderMap, to: S) -> Result<S::Ok, S::Error> {
+        write(headers, &REQUEST, to)
+    }
+
+    /// Reads what may cross.
+    ///
+    /// # Errors
+    /// What is not an array of `[name, value]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderMap, D::Error> {
+        read(from, &REQUEST)
+    }
+}
+
+/// The `headers` of a RESPONSE or an ANSWER in JSON.
+pub mod response {
+    use super::{Deserializer, HeaderMap, RESPONSE, Serializer, read, write};
+
+    /// Writes what may cross.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(headers: &HeaderMap, to: S) -> Result<S::Ok, S::Error> {
+        write(headers, &RESPONSE, to)
+    }
+
+    /// Reads what may cross.
+    ///
+    /// # Errors
+    /// What is not an array of `[name, value]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderMap, D::Error> {
+        read(from, &RESPONSE)
+    }
+}
+
+/// Values that are not visible ASCII (RFC 9110, section 5.5) are left out.
+fn write<S: Serializer>(headers: &HeaderMap, allowed: &[HeaderName], to: S) -> Result<S::Ok, S::Error> {
+    let mut pairs = to.serialize_seq(None)?;
+    for (name, value) in headers.iter().filter(|(name, _)| allowed.contains(name)) {
+        if let Ok(value) = value.to_str() {
+            pairs.serialize_element(&(name.as_str(), value))?;
         }
     }
-    headers
+    pairs.end()
+}
+
+/// Keeps the allowed and well-formed ones: the peer may be hostile.
+fn read<'de, D: Deserializer<'de>>(from: D, allowed: &'static [HeaderName]) -> Result<HeaderMap, D::Error> {
+    from.deserialize_seq(Pairs { allowed })
+}
+
+struct Pairs {
+    allowed: &'static [HeaderName],
+}
+
+#[derive(Deserialize)]
+struct Pair<'a>(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for Pairs {
+    type Value = HeaderMap;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("an array of [name, value]")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<HeaderMap, A::Error> {
+        let mut headers = HeaderMap::with_capacity(self.allowed.len());
+        while let Some(Pair(name, value)) = pairs.next_element()? {
+            let name = self.allowed.iter().find(|allowed| allowed.as_str().eq_ignore_ascii_case(&name));
+            if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+                headers.append(name, value);
+            }
+        }
+        Ok(headers)
+    }
 }
 
 /// The first octet of a recording that an answer has, and the recording's whole size: from `Content-Range` (RFC 9110, section 14.4) or from the length of a whole answer.
@@ -80,18 +159,29 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::COOKIE, HeaderValue::from_static("secret"));
         headers.insert(header::RANGE, HeaderValue::from_static("bytes=0-1"));
-        assert_eq!(to_wire(&headers, &REQUEST), [("range".to_owned(), "bytes=0-1".to_owned())]);
+        let mut written = Vec::new();
+        request::serialize(&headers, &mut serde_json::Serializer::new(&mut written)).unwrap();
+        assert_eq!(written, br#"[["range","bytes=0-1"]]"#);
+        assert_eq!(of_request(&headers).len(), 1);
     }
 
     #[test]
     fn a_hostile_peer_cannot_smuggle_headers() {
         let wire =
-            [("set-cookie", "a=b"), ("content-type", "audio/wav\r\nset-cookie: a=b"), ("ETag", "\"1\"")];
-        let wire = wire.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let headers = from_wire(&wire, &RESPONSE);
+            r#"[["set-cookie", "a=b"], ["content-type", "audio/wav\r\nset-cookie: a=b"], ["ETag", "\"1\""]]"#;
+        let headers = response::deserialize(&mut serde_json::Deserializer::from_str(wire)).unwrap();
         assert_eq!(headers.len(), 1);
         assert_eq!(headers[header::ETAG], "\"1\"");
     }
+
+    #[test]
+    fn headers_that_are_no_pairs_are_refused() {
+        for wire in ["[[\"etag\"]]", "[[\"etag\", 1]]", "{}", "[\"etag\"]", "[[\"etag\", \"1\", \"2\"]]"] {
+            let read = response::deserialize(&mut serde_json::Deserializer::from_str(wire));
+            assert!(read.is_err(), "{wire}");
+        }
+    }
+
     #[test]
     fn a_range_is_read_from_the_head_of_the_answer() {
         for (name, value, expected) in [

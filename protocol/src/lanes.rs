@@ -32,13 +32,24 @@ impl Lanes {
     }
 
     pub(crate) fn pop(&mut self) -> Option<StreamId> {
-        let bulk_first = self.run >= SMALL_RUN && !self.bulk.is_empty();
-        if !bulk_first && let Some(stream) = self.small.pop_front() {
+        if !self.owes_bulk()
+            && let Some(stream) = self.small.pop_front()
+        {
             self.run += 1;
             return Some(stream);
         }
         self.run = 0;
         self.bulk.pop_front()
+    }
+
+    /// Whether so many small frames went that one of bulk must be next.
+    pub(crate) fn owes_bulk(&self) -> bool {
+        self.run >= SMALL_RUN && !self.bulk.is_empty()
+    }
+
+    /// A small frame went that stood in no lane.
+    pub(crate) fn small_went(&mut self) {
+        self.run += 1;
     }
 
     pub(crate) fn remove(&mut self, stream: StreamId) {

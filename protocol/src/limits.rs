@@ -21,6 +21,10 @@ pub const MAX_DATA_LEN: usize = 32 * 1024;
 /// masked WebSocket header it fills exactly two TLS records of 16 KiB.
 pub const FULL_DATA_LEN: usize = 2 * 16 * 1024 - FRAME_HEADER_LEN - 8;
 
+/// Longest body that this implementation sends in an ANSWER, in octets: error texts, searches and the few octets by
+/// which players begin. What is longer is better begun than waited for.
+pub const ANSWER_BODY_LEN: usize = 16 * 1024;
+
 /// Longest RESET reason in octets: one sentence.
 pub const MAX_REASON_LEN: usize = 256;
 

@@ -1,5 +1,6 @@
 //! The JSON payloads of frames. Unknown fields are ignored everywhere: that is how the protocol grows.
 
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -102,8 +103,9 @@ pub struct RequestHead {
     pub method: String,
     /// Path and query, starting with a slash.
     pub target: String,
-    /// Headers by allow-list, names in lower case; see [`crate::headers`].
-    pub headers: Vec<(String, String)>,
+    /// Headers by allow-list; see [`crate::headers`].
+    #[serde(with = "crate::headers::request")]
+    pub headers: HeaderMap,
     /// How long the relay will wait for RESPONSE, in milliseconds.
     pub deadline_ms: u32,
     /// Who asked.
@@ -116,8 +118,9 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// HTTP status code.
     pub status: u16,
-    /// Headers by allow-list, names in lower case; see [`crate::headers`].
-    pub headers: Vec<(String, String)>,
+    /// Headers by allow-list; see [`crate::headers`].
+    #[serde(with = "crate::headers::response")]
+    pub headers: HeaderMap,
     /// For the relay's audit; never passed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,

@@ -25,6 +25,7 @@ pub(crate) enum ReceiveError {
 ///
 /// ```text
 ///  REQUEST ──► Awaiting ──RESPONSE──► Receiving ──END──► gone
+///                 ├── ANSWER: all of these at once ─────► gone
 ///                 └── deadline, RESET ──┴── stall, RESET ──► gone
 /// ```
 #[derive(Debug)]
@@ -118,6 +119,7 @@ impl RequestStream {
 ///
 /// ```text
 ///  REQUEST ──► Working ──respond──► Sending ──finish──► Finishing ──queue sent, END──► gone
+///                 │                           │              ├──── all at once, ANSWER ──► gone
 ///                 └───────── reset, RESET ────┴──────────────┴──► gone
 /// ```
 #[derive(Debug)]
@@ -222,6 +224,20 @@ impl ResponseStream {
         self.queued -= len;
         self.sent += len as u64;
         Some(Next::Data(data))
+    }
+
+    /// The whole body, if it is complete, may be sent, and has so many octets at most. The stream is over then.
+    pub(crate) fn take_whole(&mut self, longest: usize) -> Option<Bytes> {
+        let fits = self.queue.len() <= 1 && self.queued <= longest.min(self.window.sendable());
+        if self.state != ResponseState::Finishing || self.sent > 0 || !fits {
+            return None;
+        }
+        let body = self.queue.pop_front().unwrap_or_default();
+        if !body.is_empty() {
+            self.window.spend(body.len());
+        }
+        self.queued = 0;
+        Some(body)
     }
 
     /// Whether a waiting writer should be woken: once, when half the queue is free.

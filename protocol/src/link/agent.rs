@@ -28,9 +28,8 @@ use super::{
     outlet::{AgentMailbox, Command, Gate, Outlet},
 };
 use crate::{
-    context::{Audit, Deadline, Lifeline, LinkBase, RequestId},
+    context::{Deadline, Lifeline, LinkBase, RequestId},
     frame::{Frame, StreamId},
-    headers,
     limits::AGENT_DEADLINE,
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::{AgentEvent, AgentMux, PingPayload, Violation},
@@ -300,7 +299,7 @@ fn to_request(head: RequestHead, body: Bytes, base: LinkBase) -> Option<Request<
     let mut request = Request::new(body);
     *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
     *request.uri_mut() = head.target.parse::<Uri>().ok().filter(|_| head.target.starts_with('/'))?;
-    *request.headers_mut() = headers::from_wire(&head.headers, &headers::REQUEST);
+    *request.headers_mut() = head.headers;
     let deadline = Duration::from_millis(head.deadline_ms.into()).min(AGENT_DEADLINE);
     let extensions = request.extensions_mut();
     extensions.insert(RequestId(head.request_id));
@@ -322,13 +321,13 @@ where
         Ok(response) => response,
         Err(never) => match never {},
     };
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     outlet.respond(ResponseHead {
         status: parts.status.as_u16(),
-        headers: headers::to_wire(&parts.headers, &headers::RESPONSE),
-        audit: parts.extensions.get::<Audit>().cloned(),
+        headers: parts.headers,
+        audit: parts.extensions.remove(),
     });
-    let ended = match parts.extensions.get::<Revocation>().cloned() {
+    let ended = match parts.extensions.remove::<Revocation>() {
         None => pass_on(body, &outlet).await,
         Some(revocation) => tokio::select! {
             biased;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 
@@ -141,7 +141,7 @@ fn to_wire(request: Request<Bytes>) -> Result<(RequestHead, Bytes), CallError> {
         request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
         method: parts.method.as_str().to_owned(),
         target: target.to_owned(),
-        headers: headers::to_wire(&parts.headers, &headers::REQUEST),
+        headers: headers::of_request(&parts.headers),
         deadline_ms: u32::try_from(AGENT_DEADLINE.as_millis()).unwrap_or(u32::MAX),
         client: parts.extensions.get::<Client>().cloned().unwrap_or_default(),
     };
@@ -155,7 +155,7 @@ fn to_wire(request: Request<Bytes>) -> Result<(RequestHead, Bytes), CallError> {
 /// (`\u00XX`); only the others are tried.
 fn fits(head: &RequestHead) -> bool {
     let texts = [&head.request_id, &head.method, &head.target].map(String::len).iter().sum::<usize>();
-    let headers: usize = head.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum();
     let client = [&head.client.address, &head.client.user_agent];
     let client: usize = client.into_iter().flatten().map(String::len).sum();
     // The names of the fields, numbers and punctuation take less than the last.
@@ -168,12 +168,11 @@ fn from_wire(head: ResponseHead, hold: Hold) -> Result<Response<TunnelBody>, Cal
     if status.is_informational() {
         return Err(CallError::Malformed);
     }
-    let headers = headers::from_wire(&head.headers, &headers::RESPONSE);
     let stream = hold.slot.lock().stream.ok_or(CallError::Malformed)?;
-    let size = headers.get(header::CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+    let size = headers::content_length(&head.headers);
     let mut response = Response::new(TunnelBody::new(hold, stream, size));
     *response.status_mut() = status;
-    *response.headers_mut() = headers;
+    *response.headers_mut() = head.headers;
     if let Some(audit) = head.audit {
         response.extensions_mut().insert(audit);
     }
@@ -401,7 +400,10 @@ mod tests {
                 request_id: "r".to_owned(),
                 method: "GET".to_owned(),
                 target: octet.repeat(len),
-                headers: vec![("range".to_owned(), "bytes=0-".to_owned())],
+                headers: http::HeaderMap::from_iter([(
+                    http::header::RANGE,
+                    http::HeaderValue::from_static("bytes=0-"),
+                )]),
                 deadline_ms: u32::MAX,
                 client: Client::default(),
             };

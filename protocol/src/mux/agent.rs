@@ -12,7 +12,7 @@ use crate::{
     frame::{Frame, StreamId},
     keepalive::{KeepAlive, PingPayload},
     lanes::Lanes,
-    limits::{GREETING_TIMEOUT, INITIAL_WINDOW},
+    limits::{ANSWER_BODY_LEN, GREETING_TIMEOUT, INITIAL_WINDOW},
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     pace::Pace,
     stream::{Next, ResponseStream},
@@ -170,9 +170,12 @@ impl AgentMux {
             }
             Frame::Credit(stream, octets) => self.on_credit(stream, octets),
             Frame::Unknown(_) => Ok(()),
-            Frame::Hello(_) | Frame::Status(_) | Frame::Response(..) | Frame::Data(..) | Frame::End(_) => {
-                Err(Violation::WrongDirection(frame.name()))
-            }
+            Frame::Hello(_)
+            | Frame::Status(_)
+            | Frame::Response(..)
+            | Frame::Data(..)
+            | Frame::End(_)
+            | Frame::Answer(..) => Err(Violation::WrongDirection(frame.name())),
         }
     }
 
@@ -227,10 +230,10 @@ impl AgentMux {
         self.pace.unsent(self.life.min_rtt().unwrap_or_default())
     }
 
-    /// The next frame to send: control, then small answers, then bulk in turns.
+    /// The next frame to send: control, with it small answers that are complete, then small answers, then bulk in turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
         if let Some(frame) = self.control.pop_front() {
-            return Some(frame);
+            return Some(self.with_whole_body(frame, now));
         }
         if let Some(stream) = self.refused.pop_front() {
             return Some(Frame::Reset(stream, ResetCode::Refused, "the agent is shutting down".to_owned()));
@@ -320,6 +323,20 @@ impl AgentMux {
             return Err(Violation::NeverOpened(frame, stream));
         }
         Ok(())
+    }
+
+    /// Makes a RESPONSE whose whole small body is at hand an ANSWER, unless it is bulk's turn.
+    fn with_whole_body(&mut self, frame: Frame, now: Instant) -> Frame {
+        let Frame::Response(stream, head) = frame else { return frame };
+        let longest = ANSWER_BODY_LEN.min(self.pace.burst());
+        let open = self.streams.get_mut(&stream).filter(|_| !self.lanes.owes_bulk());
+        let Some(body) = open.and_then(|open| open.take_whole(longest)) else {
+            return Frame::Response(stream, head);
+        };
+        self.forget(stream);
+        self.lanes.small_went();
+        self.pace.on_sent(body.len(), now);
+        Frame::Answer(stream, head, body)
     }
 
     fn schedule(&mut self, stream: StreamId) {

@@ -202,6 +202,7 @@ impl RelayMux {
             Frame::Data(stream, data) => self.on_data(stream, data, now),
             Frame::End(stream) => self.on_end(stream),
             Frame::Reset(stream, code, reason) => self.on_reset(stream, code, reason),
+            Frame::Answer(stream, head, body) => self.on_answer(stream, head, body, now),
             Frame::Unknown(_) => Ok(()),
             Frame::Welcome(_) | Frame::Request(..) | Frame::Credit(..) => {
                 Err(Violation::WrongDirection(frame.name()))
@@ -364,6 +365,21 @@ impl RelayMux {
         self.retire(stream);
         self.events.push_back(RelayEvent::End(stream));
         Ok(())
+    }
+
+    /// The three frames that it stands for, one after the other.
+    fn on_answer(
+        &mut self,
+        stream: StreamId,
+        head: Box<ResponseHead>,
+        body: Bytes,
+        now: Instant,
+    ) -> Result<(), Violation> {
+        self.on_response(stream, head, now)?;
+        if !body.is_empty() {
+            self.on_data(stream, body, now)?;
+        }
+        self.on_end(stream)
     }
 
     fn on_reset(&mut self, stream: StreamId, code: ResetCode, reason: String) -> Result<(), Violation> {

@@ -1,11 +1,13 @@
 //! Strategies that make every kind of frame.
 
 use bytes::Bytes;
-use proptest::{collection::vec, option, prelude::*};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use crate::{
     context::{Audit, Client},
     frame::{Frame, StreamId},
+    headers,
     limits::{MAX_DATA_LEN, MAX_REASON_LEN},
     message::{DriverStatus, Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     signed_link::{LINK_SECRET_LEN, LinkKeyId, LinkSecret, LinkSigner},
@@ -16,8 +18,15 @@ pub fn any_stream() -> impl Strategy<Value = StreamId> {
     (1..=u32::MAX).prop_map(|number| StreamId::new(number).unwrap_or(StreamId::FIRST))
 }
 
-fn any_headers() -> impl Strategy<Value = Vec<(String, String)>> {
-    vec(("[a-z][a-z0-9-]{0,20}", "[ -~]{0,40}"), 0..6)
+fn any_headers(allowed: &'static [HeaderName]) -> impl Strategy<Value = HeaderMap> {
+    vec((select(allowed), "[ -~]{0,40}"), 0..6).prop_map(|pairs| {
+        let pairs = pairs.into_iter().filter_map(|(name, value)| Some((name, value.parse().ok()?)));
+        let mut headers = HeaderMap::new();
+        pairs.for_each(|(name, value): (_, HeaderValue)| {
+            headers.append(name, value);
+        });
+        headers
+    })
 }
 
 fn any_link_key_id() -> impl Strategy<Value = LinkKeyId> {
@@ -77,16 +86,16 @@ fn any_status() -> impl Strategy<Value = Status> {
 fn any_request_head() -> impl Strategy<Value = RequestHead> {
     let client = (option::of(".{0,20}"), option::of(".{0,20}"))
         .prop_map(|(address, user_agent)| Client { address, user_agent });
-    (".{0,20}", "[A-Z]{1,8}", "/[!-~]{0,80}", any_headers(), any::<u32>(), client).prop_map(|head| {
-        RequestHead {
+    (".{0,20}", "[A-Z]{1,8}", "/[!-~]{0,80}", any_headers(&headers::REQUEST), any::<u32>(), client).prop_map(
+        |head| RequestHead {
             request_id: head.0,
             method: head.1,
             target: head.2,
             headers: head.3,
             deadline_ms: head.4,
             client: head.5,
-        }
-    })
+        },
+    )
 }
 
 fn any_response_head() -> impl Strategy<Value = ResponseHead> {
@@ -100,16 +109,14 @@ fn any_response_head() -> impl Strategy<Value = ResponseHead> {
             bytes_per_second: bytes,
             found,
         });
-    (any::<u16>(), any_headers(), option::of(audit)).prop_map(|(status, headers, audit)| ResponseHead {
-        status,
-        headers,
-        audit,
-    })
+    (any::<u16>(), any_headers(&headers::RESPONSE), option::of(audit))
+        .prop_map(|(status, headers, audit)| ResponseHead { status, headers, audit })
 }
 
 /// Any frame that an encoder of this version makes.
 pub fn any_frame() -> impl Strategy<Value = Frame> {
     let body = vec(any::<u8>(), 0..200).prop_map(Bytes::from);
+    let answered = vec(any::<u8>(), 0..200).prop_map(Bytes::from);
     let data = prop_oneof![1..200usize, Just(MAX_DATA_LEN)].prop_map(|len| Bytes::from(vec![b'x'; len]));
     let reason = "\\PC{0,60}".prop_map(|text| text.chars().take(MAX_REASON_LEN / 4).collect::<String>());
     prop_oneof![
@@ -132,6 +139,11 @@ pub fn any_frame() -> impl Strategy<Value = Frame> {
             reason
         )),
         (any_stream(), 1..=u32::MAX).prop_map(|(stream, octets)| Frame::Credit(stream, octets)),
+        (any_stream(), any_response_head(), answered).prop_map(|(stream, head, body)| Frame::Answer(
+            stream,
+            Box::new(head),
+            body
+        )),
         (0x80..=u8::MAX).prop_map(Frame::Unknown),
     ]
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use crate::{
     context::Client,
@@ -130,7 +131,7 @@ pub fn request(octets: u64) -> RequestHead {
         request_id: "r1".to_owned(),
         method: "GET".to_owned(),
         target: format!("/{octets}"),
-        headers: Vec::new(),
+        headers: HeaderMap::new(),
         deadline_ms: 12_000,
         client: Client::default(),
     }
@@ -255,7 +256,7 @@ impl Pair {
             let Some(frame) = self.agent.poll_transmit(self.now) else {
                 break;
             };
-            if let Frame::Data(stream, _) = &frame {
+            if let Frame::Data(stream, _) | Frame::Answer(stream, ..) = &frame {
                 self.data_order.push(*stream);
             }
             self.to_relay.push_back((at, frame.encode()));
@@ -267,8 +268,10 @@ impl Pair {
             match event {
                 AgentEvent::Request(stream, head, _) => {
                     let left = head.target[1..].parse().unwrap_or(0);
-                    self.agent
-                        .respond(stream, ResponseHead { status: 200, headers: Vec::new(), audit: None });
+                    self.agent.respond(
+                        stream,
+                        ResponseHead { status: 200, headers: HeaderMap::new(), audit: None },
+                    );
                     self.sources.insert(stream, Source { left, offset: 0, may_write: true });
                 }
                 AgentEvent::Writable(stream) => {

@@ -7,16 +7,17 @@ use audiovault_protocol::{
     frame::Frame,
     limits::{
         INITIAL_WINDOW, MAX_DATA_LEN, MAX_STREAMS, MIN_DATA_COST, PAUSE_TIMEOUT, RELAY_DEADLINE,
-        STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET,
+        SHORTEST_BURST, STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET,
     },
     message::{ResetCode, ResponseHead},
-    mux::{AgentEvent, OpenError, RelayEvent},
+    mux::{AgentEvent, AgentMux, OpenError, RelayEvent},
     testing::{
         pair::{Outcome, Pair, request},
         start_of_time,
     },
 };
 use bytes::Bytes;
+use http::HeaderMap;
 use proptest::prelude::*;
 
 use crate::sides::{agent_with, data, goaway, id, relay_with, response};
@@ -219,7 +220,7 @@ fn a_relay_that_leaves_opens_nothing_more() {
 #[test]
 fn the_writer_of_a_full_queue_is_woken_once_when_half_is_sent() {
     let mut agent = agent_with(1, 2);
-    agent.respond(id(1), ResponseHead { status: 200, headers: vec![], audit: None });
+    agent.respond(id(1), ResponseHead { status: 200, headers: HeaderMap::new(), audit: None });
     assert!(agent.send(id(1), vec![0; 262_143].into()));
     assert!(!agent.send(id(1), vec![0; 1].into()));
     let mut woken = 0;
@@ -229,6 +230,47 @@ fn the_writer_of_a_full_queue_is_woken_once_when_half_is_sent() {
             .count();
     }
     assert_eq!(woken, 1);
+}
+
+fn answered(agent: &mut AgentMux, stream: u32, body: usize) {
+    agent.respond(id(stream), ResponseHead { status: 200, headers: HeaderMap::new(), audit: None });
+    if body > 0 {
+        agent.send(id(stream), vec![0; body].into());
+    }
+    agent.finish(id(stream));
+}
+
+#[test]
+fn a_small_answer_that_is_complete_is_one_frame() {
+    let mut agent = agent_with(4, 4);
+    // A link of which nothing is known may be slow, where the shortest burst is the most.
+    for (stream, body) in [(1, 0), (2, 1), (3, SHORTEST_BURST)] {
+        answered(&mut agent, stream, body);
+        let frame = agent.poll_transmit(start_of_time());
+        assert!(matches!(frame, Some(Frame::Answer(_, _, octets)) if octets.len() == body), "{body}");
+        assert_eq!(agent.poll_transmit(start_of_time()), None);
+    }
+    answered(&mut agent, 4, SHORTEST_BURST + 1);
+    let names: Vec<_> =
+        std::iter::from_fn(|| agent.poll_transmit(start_of_time())).map(|frame| frame.name()).collect();
+    assert_eq!(names, ["RESPONSE", "DATA", "DATA", "END"]);
+    assert!(agent.is_drained());
+}
+
+#[test]
+fn whole_answers_leave_bulk_its_ninth() {
+    let mut agent = agent_with(32, 32);
+    agent.respond(id(1), ResponseHead { status: 200, headers: HeaderMap::new(), audit: None });
+    agent.send(id(1), vec![0; 200_000].into());
+    while agent.poll_transmit(start_of_time()).is_some() {}
+    agent.handle_frame(Frame::Credit(id(1), 200_000), start_of_time()).unwrap();
+    agent.send(id(1), vec![0; 200_000].into());
+    (2..=32).for_each(|stream| answered(&mut agent, stream, 1000));
+    let bulk = |frame: &Frame| matches!(frame, Frame::Data(stream, _) if *stream == id(1));
+    let sent = std::iter::from_fn(|| agent.poll_transmit(start_of_time()));
+    let before: Vec<_> = sent.take_while(|frame| !bulk(frame)).map(|frame| frame.name()).collect();
+    assert_eq!(before[..8], ["ANSWER"; 8]);
+    assert_eq!(before[8..], ["RESPONSE"; 23], "their bodies go on in their lane");
 }
 
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use audiovault_protocol::{
     },
 };
 use bytes::Bytes;
+use http::HeaderMap;
 
 pub(crate) fn id(number: u32) -> StreamId {
     StreamId::new(number).unwrap()
@@ -22,7 +23,15 @@ pub(crate) fn data(stream: u32, len: usize) -> Frame {
 }
 
 pub(crate) fn response(stream: u32) -> Frame {
-    Frame::Response(id(stream), Box::new(ResponseHead { status: 200, headers: vec![], audit: None }))
+    Frame::Response(id(stream), head())
+}
+
+pub(crate) fn answer(stream: u32, len: usize) -> Frame {
+    Frame::Answer(id(stream), head(), vec![0; len].into())
+}
+
+fn head() -> Box<ResponseHead> {
+    Box::new(ResponseHead { status: 200, headers: HeaderMap::new(), audit: None })
 }
 
 pub(crate) fn goaway() -> Goaway {

@@ -12,8 +12,9 @@ use audiovault_protocol::{
     },
 };
 use bytes::Bytes;
+use http::HeaderMap;
 
-use crate::sides::{agent_with, data, goaway, id, relay_with, response};
+use crate::sides::{agent_with, answer, data, goaway, id, relay_with, response};
 
 #[test]
 fn whoever_does_not_greet_or_falls_silent_is_left() {
@@ -41,6 +42,10 @@ fn every_violation_of_an_agent_ends_its_tunnel_with_a_reason() {
     assert_eq!(feed(vec![response(1), response(1)]), Violation::OutOfOrder("RESPONSE", id(1)));
     assert_eq!(feed(vec![response(1), end(), end()]), Violation::OutOfOrder("END", id(1)));
     assert_eq!(feed(vec![response(1), end(), data(1, 1)]), Violation::OutOfOrder("DATA", id(1)));
+    assert_eq!(feed(vec![answer(1, 1), end()]), Violation::OutOfOrder("END", id(1)));
+    assert_eq!(feed(vec![answer(1, 0), answer(1, 0)]), Violation::OutOfOrder("RESPONSE", id(1)));
+    assert_eq!(feed(vec![response(1), answer(1, 1)]), Violation::OutOfOrder("RESPONSE", id(1)));
+    assert_eq!(feed(vec![answer(3, 1)]), Violation::NeverOpened("RESPONSE", id(3)));
     assert_eq!(feed(vec![Frame::Hello(Box::new(hello(1)))]), Violation::GreetedTwice);
     assert_eq!(feed(vec![Frame::Credit(id(1), 1)]), Violation::WrongDirection("CREDIT"));
 
@@ -72,6 +77,17 @@ fn after_a_reset_only_what_was_under_way_may_come() {
 }
 
 #[test]
+fn an_answer_that_was_under_way_when_the_client_left_is_no_fault() {
+    let mut relay = relay_with(1);
+    relay.release(id(1));
+    assert!(matches!(relay.poll_transmit(), Some(Frame::Reset(..))));
+    relay.handle_frame(answer(1, 1000), start_of_time()).unwrap();
+    assert_eq!(relay.poll_event(), None, "nobody hears of it");
+    let again = relay.handle_frame(answer(1, 0), start_of_time());
+    assert_eq!(again, Err(Violation::OutOfOrder("RESPONSE", id(1))));
+}
+
+#[test]
 fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason() {
     let feed = |frames: Vec<Frame>| {
         let mut agent = agent_with(2, 2);
@@ -87,6 +103,7 @@ fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason() {
         Violation::NeverOpened("RESET", id(7))
     );
     assert_eq!(feed(vec![Frame::End(id(1))]), Violation::WrongDirection("END"));
+    assert_eq!(feed(vec![answer(1, 0)]), Violation::WrongDirection("ANSWER"));
     assert_eq!(feed(vec![Frame::Welcome(Box::new(welcome()))]), Violation::GreetedTwice);
 }
 
@@ -104,7 +121,7 @@ fn a_draining_agent_is_not_flooded_by_requests_it_refuses() {
 #[test]
 fn credit_that_comes_after_the_end_is_no_fault() {
     let mut agent = agent_with(1, 2);
-    agent.respond(id(1), ResponseHead { status: 200, headers: vec![], audit: None });
+    agent.respond(id(1), ResponseHead { status: 200, headers: HeaderMap::new(), audit: None });
     agent.finish(id(1));
     while agent.poll_transmit(start_of_time()).is_some() {}
     agent.handle_frame(Frame::Credit(id(1), 5), start_of_time()).unwrap();
