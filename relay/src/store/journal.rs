@@ -95,12 +95,12 @@ const INSERT_TUNNEL: &str = "INSERT INTO tunnels (session, site, run, instance, 
      ON CONFLICT (session) DO NOTHING";
 const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
-/// Events that one statement writes where so many wait: every statement is a way to the database's thread and back.
-const ROWS: usize = 8;
+/// Events that one statement writes, as many as wait: every statement is a way to the database's thread and back.
+const ROWS: [usize; 3] = [64, 8, 1];
 /// What is bound for each event: its columns, and its call as erasures know it.
 const BOUND: usize = 20;
-/// How one event is written, and how [`ROWS`] are.
-static INSERT_AUDIT: LazyLock<[String; 2]> = LazyLock::new(|| [insert_audit(1), insert_audit(ROWS)]);
+/// How each number of [`ROWS`] is written.
+static INSERT_AUDIT: LazyLock<[String; 3]> = LazyLock::new(|| ROWS.map(insert_audit));
 const UPDATE_DELIVERY: &str =
     "UPDATE audit SET bytes = $2, closed_ms = $3, outcome = $4 WHERE request_id = $1 AND closed_ms IS NULL";
 const ADD_TRAFFIC: &str = "INSERT INTO traffic (site, hour_ms, searches, errors, bytes) \
@@ -119,11 +119,11 @@ impl Store {
         let mut tx = self.journal.begin().await?;
         let mut rest = records;
         while let Some(record) = rest.first() {
-            let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS).collect();
-            let written = match events.first() {
-                None => write(&mut tx, record).await.map(|()| 1),
-                Some(_) if events.len() == ROWS => insert_events(&mut tx, &events).await,
-                Some(first) => insert_events(&mut tx, &[first]).await,
+            let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS[0]).collect();
+            let written = if events.is_empty() {
+                write(&mut tx, record).await.map(|()| 1)
+            } else {
+                insert_events(&mut tx, &events).await
             }?;
             rest = rest.get(written..).unwrap_or_default();
         }
@@ -176,12 +176,11 @@ fn event(record: &Record) -> Option<&AuditEvent> {
 }
 
 /// The statement that writes so many events. A call that was erased after an event must not come back with it.
+///
+/// Its places have no numbers: those would be names to SQLite, which are looked for one after the other for each value.
 fn insert_audit(rows: usize) -> String {
-    let row = |row: usize| {
-        let places: Vec<String> = (1..=BOUND).map(|n| format!("${}", row * BOUND + n)).collect();
-        format!("({})", places.join(", "))
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
+    let row = format!("({})", ["?"; BOUND].join(", "));
+    let rows = vec![row; rows];
     let columns: Vec<String> = (1..BOUND).map(|n| format!("column{n}")).collect();
     format!(
         "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, recording, \
@@ -194,14 +193,15 @@ fn insert_audit(rows: usize) -> String {
     )
 }
 
-/// Writes one event or [`ROWS`]; how many.
+/// Writes as many of the events as one statement does; how many.
 async fn insert_events(
     tx: &mut Transaction<'static, Any>,
     events: &[&AuditEvent],
 ) -> Result<usize, StoreError> {
-    let [one, many] = &*INSERT_AUDIT;
-    let mut query = sqlx::query(if events.len() == 1 { one } else { many }.as_str());
-    for event in events {
+    let fitting = ROWS.iter().zip(&*INSERT_AUDIT).find(|(rows, _)| **rows <= events.len());
+    let Some((rows, statement)) = fitting else { return Ok(0) };
+    let mut query = sqlx::query(statement.as_str());
+    for event in &events[..*rows] {
         let key = event.call_id.as_deref().map(call_key);
         query = query
             .bind(&event.request_id)
@@ -226,7 +226,7 @@ async fn insert_events(
             .bind(key.as_deref().map(call_digest));
     }
     query.execute(&mut **tx).await?;
-    Ok(events.len())
+    Ok(*rows)
 }
 
 /// Databases have signed numbers only; no count here comes near the sign.
