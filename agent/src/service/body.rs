@@ -9,7 +9,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use audiovault_protocol::limits::FULL_DATA_LEN;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use rustix::{
@@ -18,15 +17,12 @@ use rustix::{
 };
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
+use super::spare;
 use crate::{sound::decoding::Decoding, vault::at_hand};
 
 /// Octets read at a time: a disk reads this many in about the time that it takes to find the first, and 64
 /// downloads at a time hold 32 MiB.
 pub const CHUNK_LEN: usize = 256 * 1024;
-
-/// Octets read at a time where they are in memory: four full DATA frames, which the processor's own memory still holds when
-/// they are encrypted.
-const AT_HAND_LEN: usize = 4 * FULL_DATA_LEN;
 
 /// Where the octets of a body come from.
 #[derive(Debug)]
@@ -63,9 +59,10 @@ impl Source {
     /// wrong.
     fn read_at_hand(&mut self, len: usize) -> Option<Bytes> {
         let Self::File(file, offset) = self else { return None };
-        let chunk = at_hand::read(file, *offset, len).ok().filter(|chunk| !chunk.is_empty())?;
+        let chunk = spare::read(len, |buffer| at_hand::read(file, *offset, buffer));
+        let chunk = chunk.ok().filter(|chunk| !chunk.is_empty())?;
         *offset += chunk.len() as u64;
-        Some(chunk.into())
+        Some(chunk)
     }
 }
 
@@ -137,7 +134,7 @@ impl RecordingBody {
     fn read_ahead(&mut self) {
         let Some(mut source) = self.source.take() else { return };
         let len = chunk_len(self.unread);
-        if let Some(chunk) = source.read_at_hand(len.min(AT_HAND_LEN)) {
+        if let Some(chunk) = source.read_at_hand(len) {
             self.source = Some(source);
             self.take(chunk);
             return;

@@ -10,6 +10,7 @@ mod frame;
 pub mod range;
 mod recordings;
 mod search;
+mod spare;
 
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,9 @@ pub(crate) fn open(
     let mut open = OpenRecording::of(file.into()).ok()?;
     if wanted.head {
         let len = usize::try_from(open.size).map_or(HEADER_READ, |size| size.min(HEADER_READ));
-        open.head = Some(read(&open.file, 0, len).ok().filter(|head| head.len() == len)?);
+        let mut head = vec![0; len];
+        read(&open.file, 0, &mut head).ok().filter(|read| *read == len)?;
+        open.head = Some(head);
     }
     Some(open)
 }
@@ -81,16 +83,14 @@ pub(crate) struct Wanted<'a> {
     pub(crate) head: bool,
 }
 
-/// The octets of a file from `offset` on that are in memory, `len` at most; fewer where some are not. Empty at the end of
-/// the file.
+/// Reads the octets of a file from `offset` on that are in memory into `buffer`; how many. Fewer than there is room for
+/// where some are not in memory, none at the end of the file.
 ///
 /// # Errors
 /// [`io::ErrorKind::WouldBlock`] where none are, or where this cannot be told.
-pub(crate) fn read(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; len];
-    let read = preadv2(file, &mut [IoSliceMut::new(&mut octets)], offset, ReadWriteFlags::NOWAIT);
-    octets.truncate(read.map_err(|_| io::ErrorKind::WouldBlock)?);
-    Ok(octets)
+pub(crate) fn read(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let read = preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+    Ok(read.map_err(|_| io::ErrorKind::WouldBlock)?)
 }
 
 fn beneath(root: &OwnedFd, path: &Path, how: OFlags) -> Option<OwnedFd> {
@@ -143,8 +143,9 @@ mod tests {
     fn what_is_in_memory_is_opened_with_its_first_octets() {
         let open = Place::learned().open("day/a.wav", None).unwrap();
         assert_eq!((open.size, open.head.as_deref()), (10, Some(&b"some sound"[..])));
-        assert_eq!(read(&open.file, 5, 100).unwrap(), b"sound");
-        assert!(read(&open.file, 10, 100).unwrap().is_empty(), "the end of the file");
+        let mut octets = [0; 100];
+        assert_eq!((read(&open.file, 5, &mut octets).unwrap(), &octets[..5]), (5, &b"sound"[..]));
+        assert_eq!(read(&open.file, 10, &mut octets).unwrap(), 0, "the end of the file");
     }
 
     #[test]

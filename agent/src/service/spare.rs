@@ -1,0 +1,79 @@
+//! Buffers for what is in memory, read into again and again: a fresh one for every read would be filled with zeros first,
+//! and the memory of those that are done with would go back to the kernel and come again, page by page.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+};
+
+use audiovault_protocol::limits::FULL_DATA_LEN;
+use bytes::Bytes;
+
+/// Octets of a buffer: four full DATA frames, which the processor's own memory still holds when they are encrypted.
+pub(super) const BUFFER_LEN: usize = 4 * FULL_DATA_LEN;
+
+/// Buffers that wait to be used again, 2 MiB in all: one for each of so many downloads, which one turn of a tunnel may empty
+/// all together before the first is filled again.
+const MAX_SPARE: usize = 16;
+
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+/// A buffer, of which the first octets were read.
+struct Filled {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MAX_SPARE {
+            spare.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+/// What `read` puts into `len` octets at most, and no more than [`BUFFER_LEN`].
+///
+/// # Errors
+/// Those of `read`.
+pub(super) fn read(len: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
+    let len = len.min(BUFFER_LEN);
+    if len < BUFFER_LEN / 4 {
+        let mut buffer = vec![0; len];
+        let filled = read(&mut buffer)?;
+        buffer.truncate(filled);
+        return Ok(buffer.into());
+    }
+    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut filled = Filled { buffer: spare.unwrap_or_else(|| vec![0; BUFFER_LEN]), len: 0 };
+    filled.len = read(&mut filled.buffer[..len])?.min(len);
+    Ok(Bytes::from_owner(filled))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_read_now_is_seen() {
+        for (len, octet, read_now) in
+            [(BUFFER_LEN, 1, BUFFER_LEN), (BUFFER_LEN, 2, 10), (100, 3, 7), (50_000, 4, 0)]
+        {
+            let bytes = read(len, |buffer| {
+                assert_eq!(buffer.len(), len);
+                buffer[..read_now].fill(octet);
+                Ok(read_now)
+            });
+            assert!(bytes.unwrap() == vec![octet; read_now], "{len}");
+        }
+        assert!(read(BUFFER_LEN, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert_eq!(read(2 * BUFFER_LEN, |buffer| Ok(buffer.len())).unwrap().len(), BUFFER_LEN);
+    }
+}
