@@ -19,7 +19,7 @@ use crate::{client::Target, files::Size, usage::Processes};
 pub(crate) enum Role {
     /// This project.
     Ours,
-    /// No tunnel.
+    /// No other tunnel: none at all, or this project set up in another way.
     Reference,
     /// Another tunnel.
     Peer {
@@ -98,8 +98,8 @@ fn reference(name: &'static str, nginx: Nginx, origin: Processes) -> Contender {
     Contender { name, role: Role::Reference, programs, origin, address, links: Vec::new(), _kept: kept }
 }
 
-/// Relay and agent over `wss`, with the audit; downloads by the links that searches gave.
-pub(crate) async fn ours(files: &Path) -> Contender {
+/// Relay and agent over `wss`, as many tunnels as said, with the audit; downloads by the links that searches gave.
+pub(crate) async fn ours(files: &Path, tunnels: u16) -> Contender {
     let (dir, tls) = (tempfile::tempdir().unwrap(), free_address());
     let certificate = Certificate::make(dir.path(), &["localhost", &tls.ip().to_string()]);
     let [cert, key] = [&certificate.certificate, &certificate.key].map(|path| path.display().to_string());
@@ -120,7 +120,8 @@ pub(crate) async fn ours(files: &Path) -> Contender {
     let options = AgentOptions::new(files)
         .through(format!("wss://{tls}"))
         .with(&["--cacert", &certificate.authority.display().to_string()])
-        .with(&["--log-level", "audiovault_agent::service::frame=warn,info"]);
+        .with(&["--log-level", "audiovault_agent::service::frame=warn,info"])
+        .with(&["--connections", &tunnels.to_string()]);
     let agent = Agent::start(&relay, &site, options).await;
     let (client, mut links) = (client_at(2), Vec::new());
     for size in Size::ALL {
@@ -134,6 +135,9 @@ pub(crate) async fn ours(files: &Path) -> Contender {
     let programs = Processes(vec![relay.process().id(), agent.process.id()]);
     let address = relay.address;
     let kept: Kept = vec![Box::new(agent), Box::new(relay), Box::new(dir)];
-    let (role, origin) = (Role::Ours, Processes::default());
-    Contender { name: "AudioVault Tunnel", role, programs, origin, address, links, _kept: kept }
+    let (name, role) = match tunnels {
+        1 => ("AudioVault Tunnel", Role::Ours),
+        _ => ("AudioVault Tunnel, `--connections 2`", Role::Reference),
+    };
+    Contender { name, role, programs, origin: Processes::default(), address, links, _kept: kept }
 }

@@ -97,7 +97,9 @@ async fn start(files: &Path) -> Vec<Contender> {
     let origin = direct.target(Size::Small, 0).address;
     let peers = peers::start_all(&direct, origin).await;
     let proxied = contender::proxied(&direct).await.expect("nginx");
-    let mut all = vec![contender::ours(files).await, direct, proxied];
+    let ours = [contender::ours(files, 1).await, contender::ours(files, 2).await];
+    let mut all: Vec<Contender> = ours.into();
+    all.extend([direct, proxied]);
     all.extend(peers);
     all
 }
