@@ -13,7 +13,7 @@ const NO_WEBSOCKETS: &str = "have whatever stands between this machine and the r
                              WebSocket upgrades pass; relay/README.md has the lines for nginx and Caddy";
 
 const NO_RELAY: &str = "check that --relay is the relay's address; if it is, have whatever stands between this machine and the \
-                        relay (proxy, firewall, reverse proxy) let WebSocket upgrades pass; the README has the lines for \
+                        relay (proxy, firewall, reverse proxy) let WebSocket upgrades pass; relay/README.md has the lines for \
                         nginx and Caddy";
 
 /// What became of the question for a tunnel.
