@@ -16,6 +16,7 @@ pub mod pattern;
 pub mod query;
 pub mod recording;
 pub mod sample;
+mod slot;
 pub(crate) mod tokens;
 pub(crate) mod walk;
 pub mod wav;
@@ -26,10 +27,7 @@ mod tests;
 use std::{
     fmt,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -41,16 +39,15 @@ use crate::{
     deny::InForce,
     vault::{
         call_id::CallIdRules,
-        census::{Census, Figures},
-        driver::{DriverFault, DriverReport, FileDriver, LookedAt},
+        census::Figures,
+        driver::{DriverReport, FileDriver, LookedAt},
         indexed::Indexed,
         media::Extensions,
         open::{OpenError, OpenRecording},
-        pace::Pace,
-        pattern::{Pattern, Placeholder},
+        pattern::Pattern,
         query::Query,
         recording::{Recording, tidy},
-        walk::Budget,
+        slot::{Counted, Slot},
     },
 };
 
@@ -159,22 +156,6 @@ pub struct DriverHealth {
 pub struct Vault {
     settings: Arc<VaultSettings>,
     drivers: Vec<Slot>,
-}
-
-struct Slot {
-    driver: Arc<FileDriver>,
-    searches: Arc<Semaphore>,
-    opens: Arc<Semaphore>,
-    degraded: Mutex<Option<String>>,
-    counted: Counted,
-    indexed: Indexed,
-}
-
-/// What was counted last, and what is remembered for the next time.
-#[derive(Debug, Default)]
-struct Counted {
-    census: Arc<Mutex<Census>>,
-    figures: Mutex<Option<Figures>>,
 }
 
 impl Vault {
@@ -330,116 +311,4 @@ async fn first_match(
         }
     }
     reports
-}
-
-impl Slot {
-    fn visible(&self, scope: Scope) -> bool {
-        scope == Scope::Everything || self.driver.pattern().mentions(Placeholder::Tenant)
-    }
-
-    async fn search(&self, query: &Arc<Query>, deadline: Instant, rules: &InForce) -> DriverReport {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
-        let budget = Budget { deadline: Some(deadline), cancelled };
-        let (driver, asked, searches) =
-            (Arc::clone(&self.driver), Arc::clone(query), Arc::clone(&self.searches));
-        let work = async move {
-            let permit = searches.acquire_owned().await.ok()?;
-            let job = tokio::task::spawn_blocking(move || {
-                let report = driver.search(&asked, &budget);
-                drop(permit);
-                report
-            });
-            job.await.ok()
-        };
-        let report = tokio::time::timeout_at((deadline + GRACE).into(), work).await.ok().flatten();
-        let mut report = report.unwrap_or_else(|| DriverReport {
-            fault: Some(DriverFault::Slow(PathBuf::from(self.driver.pattern().root()))),
-            ..DriverReport::default()
-        });
-        self.judge(report.fault.as_ref());
-        report.withhold(self.driver.pattern().root(), query, rules);
-        report
-    }
-
-    async fn probe(&self) {
-        // Searches that fill every place tell how the driver is by themselves.
-        let Ok(permit) = Arc::clone(&self.searches).try_acquire_owned() else { return };
-        let driver = Arc::clone(&self.driver);
-        let work = tokio::task::spawn_blocking(move || {
-            let probed = driver.probe();
-            drop(permit);
-            probed
-        });
-        let slow = || DriverFault::Slow(PathBuf::from(self.driver.pattern().root()));
-        let fault = match tokio::time::timeout(PROBE_TIMEOUT, work).await {
-            Ok(Ok(probed)) => probed.err(),
-            Ok(Err(_)) | Err(_) => Some(slow()),
-        };
-        self.judge(fault.as_ref());
-    }
-
-    /// What cannot be counted now keeps its last figures; that it cannot be read is told by searches and probes.
-    async fn count(&self) {
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
-        let (driver, census) = (Arc::clone(&self.driver), Arc::clone(&self.counted.census));
-        let work = tokio::task::spawn_blocking(move || {
-            let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
-            driver.count(&mut census, &cancelled)
-        });
-        match work.await {
-            Ok(Ok(figures)) => {
-                tracing::debug!(pattern = %self.driver.pattern(), recordings = figures.recordings, "recordings were counted");
-                *self.counted.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
-            }
-            Ok(Err(fault)) => {
-                tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
-            }
-            Err(error) => tracing::error!(%error, "counting recordings failed inside"),
-        }
-    }
-
-    async fn refresh_index(&self) {
-        if self.driver.index().is_none() {
-            return;
-        }
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
-        let driver = Arc::clone(&self.driver);
-        let began = Instant::now();
-        let work = tokio::task::spawn_blocking(move || {
-            driver.index().map(|index| driver.refresh(index, &cancelled, Pace::default()))
-        });
-        match work.await {
-            Ok(Some(refreshed)) => self.indexed.judge(&self.driver, &refreshed, began.elapsed()),
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "keeping the index failed inside"),
-        }
-    }
-
-    /// Remembers how the driver is, and says so once each time that changes.
-    fn judge(&self, fault: Option<&DriverFault>) {
-        let now = fault.map(ToString::to_string);
-        let mut before = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
-        if *before != now {
-            let pattern = self.driver.pattern();
-            match fault {
-                Some(fault) => {
-                    let cause = std::error::Error::source(fault).map(ToString::to_string);
-                    tracing::warn!(%pattern, cause, "storage is degraded: {fault}");
-                }
-                None => tracing::info!(%pattern, "storage is well again"),
-            }
-            *before = now;
-        }
-    }
-}
-
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -8,13 +8,15 @@ mod driver;
 mod gauges;
 mod mailbox;
 mod outlet;
+mod relay;
 mod revocation;
 mod traffic;
 
 pub use agent::{AgentControl, AgentLink, LinkState};
 pub use body::{BodyError, TunnelBody};
-pub use caller::{CallError, Caller, RelayLink, RelayNotice};
+pub use caller::{CallError, Caller, RelayNotice};
 pub use driver::{Close, Ended};
+pub use relay::RelayLink;
 pub use revocation::Revocation;
 pub use traffic::{Counted, Traffic};
 

@@ -1,5 +1,7 @@
 //! The relay's end of a tunnel: opens streams, receives their bodies, returns credit.
 
+mod event;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
@@ -7,48 +9,16 @@ use std::{
 
 use bytes::Bytes;
 
+pub use self::event::{OpenError, RelayEvent};
 use super::Violation;
 use crate::{
     credit::{Budgets, ReceiveWindow, Way},
     frame::{Frame, StreamId},
     keepalive::{KeepAlive, PingPayload},
     limits::{GREETING_TIMEOUT, MAX_STREAMS, SHARED_FOR, STALL_TIMEOUT},
-    message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
+    message::{Goaway, RequestHead, ResetCode, ResponseHead, Welcome},
     stream::{ReceiveError, RequestStream},
 };
-
-/// What the relay should do or know.
-#[derive(Debug, PartialEq, Eq)]
-pub enum RelayEvent {
-    /// The agent introduced itself; answer with [`RelayMux::welcome`].
-    Hello(Box<Hello>),
-    /// The agent told how its recordings are.
-    Status(Status),
-    /// The agent will go; no stream can be opened any more.
-    Goaway(Goaway),
-    /// A stream was answered.
-    Response(StreamId, Box<ResponseHead>),
-    /// A piece of body; take its cost back with [`RelayMux::consume`].
-    Data(StreamId, Bytes),
-    /// The body is complete.
-    End(StreamId),
-    /// The stream was given up, by the agent or for lack of progress.
-    Reset(StreamId, ResetCode, String),
-}
-
-/// Why no stream was opened. Nothing was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
-    /// The agent has not introduced itself, or is leaving, or the stream ids are used up.
-    #[error("the tunnel takes no new requests")]
-    Closed,
-    /// As many streams are open as the agent allows.
-    #[error("the agent is busy with as many requests as it allows")]
-    TooManyStreams,
-    /// The sum of windows of the tunnel or the process is spent.
-    #[error("the relay has no memory left for another download")]
-    NoBudget,
-}
 
 /// What may still arrive on streams that this side gave up: no more than was under way.
 #[derive(Debug, Default)]

@@ -1,0 +1,160 @@
+//! One storage driver at work: searched, tried, counted and indexed on threads that may wait, each within its bounds.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::Semaphore;
+
+use super::{GRACE, PROBE_TIMEOUT, Scope};
+use crate::{
+    deny::InForce,
+    vault::{
+        census::{Census, Figures},
+        driver::{DriverFault, DriverReport, FileDriver},
+        indexed::Indexed,
+        pace::Pace,
+        pattern::Placeholder,
+        query::Query,
+        walk::Budget,
+    },
+};
+
+/// A storage driver with what is known of it between searches.
+pub(super) struct Slot {
+    pub(super) driver: Arc<FileDriver>,
+    pub(super) searches: Arc<Semaphore>,
+    pub(super) opens: Arc<Semaphore>,
+    pub(super) degraded: Mutex<Option<String>>,
+    pub(super) counted: Counted,
+    pub(super) indexed: Indexed,
+}
+
+/// What was counted last, and what is remembered for the next time.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) census: Arc<Mutex<Census>>,
+    pub(super) figures: Mutex<Option<Figures>>,
+}
+
+impl Slot {
+    pub(super) fn visible(&self, scope: Scope) -> bool {
+        scope == Scope::Everything || self.driver.pattern().mentions(Placeholder::Tenant)
+    }
+
+    pub(super) async fn search(
+        &self,
+        query: &Arc<Query>,
+        deadline: Instant,
+        rules: &InForce,
+    ) -> DriverReport {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let budget = Budget { deadline: Some(deadline), cancelled };
+        let (driver, asked, searches) =
+            (Arc::clone(&self.driver), Arc::clone(query), Arc::clone(&self.searches));
+        let work = async move {
+            let permit = searches.acquire_owned().await.ok()?;
+            let job = tokio::task::spawn_blocking(move || {
+                let report = driver.search(&asked, &budget);
+                drop(permit);
+                report
+            });
+            job.await.ok()
+        };
+        let report = tokio::time::timeout_at((deadline + GRACE).into(), work).await.ok().flatten();
+        let mut report = report.unwrap_or_else(|| DriverReport {
+            fault: Some(DriverFault::Slow(PathBuf::from(self.driver.pattern().root()))),
+            ..DriverReport::default()
+        });
+        self.judge(report.fault.as_ref());
+        report.withhold(self.driver.pattern().root(), query, rules);
+        report
+    }
+
+    pub(super) async fn probe(&self) {
+        // Searches that fill every place tell how the driver is by themselves.
+        let Ok(permit) = Arc::clone(&self.searches).try_acquire_owned() else { return };
+        let driver = Arc::clone(&self.driver);
+        let work = tokio::task::spawn_blocking(move || {
+            let probed = driver.probe();
+            drop(permit);
+            probed
+        });
+        let slow = || DriverFault::Slow(PathBuf::from(self.driver.pattern().root()));
+        let fault = match tokio::time::timeout(PROBE_TIMEOUT, work).await {
+            Ok(Ok(probed)) => probed.err(),
+            Ok(Err(_)) | Err(_) => Some(slow()),
+        };
+        self.judge(fault.as_ref());
+    }
+
+    /// What cannot be counted now keeps its last figures; that it cannot be read is told by searches and probes.
+    pub(super) async fn count(&self) {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let (driver, census) = (Arc::clone(&self.driver), Arc::clone(&self.counted.census));
+        let work = tokio::task::spawn_blocking(move || {
+            let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
+            driver.count(&mut census, &cancelled)
+        });
+        match work.await {
+            Ok(Ok(figures)) => {
+                tracing::debug!(pattern = %self.driver.pattern(), recordings = figures.recordings, "recordings were counted");
+                *self.counted.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
+            }
+            Ok(Err(fault)) => {
+                tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
+            }
+            Err(error) => tracing::error!(%error, "counting recordings failed inside"),
+        }
+    }
+
+    pub(super) async fn refresh_index(&self) {
+        if self.driver.index().is_none() {
+            return;
+        }
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let driver = Arc::clone(&self.driver);
+        let began = Instant::now();
+        let work = tokio::task::spawn_blocking(move || {
+            driver.index().map(|index| driver.refresh(index, &cancelled, Pace::default()))
+        });
+        match work.await {
+            Ok(Some(refreshed)) => self.indexed.judge(&self.driver, &refreshed, began.elapsed()),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "keeping the index failed inside"),
+        }
+    }
+
+    /// Remembers how the driver is, and says so once each time that changes.
+    fn judge(&self, fault: Option<&DriverFault>) {
+        let now = fault.map(ToString::to_string);
+        let mut before = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before != now {
+            let pattern = self.driver.pattern();
+            match fault {
+                Some(fault) => {
+                    let cause = std::error::Error::source(fault).map(ToString::to_string);
+                    tracing::warn!(%pattern, cause, "storage is degraded: {fault}");
+                }
+                None => tracing::info!(%pattern, "storage is well again"),
+            }
+            *before = now;
+        }
+    }
+}
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
