@@ -68,7 +68,7 @@ impl Caller {
     }
 
     /// Sends a request through the tunnel and waits for the head of its response, at most
-    /// [`RELAY_DEADLINE`]. Dropping the future, or the body later, stops the agent.
+    /// [`RELAY_DEADLINE`](crate::limits::RELAY_DEADLINE). Dropping the future, or the body later, stops the agent.
     ///
     /// The request's extensions [`RequestId`] and [`Client`] travel with it; the response's extension
     /// [`crate::context::Audit`] holds what the agent wants recorded.

@@ -10,7 +10,7 @@ use crate::{
 /// What the relay should do or know.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RelayEvent {
-    /// The agent introduced itself; answer with [`RelayMux::welcome`].
+    /// The agent introduced itself; answer with [`RelayMux::welcome`](super::RelayMux::welcome).
     Hello(Box<Hello>),
     /// The agent told how its recordings are.
     Status(Status),
@@ -18,7 +18,7 @@ pub enum RelayEvent {
     Goaway(Goaway),
     /// A stream was answered.
     Response(StreamId, Box<ResponseHead>),
-    /// A piece of body; take its cost back with [`RelayMux::consume`].
+    /// A piece of body; take its cost back with [`RelayMux::consume`](super::RelayMux::consume).
     Data(StreamId, Bytes),
     /// The body is complete.
     End(StreamId),
