@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{BUSY_FOR, DEAD_AFTER, PING_AFTER, PING_AFTER_BUSY};
+use crate::limits::{BUSY_FOR, DEAD_AFTER, PING_AFTER, PING_AFTER_BUSY, SILENT_AFTER};
 
 /// How many round trips the minimum looks back on: a minute of a busy tunnel, so that a change of route is noticed.
 const SAMPLES: usize = 32;
@@ -16,8 +16,12 @@ pub(crate) struct KeepAlive {
     heard: Instant,
     last_ping: Option<Instant>,
     awaited: Option<PingPayload>,
+    /// Since when no ping was answered.
+    unanswered: Option<Instant>,
     count: u64,
-    busy_until: Option<Instant>,
+    /// Since when without a break, and until when.
+    busy: Option<[Instant; 2]>,
+    silent: bool,
     samples: [Option<Duration>; SAMPLES],
     next_sample: usize,
 }
@@ -28,8 +32,10 @@ impl KeepAlive {
             heard: now,
             last_ping: None,
             awaited: None,
+            unanswered: None,
             count: 0,
-            busy_until: None,
+            busy: None,
+            silent: false,
             samples: [None; SAMPLES],
             next_sample: 0,
         }
@@ -42,10 +48,15 @@ impl KeepAlive {
 
     /// A stream is open.
     pub(crate) fn on_busy(&mut self, now: Instant) {
-        self.busy_until = Some(now + BUSY_FOR);
+        let since = self.busy.filter(|[_, until]| now <= *until).map_or(now, |[since, _]| since);
+        self.busy = Some([since, now + BUSY_FOR]);
     }
 
     pub(crate) fn on_pong(&mut self, payload: &[u8], now: Instant) {
+        let number = payload.try_into().map(u64::from_be_bytes).unwrap_or_default();
+        if (1..=self.count).contains(&number) {
+            self.unanswered = self.last_ping.filter(|_| number < self.count);
+        }
         if self.awaited.is_none_or(|awaited| awaited != payload) {
             return;
         }
@@ -64,8 +75,30 @@ impl KeepAlive {
         self.count += 1;
         let payload = self.count.to_be_bytes();
         self.last_ping = Some(now);
+        self.unanswered.get_or_insert(now);
         self.awaited = Some(payload);
         Some(payload)
+    }
+
+    /// Whether the peer should have been heard by now: something is under way, and for [`SILENT_AFTER`] nothing has come,
+    /// or no answer to a ping. The latter is a way that carries in one direction only.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent
+    }
+
+    /// Judges the silence until now.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.silent = self.silent_from().is_some_and(|from| now >= from);
+    }
+
+    fn silent_from(&self) -> Option<Instant> {
+        // Where queues on the way make round trips long, so is a silence that means nothing.
+        let patience = SILENT_AFTER.max(3 * self.rtt().unwrap_or_default());
+        let [busy, until] = self.busy?;
+        // A tunnel that was idle has heard nothing for long, and need not have.
+        let heard = self.heard.max(busy);
+        let from = self.unanswered.map_or(heard, |since| since.min(heard)) + patience;
+        (from <= until).then_some(from)
     }
 
     pub(crate) fn is_dead(&self, now: Instant) -> bool {
@@ -75,7 +108,9 @@ impl KeepAlive {
     /// When something is due; a ping is nothing to wake up for while the socket takes none (`may_send`).
     pub(crate) fn next_timeout(&self, may_send: bool) -> Instant {
         let dead = self.heard + DEAD_AFTER;
-        if may_send { self.ping_due().min(dead) } else { dead }
+        let silent = self.silent_from().filter(|_| !self.silent);
+        let at = silent.map_or(dead, |from| from.min(dead));
+        if may_send { self.ping_due().min(at) } else { at }
     }
 
     /// The latest round trip.
@@ -93,8 +128,8 @@ impl KeepAlive {
             return self.heard;
         };
         let soon = last + PING_AFTER_BUSY;
-        match self.busy_until {
-            Some(until) if soon < until => soon,
+        match self.busy {
+            Some([_, until]) if soon < until => soon,
             _ => last + PING_AFTER,
         }
     }
@@ -127,6 +162,64 @@ mod tests {
         assert!(life.is_dead(start + SECOND + DEAD_AFTER));
         life.on_inbound(start + 40 * SECOND);
         assert!(!life.is_dead(start + SECOND + DEAD_AFTER));
+    }
+
+    #[test]
+    fn a_busy_peer_is_silent_after_three_seconds_and_until_it_is_heard() {
+        let start = start_of_time();
+        let mut life = KeepAlive::new(start);
+        life.handle_timeout(start + 20 * SECOND);
+        assert!(!life.is_silent(), "an idle peer has nothing to say");
+        life.on_busy(start + 20 * SECOND);
+        let from = start + 20 * SECOND + SILENT_AFTER;
+        assert!(life.next_timeout(false) <= from);
+        life.handle_timeout(from - SECOND / 1000);
+        assert!(!life.is_silent());
+        life.handle_timeout(from);
+        assert!(life.is_silent());
+        assert!(life.next_timeout(false) > from, "what was noticed is nothing to wake up for");
+        life.on_inbound(from + SECOND);
+        life.handle_timeout(from + SECOND);
+        assert!(!life.is_silent());
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_and_answers_no_ping_hears_nothing_itself() {
+        let start = start_of_time();
+        let mut life = KeepAlive::new(start);
+        life.on_busy(start);
+        let mut now = start;
+        let mut last = life.poll_ping(now).unwrap();
+        while now < start + SILENT_AFTER {
+            life.handle_timeout(now);
+            assert!(!life.is_silent());
+            now += SECOND / 2;
+            life.on_inbound(now);
+            last = life.poll_ping(now).unwrap_or(last);
+        }
+        life.handle_timeout(now);
+        assert!(life.is_silent());
+        life.on_pong(&last, now);
+        life.handle_timeout(now);
+        assert!(!life.is_silent());
+    }
+
+    #[test]
+    fn a_slow_way_is_no_silence() {
+        let start = start_of_time();
+        let mut life = KeepAlive::new(start);
+        // Every pong comes after the next two pings.
+        for n in 1..60 {
+            let now = start + n * SECOND;
+            life.on_busy(now);
+            life.on_inbound(now);
+            let _ = life.poll_ping(now);
+            if n > 4 {
+                life.on_pong(&(u64::from(n - 4) / 2).to_be_bytes(), now);
+            }
+            life.handle_timeout(now);
+            assert!(!life.is_silent() || n < 10, "after {n} s");
+        }
     }
 
     #[test]

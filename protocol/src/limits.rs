@@ -109,6 +109,9 @@ pub const PING_AFTER: Duration = Duration::from_secs(15);
 pub const PING_AFTER_BUSY: Duration = Duration::from_secs(2);
 /// How long after its last stream a tunnel still counts as busy.
 pub const BUSY_FOR: Duration = Duration::from_secs(60);
+/// Silence after which a busy side takes its peer for lost, and an agent dials beside the silent tunnel: the pong of a
+/// ping is a second late.
+pub const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which the peer is dead: three pings unanswered.
 pub const DEAD_AFTER: Duration = Duration::from_secs(45);
 

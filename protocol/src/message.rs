@@ -37,6 +37,10 @@ pub struct Hello {
     pub tenants: Vec<String>,
     /// Most streams that the agent will serve at a time.
     pub max_streams: u32,
+    /// Whether the agent finishes what is open on an earlier tunnel of the same instance and slot. Otherwise it has given
+    /// that tunnel up, even if the relay has not noticed yet.
+    #[serde(default)]
+    pub drains: bool,
 }
 
 /// WELCOME: the relay answers HELLO.
@@ -186,6 +190,8 @@ pub enum CloseCode {
     CreditExceeded,
     /// 4002: the site or its key was disabled or removed.
     Revoked,
+    /// 4003: a new tunnel of the same agent has taken the place of this one, which the agent has given up.
+    Replaced,
     /// 4004: HELLO or WELCOME did not come in time.
     NoGreeting,
     /// 4005: nothing was heard from the peer for too long.
@@ -202,6 +208,7 @@ impl From<u16> for CloseCode {
             4000 => Self::ProtocolViolation,
             4001 => Self::CreditExceeded,
             4002 => Self::Revoked,
+            4003 => Self::Replaced,
             4004 => Self::NoGreeting,
             4005 => Self::Silent,
             other => Self::Other(other),
@@ -217,6 +224,7 @@ impl From<CloseCode> for u16 {
             CloseCode::ProtocolViolation => 4000,
             CloseCode::CreditExceeded => 4001,
             CloseCode::Revoked => 4002,
+            CloseCode::Replaced => 4003,
             CloseCode::NoGreeting => 4004,
             CloseCode::Silent => 4005,
             CloseCode::Other(other) => other,

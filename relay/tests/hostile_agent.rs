@@ -116,6 +116,7 @@ async fn connect(
         started_at: 0,
         tenants: Vec::new(),
         max_streams: 8,
+        drains: false,
     };
     let service = tower::service_fn(move |request: Request<Bytes>| async move {
         tokio::time::sleep(delay).await;

@@ -37,6 +37,7 @@ impl Run {
             started_at: self.started_at,
             tenants: service.tenants(),
             max_streams: config.streams_each(),
+            drains: false,
         }
     }
 }

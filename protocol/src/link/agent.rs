@@ -65,6 +65,11 @@ impl AgentControl {
         self.state.clone()
     }
 
+    /// Follows whether the relay is silent though it should be heard: the way to it may be dead.
+    pub fn silence(&self) -> watch::Receiver<bool> {
+        self.mailbox.gauges.silence()
+    }
+
     /// Says that this agent will go; the relay closes the tunnel when what is open has finished.
     pub fn go_away(&self, goaway: Goaway) {
         self.mailbox.leave(|outbox| outbox.goaway = Some(goaway));
@@ -221,12 +226,18 @@ impl<S> AgentLink<S> {
     }
 }
 
-impl<S> Drop for AgentLink<S> {
-    fn drop(&mut self) {
-        for worker in self.workers.values() {
+impl<S> AgentLink<S> {
+    fn stop_all(&mut self) {
+        for (_, worker) in self.workers.drain() {
             worker.lifeline.cut();
             worker.task.abort();
         }
+    }
+}
+
+impl<S> Drop for AgentLink<S> {
+    fn drop(&mut self) {
+        self.stop_all();
     }
 }
 
@@ -260,6 +271,7 @@ where
         }
         self.take_mail();
         self.mailbox.gauges.set_open_streams(self.mux.open_streams());
+        self.mailbox.gauges.set_silent(self.mux.is_silent());
     }
 
     fn poll_timeout(&self, may_send: bool) -> Instant {
@@ -292,6 +304,10 @@ where
 
     fn poll_close(&mut self) -> Option<Close> {
         self.close.take()
+    }
+
+    fn give_up(&mut self) {
+        self.stop_all();
     }
 }
 

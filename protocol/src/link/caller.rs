@@ -13,7 +13,7 @@ use super::{
 use crate::{
     context::{Client, RequestId},
     headers,
-    limits::{AGENT_DEADLINE, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS},
+    limits::{MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS, RELAY_DEADLINE},
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::OpenError,
 };
@@ -67,16 +67,28 @@ impl Caller {
         Self { mailbox, traffic }
     }
 
-    /// Sends a request through the tunnel and waits for the head of its response, at most
-    /// [`RELAY_DEADLINE`](crate::limits::RELAY_DEADLINE). Dropping the future, or the body later, stops the agent.
+    /// Sends a request through the tunnel and waits for the head of its response, at most [`RELAY_DEADLINE`].
+    ///
+    /// # Errors
+    /// As [`Caller::call_within`].
+    pub async fn call(&self, request: Request<Bytes>) -> Result<Response<TunnelBody>, CallError> {
+        self.call_within(request, RELAY_DEADLINE).await
+    }
+
+    /// Sends a request through the tunnel and waits for the head of its response, at most for `patience`, of which the
+    /// agent has four fifths. Dropping the future, or the body later, stops the agent.
     ///
     /// The request's extensions [`RequestId`] and [`Client`] travel with it; the response's extension
     /// [`crate::context::Audit`] holds what the agent wants recorded.
     ///
     /// # Errors
     /// [`CallError`] when there is no response.
-    pub async fn call(&self, request: Request<Bytes>) -> Result<Response<TunnelBody>, CallError> {
-        let (head, body) = to_wire(request)?;
+    pub async fn call_within(
+        &self,
+        request: Request<Bytes>,
+        patience: Duration,
+    ) -> Result<Response<TunnelBody>, CallError> {
+        let (head, body) = to_wire(request, patience)?;
         let slot = Arc::new(Slot::default());
         let hold = Hold { slot: Arc::clone(&slot), mailbox: Arc::clone(&self.mailbox) };
         {
@@ -87,7 +99,7 @@ impl Caller {
             if inbox.calls.len() >= MAX_WAITING_CALLS {
                 return Err(CallError::NotOpened(OpenError::TooManyStreams));
             }
-            inbox.calls.push_back(Call { head, body, slot: Arc::clone(&slot) });
+            inbox.calls.push_back(Call { head, body, slot: Arc::clone(&slot), patience });
         }
         self.mailbox.waker.wake();
         let head = poll_fn(|cx| slot.poll_head(cx)).await?;
@@ -114,6 +126,18 @@ impl Caller {
         self.mailbox.gauges.open_streams()
     }
 
+    /// Whether the agent is silent though it should be heard.
+    pub fn is_silent(&self) -> bool {
+        self.mailbox.gauges.is_silent()
+    }
+
+    /// Waits until the agent is silent though it should be heard.
+    pub async fn silent(&self) {
+        let mut silence = self.mailbox.gauges.silence();
+        // The gauges are held, so this does not end otherwise.
+        let _ = silence.wait_for(|silent| *silent).await;
+    }
+
     /// The latest round trip, once there was one.
     pub fn rtt(&self) -> Option<Duration> {
         self.mailbox.gauges.rtt()
@@ -125,7 +149,7 @@ impl Caller {
     }
 }
 
-fn to_wire(request: Request<Bytes>) -> Result<(RequestHead, Bytes), CallError> {
+fn to_wire(request: Request<Bytes>, patience: Duration) -> Result<(RequestHead, Bytes), CallError> {
     let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let head = RequestHead {
@@ -133,7 +157,7 @@ fn to_wire(request: Request<Bytes>) -> Result<(RequestHead, Bytes), CallError> {
         method: parts.method.as_str().to_owned(),
         target: target.to_owned(),
         headers: headers::of_request(&parts.headers),
-        deadline_ms: u32::try_from(AGENT_DEADLINE.as_millis()).unwrap_or(u32::MAX),
+        deadline_ms: u32::try_from(patience.as_millis() * 4 / 5).unwrap_or(u32::MAX),
         client: parts.extensions.get::<Client>().cloned().unwrap_or_default(),
     };
     if body.len() > MAX_REQUEST_BODY_LEN || !fits(&head) {

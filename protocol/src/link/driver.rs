@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Error as WsError, Message, protocol::CloseFrame},
+    tungstenite::{Error as WsError, Message, error::ProtocolError, protocol::CloseFrame},
 };
 
 use super::Traffic;
@@ -87,6 +87,9 @@ pub(crate) trait Endpoint {
     fn register(&self, waker: &Waker);
     /// Whether the tunnel should be closed from this side now.
     fn poll_close(&mut self) -> Option<Close>;
+    /// Gives up whatever is open: the tunnel carries nothing any more. Called once, before the closing handshake, which
+    /// may take as long as [`CLOSE_TIMEOUT`]; not where the driver itself is dropped.
+    fn give_up(&mut self);
 }
 
 struct Driver<'a, E, S> {
@@ -109,6 +112,7 @@ where
     let heard = traffic.received();
     let mut driver = Driver { endpoint, socket, traffic, heard, held: 0, sleep };
     let ended = poll_fn(|cx| driver.poll(cx)).await;
+    driver.endpoint.give_up();
     let goodbye = match &ended {
         Ended::ByUs(close) => Some(close.clone()),
         Ended::Violation(violation) => Some(Close::new(violation.close_code(), violation.to_string())),
@@ -173,7 +177,7 @@ where
             match Pin::new(&mut self.socket).poll_next(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(message))) => self.take(message, now)?,
-                Poll::Ready(Some(Err(error))) => return Err(Ended::Broken(Box::new(error))),
+                Poll::Ready(Some(Err(error))) => return Err(because(error)),
                 Poll::Ready(None) => return Err(Ended::Broken(Box::new(WsError::ConnectionClosed))),
             }
         }
@@ -259,6 +263,26 @@ where
         let _ = poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await;
         // Frames that were under way are of no use any more; the peer's close, or its end, ends the stream.
         while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx)).await {}
+    }
+}
+
+/// Whether the peer is to blame for a connection that gives no more messages, or the way.
+fn because(error: WsError) -> Ended {
+    match error {
+        WsError::Capacity(_) => Ended::Violation(Violation::TooLong),
+        // Every break looks like an end without a close frame.
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        | WsError::ConnectionClosed
+        | WsError::AlreadyClosed
+        | WsError::Io(_)
+        | WsError::Tls(_)
+        | WsError::WriteBufferFull(_)
+        | WsError::Url(_)
+        | WsError::Http(_)
+        | WsError::HttpFormat(_) => Ended::Broken(Box::new(error)),
+        WsError::Protocol(_) | WsError::Utf8(_) | WsError::AttackAttempt => {
+            Ended::Violation(Violation::NotWebSocket(error.to_string()))
+        }
     }
 }
 

@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+
 /// Figures that the driver updates and handles read.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     open_streams: AtomicUsize,
     /// 0 until there was a round trip.
     rtt_micros: AtomicU64,
+    silent: watch::Sender<bool>,
 }
 
 impl Gauges {
@@ -20,6 +23,19 @@ impl Gauges {
 
     pub(crate) fn set_open_streams(&self, count: usize) {
         self.open_streams.store(count, Ordering::Relaxed);
+    }
+
+    /// Follows whether the peer is silent though it should be heard.
+    pub(crate) fn silence(&self) -> watch::Receiver<bool> {
+        self.silent.subscribe()
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        *self.silent.borrow()
+    }
+
+    pub(crate) fn set_silent(&self, silent: bool) {
+        self.silent.send_if_modified(|before| std::mem::replace(before, silent) != silent);
     }
 
     pub(crate) fn rtt(&self) -> Option<Duration> {

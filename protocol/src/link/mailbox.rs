@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) head: RequestHead,
     pub(crate) body: Bytes,
     pub(crate) slot: Arc<Slot>,
+    /// How long the head of the response may take.
+    pub(crate) patience: Duration,
 }
 
 /// What waits for the driver's next turn.

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     credit::Budgets,
     frame::{Frame, StreamId},
-    limits::{FULL_BURST, RELAY_DEADLINE},
+    limits::FULL_BURST,
     message::{CloseCode, ResetCode},
     mux::{OpenError, PingPayload, RelayEvent, RelayMux, Violation},
 };
@@ -66,7 +66,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
         if state.abandoned {
             return;
         }
-        let opened = self.mux.open(call.head, call.body, RELAY_DEADLINE, now);
+        let opened = self.mux.open(call.head, call.body, call.patience, now);
         state.stream = opened.ok();
         drop(state);
         match opened {
@@ -144,8 +144,9 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
     }
 }
 
-impl<N> Drop for RelayLink<N> {
-    fn drop(&mut self) {
+impl<N> RelayLink<N> {
+    /// Fails calls and cuts bodies.
+    fn cut(&mut self) {
         let unopened = {
             let mut inbox = self.mailbox.lock();
             inbox.ended = true;
@@ -155,12 +156,18 @@ impl<N> Drop for RelayLink<N> {
         for call in unopened {
             call.slot.update(|state| state.head = Some(Err(OpenError::Closed.into())));
         }
-        for slot in self.slots.values() {
+        for (_, slot) in self.slots.drain() {
             slot.update(|state| {
                 state.head.get_or_insert(Err(CallError::Lost));
                 state.end.get_or_insert(Err(BodyError::Lost));
             });
         }
+    }
+}
+
+impl<N> Drop for RelayLink<N> {
+    fn drop(&mut self) {
+        self.cut();
     }
 }
 
@@ -188,6 +195,7 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
         }
         self.take_mail(now);
         self.mailbox.gauges.set_open_streams(self.mux.open_streams());
+        self.mailbox.gauges.set_silent(self.mux.is_silent());
     }
 
     fn poll_timeout(&self, may_send: bool) -> Instant {
@@ -224,5 +232,9 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
             return self.leaving.take();
         }
         None
+    }
+
+    fn give_up(&mut self) {
+        self.cut();
     }
 }

@@ -203,6 +203,7 @@ impl AgentMux {
         if !self.streams.is_empty() {
             self.life.on_busy(now);
         }
+        self.life.handle_timeout(now);
         Ok(())
     }
 
@@ -282,6 +283,11 @@ impl AgentMux {
     /// Whether nothing is open and nothing waits to be sent.
     pub fn is_drained(&self) -> bool {
         self.streams.is_empty() && self.control.is_empty() && self.refused.is_empty()
+    }
+
+    /// Whether the relay should have been heard by now: see [`crate::limits::SILENT_AFTER`].
+    pub fn is_silent(&self) -> bool {
+        self.life.is_silent()
     }
 
     /// The latest round trip.

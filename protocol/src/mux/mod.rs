@@ -26,6 +26,12 @@ pub enum Violation {
     /// A text message; frames are binary.
     #[error("a text message came, frames are binary")]
     NotBinary,
+    /// A message longer than either side may send.
+    #[error("a message is longer than {} octets", crate::limits::MAX_MESSAGE_LEN)]
+    TooLong,
+    /// What came is no WebSocket (RFC 6455): unmasked, compressed, or otherwise malformed.
+    #[error("what came breaks the rules of WebSocket: {0}")]
+    NotWebSocket(String),
     /// Another frame came before the greeting.
     #[error("a {0} frame came before the greeting")]
     NotGreeted(&'static str),
@@ -70,6 +76,8 @@ impl Violation {
             Self::Silent => CloseCode::Silent,
             Self::Decode(_)
             | Self::NotBinary
+            | Self::TooLong
+            | Self::NotWebSocket(_)
             | Self::NotGreeted(_)
             | Self::GreetedTwice
             | Self::WrongDirection(_)

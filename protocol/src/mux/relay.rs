@@ -204,6 +204,7 @@ impl RelayMux {
         if !self.streams.is_empty() {
             self.life.on_busy(now);
         }
+        self.life.handle_timeout(now);
         if self.check_at.is_some_and(|at| now >= at) {
             self.give_up_overdue(now);
         }
@@ -249,6 +250,11 @@ impl RelayMux {
     /// Whether nothing is open and nothing waits to be sent.
     pub fn is_drained(&self) -> bool {
         self.streams.is_empty() && self.control.is_empty()
+    }
+
+    /// Whether the agent should have been heard by now: see [`crate::limits::SILENT_AFTER`].
+    pub fn is_silent(&self) -> bool {
+        self.life.is_silent()
     }
 
     /// The latest round trip.

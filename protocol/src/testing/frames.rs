@@ -48,6 +48,7 @@ fn any_hello() -> impl Strategy<Value = Hello> {
             started_at: numbers.1,
             tenants,
             max_streams: numbers.2,
+            drains: numbers.2 % 2 == 1,
         },
     )
 }

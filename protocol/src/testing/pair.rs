@@ -109,6 +109,7 @@ pub fn hello(max_streams: u32) -> Hello {
         started_at: 1,
         tenants: Vec::new(),
         max_streams,
+        drains: false,
     }
 }
 
