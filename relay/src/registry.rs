@@ -1,20 +1,25 @@
 //! Which agents are connected for which site, and what passed through them.
 
+mod absence;
+
 use std::{
     collections::HashMap,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use audiovault_protocol::{
     credit::WindowBudget, limits::PROCESS_WINDOW_BUDGET, signed_link::LinkKeyId, site::SiteId,
 };
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
+use self::absence::{Absence, RETURN_TIME};
 use crate::{
-    session::{RECONNECT_AFTER_MS, Session, reconnect_window},
+    session::{Session, reconnect_window},
     store::Traffic,
 };
 
@@ -57,7 +62,19 @@ impl SiteCounters {
 #[derive(Debug, Default)]
 struct Entry {
     sessions: Vec<Arc<Session>>,
+    absence: Absence,
+    /// Wakes whoever waits for an agent.
+    arrived: Arc<Notify>,
     counters: Arc<SiteCounters>,
+}
+
+/// Which agent a request needs.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The site whose recordings are asked for.
+    pub site: SiteId,
+    /// The key of the link that is to be opened; any agent can search.
+    pub key: Option<LinkKeyId>,
 }
 
 /// Why no agent can take a request.
@@ -67,6 +84,13 @@ pub enum NoSession {
     Offline,
     /// Agents are connected, but none of them made the link.
     OtherKey,
+}
+
+impl Entry {
+    fn miss(&mut self, key: Option<LinkKeyId>, time: Duration) {
+        let now = now();
+        self.absence.miss(key, now + time, now);
+    }
 }
 
 /// All sessions of this relay process.
@@ -99,54 +123,114 @@ impl Registry {
         Arc::clone(&self.window_budget)
     }
 
-    /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old, which
-    /// finishes what is open.
+    /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old.
     pub fn add(&self, session: Arc<Session>) {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         let entry = sites.entry(session.site.clone()).or_default();
         entry.counters.saw_agent();
         for old in entry.sessions.iter().filter(|old| old.is_same_agent(&session)) {
-            old.leave("another tunnel of the same agent has taken over", RECONNECT_AFTER_MS);
+            old.give_way(&session.hello);
         }
+        entry.absence.came(session.hello.link_key_id);
         entry.sessions.push(session);
+        entry.arrived.notify_waiters();
     }
 
-    /// Takes a session out that has ended.
-    pub fn remove(&self, session: &Arc<Session>) {
+    /// Takes a session out that has ended; where its agent should be back soon, requests wait for it.
+    pub fn remove(&self, session: &Arc<Session>, back_soon: bool) {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = sites.get_mut(&session.site) {
             entry.sessions.retain(|other| !Arc::ptr_eq(other, session));
             entry.counters.saw_agent();
+            // One that was replaced is back already.
+            if back_soon && !entry.sessions.iter().any(|other| other.is_same_agent(session)) {
+                entry.miss(Some(session.hello.link_key_id), RETURN_TIME);
+            }
         }
     }
 
-    /// The agent of a site that should search.
-    ///
-    /// # Errors
-    /// [`NoSession::Offline`].
-    pub fn any(&self, site: &SiteId) -> Result<Arc<Session>, NoSession> {
-        self.idlest(self.sessions(site).into_iter()).ok_or(NoSession::Offline)
+    /// Requests of these sites wait for an agent, which was connected to this relay before it was started anew.
+    pub fn expect(&self, expected: impl IntoIterator<Item = SiteId>) {
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        for site in expected {
+            sites.entry(site).or_default().miss(None, RETURN_TIME);
+        }
     }
 
-    /// The agent of a site that can open a link made with this key.
+    /// An agent that can take the request and is none of those that were `tried`.
     ///
     /// # Errors
     /// [`NoSession`].
-    pub fn holder(&self, site: &SiteId, key: LinkKeyId) -> Result<Arc<Session>, NoSession> {
-        let sessions: Vec<_> =
-            self.sessions(site).into_iter().filter(|session| session.takes_requests()).collect();
-        if sessions.is_empty() {
+    pub fn pick(&self, wanted: &Wanted, tried: &[Arc<Session>]) -> Result<Arc<Session>, NoSession> {
+        let was_tried = |session: &Arc<Session>| tried.iter().any(|other| Arc::ptr_eq(other, session));
+        let sessions = self.sessions(&wanted.site).into_iter().filter(|session| session.takes_requests());
+        let mut sessions = sessions.filter(|session| !was_tried(session)).peekable();
+        if sessions.peek().is_none() {
             return Err(NoSession::Offline);
         }
-        let holders = sessions.into_iter().filter(|session| session.hello.link_key_id == key);
-        self.idlest(holders).ok_or(NoSession::OtherKey)
+        let holds = |session: &Arc<Session>| wanted.key.is_none_or(|key| session.hello.link_key_id == key);
+        self.idlest(sessions.filter(holds)).ok_or(NoSession::OtherKey)
     }
 
-    /// Of the sessions that take requests, the one with the fewest streams open; of equals, the one that has waited
-    /// longest, so that also requests that come one by one are spread.
+    /// As [`Registry::pick`], but waits where an agent should be back soon, at most until a moment.
+    ///
+    /// # Errors
+    /// [`NoSession`].
+    pub async fn await_pick(
+        &self,
+        wanted: &Wanted,
+        tried: &[Arc<Session>],
+        until: Instant,
+    ) -> Result<Arc<Session>, NoSession> {
+        let back_by = |entry: &Entry| Some(entry.absence.until(wanted.key, now())?.min(until));
+        self.wait_for(wanted, tried, back_by).await
+    }
+
+    /// As [`Registry::pick`], but waits until a moment, whether an agent is expected or not.
+    ///
+    /// # Errors
+    /// [`NoSession`].
+    pub async fn await_holder(
+        &self,
+        wanted: &Wanted,
+        tried: &[Arc<Session>],
+        until: Instant,
+    ) -> Result<Arc<Session>, NoSession> {
+        self.wait_for(wanted, tried, |_| Some(until)).await
+    }
+
+    async fn wait_for(
+        &self,
+        wanted: &Wanted,
+        tried: &[Arc<Session>],
+        back_by: impl Fn(&Entry) -> Option<Instant>,
+    ) -> Result<Arc<Session>, NoSession> {
+        loop {
+            let none = match self.pick(wanted, tried) {
+                Ok(session) => return Ok(session),
+                Err(none) => none,
+            };
+            let (until, arrived) = {
+                let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+                let entry = sites.get(&wanted.site).ok_or(none)?;
+                (back_by(entry).ok_or(none)?, Arc::clone(&entry.arrived))
+            };
+            let mut arrival = std::pin::pin!(arrived.notified());
+            arrival.as_mut().enable();
+            // Whoever came before this was waited for has woken nobody.
+            if let Ok(session) = self.pick(wanted, tried) {
+                return Ok(session);
+            }
+            tokio::time::timeout_at(until.into(), arrival).await.map_err(|_| none)?;
+        }
+    }
+
+    /// Of the sessions the one with the fewest streams open, and one that is silent only where all are; of equals, the
+    /// one that has waited longest, so that also requests that come one by one are spread.
     fn idlest(&self, sessions: impl Iterator<Item = Arc<Session>>) -> Option<Arc<Session>> {
-        let open = sessions.filter(|session| session.takes_requests());
-        let chosen = open.min_by_key(|session| (session.caller.open_streams(), session.last_chosen()))?;
+        let chosen = sessions.min_by_key(|session| {
+            (session.caller.is_silent(), session.caller.open_streams(), session.last_chosen())
+        })?;
         chosen.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
         Some(chosen)
     }
@@ -172,6 +256,12 @@ impl Registry {
         sites.iter().map(|(site, entry)| (site.clone(), Arc::clone(&entry.counters))).collect()
     }
 
+    /// Whether any agent is connected.
+    pub fn is_in_use(&self) -> bool {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.values().any(|entry| !entry.sessions.is_empty())
+    }
+
     /// Asks every agent to dial again, no more in a second than a successor admits; what is open finishes.
     pub fn leave_all(&self, reason: &str, accept_rate: u32) {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
@@ -179,4 +269,8 @@ impl Registry {
         let window = reconnect_window(sessions().count(), accept_rate);
         sessions().for_each(|session| session.leave(reason, window));
     }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -39,6 +39,8 @@ const NOTICES: usize = 16;
 /// hundreds, short enough that a supervisor who reloads the page hardly notices.
 pub(crate) const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
 
+const TAKEN_OVER: &str = "another tunnel of the same agent has taken over";
+
 /// The window in which so many agents should dial again, so that a relay with this accept rate admits them as they
 /// come: each draws its moment evenly, so a quarter more than the least time leaves room for chance.
 pub(crate) fn reconnect_window(sessions: usize, accept_rate: u32) -> [u64; 2] {
@@ -63,6 +65,8 @@ pub struct Session {
     /// Sends requests through the tunnel.
     pub caller: Caller,
     leaving: AtomicBool,
+    /// The agent itself has said goodbye.
+    goodbye: AtomicBool,
     chosen: AtomicU64,
     status: Mutex<Option<Status>>,
 }
@@ -94,6 +98,22 @@ impl Session {
             let reason = reason.to_owned();
             self.caller.go_away(Goaway { reason, reconnect_after_ms });
         }
+    }
+
+    /// Makes room for a tunnel that takes the place of this one: what is open here finishes, if the agent goes on with
+    /// it, and is otherwise asked of another tunnel at once.
+    pub fn give_way(&self, successor: &Hello) {
+        if successor.drains || !self.takes_requests() {
+            return self.leave(TAKEN_OVER, RECONNECT_AFTER_MS);
+        }
+        self.leaving.store(true, Ordering::Relaxed);
+        self.caller.close(Close::new(CloseCode::Replaced, TAKEN_OVER));
+    }
+
+    /// Whether an agent whose tunnel has ended so dials again in a moment.
+    fn is_back_soon(&self, ended: &Ended) -> bool {
+        let revoked = matches!(ended, Ended::ByUs(close) if close.code == CloseCode::Revoked);
+        !revoked && !self.goodbye.load(Ordering::Relaxed)
     }
 
     /// Whether this is the same connection of the same run of the same agent.
@@ -156,7 +176,7 @@ pub async fn run(
     };
     log_end(&admission, session.as_deref(), &ended);
     if let Some(session) = session {
-        registry.remove(&session);
+        registry.remove(&session, session.is_back_soon(&ended));
         let (session, reason) = (session.id.clone(), ended.to_string());
         journal.record(Record::TunnelClosed { session, closed: Timestamp::now(), reason });
     }
@@ -217,6 +237,7 @@ fn on_notice(
         RelayNotice::Goaway(goaway) => {
             tracing::info!(site = %admission.site, reason = goaway.reason, "an agent is leaving");
             if let Some(session) = session {
+                session.goodbye.store(true, Ordering::Relaxed);
                 session.leaving.store(true, Ordering::Relaxed);
             }
         }
@@ -251,6 +272,7 @@ fn welcome(hello: Hello, admission: &Admission, caller: &Caller) -> Session {
         address: admission.address,
         caller: caller.clone(),
         leaving: AtomicBool::new(false),
+        goodbye: AtomicBool::new(false),
         chosen: AtomicU64::new(0),
         status: Mutex::new(None),
     }

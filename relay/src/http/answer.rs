@@ -60,14 +60,12 @@ pub(super) fn from_call(
     session: &Session,
 ) -> Result<http::Response<TunnelBody>, Refusal> {
     let mut response = called.map_err(|error| refuse(&error, session))?;
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let kind = kind.map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    if !expected.allows(response.status(), kind) {
+    if !is_expected(expected, response.status(), response.headers()) {
         tracing::warn!(
             site = %session.site,
             session = session.id,
             status = response.status().as_u16(),
-            content_type = kind.unwrap_or("none"),
+            content_type = media_type(response.headers()).unwrap_or("none"),
             "an agent answered with content that is not passed on"
         );
         let detail = "the site's agent answered with something that is not passed on; update the agent";
@@ -75,6 +73,16 @@ pub(super) fn from_call(
     }
     response.extensions_mut().insert(LoggedSite(session.site.clone()));
     Ok(response)
+}
+
+/// Whether an answer has a type of content that may be passed on with its status.
+pub(super) fn is_expected(expected: Expected, status: StatusCode, headers: &HeaderMap) -> bool {
+    expected.allows(status, media_type(headers))
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(kind.split(';').next().unwrap_or_default().trim())
 }
 
 /// Counts an outcome that the site's operators should look into: a server error, whoever made it.

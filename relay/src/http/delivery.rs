@@ -6,10 +6,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use audiovault_protocol::link::{BodyError, TunnelBody};
+use audiovault_protocol::link::BodyError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::resume::ResumableBody;
 use crate::{
     journal::{Delivery, DeliveryEnd},
     registry::SiteCounters,
@@ -52,12 +53,12 @@ impl Handover {
 /// A body from a tunnel whose way to the client is followed.
 #[derive(Debug)]
 pub(super) struct DeliveredBody {
-    body: TunnelBody,
+    body: ResumableBody,
     handover: Handover,
 }
 
 impl DeliveredBody {
-    pub(super) fn new(body: TunnelBody, handover: Handover) -> Self {
+    pub(super) fn new(body: ResumableBody, handover: Handover) -> Self {
         Self { body, handover }
     }
 }

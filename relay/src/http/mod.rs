@@ -2,6 +2,7 @@
 
 mod access_log;
 mod answer;
+mod ask;
 mod cors;
 mod delivery;
 mod enrolment;
@@ -10,6 +11,7 @@ mod on_record;
 mod recordings;
 mod refusal;
 mod request_body;
+mod resume;
 mod search;
 mod site_host;
 mod tunnel;

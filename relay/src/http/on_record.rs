@@ -6,7 +6,6 @@ use std::sync::Arc;
 use audiovault_protocol::{
     context::{Audit, Client, RequestId},
     headers,
-    link::TunnelBody,
     parameters::{Field, Parameters},
     site::SiteId,
 };
@@ -16,6 +15,7 @@ use http::{Method, StatusCode, request::Parts};
 use super::{
     PublicState, Refusal,
     delivery::{DeliveredBody, Handover},
+    resume::ResumableBody,
 };
 use crate::{
     audit::{AuditEvent, Kind, Outcome},
@@ -61,7 +61,7 @@ pub(super) fn handed_over(
     state: &PublicState,
     mut event: AuditEvent,
     parts: &Parts,
-    response: http::Response<TunnelBody>,
+    response: http::Response<ResumableBody>,
 ) -> Response {
     let (head, body) = response.into_parts();
     if let Some(audit) = head.extensions.get::<Audit>() {

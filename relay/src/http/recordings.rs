@@ -16,10 +16,15 @@ use http::{StatusCode, request::Parts};
 use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_call, make_private},
+    ask::ask,
     client_key, on_record,
+    resume::resumable,
     search::carry_context,
 };
-use crate::{limits::HeldBody, registry::NoSession};
+use crate::{
+    limits::HeldBody,
+    registry::{NoSession, Wanted},
+};
 
 /// `/{site}/recordings/{token}/{name}`.
 pub(super) async fn deliver(
@@ -48,15 +53,17 @@ async fn pass_on(
     if header.is_expired(now) {
         return Err(refuse(LinkError::Expired));
     }
-    let session = state.registry.holder(&site, header.key_id).map_err(|error| match error {
+    let slot =
+        state.limits.requests.enter_site(client, &site).map_err(|busy| Refusal::from(busy).at(&site))?;
+    let event = on_record::delivery(&site, parts);
+    let wanted = Wanted { site: site.clone(), key: Some(header.key_id) };
+    let request = || to_agent(token, name, parts);
+    let asked = ask(&state.registry, &wanted, request).await?.map_err(|none| match none {
         NoSession::Offline => Refusal::offline().at(&site),
         NoSession::OtherKey => refuse(LinkError::OtherKey),
     })?;
-    let slot =
-        state.limits.requests.enter_site(client, &site).map_err(|busy| Refusal::from(busy).at(&site))?;
-    let request = to_agent(token, name, parts)?;
-    let event = on_record::delivery(&site, parts);
-    let result = from_call(session.caller.call(request).await, Expected::Audio, &session);
+    let result = from_call(asked.called, Expected::Audio, &asked.session)
+        .map(|response| resumable(&state.registry, wanted, || request().ok(), response));
     count_errors(&result, &state.registry.counters(&site));
     match result {
         Ok(response) => Ok(HeldBody::hold(on_record::handed_over(state, event, parts, response), slot)),

@@ -22,9 +22,13 @@ use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_call},
+    ask::{Asked, ask},
     client_key, on_record, request_body,
 };
-use crate::limits::{ClientKey, HeldBody, Subject, Throttled, Trial};
+use crate::{
+    limits::{ClientKey, HeldBody, Subject, Throttled, Trial},
+    registry::Wanted,
+};
 
 /// What is said of a body over [`MAX_REQUEST_BODY_LEN`].
 const TOO_LARGE: &str = "a search has at most 64 KiB";
@@ -102,10 +106,10 @@ async fn pass_on(
     let trial = try_token(state, client, site, parameters).map_err(|no| Refusal::from(no).at(site))?;
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
-    let result = match state.registry.any(site) {
-        Ok(session) => {
-            let event = on_record::search(site, parts, parameters);
-            let called = session.caller.call(to_agent(parts, body)?).await;
+    let event = on_record::search(site, parts, parameters);
+    let wanted = Wanted { site: site.clone(), key: None };
+    let result = match ask(&state.registry, &wanted, || to_agent(parts, body.clone())).await? {
+        Ok(Asked { session, called }) => {
             judge(trial, called.as_ref().ok().map(http::Response::status));
             let result = from_call(called, Expected::Json, &session).map(|answer| answer.map(Body::new));
             on_record::answered(state, event, &result);

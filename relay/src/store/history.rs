@@ -43,6 +43,9 @@ const TUNNELS_SINCE: &str = "SELECT session, agent_version, host, address, opene
      WHERE site = $1 AND (closed_ms IS NULL OR closed_ms >= $2) ORDER BY opened_ms DESC LIMIT $3";
 const FIRST_SEEN: &str = "SELECT MIN(opened_ms) FROM tunnels WHERE site = $1";
 const LAST_SEEN: &str = "SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM tunnels GROUP BY site";
+/// A tunnel that was not closed lived as long as the run of the relay that had it.
+const CONNECTED_SINCE: &str = "SELECT DISTINCT tunnels.site FROM tunnels LEFT JOIN relay_runs ON relay_runs.run = tunnels.run \
+     WHERE COALESCE(tunnels.closed_ms, relay_runs.alive_ms, tunnels.opened_ms) >= $1";
 const MINUTES_SINCE: &str = "SELECT site, opened_ms / 60000, CAST(SUM(CASE WHEN kind = 'search' THEN 1 ELSE 0 END) AS BIGINT), \
      CAST(SUM(CASE WHEN status >= 500 THEN 1 ELSE 0 END) AS BIGINT), CAST(SUM(bytes) AS BIGINT) FROM audit \
      WHERE opened_ms >= $1 GROUP BY site, opened_ms / 60000 ORDER BY site, opened_ms / 60000";
@@ -94,6 +97,15 @@ impl Store {
         rows.iter()
             .map(|row| Ok((site(&row.try_get::<String, _>(0)?)?, timestamp(row.try_get(1)?)?)))
             .collect()
+    }
+
+    /// The sites that had a tunnel at or after a time, by whatever run of a relay.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn connected_since(&self, since: Timestamp) -> Result<Vec<SiteId>, StoreError> {
+        let rows = sqlx::query(CONNECTED_SINCE).bind(since.as_millisecond()).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| site(&row.try_get::<String, _>(0)?)).collect()
     }
 
     /// What passed for each site since a time, as far as agents were asked, with the minutes since the Unix epoch

@@ -1,0 +1,224 @@
+//! A download that outlives its tunnel: while the client's connection lives, the rest is asked of an agent that holds the
+//! same link key, and the listener hears a pause instead of an error.
+//!
+//! Only what is certain to be the same recording is put together: a strong entity tag (RFC 9110, section 8.8.3) must
+//! stand in both answers, and the second must begin exactly where the first was cut.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::{
+    headers,
+    limits::{ANSWER_BODY_LEN, RELAY_DEADLINE},
+    link::{BodyError, TunnelBody},
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+
+use super::answer::{Expected, is_expected};
+use crate::{
+    registry::{Registry, Wanted},
+    session::Session,
+};
+
+/// How long a listener may hear nothing until the agent is back: players hold some seconds of sound ready, and whoever
+/// listens waits for about a minute. An agent that was started anew, or whose line was dead, is back long before.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What is needed to ask for the rest.
+#[derive(Debug, Clone)]
+struct Rest {
+    registry: Arc<Registry>,
+    wanted: Wanted,
+    /// The request as it was asked at first.
+    request: Request<Bytes>,
+    etag: HeaderValue,
+    /// The first octet that is missing, and the last one that was asked for.
+    next: u64,
+    last: u64,
+    size: u64,
+}
+
+type Asking = Pin<Box<dyn Future<Output = Option<TunnelBody>> + Send>>;
+
+/// The body of a recording, from one tunnel after the other.
+pub(super) struct ResumableBody {
+    body: TunnelBody,
+    size: SizeHint,
+    /// None where the answer says too little to be continued.
+    rest: Option<Rest>,
+    asking: Option<Asking>,
+    /// Since when nothing has come.
+    waiting: Option<Instant>,
+    done: bool,
+}
+
+impl std::fmt::Debug for ResumableBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResumableBody").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+/// Makes an answer one that is continued when its tunnel ends, where it can be.
+pub(super) fn resumable(
+    registry: &Arc<Registry>,
+    wanted: Wanted,
+    request: impl FnOnce() -> Option<Request<Bytes>>,
+    response: Response<TunnelBody>,
+) -> Response<ResumableBody> {
+    let rest = extent(response.status(), response.headers()).and_then(|(etag, [next, last, size])| {
+        let request = request().filter(|request| request.method() == Method::GET)?;
+        Some(Rest { registry: Arc::clone(registry), wanted, request, etag, next, last, size })
+    });
+    response.map(|body| ResumableBody {
+        size: body.size_hint(),
+        body,
+        rest,
+        asking: None,
+        waiting: None,
+        done: false,
+    })
+}
+
+/// The strong entity tag of an answer, with the first and last octet that it has and the size of the whole recording.
+/// Nothing where one is missing, nor for an answer so short that it came in one piece.
+fn extent(status: StatusCode, headers: &HeaderMap) -> Option<(HeaderValue, [u64; 3])> {
+    if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+        return None;
+    }
+    let etag = headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""))?;
+    let length = headers::content_length(headers).filter(|length| *length > ANSWER_BODY_LEN as u64)?;
+    let (Some(first), Some(size)) = headers::extent(headers) else { return None };
+    let last = first.checked_add(length - 1).filter(|last| *last < size)?;
+    Some((etag.clone(), [first, last, size]))
+}
+
+impl Rest {
+    /// The rest of the body, if an agent has it within [`GRACE`] of when the last octet came.
+    async fn ask(self, waiting: Instant) -> Option<TunnelBody> {
+        let until = waiting + GRACE;
+        let mut tried = Vec::new();
+        let site = &self.wanted.site;
+        loop {
+            let Ok(session) = self.registry.await_holder(&self.wanted, &tried, until).await else {
+                tracing::info!(%site, "a download is cut: no agent with its link key came back");
+                return None;
+            };
+            match session.caller.call_within(self.request(), RELAY_DEADLINE).await {
+                Ok(answer) => return self.continued_by(answer, &session),
+                Err(error) => {
+                    tracing::info!(%site, session = session.id, %error, "the rest of a download is not had here")
+                }
+            }
+            tried.push(session);
+        }
+    }
+
+    fn request(&self) -> Request<Bytes> {
+        let mut request = self.request.clone();
+        let headers = request.headers_mut();
+        for condition in
+            [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE]
+        {
+            headers.remove(condition);
+        }
+        let range = HeaderValue::from_str(&format!("bytes={}-{}", self.next, self.last));
+        if let Ok(range) = range {
+            headers.insert(header::RANGE, range);
+        }
+        headers.insert(header::IF_RANGE, self.etag.clone());
+        request
+    }
+
+    /// The body of an answer that is exactly the rest.
+    fn continued_by(&self, answer: Response<TunnelBody>, session: &Session) -> Option<TunnelBody> {
+        let headers = answer.headers();
+        let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
+            && is_expected(Expected::Audio, answer.status(), headers)
+            && headers.get(header::ETAG) == Some(&self.etag)
+            && headers::extent(headers) == (Some(self.next), Some(self.size))
+            && headers::content_length(headers) == Some(self.last - self.next + 1);
+        let (site, session, status) = (&self.wanted.site, &session.id, answer.status().as_u16());
+        if is_rest {
+            tracing::info!(%site, session, from = self.next, "a download goes on through another tunnel");
+        } else {
+            tracing::warn!(%site, session, status, "a download is cut: the recording is not what it was");
+        }
+        is_rest.then(|| answer.into_body())
+    }
+}
+
+impl ResumableBody {
+    /// Begins to ask for the rest; whether that can be.
+    fn ask(&mut self, error: &BodyError) -> bool {
+        let Some(rest) = self.rest.as_ref().filter(|_| *error == BodyError::Lost) else { return false };
+        let since = *self.waiting.get_or_insert_with(|| tokio::time::Instant::now().into_std());
+        self.asking = Some(Box::pin(rest.clone().ask(since)));
+        true
+    }
+
+    /// Notes what has come; whether that is all of it, though its end was not told.
+    fn passed(&mut self, octets: u64) {
+        self.waiting = None;
+        if let Some(rest) = &mut self.rest {
+            rest.next += octets;
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.next > rest.last)
+    }
+}
+
+impl Body for ResumableBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(asking) = &mut this.asking {
+                let answered = ready!(asking.as_mut().poll(cx));
+                this.asking = None;
+                let Some(body) = answered else {
+                    this.done = true;
+                    return Poll::Ready(Some(Err(BodyError::Lost)));
+                };
+                this.body = body;
+            }
+            if this.done {
+                return Poll::Ready(None);
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    this.passed(frame.data_ref().map_or(0, Bytes::len) as u64);
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                // Every octet that was promised has come, and their number is all that the end would have told.
+                Some(Err(BodyError::Lost)) if this.is_whole() => this.done = true,
+                Some(Err(error)) if this.ask(&error) => {}
+                end => {
+                    this.done = true;
+                    return Poll::Ready(end);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done || (self.asking.is_none() && self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size
+    }
+}

@@ -1,0 +1,97 @@
+//! Agents that were here a moment ago: requests wait for their return instead of being refused.
+
+use std::time::{Duration, Instant};
+
+use audiovault_protocol::signed_link::LinkKeyId;
+
+/// How long requests wait for an agent whose tunnel broke: it dials again after half a second on average, and is let
+/// in where others come at the same time. An agent that needs longer is better told of than waited for.
+pub(super) const RETURN_TIME: Duration = Duration::from_secs(8);
+
+/// Most agents of one site that are missed at a time. A site has a few; one that has more loses the oldest.
+const MOST: usize = 16;
+
+#[derive(Debug, Clone, Copy)]
+struct Missed {
+    /// None where nothing is known but that the site was connected.
+    key: Option<LinkKeyId>,
+    until: Instant,
+}
+
+/// The agents of one site that should be back soon.
+#[derive(Debug, Default)]
+pub(super) struct Absence(Vec<Missed>);
+
+impl Absence {
+    /// An agent is gone that should be back by then; without a key, any agent.
+    pub(super) fn miss(&mut self, key: Option<LinkKeyId>, until: Instant, now: Instant) {
+        self.0.retain(|missed| missed.until > now);
+        if self.0.len() == MOST {
+            self.0.remove(0);
+        }
+        self.0.push(Missed { key, until });
+    }
+
+    /// An agent has come. Where several with one key were missed, that was one of them.
+    pub(super) fn came(&mut self, key: LinkKeyId) {
+        let known = self.0.iter().position(|missed| missed.key == Some(key));
+        if let Some(at) = known.or_else(|| self.0.iter().position(|missed| missed.key.is_none())) {
+            self.0.remove(at);
+        }
+    }
+
+    /// Until when an agent with this key, or any, may be waited for.
+    pub(super) fn until(&self, key: Option<LinkKeyId>, now: Instant) -> Option<Instant> {
+        let matches = |missed: &&Missed| key.is_none() || missed.key.is_none() || missed.key == key;
+        self.0.iter().filter(matches).map(|missed| missed.until).filter(|until| *until > now).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use audiovault_protocol::signed_link::{LinkSecret, LinkSigner};
+
+    use super::*;
+
+    fn key(octet: u8) -> LinkKeyId {
+        LinkSigner::new(&LinkSecret::from_bytes([octet; 32])).key_id()
+    }
+
+    #[test]
+    fn an_agent_is_waited_for_until_it_comes_or_its_time_is_over() {
+        let now = Instant::now();
+        let (soon, later) = (now + RETURN_TIME, now + 2 * RETURN_TIME);
+        let mut absence = Absence::default();
+        assert_eq!(absence.until(None, now), None);
+        absence.miss(Some(key(1)), soon, now);
+        absence.miss(Some(key(2)), later, now);
+        assert_eq!(absence.until(None, now), Some(later), "any will do");
+        assert_eq!(absence.until(Some(key(1)), now), Some(soon));
+        assert_eq!(absence.until(Some(key(3)), now), None, "nobody with this key was here");
+        assert_eq!(absence.until(Some(key(1)), soon), None);
+        absence.came(key(2));
+        assert_eq!(absence.until(None, now), Some(soon));
+    }
+
+    #[test]
+    fn after_a_start_whoever_comes_is_one_of_those_that_were_here() {
+        let now = Instant::now();
+        let mut absence = Absence::default();
+        absence.miss(None, now + RETURN_TIME, now);
+        assert!(absence.until(Some(key(1)), now).is_some(), "it may be the one that holds this key");
+        absence.came(key(2));
+        assert_eq!(absence.until(Some(key(1)), now), None);
+    }
+
+    #[test]
+    fn a_site_that_loses_agents_without_end_keeps_few_of_them() {
+        let now = Instant::now();
+        let mut absence = Absence::default();
+        for _ in 0..10 * MOST {
+            absence.miss(Some(key(1)), now + RETURN_TIME, now);
+        }
+        assert_eq!(absence.0.len(), MOST);
+        absence.miss(None, now + 3 * RETURN_TIME, now + 2 * RETURN_TIME);
+        assert_eq!(absence.0.len(), 1);
+    }
+}
