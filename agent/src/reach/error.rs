@@ -67,6 +67,15 @@ impl ReachError {
         }
     }
 
+    /// Whether somebody has answered, and said no; silence and dead ways are no answers.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Tcp(_, attempts) => attempts.all_refused(),
+            Self::Proxy(..) | Self::Tls(..) => true,
+            Self::Dns(..) | Self::Timeout { .. } => false,
+        }
+    }
+
     /// Whether it takes somebody to change something before another attempt can help.
     pub fn needs_change(&self) -> bool {
         match self {

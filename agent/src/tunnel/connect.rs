@@ -25,6 +25,9 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that was upgraded.
 pub(crate) type Socket = WebSocketStream<Stream>;
 
+/// One, and what counts the octets beneath it.
+pub(super) type Connection = (Socket, Arc<Traffic>);
+
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
@@ -67,6 +70,15 @@ pub(super) enum Retry {
 }
 
 impl ConnectError {
+    /// Whether somebody has answered, and said no; silence and dead ways are no answers.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Reach(error) => error.is_refusal(),
+            Self::Timeout(_) => false,
+            Self::Unusable(_) | Self::Broken(..) | Self::Refused { .. } | Self::NotARelay(..) => true,
+        }
+    }
+
     pub(super) fn retry(&self) -> Retry {
         match self {
             Self::Refused { status, .. }
@@ -122,7 +134,7 @@ impl Dialler {
     }
 
     /// Dials once.
-    pub(crate) async fn dial(&self) -> Result<(Socket, Arc<Traffic>), ConnectError> {
+    pub(crate) async fn dial(&self) -> Result<Connection, ConnectError> {
         let reached = self.outbound.reach(&self.target).await?;
         let late = || ConnectError::Timeout(self.target.to_string());
         let upgraded = self.upgrade(reached.stream).await.ok_or_else(late)?;

@@ -1,6 +1,7 @@
 //! Outbound tunnels: to every relay so many connections, each dialled, served and dialled again for ever.
 
 mod backoff;
+mod beside;
 pub(crate) mod connect;
 pub(crate) mod identity;
 pub mod states;

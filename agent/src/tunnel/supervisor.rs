@@ -14,13 +14,15 @@ use audiovault_protocol::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
 use super::{
     Shared, TunnelConfig,
     backoff::{Backoff, LASTED, between},
-    connect::{ConnectError, Dialler, Retry},
+    beside::{Fresh, dial_beside},
+    connect::{ConnectError, Connection, Dialler, Retry},
     identity::Run,
     states::{TunnelName, TunnelState},
 };
@@ -46,14 +48,29 @@ pub(super) struct Supervisor {
     old: JoinSet<()>,
 }
 
-/// A tunnel that was dialled.
-struct Tunnel {
-    task: JoinHandle<Ended>,
-    control: AgentControl,
+/// A tunnel that was dialled. One that is dropped carries nothing any more.
+pub(super) struct Tunnel {
+    task: AbortOnDropHandle<Ended>,
+    pub(super) control: AgentControl,
     /// What was said in it, and how it was dialled.
     hello: Hello,
     config: Arc<TunnelConfig>,
     began: Instant,
+}
+
+impl Tunnel {
+    /// Greets the relay through a connection that was just made.
+    pub(super) fn begin(fresh: Fresh, (socket, traffic): Connection) -> Self {
+        let Fresh { hello, config, router, .. } = fresh;
+        let (link, control) = AgentLink::new(hello.clone(), bytes_service(router));
+        let task = AbortOnDropHandle::new(tokio::spawn(link.run(socket, traffic)));
+        Self { task, control, hello, config, began: Instant::now() }
+    }
+
+    /// Whether an agent that introduces itself so would say what this tunnel's has said.
+    fn says(&self, hello: &Hello) -> bool {
+        self.hello == Hello { drains: self.hello.drains, ..hello.clone() }
+    }
 }
 
 /// How one tunnel let go of the supervisor.
@@ -93,7 +110,7 @@ impl Supervisor {
         let shutdown = self.shared.shutdown.clone();
         let dialled = tokio::select! {
             () = shutdown.cancelled() => return None,
-            dialled = self.dial() => dialled,
+            dialled = self.dial(false) => dialled,
         };
         let mut tunnel = match dialled {
             Ok(tunnel) => tunnel,
@@ -103,7 +120,11 @@ impl Supervisor {
                 return Some(wait);
             }
         };
-        let outcome = self.attend(&mut tunnel).await;
+        let outcome = loop {
+            if let Some(outcome) = self.attend(&mut tunnel).await {
+                break outcome;
+            }
+        };
         if tunnel.began.elapsed() >= LASTED {
             self.backoff.reset();
         }
@@ -131,13 +152,17 @@ impl Supervisor {
         Some(wait)
     }
 
-    async fn dial(&mut self) -> Result<Tunnel, ConnectError> {
+    /// `drains` tells whether an earlier tunnel finishes what is open on it.
+    async fn dial(&mut self, drains: bool) -> Result<Tunnel, ConnectError> {
+        self.fresh(drains)?.dial().await
+    }
+
+    /// What a tunnel is dialled with now.
+    fn fresh(&mut self, drains: bool) -> Result<Fresh, ConnectError> {
         let config = Arc::clone(&self.shared.config.borrow());
         let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
-        let (socket, traffic) = self.dialler(&config)?.dial().await?;
-        let (link, control) = AgentLink::new(hello.clone(), bytes_service(self.router.clone()));
-        let task = tokio::spawn(link.run(socket, traffic));
-        Ok(Tunnel { task, control, hello, config, began: Instant::now() })
+        let (dialler, router) = (self.dialler(&config)?, self.router.clone());
+        Ok(Fresh { dialler, hello: Hello { drains, ..hello }, config, router })
     }
 
     /// What dials as configured; made anew when that has changed.
@@ -155,29 +180,36 @@ impl Supervisor {
         Ok(dialler)
     }
 
-    /// Watches one tunnel until it ends, is to be replaced, or the agent shuts down.
-    async fn attend(&mut self, tunnel: &mut Tunnel) -> Outcome {
+    /// Watches one tunnel until it ends, or the agent shuts down. None where another has taken its place.
+    async fn attend(&mut self, tunnel: &mut Tunnel) -> Option<Outcome> {
         let mut status = self.shared.status.clone();
         let mut config = self.shared.config.clone();
         let mut service = self.shared.service.follow();
         let mut state = tunnel.control.state();
+        let mut silence = tunnel.control.silence();
         // What changed while this was dialled counts as well.
         config.mark_changed();
         status.mark_changed();
         loop {
             tokio::select! {
-                ended = &mut tunnel.task => return Outcome::Ended(ended.unwrap_or_else(|_| crashed())),
-                () = self.shared.shutdown.cancelled() => return Outcome::Shutdown,
+                ended = &mut tunnel.task => {
+                    return Some(Outcome::Ended(ended.unwrap_or_else(|_| crashed())));
+                }
+                () = self.shared.shutdown.cancelled() => return Some(Outcome::Shutdown),
                 Ok(()) = status.changed() => {
                     tunnel.control.set_status(status.borrow_and_update().clone());
                 }
                 Ok(()) = config.changed() => {
                     config.mark_unchanged();
-                    self.replace_if_changed(tunnel).await;
-                    (state, status) = (tunnel.control.state(), self.shared.status.clone());
-                    state.mark_changed();
-                    status.mark_changed();
+                    if self.replace_if_changed(tunnel).await {
+                        return None;
+                    }
                 }
+                Ok(()) = silence.changed() => if *silence.borrow_and_update()
+                    && self.replace_silent(tunnel, &mut silence).await
+                {
+                    return None;
+                },
                 Ok(()) = service.changed() => {
                     service.mark_unchanged();
                     config.mark_changed();
@@ -190,7 +222,7 @@ impl Supervisor {
                         let (session, control) = (session.clone(), tunnel.control.clone());
                         self.tell(TunnelState::Connected { session, since: SystemTime::now(), control });
                     }
-                    LinkState::Leaving(goaway) => return Outcome::Leaving(goaway),
+                    LinkState::Leaving(goaway) => return Some(Outcome::Leaving(goaway)),
                 },
             }
         }
@@ -198,27 +230,44 @@ impl Supervisor {
 
     /// Dials a fresh tunnel beside one that no longer introduces the agent as it is, and lets it take over. The old
     /// one finishes what is open, and stays if the fresh one cannot be had.
-    async fn replace_if_changed(&mut self, tunnel: &mut Tunnel) {
+    async fn replace_if_changed(&mut self, tunnel: &mut Tunnel) -> bool {
         let config = Arc::clone(&self.shared.config.borrow());
         let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
-        if hello == tunnel.hello && config.has_key_of(&tunnel.config) {
-            return;
+        if tunnel.says(&hello) && config.has_key_of(&tunnel.config) {
+            return false;
         }
         match self.dial_anew().await {
             Ok(fresh) => {
                 tracing::info!("a fresh tunnel takes over, as newly configured");
                 let old = std::mem::replace(tunnel, fresh);
                 self.old.spawn(drain(old, "another tunnel of the same agent has taken over"));
+                true
             }
             Err(reason) => {
                 tracing::error!(reason, "the new configuration cannot connect; the tunnel stays as it was");
+                false
             }
         }
     }
 
+    /// Dials beside a tunnel that has fallen silent; the first to be heard is kept. What was open on the silent one is
+    /// cut, and the relay asks for it again.
+    async fn replace_silent(&mut self, tunnel: &mut Tunnel, silence: &mut watch::Receiver<bool>) -> bool {
+        let Ok(fresh) = self.fresh(false) else { return false };
+        let shutdown = self.shared.shutdown.clone();
+        let fresh = tokio::select! {
+            () = shutdown.cancelled() => None,
+            fresh = dial_beside(fresh, silence) => fresh,
+        };
+        let Some(fresh) = fresh else { return false };
+        tracing::info!("a fresh tunnel has taken the place of the silent one");
+        *tunnel = fresh;
+        true
+    }
+
     /// A tunnel that the relay has welcomed; otherwise what is wrong.
     async fn dial_anew(&mut self) -> Result<Tunnel, String> {
-        let tunnel = self.dial().await.map_err(|error| with_cause(&error))?;
+        let tunnel = self.dial(true).await.map_err(|error| with_cause(&error))?;
         let mut state = tunnel.control.state();
         let welcomed = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
         let welcomed = matches!(tokio::time::timeout(WELCOME_TIMEOUT, welcomed).await, Ok(Ok(_)));
