@@ -80,7 +80,8 @@ mod tests {
             .route("/readyz", get(|| async { "ready" }))
             .route("/busy", get(|| async { StatusCode::SERVICE_UNAVAILABLE }));
         let gate = Arc::new(Gate::new(10, 10, Vec::new()));
-        let listening = start_plain("127.0.0.1:0".parse().unwrap(), &gate, router).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listening = start_plain(listener, &gate, router).unwrap();
         format!("http://{}", listening.addr)
     }
 

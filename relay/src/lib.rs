@@ -32,4 +32,5 @@ pub mod session;
 pub mod site_commands;
 pub mod site_detail;
 pub mod store;
+pub mod systemd;
 pub mod uptime;

@@ -8,6 +8,7 @@ mod files;
 mod gate;
 mod meter;
 mod metered;
+mod sockets;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,6 +38,7 @@ pub use self::{
     files::room_for,
     gate::Gate,
     meter::ConnectionMeter,
+    sockets::Sockets,
 };
 
 /// How long a client may take over the head of a request, from the opening of the connection or the end of the
@@ -104,12 +106,12 @@ pub struct Listening {
 ///
 /// # Errors
 /// [`ListenError::Bind`].
-pub async fn start_plain(
-    addr: SocketAddr,
+pub fn start_plain(
+    listener: TcpListener,
     gate: &Arc<Gate>,
     router: Router,
 ) -> Result<Listening, ListenError> {
-    let (addr, listener) = bind(addr).await?;
+    let addr = local_addr(&listener)?;
     let (handle, server) = server(listener);
     let server = server.acceptor(Acceptor { gate: Arc::clone(gate), tls: false });
     Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
@@ -120,8 +122,8 @@ pub async fn start_plain(
 ///
 /// # Errors
 /// [`ListenError`].
-pub async fn start_tls(
-    addr: SocketAddr,
+pub fn start_tls(
+    listener: TcpListener,
     certificate: CertificateSource,
     gate: &Arc<Gate>,
     router: Router,
@@ -129,23 +131,23 @@ pub async fn start_tls(
     match certificate {
         CertificateSource::Files(files) => {
             let reloader = Reloader::new(files, RELOAD_EVERY)?;
-            start_with(addr, (reloader.live(), reloader.run()), gate, router).await
+            start_with(listener, (reloader.live(), reloader.run()), gate, router)
         }
         CertificateSource::Acme(order) => {
             let acme = AcmeClient::new(&order)?;
-            start_with(addr, (acme.live(), acme.run()), gate, router).await
+            start_with(listener, (acme.live(), acme.run()), gate, router)
         }
     }
 }
 
 /// Starts with a configuration and the task that keeps it up to date.
-async fn start_with(
-    addr: SocketAddr,
+fn start_with(
+    listener: TcpListener,
     (live, keep): (RustlsConfig, impl Future<Output = Infallible> + Send + 'static),
     gate: &Arc<Gate>,
     router: Router,
 ) -> Result<Listening, ListenError> {
-    let (addr, listener) = bind(addr).await?;
+    let addr = local_addr(&listener)?;
     let (handle, server) = server(listener);
     let acceptor = RustlsAcceptor::new(live)
         .handshake_timeout(HANDSHAKE_TIMEOUT)
@@ -160,10 +162,9 @@ async fn start_with(
     Ok(Listening { addr, handle, task })
 }
 
-async fn bind(addr: SocketAddr) -> Result<(SocketAddr, TcpListener), ListenError> {
-    let failed = |source| ListenError::Bind { addr, source };
-    let listener = TcpListener::bind(addr).await.map_err(failed)?;
-    Ok((listener.local_addr().map_err(failed)?, listener))
+fn local_addr(listener: &TcpListener) -> Result<SocketAddr, ListenError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    listener.local_addr().map_err(|source| ListenError::Bind { addr: unknown, source })
 }
 
 fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {

@@ -10,7 +10,7 @@ use self::entrance::Entrance;
 
 use crate::{
     config::ServeConfig,
-    listen::{CertificateSource, Gate, ListenError, Listening, room_for, start_plain, start_tls},
+    listen::{CertificateSource, Gate, ListenError, Listening, Sockets, room_for, start_plain, start_tls},
 };
 
 /// Connections to the admin listener: a page or two for each operator, and the machines that ask for health. It has a
@@ -29,15 +29,17 @@ pub fn public_gate(config: &ServeConfig) -> Arc<Gate> {
 /// [`ListenError`].
 pub async fn start_public(
     config: &ServeConfig,
+    sockets: &mut Sockets,
     gate: &Arc<Gate>,
     router: Router,
 ) -> Result<Vec<Listening>, ListenError> {
     let mut public = Vec::new();
     if let Some(addr) = config.plain {
-        public.push(start_plain(addr, gate, router.clone()).await?);
+        public.push(start_plain(sockets.open(addr).await?, gate, router.clone())?);
     }
     if let Some(tls) = &config.tls {
-        public.push(start_tls(tls.addr, tls.certificate.clone(), gate, router).await?);
+        let listener = sockets.open(tls.addr).await?;
+        public.push(start_tls(listener, tls.certificate.clone(), gate, router)?);
     }
     for listening in &public {
         tracing::info!(addr = %listening.addr, public_url = %config.public_url, "listening");
@@ -50,16 +52,19 @@ pub async fn start_public(
 ///
 /// # Errors
 /// [`ListenError`].
-pub async fn start_admin(config: &ServeConfig, router: Router) -> Result<Listening, ListenError> {
+pub async fn start_admin(
+    config: &ServeConfig,
+    sockets: &mut Sockets,
+    router: Router,
+) -> Result<Listening, ListenError> {
     let gate = Arc::new(Gate::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, Vec::new()));
     let listener = &config.admin;
     let entrance = Entrance { host: listener.host.clone(), trusted_proxies: config.trusted_proxies.clone() };
     let router = router.layer(middleware::from_fn_with_state(Arc::new(entrance), entrance::enter));
+    let socket = sockets.open(listener.addr).await?;
     let admin = match &listener.certificate {
-        Some(files) => {
-            start_tls(listener.addr, CertificateSource::Files(files.clone()), &gate, router).await?
-        }
-        None => start_plain(listener.addr, &gate, router).await?,
+        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
+        None => start_plain(socket, &gate, router)?,
     };
     tracing::info!(addr = %admin.addr, tls = listener.certificate.is_some(), "listening for operators");
     Ok(admin)

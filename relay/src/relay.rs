@@ -10,7 +10,7 @@ use std::{
 };
 
 use audiovault_protocol::limits::CLOSE_TIMEOUT;
-use tokio::task::JoinHandle;
+use jiff::Timestamp;
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
@@ -26,15 +26,24 @@ use crate::{
     http::{self, PublicState},
     journal::{Journal, JournalWriter},
     limits::Limits,
-    listen::{ListenError, Listening},
+    listen::{ListenError, Listening, Sockets},
     listeners::{public_gate, start_admin, start_public},
     metrics::{self, HttpMetrics, Metrics},
     registry::Registry,
     store::{self, IfMissing, OpenError, Store, StoreError},
+    systemd,
 };
 
 /// How long the admin listener may take to finish what it is answering.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// How long connections of clients are still accepted and served when the relay is told to stop, each for one request.
+const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
+/// How long the agents still serve after that: the last connection's request is on its way.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+/// Sites that were connected so long before this relay was started are expected to be connected again at once: long
+/// enough for a new version to be installed.
+const A_MOMENT: Duration = Duration::from_secs(120);
 
 /// Why the relay could not run.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +82,9 @@ impl Relay {
         let store = store::open(&config.database, IfMissing::Create).await?;
         store.set_public_url(config.public_url.as_str()).await?;
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
-        let registry = Arc::new(Registry::new(config.limits.memory_budget));
+        let registry = registry(&config, &store).await?;
         let limits = Arc::new(Limits::new(&config.limits));
         let journal = Journal::start(store.clone(), Arc::clone(&registry));
-        let retention = config.records.retention.start(store.clone());
         let board = Board::start(Sources {
             directory: Arc::clone(&directory),
             registry: Arc::clone(&registry),
@@ -85,9 +93,7 @@ impl Relay {
             store: store.clone(),
         })
         .await?;
-        let alerts = start_alerts(&config, &board, &store);
-        let background =
-            [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect();
+        let background = start_background(&config, &board, &store);
         let (http_metrics, gate) = (HttpMetrics::default(), public_gate(&config));
         let sources = metrics::Sources {
             pictures: board.pictures(),
@@ -113,7 +119,8 @@ impl Relay {
             draining: AtomicBool::new(false),
         });
         let router = http::router(Arc::clone(&state), &config.allow_origin);
-        let public = start_public(&config, &gate, router).await?;
+        let mut sockets = Sockets::inherited();
+        let public = start_public(&config, &mut sockets, &gate, router).await?;
         let admin_state = AdminState {
             public: Arc::clone(&state),
             directory,
@@ -123,7 +130,8 @@ impl Relay {
             headers: SecurityHeaders::new(&config.public_url),
             metrics_public: config.metrics_public,
         };
-        let admin = start_admin(&config, admin::router(Arc::new(admin_state))).await?;
+        let admin = start_admin(&config, &mut sockets, admin::router(Arc::new(admin_state))).await?;
+        sockets.check_all_used();
         tell_how_to_set_up(&store, &config.admin.url(admin.addr)).await?;
         let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
         Ok(Self { public, admin, state, journal, store, background, drain_timeout, accept_rate })
@@ -141,13 +149,24 @@ impl Relay {
 
     /// Stops: new tunnels are refused, agents are asked to dial again, running downloads end by themselves or
     /// after the drain timeout.
+    ///
+    /// Every step leaves time for what the step before has let in, so that no request fails where a successor
+    /// accepts from the same sockets: clients first hear that their connection will close, then no more are accepted,
+    /// and the agents go last.
     pub async fn drain(self) {
         tracing::info!("shutting down: waiting for running downloads");
+        systemd::stopping();
         self.state.draining.store(true, Ordering::Relaxed);
-        self.state.registry.leave_all("the relay is shutting down", self.accept_rate);
+        if self.state.registry.is_in_use() {
+            tokio::time::sleep(LAST_CONNECTIONS).await;
+        }
         for listening in &self.public {
             listening.handle.graceful_shutdown(Some(self.drain_timeout));
         }
+        if self.state.registry.is_in_use() {
+            tokio::time::sleep(LAST_REQUESTS).await;
+        }
+        self.state.registry.leave_all("the relay is shutting down", self.accept_rate);
         for listening in self.public {
             let _ = listening.task.await;
         }
@@ -164,10 +183,21 @@ impl Relay {
     }
 }
 
-/// Begins to tell the webhook, where there is one.
-fn start_alerts(config: &ServeConfig, board: &Board, store: &Store) -> Option<JoinHandle<()>> {
-    let AlertConfig { webhook, hold } = config.records.alerts.clone()?;
-    Some(alerts::start(board.pictures(), store.clone(), hold, webhook))
+/// No sessions yet, but sites that were connected a moment ago to a relay whose place this one takes.
+async fn registry(config: &ServeConfig, store: &Store) -> Result<Arc<Registry>, StoreError> {
+    let registry = Registry::new(config.limits.memory_budget);
+    registry.expect(store.connected_since(Timestamp::now() - A_MOMENT).await?);
+    Ok(Arc::new(registry))
+}
+
+/// Begins to forget what is too old, and to tell the webhook, where there is one.
+fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<AbortOnDropHandle<()>> {
+    let retention = config.records.retention.start(store.clone());
+    let alerts =
+        config.records.alerts.clone().map(|AlertConfig { webhook, hold }| {
+            alerts::start(board.pictures(), store.clone(), hold, webhook)
+        });
+    [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect()
 }
 
 /// While there is no user, the log tells how to make the first one.
@@ -184,6 +214,7 @@ async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreE
 /// [`RelayError`] when it cannot start.
 pub async fn run(config: ServeConfig, shutdown: CancellationToken) -> Result<(), RelayError> {
     let relay = Relay::start(config).await?;
+    systemd::ready();
     shutdown.cancelled().await;
     relay.drain().await;
     Ok(())

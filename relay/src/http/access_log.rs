@@ -12,7 +12,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, Version, header};
 
 use super::{PublicState, Refusal};
 use crate::{
@@ -37,7 +37,7 @@ pub(super) async fn record(
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
-    let method = request.method().clone();
+    let (method, version) = (request.method().clone(), request.version());
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(client);
 
@@ -45,6 +45,11 @@ pub(super) async fn record(
         Ok(slot) => HeldBody::hold(next.run(request).await, slot),
         Err(busy) => Refusal::from(busy).into_response(request.extensions()),
     };
+    let stays = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if state.is_draining() && version <= Version::HTTP_11 && !stays {
+        // Whoever keeps this connection would find it closed at the next request.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());
     let took = start.elapsed();
     state.metrics.answered(&route, response.status().as_u16(), took);

@@ -20,8 +20,8 @@ use super::*;
 /// Far longer than anything here takes; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn any_port() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
+async fn any_port() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
 fn gate() -> Arc<Gate> {
@@ -112,7 +112,7 @@ async fn eventually_serves(addr: SocketAddr, certificate: &CertificateDer<'stati
 
 #[tokio::test]
 async fn handlers_learn_the_peer_and_port_zero_becomes_a_real_one() {
-    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
+    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
     assert_ne!(listening.addr.port(), 0);
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let own = stream.local_addr().unwrap().to_string();
@@ -137,8 +137,8 @@ const BODY_LEN: usize = 100_000;
 async fn every_request_carries_the_meter_of_its_connection() {
     let certificate = Certificate::new();
     let (tell, mut told) = mpsc::unbounded_channel();
-    let plain = start_plain(any_port(), &gate(), metered_router(tell.clone())).await.unwrap();
-    let tls = start_tls(any_port(), certificate.source(), &gate(), metered_router(tell)).await.unwrap();
+    let plain = start_plain(any_port().await, &gate(), metered_router(tell.clone())).unwrap();
+    let tls = start_tls(any_port().await, certificate.source(), &gate(), metered_router(tell)).unwrap();
 
     let mut stream = TcpStream::connect(plain.addr).await.unwrap();
     let answer = exchange(&mut stream, &get_request("/body")).await;
@@ -180,7 +180,7 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
         let headers = [(http::header::CONNECTION, "upgrade"), (http::header::UPGRADE, "echo")];
         (StatusCode::SWITCHING_PROTOCOLS, headers)
     };
-    let listening = start_plain(any_port(), &gate(), Router::new().route("/", get(upgrade))).await.unwrap();
+    let listening = start_plain(any_port().await, &gate(), Router::new().route("/", get(upgrade))).unwrap();
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nping";
     let answer = exchange(&mut stream, request).await;
@@ -192,14 +192,14 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
 
 #[tokio::test]
 async fn an_address_in_use_is_an_error_that_names_it() {
-    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
-    let error = start_plain(listening.addr, &gate(), router()).await.unwrap_err();
+    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
+    let error = Sockets::default().open(listening.addr).await.unwrap_err();
     assert!(error.to_string().contains(&listening.addr.to_string()), "{error}");
 }
 
 #[tokio::test]
 async fn heads_are_limited_in_size_and_number() {
-    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
+    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
     for (head, status) in [
         (format!("x-long: {}\r\n", "a".repeat(2 * MAX_BUFFER)), "431"),
         ("x-many: a\r\n".repeat(MAX_HEADERS + 1), "431"),
@@ -216,7 +216,7 @@ async fn heads_are_limited_in_size_and_number() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_no_head_is_hung_up_on() {
-    let listening = start_plain(any_port(), &gate(), router()).await.unwrap();
+    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
     for beginning in ["", "GET /peer HTTP/1.1\r\nhost: loc"] {
         let mut stream = TcpStream::connect(listening.addr).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
@@ -236,7 +236,7 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
         handler_go.notified().await;
         "done"
     };
-    let listening = start_plain(any_port(), &gate(), Router::new().route("/", get(slow))).await.unwrap();
+    let listening = start_plain(any_port().await, &gate(), Router::new().route("/", get(slow))).unwrap();
     let mut stream = TcpStream::connect(listening.addr).await.unwrap();
     let asked = tokio::spawn(async move { exchange(&mut stream, &get_request("/")).await });
     begun.notified().await;
@@ -250,7 +250,7 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
 #[tokio::test]
 async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
     let certificate = Certificate::new();
-    let listening = start_tls(any_port(), certificate.source(), &gate(), router()).await.unwrap();
+    let listening = start_tls(any_port().await, certificate.source(), &gate(), router()).unwrap();
     for (offered, chosen) in
         [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
@@ -267,7 +267,7 @@ async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
     let certificate = Certificate::new();
     let reloader = Reloader::new(certificate.files(), Duration::from_millis(5)).unwrap();
     let listening =
-        start_with(any_port(), (reloader.live(), reloader.run()), &gate(), router()).await.unwrap();
+        start_with(any_port().await, (reloader.live(), reloader.run()), &gate(), router()).unwrap();
     let mut open = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
 
     certificate.renew();

@@ -1,0 +1,66 @@
+//! Where listening sockets come from: inherited from whoever started this relay (socket activation, `sd_listen_fds(3)`),
+//! so that a relay and its successor accept from one queue and no client is refused meanwhile; otherwise opened here.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+
+use listenfd::ListenFd;
+use tokio::net::TcpListener;
+
+use super::ListenError;
+
+/// The sockets that were inherited and are not yet in use.
+#[derive(Debug, Default)]
+pub struct Sockets(Vec<(SocketAddr, StdListener)>);
+
+impl Sockets {
+    /// What was inherited. To be called once: the sockets have one owner.
+    pub fn inherited() -> Self {
+        let mut inherited = ListenFd::from_env();
+        let sockets = (0..inherited.len()).filter_map(|number| {
+            // Anything else that was handed over is none of ours, and stays where it is.
+            let listener = inherited.take_tcp_listener(number).ok().flatten()?;
+            Some((listener.local_addr().ok()?, listener))
+        });
+        Self(sockets.collect())
+    }
+
+    /// The socket that listens at an address: the inherited one, where there is one.
+    ///
+    /// # Errors
+    /// [`ListenError::Bind`].
+    pub async fn open(&mut self, addr: SocketAddr) -> Result<TcpListener, ListenError> {
+        let failed = |source| ListenError::Bind { addr, source };
+        let Some(at) = self.0.iter().position(|(bound, _)| *bound == addr) else {
+            return TcpListener::bind(addr).await.map_err(failed);
+        };
+        let (_, listener) = self.0.swap_remove(at);
+        listener.set_nonblocking(true).map_err(failed)?;
+        tracing::info!(%addr, "the listening socket is inherited");
+        TcpListener::from_std(listener).map_err(failed)
+    }
+
+    /// Says which sockets nobody wants: clients who connect to them would wait in vain.
+    pub fn check_all_used(&self) {
+        for (addr, _) in &self.0 {
+            tracing::warn!(%addr, "an inherited socket is of no use: no listener is configured at this address");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_inherited_socket_is_used_once_and_only_at_its_address() {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut sockets = Sockets(vec![(addr, listener)]);
+        let other = sockets.open("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        assert_ne!(other.local_addr().unwrap(), addr);
+        let inherited = sockets.open(addr).await.unwrap();
+        assert_eq!(inherited.local_addr().unwrap(), addr);
+        let taken = sockets.open(addr).await.unwrap_err();
+        assert!(matches!(taken, ListenError::Bind { .. }), "{taken}");
+    }
+}
