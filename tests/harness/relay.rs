@@ -1,18 +1,19 @@
 //! A relay as a process, and its command line.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
+use command_fds::{CommandFdExt, FdMapping};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::{process::Command, sync::OnceCell};
 
 use crate::{
     address::free_address,
     authority::Authority,
-    process::{Process, run},
+    process::{Process, program, run},
 };
 
 /// A relay with a database of its own.
@@ -27,6 +28,8 @@ pub struct Relay {
     /// The name in its public URL, instead of its address.
     name: Option<String>,
     extra: Vec<String>,
+    /// The public listening socket, where it is not the relay's own but handed to it.
+    socket: Option<TcpListener>,
     /// The running program; `None` while it is killed.
     pub process: Option<Process>,
     admin: Option<SocketAddr>,
@@ -124,13 +127,24 @@ impl Relay {
             tls: None,
             name: None,
             extra: Vec::new(),
+            socket: None,
             process: None,
             admin: None,
             token: OnceCell::new(),
         }
     }
 
-    /// Starts the program again at the same address with the same database.
+    /// Starts a relay with plain HTTP that inherits its public socket, as by systemd's socket activation.
+    pub async fn start_activated(extra: &[&str]) -> Self {
+        let mut relay = Self::stopped();
+        relay.socket = Some(TcpListener::bind(relay.address).expect("the address is free"));
+        relay.extra = extra.iter().map(ToString::to_string).collect();
+        relay.restart().await;
+        relay
+    }
+
+    /// Starts the program again at the same address with the same database. One that runs goes on if it is held by
+    /// the story, and is killed otherwise.
     pub async fn restart(&mut self) {
         let mut arguments = vec!["serve".to_owned()];
         match &self.tls {
@@ -149,7 +163,15 @@ impl Relay {
             arguments.extend(["--admin-bind".to_owned(), format!("{}:0", self.address.ip())]);
         }
         arguments.extend(self.extra.clone());
-        let process = Process::start("audiovault-relay", &arguments, &[]);
+        let mut command = Command::new(program("audiovault-relay"));
+        command.args(&arguments);
+        if let Some(socket) = &self.socket {
+            let parent_fd = socket.try_clone().expect("a descriptor").into();
+            // The first of those that are handed over (`sd_listen_fds(3)`).
+            let inherited = vec![FdMapping { parent_fd, child_fd: 3 }];
+            command.env("LISTEN_FDS", "1").fd_mappings(inherited).expect("no collision");
+        }
+        let process = Process::watch(command);
         let line = process.wait_for("listening for operators").await;
         let admin = line.split("addr=").nth(1).and_then(|rest| rest.split_whitespace().next());
         self.admin = Some(admin.expect("the address is logged").parse().expect("an address"));

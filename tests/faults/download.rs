@@ -1,0 +1,131 @@
+//! Downloads outlive their tunnel, or are cut; never is a wrong octet delivered as part of a whole.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use harness::{
+    agent::CONNECTED,
+    bad_link::{BadLink, Line},
+    matrix,
+    recordings::{noise, write},
+    relay::Relay,
+};
+
+use crate::setting::{LONG, LONG_LEN, Setting, ms};
+
+/// What a listener has of a download.
+struct Heard {
+    octets: Vec<u8>,
+    /// Why it did not end well.
+    error: Option<String>,
+    /// The longest time without an octet.
+    pause: Duration,
+}
+
+/// Listens to the end; after so many octets something happens.
+async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Heard {
+    let mut heard = Heard { octets: Vec::new(), error: None, pause: Duration::ZERO };
+    let mut fault = Some(fault);
+    let mut body = response.bytes_stream();
+    loop {
+        let since = Instant::now();
+        let Some(chunk) = body.next().await else { break };
+        heard.pause = heard.pause.max(since.elapsed());
+        match chunk {
+            Ok(chunk) => heard.octets.extend_from_slice(&chunk),
+            Err(error) => {
+                heard.error = Some(format!("{error:?}"));
+                break;
+            }
+        }
+        if heard.octets.len() >= after
+            && let Some(fault) = fault.take()
+        {
+            fault().await;
+        }
+    }
+    heard
+}
+
+#[tokio::test]
+async fn a_download_goes_on_when_the_line_is_cut_and_the_listener_hears_a_pause() {
+    let setting = Setting::new(Relay::start_tls().await).await;
+    let long = setting.with_long();
+    let line = BadLink::to(&setting.relay).await;
+    let _agent = setting.agent_behind(&line).await;
+    let response = setting.client.get(setting.long_link().await).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let heard = listen(response, LONG_LEN / 10, async || line.cut()).await;
+    assert!(heard.error.is_none(), "{:?}", heard.error);
+    assert!(heard.octets == long, "{} octets", heard.octets.len());
+    setting.relay.process().wait_for("a download goes on through another tunnel").await;
+    let promise = "the download goes on by itself, octet for octet";
+    matrix::row("download", "line cut", promise, format!("whole and equal, a pause of {}", ms(heard.pause)));
+}
+
+#[tokio::test]
+async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
+    let setting = Setting::new(Relay::start().await).await;
+    let long = setting.with_long();
+    let line = BadLink::to(&setting.relay).await;
+    let _agent = setting.agent_behind(&line).await;
+    let (from, to) = (1_000_003, 40_000_001);
+    let request = setting.client.get(setting.long_link().await).header("range", format!("bytes={from}-{to}"));
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 206);
+    let heard = listen(response, 3_000_000, async || line.cut()).await;
+    assert!(heard.error.is_none(), "{:?}", heard.error);
+    assert!(heard.octets == long[from..=to], "{} octets", heard.octets.len());
+    setting.relay.process().wait_for("a download goes on through another tunnel").await;
+    let audit = setting.relay.audit(2).await;
+    assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
+    let promise = "goes on where it was, ends where it was to end, and is one delivery on record";
+    matrix::row("download", "line cut in a range", promise, format!("whole and equal, {}", ms(heard.pause)));
+}
+
+#[tokio::test]
+async fn a_download_goes_on_with_the_agent_that_was_started_after_a_kill() {
+    let setting = Setting::new(Relay::start().await).await;
+    let long = setting.with_long();
+    let agent = setting.agent().await;
+    let response = setting.client.get(setting.long_link().await).send().await.unwrap();
+    let mut second = None;
+    let heard = listen(response, LONG_LEN / 10, async || {
+        agent.process.kill().await;
+        second = Some(setting.agent().await);
+    })
+    .await;
+    assert!(heard.error.is_none(), "{:?}", heard.error);
+    assert!(heard.octets == long, "{} octets", heard.octets.len());
+    let promise = "the download goes on with the next agent that holds the link key";
+    matrix::row("download", "agent killed, another started", promise, "whole and equal");
+}
+
+#[tokio::test]
+async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
+    let setting = Setting::new(Relay::start().await).await;
+    let long = setting.with_long();
+    let line = BadLink::to(&setting.relay).await;
+    let agent = setting.agent_behind(&line).await;
+    let response = setting.client.get(setting.long_link().await).send().await.unwrap();
+    let heard = listen(response, LONG_LEN / 10, async || {
+        line.set(Line::Dead);
+        line.cut();
+        let file = format!("in-{LONG}.mp3");
+        std::fs::remove_file(setting.recordings.path().join(&file)).unwrap();
+        write(setting.recordings.path(), file, &noise(LONG_LEN, 8));
+        line.set(Line::Sound);
+    })
+    .await;
+    assert!(heard.error.is_some(), "{} octets", heard.octets.len());
+    assert!(heard.octets.len() < LONG_LEN && long.starts_with(&heard.octets), "{}", heard.octets.len());
+    setting.relay.process().wait_for("the recording is not what it was").await;
+    agent.process.wait_for(CONNECTED).await;
+    let promise = "the download is cut; what came before is right";
+    matrix::row(
+        "download",
+        "line cut, recording replaced",
+        promise,
+        "cut, every octet of the first recording",
+    );
+}

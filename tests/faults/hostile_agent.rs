@@ -1,0 +1,233 @@
+//! An agent with a valid key that keeps to nothing: it loses its tunnel with a word, and costs nobody else anything.
+
+use audiovault_protocol::{
+    frame::{Frame, StreamId},
+    limits::{INITIAL_WINDOW, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_MESSAGE_LEN},
+    message::{ResetCode, ResponseHead, Status},
+};
+use bytes::Bytes;
+use harness::{
+    agent::Agent,
+    client::search_with,
+    matrix,
+    raw_peer::{Closed, RawPeer, hello},
+    recordings::CALL,
+    relay::{Relay, Site},
+};
+use http::HeaderMap;
+use tokio::io::AsyncWriteExt;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::setting::{Setting, resident};
+
+/// Another site's honest agent, and a key for a hostile one.
+async fn beside_an_honest_site() -> (Setting, Agent, Site) {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    let hostile = setting.relay.add_site("hostile", &[]).await;
+    (setting, agent, hostile)
+}
+
+fn id(number: u32) -> StreamId {
+    StreamId::new(number).unwrap()
+}
+
+fn head() -> Box<ResponseHead> {
+    Box::new(ResponseHead { status: 200, headers: HeaderMap::new(), audit: None })
+}
+
+/// A frame's octets, from its type, its stream and its payload.
+fn octets(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    [&[kind][..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// What an agent may get wrong in its first message.
+fn wrong_greetings() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let long = format!("{{\"agent_version\":\"{}\"}}", "x".repeat(MAX_HEAD_LEN));
+    vec![
+        ("nothing", Vec::new(), "cut short"),
+        ("half a header", vec![1, 0, 0], "cut short"),
+        ("a type of nobody", octets(0x20, 0, b"{}"), "type"),
+        ("another frame first", octets(0x13, 1, b""), "before the greeting"),
+        ("HELLO on a stream", octets(0x01, 1, b"{}"), "stream"),
+        ("HELLO that is no JSON", octets(0x01, 0, b"{\"agent"), "HELLO"),
+        ("HELLO without its members", octets(0x01, 0, b"{}"), "HELLO"),
+        ("HELLO that is too long", octets(0x01, 0, long.as_bytes()), "more than"),
+        ("a message that is too long", vec![0x80; MAX_MESSAGE_LEN + 1], "longer than"),
+        ("deep JSON", octets(0x01, 0, "[".repeat(30_000).as_bytes()), "HELLO"),
+    ]
+}
+
+/// What a greeted agent may get wrong.
+fn wrong_frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let greeting = Frame::Hello(Box::new(hello())).encode().to_vec();
+    vec![
+        ("HELLO again", greeting, "twice"),
+        ("a frame of the relay's", octets(0x15, 1, &[0, 0, 0, 1]), "the other way"),
+        ("DATA that nobody asked for", octets(0x12, 7, b"x"), "never opened"),
+        ("RESPONSE that nobody asked for", Frame::Response(id(1), head()).encode().to_vec(), "never opened"),
+        ("DATA without octets", octets(0x12, 1, b""), "DATA"),
+        ("DATA on no stream", octets(0x12, 0, b"x"), "stream"),
+        ("DATA that is too long", octets(0x12, 1, &[0; MAX_DATA_LEN + 1]), "more than"),
+        ("END with a payload", octets(0x13, 1, b"x"), "END"),
+        ("RESET without a code", octets(0x14, 1, b"x"), "cut short"),
+        ("STATUS that is no JSON", octets(0x04, 0, b"\xff\xfe"), "STATUS"),
+    ]
+}
+
+/// Holds a tunnel's end to the promise: a close code that says why, one line in the log, everybody else unharmed.
+async fn ends(setting: &Setting, peer: &mut RawPeer, (what, expected): (&str, &str), mark: usize) -> Closed {
+    let closed = peer.closed().await;
+    assert!(closed.code == 4000 || closed.code == 4001, "{what}: {closed:?}");
+    assert!(closed.reason.contains(expected), "{what}: {closed:?}");
+    let line = setting.relay.process().wait_for_after(mark, "a tunnel was ended").await;
+    assert!(line.contains(expected) && line.contains("hostile"), "{what}: {line}");
+    setting.search().await;
+    closed
+}
+
+#[tokio::test]
+async fn every_violation_ends_the_tunnel_with_a_word_and_harms_nobody_else() {
+    let (setting, _agent, hostile) = beside_an_honest_site().await;
+    let (mut violations, before) = (0, resident(setting.relay.process()));
+    for (what, octets, expected) in wrong_greetings() {
+        let mark = setting.relay.process().mark();
+        let mut peer = RawPeer::agent(&setting.relay, &hostile).await;
+        peer.octets(octets).await;
+        ends(&setting, &mut peer, (what, expected), mark).await;
+        violations += 1;
+    }
+    for (what, octets, expected) in wrong_frames() {
+        let mark = setting.relay.process().mark();
+        let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
+        peer.octets(octets).await;
+        ends(&setting, &mut peer, (what, expected), mark).await;
+        violations += 1;
+    }
+    let mark = setting.relay.process().mark();
+    let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
+    peer.message(Message::text("{}")).await;
+    ends(&setting, &mut peer, ("text", "binary"), mark).await;
+    let mark = setting.relay.process().mark();
+    let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
+    // FIN and RSV1: a message that is compressed (RFC 7692), masked with zeros.
+    peer.socket.get_mut().write_all(&[0xc2, 0x81, 0, 0, 0, 0, 0x80]).await.unwrap();
+    ends(&setting, &mut peer, ("compressed", "WebSocket"), mark).await;
+    let grown = resident(setting.relay.process()).saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} octets more");
+    let promise = "the tunnel ends with a code and a reason, one line in the log, other sites serve on";
+    let measured = format!("{} of {} so, {} kB more resident", violations + 2, violations + 2, grown / 1000);
+    matrix::row("hostile agent", "every violation in the book", promise, measured);
+}
+
+/// Sends a search to the hostile site, and its frames to whoever plays the agent.
+async fn answered_by(
+    setting: &Setting,
+    hostile: &Site,
+    peer: &mut RawPeer,
+    answer: impl AsyncFnOnce(&mut RawPeer, StreamId),
+) -> u16 {
+    let search = search_with(&setting.client, hostile, CALL, &[]);
+    let (response, ()) = tokio::join!(search, async {
+        let asked = |frame: &Frame| if let Frame::Request(stream, ..) = frame { Some(*stream) } else { None };
+        let stream = peer.wait_for(asked).await;
+        answer(peer, stream).await;
+    });
+    response.status().as_u16()
+}
+
+#[tokio::test]
+async fn an_agent_that_sends_more_than_its_credit_loses_the_tunnel() {
+    let (setting, _agent, hostile) = beside_an_honest_site().await;
+    let mark = setting.relay.process().mark();
+    let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    let status = answered_by(&setting, &hostile, &mut peer, async |peer, stream| {
+        let head = ResponseHead { status: 200, headers, audit: None };
+        peer.frame(Frame::Response(stream, Box::new(head))).await;
+        // Twice a window at once, whatever the relay has passed on meanwhile.
+        for _ in 0..64 * INITIAL_WINDOW as usize / MAX_DATA_LEN {
+            peer.frame(Frame::Data(stream, Bytes::from(vec![b' '; MAX_DATA_LEN]))).await;
+        }
+    })
+    .await;
+    assert_eq!(status, 200, "its head had come");
+    let closed = ends(&setting, &mut peer, ("credit", "more than its credit"), mark).await;
+    assert_eq!(closed.code, 4001);
+    matrix::row("hostile agent", "more than its credit", "4001, other sites serve on", "as promised");
+}
+
+#[tokio::test]
+async fn floods_of_an_agent_cost_bounded_memory_and_no_other_site_a_search() {
+    let (setting, _agent, hostile) = beside_an_honest_site().await;
+    let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
+    let before = resident(setting.relay.process());
+    let flood = async {
+        for n in 0..40_000u32 {
+            let message = match n % 4 {
+                0 => Message::Ping(Bytes::from_static(&[7; 125])),
+                1 => Message::Pong(Bytes::from_static(&[7; 125])),
+                2 => Message::Binary(octets(0x99, n, &[0; 1000]).into()),
+                _ => Message::Binary(Frame::Status(Status::default()).encode()),
+            };
+            peer.message(message).await;
+        }
+    };
+    let searches = async {
+        for _ in 0..40 {
+            setting.search().await;
+        }
+    };
+    tokio::join!(flood, searches);
+    let grown = resident(setting.relay.process()).saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} octets more");
+    let promise = "memory stays bounded, no search of another site fails";
+    let measured = format!("40,000 frames, {} kB more resident", grown / 1000);
+    matrix::row("hostile agent", "flood of pings, STATUS and frames of a later version", promise, measured);
+}
+
+#[tokio::test]
+async fn an_agent_that_says_nothing_or_drips_is_hung_up_on() {
+    let (setting, _agent, hostile) = beside_an_honest_site().await;
+    let mut mute = RawPeer::agent(&setting.relay, &hostile).await;
+    let mut dripping = RawPeer::agent(&setting.relay, &hostile).await;
+    let drip = async {
+        // The header of a message of 100 octets, and then one octet at a time.
+        let stream = dripping.socket.get_mut();
+        let _ = stream.write_all(&[0x82, 0x80 | 100, 0, 0, 0, 0]).await;
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+            if stream.write_all(&[1]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (closed, ()) = tokio::join!(mute.closed(), drip);
+    assert_eq!(closed.code, 4004, "{closed:?}");
+    setting.search().await;
+    let promise = "4004 after 10 s without HELLO, however much drips";
+    matrix::row("hostile agent", "mute, or an octet every half second", promise, "as promised");
+}
+
+#[tokio::test]
+async fn an_agent_that_resets_what_it_is_asked_costs_its_own_site_alone() {
+    let (setting, _agent, hostile) = beside_an_honest_site().await;
+    let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
+    for _ in 0..20 {
+        let status = answered_by(&setting, &hostile, &mut peer, async |peer, stream| {
+            peer.frame(Frame::Reset(stream, ResetCode::ReadFailed, "x\r\ny".to_owned())).await;
+        })
+        .await;
+        assert_eq!(status, 502);
+        setting.search().await;
+    }
+    let log = setting.relay.process().log();
+    assert!(!log.iter().any(|line| line.starts_with('y')), "its words break no line");
+    matrix::row(
+        "hostile agent",
+        "resets every request",
+        "502 for its site, no line broken in the log",
+        "as promised",
+    );
+}

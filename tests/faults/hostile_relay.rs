@@ -1,0 +1,240 @@
+//! A relay that was stolen: it holds the tunnel and sees what passes. It can break its own tunnel and search with tokens
+//! that pass by; everything else stays out of its reach.
+
+use audiovault_protocol::{
+    context::Client,
+    frame::{Frame, StreamId},
+    limits::MAX_MESSAGE_LEN,
+    message::{RequestHead, ResetCode},
+};
+use bytes::Bytes;
+use harness::{
+    agent::{Agent, AgentOptions},
+    matrix,
+    own_record::OwnRecord,
+    raw_peer::{RawPeer, RawRelay, welcome},
+    recordings::CALL,
+    relay::Relay,
+};
+use http::HeaderMap;
+use tempfile::TempDir;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::setting::{Setting, resident};
+
+/// An agent that dials a stolen relay. The honest one only makes the site's secrets.
+struct Stolen {
+    setting: Setting,
+    relay: RawRelay,
+    agent: Agent,
+    record: OwnRecord,
+    _records: TempDir,
+}
+
+impl Stolen {
+    async fn new() -> Self {
+        Self::with_connections(1).await
+    }
+
+    /// The agent keeps so many tunnels, each with a backoff of its own.
+    async fn with_connections(connections: usize) -> Self {
+        let setting = Setting::new(Relay::start().await).await;
+        let relay = RawRelay::start().await;
+        let records = tempfile::tempdir().unwrap();
+        let record = OwnRecord::beneath(records.path());
+        let options = AgentOptions::new(setting.recordings.path()).through(relay.url()).with(&record.flag());
+        let options = options.with(&["--connections", &connections.to_string()]);
+        let agent = Agent::spawn(&setting.relay, &setting.site, options);
+        Self { setting, relay, agent, record, _records: records }
+    }
+
+    /// The query of a search, with the token that passes through every relay.
+    fn search(&self) -> String {
+        format!("/search?callid={CALL}&token={}", self.setting.site.search_token)
+    }
+}
+
+fn id(number: u32) -> StreamId {
+    StreamId::new(number).unwrap()
+}
+
+fn request(target: &str) -> Box<RequestHead> {
+    Box::new(RequestHead {
+        request_id: "stolen".to_owned(),
+        method: "GET".to_owned(),
+        target: target.to_owned(),
+        headers: HeaderMap::new(),
+        deadline_ms: 12_000,
+        client: Client::default(),
+    })
+}
+
+/// Asks the agent; the status of its answer and what can be seen of its body.
+async fn ask(peer: &mut RawPeer, number: u32, target: &str) -> (u16, String) {
+    peer.frame(Frame::Request(id(number), request(target), Bytes::new())).await;
+    let answered = |frame: &Frame| {
+        let (stream, status, body) = match frame {
+            Frame::Answer(stream, head, body) => (stream, head.status, &body[..]),
+            Frame::Response(stream, head) => (stream, head.status, &[][..]),
+            Frame::Reset(stream, code, _) => (stream, u16::from(*code), &[][..]),
+            Frame::Hello(_)
+            | Frame::Welcome(_)
+            | Frame::Goaway(_)
+            | Frame::Status(_)
+            | Frame::Request(..)
+            | Frame::Data(..)
+            | Frame::End(_)
+            | Frame::Credit(..)
+            | Frame::Unknown(_) => return None,
+        };
+        (stream.number() == number).then(|| (status, String::from_utf8_lossy(body).into_owned()))
+    };
+    peer.wait_for(answered).await
+}
+
+fn octets(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    [&[kind][..], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_serve_on() {
+    let open = |number| Frame::Request(id(number), request("/search"), Bytes::new()).encode().to_vec();
+    let violations: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
+        ("END", vec![octets(0x13, 1, b"")], "the other way"),
+        ("an id used again", vec![open(1), open(1)], "used before"),
+        ("CREDIT for nothing", vec![octets(0x15, 5, &[0, 0, 0, 1])], "never opened"),
+        ("CREDIT without end", vec![open(1), octets(0x15, 1, &[0xff; 4])], "credit"),
+        ("CREDIT of nothing", vec![octets(0x15, 1, &[0; 4])], "CREDIT"),
+        ("WELCOME again", vec![Frame::Welcome(Box::new(welcome("x"))).encode().to_vec()], "twice"),
+        ("half a head", vec![octets(0x10, 1, &[0, 0, 1, 0, b'{'])], "REQUEST"),
+        ("a head that is no JSON", vec![octets(0x10, 1, &[0, 0, 0, 1, b'{'])], "REQUEST"),
+        ("a message that is too long", vec![vec![0x80; MAX_MESSAGE_LEN + 1]], "longer than"),
+    ];
+    let count = violations.len();
+    // One tunnel for each: the backoff of a single one would grow to a minute.
+    let stolen = Stolen::with_connections(count + 2).await;
+    let mut honest = stolen.relay.welcome().await;
+    assert_eq!(ask(&mut honest, 1, &stolen.search()).await.0, 200);
+    let before = resident(&stolen.agent.process);
+    for (what, frames, expected) in violations {
+        let mark = stolen.agent.process.mark();
+        let mut peer = stolen.relay.welcome().await;
+        for frame in frames {
+            peer.octets(frame).await;
+        }
+        let closed = peer.closed().await;
+        assert!(closed.code == 4000 && closed.reason.contains(expected), "{what}: {closed:?}");
+        // The connection is the relay's to end (RFC 6455, section 7.1.1).
+        drop(peer);
+        let line = stolen.agent.process.wait_for_after(mark, expected).await;
+        assert!(line.contains("the tunnel ended"), "{what}: {line}");
+    }
+    let mut peer = stolen.relay.accept().await;
+    peer.octets(octets(0x10, 1, &[0; 4])).await;
+    let closed = peer.closed().await;
+    assert_eq!(closed.code, 4000, "REQUEST before WELCOME: {closed:?}");
+    let grown = resident(&stolen.agent.process).saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} octets more");
+    assert_eq!(ask(&mut honest, 2, &stolen.search()).await.0, 200, "other tunnels serve on");
+    let promise = "the tunnel ends with a code and a reason, the others serve on";
+    let measured = format!("{} of {} so, {} kB more resident", count + 1, count + 1, grown / 1000);
+    matrix::row("hostile relay", "every violation in the book", promise, measured);
+}
+
+#[tokio::test]
+async fn a_flood_of_requests_that_are_taken_back_costs_bounded_memory() {
+    let stolen = Stolen::new().await;
+    let mut peer = stolen.relay.welcome().await;
+    assert_eq!(ask(&mut peer, 1, &stolen.search()).await.0, 200);
+    let before = resident(&stolen.agent.process);
+    let target = stolen.search();
+    for number in 2..10_000 {
+        peer.frame(Frame::Request(id(number), request(&target), Bytes::new())).await;
+        peer.frame(Frame::Reset(id(number), ResetCode::Cancelled, String::new())).await;
+        if number % 10 == 0 {
+            peer.message(Message::Ping(Bytes::from_static(b"x"))).await;
+        }
+    }
+    assert_eq!(ask(&mut peer, 10_001, &target).await.0, 200, "it serves on");
+    let grown = resident(&stolen.agent.process).saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} octets more");
+    let promise = "memory stays bounded, the agent serves on";
+    let measured = format!("9,998 requests taken back, {} kB more resident", grown / 1000);
+    matrix::row("hostile relay", "rapid reset", promise, measured);
+}
+
+#[tokio::test]
+async fn a_stolen_relay_opens_nothing_that_no_search_returned_and_forges_no_link() {
+    let stolen = Stolen::new().await;
+    let mut peer = stolen.relay.welcome().await;
+    let (status, found) = ask(&mut peer, 1, &stolen.search()).await;
+    assert_eq!(status, 200, "it can search with a token that it saw");
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    let url = found["files"][0]["url"].as_str().unwrap();
+    let link = &url[url.find("/recordings/").unwrap()..];
+    assert_eq!(ask(&mut peer, 2, link).await.0, 200, "what a search returned opens");
+    let (token, name) = link["/recordings/".len()..].split_once('/').unwrap();
+    let mut number = 2;
+    for at in 0..token.len() {
+        let mut forged = token.as_bytes().to_vec();
+        forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+        let forged = String::from_utf8(forged).unwrap();
+        number += 1;
+        let (status, _) = ask(&mut peer, number, &format!("/recordings/{forged}/{name}")).await;
+        // The last symbol of base64 may hold bits that mean nothing; a change of these is no other token.
+        assert!(matches!(status, 403 | 410), "an octet changed at {at}: {status}");
+    }
+    for wrong in ["/search?callid=1711441902.17", "/search?callid=1711441902.17&token=guessed-token-0000"] {
+        number += 1;
+        assert_eq!(ask(&mut peer, number, wrong).await.0, 401, "{wrong}");
+    }
+    let promise = "it searches with tokens that pass by; no link with a changed octet opens";
+    matrix::row("hostile relay", "stolen, forges links", promise, format!("0 of {} opened", token.len()));
+}
+
+#[tokio::test]
+async fn a_stolen_relay_reaches_no_other_route_and_no_file_by_its_path() {
+    let stolen = Stolen::new().await;
+    let mut peer = stolen.relay.welcome().await;
+    let file = format!("in-{CALL}.wav");
+    let targets = [
+        "/".to_owned(),
+        "/metrics".to_owned(),
+        "/healthz".to_owned(),
+        "/admin".to_owned(),
+        "/config".to_owned(),
+        format!("/{file}"),
+        format!("/recordings/{file}"),
+        format!("/recordings/../{file}"),
+        format!("/recordings/x/{file}"),
+        "/recordings/..%2f..%2f..%2fetc%2fpasswd/recording.wav".to_owned(),
+        "/recordings/%2e%2e/%2e%2e/etc/passwd".to_owned(),
+        "/../../../../etc/passwd".to_owned(),
+        "//etc/passwd".to_owned(),
+        "/search/../../etc/passwd".to_owned(),
+    ];
+    for (number, target) in (1..).zip(&targets) {
+        let (status, body) = ask(&mut peer, number, target).await;
+        assert!(matches!(status, 403 | 404), "{target}: {status} {body}");
+        assert!(!body.contains("root:"), "{target}: {body}");
+    }
+    let nonsense = ["no-slash", "http://169.254.169.254/latest", "/with space"];
+    for (number, target) in (100..).zip(nonsense) {
+        let (status, _) = ask(&mut peer, number, target).await;
+        assert!(matches!(status, 6 | 404), "{target}: {status}");
+    }
+    let promise = "403 or 404 for whatever is no search and no link";
+    let measured = format!("{} of {} refused", targets.len() + 3, targets.len() + 3);
+    matrix::row("hostile relay", "stolen, asks for other routes and paths", promise, measured);
+}
+
+#[tokio::test]
+async fn a_stolen_relay_cannot_hide_from_the_customers_own_record() {
+    let stolen = Stolen::new().await;
+    let mut peer = stolen.relay.welcome().await;
+    assert_eq!(ask(&mut peer, 1, &stolen.search()).await.0, 200);
+    let lines = stolen.record.wait_for(1).await;
+    assert!(lines.iter().any(|line| line.to_string().contains(CALL)), "{lines:?}");
+    let promise = "what it asks stands in the customer's own record, named or not";
+    matrix::row("hostile relay", "stolen, searches in secret", promise, "on record");
+}

@@ -1,0 +1,86 @@
+//! The line between agent and relay fails.
+
+use std::time::{Duration, Instant};
+
+use harness::{
+    agent::CONNECTED,
+    bad_link::{BadLink, Line},
+    matrix,
+    relay::Relay,
+};
+
+use crate::setting::{Setting, ms};
+
+/// What a search may take while a line that has died is found out and another connection is made: three seconds of
+/// silence, a second until the next attempt, and what a busy machine adds.
+const FOUND_OUT: Duration = Duration::from_secs(8);
+
+#[tokio::test]
+async fn a_line_that_is_cut_costs_no_search() {
+    let setting = Setting::new(Relay::start_tls().await).await;
+    let line = BadLink::to(&setting.relay).await;
+    let agent = setting.agent_behind(&line).await;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..3 {
+        let mark = agent.process.mark();
+        line.cut();
+        let asked = Instant::now();
+        setting.search().await;
+        slowest = slowest.max(asked.elapsed());
+        agent.process.wait_for_after(mark, CONNECTED).await;
+    }
+    let promise = "no search fails; they wait for the agent";
+    matrix::row("line", "cut, three times in a row", promise, format!("0 failed, slowest {}", ms(slowest)));
+}
+
+/// Kills a living line in its way; how long a search took that came right after.
+async fn half_open(fault: Line) -> Duration {
+    let setting = Setting::new(Relay::start_tls().await).await;
+    let line = BadLink::to(&setting.relay).await;
+    let agent = setting.agent_behind(&line).await;
+    setting.search().await;
+    let mark = agent.process.mark();
+    line.set_living(fault);
+    let asked = Instant::now();
+    setting.search().await;
+    let took = asked.elapsed();
+    agent.process.wait_for_after(mark, "a fresh tunnel has taken the place of the silent one").await;
+    // The relay has let the old one go, which nobody can tell it any more.
+    let one = |status: &serde_json::Value| status["sessions"].as_array().is_some_and(|all| all.len() == 1);
+    setting.relay.wait_for_status("acme", one).await;
+    took
+}
+
+#[tokio::test]
+async fn a_half_open_line_is_found_out_and_the_search_that_waits_is_answered() {
+    let took = half_open(Line::Dead).await;
+    assert!(took < FOUND_OUT, "{took:?}");
+    let promise = "the waiting search is answered by a tunnel dialled beside the silent one";
+    matrix::row("line", "half open: connections live, nothing passes", promise, ms(took));
+}
+
+#[tokio::test]
+async fn a_line_that_carries_one_way_only_is_found_out_whichever_way_it_is() {
+    let (up, down) = tokio::join!(half_open(Line::DeadUpwards), half_open(Line::DeadDownwards));
+    assert!(up < FOUND_OUT && down < FOUND_OUT, "{up:?}, {down:?}");
+    let promise = "as when nothing passes at all";
+    let measured = format!("nothing up: {}; nothing down: {}", ms(up), ms(down));
+    matrix::row("line", "one way only", promise, measured);
+}
+
+#[tokio::test]
+async fn a_line_that_was_dead_for_a_moment_keeps_its_tunnel() {
+    let setting = Setting::new(Relay::start_tls().await).await;
+    let line = BadLink::to(&setting.relay).await;
+    let agent = setting.agent_behind(&line).await;
+    setting.search().await;
+    let mark = agent.process.mark();
+    line.set(Line::Dead);
+    agent.process.wait_for_after(mark, "dialling beside the tunnel").await;
+    line.set(Line::Sound);
+    setting.search().await;
+    let log = agent.process.log().split_off(mark);
+    let lost = |line: &String| line.contains("the tunnel ended");
+    assert!(!log.iter().any(lost), "{log:?}");
+    matrix::row("line", "dead for 3 s", "no search fails, at most one tunnel is changed", "as promised");
+}

@@ -1,0 +1,13 @@
+//! Stories of faults: each is made for real, states what is promised and measures what came of it. `tests/run` prints
+//! the matrix.
+
+#![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
+
+mod download;
+mod hostile_agent;
+mod hostile_relay;
+mod line;
+mod programs;
+mod restart;
+mod setting;
+mod wire;

@@ -1,0 +1,169 @@
+//! Agents and relays end, are killed, or stand still.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use harness::{agent::CONNECTED, matrix, relay::Relay};
+
+use crate::setting::{Setting, ms};
+
+/// Searches that are asked while an agent dies.
+const SEARCHES: usize = 1_000;
+/// Searches under way at a time.
+const AT_A_TIME: usize = 8;
+
+/// Asks so many searches; how many failed, and the slowest.
+async fn ask(setting: &Setting, searches: usize, mut at_half: impl AsyncFnMut()) -> (usize, Duration) {
+    let (mut failed, mut slowest) = (0, Duration::ZERO);
+    let ask = |_| async {
+        let asked = Instant::now();
+        (setting.search_status().await, asked.elapsed())
+    };
+    let mut answers = stream::iter(0..searches).map(ask).buffer_unordered(AT_A_TIME).enumerate();
+    while let Some((n, (status, took))) = answers.next().await {
+        failed += usize::from(status != 200);
+        slowest = slowest.max(took);
+        if n == searches / 2 {
+            at_half().await;
+        }
+    }
+    (failed, slowest)
+}
+
+#[tokio::test]
+async fn one_of_two_agents_is_killed_during_a_thousand_searches_and_none_fails() {
+    let setting = Setting::new(Relay::start().await).await;
+    let (first, second) = (setting.agent().await, setting.agent().await);
+    let mut first = Some(first);
+    let (failed, slowest) = ask(&setting, SEARCHES, async || {
+        first.take().unwrap().process.kill().await;
+    })
+    .await;
+    assert_eq!(failed, 0);
+    drop(second);
+    let promise = "no search fails: one that had no answer is asked of the other";
+    let measured = format!("{failed} of {SEARCHES} failed, slowest {}", ms(slowest));
+    matrix::row("agent", "one of two killed (SIGKILL)", promise, measured);
+}
+
+#[tokio::test]
+async fn one_of_two_agents_is_stopped_in_order_during_searches_and_none_fails() {
+    let setting = Setting::new(Relay::start().await).await;
+    let (mut first, second) = (setting.agent().await, setting.agent().await);
+    let (failed, slowest) = ask(&setting, SEARCHES / 2, async || first.process.terminate()).await;
+    assert_eq!(failed, 0);
+    assert!(first.process.wait().await.success());
+    drop(second);
+    let promise = "no search fails: what crossed the goodbye is asked of the other";
+    let measured = format!("{failed} of {} failed, slowest {}", SEARCHES / 2, ms(slowest));
+    matrix::row("agent", "one of two stopped (SIGTERM)", promise, measured);
+}
+
+#[tokio::test]
+async fn one_of_two_agents_stands_still_and_the_other_answers() {
+    let setting = Setting::new(Relay::start().await).await;
+    let (first, second) = (setting.agent().await, setting.agent().await);
+    setting.search().await;
+    setting.search().await;
+    first.process.signal("STOP");
+    let (failed, slowest) = ask(&setting, 40, async || {}).await;
+    assert_eq!(failed, 0);
+    first.process.signal("CONT");
+    setting.search().await;
+    drop(second);
+    let promise = "no search fails: after 3 s of silence the other is asked, and preferred";
+    matrix::row(
+        "agent",
+        "one of two stands still (SIGSTOP)",
+        promise,
+        format!("0 failed, slowest {}", ms(slowest)),
+    );
+}
+
+#[tokio::test]
+async fn an_agent_that_stood_still_answers_what_waited_for_it() {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    setting.search().await;
+    agent.process.signal("STOP");
+    let asked = Instant::now();
+    let (status, ()) = tokio::join!(setting.search_status(), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        agent.process.signal("CONT");
+    });
+    assert_eq!(status, 200);
+    let promise = "what was asked meanwhile is answered when it goes on (within the 15 s of a search)";
+    matrix::row("agent", "stands still for 5 s", promise, format!("answered after {}", ms(asked.elapsed())));
+}
+
+#[tokio::test]
+async fn a_killed_agent_that_is_started_again_costs_no_search() {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    setting.search().await;
+    agent.process.kill().await;
+    let asked = Instant::now();
+    let (status, agent) = tokio::join!(setting.search_status(), setting.agent());
+    assert_eq!(status, 200);
+    drop(agent);
+    let promise = "searches of the next 8 s wait for it";
+    matrix::row(
+        "agent",
+        "killed and started again",
+        promise,
+        format!("answered after {}", ms(asked.elapsed())),
+    );
+}
+
+#[tokio::test]
+async fn a_site_whose_agent_does_not_come_back_is_told_offline_in_time() {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    setting.search().await;
+    agent.process.kill().await;
+    setting.relay.wait_for_status("acme", |status| status["state"] == "down").await;
+    let asked = Instant::now();
+    assert_eq!(setting.search_status().await, 503);
+    let first = asked.elapsed();
+    assert!(first < Duration::from_secs(14), "{first:?}");
+    let asked = Instant::now();
+    assert_eq!(setting.search_status().await, 503);
+    let promise = "503 within 8 s of the loss, then at once";
+    let measured = format!("503 after {}, the next after {}", ms(first), ms(asked.elapsed()));
+    matrix::row("agent", "killed for good", promise, measured);
+}
+
+#[tokio::test]
+async fn a_relay_that_was_killed_and_started_again_holds_searches_until_its_agents_are_back() {
+    let mut setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    setting.search().await;
+    // A relay knows from its database who was connected.
+    setting.relay.audit(1).await;
+    let mark = agent.process.mark();
+    setting.relay.kill().await;
+    setting.relay.restart().await;
+    let asked = Instant::now();
+    assert_eq!(setting.search_status().await, 200);
+    let took = asked.elapsed();
+    agent.process.wait_for_after(mark, CONNECTED).await;
+    let promise = "searches of sites that were connected wait for their agents, up to 8 s";
+    matrix::row("relay", "killed and started again", promise, format!("answered after {}", ms(took)));
+}
+
+#[tokio::test]
+async fn a_relay_that_stood_still_goes_on() {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    setting.search().await;
+    let mark = agent.process.mark();
+    setting.relay.process().signal("STOP");
+    let (status, ()) = tokio::join!(setting.search_status(), async {
+        agent.process.wait_for_after(mark, "the relay is silent").await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        setting.relay.process().signal("CONT");
+    });
+    assert_eq!(status, 200);
+    let promise = "what was asked meanwhile is answered when it goes on";
+    matrix::row("relay", "stands still for 5 s", promise, "answered");
+}

@@ -1,0 +1,135 @@
+//! The wire itself is bad: packets are lost, late, out of order, few at a time, or none at all.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use harness::{
+    agent::Agent,
+    client::{body, client, search, send},
+    matrix,
+    recordings::CALL,
+    relay::Relay,
+    wan_link::{Direction, RELAY, Settings, WanLink},
+};
+
+use crate::setting::{Setting, ms};
+
+const MS: Duration = Duration::from_millis(1);
+/// How long the wire is dead in the story of a blackout.
+const BLACKOUT: Duration = Duration::from_secs(10);
+/// What a search may take after that, in the median; and what is granted to a busy machine once.
+const BACK_WITHIN: Duration = Duration::from_millis(1_500);
+const BACK_AT_WORST: Duration = Duration::from_secs(8);
+/// The recording that crosses every bad wire.
+const RECORDING_LEN: usize = 300_000;
+
+/// A site at the other end of a wire.
+async fn behind(wire: &WanLink) -> (Setting, Agent) {
+    let setting = Setting::new(Relay::start_at(SocketAddr::new(RELAY, 7443)).await).await;
+    let options = setting.options().inside(wire.site());
+    let agent = Agent::start(&setting.relay, &setting.site, options).await;
+    (setting, agent)
+}
+
+/// Makes the wire dead for so long; how long after its return a search is answered.
+async fn blackout(wire: &WanLink, setting: &Setting, lasts: Duration) -> Duration {
+    setting.search().await;
+    for way in [Direction::Up, Direction::Down] {
+        wire.change(way, |settings| settings.down = true);
+    }
+    tokio::time::sleep(lasts).await;
+    for way in [Direction::Up, Direction::Down] {
+        wire.change(way, |settings| settings.down = false);
+    }
+    let back = Instant::now();
+    // The relay closes connections that are idle for ten seconds, as long as this.
+    search(&client(&setting.relay), &setting.site, CALL, &[]).await;
+    back.elapsed()
+}
+
+#[tokio::test]
+async fn searches_are_answered_soon_after_a_blackout_of_ten_seconds() {
+    let each_way = Settings { delay: 10 * MS, ..Settings::default() };
+    let Some(wire) = WanLink::enter(each_way, each_way) else { return };
+    let (setting, _agent) = behind(&wire).await;
+    let times = if matrix::is_long() { 10 } else { 2 };
+    let mut back = Vec::new();
+    for _ in 0..times {
+        back.push(blackout(&wire, &setting, BLACKOUT).await);
+    }
+    back.sort();
+    let (median, worst) = (back[(times - 1) / 2], back[times - 1]);
+    assert!(median < BACK_AT_WORST, "{back:?}");
+    let promise = format!("searches within {} of its return, in the median of ten", ms(BACK_WITHIN));
+    let measured = format!("median of {times}: {}, slowest {}", ms(median), ms(worst));
+    matrix::row("wire", "10 s blackout", &promise, measured);
+}
+
+#[tokio::test]
+async fn a_site_comes_back_by_itself_after_a_blackout_of_ten_minutes() {
+    if !matrix::is_long() {
+        return;
+    }
+    let each_way = Settings { delay: 10 * MS, ..Settings::default() };
+    let Some(wire) = WanLink::enter(each_way, each_way) else { return };
+    let (setting, _agent) = behind(&wire).await;
+    for way in [Direction::Up, Direction::Down] {
+        wire.change(way, |settings| settings.down = true);
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    for way in [Direction::Up, Direction::Down] {
+        wire.change(way, |settings| settings.down = false);
+    }
+    let back = Instant::now();
+    while setting.search_status().await != 200 {
+        assert!(back.elapsed() < Duration::from_secs(120), "{:?}", back.elapsed());
+        tokio::time::sleep(100 * MS).await;
+    }
+    let promise = "back within one backoff, 60 s at most";
+    matrix::row("wire", "10 min blackout", promise, format!("back after {}", ms(back.elapsed())));
+}
+
+/// Searches and a recording over a bad wire, whole and equal.
+async fn over(fault: &str, up: Settings, down: Settings) {
+    let Some(wire) = WanLink::enter(up, down) else { return };
+    let (setting, _agent) = behind(&wire).await;
+    let recording = setting.with_recording(RECORDING_LEN);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        let asked = Instant::now();
+        setting.search().await;
+        slowest = slowest.max(asked.elapsed());
+    }
+    let (link, asked) = (setting.long_link().await, Instant::now());
+    assert_eq!(body(send(setting.client.get(&link)).await).await, (200, recording));
+    let (took, kilobytes) = (asked.elapsed(), RECORDING_LEN / 1000);
+    let promise = "every search answered, recordings whole and equal";
+    let measured = format!("slowest of 10 searches {}, {kilobytes} kB in {}", ms(slowest), ms(took));
+    matrix::row("wire", fault, promise, measured);
+}
+
+#[tokio::test]
+async fn a_wire_that_loses_one_packet_in_twenty_carries_everything() {
+    let lossy = Settings::new(40 * MS, 20_000_000).losing(0.05);
+    over("5 % loss, 40 ms", lossy, lossy).await;
+}
+
+#[tokio::test]
+async fn a_wire_over_a_satellite_carries_everything() {
+    let far = Settings { jitter: 50 * MS, ..Settings::new(300 * MS, 10_000_000) };
+    over("300 ms round trip, up to 50 ms of jitter each way", far, far).await;
+}
+
+#[tokio::test]
+async fn a_wire_of_few_bits_carries_everything() {
+    let narrow = Settings::new(60 * MS, 256_000);
+    over("256 kbit/s", narrow, narrow).await;
+}
+
+#[tokio::test]
+async fn a_wire_that_confuses_packets_carries_everything() {
+    let confused = Settings { reorder: 0.1, ..Settings::new(40 * MS, 20_000_000) };
+    over("one packet in ten overtaken", confused, confused).await;
+}

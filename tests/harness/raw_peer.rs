@@ -1,0 +1,188 @@
+//! Peers that speak the wire themselves and keep to nothing: a hostile agent and a hostile relay, over plain WebSockets.
+
+use std::net::SocketAddr;
+
+use audiovault_protocol::{
+    frame::Frame,
+    message::{Hello, SUBPROTOCOL, Welcome},
+    signed_link::{LinkSecret, LinkSigner},
+};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async, client_async,
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        handshake::server::{ErrorResponse, Request, Response},
+    },
+};
+
+use crate::{
+    process::PATIENCE,
+    relay::{Relay, Site},
+};
+
+/// One end of a tunnel in the hands of a story.
+#[derive(Debug)]
+pub struct RawPeer {
+    /// The WebSocket, with limits of nobody.
+    pub socket: WebSocketStream<TcpStream>,
+}
+
+/// How the other side ended the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The code of its close frame.
+    pub code: u16,
+    /// The reason beside it.
+    pub reason: String,
+}
+
+impl RawPeer {
+    /// A tunnel to a relay with plain HTTP, upgraded by the key of a site, on which nothing was said yet.
+    pub async fn agent(relay: &Relay, site: &Site) -> Self {
+        let mut request = format!("ws://{}/tunnel", relay.address).into_client_request().expect("a request");
+        let headers = request.headers_mut();
+        let bearer = format!("Bearer {}", site.site_key);
+        headers.insert("authorization", bearer.parse().expect("a header"));
+        headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().expect("a header"));
+        let stream = TcpStream::connect(relay.address).await.expect("the relay accepts");
+        let (socket, _) = client_async(request, stream).await.expect("the relay upgrades");
+        Self { socket }
+    }
+
+    /// A tunnel to a relay, greeted as an agent does.
+    pub async fn greeted_agent(relay: &Relay, site: &Site) -> Self {
+        let mut peer = Self::agent(relay, site).await;
+        peer.frame(Frame::Hello(Box::new(hello()))).await;
+        peer.wait_for(|frame| matches!(frame, Frame::Welcome(_)).then_some(())).await;
+        peer
+    }
+
+    /// Sends a frame.
+    pub async fn frame(&mut self, frame: Frame) {
+        self.octets(frame.encode()).await;
+    }
+
+    /// Sends a binary message.
+    pub async fn octets(&mut self, octets: impl Into<Bytes>) {
+        self.message(Message::Binary(octets.into())).await;
+    }
+
+    /// Sends any message; that the other side has had enough shows elsewhere.
+    pub async fn message(&mut self, message: Message) {
+        let _ = self.socket.send(message).await;
+    }
+
+    /// Waits for a frame in which the story finds what it wants.
+    pub async fn wait_for<T>(&mut self, find: impl Fn(&Frame) -> Option<T>) -> T {
+        let found = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Binary(octets))) => {
+                        let frame = Frame::decode(octets).expect("an honest side sends frames");
+                        if let Some(found) = find(&frame) {
+                            return found;
+                        }
+                    }
+                    Some(Ok(_)) => {}
+                    end => panic!("the tunnel ended: {end:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("the frame comes")
+    }
+
+    /// Waits until the other side closes the tunnel.
+    pub async fn closed(&mut self) -> Closed {
+        let closed = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Close(Some(frame)))) => {
+                        // Hostile, not slow: the other side need not wait for the answer.
+                        let _ = self.socket.flush().await;
+                        return Closed { code: frame.code.into(), reason: frame.reason.to_string() };
+                    }
+                    Some(Ok(_)) => {}
+                    end => panic!("the tunnel ended without a word: {end:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, closed).await.expect("the other side closes")
+    }
+}
+
+/// A HELLO that nobody could object to.
+pub fn hello() -> Hello {
+    Hello {
+        agent_version: "0.0.0".to_owned(),
+        instance: "00112233445566aa".to_owned(),
+        slot: 0,
+        link_key_id: LinkSigner::new(&LinkSecret::from_bytes([1; 32])).key_id(),
+        host: "hostile".to_owned(),
+        os: String::new(),
+        started_at: 0,
+        tenants: Vec::new(),
+        max_streams: 256,
+        drains: false,
+    }
+}
+
+/// A relay that takes any key.
+#[derive(Debug)]
+pub struct RawRelay {
+    listener: TcpListener,
+    /// Where it is.
+    pub address: SocketAddr,
+}
+
+impl RawRelay {
+    /// One that listens.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        Self { listener, address }
+    }
+
+    /// What agents take as `--relay`.
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// The next agent that dials, upgraded; nothing was said yet.
+    pub async fn accept(&self) -> RawPeer {
+        let accepted = tokio::time::timeout(PATIENCE, self.listener.accept());
+        let (stream, _) = accepted.await.expect("the agent dials").expect("a connection");
+        #[expect(clippy::result_large_err, reason = "so the library wants it")]
+        let choose = |_: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
+            let chosen = SUBPROTOCOL.parse().expect("a header");
+            response.headers_mut().insert("sec-websocket-protocol", chosen);
+            Ok(response)
+        };
+        let socket = accept_hdr_async(stream, choose).await.expect("the agent upgrades");
+        RawPeer { socket }
+    }
+
+    /// The next agent that dials, welcomed.
+    pub async fn welcome(&self) -> RawPeer {
+        let mut peer = self.accept().await;
+        peer.wait_for(|frame| matches!(frame, Frame::Hello(_)).then_some(())).await;
+        peer.frame(Frame::Welcome(Box::new(welcome(&self.address.to_string())))).await;
+        peer
+    }
+}
+
+/// A WELCOME that nobody could object to.
+pub fn welcome(host: &str) -> Welcome {
+    Welcome {
+        relay_version: "0.0.0".to_owned(),
+        session: "s".to_owned(),
+        base_url: format!("http://{host}/acme"),
+        initial_window: 262_144,
+        max_streams: 256,
+        ping_after_ms: 15_000,
+        dead_after_ms: 45_000,
+    }
+}

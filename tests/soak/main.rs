@@ -1,0 +1,78 @@
+//! A site under load for as long as asked: agents come and go, are killed and stand still, relays are killed too, while
+//! searches and listeners go on. Every octet that is delivered is held against the recording; memory, descriptors, threads
+//! and times are drawn as a picture.
+
+#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+#![expect(clippy::unwrap_used, reason = "a soak whose own parts fail has nothing to say")]
+
+mod chart;
+mod churn;
+mod load;
+mod samples;
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use harness::relay::Relay;
+
+use self::{
+    churn::{Churn, Programs},
+    load::{Load, Recordings, Tally},
+    samples::Samples,
+};
+
+/// Runs a relay and three agents of one site under load, and looks whether anything is wrong, lost or growing.
+#[derive(Debug, Parser)]
+#[command(name = "soak", max_term_width = 100)]
+struct Arguments {
+    /// For how many minutes
+    #[arg(long, default_value_t = 30.0)]
+    minutes: f64,
+
+    /// How many search at a time, each ten times a second
+    #[arg(long, default_value_t = 4)]
+    searchers: usize,
+
+    /// How many listen at a time
+    #[arg(long, default_value_t = 6)]
+    listeners: usize,
+
+    /// Seconds between one thing that happens to a program and the next
+    #[arg(long, default_value_t = 10.0)]
+    every: f64,
+
+    /// Where to draw the picture
+    #[arg(long, value_name = "FILE", default_value = "soak.svg")]
+    svg: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (tally, samples, events) = run(&arguments).await;
+    chart::draw(&samples, &arguments.svg).unwrap();
+    println!("{}", tally.table(&events));
+    println!("{}", samples.table());
+    println!("the picture is {}", arguments.svg.display());
+    if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Everything until the time is over: what was delivered, what the programs took, and what happened to them.
+async fn run(arguments: &Arguments) -> (Arc<Tally>, Samples, churn::Events) {
+    let lasts = Duration::from_secs_f64(arguments.minutes * 60.0);
+    let recordings = Recordings::make();
+    let mut programs = Programs::start(Relay::start_tls().await, &recordings).await;
+    let load = Load::start(&programs, recordings, [arguments.searchers, arguments.listeners]).await;
+    let tally = load.tally();
+    let mut churn = Churn::new(Duration::from_secs_f64(arguments.every));
+    let mut samples = Samples::default();
+    let end = tokio::time::Instant::now() + lasts;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    while tokio::time::Instant::now() < end {
+        ticks.tick().await;
+        samples.take(&programs, &tally);
+        churn.tick(&mut programs).await;
+    }
+    load.stop().await;
+    (tally, samples, churn.events())
+}
