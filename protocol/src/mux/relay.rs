@@ -227,12 +227,12 @@ impl RelayMux {
 
     /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<Frame> {
-        if let Some(stream) = self.credits.pop_front() {
-            // A stream that ended meanwhile needs no credit; look further.
-            return match self.streams.get_mut(&stream).map(RequestStream::take_credit) {
-                None | Some(0) => self.poll_transmit_control(),
-                Some(credit) => Some(Frame::Credit(stream, credit)),
-            };
+        while let Some(stream) = self.credits.pop_front() {
+            // A stream that ended meanwhile needs no credit.
+            let credit = self.streams.get_mut(&stream).map_or(0, RequestStream::take_credit);
+            if credit > 0 {
+                return Some(Frame::Credit(stream, credit));
+            }
         }
         self.poll_transmit_control()
     }
