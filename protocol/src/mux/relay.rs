@@ -43,6 +43,8 @@ pub struct RelayMux {
     budgets: Budgets,
     agent_max: usize,
     next: Option<StreamId>,
+    /// The last stream whose REQUEST went out: an agent knows of no later one.
+    asked: Option<StreamId>,
     streams: BTreeMap<StreamId, RequestStream>,
     /// Windows of streams that are over while their listener still holds chunks.
     ended: BTreeMap<StreamId, ReceiveWindow>,
@@ -67,6 +69,7 @@ impl RelayMux {
             budgets,
             agent_max: 0,
             next: Some(StreamId::FIRST),
+            asked: None,
             streams: BTreeMap::new(),
             ended: BTreeMap::new(),
             late: Late::default(),
@@ -234,7 +237,12 @@ impl RelayMux {
                 return Some(Frame::Credit(stream, credit));
             }
         }
-        self.poll_transmit_control()
+        let frame = self.control.pop_front()?;
+        if let Frame::Request(stream, ..) = frame {
+            self.asked = Some(stream);
+        }
+        self.resets_queued -= usize::from(matches!(frame, Frame::Reset(..)));
+        Some(frame)
     }
 
     /// The next event.
@@ -262,10 +270,12 @@ impl RelayMux {
         self.life.rtt()
     }
 
-    fn poll_transmit_control(&mut self) -> Option<Frame> {
-        let frame = self.control.pop_front()?;
-        self.resets_queued -= usize::from(matches!(frame, Frame::Reset(..)));
-        Some(frame)
+    /// An agent that could answer what was never sent would not have to read, and requests would pile up here.
+    fn check_asked(&self, frame: &'static str, stream: StreamId) -> Result<(), Violation> {
+        if self.asked.is_none_or(|asked| stream > asked) {
+            return Err(Violation::NeverOpened(frame, stream));
+        }
+        Ok(())
     }
 
     fn check_by(&mut self, at: Instant) {
@@ -311,6 +321,7 @@ impl RelayMux {
         head: Box<ResponseHead>,
         now: Instant,
     ) -> Result<(), Violation> {
+        self.check_asked("RESPONSE", stream)?;
         let Some(open) = self.streams.get_mut(&stream) else {
             return self.on_late("RESPONSE", stream, 0);
         };
@@ -359,6 +370,7 @@ impl RelayMux {
     }
 
     fn on_reset(&mut self, stream: StreamId, code: ResetCode, reason: String) -> Result<(), Violation> {
+        self.check_asked("RESET", stream)?;
         if !self.streams.contains_key(&stream) {
             return self.on_late("RESET", stream, 0);
         }
@@ -375,9 +387,7 @@ impl RelayMux {
 
     /// A frame for a stream that is not open: under way when this side gave the stream up, or a violation.
     fn on_late(&mut self, frame: &'static str, stream: StreamId, len: usize) -> Result<(), Violation> {
-        if self.next.is_some_and(|next| stream >= next) {
-            return Err(Violation::NeverOpened(frame, stream));
-        }
+        self.check_asked(frame, stream)?;
         let (left, cost) = if frame == "DATA" {
             (&mut self.late.credit, u64::from(crate::credit::cost(len)))
         } else {

@@ -2,12 +2,27 @@
 
 use audiovault_protocol::{
     frame::Frame,
-    limits::{INITIAL_WINDOW, MAX_DATA_LEN},
-    mux::{RelayEvent, RelayMux},
-    testing::start_of_time,
+    limits::{INITIAL_WINDOW, MAX_DATA_LEN, RELAY_DEADLINE},
+    message::ResetCode,
+    mux::{RelayEvent, RelayMux, Violation},
+    testing::{pair::request, start_of_time},
 };
+use bytes::Bytes;
 
-use crate::sides::{data, id, relay_with, response};
+use crate::sides::{answer, data, id, relay_with, response};
+
+#[test]
+fn an_agent_that_answers_what_it_cannot_have_read_breaks_the_protocol() {
+    let unread = || {
+        let mut relay = relay_with(0);
+        relay.open(request(1), Bytes::new(), RELAY_DEADLINE, start_of_time()).unwrap();
+        relay
+    };
+    let reset = Frame::Reset(id(1), ResetCode::ReadFailed, String::new());
+    for (frame, name) in [(response(1), "RESPONSE"), (answer(1, 1), "RESPONSE"), (reset, "RESET")] {
+        assert_eq!(unread().handle_frame(frame, start_of_time()), Err(Violation::NeverOpened(name, id(1))));
+    }
+}
 
 /// Has a listener of this stream take half a window, so that credit waits to be sent.
 fn half_a_window(relay: &mut RelayMux, stream: u32) {
