@@ -52,6 +52,8 @@ pub struct AgentMux {
     streams: BTreeMap<StreamId, ResponseStream>,
     /// HELLO, GOAWAY, and at most one RESPONSE and one RESET per stream.
     control: VecDeque<Frame>,
+    /// RESETs in `control`: their streams count until the relay can know.
+    resets_queued: usize,
     /// Refusals wait here and are bounded like streams.
     refused: VecDeque<StreamId>,
     status: Option<Status>,
@@ -71,6 +73,7 @@ impl AgentMux {
             last: None,
             streams: BTreeMap::new(),
             control: VecDeque::from([Frame::Hello(Box::new(hello))]),
+            resets_queued: 0,
             refused: VecDeque::new(),
             status: None,
             lanes: Lanes::default(),
@@ -115,6 +118,7 @@ impl AgentMux {
     pub fn reset(&mut self, stream: StreamId, code: ResetCode, reason: &str) {
         if self.forget(stream) {
             self.control.push_back(Frame::Reset(stream, code, reason.to_owned()));
+            self.resets_queued += 1;
         }
     }
 
@@ -165,6 +169,8 @@ impl AgentMux {
                 self.check_opened("RESET", stream)?;
                 if self.forget(stream) {
                     self.events.push_back(AgentEvent::Reset(stream, code));
+                } else {
+                    self.keep_quiet(stream);
                 }
                 Ok(())
             }
@@ -234,6 +240,7 @@ impl AgentMux {
     /// The next frame to send: control, with it small answers that are complete, then small answers, then bulk in turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
         if let Some(frame) = self.control.pop_front() {
+            self.resets_queued -= usize::from(matches!(frame, Frame::Reset(..)));
             return Some(self.with_whole_body(frame, now));
         }
         if let Some(stream) = self.refused.pop_front() {
@@ -302,7 +309,7 @@ impl AgentMux {
         self.last = Some(stream);
         // The relay counts a stream until it receives the stream's end, which is later than here: a relay that
         // keeps to the limit can never be over it.
-        if self.streams.len() + self.refused.len() >= self.max_streams {
+        if self.streams.len() + self.resets_queued + self.refused.len() >= self.max_streams {
             return Err(Violation::TooManyStreams(stream));
         }
         if self.leaving {
@@ -311,6 +318,13 @@ impl AgentMux {
             self.streams.insert(stream, ResponseStream::new(initial_window));
         }
         Ok(())
+    }
+
+    /// The relay gave up what this side was about to give up: it waits for no RESET, and counts the stream no more.
+    fn keep_quiet(&mut self, stream: StreamId) {
+        self.control.retain(|frame| !matches!(frame, Frame::Reset(id, ..) if *id == stream));
+        self.resets_queued = self.control.iter().filter(|frame| matches!(frame, Frame::Reset(..))).count();
+        self.refused.retain(|refused| *refused != stream);
     }
 
     fn on_credit(&mut self, stream: StreamId, octets: u32) -> Result<(), Violation> {
