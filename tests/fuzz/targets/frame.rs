@@ -1,0 +1,58 @@
+//! The frame decoder takes any octets: it never panics, copies no body, holds little, and what it has understood it says
+//! the same way ever after.
+
+#![no_main]
+
+use audiovault_protocol::{frame::Frame, limits::MAX_HEAD_LEN};
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use peak_alloc::PeakAlloc;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// What a frame may hold for each of its octets. The dearest are empty strings in a list: three octets (`"",`) are a
+/// `String` of 24, in a vector that has doubled its room and still holds the half it came from.
+const MEMORY_PER_OCTET: usize = 3 * 24 / 3;
+/// What a frame may hold besides: the first rooms of a header map and of the lists, and the box around a head.
+const MEMORY_FLOOR: usize = 8 * 1024;
+
+fuzz_target!(|octets: &[u8]| {
+    let message = Bytes::copy_from_slice(octets);
+    let before = MEMORY.current_usage();
+    MEMORY.reset_peak_usage();
+    let decoded = Frame::decode(message.clone());
+    let held = MEMORY.peak_usage() - before;
+    let len = octets.len().min(MAX_HEAD_LEN);
+    assert!(held <= MEMORY_FLOOR + MEMORY_PER_OCTET * len, "{held} octets of memory for a frame of {len}");
+    let Ok(frame) = decoded else { return };
+
+    if let Frame::Data(_, body) | Frame::Request(_, _, body) | Frame::Answer(_, _, body) = &frame
+        && !body.is_empty()
+    {
+        assert!(message.as_ptr_range().contains(&body.as_ptr()), "a body was copied");
+    }
+    check_encoding(&frame);
+});
+
+/// A frame that was understood is understood the same way when it is sent on.
+fn check_encoding(frame: &Frame) {
+    let encoded = frame.encode();
+    match Frame::decode(encoded.clone()) {
+        // Octets of a reason that are not UTF-8 take more room afterwards, and the sender cuts what is too long.
+        Ok(Frame::Reset(stream, code, reason)) => {
+            assert!(
+                matches!(frame, Frame::Reset(s, c, r) if *s == stream && *c == code && r.starts_with(&reason))
+            );
+            assert_eq!(Frame::Reset(stream, code, reason).encode(), encoded);
+        }
+        Ok(again) => {
+            assert_eq!(again, *frame);
+            assert_eq!(again.encode(), encoded);
+        }
+        // Members that were left out are written out, which can make a head too long that was just short enough.
+        Err(error) => {
+            assert!(encoded.len() > MAX_HEAD_LEN, "{} is not understood again: {error}", frame.name())
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The parameters of a search come from anybody who reaches the relay: limits hold, no value shows in what is logged, and
+//! what was read reads the same when it is sent on.
+
+#![no_main]
+
+use arbitrary::Arbitrary;
+use audiovault_protocol::parameters::{Field, MAX_FIELDS, MAX_VALUE_LEN, Parameters};
+use libfuzzer_sys::fuzz_target;
+use url::form_urlencoded::Serializer;
+
+#[derive(Debug, Arbitrary)]
+struct Request<'a> {
+    query: Option<&'a str>,
+    content_type: Option<ContentType<'a>>,
+    body: &'a [u8],
+}
+
+#[derive(Debug, Arbitrary)]
+enum ContentType<'a> {
+    Form,
+    Json,
+    Other(&'a str),
+}
+
+const FIELDS: [(Field, &str); 9] = [
+    (Field::Site, "site"),
+    (Field::Tenant, "tenant"),
+    (Field::Token, "token"),
+    (Field::CallId, "callid"),
+    (Field::Start, "start"),
+    (Field::Agent, "agent"),
+    (Field::Queue, "queue"),
+    (Field::Server, "server"),
+    (Field::User, "user"),
+];
+
+fuzz_target!(|request: Request| {
+    let content_type = request.content_type.map(|kind| match kind {
+        ContentType::Form => "application/x-www-form-urlencoded",
+        ContentType::Json => "application/json",
+        ContentType::Other(other) => other,
+    });
+    let Ok(read) = Parameters::read(request.query, content_type, request.body) else { return };
+    assert!(read.unknown().len() <= MAX_FIELDS);
+    assert!(read.unknown().iter().all(|name| name.len() <= MAX_VALUE_LEN));
+    let shown = format!("{read:?}");
+    let mut form = Serializer::new(String::new());
+    for (field, name) in FIELDS {
+        let Some(value) = read.value(field) else { continue };
+        assert!(!value.is_empty() && value.len() <= MAX_VALUE_LEN && value.trim() == value);
+        // What stands there anyway, such as "User", would be found whatever is shown.
+        assert!(value.len() < 16 || !shown.contains(value), "a value is shown");
+        form.append_pair(name, value);
+    }
+    let form = form.finish();
+    let again = Parameters::read(Some(&form), None, b"").expect("what was read before");
+    let in_body = Parameters::read(None, Some("application/x-www-form-urlencoded"), form.as_bytes());
+    let in_body = in_body.expect("what was read before");
+    for (field, _) in FIELDS {
+        assert_eq!(again.value(field), read.value(field));
+        assert_eq!(in_body.value(field), read.value(field));
+    }
+});

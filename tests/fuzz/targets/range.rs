@@ -1,0 +1,21 @@
+//! A `Range` header of anybody who holds a link: a part lies within the file, and the part's own header selects it again.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../../../agent/src/service/range.rs"]
+mod range;
+
+use range::{Selection, select};
+
+fuzz_target!(|request: (u64, &str)| {
+    let (size, header) = request;
+    let Selection::Part { first, last } = select(header, size) else { return };
+    assert!(first <= last && last < size);
+    assert_eq!(select(&format!("bytes={first}-{last}"), size), Selection::Part { first, last });
+    if last == size - 1 {
+        assert_eq!(select(&format!("bytes={first}-"), size), Selection::Part { first, last });
+        assert_eq!(select(&format!("bytes=-{}", size - first), size), Selection::Part { first, last });
+    }
+});

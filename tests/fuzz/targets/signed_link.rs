@@ -1,0 +1,106 @@
+//! A token opens if it is, to the letter, one that was made for this site and has not ended; whatever else comes is
+//! refused. The relay, which holds no key, reads only what it can check.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use arbitrary::Arbitrary;
+use audiovault_protocol::{
+    signed_link::{LinkHeader, LinkSecret, LinkSigner, LinkTarget, MAX_TOKEN_LEN},
+    site::SiteId,
+};
+use libfuzzer_sys::fuzz_target;
+
+static SIGNER: LazyLock<LinkSigner> = LazyLock::new(|| LinkSigner::new(&LinkSecret::from_bytes([7; 32])));
+static SITE: LazyLock<SiteId> = LazyLock::new(|| SiteId::parse("acme").expect("a site"));
+
+#[derive(Debug, Arbitrary)]
+enum Token<'a> {
+    /// Whatever somebody types.
+    Text(&'a str),
+    /// A real one, and what is done to it.
+    Minted { target: Target, expires: u64, nonce: [u8; 12], damage: Vec<Damage> },
+}
+
+#[derive(Debug, Arbitrary)]
+struct Target {
+    root: [u8; 8],
+    search_token: [u8; 8],
+    path: Vec<u8>,
+    call_id: String,
+    tenant: String,
+    user: String,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Damage {
+    Replace { at: u16, with: u8 },
+    Cut { at: u16 },
+    Append { with: u8 },
+    OfAnotherSite,
+}
+
+fuzz_target!(|input: (Token, u64)| {
+    let (token, now) = input;
+    match token {
+        Token::Text(text) => {
+            let _ = LinkHeader::read(&SITE, text);
+            assert!(SIGNER.open(&SITE, text, now).is_err(), "a made-up link opens");
+        }
+        Token::Minted { target, expires, nonce, damage } => open(target, expires, nonce, &damage, now),
+    }
+});
+
+fn open(target: Target, expires: u64, nonce: [u8; 12], damage: &[Damage], now: u64) {
+    let target = LinkTarget {
+        root: target.root,
+        search_token: target.search_token,
+        path: target.path,
+        call_id: target.call_id,
+        tenant: target.tenant,
+        user: target.user,
+    };
+    let Ok(minted) = SIGNER.mint(&SITE, &target, expires, nonce) else { return };
+    assert!(minted.len() <= MAX_TOKEN_LEN, "a link of {} characters is too long for the relay", minted.len());
+    let damaged = damage_done(&minted, damage);
+    let header = LinkHeader::read(&SITE, &damaged);
+    let opened = SIGNER.open(&SITE, &damaged, now);
+    if damaged == minted {
+        let header = header.expect("the relay understands what the agent made");
+        assert_eq!((header.key_id, header.expires), (SIGNER.key_id(), expires));
+        assert_eq!(opened.is_ok(), !header.is_expired(now));
+        assert!(opened.is_err() || opened == Ok(target));
+    } else {
+        assert!(opened.is_err(), "a damaged link opens");
+    }
+}
+
+fn damage_done(token: &str, damage: &[Damage]) -> String {
+    let mut octets = token.as_bytes().to_vec();
+    for damage in damage {
+        match damage {
+            Damage::Replace { at, with } => {
+                if let Some(octet) = octets.get_mut(usize::from(*at)) {
+                    *octet = *with;
+                }
+            }
+            Damage::Cut { at } => octets.truncate(usize::from(*at)),
+            Damage::Append { with } => octets.push(*with),
+            Damage::OfAnotherSite => {
+                let other = SiteId::parse("other").expect("a site");
+                let target = LinkTarget {
+                    root: [0; 8],
+                    search_token: [0; 8],
+                    path: Vec::new(),
+                    call_id: String::new(),
+                    tenant: String::new(),
+                    user: String::new(),
+                };
+                let minted = SIGNER.mint(&other, &target, u64::MAX, [0; 12]).expect("a short target");
+                octets = minted.into_bytes();
+            }
+        }
+    }
+    String::from_utf8_lossy(&octets).into_owned()
+}

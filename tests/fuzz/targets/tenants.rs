@@ -1,0 +1,32 @@
+//! A tenants file of an operator: no weak secret gets in, and no secret gets out.
+
+#![no_main]
+
+use std::collections::HashSet;
+
+use libfuzzer_sys::fuzz_target;
+
+#[expect(dead_code, reason = "a target needs not all of the module")]
+#[path = "../../../agent/src/secret.rs"]
+mod secret;
+#[expect(dead_code, reason = "a target needs not all of the module")]
+#[path = "../../../agent/src/tenants.rs"]
+mod tenants;
+
+use tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenants};
+
+fuzz_target!(|text: &[u8]| {
+    let Ok(read) = Tenants::parse(text) else { return };
+    let mut names = HashSet::new();
+    for tenant in &read.usable {
+        assert!(!tenant.name.trim().is_empty() && tenant.name.trim() == tenant.name);
+        assert!(names.insert(tenant.name.to_lowercase()), "a tenant is there twice");
+        let secret = tenant.secret.reveal();
+        assert!(
+            secret.chars().count() >= MIN_SECRET_LEN && secret != PUBLIC_SECRET && secret.trim() == secret
+        );
+        // A tenant may be called like his secret, or like what is shown in its place.
+        let shown = format!("{tenant:?}").replace(&format!("{:?}", tenant.name), "");
+        assert!(secret.len() < 32 || !shown.contains(secret), "a secret is shown");
+    }
+});
