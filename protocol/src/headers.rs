@@ -101,7 +101,7 @@ fn write<S: Serializer>(headers: &HeaderMap, allowed: &[HeaderName], to: S) -> R
     pairs.end()
 }
 
-/// Keeps the allowed and well-formed ones: the peer may be hostile.
+/// Keeps the allowed and well-formed ones, which are those that would be written: the peer may be hostile.
 fn read<'de, D: Deserializer<'de>>(from: D, allowed: &'static [HeaderName]) -> Result<HeaderMap, D::Error> {
     from.deserialize_seq(Pairs { allowed })
 }
@@ -124,7 +124,8 @@ impl<'de> Visitor<'de> for Pairs {
         let mut headers = HeaderMap::with_capacity(self.allowed.len());
         while let Some(Pair(name, value)) = pairs.next_element()? {
             let name = self.allowed.iter().find(|allowed| allowed.as_str().eq_ignore_ascii_case(&name));
-            if let (Some(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+            let value = HeaderValue::from_str(&value).ok().filter(|value| value.to_str().is_ok());
+            if let (Some(name), Some(value)) = (name, value) {
                 headers.append(name, value);
             }
         }
@@ -172,6 +173,13 @@ mod tests {
         let headers = response::deserialize(&mut serde_json::Deserializer::from_str(wire)).unwrap();
         assert_eq!(headers.len(), 1);
         assert_eq!(headers[header::ETAG], "\"1\"");
+    }
+
+    #[test]
+    fn a_value_that_would_not_be_written_is_not_read() {
+        let wire = r#"[["etag", "\"\u00e9\""], ["content-type", "audio/wav"]]"#;
+        let headers = response::deserialize(&mut serde_json::Deserializer::from_str(wire)).unwrap();
+        assert_eq!(headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["content-type"]);
     }
 
     #[test]
