@@ -150,8 +150,10 @@ where
         loop {
             let now = clock();
             // What has arrived is read before the peer is judged: a machine that slept must not blame the other.
-            self.read(cx, now)?;
+            let read = self.read(cx, now);
+            // What came before the end of the tunnel is heard before it: a last body, or when to dial again.
             self.endpoint.work(now);
+            read?;
             self.endpoint.handle_timeout(now).map_err(Ended::Violation)?;
             self.endpoint.work(now);
             let may_send = self.write(cx, now)?;

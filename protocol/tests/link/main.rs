@@ -333,6 +333,14 @@ async fn a_relay_that_leaves_lets_downloads_finish_and_then_closes() {
 }
 
 #[tokio::test]
+async fn an_idle_agent_hears_when_to_dial_again_before_the_relay_closes() {
+    let tunnel = tunnel().await;
+    tunnel.caller.go_away(goaway());
+    assert!(matches!(tunnel.agent.await.unwrap(), Ended::ByPeer(_)));
+    assert_eq!(*tunnel.control.state().borrow(), LinkState::Leaving(goaway()));
+}
+
+#[tokio::test]
 async fn an_agent_that_leaves_lets_downloads_finish_and_the_relay_closes() {
     let mut tunnel = tunnel().await;
     let response = tunnel.caller.call(get("/octets/2000000")).await.unwrap();
