@@ -76,12 +76,17 @@ impl RequestStream {
 
     /// The listener took chunks of this cost. Whether credit became due where none was before.
     pub(crate) fn consume(&mut self, cost: u32, now: Instant, way: Way) -> bool {
-        let Some(credit) = self.window.consume(cost, now, way) else {
-            return false;
-        };
-        if let RequestState::Receiving { progress } = &mut self.state {
+        let could_send = self.window.is_open();
+        let credit = self.window.consume(cost, now, way);
+        // While the agent may send nothing, progress is what the listener takes, however little.
+        if (credit.is_some() || !could_send)
+            && let RequestState::Receiving { progress } = &mut self.state
+        {
             *progress = now;
         }
+        let Some(credit) = credit else {
+            return false;
+        };
         let first = self.credit_due == 0;
         self.credit_due += credit;
         first

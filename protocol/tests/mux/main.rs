@@ -4,5 +4,6 @@
 
 mod bounds;
 mod pair;
+mod progress;
 mod sides;
 mod violations;
