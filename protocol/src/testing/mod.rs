@@ -1,7 +1,8 @@
-//! For tests: strategies for frames, and a simulated pair with its own clock.
+//! For tests: strategies for frames, a simulated pair with its own clock, and a simulation of faults.
 
 pub mod frames;
 pub mod pair;
+pub mod simulation;
 
 use std::{sync::OnceLock, time::Instant};
 

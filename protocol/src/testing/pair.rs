@@ -87,7 +87,7 @@ pub struct Pair {
 const PERIOD: u64 = 65_521;
 
 /// A stretch of the body of a stream: any swap, loss or repetition shows.
-fn body(stream: StreamId, range: std::ops::Range<u64>) -> Bytes {
+pub(super) fn body(stream: StreamId, range: std::ops::Range<u64>) -> Bytes {
     static OCTETS: OnceLock<Bytes> = OnceLock::new();
     let octets = OCTETS.get_or_init(|| {
         let mixed = |at: u64| (at % PERIOD).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0];

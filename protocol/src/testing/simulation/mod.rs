@@ -1,0 +1,270 @@
+//! A simulation of random faults: two honest sides, a network that is none of their doing, and rules that hold whatever
+//! happens.
+//!
+//! A seed is a whole history over hours of simulated time: calls of all sizes, services that think, hang and fail,
+//! listeners who rest and leave, wires that are slow, held up or lost, tunnels that are cut for one end or for both,
+//! agents that dial again, GOAWAY from either side, and a clock that steps. Time goes from one thing that happens to the
+//! next, so there is no waiting, and the same seed is always the same history.
+//!
+//! What holds is checked where it could break, after every step: wrong octets are never delivered, nor a part for the
+//! whole; no stream stays open past its time or is given up before it; whatever waits is bounded and accounted for, and
+//! returned in the end; neither loop is ever busy, or told that there is nothing to send when there is; and neither side
+//! accuses the other of anything.
+
+mod agent_side;
+mod calls;
+mod plan;
+mod random;
+mod relay_side;
+mod tunnel;
+mod wire;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use self::{
+    calls::{Calls, Outcome},
+    plan::CallPlan,
+    random::Chance,
+    tunnel::Tunnel,
+};
+use crate::{
+    credit::WindowBudget,
+    limits::{PAUSE_TIMEOUT, PROCESS_WINDOW_BUDGET},
+    testing::start_of_time,
+};
+
+/// Steps after which a history goes round in circles: a hundred times those of the longest.
+const MOST_STEPS: u64 = 3_000_000;
+
+/// A rule that did not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Finding(String);
+
+impl Finding {
+    fn new(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+
+    fn of(what: &str, detail: impl fmt::Display) -> Self {
+        Self(format!("{what}: {detail}"))
+    }
+}
+
+/// What a history, or many of them, came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Figures {
+    /// Time that went by in it.
+    pub simulated: Duration,
+    /// Moments at which something happened.
+    pub steps: u64,
+    /// Tunnels that were dialled.
+    pub tunnels: u64,
+    /// Calls that were made.
+    pub calls: u64,
+    /// Calls whose whole body came.
+    pub complete: u64,
+    /// Calls that ended with their tunnel.
+    pub cut: u64,
+    /// Octets of the bodies that came whole.
+    pub octets: u64,
+}
+
+impl std::ops::AddAssign for Figures {
+    fn add_assign(&mut self, other: Self) {
+        self.simulated += other.simulated;
+        self.steps += other.steps;
+        self.tunnels += other.tunnels;
+        self.calls += other.calls;
+        self.complete += other.complete;
+        self.cut += other.cut;
+        self.octets += other.octets;
+    }
+}
+
+/// Lives through the history of a seed; `trace` is told what happens, and how long after the beginning.
+///
+/// # Errors
+/// The first [`Finding`].
+pub fn simulate(seed: u64, trace: &mut dyn FnMut(Duration, fmt::Arguments<'_>)) -> Result<Figures, Finding> {
+    let mut world = World::new(seed, trace);
+    world.run()?;
+    Ok(world.figures())
+}
+
+struct World<'a> {
+    chance: Chance,
+    now: Instant,
+    calls: Calls<'a>,
+    /// Oldest first.
+    tunnels: Vec<Tunnel>,
+    process: Arc<WindowBudget>,
+    dial_at: Option<Instant>,
+    /// What is still to happen besides, and when the next of it does.
+    events_left: u64,
+    event_at: Instant,
+    steps: u64,
+    dialled: u64,
+}
+
+impl<'a> World<'a> {
+    fn new(seed: u64, trace: &'a mut dyn FnMut(Duration, fmt::Arguments<'_>)) -> Self {
+        let now = start_of_time();
+        let mut chance = Chance::new(seed);
+        let events_left = 5 + chance.below(60);
+        Self {
+            chance,
+            now,
+            calls: Calls::new(trace),
+            tunnels: Vec::new(),
+            process: WindowBudget::new(PROCESS_WINDOW_BUDGET),
+            dial_at: Some(now),
+            events_left,
+            event_at: now,
+            steps: 0,
+            dialled: 0,
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Finding> {
+        while self.events_left > 0 {
+            self.step()?;
+        }
+        self.calls.say(self.now, format_args!("all is well from now on"));
+        self.tunnels.iter_mut().for_each(Tunnel::heal);
+        self.calls.hurry();
+        // By then everything has ended that ever will.
+        let until = self.now + 2 * PAUSE_TIMEOUT;
+        while !self.is_settled() {
+            self.step()?;
+            if self.now > until {
+                return Err(Finding::of("something never ends", format!("{:?}", self.tunnels)));
+            }
+        }
+        if self.process.used() > 0 {
+            return Err(Finding::new("windows were not given back"));
+        }
+        self.calls.check()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.calls.are_settled() && self.tunnels.iter().all(Tunnel::is_idle)
+    }
+
+    /// Goes on to the next moment at which something happens.
+    fn step(&mut self) -> Result<(), Finding> {
+        self.steps += 1;
+        if self.steps > MOST_STEPS {
+            return Err(Finding::new("time stands still"));
+        }
+        let due = self.tunnels.iter().filter_map(|tunnel| tunnel.due(&self.calls)).min();
+        let event = Some(self.event_at).filter(|_| self.events_left > 0);
+        let next = [due, event, self.dial_at].into_iter().flatten().min();
+        self.now = next.unwrap_or(self.now).max(self.now);
+        if event.is_some_and(|at| at <= self.now) {
+            self.happen()?;
+        }
+        if self.dial_at.is_some_and(|at| at <= self.now) {
+            self.dial();
+        }
+        for tunnel in &mut self.tunnels {
+            tunnel.turn(&mut self.calls, self.now)?;
+        }
+        self.tunnels.retain(|tunnel| !tunnel.is_over());
+        if self.dial_at.is_none() && !self.tunnels.iter().any(Tunnel::serves) {
+            self.dial_at = Some(self.now + self.chance.time(Duration::from_secs(20)));
+        }
+        let relays = self.tunnels.iter().filter_map(|tunnel| tunnel.relay.as_ref());
+        if relays.map(|relay| relay.budgets.tunnel.used()).sum::<u64>() != self.process.used() {
+            return Err(Finding::new("the budgets of tunnels and process disagree"));
+        }
+        Ok(())
+    }
+
+    fn dial(&mut self) {
+        self.dial_at = None;
+        self.dialled += 1;
+        self.calls.say(self.now, format_args!("an agent dials tunnel {}", self.dialled));
+        self.tunnels.push(Tunnel::new(&self.process, &mut self.chance, self.now));
+    }
+
+    /// One of the things that do not follow from others.
+    fn happen(&mut self) -> Result<(), Finding> {
+        self.events_left -= 1;
+        self.event_at = self.now + self.chance.time(Duration::from_secs(60));
+        if self.chance.one_in(40) {
+            // A long lunch.
+            self.event_at += PAUSE_TIMEOUT + self.chance.time(PAUSE_TIMEOUT);
+        }
+        let (kind, which) = (self.chance.below(20), self.chance.below(3));
+        let long = self.chance.time(Duration::from_secs(120));
+        let at = self.chance.below(self.tunnels.len().max(1) as u64) as usize;
+        if kind < 11 {
+            return self.call();
+        }
+        if kind == 11 {
+            let step = self.chance.time(Duration::from_secs(600));
+            self.calls.say(self.now, format_args!("the clock steps by {step:?}"));
+            self.now += step;
+            self.tunnels.iter_mut().for_each(|tunnel| tunnel.excuse(self.now));
+            return Ok(());
+        }
+        let Some(tunnel) = self.tunnels.get_mut(at) else { return Ok(()) };
+        let now = self.now;
+        match kind {
+            12 => {
+                self.calls.say(now, format_args!("the connection breaks, case {which}"));
+                tunnel.cut(&mut self.calls, which, now)?;
+            }
+            13 | 14 => {
+                self.calls.say(now, format_args!("nothing gets through for {long:?}, case {which}"));
+                tunnel.hold(which, now + long);
+            }
+            15 | 16 => {
+                let wires = tunnel.change_weather(&mut self.chance);
+                self.calls.say(now, format_args!("the way is another: {wires}"));
+            }
+            17 => {
+                self.calls.say(now, format_args!("the relay says GOAWAY"));
+                tunnel.go_away(true);
+            }
+            18 => {
+                self.calls.say(now, format_args!("the agent says GOAWAY"));
+                tunnel.go_away(false);
+            }
+            _ => tunnel.tell_status(),
+        }
+        Ok(())
+    }
+
+    fn call(&mut self) -> Result<(), Finding> {
+        let plan = CallPlan::random(&mut self.chance);
+        let call = self.calls.add(plan.clone());
+        self.calls.say(self.now, format_args!("call {call}: {plan:?}"));
+        for tunnel in self.tunnels.iter_mut().rev() {
+            if let Some(relay) = &mut tunnel.relay
+                && relay.open(call, &self.calls, self.now)?
+            {
+                return Ok(());
+            }
+        }
+        self.calls.settle(call, Outcome::NotOpened);
+        Ok(())
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            simulated: self.now - start_of_time(),
+            steps: self.steps,
+            tunnels: self.dialled,
+            calls: self.calls.count(|outcome| outcome != Outcome::NotOpened),
+            complete: self.calls.count(|outcome| outcome == Outcome::Complete),
+            cut: self.calls.count(|outcome| outcome == Outcome::Cut),
+            octets: self.calls.octets,
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The relay's end of a simulated tunnel, with the listeners.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Finding,
+    calls::{Calls, Outcome, summary},
+    wire::{Message, Wire},
+};
+use crate::{
+    credit::{Budgets, WindowBudget, cost},
+    frame::{Frame, StreamId},
+    limits::{
+        DEAD_AFTER, GREETING_TIMEOUT, INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, PAUSE_TIMEOUT,
+        RELAY_DEADLINE, STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET,
+    },
+    message::{Goaway, ResetCode},
+    mux::{RelayEvent, RelayMux, Violation},
+    testing::pair::{body, request, welcome},
+};
+
+/// One call as its listener sees it.
+#[derive(Debug)]
+struct Listener {
+    call: usize,
+    opened: Instant,
+    received: u64,
+    answered: bool,
+    /// When something last came.
+    came: Instant,
+    /// When the agent was last told of credit.
+    told: Instant,
+    /// When the listener last took something.
+    took: Instant,
+    /// Credit that went out, and what was used of it.
+    granted: u64,
+    spent: u64,
+    held: VecDeque<u32>,
+    over: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct RelaySide {
+    pub(super) mux: RelayMux,
+    pub(super) budgets: Budgets,
+    pub(super) began: Instant,
+    heard: Instant,
+    greeted: bool,
+    leaving: bool,
+    listeners: BTreeMap<StreamId, Listener>,
+    may_send: bool,
+    /// Something of the network's was to blame until then.
+    pub(super) excused_until: Instant,
+    pub(super) ended: bool,
+}
+
+impl RelaySide {
+    pub(super) fn new(process: &std::sync::Arc<WindowBudget>, now: Instant) -> Self {
+        let budgets = Budgets {
+            tunnel: WindowBudget::new(TUNNEL_WINDOW_BUDGET),
+            process: std::sync::Arc::clone(process),
+        };
+        Self {
+            mux: RelayMux::new(budgets.clone(), now),
+            budgets,
+            began: now,
+            heard: now,
+            greeted: false,
+            leaving: false,
+            listeners: BTreeMap::new(),
+            may_send: true,
+            excused_until: now,
+            ended: false,
+        }
+    }
+
+    /// Opens a stream for a call, if the tunnel takes it.
+    pub(super) fn open(&mut self, call: usize, calls: &Calls, now: Instant) -> Result<bool, Finding> {
+        let plan = calls.plan(call)?;
+        let mut head = request(plan.octets);
+        head.request_id = call.to_string();
+        let Ok(stream) = self.mux.open(head, Bytes::from(vec![b'q'; plan.asks]), RELAY_DEADLINE, now) else {
+            return Ok(false);
+        };
+        let listener = Listener {
+            call,
+            opened: now,
+            received: 0,
+            answered: false,
+            came: now,
+            told: now,
+            took: now,
+            granted: INITIAL_WINDOW.into(),
+            spent: 0,
+            held: VecDeque::new(),
+            over: false,
+        };
+        self.listeners.insert(stream, listener);
+        Ok(true)
+    }
+
+    /// Says GOAWAY, unless there was no HELLO yet: then there is nothing to leave.
+    pub(super) fn go_away(&mut self, goaway: Goaway) {
+        if self.greeted {
+            self.leaving = true;
+            self.mux.go_away(goaway);
+        }
+    }
+
+    /// When something is due, whatever comes.
+    pub(super) fn due(&self, calls: &Calls) -> Instant {
+        let timers = self.listeners.values().flat_map(|listener| listener.due(calls));
+        timers.chain([self.mux.poll_timeout(self.may_send)]).min().unwrap_or(self.began)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.listeners.is_empty() && self.mux.is_drained()
+    }
+
+    pub(super) fn waits_for_room(&self) -> bool {
+        !self.ended && !self.may_send
+    }
+
+    /// One turn, in the order in which the driver takes it.
+    pub(super) fn turn(
+        &mut self,
+        calls: &mut Calls,
+        [from, to]: [&mut Wire; 2],
+        now: Instant,
+    ) -> Result<(), Finding> {
+        while let Some(message) = from.receive(now) {
+            self.heard = now;
+            self.mux.handle_inbound(now);
+            match message {
+                Message::Frame(octets) => {
+                    let frame = Frame::decode(octets).map_err(Violation::from);
+                    let taken = frame.and_then(|frame| self.mux.handle_frame(frame, now));
+                    taken.map_err(|violation| Finding::of("a relay accuses an honest agent", violation))?;
+                }
+                Message::Ping(payload) => to.send(Message::Pong(payload), now),
+                Message::Pong(payload) => self.mux.handle_pong(&payload, now),
+                Message::Close => return Err(Finding::new("an agent closed a tunnel")),
+                Message::Reset => {
+                    self.end(calls);
+                    return Ok(());
+                }
+            }
+        }
+        self.work(calls, now)?;
+        if let Err(violation) = self.mux.handle_timeout(now) {
+            calls.say(now, format_args!("relay gives the tunnel up: {violation}"));
+            to.send(Message::Reset, now);
+            self.end(calls);
+            return self.judge(&violation, now);
+        }
+        self.work(calls, now)?;
+        self.write(calls, to, now)?;
+        if self.leaving && self.mux.is_drained() {
+            to.send(Message::Close, now);
+            self.end(calls);
+            return Ok(());
+        }
+        self.check(calls, now)
+    }
+
+    /// The tunnel is gone: what was under way is cut.
+    pub(super) fn end(&mut self, calls: &mut Calls) {
+        self.ended = true;
+        for listener in std::mem::take(&mut self.listeners).into_values().filter(|listener| !listener.over) {
+            calls.settle(listener.call, Outcome::Cut);
+        }
+    }
+
+    fn judge(&self, violation: &Violation, now: Instant) -> Result<(), Finding> {
+        let right = (*violation == Violation::Silent && now >= self.heard + DEAD_AFTER)
+            || (*violation == Violation::NoGreeting && now >= self.began + GREETING_TIMEOUT);
+        if right { Ok(()) } else { Err(Finding::of("a relay accuses an honest agent", violation)) }
+    }
+
+    fn work(&mut self, calls: &mut Calls, now: Instant) -> Result<(), Finding> {
+        while let Some(event) = self.mux.poll_event() {
+            match event {
+                RelayEvent::Hello(_) => {
+                    self.greeted = true;
+                    self.mux.welcome(welcome());
+                }
+                RelayEvent::Status(_) => {}
+                RelayEvent::Goaway(_) => self.leaving = true,
+                RelayEvent::Response(stream, _) => {
+                    let listener = self.listener(stream)?;
+                    (listener.answered, listener.came) = (true, now);
+                }
+                RelayEvent::Data(stream, data) => self.hear(stream, &data, now)?,
+                RelayEvent::End(stream) => {
+                    let listener = self.listener(stream)?;
+                    listener.over = true;
+                    let (call, received) = (listener.call, listener.received);
+                    let plan = calls.plan(call)?;
+                    if received != plan.octets || plan.fails_at.is_some() {
+                        return Err(Finding::new("a body was complete that is not"));
+                    }
+                    calls.octets += received;
+                    calls.settle(call, Outcome::Complete);
+                }
+                RelayEvent::Reset(stream, code, _) => self.give_up(stream, code, calls, now)?,
+            }
+        }
+        for stream in self.listeners.keys().copied().collect::<Vec<_>>() {
+            self.listen(stream, calls, now)?;
+        }
+        Ok(())
+    }
+
+    fn listener(&mut self, stream: StreamId) -> Result<&mut Listener, Finding> {
+        let listener = self.listeners.get_mut(&stream).filter(|listener| !listener.over);
+        listener.ok_or_else(|| Finding::new("a stream went on after its end"))
+    }
+
+    fn hear(&mut self, stream: StreamId, data: &Bytes, now: Instant) -> Result<(), Finding> {
+        let listener = self.listener(stream)?;
+        let end = listener.received + data.len() as u64;
+        if !listener.answered || *data != body(stream, listener.received..end) {
+            return Err(Finding::new("wrong octets were delivered"));
+        }
+        listener.received = end;
+        listener.came = now;
+        listener.spent += u64::from(cost(data.len()));
+        listener.held.push_back(cost(data.len()));
+        Ok(())
+    }
+
+    /// Whether a stream was given up for a reason that there is, and not before its time.
+    fn give_up(
+        &mut self,
+        stream: StreamId,
+        code: ResetCode,
+        calls: &mut Calls,
+        now: Instant,
+    ) -> Result<(), Finding> {
+        let (excused, leaving) = (now <= self.excused_until, self.leaving);
+        let listener = self.listener(stream)?;
+        listener.over = true;
+        let plan = calls.plan(listener.call)?;
+        let rested = now >= listener.took.max(listener.came) + PAUSE_TIMEOUT;
+        let right = match code {
+            ResetCode::ReadFailed => plan.fails_at.is_some(),
+            ResetCode::DeadlineExceeded => !listener.answered && now >= listener.opened + RELAY_DEADLINE,
+            ResetCode::Stalled if listener.has_credit() => {
+                now >= listener.came + STALL_TIMEOUT && (plan.may_stall() || excused)
+            }
+            // Credit that is due may wait for a socket that takes nothing.
+            ResetCode::Stalled => rested || (excused && now >= listener.came + STALL_TIMEOUT),
+            ResetCode::Refused => leaving,
+            ResetCode::Cancelled | ResetCode::Malformed | ResetCode::Other(_) => false,
+        };
+        let finding = (!right).then(|| {
+            let since = now - listener.opened;
+            Finding::of(
+                "a stream was given up without need",
+                format!("{code:?} on {stream} {since:?} after {listener:?}"),
+            )
+        });
+        calls.settle(listener.call, Outcome::Reset(code));
+        finding.map_or(Ok(()), Err)
+    }
+
+    /// What the listener does, until he waits for something.
+    fn listen(&mut self, stream: StreamId, calls: &mut Calls, now: Instant) -> Result<(), Finding> {
+        let Some(listener) = self.listeners.get_mut(&stream) else { return Ok(()) };
+        let plan = calls.plan(listener.call)?;
+        let leaves = plan.leaves.is_some_and(|after| now >= listener.opened + after);
+        while !leaves
+            && now >= listener.took + plan.rests
+            && let Some(cost) = listener.held.pop_front()
+        {
+            listener.took = now;
+            self.mux.consume(stream, cost, now);
+            if !plan.rests.is_zero() {
+                break;
+            }
+        }
+        if leaves || (listener.over && listener.held.is_empty()) {
+            if !listener.over {
+                calls.settle(listener.call, Outcome::Left);
+            }
+            self.listeners.remove(&stream);
+            self.mux.release(stream);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, calls: &mut Calls, to: &mut Wire, now: Instant) -> Result<(), Finding> {
+        self.may_send = false;
+        while to.takes_more() {
+            if let Some(payload) = self.mux.poll_ping(now) {
+                to.send(Message::Ping(payload), now);
+            } else if let Some(frame) = self.mux.poll_transmit() {
+                if let Frame::Credit(stream, octets) = &frame
+                    && let Some(listener) = self.listeners.get_mut(stream)
+                {
+                    listener.granted += u64::from(*octets);
+                    listener.told = now;
+                }
+                calls.say(now, format_args!("relay sends {}", summary(&frame)));
+                to.send(Message::Frame(frame.encode()), now);
+            } else {
+                self.may_send = true;
+                break;
+            }
+        }
+        if self.may_send && self.mux.poll_transmit().is_some() {
+            return Err(Finding::new("the relay has something to send after it had nothing"));
+        }
+        Ok(())
+    }
+
+    fn check(&self, calls: &Calls, now: Instant) -> Result<(), Finding> {
+        if self.mux.poll_timeout(self.may_send) <= now {
+            return Err(Finding::new("the relay's loop is busy"));
+        }
+        let (mut held, mut open) = (0, 0);
+        for listener in self.listeners.values() {
+            let holds: u64 = listener.held.iter().copied().map(u64::from).sum();
+            if holds > MAX_WINDOW.into() || listener.spent > listener.granted {
+                return Err(Finding::new("more than a window is held"));
+            }
+            held += holds;
+            open += usize::from(!listener.over);
+            if listener.is_overdue(now) {
+                return Err(Finding::of("a stream is open past its time", format!("{listener:?}")));
+            }
+            calls.plan(listener.call)?;
+        }
+        if open != self.mux.open_streams() || held > self.budgets.tunnel.used() {
+            return Err(Finding::new("streams or octets are not accounted for"));
+        }
+        Ok(())
+    }
+}
+
+impl Listener {
+    fn has_credit(&self) -> bool {
+        self.granted >= self.spent + u64::from(MIN_DATA_COST)
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        if self.over {
+            return false;
+        }
+        if !self.answered {
+            return now >= self.opened + RELAY_DEADLINE;
+        }
+        let patience = if self.has_credit() { STALL_TIMEOUT } else { PAUSE_TIMEOUT };
+        now >= self.came.max(self.told).max(self.took) + patience
+    }
+
+    /// When the listener takes the next chunk, and when he leaves.
+    fn due(&self, calls: &Calls) -> [Instant; 2] {
+        let far = self.opened + 100 * PAUSE_TIMEOUT;
+        let Ok(plan) = calls.plan(self.call) else { return [far; 2] };
+        let takes = if self.held.is_empty() { far } else { self.took + plan.rests };
+        [takes, plan.leaves.map_or(far, |after| self.opened + after)]
+    }
+}

@@ -1,0 +1,169 @@
+//! One simulated tunnel: two ends that may end at different times, and a wire each way.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Finding, agent_side::AgentSide, calls::Calls, random::Chance, relay_side::RelaySide, wire::Wire,
+};
+use crate::{
+    credit::WindowBudget,
+    limits::DEAD_AFTER,
+    message::{Goaway, Status},
+};
+
+/// How long after a fault a stream may still stand still for it: its 30 s, and as long to catch up.
+const EXCUSED_FOR: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pub(super) relay: Option<RelaySide>,
+    pub(super) agent: Option<AgentSide>,
+    /// From relay to agent, and back.
+    wires: [Wire; 2],
+}
+
+impl Tunnel {
+    pub(super) fn new(process: &Arc<WindowBudget>, chance: &mut Chance, now: Instant) -> Self {
+        let max_streams = 1 + chance.below(12) as u32;
+        Self {
+            relay: Some(RelaySide::new(process, now)),
+            agent: Some(AgentSide::new(max_streams, now)),
+            wires: [random_wire(chance), random_wire(chance)],
+        }
+    }
+
+    /// When something happens next.
+    pub(super) fn due(&self, calls: &Calls) -> Option<Instant> {
+        let arrivals = [
+            self.wires[0].next_arrival().filter(|_| self.agent.is_some()),
+            self.wires[1].next_arrival().filter(|_| self.relay.is_some()),
+        ];
+        let ends =
+            [self.relay.as_ref().map(|relay| relay.due(calls)), self.agent.as_ref().map(AgentSide::due)];
+        arrivals.into_iter().chain(ends).flatten().min()
+    }
+
+    pub(super) fn turn(&mut self, calls: &mut Calls, now: Instant) -> Result<(), Finding> {
+        let [down, up] = &mut self.wires;
+        if let Some(relay) = &mut self.relay {
+            relay.turn(calls, [&mut *up, &mut *down], now)?;
+        }
+        if let Some(agent) = &mut self.agent {
+            agent.turn(calls, [&mut *down, &mut *up], now)?;
+        }
+        // What the agent has received makes room, for which the relay's socket waits.
+        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.waits_for_room())
+            && down.takes_more()
+        {
+            relay.turn(calls, [&mut *up, &mut *down], now)?;
+        }
+        self.bury()
+    }
+
+    /// Ends that are over leave nothing behind.
+    fn bury(&mut self) -> Result<(), Finding> {
+        self.agent.take_if(|agent| agent.ended);
+        if let Some(relay) = self.relay.take_if(|relay| relay.ended) {
+            let budgets = relay.budgets.clone();
+            drop(relay);
+            if budgets.tunnel.used() > 0 {
+                return Err(Finding::new("a tunnel ended and kept windows"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.relay.is_none() && self.agent.is_none()
+    }
+
+    /// Whether both ends live and have nothing to do but to ping.
+    pub(super) fn is_idle(&self) -> bool {
+        self.relay.as_ref().is_some_and(RelaySide::is_idle)
+            && self.agent.as_ref().is_some_and(AgentSide::is_idle)
+    }
+
+    /// Whether the agent has no reason to dial another one.
+    pub(super) fn serves(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| !agent.leaving)
+    }
+
+    /// The connection breaks: both ends are told, or only one, and the other finds out.
+    pub(super) fn cut(&mut self, calls: &mut Calls, told: u64, now: Instant) -> Result<(), Finding> {
+        self.wires.iter_mut().for_each(Wire::lose);
+        self.excuse(now + DEAD_AFTER);
+        if told != 1
+            && let Some(relay) = &mut self.relay
+        {
+            relay.end(calls);
+        }
+        if told != 2
+            && let Some(agent) = &mut self.agent
+        {
+            agent.ended = true;
+        }
+        self.bury()
+    }
+
+    /// One direction, or both, carry nothing until then.
+    pub(super) fn hold(&mut self, which: u64, until: Instant) {
+        if which != 1 {
+            self.wires[0].hold(until);
+        }
+        if which != 0 {
+            self.wires[1].hold(until);
+        }
+        self.excuse(until);
+    }
+
+    /// What stands still until then, and a while longer, does so for a reason.
+    pub(super) fn excuse(&mut self, until: Instant) {
+        if let Some(relay) = &mut self.relay {
+            relay.excused_until = relay.excused_until.max(until + EXCUSED_FOR);
+        }
+    }
+
+    /// Another way for what is sent from now on, in words.
+    pub(super) fn change_weather(&mut self, chance: &mut Chance) -> String {
+        for wire in &mut self.wires {
+            let other = random_wire(chance);
+            (wire.latency, wire.rate, wire.room) = (other.latency, other.rate, other.room);
+        }
+        let words = self.wires.iter().map(|wire| format!("{:?} at {} octets/s", wire.latency, wire.rate));
+        words.collect::<Vec<_>>().join(", ")
+    }
+
+    pub(super) fn heal(&mut self) {
+        for wire in &mut self.wires {
+            wire.heal();
+            (wire.latency, wire.rate) = (Duration::from_millis(5), 10_000_000);
+        }
+    }
+
+    pub(super) fn go_away(&mut self, from_relay: bool) {
+        let goaway = Goaway { reason: "maintenance".to_owned(), reconnect_after_ms: [0, 1000] };
+        if from_relay && let Some(relay) = &mut self.relay {
+            relay.go_away(goaway);
+        } else if !from_relay && let Some(agent) = &mut self.agent {
+            agent.leaving = true;
+            agent.mux.go_away(goaway);
+        }
+    }
+
+    pub(super) fn tell_status(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.mux.set_status(Status::default());
+        }
+    }
+}
+
+/// Any wire from one machine's to a satellite's, over which no stream stands still for seconds because of others.
+fn random_wire(chance: &mut Chance) -> Wire {
+    let latency = Duration::from_micros(50) + chance.time(Duration::from_secs(1));
+    let rate = 100_000 + chance.magnitude(1_000_000_000);
+    let room = 4096 + chance.magnitude(256 * 1024) as usize;
+    Wire::new(latency, rate, room)
+}

@@ -1,0 +1,105 @@
+//! One direction of a connection: what is sent arrives in order, late, at a bounded rate, or not at all.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::mux::PingPayload;
+
+/// What a WebSocket carries.
+#[derive(Debug)]
+pub(super) enum Message {
+    Frame(Bytes),
+    Ping(PingPayload),
+    Pong(PingPayload),
+    Close,
+    /// Not a message: the connection was reset.
+    Reset,
+}
+
+impl Message {
+    fn len(&self) -> usize {
+        match self {
+            Self::Frame(octets) => octets.len(),
+            Self::Ping(_) | Self::Pong(_) | Self::Close | Self::Reset => 8,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) latency: Duration,
+    /// Octets per second.
+    pub(super) rate: u64,
+    /// Octets under way beyond which the sender's socket takes nothing.
+    pub(super) room: usize,
+    /// Nothing arrives before that.
+    held_until: Option<Instant>,
+    /// Nothing arrives any more.
+    lost: bool,
+    free_at: Option<Instant>,
+    arrived_last: Option<Instant>,
+    queue: VecDeque<(Instant, Message)>,
+    octets: usize,
+}
+
+impl Wire {
+    pub(super) fn new(latency: Duration, rate: u64, room: usize) -> Self {
+        Self {
+            latency,
+            rate,
+            room,
+            held_until: None,
+            lost: false,
+            free_at: None,
+            arrived_last: None,
+            queue: VecDeque::new(),
+            octets: 0,
+        }
+    }
+
+    pub(super) fn takes_more(&self) -> bool {
+        self.octets < self.room
+    }
+
+    /// Sends a message; those that come by themselves, such as pongs, do not ask whether there is room.
+    pub(super) fn send(&mut self, message: Message, now: Instant) {
+        let takes = Duration::from_micros(message.len() as u64 * 1_000_000 / self.rate.max(1));
+        let gone = self.free_at.map_or(now, |free| free.max(now)) + takes;
+        let at = self.arrived_last.map_or(gone + self.latency, |last| last.max(gone + self.latency));
+        (self.free_at, self.arrived_last) = (Some(gone), Some(at));
+        self.octets += message.len();
+        self.queue.push_back((at, message));
+    }
+
+    /// Holds everything up until then, as a network does that has lost its way for a while.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.held_until = self.held_until.max(Some(until));
+    }
+
+    /// From now on nothing arrives, and nobody is told.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    /// Lets everything through that was held up.
+    pub(super) fn heal(&mut self) {
+        self.held_until = None;
+    }
+
+    /// When the next message arrives.
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        let (at, _) = self.queue.front().filter(|_| !self.lost)?;
+        Some(self.held_until.map_or(*at, |held| held.max(*at)))
+    }
+
+    pub(super) fn receive(&mut self, now: Instant) -> Option<Message> {
+        self.next_arrival().filter(|at| *at <= now)?;
+        let (_, message) = self.queue.pop_front()?;
+        self.octets -= message.len();
+        Some(message)
+    }
+}
