@@ -9,7 +9,7 @@ use std::{
 
 use audiovault_protocol::{
     link::{AgentControl, AgentLink, Close, Ended, LinkState},
-    message::{CloseCode, Goaway, Hello},
+    message::{CloseCode, Goaway, Hello, Welcome},
 };
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -192,10 +192,17 @@ impl Supervisor {
         status.mark_changed();
         loop {
             tokio::select! {
+                // What was said in a tunnel comes before its end: a relay that asked to dial again has then ended it.
+                biased;
+                () = self.shared.shutdown.cancelled() => return Some(Outcome::Shutdown),
+                Ok(()) = state.changed() => match state.borrow_and_update().clone() {
+                    LinkState::Greeting => {}
+                    LinkState::Welcomed(welcome) => self.welcomed(&welcome, tunnel),
+                    LinkState::Leaving(goaway) => return Some(Outcome::Leaving(goaway)),
+                },
                 ended = &mut tunnel.task => {
                     return Some(Outcome::Ended(ended.unwrap_or_else(|_| crashed())));
                 }
-                () = self.shared.shutdown.cancelled() => return Some(Outcome::Shutdown),
                 Ok(()) = status.changed() => {
                     tunnel.control.set_status(status.borrow_and_update().clone());
                 }
@@ -214,18 +221,15 @@ impl Supervisor {
                     service.mark_unchanged();
                     config.mark_changed();
                 }
-                Ok(()) = state.changed() => match state.borrow_and_update().clone() {
-                    LinkState::Greeting => {}
-                    LinkState::Welcomed(welcome) => {
-                        let (session, relay) = (&welcome.session, &welcome.relay_version);
-                        tracing::info!(session, relay, links = welcome.base_url, "connected");
-                        let (session, control) = (session.clone(), tunnel.control.clone());
-                        self.tell(TunnelState::Connected { session, since: SystemTime::now(), control });
-                    }
-                    LinkState::Leaving(goaway) => return Some(Outcome::Leaving(goaway)),
-                },
             }
         }
+    }
+
+    fn welcomed(&self, welcome: &Welcome, tunnel: &Tunnel) {
+        let (session, relay) = (&welcome.session, &welcome.relay_version);
+        tracing::info!(session, relay, links = welcome.base_url, "connected");
+        let (session, control) = (session.clone(), tunnel.control.clone());
+        self.tell(TunnelState::Connected { session, since: SystemTime::now(), control });
     }
 
     /// Dials a fresh tunnel beside one that no longer introduces the agent as it is, and lets it take over. The old
