@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
+mod clock;
 mod download;
 mod hostile_agent;
 mod hostile_relay;
@@ -10,4 +11,5 @@ mod line;
 mod programs;
 mod restart;
 mod setting;
+mod store;
 mod wire;

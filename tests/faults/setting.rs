@@ -76,6 +76,10 @@ impl Setting {
         search_with(&self.client, &self.site, CALL, &[]).await.status().as_u16()
     }
 
+    pub(crate) async fn short_link(&self) -> String {
+        first_link(&search(&self.client, &self.site, CALL, &[]).await)
+    }
+
     pub(crate) async fn long_link(&self) -> String {
         first_link(&search(&self.client, &self.site, LONG, &[]).await)
     }

@@ -89,7 +89,10 @@ impl From<StoreError> for Refused {
             | StoreError::LastManager(_)
             | StoreError::TokenExists(_) => StatusCode::CONFLICT,
             StoreError::LogInUse => StatusCode::SERVICE_UNAVAILABLE,
-            StoreError::Moved(_) | StoreError::Corrupt { .. } | StoreError::Database(_) => {
+            StoreError::Moved(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::Damaged(_)
+            | StoreError::Database(_) => {
                 tracing::error!(%error, cause = error.cause(), "a request of an operator has failed");
                 return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
                     .retry_after(Duration::from_secs(5));

@@ -95,6 +95,7 @@ pub(super) fn problem(error: StoreError) -> Result<&'static str, StoreError> {
         | StoreError::LogInUse
         | StoreError::Moved(_)
         | StoreError::Corrupt { .. }
+        | StoreError::Damaged(_)
         | StoreError::Database(_)) => Err(other),
     }
 }

@@ -44,6 +44,14 @@ pub enum OpenError {
         /// What SQLite said.
         source: sqlx::Error,
     },
+    /// The file holds what no database does.
+    #[error("{} is damaged, or no database: check --database, or put the latest backup in its place", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A newer release has changed the schema.
     #[error("the database {} was written by a newer release: use that release or restore a backup", .0.display())]
     NewerSchema(PathBuf),
@@ -131,9 +139,26 @@ pub enum StoreError {
         /// What was expected.
         what: &'static str,
     },
+    /// The file holds what no database does.
+    #[error("the database is damaged: stop the relay, and put the latest backup in its place")]
+    Damaged(#[source] sqlx::Error),
     /// The database failed.
     #[error("the database failed: check its disk, its space and its permissions")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_damage(&error) { Self::Damaged(error) } else { Self::Database(error) }
+    }
+}
+
+/// Whether SQLite found the file damaged (`SQLITE_CORRUPT` and its extended codes) or no database at all
+/// (`SQLITE_NOTADB`): <https://sqlite.org/rescode.html>.
+pub(super) fn is_damage(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    matches!(code.map(|code| code & 0xff), Some(11 | 26))
 }
 
 impl StoreError {

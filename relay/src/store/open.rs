@@ -15,7 +15,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 
-use super::{DatabaseFile, DatabaseUrl, OpenError, Store};
+use super::{DatabaseFile, DatabaseUrl, OpenError, Store, error::is_damage};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
@@ -75,7 +75,14 @@ pub async fn open(url: &DatabaseUrl, if_missing: IfMissing) -> Result<Store, Ope
 }
 
 async fn try_open(path: &Path) -> Result<Store, OpenError> {
-    let failed = |source| OpenError::Connect { path: path.to_owned(), source };
+    let failed = |source| {
+        let path = path.to_owned();
+        if is_damage(&source) {
+            OpenError::Damaged { path, source: source.into() }
+        } else {
+            OpenError::Connect { path, source }
+        }
+    };
     let url = SqliteConnectOptions::new().filename(path).create_if_missing(false).to_url_lossy();
     let options = AnyConnectOptions::from_url(&url).map_err(failed)?;
     // A pool would try again and again where the file is no database at all; one connection says so at once.
@@ -119,10 +126,14 @@ async fn migrate(pool: &AnyPool, path: &Path) -> Result<(), OpenError> {
     MIGRATIONS.run(pool).await.map_err(|source| {
         let path = path.to_owned();
         if matches!(source, MigrateError::VersionMissing(_)) {
-            OpenError::NewerSchema(path)
-        } else {
-            OpenError::Migrate { path, source }
+            return OpenError::NewerSchema(path);
         }
+        if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = &source
+            && is_damage(error)
+        {
+            return OpenError::Damaged { path, source: source.into() };
+        }
+        OpenError::Migrate { path, source }
     })
 }
 

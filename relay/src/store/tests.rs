@@ -68,7 +68,7 @@ async fn what_is_no_database_is_told_apart_from_an_empty_one() {
     let path = directory.path().join("relay.db");
     std::fs::write(&path, "this is a letter, not a database".repeat(100)).unwrap();
     let error = open_file(&path, IfMissing::Create).await.unwrap_err();
-    assert!(matches!(error, OpenError::Connect { .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
     let error = open_file(Path::new("/nowhere/at/all.db"), IfMissing::Create).await.unwrap_err();
     assert!(matches!(error, OpenError::Create { .. }), "{error:?}");
 }
