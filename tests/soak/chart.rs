@@ -71,10 +71,10 @@ pub(crate) fn draw(samples: &Samples, file: &Path) -> Result<(), Box<dyn Error>>
         let mut chart = ChartBuilder::on(&area)
             .caption(panel.title, ("sans-serif", 16))
             .margin(8)
-            .x_label_area_size(24)
+            .x_label_area_size(36)
             .y_label_area_size(48)
             .build_cartesian_2d(0.0..minutes, 0.0..highest * 1.1)?;
-        chart.configure_mesh().light_line_style(WHITE).y_labels(5).x_labels(10).draw()?;
+        chart.configure_mesh().light_line_style(WHITE).y_labels(5).x_labels(10).x_desc("minutes").draw()?;
         for ((name, line), colour) in panel.lines.iter().zip(COLOURS) {
             let series = LineSeries::new(figures(*line), colour.stroke_width(1));
             let key = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2));

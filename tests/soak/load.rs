@@ -26,9 +26,10 @@ use crate::churn::{Events, Programs};
 
 /// Sizes of the recordings in octets: a few seconds of sound to an hour.
 const SIZES: [usize; 8] = [1_000, 20_000, 90_000, 300_000, 500_000, 1_500_000, 4_000_000, 20_000_000];
-/// What a searcher waits for between two searches.
+/// How long a searcher waits between two searches, and a listener between two downloads on average: whoever never pauses measures
+/// the processor.
 const THINK: Duration = Duration::from_millis(100);
-/// Octets that a slow listener takes, in pieces with pauses.
+/// How long a slow listener waits between two pieces.
 const SIP: Duration = Duration::from_millis(20);
 
 /// Recordings whose octets are known.
@@ -210,11 +211,10 @@ impl Worker {
                     self.listen(answer, &self.recordings.octets[number][from..]).await;
                 }
                 Ok(answer) => self.tally.fail(format!("download, {}", answer.status())),
-                Err(_) => {
-                    self.tally.fail("download, no connection to the relay".to_owned());
-                    tokio::time::sleep(THINK).await;
-                }
+                Err(_) => self.tally.fail("download, no connection to the relay".to_owned()),
             }
+            let think = rand::rng().random_range(Duration::ZERO..2 * THINK);
+            tokio::time::sleep(think).await;
         }
     }
 
