@@ -14,11 +14,13 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Problem {
     /// HTTP status code.
     pub status: u16,
-    /// The status code's own phrase.
+    /// The status code's own phrase; others may leave it out (RFC 9457, section 3.1).
+    #[serde(default)]
     pub title: String,
     /// One sentence: who is to blame and what to do.
     pub detail: String,
-    /// The id under which both logs tell the rest.
+    /// The id under which both logs tell the rest; ours alone.
+    #[serde(default)]
     pub request_id: String,
     /// Seconds after which it is worth asking again; becomes `Retry-After`.
     #[serde(skip)]

@@ -13,7 +13,7 @@ use crate::setting::{Setting, ms};
 
 /// What a search may take while a line that has died is found out and another connection is made: three seconds of
 /// silence, a second until the next attempt, and what a busy machine adds.
-const FOUND_OUT: Duration = Duration::from_secs(8);
+const FOUND_OUT: Duration = Duration::from_secs(12);
 
 #[tokio::test]
 async fn a_line_that_is_cut_costs_no_search() {

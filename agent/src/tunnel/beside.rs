@@ -8,11 +8,12 @@ use axum::Router;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use super::{
     TunnelConfig,
+    backoff::between,
     connect::{ConnectError, Connection, Dialler},
     supervisor::Tunnel,
 };
@@ -65,7 +66,9 @@ pub(super) async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool
     tracing::warn!("the relay is silent; dialling beside the tunnel");
     let until = Instant::now() + FOR;
     let mut attempts = JoinSet::new();
-    let mut ticks = interval(EVERY);
+    // Thousands of agents may find one relay silent in the same moment.
+    let first = Instant::now() + between(Duration::ZERO, EVERY);
+    let mut ticks = interval_at(first, EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -1,0 +1,56 @@
+//! A peer that speaks only a later version of the protocol.
+
+use harness::{
+    agent::{Agent, AgentOptions},
+    client::send,
+    matrix,
+    relay::Relay,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::setting::Setting;
+
+/// What a relay of the far future says to an agent of today.
+const TOO_OLD: &str = "HTTP/1.1 426 Upgrade Required\r\ncontent-type: application/problem+json\r\n\
+    connection: close\r\nsec-websocket-protocol: audiovault-tunnel.v9\r\ncontent-length: 108\r\n\r\n\
+    {\"status\":426,\"title\":\"Upgrade Required\",\"detail\":\"this relay speaks version 9 and later; update the agent\"}";
+
+#[tokio::test]
+async fn an_agent_of_a_later_version_is_told_which_of_the_two_is_older() {
+    let setting = Setting::new(Relay::start().await).await;
+    let request = setting.client.get(format!("{}/tunnel", setting.relay.url()));
+    let request = request
+        .bearer_auth(&setting.site.site_key)
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-protocol", "audiovault-tunnel.v9");
+    let answer = send(request).await;
+    assert_eq!(answer.status(), 426);
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "audiovault-tunnel.v1");
+    let said = answer.text().await.unwrap();
+    assert!(said.contains("no protocol version in common; update the older of the two"), "{said}");
+    let promise = "426 with the version that the relay speaks, before anything is upgraded";
+    matrix::row("versions", "an agent that speaks only a later one", promise, "as promised");
+}
+
+#[tokio::test]
+async fn a_relay_of_a_later_version_is_told_loudly_and_asked_again() {
+    let setting = Setting::new(Relay::start().await).await;
+    let later = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = AgentOptions::new(setting.recordings.path());
+    let options = options.through(format!("ws://{}", later.local_addr().unwrap()));
+    let agent = Agent::spawn(&setting.relay, &setting.site, options);
+    let (mut stream, _) = later.accept().await.unwrap();
+    let mut request = vec![0; 4096];
+    let _ = stream.read(&mut request).await.unwrap();
+    stream.write_all(TOO_OLD.as_bytes()).await.unwrap();
+    let line = agent.process.wait_for("waiting will not help").await;
+    assert!(line.contains("426") && line.contains("update the agent"), "{line}");
+    let promise = "one loud line with the relay's own words, then asked again every now and then";
+    matrix::row("versions", "a relay that speaks only a later one", promise, "as promised");
+}
