@@ -8,14 +8,13 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use audiovault_protocol::{
     credit::WindowBudget, limits::PROCESS_WINDOW_BUDGET, signed_link::LinkKeyId, site::SiteId,
 };
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use self::absence::{Absence, RETURN_TIME};
 use crate::{
@@ -87,9 +86,9 @@ pub enum NoSession {
 }
 
 impl Entry {
-    fn miss(&mut self, key: Option<LinkKeyId>, time: Duration) {
-        let now = now();
-        self.absence.miss(key, now + time, now);
+    fn miss(&mut self, key: Option<LinkKeyId>) {
+        let now = Instant::now();
+        self.absence.miss(key, now + RETURN_TIME, now);
     }
 }
 
@@ -144,7 +143,7 @@ impl Registry {
             entry.counters.saw_agent();
             // One that was replaced is back already.
             if back_soon && !entry.sessions.iter().any(|other| other.is_same_agent(session)) {
-                entry.miss(Some(session.hello.link_key_id), RETURN_TIME);
+                entry.miss(Some(session.hello.link_key_id));
             }
         }
     }
@@ -153,7 +152,7 @@ impl Registry {
     pub fn expect(&self, expected: impl IntoIterator<Item = SiteId>) {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         for site in expected {
-            sites.entry(site).or_default().miss(None, RETURN_TIME);
+            sites.entry(site).or_default().miss(None);
         }
     }
 
@@ -182,7 +181,7 @@ impl Registry {
         tried: &[Arc<Session>],
         until: Instant,
     ) -> Result<Arc<Session>, NoSession> {
-        let back_by = |entry: &Entry| Some(entry.absence.until(wanted.key, now())?.min(until));
+        let back_by = |entry: &Entry| Some(entry.absence.until(wanted.key, Instant::now())?.min(until));
         self.wait_for(wanted, tried, back_by).await
     }
 
@@ -221,7 +220,7 @@ impl Registry {
             if let Ok(session) = self.pick(wanted, tried) {
                 return Ok(session);
             }
-            tokio::time::timeout_at(until.into(), arrival).await.map_err(|_| none)?;
+            tokio::time::timeout_at(until, arrival).await.map_err(|_| none)?;
         }
     }
 
@@ -269,8 +268,4 @@ impl Registry {
         let window = reconnect_window(sessions().count(), accept_rate);
         sessions().for_each(|session| session.leave(reason, window));
     }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

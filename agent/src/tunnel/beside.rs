@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use audiovault_protocol::{link::LinkState, message::Hello};
+use audiovault_protocol::message::Hello;
 use axum::Router;
 use tokio::{
     sync::watch,
@@ -50,10 +50,7 @@ impl Fresh {
     /// A tunnel that the relay has welcomed; none if it does not in time.
     async fn greet(self, connection: Connection) -> Option<Tunnel> {
         let tunnel = Tunnel::begin(self, connection);
-        let mut state = tunnel.control.state();
-        let welcome = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
-        let welcomed = matches!(tokio::time::timeout(EACH, welcome).await, Ok(Ok(_)));
-        welcomed.then_some(tunnel)
+        tunnel.is_welcomed(EACH).await.then_some(tunnel)
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) struct Supervisor {
 /// A tunnel that was dialled. One that is dropped carries nothing any more.
 pub(super) struct Tunnel {
     task: AbortOnDropHandle<Ended>,
-    pub(super) control: AgentControl,
+    control: AgentControl,
     /// What was said in it, and how it was dialled.
     hello: Hello,
     config: Arc<TunnelConfig>,
@@ -65,6 +65,13 @@ impl Tunnel {
         let (link, control) = AgentLink::new(hello.clone(), bytes_service(router));
         let task = AbortOnDropHandle::new(tokio::spawn(link.run(socket, traffic)));
         Self { task, control, hello, config, began: Instant::now() }
+    }
+
+    /// Whether the relay welcomes it within so long.
+    pub(super) async fn is_welcomed(&self, within: Duration) -> bool {
+        let mut state = self.control.state();
+        let welcome = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
+        matches!(tokio::time::timeout(within, welcome).await, Ok(Ok(_)))
     }
 
     /// Whether an agent that introduces itself so would say what this tunnel's has said.
@@ -272,13 +279,9 @@ impl Supervisor {
     /// A tunnel that the relay has welcomed; otherwise what is wrong.
     async fn dial_anew(&mut self) -> Result<Tunnel, String> {
         let tunnel = self.dial(true).await.map_err(|error| with_cause(&error))?;
-        let mut state = tunnel.control.state();
-        let welcomed = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
-        let welcomed = matches!(tokio::time::timeout(WELCOME_TIMEOUT, welcomed).await, Ok(Ok(_)));
-        if welcomed {
+        if tunnel.is_welcomed(WELCOME_TIMEOUT).await {
             return Ok(tunnel);
         }
-        tunnel.task.abort();
         Err("the relay did not welcome the fresh tunnel; its log says why".to_owned())
     }
 

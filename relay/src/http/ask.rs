@@ -3,10 +3,7 @@
 //! Searches, GET and HEAD change nothing at the site, so asking twice is safe. What the relay has of an answer when its
 //! tunnel ends is never mixed with another's: see [`super::resume`].
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use audiovault_protocol::{
     limits::RELAY_DEADLINE,
@@ -14,6 +11,7 @@ use audiovault_protocol::{
     mux::OpenError,
 };
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::Refusal;
 use crate::{
@@ -44,7 +42,7 @@ pub(super) async fn ask(
     wanted: &Wanted,
     request: impl Fn() -> Result<http::Request<Bytes>, Refusal>,
 ) -> Result<Result<Asked, NoSession>, Refusal> {
-    let deadline = now() + RELAY_DEADLINE;
+    let deadline = Instant::now() + RELAY_DEADLINE;
     let answer_from = deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER;
     let mut tried = Vec::new();
     let mut lost = false;
@@ -53,7 +51,7 @@ pub(super) async fn ask(
         Err(none) => return Ok(Err(none)),
     };
     loop {
-        let patience = deadline.saturating_duration_since(now());
+        let patience = deadline.saturating_duration_since(Instant::now());
         tried.push(Arc::clone(&session));
         let another = || registry.pick(wanted, &tried).is_ok_and(|other| !other.caller.is_silent());
         let called = unless_silent(&session, request()?, patience, another).await;
@@ -87,8 +85,4 @@ async fn unless_silent(
         () = session.caller.silent() => {}
     }
     if another() { Err(CallError::Lost) } else { call.await }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use audiovault_protocol::{
@@ -20,6 +20,7 @@ use audiovault_protocol::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::answer::{Expected, is_expected};
 use crate::{
@@ -158,7 +159,7 @@ impl ResumableBody {
     /// Begins to ask for the rest; whether that can be.
     fn ask(&mut self, error: &BodyError) -> bool {
         let Some(rest) = self.rest.as_ref().filter(|_| *error == BodyError::Lost) else { return false };
-        let since = *self.waiting.get_or_insert_with(|| tokio::time::Instant::now().into_std());
+        let since = *self.waiting.get_or_insert_with(Instant::now);
         self.asking = Some(Box::pin(rest.clone().ask(since)));
         true
     }

@@ -1,8 +1,9 @@
 //! Agents that were here a moment ago: requests wait for their return instead of being refused.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use audiovault_protocol::signed_link::LinkKeyId;
+use tokio::time::Instant;
 
 /// How long requests wait for an agent whose tunnel broke: it dials again after half a second on average, and is let
 /// in where others come at the same time. An agent that needs longer is better told of than waited for.
