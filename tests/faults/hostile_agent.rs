@@ -10,7 +10,7 @@ use harness::{
     agent::Agent,
     client::search_with,
     matrix,
-    raw_peer::{Closed, RawPeer, hello},
+    raw_peer::{Closed, RawPeer, hello, id, octets},
     recordings::CALL,
     relay::{Relay, Site},
 };
@@ -28,17 +28,8 @@ async fn beside_an_honest_site() -> (Setting, Agent, Site) {
     (setting, agent, hostile)
 }
 
-fn id(number: u32) -> StreamId {
-    StreamId::new(number).unwrap()
-}
-
 fn head() -> Box<ResponseHead> {
     Box::new(ResponseHead { status: 200, headers: HeaderMap::new(), audit: None })
-}
-
-/// A frame's octets, from its type, its stream and its payload.
-fn octets(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    [&[kind][..], &stream.to_be_bytes(), payload].concat()
 }
 
 /// What an agent may get wrong in its first message.

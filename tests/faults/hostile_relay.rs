@@ -3,7 +3,7 @@
 
 use audiovault_protocol::{
     context::Client,
-    frame::{Frame, StreamId},
+    frame::Frame,
     limits::MAX_MESSAGE_LEN,
     message::{RequestHead, ResetCode},
 };
@@ -12,7 +12,7 @@ use harness::{
     agent::{Agent, AgentOptions},
     matrix,
     own_record::OwnRecord,
-    raw_peer::{RawPeer, RawRelay, welcome},
+    raw_peer::{RawPeer, RawRelay, id, octets, welcome},
     recordings::CALL,
     relay::Relay,
 };
@@ -54,10 +54,6 @@ impl Stolen {
     }
 }
 
-fn id(number: u32) -> StreamId {
-    StreamId::new(number).unwrap()
-}
-
 fn request(target: &str) -> Box<RequestHead> {
     Box::new(RequestHead {
         request_id: "stolen".to_owned(),
@@ -90,10 +86,6 @@ async fn ask(peer: &mut RawPeer, number: u32, target: &str) -> (u16, String) {
         (stream.number() == number).then(|| (status, String::from_utf8_lossy(body).into_owned()))
     };
     peer.wait_for(answered).await
-}
-
-fn octets(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    [&[kind][..], &stream.to_be_bytes(), payload].concat()
 }
 
 #[tokio::test]

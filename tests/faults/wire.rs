@@ -33,16 +33,19 @@ async fn behind(wire: &WanLink) -> (Setting, Agent) {
     (setting, agent)
 }
 
+/// Whether nothing passes, either way.
+fn set_down(down: bool, wire: &WanLink) {
+    for way in [Direction::Up, Direction::Down] {
+        wire.change(way, |settings| settings.down = down);
+    }
+}
+
 /// Makes the wire dead for so long; how long after its return a search is answered.
 async fn blackout(wire: &WanLink, setting: &Setting, lasts: Duration) -> Duration {
     setting.search().await;
-    for way in [Direction::Up, Direction::Down] {
-        wire.change(way, |settings| settings.down = true);
-    }
+    set_down(true, wire);
     tokio::time::sleep(lasts).await;
-    for way in [Direction::Up, Direction::Down] {
-        wire.change(way, |settings| settings.down = false);
-    }
+    set_down(false, wire);
     let back = Instant::now();
     // The relay closes connections that are idle for ten seconds, as long as this.
     search(&client(&setting.relay), &setting.site, CALL, &[]).await;
@@ -75,13 +78,9 @@ async fn a_site_comes_back_by_itself_after_a_blackout_of_ten_minutes() {
     let each_way = Settings { delay: 10 * MS, ..Settings::default() };
     let Some(wire) = WanLink::enter(each_way, each_way) else { return };
     let (setting, _agent) = behind(&wire).await;
-    for way in [Direction::Up, Direction::Down] {
-        wire.change(way, |settings| settings.down = true);
-    }
+    set_down(true, &wire);
     tokio::time::sleep(Duration::from_secs(600)).await;
-    for way in [Direction::Up, Direction::Down] {
-        wire.change(way, |settings| settings.down = false);
-    }
+    set_down(false, &wire);
     let back = Instant::now();
     while setting.search_status().await != 200 {
         assert!(back.elapsed() < Duration::from_secs(120), "{:?}", back.elapsed());

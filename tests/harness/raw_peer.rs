@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use audiovault_protocol::{
-    frame::Frame,
+    frame::{Frame, StreamId},
     message::{Hello, SUBPROTOCOL, Welcome},
     signed_link::{LinkSecret, LinkSigner},
 };
@@ -112,6 +112,16 @@ impl RawPeer {
         };
         tokio::time::timeout(PATIENCE, closed).await.expect("the other side closes")
     }
+}
+
+/// A stream by its number, which is not 0.
+pub fn id(number: u32) -> StreamId {
+    StreamId::new(number).expect("a stream")
+}
+
+/// The octets of a frame, right or wrong, from its type, its stream and its payload.
+pub fn octets(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    [&[kind][..], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A HELLO that nobody could object to.
