@@ -13,6 +13,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
+use data_encoding::HEXLOWER;
 use http::{HeaderValue, StatusCode, header};
 
 use super::{PublicState, Refusal, access_log::LoggedSite, client_address, request_body};
@@ -32,8 +33,9 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
     let too_large = "an enrolment has at most 512 octets";
     let body = request_body::read(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
     let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
-    // While an address has wrong codes behind it, no more of its attempts are under way than may be wrong.
-    let trial = state.limits.throttle.try_token(Subject::code(address.into()), None, Instant::now())?;
+    let guess = HEXLOWER.encode(request.code.digest().as_bytes());
+    let trial =
+        state.limits.throttle.try_token(Subject::code(address.into()), Some(&guess), Instant::now())?;
     match enrolment::trade_code(&state.store, &request.code, address).await {
         Ok(key) => {
             // The agent comes at once, and its key is known then.

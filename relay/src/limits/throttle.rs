@@ -4,6 +4,9 @@
 //! address of QueueMetrics speaks for hundreds of sites, and one wrong token among its settings must not shut out the
 //! others. For the same reason a token that was right lately passes whatever else the pair tries.
 //!
+//! What is tried and not judged yet counts as if it were wrong, so that guesses that come all at once are no more than those
+//! that come one after the other.
+//!
 //! Memory: a pair is remembered from its first wrong attempt until its bucket is full again, [`BURST`] times
 //! [`REFILL`] after its last one; at most [`MAX_PAIRS`] are. Names of sites that do not exist and tenants that no agent
 //! has announced are not told apart (see [`Subject`]), so made-up names are no way to fill the table.
@@ -141,28 +144,32 @@ struct State {
     known: HashMap<SiteId, HashSet<u64>>,
 }
 
-/// One search under way whose token will be found right or wrong.
+/// One attempt under way that will be found right or wrong.
 #[derive(Debug)]
 pub struct Trial {
     state: Arc<Mutex<State>>,
     subject: Subject,
-    token: Option<u64>,
+    guess: u64,
     /// Whether the attempt took a place in the pair's bucket.
     reserved: bool,
 }
 
 impl Throttle {
-    /// Lets a search try its token. While a pair has wrong attempts behind it, no more of its searches are under way
-    /// than may be wrong.
+    /// Lets a search try its token, or an enrolment its code. No more guesses of a pair are under way at a time than may
+    /// be wrong.
     ///
     /// # Errors
     /// [`Throttled`].
     pub fn try_token(&self, subject: Subject, token: Option<&str>, now: Instant) -> Result<Trial, Throttled> {
-        let token = token.map(|token| self.hasher.hash_one((&subject.target, token)));
+        let guess = self.hasher.hash_one((&subject.target, token));
         let mut state = self.lock();
-        let reserved = if state.knows(&subject, token) { false } else { state.reserve(&subject, now)? };
+        let reserved = !state.knows(&subject, guess);
+        if reserved {
+            let place = state.buckets.reserve(&subject, guess, now);
+            place.map_err(|wait| state.throttled(&subject, wait, now))?;
+        }
         drop(state);
-        Ok(Trial { state: Arc::clone(&self.state), subject, token, reserved })
+        Ok(Trial { state: Arc::clone(&self.state), subject, guess, reserved })
     }
 
     /// Whether another attempt would be looked at.
@@ -171,10 +178,8 @@ impl Throttle {
     /// [`Throttled`]; it is counted.
     pub fn check(&self, subject: &Subject, now: Instant) -> Result<(), Throttled> {
         let mut state = self.lock();
-        if state.reserve(subject, now)? {
-            state.buckets.release(subject);
-        }
-        Ok(())
+        let wait = state.buckets.wait(subject, now);
+        if wait.is_zero() { Ok(()) } else { Err(state.throttled(subject, wait, now)) }
     }
 
     /// Counts a wrong attempt.
@@ -198,19 +203,18 @@ impl Throttle {
 }
 
 impl State {
-    fn knows(&self, subject: &Subject, token: Option<u64>) -> bool {
+    fn knows(&self, subject: &Subject, guess: u64) -> bool {
         let known = subject.site().and_then(|site| self.known.get(site));
-        token.zip(known).is_some_and(|(token, known)| known.contains(&token))
+        known.is_some_and(|known| known.contains(&guess))
     }
 
-    fn reserve(&mut self, subject: &Subject, now: Instant) -> Result<bool, Throttled> {
-        self.buckets.reserve(subject, now).map_err(|retry_after| {
-            self.totals.throttled += 1;
-            if let Some(site) = subject.site() {
-                self.refusals.entry(site.clone()).or_default().count(refusals::Kind::Throttled, now);
-            }
-            Throttled { retry_after }
-        })
+    /// Counts an attempt that is not looked at.
+    fn throttled(&mut self, subject: &Subject, retry_after: Duration, now: Instant) -> Throttled {
+        self.totals.throttled += 1;
+        if let Some(site) = subject.site() {
+            self.refusals.entry(site.clone()).or_default().count(refusals::Kind::Throttled, now);
+        }
+        Throttled { retry_after }
     }
 
     fn wrong(&mut self, subject: Subject, now: Instant) {
@@ -231,23 +235,21 @@ impl State {
 impl Trial {
     /// The token was right: it passes from now on.
     pub fn right(self) {
-        let Some((site, token)) = self.subject.site().zip(self.token) else { return };
+        let Some(site) = self.subject.site() else { return };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let known = state.known.entry(site.clone()).or_default();
         if known.len() >= MAX_KNOWN {
             // Which ones are forgotten does not matter: those in use come back with their next search.
             known.clear();
         }
-        known.insert(token);
+        known.insert(self.guess);
     }
 
     /// The token was wrong, perhaps for the first time.
     pub fn wrong(self, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, token)) =
-            self.subject.site().and_then(|site| state.known.get_mut(site)).zip(self.token)
-        {
-            known.remove(&token);
+        if let Some(known) = self.subject.site().and_then(|site| state.known.get_mut(site)) {
+            known.remove(&self.guess);
         }
         state.wrong(self.subject.clone(), now);
     }
@@ -256,7 +258,8 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         if self.reserved {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).buckets.release(&self.subject);
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.buckets.release(&self.subject, self.guess);
         }
     }
 }

@@ -78,19 +78,40 @@ fn a_right_token_that_comes_first_behind_wrong_ones_waits_a_few_seconds_at_most(
     assert!(throttle.try_token(search(None), Some("right"), now + throttled.retry_after).is_ok());
 }
 
+/// Tries so many different tokens at once; those that are under way.
+fn try_at_once(throttle: &Throttle, tokens: std::ops::Range<u32>, now: Instant) -> Vec<Trial> {
+    let tries = tokens.map(|n| throttle.try_token(search(None), Some(&format!("guess {n}")), now));
+    tries.filter_map(Result::ok).collect()
+}
+
 #[test]
-fn attempts_under_way_count_while_a_pair_is_suspected() {
+fn guesses_that_come_all_at_once_are_no_more_than_those_that_come_one_after_the_other() {
     let (throttle, now) = (Throttle::default(), Instant::now());
-    let innocent: Vec<_> =
-        (0..100).map(|_| throttle.try_token(search(None), Some("a"), now).unwrap()).collect();
+    let under_way = try_at_once(&throttle, 0..100, now);
+    assert_eq!(under_way.len(), BURST as usize);
+    under_way.into_iter().for_each(|trial| trial.wrong(now));
+    assert!(try_at_once(&throttle, 100..200, now).is_empty());
+    assert_eq!(try_at_once(&throttle, 200..300, now + 2 * REFILL).len(), 2);
+}
+
+#[test]
+fn a_token_that_nobody_knows_yet_may_be_tried_often_at_once() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
+    let tried = || throttle.try_token(search(None), Some("new"), now);
+    let under_way: Vec<_> = (0..100).map(|_| tried().unwrap()).collect();
+    assert_eq!(try_at_once(&throttle, 0..100, now).len(), BURST as usize - 1, "it is one guess");
+    under_way.into_iter().for_each(Trial::right);
+    assert_eq!(throttle.lock().buckets.len(), 0, "nothing was wrong, nothing is remembered");
+}
+
+#[test]
+fn places_of_attempts_that_were_never_judged_are_free_again() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
     throttle.wrong(search(None), now);
-    let under_way: Vec<_> =
-        (1..BURST).map(|_| throttle.try_token(search(None), Some("a"), now).unwrap()).collect();
-    assert!(throttle.try_token(search(None), Some("a"), now).is_err());
+    let under_way = try_at_once(&throttle, 0..100, now);
+    assert_eq!(under_way.len(), BURST as usize - 1);
     drop(under_way);
-    assert!(throttle.try_token(search(None), Some("a"), now).is_ok(), "their places are free again");
-    drop(innocent);
-    exhaust(&throttle, &search(None), now);
+    assert_eq!(try_at_once(&throttle, 100..200, now).len(), BURST as usize - 1);
 }
 
 #[test]
