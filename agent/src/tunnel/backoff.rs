@@ -13,6 +13,11 @@ const MAX: Duration = Duration::from_secs(60);
 /// and drops at once would be hammered.
 pub(super) const LASTED: Duration = Duration::from_secs(30);
 
+/// Ceiling of a wait after a tunnel broke that the relay had welcomed: half of the time for which the relay lets searches
+/// wait for the agent. A proxy may cut every tunnel after some seconds; the relay is none the worse, and bounds by itself
+/// how many it admits in a second.
+const AFTER_BREAK: Duration = Duration::from_secs(4);
+
 /// Grows the ceiling and draws the wait.
 #[derive(Debug)]
 pub(super) struct Backoff {
@@ -35,6 +40,13 @@ impl Backoff {
     /// The next wait: uniform between nothing and the ceiling, which doubles each time.
     pub(super) fn next(&mut self) -> Duration {
         let ceiling = self.ceilings.next_backoff().unwrap_or(MAX);
+        between(Duration::ZERO, ceiling)
+    }
+
+    /// The next wait after a tunnel broke without a word that the relay had welcomed.
+    pub(super) fn next_after_break(&mut self) -> Duration {
+        let ceiling = self.ceilings.next_backoff().unwrap_or(MAX).min(AFTER_BREAK);
+        self.ceilings.current_interval = self.ceilings.current_interval.min(AFTER_BREAK);
         between(Duration::ZERO, ceiling)
     }
 
@@ -68,6 +80,18 @@ mod tests {
         }
         assert!(longest[0] > FIRST / 2, "the first retry is drawn from the whole second");
         assert!(longest[99] > MAX / 2, "the hundredth is drawn from the whole minute");
+    }
+
+    #[test]
+    fn breaks_of_welcomed_tunnels_keep_the_ceiling_low_and_failures_after_them_let_it_grow() {
+        let mut backoff = Backoff::new();
+        for _ in 0..1000 {
+            assert!(backoff.next_after_break() <= AFTER_BREAK);
+        }
+        let waits: Vec<_> = (0..200).map(|_| backoff.next()).collect();
+        assert!(waits[0] <= AFTER_BREAK && waits[1] <= 2 * AFTER_BREAK);
+        assert!(waits.iter().any(|wait| *wait > MAX / 2), "a relay that is gone is left alone");
+        assert!(backoff.next_after_break() <= AFTER_BREAK);
     }
 
     #[test]

@@ -74,6 +74,11 @@ impl Tunnel {
         matches!(tokio::time::timeout(within, welcome).await, Ok(Ok(_)))
     }
 
+    /// Whether the relay has welcomed it.
+    fn was_welcomed(&self) -> bool {
+        !matches!(*self.control.state().borrow(), LinkState::Greeting)
+    }
+
     /// Whether an agent that introduces itself so would say what this tunnel's has said.
     fn says(&self, hello: &Hello) -> bool {
         self.hello == Hello { drains: self.hello.drains, ..hello.clone() }
@@ -149,7 +154,8 @@ impl Supervisor {
                 (goaway.reason, wait)
             }
             Outcome::Ended(ended) => {
-                let wait = self.backoff.next();
+                let broke = matches!(ended, Ended::Broken(_)) && tunnel.was_welcomed();
+                let wait = if broke { self.backoff.next_after_break() } else { self.backoff.next() };
                 let cause = ended.source().map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(%ended, cause, wait_ms = wait.as_millis(), "the tunnel ended; dialling again");
                 (ended.to_string(), wait)
