@@ -1,10 +1,11 @@
 //! A database that is locked or full stops nobody from listening, and what happened meanwhile is on record afterwards.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::{
     agent::{Agent, AgentOptions},
     client::{body, client, first_link, search, send},
+    matrix,
     operator::{Api, Operator},
     process::PATIENCE,
     recordings::{CALL, noise, one_recording, wav, write},
@@ -113,13 +114,15 @@ impl Place {
     }
 
     /// What holds when it is over: nothing is missing, and everybody can write again.
-    async fn is_as_before(&mut self, paused: Response) {
+    async fn is_as_before(&mut self, paused: Response, fault: &str) {
+        let over = Instant::now();
         let written = async {
             while self.relay.figure(WRITTEN).await == 0.0 || self.operator.page("/").await.contains(NOTICE) {
                 sleep(Duration::from_millis(50)).await;
             }
         };
         timeout(PATIENCE, written).await.unwrap();
+        let back = over.elapsed().as_millis();
         let rest = timeout(PATIENCE, paused.bytes()).await.unwrap().unwrap();
         assert!(noise(LONG, 1).ends_with(&rest) && rest.len() > LONG / 2, "it was not on its way in whole");
         self.listen().await;
@@ -130,6 +133,10 @@ impl Place {
         assert_eq!(self.api.post("/api/v1/sites", &json!({"site": "acme"})).await.0, 409);
         self.relay.add_site("late", &[]).await;
         assert_eq!(self.api.post("/api/v1/sites", &json!({"site": "later"})).await.0, 201);
+        let promise = "searches and playback go on, and nothing is missing on record when it is over";
+        let measured =
+            format!("{} of {} events on record, written again after {back} ms", record.len(), self.events);
+        matrix::row("relay", fault, promise, measured);
     }
 }
 
@@ -142,7 +149,7 @@ async fn a_locked_database_stops_no_playback_and_loses_nothing() {
     other.execute("BEGIN EXCLUSIVE").await.unwrap();
     place.goes_on().await;
     other.execute("ROLLBACK").await.unwrap();
-    place.is_as_before(paused).await;
+    place.is_as_before(paused, "database locked").await;
 }
 
 #[tokio::test]
@@ -154,5 +161,5 @@ async fn a_full_disk_stops_no_playback_and_loses_nothing() {
     disk.fill();
     place.goes_on().await;
     disk.free();
-    place.is_as_before(paused).await;
+    place.is_as_before(paused, "disk full").await;
 }

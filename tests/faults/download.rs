@@ -59,6 +59,7 @@ async fn a_download_goes_on_when_the_line_is_cut_and_the_listener_hears_a_pause(
     assert!(heard.error.is_none(), "{:?}", heard.error);
     assert!(heard.octets == long, "{} octets", heard.octets.len());
     setting.relay.process().wait_for("a download goes on through another tunnel").await;
+    setting.nothing_is_left().await;
     let promise = "the download goes on by itself, octet for octet";
     matrix::row("download", "line cut", promise, format!("whole and equal, a pause of {}", ms(heard.pause)));
 }
@@ -79,6 +80,7 @@ async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
     setting.relay.process().wait_for("a download goes on through another tunnel").await;
     let audit = setting.relay.audit(2).await;
     assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
+    setting.nothing_is_left().await;
     let promise = "goes on where it was, ends where it was to end, and is one delivery on record";
     matrix::row("download", "line cut in a range", promise, format!("whole and equal, {}", ms(heard.pause)));
 }
@@ -97,6 +99,7 @@ async fn a_download_goes_on_with_the_agent_that_was_started_after_a_kill() {
     .await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
     assert!(heard.octets == long, "{} octets", heard.octets.len());
+    setting.nothing_is_left().await;
     let promise = "the download goes on with the next agent that holds the link key";
     matrix::row("download", "agent killed, another started", promise, "whole and equal");
 }
@@ -121,6 +124,7 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
     assert!(heard.octets.len() < LONG_LEN && long.starts_with(&heard.octets), "{}", heard.octets.len());
     setting.relay.process().wait_for("the recording is not what it was").await;
     agent.process.wait_for(CONNECTED).await;
+    setting.nothing_is_left().await;
     let promise = "the download is cut; what came before is right";
     matrix::row(
         "download",

@@ -29,6 +29,7 @@ async fn a_line_that_is_cut_costs_no_search() {
         slowest = slowest.max(asked.elapsed());
         agent.process.wait_for_after(mark, CONNECTED).await;
     }
+    setting.nothing_is_left().await;
     let promise = "no search fails; they wait for the agent";
     matrix::row("line", "cut, three times in a row", promise, format!("0 failed, slowest {}", ms(slowest)));
 }
@@ -48,6 +49,7 @@ async fn half_open(fault: Line) -> Duration {
     // The relay has let the old one go, which nobody can tell it any more.
     let one = |status: &serde_json::Value| status["sessions"].as_array().is_some_and(|all| all.len() == 1);
     setting.relay.wait_for_status("acme", one).await;
+    setting.nothing_is_left().await;
     took
 }
 
@@ -82,5 +84,6 @@ async fn a_line_that_was_dead_for_a_moment_keeps_its_tunnel() {
     let log = agent.process.log().split_off(mark);
     let lost = |line: &String| line.contains("the tunnel ended");
     assert!(!log.iter().any(lost), "{log:?}");
+    setting.nothing_is_left().await;
     matrix::row("line", "dead for 3 s", "no search fails, at most one tunnel is changed", "as promised");
 }

@@ -41,6 +41,7 @@ async fn one_of_two_agents_is_killed_during_a_thousand_searches_and_none_fails()
     .await;
     assert_eq!(failed, 0);
     drop(second);
+    setting.nothing_is_left().await;
     let promise = "no search fails: one that had no answer is asked of the other";
     let measured = format!("{failed} of {SEARCHES} failed, slowest {}", ms(slowest));
     matrix::row("agent", "one of two killed (SIGKILL)", promise, measured);
@@ -54,6 +55,7 @@ async fn one_of_two_agents_is_stopped_in_order_during_searches_and_none_fails() 
     assert_eq!(failed, 0);
     assert!(first.process.wait().await.success());
     drop(second);
+    setting.nothing_is_left().await;
     let promise = "no search fails: what crossed the goodbye is asked of the other";
     let measured = format!("{failed} of {} failed, slowest {}", SEARCHES / 2, ms(slowest));
     matrix::row("agent", "one of two stopped (SIGTERM)", promise, measured);
@@ -71,6 +73,7 @@ async fn one_of_two_agents_stands_still_and_the_other_answers() {
     first.process.signal("CONT");
     setting.search().await;
     drop(second);
+    setting.nothing_is_left().await;
     let promise = "no search fails: after 3 s of silence the other is asked, and preferred";
     matrix::row(
         "agent",
@@ -92,6 +95,7 @@ async fn an_agent_that_stood_still_answers_what_waited_for_it() {
         agent.process.signal("CONT");
     });
     assert_eq!(status, 200);
+    setting.nothing_is_left().await;
     let promise = "what was asked meanwhile is answered when it goes on (within the 15 s of a search)";
     matrix::row("agent", "stands still for 5 s", promise, format!("answered after {}", ms(asked.elapsed())));
 }
@@ -106,6 +110,7 @@ async fn a_killed_agent_that_is_started_again_costs_no_search() {
     let (status, agent) = tokio::join!(setting.search_status(), setting.agent());
     assert_eq!(status, 200);
     drop(agent);
+    setting.nothing_is_left().await;
     let promise = "searches of the next 8 s wait for it";
     matrix::row(
         "agent",
@@ -128,6 +133,7 @@ async fn a_site_whose_agent_does_not_come_back_is_told_offline_in_time() {
     assert!(first < Duration::from_secs(14), "{first:?}");
     let asked = Instant::now();
     assert_eq!(setting.search_status().await, 503);
+    setting.nothing_is_left().await;
     let promise = "503 within 8 s of the loss, then at once";
     let measured = format!("503 after {}, the next after {}", ms(first), ms(asked.elapsed()));
     matrix::row("agent", "killed for good", promise, measured);
@@ -147,6 +153,7 @@ async fn a_relay_that_was_killed_and_started_again_holds_searches_until_its_agen
     assert_eq!(setting.search_status().await, 200);
     let took = asked.elapsed();
     agent.process.wait_for_after(mark, CONNECTED).await;
+    setting.nothing_is_left().await;
     let promise = "searches of sites that were connected wait for their agents, up to 8 s";
     matrix::row("relay", "killed and started again", promise, format!("answered after {}", ms(took)));
 }
@@ -164,6 +171,7 @@ async fn a_relay_that_stood_still_goes_on() {
         setting.relay.process().signal("CONT");
     });
     assert_eq!(status, 200);
+    setting.nothing_is_left().await;
     let promise = "what was asked meanwhile is answered when it goes on";
     matrix::row("relay", "stands still for 5 s", promise, "answered");
 }

@@ -100,6 +100,7 @@ async fn a_relay_is_replaced_under_load_and_no_search_fails_and_playback_goes_on
     let ((searches, failures, slowest), ()) = tokio::join!(keep_searching(&client, &site, &stop), replacing);
     assert!(failures.is_empty(), "{} of {searches}: {failures:?}", failures.len());
     assert!(searches > 100, "{searches}");
+    setting.nothing_is_left().await;
     let promise = "no search fails, playback goes on, by an inherited socket";
     let measured = format!(
         "0 of {searches} searches failed, slowest {}; {} of {} recordings whole and equal",

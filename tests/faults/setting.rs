@@ -9,8 +9,10 @@ use harness::{
     process::Process,
     recordings::{CALL, noise, wav, write},
     relay::{Relay, Site},
+    secrets::remember_file,
 };
 use reqwest::Client;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// The call of the long recording.
@@ -36,6 +38,7 @@ impl Setting {
         write(recordings.path(), format!("in-{CALL}.wav"), &wav(1.0, 1));
         let secrets = tempfile::tempdir().unwrap();
         let secret = secrets.path().join("link.secret");
+        remember_file(&secret);
         let client = client(&relay);
         Self { relay, site, client, recordings, secret, _secrets: secrets }
     }
@@ -74,6 +77,13 @@ impl Setting {
     /// The status of a search, whatever it is.
     pub(crate) async fn search_status(&self) -> u16 {
         search_with(&self.client, &self.site, CALL, &[]).await.status().as_u16()
+    }
+
+    /// Waits until nothing is left at the relay of what the story asked for: no stream, and no delivery that goes on.
+    pub(crate) async fn nothing_is_left(&self) {
+        let idle = |session: &Value| session["open_streams"] == 0;
+        let none = |status: &Value| status["sessions"].as_array().is_some_and(|all| all.iter().all(idle));
+        self.relay.wait_for_status("acme", none).await;
     }
 
     pub(crate) async fn short_link(&self) -> String {

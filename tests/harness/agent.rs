@@ -10,9 +10,11 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    clock::Clock,
     names::Names,
     process::{Process, program, run_program},
     relay::{Relay, Site},
+    secrets,
 };
 
 /// What an agent logs when its tunnel is up.
@@ -84,6 +86,13 @@ impl AgentOptions {
     #[must_use]
     pub fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((name, value.into()));
+        self
+    }
+
+    /// Goes by a clock of the story's.
+    #[must_use]
+    pub fn by(mut self, clock: &Clock) -> Self {
+        self.environment.extend(clock.variables());
         self
     }
 
@@ -173,6 +182,7 @@ impl CommandLine {
 
 /// Puts a secret into a file that only its owner may read; the file.
 pub fn secret(directory: &Path, name: &str, secret: &str) -> String {
+    secrets::remember(secret);
     let path = directory.join(name);
     std::fs::write(&path, secret).expect("a file");
     std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("its owner");

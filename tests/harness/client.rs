@@ -5,11 +5,18 @@ use std::net::IpAddr;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 
-use crate::relay::{Relay, Site};
+use crate::{
+    relay::{Relay, Site},
+    secrets,
+};
 
-/// A client that trusts the relay's certificate and speaks HTTP/1.1, like QueueMetrics.
+/// A client that trusts the relay's certificate, finds it by its name, if it has one, and speaks HTTP/1.1, like
+/// QueueMetrics.
 pub fn client(relay: &Relay) -> Client {
     let mut builder = Client::builder().http1_only();
+    if let Some(name) = relay.name() {
+        builder = builder.resolve(name, relay.address);
+    }
     if let Some(tls) = relay.certificate() {
         let pem = std::fs::read(&tls.authority).expect("the certificate");
         let certificate = reqwest::Certificate::from_pem(&pem).expect("a certificate");
@@ -47,7 +54,10 @@ pub fn names(found: &Value) -> Vec<String> {
 
 /// The link of the first file that a search found.
 pub fn first_link(found: &Value) -> String {
-    found["files"][0]["url"].as_str().unwrap_or_else(|| panic!("a link in {found}")).to_owned()
+    let link = found["files"][0]["url"].as_str().unwrap_or_else(|| panic!("a link in {found}"));
+    // Whoever has the token before the name may listen.
+    link.split('/').nth_back(1).into_iter().for_each(secrets::remember);
+    link.to_owned()
 }
 
 /// Sends a request that must be answered.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::{self, Debug, Write},
     path::Path,
     sync::{Arc, Mutex},
     time::Instant,
@@ -24,41 +25,45 @@ use audiovault_agent::{
     vault::{VaultSettings, pattern::Pattern},
 };
 use audiovault_protocol::{recording_name::RecordedNames, site::SiteKey};
-use harness::relay::{Relay, Site};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::{
+    relay::{Relay, Site},
+    secrets,
+};
+
 /// Agents that run until this is dropped.
-pub(crate) struct Agents {
+pub struct Fleet {
     states: Vec<watch::Receiver<BTreeMap<TunnelName, TunnelState>>>,
     _tasks: JoinSet<()>,
 }
 
 /// The agents that are connected, in the order in which they came, and when each came.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Connected(Arc<Mutex<Vec<(usize, Instant)>>>);
+pub struct Connected(Arc<Mutex<Vec<(usize, Instant)>>>);
 
 impl Connected {
     /// Who came so far.
-    pub(crate) fn so_far(&self) -> Vec<(usize, Instant)> {
-        self.0.lock().unwrap().clone()
+    pub fn so_far(&self) -> Vec<(usize, Instant)> {
+        self.0.lock().expect("no panic under the lock").clone()
     }
 
     fn add(&self, agent: usize) {
-        self.0.lock().unwrap().push((agent, Instant::now()));
+        self.0.lock().expect("no panic under the lock").push((agent, Instant::now()));
     }
 }
 
-impl Agents {
+impl Fleet {
     /// Starts one agent for each site; they dial at once.
-    pub(crate) fn start(relay: &Relay, sites: &[Site], recordings: &Path) -> Self {
+    pub fn start(relay: &Relay, sites: &[Site], recordings: &Path) -> Self {
         let mut tasks = JoinSet::new();
         let states = sites.iter().map(|site| start(relay, site, recordings, &mut tasks).follow()).collect();
         Self { states, _tasks: tasks }
     }
 
     /// Notes every agent that connects from now on, until all have.
-    pub(crate) fn follow(&self, connected: &Connected) -> JoinSet<()> {
+    pub fn follow(&self, connected: &Connected) -> JoinSet<()> {
         let followed = self.states.iter().enumerate().map(|(agent, states)| {
             let (mut states, connected) = (states.clone(), connected.clone());
             async move {
@@ -70,11 +75,41 @@ impl Agents {
     }
 
     /// Waits until no agent believes that it is connected.
-    pub(crate) async fn all_gone(&self) {
+    pub async fn all_gone(&self) {
         for states in &self.states {
             states.clone().wait_for(|states| !all_connected(states)).await.expect("the agent runs");
         }
     }
+}
+
+impl Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet").field("agents", &self.states.len()).finish_non_exhaustive()
+    }
+}
+
+/// Adds so many sites at once, by way of files in a directory.
+pub async fn import(relay: &Relay, dir: &Path, count: usize) -> Vec<Site> {
+    let mut table = "site\n".to_owned();
+    for number in 0..count {
+        writeln!(table, "site-{number:05}").expect("a string takes everything");
+    }
+    let (file, secrets) = (dir.join("sites.csv"), dir.join("secrets.csv"));
+    std::fs::write(&file, table).expect("a file");
+    let [file, to] = [&file, &secrets].map(|path| path.display().to_string());
+    relay.site_command(&["import", &file, "--secrets", &to]).await;
+    let secrets = std::fs::read_to_string(secrets).expect("a file");
+    let sites: Vec<Site> = secrets.lines().skip(1).map(site).collect();
+    assert_eq!(sites.len(), count);
+    sites
+}
+
+fn site(line: &str) -> Site {
+    let fields: Vec<_> = line.split(',').map(str::to_owned).collect();
+    let [name, site_key, search_token, search_url] = fields.try_into().expect("four fields");
+    secrets::remember(&site_key);
+    secrets::remember(&search_token);
+    Site { name, site_key, search_token, search_url }
 }
 
 fn all_connected(states: &BTreeMap<TunnelName, TunnelState>) -> bool {

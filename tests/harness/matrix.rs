@@ -5,11 +5,19 @@ use std::{fmt::Display, io::Write};
 /// Adds a row to the file that `AUDIOVAULT_FAULTS` names, where it names one, and shows it to whoever runs the story by
 /// hand.
 pub fn row(part: &str, fault: &str, promised: &str, measured: impl Display) {
-    let row = format!("| {part} | {fault} | {promised} | {measured} |");
-    let _ = writeln!(std::io::stdout(), "{row}");
-    if let Some(file) = std::env::var_os("AUDIOVAULT_FAULTS") {
-        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).expect("the matrix");
-        writeln!(file, "{row}").expect("room on the disk");
+    show("AUDIOVAULT_FAULTS", &format!("| {part} | {fault} | {promised} | {measured} |"));
+}
+
+/// Shows what does not fit into a row: beneath the matrix, by the file that `AUDIOVAULT_FIGURES` names.
+pub fn figure(text: &str) {
+    show("AUDIOVAULT_FIGURES", text);
+}
+
+fn show(variable: &str, text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+    if let Some(file) = std::env::var_os(variable) {
+        let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file).expect("a file");
+        writeln!(file, "{text}").expect("room on the disk");
     }
 }
 

@@ -3,7 +3,7 @@
 use reqwest::{Client, Method, RequestBuilder, Response, header, redirect::Policy};
 use serde_json::Value;
 
-use crate::{browser::Browser, relay::Relay};
+use crate::{browser::Browser, relay::Relay, secrets};
 
 /// A password that is long enough for everybody in the stories.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -59,11 +59,14 @@ impl Operator {
 
     /// The same browser with the session that an answer gives.
     pub fn entered(&self, response: &Response) -> Self {
-        Self { cookie: session_cookie(response), ..self.clone() }
+        let cookie = session_cookie(response);
+        cookie.iter().filter_map(|cookie| cookie.split('=').next_back()).for_each(secrets::remember);
+        Self { cookie, ..self.clone() }
     }
 
     /// Sends the login form; the answer, whatever it is.
     pub async fn try_log_in(&self, name: &str, password: &str) -> Response {
+        secrets::remember(password);
         let form = [("name", name), ("password", password)];
         answered(self.request(Method::POST, "/login").form(&form)).await
     }
@@ -168,6 +171,7 @@ impl Relay {
     /// Adds a user with [`PASSWORD`] by the command line.
     pub async fn add_user(&self, name: &str, rights: &[&str]) -> Value {
         let file = tempfile::NamedTempFile::new().expect("a file");
+        secrets::remember(PASSWORD);
         std::fs::write(file.path(), PASSWORD).expect("a file");
         let path = file.path().to_str().expect("a path").to_owned();
         self.command("user", &[&["add", name, "--password-file", &path], rights].concat()).await

@@ -14,6 +14,8 @@ use tokio::{
     sync::watch,
 };
 
+use crate::secrets;
+
 /// How long a test waits for anything at all: far more than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -168,6 +170,17 @@ impl Process {
             .await
             .expect("the program ends")
             .expect("it can be waited for")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Some(line) = secrets::told_in(&self.log()) {
+            panic!("a secret stands in the log: {line}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! that are back notice of the others.
 
 use std::{
+    fmt::{self, Display},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,16 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{
-    client::{client, search},
-    recordings::CALL,
-    relay::{Relay, Site},
-};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use reqwest::Client;
 use serde_json::{Value, json};
 
-use crate::agents::{Agents, Connected};
+use crate::{
+    client::{client, search},
+    fleet::{Connected, Fleet},
+    recordings::CALL,
+    relay::{Relay, Site},
+};
 
 /// From one search to the next.
 const SEARCH_EVERY: Duration = Duration::from_millis(10);
@@ -27,7 +28,8 @@ const SEARCH_EVERY: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How it went.
-pub(crate) struct Recovery {
+#[derive(Debug)]
+pub struct Recovery {
     /// How long the relay was away.
     down: Duration,
     /// From the start of the relay until each agent was welcome, in order.
@@ -38,7 +40,7 @@ pub(crate) struct Recovery {
 
 impl Recovery {
     /// Kills the relay, starts it again after a while, and waits until all agents are back.
-    pub(crate) async fn measure(relay: &mut Relay, sites: &[Site], agents: &Agents, down: Duration) -> Self {
+    pub async fn measure(relay: &mut Relay, sites: &[Site], agents: &Fleet, down: Duration) -> Self {
         relay.kill().await;
         agents.all_gone().await;
         tokio::time::sleep(down).await;
@@ -56,12 +58,12 @@ impl Recovery {
     }
 
     /// From the start of the relay until the last agent was welcome.
-    pub(crate) fn took(&self) -> Duration {
+    pub fn took(&self) -> Duration {
         self.back.last().copied().unwrap_or_default()
     }
 
     /// The slowest search of a connected site meanwhile, in milliseconds.
-    pub(crate) fn slowest_search(&self) -> f64 {
+    pub fn slowest_search(&self) -> f64 {
         percentile(&self.searches, 100)
     }
 
@@ -72,30 +74,49 @@ impl Recovery {
         (1..=seconds).map(back_by).collect()
     }
 
-    pub(crate) fn print(&self) {
-        println!(
-            "\nThe relay was away for {} s; agents that were back so many seconds after its start:",
-            self.down.as_secs()
-        );
-        println!("\n| s | agents |\n|--:|--:|");
-        for (second, agents) in (1..).zip(self.curve()) {
-            println!("| {second} | {agents} |");
-        }
-        let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(&self.searches, percent));
-        println!(
-            "\n{} searches of connected sites meanwhile: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms",
-            self.searches.len()
-        );
+    /// Agents that came within the busiest second.
+    pub fn busiest_second(&self) -> usize {
+        let within = |from: &Duration| {
+            let end = *from + Duration::from_secs(1);
+            self.back.partition_point(|back| *back < end) - self.back.partition_point(|back| back < from)
+        };
+        self.back.iter().map(within).max().unwrap_or_default()
     }
 
-    pub(crate) fn json(&self) -> Value {
-        let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(&self.searches, percent));
+    /// How long searches of connected sites took meanwhile, in milliseconds: how many there were, p50, p99, max.
+    pub fn searches(&self) -> (usize, [f64; 3]) {
+        (self.searches.len(), [50, 99, 100].map(|percent| percentile(&self.searches, percent)))
+    }
+
+    /// The figures.
+    pub fn json(&self) -> Value {
+        let (count, [p50, p99, max]) = self.searches();
         json!({
             "down_s": self.down.as_secs(),
             "all_back_s": self.took().as_secs_f64(),
             "back_after_each_second": self.curve(),
-            "searches": { "count": self.searches.len(), "p50_ms": p50, "p99_ms": p99, "max_ms": max },
+            "searches": { "count": count, "p50_ms": p50, "p99_ms": p99, "max_ms": max },
         })
+    }
+}
+
+/// The curve as a table, and the searches.
+impl Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let away = self.down.as_secs();
+        writeln!(
+            f,
+            "\nThe relay was away for {away} s; agents that were back so many seconds after its start:"
+        )?;
+        writeln!(f, "\n| s | agents |\n|--:|--:|")?;
+        for (second, agents) in (1..).zip(self.curve()) {
+            writeln!(f, "| {second} | {agents} |")?;
+        }
+        let (count, [p50, p99, max]) = self.searches();
+        writeln!(
+            f,
+            "\n{count} searches of connected sites meanwhile: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms"
+        )
     }
 }
 

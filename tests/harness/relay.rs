@@ -13,7 +13,9 @@ use tokio::{process::Command, sync::OnceCell};
 use crate::{
     address::free_address,
     authority::Authority,
+    clock::Clock,
     process::{Process, program, run},
+    secrets,
 };
 
 /// A relay with a database of its own.
@@ -28,6 +30,8 @@ pub struct Relay {
     /// The name in its public URL, instead of its address.
     name: Option<String>,
     extra: Vec<String>,
+    /// Variables of its environment.
+    environment: Vec<(&'static str, String)>,
     /// The public listening socket, where it is not the relay's own but handed to it.
     socket: Option<TcpListener>,
     /// The running program; `None` while it is killed.
@@ -118,6 +122,13 @@ impl Relay {
         relay
     }
 
+    /// Starts a relay with plain HTTP that goes by a clock of the story's.
+    pub async fn start_by(clock: &Clock) -> Self {
+        let mut relay = Self { environment: clock.variables(), ..Self::stopped() };
+        relay.restart().await;
+        relay
+    }
+
     fn stopped() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         Self {
@@ -127,6 +138,7 @@ impl Relay {
             tls: None,
             name: None,
             extra: Vec::new(),
+            environment: Vec::new(),
             socket: None,
             process: None,
             admin: None,
@@ -164,7 +176,7 @@ impl Relay {
         }
         arguments.extend(self.extra.clone());
         let mut command = Command::new(program("audiovault-relay"));
-        command.args(&arguments);
+        command.args(&arguments).envs(self.environment.clone());
         if let Some(socket) = &self.socket {
             let parent_fd = socket.try_clone().expect("a descriptor").into();
             // The first of those that are handed over (`sd_listen_fds(3)`).
@@ -202,6 +214,11 @@ impl Relay {
         }
     }
 
+    /// The name in its public URL, if there is one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// What agents take as `--relay`.
     pub fn tunnel_url(&self) -> String {
         format!("{}://{}", if self.tls.is_some() { "wss" } else { "ws" }, self.address)
@@ -228,7 +245,14 @@ impl Relay {
         let arguments = [&[command], arguments, &["--database", &database, "--json"]].concat();
         let (code, out, err) = run("audiovault-relay", &arguments, &[]).await;
         assert_eq!(code, 0, "{arguments:?}: {err}");
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?} printed {out:?}: {error}"))
+        let said = serde_json::from_str(&out);
+        let said: Value = said.unwrap_or_else(|error| panic!("{arguments:?} printed {out:?}: {error}"));
+        for (name, value) in said.as_object().into_iter().flatten() {
+            if ["key", "token", "code", "secret"].iter().any(|secret| name.ends_with(secret)) {
+                value.as_str().into_iter().for_each(secrets::remember);
+            }
+        }
+        said
     }
 
     /// Adds a site with aliases.

@@ -9,32 +9,23 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has nothing to say")]
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
 
-mod agents;
 mod memory;
-mod recovery;
 
-use std::{
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use harness::{
     agent::{Agent, AgentOptions},
     client::{client, search},
+    fleet::{Connected, Fleet, import},
     process::PATIENCE,
     recordings::{CALL, one_recording},
-    relay::{Relay, Site},
+    recovery::Recovery,
+    relay::Relay,
 };
 use serde_json::{Value, json};
 
-use self::{
-    agents::{Agents, Connected},
-    memory::{Memory, kib, mib},
-    recovery::Recovery,
-};
+use self::memory::{Memory, kib, mib};
 
 /// Aims: memory of the relay for a tunnel, and of an agent; the slowest search; the longest wait of the agents' backoff.
 const PER_TUNNEL: u64 = 24 * 1024;
@@ -78,7 +69,7 @@ async fn main() {
     tokio::time::sleep(Duration::from_secs(arguments.settle)).await;
     let before = Memory::of(relay.process());
 
-    let (agents, connected) = (Agents::start(&relay, sites, dir.path()), Connected::default());
+    let (agents, connected) = (Fleet::start(&relay, sites, dir.path()), Connected::default());
     let mut followed = agents.follow(&connected);
     let all = async { while followed.join_next().await.is_some() {} };
     tokio::time::timeout(10 * PATIENCE, all).await.expect("all agents connect");
@@ -90,7 +81,7 @@ async fn main() {
     let mut recoveries = Vec::new();
     for down in arguments.down {
         let recovery = Recovery::measure(&mut relay, sites, &agents, Duration::from_secs(down)).await;
-        recovery.print();
+        println!("{recovery}");
         recoveries.push(recovery);
         // A tunnel that has lasted lets its agent begin anew with the shortest wait.
         tokio::time::sleep(Duration::from_secs(arguments.settle)).await;
@@ -107,28 +98,6 @@ async fn main() {
         });
         fs::write(file, format!("{figures:#}\n")).unwrap();
     }
-}
-
-/// Adds so many sites at once.
-async fn import(relay: &Relay, dir: &Path, count: usize) -> Vec<Site> {
-    let mut table = "site\n".to_owned();
-    for number in 0..count {
-        writeln!(table, "site-{number:05}").unwrap();
-    }
-    let (file, secrets) = (dir.join("sites.csv"), dir.join("secrets.csv"));
-    fs::write(&file, table).unwrap();
-    let [file, to] = [&file, &secrets].map(|path| path.display().to_string());
-    relay.site_command(&["import", &file, "--secrets", &to]).await;
-    let secrets = fs::read_to_string(secrets).unwrap();
-    let sites: Vec<Site> = secrets.lines().skip(1).map(site).collect();
-    assert_eq!(sites.len(), count);
-    sites
-}
-
-fn site(line: &str) -> Site {
-    let fields: Vec<_> = line.split(',').map(str::to_owned).collect();
-    let [name, site_key, search_token, search_url] = fields.try_into().unwrap();
-    Site { name, site_key, search_token, search_url }
 }
 
 /// Octets that each tunnel added to what is resident.

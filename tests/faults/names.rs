@@ -1,0 +1,60 @@
+//! The name server fails.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use harness::{
+    agent::{Agent, CONNECTED},
+    clock::{self, Clock},
+    matrix,
+    names::{NameServer, Names},
+    relay::Relay,
+};
+
+use crate::setting::{Setting, ms};
+
+const NAME: &str = "relay.example.com";
+/// For how long the name server says nothing.
+const OUTAGE: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_name_server_that_says_nothing_for_an_hour_costs_a_living_tunnel_nothing_and_a_cut_one_that_hour() {
+    let factor = clock::factor(60);
+    let Some(clock) = Clock::fast(factor) else { return };
+    let mut setting = Setting::new(Relay::start_named(NAME).await).await;
+    let Some(server) = NameServer::start(NAME, setting.relay.address.ip()).await else { return };
+    let Some(names) = Names::new("", Some(&server)) else { return };
+    let url = format!("wss://{NAME}:{}", setting.relay.address.port());
+    let options = setting.options().by(&clock).through(url).believing(&Arc::new(names));
+    let agent = Agent::start(&setting.relay, &setting.site, options).await;
+    server.process.signal("STOP");
+    let half = tokio::time::sleep(OUTAGE / factor / 2);
+    setting.search().await;
+    half.await;
+    setting.search().await;
+    let log = agent.process.log();
+    assert!(!log.iter().any(|line| line.contains("the tunnel ended")), "{log:?}");
+    let mark = agent.process.mark();
+    setting.relay.kill().await;
+    setting.relay.restart().await;
+    agent.process.wait_for_after(mark, NAME).await;
+    tokio::time::sleep(OUTAGE / factor / 2).await;
+    assert_eq!(setting.search_status().await, 503);
+    let tries = agent.process.log().iter().skip(mark).filter(|line| line.contains("dialling again")).count();
+    let mark = agent.process.mark();
+    let back = Instant::now();
+    server.process.signal("CONT");
+    agent.process.wait_for_after(mark, CONNECTED).await;
+    let back = back.elapsed() * factor;
+    setting.search().await;
+    // Waits grow to a minute; each attempt waits for the name server besides.
+    assert!((10..300).contains(&tries), "{tries}");
+    setting.nothing_is_left().await;
+    let promise =
+        "a living tunnel notices nothing; a lost one is dialled until it is back, within one backoff";
+    let measured =
+        format!("{tries} attempts in the half hour; back {} of the agent's time after it", ms(back));
+    matrix::row("names", "the name server says nothing for an hour", promise, measured);
+}

@@ -1,0 +1,110 @@
+//! A proxy between agent and relay that closes what is idle, or dies.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use harness::{
+    address::free_address,
+    agent::{Agent, CONNECTED},
+    client::send,
+    clock::{self, Clock},
+    matrix,
+    nginx::Nginx,
+    relay::Relay,
+};
+
+use crate::setting::{LONG_LEN, Setting, ms};
+
+/// For how long of the programs' time nobody searches.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// What nginx is told to do: to close connections on which nothing was sent for so many seconds.
+fn location(relay: &Relay, idle: u64) -> String {
+    format!(
+        "proxy_pass http://{}; proxy_http_version 1.1; proxy_buffering off; proxy_set_header Host $host;
+         proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";
+         proxy_read_timeout {idle}s; proxy_send_timeout {idle}s;",
+        relay.address
+    )
+}
+
+/// Leaves a tunnel alone for ten minutes behind a proxy that closes what is idle for so many seconds. How many tunnels
+/// ended, and how long the search after that took, by time as it is; `None` where something is not installed.
+async fn left_alone(idle: u64) -> Option<(usize, Duration)> {
+    // A minute is two seconds.
+    let factor = clock::factor(30);
+    let clock = Clock::fast(factor)?;
+    let setting = Setting::new(Relay::start_by(&clock).await).await;
+    let words = clock.words();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let nginx = Nginx::start_at(free_address(), &words, &location(&setting.relay, idle), "").await?;
+    let options = setting.options().by(&clock).through(format!("ws://{}", nginx.address));
+    let agent = Agent::start(&setting.relay, &setting.site, options).await;
+    setting.search().await;
+    tokio::time::sleep(IDLE / factor).await;
+    let asked = Instant::now();
+    setting.search().await;
+    let took = asked.elapsed();
+    let ended = agent.process.log().iter().filter(|line| line.contains("the tunnel ended")).count();
+    Some((ended, took))
+}
+
+#[tokio::test]
+async fn a_proxy_that_closes_what_is_idle_for_a_minute_never_sees_an_idle_tunnel() {
+    let Some((ended, took)) = left_alone(60).await else { return };
+    assert_eq!(ended, 0);
+    let promise = "pings keep the tunnel (ten minutes without a search)";
+    matrix::row(
+        "proxy",
+        "closes idle WebSockets after 60 s",
+        promise,
+        format!("kept; a search then {}", ms(took)),
+    );
+}
+
+#[tokio::test]
+async fn a_proxy_that_closes_too_soon_costs_no_search() {
+    let Some((ended, took)) = left_alone(5).await else { return };
+    assert!(ended > 3, "{ended}");
+    let promise = "the tunnel comes back by itself, the next search waits for it";
+    let measured = format!("closed {ended} times in ten minutes; a search then {}", ms(took));
+    matrix::row("proxy", "closes WebSockets that are idle for 5 s", promise, measured);
+}
+
+#[tokio::test]
+async fn a_proxy_that_dies_in_the_middle_of_a_download_costs_a_pause() {
+    let setting = Setting::new(Relay::start().await).await;
+    let recording = setting.with_long();
+    let (address, location) = (free_address(), location(&setting.relay, 60));
+    let Some(nginx) = Nginx::start_at(address, &[], &location, "").await else { return };
+    let agent =
+        Agent::start(&setting.relay, &setting.site, setting.options().through(format!("ws://{address}")));
+    let agent = agent.await;
+    let response = send(setting.client.get(setting.long_link().await)).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.bytes_stream();
+    let mut heard = body.next().await.unwrap().unwrap().to_vec();
+    let mark = agent.process.mark();
+    // Its worker holds the connections, and ends with it.
+    drop(nginx);
+    agent.process.wait_for_after(mark, "the tunnel ended").await;
+    let died = Instant::now();
+    let Some(_nginx) = Nginx::start_at(address, &[], &location, "").await else { return };
+    let (searched, ()) = tokio::join!(setting.search_status(), async {
+        agent.process.wait_for_after(mark, CONNECTED).await;
+    });
+    assert_eq!(searched, 200);
+    let pause = died.elapsed();
+    while let Some(chunk) = body.next().await {
+        heard.extend_from_slice(&chunk.unwrap());
+    }
+    assert!(heard.len() == LONG_LEN && heard == recording);
+    setting.nothing_is_left().await;
+    let promise = "the download goes on by itself, octet for octet; searches wait for the way to be back";
+    matrix::row(
+        "proxy",
+        "dies in the middle of a download",
+        promise,
+        format!("whole and equal, back after {}", ms(pause)),
+    );
+}

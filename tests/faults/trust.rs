@@ -1,0 +1,276 @@
+//! Who may do what, whatever keys, links and tokens of others he has.
+
+use std::time::{Duration, Instant};
+
+use audiovault_agent::secret::Secret;
+use audiovault_protocol::{
+    enrolment::EnrolmentCode, frame::Frame, message::ResponseHead, signed_link::LinkSecret, site::SiteKey,
+};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use harness::{
+    agent::Agent,
+    client::{client_at, first_link, search, search_with, send},
+    matrix,
+    operator::{Api, Operator},
+    process::{installed, program, run_program},
+    raw_peer::{RawPeer, hello, id},
+    recordings::CALL,
+    relay::{Relay, Site},
+};
+use http::HeaderMap;
+use reqwest::Method;
+use serde_json::{Value, json};
+use zeroize::ZeroizeOnDrop;
+
+use crate::setting::{Setting, ms};
+
+/// What is out, is out within this.
+const OUT_WITHIN: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn an_agent_of_one_site_cannot_answer_for_another() {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    let hostile = setting.relay.add_site("hostile", &[]).await;
+    // It asks for acme's tunnel by a key of its own with acme's name, then by all that a HELLO can claim.
+    let renamed = hostile.site_key.replace("avk_hostile_", "avk_acme_");
+    let tunnel = format!("{}/tunnel", setting.relay.url());
+    let refused = send(setting.client.get(tunnel).bearer_auth(renamed)).await;
+    assert_eq!(refused.status(), 401);
+    let mut claims = hello();
+    (claims.host, claims.tenants) = ("acme".to_owned(), vec!["acme".to_owned()]);
+    let mut peer = RawPeer::agent(&setting.relay, &hostile).await;
+    peer.frame(Frame::Hello(Box::new(claims))).await;
+    peer.wait_for(|frame| matches!(frame, Frame::Welcome(_)).then_some(())).await;
+
+    // While acme's own agent stands still, a search of acme's waits for an answer.
+    let expected = search(&setting.client, &setting.site, CALL, &[]).await;
+    agent.process.signal("STOP");
+    let (found, closed) = tokio::join!(search(&setting.client, &setting.site, CALL, &[]), async {
+        setting.relay.wait_for_status("acme", |status| status["sessions"][0]["open_streams"] == 1).await;
+        for stream in 1..=20 {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-type", "application/json".parse().unwrap());
+            let head = ResponseHead { status: 200, headers, audit: None };
+            peer.frame(Frame::Response(id(stream), Box::new(head))).await;
+            peer.frame(Frame::Data(id(stream), Bytes::from_static(b"{\"files\":[]}"))).await;
+            peer.frame(Frame::End(id(stream))).await;
+        }
+        let closed = peer.closed().await;
+        agent.process.signal("CONT");
+        closed
+    });
+    assert_eq!(closed.code, 4000, "{closed:?}");
+    assert_eq!(found["files"][0]["filename"], expected["files"][0]["filename"]);
+    let promise = "its tunnel ends; the other site's search is answered by its own agent";
+    matrix::row("trust", "an agent answers what another site was asked", promise, "as promised");
+}
+
+#[tokio::test]
+async fn a_link_opens_at_the_site_that_made_it_alone() {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    let other = setting.relay.add_site("other", &[]).await;
+    // The other site holds the same recordings, and even the same link secret.
+    let beside = Agent::start(&setting.relay, &other, setting.options()).await;
+    let link = setting.short_link().await;
+    let own = first_link(&search(&setting.client, &other, CALL, &[]).await);
+    assert_eq!(send(setting.client.get(&own)).await.status(), 200);
+    let moved = link.replacen("/acme/", "/other/", 1);
+    assert_ne!(moved, link);
+    assert_eq!(send(setting.client.get(&moved)).await.status(), 403);
+    assert_eq!(send(setting.client.get(own.replacen("/other/", "/acme/", 1))).await.status(), 403);
+    drop((agent, beside));
+    let promise = "403, though both agents hold the same secret and the same files";
+    matrix::row("trust", "a link is taken to another site", promise, "as promised");
+}
+
+/// Everything in the API's own description that changes something: method and path, with its parameters filled in.
+async fn changes(api: &Api) -> Vec<(Method, String)> {
+    let (status, description) = api.get("/api/openapi.json").await;
+    assert_eq!(status, 200);
+    let mut changes = Vec::new();
+    for (path, operations) in description["paths"].as_object().unwrap() {
+        let filled = path.replace("{site}", "acme").replace("{key}", "00000000").replace(['{', '}'], "");
+        for (method, _) in operations.as_object().unwrap() {
+            if let Ok(method) = Method::from_bytes(method.to_uppercase().as_bytes()) {
+                changes.push((method, filled.clone()));
+            }
+        }
+    }
+    changes.retain(|(method, _)| !method.is_safe() && *method != Method::TRACE);
+    changes
+}
+
+/// What a change that asks for a body is told.
+fn body_of(method: &Method, path: &str) -> Option<Value> {
+    match (method.as_str(), path) {
+        ("POST", "/api/v1/sites") => Some(json!({"site": "fresh"})),
+        ("POST", "/api/v1/tokens") => Some(json!({"name": "fresh", "role": "admin"})),
+        ("POST", "/api/v1/users") => {
+            Some(json!({"name": "fresh", "password": "long enough for everybody", "role": "admin"}))
+        }
+        (_, path) if path.ends_with("/password") => Some(json!({"password": "long enough for everybody"})),
+        ("PUT", path) if path.starts_with("/api/v1/users/") => Some(json!({"role": "admin"})),
+        _ => None,
+    }
+}
+
+/// The pages that change something.
+const FORMS: [&str; 14] = [
+    "/sites/new",
+    "/sites/acme/keys",
+    "/sites/acme/keys/00000000/revoke",
+    "/sites/acme/enrolment",
+    "/sites/acme/aliases",
+    "/sites/acme/aliases/other/remove",
+    "/sites/acme/disable",
+    "/sites/acme/enable",
+    "/sites/acme/remove",
+    "/audit/erase",
+    "/users",
+    "/users/root/password",
+    "/users/root/remove",
+    "/tokens",
+];
+
+#[tokio::test]
+async fn a_viewer_cannot_administer() {
+    let setting = Setting::new(Relay::start().await).await;
+    setting.relay.add_user("root", &["--role", "admin"]).await;
+    setting.relay.add_user("maria", &["--role", "viewer"]).await;
+    let viewer = Api::with(&setting.relay, "viewing", &["--role", "viewer"]).await;
+    let changes = changes(&viewer).await;
+    assert!(changes.len() >= 5, "{changes:?}");
+    for (method, path) in &changes {
+        let (status, answer) = viewer.call(method.clone(), path, body_of(method, path).as_ref()).await;
+        assert_eq!(status, 403, "{method} {path}: {answer}");
+    }
+    let maria = Operator::log_in(&setting.relay, "maria").await;
+    for form in FORMS {
+        assert_eq!(maria.post(form, &[]).await.status(), 403, "{form}");
+    }
+    // Who looks only sees what is there, and nothing has changed.
+    assert_eq!(setting.relay.status("acme").await["disabled"], Value::Null);
+    assert_eq!(viewer.get("/api/v1/sites/acme").await.0, 200);
+    let promise = "403 for every change, by the API and by the pages";
+    let measured = format!("{} of {} refused", changes.len() + FORMS.len(), changes.len() + FORMS.len());
+    matrix::row("trust", "a viewer administers", promise, measured);
+}
+
+/// Takes the key of an agent that is connected, by a command; how long its tunnel lived on.
+async fn out_after(command: &[&str]) -> Duration {
+    let setting = Setting::new(Relay::start().await).await;
+    let agent = setting.agent().await;
+    setting.relay.site_command(&["rotate-key", "acme"]).await;
+    setting.search().await;
+    let mark = agent.process.mark();
+    let given = Instant::now();
+    setting.relay.site_command(command).await;
+    agent.process.wait_for_after(mark, "the tunnel ended").await;
+    let lived = given.elapsed();
+    agent.process.wait_for_after(mark, "waiting will not help").await;
+    assert_eq!(setting.search_status().await, 503);
+    lived
+}
+
+#[tokio::test]
+async fn a_key_that_was_revoked_or_whose_site_was_disabled_is_out_within_three_seconds() {
+    let (revoked, disabled) =
+        tokio::join!(out_after(&["revoke-key", "acme"]), out_after(&["disable", "acme"]));
+    assert!(revoked < OUT_WITHIN && disabled < OUT_WITHIN, "{revoked:?}, {disabled:?}");
+    let promise = format!("out within {}, and not let in again", ms(OUT_WITHIN));
+    let measured =
+        format!("revoked: {}; disabled: {}, with the command's own time", ms(revoked), ms(disabled));
+    matrix::row("trust", "a key is revoked, or its site disabled", &promise, measured);
+}
+
+#[tokio::test]
+async fn whoever_guesses_search_tokens_is_slowed_down() {
+    const GUESSES: usize = 200;
+    let setting = Setting::new(Relay::start().await).await;
+    let _agent = setting.agent().await;
+    setting.search().await;
+    let guesser = client_at(66);
+    let guess = |n: usize| {
+        let site = Site { search_token: format!("guess-{n:030}"), ..setting.site.clone() };
+        let guesser = &guesser;
+        async move { search_with(guesser, &site, CALL, &[]).await.status().as_u16() }
+    };
+    let statuses = join_all((0..GUESSES).map(guess)).await;
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    let throttled = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(looked_at + throttled, GUESSES, "{statuses:?}");
+    assert!((1..=20).contains(&looked_at), "{looked_at}");
+    // QueueMetrics goes on, from wherever it is.
+    setting.search().await;
+    let promise =
+        "about ten guesses at once and one in 6 s after that; the right token is answered all the while";
+    let measured = format!("{looked_at} of {GUESSES} looked at, the others 429");
+    matrix::row("trust", "search tokens are guessed", promise, measured);
+}
+
+#[test]
+fn secrets_are_wiped_when_they_are_dropped() {
+    fn wiped<T: ZeroizeOnDrop>() {}
+    wiped::<SiteKey>();
+    wiped::<EnrolmentCode>();
+    wiped::<LinkSecret>();
+    wiped::<Secret>();
+}
+
+/// Instructions that it takes to judge a guess a thousand times.
+async fn instructions(judge: &str, secret: &str, guess: &str) -> u64 {
+    assert_eq!(secret.len(), guess.len(), "the length of a guess is no secret");
+    let file = tempfile::NamedTempFile::with_prefix_in("judged", std::env::temp_dir()).unwrap();
+    std::fs::write(file.path(), format!("{secret}\n{guess}\n")).unwrap();
+    let words = ["--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned);
+    let judged =
+        [program("judge").display().to_string(), judge.to_owned(), file.path().display().to_string()];
+    let (code, _, said) = run_program("valgrind".as_ref(), &[&words[..], &judged].concat(), &[]).await;
+    assert_eq!(code, 0, "{said}");
+    let count = said.lines().find_map(|line| line.split_once("Collected : ")).unwrap().1;
+    count.trim().parse().unwrap()
+}
+
+/// Guesses at a secret of which nothing, a half, and all but one character are right; but the last one always is, by whose
+/// bits a key's spelling is checked.
+fn guesses(secret: &str, from: usize) -> Vec<String> {
+    let (secret, last) = secret.split_at(secret.len() - 1);
+    let at = |wrong_from: usize| {
+        let (right, rest) = secret.split_at(wrong_from);
+        let wrong = rest.chars().map(|letter| if letter == 'b' { 'c' } else { 'b' });
+        right.chars().chain(wrong).chain(last.chars()).collect()
+    };
+    vec![at(from), at((from + secret.len()) / 2), at(secret.len() - 1)]
+}
+
+#[tokio::test]
+async fn how_long_a_wrong_guess_takes_tells_nothing_of_the_secret() {
+    if !installed("valgrind") {
+        return;
+    }
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let mut measured = Vec::new();
+    for (judge, secret, from) in [
+        ("search-token", &site.search_token, 0),
+        ("site-key", &site.site_key, "avk_acme_".len()),
+        ("naive", &site.search_token, 0),
+    ] {
+        let guesses = guesses(secret, from);
+        let counts = join_all(guesses.iter().map(|guess| instructions(judge, secret, guess))).await;
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        let spread = most - least;
+        if judge == "naive" {
+            assert!(spread > 10_000, "what is not constant is seen: {counts:?}");
+        } else {
+            assert!(spread < 1_000, "less than one instruction for each guess: {judge}: {counts:?}");
+        }
+        measured.push(format!("{judge}: {spread}"));
+    }
+    let promise = "as many instructions for every wrong guess, however much of it is right";
+    let measured = format!("instructions more for 1,000 guesses: {}", measured.join(", "));
+    matrix::row("trust", "tokens are guessed by timing", promise, measured);
+}

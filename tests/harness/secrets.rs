@@ -1,0 +1,80 @@
+//! The secrets of a story, which stand in nobody's log: every program's log is searched for all of them when it ends.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+/// What is shorter could be in a log by chance.
+const SHORTEST: usize = 8;
+
+static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// From now on this is a secret of the story.
+pub fn remember(secret: &str) {
+    let secret = secret.trim();
+    if secret.len() >= SHORTEST {
+        SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(secret.to_owned());
+    }
+}
+
+/// From now on what a program of the story will have written to this file is a secret.
+pub fn remember_file(file: &Path) {
+    FILES.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned());
+}
+
+/// The first line that holds a secret, if there is one.
+pub fn told_in(log: &[String]) -> Option<String> {
+    let files: Vec<_> = FILES.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
+    for text in files.iter().filter_map(|file| std::fs::read_to_string(file).ok()) {
+        text.lines().for_each(remember);
+    }
+    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let tells = |line: &&String| secrets.iter().any(|secret| line.contains(secret.as_str()));
+    log.iter().find(tells).cloned()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
+mod tests {
+    use std::path::Path;
+
+    use super::{remember, remember_file, told_in};
+    use crate::process::Process;
+
+    fn shell(script: &str) -> Process {
+        Process::start_program(Path::new("sh"), &["-c".to_owned(), script.to_owned()], &[])
+    }
+
+    #[test]
+    fn a_line_with_a_secret_is_found_wherever_the_secret_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("late");
+        remember("s3cr3t-0f-4-story\n");
+        remember("short");
+        remember_file(&file);
+        assert_eq!(told_in(&["a short line".to_owned()]), None);
+        let line = "url=https://host/?token=s3cr3t-0f-4-story&x".to_owned();
+        assert_eq!(told_in(&["before".to_owned(), line.clone()]), Some(line));
+        std::fs::write(file, "written-by-a-program\n").unwrap();
+        let line = "key written-by-a-program".to_owned();
+        assert_eq!(told_in(std::slice::from_ref(&line)), Some(line));
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "a secret stands in the log")]
+    async fn a_story_fails_when_a_program_of_its_tells_a_secret() {
+        remember("n0t-f0r-th3-l0g");
+        let told = shell("echo started; echo n0t-f0r-th3-l0g >&2; sleep 60");
+        told.wait_for("n0t-f0r").await;
+    }
+
+    #[tokio::test]
+    async fn a_story_goes_well_when_no_program_does() {
+        remember("n0t-f0r-th3-l0g-either");
+        let silent = shell("echo started; sleep 60");
+        silent.wait_for("started").await;
+    }
+}
