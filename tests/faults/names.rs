@@ -6,10 +6,11 @@ use std::{
 };
 
 use harness::{
-    agent::{Agent, CONNECTED},
+    agent::Agent,
     clock::{self, Clock},
     matrix,
     names::{NameServer, Names},
+    process::PATIENCE,
     relay::Relay,
 };
 
@@ -43,10 +44,12 @@ async fn a_name_server_that_says_nothing_for_an_hour_costs_a_living_tunnel_nothi
     tokio::time::sleep(OUTAGE / factor / 2).await;
     assert_eq!(setting.search_status().await, 503);
     let tries = agent.process.log().iter().skip(mark).filter(|line| line.contains("dialling again")).count();
-    let mark = agent.process.mark();
     let back = Instant::now();
     server.process.signal("CONT");
-    agent.process.wait_for_after(mark, CONNECTED).await;
+    while setting.search_status().await != 200 {
+        assert!(back.elapsed() < 2 * PATIENCE, "{:?}", agent.process.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let back = back.elapsed() * factor;
     setting.search().await;
     // Waits grow to a minute; each attempt waits for the name server besides.

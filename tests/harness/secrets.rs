@@ -37,7 +37,6 @@ pub fn told_in(log: &[String]) -> Option<String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 mod tests {
     use std::path::Path;
 
