@@ -14,16 +14,16 @@ use harness::{
 use crate::setting::{LONG, LONG_LEN, Setting, ms};
 
 /// What a listener has of a download.
-struct Heard {
-    octets: Vec<u8>,
+pub(crate) struct Heard {
+    pub(crate) octets: Vec<u8>,
     /// Why it did not end well.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     /// The longest time without an octet.
-    pause: Duration,
+    pub(crate) pause: Duration,
 }
 
 /// Listens to the end; after so many octets something happens.
-async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Heard {
+pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Heard {
     let mut heard = Heard { octets: Vec::new(), error: None, pause: Duration::ZERO };
     let mut fault = Some(fault);
     let mut body = response.bytes_stream();

@@ -12,6 +12,7 @@ mod names;
 mod paths;
 mod programs;
 mod proxy;
+mod recordings;
 mod restart;
 mod setting;
 mod store;

@@ -16,6 +16,7 @@ pub mod machine;
 pub mod mariadb;
 pub mod matrix;
 pub mod middlebox;
+pub mod mounted;
 pub mod names;
 mod namespaces;
 pub mod network;
