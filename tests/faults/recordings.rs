@@ -121,6 +121,24 @@ async fn recordings_that_are_replaced_are_heard_as_they_were_and_then_as_they_ar
 }
 
 #[tokio::test]
+async fn recordings_that_are_written_over_are_cut_before_the_first_octet_that_is_new() {
+    let scene = Scene::new().await;
+    let other = noise(LONG_LEN, 8);
+    let write_over =
+        |file: &Path| OpenOptions::new().write(true).open(file).unwrap().write_all(&other).unwrap();
+    let heard = scene.listen(write_over).await;
+    let len = scene.is_cut(&heard);
+    assert!(scene.fetch().await == (200, other));
+    let promise = "the download is cut, every octet before is right; the next is the new one";
+    matrix::row(
+        PART,
+        "written over in place, as long as before",
+        promise,
+        format!("cut after {} MB, none wrong", len / 1_000_000),
+    );
+}
+
+#[tokio::test]
 async fn recordings_that_grow_are_heard_as_long_as_was_promised() {
     let scene = Scene::new().await;
     let more = noise(1_000_000, 9);

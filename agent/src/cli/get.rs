@@ -46,9 +46,9 @@ pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, Failure> {
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(found.name()));
     let copied = vault.with_open(found.driver, found.path.clone(), move |open| {
         if output == Path::new("-") {
-            copy(open.file, open.size, &mut io::stdout().lock(), &output)
+            copy(&open.file, open.size, &mut io::stdout().lock(), &output)
         } else {
-            copy_to_file(open.file, open.size, &output)
+            copy_to_file(&open.file, open.size, &output)
         }
     });
     copied.await.map_err(runtime)?.map_err(runtime)?;
@@ -56,7 +56,7 @@ pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Writes beside the target and renames, so that half a recording never has its name.
-fn copy_to_file(from: File, size: u64, path: &Path) -> Result<(), GetError> {
+fn copy_to_file(from: &File, size: u64, path: &Path) -> Result<(), GetError> {
     let failed = |source| GetError::Write { path: path.to_owned(), source };
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.part", std::process::id()));
@@ -71,7 +71,7 @@ fn copy_to_file(from: File, size: u64, path: &Path) -> Result<(), GetError> {
     done
 }
 
-fn copy(from: File, size: u64, to: &mut dyn Write, path: &Path) -> Result<(), GetError> {
+fn copy(from: &File, size: u64, to: &mut dyn Write, path: &Path) -> Result<(), GetError> {
     let failed = |source| GetError::Write { path: path.to_owned(), source };
     let copied = io::copy(&mut io::Read::take(from, size), to).map_err(failed)?;
     to.flush().map_err(failed)?;

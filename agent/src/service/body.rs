@@ -2,7 +2,6 @@
 //! reader.
 
 use std::{
-    fs::File,
     future::poll_fn,
     io,
     pin::Pin,
@@ -18,7 +17,10 @@ use rustix::{
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
 
 use super::spare;
-use crate::{sound::decoding::Decoding, vault::at_hand};
+use crate::{
+    sound::decoding::Decoding,
+    vault::{at_hand, file::RecordingFile},
+};
 
 /// Octets read at a time: a disk reads this many in about the time that it takes to find the first, and 64
 /// downloads at a time hold 32 MiB.
@@ -28,7 +30,7 @@ pub const CHUNK_LEN: usize = 256 * 1024;
 #[derive(Debug)]
 pub enum Source {
     /// A file, from an offset on.
-    File(File, u64),
+    File(RecordingFile, u64),
     /// The decoded form of a recording.
     Decoding(Box<Decoding>),
 }
@@ -41,12 +43,13 @@ impl Source {
                 let mut chunk = Vec::with_capacity(len);
                 while chunk.len() < len {
                     let at = *offset + chunk.len() as u64;
-                    match pread(&*file, spare_capacity(&mut chunk), at) {
+                    match pread(&**file, spare_capacity(&mut chunk), at) {
                         Ok(0) => return Err(shorter()),
                         Ok(_) | Err(Errno::INTR) => {}
                         Err(error) => return Err(error.into()),
                     }
                 }
+                file.is_unchanged()?;
                 chunk.truncate(len);
                 *offset += len as u64;
                 Ok(chunk.into())
@@ -61,6 +64,7 @@ impl Source {
         let Self::File(file, offset) = self else { return None };
         let chunk = spare::read(len, |buffer| at_hand::read(file, *offset, buffer));
         let chunk = chunk.ok().filter(|chunk| !chunk.is_empty())?;
+        file.is_unchanged().ok()?;
         *offset += chunk.len() as u64;
         Some(chunk)
     }
@@ -72,8 +76,9 @@ fn shorter() -> io::Error {
 
 /// A part of a recording of exactly the promised length.
 ///
-/// A file that has become shorter, or that cannot be read, ends in an error, so that the transport cuts the answer
-/// short for all to see. One that has grown is served to the promised length. Dropping the body ends the reading.
+/// A file that has become shorter, that was written over, or that cannot be read, ends in an error, so that the transport
+/// cuts the answer short for all to see. One that has grown is served to the promised length. Dropping the body ends the
+/// reading.
 #[derive(Debug)]
 pub struct RecordingBody {
     ready: Option<Bytes>,
@@ -206,14 +211,14 @@ fn chunk_len(left: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs::File, io::Write};
 
     use http_body_util::BodyExt;
 
     use super::*;
 
     fn start(file: File, offset: u64, len: u64) -> io::Result<RecordingBody> {
-        let mut body = RecordingBody::new(Source::File(file, offset), len);
+        let mut body = RecordingBody::new(Source::File(file.into(), offset), len);
         body.read_first().map(|()| body)
     }
 

@@ -1,6 +1,6 @@
 //! Reads a recording and decodes it on the way.
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
+use std::{io, os::unix::fs::FileExt, sync::Arc};
 
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use super::{
     layout::{Codec, Layout},
     snapshots::States,
 };
+use crate::vault::file::RecordingFile;
 
 /// Decoded octets at a time: a few milliseconds of work, after which whoever has lost interest can stop it.
 const STEP: u64 = 256 * 1024;
@@ -20,7 +21,7 @@ const STEP: u64 = 256 * 1024;
 /// there, or at a state that was kept on the way.
 #[derive(Debug)]
 pub struct Decoding {
-    file: File,
+    file: RecordingFile,
     layout: Layout,
     /// The next octet to give.
     at: u64,
@@ -34,7 +35,7 @@ pub struct Decoding {
 
 impl Decoding {
     /// Begins at an octet of the decoded form. Nothing is read yet.
-    pub fn new(file: File, layout: Layout, at: u64, states: Option<Arc<States>>) -> Self {
+    pub fn new(file: RecordingFile, layout: Layout, at: u64, states: Option<Arc<States>>) -> Self {
         let wanted = layout.block_of(at);
         let (block, decoder) = match &states {
             _ if !layout.codec().has_memory() => (wanted, Decoder::default()),
@@ -77,6 +78,7 @@ impl Decoding {
         let len = |octets: u64| usize::try_from(octets).map_err(io::Error::other);
         let mut octets = vec![0; len(blocks * self.layout.block_len())?];
         self.file.read_exact_at(&mut octets, self.layout.source_of(self.block))?;
+        self.file.is_unchanged()?;
         let mut decoded = Vec::with_capacity(len(blocks * self.layout.block_out())?);
         match self.layout.codec() {
             Codec::MuLaw => decoded.extend(octets.iter().flat_map(|octet| decode_ulaw(*octet).to_le_bytes())),
@@ -115,7 +117,7 @@ fn append(samples: &[i16; SAMPLES], decoded: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{fs::File, io::Write};
 
     use proptest::prelude::*;
 
@@ -168,7 +170,8 @@ mod tests {
             let (layout, file) = (layout(extension, &content), file(&content));
             let states = states(&layout);
             let size = usize::try_from(layout.size()).unwrap();
-            let whole = collect(Decoding::new(file.try_clone().unwrap(), layout, 0, None), size, 100_000);
+            let whole =
+                collect(Decoding::new(file.try_clone().unwrap().into(), layout, 0, None), size, 100_000);
             assert_eq!(whole[..44], layout.header());
             let mut config = proptest::test_runner::Config::with_cases(40);
             config.failure_persistence = None;
@@ -176,7 +179,7 @@ mod tests {
                 .run(&(0..size, 1usize..3000, 1usize..2000, any::<bool>()), |(at, len, chunk, keep)| {
                     let len = len.min(size - at);
                     let kept = keep.then(|| Arc::clone(&states));
-                    let part = Decoding::new(file.try_clone().unwrap(), layout, at as u64, kept);
+                    let part = Decoding::new(file.try_clone().unwrap().into(), layout, at as u64, kept);
                     prop_assert!(collect(part, len, chunk) == whole[at..at + len]);
                     Ok(())
                 })
@@ -191,7 +194,8 @@ mod tests {
         let states = states(&layout);
         let (file, end) = (file(&content), layout.size() - 2);
         let asked = |states: &Arc<States>| {
-            let mut part = Decoding::new(file.try_clone().unwrap(), layout, end, Some(Arc::clone(states)));
+            let mut part =
+                Decoding::new(file.try_clone().unwrap().into(), layout, end, Some(Arc::clone(states)));
             (1..).find(|_| part.read(2).unwrap().len() == 2).unwrap()
         };
         assert_eq!((asked(&states), asked(&states)), (8, 1), "steps of 5.1 s each in 2 min");
@@ -201,7 +205,8 @@ mod tests {
     fn what_is_no_frame_is_silence_of_the_same_length() {
         let mut content = RANDOM.to_vec();
         content[33] = 0;
-        let decoded = collect(Decoding::new(file(&content), layout("gsm", &content), 0, None), 44 + 960, 960);
+        let decoded =
+            collect(Decoding::new(file(&content).into(), layout("gsm", &content), 0, None), 44 + 960, 960);
         assert!(decoded[44..364].iter().any(|octet| *octet != 0));
         assert_eq!(decoded[364..684], [0; 320]);
         assert!(decoded[684..].iter().any(|octet| *octet != 0));
@@ -211,9 +216,9 @@ mod tests {
     fn a_recording_that_has_become_shorter_ends_in_an_error() {
         let (layout, file) = (layout("gsm", RANDOM), file(RANDOM));
         file.set_len(40).unwrap();
-        let mut decoding = Decoding::new(file, layout, 44, None);
+        let mut decoding = Decoding::new(file.into(), layout, 44, None);
         assert_eq!(decoding.read(100_000).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        let mut beyond = Decoding::new(tempfile::tempfile().unwrap(), layout, layout.size(), None);
+        let mut beyond = Decoding::new(tempfile::tempfile().unwrap().into(), layout, layout.size(), None);
         assert_eq!(beyond.read(1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

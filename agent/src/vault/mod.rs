@@ -6,6 +6,7 @@ mod call_id_in_name;
 pub mod census;
 pub mod driver;
 pub mod expand;
+pub mod file;
 mod folder;
 pub mod index;
 mod indexed;

@@ -14,7 +14,10 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use crate::{
     sound::layout::{self, Layout},
-    vault::wav::{self, WavHeader},
+    vault::{
+        file::RecordingFile,
+        wav::{self, WavHeader},
+    },
 };
 
 /// A file younger than this has no validators: it may change again within the same tick of its file system's
@@ -41,7 +44,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct OpenRecording {
     /// The file, open for reading.
-    pub file: File,
+    pub file: RecordingFile,
     /// Octets at the time of opening.
     pub size: u64,
     /// Modification time at the time of opening; the epoch where the file system has none.
@@ -72,6 +75,7 @@ impl OpenRecording {
             return Err(OpenError::Gone(io::ErrorKind::NotFound.into()));
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let file = RecordingFile::new(file, &metadata);
         Ok(Self { file, size: metadata.len(), modified, head: None })
     }
 
@@ -89,7 +93,7 @@ impl OpenRecording {
 
     /// Whether the modification time is old enough at `now` to tell one content from the next.
     pub fn is_settled(&self, now: SystemTime) -> bool {
-        now.duration_since(self.modified).is_ok_and(|age| age >= VALIDATOR_AGE)
+        is_settled(self.modified, now)
     }
 
     /// What the recording's start tells of its sound, for an extension in lower case. Reads at most
@@ -143,6 +147,11 @@ impl Told {
         self.wav.is_some_and(|header| header.sound == 0)
             || self.decoded.is_some_and(|layout| layout.blocks() == 0)
     }
+}
+
+/// Whether a modification time is old enough at `now` to tell one content from the next.
+pub(super) fn is_settled(modified: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(modified).is_ok_and(|age| age >= VALIDATOR_AGE)
 }
 
 fn classify(error: io::Error) -> OpenError {
