@@ -35,6 +35,9 @@ use crate::{
 };
 use clap::error::ErrorKind;
 
+/// Most threads that wait for disks. Each storage root has some eighty at most for whatever is asked of it, so that fifty
+/// roots of servers that never answer leave threads for the rest; a thread that nobody needs does not exist.
+const MAX_WAITING_THREADS: usize = 4096;
 /// Exit code of a wrong configuration.
 const MISCONFIGURED: u8 = 2;
 
@@ -78,7 +81,11 @@ pub fn run() -> ExitCode {
     }
     // One thread for all but the disks: a request is so little work that waking another thread for it would cost more
     // than the work, and the machine belongs to the PBX.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(MAX_WAITING_THREADS)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };

@@ -114,9 +114,12 @@ pub(super) fn sentinel(name: &str, opened: &Result<(), DriverFault>) -> Verdict 
             format!("{name} is not in {}: the storage behind it is probably not mounted", root.display()),
             "mount the storage, or make the file if --sentinel is new",
         ),
-        Err(DriverFault::Root { .. } | DriverFault::Unreadable { .. } | DriverFault::Slow(_)) => {
-            Verdict::skipped("path has to work first")
-        }
+        Err(
+            DriverFault::Root { .. }
+            | DriverFault::Unreadable { .. }
+            | DriverFault::Slow(_)
+            | DriverFault::Stalled(_),
+        ) => Verdict::skipped("path has to work first"),
     }
 }
 
@@ -228,7 +231,7 @@ fn advice(fault: &DriverFault) -> String {
             let root = root.display();
             format!("{READERS}; find {root} -type d ! -readable, run by that user, names the directories")
         }
-        DriverFault::Root { .. } | DriverFault::Unreadable { .. } => {
+        DriverFault::Root { .. } | DriverFault::Unreadable { .. } | DriverFault::Stalled(_) => {
             "look at the disk, or the share, and how it is mounted".to_owned()
         }
         DriverFault::Sentinel(_) | DriverFault::Slow(_) => {

@@ -14,12 +14,13 @@ use rustix::{
     buffer::spare_capacity,
     io::{Errno, pread},
 };
-use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::spare;
 use crate::{
     sound::decoding::Decoding,
-    vault::{at_hand, file::RecordingFile},
+    vault::{at_hand, file::RecordingFile, waiting::Waiting},
 };
 
 /// Octets read at a time: a disk reads this many in about the time that it takes to find the first, and 64
@@ -82,21 +83,26 @@ fn shorter() -> io::Error {
 #[derive(Debug)]
 pub struct RecordingBody {
     ready: Option<Bytes>,
-    reading: Option<JoinHandle<io::Result<(Source, Bytes)>>>,
+    reading: Option<Reading>,
     source: Option<Source>,
     /// Octets that are neither handed out nor ready.
     unread: u64,
     /// Octets that are not handed out.
     remaining: u64,
+    /// Who reads what is not in memory.
+    waiting: Waiting,
     /// Given back when the body is gone.
     _place: Option<OwnedSemaphorePermit>,
 }
 
+/// A chunk that somebody waits for.
+type Reading = AbortOnDropHandle<io::Result<io::Result<(Source, Bytes)>>>;
+
 impl RecordingBody {
     /// A body of `len` octets, of which none are read yet.
-    pub fn new(source: Source, len: u64) -> Self {
+    pub(crate) fn new(source: Source, len: u64, waiting: Waiting) -> Self {
         let source = (len > 0).then_some(source);
-        Self { ready: None, reading: None, source, unread: len, remaining: len, _place: None }
+        Self { ready: None, reading: None, source, unread: len, remaining: len, waiting, _place: None }
     }
 
     /// Reads the first chunk. Blocks.
@@ -144,7 +150,7 @@ impl RecordingBody {
             self.take(chunk);
             return;
         }
-        self.reading = Some(tokio::task::spawn_blocking(move || {
+        self.reading = Some(self.waiting.run(move || {
             let chunk = source.read(len)?;
             Ok((source, chunk))
         }));
@@ -163,7 +169,7 @@ impl RecordingBody {
             };
             let result = ready!(Pin::new(reading).poll(context));
             self.reading = None;
-            let (source, chunk) = result.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+            let (source, chunk) = result.map_err(io::Error::other).flatten().flatten()?;
             self.source = Some(source);
             self.take(chunk);
         }
@@ -218,7 +224,7 @@ mod tests {
     use super::*;
 
     fn start(file: File, offset: u64, len: u64) -> io::Result<RecordingBody> {
-        let mut body = RecordingBody::new(Source::File(file.into(), offset), len);
+        let mut body = RecordingBody::new(Source::File(file.into(), offset), len, Waiting::default());
         body.read_first().map(|()| body)
     }
 

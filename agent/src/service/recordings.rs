@@ -28,6 +28,7 @@ use crate::{
         Vault,
         media::split_name,
         open::{OpenError, OpenRecording},
+        waiting::Waiting,
     },
 };
 use audiovault_protocol::{context::Audit, link::Revocation, signed_link::LinkError};
@@ -37,6 +38,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
+
+/// Seconds after which it is worth to ask again for what lies on storage that does not answer: as often as it is tried.
+const STALLED_RETRY: &str = "15";
 
 pub(crate) async fn recording(
     State(service): State<Arc<AgentService>>,
@@ -72,7 +76,8 @@ pub(crate) async fn recording(
         return Ok(with_audit(full().into_response(), audit));
     };
     let kept = Kept { snapshots: Arc::clone(&service.snapshots), driver: opened.driver, path: path.clone() };
-    let asked = Asked { head, extension, file_name, kept };
+    let waiting = service.vault.waiting(opened.driver);
+    let asked = Asked { head, extension, file_name, kept, waiting };
     let response = match serve(&service.vault, asked).await {
         Ok(answer) => {
             audit.bytes_per_second = answer.bytes_per_second;
@@ -133,6 +138,7 @@ struct Asked {
     extension: String,
     file_name: OsString,
     kept: Kept,
+    waiting: Waiting,
 }
 
 /// An answer without what goes around it.
@@ -171,9 +177,14 @@ fn unopened(error: &OpenError) -> Failure {
     let status = match error {
         OpenError::Gone(_) => StatusCode::NOT_FOUND,
         OpenError::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        OpenError::Stalled => StatusCode::SERVICE_UNAVAILABLE,
     };
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    Failure::new(status, error).because(cause)
+    let failure = Failure::new(status, error).because(cause);
+    match error {
+        OpenError::Stalled => failure.with(header::RETRY_AFTER, HeaderValue::from_static(STALLED_RETRY)),
+        OpenError::Gone(_) | OpenError::Unreadable(_) => failure,
+    }
 }
 
 fn audit(opened: &Opened, recording: String) -> Audit {
@@ -265,8 +276,9 @@ impl Serving {
             }
         };
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-        let body = (asked.head.method != Method::HEAD)
-            .then(|| RecordingBody::new(self.form.source(self.open, first, &asked.kept), len));
+        let body = (asked.head.method != Method::HEAD).then(|| {
+            RecordingBody::new(self.form.source(self.open, first, &asked.kept), len, asked.waiting.clone())
+        });
         Ok((head_of(status, headers), body))
     }
 }

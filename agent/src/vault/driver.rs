@@ -22,6 +22,7 @@ use crate::{
         call_id::CallId,
         census::{Census, Figures},
         expand::{self, Step},
+        file::Closing,
         folder::{Names, Shortfall},
         index::{Index, Known, ScanError, Scanned},
         open::{OpenError, OpenRecording, Told},
@@ -62,6 +63,9 @@ pub enum DriverFault {
     /// The search was not finished in time.
     #[error("the search beneath {} took too long; narrow the pattern by date, or look at the disk", .0.display())]
     Slow(PathBuf),
+    /// Not even opening the root came to an end.
+    #[error("the storage of {} does not answer; is the machine up that has it, and the network to it?", .0.display())]
+    Stalled(PathBuf),
 }
 
 /// Why an index is not up to date.
@@ -115,12 +119,13 @@ pub struct FileDriver {
     settings: Arc<VaultSettings>,
     index: Option<Index>,
     own: OwnDevice,
+    closing: Arc<Closing>,
 }
 
 impl FileDriver {
     pub(crate) fn new(position: usize, pattern: Pattern, settings: Arc<VaultSettings>) -> Self {
         let index = settings.index.as_ref().map(|directory| Index::new(directory, &pattern, &settings));
-        Self { position, pattern, settings, index, own: OwnDevice::default() }
+        Self { position, pattern, settings, index, own: OwnDevice::default(), closing: Arc::default() }
     }
 
     /// The index of this root, where there is to be one.
@@ -261,7 +266,8 @@ impl FileDriver {
     pub fn open(&self, path: &Path) -> Result<OpenRecording, OpenError> {
         let root = self.open_root().map_err(|fault| OpenError::Unreadable(io::Error::other(fault)))?;
         self.own.learn(&root);
-        OpenRecording::open(&root, path)
+        let open = OpenRecording::open(&root, path)?;
+        Ok(OpenRecording { file: open.file.closed_by(&self.closing), ..open })
     }
 
     /// Opens a recording without waiting for any disk, if that can be done.

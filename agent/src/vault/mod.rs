@@ -19,6 +19,7 @@ pub mod recording;
 pub mod sample;
 mod slot;
 pub(crate) mod tokens;
+pub(crate) mod waiting;
 pub(crate) mod walk;
 pub mod wav;
 
@@ -49,6 +50,7 @@ use crate::{
         query::Query,
         recording::{Recording, tidy},
         slot::{Counted, Slot},
+        waiting::Waiting,
     },
 };
 
@@ -59,9 +61,6 @@ pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(4);
 /// Searches at a time in one driver. More do not make a disk faster, and a dead NAS, whose calls never return,
 /// holds no more threads than this.
 const SEARCHES_PER_DRIVER: usize = 8;
-/// Recordings that are being opened at a time in one driver: many listeners of a disk that answers, few enough
-/// threads of the blocking pool's 512 for one that never does.
-const OPENS_PER_DRIVER: usize = 64;
 /// How long the root of a driver may take to open: a NAS that spins up its disks takes about ten seconds, one that is
 /// gone takes for ever.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -166,7 +165,8 @@ impl Vault {
         let drivers = settings.roots.iter().enumerate().map(|(index, pattern)| Slot {
             driver: Arc::new(FileDriver::new(index, pattern.clone(), Arc::clone(&settings))),
             searches: Arc::new(Semaphore::new(SEARCHES_PER_DRIVER)),
-            opens: Arc::new(Semaphore::new(OPENS_PER_DRIVER)),
+            waiting: Waiting::default(),
+            probes: Arc::new(Semaphore::new(1)),
             degraded: Mutex::new(None),
             counted: Counted::default(),
             indexed: Indexed::default(),
@@ -235,14 +235,18 @@ impl Vault {
     ) -> Result<T, OpenError> {
         let gone = || OpenError::Gone(std::io::ErrorKind::NotFound.into());
         let slot = self.drivers.get(driver).ok_or_else(gone)?;
-        let permit = Arc::clone(&slot.opens).acquire_owned().await.map_err(|_| gone())?;
+        if slot.waiting.is_stalled() {
+            return Err(OpenError::Stalled);
+        }
         let driver = Arc::clone(&slot.driver);
-        let job = tokio::task::spawn_blocking(move || {
-            let done = driver.open(&path).map(then);
-            drop(permit);
-            done
-        });
-        job.await.unwrap_or_else(|error| Err(OpenError::Unreadable(std::io::Error::other(error))))
+        let job = slot.waiting.run(move || driver.open(&path).map(then));
+        let done = job.await.map_err(std::io::Error::other).flatten();
+        done.unwrap_or_else(|error| Err(OpenError::Unreadable(error)))
+    }
+
+    /// The threads that may wait for a driver's disks.
+    pub(crate) fn waiting(&self, driver: usize) -> Waiting {
+        self.drivers.get(driver).map(|slot| slot.waiting.clone()).unwrap_or_default()
     }
 
     /// Opens a recording without waiting for any disk, if that can be done: to be tried before [`Vault::with_open`].

@@ -38,6 +38,9 @@ pub enum OpenError {
     /// It is there and cannot be read.
     #[error("the site cannot read the recording; its operator should look at the agent's log")]
     Unreadable(#[source] io::Error),
+    /// The storage is known not to answer, so that it was not asked.
+    #[error("the storage of the recording does not answer; try again in a moment")]
+    Stalled,
 }
 
 /// An open recording.

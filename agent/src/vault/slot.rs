@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -21,6 +21,7 @@ use crate::{
         pace::Pace,
         pattern::Placeholder,
         query::Query,
+        waiting::Waiting,
         walk::Budget,
     },
 };
@@ -29,7 +30,9 @@ use crate::{
 pub(super) struct Slot {
     pub(super) driver: Arc<FileDriver>,
     pub(super) searches: Arc<Semaphore>,
-    pub(super) opens: Arc<Semaphore>,
+    /// One at a time: as long as one does not come back, no other would.
+    pub(super) probes: Arc<Semaphore>,
+    pub(super) waiting: Waiting,
     pub(super) degraded: Mutex<Option<String>>,
     pub(super) counted: Counted,
     pub(super) indexed: Indexed,
@@ -53,6 +56,11 @@ impl Slot {
         deadline: Instant,
         rules: &InForce,
     ) -> DriverReport {
+        if self.waiting.is_stalled() {
+            let fault = Some(self.stalled());
+            self.judge(fault.as_ref());
+            return DriverReport { fault, ..DriverReport::default() };
+        }
         let cancelled = Arc::new(AtomicBool::new(false));
         let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
         let budget = Budget { deadline: Some(deadline), cancelled };
@@ -77,38 +85,59 @@ impl Slot {
         report
     }
 
+    /// Tries the root. While that does not come to an end nothing is asked of the storage; as soon as it does, everything is.
     pub(super) async fn probe(&self) {
-        // Searches that fill every place tell how the driver is by themselves.
-        let Ok(permit) = Arc::clone(&self.searches).try_acquire_owned() else { return };
-        let driver = Arc::clone(&self.driver);
-        let work = tokio::task::spawn_blocking(move || {
-            let probed = driver.probe();
-            drop(permit);
-            probed
-        });
-        let slow = || DriverFault::Slow(PathBuf::from(self.driver.pattern().root()));
-        let fault = match tokio::time::timeout(PROBE_TIMEOUT, work).await {
-            Ok(Ok(probed)) => probed.err(),
-            Ok(Err(_)) | Err(_) => Some(slow()),
+        let (driver, waiting) = (Arc::clone(&self.driver), self.waiting.clone());
+        let before = Arc::clone(&self.probes).acquire_owned();
+        let work = async move {
+            let permit = before.await.ok()?;
+            let probe = tokio::task::spawn_blocking(move || {
+                let probed = driver.probe();
+                waiting.judge(false);
+                drop(permit);
+                probed
+            });
+            probe.await.ok()
+        };
+        let fault = match tokio::time::timeout(PROBE_TIMEOUT, work).await.ok().flatten() {
+            Some(probed) => probed.err(),
+            None => {
+                self.waiting.judge(true);
+                Some(self.stalled())
+            }
         };
         self.judge(fault.as_ref());
     }
 
+    fn stalled(&self) -> DriverFault {
+        DriverFault::Stalled(PathBuf::from(self.driver.pattern().root()))
+    }
+
     /// What cannot be counted now keeps its last figures; that it cannot be read is told by searches and probes.
     pub(super) async fn count(&self) {
+        if self.waiting.is_stalled() {
+            return;
+        }
         let cancelled = Arc::new(AtomicBool::new(false));
         let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
         let (driver, census) = (Arc::clone(&self.driver), Arc::clone(&self.counted.census));
         let work = tokio::task::spawn_blocking(move || {
-            let mut census = census.lock().unwrap_or_else(PoisonError::into_inner);
-            driver.count(&mut census, &cancelled)
+            // Whoever counted before may still wait for the storage.
+            let mut census = match census.try_lock() {
+                Ok(census) => census,
+                Err(TryLockError::Poisoned(census)) => census.into_inner(),
+                Err(TryLockError::WouldBlock) => return None,
+            };
+            Some(driver.count(&mut census, &cancelled))
         });
-        match work.await {
-            Ok(Ok(figures)) => {
+        let Some(counted) = self.waiting.unless_stalled(work).await else { return };
+        match counted {
+            Ok(None) => {}
+            Ok(Some(Ok(figures))) => {
                 tracing::debug!(pattern = %self.driver.pattern(), recordings = figures.recordings, "recordings were counted");
                 *self.counted.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
             }
-            Ok(Err(fault)) => {
+            Ok(Some(Err(fault))) => {
                 tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
             }
             Err(error) => tracing::error!(%error, "counting recordings failed inside"),
@@ -116,7 +145,7 @@ impl Slot {
     }
 
     pub(super) async fn refresh_index(&self) {
-        if self.driver.index().is_none() {
+        if self.driver.index().is_none() || self.waiting.is_stalled() {
             return;
         }
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -126,7 +155,8 @@ impl Slot {
         let work = tokio::task::spawn_blocking(move || {
             driver.index().map(|index| driver.refresh(index, &cancelled, Pace::default()))
         });
-        match work.await {
+        let Some(refreshed) = self.waiting.unless_stalled(work).await else { return };
+        match refreshed {
             Ok(Some(refreshed)) => self.indexed.judge(&self.driver, &refreshed, began.elapsed()),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "keeping the index failed inside"),

@@ -240,6 +240,24 @@ async fn a_missing_root_is_not_an_empty_one() {
 }
 
 #[tokio::test]
+async fn storage_that_does_not_answer_is_not_asked() {
+    let (dead, alive) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    put(dead.path().join("a-1711444502.17.wav"), &wav(1));
+    put(alive.path().join("b-1711444502.18.wav"), &wav(1));
+    let vault = Vault::new(settings(&[&dead, &alive].map(|dir| format!("file:{}", dir.path().display()))));
+    vault.waiting(0).judge(true);
+    let findings = vault.find(query("1711444502.18"), Scope::Everything).await;
+    assert!(findings.recordings.len() == 1 && !findings.complete, "{findings:?}");
+    assert!(vault.health()[0].degraded.as_ref().unwrap().contains("does not answer"));
+    let open = async || vault.with_open(0, "a-1711444502.17.wav".into(), drop).await;
+    assert!(matches!(open().await, Err(OpenError::Stalled)));
+    vault.probe().await;
+    assert!(vault.health()[0].degraded.is_none(), "it answers");
+    assert_eq!(names(&vault, query(CALL)).await, ["a-1711444502.17.wav"]);
+    open().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_root_without_its_sentinel_is_not_mounted() {
     let dir = TempDir::new().unwrap();
     put(dir.path().join("1711444502.17.wav"), &wav(1));
