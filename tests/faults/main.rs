@@ -15,6 +15,7 @@ mod proxy;
 mod recordings;
 mod restart;
 mod setting;
+mod stalled;
 mod store;
 mod storm;
 mod trust;

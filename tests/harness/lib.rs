@@ -34,4 +34,5 @@ pub mod relay;
 pub mod secrets;
 pub mod slow;
 pub mod small_disk;
+pub mod stalling;
 pub mod wan_link;

@@ -1,0 +1,290 @@
+//! The server behind a mount stops to answer, and whoever asks it waits in the kernel: what lies elsewhere goes on.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use harness::{
+    agent::{Agent, CONNECTED},
+    client::{body, first_link, names, search, send},
+    matrix,
+    process::{PATIENCE, Process},
+    recordings::{CALL, noise, wav},
+    relay::Relay,
+    stalling::Stalling,
+};
+use reqwest::Response;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::{
+    download::listen,
+    setting::{LONG, LONG_LEN, Setting, ms},
+};
+
+/// The part of the matrix.
+const PART: &str = "recordings";
+/// What an agent says of storage that it does not ask any more.
+const DOES_NOT_ANSWER: &str = "does not answer";
+/// Tunnels of the agent, which carry the crowd.
+const TUNNELS: usize = 4;
+/// The longest that a search may take: the relay's deadline.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Threads that an agent keeps of those that have waited: whoever looks at files and roots now and then takes another one
+/// each time.
+const A_FEW: usize = 8;
+/// What takes as long as this did not wait for the storage that stalls.
+const AT_ONCE: Duration = Duration::from_secs(3);
+
+/// What an agent holds of its machine.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    threads: usize,
+    descriptors: usize,
+}
+
+impl Held {
+    fn by(process: &Process) -> Self {
+        let process = procfs::process::Process::new(i32::try_from(process.id()).unwrap()).unwrap();
+        let threads = usize::try_from(process.stat().unwrap().num_threads).unwrap();
+        Self { threads, descriptors: process.fd_count().unwrap() }
+    }
+}
+
+/// A site with storage across a network, asked first, and with some of its own.
+struct Place {
+    setting: Setting,
+    agent: Agent,
+    mounts: Vec<Stalling>,
+    /// A link to the long recording of each mount.
+    links: Vec<String>,
+    /// A link to the short one, which lies elsewhere.
+    elsewhere: String,
+    long: Vec<u8>,
+    /// What the agent held before anything stalled.
+    before: Held,
+}
+
+impl Place {
+    /// `None`, noted as skipped, where nothing can be mounted.
+    async fn with_mounts(count: usize) -> Option<Self> {
+        let long = noise(LONG_LEN, 7);
+        // Each has a call of its own.
+        let file = |mount: usize| (format!("in-{LONG}{mount}.mp3"), long.clone());
+        let mounts: Vec<_> = (0..count).map_while(|mount| Stalling::mount(&[file(mount)])).collect();
+        if mounts.len() < count {
+            return None;
+        }
+        let limits = ["--max-site-requests", "1000"];
+        let setting = Setting::new(Relay::start_with(&limits, false).await).await;
+        let mut options = setting.options().with(&["--connections", "4", "--max-streams", "1000"]);
+        let roots = mounts.iter().map(|mount| format!("file:{}", mount.place().display()));
+        options.paths = roots.chain(options.paths).collect();
+        let agent = Agent::start(&setting.relay, &setting.site, options).await;
+        let all = |status: &Value| status["sessions"].as_array().is_some_and(|all| all.len() == TUNNELS);
+        setting.relay.wait_for_status("acme", all).await;
+        let elsewhere = setting.short_link().await;
+        let mut links = Vec::new();
+        for mount in 0..count {
+            links.push(first_link(
+                &search(&setting.client, &setting.site, &format!("{LONG}{mount}"), &[]).await,
+            ));
+        }
+        let before = Held::by(&agent.process);
+        Some(Self { setting, agent, mounts, links, elsewhere, long, before })
+    }
+
+    async fn download(&self, mount: usize) -> Response {
+        let response = send(self.setting.client.get(&self.links[mount])).await;
+        assert_eq!(response.status(), 200);
+        response
+    }
+
+    /// Searches for what lies elsewhere: how long it took, and whether everything could be looked at.
+    async fn search_elsewhere(&self) -> (Duration, bool) {
+        let asked = Instant::now();
+        let found = search(&self.setting.client, &self.setting.site, CALL, &[]).await;
+        assert_eq!(names(&found).len(), 1, "{found}");
+        (asked.elapsed(), found["complete"] == true)
+    }
+
+    /// Listens to what lies elsewhere: how long it took.
+    async fn listen_elsewhere(&self) -> Duration {
+        let asked = Instant::now();
+        let (status, octets) = body(send(self.setting.client.get(&self.elsewhere)).await).await;
+        let said = String::from_utf8_lossy(&octets[..octets.len().min(300)]);
+        assert_eq!(status, 200, "{said} {:?}", Held::by(&self.agent.process));
+        assert!(octets == wav(1.0, 1), "{said}");
+        asked.elapsed()
+    }
+
+    /// Searches for what lies on the mount: the answer, and how long it took.
+    async fn search_mount(&self) -> (Value, Duration) {
+        let asked = Instant::now();
+        let found = search(&self.setting.client, &self.setting.site, &format!("{LONG}0"), &[]).await;
+        (found, asked.elapsed())
+    }
+
+    /// Waits until nobody asks or listens any more.
+    async fn is_idle(&self) {
+        let idle = |status: &Value| {
+            let mut sessions = status["sessions"].as_array().unwrap().iter();
+            sessions.all(|session| session["open_streams"] == 0)
+        };
+        self.setting.relay.wait_for_status("acme", idle).await;
+    }
+
+    /// Has the mounts go on; how long it takes until everything can be looked at again.
+    async fn go_on(&self) -> Duration {
+        let since = Instant::now();
+        self.mounts.iter().for_each(Stalling::go_on);
+        let well = async { while !self.search_elsewhere().await.1 {} };
+        tokio::time::timeout(PATIENCE, well).await.unwrap();
+        since.elapsed()
+    }
+
+    /// Waits until the agent holds no more than before anything stalled, still in its first tunnels.
+    async fn is_as_before(&self) {
+        let given_back = async {
+            loop {
+                let now = Held::by(&self.agent.process);
+                let threads = self.before.threads + A_FEW;
+                if now.threads <= threads && now.descriptors <= self.before.descriptors {
+                    return;
+                }
+                // Threads that have nothing to do end after 10 s.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let given_back = tokio::time::timeout(PATIENCE, given_back).await;
+        assert!(given_back.is_ok(), "{:?} now, before {:?}", Held::by(&self.agent.process), self.before);
+        let log = self.agent.process.log();
+        assert_eq!(log.iter().filter(|line| line.contains(CONNECTED)).count(), TUNNELS, "{log:#?}");
+    }
+}
+
+/// What a site with a stalled mount answers in the meantime.
+async fn in_the_meantime(place: &Place) -> String {
+    let (first, complete) = place.search_elsewhere().await;
+    assert!(first < DEADLINE && !complete, "{first:?}");
+    let listened = place.listen_elsewhere().await;
+    assert!(listened < AT_ONCE, "{listened:?}");
+    let (found, took) = place.search_mount().await;
+    assert!(took < DEADLINE && names(&found).is_empty() && found["complete"] == false, "{found} {took:?}");
+    place.agent.process.wait_for(DOES_NOT_ANSWER).await;
+    let told = |status: &Value| status.to_string().contains(DOES_NOT_ANSWER);
+    place.setting.relay.wait_for_status("acme", told).await;
+    // What is known not to answer is not waited for.
+    let (later, complete) = place.search_elsewhere().await;
+    assert!(later < AT_ONCE && !complete, "{later:?}");
+    let (found, took) = place.search_mount().await;
+    assert!(took < AT_ONCE && found["complete"] == false, "{found} {took:?}");
+    let refused = send(place.setting.client.get(&place.links[0])).await;
+    assert!(refused.status() == 503 && refused.headers().contains_key("retry-after"), "{refused:?}");
+    let said = refused.text().await.unwrap();
+    assert!(said.contains(DOES_NOT_ANSWER), "{said}");
+    format!("searches elsewhere after {} at most, then {}", ms(first), ms(later))
+}
+
+#[tokio::test]
+async fn a_stalled_mount_is_told_and_nobody_waits_for_it_who_asks_for_something_else() {
+    let Some(place) = Place::with_mounts(1).await else { return };
+    let response = place.download(0).await;
+    let (stall, stalled) = oneshot::channel();
+    let listener = async {
+        let heard = listen(response, LONG_LEN / 10, async || {
+            place.mounts[0].stall();
+            stall.send(Instant::now()).unwrap();
+        });
+        let heard = heard.await;
+        (heard, Instant::now())
+    };
+    let meantime = async {
+        let since = stalled.await.unwrap();
+        (in_the_meantime(&place).await, since)
+    };
+    let ((heard, ended), (meantime, since)) = tokio::join!(listener, meantime);
+    let (len, cut) = (heard.octets.len(), ended - since);
+    assert!(heard.error.is_some() && len < LONG_LEN, "{len} octets looked complete");
+    assert!(place.long.starts_with(&heard.octets), "a wrong octet among {len}");
+    assert!(cut < Duration::from_secs(45), "{cut:?}");
+
+    let recovered = place.go_on().await;
+    assert!(body(place.download(0).await).await == (200, place.long.clone()));
+    place.is_as_before().await;
+    let promise = "searches and downloads elsewhere and the tunnel go on; no search is called complete, a download of it is cut \
+                   after 30 s of silence, others are 503; well again by itself";
+    let measured = format!("{meantime}; cut after {}, well after {}", ms(cut), ms(recovered));
+    matrix::row(PART, "mount stalls, as a dead NFS server", promise, measured);
+}
+
+#[tokio::test]
+async fn a_listener_who_leaves_a_stalled_mount_keeps_nobody_waiting() {
+    let Some(place) = Place::with_mounts(1).await else { return };
+    let mut response = place.download(0).await;
+    response.chunk().await.unwrap().unwrap();
+    // A listener who pauses: the agent has read ahead and waits, with the file open.
+    place.mounts[0].quiet(Duration::from_secs(1)).await;
+    place.mounts[0].stall();
+    drop(response);
+    place.is_idle().await;
+    let took = place.listen_elsewhere().await;
+    assert!(took < AT_ONCE, "{took:?}");
+    assert!(place.search_elsewhere().await.0 < DEADLINE);
+    place.go_on().await;
+    place.is_as_before().await;
+    let promise = "the file is closed where one may wait; nobody else notices";
+    matrix::row(
+        PART,
+        "mount stalls, its listener leaves",
+        promise,
+        format!("a download elsewhere took {}", ms(took)),
+    );
+}
+
+/// Mounts, of which each takes as many threads as it can.
+const MOUNTS: usize = 5;
+/// Listeners of each.
+const LISTENERS: usize = 60;
+/// Searches and downloads that are asked of each when it has stalled.
+const MORE: usize = 80;
+
+#[tokio::test]
+async fn a_crowd_that_waits_for_stalled_mounts_takes_no_thread_from_others() {
+    let Some(place) = Place::with_mounts(MOUNTS).await else { return };
+    let downloads = (0..MOUNTS * LISTENERS).map(|n| place.download(n % MOUNTS));
+    let listeners = join_all(downloads).await;
+    for mount in &place.mounts {
+        mount.quiet(Duration::from_secs(1)).await;
+        mount.stall();
+    }
+    // They go on listening, so that all have something read that does not come, and then leave.
+    let listening = listeners.into_iter().map(|response| {
+        tokio::time::timeout(Duration::from_secs(5), listen(response, usize::MAX, async || {}))
+    });
+    assert!(join_all(listening).await.iter().all(Result::is_err));
+    place.is_idle().await;
+    let more = (0..MOUNTS * MORE).map(async |n| {
+        let answer = send(place.setting.client.get(&place.links[n % MOUNTS])).await;
+        assert!(matches!(answer.status().as_u16(), 503 | 504), "{answer:?}");
+    });
+    let crowd = async {
+        join_all(more).await;
+    };
+    let others = async {
+        let mut slowest = Duration::ZERO;
+        for _ in 0..20 {
+            slowest = slowest.max(place.listen_elsewhere().await);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        (slowest, Held::by(&place.agent.process))
+    };
+    let ((), (slowest, held)) = tokio::join!(crowd, others);
+    assert!(slowest < AT_ONCE, "{slowest:?}, {held:?}");
+    let recovered = place.go_on().await;
+    place.is_as_before().await;
+    let promise =
+        "threads that wait are bounded for each root; downloads elsewhere go on, everything is given back";
+    let measured =
+        format!("slowest elsewhere {}, {} threads, well after {}", ms(slowest), held.threads, ms(recovered));
+    matrix::row(PART, "five mounts stall, 700 listeners", promise, measured);
+}

@@ -1,0 +1,247 @@
+//! Storage across a network whose server can stop to answer, as NFS with `hard` mounts knows it: a FUSE file system that
+//! the story serves itself. Whoever asks it meanwhile waits, in the kernel, for as long as the story wants.
+
+use std::{
+    ffi::OsStr,
+    io::Read,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, Request, SessionACL,
+};
+use tempfile::TempDir;
+
+use crate::process::skip;
+
+/// Nothing is taken from memory that can be asked for: every call comes here.
+const NEVER_KEPT: Duration = Duration::ZERO;
+/// The inode of the first file; the root has 1.
+const FIRST: u64 = 2;
+
+/// Ends the mount with its standard input: also when the story was killed, which leaves nothing behind then.
+const KEEPER: &str = r#"trap '' TERM INT
+read -r _
+umount -l "$1""#;
+
+/// A mounted storage of some files.
+#[derive(Debug)]
+pub struct Stalling {
+    place: TempDir,
+    gate: Arc<Gate>,
+    session: Option<BackgroundSession>,
+    keeper: Child,
+}
+
+impl Stalling {
+    /// Mounts one with these files, an hour old; `None`, noted as skipped, where that is not allowed.
+    pub fn mount(files: &[(String, Vec<u8>)]) -> Option<Self> {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let gate = Arc::<Gate>::default();
+        let modified = SystemTime::now() - Duration::from_hours(1);
+        let files = files.to_vec();
+        let files = Files { files, modified, gate: Arc::clone(&gate) };
+        let mut config = Config::default();
+        config.mount_options = vec![MountOption::RO, MountOption::FSName("audiovault-story".to_owned())];
+        config.acl = SessionACL::All;
+        let session = match fuser::spawn_mount(files, place.path(), &config) {
+            Ok(session) => Some(session),
+            Err(error) => {
+                skip(&format!(
+                    "stories of a mount that stalls: no FUSE file system can be mounted ({error})"
+                ));
+                return None;
+            }
+        };
+        let keeper = Command::new("sh")
+            .args(["-c", KEEPER, "keeper", &place.path().display().to_string()])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        Some(Self { place, gate, session, keeper })
+    }
+
+    /// Where it is mounted.
+    pub fn place(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Answers nothing any more.
+    pub fn stall(&self) {
+        self.gate.state().shut = true;
+    }
+
+    /// Answers again, also what was asked meanwhile.
+    pub fn go_on(&self) {
+        self.gate.state().shut = false;
+        self.gate.opened.notify_all();
+    }
+
+    /// Waits until nobody has asked for anything for some time.
+    pub async fn quiet(&self, time: Duration) {
+        loop {
+            let last = self.gate.state().last;
+            let left = last.map_or(Duration::ZERO, |last| time.saturating_sub(last.elapsed()));
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+}
+
+impl Drop for Stalling {
+    fn drop(&mut self) {
+        self.go_on();
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+        if let Some(session) = self.session.take() {
+            // Ends with the last who has something open.
+            drop(session);
+        }
+    }
+}
+
+/// What every call has to pass.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<State>,
+    opened: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    shut: bool,
+    /// When somebody asked last.
+    last: Option<Instant>,
+}
+
+impl Gate {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is open.
+    fn pass(&self) {
+        let mut state = self.state();
+        state.last = Some(Instant::now());
+        while state.shut {
+            state = self.opened.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Files in one directory.
+struct Files {
+    files: Vec<(String, Vec<u8>)>,
+    modified: SystemTime,
+    gate: Arc<Gate>,
+}
+
+impl Files {
+    fn file(&self, inode: INodeNo) -> Option<&(String, Vec<u8>)> {
+        self.files.get(usize::try_from(inode.0.checked_sub(FIRST)?).ok()?)
+    }
+
+    fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
+        let size = match inode {
+            INodeNo::ROOT => 0,
+            _ => self.file(inode)?.1.len() as u64,
+        };
+        let (kind, perm) = if inode == INodeNo::ROOT {
+            (FileType::Directory, 0o755)
+        } else {
+            (FileType::RegularFile, 0o644)
+        };
+        let time = self.modified;
+        Some(FileAttr {
+            ino: inode,
+            size,
+            blocks: size.div_ceil(512),
+            atime: time,
+            mtime: time,
+            ctime: time,
+            crtime: time,
+            kind,
+            perm,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        })
+    }
+}
+
+impl Filesystem for Files {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.gate.pass();
+        let found = (FIRST..).zip(&self.files).find(|(_, (file, _))| name == file.as_str());
+        match found.and_then(|(inode, _)| self.attributes(INodeNo(inode))) {
+            Some(attributes) => reply.entry(&NEVER_KEPT, &attributes, Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.gate.pass();
+        match self.attributes(inode) {
+            Some(attributes) => reply.attr(&NEVER_KEPT, &attributes),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.gate.pass();
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.gate.pass();
+        reply.opened(FileHandle(0), FopenFlags::empty());
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.gate.pass();
+        let rest = self.file(inode).zip(usize::try_from(offset).ok());
+        let rest = rest.and_then(|((_, octets), offset)| octets.get(offset..)).unwrap_or_default();
+        let mut octets = Vec::new();
+        let _ = rest.take(u64::from(size)).read_to_end(&mut octets);
+        reply.data(&octets);
+    }
+
+    /// What a server is asked when a file is closed; whoever closes it waits for the answer.
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        self.gate.pass();
+        reply.ok();
+    }
+
+    fn readdir(&self, _: &Request, _: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.gate.pass();
+        for (inode, (name, _)) in
+            (FIRST..).zip(&self.files).skip(usize::try_from(offset).unwrap_or(usize::MAX))
+        {
+            // Where to go on: after so many files.
+            if reply.add(INodeNo(inode), inode - FIRST + 1, FileType::RegularFile, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+}
