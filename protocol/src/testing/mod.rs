@@ -1,8 +1,11 @@
 //! For tests: strategies for frames, a simulated pair with its own clock, and a simulation of faults.
 
+mod any_mux;
 pub mod frames;
 pub mod pair;
 pub mod simulation;
+
+pub use any_mux::AnyMux;
 
 use std::{sync::OnceLock, time::Instant};
 

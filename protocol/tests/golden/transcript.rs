@@ -1,0 +1,201 @@
+//! Transcripts as text: who said what, in octets that people can read.
+//!
+//! ```text
+//! # What the conversation is about.
+//!
+//! [0.040 s] When something happens, and what: all that follows is said because of it.
+//!
+//! relay → agent  CREDIT on stream 1
+//!     15 00 00 00 01 00 02 00 40                       │ ........@
+//! ```
+//!
+//! What stands after the bar is the same octets for people; `ff ×4096` is an octet that comes 4096 times, and
+//! `, 3 times` after the name of a frame says that the same frame comes three times. `ping`, `pong` or `close` is
+//! what the WebSocket carries besides; the octets of a `close` are its code and its reason.
+
+use std::fmt::Write;
+
+use audiovault_protocol::frame::Frame;
+use bytes::Bytes;
+
+/// Octets that stand in one line.
+const ROW: usize = 16;
+/// The same octet so often in a row stands in a line of its own.
+const RUN: usize = 2 * ROW;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Relay,
+    Agent,
+}
+
+/// What a WebSocket carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Frame,
+    Ping,
+    Pong,
+    Close,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) from: Side,
+    pub(crate) kind: Kind,
+    pub(crate) octets: Bytes,
+}
+
+/// A message, how often it comes, and the line in which it begins.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) message: Message,
+    pub(crate) times: usize,
+    pub(crate) line: usize,
+}
+
+/// What is said because of one thing that happens.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// When it happens and what, in one line.
+    pub(crate) heading: String,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) line: usize,
+}
+
+impl Section {
+    pub(crate) fn record(&mut self, message: Message) {
+        match self.entries.last_mut() {
+            Some(last) if last.message == message => last.times += 1,
+            _ => self.entries.push(Entry { message, times: 1, line: 0 }),
+        }
+    }
+}
+
+impl Side {
+    fn names(self) -> &'static str {
+        match self {
+            Self::Relay => "relay → agent",
+            Self::Agent => "agent → relay",
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Relay => "relay",
+            Self::Agent => "agent",
+        }
+    }
+}
+
+impl Message {
+    /// The lines of a message that comes so often: its name, then its octets.
+    pub(crate) fn lines(&self, times: usize) -> Vec<String> {
+        let times = if times > 1 { format!(", {times} times") } else { String::new() };
+        let mut lines = vec![format!("{}  {}{times}", self.from.names(), self.name())];
+        let mut rest = &self.octets[..];
+        while let Some(first) = rest.first() {
+            let run = rest.iter().take_while(|octet| *octet == first).count();
+            if run >= RUN {
+                lines.push(format!("    {first:02x} ×{run}"));
+                rest = &rest[run..];
+                continue;
+            }
+            let begins_run = |at: &usize| rest[*at..].iter().take_while(|o| **o == rest[*at]).count() >= RUN;
+            let row = (1..ROW.min(rest.len())).find(begins_run).unwrap_or(ROW.min(rest.len()));
+            lines.push(line_of(&rest[..row]));
+            rest = &rest[row..];
+        }
+        lines
+    }
+
+    fn name(&self) -> String {
+        match self.kind {
+            Kind::Ping => "ping".to_owned(),
+            Kind::Pong => "pong".to_owned(),
+            Kind::Close => "close".to_owned(),
+            Kind::Frame => {
+                let name = Frame::decode(self.octets.clone()).map_or("unreadable", |frame| frame.name());
+                match self.octets.get(1..5).and_then(|stream| stream.try_into().ok()).map(u32::from_be_bytes)
+                {
+                    None | Some(0) => name.to_owned(),
+                    Some(stream) => format!("{name} on stream {stream}"),
+                }
+            }
+        }
+    }
+}
+
+fn line_of(octets: &[u8]) -> String {
+    let hex = octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(" ");
+    let text = octets.iter().map(|octet| char::from(*octet));
+    let text: String = text.map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '.' }).collect();
+    format!("    {hex:<47}  │ {text}").trim_end().to_owned()
+}
+
+/// The text of a transcript.
+pub(crate) fn render(about: &str, sections: &[Section]) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "# {about}\n# How to read this is told by tests/golden/transcript.rs.");
+    for section in sections {
+        let _ = write!(text, "\n{}\n", section.heading);
+        for entry in &section.entries {
+            let _ = write!(text, "\n{}\n", entry.message.lines(entry.times).join("\n"));
+        }
+    }
+    text
+}
+
+/// Reads a transcript.
+///
+/// # Errors
+/// The line that means nothing.
+pub(crate) fn parse(text: &str) -> Result<Vec<Section>, String> {
+    let mut sections: Vec<Section> = Vec::new();
+    for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
+        let wrong = || format!("line {number} means nothing: {line}");
+        if line.starts_with('#') || line.trim().is_empty() {
+            continue;
+        }
+        if line.starts_with('[') {
+            sections.push(Section { heading: line.to_owned(), entries: Vec::new(), line: number });
+            continue;
+        }
+        let entries = &mut sections.last_mut().ok_or_else(wrong)?.entries;
+        if let Some(row) = line.strip_prefix("    ") {
+            let message = &mut entries.last_mut().ok_or_else(wrong)?.message;
+            let octets = octets_of(row).ok_or_else(wrong)?;
+            message.octets = [&message.octets[..], &octets].concat().into();
+        } else {
+            entries.push(entry_of(line, number).ok_or_else(wrong)?);
+        }
+    }
+    Ok(sections)
+}
+
+/// What a line says that begins a message.
+fn entry_of(line: &str, number: usize) -> Option<Entry> {
+    let (names, what) = line.split_once("  ")?;
+    let from = [Side::Relay, Side::Agent].into_iter().find(|side| side.names() == names)?;
+    let (name, times) = match what.strip_suffix(" times").and_then(|what| what.rsplit_once(", ")) {
+        Some((name, times)) => (name, times.parse().ok()?),
+        None => (what, 1),
+    };
+    let kind = match name {
+        "ping" => Kind::Ping,
+        "pong" => Kind::Pong,
+        "close" => Kind::Close,
+        _ => Kind::Frame,
+    };
+    Some(Entry { message: Message { from, kind, octets: Bytes::new() }, times, line: number })
+}
+
+fn octets_of(row: &str) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    for word in row.split('│').next()?.split_whitespace() {
+        match word.strip_prefix('×') {
+            Some(times) => octets.resize(octets.len() + times.parse::<usize>().ok()? - 1, *octets.last()?),
+            None => octets.push(u8::from_str_radix(word, 16).ok()?),
+        }
+    }
+    Some(octets)
+}
