@@ -16,6 +16,7 @@ mod calls;
 mod plan;
 mod random;
 mod relay_side;
+mod side;
 mod tunnel;
 mod wire;
 

@@ -9,18 +9,18 @@ use bytes::Bytes;
 
 use super::{
     Finding,
-    calls::{Calls, Outcome, summary},
-    wire::{Message, Wire},
+    calls::{Calls, Outcome},
+    side::{Driver, Side},
 };
 use crate::{
     credit::{Budgets, WindowBudget, cost},
     frame::{Frame, StreamId},
     limits::{
-        DEAD_AFTER, GREETING_TIMEOUT, INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, PAUSE_TIMEOUT,
-        RELAY_DEADLINE, STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET,
+        INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, PAUSE_TIMEOUT, RELAY_DEADLINE, STALL_TIMEOUT,
+        TUNNEL_WINDOW_BUDGET,
     },
     message::{Goaway, ResetCode},
-    mux::{RelayEvent, RelayMux, Violation},
+    mux::{RelayEvent, RelayMux},
     testing::pair::{body, request, welcome},
 };
 
@@ -46,17 +46,13 @@ struct Listener {
 
 #[derive(Debug)]
 pub(super) struct RelaySide {
-    pub(super) mux: RelayMux,
+    pub(super) driver: Driver<RelayMux>,
     pub(super) budgets: Budgets,
-    pub(super) began: Instant,
-    heard: Instant,
     greeted: bool,
     leaving: bool,
     listeners: BTreeMap<StreamId, Listener>,
-    may_send: bool,
     /// Something of the network's was to blame until then.
     pub(super) excused_until: Instant,
-    pub(super) ended: bool,
 }
 
 impl RelaySide {
@@ -66,16 +62,12 @@ impl RelaySide {
             process: std::sync::Arc::clone(process),
         };
         Self {
-            mux: RelayMux::new(budgets.clone(), now),
+            driver: Driver::new(RelayMux::new(budgets.clone(), now), now),
             budgets,
-            began: now,
-            heard: now,
             greeted: false,
             leaving: false,
             listeners: BTreeMap::new(),
-            may_send: true,
             excused_until: now,
-            ended: false,
         }
     }
 
@@ -84,7 +76,8 @@ impl RelaySide {
         let plan = calls.plan(call)?;
         let mut head = request(plan.octets);
         head.request_id = call.to_string();
-        let Ok(stream) = self.mux.open(head, Bytes::from(vec![b'q'; plan.asks]), RELAY_DEADLINE, now) else {
+        let Ok(stream) = self.driver.mux.open(head, Bytes::from(vec![b'q'; plan.asks]), RELAY_DEADLINE, now)
+        else {
             return Ok(false);
         };
         let listener = Listener {
@@ -108,112 +101,18 @@ impl RelaySide {
     pub(super) fn go_away(&mut self, goaway: Goaway) {
         if self.greeted {
             self.leaving = true;
-            self.mux.go_away(goaway);
+            self.driver.mux.go_away(goaway);
         }
     }
 
     /// When something is due, whatever comes.
     pub(super) fn due(&self, calls: &Calls) -> Instant {
         let timers = self.listeners.values().flat_map(|listener| listener.due(calls));
-        timers.chain([self.mux.poll_timeout(self.may_send)]).min().unwrap_or(self.began)
+        timers.chain([self.driver.due()]).min().unwrap_or_else(|| self.driver.due())
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.listeners.is_empty() && self.mux.is_drained()
-    }
-
-    pub(super) fn waits_for_room(&self) -> bool {
-        !self.ended && !self.may_send
-    }
-
-    /// One turn, in the order in which the driver takes it.
-    pub(super) fn turn(
-        &mut self,
-        calls: &mut Calls,
-        [from, to]: [&mut Wire; 2],
-        now: Instant,
-    ) -> Result<(), Finding> {
-        while let Some(message) = from.receive(now) {
-            self.heard = now;
-            self.mux.handle_inbound(now);
-            match message {
-                Message::Frame(octets) => {
-                    let frame = Frame::decode(octets).map_err(Violation::from);
-                    let taken = frame.and_then(|frame| self.mux.handle_frame(frame, now));
-                    taken.map_err(|violation| Finding::of("a relay accuses an honest agent", violation))?;
-                }
-                Message::Ping(payload) => to.send(Message::Pong(payload), now),
-                Message::Pong(payload) => self.mux.handle_pong(&payload, now),
-                Message::Close => return Err(Finding::new("an agent closed a tunnel")),
-                Message::Reset => {
-                    self.end(calls);
-                    return Ok(());
-                }
-            }
-        }
-        self.work(calls, now)?;
-        if let Err(violation) = self.mux.handle_timeout(now) {
-            calls.say(now, format_args!("relay gives the tunnel up: {violation}"));
-            to.send(Message::Reset, now);
-            self.end(calls);
-            return self.judge(&violation, now);
-        }
-        self.work(calls, now)?;
-        self.write(calls, to, now)?;
-        if self.leaving && self.mux.is_drained() {
-            to.send(Message::Close, now);
-            self.end(calls);
-            return Ok(());
-        }
-        self.check(calls, now)
-    }
-
-    /// The tunnel is gone: what was under way is cut.
-    pub(super) fn end(&mut self, calls: &mut Calls) {
-        self.ended = true;
-        for listener in std::mem::take(&mut self.listeners).into_values().filter(|listener| !listener.over) {
-            calls.settle(listener.call, Outcome::Cut);
-        }
-    }
-
-    fn judge(&self, violation: &Violation, now: Instant) -> Result<(), Finding> {
-        let right = (*violation == Violation::Silent && now >= self.heard + DEAD_AFTER)
-            || (*violation == Violation::NoGreeting && now >= self.began + GREETING_TIMEOUT);
-        if right { Ok(()) } else { Err(Finding::of("a relay accuses an honest agent", violation)) }
-    }
-
-    fn work(&mut self, calls: &mut Calls, now: Instant) -> Result<(), Finding> {
-        while let Some(event) = self.mux.poll_event() {
-            match event {
-                RelayEvent::Hello(_) => {
-                    self.greeted = true;
-                    self.mux.welcome(welcome());
-                }
-                RelayEvent::Status(_) => {}
-                RelayEvent::Goaway(_) => self.leaving = true,
-                RelayEvent::Response(stream, _) => {
-                    let listener = self.listener(stream)?;
-                    (listener.answered, listener.came) = (true, now);
-                }
-                RelayEvent::Data(stream, data) => self.hear(stream, &data, now)?,
-                RelayEvent::End(stream) => {
-                    let listener = self.listener(stream)?;
-                    listener.over = true;
-                    let (call, received) = (listener.call, listener.received);
-                    let plan = calls.plan(call)?;
-                    if received != plan.octets || plan.fails_at.is_some() {
-                        return Err(Finding::new("a body was complete that is not"));
-                    }
-                    calls.octets += received;
-                    calls.settle(call, Outcome::Complete);
-                }
-                RelayEvent::Reset(stream, code, _) => self.give_up(stream, code, calls, now)?,
-            }
-        }
-        for stream in self.listeners.keys().copied().collect::<Vec<_>>() {
-            self.listen(stream, calls, now)?;
-        }
-        Ok(())
+        self.listeners.is_empty() && self.driver.mux.is_drained()
     }
 
     fn listener(&mut self, stream: StreamId) -> Result<&mut Listener, Finding> {
@@ -279,7 +178,7 @@ impl RelaySide {
             && let Some(cost) = listener.held.pop_front()
         {
             listener.took = now;
-            self.mux.consume(stream, cost, now);
+            self.driver.mux.consume(stream, cost, now);
             if !plan.rests.is_zero() {
                 break;
             }
@@ -289,40 +188,79 @@ impl RelaySide {
                 calls.settle(listener.call, Outcome::Left);
             }
             self.listeners.remove(&stream);
-            self.mux.release(stream);
+            self.driver.mux.release(stream);
+        }
+        Ok(())
+    }
+}
+
+impl Side for RelaySide {
+    type Mux = RelayMux;
+    const NAME: &'static str = "relay";
+
+    fn driver(&mut self) -> &mut Driver<RelayMux> {
+        &mut self.driver
+    }
+
+    fn work(&mut self, calls: &mut Calls, now: Instant) -> Result<(), Finding> {
+        while let Some(event) = self.driver.mux.poll_event() {
+            match event {
+                RelayEvent::Hello(_) => {
+                    self.greeted = true;
+                    self.driver.mux.welcome(welcome());
+                }
+                RelayEvent::Status(_) => {}
+                RelayEvent::Goaway(_) => self.leaving = true,
+                RelayEvent::Response(stream, _) => {
+                    let listener = self.listener(stream)?;
+                    (listener.answered, listener.came) = (true, now);
+                }
+                RelayEvent::Data(stream, data) => self.hear(stream, &data, now)?,
+                RelayEvent::End(stream) => {
+                    let listener = self.listener(stream)?;
+                    listener.over = true;
+                    let (call, received) = (listener.call, listener.received);
+                    let plan = calls.plan(call)?;
+                    if received != plan.octets || plan.fails_at.is_some() {
+                        return Err(Finding::new("a body was complete that is not"));
+                    }
+                    calls.octets += received;
+                    calls.settle(call, Outcome::Complete);
+                }
+                RelayEvent::Reset(stream, code, _) => self.give_up(stream, code, calls, now)?,
+            }
+        }
+        for stream in self.listeners.keys().copied().collect::<Vec<_>>() {
+            self.listen(stream, calls, now)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, calls: &mut Calls, to: &mut Wire, now: Instant) -> Result<(), Finding> {
-        self.may_send = false;
-        while to.takes_more() {
-            if let Some(payload) = self.mux.poll_ping(now) {
-                to.send(Message::Ping(payload), now);
-            } else if let Some(frame) = self.mux.poll_transmit() {
-                if let Frame::Credit(stream, octets) = &frame
-                    && let Some(listener) = self.listeners.get_mut(stream)
-                {
-                    listener.granted += u64::from(*octets);
-                    listener.told = now;
-                }
-                calls.say(now, format_args!("relay sends {}", summary(&frame)));
-                to.send(Message::Frame(frame.encode()), now);
-            } else {
-                self.may_send = true;
-                break;
-            }
+    fn on_sent(&mut self, frame: &Frame, now: Instant) {
+        if let Frame::Credit(stream, octets) = frame
+            && let Some(listener) = self.listeners.get_mut(stream)
+        {
+            listener.granted += u64::from(*octets);
+            listener.told = now;
         }
-        if self.may_send && self.mux.poll_transmit().is_some() {
-            return Err(Finding::new("the relay has something to send after it had nothing"));
+    }
+
+    fn on_close(&mut self) -> Result<(), Finding> {
+        Err(Finding::new("an agent closed a tunnel"))
+    }
+
+    fn closes(&self) -> bool {
+        self.leaving && self.driver.mux.is_drained()
+    }
+
+    /// The tunnel is gone: what was under way is cut.
+    fn on_end(&mut self, calls: &mut Calls) {
+        for listener in std::mem::take(&mut self.listeners).into_values().filter(|listener| !listener.over) {
+            calls.settle(listener.call, Outcome::Cut);
         }
-        Ok(())
     }
 
     fn check(&self, calls: &Calls, now: Instant) -> Result<(), Finding> {
-        if self.mux.poll_timeout(self.may_send) <= now {
-            return Err(Finding::new("the relay's loop is busy"));
-        }
         let (mut held, mut open) = (0, 0);
         for listener in self.listeners.values() {
             let holds: u64 = listener.held.iter().copied().map(u64::from).sum();
@@ -336,7 +274,7 @@ impl RelaySide {
             }
             calls.plan(listener.call)?;
         }
-        if open != self.mux.open_streams() || held > self.budgets.tunnel.used() {
+        if open != self.driver.mux.open_streams() || held > self.budgets.tunnel.used() {
             return Err(Finding::new("streams or octets are not accounted for"));
         }
         Ok(())

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Finding, agent_side::AgentSide, calls::Calls, random::Chance, relay_side::RelaySide, wire::Wire,
+    Finding, agent_side::AgentSide, calls::Calls, random::Chance, relay_side::RelaySide, side::Side,
+    wire::Wire,
 };
 use crate::{
     credit::WindowBudget,
@@ -55,7 +56,7 @@ impl Tunnel {
             agent.turn(calls, [&mut *down, &mut *up], now)?;
         }
         // What the agent has received makes room, for which the relay's socket waits.
-        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.waits_for_room())
+        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.driver.waits_for_room())
             && down.takes_more()
         {
             relay.turn(calls, [&mut *up, &mut *down], now)?;
@@ -65,8 +66,8 @@ impl Tunnel {
 
     /// Ends that are over leave nothing behind.
     fn bury(&mut self) -> Result<(), Finding> {
-        self.agent.take_if(|agent| agent.ended);
-        if let Some(relay) = self.relay.take_if(|relay| relay.ended) {
+        self.agent.take_if(|agent| agent.driver.ended);
+        if let Some(relay) = self.relay.take_if(|relay| relay.driver.ended) {
             let budgets = relay.budgets.clone();
             drop(relay);
             if budgets.tunnel.used() > 0 {
@@ -103,7 +104,7 @@ impl Tunnel {
         if told != 2
             && let Some(agent) = &mut self.agent
         {
-            agent.ended = true;
+            agent.driver.ended = true;
         }
         self.bury()
     }
@@ -149,13 +150,13 @@ impl Tunnel {
             relay.go_away(goaway);
         } else if !from_relay && let Some(agent) = &mut self.agent {
             agent.leaving = true;
-            agent.mux.go_away(goaway);
+            agent.driver.mux.go_away(goaway);
         }
     }
 
     pub(super) fn tell_status(&mut self) {
         if let Some(agent) = &mut self.agent {
-            agent.mux.set_status(Status::default());
+            agent.driver.mux.set_status(Status::default());
         }
     }
 }

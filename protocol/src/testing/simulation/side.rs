@@ -1,0 +1,163 @@
+//! What both ends of a simulated tunnel do alike: one turn after the other, in the order in which the driver takes them.
+
+use std::time::Instant;
+
+use super::{
+    Finding,
+    calls::{Calls, summary},
+    wire::{Message, Wire},
+};
+use crate::{
+    frame::Frame,
+    limits::{DEAD_AFTER, GREETING_TIMEOUT},
+    mux::Violation,
+    testing::AnyMux,
+};
+
+/// A multiplexer and what its driver knows.
+#[derive(Debug)]
+pub(super) struct Driver<M> {
+    pub(super) mux: M,
+    began: Instant,
+    heard: Instant,
+    /// Whether the socket took all there was.
+    pub(super) may_send: bool,
+    /// The connection is gone, or closed.
+    pub(super) ended: bool,
+}
+
+impl<M: AnyMux> Driver<M> {
+    pub(super) fn new(mux: M, now: Instant) -> Self {
+        Self { mux, began: now, heard: now, may_send: true, ended: false }
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.mux.poll_timeout(self.may_send)
+    }
+
+    pub(super) fn waits_for_room(&self) -> bool {
+        !self.ended && !self.may_send
+    }
+
+    /// Whether the peer was given up for what the network may have done to it, and not before its time.
+    fn is_right(&self, violation: &Violation, now: Instant) -> bool {
+        (*violation == Violation::Silent && now >= self.heard + DEAD_AFTER)
+            || (*violation == Violation::NoGreeting && now >= self.began + GREETING_TIMEOUT)
+    }
+}
+
+/// How a tunnel ended for one side.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    Broken,
+    Closed,
+}
+
+/// One end: its driver, and the application that is driven.
+pub(super) trait Side {
+    type Mux: AnyMux;
+    /// In words.
+    const NAME: &'static str;
+
+    fn driver(&mut self) -> &mut Driver<Self::Mux>;
+
+    /// Does what events and time ask for.
+    fn work(&mut self, calls: &mut Calls, now: Instant) -> Result<(), Finding>;
+
+    /// A frame went out.
+    fn on_sent(&mut self, _frame: &Frame, _now: Instant) {}
+
+    /// The peer closes the tunnel.
+    fn on_close(&mut self) -> Result<(), Finding>;
+
+    /// Whether this side closes the tunnel now.
+    fn closes(&self) -> bool {
+        false
+    }
+
+    /// The tunnel is gone for this side.
+    fn on_end(&mut self, _calls: &mut Calls) {}
+
+    /// What holds after every turn.
+    fn check(&self, calls: &Calls, now: Instant) -> Result<(), Finding>;
+
+    fn end(&mut self, calls: &mut Calls) {
+        self.driver().ended = true;
+        self.on_end(calls);
+    }
+
+    /// One turn.
+    fn turn(&mut self, calls: &mut Calls, [from, to]: [&mut Wire; 2], now: Instant) -> Result<(), Finding> {
+        let gone = self.read([from, &mut *to], now)?;
+        // What came before the end of the tunnel is heard before it.
+        self.work(calls, now)?;
+        if let Some(gone) = gone {
+            self.end(calls);
+            return if gone == Gone::Closed { self.on_close() } else { Ok(()) };
+        }
+        if let Err(violation) = self.driver().mux.handle_timeout(now) {
+            calls.say(now, format_args!("{} gives the tunnel up: {violation}", Self::NAME));
+            to.send(Message::Reset, now);
+            self.end(calls);
+            let right = self.driver().is_right(&violation, now);
+            return if right { Ok(()) } else { Err(Self::accuses(&violation)) };
+        }
+        self.work(calls, now)?;
+        self.write(calls, to, now)?;
+        self.work(calls, now)?;
+        if self.closes() {
+            to.send(Message::Close, now);
+            self.end(calls);
+            return Ok(());
+        }
+        if self.driver().due() <= now {
+            return Err(Finding::of("a loop is busy", Self::NAME));
+        }
+        self.check(calls, now)
+    }
+
+    /// Takes in what has come; whether that was the end.
+    fn read(&mut self, [from, to]: [&mut Wire; 2], now: Instant) -> Result<Option<Gone>, Finding> {
+        while let Some(message) = from.receive(now) {
+            let driver = self.driver();
+            driver.heard = now;
+            driver.mux.handle_inbound(now);
+            match message {
+                Message::Frame(octets) => {
+                    let frame = Frame::decode(octets).map_err(Violation::from);
+                    let taken = frame.and_then(|frame| driver.mux.handle_frame(frame, now));
+                    taken.map_err(|violation| Self::accuses(&violation))?;
+                }
+                Message::Ping(payload) => to.send(Message::Pong(payload), now),
+                Message::Pong(payload) => driver.mux.handle_pong(&payload, now),
+                Message::Reset => return Ok(Some(Gone::Broken)),
+                Message::Close => return Ok(Some(Gone::Closed)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn accuses(violation: &Violation) -> Finding {
+        Finding::of("an honest peer is accused", format!("by the {}: {violation}", Self::NAME))
+    }
+
+    fn write(&mut self, calls: &mut Calls, to: &mut Wire, now: Instant) -> Result<(), Finding> {
+        self.driver().may_send = false;
+        while to.takes_more() {
+            if let Some(payload) = self.driver().mux.poll_ping(now) {
+                to.send(Message::Ping(payload), now);
+            } else if let Some(frame) = self.driver().mux.poll_transmit(now) {
+                self.on_sent(&frame, now);
+                calls.say(now, format_args!("{} sends {}", Self::NAME, summary(&frame)));
+                to.send(Message::Frame(frame.encode()), now);
+            } else {
+                self.driver().may_send = true;
+                break;
+            }
+        }
+        if self.driver().may_send && self.driver().mux.poll_transmit(now).is_some() {
+            return Err(Finding::of("there is something to send after there was nothing", Self::NAME));
+        }
+        Ok(())
+    }
+}
