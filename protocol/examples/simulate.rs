@@ -77,17 +77,21 @@ fn live(seed: u64, traced: bool) -> Result<Figures, String> {
 
 fn report(arguments: &Arguments, figures: &Figures, findings: u64, took: Duration) {
     let hours = figures.simulated.as_secs_f64() / 3600.0;
-    println!("| seeds | simulated | real | steps | tunnels | calls | complete | cut | octets | findings |");
-    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     println!(
-        "| {} | {hours:.1} h | {:.1} s | {} | {} | {} | {} | {} | {} | {findings} |",
+        "| seeds | simulated | real | steps | tunnels | taken over | calls | complete | cut | asked again | octets | findings |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!(
+        "| {} | {hours:.1} h | {:.1} s | {} | {} | {} | {} | {} | {} | {} | {} | {findings} |",
         arguments.seeds,
         took.as_secs_f64(),
         figures.steps,
         figures.tunnels,
+        figures.taken_over,
         figures.calls,
         figures.complete,
         figures.cut,
+        figures.asked_again,
         figures.octets
     );
 }

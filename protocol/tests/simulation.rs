@@ -25,7 +25,8 @@ fn live(seeds: std::ops::Range<u64>) -> Figures {
 #[test]
 fn whatever_the_network_does_both_sides_keep_their_word() {
     let figures = live(0..100);
-    assert!(figures.complete > 0 && figures.cut > 0, "the network does too much, or too little: {figures:?}");
+    let all = [figures.complete, figures.cut, figures.asked_again, figures.taken_over];
+    assert!(all.iter().all(|count| *count > 0), "the network does too much, or too little: {figures:?}");
 }
 
 #[test]

@@ -6,13 +6,13 @@ use http::HeaderMap;
 
 use super::{
     Finding,
-    calls::Calls,
+    calls::{Calls, mark},
     side::{Driver, Side},
 };
 use crate::{
     frame::StreamId,
     limits::SEND_QUEUE_LEN,
-    message::{ResetCode, ResponseHead},
+    message::{CloseCode, ResetCode, ResponseHead},
     mux::{AgentEvent, AgentMux},
     testing::pair::{body, hello},
 };
@@ -36,6 +36,7 @@ pub(super) struct AgentSide {
     sources: BTreeMap<StreamId, Source>,
     /// Whether the relay or the agent has said GOAWAY: another tunnel is wanted.
     pub(super) leaving: bool,
+    pub(super) welcomed: bool,
 }
 
 impl AgentSide {
@@ -45,6 +46,7 @@ impl AgentSide {
             max_streams,
             sources: BTreeMap::new(),
             leaving: false,
+            welcomed: false,
         }
     }
 
@@ -87,7 +89,7 @@ impl AgentSide {
                 return Ok(());
             }
             let end = plan.octets.min(source.offset + plan.chunk.min(SEND_QUEUE_LEN as u64));
-            source.may_write = self.driver.mux.send(stream, body(stream, source.offset..end));
+            source.may_write = self.driver.mux.send(stream, body(mark(source.call), source.offset..end));
             (source.offset, source.ready_at) = (end, now + plan.reads);
         }
         Ok(())
@@ -105,7 +107,7 @@ impl Side for AgentSide {
     fn work(&mut self, calls: &mut Calls, now: Instant) -> Result<(), Finding> {
         while let Some(event) = self.driver.mux.poll_event() {
             match event {
-                AgentEvent::Welcome(_) => {}
+                AgentEvent::Welcome(_) => self.welcomed = true,
                 AgentEvent::Goaway(_) => self.leaving = true,
                 AgentEvent::Request(stream, head, asked) => {
                     let call = head.request_id.parse().unwrap_or(usize::MAX);
@@ -113,9 +115,10 @@ impl Side for AgentSide {
                     if asked != vec![b'q'; plan.asks] {
                         return Err(Finding::new("a request came with another body"));
                     }
+                    let offset = head.target[1..].parse().unwrap_or(u64::MAX);
                     let ready_at = now + plan.thinks;
                     let source =
-                        Source { call, offset: 0, responded: false, may_write: true, hung: false, ready_at };
+                        Source { call, offset, responded: false, may_write: true, hung: false, ready_at };
                     self.sources.insert(stream, source);
                 }
                 AgentEvent::Writable(stream) => {
@@ -134,8 +137,11 @@ impl Side for AgentSide {
         Ok(())
     }
 
-    /// The relay closes what is drained, and nothing else.
-    fn on_close(&mut self) -> Result<(), Finding> {
+    /// The relay closes what is drained, or was replaced, and nothing else.
+    fn on_close(&mut self, code: CloseCode) -> Result<(), Finding> {
+        if code == CloseCode::Replaced {
+            return Ok(());
+        }
         if self.driver.mux.open_streams() > 0 || !self.leaving {
             return Err(Finding::new("a relay closed a tunnel that was in use"));
         }

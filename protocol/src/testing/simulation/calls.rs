@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::{Finding, plan::CallPlan};
-use crate::{frame::Frame, message::ResetCode, testing::start_of_time};
+use crate::{
+    frame::{Frame, StreamId},
+    limits::RELAY_DEADLINE,
+    message::ResetCode,
+    testing::start_of_time,
+};
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +28,57 @@ pub(super) enum Outcome {
     NotOpened,
 }
 
+/// Tunnels that a call is asked of at most before it is answered, as in the relay.
+const MOST_ASKED: usize = 4;
+/// The share of the deadline that is left for the answer when a tunnel was waited for.
+const LEFT_FOR_ANSWER: u32 = 3;
+
+/// How far a call has come.
+#[derive(Debug)]
+pub(super) struct Ask {
+    deadline: Instant,
+    /// The first octet that is missing where it is asked.
+    pub(super) from: u64,
+    /// Octets that were delivered in all.
+    delivered: u64,
+    /// Whether only the rest of a body is asked for.
+    pub(super) continued: bool,
+    tried: Vec<u64>,
+    /// A tunnel was lost that may have carried it.
+    lost: bool,
+    answered: bool,
+}
+
+impl Ask {
+    pub(super) fn was_asked(&self) -> bool {
+        self.continued || !self.tried.is_empty()
+    }
+
+    pub(super) fn has_tried(&self, tunnel: u64) -> bool {
+        self.tried.contains(&tunnel)
+    }
+
+    /// How long the answer may take.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        if self.continued { RELAY_DEADLINE } else { self.deadline.saturating_duration_since(now) }
+    }
+
+    /// Until when a tunnel may be waited for.
+    pub(super) fn answer_from(&self) -> Instant {
+        self.deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER
+    }
+}
+
 /// All calls of a simulation, by their number.
 pub(super) struct Calls<'a> {
     plans: Vec<CallPlan>,
+    asks: Vec<Ask>,
+    /// To be asked again.
+    lost: Vec<usize>,
     outcomes: Vec<Option<Outcome>>,
     settled_twice: bool,
+    /// How often a call was asked of another tunnel.
+    pub(super) asked_again: u64,
     /// Octets of complete bodies.
     pub(super) octets: u64,
     trace: &'a mut dyn FnMut(Duration, fmt::Arguments<'_>),
@@ -35,17 +86,100 @@ pub(super) struct Calls<'a> {
 
 impl<'a> Calls<'a> {
     pub(super) fn new(trace: &'a mut dyn FnMut(Duration, fmt::Arguments<'_>)) -> Self {
-        Self { plans: Vec::new(), outcomes: Vec::new(), settled_twice: false, octets: 0, trace }
+        Self {
+            plans: Vec::new(),
+            asks: Vec::new(),
+            lost: Vec::new(),
+            outcomes: Vec::new(),
+            settled_twice: false,
+            octets: 0,
+            asked_again: 0,
+            trace,
+        }
     }
 
-    pub(super) fn add(&mut self, plan: CallPlan) -> usize {
+    pub(super) fn add(&mut self, plan: CallPlan, now: Instant) -> usize {
         self.plans.push(plan);
+        let deadline = now + RELAY_DEADLINE;
+        self.asks.push(Ask {
+            deadline,
+            from: 0,
+            delivered: 0,
+            continued: false,
+            tried: Vec::new(),
+            lost: false,
+            answered: false,
+        });
         self.outcomes.push(None);
         self.plans.len() - 1
     }
 
     pub(super) fn plan(&self, call: usize) -> Result<&CallPlan, Finding> {
         self.plans.get(call).ok_or_else(|| Finding::new("a request came that nobody made"))
+    }
+
+    pub(super) fn ask(&self, call: usize) -> Result<&Ask, Finding> {
+        self.asks.get(call).ok_or_else(|| Finding::new("nobody made this call"))
+    }
+
+    /// A call was asked of a tunnel.
+    pub(super) fn asked(&mut self, call: usize, tunnel: u64) {
+        if let Some(ask) = self.asks.get_mut(call) {
+            self.asked_again += u64::from(ask.was_asked());
+            ask.tried.push(tunnel);
+        }
+    }
+
+    /// RESPONSE came.
+    pub(super) fn answer(&mut self, call: usize) -> Result<(), Finding> {
+        let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("nobody made this call"))?;
+        if std::mem::replace(&mut ask.answered, true) {
+            return Err(Finding::new("a call was answered twice"));
+        }
+        Ok(())
+    }
+
+    /// Octets came that follow on so many.
+    pub(super) fn deliver(&mut self, call: usize, [from, to]: [u64; 2]) -> Result<(), Finding> {
+        let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("nobody made this call"))?;
+        if std::mem::replace(&mut ask.delivered, to) != from {
+            return Err(Finding::new("octets were delivered twice, or left out"));
+        }
+        Ok(())
+    }
+
+    /// The tunnel of a call is lost before anything was answered: it may be asked of another one, once.
+    pub(super) fn lose(&mut self, call: usize) {
+        let Some(ask) = self.asks.get_mut(call) else { return };
+        if std::mem::replace(&mut ask.lost, true) {
+            self.settle(call, Outcome::Cut);
+        } else {
+            self.lost.push(call);
+        }
+    }
+
+    /// The agent was leaving when it was asked, and has done nothing.
+    pub(super) fn refuse(&mut self, call: usize) {
+        if self.asks.get(call).is_some_and(|ask| ask.tried.len() < MOST_ASKED) {
+            self.lost.push(call);
+        } else {
+            self.settle(call, Outcome::Reset(ResetCode::Refused));
+        }
+    }
+
+    /// The tunnel is lost while the body comes: the rest may be asked of another one.
+    pub(super) fn cut(&mut self, call: usize, received: u64) {
+        let continues = self.plans.get(call).is_some_and(|plan| plan.continues);
+        let Some(ask) = self.asks.get_mut(call).filter(|_| continues) else {
+            return self.settle(call, Outcome::Cut);
+        };
+        (ask.from, ask.continued, ask.answered, ask.lost) = (received, true, false, false);
+        ask.tried.clear();
+        self.lost.push(call);
+    }
+
+    pub(super) fn take_lost(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.lost)
     }
 
     /// From now on listeners take whatever comes at once.
@@ -77,6 +211,11 @@ impl<'a> Calls<'a> {
     pub(super) fn say(&mut self, now: Instant, what: fmt::Arguments<'_>) {
         (self.trace)(now - start_of_time(), what);
     }
+}
+
+/// Stands for a call in its body, so that octets of another call show.
+pub(super) fn mark(call: usize) -> StreamId {
+    u32::try_from(call).ok().and_then(|call| StreamId::new(call + 1)).unwrap_or(StreamId::FIRST)
 }
 
 /// A frame in a few words.

@@ -3,7 +3,7 @@
 //!
 //! A seed is a whole history over hours of simulated time: calls of all sizes, services that think, hang and fail,
 //! listeners who rest and leave, wires that are slow, held up or lost, tunnels that are cut for one end or for both,
-//! agents that dial again, GOAWAY from either side, and a clock that steps. Time goes from one thing that happens to the
+//! agents that dial again, and beside a tunnel that is silent, GOAWAY from either side, and a clock that steps. Time goes from one thing that happens to the
 //! next, so there is no waiting, and the same seed is always the same history.
 //!
 //! What holds is checked where it could break, after every step: wrong octets are never delivered, nor a part for the
@@ -13,10 +13,12 @@
 
 mod agent_side;
 mod calls;
+mod front;
 mod plan;
 mod random;
 mod relay_side;
 mod side;
+mod supervisor;
 mod tunnel;
 mod wire;
 
@@ -28,8 +30,9 @@ use std::{
 
 use self::{
     calls::{Calls, Outcome},
-    plan::CallPlan,
+    front::Waiting,
     random::Chance,
+    supervisor::Beside,
     tunnel::Tunnel,
 };
 use crate::{
@@ -65,12 +68,16 @@ pub struct Figures {
     pub steps: u64,
     /// Tunnels that were dialled.
     pub tunnels: u64,
+    /// Tunnels that took the place of a silent one.
+    pub taken_over: u64,
     /// Calls that were made.
     pub calls: u64,
     /// Calls whose whole body came.
     pub complete: u64,
     /// Calls that ended with their tunnel.
     pub cut: u64,
+    /// How often a call, or the rest of it, was asked of another tunnel.
+    pub asked_again: u64,
     /// Octets of the bodies that came whole.
     pub octets: u64,
 }
@@ -80,9 +87,11 @@ impl std::ops::AddAssign for Figures {
         self.simulated += other.simulated;
         self.steps += other.steps;
         self.tunnels += other.tunnels;
+        self.taken_over += other.taken_over;
         self.calls += other.calls;
         self.complete += other.complete;
         self.cut += other.cut;
+        self.asked_again += other.asked_again;
         self.octets += other.octets;
     }
 }
@@ -104,12 +113,21 @@ struct World<'a> {
     /// Oldest first.
     tunnels: Vec<Tunnel>,
     process: Arc<WindowBudget>,
+    /// Calls that wait for a tunnel.
+    waiting: Vec<Waiting>,
     dial_at: Option<Instant>,
+    /// The tunnel that the agent looks after, whether it was silent before, and what goes on beside it.
+    attended: u64,
+    was_silent: bool,
+    beside: Option<Beside>,
+    /// The agent's line carries nothing until then.
+    line_held_until: Option<Instant>,
     /// What is still to happen besides, and when the next of it does.
     events_left: u64,
     event_at: Instant,
     steps: u64,
     dialled: u64,
+    taken_over: u64,
 }
 
 impl<'a> World<'a> {
@@ -123,11 +141,17 @@ impl<'a> World<'a> {
             calls: Calls::new(trace),
             tunnels: Vec::new(),
             process: WindowBudget::new(PROCESS_WINDOW_BUDGET),
+            waiting: Vec::new(),
             dial_at: Some(now),
+            attended: 0,
+            was_silent: false,
+            beside: None,
+            line_held_until: None,
             events_left,
             event_at: now,
             steps: 0,
             dialled: 0,
+            taken_over: 0,
         }
     }
 
@@ -137,6 +161,7 @@ impl<'a> World<'a> {
         }
         self.calls.say(self.now, format_args!("all is well from now on"));
         self.tunnels.iter_mut().for_each(Tunnel::heal);
+        self.line_held_until = None;
         self.calls.hurry();
         // By then everything has ended that ever will.
         let until = self.now + 2 * PAUSE_TIMEOUT;
@@ -153,7 +178,7 @@ impl<'a> World<'a> {
     }
 
     fn is_settled(&self) -> bool {
-        self.calls.are_settled() && self.tunnels.iter().all(Tunnel::is_idle)
+        self.calls.are_settled() && self.beside.is_none() && self.tunnels.iter().all(Tunnel::is_idle)
     }
 
     /// Goes on to the next moment at which something happens.
@@ -164,7 +189,9 @@ impl<'a> World<'a> {
         }
         let due = self.tunnels.iter().filter_map(|tunnel| tunnel.due(&self.calls)).min();
         let event = Some(self.event_at).filter(|_| self.events_left > 0);
-        let next = [due, event, self.dial_at].into_iter().flatten().min();
+        let waits = self.waiting.iter().map(|waiting| waiting.until).min();
+        let beside = self.beside.as_ref().and_then(Beside::due);
+        let next = [due, event, self.dial_at, waits, beside].into_iter().flatten().min();
         self.now = next.unwrap_or(self.now).max(self.now);
         if event.is_some_and(|at| at <= self.now) {
             self.happen()?;
@@ -172,13 +199,14 @@ impl<'a> World<'a> {
         if self.dial_at.is_some_and(|at| at <= self.now) {
             self.dial();
         }
-        for tunnel in &mut self.tunnels {
-            tunnel.turn(&mut self.calls, self.now)?;
+        for at in 0..self.tunnels.len() {
+            self.tunnels[at].turn(&mut self.calls, self.now)?;
+            self.replace();
         }
+        self.leave_silent();
+        self.ask_waiting()?;
+        self.supervise();
         self.tunnels.retain(|tunnel| !tunnel.is_over());
-        if self.dial_at.is_none() && !self.tunnels.iter().any(Tunnel::serves) {
-            self.dial_at = Some(self.now + self.chance.time(Duration::from_secs(20)));
-        }
         let relays = self.tunnels.iter().filter_map(|tunnel| tunnel.relay.as_ref());
         if relays.map(|relay| relay.budgets.tunnel.used()).sum::<u64>() != self.process.used() {
             return Err(Finding::new("the budgets of tunnels and process disagree"));
@@ -187,10 +215,27 @@ impl<'a> World<'a> {
     }
 
     fn dial(&mut self) {
-        self.dial_at = None;
+        self.dial_at = Some(self.line_free_at()).filter(|at| *at > self.now);
+        if self.dial_at.is_some() {
+            return;
+        }
+        self.attended = self.accept();
+        if let Some(tunnel) = self.tunnels.last_mut() {
+            tunnel.greet(&mut self.chance, self.now);
+        }
+    }
+
+    /// A connection is made; the number of its tunnel.
+    fn accept(&mut self) -> u64 {
         self.dialled += 1;
         self.calls.say(self.now, format_args!("an agent dials tunnel {}", self.dialled));
-        self.tunnels.push(Tunnel::new(&self.process, &mut self.chance, self.now));
+        self.tunnels.push(Tunnel::new(self.dialled, &self.process, &mut self.chance, self.now));
+        self.dialled
+    }
+
+    /// When a connection can be made.
+    fn line_free_at(&self) -> Instant {
+        self.line_held_until.map_or(self.now, |until| until.max(self.now))
     }
 
     /// One of the things that do not follow from others.
@@ -214,6 +259,10 @@ impl<'a> World<'a> {
             self.tunnels.iter_mut().for_each(|tunnel| tunnel.excuse(self.now));
             return Ok(());
         }
+        if kind == 14 {
+            self.hold_line(which, long);
+            return Ok(());
+        }
         let Some(tunnel) = self.tunnels.get_mut(at) else { return Ok(()) };
         let now = self.now;
         match kind {
@@ -221,7 +270,7 @@ impl<'a> World<'a> {
                 self.calls.say(now, format_args!("the connection breaks, case {which}"));
                 tunnel.cut(&mut self.calls, which, now)?;
             }
-            13 | 14 => {
+            13 => {
                 self.calls.say(now, format_args!("nothing gets through for {long:?}, case {which}"));
                 tunnel.hold(which, now + long);
             }
@@ -242,19 +291,15 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    fn call(&mut self) -> Result<(), Finding> {
-        let plan = CallPlan::random(&mut self.chance);
-        let call = self.calls.add(plan.clone());
-        self.calls.say(self.now, format_args!("call {call}: {plan:?}"));
-        for tunnel in self.tunnels.iter_mut().rev() {
-            if let Some(relay) = &mut tunnel.relay
-                && relay.open(call, &self.calls, self.now)?
-            {
-                return Ok(());
-            }
+    /// The agent's line carries nothing for a while, nor do the tunnels that were on it for a while longer, until TCP has
+    /// found out that it is back.
+    fn hold_line(&mut self, which: u64, long: Duration) {
+        self.calls.say(self.now, format_args!("the line is dead for {long:?}, case {which}"));
+        let until = self.now + long;
+        self.line_held_until = self.line_held_until.max(Some(until));
+        for tunnel in &mut self.tunnels {
+            tunnel.hold(which, until + self.chance.time(Duration::from_secs(10)));
         }
-        self.calls.settle(call, Outcome::NotOpened);
-        Ok(())
     }
 
     fn figures(&self) -> Figures {
@@ -262,9 +307,11 @@ impl<'a> World<'a> {
             simulated: self.now - start_of_time(),
             steps: self.steps,
             tunnels: self.dialled,
+            taken_over: self.taken_over,
             calls: self.calls.count(|outcome| outcome != Outcome::NotOpened),
             complete: self.calls.count(|outcome| outcome == Outcome::Complete),
             cut: self.calls.count(|outcome| outcome == Outcome::Cut),
+            asked_again: self.calls.asked_again,
             octets: self.calls.octets,
         }
     }

@@ -23,6 +23,8 @@ pub(super) struct CallPlan {
     pub(super) rests: Duration,
     /// When the listener leaves, if he does.
     pub(super) leaves: Option<Duration>,
+    /// Whether the rest of a body that was cut is asked of another tunnel.
+    pub(super) continues: bool,
 }
 
 impl CallPlan {
@@ -47,6 +49,7 @@ impl CallPlan {
                 _ => Duration::ZERO,
             },
             leaves: chance.one_in(5).then(|| chance.time(60 * second)),
+            continues: chance.one_in(2),
         }
     }
 

@@ -2,24 +2,21 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
 use super::{
     Finding,
-    calls::{Calls, Outcome},
+    calls::{Calls, Outcome, mark},
     side::{Driver, Side},
 };
 use crate::{
     credit::{Budgets, WindowBudget, cost},
     frame::{Frame, StreamId},
-    limits::{
-        INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, PAUSE_TIMEOUT, RELAY_DEADLINE, STALL_TIMEOUT,
-        TUNNEL_WINDOW_BUDGET,
-    },
-    message::{Goaway, ResetCode},
+    limits::{INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, PAUSE_TIMEOUT, STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET},
+    message::{CloseCode, Goaway, ResetCode},
     mux::{RelayEvent, RelayMux},
     testing::pair::{body, request, welcome},
 };
@@ -29,6 +26,8 @@ use crate::{
 struct Listener {
     call: usize,
     opened: Instant,
+    /// How long the answer may take.
+    patience: Duration,
     received: u64,
     answered: bool,
     /// When something last came.
@@ -49,7 +48,12 @@ pub(super) struct RelaySide {
     pub(super) driver: Driver<RelayMux>,
     pub(super) budgets: Budgets,
     greeted: bool,
+    /// The agent has greeted, and nobody has seen it yet.
+    greets: bool,
     leaving: bool,
+    /// Another tunnel of the agent has taken the place of this one.
+    replaced: bool,
+    was_silent: bool,
     listeners: BTreeMap<StreamId, Listener>,
     /// Something of the network's was to blame until then.
     pub(super) excused_until: Instant,
@@ -65,7 +69,10 @@ impl RelaySide {
             driver: Driver::new(RelayMux::new(budgets.clone(), now), now),
             budgets,
             greeted: false,
+            greets: false,
             leaving: false,
+            replaced: false,
+            was_silent: false,
             listeners: BTreeMap::new(),
             excused_until: now,
         }
@@ -73,17 +80,18 @@ impl RelaySide {
 
     /// Opens a stream for a call, if the tunnel takes it.
     pub(super) fn open(&mut self, call: usize, calls: &Calls, now: Instant) -> Result<bool, Finding> {
-        let plan = calls.plan(call)?;
-        let mut head = request(plan.octets);
+        let (plan, ask) = (calls.plan(call)?, calls.ask(call)?);
+        let mut head = request(ask.from);
         head.request_id = call.to_string();
-        let Ok(stream) = self.driver.mux.open(head, Bytes::from(vec![b'q'; plan.asks]), RELAY_DEADLINE, now)
-        else {
+        let (body, patience) = (Bytes::from(vec![b'q'; plan.asks]), ask.patience(now));
+        let Ok(stream) = self.driver.mux.open(head, body, patience, now) else {
             return Ok(false);
         };
         let listener = Listener {
             call,
             opened: now,
-            received: 0,
+            patience,
+            received: ask.from,
             answered: false,
             came: now,
             told: now,
@@ -105,6 +113,35 @@ impl RelaySide {
         }
     }
 
+    pub(super) fn takes_requests(&self) -> bool {
+        self.greeted && !self.leaving && !self.replaced
+    }
+
+    /// Whether the agent has greeted just now.
+    pub(super) fn greets(&mut self) -> bool {
+        std::mem::take(&mut self.greets)
+    }
+
+    /// Another tunnel of the agent takes the place of this one.
+    pub(super) fn give_way(&mut self) {
+        self.replaced |= self.takes_requests();
+    }
+
+    /// Whether the agent has fallen silent just now.
+    pub(super) fn falls_silent(&mut self) -> bool {
+        let silent = self.driver.mux.is_silent();
+        !std::mem::replace(&mut self.was_silent, silent) && silent
+    }
+
+    /// What was not answered is asked elsewhere.
+    pub(super) fn lose_unanswered(&mut self, calls: &mut Calls) {
+        let unanswered = self.listeners.extract_if(.., |_, listener| !listener.answered && !listener.over);
+        for (stream, listener) in unanswered {
+            self.driver.mux.release(stream);
+            calls.lose(listener.call);
+        }
+    }
+
     /// When something is due, whatever comes.
     pub(super) fn due(&self, calls: &Calls) -> Instant {
         let timers = self.listeners.values().flat_map(|listener| listener.due(calls));
@@ -120,12 +157,19 @@ impl RelaySide {
         listener.ok_or_else(|| Finding::new("a stream went on after its end"))
     }
 
-    fn hear(&mut self, stream: StreamId, data: &Bytes, now: Instant) -> Result<(), Finding> {
+    fn hear(
+        &mut self,
+        stream: StreamId,
+        data: &Bytes,
+        calls: &mut Calls,
+        now: Instant,
+    ) -> Result<(), Finding> {
         let listener = self.listener(stream)?;
         let end = listener.received + data.len() as u64;
-        if !listener.answered || *data != body(stream, listener.received..end) {
+        if !listener.answered || *data != body(mark(listener.call), listener.received..end) {
             return Err(Finding::new("wrong octets were delivered"));
         }
+        calls.deliver(listener.call, [listener.received, end])?;
         listener.received = end;
         listener.came = now;
         listener.spent += u64::from(cost(data.len()));
@@ -148,7 +192,7 @@ impl RelaySide {
         let rested = now >= listener.took.max(listener.came) + PAUSE_TIMEOUT;
         let right = match code {
             ResetCode::ReadFailed => plan.fails_at.is_some(),
-            ResetCode::DeadlineExceeded => !listener.answered && now >= listener.opened + RELAY_DEADLINE,
+            ResetCode::DeadlineExceeded => !listener.answered && now >= listener.opened + listener.patience,
             ResetCode::Stalled if listener.has_credit() => {
                 now >= listener.came + STALL_TIMEOUT && (plan.may_stall() || excused)
             }
@@ -164,7 +208,11 @@ impl RelaySide {
                 format!("{code:?} on {stream} {since:?} after {listener:?}"),
             )
         });
-        calls.settle(listener.call, Outcome::Reset(code));
+        if code == ResetCode::Refused {
+            calls.refuse(listener.call);
+        } else {
+            calls.settle(listener.call, Outcome::Reset(code));
+        }
         finding.map_or(Ok(()), Err)
     }
 
@@ -206,7 +254,7 @@ impl Side for RelaySide {
         while let Some(event) = self.driver.mux.poll_event() {
             match event {
                 RelayEvent::Hello(_) => {
-                    self.greeted = true;
+                    (self.greeted, self.greets) = (true, true);
                     self.driver.mux.welcome(welcome());
                 }
                 RelayEvent::Status(_) => {}
@@ -214,8 +262,9 @@ impl Side for RelaySide {
                 RelayEvent::Response(stream, _) => {
                     let listener = self.listener(stream)?;
                     (listener.answered, listener.came) = (true, now);
+                    calls.answer(listener.call)?;
                 }
-                RelayEvent::Data(stream, data) => self.hear(stream, &data, now)?,
+                RelayEvent::Data(stream, data) => self.hear(stream, &data, calls, now)?,
                 RelayEvent::End(stream) => {
                     let listener = self.listener(stream)?;
                     listener.over = true;
@@ -245,18 +294,23 @@ impl Side for RelaySide {
         }
     }
 
-    fn on_close(&mut self) -> Result<(), Finding> {
+    fn on_close(&mut self, _code: CloseCode) -> Result<(), Finding> {
         Err(Finding::new("an agent closed a tunnel"))
     }
 
-    fn closes(&self) -> bool {
-        self.leaving && self.driver.mux.is_drained()
+    fn closes(&self) -> Option<CloseCode> {
+        let done = self.leaving && self.driver.mux.is_drained();
+        self.replaced.then_some(CloseCode::Replaced).or(done.then_some(CloseCode::GoingAway))
     }
 
     /// The tunnel is gone: what was under way is cut.
     fn on_end(&mut self, calls: &mut Calls) {
         for listener in std::mem::take(&mut self.listeners).into_values().filter(|listener| !listener.over) {
-            calls.settle(listener.call, Outcome::Cut);
+            if listener.answered {
+                calls.cut(listener.call, listener.received);
+            } else {
+                calls.lose(listener.call);
+            }
         }
     }
 
@@ -291,7 +345,7 @@ impl Listener {
             return false;
         }
         if !self.answered {
-            return now >= self.opened + RELAY_DEADLINE;
+            return now >= self.opened + self.patience;
         }
         let patience = if self.has_credit() { STALL_TIMEOUT } else { PAUSE_TIMEOUT };
         now >= self.came.max(self.told).max(self.took) + patience

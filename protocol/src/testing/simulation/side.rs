@@ -10,6 +10,7 @@ use super::{
 use crate::{
     frame::Frame,
     limits::{DEAD_AFTER, GREETING_TIMEOUT},
+    message::CloseCode,
     mux::Violation,
     testing::AnyMux,
 };
@@ -47,10 +48,10 @@ impl<M: AnyMux> Driver<M> {
 }
 
 /// How a tunnel ended for one side.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Gone {
     Broken,
-    Closed,
+    Closed(CloseCode),
 }
 
 /// One end: its driver, and the application that is driven.
@@ -68,11 +69,11 @@ pub(super) trait Side {
     fn on_sent(&mut self, _frame: &Frame, _now: Instant) {}
 
     /// The peer closes the tunnel.
-    fn on_close(&mut self) -> Result<(), Finding>;
+    fn on_close(&mut self, code: CloseCode) -> Result<(), Finding>;
 
-    /// Whether this side closes the tunnel now.
-    fn closes(&self) -> bool {
-        false
+    /// How this side closes the tunnel now, if it does.
+    fn closes(&self) -> Option<CloseCode> {
+        None
     }
 
     /// The tunnel is gone for this side.
@@ -93,7 +94,10 @@ pub(super) trait Side {
         self.work(calls, now)?;
         if let Some(gone) = gone {
             self.end(calls);
-            return if gone == Gone::Closed { self.on_close() } else { Ok(()) };
+            return match gone {
+                Gone::Broken => Ok(()),
+                Gone::Closed(code) => self.on_close(code),
+            };
         }
         if let Err(violation) = self.driver().mux.handle_timeout(now) {
             calls.say(now, format_args!("{} gives the tunnel up: {violation}", Self::NAME));
@@ -105,8 +109,8 @@ pub(super) trait Side {
         self.work(calls, now)?;
         self.write(calls, to, now)?;
         self.work(calls, now)?;
-        if self.closes() {
-            to.send(Message::Close, now);
+        if let Some(code) = self.closes() {
+            to.send(Message::Close(code), now);
             self.end(calls);
             return Ok(());
         }
@@ -131,7 +135,7 @@ pub(super) trait Side {
                 Message::Ping(payload) => to.send(Message::Pong(payload), now),
                 Message::Pong(payload) => driver.mux.handle_pong(&payload, now),
                 Message::Reset => return Ok(Some(Gone::Broken)),
-                Message::Close => return Ok(Some(Gone::Closed)),
+                Message::Close(code) => return Ok(Some(Gone::Closed(code))),
             }
         }
         Ok(None)

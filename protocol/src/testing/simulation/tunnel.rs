@@ -6,8 +6,13 @@ use std::{
 };
 
 use super::{
-    Finding, agent_side::AgentSide, calls::Calls, random::Chance, relay_side::RelaySide, side::Side,
-    wire::Wire,
+    Finding,
+    agent_side::AgentSide,
+    calls::Calls,
+    random::Chance,
+    relay_side::RelaySide,
+    side::Side,
+    wire::{Message, Wire},
 };
 use crate::{
     credit::WindowBudget,
@@ -20,6 +25,7 @@ const EXCUSED_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Tunnel {
+    pub(super) number: u64,
     pub(super) relay: Option<RelaySide>,
     pub(super) agent: Option<AgentSide>,
     /// From relay to agent, and back.
@@ -27,13 +33,22 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(process: &Arc<WindowBudget>, chance: &mut Chance, now: Instant) -> Self {
+    /// A connection that was just made, and not greeted yet.
+    pub(super) fn new(number: u64, process: &Arc<WindowBudget>, chance: &mut Chance, now: Instant) -> Self {
+        let wires = [random_wire(chance), random_wire(chance)];
+        Self { number, relay: Some(RelaySide::new(process, now)), agent: None, wires }
+    }
+
+    /// The agent introduces itself.
+    pub(super) fn greet(&mut self, chance: &mut Chance, now: Instant) {
         let max_streams = 1 + chance.below(12) as u32;
-        Self {
-            relay: Some(RelaySide::new(process, now)),
-            agent: Some(AgentSide::new(max_streams, now)),
-            wires: [random_wire(chance), random_wire(chance)],
-        }
+        self.agent = Some(AgentSide::new(max_streams, now));
+    }
+
+    /// The agent drops its end.
+    pub(super) fn leave(&mut self, now: Instant) {
+        self.agent = None;
+        self.wires[1].send(Message::Reset, now);
     }
 
     /// When something happens next.
@@ -90,6 +105,15 @@ impl Tunnel {
     /// Whether the agent has no reason to dial another one.
     pub(super) fn serves(&self) -> bool {
         self.agent.as_ref().is_some_and(|agent| !agent.leaving)
+    }
+
+    /// Whether the agent misses the relay.
+    pub(super) fn is_silent(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.driver.mux.is_silent())
+    }
+
+    pub(super) fn is_welcomed(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.welcomed)
     }
 
     /// The connection breaks: both ends are told, or only one, and the other finds out.

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::mux::PingPayload;
+use crate::{message::CloseCode, mux::PingPayload};
 
 /// What a WebSocket carries.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) enum Message {
     Frame(Bytes),
     Ping(PingPayload),
     Pong(PingPayload),
-    Close,
+    Close(CloseCode),
     /// Not a message: the connection was reset.
     Reset,
 }
@@ -24,7 +24,7 @@ impl Message {
     fn len(&self) -> usize {
         match self {
             Self::Frame(octets) => octets.len(),
-            Self::Ping(_) | Self::Pong(_) | Self::Close | Self::Reset => 8,
+            Self::Ping(_) | Self::Pong(_) | Self::Close(_) | Self::Reset => 8,
         }
     }
 }

@@ -1,0 +1,136 @@
+//! The agent's rule of making a tunnel before it breaks another, as its supervisor has it: where a tunnel is silent, it
+//! dials beside it, greets one of the connections at a time, and lets the first that is welcomed take over.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{World, tunnel::Tunnel};
+
+/// How often another connection is dialled.
+const EVERY: Duration = Duration::from_secs(1);
+/// For how long.
+const FOR: Duration = Duration::from_secs(30);
+/// How long one connection may take to be made, and how long its welcome.
+const EACH: Duration = Duration::from_secs(5);
+
+/// What goes on beside a silent tunnel.
+#[derive(Debug)]
+pub(super) struct Beside {
+    until: Instant,
+    dial_at: Instant,
+    /// When connections are made, and whether the relay then refuses.
+    connecting: Vec<(Instant, bool)>,
+    /// Tunnels that were not greeted yet.
+    made: VecDeque<u64>,
+    /// A tunnel that was, and until when its welcome is waited for.
+    greeting: Option<(u64, Instant)>,
+}
+
+impl Beside {
+    fn new(first: Instant, now: Instant) -> Self {
+        Self {
+            until: now + FOR,
+            dial_at: first,
+            connecting: Vec::new(),
+            made: VecDeque::new(),
+            greeting: None,
+        }
+    }
+
+    /// When something is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let made = self.connecting.iter().map(|(at, _)| *at);
+        let own = match self.greeting {
+            Some((_, until)) => [until; 2],
+            None => [self.until, self.dial_at],
+        };
+        made.chain(own).min()
+    }
+}
+
+impl World<'_> {
+    /// Looks after the tunnel that the agent has.
+    pub(super) fn supervise(&mut self) {
+        let attended = self.tunnels.iter().find(|tunnel| tunnel.number == self.attended);
+        let serves = attended.is_some_and(Tunnel::serves);
+        let silent = serves && attended.is_some_and(Tunnel::is_silent);
+        match self.beside.take() {
+            Some(beside) => self.go_on(beside, silent),
+            None if silent && !self.was_silent => {
+                self.calls.say(self.now, format_args!("the relay is silent"));
+                let first = self.now + self.chance.time(EVERY);
+                self.beside = Some(Beside::new(first, self.now));
+            }
+            None if !serves && self.dial_at.is_none() => {
+                self.dial_at = Some(self.now + self.chance.time(Duration::from_secs(20)));
+            }
+            None => {}
+        }
+        self.was_silent = silent;
+    }
+
+    fn go_on(&mut self, mut beside: Beside, silent: bool) {
+        if let Some((number, until)) = beside.greeting {
+            let greeted = self.tunnels.iter().find(|tunnel| tunnel.number == number);
+            if greeted.is_some_and(Tunnel::is_welcomed) {
+                self.calls.say(self.now, format_args!("tunnel {number} takes over"));
+                self.leave(self.attended);
+                beside.made.iter().for_each(|made| self.leave(*made));
+                self.attended = number;
+                self.taken_over += 1;
+                return;
+            }
+            if self.now < until && greeted.is_some_and(Tunnel::serves) {
+                self.connect(&mut beside);
+                self.beside = Some(beside);
+                return;
+            }
+            self.leave(number);
+            beside.greeting = None;
+        }
+        let refused = self.connect(&mut beside);
+        if !silent || refused || self.now >= beside.until {
+            self.calls.say(self.now, format_args!("nothing is dialled beside any more"));
+            beside.made.iter().for_each(|made| self.leave(*made));
+            return;
+        }
+        if self.now >= beside.dial_at {
+            beside.dial_at = self.now + EVERY;
+            // A connection that cannot be made in time is given up.
+            let made_at = self.line_free_at() + self.chance.time(EVERY);
+            if made_at <= self.now + EACH {
+                beside.connecting.push((made_at, self.chance.one_in(30)));
+            }
+        }
+        if let Some(number) = beside.made.pop_front()
+            && let Some(tunnel) = self.tunnels.iter_mut().find(|tunnel| tunnel.number == number)
+        {
+            self.calls.say(self.now, format_args!("tunnel {number} is greeted"));
+            tunnel.greet(&mut self.chance, self.now);
+            beside.greeting = Some((number, self.now + EACH));
+        }
+        self.beside = Some(beside);
+    }
+
+    /// Makes the connections that are due; whether the relay refused one.
+    fn connect(&mut self, beside: &mut Beside) -> bool {
+        let now = self.now;
+        let mut refused = false;
+        for (_, refuses) in beside.connecting.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            refused |= refuses;
+            if !refuses {
+                beside.made.push_back(self.accept());
+            }
+        }
+        refused
+    }
+
+    /// The agent drops its end of a tunnel.
+    fn leave(&mut self, number: u64) {
+        if let Some(tunnel) = self.tunnels.iter_mut().find(|tunnel| tunnel.number == number) {
+            tunnel.leave(self.now);
+        }
+    }
+}
