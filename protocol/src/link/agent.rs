@@ -1,7 +1,7 @@
 //! The agent's end of a tunnel as an application sees it: an HTTP service that is called.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     convert::Infallible,
     fmt::Display,
     future::poll_fn,
@@ -107,7 +107,7 @@ pub struct AgentLink<S> {
     mux: AgentMux,
     mailbox: Arc<AgentMailbox>,
     service: S,
-    workers: HashMap<StreamId, Worker>,
+    workers: BTreeMap<StreamId, Worker>,
     base: LinkBase,
     state: watch::Sender<LinkState>,
     close: Option<Close>,
@@ -136,7 +136,7 @@ where
             mux: AgentMux::new(hello, now),
             mailbox: Arc::clone(&mailbox),
             service,
-            workers: HashMap::new(),
+            workers: BTreeMap::new(),
             base: LinkBase("".into()),
             state: sender,
             close: None,
@@ -228,7 +228,7 @@ impl<S> AgentLink<S> {
 
 impl<S> AgentLink<S> {
     fn stop_all(&mut self) {
-        for (_, worker) in self.workers.drain() {
+        for (_, worker) in std::mem::take(&mut self.workers) {
             worker.lifeline.cut();
             worker.task.abort();
         }

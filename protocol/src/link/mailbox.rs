@@ -1,7 +1,7 @@
 //! Where callers and listeners leave what the relay's driver should do next.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,7 +31,7 @@ pub(crate) struct Inbox {
     /// At most [`crate::limits::MAX_WAITING_CALLS`]; more callers are turned away.
     pub(crate) calls: VecDeque<Call>,
     /// One entry per stream at most, since entries are merged.
-    pub(crate) consumed: HashMap<StreamId, u32>,
+    pub(crate) consumed: BTreeMap<StreamId, u32>,
     pub(crate) released: Vec<StreamId>,
     pub(crate) welcome: Option<Welcome>,
     pub(crate) goaway: Option<Goaway>,

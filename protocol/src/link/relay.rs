@@ -1,6 +1,6 @@
 //! The relay's end of a tunnel: what its task does with calls that were made and with frames that came.
 
-use std::{collections::HashMap, sync::Arc, task::Waker, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, task::Waker, time::Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -23,7 +23,7 @@ use crate::{
 pub struct RelayLink<N> {
     mux: RelayMux,
     mailbox: Arc<Mailbox>,
-    slots: HashMap<StreamId, Arc<Slot>>,
+    slots: BTreeMap<StreamId, Arc<Slot>>,
     notify: N,
     leaving: Option<Close>,
     close: Option<Close>,
@@ -44,7 +44,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
         let now = tokio::time::Instant::now().into_std();
         let mux = RelayMux::new(budgets, now);
         let caller = Caller::new(Arc::clone(&mailbox), traffic);
-        (Self { mux, mailbox, slots: HashMap::new(), notify, leaving: None, close: None }, caller)
+        (Self { mux, mailbox, slots: BTreeMap::new(), notify, leaving: None, close: None }, caller)
     }
 
     /// Runs the tunnel to its end. Calls that were not answered fail, bodies under way are cut.
@@ -156,7 +156,7 @@ impl<N> RelayLink<N> {
         for call in unopened {
             call.slot.update(|state| state.head = Some(Err(OpenError::Closed.into())));
         }
-        for (_, slot) in self.slots.drain() {
+        for (_, slot) in std::mem::take(&mut self.slots) {
             slot.update(|state| {
                 state.head.get_or_insert(Err(CallError::Lost));
                 state.end.get_or_insert(Err(BodyError::Lost));
