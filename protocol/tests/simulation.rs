@@ -1,13 +1,16 @@
-//! The simulated pair under random faults, for a few seconds' worth of seeds; `examples/simulate.rs` takes more.
+//! Random faults, for a few seconds' worth of seeds: between the pure multiplexers, and between the link's real drivers.
+//! `examples/simulate.rs` takes more.
 
-use std::panic::catch_unwind;
+use std::{fmt::Arguments, panic::catch_unwind, time::Duration};
 
-use audiovault_protocol::testing::simulation::{Figures, simulate};
+use audiovault_protocol::testing::simulation::{Figures, Finding, link, simulate};
+
+type Simulate = fn(u64, &mut dyn FnMut(Duration, Arguments<'_>)) -> Result<Figures, Finding>;
 
 /// Lives through seeds until they have run out or one fails, which is named with how to see it again.
-fn live(seeds: std::ops::Range<u64>) -> Figures {
+fn live(name: &str, simulate: Simulate, seeds: u64) {
     let mut figures = Figures::default();
-    for seed in seeds {
+    for seed in 0..seeds {
         let finding = match catch_unwind(|| simulate(seed, &mut |_, _| {})) {
             Ok(Ok(came_to)) => {
                 figures += came_to;
@@ -17,24 +20,33 @@ fn live(seeds: std::ops::Range<u64>) -> Figures {
             Err(_) => "the crate's own assertion failed, see above".to_owned(),
         };
         let again = "cargo run -p audiovault-protocol --example simulate --";
-        panic!("{finding}\nsee it again: {again} --seed {seed} --trace");
+        panic!("{finding}\nsee it again: {again} --only {name} --seed {seed} --trace");
     }
-    figures
-}
-
-#[test]
-fn whatever_the_network_does_both_sides_keep_their_word() {
-    let figures = live(0..100);
     let all = [figures.complete, figures.cut, figures.asked_again, figures.taken_over];
     assert!(all.iter().all(|count| *count > 0), "the network does too much, or too little: {figures:?}");
 }
 
+/// What happens in the history of a seed, in words.
+fn history(simulate: Simulate, seed: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    let _ = simulate(seed, &mut |at, what| lines.push(format!("{at:?} {what}")));
+    lines
+}
+
+#[test]
+fn whatever_the_network_does_both_sides_keep_their_word() {
+    live("mux", simulate, 80);
+}
+
+#[test]
+fn whatever_the_network_does_the_drivers_keep_their_word() {
+    live("link", link::simulate, 50);
+}
+
 #[test]
 fn a_seed_is_always_the_same_history() {
-    let told = || {
-        let mut lines = Vec::new();
-        let _ = simulate(7, &mut |at, what| lines.push(format!("{at:?} {what}")));
-        lines
-    };
-    assert_eq!(told(), told());
+    assert_eq!(history(simulate, 7), history(simulate, 7));
+    for seed in 0..3 {
+        assert_eq!(history(link::simulate, seed), history(link::simulate, seed));
+    }
 }

@@ -14,6 +14,8 @@
 mod agent_side;
 mod calls;
 mod front;
+#[cfg(feature = "link")]
+pub mod link;
 mod plan;
 mod random;
 mod relay_side;

@@ -11,6 +11,12 @@ impl Chance {
         Self(seed)
     }
 
+    /// Chance of its own for something that goes on beside.
+    #[cfg(feature = "link")]
+    pub(super) fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

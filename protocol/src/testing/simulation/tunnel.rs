@@ -12,7 +12,7 @@ use super::{
     random::Chance,
     relay_side::RelaySide,
     side::Side,
-    wire::{Message, Wire},
+    wire::{Carried, Message, Wire},
 };
 use crate::{
     credit::WindowBudget,
@@ -154,8 +154,7 @@ impl Tunnel {
     /// Another way for what is sent from now on, in words.
     pub(super) fn change_weather(&mut self, chance: &mut Chance) -> String {
         for wire in &mut self.wires {
-            let other = random_wire(chance);
-            (wire.latency, wire.rate, wire.room) = (other.latency, other.rate, other.room);
+            wire.become_like(&random_wire(chance));
         }
         let words = self.wires.iter().map(|wire| format!("{:?} at {} octets/s", wire.latency, wire.rate));
         words.collect::<Vec<_>>().join(", ")
@@ -186,7 +185,7 @@ impl Tunnel {
 }
 
 /// Any wire from one machine's to a satellite's, over which no stream stands still for seconds because of others.
-fn random_wire(chance: &mut Chance) -> Wire {
+pub(super) fn random_wire<M: Carried>(chance: &mut Chance) -> Wire<M> {
     let latency = Duration::from_micros(50) + chance.time(Duration::from_secs(1));
     let rate = 100_000 + chance.magnitude(1_000_000_000);
     let room = 4096 + chance.magnitude(256 * 1024) as usize;

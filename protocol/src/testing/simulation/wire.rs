@@ -20,7 +20,12 @@ pub(super) enum Message {
     Reset,
 }
 
-impl Message {
+/// What takes its time on a wire.
+pub(super) trait Carried {
+    fn len(&self) -> usize;
+}
+
+impl Carried for Message {
     fn len(&self) -> usize {
         match self {
             Self::Frame(octets) => octets.len(),
@@ -30,7 +35,7 @@ impl Message {
 }
 
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct Wire<M = Message> {
     pub(super) latency: Duration,
     /// Octets per second.
     pub(super) rate: u64,
@@ -42,11 +47,11 @@ pub(super) struct Wire {
     lost: bool,
     free_at: Option<Instant>,
     arrived_last: Option<Instant>,
-    queue: VecDeque<(Instant, Message)>,
+    queue: VecDeque<(Instant, M)>,
     octets: usize,
 }
 
-impl Wire {
+impl<M: Carried> Wire<M> {
     pub(super) fn new(latency: Duration, rate: u64, room: usize) -> Self {
         Self {
             latency,
@@ -61,12 +66,17 @@ impl Wire {
         }
     }
 
+    /// From now on as slow, and as quick to be full, as another.
+    pub(super) fn become_like(&mut self, other: &Self) {
+        (self.latency, self.rate, self.room) = (other.latency, other.rate, other.room);
+    }
+
     pub(super) fn takes_more(&self) -> bool {
         self.octets < self.room
     }
 
     /// Sends a message; those that come by themselves, such as pongs, do not ask whether there is room.
-    pub(super) fn send(&mut self, message: Message, now: Instant) {
+    pub(super) fn send(&mut self, message: M, now: Instant) {
         let takes = Duration::from_micros(message.len() as u64 * 1_000_000 / self.rate.max(1));
         let gone = self.free_at.map_or(now, |free| free.max(now)) + takes;
         let at = self.arrived_last.map_or(gone + self.latency, |last| last.max(gone + self.latency));
@@ -96,7 +106,7 @@ impl Wire {
         Some(self.held_until.map_or(*at, |held| held.max(*at)))
     }
 
-    pub(super) fn receive(&mut self, now: Instant) -> Option<Message> {
+    pub(super) fn receive(&mut self, now: Instant) -> Option<M> {
         self.next_arrival().filter(|at| *at <= now)?;
         let (_, message) = self.queue.pop_front()?;
         self.octets -= message.len();

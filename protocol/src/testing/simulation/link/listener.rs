@@ -1,0 +1,141 @@
+//! One call from outside: asks, listens, and knows what it should hear and when.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
+
+use super::{Watched, World, now, service::wait};
+use crate::{
+    limits::{RELAY_DEADLINE, STALL_TIMEOUT},
+    link::{BodyError, CallError, TunnelBody},
+    message::ResetCode,
+    testing::{
+        pair::body,
+        simulation::{
+            Finding,
+            calls::{Outcome, mark},
+            plan::CallPlan,
+        },
+    },
+};
+
+/// How long a cut body waits for another tunnel.
+const GRACE: Duration = Duration::from_secs(60);
+/// What the clock's grain may add to a time.
+const GRAIN: Duration = Duration::from_millis(10);
+
+/// One call, to its end.
+pub(super) async fn call(world: Arc<World>, number: usize, plan: CallPlan) {
+    let _watched = Watched(Arc::clone(&world));
+    let listener = Listener { world: &world, number, plan: &plan, received: 0, behind: Duration::ZERO };
+    let outcome = match plan.leaves {
+        None => listener.listen().await,
+        Some(after) => tokio::time::timeout(after, listener.listen()).await.unwrap_or(Ok(Outcome::Left)),
+    };
+    match outcome {
+        Ok(outcome) => world.settle(number, outcome),
+        Err(finding) => world.find(finding),
+    }
+}
+
+struct Listener<'a> {
+    world: &'a Arc<World>,
+    number: usize,
+    plan: &'a CallPlan,
+    received: u64,
+    /// How long ago at most it may have been that something happened of which the listener, who rests, hears now.
+    behind: Duration,
+}
+
+impl Listener<'_> {
+    async fn listen(mut self) -> Result<Outcome, Finding> {
+        for part in 0.. {
+            let began = now();
+            let (patience, for_tunnel) = (RELAY_DEADLINE, RELAY_DEADLINE * 2 / 3);
+            let wait_until = began + if part > 0 { GRACE } else { for_tunnel };
+            let deadline = if part > 0 { wait_until + patience } else { began + patience };
+            let (path, asks) = (format!("/{}/{part}/{}", self.number, self.received), self.plan.asks);
+            let request = || {
+                let mut request = Request::new(Bytes::from(vec![b'q'; asks]));
+                *request.uri_mut() = path.parse().unwrap_or_default();
+                request
+            };
+            let stepped = self.world.stepped();
+            let asked = self.world.ask(request, deadline, wait_until).await;
+            let late = now() > deadline + GRAIN + (self.world.stepped() - stepped);
+            if late {
+                return Err(Finding::new("a call was answered past its deadline"));
+            }
+            let cut = if part > 0 { Outcome::Cut } else { Outcome::NotOpened };
+            let Some(asked) = asked else { return Ok(cut) };
+            let response = match asked {
+                Ok(response) => response,
+                Err(CallError::Deadline) if now() < deadline && part == 0 => {
+                    return Err(Finding::new("a call was given up before its deadline"));
+                }
+                Err(CallError::Reset(ResetCode::ReadFailed, _)) if self.plan.fails_at.is_none() => {
+                    return Err(Finding::new("a disk failed that did not"));
+                }
+                Err(CallError::NotOpened(_)) => return Ok(cut),
+                Err(CallError::Reset(code, _)) => return Ok(Outcome::Reset(code)),
+                Err(CallError::Deadline) => return Ok(Outcome::Reset(ResetCode::DeadlineExceeded)),
+                Err(CallError::Refused | CallError::Lost) => return Ok(Outcome::Cut),
+                Err(error @ (CallError::TooLarge | CallError::Malformed)) => {
+                    return Err(Finding::of("a call came to nothing", error));
+                }
+            };
+            if let Some(outcome) = self.hear(response.into_body()).await? {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Cut)
+    }
+
+    /// Hears a body, or a part of it; none where the rest is to be asked for.
+    async fn hear(&mut self, body_of_call: TunnelBody) -> Result<Option<Outcome>, Finding> {
+        let mut heard = pin!(body_of_call);
+        loop {
+            let (since, stepped) = (now(), self.world.stepped());
+            let frame = poll_fn(|cx| heard.as_mut().poll_frame(cx)).await;
+            if now() > since + STALL_TIMEOUT + GRAIN + (self.world.stepped() - stepped) {
+                return Err(Finding::of("a listener hung", format!("{:?}", now() - since)));
+            }
+            let chunk = match frame {
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(BodyError::Lost)) if self.plan.continues => return Ok(None),
+                Some(Err(BodyError::Lost)) => return Ok(Some(Outcome::Cut)),
+                Some(Err(BodyError::Reset(code, _))) => return self.given_up(code),
+                None if self.received == self.plan.octets && self.plan.fails_at.is_none() => {
+                    return Ok(Some(Outcome::Complete));
+                }
+                None => return Err(Finding::new("a body was complete that is not")),
+            };
+            let end = self.received + chunk.len() as u64;
+            if end > self.plan.octets || chunk != body(mark(self.number), self.received..end) {
+                return Err(Finding::new("wrong octets were delivered"));
+            }
+            self.received = end;
+            if !self.world.is_calm() {
+                self.behind += self.plan.rests;
+                wait(self.plan.rests).await;
+            }
+        }
+    }
+
+    fn given_up(&self, code: ResetCode) -> Result<Option<Outcome>, Finding> {
+        let right = match code {
+            ResetCode::ReadFailed => self.plan.fails_at.is_some(),
+            ResetCode::Stalled => self.plan.may_stall() || self.world.is_excused(self.behind),
+            ResetCode::Cancelled
+            | ResetCode::DeadlineExceeded
+            | ResetCode::Refused
+            | ResetCode::Malformed
+            | ResetCode::Other(_) => false,
+        };
+        let what =
+            || Finding::of("a stream was given up without need", format!("{code:?}, call {}", self.number));
+        if right { Ok(Some(Outcome::Reset(code))) } else { Err(what()) }
+    }
+}
