@@ -5,10 +5,12 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
 use super::mailbox::Mailbox;
 use crate::{
@@ -21,6 +23,9 @@ use crate::{
 /// Consumed credit is reported in pieces of at least this size, or when nothing is left to read: waking the driver
 /// for every chunk would cost more than the chunk.
 const REPORT_COST: u32 = 64 * 1024;
+/// ...or when the last report was so long ago: where the agent may send nothing, what the listener takes is the only
+/// progress there is (see [`crate::limits::PAUSE_TIMEOUT`]), however little.
+const REPORT_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a body was cut. What came before is right but not all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,18 +112,25 @@ pub struct TunnelBody {
     hold: Hold,
     stream: StreamId,
     unreported: u32,
+    reported: Instant,
     size: SizeHint,
     done: bool,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a listener's patience is measured where he listens")]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 impl TunnelBody {
     pub(crate) fn new(hold: Hold, stream: StreamId, size: Option<u64>) -> Self {
         let size = size.map_or_else(SizeHint::default, SizeHint::with_exact);
-        Self { hold, stream, unreported: 0, size, done: false }
+        Self { hold, stream, unreported: 0, reported: clock(), size, done: false }
     }
 
     fn report(&mut self, least: u32) {
         if self.unreported > least {
+            self.reported = clock();
             self.hold.mailbox.consume(self.stream, std::mem::take(&mut self.unreported));
         }
     }
@@ -140,7 +152,8 @@ impl Body for TunnelBody {
         if let Some(chunk) = state.chunks.pop_front() {
             drop(state);
             self.unreported += cost(chunk.len());
-            self.report(REPORT_COST);
+            let late = self.reported.elapsed() >= REPORT_AFTER;
+            self.report(if late { 0 } else { REPORT_COST });
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         if let Some(end) = state.end.clone() {
