@@ -35,12 +35,12 @@ fn history(simulate: Simulate, seed: u64) -> Vec<String> {
 
 #[test]
 fn whatever_the_network_does_both_sides_keep_their_word() {
-    live("mux", simulate, 80);
+    live("mux", simulate, 50);
 }
 
 #[test]
 fn whatever_the_network_does_the_drivers_keep_their_word() {
-    live("link", link::simulate, 50);
+    live("link", link::simulate, 30);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 //!
 //! A seed is a whole history over hours of simulated time: calls of all sizes, services that think, hang and fail,
 //! listeners who rest and leave, wires that are slow, held up or lost, tunnels that are cut for one end or for both,
-//! agents that dial again, and beside a tunnel that is silent, GOAWAY from either side, and a clock that steps. Time goes from one thing that happens to the
-//! next, so there is no waiting, and the same seed is always the same history.
+//! agents that dial again, and beside a tunnel that is silent, GOAWAY from either side, and a clock that steps. Time goes
+//! from one thing that happens to the next, so there is no waiting, and the same seed is always the same history.
 //!
 //! What holds is checked where it could break, after every step: wrong octets are never delivered, nor a part for the
 //! whole; no stream stays open past its time or is given up before it; whatever waits is bounded and accounted for, and
 //! returned in the end; neither loop is ever busy, or told that there is nothing to send when there is; and neither side
-//! accuses the other of anything.
+//! accuses the other of anything. `link`, where the feature is on, lives through the like with the link's real drivers.
 
 mod agent_side;
 mod calls;

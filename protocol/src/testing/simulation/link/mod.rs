@@ -252,6 +252,8 @@ async fn live(world: &Arc<World>, mut chance: Chance) -> Result<Figures, Finding
     let mut agent = JoinSet::new();
     agent.spawn(agent::supervise(Arc::clone(world), chance.fork()));
     let mut calls = JoinSet::new();
+    // Where the network does nothing wrong, nothing is excused by it.
+    let faulty = !chance.one_in(3);
     for _ in 0..5 + chance.below(40) {
         sleep(chance.time(Duration::from_secs(60))).await;
         if chance.one_in(40) {
@@ -259,13 +261,18 @@ async fn live(world: &Arc<World>, mut chance: Chance) -> Result<Figures, Finding
             sleep(PAUSE_TIMEOUT + chance.time(PAUSE_TIMEOUT)).await;
         }
         if chance.one_in(2) {
-            let plan = CallPlan::random(&mut chance);
+            let mut plan = CallPlan::random(&mut chance);
+            if chance.one_in(6) {
+                // More than windows and queues hold.
+                plan.octets += 1_000_000;
+                plan.chunk = plan.chunk.max(10_000);
+            }
             let number = world.add_plan(plan.clone());
             calls.spawn(listener::call(Arc::clone(world), number, plan));
-        } else if chance.one_in(10) {
+        } else if faulty && chance.one_in(10) {
             step_clock(world, chance.time(Duration::from_secs(600))).await;
         } else {
-            happen(world, &mut chance);
+            happen(world, &mut chance, faulty);
         }
         world.state().figures.steps += 1;
         if let Some(finding) = world.state().finding.clone() {
@@ -293,8 +300,9 @@ async fn step_clock(world: &World, step: Duration) {
 }
 
 /// One of the things that do not follow from others.
-fn happen(world: &Arc<World>, chance: &mut Chance) {
-    let (kind, which) = (chance.below(9), chance.below(3));
+fn happen(world: &Arc<World>, chance: &mut Chance, faulty: bool) {
+    let kind = if faulty { chance.below(9) } else { 5 + chance.below(4) };
+    let which = chance.below(3);
     let long = chance.time(Duration::from_secs(120));
     let until = now() + long;
     let mut state = world.state();
@@ -339,6 +347,8 @@ fn happen(world: &Arc<World>, chance: &mut Chance) {
         }
     };
     drop(state);
-    world.excuse(until);
+    if kind < 5 {
+        world.excuse(until);
+    }
     world.say(what);
 }
