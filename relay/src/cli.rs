@@ -10,8 +10,10 @@ use std::io::{self, Write};
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
+use crate::store::without_passwords;
+
 pub use self::{
-    data::{AuditArgs, AuditCommand, BackupArgs},
+    data::{AuditArgs, AuditCommand, BackupArgs, ImportArgs},
     serve::ServeArgs,
     site::{AliasCommand, SiteArgs, SiteCommand},
     token::{TokenArgs, TokenCommand},
@@ -49,6 +51,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Copy the database into a file while the relay runs
     Backup(BackupArgs),
+    /// Move everything from one database into another, such as from a file to a server that several relays share
+    Import(ImportArgs),
     /// Ask a running relay whether it is ready; exits with 0 if so, otherwise with 1
     Health(HealthArgs),
 }
@@ -89,11 +93,11 @@ impl Cli {
     }
 }
 
-/// The message of a parse error without the usage lines below it.
+/// The message of a parse error without the usage lines below it, and without passwords: it repeats what was typed.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let message: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    format!("{} (see --help)", message.join(" "))
+    format!("{} (see --help)", without_passwords(&message.join(" ")))
 }
 
 #[cfg(test)]
@@ -115,6 +119,7 @@ mod tests {
             ("audiovault-relay site add Not_A_Label", "must be a DNS label"),
             ("audiovault-relay site show search", "reserved"),
             ("audiovault-relay dance", "dance"),
+            ("audiovault-relay backup f --database postgres://u:s3cr3t@h", "postgres://u:…@h"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             let message = one_line(&error);

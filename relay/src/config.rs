@@ -28,7 +28,7 @@ use crate::{
     cli::ServeArgs,
     listen::CertificateError,
     logging::{LogConfig, LogFormat},
-    store::{DatabaseUrl, DatabaseUrlError},
+    store::{DatabaseUrl, DatabaseUrlError, without_passwords},
 };
 
 /// Where plain HTTP is served when no listener is asked for: a port that needs no privilege, on all addresses,
@@ -168,9 +168,9 @@ impl ServeConfig {
             public_url: public_url
                 .parse()
                 .map_err(|error: PublicUrlError| invalid("--public-url", &public_url, &error))?,
-            database: database
-                .parse()
-                .map_err(|error: DatabaseUrlError| invalid("--database", &database, &error))?,
+            database: database.parse().map_err(|error: DatabaseUrlError| {
+                invalid("--database", &without_passwords(&database), &error)
+            })?,
             admin,
             metrics_public: truth("--metrics-public", args.metrics_public.as_deref(), false)?,
             trusted_proxies: args

@@ -1,4 +1,5 @@
-//! What the `audit` and `backup` commands do. They work on the database, beside a relay that runs on it.
+//! What the `audit`, `backup` and `import` commands do. They work on the database; but for `import`, beside a relay that runs
+//! on it.
 
 use std::{
     io::{self, Write},
@@ -9,8 +10,8 @@ use futures_util::TryStreamExt;
 
 use crate::{
     audit::export,
-    cli::{AuditArgs, AuditCommand, BackupArgs},
-    store::{AuditFilter, BackupError, IfMissing, NoDatabase, Store, StoreError, open_named},
+    cli::{AuditArgs, AuditCommand, BackupArgs, ImportArgs},
+    store::{AuditFilter, BackupError, IfMissing, NoDatabase, Store, StoreError, TransferError, open_named},
 };
 
 /// Why a command has not done what it should.
@@ -25,6 +26,9 @@ pub enum DataCommandError {
     /// There is no backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// Nothing was moved.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// The result cannot be written.
     #[error("the result cannot be printed")]
     Output(#[from] io::Error),
@@ -35,7 +39,7 @@ impl DataCommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Database(error) => error.exit_code(),
-            Self::Store(_) | Self::Backup(_) | Self::Output(_) => 1,
+            Self::Store(_) | Self::Backup(_) | Self::Transfer(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -69,6 +73,20 @@ pub async fn backup(args: BackupArgs, out: &mut (dyn Write + Send)) -> Result<()
     store.back_up(&args.file).await?;
     store.close().await;
     writeln!(out, "{} is written.", args.file.display())?;
+    Ok(out.flush()?)
+}
+
+/// Carries out `import`.
+///
+/// # Errors
+/// [`DataCommandError`].
+pub async fn import(args: ImportArgs, out: &mut (dyn Write + Send)) -> Result<(), DataCommandError> {
+    let from = open_named(Some(&args.from), IfMissing::Refuse).await?;
+    let into = open_named(args.database.as_ref(), IfMissing::Create).await?;
+    let rows = into.take_over(&from).await?;
+    from.close().await;
+    into.close().await;
+    writeln!(out, "{rows} rows are copied.")?;
     Ok(out.flush()?)
 }
 

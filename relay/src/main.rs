@@ -56,6 +56,7 @@ async fn run() -> ExitCode {
         Command::User(args) => ended(account_commands::user(args, out).await, |error| error.exit_code()),
         Command::Token(args) => ended(account_commands::token(args, out).await, |error| error.exit_code()),
         Command::Audit(args) => ended(data_commands::audit(args, out).await, |error| error.exit_code()),
+        Command::Import(args) => ended(data_commands::import(args, out).await, |error| error.exit_code()),
         Command::Backup(args) => ended(data_commands::backup(args, out).await, |error| error.exit_code()),
         Command::Health(args) => ended(health::check(&args.url).await, |_| 1),
     }

@@ -18,18 +18,20 @@ mod journal;
 mod meta;
 mod named;
 mod open;
+mod postgres;
 mod pseudonyms;
 mod sites;
+mod sqlite;
+mod transfer;
 mod url;
 mod user_sessions;
 mod users;
-
-use std::path::PathBuf;
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, AnyPool, Transaction};
 
+pub(crate) use self::url::without_passwords;
 pub use self::{
     api_tokens::{NewToken, StoredToken},
     audit::{AuditFilter, Cursor},
@@ -41,7 +43,8 @@ pub use self::{
     named::{NoDatabase, open_named},
     open::{IfMissing, open},
     sites::{MAX_VALID_KEYS, NewSite, StoredKey, StoredSite},
-    url::DatabaseUrl,
+    transfer::TransferError,
+    url::{DatabaseUrl, PostgresUrl},
     user_sessions::{SessionTimes, StoredSession},
     users::{NewUser, StoredUser},
 };
@@ -54,15 +57,7 @@ pub struct Store {
     pool: AnyPool,
     /// For [`Store::write`] alone.
     journal: AnyPool,
-    file: DatabaseFile,
-}
-
-/// Which file was opened, to notice when another one stands in its place.
-#[derive(Debug, Clone)]
-struct DatabaseFile {
-    path: PathBuf,
-    /// Device and inode at the time of opening.
-    identity: (u64, u64),
+    backend: open::Backend,
 }
 
 impl Store {
@@ -92,5 +87,9 @@ fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt { what }
 }
 
+#[cfg(test)]
+pub(crate) mod fresh;
+#[cfg(test)]
+mod sqlite_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,6 @@ use std::collections::BTreeSet;
 
 use audiovault_protocol::{message::DriverStatus, site::KeyDigest};
 use jiff::Timestamp;
-use tempfile::TempDir;
 
 use super::*;
 use crate::{
@@ -11,11 +10,11 @@ use crate::{
     journal::{Journal, JournalWriter},
     limits::Limits,
     registry::Registry,
-    store::{DatabaseUrl, IfMissing, NewSite, Record, Store, TunnelOpened, open},
+    store::{NewSite, Record, Store, TunnelOpened, fresh::Fresh},
 };
 
 struct Place {
-    _directory: TempDir,
+    _database: Fresh,
     store: Store,
     sources: Sources,
     _writer: JournalWriter,
@@ -23,9 +22,8 @@ struct Place {
 
 impl Place {
     async fn new(sites: &[&str]) -> Self {
-        let directory = TempDir::new().unwrap();
-        let url = DatabaseUrl::Sqlite(directory.path().join("relay.db"));
-        let store = open(&url, IfMissing::Create).await.unwrap();
+        let database = Fresh::new().await;
+        let store = database.open().await;
         for name in sites {
             add(&store, name).await;
         }
@@ -35,7 +33,7 @@ impl Place {
         let journal = writer.journal();
         let limits = Arc::new(Limits::new(&Default::default()));
         let sources = Sources { directory: watch, registry, limits, journal, store: store.clone() };
-        Self { _directory: directory, store, sources, _writer: writer }
+        Self { _database: database, store, sources, _writer: writer }
     }
 
     async fn painter(&self) -> Painter {

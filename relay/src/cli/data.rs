@@ -1,4 +1,4 @@
-//! What `audit` and `backup` take.
+//! What `audit`, `backup` and `import` take.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,14 @@ use crate::store::DatabaseUrl;
 /// What every `audit` command takes.
 #[derive(Debug, Clone, Args)]
 pub struct AuditArgs {
-    /// The database of the relay, as sqlite:FILE (required)
-    #[arg(long, global = true, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "AUDIOVAULT_RELAY_DATABASE",
+        hide_env_values = true
+    )]
     pub database: Option<DatabaseUrl>,
 
     /// What to do.
@@ -50,7 +56,19 @@ pub struct BackupArgs {
     /// The file to write; it must not exist yet
     pub file: PathBuf,
 
-    /// The database of the relay, as sqlite:FILE (required)
-    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
+    pub database: Option<DatabaseUrl>,
+}
+
+/// What `import` takes.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// The database to copy, as sqlite:FILE or postgres://USER@HOST/DATABASE; no relay may run on it
+    #[arg(long, value_name = "URL")]
+    pub from: DatabaseUrl,
+
+    /// The database to copy into, which must be empty (required)
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
     pub database: Option<DatabaseUrl>,
 }

@@ -53,8 +53,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
     pub public_url: Option<String>,
 
-    /// The database, as sqlite:FILE; made when it does not exist (required)
-    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    /// The database, as sqlite:FILE, made when it does not exist, or postgres://USER@HOST/DATABASE; a password belongs
+    /// into PGPASSWORD, a PGPASSFILE or AUDIOVAULT_RELAY_DATABASE (required)
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
 
     /// Serve health and status here; not meant for the world [default: 127.0.0.1:8090]

@@ -8,8 +8,14 @@ use crate::{auth::Name, store::DatabaseUrl};
 /// What every `token` command takes.
 #[derive(Debug, Clone, Args)]
 pub struct TokenArgs {
-    /// The database of the relay, as sqlite:FILE (required)
-    #[arg(long, global = true, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "AUDIOVAULT_RELAY_DATABASE",
+        hide_env_values = true
+    )]
     pub database: Option<DatabaseUrl>,
 
     /// Print JSON instead of text

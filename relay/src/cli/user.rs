@@ -13,8 +13,14 @@ use crate::{
 /// What every `user` command takes.
 #[derive(Debug, Clone, Args)]
 pub struct UserArgs {
-    /// The database of the relay, as sqlite:FILE (required)
-    #[arg(long, global = true, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE")]
+    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "AUDIOVAULT_RELAY_DATABASE",
+        hide_env_values = true
+    )]
     pub database: Option<DatabaseUrl>,
 
     /// Print JSON instead of text

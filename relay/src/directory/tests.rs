@@ -1,10 +1,9 @@
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::store::{DatabaseUrl, IfMissing, NewSite, Store, open};
+use crate::store::{NewSite, fresh::Fresh};
 
 /// What the outside is promised about changes by another process.
 const PROMISED: Duration = Duration::from_secs(3);
@@ -26,25 +25,6 @@ fn new_site(name: &str, aliases: &[&str]) -> NewSite {
     }
 }
 
-struct Database {
-    directory: TempDir,
-}
-
-impl Database {
-    fn new() -> Self {
-        Self { directory: TempDir::new().unwrap() }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("relay.db")
-    }
-
-    /// As another process would: with a handle of its own.
-    async fn open(&self) -> Store {
-        open(&DatabaseUrl::Sqlite(self.path()), IfMissing::Create).await.unwrap()
-    }
-}
-
 async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + 2 * PROMISED;
     while !condition() {
@@ -55,7 +35,7 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_site_answers_to_its_name_and_its_aliases_in_any_case() {
-    let database = Database::new();
+    let database = Fresh::new().await;
     let store = database.open().await;
     store.add_site(&new_site("acme", &["Shop.example.com"])).await.unwrap();
     let directory = store.load().await.unwrap();
@@ -69,7 +49,7 @@ async fn a_site_answers_to_its_name_and_its_aliases_in_any_case() {
 
 #[tokio::test]
 async fn a_key_opens_its_own_site_alone() {
-    let database = Database::new();
+    let database = Fresh::new().await;
     let store = database.open().await;
     store.add_site(&new_site("acme", &[])).await.unwrap();
     let zeta = NewSite { key: key("zeta", 9).digest(), ..new_site("zeta", &[]) };
@@ -85,7 +65,7 @@ async fn a_key_opens_its_own_site_alone() {
 
 #[tokio::test]
 async fn both_keys_of_a_rotation_open_until_one_is_revoked() {
-    let database = Database::new();
+    let database = Fresh::new().await;
     let store = database.open().await;
     let acme = site("acme");
     store.add_site(&new_site("acme", &[])).await.unwrap();
@@ -102,7 +82,7 @@ async fn both_keys_of_a_rotation_open_until_one_is_revoked() {
 
 #[tokio::test]
 async fn only_who_holds_the_key_learns_that_a_site_is_disabled() {
-    let database = Database::new();
+    let database = Fresh::new().await;
     let store = database.open().await;
     store.add_site(&new_site("acme", &[])).await.unwrap();
     store.set_disabled(&site("acme"), true).await.unwrap();
@@ -115,7 +95,7 @@ async fn only_who_holds_the_key_learns_that_a_site_is_disabled() {
 
 #[tokio::test]
 async fn what_another_process_changes_arrives_within_three_seconds() {
-    let database = Database::new();
+    let database = Fresh::new().await;
     let watch = DirectoryWatch::start(database.open().await).await.unwrap();
     let mut pictures = watch.subscribe();
     assert_eq!(watch.current().sites().len(), 0);
@@ -138,24 +118,24 @@ async fn what_another_process_changes_arrives_within_three_seconds() {
 
 #[tokio::test]
 async fn without_its_database_the_relay_goes_on_with_what_it_knows() {
-    let database = Database::new();
+    let database = Fresh::file();
     let store = database.open().await;
     store.add_site(&new_site("acme", &[])).await.unwrap();
     let watch = DirectoryWatch::start(store).await.unwrap();
     assert!(watch.healthy());
 
-    let away = database.directory.path().join("away.db");
-    std::fs::rename(database.path(), &away).unwrap();
+    let away = database.path("away.db");
+    std::fs::rename(database.path("relay.db"), &away).unwrap();
     eventually("the loss is noticed", || !watch.healthy()).await;
     watch.current().verify_key(&key("acme", 1)).unwrap();
 
-    std::fs::rename(&away, database.path()).unwrap();
+    std::fs::rename(&away, database.path("relay.db")).unwrap();
     eventually("the return is noticed", || watch.healthy()).await;
 }
 
 #[tokio::test]
 async fn a_relay_does_not_start_on_a_database_that_fails() {
-    let database = Database::new();
+    let database = Fresh::new().await;
     let store = database.open().await;
     store.close().await;
     assert!(DirectoryWatch::start(store).await.is_err());

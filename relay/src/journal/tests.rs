@@ -1,40 +1,42 @@
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use audiovault_protocol::{
     context::{Audit, Client},
     site::{KeyDigest, SiteId},
 };
-use tempfile::TempDir;
 
 use super::*;
 use crate::{
     audit::{Kind, Outcome},
-    store::{AuditFilter, DatabaseUrl, IfMissing, NewSite, Progress, TunnelOpened, open},
+    store::{AuditFilter, NewSite, Progress, TunnelOpened, fresh::Fresh},
 };
 
 struct Place {
-    directory: TempDir,
+    database: Fresh,
     store: Store,
     registry: Arc<Registry>,
 }
 
 impl Place {
     async fn new() -> Self {
-        let directory = TempDir::new().unwrap();
-        let store = open(&DatabaseUrl::Sqlite(path(&directory)), IfMissing::Create).await.unwrap();
+        Self::on(Fresh::new().await).await
+    }
+
+    async fn on(database: Fresh) -> Self {
+        let store = database.open().await;
         let (note, aliases) = (String::new(), BTreeSet::new());
         let new = NewSite { site: acme(), note, aliases, key: KeyDigest::from_bytes([1; 32]) };
         store.add_site(&new).await.unwrap();
-        Self { directory, store, registry: Arc::default() }
+        Self { database, store, registry: Arc::default() }
     }
 
     fn journal(&self) -> JournalWriter {
         Journal::start(self.store.clone(), Arc::clone(&self.registry))
     }
 
-    /// Another program at the same database.
+    /// Another program at the same file.
     async fn connection(&self) -> sqlx::SqliteConnection {
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path(&self.directory));
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.database.path("relay.db"));
         sqlx::ConnectOptions::connect(&options).await.unwrap()
     }
 
@@ -45,10 +47,6 @@ impl Place {
     async fn wait_for_events(&self, wanted: impl Fn(&[AuditEvent]) -> bool) -> Vec<AuditEvent> {
         wait_for(async || Some(self.events().await).filter(|events| wanted(events))).await
     }
-}
-
-fn path(directory: &TempDir) -> PathBuf {
-    directory.path().join("relay.db")
 }
 
 fn acme() -> SiteId {
@@ -152,7 +150,7 @@ async fn deliveries_that_are_over_at_once_are_on_record_whole_without_those_of_a
 
 #[tokio::test]
 async fn a_locked_database_loses_nothing_and_is_reported() {
-    let place = Place::new().await;
+    let place = Place::on(Fresh::file()).await;
     let writer = place.journal();
     let journal = writer.journal();
     let mut other = place.connection().await;
@@ -189,7 +187,7 @@ async fn records_of_a_site_that_is_gone_do_not_hold_up_the_others() {
 
 #[tokio::test]
 async fn records_stay_in_order_where_one_is_refused_and_another_has_to_wait() {
-    let place = Place::new().await;
+    let place = Place::on(Fresh::file()).await;
     place.store.write(&[opened("s1", "old")]).await.unwrap();
     let mut other = place.connection().await;
     sqlx::query("CREATE UNIQUE INDEX one ON tunnels (host)").execute(&mut other).await.unwrap();
@@ -230,6 +228,26 @@ async fn tunnels_of_a_relay_that_was_killed_end_with_its_last_sign_of_life() {
 }
 
 #[tokio::test]
+async fn tunnels_of_a_relay_that_runs_beside_this_one_stay_open() {
+    let place = Place::new().await;
+    let alive = Record::Alive { run: "other".to_owned(), at: Timestamp::now() };
+    let stopped = Record::Alive { run: "stopped".to_owned(), at: Timestamp::now() };
+    let records = [alive, stopped, opened("s1", "other"), opened("s2", "stopped")];
+    place.store.write(&records).await.unwrap();
+    place.store.stop_run("stopped").await.unwrap();
+    let writer = place.journal();
+    let since = Timestamp::from_second(0).unwrap();
+    let open = wait_for(async || {
+        let tunnels = place.store.tunnels(&acme(), since, 10).await.unwrap();
+        let open: Vec<_> = tunnels.into_iter().filter(|tunnel| tunnel.closed.is_none()).collect();
+        Some(open).filter(|open| open.len() < 2)
+    })
+    .await;
+    assert_eq!(open.iter().map(|tunnel| tunnel.session.as_str()).collect::<Vec<_>>(), ["s1"]);
+    writer.close().await;
+}
+
+#[tokio::test]
 async fn traffic_adds_up_over_runs() {
     let place = Place::new().await;
     let since = Timestamp::now();
@@ -256,7 +274,7 @@ async fn an_erased_call_leaves_no_trace_in_any_file_and_does_not_come_back() {
     writer.journal().record(Record::Audit(Box::new(late)));
     writer.close().await;
     assert_eq!(place.events().await.len(), 1);
-    for entry in std::fs::read_dir(place.directory.path()).unwrap() {
+    for entry in std::fs::read_dir(place.database.path("")).unwrap() {
         let path = entry.unwrap().path();
         let octets = std::fs::read(&path).unwrap();
         let found = octets.windows(call.len()).any(|window| window == call.as_bytes());

@@ -39,9 +39,6 @@ impl Writer {
     }
 
     pub(super) async fn run(mut self) {
-        if let Err(error) = self.store.close_orphans(self.journal.run()).await {
-            self.failed(&error);
-        }
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = 0;
@@ -53,6 +50,7 @@ impl Writer {
                     self.follow_deliveries();
                     if ticked % SLOW_TICKS == 0 {
                         self.count_traffic();
+                        self.close_orphans().await;
                     }
                     ticked += 1;
                 }
@@ -70,6 +68,13 @@ impl Writer {
             self.store.stop_run(self.journal.run()).await
         })
         .await;
+    }
+
+    /// Relays die at any time, this one's predecessor among them.
+    async fn close_orphans(&self) {
+        if let Err(error) = self.store.close_orphans(self.journal.run()).await {
+            self.failed(&error);
+        }
     }
 
     /// Hands in how the deliveries under way stand. While nothing can be written only their ends are worth a place.

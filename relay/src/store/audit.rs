@@ -4,9 +4,9 @@ use audiovault_protocol::site::SiteId;
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::{Row, any::AnyRow};
+use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use super::{Store, StoreError, conditions::Conditions, corrupt, site, timestamp};
+use super::{Store, StoreError, conditions::Conditions, corrupt, open::Backend, site, timestamp};
 use crate::audit::{AuditEvent, Kind, Outcome, call_digest, call_key};
 
 /// Which events are asked for. What is not given does not narrow the answer.
@@ -86,6 +86,9 @@ const REMEMBER_ERASURE: &str = "INSERT INTO erasures (call_digest, erased_ms) VA
      ON CONFLICT (call_digest) DO UPDATE SET erased_ms = excluded.erased_ms";
 const PRUNE: &str = "DELETE FROM audit WHERE opened_ms < $1";
 const PRUNE_ERASURES: &str = "DELETE FROM erasures WHERE erased_ms < $1";
+/// A number of our own among the advisory locks of the database.
+const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(7216101)";
+const ERASE_LOCK: &str = "SELECT pg_advisory_xact_lock(7216101)";
 /// Empties the write-ahead log into the database and cuts it to nothing.
 const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
@@ -143,8 +146,8 @@ impl Store {
         })
     }
 
-    /// Removes every event of a call from the database and from its write-ahead log, and sees to it that what is
-    /// still on its way is not written either. Returns how many events there were.
+    /// Removes every event of a call from the database, and of an SQLite file from its write-ahead log too; and sees to it
+    /// that what is still on its way is not written either. Returns how many events there were.
     ///
     /// # Errors
     /// [`StoreError::LogInUse`] when the write-ahead log could not be emptied: the events are gone from the
@@ -152,6 +155,7 @@ impl Store {
     pub async fn erase_call(&self, call_id: &str) -> Result<u64, StoreError> {
         let key = call_key(call_id);
         let mut tx = self.pool.begin().await?;
+        self.lock_audit(&mut tx, AuditLock::Erase).await?;
         sqlx::query(REMEMBER_ERASURE)
             .bind(call_digest(&key))
             .bind(Timestamp::now().as_millisecond())
@@ -174,11 +178,40 @@ impl Store {
     }
 
     async fn truncate_log(&self) -> Result<(), StoreError> {
+        if matches!(self.backend, Backend::Postgres) {
+            return Ok(());
+        }
         let row = sqlx::query(TRUNCATE_LOG).fetch_one(&self.pool).await?;
         match row.try_get::<i64, _>(0)? {
             0 => Ok(()),
             _ => Err(StoreError::LogInUse),
         }
+    }
+}
+
+/// What somebody is about to do with the audit.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AuditLock {
+    /// Write events, beside others who do.
+    Write,
+    /// Make it forget, while nobody writes: an event that was begun before must not come after.
+    Erase,
+}
+
+impl Store {
+    /// Keeps writers of events and those who erase apart until the transaction ends. SQLite has one writer anyway.
+    pub(super) async fn lock_audit(
+        &self,
+        tx: &mut Transaction<'static, Any>,
+        what: AuditLock,
+    ) -> Result<(), StoreError> {
+        let statement = match (&self.backend, what) {
+            (Backend::Sqlite(_), _) => return Ok(()),
+            (Backend::Postgres, AuditLock::Write) => WRITE_LOCK,
+            (Backend::Postgres, AuditLock::Erase) => ERASE_LOCK,
+        };
+        sqlx::query(statement).execute(&mut **tx).await?;
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Store;
+use super::{Store, open::Backend};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,9 @@ pub enum BackupError {
     /// The name cannot be handed to the database.
     #[error("{:?} is no UTF-8: choose another name", .0)]
     Name(PathBuf),
+    /// A server has means of its own.
+    #[error("a database of a PostgreSQL server is backed up by its own means: pg_dump, or base backups")]
+    OfServer,
     /// The database refused.
     #[error("the database cannot be copied: check the space on the disk")]
     Database(#[from] sqlx::Error),
@@ -38,6 +41,9 @@ impl Store {
     /// # Errors
     /// [`BackupError`].
     pub async fn back_up(&self, path: &Path) -> Result<(), BackupError> {
+        if matches!(self.backend, Backend::Postgres) {
+            return Err(BackupError::OfServer);
+        }
         let name = path.to_str().ok_or_else(|| BackupError::Name(path.to_owned()))?;
         // The database would make the file readable for everybody; into an empty one it writes as well.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);

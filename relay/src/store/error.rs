@@ -6,21 +6,26 @@ use audiovault_protocol::site::{Alias, SiteId};
 
 use crate::auth::Name;
 
-/// Why a text does not name a database.
+/// Why a text does not name a database. It tells nothing of a text that may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
     /// There is no colon in it.
-    #[error("expected sqlite:FILE")]
+    #[error("expected sqlite:FILE or postgres://USER@HOST/DATABASE")]
     NoScheme,
     /// The scheme is none of ours.
-    #[error("{0:?} is not a database this release knows: expected sqlite:FILE")]
+    #[error(
+        "{0:?} is not a database this release knows: expected sqlite:FILE or postgres://USER@HOST/DATABASE"
+    )]
     Scheme(String),
     /// The SQLite part is no plain file.
     #[error("expected the name of a file after sqlite:, without parameters")]
     NotAFile,
+    /// The PostgreSQL part names no server and database.
+    #[error("expected postgres://USER@HOST:PORT/DATABASE with the name of a database")]
+    NotAServer,
 }
 
-/// Why a database could not be opened.
+/// Why a database could not be opened. Names of databases come without passwords.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is none and the operation does not make one.
@@ -28,6 +33,11 @@ pub enum OpenError {
         "there is no database at {}: check --database, or add a site or start the relay to make one", .0.display()
     )]
     Missing(PathBuf),
+    /// The server has no tables of ours and the operation does not make them.
+    #[error(
+        "there is nothing of a relay in {0}: check --database, or add a site or start the relay to make it"
+    )]
+    Empty(String),
     /// The file could not be made.
     #[error("cannot create the database {}: check its directory and its permissions", path.display())]
     Create {
@@ -44,6 +54,24 @@ pub enum OpenError {
         /// What SQLite said.
         source: sqlx::Error,
     },
+    /// The server does not answer, or does not let the relay in.
+    #[error(
+        "cannot reach {database}: check that the server runs, and the host, port, user, password and database"
+    )]
+    Unreachable {
+        /// Which one.
+        database: String,
+        /// What went wrong.
+        source: sqlx::Error,
+    },
+    /// The server is older than what the relay counts on.
+    #[error("{database} is PostgreSQL {version}: version 15 or later is needed")]
+    OldServer {
+        /// Which one.
+        database: String,
+        /// What it says that it is.
+        version: String,
+    },
     /// The file holds what no database does.
     #[error("{} is damaged, or no database: check --database, or put the latest backup in its place", path.display())]
     Damaged {
@@ -53,13 +81,13 @@ pub enum OpenError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A newer release has changed the schema.
-    #[error("the database {} was written by a newer release: use that release or restore a backup", .0.display())]
-    NewerSchema(PathBuf),
+    #[error("the database {0} was written by a newer release: use that release or restore a backup")]
+    NewerSchema(String),
     /// The schema could not be brought up to date.
-    #[error("cannot bring the schema of {} up to date", path.display())]
+    #[error("cannot bring the schema of {database} up to date")]
     Migrate {
-        /// The file.
-        path: PathBuf,
+        /// Which one.
+        database: String,
         /// What went wrong.
         source: sqlx::migrate::MigrateError,
     },
@@ -143,7 +171,7 @@ pub enum StoreError {
     #[error("the database is damaged: stop the relay, and put the latest backup in its place")]
     Damaged(#[source] sqlx::Error),
     /// The database failed.
-    #[error("the database failed: check its disk, its space and its permissions")]
+    #[error("the database failed: check that it runs, its disk, its space and its permissions")]
     Database(#[source] sqlx::Error),
 }
 
@@ -170,6 +198,11 @@ impl StoreError {
     /// Whether the database works but refuses what it was given, so that trying again is of no use.
     pub(crate) fn is_about_the_record(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        error.is_unique_violation() || error.is_foreign_key_violation() || error.is_check_violation()
+        // Data exceptions (SQL standard, class 22): PostgreSQL says so of what is no value of a column.
+        let no_value = error.code().is_some_and(|code| code.len() == 5 && code.starts_with("22"));
+        error.is_unique_violation()
+            || error.is_foreign_key_violation()
+            || error.is_check_violation()
+            || no_value
     }
 }

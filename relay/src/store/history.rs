@@ -1,6 +1,6 @@
 //! What happened to sites: their tunnels and their traffic.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
@@ -8,6 +8,9 @@ use serde::Serialize;
 use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, site, timestamp};
+
+/// A run that gave a sign of life this recently is alive: it gives one every ten seconds.
+const ALIVE_FOR: Duration = Duration::from_secs(30);
 
 /// One tunnel of a site, past or present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -51,9 +54,10 @@ const MINUTES_SINCE: &str = "SELECT site, opened_ms / 60000, CAST(SUM(CASE WHEN 
      WHERE opened_ms >= $1 GROUP BY site, opened_ms / 60000 ORDER BY site, opened_ms / 60000";
 const TRAFFIC_SINCE: &str = "SELECT CAST(COALESCE(SUM(searches), 0) AS BIGINT), CAST(COALESCE(SUM(errors), 0) AS BIGINT), \
      CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM traffic WHERE site = $1 AND hour_ms >= $2";
-/// Tunnels that the given run did not close and whose own run has ended, at the last sign of life of that run.
+/// Tunnels of runs that have ended, or have given no sign of life since a time, end with the last one.
 const CLOSE_ORPHANS: &str = "UPDATE tunnels SET reason = $2, closed_ms = COALESCE((SELECT alive_ms FROM relay_runs \
-     WHERE relay_runs.run = tunnels.run), opened_ms) WHERE closed_ms IS NULL AND run <> $1";
+     WHERE relay_runs.run = tunnels.run), opened_ms) WHERE closed_ms IS NULL AND run <> $1 AND NOT EXISTS \
+     (SELECT 1 FROM relay_runs WHERE relay_runs.run = tunnels.run AND stopped_ms IS NULL AND alive_ms >= $3)";
 const STOP_RUN: &str = "UPDATE relay_runs SET stopped_ms = $2, alive_ms = $2 WHERE run = $1";
 const PRUNE_TUNNELS: &str = "DELETE FROM tunnels WHERE closed_ms < $1";
 const PRUNE_TRAFFIC: &str = "DELETE FROM traffic WHERE hour_ms < $1";
@@ -140,7 +144,8 @@ impl Store {
         Ok(Traffic { searches: count(&row, 0)?, errors: count(&row, 1)?, bytes: count(&row, 2)? })
     }
 
-    /// Ends, in the books, the tunnels of earlier runs that were killed before they could say so.
+    /// Ends, in the books, the tunnels of runs that were killed before they could say so; not those of relays that run beside
+    /// this one, or drain after it.
     ///
     /// # Errors
     /// As every method.
@@ -148,6 +153,7 @@ impl Store {
         let done = sqlx::query(CLOSE_ORPHANS)
             .bind(run)
             .bind("the relay stopped without notice")
+            .bind(lately())
             .execute(&self.pool)
             .await?;
         Ok(done.rows_affected())
@@ -172,6 +178,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Since when a relay that runs has given a sign of life, as milliseconds.
+pub(super) fn lately() -> i64 {
+    Timestamp::now().as_millisecond() - i64::try_from(ALIVE_FOR.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The beginning of the hour that a time belongs to, in UTC.

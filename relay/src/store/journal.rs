@@ -6,7 +6,7 @@ use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, Transaction};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit::AuditLock, open::Backend};
 use crate::audit::{AuditEvent, Outcome, call_digest, call_key};
 
 /// A tunnel of an agent that has introduced itself.
@@ -99,8 +99,12 @@ const CLOSE_TUNNEL: &str =
 const ROWS: [usize; 3] = [64, 8, 1];
 /// What is bound for each event: its columns, and its call as erasures know it.
 const BOUND: usize = 20;
-/// How each number of [`ROWS`] is written.
-static INSERT_AUDIT: LazyLock<[String; 3]> = LazyLock::new(|| ROWS.map(insert_audit));
+/// How each number of [`ROWS`] is written. Places have numbers with PostgreSQL alone: to SQLite those would be names, which
+/// are looked for one after the other for each value.
+static INSERT_AUDIT: LazyLock<[String; 3]> =
+    LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, |_| "?".to_owned())));
+static INSERT_AUDIT_NUMBERED: LazyLock<[String; 3]> =
+    LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, |n| format!("${n}"))));
 const UPDATE_DELIVERY: &str =
     "UPDATE audit SET bytes = $2, closed_ms = $3, outcome = $4 WHERE request_id = $1 AND closed_ms IS NULL";
 const ADD_TRAFFIC: &str = "INSERT INTO traffic (site, hour_ms, searches, errors, bytes) \
@@ -117,13 +121,18 @@ impl Store {
     /// [`StoreError::Database`]; nothing is written then.
     pub async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
         let mut tx = self.journal.begin().await?;
+        self.lock_audit(&mut tx, AuditLock::Write).await?;
+        let statements = match self.backend {
+            Backend::Sqlite(_) => &*INSERT_AUDIT,
+            Backend::Postgres => &*INSERT_AUDIT_NUMBERED,
+        };
         let mut rest = records;
         while let Some(record) = rest.first() {
             let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS[0]).collect();
             let written = if events.is_empty() {
-                write(&mut tx, record).await.map(|()| 1)
+                write(&mut tx, statements, record).await.map(|()| 1)
             } else {
-                insert_events(&mut tx, &events).await
+                insert_events(&mut tx, statements, &events).await
             }?;
             rest = rest.get(written..).unwrap_or_default();
         }
@@ -131,7 +140,11 @@ impl Store {
     }
 }
 
-async fn write(tx: &mut Transaction<'static, Any>, record: &Record) -> Result<(), StoreError> {
+async fn write(
+    tx: &mut Transaction<'static, Any>,
+    statements: &'static [String; 3],
+    record: &Record,
+) -> Result<(), StoreError> {
     let query = match record {
         Record::TunnelOpened(tunnel) => sqlx::query(INSERT_TUNNEL)
             .bind(&tunnel.session)
@@ -146,7 +159,7 @@ async fn write(tx: &mut Transaction<'static, Any>, record: &Record) -> Result<()
         Record::TunnelClosed { session, closed, reason } => {
             sqlx::query(CLOSE_TUNNEL).bind(session).bind(closed.as_millisecond()).bind(reason)
         }
-        Record::Audit(event) => return insert_events(tx, &[event]).await.map(drop),
+        Record::Audit(event) => return insert_events(tx, statements, &[event]).await.map(drop),
         Record::Progress(progress) => sqlx::query(UPDATE_DELIVERY)
             .bind(&progress.request_id)
             .bind(number(progress.bytes))
@@ -176,11 +189,9 @@ fn event(record: &Record) -> Option<&AuditEvent> {
 }
 
 /// The statement that writes so many events. A call that was erased after an event must not come back with it.
-///
-/// Its places have no numbers: those would be names to SQLite, which are looked for one after the other for each value.
-fn insert_audit(rows: usize) -> String {
-    let row = format!("({})", ["?"; BOUND].join(", "));
-    let rows = vec![row; rows];
+fn insert_audit(rows: usize, place: impl Fn(usize) -> String) -> String {
+    let row = |row: usize| (1..=BOUND).map(|n| place(row * BOUND + n)).collect::<Vec<_>>().join(", ");
+    let rows: Vec<String> = (0..rows).map(|n| format!("({})", row(n))).collect();
     let columns: Vec<String> = (1..BOUND).map(|n| format!("column{n}")).collect();
     format!(
         "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, recording, \
@@ -196,26 +207,27 @@ fn insert_audit(rows: usize) -> String {
 /// Writes as many of the events as one statement does; how many.
 async fn insert_events(
     tx: &mut Transaction<'static, Any>,
+    statements: &'static [String; 3],
     events: &[&AuditEvent],
 ) -> Result<usize, StoreError> {
-    let fitting = ROWS.iter().zip(&*INSERT_AUDIT).find(|(rows, _)| **rows <= events.len());
+    let fitting = ROWS.iter().zip(statements).find(|(rows, _)| **rows <= events.len());
     let Some((rows, statement)) = fitting else { return Ok(0) };
     let mut query = sqlx::query(statement.as_str());
     for event in &events[..*rows] {
-        let key = event.call_id.as_deref().map(call_key);
+        let key = event.call_id.as_deref().map(storable).as_deref().map(call_key);
         query = query
             .bind(&event.request_id)
             .bind(event.kind.as_str())
             .bind(event.site.as_str())
             .bind(event.opened.as_millisecond())
             .bind(event.closed.map(Timestamp::as_millisecond))
-            .bind(&event.tenant)
-            .bind(&event.call_id)
+            .bind(event.tenant.as_deref().map(storable))
+            .bind(event.call_id.as_deref().map(storable))
             .bind(key.clone())
-            .bind(&event.recording)
-            .bind(&event.user)
-            .bind(&event.client)
-            .bind(&event.user_agent)
+            .bind(event.recording.as_deref().map(storable))
+            .bind(event.user.as_deref().map(storable))
+            .bind(event.client.as_deref().map(storable))
+            .bind(event.user_agent.as_deref().map(storable))
             .bind(i64::from(event.status))
             .bind(event.found.map(i64::from))
             .bind(event.range_start.map(number))
@@ -227,6 +239,11 @@ async fn insert_events(
     }
     query.execute(&mut **tx).await?;
     Ok(*rows)
+}
+
+/// What everybody may send, and PostgreSQL's TEXT does not take, has another sign in its place.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// Databases have signed numbers only; no count here comes near the sign.

@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{Store, StoreError, open::identity};
+use super::{Store, StoreError, open::Backend};
 
 /// Comes first in every change: it takes the write lock before anything is read, so that two writers queue up
 /// instead of one of them failing at commit.
@@ -19,8 +19,10 @@ impl Store {
     /// method.
     pub async fn generation(&self) -> Result<i64, StoreError> {
         // SQLite would go on reading a file that was deleted or replaced, and never see another change.
-        if identity(&self.file.path).ok() != Some(self.file.identity) {
-            return Err(StoreError::Moved(self.file.path.clone()));
+        if let Backend::Sqlite(file) = &self.backend
+            && !file.is_in_place()
+        {
+            return Err(StoreError::Moved(file.path.clone()));
         }
         let row = sqlx::query(GENERATION).fetch_one(&self.pool).await?;
         Ok(row.try_get(0)?)

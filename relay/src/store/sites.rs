@@ -112,7 +112,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`] and [`StoreError::Corrupt`], as every method.
     pub async fn list(&self) -> Result<Vec<StoredSite>, StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.snapshot().await?;
         let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
         let names = sqlx::query(NAMES).fetch_all(&mut *tx).await?;
         let keys = sqlx::query(KEYS).fetch_all(&mut *tx).await?;
@@ -124,7 +124,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSite`].
     pub async fn show(&self, site: &SiteId) -> Result<StoredSite, StoreError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.snapshot().await?;
         stored(&mut tx, site).await
     }
 
@@ -236,7 +236,7 @@ impl Store {
     /// As every method.
     pub async fn load(&self) -> Result<Directory, StoreError> {
         // One transaction, hence one snapshot: the generation is the one of these very rows.
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.snapshot().await?;
         let generation: i64 = sqlx::query(meta::GENERATION).fetch_one(&mut *tx).await?.try_get(0)?;
         let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
         let names = sqlx::query(NAMES).fetch_all(&mut *tx).await?;

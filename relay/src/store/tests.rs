@@ -1,11 +1,10 @@
-use std::{os::unix::fs::PermissionsExt, path::Path};
+//! What holds for every database.
 
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
-use tempfile::TempDir;
 
-use super::*;
+use super::{fresh::Fresh, *};
 
-fn site(name: &str) -> SiteId {
+pub(super) fn site(name: &str) -> SiteId {
     SiteId::parse(name).unwrap()
 }
 
@@ -17,7 +16,7 @@ fn key(seed: u8) -> KeyDigest {
     KeyDigest::from_bytes([seed; 32])
 }
 
-fn new_site(name: &str, aliases: &[&str], seed: u8) -> NewSite {
+pub(super) fn new_site(name: &str, aliases: &[&str], seed: u8) -> NewSite {
     NewSite {
         site: site(name),
         note: format!("about {name}"),
@@ -26,80 +25,17 @@ fn new_site(name: &str, aliases: &[&str], seed: u8) -> NewSite {
     }
 }
 
-async fn open_file(path: &Path, if_missing: IfMissing) -> Result<Store, OpenError> {
-    open(&DatabaseUrl::Sqlite(path.to_owned()), if_missing).await
-}
-
-async fn store_in(directory: &TempDir) -> Store {
-    open_file(&directory.path().join("relay.db"), IfMissing::Create).await.unwrap()
-}
-
 fn ids<'a>(keys: impl Iterator<Item = &'a StoredKey>) -> Vec<String> {
     keys.map(|key| key.digest.short()).collect()
 }
 
 #[tokio::test]
-async fn a_new_database_is_readable_by_its_owner_alone() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
-    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
-    let mut seen = 0;
-    for entry in std::fs::read_dir(directory.path()).unwrap() {
-        let entry = entry.unwrap();
-        let mode = entry.metadata().unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
-        seen += 1;
-    }
-    assert!(seen >= 2, "the database and its write-ahead log");
-}
-
-#[tokio::test]
-async fn a_missing_database_is_not_made_by_asking() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("relay.db");
-    let error = open_file(&path, IfMissing::Refuse).await.unwrap_err();
-    assert!(matches!(error, OpenError::Missing(_)), "{error:?}");
-    assert!(!path.exists());
-}
-
-#[tokio::test]
-async fn what_is_no_database_is_told_apart_from_an_empty_one() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("relay.db");
-    std::fs::write(&path, "this is a letter, not a database".repeat(100)).unwrap();
-    let error = open_file(&path, IfMissing::Create).await.unwrap_err();
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
-    let error = open_file(Path::new("/nowhere/at/all.db"), IfMissing::Create).await.unwrap_err();
-    assert!(matches!(error, OpenError::Create { .. }), "{error:?}");
-}
-
-#[tokio::test]
-async fn a_database_of_a_newer_release_is_refused() {
-    let directory = TempDir::new().unwrap();
-    store_in(&directory).await.close().await;
-    let path = directory.path().join("relay.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    sqlx::query(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (9999, 'from the future', 1, x'00', 0)",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
-    pool.close().await;
-    let error = open_file(&path, IfMissing::Create).await.unwrap_err();
-    assert!(matches!(error, OpenError::NewerSchema(_)), "{error:?}");
-}
-
-#[tokio::test]
 async fn several_processes_may_open_a_fresh_database_at_once() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("relay.db");
+    let database = Fresh::new().await;
     let opened = futures_util::future::join_all((0..4).map(|_| {
         tokio::spawn({
-            let path = path.clone();
-            async move { open_file(&path, IfMissing::Create).await }
+            let url = database.url().clone();
+            async move { open(&url, IfMissing::Create).await }
         })
     }))
     .await;
@@ -111,8 +47,8 @@ async fn several_processes_may_open_a_fresh_database_at_once() {
 
 #[tokio::test]
 async fn a_site_is_kept_with_its_note_aliases_and_key() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
+    let database = Fresh::new().await;
+    let store = database.open().await;
     store.add_site(&new_site("zeta", &["Shop.Example.com", "b"], 1)).await.unwrap();
     store.add_site(&new_site("acme", &[], 2)).await.unwrap();
 
@@ -127,8 +63,8 @@ async fn a_site_is_kept_with_its_note_aliases_and_key() {
 
 #[tokio::test]
 async fn sites_and_aliases_share_one_namespace() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
+    let database = Fresh::new().await;
+    let store = database.open().await;
     store.add_site(&new_site("acme", &["shop"], 1)).await.unwrap();
     store.add_site(&new_site("zeta", &[], 2)).await.unwrap();
     let before = store.generation().await.unwrap();
@@ -155,8 +91,8 @@ async fn sites_and_aliases_share_one_namespace() {
 
 #[tokio::test]
 async fn aliases_come_and_go() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
+    let database = Fresh::new().await;
+    let store = database.open().await;
     let acme = site("acme");
     store.add_site(&new_site("acme", &[], 1)).await.unwrap();
     store.add_alias(&acme, &alias("shop")).await.unwrap();
@@ -173,8 +109,8 @@ async fn aliases_come_and_go() {
 
 #[tokio::test]
 async fn a_key_is_rotated_with_an_overlap_of_two() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
+    let database = Fresh::new().await;
+    let store = database.open().await;
     let acme = site("acme");
     store.add_site(&new_site("acme", &[], 1)).await.unwrap();
 
@@ -195,8 +131,8 @@ async fn a_key_is_rotated_with_an_overlap_of_two() {
 
 #[tokio::test]
 async fn a_key_is_revoked_by_its_id() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
+    let database = Fresh::new().await;
+    let store = database.open().await;
     let acme = site("acme");
     store.add_site(&new_site("acme", &[], 1)).await.unwrap();
     store.rotate_key(&acme, &key(2)).await.unwrap();
@@ -212,8 +148,8 @@ async fn a_key_is_revoked_by_its_id() {
 
 #[tokio::test]
 async fn disabling_keeps_its_first_time_and_removing_frees_the_names() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
+    let database = Fresh::new().await;
+    let store = database.open().await;
     let acme = site("acme");
     store.add_site(&new_site("acme", &["shop"], 1)).await.unwrap();
 
@@ -231,8 +167,8 @@ async fn disabling_keeps_its_first_time_and_removing_frees_the_names() {
 
 #[tokio::test]
 async fn every_operation_on_an_unknown_site_says_so() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
+    let database = Fresh::new().await;
+    let store = database.open().await;
     let nobody = site("nobody");
     let before = store.generation().await.unwrap();
     for error in [
@@ -252,8 +188,8 @@ async fn every_operation_on_an_unknown_site_says_so() {
 
 #[tokio::test]
 async fn every_change_counts_for_every_process() {
-    let directory = TempDir::new().unwrap();
-    let (relay, command) = (store_in(&directory).await, store_in(&directory).await);
+    let database = Fresh::new().await;
+    let (relay, command) = (database.open().await, database.open().await);
     let acme = site("acme");
     let mut last = relay.generation().await.unwrap();
     for step in 0..9 {
@@ -279,8 +215,8 @@ async fn every_change_counts_for_every_process() {
 
 #[tokio::test]
 async fn concurrent_writers_queue_up_instead_of_failing() {
-    let directory = TempDir::new().unwrap();
-    let (one, other) = (store_in(&directory).await, store_in(&directory).await);
+    let database = Fresh::new().await;
+    let (one, other) = (database.open().await, database.open().await);
     let writes = (0..20_u8).map(|n| {
         let store = if n % 2 == 0 { &one } else { &other };
         async move { store.add_site(&new_site(&format!("site-{n}"), &[], n)).await }
@@ -289,48 +225,4 @@ async fn concurrent_writers_queue_up_instead_of_failing() {
         result.unwrap();
     }
     assert_eq!(one.list().await.unwrap().len(), 20);
-}
-
-#[tokio::test]
-async fn a_change_that_the_database_itself_took_back_locks_out_nobody() {
-    let directory = TempDir::new().unwrap();
-    let (one, other) = (store_in(&directory).await, store_in(&directory).await);
-    // What SQLite does with a transaction that finds the disk full.
-    let full = "CREATE TRIGGER full BEFORE INSERT ON sites BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
-    sqlx::query(full).execute(&one.pool).await.unwrap();
-    let error = one.add_site(&new_site("acme", &[], 1)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Database(_)), "{error:?}");
-    sqlx::query("DROP TRIGGER full").execute(&one.pool).await.unwrap();
-    one.remove(&site("nowhere")).await.unwrap_err();
-    other.add_site(&new_site("acme", &[], 1)).await.unwrap();
-    one.add_site(&new_site("umbrella", &[], 2)).await.unwrap();
-    assert_eq!(other.list().await.unwrap().len(), 2);
-}
-
-#[tokio::test]
-async fn a_database_that_was_replaced_is_noticed() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
-    let path = directory.path().join("relay.db");
-    std::fs::rename(&path, directory.path().join("away")).unwrap();
-    let error = store.generation().await.unwrap_err();
-    assert!(matches!(error, StoreError::Moved(_)), "{error:?}");
-    std::fs::rename(directory.path().join("away"), &path).unwrap();
-    store.generation().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_backup_is_whole_private_and_replaces_nothing() {
-    let directory = TempDir::new().unwrap();
-    let store = store_in(&directory).await;
-    store.add_site(&new_site("acme", &["tenant"], 1)).await.unwrap();
-    let copy = directory.path().join("copy.db");
-    store.back_up(&copy).await.unwrap();
-    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
-    let restored = open_file(&copy, IfMissing::Refuse).await.unwrap();
-    assert_eq!(restored.list().await.unwrap().len(), 1);
-    let error = store.back_up(&copy).await.unwrap_err();
-    assert!(matches!(error, BackupError::Exists(_)), "{error:?}");
-    let error = store.back_up(&directory.path().join("no/such/place")).await.unwrap_err();
-    assert!(matches!(error, BackupError::Write { .. }), "{error:?}");
 }

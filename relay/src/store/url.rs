@@ -2,13 +2,57 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
+use sqlx::postgres::PgConnectOptions;
+use zeroize::Zeroizing;
+
 use super::DatabaseUrlError;
 
-/// Where the database is.
+/// Where the database is. `Debug` and `Display` tell no password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// One SQLite file on a local disk (write-ahead logging does not work over a network file system).
     Sqlite(PathBuf),
+    /// A database of a PostgreSQL server, which several relays may share.
+    Postgres(PostgresUrl),
+}
+
+/// `postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE[?OPTIONS]`, as libpq takes it. What is not there comes from `PGHOST`,
+/// `PGPORT`, `PGUSER`, `PGPASSWORD` and their like, and from the password file (`PGPASSFILE`).
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(Zeroizing<String>);
+
+impl PostgresUrl {
+    fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
+        let options: PgConnectOptions = text.parse().map_err(|_| DatabaseUrlError::NotAServer)?;
+        if options.get_database().is_none_or(str::is_empty) {
+            return Err(DatabaseUrlError::NotAServer);
+        }
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The whole of it, as it was given: it may hold a password.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.parse::<PgConnectOptions>() {
+            Ok(options) => {
+                let (host, port) = (options.get_host(), options.get_port());
+                let database = options.get_database().unwrap_or_default();
+                write!(f, "postgres://{}@{host}:{port}/{database}", options.get_username())
+            }
+            Err(_) => f.write_str("postgres://…"),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl FromStr for DatabaseUrl {
@@ -16,15 +60,18 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
         let (scheme, rest) = text.split_once(':').ok_or(DatabaseUrlError::NoScheme)?;
-        if scheme != "sqlite" {
-            return Err(DatabaseUrlError::Scheme(scheme.to_owned()));
+        match scheme {
+            "sqlite" => {
+                let file = rest.strip_prefix("//").unwrap_or(rest);
+                // A database in memory would be another one for each connection and for each process.
+                if file.is_empty() || file == ":memory:" || file.contains('?') {
+                    return Err(DatabaseUrlError::NotAFile);
+                }
+                Ok(Self::Sqlite(PathBuf::from(file)))
+            }
+            "postgres" | "postgresql" => PostgresUrl::parse(text).map(Self::Postgres),
+            other => Err(DatabaseUrlError::Scheme(other.to_owned())),
         }
-        let file = rest.strip_prefix("//").unwrap_or(rest);
-        // A database in memory would be another one for each connection and for each process.
-        if file.is_empty() || file == ":memory:" || file.contains('?') {
-            return Err(DatabaseUrlError::NotAFile);
-        }
-        Ok(Self::Sqlite(PathBuf::from(file)))
     }
 }
 
@@ -32,8 +79,32 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
+}
+
+/// A text of whatever origin in which the passwords of addresses are not told: what stands between the colon and the last at
+/// sign after `//`.
+pub(crate) fn without_passwords(text: &str) -> String {
+    let mut told = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("://") {
+        let (before, after) = rest.split_at(start + 3);
+        told.push_str(before);
+        let end = after.find(|c: char| c.is_whitespace() || c == '\'').unwrap_or(after.len());
+        let (address, further) = after.split_at(end);
+        match address.rsplit_once('@') {
+            Some((user, host)) if user.contains(':') => {
+                told.push_str(user.split(':').next().unwrap_or_default());
+                told.push_str(":…@");
+                told.push_str(host);
+            }
+            _ => told.push_str(address),
+        }
+        rest = further;
+    }
+    told + rest
 }
 
 #[cfg(test)]
@@ -50,8 +121,38 @@ mod tests {
             let url: DatabaseUrl = text.parse().unwrap();
             assert_eq!(url, DatabaseUrl::Sqlite(PathBuf::from(file)));
         }
-        for bad in ["", "relay.db", "sqlite:", "sqlite::memory:", "sqlite:a?mode=ro", "postgres://h/d"] {
+        for bad in ["", "relay.db", "sqlite:", "sqlite::memory:", "sqlite:a?mode=ro", "mysql://h/d"] {
             assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad:?} must be refused");
+        }
+    }
+
+    #[test]
+    fn a_database_is_named_by_a_server_and_its_password_is_never_shown() {
+        for text in [
+            "postgres://relay:s3cr3t@db.example.com/audiovault",
+            "postgresql://relay:s3cr3t@db.example.com:5432/audiovault",
+        ] {
+            let url: DatabaseUrl = text.parse().unwrap();
+            assert_eq!(url.to_string(), "postgres://relay@db.example.com:5432/audiovault");
+            assert!(!format!("{url:?}").contains("s3cr3t"), "{url:?}");
+            let DatabaseUrl::Postgres(url) = url else { panic!("{text} is a server's") };
+            assert_eq!(url.reveal(), text);
+        }
+        for bad in ["postgres:", "postgres://relay:s3cr3t@db:port/d", "postgres://db.example.com"] {
+            let error = bad.parse::<DatabaseUrl>().unwrap_err().to_string();
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_an_address_tells_no_password() {
+        for (text, told) in [
+            ("invalid value 'postgres://u:p@w@h/d' for", "invalid value 'postgres://u:…@h/d' for"),
+            ("sqlite:relay.db", "sqlite:relay.db"),
+            ("postgres://u@h/d https://a:b@c", "postgres://u@h/d https://a:…@c"),
+            ("://", "://"),
+        ] {
+            assert_eq!(without_passwords(text), told);
         }
     }
 }

@@ -1,8 +1,7 @@
 use audiovault_protocol::enrolment::{CODE_LIFETIME, EnrolmentCode};
-use tempfile::TempDir;
 
 use super::*;
-use crate::store::{DatabaseUrl, IfMissing, NewSite, open};
+use crate::store::{NewSite, fresh::Fresh};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -11,19 +10,18 @@ struct Place {
     store: Store,
     site: SiteId,
     now: Timestamp,
-    _directory: TempDir,
+    _database: Fresh,
 }
 
 impl Place {
     async fn new() -> Self {
-        let directory = TempDir::new().unwrap();
-        let url = DatabaseUrl::Sqlite(directory.path().join("relay.db"));
-        let store = open(&url, IfMissing::Create).await.unwrap();
+        let database = Fresh::new().await;
+        let store = database.open().await;
         let site = SiteId::parse("acme").unwrap();
         let new = NewSite { site: site.clone(), note: String::new(), aliases: [].into(), key: key(1) };
         store.add_site(&new).await.unwrap();
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        Self { store, site, now, _directory: directory }
+        Self { store, site, now, _database: database }
     }
 
     async fn add(&self, number: u64) -> Result<(), StoreError> {

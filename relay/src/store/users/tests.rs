@@ -3,21 +3,23 @@ use std::time::Duration;
 use super::*;
 use crate::{
     auth::{Auth, Credential, LoginError, Password, Passwords, Permission, Secret},
-    store::{DatabaseUrl, IfMissing, NewSite, NewToken, open},
+    store::{NewSite, NewToken, fresh::Fresh},
 };
 use audiovault_protocol::site::SiteKey;
 
-async fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let url = DatabaseUrl::Sqlite(dir.path().join("relay.db"));
-    let store = open(&url, IfMissing::Create).await.unwrap();
+async fn store() -> (Fresh, Store) {
+    store_on(Fresh::new().await).await
+}
+
+async fn store_on(database: Fresh) -> (Fresh, Store) {
+    let store = database.open().await;
     for site in ["acme", "umbrella"] {
         let site = SiteId::parse(site).unwrap();
         let key = SiteKey::from_secret(site.clone(), rand::random()).digest();
         let new = NewSite { site, note: String::new(), aliases: BTreeSet::new(), key };
         store.add_site(&new).await.unwrap();
     }
-    (dir, store)
+    (database, store)
 }
 
 fn named(text: &str) -> Name {
@@ -161,7 +163,8 @@ async fn a_token_works_until_it_ends_or_is_removed() {
 
 #[tokio::test]
 async fn a_locked_database_keeps_nobody_waiting_and_uses_are_noted_when_it_is_free() {
-    let (_dir, store) = store().await;
+    // Nobody can lock the whole of a server.
+    let (_dir, store) = store_on(Fresh::file()).await;
     let auth = Auth::new(store.clone());
     add(&store, "maria", limited(&["acme"])).await;
     let session = log_in(&auth, "maria").await;

@@ -1,0 +1,49 @@
+//! A database for each test of its own: an SQLite file, or, where `AUDIOVAULT_TEST_DATABASE` names a PostgreSQL database, a
+//! schema of that. The same tests hold for both.
+
+use std::path::PathBuf;
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tempfile::TempDir;
+
+use super::{DatabaseUrl, IfMissing, Store, open};
+
+/// An empty database that nobody else knows.
+pub(crate) struct Fresh {
+    url: DatabaseUrl,
+    directory: TempDir,
+}
+
+impl Fresh {
+    pub(crate) async fn new() -> Self {
+        let Ok(server) = std::env::var("AUDIOVAULT_TEST_DATABASE") else { return Self::file() };
+        let directory = TempDir::new().unwrap();
+        let schema = format!("test_{:032x}", rand::random::<u128>());
+        let mut connection = PgConnection::connect(&server).await.unwrap();
+        connection.execute(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).await.unwrap();
+        let also = if server.contains('?') { '&' } else { '?' };
+        let url = format!("{server}{also}options[search_path]={schema}").parse().unwrap();
+        Self { url, directory }
+    }
+
+    /// For tests of what a file alone does.
+    pub(crate) fn file() -> Self {
+        let directory = TempDir::new().unwrap();
+        let url = DatabaseUrl::Sqlite(directory.path().join("relay.db"));
+        Self { url, directory }
+    }
+
+    pub(crate) fn url(&self) -> &DatabaseUrl {
+        &self.url
+    }
+
+    /// As one process does; another one is another handle.
+    pub(crate) async fn open(&self) -> Store {
+        open(&self.url, IfMissing::Create).await.unwrap()
+    }
+
+    /// The file of [`Fresh::file`], and a place beside it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}

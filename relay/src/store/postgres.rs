@@ -1,0 +1,49 @@
+//! A database of a PostgreSQL server as the relay's, shared by several relays.
+
+use sqlx::{AnyConnection, ConnectOptions, Connection, Row, any::AnyConnectOptions, migrate::Migrator};
+
+use super::{
+    OpenError, Store,
+    open::{Backend, IfMissing, journal_pool, migrate, pool},
+    url::PostgresUrl,
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
+
+/// What every connection begins with. A transaction here is a handful of rows: one that takes longer, or is left open, hangs,
+/// and must not hold up the other relays. The answer to a commit means that it is on disk, whatever the server's default.
+const SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; SET synchronous_commit = on; \
+     SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning; SET timezone = 'UTC'";
+/// The oldest version whose behaviour the statements count on, as `server_version_num` tells it.
+const OLDEST: i64 = 150_000;
+
+const VERSION: &str =
+    "SELECT CAST(current_setting('server_version_num') AS BIGINT), current_setting('server_version')";
+const HAS_TABLES: &str = "SELECT CAST(COUNT(*) AS BIGINT) FROM information_schema.tables \
+     WHERE table_schema = current_schema() AND table_name = 'meta'";
+
+/// Opens a database that exists; whether it is empty is another matter.
+pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Store, OpenError> {
+    let failed = |source| OpenError::Unreachable { database: url.to_string(), source };
+    let parsed = url.reveal().parse().map_err(|_| failed(sqlx::Error::Configuration("not a URL".into())))?;
+    let options = AnyConnectOptions::from_url(&parsed).map_err(failed)?;
+    // A pool would try again and again; one connection says at once what is wrong.
+    let mut probe = options.connect().await.map_err(failed)?;
+    let (number, version) = version(&mut probe).await.map_err(failed)?;
+    if number < OLDEST {
+        return Err(OpenError::OldServer { database: url.to_string(), version });
+    }
+    let tables = sqlx::query(HAS_TABLES).fetch_one(&mut probe).await.map_err(failed)?;
+    if if_missing == IfMissing::Refuse && tables.try_get::<i64, _>(0).map_err(failed)? == 0 {
+        return Err(OpenError::Empty(url.to_string()));
+    }
+    probe.close().await.map_err(failed)?;
+    let all = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;
+    migrate(&MIGRATIONS, &all, url).await?;
+    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend: Backend::Postgres })
+}
+
+async fn version(connection: &mut AnyConnection) -> Result<(i64, String), sqlx::Error> {
+    let row = sqlx::query(VERSION).fetch_one(connection).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}

@@ -1,0 +1,108 @@
+//! An SQLite file as the relay's database.
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use sqlx::{
+    AnyConnection, AnyPool, ConnectOptions, Connection, Executor, any::AnyConnectOptions, migrate::Migrator,
+    sqlite::SqliteConnectOptions,
+};
+
+use super::{
+    OpenError, Store,
+    error::is_damage,
+    open::{Backend, IfMissing, journal_pool, migrate, pool},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
+
+/// What every connection begins with. Write-ahead logging lets readers and the writer work side by side; what is
+/// deleted is overwritten with zeros, because it may be somebody's call.
+const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
+     PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON";
+/// Processes that start on a fresh file race for its schema. Who loses finds one more migration done at the next attempt,
+/// so there are more attempts than migrations.
+const ATTEMPTS: u32 = 10;
+
+/// Which file was opened, to notice when another one stands in its place.
+#[derive(Debug, Clone)]
+pub(super) struct DatabaseFile {
+    pub(super) path: PathBuf,
+    /// Device and inode at the time of opening.
+    identity: (u64, u64),
+}
+
+impl DatabaseFile {
+    /// Whether it still stands where it was opened.
+    pub(super) fn is_in_place(&self) -> bool {
+        identity(&self.path).ok() == Some(self.identity)
+    }
+}
+
+/// Opens a file. A new one gets mode 0600, and SQLite gives its journals the same.
+pub(super) async fn open(path: &Path, if_missing: IfMissing) -> Result<Store, OpenError> {
+    match if_missing {
+        IfMissing::Create => {
+            create(path).map_err(|source| OpenError::Create { path: path.to_owned(), source })?;
+        }
+        IfMissing::Refuse if !path.exists() => return Err(OpenError::Missing(path.to_owned())),
+        IfMissing::Refuse => {}
+    }
+    let mut attempt = 1;
+    loop {
+        match try_open(path).await {
+            Err(OpenError::Connect { .. } | OpenError::Migrate { .. }) if attempt < ATTEMPTS => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+async fn try_open(path: &Path) -> Result<Store, OpenError> {
+    let failed = |source| {
+        let path = path.to_owned();
+        if is_damage(&source) {
+            OpenError::Damaged { path, source: source.into() }
+        } else {
+            OpenError::Connect { path, source }
+        }
+    };
+    let url = SqliteConnectOptions::new().filename(path).create_if_missing(false).to_url_lossy();
+    let options = AnyConnectOptions::from_url(&url).map_err(failed)?;
+    // A pool would try again and again where the file is no database at all; one connection says so at once.
+    let mut probe = options.connect().await.map_err(failed)?;
+    set_up(&mut probe).await.map_err(failed)?;
+    let all: AnyPool = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;
+    probe.close().await.map_err(failed)?;
+    let identity = identity(path).map_err(|error| failed(error.into()))?;
+    migrate(&MIGRATIONS, &all, &path.display()).await.map_err(|error| or_damage(error, path))?;
+    let backend = Backend::Sqlite(DatabaseFile { path: path.to_owned(), identity });
+    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend })
+}
+
+fn or_damage(error: OpenError, path: &Path) -> OpenError {
+    use sqlx::migrate::MigrateError::{Execute, ExecuteMigration};
+    if let OpenError::Migrate { source, .. } = &error
+        && let Execute(cause) | ExecuteMigration(cause, _) = source
+        && is_damage(cause)
+    {
+        return OpenError::Damaged { path: path.to_owned(), source: error.into() };
+    }
+    error
+}
+
+async fn set_up(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    connection.execute(SETUP).await.map(drop)
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}

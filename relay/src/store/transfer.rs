@@ -1,0 +1,234 @@
+//! Moves everything that one database holds into another one that is empty.
+
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
+
+use super::{Store, StoreError, history::lately};
+
+/// Rows that one statement writes.
+const ROWS: usize = 500;
+
+/// What one table holds. Texts and numbers are all that there is.
+struct Table {
+    name: &'static str,
+    texts: &'static [&'static str],
+    numbers: &'static [&'static str],
+}
+
+/// Every table but `meta`, in an order in which what is referred to comes first.
+const TABLES: [Table; 14] = [
+    Table { name: "sites", texts: &["site", "note"], numbers: &["created_ms", "disabled_ms"] },
+    Table { name: "names", texts: &["name", "site"], numbers: &[] },
+    Table { name: "site_keys", texts: &["digest", "site"], numbers: &["seq", "created_ms", "revoked_ms"] },
+    Table { name: "relay_runs", texts: &["run"], numbers: &["started_ms", "alive_ms", "stopped_ms"] },
+    Table {
+        name: "tunnels",
+        texts: &["session", "site", "run", "instance", "agent_version", "host", "address", "reason"],
+        numbers: &["slot", "opened_ms", "closed_ms"],
+    },
+    Table { name: "traffic", texts: &["site"], numbers: &["hour_ms", "searches", "errors", "bytes"] },
+    Table {
+        name: "audit",
+        texts: &[
+            "request_id",
+            "kind",
+            "site",
+            "tenant",
+            "call_id",
+            "call_key",
+            "recording",
+            "user_name",
+            "client",
+            "user_agent",
+            "outcome",
+        ],
+        numbers: &[
+            "opened_ms",
+            "closed_ms",
+            "status",
+            "found",
+            "range_start",
+            "bytes",
+            "size",
+            "bytes_per_second",
+        ],
+    },
+    Table { name: "erasures", texts: &["call_digest"], numbers: &["erased_ms"] },
+    Table { name: "announcements", texts: &["site", "state"], numbers: &[] },
+    Table {
+        name: "users",
+        texts: &["name", "role", "password"],
+        numbers: &["all_sites", "playback", "created_ms", "password_ms", "login_ms"],
+    },
+    Table { name: "user_sites", texts: &["name", "site"], numbers: &[] },
+    Table { name: "user_sessions", texts: &["digest", "name"], numbers: &["created_ms", "seen_ms"] },
+    Table {
+        name: "api_tokens",
+        texts: &["name", "digest", "role"],
+        numbers: &["all_sites", "playback", "created_ms", "expires_ms", "used_ms"],
+    },
+    Table { name: "api_token_sites", texts: &["name", "site"], numbers: &[] },
+];
+/// Apart from the others: its rows are worth nothing soon, but the keys that were handed out are on record in it.
+const ENROLMENTS: Table = Table {
+    name: "enrolments",
+    texts: &["digest", "site", "created_by", "used_from", "key_digest"],
+    numbers: &["created_ms", "expires_ms", "used_ms"],
+};
+
+const LIVE_RUNS: &str = "SELECT COUNT(*) FROM relay_runs WHERE stopped_ms IS NULL AND alive_ms >= $1";
+const SITES: &str = "SELECT COUNT(*) FROM sites";
+const USERS: &str = "SELECT COUNT(*) FROM users";
+const META: &str = "SELECT public_url, pseudonyms_until_ms, pseudonym_key FROM meta WHERE id = 1";
+const SET_META: &str =
+    "UPDATE meta SET public_url = $1, pseudonyms_until_ms = $2, pseudonym_key = $3 WHERE id = 1";
+
+/// Why nothing was moved.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// What it would still write would be left behind.
+    #[error(
+        "a relay runs on the database to move, or was killed within the last half a minute: stop it, then try again"
+    )]
+    InUse,
+    /// What is there is not mixed with anything.
+    #[error("the database to move into has sites or users already: it must be empty")]
+    NotEmpty,
+    /// One of the databases failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for TransferError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Store {
+    /// Copies everything of another database into this one, which must be empty: all of it or nothing. Returns how many rows.
+    ///
+    /// # Errors
+    /// [`TransferError`]; this database is as it was then.
+    pub async fn take_over(&self, from: &Store) -> Result<u64, TransferError> {
+        let mut source = from.snapshot().await?;
+        let live: i64 = sqlx::query(LIVE_RUNS).bind(lately()).fetch_one(&mut *source).await?.try_get(0)?;
+        if live > 0 {
+            return Err(TransferError::InUse);
+        }
+        let mut target = self.change().await?;
+        for table in [SITES, USERS] {
+            if sqlx::query(table).fetch_one(&mut *target).await?.try_get::<i64, _>(0)? > 0 {
+                return Err(TransferError::NotEmpty);
+            }
+        }
+        let mut rows = 0;
+        for table in TABLES.iter().chain([&ENROLMENTS]) {
+            rows += copy(table, &mut source, &mut target).await?;
+        }
+        let kept = sqlx::query(META).fetch_one(&mut *source).await?;
+        sqlx::query(SET_META)
+            .bind(kept.try_get::<Option<String>, _>(0)?)
+            .bind(kept.try_get::<i64, _>(1)?)
+            .bind(kept.try_get::<Option<String>, _>(2)?)
+            .execute(&mut *target)
+            .await?;
+        target.commit().await?;
+        Ok(rows)
+    }
+}
+
+impl Table {
+    fn columns(&self) -> String {
+        [self.texts, self.numbers].concat().join(", ")
+    }
+
+    fn width(&self) -> usize {
+        self.texts.len() + self.numbers.len()
+    }
+
+    fn insert(&self, rows: usize) -> String {
+        let places = |row: usize| {
+            let places = (1..=self.width()).map(|n| format!("${}", row * self.width() + n));
+            format!("({})", places.collect::<Vec<_>>().join(", "))
+        };
+        let rows: Vec<String> = (0..rows).map(places).collect();
+        format!("INSERT INTO {} ({}) VALUES {}", self.name, self.columns(), rows.join(", "))
+    }
+}
+
+async fn copy(
+    table: &Table,
+    source: &mut Transaction<'static, Any>,
+    target: &mut Transaction<'static, Any>,
+) -> Result<u64, TransferError> {
+    let select = format!("SELECT {} FROM {}", table.columns(), table.name);
+    // Years of an audit are more than fits into memory.
+    let mut chunks = pin!(sqlx::query(AssertSqlSafe(select)).fetch(&mut **source).try_chunks(ROWS));
+    let mut copied = 0;
+    while let Some(rows) = chunks.try_next().await.map_err(|error| error.1)? {
+        write(table, &rows, target).await?;
+        copied += rows.len() as u64;
+    }
+    Ok(copied)
+}
+
+async fn write(
+    table: &Table,
+    rows: &[AnyRow],
+    target: &mut Transaction<'static, Any>,
+) -> Result<(), TransferError> {
+    // Every piece is a literal of this program or a number.
+    let mut query = sqlx::query(AssertSqlSafe(table.insert(rows.len())));
+    for row in rows {
+        for column in 0..table.texts.len() {
+            let text: Option<String> = row.try_get(column)?;
+            query = query.bind(text.map(|text| text.replace('\0', "\u{fffd}")));
+        }
+        for column in table.texts.len()..table.width() {
+            query = query.bind(row.try_get::<Option<i64>, _>(column)?);
+        }
+    }
+    query.execute(&mut **target).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{super::fresh::Fresh, *};
+
+    /// Every table of a database, with its columns.
+    async fn columns(store: &Store) -> BTreeSet<String> {
+        let sql = "SELECT m.name || '.' || c.name FROM sqlite_schema m, pragma_table_info(m.name) c \
+                   WHERE m.type = 'table' AND m.name NOT LIKE '\\_%' ESCAPE '\\'";
+        let rows = sqlx::query(sql).fetch_all(&store.pool).await.unwrap();
+        rows.iter().map(|row| row.try_get(0).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn no_column_of_any_table_is_left_behind() {
+        let database = Fresh::file();
+        let all = columns(&database.open().await).await;
+        let moved = TABLES.iter().chain([&ENROLMENTS]).flat_map(|table| {
+            [table.texts, table.numbers].concat().into_iter().map(|column| format!("{}.{column}", table.name))
+        });
+        let moved: BTreeSet<String> = moved.collect();
+        let left: Vec<_> = all.difference(&moved).collect();
+        // What the next start of a relay makes anew, and what is set by itself.
+        let expected = [
+            "meta.generation",
+            "meta.id",
+            "meta.pseudonym_key",
+            "meta.pseudonyms_until_ms",
+            "meta.public_url",
+            "setup_link.digest",
+            "setup_link.expires_ms",
+            "setup_link.id",
+        ];
+        assert_eq!(left, expected.iter().collect::<Vec<_>>());
+    }
+}
