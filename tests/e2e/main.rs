@@ -32,6 +32,7 @@ mod operators;
 mod outbound;
 mod own_record;
 mod pitfalls;
+mod postgres;
 mod preflight;
 mod preflight_network;
 mod proxy;

@@ -24,6 +24,7 @@ pub mod nginx;
 pub mod operator;
 pub mod own_record;
 pub mod pebble;
+pub mod postgres;
 pub mod preflight;
 pub mod process;
 pub mod proxy_server;

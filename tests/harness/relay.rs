@@ -14,6 +14,7 @@ use crate::{
     address::free_address,
     authority::Authority,
     clock::Clock,
+    postgres::Postgres,
     process::{Process, program, run},
     secrets,
 };
@@ -22,8 +23,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Relay {
     dir: TempDir,
-    /// Its database; in the directory of its own unless the story says otherwise.
-    file: PathBuf,
+    /// Its database, as the command line takes it; a file in the directory of its own unless the story says otherwise.
+    database: String,
     /// Its public address, plain or TLS.
     pub address: SocketAddr,
     tls: Option<Certificate>,
@@ -117,9 +118,23 @@ impl Relay {
 
     /// Starts a relay with plain HTTP whose database is in a directory of the story's choice.
     pub async fn start_on(directory: &Path) -> Self {
-        let mut relay = Self { file: directory.join("relay.db"), ..Self::stopped() };
+        let mut relay = Self { database: sqlite(directory), ..Self::stopped() };
         relay.restart().await;
         relay
+    }
+
+    /// Starts a relay with plain HTTP on the database of a server, beside others perhaps.
+    pub async fn start_on_postgres(server: &Postgres, extra: &[&str]) -> Self {
+        let mut relay = Self::stopped();
+        relay.moves_to(server);
+        relay.extra = extra.iter().map(ToString::to_string).collect();
+        relay.restart().await;
+        relay
+    }
+
+    /// From its next start on it works on the database of a server.
+    pub fn moves_to(&mut self, server: &Postgres) {
+        (self.database, self.environment) = (server.url(), server.variables());
     }
 
     /// Starts a relay with plain HTTP that goes by a clock of the story's.
@@ -132,7 +147,7 @@ impl Relay {
     fn stopped() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         Self {
-            file: dir.path().join("relay.db"),
+            database: sqlite(dir.path()),
             dir,
             address: free_address(),
             tls: None,
@@ -226,7 +241,7 @@ impl Relay {
 
     /// The database as the command line takes it.
     pub fn database(&self) -> String {
-        format!("sqlite:{}", self.file.display())
+        self.database.clone()
     }
 
     /// The certificate, with TLS.
@@ -243,7 +258,7 @@ impl Relay {
     pub async fn command(&self, command: &str, arguments: &[&str]) -> Value {
         let database = self.database();
         let arguments = [&[command], arguments, &["--database", &database, "--json"]].concat();
-        let (code, out, err) = run("audiovault-relay", &arguments, &[]).await;
+        let (code, out, err) = run("audiovault-relay", &arguments, &self.environment).await;
         assert_eq!(code, 0, "{arguments:?}: {err}");
         let said = serde_json::from_str(&out);
         let said: Value = said.unwrap_or_else(|error| panic!("{arguments:?} printed {out:?}: {error}"));
@@ -308,7 +323,7 @@ impl Relay {
         let exported = async {
             loop {
                 let arguments = ["audit", "export", "--database", &database];
-                let (code, out, err) = run("audiovault-relay", &arguments, &[]).await;
+                let (code, out, err) = run("audiovault-relay", &arguments, &self.environment).await;
                 assert_eq!(code, 0, "{err}");
                 let lines: Vec<_> = out.lines().skip(1).map(str::to_owned).collect();
                 if lines.len() == events && !out.contains(",open,") {
@@ -344,6 +359,11 @@ impl Relay {
         };
         tokio::time::timeout(crate::process::PATIENCE, asked).await.expect("the status changes")
     }
+}
+
+/// A file in a directory.
+fn sqlite(directory: &Path) -> String {
+    format!("sqlite:{}", directory.join("relay.db").display())
 }
 
 impl Certificate {

@@ -1,0 +1,147 @@
+//! A PostgreSQL server of the story's own.
+
+use std::{
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{
+    address::free_address,
+    process::{Process, skip},
+    secrets,
+};
+
+/// The user that relays are.
+const USER: &str = "relay";
+/// The password of that user.
+const PASSWORD: &str = "c0rrect-p0stgres-p@ss";
+
+/// A server with an empty database.
+#[derive(Debug)]
+pub struct Postgres {
+    /// The program; `None` while it is stopped.
+    pub process: Option<Process>,
+    words: Vec<String>,
+    port: u16,
+    dir: TempDir,
+}
+
+impl Postgres {
+    /// Starts one; `None`, noted as skipped, where PostgreSQL is not installed.
+    pub async fn start() -> Option<Self> {
+        let Some(programs) = programs() else {
+            skip("stories with PostgreSQL: it is not installed; tests/run installs it");
+            return None;
+        };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("password");
+        std::fs::write(&file, PASSWORD).expect("a file");
+        secrets::remember(PASSWORD);
+        let data = dir.path().join("data").display().to_string();
+        let file = file.display().to_string();
+        let starter = as_nobody_special(dir.path());
+        let initdb = programs.join("initdb").display().to_string();
+        let init =
+            ["-D", &data, "-U", USER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--pwfile", &file];
+        let words = [&starter[..], &[initdb], &init.map(str::to_owned), &["--auth=scram-sha-256".to_owned()]]
+            .concat();
+        let made = Command::new(&words[0]).args(&words[1..]).output().await.expect("initdb starts");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = free_address().port();
+        let postgres = programs.join("postgres").display().to_string();
+        let here = dir.path().display().to_string();
+        // What a story writes need not outlive the machine.
+        let set = ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=200"]
+            .map(|set| ["-c", set])
+            .concat();
+        let port_text = port.to_string();
+        let flags = [&["-D", &data, "-k", &here, "-p", &port_text][..], &set].concat();
+        let words =
+            [&starter[..], &[postgres], &flags.iter().map(ToString::to_string).collect::<Vec<_>>()].concat();
+        let mut server = Self { process: None, words, port, dir };
+        server.run().await;
+        server.make("audiovault").await;
+        Some(server)
+    }
+
+    /// Starts it again after [`Postgres::stop`].
+    pub async fn run(&mut self) {
+        let process = Process::start_program(self.words[0].as_ref(), &self.words[1..], &[]);
+        process.wait_for("ready to accept connections").await;
+        self.process = Some(process);
+    }
+
+    /// Stops it at once: connections are cut, nothing that was committed is lost.
+    pub async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal("INT");
+            process.wait().await;
+        }
+    }
+
+    /// What relays are told; the password is not in it.
+    pub fn url(&self) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/audiovault", self.port)
+    }
+
+    /// Where they find the password.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![("PGPASSWORD", PASSWORD.to_owned())]
+    }
+
+    /// Where it keeps what it has.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
+    async fn make(&self, database: &str) {
+        use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
+        let options =
+            PgConnectOptions::new().host("127.0.0.1").port(self.port).username(USER).password(PASSWORD);
+        let mut connection =
+            PgConnection::connect_with(&options.database("postgres")).await.expect("the server answers");
+        let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));
+        connection.execute(statement).await.expect("a database");
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // Killed, it would leave its shared memory behind.
+        if let Some(process) = &mut self.process {
+            process.signal("INT");
+            process.end();
+        }
+    }
+}
+
+/// Where Debian puts the newest version's programs.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let versions = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
+    versions.filter(|programs| programs.join("postgres").exists()).max()
+}
+
+/// The words before a command line whose program must not be root, which PostgreSQL refuses to be.
+fn as_nobody_special(dir: &Path) -> Vec<String> {
+    if !rustix::process::getuid().is_root() {
+        return Vec::new();
+    }
+    let user = id("-u");
+    let group = id("-g");
+    chown(dir, Some(user), Some(group)).expect("root may give it away");
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        chown(entry.expect("a file").path(), Some(user), Some(group)).expect("root may give it away");
+    }
+    let (user, group) = (format!("--reuid={user}"), format!("--regid={group}"));
+    ["setpriv", &user, &group, "--clear-groups", "--"].map(str::to_owned).to_vec()
+}
+
+/// A number of the user that comes with the package.
+fn id(which: &str) -> u32 {
+    let told = std::process::Command::new("id").args([which, "postgres"]).output().expect("id");
+    String::from_utf8_lossy(&told.stdout).trim().parse().expect("Debian's package makes the user postgres")
+}
