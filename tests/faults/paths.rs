@@ -16,6 +16,7 @@ use harness::{
     matrix,
     recordings::{noise, write},
     relay::Relay,
+    stalling::Stalling,
 };
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 
@@ -125,4 +126,20 @@ async fn what_is_no_file_is_no_recording_and_stops_nobody() {
         "FIFO, socket, directory, links"
     };
     matrix::row("agent", "names of recordings that are no files", promise, format!("none of {kinds} found"));
+}
+
+#[tokio::test]
+async fn a_mount_that_ignores_case_shows_every_recording_once_by_the_name_that_it_has() {
+    let (call, octets) = ("1711441902.40", noise(20_000, 4));
+    let name = format!("IN-{call}.MP3");
+    let Some(mount) = Stalling::mount(&[(name.clone(), octets.clone())]) else { return };
+    assert!(mount.place().join(name.to_lowercase()).exists(), "the mount ignores case");
+    let setting = Setting::new(Relay::start().await).await;
+    let options = setting.options().path(format!("file:{}", mount.place().display()));
+    let _agent = Agent::start(&setting.relay, &setting.site, options).await;
+    let found = search(&setting.client, &setting.site, call, &[]).await;
+    assert_eq!(names(&found), [name]);
+    assert_eq!(body(send(setting.client.get(first_link(&found))).await).await, (200, octets));
+    let promise = "every recording once, by the name that it has; no request names a file by itself";
+    matrix::row("agent", "mount that ignores case", promise, "as promised");
 }

@@ -180,9 +180,10 @@ impl Files {
 }
 
 impl Filesystem for Files {
+    /// In any case, as servers of SMB find files.
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.gate.pass();
-        let found = (FIRST..).zip(&self.files).find(|(_, (file, _))| name == file.as_str());
+        let found = (FIRST..).zip(&self.files).find(|(_, (file, _))| name.eq_ignore_ascii_case(file));
         match found.and_then(|(inode, _)| self.attributes(INodeNo(inode))) {
             Some(attributes) => reply.entry(&NEVER_KEPT, &attributes, Generation(0)),
             None => reply.error(Errno::ENOENT),
