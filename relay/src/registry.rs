@@ -249,10 +249,14 @@ impl Registry {
         Arc::clone(&sites.entry(site.clone()).or_default().counters)
     }
 
-    /// The counters of every site that was asked for so far.
+    /// The counters of every site that was asked for so far, in the order of their names: relays that share a database write
+    /// what they count in one order, and so never wait for each other.
     pub fn all_counters(&self) -> Vec<(SiteId, Arc<SiteCounters>)> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
-        sites.iter().map(|(site, entry)| (site.clone(), Arc::clone(&entry.counters))).collect()
+        let mut all: Vec<_> =
+            sites.iter().map(|(site, entry)| (site.clone(), Arc::clone(&entry.counters))).collect();
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
     }
 
     /// Whether any agent is connected.
