@@ -9,7 +9,10 @@ use audiovault_protocol::{
 };
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async, client_async,
     tungstenite::{
@@ -103,6 +106,7 @@ impl RawPeer {
                     Some(Ok(Message::Close(Some(frame)))) => {
                         // Hostile, not slow: the other side need not wait for the answer.
                         let _ = self.socket.flush().await;
+                        let _ = self.socket.get_mut().shutdown().await;
                         return Closed { code: frame.code.into(), reason: frame.reason.to_string() };
                     }
                     Some(Ok(_)) => {}

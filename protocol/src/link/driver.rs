@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::Sleep,
 };
 use tokio_tungstenite::{
@@ -253,6 +253,7 @@ where
     }
 
     async fn close(&mut self, goodbye: Option<Close>) {
+        let mut answered = goodbye.is_none();
         if let Some(close) = goodbye {
             let code = u16::from(close.code).into();
             let reason = cut(&close.reason, MAX_CLOSE_REASON_LEN).into();
@@ -264,7 +265,22 @@ where
         }
         let _ = poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await;
         // Frames that were under way are of no use any more; the peer's close, or its end, ends the stream.
-        while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx)).await {}
+        while let Some(Ok(message)) = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx)).await {
+            answered |= message.is_close();
+        }
+        if !answered {
+            self.hear_out().await;
+        }
+    }
+
+    /// Takes what a peer still sends whose messages cannot be read any more. A connection that is closed with octets
+    /// unread is reset, and a reset may overtake the goodbye (RFC 6455, section 7.1.1).
+    async fn hear_out(&mut self) {
+        let connection = self.socket.get_mut();
+        let mut unread = vec![0; 4096];
+        if connection.shutdown().await.is_ok() {
+            while matches!(connection.read(&mut unread).await, Ok(1..)) {}
+        }
     }
 }
 
