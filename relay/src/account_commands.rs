@@ -77,7 +77,7 @@ impl AccountCommandError {
 pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
     // A user may be added before the relay has ever run.
     let adds = matches!(args.command, UserCommand::Add { .. });
-    let store = open_named(args.database.as_ref(), IfMissing::when_adding(adds)).await?;
+    let store = open_named(args.database.url.as_ref(), IfMissing::when_adding(adds)).await?;
     let report = change_user(&store, args.command).await;
     store.close().await;
     report?.print(args.json, out)
@@ -89,7 +89,7 @@ pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), Ac
 /// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
 pub async fn token(args: TokenArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
     let adds = matches!(args.command, TokenCommand::Add { .. });
-    let store = open_named(args.database.as_ref(), IfMissing::when_adding(adds)).await?;
+    let store = open_named(args.database.url.as_ref(), IfMissing::when_adding(adds)).await?;
     let report = change_token(&store, args.command).await;
     store.close().await;
     report?.print(args.json, out)

@@ -1,6 +1,7 @@
 //! The command line, as people type it. What it means is checked in [`crate::config`].
 
 mod data;
+mod database;
 mod serve;
 mod site;
 mod token;
@@ -14,6 +15,7 @@ use crate::store::without_passwords;
 
 pub use self::{
     data::{AuditArgs, AuditCommand, BackupArgs, ImportArgs},
+    database::DatabaseArgs,
     serve::ServeArgs,
     site::{AliasCommand, SiteArgs, SiteCommand},
     token::{TokenArgs, TokenCommand},

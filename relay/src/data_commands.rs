@@ -49,7 +49,7 @@ impl DataCommandError {
 /// # Errors
 /// [`DataCommandError`].
 pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), DataCommandError> {
-    let store = open_named(args.database.as_ref(), IfMissing::Refuse).await?;
+    let store = open_named(args.database.url.as_ref(), IfMissing::Refuse).await?;
     match args.command {
         AuditCommand::Export { site, from, until, call_id } => {
             let filter = AuditFilter { site, from, until, call_id, ..AuditFilter::default() };
@@ -69,7 +69,7 @@ pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
 /// # Errors
 /// [`DataCommandError`].
 pub async fn backup(args: BackupArgs, out: &mut (dyn Write + Send)) -> Result<(), DataCommandError> {
-    let store = open_named(args.database.as_ref(), IfMissing::Refuse).await?;
+    let store = open_named(args.database.url.as_ref(), IfMissing::Refuse).await?;
     store.back_up(&args.file).await?;
     store.close().await;
     writeln!(out, "{} is written.", args.file.display())?;

@@ -86,7 +86,7 @@ pub async fn run(
     // A site may be added before the relay has ever run; every other command needs something to work on.
     let adds = matches!(args.command, SiteCommand::Add { .. } | SiteCommand::Import { .. });
     let if_missing = IfMissing::when_adding(adds);
-    let store = open_named(args.database.as_ref(), if_missing).await?;
+    let store = open_named(args.database.url.as_ref(), if_missing).await?;
     let report = Commands { store: store.clone(), warnings }.carry_out(args.command).await;
     store.close().await;
     let report = report?;

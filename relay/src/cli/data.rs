@@ -5,20 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
+use super::DatabaseArgs;
 use crate::store::DatabaseUrl;
 
 /// What every `audit` command takes.
 #[derive(Debug, Clone, Args)]
 pub struct AuditArgs {
-    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "AUDIOVAULT_RELAY_DATABASE",
-        hide_env_values = true
-    )]
-    pub database: Option<DatabaseUrl>,
+    /// Where the relay keeps what it has.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 
     /// What to do.
     #[command(subcommand)]
@@ -56,9 +51,9 @@ pub struct BackupArgs {
     /// The file to write; it must not exist yet
     pub file: PathBuf,
 
-    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
-    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
-    pub database: Option<DatabaseUrl>,
+    /// Where the relay keeps what it has.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 }
 
 /// What `import` takes.

@@ -2,21 +2,15 @@
 
 use clap::{Args, Subcommand};
 
-use super::RightsArgs;
-use crate::{auth::Name, store::DatabaseUrl};
+use super::{DatabaseArgs, RightsArgs};
+use crate::auth::Name;
 
 /// What every `token` command takes.
 #[derive(Debug, Clone, Args)]
 pub struct TokenArgs {
-    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "AUDIOVAULT_RELAY_DATABASE",
-        hide_env_values = true
-    )]
-    pub database: Option<DatabaseUrl>,
+    /// Where the relay keeps what it has.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 
     /// Print JSON instead of text
     #[arg(long, global = true)]

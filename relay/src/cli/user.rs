@@ -5,23 +5,15 @@ use std::path::PathBuf;
 use audiovault_protocol::site::SiteId;
 use clap::{Args, Subcommand};
 
-use crate::{
-    auth::{Name, Role},
-    store::DatabaseUrl,
-};
+use super::DatabaseArgs;
+use crate::auth::{Name, Role};
 
 /// What every `user` command takes.
 #[derive(Debug, Clone, Args)]
 pub struct UserArgs {
-    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "AUDIOVAULT_RELAY_DATABASE",
-        hide_env_values = true
-    )]
-    pub database: Option<DatabaseUrl>,
+    /// Where the relay keeps what it has.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
 
     /// Print JSON instead of text
     #[arg(long, global = true)]

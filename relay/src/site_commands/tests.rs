@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, DatabaseArgs},
     store,
 };
 
@@ -199,7 +199,7 @@ async fn what_cannot_be_done_is_said_in_one_line() {
 
 #[tokio::test]
 async fn without_a_database_nothing_can_be_done() {
-    let args = SiteArgs { database: None, json: false, command: SiteCommand::List };
+    let args = SiteArgs { database: DatabaseArgs { url: None }, json: false, command: SiteCommand::List };
     let error = run(args, &mut Vec::new(), &mut Vec::new()).await.unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("--database"));
