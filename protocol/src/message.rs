@@ -1,10 +1,14 @@
 //! The JSON payloads of frames. Unknown fields are ignored everywhere: that is how the protocol grows.
 
-use http::HeaderMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    context::{Audit, Client},
+    context::{Audit, Client, Deadline, RequestId},
+    headers,
     signed_link::LinkKeyId,
 };
 
@@ -115,6 +119,35 @@ pub struct RequestHead {
     /// Who asked.
     #[serde(default)]
     pub client: Client,
+}
+
+impl RequestHead {
+    /// The head of a request, with what its extensions [`RequestId`] and [`Client`] tell, and how long the asker will wait.
+    pub fn of(request: &Request<Bytes>, deadline: Duration) -> Self {
+        let (uri, extensions) = (request.uri(), request.extensions());
+        Self {
+            request_id: extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+            method: request.method().as_str().to_owned(),
+            target: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned(),
+            headers: headers::of_request(request.headers()),
+            deadline_ms: u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX),
+            client: extensions.get::<Client>().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// The request that has this head, with the extensions [`RequestId`], [`Client`] and [`Deadline`]; none where method or
+    /// target are no HTTP.
+    pub fn into_request(self, body: Bytes) -> Option<Request<Bytes>> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
+        *request.uri_mut() = self.target.parse::<Uri>().ok().filter(|_| self.target.starts_with('/'))?;
+        *request.headers_mut() = self.headers;
+        let extensions = request.extensions_mut();
+        extensions.insert(RequestId(self.request_id));
+        extensions.insert(Deadline(Duration::from_millis(self.deadline_ms.into())));
+        extensions.insert(self.client);
+        Some(request)
+    }
 }
 
 /// The head of a RESPONSE.

@@ -1,5 +1,6 @@
 //! From settings as written to a configuration that holds: checked once, trusted afterwards.
 
+mod cluster;
 mod file;
 mod limits;
 mod public_url;
@@ -7,7 +8,7 @@ mod records;
 mod tls;
 
 use std::{
-    io,
+    env, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -16,8 +17,10 @@ use std::{
 use http::HeaderValue;
 use ipnet::IpNet;
 use url::Url;
+use zeroize::Zeroizing;
 
 pub use self::{
+    cluster::ClusterConfig,
     file::FileError,
     limits::LimitsConfig,
     public_url::{PublicUrl, PublicUrlError},
@@ -26,6 +29,7 @@ pub use self::{
 };
 use crate::{
     cli::ServeArgs,
+    cluster::ShortKey,
     listen::CertificateError,
     logging::{LogConfig, LogFormat},
     store::{DatabaseUrl, DatabaseUrlError, without_passwords},
@@ -34,6 +38,8 @@ use crate::{
 /// Where plain HTTP is served when no listener is asked for: a port that needs no privilege, on all addresses,
 /// because a relay that nobody reaches is of no use.
 pub const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
+/// The variable with the secret that the relays of a cluster share.
+const CLUSTER_KEY: &str = "AUDIOVAULT_RELAY_CLUSTER_KEY";
 /// Where health and status are served by default: for this machine alone.
 pub const DEFAULT_ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
 /// How long running downloads may take to end by default: a recording of an hour needs less at any usual rate.
@@ -93,6 +99,15 @@ pub enum ConfigError {
     /// The admin listener's certificate cannot be used.
     #[error("the certificate of --admin-tls-cert cannot be used")]
     AdminCertificate(#[source] CertificateError),
+    /// Settings of a cluster come together or not at all.
+    #[error("--node-url and AUDIOVAULT_RELAY_CLUSTER_KEY belong together: {0} is missing")]
+    IncompleteCluster(&'static str),
+    /// A file is nobody else's.
+    #[error("--node-url is for relays that share a database: give --database postgres://USER@HOST/DATABASE")]
+    ClusterOnFile,
+    /// The cluster's key is too weak. It is not repeated.
+    #[error("AUDIOVAULT_RELAY_CLUSTER_KEY: {0}")]
+    ClusterKey(ShortKey),
     /// The file of `--config` cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -125,6 +140,8 @@ pub struct ServeConfig {
     pub limits: LimitsConfig,
     /// What is kept, told and counted of what happens.
     pub records: RecordsConfig,
+    /// The place of this relay among others, if it does not stand alone.
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// Origins (RFC 6454) whose pages may read what the relay serves.
@@ -142,7 +159,12 @@ impl ServeConfig {
     ///
     /// # Errors
     /// [`ConfigError`], the first one found.
-    pub fn load(args: ServeArgs) -> Result<Self, ConfigError> {
+    pub fn load(mut args: ServeArgs) -> Result<Self, ConfigError> {
+        // A secret has no flag: what runs with which arguments is seen by everybody on the machine.
+        if let Some(key) = env::var(CLUSTER_KEY).ok().map(Zeroizing::new).filter(|key| !key.trim().is_empty())
+        {
+            args.cluster_key = Some(key.parse().map_err(ConfigError::ClusterKey)?);
+        }
         let lower = match args.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
             Some(path) => file::read(path)?,
             None => ServeArgs::default(),
@@ -155,22 +177,25 @@ impl ServeConfig {
         let records = RecordsConfig::check(&args)?;
         let tls = TlsListener::check(&args)?;
         let admin = AdminListener::check(&args)?;
+        let public_url = required(args.public_url.clone(), "--public-url", "AUDIOVAULT_RELAY_PUBLIC_URL")?;
+        let database = required(args.database.clone(), "--database", "AUDIOVAULT_RELAY_DATABASE")?;
+        let database: DatabaseUrl = database.parse().map_err(|error: DatabaseUrlError| {
+            invalid("--database", &without_passwords(&database), &error)
+        })?;
+        let cluster = ClusterConfig::check(&args, &database)?;
         let plain = match args.bind {
             Some(text) => Some(address("--bind", &text)?),
             None if tls.is_none() => Some(DEFAULT_BIND),
             None => None,
         };
-        let public_url = required(args.public_url, "--public-url", "AUDIOVAULT_RELAY_PUBLIC_URL")?;
-        let database = required(args.database, "--database", "AUDIOVAULT_RELAY_DATABASE")?;
         Ok(Self {
             plain,
             tls,
+            cluster,
             public_url: public_url
                 .parse()
                 .map_err(|error: PublicUrlError| invalid("--public-url", &public_url, &error))?,
-            database: database.parse().map_err(|error: DatabaseUrlError| {
-                invalid("--database", &without_passwords(&database), &error)
-            })?,
+            database,
             admin,
             metrics_public: truth("--metrics-public", args.metrics_public.as_deref(), false)?,
             trusted_proxies: args

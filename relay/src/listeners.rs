@@ -2,7 +2,7 @@
 
 mod entrance;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, middleware};
 
@@ -16,6 +16,9 @@ use crate::{
 /// Connections to the admin listener: a page or two for each operator, and the machines that ask for health. It has a
 /// number of its own, so that operators get in while the public side is full.
 const ADMIN_CONNECTIONS: u32 = 200;
+
+/// Connections of other relays: one for each request that is under way, and those that are kept.
+const RELAY_CONNECTIONS: u32 = 20_000;
 
 /// The gate of the public listeners, whose connections are counted together.
 pub fn public_gate(config: &ServeConfig) -> Arc<Gate> {
@@ -45,6 +48,21 @@ pub async fn start_public(
         tracing::info!(addr = %listening.addr, public_url = %config.public_url, "listening");
     }
     Ok(public)
+}
+
+/// Starts the listener for other relays, whose requests prove where they come from.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn start_for_relays(
+    addr: SocketAddr,
+    sockets: &mut Sockets,
+    router: Router,
+) -> Result<Listening, ListenError> {
+    let gate = Arc::new(Gate::new(RELAY_CONNECTIONS, RELAY_CONNECTIONS, Vec::new()));
+    let listening = start_plain(sockets.open(addr).await?, &gate, router)?;
+    tracing::info!(addr = %listening.addr, "listening for other relays");
+    Ok(listening)
 }
 
 /// Starts the admin listener. Its routes find the client's [`ClientAddress`](crate::client::ClientAddress) and

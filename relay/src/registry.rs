@@ -16,7 +16,7 @@ use audiovault_protocol::{
 use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 
-use self::absence::{Absence, RETURN_TIME};
+pub(crate) use self::absence::{Absence, RETURN_TIME};
 use crate::{
     session::{Session, reconnect_window},
     store::Traffic,
@@ -171,57 +171,15 @@ impl Registry {
         self.idlest(sessions.filter(holds)).ok_or(NoSession::OtherKey)
     }
 
-    /// As [`Registry::pick`], but waits where an agent should be back soon, at most until a moment.
-    ///
-    /// # Errors
-    /// [`NoSession`].
-    pub async fn await_pick(
-        &self,
-        wanted: &Wanted,
-        tried: &[Arc<Session>],
-        until: Instant,
-    ) -> Result<Arc<Session>, NoSession> {
-        let back_by = |entry: &Entry| Some(entry.absence.until(wanted.key, Instant::now())?.min(until));
-        self.wait_for(wanted, tried, back_by).await
+    /// Until when the wanted agent may be waited for, because its tunnel broke a moment ago.
+    pub fn back_by(&self, wanted: &Wanted) -> Option<Instant> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.get(&wanted.site)?.absence.until(wanted.key, Instant::now())
     }
 
-    /// As [`Registry::pick`], but waits until a moment, whether an agent is expected or not.
-    ///
-    /// # Errors
-    /// [`NoSession`].
-    pub async fn await_holder(
-        &self,
-        wanted: &Wanted,
-        tried: &[Arc<Session>],
-        until: Instant,
-    ) -> Result<Arc<Session>, NoSession> {
-        self.wait_for(wanted, tried, |_| Some(until)).await
-    }
-
-    async fn wait_for(
-        &self,
-        wanted: &Wanted,
-        tried: &[Arc<Session>],
-        back_by: impl Fn(&Entry) -> Option<Instant>,
-    ) -> Result<Arc<Session>, NoSession> {
-        loop {
-            let none = match self.pick(wanted, tried) {
-                Ok(session) => return Ok(session),
-                Err(none) => none,
-            };
-            let (until, arrived) = {
-                let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
-                let entry = sites.get(&wanted.site).ok_or(none)?;
-                (back_by(entry).ok_or(none)?, Arc::clone(&entry.arrived))
-            };
-            let mut arrival = std::pin::pin!(arrived.notified());
-            arrival.as_mut().enable();
-            // Whoever came before this was waited for has woken nobody.
-            if let Ok(session) = self.pick(wanted, tried) {
-                return Ok(session);
-            }
-            tokio::time::timeout_at(until, arrival).await.map_err(|_| none)?;
-        }
+    /// Wakes whoever waits for an agent of a site.
+    pub fn arrivals(&self, site: &SiteId) -> Arc<Notify> {
+        self.entry(site, |entry| Arc::clone(&entry.arrived))
     }
 
     /// Of the sessions the one with the fewest streams open, and one that is silent only where all are; of equals, the
@@ -242,11 +200,16 @@ impl Registry {
 
     /// The counters of a site.
     pub fn counters(&self, site: &SiteId) -> Arc<SiteCounters> {
+        self.entry(site, |entry| Arc::clone(&entry.counters))
+    }
+
+    /// What is known of a site; there is an entry for it from now on.
+    fn entry<T>(&self, site: &SiteId, take: impl Fn(&Entry) -> T) -> T {
         if let Some(entry) = self.sites.read().unwrap_or_else(PoisonError::into_inner).get(site) {
-            return Arc::clone(&entry.counters);
+            return take(entry);
         }
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&sites.entry(site.clone()).or_default().counters)
+        take(sites.entry(site.clone()).or_default())
     }
 
     /// The counters of every site that was asked for so far, in the order of their names: relays that share a database write

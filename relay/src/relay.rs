@@ -1,36 +1,30 @@
 //! The running relay: opens the database, starts the listeners, and drains when it is told to stop.
 
+mod parts;
+
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use audiovault_protocol::limits::CLOSE_TIMEOUT;
-use jiff::Timestamp;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use self::parts::Parts;
 use crate::{
     admin::{self, AdminState, SecurityHeaders},
     alerts,
     auth::{Auth, offer_setup},
-    board::{Board, Sources},
+    board::Board,
+    cluster::Membership,
     config::{AlertConfig, ServeConfig},
-    directory::DirectoryWatch,
     http::{self, PublicState},
-    journal::{Journal, JournalWriter},
-    limits::Limits,
+    journal::JournalWriter,
     listen::{ListenError, Listening, Sockets},
-    listeners::{public_gate, start_admin, start_public},
-    metrics::{self, HttpMetrics, Metrics},
-    registry::Registry,
-    store::{self, IfMissing, OpenError, Store, StoreError},
+    listeners::{public_gate, start_admin, start_for_relays, start_public},
+    metrics::HttpMetrics,
+    store::{OpenError, Store, StoreError},
     systemd,
 };
 
@@ -41,10 +35,6 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 /// How long the agents still serve after that: the last connection's request is on its way.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
-/// Sites that were connected so long before this relay was started are expected to be connected again at once: long
-/// enough for a new version to be installed.
-const A_MOMENT: Duration = Duration::from_secs(120);
-
 /// Why the relay could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
@@ -64,6 +54,8 @@ pub enum RelayError {
 pub struct Relay {
     public: Vec<Listening>,
     admin: Listening,
+    for_relays: Option<Listening>,
+    membership: Option<Membership>,
     state: Arc<PublicState>,
     journal: JournalWriter,
     store: Store,
@@ -79,62 +71,48 @@ impl Relay {
     /// # Errors
     /// [`RelayError`].
     pub async fn start(config: ServeConfig) -> Result<Self, RelayError> {
-        let store = store::open(&config.database, IfMissing::Create).await?;
-        store.set_public_url(config.public_url.as_str()).await?;
-        let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
-        let registry = registry(&config, &store).await?;
-        let limits = Arc::new(Limits::new(&config.limits));
-        let journal = Journal::start(store.clone(), Arc::clone(&registry));
-        let board = Board::start(Sources {
-            directory: Arc::clone(&directory),
-            registry: Arc::clone(&registry),
-            limits: Arc::clone(&limits),
-            journal: journal.journal(),
-            store: store.clone(),
-        })
-        .await?;
-        let background = start_background(&config, &board, &store);
+        let parts = Parts::open(&config).await?;
+        let board = parts.board().await?;
+        let background = start_background(&config, &board, &parts.store);
         let (http_metrics, gate) = (HttpMetrics::default(), public_gate(&config));
-        let sources = metrics::Sources {
-            pictures: board.pictures(),
-            sessions: Arc::clone(&registry),
-            journal: journal.journal(),
-            limits: Arc::clone(&limits),
-            gate: Arc::clone(&gate),
-            per_site: config.records.site_metrics,
-        };
-        let metrics = Metrics::new(&http_metrics, sources);
-        let state = Arc::new(PublicState {
-            public_url: config.public_url.clone(),
-            trusted_proxies: config.trusted_proxies.clone(),
-            registry,
-            limits,
-            directory: directory.subscribe(),
-            store: store.clone(),
-            refresher: directory.refresher(),
-            tunnels: TaskTracker::new(),
-            journal: journal.journal(),
-            recorded_names: config.records.names,
-            metrics: http_metrics,
-            draining: AtomicBool::new(false),
-        });
+        let metrics = parts.metrics(&board, &http_metrics, &gate, config.records.site_metrics);
+        let state = Arc::new(parts.public_state(&config, http_metrics));
         let router = http::router(Arc::clone(&state), &config.allow_origin);
         let mut sockets = Sockets::inherited();
         let public = start_public(&config, &mut sockets, &gate, router).await?;
         let admin_state = AdminState {
             public: Arc::clone(&state),
-            directory,
+            directory: Arc::clone(&parts.directory),
             board,
             metrics,
-            auth: Auth::new(store.clone()),
+            auth: Auth::new(parts.store.clone()),
             headers: SecurityHeaders::new(&config.public_url),
             metrics_public: config.metrics_public,
         };
         let admin = start_admin(&config, &mut sockets, admin::router(Arc::new(admin_state))).await?;
+        let for_relays = match &config.cluster {
+            Some(cluster) => {
+                let router = http::router_for_relays(Arc::clone(&state));
+                Some(start_for_relays(cluster.bind, &mut sockets, router).await?)
+            }
+            None => None,
+        };
         sockets.check_all_used();
-        tell_how_to_set_up(&store, &config.admin.url(admin.addr)).await?;
+        tell_how_to_set_up(&parts.store, &config.admin.url(admin.addr)).await?;
         let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
-        Ok(Self { public, admin, state, journal, store, background, drain_timeout, accept_rate })
+        let Parts { store, journal, membership, .. } = parts;
+        Ok(Self {
+            public,
+            admin,
+            for_relays,
+            membership,
+            state,
+            journal,
+            store,
+            background,
+            drain_timeout,
+            accept_rate,
+        })
     }
 
     /// Where the public listeners are, plain before TLS, with their real ports.
@@ -175,19 +153,17 @@ impl Relay {
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.state.tunnels.wait()).await;
         self.admin.handle.graceful_shutdown(Some(ADMIN_DRAIN));
         let _ = self.admin.task.await;
+        if let Some(for_relays) = self.for_relays {
+            for_relays.handle.graceful_shutdown(Some(ADMIN_DRAIN));
+            let _ = for_relays.task.await;
+        }
         drop(self.background);
+        drop(self.membership);
         self.journal.close().await;
         // What is open on the database otherwise leaves its write-ahead log behind.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await;
         tracing::info!("stopped");
     }
-}
-
-/// No sessions yet, but sites that were connected a moment ago to a relay whose place this one takes.
-async fn registry(config: &ServeConfig, store: &Store) -> Result<Arc<Registry>, StoreError> {
-    let registry = Registry::new(config.limits.memory_budget);
-    registry.expect(store.connected_since(Timestamp::now() - A_MOMENT).await?);
-    Ok(Arc::new(registry))
 }
 
 /// Begins to forget what is too old, and to tell the webhook, where there is one.

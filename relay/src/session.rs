@@ -176,9 +176,15 @@ pub async fn run(
     };
     log_end(&admission, session.as_deref(), &ended);
     if let Some(session) = session {
-        registry.remove(&session, session.is_back_soon(&ended));
-        let (session, reason) = (session.id.clone(), ended.to_string());
-        journal.record(Record::TunnelClosed { session, closed: Timestamp::now(), reason });
+        let back_soon = session.is_back_soon(&ended);
+        registry.remove(&session, back_soon);
+        journal.record(Record::TunnelClosed {
+            session: session.id.clone(),
+            site: session.site.clone(),
+            back_soon,
+            closed: Timestamp::now(),
+            reason: ended.to_string(),
+        });
     }
 }
 
@@ -212,6 +218,7 @@ fn opened(session: &Session, journal: &Journal) -> Record {
         agent_version: session.hello.agent_version.clone(),
         host: session.hello.host.clone(),
         address: session.address.to_string(),
+        link_key: session.hello.link_key_id,
         opened: session.since,
     }))
 }

@@ -20,6 +20,7 @@ mod named;
 mod open;
 mod postgres;
 mod pseudonyms;
+mod routes;
 mod sites;
 mod sqlite;
 mod transfer;
@@ -42,6 +43,7 @@ pub use self::{
     journal::{Progress, Record, TrafficShare, TunnelOpened},
     named::{NoDatabase, open_named},
     open::{IfMissing, open},
+    routes::{NodeRecord, RouteBook, RouteChange, RouteListener, RouteNews, RouteRecord},
     sites::{MAX_VALID_KEYS, NewSite, StoredKey, StoredSite},
     transfer::TransferError,
     url::{DatabaseUrl, PostgresUrl},

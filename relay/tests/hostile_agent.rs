@@ -55,6 +55,7 @@ impl Place {
             log: LogConfig::new(LogFormat::Text, "info").unwrap(),
             drain_timeout: Duration::from_secs(1),
             limits: LimitsConfig::default(),
+            cluster: None,
             records: RecordsConfig::default(),
         };
         let relay = Relay::start(config).await.unwrap();

@@ -128,6 +128,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         log: LogConfig::new(LogFormat::Text, "info")?,
         drain_timeout: Duration::from_secs(5),
         limits: LimitsConfig::default(),
+        cluster: None,
         records: RecordsConfig::default(),
     };
     Ok((Relay::start(config).await?, key))

@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
 mod clock;
+mod cluster;
 mod download;
 mod hostile_agent;
 mod hostile_relay;
 mod line;
+mod load;
 mod names;
 mod paths;
 mod programs;

@@ -30,6 +30,8 @@ pub struct Relay {
     tls: Option<Certificate>,
     /// The name in its public URL, instead of its address.
     name: Option<String>,
+    /// Its public URL, where it stands behind something else.
+    public_url: Option<String>,
     extra: Vec<String>,
     /// Variables of its environment.
     environment: Vec<(&'static str, String)>,
@@ -132,6 +134,17 @@ impl Relay {
         relay
     }
 
+    /// Starts a relay that is one of several on the database of a server, behind a load balancer.
+    pub async fn start_in_cluster(server: &Postgres, public_url: String, key: &str, extra: &[&str]) -> Self {
+        let mut relay = Self::stopped();
+        relay.moves_to(server);
+        relay.environment.push(("AUDIOVAULT_RELAY_CLUSTER_KEY", key.to_owned()));
+        relay.public_url = Some(public_url);
+        relay.extra = extra.iter().map(ToString::to_string).collect();
+        relay.restart().await;
+        relay
+    }
+
     /// From its next start on it works on the database of a server.
     pub fn moves_to(&mut self, server: &Postgres) {
         (self.database, self.environment) = (server.url(), server.variables());
@@ -152,6 +165,7 @@ impl Relay {
             address: free_address(),
             tls: None,
             name: None,
+            public_url: None,
             extra: Vec::new(),
             environment: Vec::new(),
             socket: None,
@@ -185,7 +199,8 @@ impl Relay {
                 tls.key.display().to_string(),
             ]),
         }
-        arguments.extend(["--public-url".to_owned(), self.url(), "--database".to_owned(), self.database()]);
+        let public_url = self.public_url.clone().unwrap_or_else(|| self.url());
+        arguments.extend(["--public-url".to_owned(), public_url, "--database".to_owned(), self.database()]);
         if !self.extra.iter().any(|argument| argument == "--admin-bind") {
             arguments.extend(["--admin-bind".to_owned(), format!("{}:0", self.address.ip())]);
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri};
+use http::{Request, Response};
 use http_body::Body;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -28,7 +28,7 @@ use super::{
     outlet::{AgentMailbox, Command, Gate, Outlet},
 };
 use crate::{
-    context::{Deadline, Lifeline, LinkBase, RequestId},
+    context::{Deadline, Lifeline, LinkBase},
     frame::{Frame, StreamId},
     limits::AGENT_DEADLINE,
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
@@ -312,16 +312,10 @@ where
 }
 
 fn to_request(head: RequestHead, body: Bytes, base: LinkBase) -> Option<Request<Bytes>> {
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
-    *request.uri_mut() = head.target.parse::<Uri>().ok().filter(|_| head.target.starts_with('/'))?;
-    *request.headers_mut() = head.headers;
     let deadline = Duration::from_millis(head.deadline_ms.into()).min(AGENT_DEADLINE);
-    let extensions = request.extensions_mut();
-    extensions.insert(RequestId(head.request_id));
-    extensions.insert(Deadline(deadline));
-    extensions.insert(head.client);
-    extensions.insert(base);
+    let mut request = head.into_request(body)?;
+    request.extensions_mut().insert(Deadline(deadline));
+    request.extensions_mut().insert(base);
     Some(request)
 }
 

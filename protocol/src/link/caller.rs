@@ -11,7 +11,6 @@ use super::{
     mailbox::{Call, Mailbox},
 };
 use crate::{
-    context::{Client, RequestId},
     headers,
     limits::{MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS, RELAY_DEADLINE},
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
@@ -78,7 +77,7 @@ impl Caller {
     /// Sends a request through the tunnel and waits for the head of its response, at most for `patience`, of which the
     /// agent has four fifths. Dropping the future, or the body later, stops the agent.
     ///
-    /// The request's extensions [`RequestId`] and [`Client`] travel with it; the response's extension
+    /// What [`RequestHead::of`] takes from the request travels with it; the response's extension
     /// [`crate::context::Audit`] holds what the agent wants recorded.
     ///
     /// # Errors
@@ -150,16 +149,8 @@ impl Caller {
 }
 
 fn to_wire(request: Request<Bytes>, patience: Duration) -> Result<(RequestHead, Bytes), CallError> {
-    let (parts, body) = request.into_parts();
-    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let head = RequestHead {
-        request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
-        method: parts.method.as_str().to_owned(),
-        target: target.to_owned(),
-        headers: headers::of_request(&parts.headers),
-        deadline_ms: u32::try_from(patience.as_millis() * 4 / 5).unwrap_or(u32::MAX),
-        client: parts.extensions.get::<Client>().cloned().unwrap_or_default(),
-    };
+    let head = RequestHead::of(&request, patience * 4 / 5);
+    let body = request.into_body();
     if body.len() > MAX_REQUEST_BODY_LEN || !fits(&head) {
         return Err(CallError::TooLarge);
     }
@@ -197,6 +188,7 @@ fn from_wire(head: ResponseHead, hold: Hold) -> Result<Response<TunnelBody>, Cal
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::Client;
 
     #[test]
     fn a_head_fits_exactly_when_what_is_written_of_it_does() {

@@ -67,10 +67,16 @@ async fn a_site_without_an_agent_is_never_seen_until_one_was_there() {
         agent_version: "1.0.0".to_owned(),
         host: "pbx".to_owned(),
         address: "203.0.113.9".to_owned(),
+        link_key: "00112233445566aa".to_owned().try_into().unwrap(),
         opened: ago(7200),
     }));
-    let closed =
-        Record::TunnelClosed { session: "s".to_owned(), closed: ago(3600), reason: "gone".to_owned() };
+    let closed = Record::TunnelClosed {
+        session: "s".to_owned(),
+        site: site("beta"),
+        back_soon: false,
+        closed: ago(3600),
+        reason: "gone".to_owned(),
+    };
     place.store.write(&[opened, closed]).await.unwrap();
     let mut painter = place.painter().await;
     painter.paint();

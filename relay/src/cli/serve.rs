@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Deserializer};
 
+use crate::cluster::ClusterKey;
+
 /// The settings of a relay as written, not yet checked. In the file the keys are the long names of the flags.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -57,6 +59,20 @@ pub struct ServeArgs {
     /// into PGPASSWORD, a PGPASSFILE or AUDIOVAULT_RELAY_DATABASE (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
+
+    /// Where the other relays that share the database reach this one, such as http://10.0.0.5:8091; all have the same
+    /// secret in AUDIOVAULT_RELAY_CLUSTER_KEY (32 characters or more)
+    #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_NODE_URL")]
+    pub node_url: Option<String>,
+
+    /// Serve the other relays here; not meant for the world [default: the address of --node-url, or all addresses
+    /// where that has a name]
+    #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_NODE_BIND")]
+    pub node_bind: Option<String>,
+
+    /// The secret of the cluster; it has no flag.
+    #[arg(skip)]
+    pub cluster_key: Option<ClusterKey>,
 
     /// Serve health and status here; not meant for the world [default: 127.0.0.1:8090]
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_ADMIN_BIND")]
@@ -220,6 +236,9 @@ impl ServeArgs {
             acme_cacert: or(self.acme_cacert, lower.acme_cacert),
             public_url: or(self.public_url, lower.public_url),
             database: or(self.database, lower.database),
+            node_url: or(self.node_url, lower.node_url),
+            node_bind: or(self.node_bind, lower.node_bind),
+            cluster_key: self.cluster_key.or(lower.cluster_key),
             admin_bind: or(self.admin_bind, lower.admin_bind),
             metrics_public: or(self.metrics_public, lower.metrics_public),
             admin_tls_cert: or(self.admin_tls_cert, lower.admin_tls_cert),

@@ -267,3 +267,39 @@ fn a_certificate_comes_from_files_or_from_an_acme_server() {
         assert!(message.contains(about), "{message}");
     }
 }
+
+#[test]
+fn a_relay_among_others_needs_an_address_a_key_and_a_shared_database() {
+    const SHARED: [&str; 4] =
+        ["--public-url", "https://relay.example.com/", "--database", "postgres://relay@db/audiovault"];
+    let load = |line: &[&str], key: Option<&str>| {
+        let mut args = args(line);
+        args.cluster_key = key.map(|key| key.parse().unwrap());
+        ServeConfig::load(args).map(|config| config.cluster)
+    };
+    let key = Some("5f1c7d1e0b8a4c6f9e2d3a4b5c6d7e8f");
+    let node = ["--node-url", "http://10.0.0.5:8091"];
+    let cluster = load(&[&SHARED[..], &node].concat(), key).unwrap().unwrap();
+    assert_eq!(
+        (cluster.url.as_str(), cluster.bind),
+        ("http://10.0.0.5:8091/", "10.0.0.5:8091".parse().unwrap())
+    );
+    let named = load(&[&SHARED[..], &["--node-url", "http://relay-1:8091"]].concat(), key).unwrap().unwrap();
+    assert_eq!(named.bind, "0.0.0.0:8091".parse().unwrap());
+    let bind = ["--node-bind", "10.0.0.6:1"];
+    let bound = load(&[&SHARED[..], &node, &bind].concat(), key).unwrap().unwrap();
+    assert_eq!(bound.bind, "10.0.0.6:1".parse().unwrap());
+    assert!(load(&SHARED, None).unwrap().is_none());
+    for (line, key, about) in [
+        ([&SHARED[..], &node].concat(), None, "AUDIOVAULT_RELAY_CLUSTER_KEY is missing"),
+        (SHARED.to_vec(), key, "--node-url is missing"),
+        ([&SHARED[..], &bind].concat(), None, "--node-url is missing"),
+        ([&ENOUGH[..], &node].concat(), key, "share a database"),
+        ([&SHARED[..], &["--node-url", "https://relay-1:8091"]].concat(), key, "http://10.0.0.5:8091"),
+        ([&SHARED[..], &["--node-url", "http://relay-1:8091/x"]].concat(), key, "http://10.0.0.5:8091"),
+        ([&SHARED[..], &["--node-url", "relay-1:8091"]].concat(), key, "http://10.0.0.5:8091"),
+    ] {
+        let error = load(&line, key).unwrap_err().to_string();
+        assert!(error.contains(about) && error.lines().count() == 1, "{error}");
+    }
+}

@@ -2,15 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use audiovault_protocol::{
-    link::{CallError, TunnelBody},
-    mux::OpenError,
-    problem::{PROBLEM_JSON, Problem},
-};
+use audiovault_protocol::{problem::PROBLEM_JSON, site::SiteId};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Refusal, access_log::LoggedSite};
-use crate::{registry::SiteCounters, session::Session};
+use super::{
+    Refusal,
+    access_log::LoggedSite,
+    answer_body::AnswerBody,
+    ask::{Asked, Unanswered},
+};
+use crate::{reach::Holder, registry::SiteCounters};
 
 /// What a route expects in a successful answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,25 +54,26 @@ pub(super) fn make_private(headers: &mut HeaderMap) {
     }
 }
 
-/// The answer to a call, if it is one that may be passed on.
-pub(super) fn from_call(
-    called: Result<http::Response<TunnelBody>, CallError>,
+/// The answer of an agent, if it is one that may be passed on.
+pub(super) fn from_agent(
+    asked: Asked,
     expected: Expected,
-    session: &Session,
-) -> Result<http::Response<TunnelBody>, Refusal> {
-    let mut response = called.map_err(|error| refuse(&error, session))?;
+    site: &SiteId,
+) -> Result<http::Response<AnswerBody>, Refusal> {
+    let Asked { holder, called } = asked;
+    let mut response = called.map_err(|why| refuse(why, site, &holder))?;
     if !is_expected(expected, response.status(), response.headers()) {
         tracing::warn!(
-            site = %session.site,
-            session = session.id,
+            %site,
+            from = holder.name(),
             status = response.status().as_u16(),
             content_type = media_type(response.headers()).unwrap_or("none"),
             "an agent answered with content that is not passed on"
         );
         let detail = "the site's agent answered with something that is not passed on; update the agent";
-        return Err(Refusal::new(StatusCode::BAD_GATEWAY, detail).at(&session.site));
+        return Err(Refusal::new(StatusCode::BAD_GATEWAY, detail).at(site));
     }
-    response.extensions_mut().insert(LoggedSite(session.site.clone()));
+    response.extensions_mut().insert(LoggedSite(site.clone()));
     Ok(response)
 }
 
@@ -94,27 +96,7 @@ pub(super) fn count_errors<B>(result: &Result<http::Response<B>, Refusal>, count
     counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
 }
 
-fn refuse(error: &CallError, session: &Session) -> Refusal {
-    tracing::info!(site = %session.site, session = session.id, %error, "a request has no answer");
-    let problem = match error {
-        CallError::Deadline => {
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "the site's agent did not answer in time; try again")
-        }
-        CallError::TooLarge => Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the request is too large; send the fields of a search only",
-        ),
-        CallError::NotOpened(OpenError::TooManyStreams | OpenError::NoBudget) => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the site is busy; try again in a moment")
-                .retry_after(2)
-        }
-        CallError::NotOpened(OpenError::Closed) | CallError::Refused | CallError::Lost => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the site's connection is being renewed; try again")
-                .retry_after(2)
-        }
-        CallError::Reset(..) | CallError::Malformed => {
-            Problem::new(StatusCode::BAD_GATEWAY, "the site's agent failed to answer; see its log")
-        }
-    };
-    Refusal::from(problem).at(&session.site)
+fn refuse(why: Unanswered, site: &SiteId, holder: &Holder) -> Refusal {
+    tracing::info!(%site, from = holder.name(), ?why, "a request has no answer");
+    Refusal::from(why.problem()).at(site)
 }

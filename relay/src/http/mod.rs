@@ -2,10 +2,12 @@
 
 mod access_log;
 mod answer;
+mod answer_body;
 mod ask;
 mod cors;
 mod delivery;
 mod enrolment;
+mod forwarded;
 mod landing;
 mod on_record;
 mod recordings;
@@ -38,6 +40,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+pub use self::forwarded::router as router_for_relays;
 use self::{refusal::Refusal, site_host::SiteHosts};
 use crate::{
     client::ClientAddress,
@@ -46,9 +49,13 @@ use crate::{
     journal::Journal,
     limits::{ClientKey, Limits, Subject},
     metrics::HttpMetrics,
+    reach::Reach,
     registry::Registry,
     store::Store,
 };
+
+/// Stands for an address that is not known.
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What the public routes work with.
 #[derive(Debug)]
@@ -59,6 +66,8 @@ pub struct PublicState {
     pub trusted_proxies: Vec<IpNet>,
     /// Connected agents.
     pub registry: Arc<Registry>,
+    /// The way to them, and to those that are connected to other relays.
+    pub reach: Reach,
     /// The sites; a running relay replaces the picture when the database has changed.
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Where enrolment codes are traded; nothing else on this side waits for the database.
@@ -144,7 +153,7 @@ async fn method_not_allowed(request: Request) -> Response {
 
 /// Where a request comes from. The access log has found it out; without it nobody asks for anybody.
 fn client_address(extensions: &Extensions) -> IpAddr {
-    extensions.get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |found| found.0)
+    extensions.get::<ClientAddress>().map_or(NOBODY, |found| found.0)
 }
 
 /// Who asks, as limits know it.

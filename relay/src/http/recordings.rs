@@ -15,8 +15,8 @@ use http::{StatusCode, request::Parts};
 
 use super::{
     PublicState, Refusal,
-    answer::{Expected, count_errors, from_call, make_private},
-    ask::ask,
+    answer::{Expected, count_errors, from_agent, make_private},
+    ask::{Patience, ask},
     client_key, on_record,
     resume::resumable,
     search::carry_context,
@@ -58,12 +58,13 @@ async fn pass_on(
     let event = on_record::delivery(&site, parts);
     let wanted = Wanted { site: site.clone(), key: Some(header.key_id) };
     let request = || to_agent(token, name, parts);
-    let asked = ask(&state.registry, &wanted, request).await?.map_err(|none| match none {
-        NoSession::Offline => Refusal::offline().at(&site),
-        NoSession::OtherKey => refuse(LinkError::OtherKey),
-    })?;
-    let result = from_call(asked.called, Expected::Audio, &asked.session)
-        .map(|response| resumable(&state.registry, wanted, || request().ok(), response));
+    let asked =
+        ask(&state.reach, &wanted, Patience::of_public(), request).await?.map_err(|none| match none {
+            NoSession::Offline => Refusal::offline().at(&site),
+            NoSession::OtherKey => refuse(LinkError::OtherKey),
+        })?;
+    let result = from_agent(asked, Expected::Audio, &site)
+        .map(|response| resumable(&state.reach, wanted, || request().ok(), response));
     count_errors(&result, &state.registry.counters(&site));
     match result {
         Ok(response) => Ok(HeldBody::hold(on_record::handed_over(state, event, parts, response), slot)),

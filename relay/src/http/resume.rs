@@ -7,7 +7,6 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,17 +14,21 @@ use std::{
 use audiovault_protocol::{
     headers,
     limits::{ANSWER_BODY_LEN, RELAY_DEADLINE},
-    link::{BodyError, TunnelBody},
+    link::BodyError,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::answer::{Expected, is_expected};
+use super::{
+    answer::{Expected, is_expected},
+    answer_body::AnswerBody,
+    ask::{Unanswered, ask_node},
+};
 use crate::{
-    registry::{Registry, Wanted},
-    session::Session,
+    reach::{Holder, Reach, Tried},
+    registry::Wanted,
 };
 
 /// How long a listener may hear nothing until the agent is back: players hold some seconds of sound ready, and whoever
@@ -35,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// What is needed to ask for the rest.
 #[derive(Debug, Clone)]
 struct Rest {
-    registry: Arc<Registry>,
+    reach: Reach,
     wanted: Wanted,
     /// The request as it was asked at first.
     request: Request<Bytes>,
@@ -46,11 +49,11 @@ struct Rest {
     size: u64,
 }
 
-type Asking = Pin<Box<dyn Future<Output = Option<TunnelBody>> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = Option<AnswerBody>> + Send>>;
 
 /// The body of a recording, from one tunnel after the other.
 pub(super) struct ResumableBody {
-    body: TunnelBody,
+    body: AnswerBody,
     size: SizeHint,
     /// None where the answer says too little to be continued.
     rest: Option<Rest>,
@@ -68,14 +71,14 @@ impl std::fmt::Debug for ResumableBody {
 
 /// Makes an answer one that is continued when its tunnel ends, where it can be.
 pub(super) fn resumable(
-    registry: &Arc<Registry>,
+    reach: &Reach,
     wanted: Wanted,
     request: impl FnOnce() -> Option<Request<Bytes>>,
-    response: Response<TunnelBody>,
+    response: Response<AnswerBody>,
 ) -> Response<ResumableBody> {
     let rest = extent(response.status(), response.headers()).and_then(|(etag, [next, last, size])| {
         let request = request().filter(|request| request.method() == Method::GET)?;
-        Some(Rest { registry: Arc::clone(registry), wanted, request, etag, next, last, size })
+        Some(Rest { reach: reach.clone(), wanted, request, etag, next, last, size })
     });
     response.map(|body| ResumableBody {
         size: body.size_hint(),
@@ -102,22 +105,35 @@ fn extent(status: StatusCode, headers: &HeaderMap) -> Option<(HeaderValue, [u64;
 
 impl Rest {
     /// The rest of the body, if an agent has it within [`GRACE`] of when the last octet came.
-    async fn ask(self, waiting: Instant) -> Option<TunnelBody> {
+    async fn ask(self, waiting: Instant) -> Option<AnswerBody> {
         let until = waiting + GRACE;
-        let mut tried = Vec::new();
+        let mut tried = Tried::default();
         let site = &self.wanted.site;
         loop {
-            let Ok(session) = self.registry.await_holder(&self.wanted, &tried, until).await else {
+            let Ok(holder) = self.reach.await_holder(&self.wanted, &tried, until).await else {
                 tracing::info!(%site, "a download is cut: no agent with its link key came back");
                 return None;
             };
-            match session.caller.call_within(self.request(), RELAY_DEADLINE).await {
-                Ok(answer) => return self.continued_by(answer, &session),
-                Err(error) => {
-                    tracing::info!(%site, session = session.id, %error, "the rest of a download is not had here")
+            match self.call(&holder).await {
+                Ok(answer) => return self.continued_by(answer, &holder),
+                Err(why) => {
+                    tracing::info!(%site, from = holder.name(), ?why, "the rest of a download is not had here")
                 }
             }
-            tried.push(session);
+            tried.push(&holder);
+        }
+    }
+
+    async fn call(&self, holder: &Holder) -> Result<Response<AnswerBody>, Unanswered> {
+        match (holder, self.reach.cluster()) {
+            (Holder::There(node), Some(cluster)) => {
+                ask_node(cluster, node, &self.wanted, &self.request(), RELAY_DEADLINE).await
+            }
+            (Holder::There(_), None) => Err(Unanswered::Lost),
+            (Holder::Here(session), _) => {
+                let called = session.caller.call_within(self.request(), RELAY_DEADLINE).await;
+                called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(Unanswered::Call)
+            }
         }
     }
 
@@ -138,18 +154,18 @@ impl Rest {
     }
 
     /// The body of an answer that is exactly the rest.
-    fn continued_by(&self, answer: Response<TunnelBody>, session: &Session) -> Option<TunnelBody> {
+    fn continued_by(&self, answer: Response<AnswerBody>, holder: &Holder) -> Option<AnswerBody> {
         let headers = answer.headers();
         let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
             && is_expected(Expected::Audio, answer.status(), headers)
             && headers.get(header::ETAG) == Some(&self.etag)
             && headers::extent(headers) == (Some(self.next), Some(self.size))
             && headers::content_length(headers) == Some(self.last - self.next + 1);
-        let (site, session, status) = (&self.wanted.site, &session.id, answer.status().as_u16());
+        let (site, from, status) = (&self.wanted.site, holder.name(), answer.status().as_u16());
         if is_rest {
-            tracing::info!(%site, session, from = self.next, "a download goes on through another tunnel");
+            tracing::info!(%site, from, at = self.next, "a download goes on through another tunnel");
         } else {
-            tracing::warn!(%site, session, status, "a download is cut: the recording is not what it was");
+            tracing::warn!(%site, from, status, "a download is cut: the recording is not what it was");
         }
         is_rest.then(|| answer.into_body())
     }

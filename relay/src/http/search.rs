@@ -21,8 +21,8 @@ use http::{HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{
     PublicState, Refusal,
-    answer::{Expected, count_errors, from_call},
-    ask::{Asked, ask},
+    answer::{Expected, count_errors, from_agent},
+    ask::{Asked, Patience, ask},
     client_key, on_record, request_body,
 };
 use crate::{
@@ -103,15 +103,20 @@ async fn pass_on(
 ) -> Result<Response, Refusal> {
     let client = client_key(&parts.extensions);
     let slot = state.limits.requests.enter_site(client, site).map_err(|busy| Refusal::from(busy).at(site))?;
-    let trial = try_token(state, client, site, parameters).map_err(|no| Refusal::from(no).at(site))?;
+    // Where another relay has the agent, that one judges: guesses count there, from wherever they come.
+    let trial = match state.reach.is_here(site) {
+        true => Some(try_token(state, client, site, parameters).map_err(|no| Refusal::from(no).at(site))?),
+        false => None,
+    };
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
     let event = on_record::search(site, parts, parameters);
     let wanted = Wanted { site: site.clone(), key: None };
-    let result = match ask(&state.registry, &wanted, || to_agent(parts, body.clone())).await? {
-        Ok(Asked { session, called }) => {
-            judge(trial, called.as_ref().ok().map(http::Response::status));
-            let result = from_call(called, Expected::Json, &session).map(|answer| answer.map(Body::new));
+    let asking = ask(&state.reach, &wanted, Patience::of_public(), || to_agent(parts, body.clone()));
+    let result = match asking.await? {
+        Ok(asked) => {
+            judge(trial, &asked);
+            let result = from_agent(asked, Expected::Json, site).map(|answer| answer.map(Body::new));
             on_record::answered(state, event, &result);
             result
         }
@@ -126,7 +131,7 @@ async fn pass_on(
 }
 
 /// Tenants that no agent of the site has announced are one for the throttle: their names may be made up.
-fn try_token(
+pub(super) fn try_token(
     state: &PublicState,
     client: ClientKey,
     site: &SiteId,
@@ -142,11 +147,12 @@ fn try_token(
 }
 
 /// Only the agent knows its tokens; how it answers tells.
-fn judge(trial: Trial, status: Option<StatusCode>) {
-    match status {
-        Some(StatusCode::UNAUTHORIZED) => trial.wrong(Instant::now()),
-        Some(status) if status.is_success() => trial.right(),
-        Some(_) | None => {}
+pub(super) fn judge(trial: Option<Trial>, asked: &Asked) {
+    let status = asked.called.as_ref().ok().map(http::Response::status);
+    match (trial, status) {
+        (Some(trial), Some(StatusCode::UNAUTHORIZED)) => trial.wrong(Instant::now()),
+        (Some(trial), Some(status)) if status.is_success() => trial.right(),
+        _ => {}
     }
 }
 

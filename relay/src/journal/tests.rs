@@ -89,6 +89,7 @@ fn opened(session: &str, run: &str) -> Record {
         agent_version: "1.0.0".to_owned(),
         host: "pbx".to_owned(),
         address: "203.0.113.9".to_owned(),
+        link_key: "00112233445566aa".to_owned().try_into().unwrap(),
         opened: Timestamp::now(),
     }))
 }

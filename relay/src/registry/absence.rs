@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// How long requests wait for an agent whose tunnel broke: it dials again after half a second on average, and is let
 /// in where others come at the same time. An agent that needs longer is better told of than waited for.
-pub(super) const RETURN_TIME: Duration = Duration::from_secs(8);
+pub(crate) const RETURN_TIME: Duration = Duration::from_secs(8);
 
 /// Most agents of one site that are missed at a time. A site has a few; one that has more loses the oldest.
 const MOST: usize = 16;
@@ -21,11 +21,11 @@ struct Missed {
 
 /// The agents of one site that should be back soon.
 #[derive(Debug, Default)]
-pub(super) struct Absence(Vec<Missed>);
+pub(crate) struct Absence(Vec<Missed>);
 
 impl Absence {
     /// An agent is gone that should be back by then; without a key, any agent.
-    pub(super) fn miss(&mut self, key: Option<LinkKeyId>, until: Instant, now: Instant) {
+    pub(crate) fn miss(&mut self, key: Option<LinkKeyId>, until: Instant, now: Instant) {
         self.0.retain(|missed| missed.until > now);
         if self.0.len() == MOST {
             self.0.remove(0);
@@ -34,7 +34,7 @@ impl Absence {
     }
 
     /// An agent has come. Where several with one key were missed, that was one of them.
-    pub(super) fn came(&mut self, key: LinkKeyId) {
+    pub(crate) fn came(&mut self, key: LinkKeyId) {
         let known = self.0.iter().position(|missed| missed.key == Some(key));
         if let Some(at) = known.or_else(|| self.0.iter().position(|missed| missed.key.is_none())) {
             self.0.remove(at);
@@ -42,7 +42,7 @@ impl Absence {
     }
 
     /// Until when an agent with this key, or any, may be waited for.
-    pub(super) fn until(&self, key: Option<LinkKeyId>, now: Instant) -> Option<Instant> {
+    pub(crate) fn until(&self, key: Option<LinkKeyId>, now: Instant) -> Option<Instant> {
         let matches = |missed: &&Missed| key.is_none() || missed.key.is_none() || missed.key == key;
         self.0.iter().filter(matches).map(|missed| missed.until).filter(|until| *until > now).max()
     }

@@ -178,7 +178,7 @@ impl Store {
     }
 
     async fn truncate_log(&self) -> Result<(), StoreError> {
-        if matches!(self.backend, Backend::Postgres) {
+        if matches!(self.backend, Backend::Postgres(_)) {
             return Ok(());
         }
         let row = sqlx::query(TRUNCATE_LOG).fetch_one(&self.pool).await?;
@@ -207,8 +207,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let statement = match (&self.backend, what) {
             (Backend::Sqlite(_), _) => return Ok(()),
-            (Backend::Postgres, AuditLock::Write) => WRITE_LOCK,
-            (Backend::Postgres, AuditLock::Erase) => ERASE_LOCK,
+            (Backend::Postgres(_), AuditLock::Write) => WRITE_LOCK,
+            (Backend::Postgres(_), AuditLock::Erase) => ERASE_LOCK,
         };
         sqlx::query(statement).execute(&mut **tx).await?;
         Ok(())

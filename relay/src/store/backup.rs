@@ -41,7 +41,7 @@ impl Store {
     /// # Errors
     /// [`BackupError`].
     pub async fn back_up(&self, path: &Path) -> Result<(), BackupError> {
-        if matches!(self.backend, Backend::Postgres) {
+        if matches!(self.backend, Backend::Postgres(_)) {
             return Err(BackupError::OfServer);
         }
         let name = path.to_str().ok_or_else(|| BackupError::Name(path.to_owned()))?;

@@ -2,11 +2,11 @@
 
 use std::sync::LazyLock;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
 use jiff::Timestamp;
 use sqlx::{Any, Transaction};
 
-use super::{Store, StoreError, audit::AuditLock, open::Backend};
+use super::{Store, StoreError, audit::AuditLock, open::Backend, routes::notify};
 use crate::audit::{AuditEvent, Outcome, call_digest, call_key};
 
 /// A tunnel of an agent that has introduced itself.
@@ -28,6 +28,8 @@ pub struct TunnelOpened {
     pub host: String,
     /// Where the tunnel comes from.
     pub address: String,
+    /// The key by which the agent makes its links.
+    pub link_key: LinkKeyId,
     /// When it was opened.
     pub opened: Timestamp,
 }
@@ -69,6 +71,10 @@ pub enum Record {
     TunnelClosed {
         /// Names the session.
         session: String,
+        /// The site that its agent spoke for.
+        site: SiteId,
+        /// Whether the agent should be connected again in a moment.
+        back_soon: bool,
         /// When.
         closed: Timestamp,
         /// Why, in one line.
@@ -91,7 +97,7 @@ pub enum Record {
 
 /// A site may be removed while its records wait.
 const INSERT_TUNNEL: &str = "INSERT INTO tunnels (session, site, run, instance, slot, agent_version, host, address, \
-     opened_ms) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE EXISTS (SELECT 1 FROM sites WHERE site = $2) \
+     opened_ms, link_key) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE EXISTS (SELECT 1 FROM sites WHERE site = $2) \
      ON CONFLICT (session) DO NOTHING";
 const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
@@ -124,7 +130,7 @@ impl Store {
         self.lock_audit(&mut tx, AuditLock::Write).await?;
         let statements = match self.backend {
             Backend::Sqlite(_) => &*INSERT_AUDIT,
-            Backend::Postgres => &*INSERT_AUDIT_NUMBERED,
+            Backend::Postgres(_) => &*INSERT_AUDIT_NUMBERED,
         };
         let mut rest = records;
         while let Some(record) = rest.first() {
@@ -135,6 +141,9 @@ impl Store {
                 insert_events(&mut tx, statements, &events).await
             }?;
             rest = rest.get(written..).unwrap_or_default();
+        }
+        if let Backend::Postgres(_) = self.backend {
+            notify(&mut tx, records).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -155,8 +164,9 @@ async fn write(
             .bind(&tunnel.agent_version)
             .bind(&tunnel.host)
             .bind(&tunnel.address)
-            .bind(tunnel.opened.as_millisecond()),
-        Record::TunnelClosed { session, closed, reason } => {
+            .bind(tunnel.opened.as_millisecond())
+            .bind(tunnel.link_key.to_string()),
+        Record::TunnelClosed { session, closed, reason, .. } => {
             sqlx::query(CLOSE_TUNNEL).bind(session).bind(closed.as_millisecond()).bind(reason)
         }
         Record::Audit(event) => return insert_events(tx, statements, &[event]).await.map(drop),

@@ -8,7 +8,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
 };
 
-use super::{DatabaseUrl, OpenError, Store, StoreError, postgres, sqlite};
+use super::{DatabaseUrl, OpenError, PostgresUrl, Store, StoreError, postgres, sqlite};
 
 /// How long somebody waits for a connection, or a writer for another one. Every transaction here is a handful of rows: a
 /// lock held for longer belongs to a program that hangs.
@@ -36,7 +36,7 @@ impl IfMissing {
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
     Sqlite(sqlite::DatabaseFile),
-    Postgres,
+    Postgres(PostgresUrl),
 }
 
 /// Opens a database and brings its schema up to date. A file that is missing may be made; a server's database must exist, and
@@ -100,7 +100,7 @@ impl Store {
         let begin = match self.backend {
             // A transaction of SQLite is one from its first statement.
             Backend::Sqlite(_) => "BEGIN",
-            Backend::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            Backend::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
         Ok(self.pool.begin_with(begin).await?)
     }

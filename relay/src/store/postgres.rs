@@ -12,7 +12,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// What every connection begins with. A transaction here is a handful of rows: one that takes longer, or is left open, hangs,
 /// and must not hold up the other relays. The answer to a commit means that it is on disk, whatever the server's default.
-const SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; SET synchronous_commit = on; \
+pub(super) const SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; SET synchronous_commit = on; \
      SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning; SET timezone = 'UTC'";
 /// The oldest version whose behaviour the statements count on, as `server_version_num` tells it.
 const OLDEST: i64 = 150_000;
@@ -40,7 +40,7 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
     probe.close().await.map_err(failed)?;
     let all = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;
     migrate(&MIGRATIONS, &all, url).await?;
-    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend: Backend::Postgres })
+    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend: Backend::Postgres(url.clone()) })
 }
 
 async fn version(connection: &mut AnyConnection) -> Result<(i64, String), sqlx::Error> {

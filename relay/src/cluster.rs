@@ -1,0 +1,175 @@
+//! Several relays that share one PostgreSQL server: each knows which of them holds which tunnel, and has the right one answer
+//! what it cannot answer by itself.
+//!
+//! There is no protocol of consensus here. The server is where everybody writes which tunnels they hold; [`watch`](self)
+//! reads it into [`Routes`], and requests are routed from there, whatever becomes of the server meanwhile.
+
+mod client;
+mod key;
+mod routes;
+mod watch;
+mod wire;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, watch as channel},
+    time::Instant,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use self::client::NodeClient;
+pub use self::{
+    client::{NodeAnswer, NodeBody, Unreachable},
+    key::{ClusterKey, ShortKey, Unproven},
+    routes::{LEASE, Node, NodeNews, Reading, Routes},
+    wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
+};
+use crate::{
+    config::ClusterConfig,
+    registry::{NoSession, Wanted},
+    store::{RouteBook, StoreError},
+};
+
+/// What requests know of the other relays.
+#[derive(Debug)]
+pub struct Cluster {
+    own_run: String,
+    own_url: String,
+    book: RouteBook,
+    routes: Mutex<Routes>,
+    /// Counts changes of the routes, for whoever waits for one.
+    changes: channel::Sender<u64>,
+    /// Counts changes of the relays, which are seldom.
+    nodes: channel::Sender<u64>,
+    /// Somebody wants everything read anew.
+    read_anew: Notify,
+    client: NodeClient,
+    key: ClusterKey,
+}
+
+/// A place in a cluster. It is given up when this is dropped.
+#[derive(Debug)]
+pub struct Membership {
+    /// What requests know of the others.
+    pub cluster: Arc<Cluster>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Cluster {
+    /// Joins the relays that share a database: takes a lease for a run, and knows all routes when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn join(
+        config: &ClusterConfig,
+        book: RouteBook,
+        own_run: &str,
+    ) -> Result<Membership, StoreError> {
+        let cluster = Arc::new(Self {
+            own_run: own_run.to_owned(),
+            own_url: config.url.to_string(),
+            book,
+            routes: Mutex::default(),
+            changes: channel::Sender::new(0),
+            nodes: channel::Sender::new(0),
+            read_anew: Notify::new(),
+            client: NodeClient::new(config.key.clone()),
+            key: config.key.clone(),
+        });
+        let tasks = watch::start(&cluster).await?;
+        Ok(Membership { cluster, _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
+    }
+
+    /// A relay that can have the wanted agent answer, and is none of those that were `tried`.
+    ///
+    /// # Errors
+    /// [`NoSession`].
+    pub fn find(&self, wanted: &Wanted, tried: &[Arc<str>]) -> Result<Node, NoSession> {
+        self.lock().find(wanted, tried)
+    }
+
+    /// Until when the wanted agent may be waited for.
+    pub fn back_by(&self, wanted: &Wanted) -> Option<Instant> {
+        self.lock().back_by(wanted, Instant::now())
+    }
+
+    /// Whether another relay holds a tunnel of a site.
+    pub fn holds(&self, site: &audiovault_protocol::site::SiteId) -> bool {
+        self.lock().holds(site)
+    }
+
+    /// Is told of every change of the routes.
+    pub fn changes(&self) -> channel::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Has another relay's agent answer a request, within a time for everything up to the head of the answer. A relay that is
+    /// lost meanwhile is not waited for.
+    ///
+    /// # Errors
+    /// [`Unreachable`]; the relay is not asked again until it is heard of.
+    pub async fn call(
+        &self,
+        node: &Node,
+        wanted: &Wanted,
+        request: &http::Request<Bytes>,
+        patience: std::time::Duration,
+    ) -> Result<NodeAnswer, Unreachable> {
+        let call = NodeCall::encode(wanted, request, patience);
+        let mut asking = std::pin::pin!(self.client.call(&node.url, call, patience));
+        let answered = tokio::select! {
+            biased;
+            answered = &mut asking => answered,
+            () = self.lost(node) => Err(Unreachable::Lost),
+        };
+        match &answered {
+            Ok(NodeAnswer::Nobody(_)) => {
+                tracing::info!(site = %wanted.site, node = %node.url, "a relay no longer holds a tunnel that it was asked for");
+                self.change(|routes, now| routes.stale(&node.run, wanted, now));
+                self.read_anew.notify_one();
+            }
+            Err(error) => {
+                if self.change_nodes(|routes, now| routes.suspect(&node.run, now)) {
+                    tracing::warn!(node = %node.url, error = error as &dyn std::error::Error, "a relay does not answer");
+                }
+            }
+            Ok(NodeAnswer::Answer(_) | NodeAnswer::Refused(_) | NodeAnswer::Lost) => {}
+        }
+        answered
+    }
+
+    /// Whether a call is one of this cluster's.
+    ///
+    /// # Errors
+    /// [`Unproven`].
+    pub fn check(&self, call: &[u8], proof: &str) -> Result<(), Unproven> {
+        self.key.check(&[call], proof, wire::unix_time())
+    }
+
+    /// Waits until a relay is lost.
+    async fn lost(&self, node: &Node) {
+        let mut changes = self.nodes.subscribe();
+        // The sender is held, so this does not end otherwise.
+        let _ = changes.wait_for(|_| self.lock().is_lost(&node.run)).await;
+    }
+
+    /// Changes the routes and wakes whoever waits for that.
+    fn change<T>(&self, change: impl FnOnce(&mut Routes, Instant) -> T) -> T {
+        let changed = change(&mut self.lock(), Instant::now());
+        self.changes.send_modify(|count| *count += 1);
+        changed
+    }
+
+    /// As [`Cluster::change`], where relays may have come or gone.
+    fn change_nodes<T>(&self, change: impl FnOnce(&mut Routes, Instant) -> T) -> T {
+        let changed = self.change(change);
+        self.nodes.send_modify(|count| *count += 1);
+        changed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,178 @@
+//! Asks another relay, over connections that are kept.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use audiovault_protocol::{headers, link::BodyError, message::ResponseHead, problem::Problem};
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::timeout;
+
+use super::{
+    key::ClusterKey,
+    wire::{HEAD, NOBODY, PROOF, unix_time},
+};
+use crate::registry::NoSession;
+
+/// How long a connection to a relay that is well takes: they stand beside each other.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Half of how long the other side keeps a connection that carries nothing.
+const IDLE: Duration = Duration::from_secs(5);
+/// Connections that are kept for the next requests to one relay.
+const MAX_IDLE: usize = 256;
+/// Octets that the kernel may hold of one answer, so that a listener who pauses stops the agent soon, and does not fill the
+/// memory of two relays: two windows of a stream.
+const RECEIVE_BUFFER: usize = 512 * 1024;
+/// The longest problem that another relay has words for.
+const MAX_PROBLEM_LEN: usize = 16 * 1024;
+
+/// Why another relay has not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// No connection could be made: nothing was asked.
+    #[error("no connection can be made: check that it runs, and its --node-url")]
+    Connect(#[source] ClientError),
+    /// The connection broke before the head of an answer.
+    #[error("the connection broke before an answer came")]
+    Broken(#[source] ClientError),
+    /// It is lost meanwhile.
+    #[error("it has not renewed its lease")]
+    Lost,
+    /// No answer came in time.
+    #[error("no answer came in time")]
+    Deadline,
+    /// It speaks, but not as relays do.
+    #[error("it answers with status {0}, as no relay of this release does: check its --node-url")]
+    Stranger(StatusCode),
+}
+
+/// What another relay says.
+#[derive(Debug)]
+pub enum NodeAnswer {
+    /// An agent's answer.
+    Answer(Response<NodeBody>),
+    /// It refuses, and so would any other.
+    Refused(Problem),
+    /// It has no such agent.
+    Nobody(NoSession),
+    /// Its tunnel was lost before the agent had answered.
+    Lost,
+}
+
+#[derive(Debug)]
+pub(super) struct NodeClient {
+    http: Client<HttpConnector, Full<Bytes>>,
+    key: ClusterKey,
+}
+
+impl NodeClient {
+    pub(super) fn new(key: ClusterKey) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_recv_buffer_size(Some(RECEIVE_BUFFER));
+        let mut http = Client::builder(TokioExecutor::new());
+        http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
+        Self { http: http.build(connector), key }
+    }
+
+    /// Asks; dropping the future, or the body later, has the other relay stop.
+    pub(super) async fn call(
+        &self,
+        url: &str,
+        call: Bytes,
+        patience: Duration,
+    ) -> Result<NodeAnswer, Unreachable> {
+        let proof = self.key.prove(&[&call], unix_time());
+        let request = Request::post(format!("{}/call", url.trim_end_matches('/')))
+            .header(PROOF, proof)
+            .body(Full::new(call))
+            .map_err(|_| Unreachable::Stranger(StatusCode::BAD_REQUEST))?;
+        let answered = timeout(patience, self.http.request(request)).await;
+        let response = answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
+            if error.is_connect() { Unreachable::Connect(error) } else { Unreachable::Broken(error) }
+        })?;
+        let nobody = response.headers().get(NOBODY).map(HeaderValue::as_bytes);
+        match (response.status(), nobody) {
+            (StatusCode::OK, _) => answer(response).map(NodeAnswer::Answer),
+            (_, Some(b"offline")) => Ok(NodeAnswer::Nobody(NoSession::Offline)),
+            (_, Some(b"other-key")) => Ok(NodeAnswer::Nobody(NoSession::OtherKey)),
+            (_, Some(_)) => Ok(NodeAnswer::Lost),
+            (status, None) => {
+                refusal(response).await.ok_or(Unreachable::Stranger(status)).map(NodeAnswer::Refused)
+            }
+        }
+    }
+}
+
+/// The agent's answer in that of the relay.
+fn answer(response: Response<Incoming>) -> Result<Response<NodeBody>, Unreachable> {
+    let stranger = || Unreachable::Stranger(response.status());
+    let head = response.headers().get(HEAD).and_then(|head| BASE64.decode(head.as_bytes()).ok());
+    let head: ResponseHead = head.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(stranger)?;
+    let status = StatusCode::from_u16(head.status).map_err(|_| stranger())?;
+    let size = headers::content_length(&head.headers);
+    let mut answer = Response::new(NodeBody { body: response.into_body(), size });
+    *answer.status_mut() = status;
+    *answer.headers_mut() = head.headers;
+    if let Some(audit) = head.audit {
+        answer.extensions_mut().insert(audit);
+    }
+    Ok(answer)
+}
+
+/// What a relay says for the public.
+async fn refusal(response: Response<Incoming>) -> Option<Problem> {
+    let wait = retry_after(response.headers());
+    let json = Limited::new(response.into_body(), MAX_PROBLEM_LEN).collect().await.ok()?.to_bytes();
+    let problem: Problem = serde_json::from_slice(&json).ok()?;
+    Some(Problem { retry_after: wait, ..problem })
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<u32> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
+}
+
+/// The body of an agent's answer on its way from another relay.
+#[derive(Debug)]
+pub struct NodeBody {
+    body: Incoming,
+    /// As the agent's head says.
+    size: Option<u64>,
+}
+
+impl Body for NodeBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => Some(Ok(frame)),
+            // Whether the agent, its tunnel, the relay or the connection broke is not told.
+            Some(Err(_)) => Some(Err(BodyError::Lost)),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size.map_or_else(|| self.body.size_hint(), SizeHint::with_exact)
+    }
+}

@@ -1,0 +1,338 @@
+//! The table of which relay holds which tunnel, in memory: what requests are routed by.
+//!
+//! Pure: it reads no clock and no database. A relay whose lease is not renewed is lost with all its routes at once, without
+//! looking at any of them; they stay in the table for when it is heard of again, or until all is read anew.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
+use data_encoding::HEXLOWER;
+use tokio::time::Instant;
+
+use crate::{
+    registry::{Absence, NoSession, RETURN_TIME, Wanted},
+    store::{NodeRecord, RouteChange, RouteRecord},
+};
+
+/// A lease that was not renewed for this long is over: five renewals that did not come.
+pub const LEASE: Duration = Duration::from_secs(5);
+
+/// Another relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its run: a relay that is started anew is another one.
+    pub run: Arc<str>,
+    /// Where it is reached by others.
+    pub url: Arc<str>,
+}
+
+/// A tunnel by the 24 hexadecimal digits of its name.
+type SessionId = [u8; 12];
+
+/// A tunnel of one site. Small: there may be millions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Route {
+    session: SessionId,
+    key: LinkKeyId,
+    /// Its place among the nodes.
+    node: u32,
+}
+
+#[derive(Debug)]
+struct Known {
+    run: Arc<str>,
+    /// None until it has told: a tunnel may be heard of before its relay.
+    url: Option<Arc<str>>,
+    lease_ms: i64,
+    /// When its lease was last seen to be renewed.
+    renewed: Instant,
+    /// Since when it counts as lost.
+    lost: Option<Instant>,
+}
+
+/// What has become of other relays.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NodeNews {
+    /// They were not here before.
+    pub came: Vec<Node>,
+    /// They have not renewed their lease, or have said that they stop.
+    pub lost: Vec<Node>,
+}
+
+/// All routes, while they are read one by one.
+#[derive(Debug, Default)]
+pub struct Reading {
+    runs: Vec<Arc<str>>,
+    /// Here the node of a route is its place among the runs.
+    sites: HashMap<SiteId, Box<[Route]>>,
+}
+
+/// Where all tunnels of other relays are.
+#[derive(Debug, Default)]
+pub struct Routes {
+    nodes: Vec<Known>,
+    sites: HashMap<SiteId, Box<[Route]>>,
+    /// Agents that should be back soon, somewhere.
+    absences: HashMap<SiteId, Absence>,
+    /// How often a node was chosen, so that they take turns.
+    choices: usize,
+    /// What was told since a reading of everything began: it may not have seen it.
+    since_reading: Option<Vec<RouteChange>>,
+}
+
+impl Routes {
+    /// A relay that can have the wanted agent answer, and is none of those that were `tried`; of several, one after the other.
+    ///
+    /// # Errors
+    /// [`NoSession`].
+    pub fn find(&mut self, wanted: &Wanted, tried: &[Arc<str>]) -> Result<Node, NoSession> {
+        let routes = self.sites.get(&wanted.site).map_or(&[][..], |routes| routes);
+        let reachable = routes.iter().filter_map(|route| {
+            let known = self.nodes.get(route.node as usize)?;
+            let url = known.url.as_ref().filter(|_| known.lost.is_none() && !tried.contains(&known.run))?;
+            Some((route, Node { run: Arc::clone(&known.run), url: Arc::clone(url) }))
+        });
+        let reachable: Vec<_> = reachable.collect();
+        if reachable.is_empty() {
+            return Err(NoSession::Offline);
+        }
+        let holds = |route: &Route| wanted.key.is_none_or(|key| route.key == key);
+        let mut nodes: Vec<Node> =
+            reachable.into_iter().filter(|(route, _)| holds(route)).map(|(_, node)| node).collect();
+        if nodes.is_empty() {
+            return Err(NoSession::OtherKey);
+        }
+        self.choices = self.choices.wrapping_add(1);
+        Ok(nodes.swap_remove(self.choices % nodes.len()))
+    }
+
+    /// Until when the wanted agent may be waited for: it was connected a moment ago, to a relay that lost it or is lost itself.
+    pub fn back_by(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
+        let missed = self.absences.get(&wanted.site).and_then(|absence| absence.until(wanted.key, now));
+        let routes = self.sites.get(&wanted.site).map_or(&[][..], |routes| routes);
+        let routes = routes.iter().filter(|route| wanted.key.is_none_or(|key| route.key == key));
+        let lost = routes.filter_map(|route| Some(self.nodes.get(route.node as usize)?.lost? + RETURN_TIME));
+        lost.filter(|until| *until > now).chain(missed).max()
+    }
+
+    /// Whether another relay that is not lost holds a tunnel of a site.
+    pub fn holds(&self, site: &SiteId) -> bool {
+        let routes = self.sites.get(site).map_or(&[][..], |routes| routes);
+        routes.iter().any(|route| self.is_live(route))
+    }
+
+    /// Whether a relay is lost, or was never here.
+    pub fn is_lost(&self, run: &str) -> bool {
+        self.nodes.iter().find(|known| *known.run == *run).is_none_or(|known| known.lost.is_some())
+    }
+
+    /// Every relay that is not lost.
+    pub fn nodes(&self) -> impl Iterator<Item = Node> {
+        self.nodes.iter().filter(|known| known.lost.is_none()).filter_map(Known::node)
+    }
+
+    /// Sites with routes, and routes.
+    pub fn len(&self) -> (usize, usize) {
+        (self.sites.len(), self.sites.values().map(|routes| routes.len()).sum())
+    }
+
+    /// Hears what all relays tell of themselves. `after_gap` says that nothing could be heard before: then nobody is held
+    /// to what was not renewed meanwhile, since nobody could renew.
+    pub fn heard(&mut self, records: Vec<NodeRecord>, after_gap: bool, now: Instant) -> NodeNews {
+        let mut news = NodeNews::default();
+        let mut told = vec![false; self.nodes.len()];
+        for record in records {
+            let at = self.index(&record.run, now);
+            told.resize(self.nodes.len(), false);
+            told[at as usize] = true;
+            let known = &mut self.nodes[at as usize];
+            let is_new = known.url.is_none();
+            if known.url.as_deref() != Some(record.url.as_str()) {
+                known.url = Some(record.url.into());
+            }
+            if known.lease_ms != record.lease_ms || after_gap {
+                (known.lease_ms, known.renewed) = (record.lease_ms, now);
+                if known.lost.take().is_some() || is_new {
+                    news.came.extend(known.node());
+                }
+            }
+        }
+        for (known, told) in self.nodes.iter_mut().zip(told) {
+            let over = !told || now.duration_since(known.renewed) >= LEASE;
+            // One that has not told of itself yet has its lease's time for it.
+            let over = over && (known.url.is_some() || now.duration_since(known.renewed) >= LEASE);
+            if over && known.lost.is_none() {
+                known.lost = Some(now);
+                news.lost.extend(known.node());
+            }
+        }
+        news
+    }
+
+    /// A relay did not answer: it is lost until it renews its lease. Whether that is news.
+    pub fn suspect(&mut self, run: &str, now: Instant) -> bool {
+        let known = self.nodes.iter_mut().find(|known| *known.run == *run);
+        known.is_some_and(|known| known.lost.is_none() && known.lost.replace(now).is_none())
+    }
+
+    /// A relay says that it has none of the agents that it was asked for.
+    pub fn stale(&mut self, run: &str, wanted: &Wanted, now: Instant) {
+        let Some(at) = self.nodes.iter().position(|known| *known.run == *run) else { return };
+        let gone = |route: &Route| route.node as usize == at && wanted.key.is_none_or(|key| route.key == key);
+        self.remove(&wanted.site, gone, true, now);
+    }
+
+    /// Everything is about to be read.
+    pub fn begin_reading(&mut self) {
+        self.since_reading = Some(Vec::new());
+    }
+
+    /// Applies a change that was told.
+    pub fn apply(&mut self, change: RouteChange, own_run: &str, now: Instant) {
+        if let Some(since) = &mut self.since_reading {
+            since.push(change.clone());
+        }
+        match change {
+            RouteChange::Opened(record) if record.run == own_run => {
+                // It is back, and here.
+                self.came(&record.site, record.key);
+            }
+            RouteChange::Opened(record) => {
+                self.came(&record.site, record.key);
+                let node = self.index(&record.run, now);
+                add(&mut self.sites, record, node);
+            }
+            RouteChange::Closed { site, session, back_soon } => {
+                if let Some(session) = session_id(&session) {
+                    self.remove(&site, |route| route.session == session, back_soon, now);
+                }
+            }
+        }
+    }
+
+    /// Replaces all routes by what was read since [`Routes::begin_reading`], and what was told meanwhile. Relays without any
+    /// are forgotten when they are lost.
+    pub fn replace(&mut self, mut read: Reading, own_run: &str, now: Instant) {
+        let places: Vec<u32> = read.runs.iter().map(|run| self.index(run, now)).collect();
+        for route in read.sites.values_mut().flat_map(|routes| routes.iter_mut()) {
+            route.node = places[route.node as usize];
+        }
+        let before = std::mem::replace(&mut self.sites, read.sites);
+        for change in self.since_reading.take().into_iter().flatten() {
+            self.apply(change, own_run, now);
+        }
+        for (site, routes) in &before {
+            for route in routes {
+                let still = self.sites.get(site).is_some_and(|now| now.contains(route));
+                if !still && self.is_live(route) && !self.serves(site, route.key) {
+                    self.miss(site, route.key, now);
+                }
+            }
+        }
+        self.absences.retain(|_, absence| absence.until(None, now).is_some());
+        self.forget_nodes();
+    }
+
+    /// Removes routes of a site; where nobody else has their key, their agent is waited for.
+    fn remove(&mut self, site: &SiteId, gone: impl Fn(&Route) -> bool, back_soon: bool, now: Instant) {
+        let Some(routes) = self.sites.get_mut(site) else { return };
+        let (left, kept): (Vec<_>, Vec<_>) = routes.iter().partition(|route| gone(route));
+        if kept.is_empty() {
+            self.sites.remove(site);
+        } else {
+            *routes = kept.into_boxed_slice();
+        }
+        for route in left.iter().filter(|_| back_soon) {
+            if !self.serves(site, route.key) {
+                self.miss(site, route.key, now);
+            }
+        }
+    }
+
+    fn miss(&mut self, site: &SiteId, key: LinkKeyId, now: Instant) {
+        self.absences.entry(site.clone()).or_default().miss(Some(key), now + RETURN_TIME, now);
+    }
+
+    fn came(&mut self, site: &SiteId, key: LinkKeyId) {
+        if let Some(absence) = self.absences.get_mut(site) {
+            absence.came(key);
+        }
+    }
+
+    /// Whether a tunnel with this key is there, at a relay that is not lost.
+    fn serves(&self, site: &SiteId, key: LinkKeyId) -> bool {
+        let routes = self.sites.get(site).map_or(&[][..], |routes| routes);
+        routes.iter().any(|route| route.key == key && self.is_live(route))
+    }
+
+    fn is_live(&self, route: &Route) -> bool {
+        self.nodes.get(route.node as usize).is_some_and(|known| known.lost.is_none())
+    }
+
+    /// The place of a run among the nodes; it gets one if it has none.
+    fn index(&mut self, run: &str, now: Instant) -> u32 {
+        let at = self.nodes.iter().position(|known| *known.run == *run).unwrap_or_else(|| {
+            self.nodes.push(Known { run: run.into(), url: None, lease_ms: 0, renewed: now, lost: None });
+            self.nodes.len() - 1
+        });
+        u32::try_from(at).unwrap_or(u32::MAX)
+    }
+
+    /// Takes out lost relays that no route names: every start of a relay is another one.
+    fn forget_nodes(&mut self) {
+        let mut used = vec![false; self.nodes.len()];
+        for route in self.sites.values().flat_map(|routes| routes.iter()) {
+            used[route.node as usize] = true;
+        }
+        let mut places = Vec::with_capacity(self.nodes.len());
+        let mut kept = 0;
+        for (known, used) in self.nodes.iter().zip(&used) {
+            let keep = *used || known.lost.is_none();
+            places.push(keep.then_some(kept));
+            kept += u32::from(keep);
+        }
+        let mut at = 0;
+        self.nodes.retain(|_| {
+            at += 1;
+            places[at - 1].is_some()
+        });
+        for route in self.sites.values_mut().flat_map(|routes| routes.iter_mut()) {
+            route.node = places[route.node as usize].unwrap_or(u32::MAX);
+        }
+    }
+}
+
+impl Known {
+    fn node(&self) -> Option<Node> {
+        Some(Node { run: Arc::clone(&self.run), url: Arc::clone(self.url.as_ref()?) })
+    }
+}
+
+impl Reading {
+    /// Takes in the next route.
+    pub fn add(&mut self, record: RouteRecord) {
+        let known = self.runs.iter().position(|run| **run == *record.run);
+        let node = known.unwrap_or_else(|| {
+            self.runs.push(record.run.as_str().into());
+            self.runs.len() - 1
+        });
+        add(&mut self.sites, record, u32::try_from(node).unwrap_or(u32::MAX));
+    }
+}
+
+fn add(sites: &mut HashMap<SiteId, Box<[Route]>>, record: RouteRecord, node: u32) {
+    let Some(session) = session_id(&record.session) else { return };
+    let routes = sites.entry(record.site).or_default();
+    if !routes.iter().any(|known| known.session == session) {
+        let mut more = std::mem::take(routes).into_vec();
+        more.push(Route { session, key: record.key, node });
+        *routes = more.into_boxed_slice();
+    }
+}
+
+fn session_id(text: &str) -> Option<SessionId> {
+    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+use super::*;
+
+fn acme() -> SiteId {
+    SiteId::parse("acme").unwrap()
+}
+
+fn key(number: u8) -> LinkKeyId {
+    format!("{number:016x}").try_into().unwrap()
+}
+
+fn any() -> Wanted {
+    Wanted { site: acme(), key: None }
+}
+
+fn holder_of(number: u8) -> Wanted {
+    Wanted { site: acme(), key: Some(key(number)) }
+}
+
+/// A tunnel of the site with a key of the same number.
+fn route(number: u8, run: &str) -> RouteRecord {
+    RouteRecord { site: acme(), session: format!("{number:024x}"), run: run.to_owned(), key: key(number) }
+}
+
+fn opened(number: u8, run: &str) -> RouteChange {
+    RouteChange::Opened(route(number, run))
+}
+
+fn closed(number: u8, back_soon: bool) -> RouteChange {
+    RouteChange::Closed { site: acme(), session: format!("{number:024x}"), back_soon }
+}
+
+/// What relays tell of themselves, each with its lease.
+fn leases(leases: &[(&str, i64)]) -> Vec<NodeRecord> {
+    let record = |(run, lease_ms): &(&str, i64)| NodeRecord {
+        run: (*run).to_owned(),
+        url: format!("http://{run}"),
+        lease_ms: *lease_ms,
+    };
+    leases.iter().map(record).collect()
+}
+
+fn found(routes: &mut Routes, wanted: &Wanted, tried: &[&str]) -> Result<String, NoSession> {
+    let tried: Vec<Arc<str>> = tried.iter().map(|run| (*run).into()).collect();
+    routes.find(wanted, &tried).map(|node| node.run.to_string())
+}
+
+fn two_nodes(now: Instant) -> Routes {
+    let mut routes = Routes::default();
+    let news = routes.heard(leases(&[("a", 1), ("b", 1)]), false, now);
+    assert_eq!((news.came.len(), news.lost.len()), (2, 0));
+    routes
+}
+
+#[test]
+fn a_request_goes_to_whoever_holds_a_tunnel_and_the_key_of_its_link() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
+    routes.apply(opened(1, "a"), "own", now);
+    routes.apply(opened(2, "b"), "own", now);
+    routes.apply(opened(2, "b"), "own", now);
+    assert_eq!(routes.len(), (1, 2), "told twice is one");
+    assert_eq!(found(&mut routes, &holder_of(2), &[]), Ok("b".to_owned()));
+    assert_eq!(found(&mut routes, &holder_of(3), &[]), Err(NoSession::OtherKey));
+    assert_eq!(found(&mut routes, &holder_of(2), &["b"]), Err(NoSession::OtherKey));
+    assert_eq!(found(&mut routes, &any(), &["a", "b"]), Err(NoSession::Offline));
+    let mut turns: Vec<_> = (0..4).map(|_| found(&mut routes, &any(), &[]).unwrap()).collect();
+    turns.sort();
+    assert_eq!(turns, ["a", "a", "b", "b"], "they take turns");
+}
+
+#[test]
+fn a_relay_that_renews_no_lease_is_lost_and_its_agents_are_waited_for() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "a"), "own", now);
+    let later = now + LEASE;
+    let news = routes.heard(leases(&[("a", 1), ("b", 2)]), false, later);
+    assert_eq!(news.lost.iter().map(|node| &*node.run).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
+    assert_eq!(routes.back_by(&holder_of(1), later), Some(later + RETURN_TIME));
+    assert_eq!(routes.back_by(&holder_of(2), later), None);
+    assert_eq!(routes.back_by(&any(), later + RETURN_TIME), None);
+    // It was only paused.
+    let news = routes.heard(leases(&[("a", 2), ("b", 3)]), false, later);
+    assert_eq!(news.came.len(), 1);
+    assert_eq!(found(&mut routes, &any(), &[]), Ok("a".to_owned()));
+}
+
+#[test]
+fn nobody_is_lost_for_what_the_database_could_not_take() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    let back = now + 10 * LEASE;
+    assert_eq!(routes.heard(leases(&[("a", 1), ("b", 1)]), true, back), NodeNews::default());
+    assert_eq!(routes.heard(leases(&[("a", 1), ("b", 2)]), false, back + LEASE).lost.len(), 1);
+}
+
+#[test]
+fn a_relay_that_says_that_it_stops_is_lost_at_once() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    assert_eq!(routes.heard(leases(&[("b", 2)]), false, now).lost.len(), 1);
+    assert_eq!(routes.nodes().map(|node| node.run.to_string()).collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn a_relay_that_does_not_answer_is_not_asked_until_it_renews_its_lease() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "a"), "own", now);
+    assert!(routes.suspect("a", now) && !routes.suspect("a", now), "told once");
+    assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
+    assert!(routes.back_by(&any(), now).is_some());
+    routes.heard(leases(&[("a", 1), ("b", 2)]), false, now);
+    assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
+    routes.heard(leases(&[("a", 2), ("b", 3)]), false, now);
+    assert_eq!(found(&mut routes, &any(), &[]), Ok("a".to_owned()));
+}
+
+#[test]
+fn an_agent_whose_tunnel_ended_is_waited_for_unless_it_said_goodbye_or_is_back_already() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "a"), "own", now);
+    routes.apply(closed(1, true), "own", now);
+    assert!(routes.back_by(&holder_of(1), now).is_some() && !routes.holds(&acme()));
+    routes.apply(RouteChange::Opened(RouteRecord { key: key(1), ..route(9, "own") }), "own", now);
+    assert_eq!(routes.back_by(&holder_of(1), now), None, "it is back, and here");
+    assert_eq!(routes.len(), (0, 0), "what is here is no route");
+    routes.apply(opened(1, "a"), "own", now);
+    routes.apply(closed(1, false), "own", now);
+    assert_eq!(routes.back_by(&any(), now), None, "it said goodbye");
+    routes.apply(opened(1, "a"), "own", now);
+    routes.apply(RouteChange::Opened(RouteRecord { key: key(1), ..route(8, "b") }), "own", now);
+    routes.apply(closed(1, true), "own", now);
+    assert_eq!(routes.back_by(&any(), now), None, "it had another tunnel by then");
+    assert_eq!(found(&mut routes, &holder_of(1), &[]), Ok("b".to_owned()));
+}
+
+#[test]
+fn what_a_relay_says_that_it_does_not_hold_is_no_route() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    for number in [1, 2] {
+        routes.apply(opened(number, "a"), "own", now);
+    }
+    routes.stale("a", &holder_of(1), now);
+    assert_eq!(found(&mut routes, &holder_of(2), &[]), Ok("a".to_owned()));
+    assert_eq!(found(&mut routes, &holder_of(1), &[]), Err(NoSession::OtherKey));
+    assert!(routes.back_by(&holder_of(1), now).is_some());
+    routes.stale("a", &any(), now);
+    assert_eq!(routes.len(), (0, 0));
+}
+
+#[test]
+fn a_full_reading_heals_what_was_not_told() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "a"), "own", now);
+    routes.apply(opened(2, "b"), "own", now);
+    let mut read = Reading::default();
+    read.add(route(2, "b"));
+    read.add(route(3, "c"));
+    routes.replace(read, "own", now);
+    assert_eq!(routes.len(), (1, 2));
+    assert!(routes.back_by(&holder_of(1), now).is_some(), "nobody said that it ended");
+    assert_eq!(found(&mut routes, &holder_of(2), &[]), Ok("b".to_owned()));
+    assert_eq!(
+        found(&mut routes, &holder_of(3), &[]),
+        Err(NoSession::OtherKey),
+        "where c is, is not known yet"
+    );
+    routes.heard(leases(&[("a", 2), ("b", 2), ("c", 1)]), false, now);
+    assert_eq!(found(&mut routes, &holder_of(3), &[]), Ok("c".to_owned()));
+}
+
+#[test]
+fn what_is_told_while_everything_is_read_is_not_lost() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "a"), "own", now);
+    routes.begin_reading();
+    let mut read = Reading::default();
+    read.add(route(1, "a"));
+    routes.apply(closed(1, false), "own", now);
+    routes.apply(opened(2, "b"), "own", now);
+    routes.replace(read, "own", now);
+    assert_eq!(found(&mut routes, &holder_of(2), &[]), Ok("b".to_owned()));
+    assert_eq!(found(&mut routes, &holder_of(1), &[]), Err(NoSession::OtherKey));
+}
+
+#[test]
+fn relays_that_are_gone_and_hold_nothing_are_forgotten() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(2, "b"), "own", now);
+    routes.heard(leases(&[("b", 2)]), false, now);
+    let mut read = Reading::default();
+    read.add(route(2, "b"));
+    routes.replace(read, "own", now);
+    assert_eq!(routes.nodes.len(), 1);
+    assert_eq!(found(&mut routes, &any(), &[]), Ok("b".to_owned()));
+}

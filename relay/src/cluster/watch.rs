@@ -1,0 +1,116 @@
+//! Keeps the routes true: renews this relay's lease and reads those of the others, hears what changes, and reads everything
+//! anew from time to time, since what is told can be lost.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{Cluster, NodeNews, Reading};
+use crate::store::{RouteListener, RouteNews, StoreError};
+
+/// How often the lease is renewed: a fifth of [`super::LEASE`].
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// A server that takes longer counts as lost until it answers.
+const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often everything is read anew without a reason.
+const READ_EVERY: Duration = Duration::from_secs(30);
+/// The least time between two readings of everything, whoever asks for one.
+const READ_GAP: Duration = Duration::from_secs(1);
+/// How long to wait before a connection that was lost is made anew.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// Begins; the routes are known when this returns.
+pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 3], StoreError> {
+    cluster.renew(false).await?;
+    let listener = cluster.book.listen().await?;
+    cluster.read().await?;
+    Ok([
+        tokio::spawn(Arc::clone(cluster).keep_lease()),
+        tokio::spawn(Arc::clone(cluster).keep_listening(listener)),
+        tokio::spawn(Arc::clone(cluster).keep_reading()),
+    ])
+}
+
+impl Cluster {
+    async fn keep_lease(self: Arc<Self>) {
+        let mut ticks = interval(RENEW_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gap = false;
+        loop {
+            ticks.tick().await;
+            let renewed = timeout(RENEW_TIMEOUT, self.renew(gap)).await;
+            let (failed, why) = match renewed {
+                Ok(Ok(())) => (false, String::new()),
+                Ok(Err(error)) => (true, format!("{error}: {}", error.cause())),
+                Err(_) => (true, "the database does not answer".to_owned()),
+            };
+            match (gap, failed) {
+                (false, true) => {
+                    tracing::warn!(why, "the lease of this relay is not renewed; routes stay as last known")
+                }
+                (true, false) => tracing::info!("the lease of this relay is renewed again"),
+                _ => {}
+            }
+            gap = failed;
+        }
+    }
+
+    /// Renews the lease of this relay and reads those of the others.
+    async fn renew(&self, after_gap: bool) -> Result<(), StoreError> {
+        self.book.renew_lease(&self.own_run, &self.own_url).await?;
+        let nodes = self.book.nodes(&self.own_run).await?;
+        let NodeNews { came, lost } = self.change_nodes(|routes, now| routes.heard(nodes, after_gap, now));
+        for node in came {
+            tracing::info!(node = %node.url, run = %node.run, "another relay is here");
+        }
+        for node in lost {
+            tracing::warn!(node = %node.url, run = %node.run, "another relay has gone");
+        }
+        Ok(())
+    }
+
+    async fn keep_listening(self: Arc<Self>, mut listener: RouteListener) {
+        loop {
+            match listener.next().await {
+                Ok(RouteNews::Changes(changes)) => self.change(|routes, now| {
+                    changes.into_iter().for_each(|change| routes.apply(change, &self.own_run, now));
+                }),
+                Ok(RouteNews::Gap) => self.read_anew.notify_one(),
+                // The next call connects anew; what was missed meanwhile is read then.
+                Err(error) => {
+                    tracing::debug!(%error, cause = error.cause(), "routes are not heard");
+                    tokio::time::sleep(LISTEN_AGAIN).await;
+                    self.read_anew.notify_one();
+                }
+            }
+        }
+    }
+
+    async fn keep_reading(self: Arc<Self>) {
+        let mut ticks = interval(READ_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.reset();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.read_anew.notified() => {}
+            }
+            if let Err(error) = self.read().await {
+                tracing::debug!(%error, cause = error.cause(), "routes are not read");
+            }
+            tokio::time::sleep(READ_GAP).await;
+        }
+    }
+
+    /// Reads everything anew.
+    async fn read(&self) -> Result<(), StoreError> {
+        self.lock().begin_reading();
+        let mut reading = Reading::default();
+        self.book.routes(&self.own_run, |record| reading.add(record)).await?;
+        self.change(|routes, now| routes.replace(reading, &self.own_run, now));
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What one relay says to another: a request for an agent, as the very REQUEST frame that its tunnel would carry, with the site
+//! and the key of the link before it.
+//!
+//! A call is the body of `POST /call`, proved as a whole by [`PROOF`]. What the agent answers comes back with status 200, its
+//! head in [`HEAD`] and its body as it is; whatever else the other relay says is a problem, with [`NOBODY`] where another
+//! relay may know better.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use audiovault_protocol::{
+    frame::{Frame, StreamId},
+    limits::{FRAME_HEADER_LEN, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN},
+    message::RequestHead,
+    signed_link::LinkKeyId,
+    site::SiteId,
+};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::HeaderName;
+
+use crate::registry::Wanted;
+
+/// Carries the proof of a call.
+pub const PROOF: HeaderName = HeaderName::from_static("audiovault-proof");
+/// Carries the head of an agent's answer: JSON of a RESPONSE, in base64.
+pub const HEAD: HeaderName = HeaderName::from_static("audiovault-head");
+/// Says that no agent was asked, or that its tunnel was lost: `offline`, `other-key` or `lost`.
+pub const NOBODY: HeaderName = HeaderName::from_static("audiovault-nobody");
+
+/// The longest call: the frame, with a site's name and a key before it.
+pub const MAX_CALL_LEN: usize = 256 + FRAME_HEADER_LEN + 4 + MAX_HEAD_LEN + MAX_REQUEST_BODY_LEN;
+
+/// A call that says something else than what was agreed on. Its sender has another release, or another purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is no request for an agent: run the same release on every relay")]
+pub struct NotACall;
+
+/// A request for an agent that another relay has.
+#[derive(Debug)]
+pub struct NodeCall {
+    /// Which agent is wanted.
+    pub wanted: Wanted,
+    /// What it is asked.
+    pub request: http::Request<Bytes>,
+}
+
+impl NodeCall {
+    /// The octets of a call, whose answer is waited for so long.
+    pub(super) fn encode(wanted: &Wanted, request: &http::Request<Bytes>, patience: Duration) -> Bytes {
+        let head = RequestHead::of(request, patience);
+        let frame = Frame::Request(StreamId::FIRST, Box::new(head), request.body().clone()).encode();
+        let key = wanted.key.map(|key| key.to_string()).unwrap_or_default();
+        let mut call = BytesMut::with_capacity(2 + wanted.site.as_str().len() + key.len() + frame.len());
+        for text in [wanted.site.as_str(), &key] {
+            // Neither a DNS label nor a key's name is longer than this.
+            call.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
+            call.put_slice(text.as_bytes());
+        }
+        call.put_slice(&frame);
+        call.freeze()
+    }
+
+    /// Reads a call that was proved.
+    ///
+    /// # Errors
+    /// [`NotACall`].
+    pub fn decode(mut call: Bytes) -> Result<Self, NotACall> {
+        let site = take_text(&mut call).and_then(|text| SiteId::parse(&text).ok()).ok_or(NotACall)?;
+        let key = match take_text(&mut call).ok_or(NotACall)? {
+            none if none.is_empty() => None,
+            key => Some(LinkKeyId::try_from(key).map_err(|_| NotACall)?),
+        };
+        let Ok(Frame::Request(_, head, body)) = Frame::decode(call) else { return Err(NotACall) };
+        let request = head.into_request(body).ok_or(NotACall)?;
+        Ok(Self { wanted: Wanted { site, key }, request })
+    }
+}
+
+fn take_text(call: &mut Bytes) -> Option<String> {
+    let len = usize::from(call.try_get_u8().ok()?);
+    if call.len() < len {
+        return None;
+    }
+    String::from_utf8(call.split_to(len).to_vec()).ok()
+}
+
+/// Seconds since the Unix epoch.
+pub(super) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use audiovault_protocol::context::{Client, Deadline, RequestId};
+
+    use super::*;
+
+    fn call(key: Option<&str>) -> Bytes {
+        let mut request = http::Request::post("/search?callid=1.2").body(Bytes::from_static(b"{}")).unwrap();
+        request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+        request.headers_mut().insert("cookie", "secret".parse().unwrap());
+        request.extensions_mut().insert(RequestId("r1".to_owned()));
+        request.extensions_mut().insert(Client { address: Some("192.0.2.1".to_owned()), user_agent: None });
+        let key = key.map(|key| key.to_owned().try_into().unwrap());
+        NodeCall::encode(
+            &Wanted { site: SiteId::parse("acme").unwrap(), key },
+            &request,
+            Duration::from_secs(9),
+        )
+    }
+
+    #[test]
+    fn a_call_says_who_is_wanted_what_is_asked_and_who_asks() {
+        let read = NodeCall::decode(call(Some("00112233445566aa"))).unwrap();
+        assert_eq!(read.wanted.site.as_str(), "acme");
+        assert_eq!(read.wanted.key.unwrap().to_string(), "00112233445566aa");
+        let request = read.request;
+        assert_eq!(
+            (request.method().as_str(), request.uri().to_string()),
+            ("POST", "/search?callid=1.2".into())
+        );
+        assert_eq!(request.headers().len(), 1, "what does not cross a tunnel does not cross here");
+        assert_eq!(&request.body()[..], b"{}");
+        assert_eq!(request.extensions().get::<RequestId>().unwrap().0, "r1");
+        assert_eq!(request.extensions().get::<Client>().unwrap().address.as_deref(), Some("192.0.2.1"));
+        assert_eq!(request.extensions().get::<Deadline>().unwrap().0, Duration::from_secs(9));
+        assert_eq!(NodeCall::decode(call(None)).unwrap().wanted.key, None);
+    }
+
+    #[test]
+    fn a_call_that_is_cut_or_something_else_is_none() {
+        let whole = call(Some("00112233445566aa"));
+        for len in 0..whole.len() - 2 {
+            assert_eq!(NodeCall::decode(whole.slice(..len)).unwrap_err(), NotACall, "{len} octets");
+        }
+        let mut other = whole.to_vec();
+        other[1] = b'-';
+        assert_eq!(NodeCall::decode(other.into()).unwrap_err(), NotACall);
+    }
+}

@@ -1,0 +1,50 @@
+//! A place among relays that share a database.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use url::{Host, Url};
+
+use super::{ConfigError, address, invalid};
+use crate::{cli::ServeArgs, cluster::ClusterKey, store::DatabaseUrl};
+
+/// Checked settings of a relay that is one of several.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// Where the other relays reach this one.
+    pub url: Url,
+    /// Where it listens for them.
+    pub bind: SocketAddr,
+    /// By which they know each other.
+    pub key: ClusterKey,
+}
+
+impl ClusterConfig {
+    pub(super) fn check(args: &ServeArgs, database: &DatabaseUrl) -> Result<Option<Self>, ConfigError> {
+        let (text, key) = match (&args.node_url, &args.cluster_key) {
+            (None, None) if args.node_bind.is_none() => return Ok(None),
+            (None, _) => return Err(ConfigError::IncompleteCluster("--node-url")),
+            (_, None) => return Err(ConfigError::IncompleteCluster("AUDIOVAULT_RELAY_CLUSTER_KEY")),
+            (Some(text), Some(key)) => (text, key.clone()),
+        };
+        if !matches!(database, DatabaseUrl::Postgres(_)) {
+            return Err(ConfigError::ClusterOnFile);
+        }
+        let wrong = || invalid("--node-url", text, &"expected an address such as http://10.0.0.5:8091");
+        let url = Url::parse(text.trim()).map_err(|_| wrong())?;
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else { return Err(wrong()) };
+        if url.scheme() != "http" || !bare || !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong());
+        }
+        let ip = match host {
+            Host::Ipv4(ip) => IpAddr::V4(ip),
+            Host::Ipv6(ip) => IpAddr::V6(ip),
+            Host::Domain(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let bind = match &args.node_bind {
+            Some(text) => address("--node-bind", text)?,
+            None => SocketAddr::new(ip, port),
+        };
+        Ok(Some(Self { url, bind, key }))
+    }
+}

@@ -1,0 +1,155 @@
+//! What other relays of the cluster ask for: the agents that are connected to this one. It asks its own tunnels alone, so no
+//! request ever takes a second hop.
+//!
+//! The relay that a client is connected to follows the delivery and writes the audit; this one holds the request to the
+//! limits of its site and to those on guesses, since it is the one that all requests of the site come to.
+
+use std::sync::Arc;
+
+use audiovault_protocol::{
+    context::{Client, Deadline, RequestId},
+    link::CallError,
+    message::ResponseHead,
+    parameters::Parameters,
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::{DefaultBodyLimit, State},
+    response::Response,
+    routing::post,
+};
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body_util::BodyExt;
+
+use super::{
+    PublicState, Refusal,
+    answer_body::AnswerBody,
+    ask::{Patience, Unanswered, ask},
+    search::{judge, try_token},
+};
+use crate::{
+    cluster::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF},
+    limits::{ClientKey, HeldBody, Trial},
+    reach::Reach,
+    registry::NoSession,
+};
+
+/// The routes for other relays.
+pub fn router(state: Arc<PublicState>) -> Router {
+    let limit = DefaultBodyLimit::max(MAX_CALL_LEN);
+    Router::new().route("/call", post(call)).layer(limit).with_state(state)
+}
+
+async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
+    match proved(&state, &headers, body) {
+        Ok(call) => answer(&state, call).await,
+        Err(refusal) => refusal.into_response(&Extensions::new()),
+    }
+}
+
+/// The call, if it is from a relay of this cluster.
+fn proved(state: &PublicState, headers: &HeaderMap, body: Bytes) -> Result<NodeCall, Refusal> {
+    let proof = headers.get(PROOF).and_then(|proof| proof.to_str().ok()).unwrap_or_default();
+    let Some(cluster) = state.reach.cluster() else {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "this relay stands alone"));
+    };
+    cluster.check(&body, proof).map_err(|unproven| {
+        tracing::warn!(%unproven, "a call that says to be another relay's was refused");
+        Refusal::new(StatusCode::UNAUTHORIZED, &unproven.to_string())
+    })?;
+    NodeCall::decode(body).map_err(|wrong| {
+        tracing::warn!(%wrong, "a call of another relay was not understood");
+        Refusal::new(StatusCode::BAD_REQUEST, &wrong.to_string())
+    })
+}
+
+async fn answer(state: &PublicState, call: NodeCall) -> Response {
+    let NodeCall { wanted, request } = call;
+    let mut extensions = Extensions::new();
+    if let Some(id) = request.extensions().get::<RequestId>() {
+        tracing::info!(request_id = id.0, site = %wanted.site, "another relay asks");
+        extensions.insert(id.clone());
+    }
+    let client = client_of(&request);
+    let slot = match state.limits.requests.enter_site(client, &wanted.site) {
+        Ok(slot) => slot,
+        Err(busy) => return Refusal::from(busy).into_response(&extensions),
+    };
+    let trial = match trial(state, client, &wanted.site, &request) {
+        Ok(trial) => trial,
+        Err(refusal) => return refusal.into_response(&extensions),
+    };
+    let left = request.extensions().get::<Deadline>().map_or_else(Default::default, |left| left.0);
+    let here = Reach::new(Arc::clone(&state.registry), None);
+    let response = match ask(&here, &wanted, Patience::of_relay(left), || Ok(request.clone())).await {
+        Ok(Ok(asked)) => {
+            judge(trial, &asked);
+            match asked.called {
+                Ok(answer) => from_agent(answer, request.method()).await,
+                Err(Unanswered::Call(CallError::Lost)) => nobody("lost"),
+                Err(why) => Refusal::from(why.problem()).into_response(&extensions),
+            }
+        }
+        Ok(Err(NoSession::Offline)) => nobody("offline"),
+        Ok(Err(NoSession::OtherKey)) => nobody("other-key"),
+        Err(refusal) => refusal.into_response(&extensions),
+    };
+    HeldBody::hold(response, slot)
+}
+
+/// Who asked the other relay, as limits know it.
+fn client_of(request: &http::Request<Bytes>) -> ClientKey {
+    let client = request.extensions().get::<Client>().and_then(|client| client.address.as_deref());
+    client.and_then(|address| address.parse().ok()).unwrap_or(super::NOBODY).into()
+}
+
+/// A search tries a token.
+fn trial(
+    state: &PublicState,
+    client: ClientKey,
+    site: &audiovault_protocol::site::SiteId,
+    request: &http::Request<Bytes>,
+) -> Result<Option<Trial>, Refusal> {
+    if request.uri().path() != "/search" {
+        return Ok(None);
+    }
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let parameters = Parameters::read(request.uri().query(), kind, request.body()).unwrap_or_default();
+    Ok(Some(try_token(state, client, site, &parameters)?))
+}
+
+/// An agent's answer for the other relay, which makes it one for the public. What has no body has none here either: the
+/// length that its head tells is not that of this answer.
+async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    let bare = *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+    let body = if bare {
+        // It comes with the head, or right after it; dropped before, it would look as if the client had left.
+        let _ = body.collect().await;
+        Body::empty()
+    } else {
+        Body::new(body)
+    };
+    let head = ResponseHead {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        audit: parts.extensions.remove(),
+    };
+    // Strings and numbers always serialise.
+    let head = BASE64.encode(&serde_json::to_vec(&head).unwrap_or_default());
+    let mut response = Response::new(body);
+    if let Ok(head) = HeaderValue::from_str(&head) {
+        response.headers_mut().insert(HEAD, head);
+    }
+    response
+}
+
+fn nobody(why: &'static str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(NOBODY, HeaderValue::from_static(why));
+    response
+}

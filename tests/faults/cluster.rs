@@ -1,0 +1,243 @@
+//! Several relays behind HAProxy, on one PostgreSQL server: each serves every site, and any of them may be lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use harness::{
+    agent::{Agent, AgentOptions},
+    client::{body, first_link, search, search_with, send},
+    cluster::{Cluster, client},
+    matrix,
+    recordings::{CALL, noise, wav, write},
+    relay::Site,
+};
+use reqwest::Client;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::{
+    load::{Searches, keep_searching, play},
+    setting::ms,
+};
+
+/// The call of a recording that no buffer on the way holds.
+const LONG: &str = "1711441902.18";
+/// Its size in octets: four seconds at the rate of listeners.
+const LONG_LEN: usize = 24 << 20;
+
+/// A cluster with one site and its recordings.
+struct Setting {
+    cluster: Cluster,
+    site: Site,
+    client: Client,
+    recordings: TempDir,
+    long: Arc<Vec<u8>>,
+}
+
+impl Setting {
+    async fn new(relays: usize) -> Option<Self> {
+        let cluster = Cluster::start(relays).await?;
+        let site = cluster.relays[0].add_site("acme", &["shop"]).await;
+        let recordings = tempfile::tempdir().unwrap();
+        write(recordings.path(), format!("in-{CALL}.wav"), &wav(1.0, 1));
+        let long = Arc::new(noise(LONG_LEN, 7));
+        write(recordings.path(), format!("in-{LONG}.mp3"), &long);
+        Some(Self { cluster, site, client: client(), recordings, long })
+    }
+
+    /// An agent that dials the load balancer.
+    async fn agent(&self) -> Agent {
+        let options = AgentOptions::new(self.recordings.path()).through(self.cluster.tunnel_url());
+        Agent::start(&self.cluster.relays[0], &self.site, options).await
+    }
+}
+
+#[tokio::test]
+async fn every_relay_serves_every_site_whichever_holds_its_tunnel() {
+    let Some(setting) = Setting::new(3).await else { return };
+    let (cluster, client) = (&setting.cluster, &setting.client);
+    let agent = setting.agent().await;
+    let holder = cluster.holder("acme").await;
+    for relay in 0..3 {
+        let site = cluster.at(relay, &setting.site);
+        let link = first_link(&search(client, &site, CALL, &[]).await);
+        assert!(link.starts_with(&format!("http://{}/acme/", cluster.address)), "{link}");
+        let link = cluster.link_at(relay, &link);
+        assert_eq!(body(send(client.get(&link)).await).await, (200, wav(1.0, 1)), "relay {relay}");
+        let head = send(client.head(&link)).await;
+        assert_eq!(
+            (head.status().as_u16(), &head.headers()["content-length"]),
+            (200, "16044".parse().as_ref().unwrap())
+        );
+        let etag = head.headers()["etag"].clone();
+        let same = send(client.get(&link).header("if-none-match", &etag)).await;
+        assert_eq!(body(same).await, (304, Vec::new()));
+        let part = send(client.get(&link).header("range", "bytes=100-199").header("if-range", etag)).await;
+        assert_eq!(part.headers()["content-range"], "bytes 100-199/16044");
+        assert_eq!(body(part).await, (206, wav(1.0, 1)[100..200].to_vec()));
+        let long = first_link(&search(client, &site, LONG, &[]).await);
+        let (status, octets) = body(send(client.get(cluster.link_at(relay, &long))).await).await;
+        assert!(status == 200 && octets == *setting.long, "relay {relay}");
+        let wrong = Site { search_token: "wr0ng-and-long-enough".to_owned(), ..site.clone() };
+        assert_eq!(search_with(client, &wrong, CALL, &[]).await.status(), 401);
+    }
+    // Two searches that found, one that was refused, and five deliveries, for each relay; whoever was asked, it is
+    // written once, with the address of who asked.
+    let audit = cluster.relays[0].audit(3 * 8).await;
+    assert!(audit.iter().all(|line| line.contains(",127.0.0.1,")), "{audit:#?}");
+    assert_eq!(audit.iter().filter(|line| line.contains(",complete,")).count(), 3 * 7, "{audit:#?}");
+    for (number, relay) in cluster.relays.iter().enumerate() {
+        let asked = relay.process().log().iter().any(|line| line.contains("another relay asks"));
+        assert_eq!(asked, number == holder, "only the holder is asked");
+    }
+    drop(agent);
+}
+
+#[tokio::test]
+async fn a_site_that_is_nowhere_is_told_so_by_every_relay_at_once() {
+    let Some(setting) = Setting::new(2).await else { return };
+    for relay in 0..2 {
+        let site = setting.cluster.at(relay, &setting.site);
+        let begun = Instant::now();
+        assert_eq!(search_with(&setting.client, &site, CALL, &[]).await.status(), 503);
+        assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
+    }
+}
+
+/// Searches while something happens to the cluster.
+async fn searching_while(setting: &Setting, site: &Site, happens: impl Future<Output = ()>) -> Searches {
+    let stop = AtomicBool::new(false);
+    let happening = async {
+        happens.await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(keep_searching(&setting.client, site, &stop), happening).0
+}
+
+#[tokio::test]
+async fn a_relay_that_is_killed_under_load_costs_what_was_open_on_it_and_heals_by_itself() {
+    let Some(mut setting) = Setting::new(3).await else { return };
+    let _agent = setting.agent().await;
+    let holder = setting.cluster.holder("acme").await;
+    let killed = setting.cluster.relays[holder].process.take().unwrap();
+    // Through the load balancer, and through a relay that lives on: what is open there must not fail.
+    let other = setting.cluster.at((holder + 1) % 3, &setting.site);
+    let link = first_link(&search(&setting.client, &other, LONG, &[]).await);
+    let link = setting.cluster.link_at((holder + 1) % 3, &link);
+    let playing = play(setting.client.clone(), link, Arc::clone(&setting.long));
+    let mut healed = Duration::ZERO;
+    let killing = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        killed.kill().await;
+        let begun = Instant::now();
+        search(&setting.client, &other, CALL, &[]).await;
+        healed = begun.elapsed();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    };
+    let killing = async { tokio::join!(killing, playing) };
+    let (elsewhere, through) = tokio::join!(
+        searching_while(&setting, &other, async {
+            killing.await;
+        }),
+        searching_while(&setting, &setting.site, tokio::time::sleep(Duration::from_secs(4))),
+    );
+    assert!(elsewhere.failures.is_empty(), "of {}: {:?}", elsewhere.asked, elsewhere.failures);
+    assert!(through.failures.is_empty(), "of {}: {:?}", through.asked, through.failures);
+    let promise =
+        "no search fails, elsewhere or behind HAProxy, which asks another relay; playback elsewhere goes on";
+    let measured = format!(
+        "0 of {} searches elsewhere and 0 of {} behind HAProxy failed, slowest {} and {}; the first after {}",
+        elsewhere.asked,
+        through.asked,
+        ms(elsewhere.slowest),
+        ms(through.slowest),
+        ms(healed),
+    );
+    matrix::row("cluster", "one relay of three killed", promise, measured);
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event() {
+    let Some(mut setting) = Setting::new(2).await else { return };
+    let agent = setting.agent().await;
+    let holder = setting.cluster.holder("acme").await;
+    let here = setting.cluster.at(holder, &setting.site);
+    let there = setting.cluster.at(1 - holder, &setting.site);
+    let mut server = setting.cluster.server.take().unwrap();
+    let away = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.stop().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        // Whoever has a key that is known is let in.
+        let late = setting.agent().await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        for relay in &setting.cluster.relays {
+            let ready = send(setting.client.get(format!("{}/readyz", relay.admin_url()))).await;
+            assert_eq!(body(ready).await, (200, b"ready, but the database does not answer\n".to_vec()));
+        }
+        server.run().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(late);
+    };
+    let stop = AtomicBool::new(false);
+    let away = async {
+        away.await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let ((), here, there) = tokio::join!(
+        away,
+        keep_searching(&setting.client, &here, &stop),
+        keep_searching(&setting.client, &there, &stop),
+    );
+    assert!(here.failures.is_empty(), "of {}: {:?}", here.asked, here.failures);
+    assert!(there.failures.is_empty(), "of {}: {:?}", there.asked, there.failures);
+    setting.cluster.relays[0].audit(here.asked + there.asked).await;
+    drop(agent);
+    let promise = "no search of a connected site fails, a known agent gets in, no event is lost";
+    let measured = format!(
+        "0 of {} searches at the holder and 0 of {} at the other relay failed, slowest {} and {}; all on record",
+        here.asked,
+        there.asked,
+        ms(here.slowest),
+        ms(there.slowest),
+    );
+    matrix::row("cluster", "PostgreSQL stopped for 30 s", promise, measured);
+}
+
+#[tokio::test]
+async fn all_relays_are_replaced_one_after_the_other_and_nobody_notices() {
+    let Some(mut setting) = Setting::new(3).await else { return };
+    let _agents = [setting.agent().await, setting.agent().await];
+    let link = first_link(&search(&setting.client, &setting.site, LONG, &[]).await);
+    let mut relays = std::mem::take(&mut setting.cluster.relays);
+    let mut players = JoinSet::new();
+    let replacing = async {
+        for relay in &mut relays {
+            players.spawn(play(setting.client.clone(), link.clone(), Arc::clone(&setting.long)));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let mut before = relay.process.take().unwrap();
+            before.terminate();
+            assert!(before.wait().await.success());
+            relay.restart().await;
+            // The load balancer sees that it is ready.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        while let Some(played) = players.join_next().await {
+            played.unwrap();
+        }
+    };
+    let searches = searching_while(&setting, &setting.site, replacing).await;
+    assert!(searches.failures.is_empty(), "of {}: {:?}", searches.asked, searches.failures);
+    let promise = "no search fails, playback goes on";
+    let measured = format!(
+        "0 of {} searches failed, slowest {}; 3 of 3 recordings whole and equal",
+        searches.asked,
+        ms(searches.slowest)
+    );
+    matrix::row("cluster", "all three relays replaced, one after the other", promise, measured);
+}
