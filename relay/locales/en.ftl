@@ -174,6 +174,12 @@ newest-ago = newest { $ago } ago
 outdated = old version
 relay-no-database = The database does not answer. Connected sites go on; changes have to wait.
 relay-no-journal = Audit and history cannot be written: check the disk and the database. Playback goes on.
+relay-many = { $count ->
+    [one] One relay works on this database:
+   *[other] { $count } relays work together:
+}
+relay-here = this one
+relay-unwell = cannot write or read its database
 relay-lost = { $count ->
     [one] One record of audit or history was lost since the relay started.
    *[other] { $count } records of audit or history were lost since the relay started.

@@ -174,6 +174,12 @@ newest-ago = la más reciente hace { $ago }
 outdated = versión antigua
 relay-no-database = La base de datos no responde. Los sitios conectados siguen funcionando; los cambios tienen que esperar.
 relay-no-journal = No se pueden escribir la auditoría ni el historial: revise el disco y la base de datos. La reproducción continúa.
+relay-many = { $count ->
+    [one] Un relé trabaja con esta base de datos:
+   *[other] { $count } relés trabajan juntos:
+}
+relay-here = este
+relay-unwell = no puede leer o escribir su base de datos
 relay-lost = { $count ->
     [one] Se ha perdido un registro de auditoría o historial desde que arrancó el relé.
    *[other] Se han perdido { $count } registros de auditoría o historial desde que arrancó el relé.

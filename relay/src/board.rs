@@ -4,12 +4,13 @@
 mod activity;
 pub mod live;
 mod painter;
+mod part;
 mod view;
 
 use std::{sync::Arc, time::Duration};
 
 use audiovault_protocol::site::SiteId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::{
     sync::{broadcast, watch},
@@ -21,6 +22,7 @@ use self::painter::Painter;
 pub use self::{
     activity::{Point, SERIES_MINUTES},
     painter::Sources,
+    part::{PartBook, PartsChange, SitePart},
     view::{AgentView, RecordingsView, SessionView, SiteState, SiteView},
 };
 use crate::{directory::DirectoryWatch, journal::JournalHealth, store::StoreError};
@@ -63,11 +65,50 @@ pub struct RelayView {
     pub journal: bool,
     /// Records of audit and history that were lost.
     pub lost: u64,
+    /// All relays that share the database, in the order of their addresses; none where this one stands alone.
+    pub relays: Vec<NodeView>,
+}
+
+/// One of several relays.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeView {
+    /// Where the others reach it.
+    pub url: String,
+    /// Whether it is the one that tells.
+    pub here: bool,
+    /// How it is.
+    #[serde(flatten)]
+    pub health: NodeHealth,
+}
+
+/// How a relay is, as it tells others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeHealth {
+    /// Whether the database answers it.
+    pub database: bool,
+    /// Whether it writes audit and history.
+    pub journal: bool,
+}
+
+impl NodeHealth {
+    pub(crate) fn new(database: bool, journal: &JournalHealth) -> Self {
+        Self { database, journal: journal.is_well() }
+    }
+
+    /// Whether all is well.
+    pub fn is_well(&self) -> bool {
+        self.database && self.journal
+    }
 }
 
 impl RelayView {
-    pub(crate) fn new(database: bool, journal: &JournalHealth) -> Self {
-        Self { database, journal: journal.is_well(), lost: journal.lost }
+    pub(crate) fn new(own: &NodeHealth, lost: u64, relays: Vec<NodeView>) -> Self {
+        Self { database: own.database, journal: own.journal, lost, relays }
+    }
+
+    /// Whether it is this relay that tells of a journal that fails: one event that all of them notice is told once.
+    pub fn speaks(&self) -> bool {
+        self.relays.iter().find(|relay| !relay.health.journal).is_none_or(|first| first.here)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod client;
 mod key;
+mod others;
 mod routes;
 mod watch;
 mod wire;
@@ -23,6 +24,7 @@ use self::client::NodeClient;
 pub use self::{
     client::{NodeAnswer, NodeBody, Unreachable},
     key::{ClusterKey, ShortKey, Unproven},
+    others::{Others, PartsQuestion, SessionsQuestion, Telling},
     routes::{LEASE, Node, NodeNews, Reading, Routes},
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
 };
@@ -47,6 +49,7 @@ pub struct Cluster {
     read_anew: Notify,
     client: NodeClient,
     key: ClusterKey,
+    others: Others,
 }
 
 /// A place in a cluster. It is given up when this is dropped.
@@ -69,7 +72,7 @@ impl Cluster {
     ) -> Result<Membership, StoreError> {
         let cluster = Arc::new(Self {
             own_run: own_run.to_owned(),
-            own_url: config.url.to_string(),
+            own_url: config.url.as_str().trim_end_matches('/').to_owned(),
             book,
             routes: Mutex::default(),
             changes: channel::Sender::new(0),
@@ -77,6 +80,7 @@ impl Cluster {
             read_anew: Notify::new(),
             client: NodeClient::new(config.key.clone()),
             key: config.key.clone(),
+            others: Others::default(),
         });
         let tasks = watch::start(&cluster).await?;
         Ok(Membership { cluster, _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
@@ -140,12 +144,22 @@ impl Cluster {
         answered
     }
 
-    /// Whether a call is one of this cluster's.
+    /// Whether what is asked at a path is asked by a relay of this cluster.
     ///
     /// # Errors
     /// [`Unproven`].
-    pub fn check(&self, call: &[u8], proof: &str) -> Result<(), Unproven> {
-        self.key.check(&[call], proof, wire::unix_time())
+    pub fn check(&self, path: &str, question: &[u8], proof: &str) -> Result<(), Unproven> {
+        self.key.check(&[path.as_bytes(), question], proof, wire::unix_time())
+    }
+
+    /// What all relays see of sites.
+    pub fn others(&self) -> &Others {
+        &self.others
+    }
+
+    /// Where others reach this relay.
+    pub fn own_url(&self) -> &str {
+        &self.own_url
     }
 
     /// Waits until a relay is lost.

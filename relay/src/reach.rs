@@ -6,6 +6,7 @@ use audiovault_protocol::site::SiteId;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
+    board::SessionView,
     cluster::{Cluster, Node},
     registry::{NoSession, Registry, Wanted},
     session::Session,
@@ -78,6 +79,17 @@ impl Reach {
     /// Whether an agent of a site is connected to this relay.
     pub fn is_here(&self, site: &SiteId) -> bool {
         !self.registry.sessions(site).is_empty()
+    }
+
+    /// The tunnels of a site, here and at other relays.
+    pub async fn sessions(&self, site: &SiteId) -> Vec<SessionView> {
+        let own_url = self.cluster.as_ref().map(|cluster| cluster.own_url());
+        let here = self.registry.sessions(site);
+        let mut all: Vec<_> = here.iter().map(|session| SessionView::of(session, own_url)).collect();
+        if let Some(cluster) = &self.cluster {
+            all.extend(cluster.sessions(site).await);
+        }
+        all
     }
 
     /// Whoever can have the wanted agent answer and is none of those that were `tried`.

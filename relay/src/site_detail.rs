@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     board::{Picture, Point, SessionView, SiteView},
     config::PublicUrl,
-    registry::Registry,
+    reach::Reach,
     store::{EnrolmentRecord, Store, StoreError, StoredSite, Traffic, TunnelRecord},
     uptime::Uptime,
 };
@@ -70,8 +70,8 @@ pub struct KeyView {
 pub struct Sources<'a> {
     /// What happened.
     pub store: &'a Store,
-    /// What is connected.
-    pub registry: &'a Registry,
+    /// What is connected, here and at other relays.
+    pub reach: &'a Reach,
     /// What the board shows.
     pub picture: &'a Picture,
     /// Where the relay is reached.
@@ -84,7 +84,7 @@ impl SiteDetail {
     /// # Errors
     /// [`StoreError::UnknownSite`], also for a site that is so new that the board does not show it yet.
     pub async fn gather(sources: Sources<'_>, site: &SiteId) -> Result<Self, StoreError> {
-        let Sources { store, registry, picture, public_url } = sources;
+        let Sources { store, reach, picture, public_url } = sources;
         let row = picture.site(site).ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
         let stored = store.show(site).await?;
         let now = Timestamp::now();
@@ -92,7 +92,6 @@ impl SiteDetail {
         let in_a_week = store.tunnels(site, week, MAX_TUNNELS).await?;
         let first = store.first_seen(site).await?;
         let month = store.traffic(site, month_begin(now)).await?;
-        let sessions = registry.sessions(site);
         Ok(Self {
             view: row.view.clone(),
             created: stored.created,
@@ -100,7 +99,7 @@ impl SiteDetail {
             search_url: public_url.search(site),
             keys: keys(&stored),
             enrolments: store.enrolments(site, now, ENROLMENTS).await?,
-            sessions: sessions.iter().map(|session| SessionView::of(session)).collect(),
+            sessions: reach.sessions(site).await,
             traffic_this_month: month,
             uptime_day: Uptime::of(&in_a_week, (day, now), first, DAY_PIECES),
             uptime_week: Uptime::of(&in_a_week, (week, now), first, WEEK_PIECES),

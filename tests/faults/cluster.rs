@@ -99,6 +99,24 @@ async fn every_relay_serves_every_site_whichever_holds_its_tunnel() {
 }
 
 #[tokio::test]
+async fn the_board_of_every_relay_shows_all_sites_and_where_their_tunnels_are() {
+    let Some(setting) = Setting::new(3).await else { return };
+    let _agent = setting.agent().await;
+    let holder = setting.cluster.holder("acme").await;
+    search(&setting.client, &setting.cluster.at((holder + 1) % 3, &setting.site), CALL, &[]).await;
+    for relay in &setting.cluster.relays {
+        let seen = relay
+            .wait_for_status("acme", |site| site["state"] == "up" && site["searches_last_hour"] == 1)
+            .await;
+        assert_eq!(seen["agents"].as_array().unwrap().len(), 1, "{seen}");
+        assert_eq!(seen["sessions"][0]["relay"], *setting.cluster.nodes[holder]);
+        assert_eq!(seen["recordings"]["readable"], true, "{seen}");
+        let (status, board) = relay.admin("/metrics").await;
+        assert!(status == 200 && board.contains("state=\"up\"} 1"), "{board}");
+    }
+}
+
+#[tokio::test]
 async fn a_site_that_is_nowhere_is_told_so_by_every_relay_at_once() {
     let Some(setting) = Setting::new(2).await else { return };
     for relay in 0..2 {

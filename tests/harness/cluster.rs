@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use reqwest::Client;
-use serde_json::Value;
 
 use crate::{
     address::free_address,
@@ -23,6 +22,8 @@ pub struct Cluster {
     pub address: SocketAddr,
     /// The relays. Dropped before what they stand on.
     pub relays: Vec<Relay>,
+    /// Where each relay is reached by the others.
+    pub nodes: Vec<String>,
     /// What stands in front of them.
     pub balancer: Haproxy,
     /// Where they keep what they know; a story may take it.
@@ -40,7 +41,7 @@ impl Cluster {
         let server = Postgres::start().await?;
         secrets::remember(KEY);
         let address = free_address();
-        let (mut started, mut servers) = (Vec::new(), Vec::new());
+        let (mut started, mut servers, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..relays {
             let (admin, node) = (free_address(), free_address());
             let (admin_bind, node_url) = (admin.to_string(), format!("http://{node}"));
@@ -52,11 +53,12 @@ impl Cluster {
                 &[&place[..], extra].concat(),
             )
             .await;
+            nodes.push(node_url);
             servers.push(Server { public: relay.address, admin });
             started.push(relay);
         }
         let balancer = Haproxy::start(address, &servers).await?;
-        Some(Self { address, relays: started, balancer, server: Some(server) })
+        Some(Self { address, relays: started, nodes, balancer, server: Some(server) })
     }
 
     /// What agents take as `--relay`: the load balancer.
@@ -74,31 +76,13 @@ impl Cluster {
         link.replace(&self.address.to_string(), &self.relays[relay].address.to_string())
     }
 
-    /// Which relay holds the only tunnel of a site.
+    /// Which relay holds the first tunnel of a site, as any of them that runs knows.
     pub async fn holder(&self, site: &str) -> usize {
-        let held = async {
-            loop {
-                for (number, relay) in
-                    self.relays.iter().enumerate().filter(|(_, relay)| relay.process.is_some())
-                {
-                    if holds(relay, site).await {
-                        return number;
-                    }
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(crate::process::PATIENCE, held).await.expect("an agent is connected")
+        let asked = self.relays.iter().find(|relay| relay.process.is_some()).expect("a relay runs");
+        let status = asked.wait_for_status(site, |status| status["sessions"][0]["relay"].is_string()).await;
+        let holder = |node: &String| status["sessions"][0]["relay"] == **node;
+        self.nodes.iter().position(holder).expect("one of the relays")
     }
-}
-
-/// Whether a relay itself has a tunnel of a site, by its own figures.
-async fn holds(relay: &Relay, site: &str) -> bool {
-    let (status, text) = relay.admin(&format!("/api/v1/sites/{site}")).await;
-    assert_eq!(status, 200, "{text}");
-    let site: Value = serde_json::from_str(&text).expect("JSON");
-    let here = |session: &Value| session["relay"].is_null() || session["relay"] == "here";
-    site["sessions"].as_array().is_some_and(|sessions| sessions.iter().any(here))
 }
 
 /// A client of the cluster, over plain HTTP.

@@ -1,6 +1,7 @@
 //! A PostgreSQL server of the story's own.
 
 use std::{
+    net::SocketAddr,
     os::unix::fs::chown,
     path::{Path, PathBuf},
 };
@@ -25,7 +26,7 @@ pub struct Postgres {
     /// The program; `None` while it is stopped.
     pub process: Option<Process>,
     words: Vec<String>,
-    port: u16,
+    address: SocketAddr,
     dir: TempDir,
 }
 
@@ -50,18 +51,17 @@ impl Postgres {
             .concat();
         let made = Command::new(&words[0]).args(&words[1..]).output().await.expect("initdb starts");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let port = free_address().port();
+        let address = free_address();
         let postgres = programs.join("postgres").display().to_string();
         let here = dir.path().display().to_string();
         // What a story writes need not outlive the machine.
-        let set = ["listen_addresses=127.0.0.1", "fsync=off", "max_connections=200"]
-            .map(|set| ["-c", set])
-            .concat();
-        let port_text = port.to_string();
-        let flags = [&["-D", &data, "-k", &here, "-p", &port_text][..], &set].concat();
+        let listen = format!("listen_addresses={}", address.ip());
+        let set = [listen.as_str(), "fsync=off", "max_connections=200"].map(|set| ["-c", set]).concat();
+        let port = address.port().to_string();
+        let flags = [&["-D", &data, "-k", &here, "-p", &port][..], &set].concat();
         let words =
             [&starter[..], &[postgres], &flags.iter().map(ToString::to_string).collect::<Vec<_>>()].concat();
-        let mut server = Self { process: None, words, port, dir };
+        let mut server = Self { process: None, words, address, dir };
         server.run().await;
         server.make("audiovault").await;
         Some(server)
@@ -84,7 +84,7 @@ impl Postgres {
 
     /// What relays are told; the password is not in it.
     pub fn url(&self) -> String {
-        format!("postgres://{USER}@127.0.0.1:{}/audiovault", self.port)
+        format!("postgres://{USER}@{}/audiovault", self.address)
     }
 
     /// Where they find the password.
@@ -99,8 +99,9 @@ impl Postgres {
 
     async fn make(&self, database: &str) {
         use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
+        let host = self.address.ip().to_string();
         let options =
-            PgConnectOptions::new().host("127.0.0.1").port(self.port).username(USER).password(PASSWORD);
+            PgConnectOptions::new().host(&host).port(self.address.port()).username(USER).password(PASSWORD);
         let mut connection =
             PgConnection::connect_with(&options.database("postgres")).await.expect("the server answers");
         let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));

@@ -15,6 +15,8 @@ pub(super) struct Judge {
     /// States other than announced, with when they were first seen by this run.
     pending: HashMap<SiteId, (SiteState, Timestamp)>,
     journal_failing: bool,
+    /// Whether it was this relay that told of it.
+    journal_told: bool,
     journal_pending: Option<Timestamp>,
     hold: Duration,
 }
@@ -28,6 +30,7 @@ impl Judge {
             announced: announced.collect(),
             pending: HashMap::new(),
             journal_failing: false,
+            journal_told: false,
             journal_pending: None,
             hold,
         }
@@ -92,6 +95,11 @@ impl Judge {
         }
         self.journal_failing = failing;
         self.journal_pending = None;
+        let ours = if failing { picture.relay.speaks() } else { self.journal_told };
+        self.journal_told = failing && ours;
+        if !ours {
+            return None;
+        }
         let event = if failing { Event::JournalFailing } else { Event::JournalRecovered };
         let problem = failing.then(|| "audit and history cannot be written: see the relay's log".to_owned());
         Some(Alert::new(event, AlertData { site: None, note: None, previous: None, since, problem }))

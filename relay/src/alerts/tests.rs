@@ -8,7 +8,7 @@ use sha2::Sha256;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::board::{RelayView, Row, SiteView};
+use crate::board::{NodeHealth, NodeView, RelayView, Row, SiteView};
 
 const HOLD: Duration = Duration::from_secs(60);
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -33,7 +33,7 @@ fn picture(state: SiteState, journal: bool) -> Picture {
         refused_last_hour: Default::default(),
         recordings: None,
     };
-    let relay = RelayView { database: true, journal, lost: 0 };
+    let relay = RelayView { database: true, journal, lost: 0, relays: Vec::new() };
     let rows = vec![Arc::new(Row { view, series: vec![], changed: 1 })];
     Picture { number: 1, generation: 1, rows, relay }
 }
@@ -48,6 +48,30 @@ fn story(announced: &[(&str, &str)], steps: &[(i64, SiteState)]) -> Vec<(i64, Ev
         alerts.into_iter().map(|alert| (*second, alert.event)).collect::<Vec<_>>()
     };
     steps.iter().flat_map(told).collect()
+}
+
+#[test]
+fn of_several_relays_that_cannot_write_one_tells_so_and_the_same_one_of_the_end() {
+    let told = |first_is_here: bool| {
+        let mut judge = Judge::new(HashMap::new(), HOLD);
+        let mut told = Vec::new();
+        for (second, journal) in [(0, true), (1, false), (100, false), (101, true), (200, true)] {
+            let mut picture = picture(SiteState::Down, journal);
+            let relay = |url: &str, here| NodeView {
+                url: url.to_owned(),
+                here,
+                health: NodeHealth { database: true, journal },
+            };
+            let well =
+                NodeView { health: NodeHealth { database: true, journal: true }, ..relay("http://a", false) };
+            picture.relay.relays =
+                vec![well, relay("http://b", first_is_here), relay("http://c", !first_is_here)];
+            told.extend(judge.judge(&picture, at(second)).into_iter().map(|alert| alert.event));
+        }
+        told
+    };
+    assert_eq!(told(true), [Event::JournalFailing, Event::JournalRecovered]);
+    assert_eq!(told(false), []);
 }
 
 #[test]

@@ -15,16 +15,17 @@ use tokio::{
 };
 
 use super::{
-    AgentView, Change, Picture, RecordingsView, RelayView, Row, SiteState, SiteView, activity::Activity,
-    view::readable_ms,
+    AgentView, Change, NodeHealth, NodeView, Picture, RecordingsView, RelayView, Row, SitePart, SiteState,
+    SiteView, activity::Activity, view::readable_ms,
 };
 use crate::{
+    cluster::Cluster,
     directory::{DirectoryWatch, SiteRecord},
     journal::Journal,
     limits::{Limits, SiteThrottle},
     registry::Registry,
     session::Session,
-    store::{Store, StoreError},
+    store::{Store, StoreError, Traffic},
 };
 
 /// How often the picture is drawn: a change of state is seen within this time.
@@ -47,6 +48,8 @@ pub struct Sources {
     pub journal: Journal,
     /// What happened before this run.
     pub store: Store,
+    /// The other relays, where this one does not stand alone.
+    pub cluster: Option<Arc<Cluster>>,
 }
 
 /// What is remembered of a site from one picture to the next.
@@ -55,6 +58,24 @@ struct Memory {
     activity: Activity,
     /// Octets handed over up to the last time that figures were drawn.
     bytes: u64,
+    /// What each other relay has counted, as last heard.
+    counted: Vec<(Arc<str>, Traffic)>,
+    /// What other relays have counted since this one looks.
+    elsewhere: Traffic,
+}
+
+impl Memory {
+    /// Another relay has counted so much.
+    fn hear(&mut self, run: &Arc<str>, now: Traffic) {
+        let before = match self.counted.iter_mut().find(|(known, _)| known == run) {
+            Some((_, before)) => std::mem::replace(before, now),
+            None => {
+                self.counted.push((Arc::clone(run), now));
+                Traffic::default()
+            }
+        };
+        self.elsewhere = self.elsewhere.plus(&now.minus(&before));
+    }
 }
 
 pub(super) struct Painter {
@@ -74,7 +95,7 @@ impl Painter {
         let memories = sources.store.minutes_since(since).await?;
         let memories = memories
             .into_iter()
-            .map(|(site, points)| (site, Memory { activity: Activity::seeded(points), bytes: 0 }))
+            .map(|(site, points)| (site, Memory { activity: Activity::seeded(points), ..Memory::default() }))
             .collect();
         // A run numbers its pictures from its start in seconds on. There is one picture a second at most, so no number
         // of an earlier run is higher, and whoever comes with one is told everything.
@@ -137,8 +158,7 @@ impl Painter {
             self.last_seen.remove(&old.view.site);
             changed.push((old.view.site.clone(), None));
         }
-        let healthy = self.sources.directory.healthy();
-        let relay = RelayView::new(healthy, &self.sources.journal.health());
+        let relay = self.relay_view();
         let relay_changed = relay != before.relay;
         if changed.is_empty() && !relay_changed {
             number = before.number;
@@ -147,28 +167,75 @@ impl Painter {
         Change { number, sites: changed, relay: relay_changed }
     }
 
-    /// One site as it is now, and whether a minute has begun for it.
-    fn view(&mut self, site: &SiteId, record: &SiteRecord, old: Option<&SiteView>) -> (SiteView, bool) {
-        let now = Timestamp::now();
+    /// How the relays are.
+    fn relay_view(&self) -> RelayView {
+        let journal = self.sources.journal.health();
+        let health = NodeHealth::new(self.sources.directory.healthy(), &journal);
+        let mut relays = Vec::new();
+        if let Some(cluster) = &self.sources.cluster {
+            cluster.others().publish_health(health.clone());
+            relays = cluster.others().relays();
+            relays.push(NodeView { url: cluster.own_url().to_owned(), here: true, health: health.clone() });
+            relays.sort_by(|one, other| one.url.cmp(&other.url));
+        }
+        RelayView::new(&health, journal.lost, relays)
+    }
+
+    /// What this relay sees of a site.
+    fn own_part(&mut self, site: &SiteId) -> SitePart {
         let sessions = self.sources.registry.sessions(site);
-        let recordings = recordings(&sessions);
-        let readable = recordings.as_ref().is_none_or(|recordings| recordings.readable);
         let counters = self.sources.registry.counters(site);
         if let Some(seen) = counters.last_seen() {
             self.last_seen.insert(site.clone(), seen);
         }
+        let rtt = sessions.iter().filter_map(|session| session.caller.rtt()).min();
+        SitePart {
+            agents: sessions.iter().map(|session| AgentView::of(session)).collect(),
+            since: sessions.iter().map(|session| session.since).min(),
+            recordings: recordings(&sessions),
+            rtt_ms: rtt.map(|rtt| readable_ms(rtt.as_secs_f64() * 1000.0)),
+            open_streams: sessions.iter().map(|session| session.caller.open_streams()).sum(),
+            totals: counters.totals(),
+            refused: match self.figures {
+                true => self.sources.limits.throttle.snapshot(site, Instant::now()),
+                false => SiteThrottle::default(),
+            },
+        }
+    }
+
+    /// What all relays see of a site, with what passed at all of them.
+    fn part(&mut self, site: &SiteId) -> SitePart {
+        let mut part = self.own_part(site);
+        let Some(cluster) = &self.sources.cluster else { return part };
+        cluster.others().publish(site, part.clone(), self.figures);
+        let memory = self.memories.entry(site.clone()).or_default();
+        let mut is_elsewhere = false;
+        cluster.others().each(site, |run, other| {
+            part.join(other);
+            memory.hear(run, other.totals);
+            is_elsewhere |= !other.agents.is_empty();
+        });
+        part.totals = part.totals.plus(&memory.elsewhere);
+        if is_elsewhere {
+            self.last_seen.insert(site.clone(), Timestamp::now());
+        }
+        part
+    }
+
+    /// One site as it is now, and whether a minute has begun for it.
+    fn view(&mut self, site: &SiteId, record: &SiteRecord, old: Option<&SiteView>) -> (SiteView, bool) {
+        let now = Timestamp::now();
+        let part = self.part(site);
+        let readable = part.recordings.as_ref().is_none_or(|recordings| recordings.readable);
         let last_seen = self.last_seen.get(site).copied();
-        let state = state(record, sessions.is_empty(), readable, last_seen.is_some());
+        let state = state(record, part.agents.is_empty(), readable, last_seen.is_some());
         let since = match old {
             Some(old) if old.state == state => old.since,
             Some(_) => now,
-            None => first_since(state, record, &sessions, last_seen).unwrap_or(now),
+            None => first_since(state, record, part.since, last_seen).unwrap_or(now),
         };
-        let rtt = sessions.iter().filter_map(|session| session.caller.rtt()).min();
-        let rtt_ms = rtt.map(|rtt| readable_ms(rtt.as_secs_f64() * 1000.0));
-        let totals = counters.totals();
         let memory = self.memories.entry(site.clone()).or_default();
-        let begun = memory.activity.sample(now.as_second().div_euclid(MINUTE), totals, rtt_ms);
+        let begun = memory.activity.sample(now.as_second().div_euclid(MINUTE), part.totals, part.rtt_ms);
         let hour = memory.activity.last_hour();
         let mut view = SiteView {
             site: site.clone(),
@@ -176,21 +243,18 @@ impl Painter {
             aliases: record.aliases.clone(),
             state,
             since,
-            agents: sessions.iter().map(|session| AgentView::of(session)).collect(),
-            rtt_ms,
-            bytes_per_second: totals.bytes.saturating_sub(memory.bytes) / FIGURE_TICKS,
-            open_streams: sessions.iter().map(|session| session.caller.open_streams()).sum(),
+            agents: part.agents,
+            rtt_ms: part.rtt_ms,
+            bytes_per_second: part.totals.bytes.saturating_sub(memory.bytes) / FIGURE_TICKS,
+            open_streams: part.open_streams,
             searches_last_hour: hour.searches,
             errors_last_hour: hour.errors,
-            refused_last_hour: SiteThrottle::default(),
-            recordings,
+            refused_last_hour: part.refused,
+            recordings: part.recordings,
         };
         match old {
             Some(old) if !self.figures => keep_figures(&mut view, old),
-            _ => {
-                memory.bytes = totals.bytes;
-                view.refused_last_hour = self.sources.limits.throttle.snapshot(site, Instant::now());
-            }
+            _ => memory.bytes = part.totals.bytes,
         }
         (view, begun)
     }
@@ -225,11 +289,11 @@ fn state(record: &SiteRecord, offline: bool, readable: bool, seen: bool) -> Site
 fn first_since(
     state: SiteState,
     record: &SiteRecord,
-    sessions: &[Arc<Session>],
+    connected: Option<Timestamp>,
     last_seen: Option<Timestamp>,
 ) -> Option<Timestamp> {
     match state {
-        SiteState::Up | SiteState::Degraded => sessions.iter().map(|session| session.since).min(),
+        SiteState::Up | SiteState::Degraded => connected,
         SiteState::Down => last_seen,
         SiteState::NeverSeen => Some(record.created),
         SiteState::Disabled => record.disabled,

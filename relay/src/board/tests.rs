@@ -32,7 +32,8 @@ impl Place {
         let watch = Arc::new(DirectoryWatch::start(store.clone()).await.unwrap());
         let journal = writer.journal();
         let limits = Arc::new(Limits::new(&Default::default()));
-        let sources = Sources { directory: watch, registry, limits, journal, store: store.clone() };
+        let sources =
+            Sources { directory: watch, registry, limits, journal, store: store.clone(), cluster: None };
         Self { _database: database, store, sources, _writer: writer }
     }
 

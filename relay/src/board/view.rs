@@ -6,7 +6,7 @@ use audiovault_protocol::{
 };
 use jiff::Timestamp;
 use semver::Version;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{limits::SiteThrottle, session::Session};
 
@@ -73,7 +73,7 @@ pub struct SiteView {
 }
 
 /// A connected agent, as far as the board shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AgentView {
     /// Host name of its machine.
     pub host: String,
@@ -84,7 +84,7 @@ pub struct AgentView {
 }
 
 /// The health of a site's recordings, over all its agents.
-#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecordingsView {
     /// Whether every storage driver can be read.
     pub readable: bool,
@@ -97,7 +97,7 @@ pub struct RecordingsView {
 }
 
 /// One session in every detail.
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionView {
     /// Names the session in both logs.
     pub session: String,
@@ -132,6 +132,9 @@ pub struct SessionView {
     /// The agent's storage drivers, once it has told.
     #[schema(value_type = Vec<Object>)]
     pub drivers: Vec<DriverStatus>,
+    /// The relay that holds the tunnel, by the address that others know it by; nothing where it stands alone.
+    #[serde(default)]
+    pub relay: Option<String>,
 }
 
 impl AgentView {
@@ -163,11 +166,21 @@ impl RecordingsView {
             newest: newest.and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok()),
         })
     }
+
+    /// Together with what other agents see of the same recordings.
+    pub(super) fn and(self, other: &Self) -> Self {
+        Self {
+            readable: self.readable && other.readable,
+            problem: self.problem.or_else(|| other.problem.clone()),
+            count: self.count.max(other.count),
+            newest: self.newest.max(other.newest),
+        }
+    }
 }
 
 impl SessionView {
-    /// A session as it is now.
-    pub fn of(session: &Session) -> Self {
+    /// A session as it is now, at a relay that others know by an address.
+    pub fn of(session: &Session, relay: Option<&str>) -> Self {
         Self {
             session: session.id.clone(),
             instance: session.hello.instance.clone(),
@@ -185,6 +198,7 @@ impl SessionView {
             leaving: !session.takes_requests(),
             tenants: session.hello.tenants.clone(),
             drivers: session.status().map(|status| status.drivers).unwrap_or_default(),
+            relay: relay.map(str::to_owned),
         }
     }
 }

@@ -88,21 +88,32 @@ impl NodeClient {
     }
 
     /// Asks; dropping the future, or the body later, has the other relay stop.
+    pub(super) async fn ask(
+        &self,
+        url: &str,
+        path: &'static str,
+        question: Bytes,
+        patience: Duration,
+    ) -> Result<Response<Incoming>, Unreachable> {
+        let proof = self.key.prove(&[path.as_bytes(), &question], unix_time());
+        let request = Request::post(format!("{}{path}", url.trim_end_matches('/')))
+            .header(PROOF, proof)
+            .body(Full::new(question))
+            .map_err(|_| Unreachable::Stranger(StatusCode::BAD_REQUEST))?;
+        let answered = timeout(patience, self.http.request(request)).await;
+        answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
+            if error.is_connect() { Unreachable::Connect(error) } else { Unreachable::Broken(error) }
+        })
+    }
+
+    /// Has an agent of another relay answer.
     pub(super) async fn call(
         &self,
         url: &str,
         call: Bytes,
         patience: Duration,
     ) -> Result<NodeAnswer, Unreachable> {
-        let proof = self.key.prove(&[&call], unix_time());
-        let request = Request::post(format!("{}/call", url.trim_end_matches('/')))
-            .header(PROOF, proof)
-            .body(Full::new(call))
-            .map_err(|_| Unreachable::Stranger(StatusCode::BAD_REQUEST))?;
-        let answered = timeout(patience, self.http.request(request)).await;
-        let response = answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
-            if error.is_connect() { Unreachable::Connect(error) } else { Unreachable::Broken(error) }
-        })?;
+        let response = self.ask(url, "/call", call, patience).await?;
         let nobody = response.headers().get(NOBODY).map(HeaderValue::as_bytes);
         match (response.status(), nobody) {
             (StatusCode::OK, _) => answer(response).map(NodeAnswer::Answer),

@@ -182,6 +182,15 @@ impl Routes {
         self.remove(&wanted.site, gone, true, now);
     }
 
+    /// Agents that were lost a moment ago should be back soon.
+    pub fn expect(&mut self, missed: Vec<(SiteId, LinkKeyId)>, now: Instant) {
+        for (site, key) in missed {
+            if !self.serves(&site, key) {
+                self.miss(&site, key, now);
+            }
+        }
+    }
+
     /// Everything is about to be read.
     pub fn begin_reading(&mut self) {
         self.since_reading = Some(Vec::new());

@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::{Cluster, NodeNews, Reading};
-use crate::store::{RouteListener, RouteNews, StoreError};
+use crate::{
+    registry::RETURN_TIME,
+    store::{RouteListener, RouteNews, StoreError},
+};
 
 /// How often the lease is renewed: a fifth of [`super::LEASE`].
 const RENEW_EVERY: Duration = Duration::from_secs(1);
@@ -23,14 +26,17 @@ const READ_GAP: Duration = Duration::from_secs(1);
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins; the routes are known when this returns.
-pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 3], StoreError> {
+pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 4], StoreError> {
     cluster.renew(false).await?;
     let listener = cluster.book.listen().await?;
     cluster.read().await?;
+    let missed = cluster.book.missed(RETURN_TIME).await?;
+    cluster.change(|routes, now| routes.expect(missed, now));
     Ok([
         tokio::spawn(Arc::clone(cluster).keep_lease()),
         tokio::spawn(Arc::clone(cluster).keep_listening(listener)),
         tokio::spawn(Arc::clone(cluster).keep_reading()),
+        tokio::spawn(Arc::clone(cluster).keep_hearing()),
     ])
 }
 

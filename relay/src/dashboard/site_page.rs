@@ -44,7 +44,7 @@ pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDeta
     let picture = state.board.up_to_date().await;
     let sources = Sources {
         store: state.auth.store(),
-        registry: &state.public.registry,
+        reach: &state.public.reach,
         picture: &picture,
         public_url: &state.public.public_url,
     };

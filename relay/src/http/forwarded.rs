@@ -13,10 +13,10 @@ use audiovault_protocol::{
     parameters::Parameters,
 };
 use axum::{
-    Router,
+    Json, Router,
     body::Body,
     extract::{DefaultBodyLimit, State},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::post,
 };
 use bytes::Bytes;
@@ -31,39 +31,75 @@ use super::{
     search::{judge, try_token},
 };
 use crate::{
-    cluster::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF},
+    board::SessionView,
+    cluster::{Cluster, HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF, PartsQuestion, SessionsQuestion},
     limits::{ClientKey, HeldBody, Trial},
     reach::Reach,
     registry::NoSession,
+    session::Session,
 };
 
 /// The routes for other relays.
 pub fn router(state: Arc<PublicState>) -> Router {
     let limit = DefaultBodyLimit::max(MAX_CALL_LEN);
-    Router::new().route("/call", post(call)).layer(limit).with_state(state)
+    Router::new()
+        .route("/call", post(call))
+        .route("/parts", post(parts))
+        .route("/sessions", post(sessions))
+        .layer(limit)
+        .with_state(state)
 }
 
 async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
-    match proved(&state, &headers, body) {
+    let call = proved(&state, "/call", &headers, &body).and_then(|_| {
+        NodeCall::decode(body).map_err(|wrong| {
+            tracing::warn!(%wrong, "a call of another relay was not understood");
+            Refusal::new(StatusCode::BAD_REQUEST, &wrong.to_string())
+        })
+    });
+    match call {
         Ok(call) => answer(&state, call).await,
         Err(refusal) => refusal.into_response(&Extensions::new()),
     }
 }
 
-/// The call, if it is from a relay of this cluster.
-fn proved(state: &PublicState, headers: &HeaderMap, body: Bytes) -> Result<NodeCall, Refusal> {
+/// How the sites are whose agents are here.
+async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
+    let told = proved(&state, "/parts", &headers, &body).map(|cluster| {
+        let question: PartsQuestion = serde_json::from_slice(&body).unwrap_or_default();
+        Json(cluster.others().tell(&question)).into_response()
+    });
+    super::answer(told, &Extensions::new())
+}
+
+/// The tunnels of a site that are here.
+async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
+    let told = proved(&state, "/sessions", &headers, &body).and_then(|cluster| {
+        let question: SessionsQuestion = serde_json::from_slice(&body)
+            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "no site is named"))?;
+        let sessions = state.registry.sessions(&question.site);
+        let view = |session: &Arc<Session>| SessionView::of(session, Some(cluster.own_url()));
+        Ok(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response())
+    });
+    super::answer(told, &Extensions::new())
+}
+
+/// The cluster, if what is asked comes from one of its relays.
+fn proved<'a>(
+    state: &'a PublicState,
+    path: &str,
+    headers: &HeaderMap,
+    question: &[u8],
+) -> Result<&'a Cluster, Refusal> {
     let proof = headers.get(PROOF).and_then(|proof| proof.to_str().ok()).unwrap_or_default();
     let Some(cluster) = state.reach.cluster() else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "this relay stands alone"));
     };
-    cluster.check(&body, proof).map_err(|unproven| {
-        tracing::warn!(%unproven, "a call that says to be another relay's was refused");
+    cluster.check(path, question, proof).map_err(|unproven| {
+        tracing::warn!(%unproven, "who says to be another relay was refused");
         Refusal::new(StatusCode::UNAUTHORIZED, &unproven.to_string())
     })?;
-    NodeCall::decode(body).map_err(|wrong| {
-        tracing::warn!(%wrong, "a call of another relay was not understood");
-        Refusal::new(StatusCode::BAD_REQUEST, &wrong.to_string())
-    })
+    Ok(cluster)
 }
 
 async fn answer(state: &PublicState, call: NodeCall) -> Response {

@@ -23,7 +23,7 @@ use std::{
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::{buckets::Buckets, refusals::Refusals};
 use super::ClientKey;
@@ -93,7 +93,7 @@ pub struct Throttled {
 }
 
 /// What was refused of one site, from whichever address.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SiteThrottle {
     /// Searches with a wrong token in the last hour.
     pub wrong_tokens: u32,
@@ -109,6 +109,17 @@ impl SiteThrottle {
     /// Everything that was refused in the last hour.
     pub fn sum(&self) -> u32 {
         self.wrong_tokens.saturating_add(self.wrong_keys).saturating_add(self.throttled)
+    }
+
+    /// Together with what another relay refused.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            wrong_tokens: self.wrong_tokens.saturating_add(other.wrong_tokens),
+            wrong_keys: self.wrong_keys.saturating_add(other.wrong_keys),
+            throttled: self.throttled.saturating_add(other.throttled),
+            since: [self.since, other.since].into_iter().flatten().min(),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ async fn figures(directory: &TempDir, per_site: bool) -> String {
         limits: Arc::clone(&limits),
         journal: writer.journal(),
         store,
+        cluster: None,
     })
     .await
     .unwrap();

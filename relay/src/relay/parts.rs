@@ -77,6 +77,7 @@ impl Parts {
             limits: Arc::clone(&self.limits),
             journal: self.journal.journal(),
             store: self.store.clone(),
+            cluster: self.cluster(),
         })
         .await
     }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, site, timestamp};
@@ -32,7 +32,7 @@ pub struct TunnelRecord {
 }
 
 /// What passed for a site in a span of time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Traffic {
     /// Searches asked.
     pub searches: u64,
@@ -40,6 +40,28 @@ pub struct Traffic {
     pub errors: u64,
     /// Octets of recordings handed over.
     pub bytes: u64,
+}
+
+impl Traffic {
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            searches: self.searches + other.searches,
+            errors: self.errors + other.errors,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    /// What is more than another one; nothing where it is less.
+    #[must_use]
+    pub fn minus(&self, other: &Self) -> Self {
+        Self {
+            searches: self.searches.saturating_sub(other.searches),
+            errors: self.errors.saturating_sub(other.errors),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
 }
 
 const TUNNELS_SINCE: &str = "SELECT session, agent_version, host, address, opened_ms, closed_ms, reason FROM tunnels \

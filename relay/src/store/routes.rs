@@ -31,6 +31,8 @@ const NODES: &str = "SELECT run, url, lease_ms FROM relay_runs \
 const ROUTES: &str = "SELECT tunnels.site, tunnels.session, tunnels.run, tunnels.link_key FROM tunnels \
      JOIN relay_runs ON relay_runs.run = tunnels.run WHERE tunnels.closed_ms IS NULL AND tunnels.link_key IS NOT NULL \
      AND relay_runs.url IS NOT NULL AND relay_runs.stopped_ms IS NULL AND tunnels.run <> $1";
+const MISSED: &str = "SELECT DISTINCT site, link_key FROM tunnels WHERE link_key IS NOT NULL AND closed_ms >= \
+     CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - $1";
 /// Its result has no type that every driver knows.
 const NOTIFY: &str = "SELECT CAST(pg_notify($1, $2) AS TEXT)";
 
@@ -145,6 +147,16 @@ impl RouteBook {
             });
         }
         Ok(())
+    }
+
+    /// Agents that lost a tunnel within a time, wherever, by their sites and keys.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn missed(&self, within: Duration) -> Result<Vec<(SiteId, LinkKeyId)>, StoreError> {
+        let within = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
+        let rows = sqlx::query(MISSED).bind(within).fetch_all(&self.0).await?;
+        rows.iter().map(|row| Ok((site(&row.try_get::<String, _>(0)?)?, key(row.try_get(1)?)?))).collect()
     }
 
     /// Begins to hear of changes: what is read after this misses nothing.

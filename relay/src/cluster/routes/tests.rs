@@ -139,6 +139,16 @@ fn an_agent_whose_tunnel_ended_is_waited_for_unless_it_said_goodbye_or_is_back_a
 }
 
 #[test]
+fn a_relay_that_was_just_started_knows_whom_others_wait_for() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(2, "a"), "own", now);
+    routes.expect(vec![(acme(), key(1)), (acme(), key(2))], now);
+    assert!(routes.back_by(&holder_of(1), now).is_some());
+    assert_eq!(routes.back_by(&holder_of(2), now), None, "it is back already");
+}
+
+#[test]
 fn what_a_relay_says_that_it_does_not_hold_is_no_route() {
     let now = Instant::now();
     let mut routes = two_nodes(now);

@@ -1,0 +1,224 @@
+//! What the relays of a cluster tell each other of their sites once a second, so that the board of each shows all of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use audiovault_protocol::site::SiteId;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http_body_util::{BodyExt, Limited};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Cluster, Node, Unreachable};
+use crate::{
+    board::{NodeHealth, NodeView, PartBook, PartsChange, SessionView, SitePart},
+    store::Traffic,
+};
+
+/// How often others are asked.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long they may take. The first time they tell of all their sites.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest that a relay tells at a time: a kilobyte for each of a quarter of a million sites.
+const MAX_TOLD: usize = 256 << 20;
+
+/// Asks a relay for what has changed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct PartsQuestion {
+    /// The number of the change that is known.
+    pub since: u64,
+}
+
+/// Asks a relay for the tunnels of a site.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionsQuestion {
+    /// The site.
+    pub site: SiteId,
+}
+
+/// What a relay tells.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Telling {
+    /// How it is.
+    pub health: NodeHealth,
+    /// What has changed of its sites.
+    pub change: PartsChange,
+}
+
+#[derive(Debug)]
+struct Heard {
+    url: Arc<str>,
+    health: NodeHealth,
+    number: u64,
+    /// Their totals count from when the relay was first heard.
+    parts: HashMap<SiteId, SitePart>,
+    /// What it had counted before.
+    before: HashMap<SiteId, Traffic>,
+}
+
+#[derive(Debug, Default)]
+struct Own {
+    book: PartBook,
+    health: NodeHealth,
+}
+
+/// What all relays see.
+#[derive(Debug, Default)]
+pub struct Others {
+    own: Mutex<Own>,
+    /// By their runs.
+    heard: Mutex<HashMap<Arc<str>, Heard>>,
+}
+
+impl Others {
+    /// Writes down what this relay sees of a site.
+    pub fn publish(&self, site: &SiteId, part: SitePart, figures: bool) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).book.write(site, part, figures);
+    }
+
+    /// Writes down how this relay is.
+    pub fn publish_health(&self, health: NodeHealth) {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).health = health;
+    }
+
+    /// What this relay tells another one.
+    pub fn tell(&self, question: &PartsQuestion) -> Telling {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        Telling { health: own.health.clone(), change: own.book.since(question.since) }
+    }
+
+    /// What each other relay sees of a site, with its run; totals are those since it was first heard.
+    pub fn each(&self, site: &SiteId, mut see: impl FnMut(&Arc<str>, &SitePart)) {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        for (run, other) in heard.iter() {
+            if let Some(part) = other.parts.get(site) {
+                see(run, part);
+            }
+        }
+    }
+
+    /// How the other relays are.
+    pub fn relays(&self) -> Vec<NodeView> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = |other: &Heard| NodeView {
+            url: other.url.to_string(),
+            here: false,
+            health: other.health.clone(),
+        };
+        heard.values().map(view).collect()
+    }
+
+    fn question(&self, node: &Node) -> PartsQuestion {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        PartsQuestion { since: heard.get(&node.run).map_or(0, |other| other.number) }
+    }
+
+    fn hear(&self, node: &Node, telling: Telling) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let other = heard.entry(Arc::clone(&node.run)).or_insert_with(|| Heard {
+            url: Arc::clone(&node.url),
+            health: NodeHealth::default(),
+            number: 0,
+            parts: HashMap::new(),
+            before: telling.change.parts.iter().map(|(site, part)| (site.clone(), part.totals)).collect(),
+        });
+        (other.health, other.number) = (telling.health, telling.change.number);
+        for (site, mut part) in telling.change.parts {
+            if let Some(before) = other.before.get(&site) {
+                part.totals = part.totals.minus(before);
+            }
+            other.parts.insert(site, part);
+        }
+    }
+
+    /// Forgets relays that are lost.
+    fn keep(&self, nodes: &[Node]) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.retain(|run, _| nodes.iter().any(|node| node.run == *run));
+    }
+}
+
+impl Cluster {
+    /// Hears what others tell, for as long as this relay runs.
+    pub(super) async fn keep_hearing(self: Arc<Self>) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let nodes: Vec<Node> = self.lock().nodes().collect();
+            self.others.keep(&nodes);
+            join_all(nodes.iter().map(|node| self.hear(node))).await;
+        }
+    }
+
+    async fn hear(&self, node: &Node) {
+        match self.ask(node, "/parts", &self.others.question(node)).await {
+            Ok(telling) => self.others.hear(node, telling),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(node = %node.url, error, "a relay tells nothing of its sites");
+            }
+        }
+    }
+
+    /// The tunnels of a site at all other relays; those of a relay that does not answer are missing.
+    pub async fn sessions(&self, site: &SiteId) -> Vec<SessionView> {
+        let nodes: Vec<Node> = self.lock().nodes().collect();
+        let question = SessionsQuestion { site: site.clone() };
+        let told =
+            join_all(nodes.iter().map(|node| self.ask::<Vec<SessionView>>(node, "/sessions", &question)));
+        told.await.into_iter().filter_map(Result::ok).flatten().collect()
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        node: &Node,
+        path: &'static str,
+        question: &impl Serialize,
+    ) -> Result<T, Unreachable> {
+        // Names and numbers always serialise.
+        let question = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
+        let response = self.client.ask(&node.url, path, question, PATIENCE).await?;
+        let status = response.status();
+        let stranger = || Unreachable::Stranger(status);
+        let told = Limited::new(response.into_body(), MAX_TOLD).collect().await.map_err(|_| stranger())?;
+        serde_json::from_slice(&told.to_bytes()).map_err(|_| stranger())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_count_from_now_on_is_seen_and_what_they_counted_before_is_not() {
+        let others = Others::default();
+        let node = |run: &str| Node { run: run.into(), url: "http://a".into() };
+        let site = |name: &str| SiteId::parse(name).unwrap();
+        let telling = |number, searches: &[(&str, u64)]| {
+            let part = |searches| {
+                let totals = Traffic { searches, ..Traffic::default() };
+                SitePart { totals, ..SitePart::default() }
+            };
+            let parts = searches.iter().map(|(name, searches)| (site(name), part(*searches))).collect();
+            Telling { health: NodeHealth::default(), change: PartsChange { number, parts } }
+        };
+        let seen = |name: &str| {
+            let mut seen = Vec::new();
+            others.each(&site(name), |run, part| seen.push((run.to_string(), part.totals.searches)));
+            seen
+        };
+        others.hear(&node("a"), telling(1, &[("acme", 100)]));
+        assert_eq!(seen("acme"), [("a".to_owned(), 0)]);
+        assert_eq!(others.question(&node("a")).since, 1);
+        others.hear(&node("a"), telling(3, &[("acme", 103), ("beta", 1)]));
+        assert_eq!((seen("acme"), seen("beta")), (vec![("a".to_owned(), 3)], vec![("a".to_owned(), 1)]));
+        others.keep(&[node("b")]);
+        assert!(seen("acme").is_empty());
+        assert_eq!(others.question(&node("a")).since, 0, "another run tells everything");
+    }
+}
