@@ -83,7 +83,7 @@ named!(Outcome {
 });
 
 /// One search or one delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEvent {
     /// The id under which the logs of relay and agent speak of the request.
     pub request_id: String,

@@ -4,6 +4,7 @@
 //! There is no protocol of consensus here. The server is where everybody writes which tunnels they hold; [`watch`](self)
 //! reads it into [`Routes`], and requests are routed from there, whatever becomes of the server meanwhile.
 
+mod balance;
 mod client;
 mod key;
 mod others;
@@ -22,6 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::client::NodeClient;
 pub use self::{
+    balance::{AgentSlot, Balance, MOVED_FOR},
     client::{NodeAnswer, NodeBody, Unreachable},
     key::{ClusterKey, ShortKey, Unproven},
     others::{Others, PartsQuestion, SessionsQuestion, Telling},
@@ -102,6 +104,11 @@ impl Cluster {
     /// Whether another relay holds a tunnel of a site.
     pub fn holds(&self, site: &audiovault_protocol::site::SiteId) -> bool {
         self.lock().holds(site)
+    }
+
+    /// How many tunnels each other relay has, that is not lost.
+    pub fn counts(&self) -> Vec<usize> {
+        self.lock().counts()
     }
 
     /// Is told of every change of the routes.

@@ -1,8 +1,9 @@
 //! Writes down what happens without ever slowing it: records wait in a bounded queue for a writer that takes them in
 //! batches, within a hundredth of a second; how deliveries go on is written once a second. A database that is full, locked or gone costs records in the end, never a download; what
-//! waits and what was lost is counted and shown.
+//! waits and what was lost is counted and shown. With a directory for it, what waits does so on a local disk.
 
 mod delivery;
+mod spool;
 mod writer;
 
 use std::{
@@ -18,7 +19,10 @@ use serde::Serialize;
 use tokio::{sync::Notify, task::JoinHandle};
 
 use self::delivery::Live;
-pub use self::delivery::{Delivery, DeliveryEnd};
+pub use self::{
+    delivery::{Delivery, DeliveryEnd},
+    spool::{MAX_SPOOL_LEN, Spool, SpoolError},
+};
 use crate::{
     audit::{AuditEvent, Outcome},
     ids::new_id,
@@ -34,7 +38,7 @@ const MAX_WAITING: usize = 20_000;
 /// How the journal is.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct JournalHealth {
-    /// Records that wait to be written.
+    /// Records that wait to be written, in memory or on a local disk.
     pub waiting: usize,
     /// Records that were lost since the relay started because too many waited.
     pub lost: u64,
@@ -100,6 +104,8 @@ impl Queue {
 struct Shared {
     queue: Mutex<Queue>,
     lost: AtomicU64,
+    /// Records that wait on disk.
+    spooled: AtomicU64,
     /// A record has come, or the end.
     news: Notify,
 }
@@ -121,9 +127,15 @@ pub struct JournalWriter {
 impl Journal {
     /// Begins the journal of a run: ends in the books what earlier runs left open, and starts to write.
     pub fn start(store: Store, registry: Arc<Registry>) -> JournalWriter {
-        let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), news: Notify::new() };
-        let journal = Self { shared: Arc::new(shared), run: new_id().into() };
-        let writer = writer::Writer::new(journal.clone(), store, registry);
+        Self::start_with(store, registry, None)
+    }
+
+    /// As [`Journal::start`], with a place on a local disk for what waits while the database is away.
+    pub fn start_with(store: Store, registry: Arc<Registry>, spool: Option<Spool>) -> JournalWriter {
+        let spooled = AtomicU64::new(spool.as_ref().map_or(0, Spool::records));
+        let (queue, lost, news) = (Mutex::default(), AtomicU64::new(0), Notify::new());
+        let journal = Self { shared: Arc::new(Shared { queue, lost, spooled, news }), run: new_id().into() };
+        let writer = writer::Writer::new(journal.clone(), store, registry, spool);
         JournalWriter { journal, task: tokio::spawn(writer.run()) }
     }
 
@@ -155,9 +167,10 @@ impl Journal {
 
     /// How the journal is.
     pub fn health(&self) -> JournalHealth {
+        let spooled = usize::try_from(self.shared.spooled.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         let queue = self.lock();
         JournalHealth {
-            waiting: queue.waiting.len() + queue.in_hand,
+            waiting: queue.waiting.len() + queue.in_hand + spooled,
             lost: self.shared.lost.load(Ordering::Relaxed),
             failing_since: queue.failing.as_ref().map(|(since, _)| *since),
             error: queue.failing.as_ref().map(|(_, error)| error.clone()),
@@ -172,6 +185,15 @@ impl Journal {
         let surplus = queue.waiting.len().saturating_sub(MAX_WAITING);
         queue.waiting.drain(..surplus);
         self.lose(surplus as u64);
+    }
+
+    /// Puts records back before all others.
+    fn put_back(&self, records: Vec<Record>) {
+        let mut queue = self.lock();
+        for record in records.into_iter().rev() {
+            queue.waiting.push_front(Waiting::Record(record));
+        }
+        self.bound(&mut queue);
     }
 
     fn lose(&self, records: u64) {

@@ -15,6 +15,7 @@ pub mod dashboard;
 pub mod data_commands;
 pub mod directory;
 pub mod enrolment;
+pub mod handover;
 pub mod health;
 pub mod host;
 pub mod http;

@@ -228,6 +228,23 @@ impl Registry {
         sites.values().any(|entry| !entry.sessions.is_empty())
     }
 
+    /// The sessions that take requests, those with the fewest streams open first.
+    pub fn idlest_first(&self) -> Vec<Arc<Session>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let all = sites.values().flat_map(|entry| &entry.sessions).filter(|session| session.takes_requests());
+        let mut all: Vec<_> =
+            all.map(|session| (session.caller.open_streams(), Arc::clone(session))).collect();
+        drop(sites);
+        all.sort_by_key(|(streams, _)| *streams);
+        all.into_iter().map(|(_, session)| session).collect()
+    }
+
+    /// How many agents are connected.
+    pub fn count(&self) -> usize {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.values().map(|entry| entry.sessions.len()).sum()
+    }
+
     /// Asks every agent to dial again, no more in a second than a successor admits; what is open finishes.
     pub fn leave_all(&self, reason: &str, accept_rate: u32) {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);

@@ -19,8 +19,9 @@ use crate::{
     board::Board,
     cluster::Membership,
     config::{AlertConfig, ServeConfig},
+    handover,
     http::{self, PublicState},
-    journal::JournalWriter,
+    journal::{JournalWriter, SpoolError},
     listen::{ListenError, Listening, Sockets},
     listeners::{public_gate, start_admin, start_for_relays, start_public},
     metrics::HttpMetrics,
@@ -31,6 +32,8 @@ use crate::{
 /// How long the admin listener may take to finish what it is answering.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
+/// What agents are told.
+const SHUTTING_DOWN: &str = "the relay is shutting down";
 /// How long connections of clients are still accepted and served when the relay is told to stop, each for one request.
 const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 /// How long the agents still serve after that: the last connection's request is on its way.
@@ -41,6 +44,9 @@ pub enum RelayError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Records have no place to wait.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -56,6 +62,8 @@ pub struct Relay {
     admin: Listening,
     for_relays: Option<Listening>,
     membership: Option<Membership>,
+    /// Ends before the relay does.
+    balancing: Option<AbortOnDropHandle<()>>,
     state: Arc<PublicState>,
     journal: JournalWriter,
     store: Store,
@@ -100,12 +108,14 @@ impl Relay {
         sockets.check_all_used();
         tell_how_to_set_up(&parts.store, &config.admin.url(admin.addr)).await?;
         let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
+        let balancing = parts.balance();
         let Parts { store, journal, membership, .. } = parts;
         Ok(Self {
             public,
             admin,
             for_relays,
             membership,
+            balancing,
             state,
             journal,
             store,
@@ -135,6 +145,7 @@ impl Relay {
         tracing::info!("shutting down: waiting for running downloads");
         systemd::stopping();
         self.state.draining.store(true, Ordering::Relaxed);
+        drop(self.balancing);
         if self.state.registry.is_in_use() {
             tokio::time::sleep(LAST_CONNECTIONS).await;
         }
@@ -144,7 +155,11 @@ impl Relay {
         if self.state.registry.is_in_use() {
             tokio::time::sleep(LAST_REQUESTS).await;
         }
-        self.state.registry.leave_all("the relay is shutting down", self.accept_rate);
+        let (registry, rate) = (&self.state.registry, self.accept_rate);
+        match self.membership {
+            Some(_) => handover::all(registry, SHUTTING_DOWN, rate, self.drain_timeout).await,
+            None => registry.leave_all(SHUTTING_DOWN, rate),
+        }
         for listening in self.public {
             let _ = listening.task.await;
         }

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod bad_link;
 pub mod bare_root;
 pub mod browser;
+pub mod certificate;
 pub mod client;
 pub mod clock;
 pub mod cluster;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{process::Command, sync::OnceCell};
 
+pub use crate::certificate::Certificate;
 use crate::{
     address::free_address,
     authority::Authority,
@@ -42,17 +43,6 @@ pub struct Relay {
     admin: Option<SocketAddr>,
     /// An API token that may do everything; made when it is first needed.
     token: OnceCell<String>,
-}
-
-/// A server's certificate.
-#[derive(Debug, Clone)]
-pub struct Certificate {
-    /// PEM file of the certificate.
-    pub certificate: PathBuf,
-    /// PEM file of what a client must trust: whoever signed it.
-    pub authority: PathBuf,
-    /// PEM file of its key.
-    pub key: PathBuf,
 }
 
 /// A site as `site add --json` prints it.
@@ -140,9 +130,18 @@ impl Relay {
         relay.moves_to(server);
         relay.environment.push(("AUDIOVAULT_RELAY_CLUSTER_KEY", key.to_owned()));
         relay.public_url = Some(public_url);
-        relay.extra = extra.iter().map(ToString::to_string).collect();
+        relay.extra = ["--spool-dir", &relay.spool_dir().display().to_string()]
+            .iter()
+            .chain(extra)
+            .map(ToString::to_string)
+            .collect();
         relay.restart().await;
         relay
+    }
+
+    /// Where what it cannot write waits, if it is one of several.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.dir.path().join("spool")
     }
 
     /// From its next start on it works on the database of a server.
@@ -379,17 +378,4 @@ impl Relay {
 /// A file in a directory.
 fn sqlite(directory: &Path) -> String {
     format!("sqlite:{}", directory.join("relay.db").display())
-}
-
-impl Certificate {
-    /// Makes one that signs itself in a directory, for these names and addresses.
-    pub fn make(dir: &Path, names: &[&str]) -> Self {
-        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
-        let certificate = dir.join("cert.pem");
-        let files = Self { authority: certificate.clone(), certificate, key: dir.join("key.pem") };
-        std::fs::write(&files.certificate, made.cert.pem()).expect("a file");
-        std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
-        files
-    }
 }

@@ -74,6 +74,11 @@ pub struct ServeArgs {
     #[arg(skip)]
     pub cluster_key: Option<ClusterKey>,
 
+    /// A directory of the relay's own where audit and history wait while the database is away, 256 MiB of them at most; otherwise
+    /// they wait in memory, 20,000 records of them
+    #[arg(long, value_name = "DIR", env = "AUDIOVAULT_RELAY_SPOOL_DIR")]
+    pub spool_dir: Option<PathBuf>,
+
     /// Serve health and status here; not meant for the world [default: 127.0.0.1:8090]
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_ADMIN_BIND")]
     pub admin_bind: Option<String>,
@@ -239,6 +244,7 @@ impl ServeArgs {
             node_url: or(self.node_url, lower.node_url),
             node_bind: or(self.node_bind, lower.node_bind),
             cluster_key: self.cluster_key.or(lower.cluster_key),
+            spool_dir: or(self.spool_dir, lower.spool_dir),
             admin_bind: or(self.admin_bind, lower.admin_bind),
             metrics_public: or(self.metrics_public, lower.metrics_public),
             admin_tls_cert: or(self.admin_tls_cert, lower.admin_tls_cert),

@@ -121,6 +121,17 @@ impl Routes {
         routes.iter().any(|route| self.is_live(route))
     }
 
+    /// How many tunnels each relay has that is not lost.
+    pub fn counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.nodes.len()];
+        for route in self.sites.values().flat_map(|routes| routes.iter()) {
+            counts[route.node as usize] += 1;
+        }
+        let live =
+            self.nodes.iter().zip(counts).filter(|(known, _)| known.lost.is_none() && known.url.is_some());
+        live.map(|(_, count)| count).collect()
+    }
+
     /// Whether a relay is lost, or was never here.
     pub fn is_lost(&self, run: &str) -> bool {
         self.nodes.iter().find(|known| *known.run == *run).is_none_or(|known| known.lost.is_some())

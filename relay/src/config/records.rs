@@ -1,6 +1,6 @@
 //! What is kept, told and counted of what happens.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use audiovault_protocol::recording_name::{RecordedNames, UnknownNames};
 use url::Url;
@@ -24,6 +24,8 @@ pub struct RecordsConfig {
     pub alerts: Option<AlertConfig>,
     /// Whether every single site has figures of its own.
     pub site_metrics: bool,
+    /// Where records wait while the database is away, if not in memory.
+    pub spool_dir: Option<PathBuf>,
 }
 
 /// Where and when alerts are sent.
@@ -42,6 +44,7 @@ impl Default for RecordsConfig {
             names: RecordedNames::default(),
             alerts: None,
             site_metrics: true,
+            spool_dir: None,
         }
     }
 }
@@ -64,7 +67,8 @@ impl RecordsConfig {
             None => RecordedNames::default(),
         };
         let site_metrics = truth("--site-metrics", args.site_metrics.as_deref(), true)?;
-        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics })
+        let spool_dir = args.spool_dir.clone();
+        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics, spool_dir })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The public side: searches, recordings, tunnels, enrolment, and a landing page.
+//! The public side: searches, recordings, tunnels, enrolment, and a landing page; and what other relays ask for.
 
 mod access_log;
 mod answer;

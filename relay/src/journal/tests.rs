@@ -166,8 +166,41 @@ async fn a_locked_database_loses_nothing_and_is_reported() {
 }
 
 #[tokio::test]
+async fn what_waits_on_disk_outlives_the_relay_and_is_written_once() {
+    let place = Place::on(Fresh::file()).await;
+    let mut other = place.connection().await;
+    let dir = tempfile::tempdir().unwrap();
+    let start = || {
+        let spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+        Journal::start_with(place.store.clone(), Arc::clone(&place.registry), Some(spool))
+    };
+    let waiting = async |journal: &Journal, count| {
+        wait_for(async || Some(()).filter(|()| journal.shared.spooled.load(Ordering::Relaxed) == count))
+            .await;
+    };
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let writer = start();
+    writer.journal().record(closed("r1", "1.2"));
+    waiting(&writer.journal(), 1).await;
+    writer.journal().record(closed("r2", "1.2"));
+    waiting(&writer.journal(), 2).await;
+    assert_eq!((writer.journal().health().waiting, writer.journal().health().lost), (2, 0));
+    // Killed: nothing is said to anybody.
+    writer.task.abort();
+    wait_for(async || Some(()).filter(|()| writer.task.is_finished())).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    let writer = start();
+    writer.journal().record(closed("r3", "1.2"));
+    place.wait_for_events(|events| events.len() == 3).await;
+    waiting(&writer.journal(), 0).await;
+    writer.close().await;
+    assert_eq!(Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap().records(), 0);
+}
+
+#[tokio::test]
 async fn too_much_that_waits_loses_the_oldest_and_is_counted() {
-    let shared = Shared { queue: Mutex::default(), lost: AtomicU64::new(0), news: Notify::new() };
+    let (queue, news) = (Mutex::default(), Notify::new());
+    let shared = Shared { queue, lost: AtomicU64::new(0), spooled: AtomicU64::new(0), news };
     let journal = Journal { shared: Arc::new(shared), run: "run".into() };
     for number in 0..MAX_WAITING + 3 {
         journal.record(closed(&number.to_string(), "1.2"));

@@ -1,12 +1,17 @@
 //! The one who writes the journal.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Journal, Waiting};
+use super::{Journal, Spool, Waiting};
 use crate::{
     audit::Outcome,
     registry::Registry,
@@ -28,14 +33,19 @@ pub(super) struct Writer {
     journal: Journal,
     store: Store,
     registry: Arc<Registry>,
-    /// What was taken out of the queue and is not yet written.
+    /// What was taken out of the queue, or read from the spool, and is not yet written.
     batch: Vec<Record>,
+    /// How many records of the batch were read from the spool.
+    from_spool: usize,
+    /// Where records wait while the database is away; none while a thread that may wait has it.
+    spool: Option<Spool>,
     counted: HashMap<SiteId, Traffic>,
 }
 
 impl Writer {
-    pub(super) fn new(journal: Journal, store: Store, registry: Arc<Registry>) -> Self {
-        Self { journal, store, registry, batch: Vec::new(), counted: HashMap::new() }
+    pub(super) fn new(journal: Journal, store: Store, registry: Arc<Registry>, spool: Option<Spool>) -> Self {
+        let (batch, counted) = (Vec::new(), HashMap::new());
+        Self { journal, store, registry, batch, from_spool: 0, spool, counted }
     }
 
     pub(super) async fn run(mut self) {
@@ -48,7 +58,8 @@ impl Writer {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.follow_deliveries();
-                    if ticked % SLOW_TICKS == 0 {
+                    // What passes meanwhile is counted when the database is back.
+                    if ticked % SLOW_TICKS == 0 && !failing {
                         self.count_traffic();
                         self.close_orphans().await;
                     }
@@ -68,6 +79,7 @@ impl Writer {
             self.store.stop_run(self.journal.run()).await
         })
         .await;
+        self.spill().await;
     }
 
     /// Relays die at any time, this one's predecessor among them.
@@ -117,7 +129,7 @@ impl Writer {
     async fn write_all(&mut self) {
         loop {
             if self.batch.is_empty() {
-                self.batch = self.journal.lock().take(BATCH);
+                self.fill().await;
             }
             if self.batch.is_empty() {
                 return self.succeeded();
@@ -125,9 +137,78 @@ impl Writer {
             match self.store.write(&self.batch).await {
                 Ok(()) => self.batch.clear(),
                 Err(error) if error.is_about_the_record() => self.write_one_by_one().await,
-                Err(error) => return self.failed(&error),
+                Err(error) => {
+                    self.failed(&error);
+                    return self.spill().await;
+                }
             }
         }
+    }
+
+    /// Takes out what is written next: what waits on disk came before what waits in memory.
+    async fn fill(&mut self) {
+        let done = std::mem::take(&mut self.from_spool);
+        if self.spool.as_ref().is_some_and(|spool| spool.records() > 0) {
+            let read = self.with_spool(move |spool| {
+                if done > 0 {
+                    spool.delivered(done)?;
+                }
+                spool.next(BATCH)
+            });
+            self.batch = read.await.unwrap_or_default();
+            self.from_spool = self.batch.len();
+        }
+        if self.batch.is_empty() {
+            self.batch = self.journal.lock().take(BATCH);
+        }
+    }
+
+    /// Has what waits in memory wait on disk, where there is a place for it. Traffic stays, since writing it twice would count
+    /// it twice.
+    async fn spill(&mut self) {
+        if self.spool.is_none() {
+            return;
+        }
+        let is_waiting = |record: &Record| !matches!(record, Record::Alive { .. } | Record::Traffic(_));
+        let mut records = std::mem::take(&mut self.batch);
+        if std::mem::take(&mut self.from_spool) > 0 {
+            // It is there already.
+            records.clear();
+        }
+        records.extend(self.journal.lock().take(usize::MAX));
+        let (waiting, kept): (Vec<_>, Vec<_>) = records.into_iter().partition(is_waiting);
+        let kept = kept.into_iter().filter(|record| matches!(record, Record::Traffic(_))).collect();
+        let appended = self.with_spool(move |spool| {
+            let taken = spool.append(&waiting).unwrap_or_else(|error| {
+                tracing::error!(%error, "the spool cannot be written: audit and history wait in memory");
+                0
+            });
+            Ok((taken, waiting))
+        });
+        if let Ok((taken, mut waiting)) = appended.await {
+            self.journal.put_back(waiting.split_off(taken));
+        }
+        self.journal.put_back(kept);
+        self.journal.lock().in_hand = 0;
+    }
+
+    /// Works with the spool on a thread that may wait for a disk; a default where there is none.
+    async fn with_spool<T: Default + Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Spool) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let Some(mut spool) = self.spool.take() else { return Ok(T::default()) };
+        let worked = tokio::task::spawn_blocking(move || {
+            let worked = work(&mut spool);
+            (spool, worked)
+        });
+        let (spool, worked) = worked.await.map_err(io::Error::other)?;
+        self.journal.shared.spooled.store(spool.records(), Ordering::Relaxed);
+        self.spool = Some(spool);
+        if let Err(error) = &worked {
+            tracing::error!(%error, "the spool cannot be used");
+        }
+        worked
     }
 
     /// Finds the record that the database does not take, and goes on without it. Where the database itself fails, the

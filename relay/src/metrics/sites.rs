@@ -55,8 +55,9 @@ impl SitesCollector {
         let sum = |of: fn(&Traffic) -> u64| totals.iter().map(|(_, traffic)| of(traffic)).sum::<u64>();
         let searches = sum(|traffic| traffic.searches);
         let (errors, bytes) = (sum(|traffic| traffic.errors), sum(|traffic| traffic.bytes));
-        let agents: usize = self.0.pictures.borrow().rows.iter().map(|row| row.view.agents.len()).sum();
-        one(encoder, Descriptor::new("tunnels", "Connected tunnels", None), &gauge(agents as f64))?;
+        // Of this relay alone, where several share a database: who adds them up has them all.
+        let tunnels = gauge(self.0.sessions.count() as f64);
+        one(encoder, Descriptor::new("tunnels", "Connected tunnels", None), &tunnels)?;
         one(encoder, Descriptor::new("searches", "Searches asked", None), &counter(searches))?;
         let help = "Requests that ended in a server error";
         one(encoder, Descriptor::new("errors", help, None), &counter(errors))?;

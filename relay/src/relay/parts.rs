@@ -7,7 +7,7 @@ use std::{
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::RelayError;
 use crate::{
@@ -15,8 +15,9 @@ use crate::{
     cluster::{Cluster, Membership},
     config::ServeConfig,
     directory::DirectoryWatch,
+    handover,
     http::PublicState,
-    journal::{Journal, JournalWriter},
+    journal::{Journal, JournalWriter, MAX_SPOOL_LEN, Spool},
     limits::Limits,
     listen::Gate,
     metrics::{self, HttpMetrics, Metrics},
@@ -46,7 +47,12 @@ impl Parts {
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
         let registry = Arc::new(Registry::new(config.limits.memory_budget));
         let limits = Arc::new(Limits::new(&config.limits));
-        let journal = Journal::start(store.clone(), Arc::clone(&registry));
+        let spool =
+            config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;
+        if let Some(records) = spool.as_ref().map(Spool::records).filter(|records| *records > 0) {
+            tracing::info!(records, "delivering what an earlier run could not write");
+        }
+        let journal = Journal::start_with(store.clone(), Arc::clone(&registry), spool);
         let membership = match (&config.cluster, store.route_book()) {
             (Some(config), Some(book)) => Some(Cluster::join(config, book, journal.journal().run()).await?),
             _ => None,
@@ -68,6 +74,12 @@ impl Parts {
 
     fn cluster(&self) -> Option<Arc<Cluster>> {
         self.membership.as_ref().map(|membership| Arc::clone(&membership.cluster))
+    }
+
+    /// Begins to even out how many agents each relay has.
+    pub(super) fn balance(&self) -> Option<AbortOnDropHandle<()>> {
+        let balancing = handover::balance(Arc::clone(&self.registry), self.cluster()?);
+        Some(AbortOnDropHandle::new(tokio::spawn(balancing)))
     }
 
     pub(super) async fn board(&self) -> Result<Board, StoreError> {

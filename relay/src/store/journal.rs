@@ -4,13 +4,14 @@ use std::sync::LazyLock;
 
 use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use sqlx::{Any, Transaction};
 
 use super::{Store, StoreError, audit::AuditLock, open::Backend, routes::notify};
 use crate::audit::{AuditEvent, Outcome, call_digest, call_key};
 
 /// A tunnel of an agent that has introduced itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TunnelOpened {
     /// Names the session in both logs.
     pub session: String,
@@ -35,7 +36,7 @@ pub struct TunnelOpened {
 }
 
 /// How a delivery stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Progress {
     /// Names the delivery.
     pub request_id: String,
@@ -48,7 +49,7 @@ pub struct Progress {
 }
 
 /// What passed for one site in one hour, to be added to what is there.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TrafficShare {
     /// The site.
     pub site: SiteId,
@@ -63,7 +64,7 @@ pub struct TrafficShare {
 }
 
 /// One thing that happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Record {
     /// An agent is connected.
     TunnelOpened(Box<TunnelOpened>),

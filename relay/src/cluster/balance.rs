@@ -1,0 +1,108 @@
+//! How many agents a relay hands over so that those beside it have as many: after one of them was started, say. Pure.
+//!
+//! It cannot swing. Only who has clearly more than the mean moves any, never more than what it has above it, few at a time, and
+//! no agent twice within an hour, wherever the load balancer sends it.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::time::Instant;
+
+/// One agent's connection: its run, and which of its connections it is.
+pub type AgentSlot = (String, u16);
+
+/// How long an agent that was moved stays where it is.
+pub const MOVED_FOR: Duration = Duration::from_secs(3600);
+/// Tunnels above the mean that are not worth a move, at least.
+const LEAST: usize = 2;
+/// And as a share of the mean.
+const TOLERANCE: usize = 10;
+/// The share of its own that a relay moves at a time.
+const PORTION: usize = 20;
+
+/// Who was moved when.
+#[derive(Debug, Default)]
+pub struct Balance {
+    moved: HashMap<AgentSlot, Instant>,
+}
+
+impl Balance {
+    /// How many of its own tunnels a relay should hand over now, where others have so many each.
+    pub fn surplus(own: usize, others: &[usize]) -> usize {
+        let mean = (own + others.iter().sum::<usize>()).div_ceil(others.len() + 1);
+        let allowed = mean + LEAST.max(mean / TOLERANCE);
+        if own <= allowed { 0 } else { (own - mean).min((own / PORTION).max(1)) }
+    }
+
+    /// Of these agents, in their order, so many that may be moved; they count as moved from now on.
+    pub fn choose(
+        &mut self,
+        agents: impl IntoIterator<Item = AgentSlot>,
+        most: usize,
+        now: Instant,
+    ) -> Vec<AgentSlot> {
+        self.moved.retain(|_, moved| now.duration_since(*moved) < MOVED_FOR);
+        let chosen: Vec<_> =
+            agents.into_iter().filter(|agent| !self.moved.contains_key(agent)).take(most).collect();
+        self.moved.extend(chosen.iter().map(|agent| (agent.clone(), now)));
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_clearly_more_than_the_mean_hands_some_over() {
+        assert_eq!(Balance::surplus(0, &[]), 0);
+        assert_eq!(Balance::surplus(1000, &[]), 0, "there is nobody");
+        assert_eq!(Balance::surplus(1000, &[0]), 50, "a twentieth at a time");
+        assert_eq!(Balance::surplus(560, &[440]), 28);
+        assert_eq!(Balance::surplus(549, &[451]), 0, "within a tenth");
+        assert_eq!(Balance::surplus(10, &[0]), 1);
+        assert_eq!(Balance::surplus(6, &[2]), 0, "two more are not worth a move");
+        assert_eq!(Balance::surplus(300, &[300, 0]), 15);
+        assert_eq!(Balance::surplus(0, &[1000]), 0);
+    }
+
+    #[test]
+    fn a_cluster_comes_to_rest_wherever_moved_agents_land() {
+        // Where the next one lands: at the one with the least, at each in turn, or back where it was.
+        for policy in 0..3 {
+            let mut tunnels = [900_usize, 300, 0];
+            let (mut turn, mut moves, mut rest) = (0, 0, 0);
+            let mut balances = [Balance::default(), Balance::default(), Balance::default()];
+            let now = Instant::now();
+            while rest < 3 {
+                assert!(moves < 2000, "policy {policy}: {tunnels:?}");
+                let at = turn % 3;
+                turn += 1;
+                let others: Vec<_> =
+                    (0..3).filter(|other| *other != at).map(|other| tunnels[other]).collect();
+                let surplus = Balance::surplus(tunnels[at], &others);
+                let agents = (0..tunnels[at]).map(|n| (n.to_string(), 0));
+                let chosen = balances[at].choose(agents, surplus, now).len();
+                rest = if chosen == 0 { rest + 1 } else { 0 };
+                for moved in 0..chosen {
+                    tunnels[at] -= 1;
+                    moves += 1;
+                    let least = (0..3).min_by_key(|other| tunnels[*other]).unwrap();
+                    tunnels[[least, (moved + turn) % 3, at][policy]] += 1;
+                }
+            }
+            if policy < 2 {
+                assert!(tunnels.iter().all(|tunnels| (350..=450).contains(tunnels)), "{policy}: {tunnels:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_agent_that_was_moved_stays_for_an_hour() {
+        let (mut balance, now) = (Balance::default(), Instant::now());
+        let agents = || [("a".to_owned(), 0), ("a".to_owned(), 1), ("b".to_owned(), 0)];
+        assert_eq!(balance.choose(agents(), 2, now).len(), 2);
+        assert_eq!(balance.choose(agents(), 2, now), [("b".to_owned(), 0)]);
+        assert!(balance.choose(agents(), 2, now).is_empty());
+        assert_eq!(balance.choose(agents(), 9, now + MOVED_FOR).len(), 3);
+    }
+}

@@ -1,0 +1,27 @@
+//! Certificates of servers.
+
+use std::path::{Path, PathBuf};
+
+/// A server's certificate.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// PEM file of the certificate.
+    pub certificate: PathBuf,
+    /// PEM file of what a client must trust: whoever signed it.
+    pub authority: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+}
+
+impl Certificate {
+    /// Makes one that signs itself in a directory, for these names and addresses.
+    pub fn make(dir: &Path, names: &[&str]) -> Self {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let certificate = dir.join("cert.pem");
+        let files = Self { authority: certificate.clone(), certificate, key: dir.join("key.pem") };
+        std::fs::write(&files.certificate, made.cert.pem()).expect("a file");
+        std::fs::write(&files.key, made.signing_key.serialize_pem()).expect("a file");
+        files
+    }
+}
