@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId, SiteKey};
 use jiff::Timestamp;
 
-pub use self::watch::{DirectoryWatch, Refresher};
+pub use self::watch::{DirectoryWatch, Refresher, Unreadable};
 use crate::store::StoredSite;
 
 /// Why an agent may not speak for a site (any longer).

@@ -193,6 +193,18 @@ async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event
         tokio::time::sleep(Duration::from_secs(10)).await;
         // Whoever has a key that is known is let in.
         let late = setting.agent().await;
+        // Who is not known cannot be judged: neither a site nor a key.
+        let nobody =
+            Site { search_url: setting.site.search_url.replace("acme", "nobody"), ..setting.site.clone() };
+        let refused = search_with(&setting.client, &nobody, CALL, &[]).await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (503, &"10".parse().unwrap())
+        );
+        let unknown = setting.site.site_key.replace("avk_acme_", "avk_nobody_");
+        let dialled =
+            setting.client.get(format!("http://{}/tunnel", setting.cluster.address)).bearer_auth(unknown);
+        assert_eq!(send(dialled).await.status(), 503);
         tokio::time::sleep(Duration::from_secs(20)).await;
         for relay in &setting.cluster.relays {
             let ready = send(setting.client.get(format!("{}/readyz", relay.admin_url()))).await;

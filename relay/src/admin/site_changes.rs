@@ -104,7 +104,8 @@ impl AdminState {
 
     /// What has changed takes effect before it is answered.
     async fn site_changed(&self, who: &Principal, site: &SiteId, what: &'static str) {
-        self.directory.refresher().refresh().await;
+        // Whoever made the change sees it a second later otherwise.
+        let _ = self.directory.refresher().refresh().await;
         tracing::info!(actor = %who.name, %site, what, "a site is changed");
     }
 }

@@ -27,7 +27,7 @@ impl FromRequestParts<Arc<AdminState>> for VisibleSite {
         }
         // A site that another process has just added is looked for once more.
         if state.directory.current().site(&site).is_none() {
-            state.directory.refresher().refresh().await;
+            let _ = state.directory.refresher().refresh().await;
         }
         if state.directory.current().site(&site).is_none() {
             return Err(Refused::not_found());

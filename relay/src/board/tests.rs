@@ -98,7 +98,7 @@ async fn only_what_has_changed_is_told() {
     assert!(quiet.sites.is_empty() && quiet.number == painter.picture().number);
     place.store.set_disabled(&site("acme"), true).await.unwrap();
     place.store.remove(&site("beta")).await.unwrap();
-    place.sources.directory.refresher().refresh().await;
+    place.sources.directory.refresher().refresh().await.unwrap();
     let change = painter.paint();
     let fields = |name: &str| change.sites.iter().find(|(id, _)| *id == site(name)).unwrap().1.as_ref();
     let names: Vec<_> = fields("acme").unwrap().keys().map(String::as_str).collect();
@@ -168,7 +168,7 @@ async fn at_two_thousand_sites_a_change_of_state_is_told_in_less_than_a_kilobyte
         })
         .collect();
     place.store.add_sites(&sites).await.unwrap();
-    place.sources.directory.refresher().refresh().await;
+    place.sources.directory.refresher().refresh().await.unwrap();
     let board = Board::start(place.sources.clone()).await.unwrap();
     let seen = board.current().number;
     let mut all = stream(&board, Arc::new(|_| true), Some(seen));
@@ -205,7 +205,7 @@ async fn what_was_changed_is_in_the_picture_that_is_shown_next() {
     let board = Board::start(place.sources.clone()).await.unwrap();
     place.store.set_disabled(&site("acme"), true).await.unwrap();
     add(&place.store, "beta").await;
-    place.sources.directory.refresher().refresh().await;
+    place.sources.directory.refresher().refresh().await.unwrap();
     let picture = board.up_to_date().await;
     let state = |name: &str| picture.site(&site(name)).unwrap().view.state;
     assert_eq!((state("acme"), state("beta")), (SiteState::Disabled, SiteState::NeverSeen));

@@ -34,7 +34,13 @@ pub struct Refresher {
     asked: Arc<Notify>,
     /// Reads that were begun and that were finished.
     reads: watch::Receiver<Reads>,
+    healthy: Arc<AtomicBool>,
 }
+
+/// The database does not answer: who is not known cannot be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the relay cannot look this up, since its database does not answer; try again")]
+pub struct Unreadable;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Reads {
@@ -44,12 +50,16 @@ struct Reads {
 
 impl Refresher {
     /// Waits until the database was read once more, but not long.
-    pub async fn refresh(&self) {
+    ///
+    /// # Errors
+    /// [`Unreadable`]: what is not in the picture may be there all the same.
+    pub async fn refresh(&self) -> Result<(), Unreadable> {
         let mut reads = self.reads.clone();
         // A read that has begun already may have missed the change.
         let wanted = reads.borrow().begun + 1;
         self.asked.notify_one();
-        let _ = timeout(REFRESH_TIMEOUT, reads.wait_for(|reads| reads.finished >= wanted)).await;
+        let read = timeout(REFRESH_TIMEOUT, reads.wait_for(|reads| reads.finished >= wanted)).await;
+        if read.is_ok() && self.healthy.load(Ordering::Relaxed) { Ok(()) } else { Err(Unreadable) }
     }
 }
 
@@ -74,7 +84,8 @@ impl DirectoryWatch {
         let healthy = Arc::new(AtomicBool::new(true));
         let (reads, refreshed) = watch::channel(Reads::default());
         let asked = Arc::new(Notify::new());
-        let refresher = Refresher { asked: Arc::clone(&asked), reads: refreshed };
+        let refresher =
+            Refresher { asked: Arc::clone(&asked), reads: refreshed, healthy: Arc::clone(&healthy) };
         let poller = Poller { store, sender, healthy: Arc::clone(&healthy), asked, reads };
         Ok(Self { current, healthy, refresher, poller: tokio::spawn(poller.run()) })
     }

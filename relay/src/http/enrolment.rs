@@ -39,7 +39,7 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
     match enrolment::trade_code(&state.store, &request.code, address).await {
         Ok(key) => {
             // The agent comes at once, and its key is known then.
-            state.refresher.refresh().await;
+            let _ = state.refresher.refresh().await;
             tracing::info!(
                 site = %key.site(), client = %address, key = key.digest().short(),
                 "a site key was handed out by enrolment"

@@ -101,7 +101,10 @@ impl PublicState {
     async fn site(&self, name: &str, client: ClientKey) -> Result<SiteId, Refusal> {
         if self.directory().find(name).is_none() {
             self.limits.throttle.check(&Subject::unknown(client), Instant::now())?;
-            self.refresher.refresh().await;
+            let read = self.refresher.refresh().await;
+            if self.directory().find(name).is_none() {
+                read?;
+            }
         }
         let directory = self.directory();
         let site = directory.find(name).ok_or_else(|| {

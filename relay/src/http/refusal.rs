@@ -7,11 +7,17 @@ use axum::{body::Body, response::Response};
 use http::{Extensions, StatusCode};
 
 use super::access_log::LoggedSite;
-use crate::limits::{Busy, Throttled};
+use crate::{
+    directory::Unreadable,
+    limits::{Busy, Throttled},
+};
 
 /// When to ask again where something under way has to end first: searches take a fraction of a second, and a player
 /// has its next piece soon.
 const BUSY_RETRY: u32 = 2;
+
+/// When to ask again where the database is away: it is asked once a second.
+const UNREADABLE_RETRY: u32 = 10;
 
 /// An error for the public, before its request has got its id.
 #[derive(Debug)]
@@ -76,6 +82,13 @@ impl From<Busy> for Refusal {
             Busy::Site => StatusCode::SERVICE_UNAVAILABLE,
         };
         Problem::new(status, busy.to_string()).retry_after(BUSY_RETRY).into()
+    }
+}
+
+impl From<Unreadable> for Refusal {
+    fn from(unreadable: Unreadable) -> Self {
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, unreadable.to_string());
+        problem.retry_after(UNREADABLE_RETRY).into()
     }
 }
 

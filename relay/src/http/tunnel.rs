@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::{PublicState, Refusal, client_address};
 use crate::{
     directory::KeyRefused,
-    limits::{ClientKey, Subject, Throttled},
+    limits::{ClientKey, Subject},
     session::{self, Admission},
 };
 
@@ -89,7 +89,7 @@ async fn verify(
     state: &PublicState,
     key: Option<&SiteKey>,
     client: ClientKey,
-) -> Result<Result<(SiteId, KeyDigest), KeyRefused>, Throttled> {
+) -> Result<Result<(SiteId, KeyDigest), KeyRefused>, Refusal> {
     let judged = || {
         let key = key.ok_or(KeyRefused::Unknown)?;
         Ok((key.site().clone(), state.directory().verify_key(key)?))
@@ -102,10 +102,14 @@ async fn verify(
         return Ok(Ok(right));
     }
     state.limits.throttle.check(&subject(), Instant::now())?;
-    if key.is_some() {
-        state.refresher.refresh().await;
-    }
+    let read = match key {
+        Some(_) => state.refresher.refresh().await,
+        None => Ok(()),
+    };
     let verified = judged();
+    if verified.is_err() {
+        read?;
+    }
     if matches!(verified, Err(KeyRefused::Unknown)) {
         state.limits.throttle.wrong(subject(), Instant::now());
     }
