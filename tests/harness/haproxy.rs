@@ -1,4 +1,4 @@
-//! HAProxy in front of several relays, set up as the relay's README says.
+//! HAProxy in front of several relays, set up as docker/haproxy.cfg says.
 
 use std::net::SocketAddr;
 
@@ -33,28 +33,8 @@ impl Haproxy {
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let line = |(number, server): (usize, &Server)| {
-            format!(
-                "  server relay{number} {} check addr {} port {} source {SOURCE}\n",
-                server.public,
-                server.admin.ip(),
-                server.admin.port()
-            )
-        };
-        let servers: String = servers.iter().enumerate().map(line).collect();
-        // The block of relay/README.md, but for the addresses.
-        let config = format!(
-            "global\n  maxconn 2000\n  log stdout format raw local0 notice\n\
-             defaults\n  mode http\n  log global\n  timeout connect 2s\n  timeout client 75s\n  timeout server 75s\n  \
-             timeout tunnel 1h\n  timeout check 2s\n  retries 3\n  option redispatch 1\n  \
-             retry-on conn-failure empty-response\n  option forwardfor\n\
-             frontend public\n  bind {address}\n  \
-             http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n  default_backend relays\n\
-             backend relays\n  balance leastconn\n  option httpchk GET /readyz\n  \
-             default-server inter 300ms fall 2 rise 1\n{servers}"
-        );
         let file = dir.path().join("haproxy.cfg");
-        std::fs::write(&file, config).expect("a file");
+        std::fs::write(&file, config(address, servers)).expect("a file");
         let words = ["-W", "-db", "-f", &file.display().to_string()].map(str::to_owned);
         let path = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"];
         let program = path.into_iter().find(|path| std::path::Path::new(path).exists()).unwrap_or("haproxy");
@@ -62,6 +42,20 @@ impl Haproxy {
         process.wait_for("Loading success").await;
         Some(Self { process, _dir: dir })
     }
+}
+
+/// The configuration of docker/, but for addresses, and for as many connections as a test may have open.
+fn config(address: SocketAddr, servers: &[Server]) -> String {
+    let text = include_str!("../../docker/haproxy.cfg");
+    let others = text.lines().filter(|line| !line.trim_start().starts_with("server "));
+    let mut config: String = others.map(|line| format!("{line}\n")).collect();
+    config =
+        config.replace("bind :8080", &format!("bind {address}")).replace("maxconn 20000", "maxconn 2000");
+    for (number, Server { public, admin }) in servers.iter().enumerate() {
+        let check = format!("check addr {} port {} source {SOURCE}", admin.ip(), admin.port());
+        config += &format!("  server relay{number} {public} {check}\n");
+    }
+    config
 }
 
 impl Drop for Haproxy {
