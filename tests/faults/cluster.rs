@@ -31,16 +31,16 @@ const LONG: &str = "1711441902.18";
 const LONG_LEN: usize = 24 << 20;
 
 /// A cluster with one site and its recordings.
-struct Setting {
-    cluster: Cluster,
-    site: Site,
-    client: Client,
+pub(crate) struct Setting {
+    pub(crate) cluster: Cluster,
+    pub(crate) site: Site,
+    pub(crate) client: Client,
     recordings: TempDir,
     long: Arc<Vec<u8>>,
 }
 
 impl Setting {
-    async fn new(relays: usize) -> Option<Self> {
+    pub(crate) async fn new(relays: usize) -> Option<Self> {
         let cluster = Cluster::start(relays).await?;
         let site = cluster.relays[0].add_site("acme", &["shop"]).await;
         let recordings = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ impl Setting {
     }
 
     /// An agent that dials the load balancer.
-    async fn agent(&self) -> Agent {
+    pub(crate) async fn agent(&self) -> Agent {
         let options = AgentOptions::new(self.recordings.path()).through(self.cluster.tunnel_url());
         Agent::start(&self.cluster.relays[0], &self.site, options).await
     }
@@ -180,63 +180,51 @@ async fn a_relay_that_is_killed_under_load_costs_what_was_open_on_it_and_heals_b
 }
 
 #[tokio::test]
-async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event() {
-    let Some(mut setting) = Setting::new(2).await else { return };
-    let agent = setting.agent().await;
+async fn a_relay_that_is_paused_is_given_up_and_taken_back() {
+    let Some(setting) = Setting::new(2).await else { return };
+    let _agent = setting.agent().await;
     let holder = setting.cluster.holder("acme").await;
-    let here = setting.cluster.at(holder, &setting.site);
-    let there = setting.cluster.at(1 - holder, &setting.site);
-    let mut server = setting.cluster.server.take().unwrap();
-    let away = async {
+    let other = setting.cluster.at(1 - holder, &setting.site);
+    let paused = setting.cluster.relays[holder].process();
+    let pausing = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        server.stop().await;
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        // Whoever has a key that is known is let in.
-        let late = setting.agent().await;
-        // Who is not known cannot be judged: neither a site nor a key.
-        let nobody =
-            Site { search_url: setting.site.search_url.replace("acme", "nobody"), ..setting.site.clone() };
-        let refused = search_with(&setting.client, &nobody, CALL, &[]).await;
+        paused.signal("STOP");
+        let process = setting.cluster.relays[1 - holder].process();
+        process.wait_for("another relay has gone").await;
+        let mark = process.mark();
+        paused.signal("CONT");
+        process.wait_for_after(mark, "another relay is here").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let searches = searching_while(&setting, &other, pausing).await;
+    assert!(searches.failures.is_empty(), "of {}: {:?}", searches.asked, searches.failures);
+    let promise = "no search at another relay fails; it is asked again once it renews its lease";
+    let measured = format!("0 of {} searches failed, slowest {}", searches.asked, ms(searches.slowest));
+    matrix::row("cluster", "a relay paused until its lease is over, and resumed", promise, measured);
+}
+
+#[tokio::test]
+async fn nobody_is_a_relay_of_the_cluster_without_its_key() {
+    let Some(setting) = Setting::new(2).await else { return };
+    let _agent = setting.agent().await;
+    let [node, public] =
+        [&setting.cluster.nodes[0], &format!("http://{}", setting.cluster.relays[0].address)];
+    let forged = format!("{} {}", 1_800_000_000, "00".repeat(32));
+    for path in ["/call", "/parts", "/sessions"] {
+        let bare = send(setting.client.post(format!("{node}{path}")).body("{}")).await;
+        let signed =
+            setting.client.post(format!("{node}{path}")).header("audiovault-proof", &forged).body("{}");
         assert_eq!(
-            (refused.status().as_u16(), &refused.headers()["retry-after"]),
-            (503, &"10".parse().unwrap())
+            (bare.status(), send(signed).await.status()),
+            (401.try_into().unwrap(), 401.try_into().unwrap())
         );
-        let unknown = setting.site.site_key.replace("avk_acme_", "avk_nobody_");
-        let dialled =
-            setting.client.get(format!("http://{}/tunnel", setting.cluster.address)).bearer_auth(unknown);
-        assert_eq!(send(dialled).await.status(), 503);
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        for relay in &setting.cluster.relays {
-            let ready = send(setting.client.get(format!("{}/readyz", relay.admin_url()))).await;
-            assert_eq!(body(ready).await, (200, b"ready, but the database does not answer\n".to_vec()));
-        }
-        server.run().await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        drop(late);
-    };
-    let stop = AtomicBool::new(false);
-    let away = async {
-        away.await;
-        stop.store(true, Ordering::Relaxed);
-    };
-    let ((), here, there) = tokio::join!(
-        away,
-        keep_searching(&setting.client, &here, &stop),
-        keep_searching(&setting.client, &there, &stop),
-    );
-    assert!(here.failures.is_empty(), "of {}: {:?}", here.asked, here.failures);
-    assert!(there.failures.is_empty(), "of {}: {:?}", there.asked, there.failures);
-    setting.cluster.relays[0].audit(here.asked + there.asked).await;
-    drop(agent);
-    let promise = "no search of a connected site fails, a known agent gets in, no event is lost";
-    let measured = format!(
-        "0 of {} searches at the holder and 0 of {} at the other relay failed, slowest {} and {}; all on record",
-        here.asked,
-        there.asked,
-        ms(here.slowest),
-        ms(there.slowest),
-    );
-    matrix::row("cluster", "PostgreSQL stopped for 30 s", promise, measured);
+        assert_eq!(send(setting.client.post(format!("{public}{path}")).body("{}")).await.status(), 404);
+    }
+    for path in ["/", "/search", "/acme/search", "/tunnel", "/healthz", "/metrics"] {
+        let asked = send(setting.client.get(format!("{node}{path}"))).await;
+        assert_eq!(asked.status(), 404, "{path} is not for relays");
+    }
+    matrix::row("cluster", "a stranger at the port for relays", "nothing is answered", "401 and 404");
 }
 
 #[tokio::test]
@@ -283,32 +271,6 @@ async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_there_is_rest(
         searches.asked
     );
     matrix::row("cluster", "a relay joins", promise, measured);
-}
-
-#[tokio::test]
-async fn a_relay_that_is_killed_while_the_database_is_away_loses_no_event() {
-    let Some(mut setting) = Setting::new(1).await else { return };
-    let _agent = setting.agent().await;
-    let site = setting.cluster.at(0, &setting.site);
-    let mut server = setting.cluster.server.take().unwrap();
-    server.stop().await;
-    for _ in 0..20 {
-        search(&setting.client, &site, CALL, &[]).await;
-    }
-    let relay = &mut setting.cluster.relays[0];
-    let spool = relay.spool_dir().join("journal.spool");
-    let spooled =
-        || std::fs::read_to_string(&spool).unwrap().lines().filter(|line| line.contains("\"Audit\"")).count();
-    while spooled() < 20 {
-        // A file tells nobody that it grows.
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    relay.kill().await;
-    server.run().await;
-    relay.restart().await;
-    relay.audit(20).await;
-    let promise = "every event is on record afterwards, once";
-    matrix::row("cluster", "a relay killed while PostgreSQL is away", promise, "20 of 20 searches on record");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 mod clock;
 mod cluster;
+mod cluster_database;
 mod download;
 mod hostile_agent;
 mod hostile_relay;

@@ -1,0 +1,101 @@
+//! Relays that share a PostgreSQL server go on without it.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use harness::{
+    client::{body, search, search_with, send},
+    matrix,
+    recordings::CALL,
+    relay::Site,
+};
+
+use crate::{cluster::Setting, load::keep_searching, setting::ms};
+
+#[tokio::test]
+async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event() {
+    let Some(mut setting) = Setting::new(2).await else { return };
+    let agent = setting.agent().await;
+    let holder = setting.cluster.holder("acme").await;
+    let here = setting.cluster.at(holder, &setting.site);
+    let there = setting.cluster.at(1 - holder, &setting.site);
+    let mut server = setting.cluster.server.take().unwrap();
+    let away = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.stop().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        // Whoever has a key that is known is let in.
+        let late = setting.agent().await;
+        // Who is not known cannot be judged: neither a site nor a key.
+        let nobody =
+            Site { search_url: setting.site.search_url.replace("acme", "nobody"), ..setting.site.clone() };
+        let refused = search_with(&setting.client, &nobody, CALL, &[]).await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (503, &"10".parse().unwrap())
+        );
+        let unknown = setting.site.site_key.replace("avk_acme_", "avk_nobody_");
+        let dialled =
+            setting.client.get(format!("http://{}/tunnel", setting.cluster.address)).bearer_auth(unknown);
+        assert_eq!(send(dialled).await.status(), 503);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        for relay in &setting.cluster.relays {
+            let ready = send(setting.client.get(format!("{}/readyz", relay.admin_url()))).await;
+            assert_eq!(body(ready).await, (200, b"ready, but the database does not answer\n".to_vec()));
+        }
+        server.run().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        drop(late);
+    };
+    let stop = AtomicBool::new(false);
+    let away = async {
+        away.await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let ((), here, there) = tokio::join!(
+        away,
+        keep_searching(&setting.client, &here, &stop),
+        keep_searching(&setting.client, &there, &stop),
+    );
+    assert!(here.failures.is_empty(), "of {}: {:?}", here.asked, here.failures);
+    assert!(there.failures.is_empty(), "of {}: {:?}", there.asked, there.failures);
+    setting.cluster.relays[0].audit(here.asked + there.asked).await;
+    drop(agent);
+    let promise = "no search of a connected site fails, a known agent gets in, no event is lost";
+    let measured = format!(
+        "0 of {} searches at the holder and 0 of {} at the other relay failed, slowest {} and {}; all on record",
+        here.asked,
+        there.asked,
+        ms(here.slowest),
+        ms(there.slowest),
+    );
+    matrix::row("cluster", "PostgreSQL stopped for 30 s", promise, measured);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_killed_while_the_database_is_away_loses_no_event() {
+    let Some(mut setting) = Setting::new(1).await else { return };
+    let _agent = setting.agent().await;
+    let site = setting.cluster.at(0, &setting.site);
+    let mut server = setting.cluster.server.take().unwrap();
+    server.stop().await;
+    for _ in 0..20 {
+        search(&setting.client, &site, CALL, &[]).await;
+    }
+    let relay = &mut setting.cluster.relays[0];
+    let spool = relay.spool_dir().join("journal.spool");
+    let spooled =
+        || std::fs::read_to_string(&spool).unwrap().lines().filter(|line| line.contains("\"Audit\"")).count();
+    while spooled() < 20 {
+        // A file tells nobody that it grows.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    relay.kill().await;
+    server.run().await;
+    relay.restart().await;
+    relay.audit(20).await;
+    let promise = "every event is on record afterwards, once";
+    matrix::row("cluster", "a relay killed while PostgreSQL is away", promise, "20 of 20 searches on record");
+}
