@@ -7,6 +7,7 @@ mod agent_status;
 mod alerts;
 mod api;
 mod availability;
+mod cluster_pages;
 mod command_line;
 mod completeness;
 mod coverage;
