@@ -12,12 +12,21 @@ mod routes;
 mod watch;
 mod wire;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    num::NonZero,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use audiovault_protocol::site::SiteId;
 use bytes::Bytes;
+use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::{
     sync::{Notify, watch as channel},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -27,14 +36,20 @@ pub use self::{
     client::{NodeAnswer, NodeBody, Unreachable},
     key::{ClusterKey, ShortKey, Unproven},
     others::{Others, PartsQuestion, SessionsQuestion, Telling},
-    routes::{LEASE, Node, NodeNews, Reading, Routes},
+    routes::{LEASE, Node, NodeNews, Reading, Routes, SessionId},
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
 };
 use crate::{
     config::ClusterConfig,
     registry::{NoSession, Wanted},
-    store::{RouteBook, StoreError},
+    store::{RouteBook, RouteChange, StoreError},
 };
+
+/// Requests in a second that ask other relays for an agent of which nothing is known: enough for those of sites that have just come,
+/// few for those of sites that are down.
+const IN_THE_DARK: NonZero<u32> = NonZero::new(20).expect("more than none");
+/// How long a request waits for the routes of its site to be read anew.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What requests know of the other relays.
 #[derive(Debug)]
@@ -52,6 +67,10 @@ pub struct Cluster {
     client: NodeClient,
     key: ClusterKey,
     others: Others,
+    /// The database does not answer, so that changes are not told.
+    unheard: AtomicBool,
+    /// Requests that go to a relay of which it is not known that it has their agent.
+    in_the_dark: DefaultDirectRateLimiter,
 }
 
 /// A place in a cluster. It is given up when this is dropped.
@@ -83,17 +102,28 @@ impl Cluster {
             client: NodeClient::new(config.key.clone()),
             key: config.key.clone(),
             others: Others::default(),
+            unheard: AtomicBool::new(false),
+            in_the_dark: DefaultDirectRateLimiter::direct(Quota::per_second(IN_THE_DARK)),
         });
         let tasks = watch::start(&cluster).await?;
         Ok(Membership { cluster, _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
     }
 
-    /// A relay that can have the wanted agent answer, and is none of those that were `tried`.
+    /// A relay that can have the wanted agent answer, by another tunnel than those that were `tried`.
     ///
     /// # Errors
     /// [`NoSession`].
-    pub fn find(&self, wanted: &Wanted, tried: &[Arc<str>]) -> Result<Node, NoSession> {
-        self.lock().find(wanted, tried)
+    pub fn find(&self, wanted: &Wanted, tried: &[Node]) -> Result<Node, NoSession> {
+        let mut routes = self.lock();
+        let none = match routes.find(wanted, tried) {
+            Ok(node) => return Ok(node),
+            Err(none) => none,
+        };
+        // Of an agent that has just come nobody may have told yet; and nobody can while the database is away.
+        let is_new = |node: &Node| tried.iter().all(|tried| tried.run != node.run);
+        let other = routes.nodes().find(is_new).ok_or(none)?;
+        let asks = self.unheard.load(Ordering::Relaxed) || self.in_the_dark.check().is_ok();
+        if asks { Ok(other) } else { Err(none) }
     }
 
     /// Until when the wanted agent may be waited for.
@@ -102,7 +132,7 @@ impl Cluster {
     }
 
     /// Whether another relay holds a tunnel of a site.
-    pub fn holds(&self, site: &audiovault_protocol::site::SiteId) -> bool {
+    pub fn holds(&self, site: &SiteId) -> bool {
         self.lock().holds(site)
     }
 
@@ -126,9 +156,10 @@ impl Cluster {
         node: &Node,
         wanted: &Wanted,
         request: &http::Request<Bytes>,
-        patience: std::time::Duration,
+        patience: Duration,
     ) -> Result<NodeAnswer, Unreachable> {
-        let call = NodeCall::encode(wanted, request, patience);
+        // It has to say that its agent was late before this relay thinks that of it.
+        let call = NodeCall::encode(wanted, request, patience * 9 / 10);
         let mut asking = std::pin::pin!(self.client.call(&node.url, call, patience));
         let answered = tokio::select! {
             biased;
@@ -137,10 +168,13 @@ impl Cluster {
         };
         match &answered {
             Ok(NodeAnswer::Nobody(_)) => {
-                tracing::info!(site = %wanted.site, node = %node.url, "a relay no longer holds a tunnel that it was asked for");
-                self.change(|routes, now| routes.stale(&node.run, wanted, now));
-                self.read_anew.notify_one();
+                tracing::debug!(site = %wanted.site, node = %node.url, "a relay does not hold a tunnel that it was asked for");
+                if self.change(|routes, now| routes.stale(&node.run, wanted, now)) {
+                    self.look_up(&wanted.site, &node.run).await;
+                }
             }
+            // Its agent may be to blame; if it hangs itself, its lease tells.
+            Err(Unreachable::Deadline) => {}
             Err(error) => {
                 if self.change_nodes(|routes, now| routes.suspect(&node.run, now)) {
                     tracing::warn!(node = %node.url, error = error as &dyn std::error::Error, "a relay does not answer");
@@ -149,6 +183,17 @@ impl Cluster {
             Ok(NodeAnswer::Answer(_) | NodeAnswer::Refused(_) | NodeAnswer::Lost) => {}
         }
         answered
+    }
+
+    /// Reads anew which relays but one hold tunnels of a site, if the database answers soon.
+    async fn look_up(&self, site: &SiteId, but: &str) {
+        if let Ok(Ok(found)) = timeout(LOOK_UP_TIMEOUT, self.book.routes_of(site, &self.own_run)).await {
+            self.change(|routes, now| {
+                found.into_iter().filter(|route| route.run != but).for_each(|route| {
+                    routes.apply(RouteChange::Opened(route), &self.own_run, now);
+                });
+            });
+        }
     }
 
     /// Whether what is asked at a path is asked by a relay of this cluster.

@@ -35,7 +35,7 @@ impl Holder {
 #[derive(Debug, Default)]
 pub struct Tried {
     sessions: Vec<Arc<Session>>,
-    nodes: Vec<Arc<str>>,
+    nodes: Vec<Node>,
 }
 
 impl Tried {
@@ -43,18 +43,13 @@ impl Tried {
     pub fn push(&mut self, holder: &Holder) {
         match holder {
             Holder::Here(session) => self.sessions.push(Arc::clone(session)),
-            Holder::There(node) => self.nodes.push(Arc::clone(&node.run)),
+            Holder::There(node) => self.nodes.push(node.clone()),
         }
     }
 
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.sessions.len() + self.nodes.len()
-    }
-
-    /// Whether nobody was.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// How many tunnels; relays that were asked whether they have one do not count.
+    pub fn tunnels(&self) -> usize {
+        self.sessions.len() + self.nodes.iter().filter(|node| node.tunnel.is_some()).count()
     }
 }
 

@@ -52,6 +52,12 @@ pub enum Unreachable {
     /// No answer came in time.
     #[error("no answer came in time")]
     Deadline,
+    /// It does not believe that this is a relay of its cluster.
+    #[error(
+        "it does not accept this relay's signature: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY, and set \
+         their clocks"
+    )]
+    Unproven,
     /// It speaks, but not as relays do.
     #[error("it answers with status {0}, as no relay of this release does: check its --node-url")]
     Stranger(StatusCode),
@@ -120,6 +126,11 @@ impl NodeClient {
             (_, Some(b"offline")) => Ok(NodeAnswer::Nobody(NoSession::Offline)),
             (_, Some(b"other-key")) => Ok(NodeAnswer::Nobody(NoSession::OtherKey)),
             (_, Some(_)) => Ok(NodeAnswer::Lost),
+            // What the other relay refuses of this one is nothing for the public.
+            (StatusCode::UNAUTHORIZED, None) => Err(Unreachable::Unproven),
+            (status @ (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND), None) => {
+                Err(Unreachable::Stranger(status))
+            }
             (status, None) => {
                 refusal(response).await.ok_or(Unreachable::Stranger(status)).map(NodeAnswer::Refused)
             }

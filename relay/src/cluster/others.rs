@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn what_others_count_from_now_on_is_seen_and_what_they_counted_before_is_not() {
         let others = Others::default();
-        let node = |run: &str| Node { run: run.into(), url: "http://a".into() };
+        let node = |run: &str| Node { run: run.into(), url: "http://a".into(), tunnel: None };
         let site = |name: &str| SiteId::parse(name).unwrap();
         let telling = |number, searches: &[(&str, u64)]| {
             let part = |searches| {

@@ -24,10 +24,12 @@ pub struct Node {
     pub run: Arc<str>,
     /// Where it is reached by others.
     pub url: Arc<str>,
+    /// The tunnel for which it was chosen, if it is known to have one.
+    pub tunnel: Option<SessionId>,
 }
 
 /// A tunnel by the 24 hexadecimal digits of its name.
-type SessionId = [u8; 12];
+pub type SessionId = [u8; 12];
 
 /// A tunnel of one site. Small: there may be millions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,8 @@ struct Known {
     renewed: Instant,
     /// Since when it counts as lost.
     lost: Option<Instant>,
+    /// Whether that is because it did not answer.
+    suspected: bool,
 }
 
 /// What has become of other relays.
@@ -81,16 +85,19 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// A relay that can have the wanted agent answer, and is none of those that were `tried`; of several, one after the other.
+    /// A relay that can have the wanted agent answer by another tunnel than those that were `tried`; of several, one after the
+    /// other.
     ///
     /// # Errors
     /// [`NoSession`].
-    pub fn find(&mut self, wanted: &Wanted, tried: &[Arc<str>]) -> Result<Node, NoSession> {
+    pub fn find(&mut self, wanted: &Wanted, tried: &[Node]) -> Result<Node, NoSession> {
+        let was_tried = |route: &Route| tried.iter().any(|node| node.tunnel == Some(route.session));
         let routes = self.sites.get(&wanted.site).map_or(&[][..], |routes| routes);
         let reachable = routes.iter().filter_map(|route| {
             let known = self.nodes.get(route.node as usize)?;
-            let url = known.url.as_ref().filter(|_| known.lost.is_none() && !tried.contains(&known.run))?;
-            Some((route, Node { run: Arc::clone(&known.run), url: Arc::clone(url) }))
+            let url = known.url.as_ref().filter(|_| known.lost.is_none() && !was_tried(route))?;
+            let (run, tunnel) = (Arc::clone(&known.run), Some(route.session));
+            Some((route, Node { run, url: Arc::clone(url), tunnel }))
         });
         let reachable: Vec<_> = reachable.collect();
         if reachable.is_empty() {
@@ -162,7 +169,7 @@ impl Routes {
                 known.url = Some(record.url.into());
             }
             if known.lease_ms != record.lease_ms || after_gap {
-                (known.lease_ms, known.renewed) = (record.lease_ms, now);
+                (known.lease_ms, known.renewed, known.suspected) = (record.lease_ms, now, false);
                 if known.lost.take().is_some() || is_new {
                     news.came.extend(known.node());
                 }
@@ -183,14 +190,31 @@ impl Routes {
     /// A relay did not answer: it is lost until it renews its lease. Whether that is news.
     pub fn suspect(&mut self, run: &str, now: Instant) -> bool {
         let known = self.nodes.iter_mut().find(|known| *known.run == *run);
-        known.is_some_and(|known| known.lost.is_none() && known.lost.replace(now).is_none())
+        known.is_some_and(|known| {
+            let is_news = known.lost.is_none();
+            if is_news {
+                (known.lost, known.suspected) = (Some(now), true);
+            }
+            is_news
+        })
     }
 
-    /// A relay says that it has none of the agents that it was asked for.
-    pub fn stale(&mut self, run: &str, wanted: &Wanted, now: Instant) {
-        let Some(at) = self.nodes.iter().position(|known| *known.run == *run) else { return };
+    /// No lease can be renewed, because the database is away: who did not answer for as long as a lease is tried again.
+    pub fn unheard(&mut self, now: Instant) {
+        for known in self.nodes.iter_mut().filter(|known| known.suspected) {
+            if known.lost.is_some_and(|since| now.duration_since(since) >= LEASE) {
+                (known.lost, known.suspected) = (None, false);
+            }
+        }
+    }
+
+    /// A relay says that it has none of the agents that it was asked for. Whether it was believed to have one.
+    pub fn stale(&mut self, run: &str, wanted: &Wanted, now: Instant) -> bool {
+        let Some(at) = self.nodes.iter().position(|known| *known.run == *run) else { return false };
         let gone = |route: &Route| route.node as usize == at && wanted.key.is_none_or(|key| route.key == key);
+        let before = self.sites.get(&wanted.site).map_or(0, |routes| routes.len());
         self.remove(&wanted.site, gone, true, now);
+        self.sites.get(&wanted.site).map_or(0, |routes| routes.len()) < before
     }
 
     /// Agents that were lost a moment ago should be back soon.
@@ -292,7 +316,14 @@ impl Routes {
     /// The place of a run among the nodes; it gets one if it has none.
     fn index(&mut self, run: &str, now: Instant) -> u32 {
         let at = self.nodes.iter().position(|known| *known.run == *run).unwrap_or_else(|| {
-            self.nodes.push(Known { run: run.into(), url: None, lease_ms: 0, renewed: now, lost: None });
+            self.nodes.push(Known {
+                run: run.into(),
+                url: None,
+                lease_ms: 0,
+                renewed: now,
+                lost: None,
+                suspected: false,
+            });
             self.nodes.len() - 1
         });
         u32::try_from(at).unwrap_or(u32::MAX)
@@ -324,7 +355,7 @@ impl Routes {
 
 impl Known {
     fn node(&self) -> Option<Node> {
-        Some(Node { run: Arc::clone(&self.run), url: Arc::clone(self.url.as_ref()?) })
+        Some(Node { run: Arc::clone(&self.run), url: Arc::clone(self.url.as_ref()?), tunnel: None })
     }
 }
 

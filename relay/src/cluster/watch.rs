@@ -1,14 +1,17 @@
 //! Keeps the routes true: renews this relay's lease and reads those of the others, hears what changes, and reads everything
 //! anew from time to time, since what is told can be lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Cluster, NodeNews, Reading};
+use super::{Cluster, NodeNews, Reading, Routes};
 use crate::{
     registry::RETURN_TIME,
     store::{RouteListener, RouteNews, StoreError},
@@ -18,6 +21,8 @@ use crate::{
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// A server that takes longer counts as lost until it answers.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
+/// Renewals after a gap from which on what is told of routes is taken to be all.
+const HEARD_AFTER: u32 = 10;
 /// How often everything is read anew without a reason.
 const READ_EVERY: Duration = Duration::from_secs(30);
 /// The least time between two readings of everything, whoever asks for one.
@@ -44,7 +49,7 @@ impl Cluster {
     async fn keep_lease(self: Arc<Self>) {
         let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut gap = false;
+        let (mut gap, mut quiet) = (false, HEARD_AFTER);
         loop {
             ticks.tick().await;
             let renewed = timeout(RENEW_TIMEOUT, self.renew(gap)).await;
@@ -60,6 +65,14 @@ impl Cluster {
                 (true, false) => tracing::info!("the lease of this relay is renewed again"),
                 _ => {}
             }
+            if failed {
+                self.change_nodes(Routes::unheard);
+            } else if gap {
+                self.read_anew.notify_one();
+            }
+            // The others still have to write down what they could not, and the listener to connect anew.
+            quiet = if failed { 0 } else { quiet.saturating_add(1) };
+            self.unheard.store(quiet < HEARD_AFTER, Ordering::Relaxed);
             gap = failed;
         }
     }

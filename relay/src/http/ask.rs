@@ -105,7 +105,7 @@ pub(super) async fn ask(
             Err(Unanswered::Nobody(_)) => true,
             _ => false,
         };
-        let next = match again && tried.len() < MOST_ASKED {
+        let next = match again && tried.tunnels() < MOST_ASKED {
             true => reach.await_pick(wanted, &tried, patience.wait_until).await.ok(),
             false => None,
         };
@@ -155,7 +155,7 @@ pub(super) async fn ask_node(
         Ok(NodeAnswer::Nobody(none)) => Err(Unanswered::Nobody(none)),
         Ok(NodeAnswer::Lost) | Err(Unreachable::Broken(_) | Unreachable::Lost) => Err(Unanswered::Lost),
         // Nothing was asked.
-        Err(Unreachable::Connect(_) | Unreachable::Stranger(_)) => {
+        Err(Unreachable::Connect(_) | Unreachable::Unproven | Unreachable::Stranger(_)) => {
             Err(Unanswered::Nobody(NoSession::Offline))
         }
         Err(Unreachable::Deadline) => Err(Unanswered::Deadline),

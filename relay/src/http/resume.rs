@@ -35,6 +35,10 @@ use crate::{
 /// listens waits for about a minute. An agent that was started anew, or whose line was dead, is back long before.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// How often the rest is asked for without an octet of it: another relay does not tell whether its tunnel was lost or its agent
+/// cannot read.
+const MOST_IN_VAIN: u32 = 3;
+
 /// What is needed to ask for the rest.
 #[derive(Debug, Clone)]
 struct Rest {
@@ -60,6 +64,8 @@ pub(super) struct ResumableBody {
     asking: Option<Asking>,
     /// Since when nothing has come.
     waiting: Option<Instant>,
+    /// How often the rest was asked for since then.
+    asked: u32,
     done: bool,
 }
 
@@ -86,6 +92,7 @@ pub(super) fn resumable(
         rest,
         asking: None,
         waiting: None,
+        asked: 0,
         done: false,
     })
 }
@@ -174,7 +181,9 @@ impl Rest {
 impl ResumableBody {
     /// Begins to ask for the rest; whether that can be.
     fn ask(&mut self, error: &BodyError) -> bool {
-        let Some(rest) = self.rest.as_ref().filter(|_| *error == BodyError::Lost) else { return false };
+        let is_lost = *error == BodyError::Lost && self.asked < MOST_IN_VAIN;
+        let Some(rest) = self.rest.as_ref().filter(|_| is_lost) else { return false };
+        self.asked += 1;
         let since = *self.waiting.get_or_insert_with(Instant::now);
         self.asking = Some(Box::pin(rest.clone().ask(since)));
         true
@@ -182,7 +191,7 @@ impl ResumableBody {
 
     /// Notes what has come; whether that is all of it, though its end was not told.
     fn passed(&mut self, octets: u64) {
-        self.waiting = None;
+        (self.waiting, self.asked) = (None, 0);
         if let Some(rest) = &mut self.rest {
             rest.next += octets;
         }

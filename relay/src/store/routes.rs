@@ -8,7 +8,7 @@ use std::{fmt::Write as _, time::Duration};
 use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
 use futures_util::TryStreamExt;
 use sqlx::{
-    Any, Executor, PgPool, Row, Transaction,
+    Any, AssertSqlSafe, Executor, PgPool, Row, Transaction,
     postgres::{PgListener, PgPoolOptions, PgRow},
 };
 
@@ -139,14 +139,19 @@ impl RouteBook {
     ) -> Result<(), StoreError> {
         let mut rows = sqlx::query(ROUTES).bind(but).fetch(&self.0);
         while let Some(row) = rows.try_next().await? {
-            take(RouteRecord {
-                site: site(&row.try_get::<String, _>(0)?)?,
-                session: row.try_get(1)?,
-                run: row.try_get(2)?,
-                key: key(row.try_get(3)?)?,
-            });
+            take(route(&row)?);
         }
         Ok(())
+    }
+
+    /// Every tunnel of a site that is open at another relay than that of a run.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn routes_of(&self, of: &SiteId, but: &str) -> Result<Vec<RouteRecord>, StoreError> {
+        let statement = AssertSqlSafe(format!("{ROUTES} AND tunnels.site = $2"));
+        let rows = sqlx::query(statement).bind(but).bind(of.as_str()).fetch_all(&self.0).await?;
+        rows.iter().map(route).collect()
     }
 
     /// Agents that lost a tunnel within a time, wherever, by their sites and keys.
@@ -229,6 +234,15 @@ fn read(line: &str) -> Option<RouteChange> {
         }),
         _ => None,
     }
+}
+
+fn route(row: &PgRow) -> Result<RouteRecord, StoreError> {
+    Ok(RouteRecord {
+        site: site(&row.try_get::<String, _>(0)?)?,
+        session: row.try_get(1)?,
+        run: row.try_get(2)?,
+        key: key(row.try_get(3)?)?,
+    })
 }
 
 fn key(text: String) -> Result<LinkKeyId, StoreError> {

@@ -39,9 +39,14 @@ fn leases(leases: &[(&str, i64)]) -> Vec<NodeRecord> {
     leases.iter().map(record).collect()
 }
 
-fn found(routes: &mut Routes, wanted: &Wanted, tried: &[&str]) -> Result<String, NoSession> {
-    let tried: Vec<Arc<str>> = tried.iter().map(|run| (*run).into()).collect();
-    routes.find(wanted, &tried).map(|node| node.run.to_string())
+/// Who is found, where tunnels of these numbers were tried.
+fn found(routes: &mut Routes, wanted: &Wanted, tried: &[u8]) -> Result<String, NoSession> {
+    let tried = tried.iter().map(|number| Node {
+        run: "whoever".into(),
+        url: "http://whoever".into(),
+        tunnel: session_id(&format!("{number:024x}")),
+    });
+    routes.find(wanted, &tried.collect::<Vec<_>>()).map(|node| node.run.to_string())
 }
 
 fn two_nodes(now: Instant) -> Routes {
@@ -62,8 +67,8 @@ fn a_request_goes_to_whoever_holds_a_tunnel_and_the_key_of_its_link() {
     assert_eq!(routes.len(), (1, 2), "told twice is one");
     assert_eq!(found(&mut routes, &holder_of(2), &[]), Ok("b".to_owned()));
     assert_eq!(found(&mut routes, &holder_of(3), &[]), Err(NoSession::OtherKey));
-    assert_eq!(found(&mut routes, &holder_of(2), &["b"]), Err(NoSession::OtherKey));
-    assert_eq!(found(&mut routes, &any(), &["a", "b"]), Err(NoSession::Offline));
+    assert_eq!(found(&mut routes, &holder_of(2), &[2]), Err(NoSession::OtherKey));
+    assert_eq!(found(&mut routes, &any(), &[1, 2]), Err(NoSession::Offline));
     let mut turns: Vec<_> = (0..4).map(|_| found(&mut routes, &any(), &[]).unwrap()).collect();
     turns.sort();
     assert_eq!(turns, ["a", "a", "b", "b"], "they take turns");
@@ -116,6 +121,22 @@ fn a_relay_that_does_not_answer_is_not_asked_until_it_renews_its_lease() {
     assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
     routes.heard(leases(&[("a", 2), ("b", 3)]), false, now);
     assert_eq!(found(&mut routes, &any(), &[]), Ok("a".to_owned()));
+}
+
+#[test]
+fn who_did_not_answer_is_tried_again_while_no_lease_can_be_renewed() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "a"), "own", now);
+    routes.suspect("a", now);
+    routes.unheard(now + LEASE / 2);
+    assert!(routes.is_lost("a"));
+    routes.unheard(now + LEASE);
+    assert!(!routes.is_lost("a"));
+    // Who had ended its lease before is not tried.
+    routes.heard(leases(&[("b", 2)]), false, now + LEASE);
+    routes.unheard(now + 9 * LEASE);
+    assert!(routes.is_lost("a"));
 }
 
 #[test]
