@@ -1,6 +1,10 @@
 //! A real browser: headless Chromium, led by ChromeDriver (Debian packages `chromium` and `chromium-driver`).
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
 
 use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
 use serde_json::{Value, json};
@@ -42,6 +46,14 @@ pub struct Browser {
     _profile: TempDir,
 }
 
+/// A port for a driver. It takes the same one of IPv6 and of IPv4, and ends where the second is taken; one that the kernel
+/// chooses for the first may be that of some connection by IPv4. So it is none of those that the kernel gives away.
+fn own_port() -> u16 {
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let of_process = u16::try_from(std::process::id() % 3_000).unwrap_or_default();
+    20_000 + of_process * 4 + COUNT.fetch_add(1, Ordering::Relaxed) % 4
+}
+
 impl Browser {
     /// Starts a browser that speaks English.
     pub async fn start() -> Self {
@@ -50,11 +62,11 @@ impl Browser {
 
     /// Starts a browser.
     pub async fn start_with(options: BrowserOptions) -> Self {
+        let port = own_port();
         let mut command = Command::new("chromedriver");
-        command.arg("--port=0");
+        command.arg(format!("--port={port}"));
         let driver = Process::watch(command);
-        let line = driver.wait_for("started successfully on port").await;
-        let port = line.trim_end_matches('.').rsplit(' ').next().expect("a port").to_owned();
+        driver.wait_for("started successfully on port").await;
         let profile = tempfile::tempdir().expect("a temporary directory");
         let mut builder = ClientBuilder::rustls().expect("a client");
         builder.capabilities(capabilities(&options, profile.path()));
