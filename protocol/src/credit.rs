@@ -21,7 +21,26 @@ pub fn cost(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX).max(MIN_DATA_COST)
 }
 
-/// A bound on the sum of windows, shared by the streams of one tunnel or of one process.
+/// What a window takes from a budget.
+#[derive(Debug, Clone, Copy)]
+enum Want {
+    /// The window of a stream that opens.
+    First,
+    /// So many octets for a window that grows.
+    More(u32),
+}
+
+impl Want {
+    fn octets(self) -> u32 {
+        match self {
+            Self::First => INITIAL_WINDOW,
+            Self::More(octets) => octets,
+        }
+    }
+}
+
+/// A bound on the sum of windows, shared by the streams of one tunnel or of one process. Windows grow into one half of it
+/// only: however quick some downloads are, there is room for others to begin.
 #[derive(Debug)]
 pub struct WindowBudget {
     limit: u64,
@@ -39,8 +58,12 @@ impl WindowBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn take(&self, octets: u32) -> bool {
-        let fits = |used: u64| used.checked_add(u64::from(octets)).filter(|sum| *sum <= self.limit);
+    fn take(&self, want: Want) -> bool {
+        let limit = match want {
+            Want::First => self.limit,
+            Want::More(_) => self.limit / 2,
+        };
+        let fits = |used: u64| used.checked_add(want.octets().into()).filter(|sum| *sum <= limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
@@ -60,13 +83,13 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    fn take(&self, octets: u32) -> bool {
-        if !self.tunnel.take(octets) {
+    fn take(&self, want: Want) -> bool {
+        if !self.tunnel.take(want) {
             return false;
         }
-        let taken = self.process.take(octets);
+        let taken = self.process.take(want);
         if !taken {
-            self.tunnel.give_back(octets);
+            self.tunnel.give_back(want.octets());
         }
         taken
     }
@@ -158,7 +181,7 @@ pub(crate) struct CreditExceeded;
 impl ReceiveWindow {
     /// A first window, or `None` when a budget is spent.
     pub(crate) fn open(budgets: &Budgets, now: Instant) -> Option<Self> {
-        budgets.take(INITIAL_WINDOW).then(|| Self {
+        budgets.take(Want::First).then(|| Self {
             budgets: budgets.clone(),
             window: INITIAL_WINDOW,
             outstanding: INITIAL_WINDOW,
@@ -214,7 +237,7 @@ impl ReceiveWindow {
         let quick = (way.min_rtt * WINDOW_GROWTH_RTTS).max(WINDOW_GROWTH_FLOOR);
         let helps = now.saturating_duration_since(self.growth.since) <= quick;
         let more = self.window.min(way.largest().saturating_sub(self.window));
-        if helps && more > 0 && self.budgets.take(more) {
+        if helps && more > 0 && self.budgets.take(Want::More(more)) {
             self.window += more;
             self.unreturned += more;
         }

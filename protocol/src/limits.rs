@@ -32,8 +32,8 @@ pub const MAX_REASON_LEN: usize = 256;
 /// and the four octets of the head's length. Every other frame is shorter.
 pub const MAX_MESSAGE_LEN: usize = FRAME_HEADER_LEN + 4 + MAX_HEAD_LEN + MAX_REQUEST_BODY_LEN;
 
-/// Most streams open at a time on one tunnel. 256 first windows make exactly [`TUNNEL_WINDOW_BUDGET`], so a
-/// stream that may be opened can also be credited.
+/// Most streams open at a time on one tunnel. 256 first windows make exactly the half of [`TUNNEL_WINDOW_BUDGET`] that
+/// windows do not grow into, so a stream that may be opened can also be credited.
 pub const MAX_STREAMS: usize = 256;
 
 /// Most calls that wait for a tunnel's driver to open their streams. The driver empties the queue whenever it runs;
@@ -48,7 +48,7 @@ pub const INITIAL_WINDOW: u32 = 256 * 1024;
 pub const MAX_WINDOW: u32 = 8 * 1024 * 1024;
 
 /// Largest sum of the windows of one tunnel, in octets: what one site can make the relay hold at worst.
-pub const TUNNEL_WINDOW_BUDGET: u64 = MAX_STREAMS as u64 * INITIAL_WINDOW as u64;
+pub const TUNNEL_WINDOW_BUDGET: u64 = 2 * MAX_STREAMS as u64 * INITIAL_WINDOW as u64;
 
 /// Largest sum of the windows of all tunnels of one relay process, in octets, unless configured otherwise.
 pub const PROCESS_WINDOW_BUDGET: u64 = 2 * 1024 * 1024 * 1024;

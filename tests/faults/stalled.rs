@@ -95,7 +95,10 @@ impl Place {
 
     async fn download(&self, mount: usize) -> Response {
         let response = send(self.setting.client.get(&self.links[mount])).await;
-        assert_eq!(response.status(), 200);
+        if response.status() != 200 {
+            let (status, said) = body(response).await;
+            panic!("{status}: {}", String::from_utf8_lossy(&said));
+        }
         response
     }
 

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::MAX_DATA_LEN;
+use crate::limits::{MAX_DATA_LEN, MAX_STREAMS, TUNNEL_WINDOW_BUDGET};
 use crate::testing::start_of_time;
 
 fn budgets(tunnel: u64, process: u64) -> Budgets {
@@ -142,6 +142,19 @@ fn a_window_stays_while_the_consumer_is_slow_or_a_budget_is_spent() {
     assert_eq!(tight.tunnel.used(), u64::from(INITIAL_WINDOW), "a refused window takes nothing");
     drop(poor);
     assert_eq!((tight.tunnel.used(), tight.process.used()), (0, 0));
+}
+
+#[test]
+fn windows_that_have_grown_leave_room_for_those_that_are_yet_to_open() {
+    let now = start_of_time();
+    let budgets = budgets(TUNNEL_WINDOW_BUDGET, TUNNEL_WINDOW_BUDGET);
+    let mut large: Vec<_> = (0..16).map(|_| ReceiveWindow::open(&budgets, now).unwrap()).collect();
+    for window in &mut large {
+        (0..6).for_each(|_| use_up(window, now, alone(50 * MS)));
+    }
+    assert!(large.iter().any(|window| window.window() == MAX_WINDOW));
+    let more: Vec<_> = (large.len()..MAX_STREAMS).map(|_| ReceiveWindow::open(&budgets, now)).collect();
+    assert!(more.iter().all(Option::is_some), "{} of {} used", budgets.tunnel.used(), TUNNEL_WINDOW_BUDGET);
 }
 
 proptest! {

@@ -202,7 +202,7 @@ fn limits_have_defaults_and_are_checked() {
         (["--max-client-connections", "-1"], "--max-client-connections"),
         (["--max-client-requests", "many"], "--max-client-requests"),
         (["--max-site-requests", "1.5"], "--max-site-requests"),
-        (["--memory-budget", "1MiB"], "one tunnel alone needs 64.0 MiB"),
+        (["--memory-budget", "1MiB"], "one tunnel alone needs 128.0 MiB"),
         (["--memory-budget", "much"], "512MiB"),
         (["--accept-rate", "0"], "--accept-rate"),
     ] {
