@@ -91,7 +91,8 @@ pub(super) async fn ask(
         tried.push(&holder);
         let called = match &holder {
             Holder::Here(session) => {
-                let another = || reach.pick(wanted, &tried).is_ok_and(|other| !is_silent(&other));
+                // A second one that is silent is waited for: nobody would be asked after it.
+                let another = || !lost && reach.pick(wanted, &tried).is_ok_and(|other| !is_silent(&other));
                 unless_silent(session, request()?, left, another).await
             }
             Holder::There(node) => match reach.cluster() {
@@ -101,7 +102,7 @@ pub(super) async fn ask(
         };
         let again = match &called {
             Err(Unanswered::Call(CallError::Lost) | Unanswered::Lost) => !std::mem::replace(&mut lost, true),
-            Err(Unanswered::Call(CallError::Refused | CallError::NotOpened(OpenError::Closed))) => true,
+            Err(Unanswered::Call(CallError::Refused | CallError::NotOpened(_))) => true,
             Err(Unanswered::Nobody(_)) => true,
             _ => false,
         };
