@@ -36,7 +36,7 @@ pub use self::{
     client::{NodeAnswer, NodeBody, Unreachable},
     key::{ClusterKey, ShortKey, Unproven},
     others::{Others, PartsQuestion, SessionsQuestion, Telling},
-    routes::{LEASE, Node, NodeNews, Reading, Routes, SessionId},
+    routes::{LEASE, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
 };
 use crate::{

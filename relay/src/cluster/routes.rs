@@ -3,12 +3,19 @@
 //! Pure: it reads no clock and no database. A relay whose lease is not renewed is lost with all its routes at once, without
 //! looking at any of them; they stay in the table for when it is heard of again, or until all is read anew.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+mod table;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
-use data_encoding::HEXLOWER;
 use tokio::time::Instant;
 
+use self::table::{PARTS, Route, Table, part_of, session_id};
+pub use self::table::{Part, Places, Reading, SessionId};
 use crate::{
     registry::{Absence, NoSession, RETURN_TIME, Wanted},
     store::{NodeRecord, RouteChange, RouteRecord},
@@ -28,20 +35,9 @@ pub struct Node {
     pub tunnel: Option<SessionId>,
 }
 
-/// A tunnel by the 24 hexadecimal digits of its name.
-pub type SessionId = [u8; 12];
-
-/// A tunnel of one site. Small: there may be millions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Route {
-    session: SessionId,
-    key: LinkKeyId,
-    /// Its place among the nodes.
-    node: u32,
-}
-
 #[derive(Debug)]
 struct Known {
+    /// Empty where a relay was forgotten: another one may take its place.
     run: Arc<str>,
     /// None until it has told: a tunnel may be heard of before its relay.
     url: Option<Arc<str>>,
@@ -63,25 +59,25 @@ pub struct NodeNews {
     pub lost: Vec<Node>,
 }
 
-/// All routes, while they are read one by one.
-#[derive(Debug, Default)]
-pub struct Reading {
-    runs: Vec<Arc<str>>,
-    /// Here the node of a route is its place among the runs.
-    sites: HashMap<SiteId, Box<[Route]>>,
-}
-
 /// Where all tunnels of other relays are.
 #[derive(Debug, Default)]
 pub struct Routes {
     nodes: Vec<Known>,
-    sites: HashMap<SiteId, Box<[Route]>>,
+    table: Table,
     /// Agents that should be back soon, somewhere.
     absences: HashMap<SiteId, Absence>,
     /// How often a node was chosen, so that they take turns.
     choices: usize,
     /// What was told since a reading of everything began: it may not have seen it.
-    since_reading: Option<Vec<RouteChange>>,
+    since_reading: Option<Since>,
+}
+
+#[derive(Debug)]
+struct Since {
+    /// By the parts of the table.
+    changes: Vec<Vec<RouteChange>>,
+    /// Relays at which tunnels were opened.
+    nodes: BTreeSet<u32>,
 }
 
 impl Routes {
@@ -92,8 +88,7 @@ impl Routes {
     /// [`NoSession`].
     pub fn find(&mut self, wanted: &Wanted, tried: &[Node]) -> Result<Node, NoSession> {
         let was_tried = |route: &Route| tried.iter().any(|node| node.tunnel == Some(route.session));
-        let routes = self.sites.get(&wanted.site).map_or(&[][..], |routes| routes);
-        let reachable = routes.iter().filter_map(|route| {
+        let reachable = self.table.get(&wanted.site).iter().filter_map(|route| {
             let known = self.nodes.get(route.node as usize)?;
             let url = known.url.as_ref().filter(|_| known.lost.is_none() && !was_tried(route))?;
             let (run, tunnel) = (Arc::clone(&known.run), Some(route.session));
@@ -116,27 +111,22 @@ impl Routes {
     /// Until when the wanted agent may be waited for: it was connected a moment ago, to a relay that lost it or is lost itself.
     pub fn back_by(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
         let missed = self.absences.get(&wanted.site).and_then(|absence| absence.until(wanted.key, now));
-        let routes = self.sites.get(&wanted.site).map_or(&[][..], |routes| routes);
-        let routes = routes.iter().filter(|route| wanted.key.is_none_or(|key| route.key == key));
+        let routes =
+            self.table.get(&wanted.site).iter().filter(|route| wanted.key.is_none_or(|key| route.key == key));
         let lost = routes.filter_map(|route| Some(self.nodes.get(route.node as usize)?.lost? + RETURN_TIME));
         lost.filter(|until| *until > now).chain(missed).max()
     }
 
     /// Whether another relay that is not lost holds a tunnel of a site.
     pub fn holds(&self, site: &SiteId) -> bool {
-        let routes = self.sites.get(site).map_or(&[][..], |routes| routes);
-        routes.iter().any(|route| self.is_live(route))
+        self.table.get(site).iter().any(|route| self.is_live(route))
     }
 
     /// How many tunnels each relay has that is not lost.
     pub fn counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.nodes.len()];
-        for route in self.sites.values().flat_map(|routes| routes.iter()) {
-            counts[route.node as usize] += 1;
-        }
         let live =
-            self.nodes.iter().zip(counts).filter(|(known, _)| known.lost.is_none() && known.url.is_some());
-        live.map(|(_, count)| count).collect()
+            self.nodes.iter().enumerate().filter(|(_, known)| known.lost.is_none() && known.url.is_some());
+        live.map(|(at, _)| self.table.count(at)).collect()
     }
 
     /// Whether a relay is lost, or was never here.
@@ -151,7 +141,7 @@ impl Routes {
 
     /// Sites with routes, and routes.
     pub fn len(&self) -> (usize, usize) {
-        (self.sites.len(), self.sites.values().map(|routes| routes.len()).sum())
+        self.table.len()
     }
 
     /// Hears what all relays tell of themselves. `after_gap` says that nothing could be heard before: then nobody is held
@@ -212,9 +202,7 @@ impl Routes {
     pub fn stale(&mut self, run: &str, wanted: &Wanted, now: Instant) -> bool {
         let Some(at) = self.nodes.iter().position(|known| *known.run == *run) else { return false };
         let gone = |route: &Route| route.node as usize == at && wanted.key.is_none_or(|key| route.key == key);
-        let before = self.sites.get(&wanted.site).map_or(0, |routes| routes.len());
-        self.remove(&wanted.site, gone, true, now);
-        self.sites.get(&wanted.site).map_or(0, |routes| routes.len()) < before
+        self.remove(&wanted.site, gone, true, now)
     }
 
     /// Agents that were lost a moment ago should be back soon.
@@ -228,14 +216,19 @@ impl Routes {
 
     /// Everything is about to be read.
     pub fn begin_reading(&mut self) {
-        self.since_reading = Some(Vec::new());
+        self.since_reading = Some(Since { changes: vec![Vec::new(); PARTS], nodes: BTreeSet::new() });
     }
 
     /// Applies a change that was told.
     pub fn apply(&mut self, change: RouteChange, own_run: &str, now: Instant) {
         if let Some(since) = &mut self.since_reading {
-            since.push(change.clone());
+            let (RouteChange::Opened(RouteRecord { site, .. }) | RouteChange::Closed { site, .. }) = &change;
+            since.changes[part_of(site)].push(change.clone());
         }
+        self.enact(change, own_run, now);
+    }
+
+    fn enact(&mut self, change: RouteChange, own_run: &str, now: Instant) {
         match change {
             RouteChange::Opened(record) if record.run == own_run => {
                 // It is back, and here.
@@ -244,7 +237,10 @@ impl Routes {
             RouteChange::Opened(record) => {
                 self.came(&record.site, record.key);
                 let node = self.index(&record.run, now);
-                add(&mut self.sites, record, node);
+                if let Some(since) = &mut self.since_reading {
+                    since.nodes.insert(node);
+                }
+                self.table.add(record, node);
             }
             RouteChange::Closed { site, session, back_soon } => {
                 if let Some(session) = session_id(&session) {
@@ -254,43 +250,68 @@ impl Routes {
         }
     }
 
-    /// Replaces all routes by what was read since [`Routes::begin_reading`], and what was told meanwhile. Relays without any
-    /// are forgotten when they are lost.
-    pub fn replace(&mut self, mut read: Reading, own_run: &str, now: Instant) {
-        let places: Vec<u32> = read.runs.iter().map(|run| self.index(run, now)).collect();
-        for route in read.sites.values_mut().flat_map(|routes| routes.iter_mut()) {
-            route.node = places[route.node as usize];
+    /// Replaces all routes by what was read since [`Routes::begin_reading`], and what was told meanwhile, at once. Whoever
+    /// cannot wait that long does the same in steps: [`Routes::places`], [`Routes::replace_part`] for each of
+    /// [`Reading::parts`], and [`Routes::end_reading`].
+    pub fn replace(&mut self, read: Reading, own_run: &str, now: Instant) {
+        let places = self.places(&read, now);
+        for part in read.parts(&places) {
+            self.replace_part(part, own_run, now);
         }
-        let before = std::mem::replace(&mut self.sites, read.sites);
-        for change in self.since_reading.take().into_iter().flatten() {
-            self.apply(change, own_run, now);
+        self.end_reading(&places, now);
+    }
+
+    /// Where the relays of a reading have their places, until it ends.
+    pub fn places(&mut self, read: &Reading, now: Instant) -> Places {
+        Places(read.runs.iter().map(|run| self.index(run, now)).collect())
+    }
+
+    /// Replaces a part by what was read, and what was told of it meanwhile. What was there before is for the caller to
+    /// drop, which takes as long as this.
+    pub fn replace_part(&mut self, part: Part, own_run: &str, now: Instant) -> Part {
+        let before = self.table.replace(part);
+        let told = self.since_reading.as_mut().map(|since| std::mem::take(&mut since.changes[before.at()]));
+        for change in told.into_iter().flatten() {
+            self.enact(change, own_run, now);
         }
-        for (site, routes) in &before {
+        for (site, routes) in before.sites() {
             for route in routes {
-                let still = self.sites.get(site).is_some_and(|now| now.contains(route));
+                let still = self.table.get(site).contains(route);
                 if !still && self.is_live(route) && !self.serves(site, route.key) {
                     self.miss(site, route.key, now);
                 }
             }
         }
-        self.absences.retain(|_, absence| absence.until(None, now).is_some());
-        self.forget_nodes();
+        before
     }
 
-    /// Removes routes of a site; where nobody else has their key, their agent is waited for.
-    fn remove(&mut self, site: &SiteId, gone: impl Fn(&Route) -> bool, back_soon: bool, now: Instant) {
-        let Some(routes) = self.sites.get_mut(site) else { return };
-        let (left, kept): (Vec<_>, Vec<_>) = routes.iter().partition(|route| gone(route));
-        if kept.is_empty() {
-            self.sites.remove(site);
-        } else {
-            *routes = kept.into_boxed_slice();
+    /// All parts are in place. Lost relays without any routes are forgotten: every start of a relay is another one.
+    pub fn end_reading(&mut self, places: &Places, now: Instant) {
+        let opened = self.since_reading.take().map(|since| since.nodes).unwrap_or_default();
+        let used: BTreeSet<u32> = places.0.iter().copied().chain(opened).collect();
+        for (at, known) in (0..).zip(&mut self.nodes) {
+            if known.lost.is_some() && !used.contains(&at) {
+                (known.run, known.url, known.suspected) = (Arc::default(), None, false);
+            }
         }
+        self.absences.retain(|_, absence| absence.until(None, now).is_some());
+    }
+
+    /// Removes routes of a site; where nobody else has their key, their agent is waited for. Whether there were any.
+    fn remove(
+        &mut self,
+        site: &SiteId,
+        gone: impl Fn(&Route) -> bool,
+        back_soon: bool,
+        now: Instant,
+    ) -> bool {
+        let left = self.table.remove(site, gone);
         for route in left.iter().filter(|_| back_soon) {
             if !self.serves(site, route.key) {
                 self.miss(site, route.key, now);
             }
         }
+        !left.is_empty()
     }
 
     fn miss(&mut self, site: &SiteId, key: LinkKeyId, now: Instant) {
@@ -305,8 +326,7 @@ impl Routes {
 
     /// Whether a tunnel with this key is there, at a relay that is not lost.
     fn serves(&self, site: &SiteId, key: LinkKeyId) -> bool {
-        let routes = self.sites.get(site).map_or(&[][..], |routes| routes);
-        routes.iter().any(|route| route.key == key && self.is_live(route))
+        self.table.get(site).iter().any(|route| route.key == key && self.is_live(route))
     }
 
     fn is_live(&self, route: &Route) -> bool {
@@ -315,41 +335,18 @@ impl Routes {
 
     /// The place of a run among the nodes; it gets one if it has none.
     fn index(&mut self, run: &str, now: Instant) -> u32 {
-        let at = self.nodes.iter().position(|known| *known.run == *run).unwrap_or_else(|| {
-            self.nodes.push(Known {
-                run: run.into(),
-                url: None,
-                lease_ms: 0,
-                renewed: now,
-                lost: None,
-                suspected: false,
-            });
-            self.nodes.len() - 1
-        });
+        let place = |wanted: &str| self.nodes.iter().position(|known| *known.run == *wanted);
+        let (known, free) = (place(run), place(""));
+        let at = known.or(free).unwrap_or(self.nodes.len());
+        if known.is_none() {
+            let new =
+                Known { run: run.into(), url: None, lease_ms: 0, renewed: now, lost: None, suspected: false };
+            match free {
+                Some(free) => self.nodes[free] = new,
+                None => self.nodes.push(new),
+            }
+        }
         u32::try_from(at).unwrap_or(u32::MAX)
-    }
-
-    /// Takes out lost relays that no route names: every start of a relay is another one.
-    fn forget_nodes(&mut self) {
-        let mut used = vec![false; self.nodes.len()];
-        for route in self.sites.values().flat_map(|routes| routes.iter()) {
-            used[route.node as usize] = true;
-        }
-        let mut places = Vec::with_capacity(self.nodes.len());
-        let mut kept = 0;
-        for (known, used) in self.nodes.iter().zip(&used) {
-            let keep = *used || known.lost.is_none();
-            places.push(keep.then_some(kept));
-            kept += u32::from(keep);
-        }
-        let mut at = 0;
-        self.nodes.retain(|_| {
-            at += 1;
-            places[at - 1].is_some()
-        });
-        for route in self.sites.values_mut().flat_map(|routes| routes.iter_mut()) {
-            route.node = places[route.node as usize].unwrap_or(u32::MAX);
-        }
     }
 }
 
@@ -357,32 +354,6 @@ impl Known {
     fn node(&self) -> Option<Node> {
         Some(Node { run: Arc::clone(&self.run), url: Arc::clone(self.url.as_ref()?), tunnel: None })
     }
-}
-
-impl Reading {
-    /// Takes in the next route.
-    pub fn add(&mut self, record: RouteRecord) {
-        let known = self.runs.iter().position(|run| **run == *record.run);
-        let node = known.unwrap_or_else(|| {
-            self.runs.push(record.run.as_str().into());
-            self.runs.len() - 1
-        });
-        add(&mut self.sites, record, u32::try_from(node).unwrap_or(u32::MAX));
-    }
-}
-
-fn add(sites: &mut HashMap<SiteId, Box<[Route]>>, record: RouteRecord, node: u32) {
-    let Some(session) = session_id(&record.session) else { return };
-    let routes = sites.entry(record.site).or_default();
-    if !routes.iter().any(|known| known.session == session) {
-        let mut more = std::mem::take(routes).into_vec();
-        more.push(Route { session, key: record.key, node });
-        *routes = more.into_boxed_slice();
-    }
-}
-
-fn session_id(text: &str) -> Option<SessionId> {
-    HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 
 #[cfg(test)]

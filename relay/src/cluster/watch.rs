@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{Cluster, NodeNews, Reading, Routes};
@@ -129,7 +129,13 @@ impl Cluster {
         self.lock().begin_reading();
         let mut reading = Reading::default();
         self.book.routes(&self.own_run, |record| reading.add(record)).await?;
-        self.change(|routes, now| routes.replace(reading, &self.own_run, now));
+        let places = self.lock().places(&reading, Instant::now());
+        for part in reading.parts(&places) {
+            // Requests wait for one part at most, and not for what was there before to be dropped.
+            let before = self.lock().replace_part(part, &self.own_run, Instant::now());
+            drop(before);
+        }
+        self.change(|routes, now| routes.end_reading(&places, now));
         Ok(())
     }
 }

@@ -230,6 +230,46 @@ fn relays_that_are_gone_and_hold_nothing_are_forgotten() {
     let mut read = Reading::default();
     read.add(route(2, "b"));
     routes.replace(read, "own", now);
-    assert_eq!(routes.nodes.len(), 1);
+    assert!(routes.is_lost("a"));
+    routes.heard(leases(&[("b", 3), ("c", 1)]), false, now);
+    assert_eq!(routes.nodes.len(), 2, "the next one has its place");
     assert_eq!(found(&mut routes, &any(), &[]), Ok("b".to_owned()));
+}
+
+#[test]
+fn what_is_told_while_parts_are_put_in_place_is_kept() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    let sites: Vec<SiteId> = (0..1000).map(|n| SiteId::parse(&format!("site-{n}")).unwrap()).collect();
+    let one = |site: &SiteId, number: u8| RouteRecord { site: site.clone(), ..route(number, "a") };
+    routes.begin_reading();
+    let mut read = Reading::default();
+    sites.iter().for_each(|site| read.add(one(site, 1)));
+    let places = routes.places(&read, now);
+    for (step, part) in read.parts(&places).enumerate() {
+        // Half of the parts are in place by now.
+        if step == PARTS / 2 {
+            for site in &sites {
+                routes.apply(RouteChange::Opened(one(site, 2)), "own", now);
+                let session = route(1, "a").session;
+                let site = site.clone();
+                routes.apply(RouteChange::Closed { site, session, back_soon: false }, "own", now);
+            }
+            // One that nothing that was read names.
+            routes.apply(opened(3, "d"), "own", now);
+            routes.suspect("d", now);
+        }
+        routes.replace_part(part, "own", now);
+    }
+    routes.end_reading(&places, now);
+    assert_eq!(routes.len(), (1001, 1001));
+    for site in sites {
+        let [before, after] = [1, 2].map(|number| Wanted { site: site.clone(), key: Some(key(number)) });
+        assert_eq!(found(&mut routes, &after, &[]), Ok("a".to_owned()));
+        assert_eq!(found(&mut routes, &before, &[]), Err(NoSession::OtherKey));
+        assert_eq!(routes.back_by(&before, now), None, "it said goodbye");
+    }
+    routes.heard(leases(&[("a", 2), ("b", 2), ("d", 1)]), false, now);
+    assert_eq!(found(&mut routes, &holder_of(3), &[]), Ok("d".to_owned()));
+    assert_eq!(routes.counts(), [1000, 0, 1]);
 }
