@@ -9,10 +9,11 @@ use harness::{
     nginx::Nginx,
     process::Process,
     relay::{Certificate, Relay},
+    usage::Processes,
 };
 use tempfile::TempDir;
 
-use crate::{client::Target, files::Size, usage::Processes};
+use crate::{client::Target, files::Size};
 
 /// What a contender is compared as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,6 @@ mod figures;
 mod files;
 mod peers;
 mod report;
-mod usage;
 mod workload;
 
 use std::{
@@ -25,6 +24,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
+use harness::usage::Processes;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -119,7 +119,7 @@ async fn verify(contender: &Contender, files: &Path) {
 
 /// Runs one workload, on one thread that does nothing else.
 async fn measure(contender: &Contender, workload: Workload, about: Duration) -> Run {
-    let before = [&contender.programs, &contender.origin].map(usage::Processes::processor_time);
+    let before = [&contender.programs, &contender.origin].map(Processes::processor_time);
     let outcome = tokio::task::block_in_place(|| {
         let scope = std::thread::scope(|scope| {
             let work = scope.spawn(|| {
@@ -131,7 +131,7 @@ async fn measure(contender: &Contender, workload: Workload, about: Duration) -> 
         scope.expect("no panic")
     });
     let outcome = outcome.unwrap_or_else(|error| panic!("{}, {workload:?}: {error}", contender.name));
-    let after = [&contender.programs, &contender.origin].map(usage::Processes::processor_time);
+    let after = [&contender.programs, &contender.origin].map(Processes::processor_time);
     let [programs, origin] = [0, 1].map(|n| after[n].saturating_sub(before[n]));
     Run { contender: contender.name, workload, outcome, programs, origin }
 }

@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use harness::{address::free_address, process::Process, relay::Certificate};
+use harness::{address::free_address, process::Process, relay::Certificate, usage::Processes};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::{contender::Contender, usage::Processes};
+use crate::contender::Contender;
 
 /// How long a peer may take to offer the origin.
 const START: Duration = Duration::from_secs(20);

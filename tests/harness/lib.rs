@@ -39,4 +39,5 @@ pub mod secrets;
 pub mod slow;
 pub mod small_disk;
 pub mod stalling;
+pub mod usage;
 pub mod wan_link;

@@ -6,7 +6,10 @@ use procfs::process::{Process, Stat, all_processes};
 
 /// The processes of one program, by the ids of those that were started first.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Processes(pub(crate) Vec<u32>);
+pub struct Processes(
+    /// Ids of those that were started first.
+    pub Vec<u32>,
+);
 
 impl Processes {
     /// Everything that runs beneath the first ones.
@@ -23,13 +26,13 @@ impl Processes {
     }
 
     /// Processor time so far, in steps of the kernel's clock (10 ms mostly).
-    pub(crate) fn processor_time(&self) -> Duration {
+    pub fn processor_time(&self) -> Duration {
         let ticks: u64 = self.all().iter().map(|stat| stat.utime + stat.stime).sum();
         Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
     }
 
     /// Octets resident now.
-    pub(crate) fn resident(&self) -> u64 {
+    pub fn resident(&self) -> u64 {
         let resident = |stat: Stat| Process::new(stat.pid).ok()?.status().ok()?.vmrss;
         self.all().into_iter().filter_map(resident).sum::<u64>() * 1024
     }

@@ -1,0 +1,144 @@
+//! What PostgreSQL writes, and for what.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use harness::{postgres::Postgres, relay::Site};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+
+use crate::{
+    LONG_LEN, SHORT_LEN,
+    load::{download, search, search_slowly},
+    setting::{Setting, Way},
+};
+
+/// Until everything is on record: the journal writes within a hundredth of a second, what deliveries have come to once a
+/// second.
+const SETTLE: Duration = Duration::from_millis(1500);
+/// Between searches that are not to share a transaction.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often a tunnel is opened and closed.
+const TUNNELS: usize = 5;
+
+const NOW: &str = "SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS BIGINT), \
+     CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS TEXT) AS BIGINT)";
+const COMMITTED: &str = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+const AUDIT: &str = "SELECT pg_total_relation_size('audit'), COUNT(*) FROM audit";
+
+/// A connection beside those of the relays; it only reads.
+pub(crate) struct Book(PgConnection);
+
+/// What was written, for so many things.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    pub(crate) wal: f64,
+    /// Transactions that wrote.
+    pub(crate) transactions: f64,
+}
+
+/// What was written for each thing that happened.
+#[derive(Debug)]
+pub(crate) struct Costs {
+    pub(crate) search_busy: Written,
+    pub(crate) search_alone: Written,
+    pub(crate) delivery: Written,
+    pub(crate) long_delivery: Written,
+    pub(crate) tunnel: Written,
+}
+
+/// What a relay without requests writes in a second, and how many transactions it has, those that only read included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Idle {
+    pub(crate) written: Written,
+    pub(crate) all_transactions: f64,
+}
+
+impl Book {
+    pub(crate) async fn open(server: &Postgres) -> Self {
+        let options: PgConnectOptions = server.url().parse().unwrap();
+        let password = server.variables().into_iter().find(|(name, _)| *name == "PGPASSWORD").unwrap().1;
+        Self(PgConnection::connect_with(&options.password(&password)).await.unwrap())
+    }
+
+    async fn now(&mut self) -> Written {
+        let (wal, next): (i64, i64) = sqlx::query_as(NOW).fetch_one(&mut self.0).await.unwrap();
+        Written { wal: wal as f64, transactions: next as f64 }
+    }
+
+    /// What is written in a second while nothing is asked.
+    pub(crate) async fn idle(&mut self, about: Duration) -> Idle {
+        // The server tells of transactions a second late at most.
+        let committed = sqlx::query_scalar::<_, i64>(COMMITTED);
+        let before = (self.now().await, committed.fetch_one(&mut self.0).await.unwrap());
+        let begun = Instant::now();
+        tokio::time::sleep(about).await;
+        let committed = sqlx::query_scalar::<_, i64>(COMMITTED).fetch_one(&mut self.0).await.unwrap();
+        let seconds = begun.elapsed().as_secs_f64();
+        Idle {
+            written: self.now().await.since(before.0).each(seconds),
+            all_transactions: (committed - before.1) as f64 / seconds,
+        }
+    }
+
+    /// What something has written beside what is always written, for each time that it says to have happened.
+    async fn each(&mut self, idle: Idle, happening: impl Future<Output = usize>) -> Written {
+        let (before, begun) = (self.now().await, Instant::now());
+        let times = happening.await;
+        tokio::time::sleep(SETTLE).await;
+        let seconds = begun.elapsed().as_secs_f64();
+        let written = self.now().await.since(before);
+        let always = idle.written.each(1.0 / seconds);
+        written.since(always).each(times as f64)
+    }
+
+    /// What each thing costs.
+    pub(crate) async fn costs(
+        &mut self,
+        setting: &Setting,
+        way: &Way,
+        recordings: &Path,
+        about: Duration,
+    ) -> Costs {
+        let idle = self.idle(2 * SETTLE + about).await;
+        let site = std::slice::from_ref(&way.site);
+        let searched = async { search(site, 16, about).await.times.len() };
+        let alone = async { search_slowly(site, 1, about, PAUSE).await.times.len() };
+        let short = async { download(&way.short, SHORT_LEN, 4, about).await.times.len() };
+        let long = async { download(&way.long, LONG_LEN, 4, about).await.times.len() };
+        Costs {
+            search_busy: self.each(idle, searched).await,
+            search_alone: self.each(idle, alone).await,
+            delivery: self.each(idle, short).await,
+            long_delivery: self.each(idle, long).await,
+            tunnel: self.each(idle, come_and_go(setting, &setting.sites[0], recordings)).await,
+        }
+    }
+
+    /// Octets on disk of an event of the audit, with its indexes.
+    pub(crate) async fn of_event(&mut self) -> f64 {
+        let (size, events): (i64, i64) = sqlx::query_as(AUDIT).fetch_one(&mut self.0).await.unwrap();
+        size as f64 / events as f64
+    }
+}
+
+/// An agent comes and goes, several times.
+async fn come_and_go(setting: &Setting, site: &Site, recordings: &Path) -> usize {
+    for _ in 0..TUNNELS {
+        let mut agent = setting.agent(site, recordings).await;
+        agent.process.terminate();
+        agent.process.wait().await;
+    }
+    TUNNELS
+}
+
+impl Written {
+    fn since(self, before: Self) -> Self {
+        Self { wal: self.wal - before.wal, transactions: self.transactions - before.transactions }
+    }
+
+    fn each(self, times: f64) -> Self {
+        Self { wal: self.wal / times, transactions: self.transactions / times }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a site costs a relay that only knows it: every relay has all sites in its directory and on its board.
+
+use std::{path::Path, time::Duration};
+
+use harness::{fleet::import, usage::Processes};
+
+use crate::setting::Setting;
+
+/// How many sites are added, without agents.
+pub(crate) const KNOWN: usize = 10_000;
+/// Until the relay has read them and drawn its board.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long its processor time is looked at.
+const WATCHED: Duration = Duration::from_secs(20);
+
+/// What each site costs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    /// Octets of resident memory.
+    pub(crate) resident: f64,
+    /// Microseconds of processor time in a second.
+    pub(crate) processor: f64,
+}
+
+impl Known {
+    /// Adds sites, and compares what the only relay needs before and after.
+    pub(crate) async fn measure(setting: &Setting, dir: &Path) -> Self {
+        let relay = &setting.cluster.relays[0];
+        let programs = Processes(vec![relay.process().id()]);
+        let before = need(&programs).await;
+        import(relay, dir, KNOWN).await;
+        tokio::time::sleep(SETTLE).await;
+        let after = need(&programs).await;
+        let each = |of: fn(&(u64, f64)) -> f64| (of(&after) - of(&before)) / KNOWN as f64;
+        Self { resident: each(|need| need.0 as f64), processor: each(|need| need.1) }
+    }
+}
+
+/// Octets resident, and microseconds of processor time in a second.
+async fn need(programs: &Processes) -> (u64, f64) {
+    let before = programs.processor_time();
+    tokio::time::sleep(WATCHED).await;
+    let took = programs.processor_time().saturating_sub(before);
+    (programs.resident(), took.as_secs_f64() * 1e6 / WATCHED.as_secs_f64())
+}

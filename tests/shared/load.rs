@@ -1,0 +1,110 @@
+//! What is asked of relays: searches and downloads, each checked.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, future::join_all};
+use harness::{client::search_with, cluster::client, recordings::CALL, relay::Site};
+use reqwest::Client;
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    /// How long each request took, to the end of its body.
+    pub(crate) times: Vec<Duration>,
+    pub(crate) octets: u64,
+    pub(crate) elapsed: Duration,
+}
+
+impl Load {
+    /// Requests in a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.times.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// MiB that came.
+    pub(crate) fn mebibytes(&self) -> f64 {
+        self.octets as f64 / f64::from(1 << 20)
+    }
+
+    /// MiB in a second.
+    pub(crate) fn throughput(&self) -> f64 {
+        self.mebibytes() / self.elapsed.as_secs_f64()
+    }
+
+    /// A percentile in microseconds.
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+        let mut times = self.times.clone();
+        times.sort_unstable();
+        let at = times.len().saturating_sub(1) * percent / 100;
+        times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    }
+}
+
+/// So many who search without a pause, on kept connections, each at one of the sites.
+pub(crate) async fn search(sites: &[Site], searchers: usize, about: Duration) -> Load {
+    search_slowly(sites, searchers, about, Duration::ZERO).await
+}
+
+/// As [`search`], with a pause between the searches of each.
+pub(crate) async fn search_slowly(
+    sites: &[Site],
+    searchers: usize,
+    about: Duration,
+    pause: Duration,
+) -> Load {
+    let client = &client();
+    let searchers = sites.iter().cycle().take(searchers).map(|site| {
+        repeat(about, async move || {
+            let answer = search_with(client, site, CALL, &[]).await;
+            assert_eq!(answer.status(), 200);
+            let octets = answer.bytes().await.expect("a whole answer").len() as u64;
+            (octets, pause)
+        })
+    });
+    gather(searchers).await
+}
+
+/// So many downloads at a time, one after the other.
+pub(crate) async fn download(link: &str, len: usize, at_once: usize, about: Duration) -> Load {
+    let client = client();
+    let listeners =
+        (0..at_once).map(|_| repeat(about, async || (take(&client, link, len as u64).await, Duration::ZERO)));
+    gather(listeners).await
+}
+
+async fn take(client: &Client, link: &str, len: u64) -> u64 {
+    let answer = client.get(link).send().await.expect("the relay answers");
+    assert_eq!(answer.status(), 200);
+    let (mut taken, mut body) = (0, answer.bytes_stream());
+    while let Some(chunk) = body.next().await {
+        taken += chunk.expect("a whole body").len() as u64;
+    }
+    assert_eq!(taken, len, "the whole recording");
+    taken
+}
+
+/// Asks again and again until the time is over; whatever is asked tells its octets and how long to pause after it.
+async fn repeat(about: Duration, ask: impl AsyncFn() -> (u64, Duration)) -> Load {
+    let (begun, mut load) = (Instant::now(), Load::default());
+    while begun.elapsed() < about {
+        let asked = Instant::now();
+        let (octets, pause) = ask().await;
+        load.times.push(asked.elapsed());
+        load.octets += octets;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+    load
+}
+
+async fn gather(all: impl Iterator<Item = impl Future<Output = Load>>) -> Load {
+    let begun = Instant::now();
+    let mut sum = Load::default();
+    for load in join_all(all).await {
+        sum.times.extend(load.times);
+        sum.octets += load.octets;
+    }
+    sum.elapsed = begun.elapsed();
+    sum
+}
