@@ -14,7 +14,6 @@ mod rights;
 mod same_origin;
 mod secret;
 mod setup;
-mod throttle;
 
 pub use self::{
     cookie::SessionCookie,

@@ -41,6 +41,7 @@ pub use self::{
 };
 use crate::{
     config::ClusterConfig,
+    limits::Limits,
     registry::{NoSession, Wanted},
     store::{RouteBook, RouteChange, StoreError},
 };
@@ -82,7 +83,8 @@ pub struct Membership {
 }
 
 impl Cluster {
-    /// Joins the relays that share a database: takes a lease for a run, and knows all routes when it returns.
+    /// Joins the relays that share a database: takes a lease for a run, and knows all routes when it returns. Its limits count
+    /// what happens at the others.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
@@ -90,6 +92,7 @@ impl Cluster {
         config: &ClusterConfig,
         book: RouteBook,
         own_run: &str,
+        limits: Arc<Limits>,
     ) -> Result<Membership, StoreError> {
         let cluster = Arc::new(Self {
             own_run: own_run.to_owned(),
@@ -101,7 +104,7 @@ impl Cluster {
             read_anew: Notify::new(),
             client: NodeClient::new(config.key.clone()),
             key: config.key.clone(),
-            others: Others::default(),
+            others: Others::new(limits),
             unheard: AtomicBool::new(false),
             in_the_dark: DefaultDirectRateLimiter::direct(Quota::per_second(IN_THE_DARK)),
         });

@@ -3,6 +3,8 @@
 
 mod client_key;
 mod held;
+mod logins;
+mod news;
 mod ramp;
 mod requests;
 mod slots;
@@ -11,21 +13,49 @@ mod throttle;
 pub(crate) use self::held::HeldBody;
 pub use self::{
     client_key::ClientKey,
+    logins::{LoginAttempt, LoginThrottle},
+    news::News,
     ramp::AcceptRamp,
-    requests::{Busy, RequestLimits, SiteSlot},
+    requests::{Busy, RequestLimits, SiteSlot, UnderWay},
     slots::{Slot, Slots},
     throttle::{SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
 };
 
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
 use crate::config::LimitsConfig;
 
-/// The limits of the public side of one relay.
+/// Asks another relay for what counts here too.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsQuestion {
+    /// The number of wrong attempts that is known, once one is.
+    attempts: Option<u64>,
+    /// That of attempts to log in.
+    logins: Option<u64>,
+}
+
+/// What counts at all relays, wherever it happens.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsTold {
+    attempts: News<Subject>,
+    logins: News<LoginAttempt>,
+    /// Requests under way.
+    pub under_way: UnderWay,
+}
+
+/// The limits of one relay.
 #[derive(Debug)]
 pub struct Limits {
     /// Requests under way.
     pub requests: RequestLimits,
     /// Wrong search tokens, site keys and enrolment codes.
     pub throttle: Throttle,
+    /// Attempts to log in.
+    pub logins: LoginThrottle,
     /// New tunnels.
     pub ramp: AcceptRamp,
 }
@@ -36,7 +66,35 @@ impl Limits {
         Self {
             requests: RequestLimits::new(config.max_client_requests, config.max_site_requests),
             throttle: Throttle::default(),
+            logins: LoginThrottle::default(),
             ramp: AcceptRamp::new(config.accept_rate),
         }
+    }
+
+    /// Tells another relay what counts there too.
+    pub fn tell(&self, question: &LimitsQuestion) -> LimitsTold {
+        LimitsTold {
+            attempts: self.throttle.tell(question.attempts),
+            logins: self.logins.tell(question.logins),
+            under_way: self.requests.tell(),
+        }
+    }
+
+    /// Counts attempts that another relay told of, and what to ask it for next. What is told arrives a second late: so long
+    /// each relay lets in what it alone would.
+    pub fn hear_attempts(&self, told: &mut LimitsTold) -> LimitsQuestion {
+        let now = Instant::now();
+        for subject in told.attempts.items.drain(..) {
+            self.throttle.hear(subject, now);
+        }
+        for attempt in told.logins.items.drain(..) {
+            self.logins.hear(&attempt);
+        }
+        LimitsQuestion { attempts: Some(told.attempts.number), logins: Some(told.logins.number) }
+    }
+
+    /// Counts the requests that are under way at all others.
+    pub fn hear_under_way<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
+        self.requests.hear(all);
     }
 }

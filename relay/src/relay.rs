@@ -93,7 +93,7 @@ impl Relay {
             directory: Arc::clone(&parts.directory),
             board,
             metrics,
-            auth: Auth::new(parts.store.clone()),
+            auth: Auth::new(parts.store.clone(), Arc::clone(&parts.limits)),
             headers: SecurityHeaders::new(&config.public_url),
             metrics_public: config.metrics_public,
         };

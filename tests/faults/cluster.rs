@@ -41,13 +41,24 @@ pub(crate) struct Setting {
 
 impl Setting {
     pub(crate) async fn new(relays: usize) -> Option<Self> {
-        let cluster = Cluster::start(relays).await?;
+        Self::with(relays, &[]).await
+    }
+
+    /// Relays with further arguments.
+    pub(crate) async fn with(relays: usize, extra: &[&str]) -> Option<Self> {
+        let cluster = Cluster::start_with(relays, extra).await?;
         let site = cluster.relays[0].add_site("acme", &["shop"]).await;
         let recordings = tempfile::tempdir().unwrap();
         write(recordings.path(), format!("in-{CALL}.wav"), &wav(1.0, 1));
         let long = Arc::new(noise(LONG_LEN, 7));
         write(recordings.path(), format!("in-{LONG}.mp3"), &long);
         Some(Self { cluster, site, client: client(), recordings, long })
+    }
+
+    /// A link to the long recording as one relay alone serves it.
+    pub(crate) async fn long_link(&self, relay: usize) -> String {
+        let found = search(&self.client, &self.cluster.at(relay, &self.site), LONG, &[]).await;
+        self.cluster.link_at(relay, &first_link(&found))
     }
 
     /// An agent that dials the load balancer.

@@ -6,6 +6,7 @@
 mod clock;
 mod cluster;
 mod cluster_database;
+mod cluster_limits;
 mod download;
 mod hostile_agent;
 mod hostile_relay;

@@ -7,9 +7,12 @@ use tokio::sync::Mutex;
 
 use super::{
     Credential, LoginError, Name, Password, PasswordError, PasswordHash, Passwords, Principal, Secret,
-    password::Verdict, throttle::Throttle,
+    password::Verdict,
 };
-use crate::store::{SessionTimes, Store, StoreError};
+use crate::{
+    limits::Limits,
+    store::{SessionTimes, Store, StoreError},
+};
 
 /// A session ends when it was not used for this long: a working day with its breaks.
 pub const SESSION_IDLE: Duration = Duration::from_secs(12 * 60 * 60);
@@ -33,15 +36,15 @@ pub struct NewSession {
 pub struct Auth {
     store: Store,
     passwords: Passwords,
-    throttle: Throttle,
+    limits: Arc<Limits>,
     /// Held while the use of a credential is noted.
     noting: Arc<Mutex<()>>,
 }
 
 impl Auth {
-    /// With the users of this database.
-    pub fn new(store: Store) -> Self {
-        Self { store, passwords: Passwords::default(), throttle: Throttle::default(), noting: Arc::default() }
+    /// With the users of this database, and the limits on attempts to log in.
+    pub fn new(store: Store, limits: Arc<Limits>) -> Self {
+        Self { store, passwords: Passwords::default(), limits, noting: Arc::default() }
     }
 
     /// Checks a name and a password, and begins a session. Every attempt has its line in the log.
@@ -76,7 +79,7 @@ impl Auth {
         password: Password,
         client: IpAddr,
     ) -> Result<NewSession, LoginError> {
-        let throttled = self.throttle.attempt(name.as_ref(), client.into());
+        let throttled = self.limits.logins.attempt(name.as_ref(), client.into());
         throttled.map_err(|wait| LoginError::Throttled { wait })?;
         let Some(name) = name else {
             self.passwords.verify(password, None).await?;
@@ -91,7 +94,7 @@ impl Auth {
     /// # Errors
     /// [`LoginError`].
     pub async fn confirm(&self, name: &Name, password: Password, client: IpAddr) -> Result<(), LoginError> {
-        let throttled = self.throttle.attempt(Some(name), client.into());
+        let throttled = self.limits.logins.attempt(Some(name), client.into());
         throttled.map_err(|wait| LoginError::Throttled { wait })?;
         self.check(name, password).await
     }

@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Cluster, Node, Unreachable};
 use crate::{
     board::{NodeHealth, NodeView, PartBook, PartsChange, SessionView, SitePart},
+    limits::{Limits, LimitsQuestion, LimitsTold, UnderWay},
     store::Traffic,
 };
 
@@ -31,6 +32,9 @@ const MAX_TOLD: usize = 256 << 20;
 pub struct PartsQuestion {
     /// The number of the change that is known.
     pub since: u64,
+    /// What is known of what counts everywhere.
+    #[serde(default)]
+    pub limits: LimitsQuestion,
 }
 
 /// Asks a relay for the tunnels of a site.
@@ -47,6 +51,9 @@ pub struct Telling {
     pub health: NodeHealth,
     /// What has changed of its sites.
     pub change: PartsChange,
+    /// What counts everywhere.
+    #[serde(default)]
+    pub limits: LimitsTold,
 }
 
 #[derive(Debug)]
@@ -54,6 +61,8 @@ struct Heard {
     url: Arc<str>,
     health: NodeHealth,
     number: u64,
+    limits: LimitsQuestion,
+    under_way: UnderWay,
     /// Their totals count from when the relay was first heard.
     parts: HashMap<SiteId, SitePart>,
     /// What it had counted before.
@@ -66,15 +75,20 @@ struct Own {
     health: NodeHealth,
 }
 
-/// What all relays see.
-#[derive(Debug, Default)]
+/// What all relays see, and what they hold against who asks for too much.
+#[derive(Debug)]
 pub struct Others {
+    limits: Arc<Limits>,
     own: Mutex<Own>,
     /// By their runs.
     heard: Mutex<HashMap<Arc<str>, Heard>>,
 }
 
 impl Others {
+    pub(super) fn new(limits: Arc<Limits>) -> Self {
+        Self { limits, own: Mutex::default(), heard: Mutex::default() }
+    }
+
     /// Writes down what this relay sees of a site.
     pub fn publish(&self, site: &SiteId, part: SitePart, figures: bool) {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).book.write(site, part, figures);
@@ -88,7 +102,11 @@ impl Others {
     /// What this relay tells another one.
     pub fn tell(&self, question: &PartsQuestion) -> Telling {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        Telling { health: own.health.clone(), change: own.book.since(question.since) }
+        Telling {
+            health: own.health.clone(),
+            change: own.book.since(question.since),
+            limits: self.limits.tell(&question.limits),
+        }
     }
 
     /// What each other relay sees of a site, with its run; totals are those since it was first heard.
@@ -114,19 +132,25 @@ impl Others {
 
     fn question(&self, node: &Node) -> PartsQuestion {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        PartsQuestion { since: heard.get(&node.run).map_or(0, |other| other.number) }
+        let known = heard.get(&node.run).map(|other| (other.number, other.limits));
+        let (since, limits) = known.unwrap_or_default();
+        PartsQuestion { since, limits }
     }
 
-    fn hear(&self, node: &Node, telling: Telling) {
+    fn hear(&self, node: &Node, mut telling: Telling) {
+        let limits = self.limits.hear_attempts(&mut telling.limits);
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let other = heard.entry(Arc::clone(&node.run)).or_insert_with(|| Heard {
             url: Arc::clone(&node.url),
             health: NodeHealth::default(),
             number: 0,
+            limits,
+            under_way: UnderWay::default(),
             parts: HashMap::new(),
             before: telling.change.parts.iter().map(|(site, part)| (site.clone(), part.totals)).collect(),
         });
         (other.health, other.number) = (telling.health, telling.change.number);
+        (other.limits, other.under_way) = (limits, telling.limits.under_way);
         for (site, mut part) in telling.change.parts {
             if let Some(before) = other.before.get(&site) {
                 part.totals = part.totals.minus(before);
@@ -140,6 +164,12 @@ impl Others {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         heard.retain(|run, _| nodes.iter().any(|node| node.run == *run));
     }
+
+    /// Has the limits count what all others have under way.
+    fn count_under_way(&self) {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        self.limits.hear_under_way(heard.values().map(|other| &other.under_way));
+    }
 }
 
 impl Cluster {
@@ -152,6 +182,7 @@ impl Cluster {
             let nodes: Vec<Node> = self.lock().nodes().collect();
             self.others.keep(&nodes);
             join_all(nodes.iter().map(|node| self.hear(node))).await;
+            self.others.count_under_way();
         }
     }
 
@@ -193,10 +224,11 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LimitsConfig;
 
     #[test]
     fn what_others_count_from_now_on_is_seen_and_what_they_counted_before_is_not() {
-        let others = Others::default();
+        let others = Others::new(Arc::new(Limits::new(&LimitsConfig::default())));
         let node = |run: &str| Node { run: run.into(), url: "http://a".into(), tunnel: None };
         let site = |name: &str| SiteId::parse(name).unwrap();
         let telling = |number, searches: &[(&str, u64)]| {
@@ -205,7 +237,7 @@ mod tests {
                 SitePart { totals, ..SitePart::default() }
             };
             let parts = searches.iter().map(|(name, searches)| (site(name), part(*searches))).collect();
-            Telling { health: NodeHealth::default(), change: PartsChange { number, parts } }
+            Telling { change: PartsChange { number, parts }, ..Telling::default() }
         };
         let seen = |name: &str| {
             let mut seen = Vec::new();

@@ -70,6 +70,13 @@ pub(super) struct Asked {
     pub(super) called: Result<http::Response<AnswerBody>, Unanswered>,
 }
 
+impl Asked {
+    /// What was taken of a site's limit, if this relay's agent was asked: where another one's was, it is taken there.
+    pub(super) fn keep<T>(&self, slot: T) -> Option<T> {
+        matches!(self.holder, Holder::Here(_)).then_some(slot)
+    }
+}
+
 /// Asks. `request` makes the request, once for everybody who is asked.
 ///
 /// # Errors

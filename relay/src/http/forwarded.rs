@@ -2,7 +2,8 @@
 //! request ever takes a second hop.
 //!
 //! The relay that a client is connected to follows the delivery and writes the audit; this one holds the request to the
-//! limits of its site and to those on guesses, since it is the one that all requests of the site come to.
+//! limits of its site and to those on guesses, since requests of the site come here wherever they came in. Where several
+//! relays have tunnels of it, each counts what the others tell.
 
 use std::sync::Arc;
 

@@ -63,6 +63,7 @@ async fn pass_on(
             NoSession::Offline => Refusal::offline().at(&site),
             NoSession::OtherKey => refuse(LinkError::OtherKey),
         })?;
+    let slot = asked.keep(slot);
     let result = from_agent(asked, Expected::Audio, &site)
         .map(|response| resumable(&state.reach, wanted, || request().ok(), response));
     count_errors(&result, &state.registry.counters(&site));

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 /// A client as limits know it: an IPv4 address, or the 64 leading bits of an IPv6 address. A provider gives every
 /// customer at least such a network of 2⁶⁴ addresses (RFC 6177), so a single one of them says nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClientKey(IpAddr);
 
 impl From<IpAddr> for ClientKey {

@@ -1,6 +1,9 @@
 //! Requests under way, downloads included: so many for each client, for each site, and for one client at one site.
 
+use std::collections::HashMap;
+
 use audiovault_protocol::site::SiteId;
+use serde::{Deserialize, Serialize};
 
 use super::{ClientKey, Slot, Slots};
 
@@ -26,6 +29,15 @@ pub struct RequestLimits {
     /// One address never has more than half of a site: whoever opens all that he may and takes nothing of it leaves
     /// the other half to the rest.
     shares: Slots<(ClientKey, SiteId)>,
+}
+
+/// Requests under way at a relay, for the others.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct UnderWay {
+    /// Those that clients have there.
+    clients: Vec<(ClientKey, u32)>,
+    /// Those of clients that are answered there.
+    shares: Vec<((ClientKey, SiteId), u32)>,
 }
 
 /// A request's place at a site.
@@ -62,6 +74,33 @@ impl RequestLimits {
         let site = self.sites.take(site.clone()).ok_or(Busy::Site)?;
         Ok(SiteSlot { _site: site, _share: share })
     }
+
+    /// What is under way here.
+    pub(super) fn tell(&self) -> UnderWay {
+        UnderWay { clients: self.clients.all(), shares: self.shares.all() }
+    }
+
+    /// Counts what is under way at all others, in place of what they told before.
+    pub(super) fn hear<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
+        let (mut clients, mut sites, mut shares) = (HashMap::new(), HashMap::new(), HashMap::new());
+        for other in all {
+            for (client, count) in &other.clients {
+                add(&mut clients, *client, *count);
+            }
+            for (share, count) in &other.shares {
+                add(&mut sites, share.1.clone(), *count);
+                add(&mut shares, share.clone(), *count);
+            }
+        }
+        self.clients.hear(clients);
+        self.sites.hear(sites);
+        self.shares.hear(shares);
+    }
+}
+
+fn add<K: std::hash::Hash + Eq>(sums: &mut HashMap<K, u32>, key: K, count: u32) {
+    let sum = sums.entry(key).or_default();
+    *sum = sum.saturating_add(count);
 }
 
 #[cfg(test)]
@@ -85,6 +124,26 @@ mod tests {
         assert!(limits.enter_site(client(1), &other).is_ok());
         taken.clear();
         assert!(limits.enter_site(client(3), &site).is_ok(), "nothing of a refused request stays taken");
+    }
+
+    #[test]
+    fn what_is_under_way_at_other_relays_counts() {
+        let [here, there, third] = [(); 3].map(|()| RequestLimits::new(2, 4));
+        let site = SiteId::parse("acme").unwrap();
+        let _at_others = (
+            there.enter(client(1)).unwrap(),
+            third.enter(client(1)).unwrap(),
+            there.enter_site(client(1), &site).unwrap(),
+            third.enter_site(client(2), &site).unwrap(),
+        );
+        here.hear([there.tell(), third.tell()].iter());
+        assert_eq!(here.enter(client(1)).unwrap_err(), Busy::Client);
+        let _one = here.enter_site(client(1), &site).unwrap();
+        assert_eq!(here.enter_site(client(1), &site).unwrap_err(), Busy::Share);
+        let _two = here.enter_site(client(3), &site).unwrap();
+        assert_eq!(here.enter_site(client(3), &site).unwrap_err(), Busy::Site);
+        here.hear([].iter());
+        assert!(here.enter(client(1)).is_ok(), "the others are lost");
     }
 
     #[test]

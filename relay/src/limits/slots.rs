@@ -14,29 +14,42 @@ type Taken<K> = Arc<Mutex<HashMap<K, u32>>>;
 pub struct Slots<K> {
     most: u32,
     taken: Taken<K>,
+    /// What is taken at other relays, as they told a moment ago.
+    elsewhere: Mutex<HashMap<K, u32>>,
 }
 
 impl<K: Hash + Eq + Clone> Slots<K> {
     /// So many slots for each key.
     pub fn new(most: u32) -> Self {
-        Self { most, taken: Taken::default() }
+        Self { most, taken: Taken::default(), elsewhere: Mutex::default() }
     }
 
     /// Takes a slot, if one is left for this key.
     pub fn take(&self, key: K) -> Option<Slot<K>> {
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(key.clone()).or_default();
-        if *count >= self.most {
-            // It is not zero, since `most` is not: no empty entry stays behind.
+        let here = taken.get(&key).copied().unwrap_or_default();
+        if here.saturating_add(elsewhere.unwrap_or_default()) >= self.most {
             return None;
         }
-        *count += 1;
+        taken.insert(key.clone(), here + 1);
         Some(Slot { taken: Arc::clone(&self.taken), key })
     }
 
     /// How many are taken of a key's slots.
     pub fn taken(&self, key: &K) -> u32 {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
+    }
+
+    /// What is taken of all keys.
+    pub fn all(&self) -> Vec<(K, u32)> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.iter().map(|(key, count)| (key.clone(), *count)).collect()
+    }
+
+    /// Counts what is taken at other relays, in place of what was before.
+    pub fn hear(&self, elsewhere: HashMap<K, u32>) {
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
     }
 
     #[cfg(test)]
@@ -84,5 +97,17 @@ mod tests {
         let again = slots.take("a").unwrap();
         drop((second, other, again));
         assert_eq!(slots.keys(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_elsewhere_counts_here() {
+        let slots = Slots::new(2);
+        slots.hear([("a", 1), ("b", 7)].into());
+        let _one = slots.take("a").unwrap();
+        assert!(slots.take("a").is_none() && slots.take("b").is_none());
+        assert_eq!(slots.keys(), 1, "a refused one is not remembered");
+        slots.hear(HashMap::new());
+        assert!(slots.take("a").is_some() && slots.take("b").is_some());
+        assert_eq!(slots.all(), [("a", 1)]);
     }
 }

@@ -26,7 +26,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use self::{buckets::Buckets, refusals::Refusals};
-use super::ClientKey;
+use super::{
+    ClientKey,
+    news::{News, Untold},
+};
 
 /// Wrong attempts that may come at once. A person who pastes the wrong token needs three or four to notice.
 const BURST: u32 = 10;
@@ -40,13 +43,13 @@ const MAX_PAIRS: usize = 65_536;
 const MAX_KNOWN: usize = 256;
 
 /// Who tries what.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
     client: ClientKey,
     target: Target,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Target {
     Search(SiteId, Option<String>),
     Key(SiteId),
@@ -150,6 +153,8 @@ struct State {
     buckets: Buckets,
     totals: ThrottleTotals,
     refusals: HashMap<SiteId, Refusals>,
+    /// Wrong attempts that other relays are told of.
+    untold: Untold<Subject>,
     /// Tokens that were right, as hashes with a key that was drawn for this run. A chance collision lets a wrong
     /// token reach the agent, which refuses it.
     known: HashMap<SiteId, HashSet<u64>>,
@@ -198,6 +203,16 @@ impl Throttle {
         self.lock().wrong(subject, now);
     }
 
+    /// Wrong attempts that other relays have not been told of.
+    pub(super) fn tell(&self, since: Option<u64>) -> News<Subject> {
+        self.lock().untold.since(since)
+    }
+
+    /// Counts a wrong attempt at another relay, which counts it among what was refused.
+    pub(super) fn hear(&self, subject: Subject, now: Instant) {
+        self.lock().buckets.wrong(subject, now);
+    }
+
     /// What was refused of a site.
     pub fn snapshot(&self, site: &SiteId, now: Instant) -> SiteThrottle {
         self.lock().refusals.get(site).map(|refusals| refusals.snapshot(now)).unwrap_or_default()
@@ -239,6 +254,7 @@ impl State {
         if let Some((site, kind)) = subject.site().zip(kind) {
             self.refusals.entry(site.clone()).or_default().count(kind, now);
         }
+        self.untold.push(subject.clone());
         self.buckets.wrong(subject, now);
     }
 }

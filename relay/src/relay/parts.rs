@@ -34,7 +34,7 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) directory: Arc<DirectoryWatch>,
     registry: Arc<Registry>,
-    limits: Arc<Limits>,
+    pub(super) limits: Arc<Limits>,
     pub(super) journal: JournalWriter,
     pub(super) membership: Option<Membership>,
 }
@@ -54,7 +54,10 @@ impl Parts {
         }
         let journal = Journal::start_with(store.clone(), Arc::clone(&registry), spool);
         let membership = match (&config.cluster, store.route_book()) {
-            (Some(config), Some(book)) => Some(Cluster::join(config, book, journal.journal().run()).await?),
+            (Some(config), Some(book)) => {
+                let run = journal.journal();
+                Some(Cluster::join(config, book, run.run(), Arc::clone(&limits)).await?)
+            }
             _ => None,
         };
         let parts = Self { store, directory, registry, limits, journal, membership };

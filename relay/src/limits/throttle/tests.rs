@@ -152,3 +152,17 @@ fn a_flood_from_many_addresses_fills_the_table_no_further_than_its_bound() {
     }
     assert!(throttle.lock().buckets.len() < 2048, "what is forgiven is forgotten");
 }
+
+#[test]
+fn what_is_wrong_at_another_relay_counts_here_but_is_refused_there() {
+    let [here, there] = [(); 2].map(|()| Throttle::default());
+    let now = Instant::now();
+    let known = there.tell(None).number;
+    exhaust(&there, &search(None), now);
+    let told = there.tell(Some(known));
+    assert_eq!(told.items.len(), BURST as usize);
+    told.items.into_iter().for_each(|subject| here.hear(subject, now));
+    assert_eq!(exhaust(&here, &search(None), now).0, 0);
+    assert!(here.tell(Some(0)).items.is_empty(), "what was told goes no further");
+    assert_eq!(here.snapshot(&site("acme"), now).wrong_tokens, 0);
+}

@@ -1,8 +1,10 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
     auth::{Auth, Credential, LoginError, Password, Passwords, Permission, Secret},
+    config::LimitsConfig,
+    limits::Limits,
     store::{NewSite, NewToken, fresh::Fresh},
 };
 use audiovault_protocol::site::SiteKey;
@@ -47,7 +49,7 @@ async fn log_in(auth: &Auth, name: &str) -> Credential {
 #[tokio::test]
 async fn a_user_logs_in_and_every_change_ends_the_session() {
     let (_dir, store) = store().await;
-    let auth = Auth::new(store.clone());
+    let auth = Auth::new(store.clone(), Arc::new(Limits::new(&LimitsConfig::default())));
     add(&store, "root", Rights::everything()).await;
     add(&store, "maria", limited(&["acme"])).await;
     let via = log_in(&auth, " Maria ").await;
@@ -143,7 +145,7 @@ async fn the_set_up_link_makes_one_user() {
 #[tokio::test]
 async fn a_token_works_until_it_ends_or_is_removed() {
     let (_dir, store) = store().await;
-    let auth = Auth::new(store.clone());
+    let auth = Auth::new(store.clone(), Arc::new(Limits::new(&LimitsConfig::default())));
     let now = Timestamp::now();
     let mint = async |name: &str, expires| {
         let secret = Secret::mint();
@@ -165,7 +167,7 @@ async fn a_token_works_until_it_ends_or_is_removed() {
 async fn a_locked_database_keeps_nobody_waiting_and_uses_are_noted_when_it_is_free() {
     // Nobody can lock the whole of a server.
     let (_dir, store) = store_on(Fresh::file()).await;
-    let auth = Auth::new(store.clone());
+    let auth = Auth::new(store.clone(), Arc::new(Limits::new(&LimitsConfig::default())));
     add(&store, "maria", limited(&["acme"])).await;
     let session = log_in(&auth, "maria").await;
     let ago = Timestamp::now() - Duration::from_secs(600);

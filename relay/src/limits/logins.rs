@@ -1,6 +1,10 @@
 //! Slows down whoever tries passwords.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use governor::{
     Quota, RateLimiter,
@@ -8,8 +12,13 @@ use governor::{
     state::keyed::HashMapStateStore,
 };
 
-use super::Name;
-use crate::limits::ClientKey;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ClientKey,
+    news::{News, Untold},
+};
+use crate::auth::Name;
 
 /// Attempts at one name from one address: five at once, then one in ten seconds. Whoever knows the password waits ten
 /// seconds at worst; whoever does not gets through 8640 of them in a day.
@@ -23,31 +32,66 @@ const MAX_REMEMBERED: usize = 10_000;
 
 type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 
-/// Counts attempts to log in.
-#[derive(Debug)]
-pub(super) struct Throttle {
-    by_name: Limiter<(Name, ClientKey)>,
-    by_address: Limiter<ClientKey>,
+/// An attempt to log in; a text that cannot be a name is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginAttempt {
+    name: Option<Name>,
+    client: ClientKey,
 }
 
-impl Default for Throttle {
+/// Counts attempts to log in.
+#[derive(Debug)]
+pub struct LoginThrottle {
+    by_name: Limiter<(Name, ClientKey)>,
+    by_address: Limiter<ClientKey>,
+    untold: Mutex<Untold<LoginAttempt>>,
+}
+
+impl Default for LoginThrottle {
     fn default() -> Self {
         Self {
             by_name: RateLimiter::hashmap(quota(BY_NAME_EVERY, BY_NAME_BURST)),
             by_address: RateLimiter::hashmap(quota(BY_ADDRESS_EVERY, BY_ADDRESS_BURST)),
+            untold: Mutex::default(),
         }
     }
 }
 
-impl Throttle {
-    /// Counts an attempt, or says how long to wait before the next one.
-    pub(super) fn attempt(&self, name: Option<&Name>, client: ClientKey) -> Result<(), Duration> {
+impl LoginThrottle {
+    /// Counts an attempt.
+    ///
+    /// # Errors
+    /// How long to wait before the next one.
+    pub fn attempt(&self, name: Option<&Name>, client: ClientKey) -> Result<(), Duration> {
+        let attempt = LoginAttempt { name: name.cloned(), client };
+        self.count(&attempt)?;
+        self.untold().push(attempt);
+        Ok(())
+    }
+
+    /// What other relays have not been told of.
+    pub(super) fn tell(&self, since: Option<u64>) -> News<LoginAttempt> {
+        self.untold().since(since)
+    }
+
+    /// Counts what another relay let through.
+    pub(super) fn hear(&self, attempt: &LoginAttempt) {
+        // Where it is one too many, it has been made all the same.
+        let _ = self.count(attempt);
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Untold<LoginAttempt>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, attempt: &LoginAttempt) -> Result<(), Duration> {
         forget(&self.by_name);
         forget(&self.by_address);
         let now = DefaultClock::default().now();
-        self.by_address.check_key(&client).map_err(|until| until.wait_time_from(now))?;
-        let Some(name) = name else { return Ok(()) };
-        self.by_name.check_key(&(name.clone(), client)).map_err(|until| until.wait_time_from(now))
+        self.by_address.check_key(&attempt.client).map_err(|until| until.wait_time_from(now))?;
+        let Some(name) = &attempt.name else { return Ok(()) };
+        let by_name = self.by_name.check_key(&(name.clone(), attempt.client));
+        by_name.map_err(|until| until.wait_time_from(now))
     }
 }
 
@@ -75,7 +119,7 @@ mod tests {
 
     #[test]
     fn one_name_is_throttled_without_shutting_others_out() {
-        let throttle = Throttle::default();
+        let throttle = LoginThrottle::default();
         let (maria, jose): (Name, Name) = ("maria".parse().unwrap(), "jose".parse().unwrap());
         let here = client("192.0.2.1");
         for _ in 0..BY_NAME_BURST.get() {
@@ -89,11 +133,24 @@ mod tests {
 
     #[test]
     fn one_address_cannot_go_through_all_names() {
-        let throttle = Throttle::default();
+        let throttle = LoginThrottle::default();
         let here = client("2001:db8::1");
         let name = |n: u32| format!("user{n}").parse::<Name>().unwrap();
         let refused =
             (0..2 * BY_ADDRESS_BURST.get()).filter(|n| throttle.attempt(Some(&name(*n)), here).is_err());
         assert!(refused.count() >= 50);
+    }
+
+    #[test]
+    fn attempts_at_another_relay_count_here() {
+        let (here, there) = (LoginThrottle::default(), LoginThrottle::default());
+        let (maria, whence): (Name, _) = ("maria".parse().unwrap(), client("192.0.2.1"));
+        let known = here.tell(None).number;
+        for _ in 0..BY_NAME_BURST.get() {
+            here.attempt(Some(&maria), whence).unwrap();
+        }
+        here.tell(Some(known)).items.iter().for_each(|attempt| there.hear(attempt));
+        there.attempt(Some(&maria), whence).unwrap_err();
+        assert!(there.tell(Some(0)).items.is_empty(), "what was told goes no further");
     }
 }

@@ -1,0 +1,109 @@
+//! Who asks too much of one relay gets no more from the others.
+
+use std::time::{Duration, Instant};
+
+use harness::{
+    client::{search_with, send},
+    matrix,
+    recordings::CALL,
+    relay::Site,
+};
+use reqwest::Response;
+use serde_json::{Value, json};
+
+use crate::{cluster::Setting, setting::ms};
+
+/// Guesses that one relay lets through at once.
+const GUESSES: usize = 10;
+/// Between guesses at the other one: it would let the tenth of them through after five seconds.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Guesses at one relay until it looks at no more, and then at the other one: how many that one looked at.
+async fn guess(ask: impl AsyncFn(usize) -> Response) -> usize {
+    for guess in 0..GUESSES {
+        let refused = ask(0).await.status();
+        assert!(refused.is_client_error() && refused != 429, "guess {guess}: {refused}");
+    }
+    assert_eq!(ask(0).await.status(), 429);
+    let mut looked_at = 0;
+    loop {
+        let refused = ask(1).await;
+        if refused.status() == 429 {
+            assert!(refused.headers().contains_key("retry-after"), "{refused:?}");
+            return looked_at;
+        }
+        looked_at += 1;
+        assert!(looked_at < GUESSES, "it is told of none");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Has both relays hold a tunnel of the site.
+async fn both_hold(setting: &Setting) {
+    let both = |status: &Value| {
+        setting.cluster.nodes.iter().all(|node| {
+            status["sessions"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|session| session["relay"] == **node))
+        })
+    };
+    for relay in &setting.cluster.relays {
+        relay.wait_for_status("acme", both).await;
+    }
+}
+
+#[tokio::test]
+async fn guesses_at_one_relay_are_guesses_at_all() {
+    let Some(setting) = Setting::new(2).await else { return };
+    let codes = guess(async |relay| {
+        let address = setting.cluster.relays[relay].address;
+        let code = json!({ "code": "AAAA-BBBB-CCCC" });
+        send(setting.client.post(format!("http://{address}/enroll")).json(&code)).await
+    });
+    let codes = codes.await;
+
+    let _agents = (setting.agent().await, setting.agent().await);
+    both_hold(&setting).await;
+    let wrong = Site { search_token: "wr0ng-and-long-enough".to_owned(), ..setting.site.clone() };
+    let tokens = guess(async |relay| {
+        search_with(&setting.client, &setting.cluster.at(relay, &wrong), CALL, &[]).await
+    });
+    let tokens = tokens.await;
+    let promise = "a second later they are guesses at all of them";
+    let measured = format!(
+        "after {GUESSES} at one relay, one each {}: another one looks at {codes} codes and {tokens} tokens",
+        ms(PAUSE)
+    );
+    matrix::row("cluster", "guesses at one relay after the other", promise, measured);
+}
+
+#[tokio::test]
+async fn a_client_has_half_of_a_site_and_not_half_at_each_relay() {
+    let Some(setting) = Setting::with(2, &["--max-site-requests", "4"]).await else { return };
+    let _agents = (setting.agent().await, setting.agent().await);
+    both_hold(&setting).await;
+    let link = setting.long_link(0).await;
+    // Players that have paused.
+    let paused = [send(setting.client.get(&link)).await, send(setting.client.get(&link)).await];
+    assert!(paused.iter().all(|response| response.status() == 200));
+    let elsewhere = setting.cluster.at(1, &setting.site);
+    let search = async |wanted: u16| {
+        let since = Instant::now();
+        loop {
+            let status = search_with(&setting.client, &elsewhere, CALL, &[]).await.status();
+            if status == wanted {
+                return since.elapsed();
+            }
+            assert!(status == 200 || status == 429, "{status}");
+            assert!(since.elapsed() < Duration::from_secs(30), "still {status}");
+        }
+    };
+    let refused = search(429).await;
+    drop(paused);
+    let let_in = search(200).await;
+    let promise =
+        "all relays together let a client have half of what a site may be asked, told a second late";
+    let measured =
+        format!("refused by another relay after {}, let in again after {}", ms(refused), ms(let_in));
+    matrix::row("cluster", "a client who has his share at one relay", promise, measured);
+}
