@@ -3,6 +3,7 @@
 //! waits and what was lost is counted and shown. With a directory for it, what waits does so on a local disk.
 
 mod delivery;
+mod repair;
 mod spool;
 mod writer;
 

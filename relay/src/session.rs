@@ -72,6 +72,22 @@ pub struct Session {
 }
 
 impl Session {
+    /// What the books say of it, at a relay with this run.
+    pub fn opened(&self, run: &str) -> Record {
+        Record::TunnelOpened(Box::new(TunnelOpened {
+            session: self.id.clone(),
+            site: self.site.clone(),
+            run: run.to_owned(),
+            instance: self.hello.instance.clone(),
+            slot: self.hello.slot,
+            agent_version: self.hello.agent_version.clone(),
+            host: self.hello.host.clone(),
+            address: self.address.to_string(),
+            link_key: self.hello.link_key_id,
+            opened: self.since,
+        }))
+    }
+
     /// Whether new requests may be sent.
     pub fn takes_requests(&self) -> bool {
         !self.leaving.load(Ordering::Relaxed)
@@ -169,7 +185,7 @@ pub async fn run(
                 let greeted = session.is_some();
                 on_notice(notice, &admission, &caller, &registry, &mut session);
                 if let Some(session) = session.as_ref().filter(|_| !greeted) {
-                    journal.record(opened(session, &journal));
+                    journal.record(session.opened(journal.run()));
                 }
             }
         }
@@ -206,21 +222,6 @@ impl Notices {
         let oldest = || self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         poll_fn(|_| oldest().map_or(Poll::Pending, Poll::Ready)).await
     }
-}
-
-fn opened(session: &Session, journal: &Journal) -> Record {
-    Record::TunnelOpened(Box::new(TunnelOpened {
-        session: session.id.clone(),
-        site: session.site.clone(),
-        run: journal.run().to_owned(),
-        instance: session.hello.instance.clone(),
-        slot: session.hello.slot,
-        agent_version: session.hello.agent_version.clone(),
-        host: session.hello.host.clone(),
-        address: session.address.to_string(),
-        link_key: session.hello.link_key_id,
-        opened: session.since,
-    }))
 }
 
 fn on_notice(

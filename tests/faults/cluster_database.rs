@@ -2,7 +2,7 @@
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use harness::{
@@ -11,6 +11,7 @@ use harness::{
     recordings::CALL,
     relay::Site,
 };
+use sqlx::PgConnection;
 
 use crate::{cluster::Setting, load::keep_searching, setting::ms};
 
@@ -100,4 +101,38 @@ async fn a_relay_that_is_killed_while_the_database_is_away_loses_no_event() {
     relay.audit(20).await;
     let promise = "every event is on record afterwards, once";
     matrix::row("cluster", "a relay killed while PostgreSQL is away", promise, "20 of 20 searches on record");
+}
+
+#[tokio::test]
+async fn tunnels_that_the_books_have_wrong_are_put_right() {
+    let Some(setting) = Setting::new(2).await else { return };
+    let _agent = setting.agent().await;
+    setting.cluster.holder("acme").await;
+    let mut books = setting.cluster.server.as_ref().unwrap().connection().await;
+    let open = async |books: &mut PgConnection| -> Vec<String> {
+        let open = sqlx::query_scalar("SELECT session FROM tunnels WHERE closed_ms IS NULL");
+        open.fetch_all(books).await.unwrap()
+    };
+    let mut here = open(&mut books).await;
+    while here.is_empty() {
+        here = open(&mut books).await;
+    }
+    // One whose end was never written, and the one that is there closed as if its relay were dead.
+    let begun = Instant::now();
+    sqlx::raw_sql(
+        "INSERT INTO tunnels SELECT 'feedfeedfeedfeedfeedfeed', site, run, instance, slot, agent_version, host, address, \
+         opened_ms, NULL, NULL, link_key FROM tunnels; \
+         UPDATE tunnels SET closed_ms = 1, reason = 'its relay was taken for dead' WHERE session NOT LIKE 'feed%'",
+    )
+    .execute(&mut books)
+    .await
+    .unwrap();
+    while open(&mut books).await != here {
+        // A table tells nobody that it changes.
+        assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", open(&mut books).await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let promise = "the relay that holds them has them put right, by itself";
+    let measured = format!("right again after {}", ms(begun.elapsed()));
+    matrix::row("cluster", "tunnels are closed in the database though they live", promise, measured);
 }

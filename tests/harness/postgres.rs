@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -97,15 +98,21 @@ impl Postgres {
         self.dir.path()
     }
 
-    async fn make(&self, database: &str) {
-        use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
+    /// A connection beside those of the relays.
+    pub async fn connection(&self) -> PgConnection {
+        self.connect("audiovault").await
+    }
+
+    async fn connect(&self, database: &str) -> PgConnection {
         let host = self.address.ip().to_string();
         let options =
             PgConnectOptions::new().host(&host).port(self.address.port()).username(USER).password(PASSWORD);
-        let mut connection =
-            PgConnection::connect_with(&options.database("postgres")).await.expect("the server answers");
+        PgConnection::connect_with(&options.database(database)).await.expect("the server answers")
+    }
+
+    async fn make(&self, database: &str) {
         let statement = sqlx::AssertSqlSafe(format!("CREATE DATABASE {database}"));
-        connection.execute(statement).await.expect("a database");
+        self.connect("postgres").await.execute(statement).await.expect("a database");
     }
 }
 

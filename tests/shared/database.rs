@@ -6,7 +6,7 @@ use std::{
 };
 
 use harness::{postgres::Postgres, relay::Site};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::PgConnection;
 
 use crate::{
     LONG_LEN, SHORT_LEN,
@@ -57,9 +57,7 @@ pub(crate) struct Idle {
 
 impl Book {
     pub(crate) async fn open(server: &Postgres) -> Self {
-        let options: PgConnectOptions = server.url().parse().unwrap();
-        let password = server.variables().into_iter().find(|(name, _)| *name == "PGPASSWORD").unwrap().1;
-        Self(PgConnection::connect_with(&options.password(&password)).await.unwrap())
+        Self(server.connection().await)
     }
 
     async fn now(&mut self) -> Written {

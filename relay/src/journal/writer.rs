@@ -11,7 +11,7 @@ use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Journal, Spool, Waiting};
+use super::{Journal, Spool, Waiting, repair::repair};
 use crate::{
     audit::Outcome,
     registry::Registry,
@@ -24,6 +24,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const EVERY: Duration = Duration::from_secs(1);
 /// How often traffic is added up and a sign of life is given, in ticks of [`EVERY`].
 const SLOW_TICKS: u64 = 10;
+/// How often the books are held against the tunnels that are here, in ticks of [`EVERY`].
+const REPAIR_TICKS: u64 = 30;
 /// Records written in one transaction: the write lock is held for some ten milliseconds.
 const BATCH: usize = 500;
 /// How long the last records may take when the relay stops.
@@ -63,6 +65,9 @@ impl Writer {
                         self.count_traffic();
                         self.close_orphans().await;
                     }
+                    if ticked % REPAIR_TICKS == REPAIR_TICKS - 1 && !failing {
+                        self.repair().await;
+                    }
                     ticked += 1;
                 }
                 () = self.journal.shared.news.notified(), if !failing => tokio::time::sleep(GATHER).await,
@@ -85,6 +90,12 @@ impl Writer {
     /// Relays die at any time, this one's predecessor among them.
     async fn close_orphans(&self) {
         if let Err(error) = self.store.close_orphans(self.journal.run()).await {
+            self.failed(&error);
+        }
+    }
+
+    async fn repair(&self) {
+        if let Err(error) = repair(&self.journal, &self.store, &self.registry).await {
             self.failed(&error);
         }
     }

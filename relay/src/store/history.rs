@@ -80,6 +80,7 @@ const TRAFFIC_SINCE: &str = "SELECT CAST(COALESCE(SUM(searches), 0) AS BIGINT), 
 const CLOSE_ORPHANS: &str = "UPDATE tunnels SET reason = $2, closed_ms = COALESCE((SELECT alive_ms FROM relay_runs \
      WHERE relay_runs.run = tunnels.run), opened_ms) WHERE closed_ms IS NULL AND run <> $1 AND NOT EXISTS \
      (SELECT 1 FROM relay_runs WHERE relay_runs.run = tunnels.run AND stopped_ms IS NULL AND alive_ms >= $3)";
+const OPEN_TUNNELS: &str = "SELECT session, site FROM tunnels WHERE run = $1 AND closed_ms IS NULL";
 const STOP_RUN: &str = "UPDATE relay_runs SET stopped_ms = $2, alive_ms = $2 WHERE run = $1";
 const PRUNE_TUNNELS: &str = "DELETE FROM tunnels WHERE closed_ms < $1";
 const PRUNE_TRAFFIC: &str = "DELETE FROM traffic WHERE hour_ms < $1";
@@ -179,6 +180,15 @@ impl Store {
             .execute(&self.pool)
             .await?;
         Ok(done.rows_affected())
+    }
+
+    /// The tunnels of a run that have not ended, as far as is known here: their sessions and sites.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn open_tunnels(&self, run: &str) -> Result<Vec<(String, SiteId)>, StoreError> {
+        let rows = sqlx::query(OPEN_TUNNELS).bind(run).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, site(row.try_get(1)?)?))).collect()
     }
 
     /// Writes down that a run has ended in order.

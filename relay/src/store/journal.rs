@@ -96,10 +96,10 @@ pub enum Record {
     },
 }
 
-/// A site may be removed while its records wait.
+/// A site may be removed while its records wait. A tunnel that somebody took for dead is open again.
 const INSERT_TUNNEL: &str = "INSERT INTO tunnels (session, site, run, instance, slot, agent_version, host, address, \
      opened_ms, link_key) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE EXISTS (SELECT 1 FROM sites WHERE site = $2) \
-     ON CONFLICT (session) DO NOTHING";
+     ON CONFLICT (session) DO UPDATE SET closed_ms = NULL, reason = NULL";
 const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
 /// Events that one statement writes, as many as wait: every statement is a way to the database's thread and back.
