@@ -269,6 +269,7 @@ async fn tunnels_of_a_relay_that_runs_beside_this_one_stay_open() {
     let records = [alive, stopped, opened("s1", "other"), opened("s2", "stopped")];
     place.store.write(&records).await.unwrap();
     place.store.stop_run("stopped").await.unwrap();
+    assert_eq!(place.store.others_alive("own").await.unwrap(), 1);
     let writer = place.journal();
     let since = Timestamp::from_second(0).unwrap();
     let open = wait_for(async || {
@@ -278,6 +279,19 @@ async fn tunnels_of_a_relay_that_runs_beside_this_one_stay_open() {
     })
     .await;
     assert_eq!(open.iter().map(|tunnel| tunnel.session.as_str()).collect::<Vec<_>>(), ["s1"]);
+    assert_eq!(place.store.open_tunnels("other").await.unwrap(), [("s1".to_owned(), acme())]);
+    // One that was taken for dead is there again when its relay says so.
+    let closed = Record::TunnelClosed {
+        session: "s1".to_owned(),
+        site: acme(),
+        back_soon: false,
+        closed: Timestamp::now(),
+        reason: "taken for dead".to_owned(),
+    };
+    place.store.write(&[closed]).await.unwrap();
+    assert!(place.store.open_tunnels("other").await.unwrap().is_empty());
+    place.store.write(&[opened("s1", "other")]).await.unwrap();
+    assert_eq!(place.store.open_tunnels("other").await.unwrap().len(), 1);
     writer.close().await;
 }
 

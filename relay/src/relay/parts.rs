@@ -58,7 +58,15 @@ impl Parts {
                 let run = journal.journal();
                 Some(Cluster::join(config, book, run.run(), Arc::clone(&limits)).await?)
             }
-            _ => None,
+            _ => {
+                if store.others_alive(journal.journal().run()).await? > 0 {
+                    tracing::warn!(
+                        "another relay used this database a moment ago; unless it is about to stop, give both a --node-url: \
+                         agents of one are not connected for the other"
+                    );
+                }
+                None
+            }
         };
         let parts = Self { store, directory, registry, limits, journal, membership };
         parts.expect_agents().await?;

@@ -81,6 +81,8 @@ const CLOSE_ORPHANS: &str = "UPDATE tunnels SET reason = $2, closed_ms = COALESC
      WHERE relay_runs.run = tunnels.run), opened_ms) WHERE closed_ms IS NULL AND run <> $1 AND NOT EXISTS \
      (SELECT 1 FROM relay_runs WHERE relay_runs.run = tunnels.run AND stopped_ms IS NULL AND alive_ms >= $3)";
 const OPEN_TUNNELS: &str = "SELECT session, site FROM tunnels WHERE run = $1 AND closed_ms IS NULL";
+const OTHERS: &str =
+    "SELECT COUNT(*) FROM relay_runs WHERE run <> $1 AND stopped_ms IS NULL AND alive_ms >= $2";
 const STOP_RUN: &str = "UPDATE relay_runs SET stopped_ms = $2, alive_ms = $2 WHERE run = $1";
 const PRUNE_TUNNELS: &str = "DELETE FROM tunnels WHERE closed_ms < $1";
 const PRUNE_TRAFFIC: &str = "DELETE FROM traffic WHERE hour_ms < $1";
@@ -189,6 +191,15 @@ impl Store {
     pub async fn open_tunnels(&self, run: &str) -> Result<Vec<(String, SiteId)>, StoreError> {
         let rows = sqlx::query(OPEN_TUNNELS).bind(run).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, site(row.try_get(1)?)?))).collect()
+    }
+
+    /// How many other relays gave a sign of life a moment ago and did not say that they stop.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn others_alive(&self, run: &str) -> Result<u64, StoreError> {
+        let row = sqlx::query(OTHERS).bind(run).bind(lately()).fetch_one(&self.pool).await?;
+        count(&row, 0)
     }
 
     /// Writes down that a run has ended in order.
