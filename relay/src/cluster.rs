@@ -42,6 +42,7 @@ pub use self::{
 use crate::{
     config::ClusterConfig,
     limits::Limits,
+    listen::CertificateError,
     registry::{NoSession, Wanted},
     store::{RouteBook, RouteChange, StoreError},
 };
@@ -74,6 +75,17 @@ pub struct Cluster {
     in_the_dark: DefaultDirectRateLimiter,
 }
 
+/// Why a relay cannot be one of several.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The database does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Other relays cannot be reached with TLS.
+    #[error("the certificate for other relays cannot be used")]
+    Certificate(#[from] CertificateError),
+}
+
 /// A place in a cluster. It is given up when this is dropped.
 #[derive(Debug)]
 pub struct Membership {
@@ -87,13 +99,13 @@ impl Cluster {
     /// what happens at the others.
     ///
     /// # Errors
-    /// [`StoreError`] when the database does not answer.
+    /// [`JoinError`].
     pub async fn join(
         config: &ClusterConfig,
         book: RouteBook,
         own_run: &str,
         limits: Arc<Limits>,
-    ) -> Result<Membership, StoreError> {
+    ) -> Result<Membership, JoinError> {
         let cluster = Arc::new(Self {
             own_run: own_run.to_owned(),
             own_url: config.url.as_str().trim_end_matches('/').to_owned(),
@@ -102,7 +114,7 @@ impl Cluster {
             changes: channel::Sender::new(0),
             nodes: channel::Sender::new(0),
             read_anew: Notify::new(),
-            client: NodeClient::new(config.key.clone()),
+            client: NodeClient::new(config.key.clone(), config.tls.clone())?,
             key: config.key.clone(),
             others: Others::new(limits),
             unheard: AtomicBool::new(false),

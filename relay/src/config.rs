@@ -102,6 +102,14 @@ pub enum ConfigError {
     /// Settings of a cluster come together or not at all.
     #[error("--node-url and AUDIOVAULT_RELAY_CLUSTER_KEY belong together: {0} is missing")]
     IncompleteCluster(&'static str),
+    /// So do those of TLS between relays.
+    #[error(
+        "--node-tls-cert, --node-tls-key and --node-tls-ca belong to an https:// address in --node-url: {0} is missing"
+    )]
+    IncompleteNodeTls(&'static str),
+    /// The certificate for other relays cannot be used.
+    #[error("the certificate of --node-tls-cert cannot be used")]
+    NodeCertificate(#[source] CertificateError),
     /// A file is nobody else's.
     #[error("--node-url is for relays that share a database: give --database postgres://USER@HOST/DATABASE")]
     ClusterOnFile,

@@ -27,14 +27,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::{
-    accept::Acceptor,
-    acme::AcmeClient,
-    certificate::{RELOAD_EVERY, Reloader},
-};
+pub(crate) use self::certificate::{Content, RELOAD_EVERY, kept};
+use self::{accept::Acceptor, acme::AcmeClient, certificate::Reloader};
 pub use self::{
     acme::{AcmeError, AcmeOrder},
-    certificate::{CertificateError, CertificateFiles},
+    certificate::{CertificateError, CertificateFiles, strangers},
     files::room_for,
     gate::Gate,
     meter::ConnectionMeter,

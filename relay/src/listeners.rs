@@ -2,14 +2,14 @@
 
 mod entrance;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{Router, middleware};
 
 use self::entrance::Entrance;
 
 use crate::{
-    config::ServeConfig,
+    config::{ClusterConfig, ServeConfig},
     listen::{CertificateSource, Gate, ListenError, Listening, Sockets, room_for, start_plain, start_tls},
 };
 
@@ -55,13 +55,17 @@ pub async fn start_public(
 /// # Errors
 /// [`ListenError`].
 pub async fn start_for_relays(
-    addr: SocketAddr,
+    config: &ClusterConfig,
     sockets: &mut Sockets,
     router: Router,
 ) -> Result<Listening, ListenError> {
     let gate = Arc::new(Gate::new(RELAY_CONNECTIONS, RELAY_CONNECTIONS, Vec::new()));
-    let listening = start_plain(sockets.open(addr).await?, &gate, router)?;
-    tracing::info!(addr = %listening.addr, "listening for other relays");
+    let socket = sockets.open(config.bind).await?;
+    let listening = match &config.tls {
+        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
+        None => start_plain(socket, &gate, router)?,
+    };
+    tracing::info!(addr = %listening.addr, tls = config.tls.is_some(), "listening for other relays");
     Ok(listening)
 }
 

@@ -17,7 +17,7 @@ use crate::{
     alerts,
     auth::{Auth, offer_setup},
     board::Board,
-    cluster::Membership,
+    cluster::{JoinError, Membership},
     config::{AlertConfig, ServeConfig},
     handover,
     http::{self, PublicState},
@@ -50,6 +50,9 @@ pub enum RelayError {
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no place among the relays that share the database.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// A listener cannot be started.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -101,7 +104,7 @@ impl Relay {
         let for_relays = match &config.cluster {
             Some(cluster) => {
                 let router = http::router_for_relays(Arc::clone(&state));
-                Some(start_for_relays(cluster.bind, &mut sockets, router).await?)
+                Some(start_for_relays(cluster, &mut sockets, router).await?)
             }
             None => None,
         };

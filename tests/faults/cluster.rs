@@ -46,13 +46,17 @@ impl Setting {
 
     /// Relays with further arguments.
     pub(crate) async fn with(relays: usize, extra: &[&str]) -> Option<Self> {
-        let cluster = Cluster::start_with(relays, extra).await?;
+        Some(Self::on(Cluster::start_with(relays, extra).await?).await)
+    }
+
+    /// On a cluster that runs.
+    pub(crate) async fn on(cluster: Cluster) -> Self {
         let site = cluster.relays[0].add_site("acme", &["shop"]).await;
         let recordings = tempfile::tempdir().unwrap();
         write(recordings.path(), format!("in-{CALL}.wav"), &wav(1.0, 1));
         let long = Arc::new(noise(LONG_LEN, 7));
         write(recordings.path(), format!("in-{LONG}.mp3"), &long);
-        Some(Self { cluster, site, client: client(), recordings, long })
+        Self { cluster, site, client: client(), recordings, long }
     }
 
     /// A link to the long recording as one relay alone serves it.

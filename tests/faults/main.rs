@@ -7,6 +7,7 @@ mod clock;
 mod cluster;
 mod cluster_database;
 mod cluster_limits;
+mod cluster_tls;
 mod download;
 mod hostile_agent;
 mod hostile_relay;

@@ -1,11 +1,12 @@
 //! Several relays behind a load balancer, on one PostgreSQL server.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use reqwest::Client;
 
 use crate::{
     address::free_address,
+    certificate::Certificate,
     haproxy::{Haproxy, SOURCE, Server},
     postgres::Postgres,
     relay::{Relay, Site},
@@ -38,14 +39,31 @@ impl Cluster {
 
     /// Starts so many relays with further arguments.
     pub async fn start_with(relays: usize, extra: &[&str]) -> Option<Self> {
+        let nodes = (0..relays).map(|_| format!("http://{}", free_address()));
+        Self::start_at(nodes.collect(), extra).await
+    }
+
+    /// Starts so many relays with TLS between them, by a certificate that is made in a directory and is that of all of them.
+    pub async fn start_with_tls(relays: usize, dir: &Path) -> Option<Self> {
+        let nodes: Vec<SocketAddr> = (0..relays).map(|_| free_address()).collect();
+        let names: Vec<String> = nodes.iter().map(|node| node.ip().to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let made = Certificate::make(dir, &names);
+        let [certificate, key, authority] = [&made.certificate, &made.key, &made.authority]
+            .map(|file| file.to_str().expect("a path as text"));
+        let files = ["--node-tls-cert", certificate, "--node-tls-key", key, "--node-tls-ca", authority];
+        Self::start_at(nodes.iter().map(|node| format!("https://{node}")).collect(), &files).await
+    }
+
+    async fn start_at(nodes: Vec<String>, extra: &[&str]) -> Option<Self> {
         let server = Postgres::start().await?;
         secrets::remember(KEY);
         let address = free_address();
-        let (mut started, mut servers, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..relays {
-            let (admin, node) = (free_address(), free_address());
-            let (admin_bind, node_url) = (admin.to_string(), format!("http://{node}"));
-            let place = ["--admin-bind", &admin_bind, "--node-url", &node_url, "--trusted-proxy", SOURCE];
+        let (mut started, mut servers) = (Vec::new(), Vec::new());
+        for node_url in &nodes {
+            let admin = free_address();
+            let admin_bind = admin.to_string();
+            let place = ["--admin-bind", &admin_bind, "--node-url", node_url, "--trusted-proxy", SOURCE];
             let relay = Relay::start_in_cluster(
                 &server,
                 format!("http://{address}"),
@@ -53,7 +71,6 @@ impl Cluster {
                 &[&place[..], extra].concat(),
             )
             .await;
-            nodes.push(node_url);
             servers.push(Server { public: relay.address, admin });
             started.push(relay);
         }

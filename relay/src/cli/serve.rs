@@ -70,6 +70,19 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_NODE_BIND")]
     pub node_bind: Option<String>,
 
+    /// The certificate chain of this relay for the others in PEM, where --node-url begins with https://; read again when it
+    /// changes
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_NODE_TLS_CERT")]
+    pub node_tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_NODE_TLS_KEY")]
+    pub node_tls_key: Option<PathBuf>,
+
+    /// The certificates of those who sign for all relays, in PEM: nobody else is let in or believed; read again when they change
+    #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_NODE_TLS_CA")]
+    pub node_tls_ca: Option<PathBuf>,
+
     /// The secret of the cluster; it has no flag.
     #[arg(skip)]
     pub cluster_key: Option<ClusterKey>,
@@ -243,6 +256,9 @@ impl ServeArgs {
             database: or(self.database, lower.database),
             node_url: or(self.node_url, lower.node_url),
             node_bind: or(self.node_bind, lower.node_bind),
+            node_tls_cert: or(self.node_tls_cert, lower.node_tls_cert),
+            node_tls_key: or(self.node_tls_key, lower.node_tls_key),
+            node_tls_ca: or(self.node_tls_ca, lower.node_tls_ca),
             cluster_key: self.cluster_key.or(lower.cluster_key),
             spool_dir: or(self.spool_dir, lower.spool_dir),
             admin_bind: or(self.admin_bind, lower.admin_bind),

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,17 +14,22 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, Error as ClientError, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::timeout;
+use rustls::ClientConfig;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{
     key::ClusterKey,
     wire::{HEAD, NOBODY, PROOF, unix_time},
 };
-use crate::registry::NoSession;
+use crate::{
+    listen::{CertificateError, CertificateFiles, Content, RELOAD_EVERY, kept, strangers},
+    registry::NoSession,
+};
 
 /// How long a connection to a relay that is well takes: they stand beside each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,7 +47,7 @@ const MAX_PROBLEM_LEN: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
     /// No connection could be made: nothing was asked.
-    #[error("no connection can be made: check that it runs, and its --node-url")]
+    #[error("no connection can be made: check that it runs, its --node-url and its certificate")]
     Connect(#[source] ClientError),
     /// The connection broke before the head of an answer.
     #[error("the connection broke before an answer came")]
@@ -76,21 +82,46 @@ pub enum NodeAnswer {
     Lost,
 }
 
+type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 #[derive(Debug)]
 pub(super) struct NodeClient {
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Mutex<Http>,
+    files: Option<CertificateFiles>,
     key: ClusterKey,
 }
 
 impl NodeClient {
-    pub(super) fn new(key: ClusterKey) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_recv_buffer_size(Some(RECEIVE_BUFFER));
-        let mut http = Client::builder(TokioExecutor::new());
-        http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
-        Self { http: http.build(connector), key }
+    /// With the certificate of this relay, where relays have some.
+    pub(super) fn new(key: ClusterKey, files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
+        let tls = files.as_ref().map_or_else(strangers, |files| files.client(&files.read()?))?;
+        Ok(Self { http: Mutex::new(http(tls)), files, key })
+    }
+
+    /// Follows the files of the certificate, for as long as this relay runs.
+    pub(super) async fn keep_certificate(&self) {
+        let Some(files) = &self.files else { return };
+        let mut seen: Option<Content> = None;
+        let mut ticks = interval(RELOAD_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let reader = files.clone();
+            // The listener with the same files says what is wrong with reading them.
+            let Ok(Ok(content)) = tokio::task::spawn_blocking(move || reader.read()).await else { continue };
+            if seen.as_ref() != Some(&content) {
+                match files.client(&content) {
+                    Ok(tls) => {
+                        *self.http.lock().unwrap_or_else(PoisonError::into_inner) = http(tls);
+                        if seen.is_some() {
+                            tracing::info!("other relays are reached with the new certificate");
+                        }
+                    }
+                    Err(error) => kept(&error),
+                }
+                seen = Some(content);
+            }
+        }
     }
 
     /// Asks; dropping the future, or the body later, has the other relay stop.
@@ -106,7 +137,8 @@ impl NodeClient {
             .header(PROOF, proof)
             .body(Full::new(question))
             .map_err(|_| Unreachable::Stranger(StatusCode::BAD_REQUEST))?;
-        let answered = timeout(patience, self.http.request(request)).await;
+        let http = self.http.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let answered = timeout(patience, http.request(request)).await;
         answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
             if error.is_connect() { Unreachable::Connect(error) } else { Unreachable::Broken(error) }
         })
@@ -136,6 +168,23 @@ impl NodeClient {
             }
         }
     }
+}
+
+/// Connections to other relays, those without TLS among them: a cluster may be on its way to it.
+fn http(tls: ClientConfig) -> Http {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_recv_buffer_size(Some(RECEIVE_BUFFER));
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    let mut http = Client::builder(TokioExecutor::new());
+    http.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
+    http.build(connector)
 }
 
 /// The agent's answer in that of the relay.

@@ -31,7 +31,7 @@ const READ_GAP: Duration = Duration::from_secs(1);
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins; the routes are known when this returns.
-pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 4], StoreError> {
+pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 5], StoreError> {
     cluster.renew(false).await?;
     let listener = cluster.book.listen().await?;
     cluster.read().await?;
@@ -42,6 +42,7 @@ pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 4],
         tokio::spawn(Arc::clone(cluster).keep_listening(listener)),
         tokio::spawn(Arc::clone(cluster).keep_reading()),
         tokio::spawn(Arc::clone(cluster).keep_hearing()),
+        tokio::spawn(Arc::clone(cluster).keep_certificate()),
     ])
 }
 
@@ -106,6 +107,10 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    async fn keep_certificate(self: Arc<Self>) {
+        self.client.keep_certificate().await;
     }
 
     async fn keep_reading(self: Arc<Self>) {

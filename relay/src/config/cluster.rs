@@ -1,11 +1,14 @@
 //! A place among relays that share a database.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use url::{Host, Url};
 
 use super::{ConfigError, address, invalid};
-use crate::{cli::ServeArgs, cluster::ClusterKey, store::DatabaseUrl};
+use crate::{cli::ServeArgs, cluster::ClusterKey, listen::CertificateFiles, store::DatabaseUrl};
 
 /// Checked settings of a relay that is one of several.
 #[derive(Debug, Clone)]
@@ -16,12 +19,14 @@ pub struct ClusterConfig {
     pub bind: SocketAddr,
     /// By which they know each other.
     pub key: ClusterKey,
+    /// By which they do so before anything is said, with TLS; usable when the configuration was checked.
+    pub tls: Option<CertificateFiles>,
 }
 
 impl ClusterConfig {
     pub(super) fn check(args: &ServeArgs, database: &DatabaseUrl) -> Result<Option<Self>, ConfigError> {
         let (text, key) = match (&args.node_url, &args.cluster_key) {
-            (None, None) if args.node_bind.is_none() => return Ok(None),
+            (None, None) if args.node_bind.is_none() && !has_certificate(args) => return Ok(None),
             (None, _) => return Err(ConfigError::IncompleteCluster("--node-url")),
             (_, None) => return Err(ConfigError::IncompleteCluster("AUDIOVAULT_RELAY_CLUSTER_KEY")),
             (Some(text), Some(key)) => (text, key.clone()),
@@ -33,7 +38,15 @@ impl ClusterConfig {
         let url = Url::parse(text.trim()).map_err(|_| wrong())?;
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else { return Err(wrong()) };
-        if url.scheme() != "http" || !bare || !url.username().is_empty() || url.password().is_some() {
+        let tls = match url.scheme() {
+            "https" => Some(certificate(args)?),
+            "http" if has_certificate(args) => {
+                return Err(ConfigError::IncompleteNodeTls("https:// in --node-url"));
+            }
+            "http" => None,
+            _ => return Err(wrong()),
+        };
+        if !bare || !url.username().is_empty() || url.password().is_some() {
             return Err(wrong());
         }
         let ip = match host {
@@ -45,6 +58,22 @@ impl ClusterConfig {
             Some(text) => address("--node-bind", text)?,
             None => SocketAddr::new(ip, port),
         };
-        Ok(Some(Self { url, bind, key }))
+        Ok(Some(Self { url, bind, key, tls }))
     }
+}
+
+fn has_certificate(args: &ServeArgs) -> bool {
+    [&args.node_tls_cert, &args.node_tls_key, &args.node_tls_ca].into_iter().any(Option::is_some)
+}
+
+/// The certificate of this relay for the others, and whom of them to believe.
+fn certificate(args: &ServeArgs) -> Result<CertificateFiles, ConfigError> {
+    let given = |file: &Option<PathBuf>, flag| file.clone().ok_or(ConfigError::IncompleteNodeTls(flag));
+    let files = CertificateFiles {
+        certificate: given(&args.node_tls_cert, "--node-tls-cert")?,
+        key: given(&args.node_tls_key, "--node-tls-key")?,
+        authority: Some(given(&args.node_tls_ca, "--node-tls-ca")?),
+    };
+    files.load().map_err(ConfigError::NodeCertificate)?;
+    Ok(files)
 }

@@ -295,7 +295,10 @@ fn a_relay_among_others_needs_an_address_a_key_and_a_shared_database() {
         (SHARED.to_vec(), key, "--node-url is missing"),
         ([&SHARED[..], &bind].concat(), None, "--node-url is missing"),
         ([&ENOUGH[..], &node].concat(), key, "share a database"),
-        ([&SHARED[..], &["--node-url", "https://relay-1:8091"]].concat(), key, "http://10.0.0.5:8091"),
+        ([&SHARED[..], &["--node-url", "https://relay-1:8091"]].concat(), key, "--node-tls-cert is missing"),
+        ([&SHARED[..], &node, &["--node-tls-ca", "a"]].concat(), key, "https:// in --node-url is missing"),
+        ([&SHARED[..], &["--node-tls-ca", "a"]].concat(), None, "--node-url is missing"),
+        ([&SHARED[..], &["--node-url", "ftp://relay-1:8091"]].concat(), key, "http://10.0.0.5:8091"),
         ([&SHARED[..], &["--node-url", "http://relay-1:8091/x"]].concat(), key, "http://10.0.0.5:8091"),
         ([&SHARED[..], &["--node-url", "relay-1:8091"]].concat(), key, "http://10.0.0.5:8091"),
     ] {

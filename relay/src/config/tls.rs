@@ -28,7 +28,7 @@ impl TlsListener {
         let files = match (&args.tls_cert, &args.tls_key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
-                Some(CertificateFiles { certificate: certificate.clone(), key: key.clone() })
+                Some(CertificateFiles { certificate: certificate.clone(), key: key.clone(), authority: None })
             }
             (None, _) => return Err(ConfigError::IncompleteTls("--tls-cert")),
             (_, None) => return Err(ConfigError::IncompleteTls("--tls-key")),
@@ -83,7 +83,8 @@ impl AdminListener {
         let certificate = match (&args.admin_tls_cert, &args.admin_tls_key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => {
-                let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
+                let files =
+                    CertificateFiles { certificate: certificate.clone(), key: key.clone(), authority: None };
                 files.load().map_err(ConfigError::AdminCertificate)?;
                 Some(files)
             }

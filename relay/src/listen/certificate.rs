@@ -1,16 +1,21 @@
-//! The certificate of the TLS listener: read from two files, and read again when they change.
+//! The certificate of a TLS listener: read from files, and read again when they change. Where both sides prove who they are,
+//! the same files make the other side's configuration.
 
 use std::{convert::Infallible, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use axum_server::tls_rustls::RustlsConfig;
-use rustls::{ServerConfig, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::WebPkiClientVerifier,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
 use tokio::time::{MissedTickBehavior, interval};
 use zeroize::Zeroizing;
 
 /// How often the files are compared with what is in use. They are small, and an ACME client renews them weeks
 /// before the old ones expire: seconds are prompt enough.
-pub(super) const RELOAD_EVERY: Duration = Duration::from_secs(2);
+pub(crate) const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
 /// Where the certificate chain and its key are, both in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// The private key: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
+    /// Certificates of those who sign for everybody who may connect, in PEM; nothing where anybody may.
+    pub authority: Option<PathBuf>,
 }
 
 /// Why a certificate cannot be used.
@@ -48,6 +55,17 @@ pub enum CertificateError {
         /// What is wrong with it.
         source: pem::Error,
     },
+    /// Nobody can be recognised by what signs for them.
+    #[error("{} cannot be used as an authority", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no TLS at all.
+    #[error("TLS cannot be used")]
+    Tls(#[source] rustls::Error),
     /// Certificate and key do not fit together, or are of a kind that cannot be used.
     #[error("the certificate {} and the key {} cannot be used together", certificate.display(), key.display())]
     Pair {
@@ -60,15 +78,16 @@ pub enum CertificateError {
     },
 }
 
-/// The content of both files.
+/// The content of the files.
 #[derive(PartialEq, Eq)]
-struct Content {
+pub(crate) struct Content {
     certificate: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
+    authority: Option<Vec<u8>>,
 }
 
 impl CertificateFiles {
-    /// Reads both files and makes a TLS configuration that offers HTTP/2 and HTTP/1.1.
+    /// Reads the files and makes a TLS configuration that offers HTTP/2 and HTTP/1.1.
     ///
     /// # Errors
     /// [`CertificateError`]: the operator has to mend the files.
@@ -76,14 +95,47 @@ impl CertificateFiles {
         self.configure(&self.read()?)
     }
 
-    fn read(&self) -> Result<Content, CertificateError> {
+    pub(crate) fn read(&self) -> Result<Content, CertificateError> {
         let read = |path: &PathBuf| {
             fs::read(path).map_err(|source| CertificateError::Read { path: path.clone(), source })
         };
-        Ok(Content { certificate: read(&self.certificate)?, key: Zeroizing::new(read(&self.key)?) })
+        Ok(Content {
+            certificate: read(&self.certificate)?,
+            key: Zeroizing::new(read(&self.key)?),
+            authority: self.authority.as_ref().map(read).transpose()?,
+        })
     }
 
     fn configure(&self, content: &Content) -> Result<Arc<ServerConfig>, CertificateError> {
+        let (chain, key) = self.pair(content)?;
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|source| self.unfit(source))?;
+        let builder = match self.roots(content)? {
+            Some(roots) => {
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+                builder.with_client_cert_verifier(verifier.map_err(|source| self.no_authority(source))?)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|source| self.unfit(source))?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// What the other side of such a listener needs: the same certificate, and whom to believe.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub(crate) fn client(&self, content: &Content) -> Result<ClientConfig, CertificateError> {
+        let (chain, key) = self.pair(content)?;
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let roots = self.roots(content)?.unwrap_or_else(RootCertStore::empty);
+        let builder = builder.map_err(|source| self.unfit(source))?.with_root_certificates(roots);
+        builder.with_client_auth_cert(chain, key).map_err(|source| self.unfit(source))
+    }
+
+    fn pair(&self, content: &Content) -> Result<Pair, CertificateError> {
         let no_certificate =
             |source| CertificateError::NoCertificate { path: self.certificate.clone(), source };
         let chain = CertificateDer::pem_slice_iter(&content.certificate)
@@ -94,17 +146,49 @@ impl CertificateFiles {
         }
         let key = PrivateKeyDer::from_pem_slice(&content.key)
             .map_err(|source| CertificateError::NoKey { path: self.key.clone(), source })?;
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-            .map_err(|source| CertificateError::Pair {
-                certificate: self.certificate.clone(),
-                key: self.key.clone(),
-                source,
-            })?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok((chain, key))
     }
+
+    /// Whoever signs for those who may connect.
+    fn roots(&self, content: &Content) -> Result<Option<RootCertStore>, CertificateError> {
+        let Some(authority) = &content.authority else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority) {
+            let certificate = certificate.map_err(|source| self.no_authority(source))?;
+            roots.add(certificate).map_err(|source| self.no_authority(source))?;
+        }
+        if roots.is_empty() {
+            return Err(self.no_authority(pem::Error::NoItemsFound));
+        }
+        Ok(Some(roots))
+    }
+
+    fn no_authority(&self, source: impl std::error::Error + Send + Sync + 'static) -> CertificateError {
+        let path = self.authority.clone().unwrap_or_default();
+        CertificateError::Authority { path, source: Box::new(source) }
+    }
+
+    fn unfit(&self, source: rustls::Error) -> CertificateError {
+        let (certificate, key) = (self.certificate.clone(), self.key.clone());
+        CertificateError::Pair { certificate, key, source }
+    }
+}
+
+/// A chain and its key.
+type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// TLS with those whose certificates nobody here has signed: with nobody.
+///
+/// # Errors
+/// [`CertificateError::Tls`].
+pub fn strangers() -> Result<ClientConfig, CertificateError> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(CertificateError::Tls)?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }
 
 /// A certificate in use, and the content of the files at the last look at them.
@@ -177,6 +261,7 @@ impl Reloader {
     }
 }
 
-fn kept(error: &CertificateError) {
+/// Says that what was before stays.
+pub(crate) fn kept(error: &CertificateError) {
     tracing::warn!(%error, "the new certificate cannot be used; the previous one stays in use");
 }

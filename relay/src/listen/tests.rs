@@ -62,6 +62,7 @@ impl Certificate {
         CertificateFiles {
             certificate: self.directory.path().join("cert.pem"),
             key: self.directory.path().join("key.pem"),
+            authority: None,
         }
     }
 

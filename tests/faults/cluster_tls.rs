@@ -1,0 +1,51 @@
+//! Relays that prove who they are before anything is said.
+
+use std::fs;
+
+use harness::{certificate::Certificate, client::search_with, cluster::Cluster, matrix, recordings::CALL};
+
+use crate::cluster::Setting;
+
+#[tokio::test]
+async fn relays_speak_tls_with_each_other_and_with_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(cluster) = Cluster::start_with_tls(2, dir.path()).await else { return };
+    let setting = Setting::on(cluster).await;
+    let _agent = setting.agent().await;
+    let holder = setting.cluster.holder("acme").await;
+    let elsewhere = setting.cluster.at(1 - holder, &setting.site);
+    let search = async || search_with(&setting.client, &elsewhere, CALL, &[]).await.status();
+    assert_eq!(search().await, 200);
+
+    let node = &setting.cluster.nodes[holder];
+    let authority = fs::read(dir.path().join("cert.pem")).unwrap();
+    let stranger = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(&authority).unwrap()])
+        .build()
+        .unwrap();
+    stranger.post(format!("{node}/parts")).send().await.expect_err("it has no certificate");
+    let plain = setting.client.post(format!("{}/parts", node.replace("https", "http"))).send().await;
+    assert!(plain.is_err(), "{plain:?}");
+
+    // Another certificate, and another one who signs.
+    let names: Vec<String> = setting.cluster.nodes.iter().map(|node| host(node)).collect();
+    Certificate::make(dir.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
+    for relay in &setting.cluster.relays {
+        relay.process().wait_for("the certificate has changed").await;
+        relay.process().wait_for("other relays are reached with the new certificate").await;
+    }
+    assert_eq!(search().await, 200);
+    let promise = "nobody without a certificate is let in; a new one is taken up while the relay runs";
+    matrix::row(
+        "cluster",
+        "TLS between relays, its certificate renewed",
+        promise,
+        "2 of 2 searches answered",
+    );
+}
+
+/// The host of an address of a node.
+fn host(node: &str) -> String {
+    let address = node.strip_prefix("https://").and_then(|address| address.rsplit_once(':'));
+    address.expect("an address with a port").0.to_owned()
+}
