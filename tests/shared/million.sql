@@ -20,3 +20,5 @@ EXPLAIN ANALYZE UPDATE tunnels SET reason = 'gone', closed_ms = COALESCE((SELECT
     (SELECT 1 FROM relay_runs WHERE relay_runs.run = tunnels.run AND stopped_ms IS NULL AND alive_ms >= 1);
 -- `LAST_SEEN` in store/history.rs.
 EXPLAIN ANALYZE SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM tunnels GROUP BY site;
+-- `OPEN_TUNNELS` in store/history.rs, which every relay asks for its own.
+EXPLAIN ANALYZE SELECT session, site FROM tunnels WHERE run = lpad('7', 24, '0') AND closed_ms IS NULL;
