@@ -76,6 +76,11 @@ impl Reach {
         !self.registry.sessions(site).is_empty()
     }
 
+    /// Whether other relays have all agents of a site.
+    pub fn is_elsewhere(&self, site: &SiteId) -> bool {
+        !self.is_here(site) && self.cluster.as_ref().is_some_and(|cluster| cluster.holds(site))
+    }
+
     /// The tunnels of a site, here and at other relays.
     pub async fn sessions(&self, site: &SiteId) -> Vec<SessionView> {
         let own_url = self.cluster.as_ref().map(|cluster| cluster.own_url());

@@ -67,7 +67,13 @@ impl Setting {
 
     /// An agent that dials the load balancer.
     pub(crate) async fn agent(&self) -> Agent {
-        let options = AgentOptions::new(self.recordings.path()).through(self.cluster.tunnel_url());
+        self.agent_with(&[]).await
+    }
+
+    /// One with further storage, which it asks first.
+    pub(crate) async fn agent_with(&self, paths: &[String]) -> Agent {
+        let mut options = AgentOptions::new(self.recordings.path()).through(self.cluster.tunnel_url());
+        options.paths.splice(..0, paths.iter().cloned());
         Agent::start(&self.cluster.relays[0], &self.site, options).await
     }
 }

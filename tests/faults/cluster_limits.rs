@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use harness::{
-    client::{search_with, send},
+    client::{first_link, search, search_with, send},
     matrix,
-    recordings::CALL,
+    recordings::{CALL, noise},
     relay::Site,
+    stalling::Stalling,
 };
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -87,7 +88,7 @@ async fn a_client_has_half_of_a_site_and_not_half_at_each_relay() {
     let paused = [send(setting.client.get(&link)).await, send(setting.client.get(&link)).await];
     assert!(paused.iter().all(|response| response.status() == 200));
     let elsewhere = setting.cluster.at(1, &setting.site);
-    let search = async |wanted: u16| {
+    let until = async |wanted: u16| {
         let since = Instant::now();
         loop {
             let status = search_with(&setting.client, &elsewhere, CALL, &[]).await.status();
@@ -98,12 +99,36 @@ async fn a_client_has_half_of_a_site_and_not_half_at_each_relay() {
             assert!(since.elapsed() < Duration::from_secs(30), "still {status}");
         }
     };
-    let refused = search(429).await;
+    let refused = until(429).await;
     drop(paused);
-    let let_in = search(200).await;
+    let let_in = until(200).await;
     let promise =
         "all relays together let a client have half of what a site may be asked, told a second late";
     let measured =
         format!("refused by another relay after {}, let in again after {}", ms(refused), ms(let_in));
     matrix::row("cluster", "a client who has his share at one relay", promise, measured);
+}
+
+#[tokio::test]
+async fn a_request_that_another_relay_forwards_counts_once() {
+    let Some(mount) = Stalling::mount(&[("in-1.mp3".to_owned(), noise(1000, 1))]) else { return };
+    let Some(setting) = Setting::with(2, &["--max-site-requests", "8"]).await else { return };
+    let _agent = setting.agent_with(&[format!("file:{}", mount.place().display())]).await;
+    let holder = setting.cluster.holder("acme").await;
+    let elsewhere = setting.cluster.at(1 - holder, &setting.site);
+    let link = first_link(&search(&setting.client, &elsewhere, CALL, &[]).await);
+    let link = setting.cluster.link_at(1 - holder, &link);
+    // Of the four that one client may have, two wait for the storage for ten seconds.
+    mount.stall();
+    let slow = || search_with(&setting.client, &elsewhere, CALL, &[]);
+    let meanwhile = async {
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_secs(4) {
+            assert_eq!(send(setting.client.get(&link)).await.status(), 200);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (one, other, ()) = tokio::join!(slow(), slow(), meanwhile);
+    assert!(one.status() == 200 && other.status() == 200, "{one:?} {other:?}");
+    mount.go_on();
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{Refusal, answer_body::AnswerBody};
 use crate::{
     cluster::{Cluster, Node, NodeAnswer, Unreachable},
+    limits::SiteSlot,
     reach::{Holder, Reach, Tried},
     registry::{NoSession, Wanted},
     session::Session,
@@ -71,9 +72,9 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// What was taken of a site's limit, if this relay's agent was asked: where another one's was, it is taken there.
-    pub(super) fn keep<T>(&self, slot: T) -> Option<T> {
-        matches!(self.holder, Holder::Here(_)).then_some(slot)
+    /// A request's place at its site, if this relay's agent was asked: where another one's was, it has its place there.
+    pub(super) fn keep(&self, slot: Option<SiteSlot>) -> Option<SiteSlot> {
+        slot.filter(|_| matches!(self.holder, Holder::Here(_)))
     }
 }
 

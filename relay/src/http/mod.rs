@@ -47,7 +47,7 @@ use crate::{
     config::{AllowOrigin, PublicUrl},
     directory::{Directory, Refresher},
     journal::Journal,
-    limits::{ClientKey, Limits, Subject},
+    limits::{ClientKey, Limits, SiteSlot, Subject},
     metrics::HttpMetrics,
     reach::Reach,
     registry::Registry,
@@ -115,6 +115,15 @@ impl PublicState {
             return Err(Refusal::disabled().at(&site));
         }
         Ok(site)
+    }
+
+    /// A request's place at its site. Where other relays have all agents of it, a request has its place there, and none here.
+    fn enter_site(&self, client: ClientKey, site: &SiteId) -> Result<Option<SiteSlot>, Refusal> {
+        if self.reach.is_elsewhere(site) {
+            return Ok(None);
+        }
+        let slot = self.limits.requests.enter_site(client, site);
+        slot.map(Some).map_err(|busy| Refusal::from(busy).at(site))
     }
 }
 

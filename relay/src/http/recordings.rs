@@ -53,8 +53,7 @@ async fn pass_on(
     if header.is_expired(now) {
         return Err(refuse(LinkError::Expired));
     }
-    let slot =
-        state.limits.requests.enter_site(client, &site).map_err(|busy| Refusal::from(busy).at(&site))?;
+    let slot = state.enter_site(client, &site)?;
     let event = on_record::delivery(&site, parts);
     let wanted = Wanted { site: site.clone(), key: Some(header.key_id) };
     let request = || to_agent(token, name, parts);

@@ -102,8 +102,7 @@ async fn pass_on(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let client = client_key(&parts.extensions);
-    let slot = state.limits.requests.enter_site(client, site);
-    let mut slot = Some(slot.map_err(|busy| Refusal::from(busy).at(site))?);
+    let mut slot = state.enter_site(client, site)?;
     // Where another relay has the agent, that one judges: guesses count there, from wherever they come.
     let trial = match state.reach.is_here(site) {
         true => Some(try_token(state, client, site, parameters).map_err(|no| Refusal::from(no).at(site))?),
@@ -117,7 +116,7 @@ async fn pass_on(
     let result = match asking.await? {
         Ok(asked) => {
             judge(trial, &asked);
-            slot = slot.and_then(|slot| asked.keep(slot));
+            slot = asked.keep(slot);
             let result = from_agent(asked, Expected::Json, site).map(|answer| answer.map(Body::new));
             on_record::answered(state, event, &result);
             result

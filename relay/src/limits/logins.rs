@@ -11,7 +11,6 @@ use governor::{
     clock::{Clock, DefaultClock},
     state::keyed::HashMapStateStore,
 };
-
 use serde::{Deserialize, Serialize};
 
 use super::{
