@@ -1,15 +1,22 @@
 //! The file of a recording while it is open: it knows whether it still is what it was, and is closed where nobody waits.
 
 use std::{
+    cmp::Ordering,
     fs::{File, Metadata},
     io,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::open::is_settled;
+
+/// How long a file that is appended to may have its new time before its new size: the kernel writes the time first, and the
+/// size with the first page.
+const APPENDING: Duration = Duration::from_millis(100);
+/// How often its size is looked at meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// An open recording's file.
 #[derive(Debug)]
@@ -37,17 +44,36 @@ impl RecordingFile {
     }
 
     /// Whether what was read until now is of the content that was opened: a file that was written over has another time.
-    /// One that has grown has as well, but what it had it still has.
+    /// One that has grown has as well, but what it had it still has. Blocks, a tenth of a second more where there is doubt.
     ///
     /// # Errors
     /// What the operating system says, or that it is not.
     pub(crate) fn is_unchanged(&self) -> io::Result<()> {
-        let Some((size, modified)) = self.content else { return Ok(()) };
-        let now = self.metadata()?;
-        if now.len() <= size && now.modified().is_ok_and(|now| now != modified) {
-            return Err(io::Error::other("the file was written over while it was served"));
+        let since = Instant::now();
+        loop {
+            match self.rewritten()? {
+                None | Some(Ordering::Greater) => return Ok(()),
+                Some(Ordering::Equal) if since.elapsed() < APPENDING => thread::sleep(LOOK_EVERY),
+                Some(_) => {
+                    return Err(io::Error::other("the file was written over while it was served"));
+                }
+            }
         }
-        Ok(())
+    }
+
+    /// Whether that is certain at once.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn is_certainly_unchanged(&self) -> io::Result<bool> {
+        Ok(matches!(self.rewritten()?, None | Some(Ordering::Greater)))
+    }
+
+    /// How the size of the file compares with what it was, where it has another time.
+    fn rewritten(&self) -> io::Result<Option<Ordering>> {
+        let Some((size, modified)) = self.content else { return Ok(None) };
+        let now = self.metadata()?;
+        Ok(now.modified().is_ok_and(|now| now != modified).then(|| now.len().cmp(&size)))
     }
 }
 
@@ -146,6 +172,16 @@ mod tests {
         grown.is_unchanged().unwrap();
         (&*grown).write_all(b" more").unwrap();
         grown.is_unchanged().unwrap();
+        // Its time is written before its size.
+        let growing = opened();
+        growing.set_modified(SystemTime::now()).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(2 * LOOK_EVERY);
+                (&*growing).write_all(b" more").unwrap();
+            });
+            growing.is_unchanged().unwrap();
+        });
         let written_over = opened();
         std::os::unix::fs::FileExt::write_at(&*written_over, b"other", 0).unwrap();
         written_over.is_unchanged().unwrap_err();
