@@ -27,11 +27,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use self::certificate::{Content, RELOAD_EVERY, kept};
+pub(crate) use self::certificate::{Content, RELOAD_EVERY, kept, strangers};
 use self::{accept::Acceptor, acme::AcmeClient, certificate::Reloader};
 pub use self::{
     acme::{AcmeError, AcmeOrder},
-    certificate::{CertificateError, CertificateFiles, strangers},
+    certificate::{CertificateError, CertificateFiles},
     files::room_for,
     gate::Gate,
     meter::ConnectionMeter,

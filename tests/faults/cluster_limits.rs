@@ -21,11 +21,16 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Guesses at one relay until it looks at no more, and then at the other one: how many that one looked at.
 async fn guess(ask: impl AsyncFn(usize) -> Response) -> usize {
-    for guess in 0..GUESSES {
+    for guess in 0.. {
         let refused = ask(0).await.status();
-        assert!(refused.is_client_error() && refused != 429, "guess {guess}: {refused}");
+        assert!(refused.is_client_error(), "guess {guess}: {refused}");
+        if refused == 429 {
+            assert!(guess >= GUESSES, "only {guess}");
+            break;
+        }
+        // A machine that is busy takes so long that some are forgiven.
+        assert!(guess < 3 * GUESSES, "nobody counts");
     }
-    assert_eq!(ask(0).await.status(), 429);
     let mut looked_at = 0;
     loop {
         let refused = ask(1).await;
