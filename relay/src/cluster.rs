@@ -106,6 +106,7 @@ impl Cluster {
         own_run: &str,
         limits: Arc<Limits>,
     ) -> Result<Membership, JoinError> {
+        let (client, certificate) = NodeClient::new(config.key.clone(), config.tls.clone())?;
         let cluster = Arc::new(Self {
             own_run: own_run.to_owned(),
             own_url: config.url.as_str().trim_end_matches('/').to_owned(),
@@ -114,13 +115,13 @@ impl Cluster {
             changes: channel::Sender::new(0),
             nodes: channel::Sender::new(0),
             read_anew: Notify::new(),
-            client: NodeClient::new(config.key.clone(), config.tls.clone())?,
+            client,
             key: config.key.clone(),
             others: Others::new(limits),
             unheard: AtomicBool::new(false),
             in_the_dark: DefaultDirectRateLimiter::direct(Quota::per_second(IN_THE_DARK)),
         });
-        let tasks = watch::start(&cluster).await?;
+        let tasks = watch::start(&cluster, certificate).await?;
         Ok(Membership { cluster, _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
     }
 

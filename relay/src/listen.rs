@@ -27,7 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use self::certificate::{Content, RELOAD_EVERY, kept, strangers};
+pub(crate) use self::certificate::{RELOAD_EVERY, Watched, kept, strangers};
 use self::{accept::Acceptor, acme::AcmeClient, certificate::Reloader};
 pub use self::{
     acme::{AcmeError, AcmeOrder},

@@ -20,14 +20,14 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::ClientConfig;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use super::{
     key::ClusterKey,
     wire::{HEAD, NOBODY, PROOF, unix_time},
 };
 use crate::{
-    listen::{CertificateError, CertificateFiles, Content, RELOAD_EVERY, kept, strangers},
+    listen::{CertificateError, CertificateFiles, RELOAD_EVERY, Watched, kept, strangers},
     registry::NoSession,
 };
 
@@ -87,41 +87,39 @@ type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 #[derive(Debug)]
 pub(super) struct NodeClient {
     http: Mutex<Http>,
-    files: Option<CertificateFiles>,
     key: ClusterKey,
 }
 
 impl NodeClient {
-    /// With the certificate of this relay, where relays have some.
-    pub(super) fn new(key: ClusterKey, files: Option<CertificateFiles>) -> Result<Self, CertificateError> {
-        let tls = files.as_ref().map_or_else(strangers, |files| files.client(&files.read()?))?;
-        Ok(Self { http: Mutex::new(http(tls)), files, key })
+    /// With the certificate of this relay, where relays have some; it has to be followed by [`NodeClient::follow`].
+    pub(super) fn new(
+        key: ClusterKey,
+        files: Option<CertificateFiles>,
+    ) -> Result<(Self, Option<Watched>), CertificateError> {
+        let (watched, tls) = match files {
+            Some(files) => {
+                let (watched, tls) = Watched::new(files, CertificateFiles::client)?;
+                (Some(watched), tls)
+            }
+            None => (None, strangers()?),
+        };
+        Ok((Self { http: Mutex::new(http(tls)), key }, watched))
     }
 
     /// Follows the files of the certificate, for as long as this relay runs.
-    pub(super) async fn keep_certificate(&self) {
-        let Some(files) = &self.files else { return };
-        let mut seen: Option<Content> = None;
-        let mut ticks = interval(RELOAD_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let reader = files.clone();
+    pub(super) async fn follow(&self, watched: Watched) {
+        let reload = watched.follow(RELOAD_EVERY, |files, read| {
             // The listener with the same files says what is wrong with reading them.
-            let Ok(Ok(content)) = tokio::task::spawn_blocking(move || reader.read()).await else { continue };
-            if seen.as_ref() != Some(&content) {
-                match files.client(&content) {
-                    Ok(tls) => {
-                        *self.http.lock().unwrap_or_else(PoisonError::into_inner) = http(tls);
-                        if seen.is_some() {
-                            tracing::info!("other relays are reached with the new certificate");
-                        }
-                    }
-                    Err(error) => kept(&error),
+            let Ok(content) = read else { return };
+            match files.client(content) {
+                Ok(tls) => {
+                    *self.http.lock().unwrap_or_else(PoisonError::into_inner) = http(tls);
+                    tracing::info!("other relays are reached with the new certificate");
                 }
-                seen = Some(content);
+                Err(error) => kept(&error),
             }
-        }
+        });
+        reload.await;
     }
 
     /// Asks; dropping the future, or the body later, has the other relay stop.

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{Cluster, NodeNews, Reading, Routes};
 use crate::{
+    listen::Watched,
     registry::RETURN_TIME,
     store::{RouteListener, RouteNews, StoreError},
 };
@@ -31,7 +32,10 @@ const READ_GAP: Duration = Duration::from_secs(1);
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Begins; the routes are known when this returns.
-pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 5], StoreError> {
+pub(super) async fn start(
+    cluster: &Arc<Cluster>,
+    certificate: Option<Watched>,
+) -> Result<[JoinHandle<()>; 5], StoreError> {
     cluster.renew(false).await?;
     let listener = cluster.book.listen().await?;
     cluster.read().await?;
@@ -42,7 +46,7 @@ pub(super) async fn start(cluster: &Arc<Cluster>) -> Result<[JoinHandle<()>; 5],
         tokio::spawn(Arc::clone(cluster).keep_listening(listener)),
         tokio::spawn(Arc::clone(cluster).keep_reading()),
         tokio::spawn(Arc::clone(cluster).keep_hearing()),
-        tokio::spawn(Arc::clone(cluster).keep_certificate()),
+        tokio::spawn(Arc::clone(cluster).keep_certificate(certificate)),
     ])
 }
 
@@ -109,8 +113,10 @@ impl Cluster {
         }
     }
 
-    async fn keep_certificate(self: Arc<Self>) {
-        self.client.keep_certificate().await;
+    async fn keep_certificate(self: Arc<Self>, certificate: Option<Watched>) {
+        if let Some(certificate) = certificate {
+            self.client.follow(certificate).await;
+        }
     }
 
     async fn keep_reading(self: Arc<Self>) {

@@ -95,7 +95,7 @@ impl CertificateFiles {
         self.configure(&self.read()?)
     }
 
-    pub(crate) fn read(&self) -> Result<Content, CertificateError> {
+    fn read(&self) -> Result<Content, CertificateError> {
         let read = |path: &PathBuf| {
             fs::read(path).map_err(|source| CertificateError::Read { path: path.clone(), source })
         };
@@ -191,29 +191,30 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// A certificate in use, and the content of the files at the last look at them.
-pub(super) struct Reloader {
+/// The files of a certificate, and their content at the last look at them.
+pub(crate) struct Watched {
     files: CertificateFiles,
     seen: Option<Content>,
-    live: RustlsConfig,
-    every: Duration,
 }
 
-impl Reloader {
-    pub(super) fn new(files: CertificateFiles, every: Duration) -> Result<Self, CertificateError> {
+impl Watched {
+    /// Reads the files for the first time, and hands on what `make` makes of them.
+    pub(crate) fn new<T>(
+        files: CertificateFiles,
+        make: impl FnOnce(&CertificateFiles, &Content) -> Result<T, CertificateError>,
+    ) -> Result<(Self, T), CertificateError> {
         let content = files.read()?;
-        let live = RustlsConfig::from_config(files.configure(&content)?);
-        Ok(Self { files, seen: Some(content), live, every })
+        let made = make(&files, &content)?;
+        Ok((Self { files, seen: Some(content) }, made))
     }
 
-    /// The configuration that new connections use; it follows the files.
-    pub(super) fn live(&self) -> RustlsConfig {
-        self.live.clone()
-    }
-
-    /// Follows the files for ever. Connections that are already open keep what they have.
-    pub(super) async fn run(mut self) -> Infallible {
-        let mut ticks = interval(self.every);
+    /// Follows the files for ever, and tells of each new content, and of each time that they can no longer be read, once.
+    pub(crate) async fn follow(
+        mut self,
+        every: Duration,
+        mut tell: impl FnMut(&CertificateFiles, Result<&Content, CertificateError>),
+    ) -> Infallible {
+        let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
@@ -222,42 +223,69 @@ impl Reloader {
             let Ok(read) = tokio::task::spawn_blocking(move || files.read()).await else {
                 continue;
             };
-            self.look(read);
+            self.look(read, &mut tell);
         }
+    }
+
+    fn look(
+        &mut self,
+        read: Result<Content, CertificateError>,
+        tell: &mut impl FnMut(&CertificateFiles, Result<&Content, CertificateError>),
+    ) {
+        match read {
+            Ok(content) if self.seen.as_ref() == Some(&content) => {}
+            Ok(content) => tell(&self.files, Ok(self.seen.insert(content))),
+            // Nothing was seen before either: it has been said.
+            Err(_) if self.seen.is_none() => {}
+            Err(error) => {
+                self.seen = None;
+                tell(&self.files, Err(error));
+            }
+        }
+    }
+}
+
+/// The certificate of a listener.
+pub(super) struct Reloader {
+    watched: Watched,
+    live: RustlsConfig,
+    every: Duration,
+}
+
+impl Reloader {
+    pub(super) fn new(files: CertificateFiles, every: Duration) -> Result<Self, CertificateError> {
+        let (watched, config) = Watched::new(files, CertificateFiles::configure)?;
+        Ok(Self { watched, live: RustlsConfig::from_config(config), every })
+    }
+
+    /// The configuration that new connections use; it follows the files.
+    pub(super) fn live(&self) -> RustlsConfig {
+        self.live.clone()
+    }
+
+    /// Follows the files for ever. Connections that are already open keep what they have.
+    pub(super) async fn run(self) -> Infallible {
+        let live = self.live;
+        self.watched.follow(self.every, |files, read| reload(&live, files, read)).await
     }
 
     #[cfg(test)]
     pub(super) fn look_now(&mut self) {
-        let read = self.files.read();
-        self.look(read);
+        let read = self.watched.files.read();
+        self.watched.look(read, &mut |files, read| reload(&self.live, files, read));
     }
+}
 
-    /// Each content is judged, and complained about, once.
-    fn look(&mut self, read: Result<Content, CertificateError>) {
-        let content = match read {
-            Ok(content) => Some(content),
-            // Nothing was seen before either: it has been said.
-            Err(_) if self.seen.is_none() => return,
-            Err(error) => {
-                self.seen = None;
-                return kept(&error);
-            }
-        };
-        if content == self.seen {
-            return;
+fn reload(live: &RustlsConfig, files: &CertificateFiles, read: Result<&Content, CertificateError>) {
+    match read.and_then(|content| files.configure(content)) {
+        Ok(config) => {
+            live.reload_from_config(config);
+            tracing::info!(
+                certificate = %files.certificate.display(),
+                "the certificate has changed and is in use"
+            );
         }
-        self.seen = content;
-        let Some(content) = &self.seen else { return };
-        match self.files.configure(content) {
-            Ok(config) => {
-                self.live.reload_from_config(config);
-                tracing::info!(
-                    certificate = %self.files.certificate.display(),
-                    "the certificate has changed and is in use"
-                );
-            }
-            Err(error) => kept(&error),
-        }
+        Err(error) => kept(&error),
     }
 }
 
