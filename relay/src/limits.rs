@@ -43,8 +43,7 @@ pub struct LimitsQuestion {
 pub struct LimitsTold {
     attempts: News<Subject>,
     logins: News<LoginAttempt>,
-    /// Requests under way.
-    pub under_way: UnderWay,
+    under_way: UnderWay,
 }
 
 /// The limits of one relay.
@@ -80,17 +79,15 @@ impl Limits {
         }
     }
 
-    /// Counts attempts that another relay told of, and what to ask it for next. What is told arrives a second late: so long
-    /// each relay lets in what it alone would.
-    pub fn hear_attempts(&self, told: &mut LimitsTold) -> LimitsQuestion {
+    /// Counts attempts that another relay told of; what to ask it for next, and what it has under way. What is told arrives a
+    /// second late: so long each relay lets in what it alone would.
+    pub fn hear(&self, told: LimitsTold) -> (LimitsQuestion, UnderWay) {
+        let LimitsTold { attempts, logins, under_way } = told;
+        let question = LimitsQuestion { attempts: Some(attempts.number), logins: Some(logins.number) };
         let now = Instant::now();
-        for subject in told.attempts.items.drain(..) {
-            self.throttle.hear(subject, now);
-        }
-        for attempt in told.logins.items.drain(..) {
-            self.logins.hear(&attempt);
-        }
-        LimitsQuestion { attempts: Some(told.attempts.number), logins: Some(told.logins.number) }
+        attempts.items.into_iter().for_each(|subject| self.throttle.hear(subject, now));
+        logins.items.iter().for_each(|attempt| self.logins.hear(attempt));
+        (question, under_way)
     }
 
     /// Counts the requests that are under way at all others.

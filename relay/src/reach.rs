@@ -78,7 +78,7 @@ impl Reach {
 
     /// Whether other relays have all agents of a site.
     pub fn is_elsewhere(&self, site: &SiteId) -> bool {
-        !self.is_here(site) && self.cluster.as_ref().is_some_and(|cluster| cluster.holds(site))
+        self.cluster.as_ref().is_some_and(|cluster| cluster.holds(site)) && !self.is_here(site)
     }
 
     /// The tunnels of a site, here and at other relays.

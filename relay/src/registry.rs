@@ -245,14 +245,6 @@ impl Registry {
         sites.values().flat_map(|entry| &entry.sessions).cloned().collect()
     }
 
-    /// Whether a session has not ended.
-    pub fn holds(&self, session: &Arc<Session>) -> bool {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
-        sites
-            .get(&session.site)
-            .is_some_and(|entry| entry.sessions.iter().any(|held| Arc::ptr_eq(held, session)))
-    }
-
     /// How many agents are connected.
     pub fn count(&self) -> usize {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);

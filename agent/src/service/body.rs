@@ -65,7 +65,7 @@ impl Source {
         let Self::File(file, offset) = self else { return None };
         let chunk = spare::read(len, |buffer| at_hand::read(file, *offset, buffer));
         let chunk = chunk.ok().filter(|chunk| !chunk.is_empty())?;
-        file.is_certainly_unchanged().ok().filter(|certain| *certain)?;
+        file.is_certainly_unchanged().then_some(())?;
         *offset += chunk.len() as u64;
         Some(chunk)
     }

@@ -137,20 +137,20 @@ impl Others {
         PartsQuestion { since, limits }
     }
 
-    fn hear(&self, node: &Node, mut telling: Telling) {
-        let limits = self.limits.hear_attempts(&mut telling.limits);
+    fn hear(&self, node: &Node, telling: Telling) {
+        let (limits, under_way) = self.limits.hear(telling.limits);
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let other = heard.entry(Arc::clone(&node.run)).or_insert_with(|| Heard {
             url: Arc::clone(&node.url),
             health: NodeHealth::default(),
             number: 0,
-            limits,
+            limits: LimitsQuestion::default(),
             under_way: UnderWay::default(),
             parts: HashMap::new(),
             before: telling.change.parts.iter().map(|(site, part)| (site.clone(), part.totals)).collect(),
         });
         (other.health, other.number) = (telling.health, telling.change.number);
-        (other.limits, other.under_way) = (limits, telling.limits.under_way);
+        (other.limits, other.under_way) = (limits, under_way);
         for (site, mut part) in telling.change.parts {
             if let Some(before) = other.before.get(&site) {
                 part.totals = part.totals.minus(before);

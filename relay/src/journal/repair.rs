@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 
 use super::Journal;
@@ -32,7 +33,7 @@ pub(super) async fn repair(journal: &Journal, store: &Store, registry: &Registry
     );
     for session in unknown {
         journal.record(session.opened(journal.run()));
-        if !registry.holds(session) {
+        if !registry.sessions(&session.site).iter().any(|held| Arc::ptr_eq(held, session)) {
             // It ended in between: that may have been written before it was opened.
             journal.record(closed(session.id.clone(), &session.site));
         }
@@ -43,7 +44,7 @@ pub(super) async fn repair(journal: &Journal, store: &Store, registry: &Registry
     Ok(())
 }
 
-fn closed(session: String, site: &audiovault_protocol::site::SiteId) -> Record {
+fn closed(session: String, site: &SiteId) -> Record {
     Record::TunnelClosed {
         session,
         site: site.clone(),
