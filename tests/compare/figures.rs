@@ -75,14 +75,3 @@ fn percentile(times: &[Duration], percent: usize) -> f64 {
     let at = times.len().saturating_sub(1) * percent / 100;
     times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
 }
-
-/// The middle one.
-pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.into_iter().collect();
-    values.sort_unstable_by(f64::total_cmp);
-    match (values.len(), values.len() / 2) {
-        (0, _) => f64::NAN,
-        (len, half) if len % 2 == 1 => values[half],
-        (_, half) => f64::midpoint(values[half - 1], values[half]),
-    }
-}

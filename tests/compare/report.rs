@@ -1,8 +1,10 @@
 //! The tables: what every contender did, and how far this project has come to its aims.
 
+use harness::median::median;
+
 use crate::{
     contender::{Contender, Role},
-    figures::{Run, median},
+    figures::Run,
     workload::Workload,
 };
 

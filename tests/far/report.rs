@@ -3,6 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use clap::ValueEnum;
+use harness::median::median;
 use serde_json::{Value, json};
 
 use crate::{place::Contender, scenario::Scenario, small::Times};
@@ -138,14 +139,4 @@ fn percentile(times: &[Duration], percent: usize) -> f64 {
     times.sort_unstable();
     let at = times.len().saturating_sub(1) * percent / 100;
     times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
-    match (values.get(low), values.get(high)) {
-        (Some(low), Some(high)) => f64::midpoint(*low, *high),
-        (None, _) | (_, None) => f64::NAN,
-    }
 }

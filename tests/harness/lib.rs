@@ -18,6 +18,7 @@ pub mod haproxy;
 pub mod machine;
 pub mod mariadb;
 pub mod matrix;
+pub mod median;
 pub mod middlebox;
 pub mod mounted;
 pub mod names;

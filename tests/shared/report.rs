@@ -2,6 +2,8 @@
 
 use std::{fmt::Write, thread::available_parallelism};
 
+use harness::median::median;
+
 use crate::{
     LISTENERS, MANY, Pass, RELAYS, Run, SEARCHERS, SITES, Scale,
     database::{Costs, Idle, Written},
@@ -137,15 +139,4 @@ fn scaled(scale: &Scale, seconds: f64) -> f64 {
 /// Writing to a string does not fail.
 fn line(text: &mut String, line: &str) {
     let _ = writeln!(text, "{line}");
-}
-
-/// The middle one.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    match (values.len(), values.len() / 2) {
-        (0, _) => f64::NAN,
-        (len, half) if len % 2 == 1 => values[half],
-        (_, half) => f64::midpoint(values[half - 1], values[half]),
-    }
 }
