@@ -17,7 +17,7 @@ use std::time::{Duration, Instant as Clock};
 
 use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
 use audiovault_relay::{
-    cluster::{Reading, Routes},
+    cluster::{LeaseReading, Reading, Routes},
     registry::Wanted,
     store::{NodeRecord, RouteChange, RouteRecord},
 };
@@ -44,7 +44,8 @@ fn main() {
     let Arguments { sites } = Arguments::parse();
     println!("| {sites} sites, {NODES} relays | |\n|---|--:|");
     let mut routes = Routes::default();
-    routes.heard(leases(0, 1), false, Instant::now());
+    let now = Instant::now();
+    routes.heard(leases(0, 1), now, now);
     let before = resident();
     let begun = processor_time();
     let reading = read(&mut routes, sites);
@@ -133,7 +134,7 @@ fn lose(routes: &mut Routes, sites: usize) {
     for lease in (2..200).step_by(2) {
         let others = leases(1, lease);
         let begun = Clock::now();
-        let news = routes.heard(others, false, now);
+        let news = routes.heard(others, now, now);
         losses.push(begun.elapsed());
         assert_eq!(news.lost.len(), 1);
         let wanted = wanted(0);
@@ -141,7 +142,7 @@ fn lose(routes: &mut Routes, sites: usize) {
         let found = routes.find(&wanted, &[]);
         look_ups.push(begun.elapsed());
         assert!(found.is_err() && routes.back_by(&wanted, now).is_some(), "its agents are waited for");
-        routes.heard(leases(0, lease + 1), false, now);
+        routes.heard(leases(0, lease + 1), now, now);
     }
     row(&format!("a relay with {} tunnels is lost", sites / NODES), quantiles(losses));
     row("look-up of a site of that relay right after", quantiles(look_ups));
@@ -159,9 +160,14 @@ fn times<T>(count: usize, mut make: impl FnMut() -> T, mut run: impl FnMut(&T)) 
 }
 
 /// All relays from this one on, with a lease.
-fn leases(from: usize, lease_ms: i64) -> Vec<NodeRecord> {
-    let node = |node| NodeRecord { run: run(node), url: format!("http://10.0.0.{node}:8091"), lease_ms };
-    (from..NODES).map(node).collect()
+fn leases(from: usize, lease_ms: i64) -> LeaseReading {
+    let node = |node| NodeRecord {
+        run: run(node),
+        url: format!("http://10.0.0.{node}:8091"),
+        lease_ms,
+        lease_age: Duration::ZERO,
+    };
+    LeaseReading { records: (from..NODES).map(node).collect(), after_gap: false }
 }
 
 fn record(number: usize) -> RouteRecord {

@@ -36,7 +36,7 @@ pub use self::{
     client::{NodeAnswer, NodeBody, Unreachable},
     key::{ClusterKey, ShortKey, Unproven},
     others::{Others, PartsQuestion, SessionsQuestion, Telling},
-    routes::{LEASE, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
+    routes::{LEASE, LeaseReading, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
 };
 use crate::{
@@ -189,8 +189,8 @@ impl Cluster {
                     self.look_up(&wanted.site, &node.run).await;
                 }
             }
-            // Its agent may be to blame; if it hangs itself, its lease tells.
-            Err(Unreachable::Deadline) => {}
+            // Its agent may be to blame; if it hangs itself, its lease says so. Nor is that it was given up a new failure.
+            Err(Unreachable::Deadline | Unreachable::Lost) => {}
             Err(error) => {
                 if self.change_nodes(|routes, now| routes.suspect(&node.run, now)) {
                     tracing::warn!(node = %node.url, error = error as &dyn std::error::Error, "a relay does not answer");

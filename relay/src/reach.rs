@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     board::SessionView,
     cluster::{Cluster, Node},
-    registry::{NoSession, Registry, Wanted},
+    registry::{NoSession, RETURN_TIME, Registry, Wanted},
     session::Session,
 };
 
@@ -36,6 +36,8 @@ impl Holder {
 pub struct Tried {
     sessions: Vec<Arc<Session>>,
     nodes: Vec<Node>,
+    /// Until when an agent is waited for that another relay was believed to have.
+    back_by: Option<Instant>,
 }
 
 impl Tried {
@@ -44,6 +46,14 @@ impl Tried {
         match holder {
             Holder::Here(session) => self.sessions.push(Arc::clone(session)),
             Holder::There(node) => self.nodes.push(node.clone()),
+        }
+    }
+
+    /// The agent was not where it was believed to be. It is waited for as one whose tunnel broke at this moment, whatever is
+    /// heard of that relay meanwhile.
+    pub fn miss(&mut self, holder: &Holder) {
+        if matches!(holder, Holder::There(Node { tunnel: Some(_), .. })) {
+            self.back_by = Some(Instant::now() + RETURN_TIME);
         }
     }
 
@@ -120,7 +130,7 @@ impl Reach {
     ) -> Result<Holder, NoSession> {
         let back_by = || {
             let elsewhere = self.cluster.as_ref().and_then(|cluster| cluster.back_by(wanted));
-            Some(self.registry.back_by(wanted).max(elsewhere)?.min(until))
+            Some(self.registry.back_by(wanted).max(elsewhere).max(tried.back_by)?.min(until))
         };
         self.wait_for(wanted, tried, back_by).await
     }

@@ -46,8 +46,27 @@ struct Known {
     renewed: Instant,
     /// Since when it counts as lost.
     lost: Option<Instant>,
-    /// Whether that is because it did not answer.
-    suspected: bool,
+    /// That it is lost because it did not answer.
+    failure: Option<Failure>,
+}
+
+/// A relay did not answer this one. That outweighs every lease that may have been written before: only a renewal between two
+/// readings that both began after the failure proves that the relay is alive.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    /// When it was last seen.
+    at: Instant,
+    /// The lease as the first reading after that found it, in milliseconds by the server's clock.
+    lease_ms: Option<i64>,
+}
+
+/// The leases of all other relays, as they were read.
+#[derive(Debug, Default)]
+pub struct LeaseReading {
+    /// What the relays say of themselves.
+    pub records: Vec<NodeRecord>,
+    /// The server could not be read before, so the relays may have been unable to renew.
+    pub after_gap: bool,
 }
 
 /// What has become of other relays.
@@ -108,13 +127,18 @@ impl Routes {
         Ok(nodes.swap_remove(self.choices % nodes.len()))
     }
 
-    /// Until when the wanted agent may be waited for: it was connected a moment ago, to a relay that lost it or is lost itself.
+    /// Until when the wanted agent may be waited for: it was connected a moment ago, to a relay that lost it or is lost itself;
+    /// or it is connected to a relay whose address is not known yet.
     pub fn back_by(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
         let missed = self.absences.get(&wanted.site).and_then(|absence| absence.until(wanted.key, now));
         let routes =
             self.table.get(&wanted.site).iter().filter(|route| wanted.key.is_none_or(|key| route.key == key));
-        let lost = routes.filter_map(|route| Some(self.nodes.get(route.node as usize)?.lost? + RETURN_TIME));
-        lost.filter(|until| *until > now).chain(missed).max()
+        let back_by = routes.filter_map(|route| {
+            let known = self.nodes.get(route.node as usize)?;
+            let unknown = known.url.is_none().then(|| known.renewed + LEASE);
+            known.lost.map(|lost| lost + RETURN_TIME).or(unknown)
+        });
+        back_by.filter(|until| *until > now).chain(missed).max()
     }
 
     /// Whether another relay that is not lost holds a tunnel of a site.
@@ -144,25 +168,18 @@ impl Routes {
         self.table.len()
     }
 
-    /// Hears what all relays tell of themselves. `after_gap` says that nothing could be heard before: then nobody is held
-    /// to what was not renewed meanwhile, since nobody could renew.
-    pub fn heard(&mut self, records: Vec<NodeRecord>, after_gap: bool, now: Instant) -> NodeNews {
+    /// Takes in a reading of all leases that began at a time. After a gap no relay is held to what it did not renew meanwhile,
+    /// since none could.
+    pub fn heard(&mut self, reading: LeaseReading, begun: Instant, now: Instant) -> NodeNews {
         let mut news = NodeNews::default();
         let mut told = vec![false; self.nodes.len()];
-        for record in records {
+        for record in reading.records {
             let at = self.index(&record.run, now);
             told.resize(self.nodes.len(), false);
             told[at as usize] = true;
             let known = &mut self.nodes[at as usize];
-            let is_new = known.url.is_none();
-            if known.url.as_deref() != Some(record.url.as_str()) {
-                known.url = Some(record.url.into());
-            }
-            if known.lease_ms != record.lease_ms || after_gap {
-                (known.lease_ms, known.renewed, known.suspected) = (record.lease_ms, now, false);
-                if known.lost.take().is_some() || is_new {
-                    news.came.extend(known.node());
-                }
+            if known.take_lease(record, reading.after_gap, begun, now) {
+                news.came.extend(known.node());
             }
         }
         for (known, told) in self.nodes.iter_mut().zip(told) {
@@ -177,23 +194,23 @@ impl Routes {
         news
     }
 
-    /// A relay did not answer: it is lost until it renews its lease. Whether that is news.
+    /// A relay did not answer: it is lost until it renews its lease after this. Whether that is news.
     pub fn suspect(&mut self, run: &str, now: Instant) -> bool {
         let known = self.nodes.iter_mut().find(|known| *known.run == *run);
         known.is_some_and(|known| {
+            known.failure = Some(Failure { at: now, lease_ms: None });
             let is_news = known.lost.is_none();
-            if is_news {
-                (known.lost, known.suspected) = (Some(now), true);
-            }
+            known.lost.get_or_insert(now);
             is_news
         })
     }
 
     /// No lease can be renewed, because the database is away: who did not answer for as long as a lease is tried again.
     pub fn unheard(&mut self, now: Instant) {
-        for known in self.nodes.iter_mut().filter(|known| known.suspected) {
-            if known.lost.is_some_and(|since| now.duration_since(since) >= LEASE) {
-                (known.lost, known.suspected) = (None, false);
+        for known in &mut self.nodes {
+            if known.failure.is_some_and(|failure| now.duration_since(failure.at) >= LEASE) {
+                known.failure = None;
+                known.lost = None;
             }
         }
     }
@@ -235,10 +252,13 @@ impl Routes {
                 self.came(&record.site, record.key);
             }
             RouteChange::Opened(record) => {
-                self.came(&record.site, record.key);
                 let node = self.index(&record.run, now);
                 if let Some(since) = &mut self.since_reading {
                     since.nodes.insert(node);
+                }
+                // The news of a relay that is lost is late: its agent is still missing.
+                if self.nodes.get(node as usize).is_some_and(|known| known.lost.is_none()) {
+                    self.came(&record.site, record.key);
                 }
                 self.table.add(record, node);
             }
@@ -285,13 +305,15 @@ impl Routes {
         before
     }
 
-    /// All parts are in place. Lost relays without any routes are forgotten: every start of a relay is another one.
+    /// All parts are in place. Lost relays without any routes are forgotten, since every start of a relay is another one, but not
+    /// before their last lease is over: until then a reading of the leases would take them for new.
     pub fn end_reading(&mut self, places: &Places, now: Instant) {
         let opened = self.since_reading.take().map(|since| since.nodes).unwrap_or_default();
         let used: BTreeSet<u32> = places.0.iter().copied().chain(opened).collect();
         for (at, known) in (0..).zip(&mut self.nodes) {
-            if known.lost.is_some() && !used.contains(&at) {
-                (known.run, known.url, known.suspected) = (Arc::default(), None, false);
+            let is_over = known.lost.is_some_and(|since| now.duration_since(since) >= LEASE);
+            if is_over && !used.contains(&at) {
+                *known = Known::new(Arc::default(), now);
             }
         }
         self.absences.retain(|_, absence| absence.until(None, now).is_some());
@@ -339,8 +361,7 @@ impl Routes {
         let (known, free) = (place(run), place(""));
         let at = known.or(free).unwrap_or(self.nodes.len());
         if known.is_none() {
-            let new =
-                Known { run: run.into(), url: None, lease_ms: 0, renewed: now, lost: None, suspected: false };
+            let new = Known::new(run.into(), now);
             match free {
                 Some(free) => self.nodes[free] = new,
                 None => self.nodes.push(new),
@@ -351,6 +372,36 @@ impl Routes {
 }
 
 impl Known {
+    fn new(run: Arc<str>, now: Instant) -> Self {
+        Self { run, url: None, lease_ms: 0, renewed: now, lost: None, failure: None }
+    }
+
+    /// Takes in its lease as a reading that began at a time found it. Whether the relay is here again, or for the first time.
+    fn take_lease(&mut self, record: NodeRecord, after_gap: bool, begun: Instant, now: Instant) -> bool {
+        let is_new = self.url.is_none();
+        if self.url.as_deref() != Some(record.url.as_str()) {
+            self.url = Some(record.url.into());
+        }
+        let is_renewed = std::mem::replace(&mut self.lease_ms, record.lease_ms) != record.lease_ms;
+        if let Some(failure) = &mut self.failure {
+            if begun < failure.at {
+                return false;
+            }
+            if *failure.lease_ms.get_or_insert(record.lease_ms) == record.lease_ms {
+                return false;
+            }
+            self.failure = None;
+        } else if is_new && record.lease_age >= LEASE && !after_gap {
+            // It ended long ago and did not say so.
+            self.lost = Some(now.checked_sub(record.lease_age).unwrap_or(now));
+            return false;
+        } else if !is_renewed && !after_gap {
+            return false;
+        }
+        self.renewed = now;
+        self.lost.take().is_some() || is_new
+    }
+
     fn node(&self) -> Option<Node> {
         Some(Node { run: Arc::clone(&self.run), url: Arc::clone(self.url.as_ref()?), tunnel: None })
     }

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use super::{Cluster, NodeNews, Reading, Routes};
+use super::{Cluster, LeaseReading, NodeNews, Reading, Routes};
 use crate::{
     listen::Watched,
     registry::RETURN_TIME,
@@ -85,8 +85,10 @@ impl Cluster {
     /// Renews the lease of this relay and reads those of the others.
     async fn renew(&self, after_gap: bool) -> Result<(), StoreError> {
         self.book.renew_lease(&self.own_run, &self.own_url).await?;
-        let nodes = self.book.nodes(&self.own_run).await?;
-        let NodeNews { came, lost } = self.change_nodes(|routes, now| routes.heard(nodes, after_gap, now));
+        let begun = Instant::now();
+        let records = self.book.nodes(&self.own_run).await?;
+        let reading = LeaseReading { records, after_gap };
+        let NodeNews { came, lost } = self.change_nodes(|routes, now| routes.heard(reading, begun, now));
         for node in came {
             tracing::info!(node = %node.url, run = %node.run, "another relay is here");
         }

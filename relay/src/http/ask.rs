@@ -108,6 +108,9 @@ pub(super) async fn ask(
                 None => Err(Unanswered::Nobody(NoSession::Offline)),
             },
         };
+        if let Err(Unanswered::Nobody(_) | Unanswered::Lost) = &called {
+            tried.miss(&holder);
+        }
         let again = match &called {
             Err(Unanswered::Call(CallError::Lost) | Unanswered::Lost) => !std::mem::replace(&mut lost, true),
             Err(Unanswered::Call(CallError::Refused | CallError::NotOpened(_))) => true,

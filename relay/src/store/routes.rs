@@ -26,7 +26,8 @@ const MAX_NOTICE: usize = 7_900;
 const RENEW: &str = "INSERT INTO relay_runs (run, started_ms, alive_ms, url, lease_ms) \
      SELECT $1, now_ms, now_ms, $2, now_ms FROM (SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now_ms) \
      AS clock ON CONFLICT (run) DO UPDATE SET url = excluded.url, lease_ms = excluded.lease_ms";
-const NODES: &str = "SELECT run, url, lease_ms FROM relay_runs \
+const NODES: &str = "SELECT run, url, lease_ms, \
+     CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - lease_ms FROM relay_runs \
      WHERE url IS NOT NULL AND lease_ms IS NOT NULL AND stopped_ms IS NULL AND run <> $1";
 const ROUTES: &str = "SELECT tunnels.site, tunnels.session, tunnels.run, tunnels.link_key FROM tunnels \
      JOIN relay_runs ON relay_runs.run = tunnels.run WHERE tunnels.closed_ms IS NULL AND tunnels.link_key IS NOT NULL \
@@ -45,6 +46,8 @@ pub struct NodeRecord {
     pub url: String,
     /// When it last renewed its lease, by the server's clock, in milliseconds since the Unix epoch.
     pub lease_ms: i64,
+    /// How long ago that was when it was read, by the server's clock.
+    pub lease_age: Duration,
 }
 
 /// A tunnel that another relay holds.
@@ -123,7 +126,13 @@ impl RouteBook {
     pub async fn nodes(&self, but: &str) -> Result<Vec<NodeRecord>, StoreError> {
         let rows = sqlx::query(NODES).bind(but).fetch_all(&self.0).await?;
         let node = |row: &PgRow| {
-            Ok(NodeRecord { run: row.try_get(0)?, url: row.try_get(1)?, lease_ms: row.try_get(2)? })
+            let age_ms = u64::try_from(row.try_get::<i64, _>(3)?).unwrap_or_default();
+            Ok(NodeRecord {
+                run: row.try_get(0)?,
+                url: row.try_get(1)?,
+                lease_ms: row.try_get(2)?,
+                lease_age: Duration::from_millis(age_ms),
+            })
         };
         rows.iter().map(node).collect()
     }

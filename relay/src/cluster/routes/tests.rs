@@ -30,13 +30,14 @@ fn closed(number: u8, back_soon: bool) -> RouteChange {
 }
 
 /// What relays tell of themselves, each with its lease.
-fn leases(leases: &[(&str, i64)]) -> Vec<NodeRecord> {
+fn leases(leases: &[(&str, i64)]) -> LeaseReading {
     let record = |(run, lease_ms): &(&str, i64)| NodeRecord {
         run: (*run).to_owned(),
         url: format!("http://{run}"),
         lease_ms: *lease_ms,
+        lease_age: Duration::ZERO,
     };
-    leases.iter().map(record).collect()
+    LeaseReading { records: leases.iter().map(record).collect(), after_gap: false }
 }
 
 /// Who is found, where tunnels of these numbers were tried.
@@ -51,7 +52,7 @@ fn found(routes: &mut Routes, wanted: &Wanted, tried: &[u8]) -> Result<String, N
 
 fn two_nodes(now: Instant) -> Routes {
     let mut routes = Routes::default();
-    let news = routes.heard(leases(&[("a", 1), ("b", 1)]), false, now);
+    let news = routes.heard(leases(&[("a", 1), ("b", 1)]), now, now);
     assert_eq!((news.came.len(), news.lost.len()), (2, 0));
     routes
 }
@@ -80,14 +81,14 @@ fn a_relay_that_renews_no_lease_is_lost_and_its_agents_are_waited_for() {
     let mut routes = two_nodes(now);
     routes.apply(opened(1, "a"), "own", now);
     let later = now + LEASE;
-    let news = routes.heard(leases(&[("a", 1), ("b", 2)]), false, later);
+    let news = routes.heard(leases(&[("a", 1), ("b", 2)]), later, later);
     assert_eq!(news.lost.iter().map(|node| &*node.run).collect::<Vec<_>>(), ["a"]);
     assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
     assert_eq!(routes.back_by(&holder_of(1), later), Some(later + RETURN_TIME));
     assert_eq!(routes.back_by(&holder_of(2), later), None);
     assert_eq!(routes.back_by(&any(), later + RETURN_TIME), None);
     // It was only paused.
-    let news = routes.heard(leases(&[("a", 2), ("b", 3)]), false, later);
+    let news = routes.heard(leases(&[("a", 2), ("b", 3)]), later, later);
     assert_eq!(news.came.len(), 1);
     assert_eq!(found(&mut routes, &any(), &[]), Ok("a".to_owned()));
 }
@@ -97,15 +98,18 @@ fn nobody_is_lost_for_what_the_database_could_not_take() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     let back = now + 10 * LEASE;
-    assert_eq!(routes.heard(leases(&[("a", 1), ("b", 1)]), true, back), NodeNews::default());
-    assert_eq!(routes.heard(leases(&[("a", 1), ("b", 2)]), false, back + LEASE).lost.len(), 1);
+    assert_eq!(
+        routes.heard(LeaseReading { after_gap: true, ..leases(&[("a", 1), ("b", 1)]) }, back, back),
+        NodeNews::default()
+    );
+    assert_eq!(routes.heard(leases(&[("a", 1), ("b", 2)]), back + LEASE, back + LEASE).lost.len(), 1);
 }
 
 #[test]
 fn a_relay_that_says_that_it_stops_is_lost_at_once() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
-    assert_eq!(routes.heard(leases(&[("b", 2)]), false, now).lost.len(), 1);
+    assert_eq!(routes.heard(leases(&[("b", 2)]), now, now).lost.len(), 1);
     assert_eq!(routes.nodes().map(|node| node.run.to_string()).collect::<Vec<_>>(), ["b"]);
 }
 
@@ -117,10 +121,70 @@ fn a_relay_that_does_not_answer_is_not_asked_until_it_renews_its_lease() {
     assert!(routes.suspect("a", now) && !routes.suspect("a", now), "told once");
     assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
     assert!(routes.back_by(&any(), now).is_some());
-    routes.heard(leases(&[("a", 1), ("b", 2)]), false, now);
+    routes.heard(leases(&[("a", 1), ("b", 2)]), now, now);
     assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
-    routes.heard(leases(&[("a", 2), ("b", 3)]), false, now);
+    routes.heard(leases(&[("a", 2), ("b", 3)]), now, now);
     assert_eq!(found(&mut routes, &any(), &[]), Ok("a".to_owned()));
+}
+
+/// A relay renews its lease, is killed, and is seen dead by a request; then the leases are read.
+#[test]
+fn a_lease_from_before_a_failure_does_not_bring_a_dead_relay_back() {
+    let now = Instant::now();
+    let second = Duration::from_secs(1);
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "a"), "own", now);
+    assert!(routes.suspect("a", now + second));
+    let news = routes.heard(leases(&[("a", 2), ("b", 2)]), now + second / 2, now + second);
+    assert_eq!(news, NodeNews::default(), "this reading began before the failure");
+    let news = routes.heard(leases(&[("a", 3), ("b", 2)]), now + second, now + second);
+    assert_eq!(news, NodeNews::default(), "the lease may have been written before the failure");
+    let gap = LeaseReading { after_gap: true, ..leases(&[("a", 3), ("b", 3)]) };
+    assert_eq!(routes.heard(gap, now + 2 * second, now + 2 * second), NodeNews::default());
+    assert!(routes.is_lost("a") && routes.back_by(&any(), now + 2 * second).is_some());
+    let news = routes.heard(leases(&[("a", 4), ("b", 4)]), now + 3 * second, now + 3 * second);
+    assert_eq!(news.came.len(), 1, "it lives: it has renewed its lease since");
+    assert_eq!(found(&mut routes, &any(), &[]), Ok("a".to_owned()));
+}
+
+#[test]
+fn a_dead_relay_that_never_said_that_it_stops_is_not_taken_for_a_new_one() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    let with_dead = |lease_ms, age| {
+        let mut reading = leases(&[("a", lease_ms), ("b", lease_ms), ("dead", 1)]);
+        reading.records[2].lease_age = age;
+        reading
+    };
+    assert_eq!(routes.heard(with_dead(2, LEASE), now, now), NodeNews::default());
+    assert!(routes.is_lost("dead"));
+    // Killed a moment ago and without a tunnel: a reading of all routes must not forget that it is lost.
+    routes.suspect("a", now);
+    routes.replace(Reading::default(), "own", now);
+    assert_eq!(routes.heard(with_dead(3, 2 * LEASE), now, now), NodeNews::default());
+    assert!(routes.is_lost("a") && routes.is_lost("dead"));
+}
+
+#[test]
+fn late_news_of_a_dead_relay_does_not_end_the_wait_for_its_agents() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.expect(vec![(acme(), key(1))], now);
+    routes.suspect("a", now);
+    routes.apply(opened(1, "a"), "own", now);
+    assert!(routes.back_by(&holder_of(1), now).is_some());
+    assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
+}
+
+#[test]
+fn an_agent_at_a_relay_that_has_just_begun_is_waited_for_until_its_address_is_known() {
+    let now = Instant::now();
+    let mut routes = two_nodes(now);
+    routes.apply(opened(1, "new"), "own", now);
+    assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
+    assert_eq!(routes.back_by(&any(), now), Some(now + LEASE));
+    routes.heard(leases(&[("a", 2), ("b", 2), ("new", 1)]), now, now);
+    assert_eq!(found(&mut routes, &any(), &[]), Ok("new".to_owned()));
 }
 
 #[test]
@@ -134,7 +198,7 @@ fn who_did_not_answer_is_tried_again_while_no_lease_can_be_renewed() {
     routes.unheard(now + LEASE);
     assert!(!routes.is_lost("a"));
     // Who had ended its lease before is not tried.
-    routes.heard(leases(&[("b", 2)]), false, now + LEASE);
+    routes.heard(leases(&[("b", 2)]), now + LEASE, now + LEASE);
     routes.unheard(now + 9 * LEASE);
     assert!(routes.is_lost("a"));
 }
@@ -202,7 +266,7 @@ fn a_full_reading_heals_what_was_not_told() {
         Err(NoSession::OtherKey),
         "where c is, is not known yet"
     );
-    routes.heard(leases(&[("a", 2), ("b", 2), ("c", 1)]), false, now);
+    routes.heard(leases(&[("a", 2), ("b", 2), ("c", 1)]), now, now);
     assert_eq!(found(&mut routes, &holder_of(3), &[]), Ok("c".to_owned()));
 }
 
@@ -226,12 +290,13 @@ fn relays_that_are_gone_and_hold_nothing_are_forgotten() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     routes.apply(opened(2, "b"), "own", now);
-    routes.heard(leases(&[("b", 2)]), false, now);
+    routes.heard(leases(&[("b", 2)]), now, now);
     let mut read = Reading::default();
     read.add(route(2, "b"));
-    routes.replace(read, "own", now);
+    let later = now + LEASE;
+    routes.replace(read, "own", later);
     assert!(routes.is_lost("a"));
-    routes.heard(leases(&[("b", 3), ("c", 1)]), false, now);
+    routes.heard(leases(&[("b", 3), ("c", 1)]), later, later);
     assert_eq!(routes.nodes.len(), 2, "the next one has its place");
     assert_eq!(found(&mut routes, &any(), &[]), Ok("b".to_owned()));
 }
@@ -269,7 +334,9 @@ fn what_is_told_while_parts_are_put_in_place_is_kept() {
         assert_eq!(found(&mut routes, &before, &[]), Err(NoSession::OtherKey));
         assert_eq!(routes.back_by(&before, now), None, "it said goodbye");
     }
-    routes.heard(leases(&[("a", 2), ("b", 2), ("d", 1)]), false, now);
+    for lease in [1, 2] {
+        routes.heard(leases(&[("a", lease + 1), ("b", lease + 1), ("d", lease)]), now, now);
+    }
     assert_eq!(found(&mut routes, &holder_of(3), &[]), Ok("d".to_owned()));
     assert_eq!(routes.counts(), [1000, 0, 1]);
 }
