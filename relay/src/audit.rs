@@ -122,6 +122,9 @@ pub struct AuditEvent {
     pub bytes_per_second: Option<u32>,
     /// How it ended.
     pub outcome: Outcome,
+    /// The run of the relay that the client asked; nothing in events of releases that did not write it down.
+    #[serde(default)]
+    pub run: Option<String>,
 }
 
 impl AuditEvent {
@@ -146,6 +149,7 @@ impl AuditEvent {
             size: None,
             bytes_per_second: None,
             outcome: Outcome::Open,
+            run: None,
         }
     }
 

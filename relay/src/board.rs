@@ -3,6 +3,7 @@
 
 mod activity;
 pub mod live;
+mod minutes;
 mod painter;
 mod part;
 mod view;
@@ -21,6 +22,7 @@ use tokio::{
 use self::painter::Painter;
 pub use self::{
     activity::{Point, SERIES_MINUTES},
+    minutes::Minutes,
     painter::Sources,
     part::{PartBook, PartsChange, SitePart},
     view::{AgentView, RecordingsView, SessionView, SiteState, SiteView},

@@ -146,7 +146,10 @@ impl Journal {
     }
 
     /// Hands in a record; if too many wait, the oldest is lost.
-    pub fn record(&self, record: Record) {
+    pub fn record(&self, mut record: Record) {
+        if let Record::Audit(event) = &mut record {
+            event.run = Some(self.run().to_owned());
+        }
         let mut queue = self.lock();
         queue.waiting.push_back(Waiting::Record(record));
         self.bound(&mut queue);
@@ -156,7 +159,8 @@ impl Journal {
 
     /// Begins a delivery whose octets go to the metered connection. The record of it is closed when the connection
     /// has taken what there is, or has ended.
-    pub fn deliver(&self, event: AuditEvent, meter: Option<Arc<ConnectionMeter>>) -> Delivery {
+    pub fn deliver(&self, mut event: AuditEvent, meter: Option<Arc<ConnectionMeter>>) -> Delivery {
+        event.run = Some(self.run().to_owned());
         let live = Arc::new(Live::new(event.request_id.clone(), meter));
         let mut queue = self.lock();
         queue.waiting.push_back(Waiting::Delivery(Box::new(event), Arc::clone(&live)));

@@ -39,7 +39,7 @@ pub use self::{
     backup::BackupError,
     enrolments::{EnrolmentRecord, NewCode, Trade},
     error::{DatabaseUrlError, OpenError, StoreError},
-    history::{Traffic, TunnelRecord, hour},
+    history::{RunMinute, Traffic, TunnelRecord, hour},
     journal::{Progress, Record, TrafficShare, TunnelOpened},
     named::{NoDatabase, open_named},
     open::{IfMissing, open},

@@ -1,9 +1,13 @@
-//! What passed for a site in the last hour, minute by minute. Pure: time is an argument.
+//! What passed for a site in the last hour, minute by minute, as each run of a relay has counted it. Pure: time is an argument.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
+use super::Minutes;
 use crate::store::Traffic;
 
 /// Minutes that are kept.
@@ -24,54 +28,120 @@ pub struct Point {
     pub rtt_ms: Option<f64>,
 }
 
-/// The last hour of one site. Minutes in which nothing was seen at all are missing.
+/// What another run counted: one before this one, or that of another relay.
+#[derive(Debug, Clone)]
+struct OtherRun {
+    run: Arc<str>,
+    minutes: Minutes,
+    /// Whether the run has told this by itself. Until then it is what the database says, which counts differently.
+    told: bool,
+    /// Bytes that it has counted since it was first heard.
+    bytes: u64,
+}
+
+/// The last hour of one site, at all relays.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Activity {
-    points: VecDeque<Point>,
+    /// Totals of this run as they were last sampled.
     counted: Traffic,
+    own: Minutes,
+    others: Vec<OtherRun>,
+    /// The minutes in which this relay looked at the site, each with its last round trip in milliseconds.
+    round_trips: VecDeque<(i64, Option<f64>)>,
 }
 
 impl Activity {
-    /// Begins with what an earlier run has counted.
-    pub(super) fn seeded(minutes: impl IntoIterator<Item = (i64, Traffic)>) -> Self {
-        let points = minutes.into_iter().map(|(minute, traffic)| {
-            let Traffic { searches, errors, bytes } = traffic;
-            Point { minute, searches, errors, bytes, rtt_ms: None }
-        });
-        Self { points: points.collect(), counted: Traffic::default() }
+    /// Begins with what the database knows of a run.
+    pub(super) fn seed(&mut self, run: &str, minute: i64, traffic: Traffic) {
+        self.other(&run.into()).minutes.raise(minute, traffic);
     }
 
-    /// Takes the totals of this run and the round trip at a moment. Returns whether a minute has begun.
-    pub(super) fn sample(&mut self, minute: i64, totals: Traffic, rtt_ms: Option<f64>) -> bool {
-        let begun = self.points.back().is_none_or(|point| point.minute < minute);
-        if begun {
-            self.points.push_back(Point { minute, ..Point::default() });
-        }
-        if let Some(point) = self.points.back_mut() {
-            point.searches += totals.searches.saturating_sub(self.counted.searches);
-            point.errors += totals.errors.saturating_sub(self.counted.errors);
-            point.bytes += totals.bytes.saturating_sub(self.counted.bytes);
-            point.rtt_ms = rtt_ms.or(point.rtt_ms);
-        }
+    /// Takes the totals of this run at a moment.
+    pub(super) fn count(&mut self, minute: i64, totals: Traffic) {
+        self.own.add(minute, totals.minus(&self.counted));
         self.counted = totals;
-        let oldest = minute - SERIES_MINUTES as i64;
-        while self.points.front().is_some_and(|point| point.minute <= oldest) {
-            self.points.pop_front();
+    }
+
+    /// Takes in what another run has told of itself.
+    pub(super) fn hear(&mut self, run: &Arc<str>, told: &Minutes) {
+        if told.is_empty() {
+            return;
+        }
+        let other = self.other(run);
+        let is_first = !std::mem::replace(&mut other.told, true);
+        if is_first {
+            other.minutes = Minutes::default();
+        }
+        let mut bytes = 0;
+        for (minute, total) in told.iter() {
+            bytes += other.minutes.raise(minute, total).bytes;
+        }
+        if !is_first {
+            other.bytes += bytes;
+        }
+    }
+
+    /// Takes the round trip at a moment, and forgets what is older than an hour. Returns whether a minute has begun.
+    pub(super) fn sample(&mut self, minute: i64, rtt_ms: Option<f64>) -> bool {
+        let begun = self.round_trips.back().is_none_or(|(latest, _)| *latest < minute);
+        if begun {
+            self.round_trips.push_back((minute, rtt_ms));
+            self.forget(minute - SERIES_MINUTES as i64);
+        } else if let Some((_, latest)) = self.round_trips.back_mut() {
+            *latest = rtt_ms.or(*latest);
         }
         begun
     }
 
+    fn forget(&mut self, until: i64) {
+        while self.round_trips.front().is_some_and(|(minute, _)| *minute <= until) {
+            self.round_trips.pop_front();
+        }
+        self.own.forget(until);
+        self.others.retain_mut(|other| {
+            other.minutes.forget(until);
+            !other.minutes.is_empty()
+        });
+    }
+
+    fn other(&mut self, run: &Arc<str>) -> &mut OtherRun {
+        let known = self.others.iter().position(|other| other.run == *run);
+        let at = known.unwrap_or_else(|| {
+            let minutes = Minutes::default();
+            self.others.push(OtherRun { run: Arc::clone(run), minutes, told: false, bytes: 0 });
+            self.others.len() - 1
+        });
+        &mut self.others[at]
+    }
+
+    /// What this run has counted, for the other relays.
+    pub(super) fn own(&self) -> &Minutes {
+        &self.own
+    }
+
+    /// Bytes that passed since this relay looks. It falls when a run from which nothing was heard for an hour is forgotten.
+    pub(super) fn bytes(&self) -> u64 {
+        self.counted.bytes + self.others.iter().map(|other| other.bytes).sum::<u64>()
+    }
+
     /// What passed in the minutes that are kept.
     pub(super) fn last_hour(&self) -> Traffic {
-        self.points.iter().fold(Traffic::default(), |sum, point| Traffic {
-            searches: sum.searches + point.searches,
-            errors: sum.errors + point.errors,
-            bytes: sum.bytes + point.bytes,
-        })
+        self.others.iter().fold(self.own.sum(), |sum, other| sum.plus(&other.minutes.sum()))
     }
 
     pub(super) fn points(&self) -> Vec<Point> {
-        self.points.iter().copied().collect()
+        let mut points: BTreeMap<i64, Point> = BTreeMap::new();
+        for (minute, rtt_ms) in &self.round_trips {
+            points.insert(*minute, Point { minute: *minute, rtt_ms: *rtt_ms, ..Point::default() });
+        }
+        let others = self.others.iter().flat_map(|other| other.minutes.iter());
+        for (minute, traffic) in self.own.iter().chain(others) {
+            let point = points.entry(minute).or_insert(Point { minute, ..Point::default() });
+            point.searches += traffic.searches;
+            point.errors += traffic.errors;
+            point.bytes += traffic.bytes;
+        }
+        points.into_values().collect()
     }
 }
 
@@ -83,11 +153,20 @@ mod tests {
         Traffic { searches, ..Traffic::default() }
     }
 
+    fn told(minutes: &[(i64, u64)]) -> Minutes {
+        let mut told = Minutes::default();
+        for (minute, count) in minutes {
+            told.raise(*minute, searches(*count));
+        }
+        told
+    }
+
     #[test]
     fn an_hour_is_sixty_minutes_and_no_more() {
         let mut activity = Activity::default();
         for minute in 0..90 {
-            activity.sample(1000 + minute, searches(2 * (minute as u64 + 1)), Some(1.0));
+            activity.count(1000 + minute, searches(2 * (minute as u64 + 1)));
+            activity.sample(1000 + minute, Some(1.0));
         }
         assert_eq!(activity.last_hour().searches, 120);
         assert_eq!(activity.points().len(), SERIES_MINUTES);
@@ -95,11 +174,41 @@ mod tests {
 
     #[test]
     fn what_an_earlier_run_counted_grows_old_too() {
-        let mut activity = Activity::seeded([(1000, searches(7))]);
-        assert!(activity.sample(1001, searches(1), None));
-        assert!(!activity.sample(1001, searches(2), None));
+        let mut activity = Activity::default();
+        activity.seed("before", 1000, searches(7));
+        activity.count(1001, searches(1));
+        assert!(activity.sample(1001, None));
+        activity.count(1001, searches(2));
+        assert!(!activity.sample(1001, None));
         assert_eq!(activity.last_hour().searches, 9);
-        activity.sample(1060, searches(2), None);
+        activity.count(1060, searches(2));
+        activity.sample(1060, None);
         assert_eq!(activity.last_hour().searches, 2);
+    }
+
+    #[test]
+    fn what_a_run_tells_by_itself_takes_the_place_of_what_the_database_knew_of_it() {
+        let mut activity = Activity::default();
+        for run in ["ended", "lives"] {
+            activity.seed(run, 1000, searches(7));
+        }
+        activity.hear(&"lives".into(), &Minutes::default());
+        assert_eq!(activity.last_hour().searches, 14, "it has told nothing yet");
+        activity.hear(&"lives".into(), &told(&[(999, 5), (1000, 4)]));
+        activity.hear(&"lives".into(), &told(&[(1000, 3)]));
+        assert_eq!(activity.last_hour().searches, 16);
+        assert_eq!(activity.points().iter().map(|point| point.searches).collect::<Vec<_>>(), [5, 11]);
+    }
+
+    #[test]
+    fn bytes_that_another_relay_had_counted_before_it_was_heard_are_no_burst() {
+        let mut activity = Activity::default();
+        let mut minutes = Minutes::default();
+        minutes.add(1000, Traffic { bytes: 500, ..Traffic::default() });
+        activity.hear(&"other".into(), &minutes);
+        assert_eq!((activity.bytes(), activity.last_hour().bytes), (0, 500));
+        minutes.add(1000, Traffic { bytes: 20, ..Traffic::default() });
+        activity.hear(&"other".into(), &minutes);
+        assert_eq!((activity.bytes(), activity.last_hour().bytes), (20, 520));
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     limits::{Limits, SiteThrottle},
     registry::Registry,
     session::Session,
-    store::{Store, StoreError, Traffic},
+    store::{Store, StoreError},
 };
 
 /// How often the picture is drawn: a change of state is seen within this time.
@@ -56,26 +56,8 @@ pub struct Sources {
 #[derive(Debug, Default)]
 struct Memory {
     activity: Activity,
-    /// Octets handed over up to the last time that figures were drawn.
+    /// Bytes handed over up to the last time that figures were drawn.
     bytes: u64,
-    /// What each other relay has counted, as last heard.
-    counted: Vec<(Arc<str>, Traffic)>,
-    /// What other relays have counted since this one looks.
-    elsewhere: Traffic,
-}
-
-impl Memory {
-    /// Another relay has counted so much.
-    fn hear(&mut self, run: &Arc<str>, now: Traffic) {
-        let before = match self.counted.iter_mut().find(|(known, _)| known == run) {
-            Some((_, before)) => std::mem::replace(before, now),
-            None => {
-                self.counted.push((Arc::clone(run), now));
-                Traffic::default()
-            }
-        };
-        self.elsewhere = self.elsewhere.plus(&now.minus(&before));
-    }
 }
 
 pub(super) struct Painter {
@@ -92,11 +74,14 @@ impl Painter {
     pub(super) async fn new(sources: Sources) -> Result<Self, StoreError> {
         let last_seen = sources.store.last_seen().await?;
         let since = Timestamp::from_second(Timestamp::now().as_second() - HOUR).unwrap_or_default();
-        let memories = sources.store.minutes_since(since).await?;
-        let memories = memories
-            .into_iter()
-            .map(|(site, points)| (site, Memory { activity: Activity::seeded(points), ..Memory::default() }))
-            .collect();
+        let mut memories: HashMap<SiteId, Memory> = HashMap::new();
+        for counted in sources.store.minutes_since(since).await? {
+            // This run counts by itself what it has written already.
+            if counted.run != sources.journal.run() {
+                let memory = memories.entry(counted.site).or_default();
+                memory.activity.seed(&counted.run, counted.minute, counted.traffic);
+            }
+        }
         // A run numbers its pictures from its start in seconds on. There is one picture a second at most, so no number
         // of an earlier run is higher, and whoever comes with one is told everything.
         let number = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
@@ -196,6 +181,7 @@ impl Painter {
             rtt_ms: rtt.map(|rtt| readable_ms(rtt.as_secs_f64() * 1000.0)),
             open_streams: sessions.iter().map(|session| session.caller.open_streams()).sum(),
             totals: counters.totals(),
+            minutes: Vec::new(),
             refused: match self.figures {
                 true => self.sources.limits.throttle.snapshot(site, Instant::now()),
                 false => SiteThrottle::default(),
@@ -203,19 +189,24 @@ impl Painter {
         }
     }
 
-    /// What all relays see of a site, with what passed at all of them.
-    fn part(&mut self, site: &SiteId) -> SitePart {
+    /// What all relays see of a site, in a minute; what all of them have counted goes to its activity.
+    fn part(&mut self, site: &SiteId, minute: i64) -> SitePart {
         let mut part = self.own_part(site);
-        let Some(cluster) = &self.sources.cluster else { return part };
-        cluster.others().publish(site, part.clone(), self.figures);
         let memory = self.memories.entry(site.clone()).or_default();
+        memory.activity.count(minute, part.totals);
+        let Some(cluster) = &self.sources.cluster else { return part };
+        if self.figures {
+            part.minutes = memory.activity.own().iter().collect();
+        }
+        cluster.others().publish(site, part.clone(), self.figures);
         let mut is_elsewhere = false;
-        cluster.others().each(site, |run, other| {
+        cluster.others().each(site, |run, other, minutes| {
             part.join(other);
-            memory.hear(run, other.totals);
+            if self.figures {
+                memory.activity.hear(run, minutes);
+            }
             is_elsewhere |= !other.agents.is_empty();
         });
-        part.totals = part.totals.plus(&memory.elsewhere);
         if is_elsewhere {
             self.last_seen.insert(site.clone(), Timestamp::now());
         }
@@ -225,7 +216,8 @@ impl Painter {
     /// One site as it is now, and whether a minute has begun for it.
     fn view(&mut self, site: &SiteId, record: &SiteRecord, old: Option<&SiteView>) -> (SiteView, bool) {
         let now = Timestamp::now();
-        let part = self.part(site);
+        let minute = now.as_second().div_euclid(MINUTE);
+        let part = self.part(site, minute);
         let readable = part.recordings.as_ref().is_none_or(|recordings| recordings.readable);
         let last_seen = self.last_seen.get(site).copied();
         let state = state(record, part.agents.is_empty(), readable, last_seen.is_some());
@@ -235,8 +227,9 @@ impl Painter {
             None => first_since(state, record, part.since, last_seen).unwrap_or(now),
         };
         let memory = self.memories.entry(site.clone()).or_default();
-        let begun = memory.activity.sample(now.as_second().div_euclid(MINUTE), part.totals, part.rtt_ms);
+        let begun = memory.activity.sample(minute, part.rtt_ms);
         let hour = memory.activity.last_hour();
+        let bytes = memory.activity.bytes();
         let mut view = SiteView {
             site: site.clone(),
             note: record.note.clone(),
@@ -245,7 +238,7 @@ impl Painter {
             since,
             agents: part.agents,
             rtt_ms: part.rtt_ms,
-            bytes_per_second: part.totals.bytes.saturating_sub(memory.bytes) / FIGURE_TICKS,
+            bytes_per_second: bytes.saturating_sub(memory.bytes) / FIGURE_TICKS,
             open_streams: part.open_streams,
             searches_last_hour: hour.searches,
             errors_last_hour: hour.errors,
@@ -254,7 +247,7 @@ impl Painter {
         };
         match old {
             Some(old) if !self.figures => keep_figures(&mut view, old),
-            _ => memory.bytes = part.totals.bytes,
+            _ => memory.bytes = bytes,
         }
         (view, begun)
     }

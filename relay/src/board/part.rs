@@ -1,6 +1,6 @@
 //! What one relay knows of a site by its own tunnels, and what several know together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
@@ -24,6 +24,9 @@ pub struct SitePart {
     pub open_streams: usize,
     /// What clients of this relay had of the site since it was started.
     pub totals: Traffic,
+    /// The same by minutes since the Unix epoch; where it is told to another relay, the minutes that have changed.
+    #[serde(default)]
+    pub minutes: Vec<(i64, Traffic)>,
     /// What was refused there in the last hour.
     pub refused: SiteThrottle,
 }
@@ -34,7 +37,7 @@ impl SitePart {
         *self == Self::default()
     }
 
-    /// Adds what another relay sees, but for its totals, which count from another start.
+    /// Adds what another relay sees, but for what it has counted.
     pub fn join(&mut self, other: &Self) {
         self.agents.extend(other.agents.iter().cloned());
         self.since = [self.since, other.since].into_iter().flatten().min();
@@ -61,8 +64,17 @@ impl SitePart {
 #[derive(Debug, Default)]
 pub struct PartBook {
     number: u64,
+    parts: HashMap<SiteId, Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The number of the change that made it so.
+    changed: u64,
+    /// Without its minutes.
+    part: SitePart,
     /// Each with the number of the change that made it so.
-    parts: HashMap<SiteId, (u64, SitePart)>,
+    minutes: BTreeMap<i64, (u64, Traffic)>,
 }
 
 /// What has changed.
@@ -77,30 +89,64 @@ pub struct PartsChange {
 impl PartBook {
     /// Writes down how a site is; `figures` says that figures may change too.
     pub fn write(&mut self, site: &SiteId, mut part: SitePart, figures: bool) {
-        match self.parts.get(site) {
-            Some((_, before)) => {
-                if !figures {
-                    part.keep_figures(before);
-                }
-                if *before == part {
-                    return;
-                }
+        let minutes = std::mem::take(&mut part.minutes);
+        let number = self.number + 1;
+        let entry = match self.parts.get_mut(site) {
+            Some(entry) => entry,
+            None if part.is_empty() && minutes.is_empty() => return,
+            None => self
+                .parts
+                .entry(site.clone())
+                .or_insert_with(|| Entry { changed: number, ..Entry::default() }),
+        };
+        if figures {
+            if entry.take_minutes(&minutes, number) {
+                entry.changed = number;
             }
-            None if part.is_empty() => return,
-            None => {}
+        } else {
+            part.keep_figures(&entry.part);
         }
-        self.number += 1;
-        self.parts.insert(site.clone(), (self.number, part));
+        if entry.part != part {
+            entry.part = part;
+            entry.changed = number;
+        }
+        if entry.changed == number {
+            self.number = number;
+        }
     }
 
     /// What has changed since a number; everything for who has another run's.
     pub fn since(&self, number: u64) -> PartsChange {
         let since = if number > self.number { 0 } else { number };
-        let changed = self.parts.iter().filter(|(_, (changed, _))| *changed > since);
+        let changed = self.parts.iter().filter(|(_, entry)| entry.changed > since);
         PartsChange {
             number: self.number,
-            parts: changed.map(|(site, (_, part))| (site.clone(), part.clone())).collect(),
+            parts: changed.map(|(site, entry)| (site.clone(), entry.told(since))).collect(),
         }
+    }
+}
+
+impl Entry {
+    /// Takes the minutes as they are at the change of a number. Whether any total has changed.
+    fn take_minutes(&mut self, minutes: &[(i64, Traffic)], number: u64) -> bool {
+        let oldest = minutes.first().map(|(minute, _)| *minute);
+        self.minutes.retain(|minute, _| oldest.is_some_and(|oldest| *minute >= oldest));
+        let mut is_other = false;
+        for (minute, total) in minutes {
+            let known = self.minutes.entry(*minute).or_default();
+            if known.1 != *total {
+                *known = (number, *total);
+                is_other = true;
+            }
+        }
+        is_other
+    }
+
+    /// With the minutes that have changed since a number.
+    fn told(&self, since: u64) -> SitePart {
+        let changed = self.minutes.iter().filter(|(_, (changed, _))| *changed > since);
+        let minutes = changed.map(|(minute, (_, total))| (*minute, *total)).collect();
+        SitePart { minutes, ..self.part.clone() }
     }
 }
 
@@ -134,6 +180,31 @@ mod tests {
         let last = book.since(2);
         assert!(last.parts[0].1.agents.is_empty() && last.parts[0].1.open_streams == 3);
         assert_eq!(book.since(77).parts.len(), 1, "whoever has another run's number is told all");
+    }
+
+    #[test]
+    fn minutes_are_told_that_have_changed_and_all_of_them_to_who_knows_nothing() {
+        let mut book = PartBook::default();
+        let counted = |minutes: &[(i64, u64)]| {
+            let total = |(minute, searches): &(i64, u64)| {
+                (*minute, Traffic { searches: *searches, ..Traffic::default() })
+            };
+            SitePart { minutes: minutes.iter().map(total).collect(), ..SitePart::default() }
+        };
+        let told = |book: &PartBook, since| {
+            book.since(since).parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>()
+        };
+        book.write(&site("acme"), counted(&[(1, 5)]), true);
+        let first = book.since(0).number;
+        book.write(&site("acme"), counted(&[(1, 5)]), true);
+        assert!(told(&book, first).is_empty());
+        book.write(&site("acme"), counted(&[(1, 6), (2, 1)]), false);
+        assert!(told(&book, first).is_empty(), "figures change now and then");
+        book.write(&site("acme"), counted(&[(1, 5), (2, 1)]), true);
+        assert_eq!(told(&book, first), [counted(&[(2, 1)])]);
+        assert_eq!(told(&book, 0), [counted(&[(1, 5), (2, 1)])]);
+        book.write(&site("acme"), counted(&[(2, 1)]), true);
+        assert_eq!(told(&book, 0), [counted(&[(2, 1)])], "an hour later");
     }
 
     #[test]

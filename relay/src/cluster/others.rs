@@ -15,9 +15,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Cluster, Node, Unreachable};
 use crate::{
-    board::{NodeHealth, NodeView, PartBook, PartsChange, SessionView, SitePart},
+    board::{Minutes, NodeHealth, NodeView, PartBook, PartsChange, SessionView, SitePart},
     limits::{Limits, LimitsQuestion, LimitsTold, UnderWay},
-    store::Traffic,
 };
 
 /// How often others are asked.
@@ -63,10 +62,15 @@ struct Heard {
     number: u64,
     limits: LimitsQuestion,
     under_way: UnderWay,
-    /// Their totals count from when the relay was first heard.
-    parts: HashMap<SiteId, SitePart>,
-    /// What it had counted before.
-    before: HashMap<SiteId, Traffic>,
+    parts: HashMap<SiteId, HeardPart>,
+}
+
+/// A site as another relay sees it.
+#[derive(Debug, Default)]
+struct HeardPart {
+    part: SitePart,
+    /// What its run has counted.
+    minutes: Minutes,
 }
 
 #[derive(Debug, Default)]
@@ -109,12 +113,12 @@ impl Others {
         }
     }
 
-    /// What each other relay sees of a site, with its run; totals are those since it was first heard.
-    pub fn each(&self, site: &SiteId, mut see: impl FnMut(&Arc<str>, &SitePart)) {
+    /// What each other relay sees of a site, with its run and what that has counted.
+    pub fn each(&self, site: &SiteId, mut see: impl FnMut(&Arc<str>, &SitePart, &Minutes)) {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         for (run, other) in heard.iter() {
-            if let Some(part) = other.parts.get(site) {
-                see(run, part);
+            if let Some(HeardPart { part, minutes }) = other.parts.get(site) {
+                see(run, part, minutes);
             }
         }
     }
@@ -137,9 +141,15 @@ impl Others {
         PartsQuestion { since, limits }
     }
 
-    fn hear(&self, node: &Node, telling: Telling) {
+    /// Takes in what a relay tells that was asked for what has changed since a number. It may come twice, late and in any
+    /// order: totals only grow, and what is older than what is known changes nothing else.
+    fn hear(&self, node: &Node, since: u64, telling: Telling) {
         let (limits, under_way) = self.limits.hear(telling.limits);
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if since > heard.get(&node.run).map_or(0, |other| other.number) {
+            // The relay was forgotten meanwhile, so what had changed before is missing: it is asked for everything.
+            return;
+        }
         let other = heard.entry(Arc::clone(&node.run)).or_insert_with(|| Heard {
             url: Arc::clone(&node.url),
             health: NodeHealth::default(),
@@ -147,15 +157,22 @@ impl Others {
             limits: LimitsQuestion::default(),
             under_way: UnderWay::default(),
             parts: HashMap::new(),
-            before: telling.change.parts.iter().map(|(site, part)| (site.clone(), part.totals)).collect(),
         });
-        (other.health, other.number) = (telling.health, telling.change.number);
-        (other.limits, other.under_way) = (limits, under_way);
+        let is_late = telling.change.number < other.number;
         for (site, mut part) in telling.change.parts {
-            if let Some(before) = other.before.get(&site) {
-                part.totals = part.totals.minus(before);
+            let known = other.parts.entry(site).or_default();
+            for (minute, total) in std::mem::take(&mut part.minutes) {
+                known.minutes.raise(minute, total);
             }
-            other.parts.insert(site, part);
+            if !is_late {
+                known.part = part;
+            }
+        }
+        if !is_late {
+            other.health = telling.health;
+            other.number = telling.change.number;
+            other.limits = limits;
+            other.under_way = under_way;
         }
     }
 
@@ -187,8 +204,9 @@ impl Cluster {
     }
 
     async fn hear(&self, node: &Node) {
-        match self.ask(node, "/parts", &self.others.question(node)).await {
-            Ok(telling) => self.others.hear(node, telling),
+        let question = self.others.question(node);
+        match self.ask(node, "/parts", &question).await {
+            Ok(telling) => self.others.hear(node, question.since, telling),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(node = %node.url, error, "a relay tells nothing of its sites");
@@ -222,35 +240,4 @@ impl Cluster {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::LimitsConfig;
-
-    #[test]
-    fn what_others_count_from_now_on_is_seen_and_what_they_counted_before_is_not() {
-        let others = Others::new(Arc::new(Limits::new(&LimitsConfig::default())));
-        let node = |run: &str| Node { run: run.into(), url: "http://a".into(), tunnel: None };
-        let site = |name: &str| SiteId::parse(name).unwrap();
-        let telling = |number, searches: &[(&str, u64)]| {
-            let part = |searches| {
-                let totals = Traffic { searches, ..Traffic::default() };
-                SitePart { totals, ..SitePart::default() }
-            };
-            let parts = searches.iter().map(|(name, searches)| (site(name), part(*searches))).collect();
-            Telling { change: PartsChange { number, parts }, ..Telling::default() }
-        };
-        let seen = |name: &str| {
-            let mut seen = Vec::new();
-            others.each(&site(name), |run, part| seen.push((run.to_string(), part.totals.searches)));
-            seen
-        };
-        others.hear(&node("a"), telling(1, &[("acme", 100)]));
-        assert_eq!(seen("acme"), [("a".to_owned(), 0)]);
-        assert_eq!(others.question(&node("a")).since, 1);
-        others.hear(&node("a"), telling(3, &[("acme", 103), ("beta", 1)]));
-        assert_eq!((seen("acme"), seen("beta")), (vec![("a".to_owned(), 3)], vec![("a".to_owned(), 1)]));
-        others.keep(&[node("b")]);
-        assert!(seen("acme").is_empty());
-        assert_eq!(others.question(&node("a")).since, 0, "another run tells everything");
-    }
-}
+mod tests;

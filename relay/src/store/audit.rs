@@ -78,7 +78,7 @@ impl From<Cursor> for String {
 /// Events that are read at a time where all of them are wanted: some 500 kB.
 const PAGE: u32 = 1000;
 const COLUMNS: &str = "SELECT request_id, kind, site, opened_ms, closed_ms, tenant, call_id, recording, user_name, client, \
-     user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome FROM audit";
+     user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome, run FROM audit";
 const OF_SITE_AS_IT_IS: &str =
     "opened_ms >= (SELECT sites.created_ms FROM sites WHERE sites.site = audit.site)";
 const ERASE: &str = "DELETE FROM audit WHERE call_key = $1";
@@ -239,5 +239,6 @@ fn event(row: &AnyRow) -> Result<AuditEvent, StoreError> {
         size: octets(count(15)?),
         bytes_per_second: small(count(16)?),
         outcome: name(17)?.parse().map_err(|_| corrupt("outcome"))?,
+        run: row.try_get(18)?,
     })
 }

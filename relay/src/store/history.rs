@@ -64,6 +64,19 @@ impl Traffic {
     }
 }
 
+/// What passed for a site in one minute at one run of a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMinute {
+    /// The site.
+    pub site: SiteId,
+    /// The run; empty where it was not written down.
+    pub run: String,
+    /// Minutes since the Unix epoch.
+    pub minute: i64,
+    /// What passed.
+    pub traffic: Traffic,
+}
+
 const TUNNELS_SINCE: &str = "SELECT session, agent_version, host, address, opened_ms, closed_ms, reason FROM tunnels \
      WHERE site = $1 AND (closed_ms IS NULL OR closed_ms >= $2) ORDER BY opened_ms DESC LIMIT $3";
 const FIRST_SEEN: &str = "SELECT MIN(opened_ms) FROM tunnels WHERE site = $1";
@@ -71,9 +84,10 @@ const LAST_SEEN: &str = "SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM t
 /// A tunnel that was not closed lived as long as the run of the relay that had it.
 const CONNECTED_SINCE: &str = "SELECT DISTINCT tunnels.site FROM tunnels LEFT JOIN relay_runs ON relay_runs.run = tunnels.run \
      WHERE COALESCE(tunnels.closed_ms, relay_runs.alive_ms, tunnels.opened_ms) >= $1";
-const MINUTES_SINCE: &str = "SELECT site, opened_ms / 60000, CAST(SUM(CASE WHEN kind = 'search' THEN 1 ELSE 0 END) AS BIGINT), \
+const MINUTES_SINCE: &str = "SELECT site, COALESCE(run, ''), opened_ms / 60000, \
+     CAST(SUM(CASE WHEN kind = 'search' THEN 1 ELSE 0 END) AS BIGINT), \
      CAST(SUM(CASE WHEN status >= 500 THEN 1 ELSE 0 END) AS BIGINT), CAST(SUM(bytes) AS BIGINT) FROM audit \
-     WHERE opened_ms >= $1 GROUP BY site, opened_ms / 60000 ORDER BY site, opened_ms / 60000";
+     WHERE opened_ms >= $1 GROUP BY site, run, opened_ms / 60000";
 const TRAFFIC_SINCE: &str = "SELECT CAST(COALESCE(SUM(searches), 0) AS BIGINT), CAST(COALESCE(SUM(errors), 0) AS BIGINT), \
      CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM traffic WHERE site = $1 AND hour_ms >= $2";
 /// Tunnels of runs that have ended, or have given no sign of life since a time, end with the last one.
@@ -137,23 +151,21 @@ impl Store {
         rows.iter().map(|row| site(&row.try_get::<String, _>(0)?)).collect()
     }
 
-    /// What passed for each site since a time, as far as agents were asked, with the minutes since the Unix epoch
-    /// in which it did.
+    /// What each run of a relay had passed for each site since a time, as far as agents were asked, by the minute.
     ///
     /// # Errors
     /// As every method.
-    pub async fn minutes_since(
-        &self,
-        since: Timestamp,
-    ) -> Result<HashMap<SiteId, Vec<(i64, Traffic)>>, StoreError> {
+    pub async fn minutes_since(&self, since: Timestamp) -> Result<Vec<RunMinute>, StoreError> {
         let rows = sqlx::query(MINUTES_SINCE).bind(since.as_millisecond()).fetch_all(&self.pool).await?;
-        let mut minutes: HashMap<SiteId, Vec<(i64, Traffic)>> = HashMap::new();
-        for row in &rows {
-            let site = site(&row.try_get::<String, _>(0)?)?;
-            let traffic = Traffic { searches: count(row, 2)?, errors: count(row, 3)?, bytes: count(row, 4)? };
-            minutes.entry(site).or_default().push((row.try_get(1)?, traffic));
-        }
-        Ok(minutes)
+        let minute = |row: &AnyRow| {
+            Ok(RunMinute {
+                site: site(&row.try_get::<String, _>(0)?)?,
+                run: row.try_get(1)?,
+                minute: row.try_get(2)?,
+                traffic: Traffic { searches: count(row, 3)?, errors: count(row, 4)?, bytes: count(row, 5)? },
+            })
+        };
+        rows.iter().map(minute).collect()
     }
 
     /// What passed for a site since the beginning of the hour of a time.

@@ -105,7 +105,7 @@ const CLOSE_TUNNEL: &str =
 /// Events that one statement writes, as many as wait: every statement is a way to the database's thread and back.
 const ROWS: [usize; 3] = [64, 8, 1];
 /// What is bound for each event: its columns, and its call as erasures know it.
-const BOUND: usize = 20;
+const BOUND: usize = 21;
 /// How each number of [`ROWS`] is written. Places have numbers with PostgreSQL alone: to SQLite those would be names, which
 /// are looked for one after the other for each value.
 static INSERT_AUDIT: LazyLock<[String; 3]> =
@@ -206,9 +206,9 @@ fn insert_audit(rows: usize, place: impl Fn(usize) -> String) -> String {
     let columns: Vec<String> = (1..BOUND).map(|n| format!("column{n}")).collect();
     format!(
         "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, recording, \
-         user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome) \
+         user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome, run) \
          SELECT {} FROM (VALUES {}) AS event \
-         WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest = column20 AND erased_ms >= column4) \
+         WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest = column21 AND erased_ms >= column4) \
          ON CONFLICT (request_id) DO NOTHING",
         columns.join(", "),
         rows.join(", ")
@@ -246,6 +246,7 @@ async fn insert_events(
             .bind(event.size.map(number))
             .bind(event.bytes_per_second.map(i64::from))
             .bind(event.outcome.as_str())
+            .bind(event.run.as_deref())
             .bind(key.as_deref().map(call_digest));
     }
     query.execute(&mut **tx).await?;

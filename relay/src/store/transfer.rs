@@ -57,6 +57,7 @@ const TABLES: [Table; 14] = [
             "client",
             "user_agent",
             "outcome",
+            "run",
         ],
         numbers: &[
             "opened_ms",

@@ -1,0 +1,127 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{config::LimitsConfig, store::Traffic};
+
+fn others() -> Others {
+    Others::new(Arc::new(Limits::new(&LimitsConfig::default())))
+}
+
+fn node(run: &str) -> Node {
+    Node { run: run.into(), url: format!("http://{run}").into(), tunnel: None }
+}
+
+fn site(name: &str) -> SiteId {
+    SiteId::parse(name).unwrap()
+}
+
+/// A site at which so many searches were counted in each minute.
+fn counted(minutes: &[(i64, u64)]) -> SitePart {
+    let total =
+        |(minute, searches): &(i64, u64)| (*minute, Traffic { searches: *searches, ..Traffic::default() });
+    SitePart { minutes: minutes.iter().map(total).collect(), ..SitePart::default() }
+}
+
+fn telling(number: u64, site: &SiteId, part: SitePart) -> Telling {
+    Telling { change: PartsChange { number, parts: vec![(site.clone(), part)] }, ..Telling::default() }
+}
+
+/// The searches that are seen of a site, with the runs that counted them.
+fn seen(others: &Others, site: &SiteId) -> Vec<(String, u64)> {
+    let mut seen = Vec::new();
+    others.each(site, |run, _, minutes| seen.push((run.to_string(), minutes.sum().searches)));
+    seen.sort();
+    seen
+}
+
+#[test]
+fn what_a_relay_counted_before_it_was_heard_is_seen_too() {
+    let others = others();
+    let acme = site("acme");
+    others.hear(&node("a"), 0, telling(1, &acme, counted(&[(1, 100)])));
+    assert_eq!(seen(&others, &acme), [("a".to_owned(), 100)]);
+    assert_eq!(others.question(&node("a")).since, 1);
+    others.hear(&node("a"), 1, telling(3, &acme, counted(&[(2, 3)])));
+    assert_eq!(seen(&others, &acme), [("a".to_owned(), 103)]);
+    others.keep(&[node("b")]);
+    assert!(seen(&others, &acme).is_empty());
+    assert_eq!(others.question(&node("a")).since, 0, "a relay that was forgotten tells everything");
+}
+
+#[test]
+fn what_is_told_of_a_change_to_a_relay_that_forgot_what_was_before_is_not_taken_for_all() {
+    let others = others();
+    let acme = site("acme");
+    others.hear(&node("a"), 0, telling(1, &acme, counted(&[(1, 100)])));
+    others.keep(&[]);
+    others.hear(&node("a"), 1, telling(2, &acme, counted(&[(2, 3)])));
+    assert_eq!(others.question(&node("a")).since, 0);
+}
+
+/// What may happen between two relays.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The first one counts a search in a minute.
+    Count(i64),
+    /// The other one asks; the answer is on its way.
+    Ask,
+    /// One of the answers on their way arrives; it may arrive again.
+    Arrive(prop::sample::Index),
+    /// One of them is lost.
+    Lose(prop::sample::Index),
+    /// The other one takes the first for dead, and forgets it.
+    Forget,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..4_i64).prop_map(Step::Count),
+        4 => Just(Step::Ask),
+        4 => any::<prop::sample::Index>().prop_map(Step::Arrive),
+        2 => any::<prop::sample::Index>().prop_map(Step::Lose),
+        1 => Just(Step::Forget),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn tellings_that_are_lost_doubled_and_late_end_with_equal_counts(steps in prop::collection::vec(step(), 0..60)) {
+        let acme = site("acme");
+        let (counts, sees) = (others(), others());
+        let mut minutes = Minutes::default();
+        let mut under_way: Vec<(u64, Telling)> = Vec::new();
+        let publish = |minutes: &Minutes| {
+            counts.publish(&acme, SitePart { minutes: minutes.iter().collect(), ..SitePart::default() }, true);
+        };
+        let ask = || {
+            let question = sees.question(&node("a"));
+            (question.since, counts.tell(&question))
+        };
+        for step in steps {
+            match step {
+                Step::Count(minute) => {
+                    minutes.add(minute, Traffic { searches: 1, ..Traffic::default() });
+                    publish(&minutes);
+                }
+                Step::Ask => under_way.push(ask()),
+                Step::Arrive(at) if !under_way.is_empty() => {
+                    let (since, telling) = at.get(&under_way);
+                    // As it comes over the wire.
+                    let telling = serde_json::from_slice(&serde_json::to_vec(telling).unwrap()).unwrap();
+                    sees.hear(&node("a"), *since, telling);
+                }
+                Step::Lose(at) if !under_way.is_empty() => {
+                    under_way.swap_remove(at.index(under_way.len()));
+                }
+                Step::Arrive(_) | Step::Lose(_) => {}
+                Step::Forget => sees.keep(&[]),
+            }
+            let told: u64 = seen(&sees, &acme).iter().map(|(_, searches)| searches).sum();
+            prop_assert!(told <= minutes.sum().searches, "no search is counted twice");
+        }
+        let (since, telling) = ask();
+        sees.hear(&node("a"), since, telling);
+        let told: u64 = seen(&sees, &acme).iter().map(|(_, searches)| searches).sum();
+        prop_assert_eq!(told, minutes.sum().searches);
+    }
+}
