@@ -3,10 +3,10 @@
 use std::{
     path::Path,
     sync::atomic::{AtomicU16, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use fantoccini::{Client, ClientBuilder, Locator, elements::Element};
+use fantoccini::{Client, ClientBuilder, Locator, elements::Element, error::CmdError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -98,13 +98,16 @@ impl Browser {
         }
     }
 
-    /// Waits for an element.
+    /// Waits for an element, across a page that is being left: the driver then answers with a bare text.
     pub async fn find(&self, css: &str) -> Element {
-        let found =
-            self.client.wait().at_most(PATIENCE).every(ASK_EVERY).for_element(Locator::Css(css)).await;
-        match found {
-            Ok(element) => element,
-            Err(error) => panic!("{css} never came: {error}\n{}", self.text("body").await),
+        let begun = Instant::now();
+        loop {
+            let wait = self.client.wait().at_most(PATIENCE).every(ASK_EVERY);
+            match wait.for_element(Locator::Css(css)).await {
+                Ok(element) => return element,
+                Err(CmdError::NotW3C(_)) if begun.elapsed() < PATIENCE => tokio::time::sleep(ASK_EVERY).await,
+                Err(error) => panic!("{css} never came: {error}\n{}", self.text("body").await),
+            }
         }
     }
 
