@@ -229,6 +229,8 @@ pub enum CloseCode {
     NoGreeting,
     /// 4005: nothing was heard from the peer for too long.
     Silent,
+    /// 4006: the site has as many tunnels as it may have.
+    TooManyTunnels,
     /// Any other number.
     Other(u16),
 }
@@ -244,6 +246,7 @@ impl From<u16> for CloseCode {
             4003 => Self::Replaced,
             4004 => Self::NoGreeting,
             4005 => Self::Silent,
+            4006 => Self::TooManyTunnels,
             other => Self::Other(other),
         }
     }
@@ -260,6 +263,7 @@ impl From<CloseCode> for u16 {
             CloseCode::Replaced => 4003,
             CloseCode::NoGreeting => 4004,
             CloseCode::Silent => 4005,
+            CloseCode::TooManyTunnels => 4006,
             CloseCode::Other(other) => other,
         }
     }

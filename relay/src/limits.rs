@@ -1,21 +1,21 @@
 //! What one client, one site and all together may have of the relay, so that nobody's greed or mistake is felt by
 //! anybody else. Over a limit a request is answered at once: 429 where the client can help it, 503 where not.
 
+mod admission;
 mod client_key;
 mod held;
 mod logins;
 mod news;
-mod ramp;
 mod requests;
 mod slots;
 mod throttle;
 
 pub(crate) use self::held::HeldBody;
 pub use self::{
+    admission::Admissions,
     client_key::ClientKey,
     logins::{LoginAttempt, LoginThrottle},
     news::News,
-    ramp::AcceptRamp,
     requests::{Busy, RequestLimits, SiteSlot, UnderWay},
     slots::{Slot, Slots},
     throttle::{SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
@@ -56,7 +56,7 @@ pub struct Limits {
     /// Attempts to log in.
     pub logins: LoginThrottle,
     /// New tunnels.
-    pub ramp: AcceptRamp,
+    pub admissions: Admissions,
 }
 
 impl Limits {
@@ -66,7 +66,7 @@ impl Limits {
             requests: RequestLimits::new(config.max_client_requests, config.max_site_requests),
             throttle: Throttle::default(),
             logins: LoginThrottle::default(),
-            ramp: AcceptRamp::new(config.accept_rate),
+            admissions: Admissions::new(config.accept_rate),
         }
     }
 

@@ -92,10 +92,18 @@ impl Entry {
     }
 }
 
+/// A site has as many tunnels as it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this site has {0} tunnels already, as many as it may have; stop an agent, or ask the relay's operator for more"
+)]
+pub struct TooManyTunnels(pub u32);
+
 /// All sessions of this relay process.
 #[derive(Debug)]
 pub struct Registry {
     sites: RwLock<HashMap<SiteId, Entry>>,
+    max_site_tunnels: u32,
     window_budget: Arc<WindowBudget>,
     /// How often a session was chosen, for all sites.
     choices: AtomicU64,
@@ -103,15 +111,16 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self::new(PROCESS_WINDOW_BUDGET)
+        Self::new(PROCESS_WINDOW_BUDGET, u32::MAX)
     }
 }
 
 impl Registry {
-    /// No sessions yet; the windows of all tunnels share a budget of so many octets.
-    pub fn new(window_budget: u64) -> Self {
+    /// No sessions yet. The windows of all tunnels share a budget of so many bytes; a site has so many tunnels at most.
+    pub fn new(window_budget: u64, max_site_tunnels: u32) -> Self {
         Self {
             sites: RwLock::default(),
+            max_site_tunnels,
             window_budget: WindowBudget::new(window_budget),
             choices: AtomicU64::new(0),
         }
@@ -122,10 +131,19 @@ impl Registry {
         Arc::clone(&self.window_budget)
     }
 
-    /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old.
-    pub fn add(&self, session: Arc<Session>) {
+    /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old. It is welcomed before a
+    /// request can reach it.
+    ///
+    /// # Errors
+    /// [`TooManyTunnels`]. Tunnels that finish what is open on them do not count.
+    pub fn add(&self, session: Arc<Session>, welcome: impl FnOnce(&Session)) -> Result<(), TooManyTunnels> {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         let entry = sites.entry(session.site.clone()).or_default();
+        let others = entry.sessions.iter().filter(|old| old.takes_requests() && !old.is_same_agent(&session));
+        if others.count() >= self.max_site_tunnels as usize {
+            return Err(TooManyTunnels(self.max_site_tunnels));
+        }
+        welcome(&session);
         entry.counters.saw_agent();
         for old in entry.sessions.iter().filter(|old| old.is_same_agent(&session)) {
             old.give_way(&session.hello);
@@ -133,6 +151,7 @@ impl Registry {
         entry.absence.came(session.hello.link_key_id);
         entry.sessions.push(session);
         entry.arrived.notify_waiters();
+        Ok(())
     }
 
     /// Takes a session out that has ended; where its agent should be back soon, requests wait for it.

@@ -72,6 +72,21 @@ pub struct Session {
 }
 
 impl Session {
+    fn new(hello: Hello, admission: &Admission, caller: &Caller) -> Self {
+        Self {
+            id: crate::ids::new_id(),
+            site: admission.site.clone(),
+            hello,
+            since: Timestamp::now(),
+            address: admission.address,
+            caller: caller.clone(),
+            leaving: AtomicBool::new(false),
+            goodbye: AtomicBool::new(false),
+            chosen: AtomicU64::new(0),
+            status: Mutex::new(None),
+        }
+    }
+
     /// What the books say of it, at a relay with this run.
     pub fn opened(&self, run: &str) -> Record {
         Record::TunnelOpened(Box::new(TunnelOpened {
@@ -233,9 +248,15 @@ fn on_notice(
 ) {
     match notice {
         RelayNotice::Hello(hello) => {
-            let welcomed = Arc::new(welcome(*hello, admission, caller));
-            registry.add(Arc::clone(&welcomed));
-            *session = Some(welcomed);
+            let greeted = Arc::new(Session::new(*hello, admission, caller));
+            match registry.add(Arc::clone(&greeted), |session| welcome(session, admission)) {
+                Ok(()) => *session = Some(greeted),
+                Err(refused) => {
+                    let (site, address) = (&admission.site, &admission.address);
+                    tracing::warn!(%site, %address, "a tunnel is refused: {refused} (--max-site-tunnels)");
+                    caller.close(Close::new(CloseCode::TooManyTunnels, refused.to_string()));
+                }
+            }
         }
         RelayNotice::Status(status) => {
             if let Some(session) = session {
@@ -252,38 +273,26 @@ fn on_notice(
     }
 }
 
-fn welcome(hello: Hello, admission: &Admission, caller: &Caller) -> Session {
-    let id = crate::ids::new_id();
+fn welcome(session: &Session, admission: &Admission) {
+    let hello = &session.hello;
     tracing::info!(
-        site = %admission.site,
-        session = id,
+        site = %session.site,
+        session = session.id,
         agent = hello.agent_version,
         host = hello.host,
         instance = hello.instance,
-        address = %admission.address,
+        address = %session.address,
         "an agent is connected"
     );
-    caller.welcome(Welcome {
+    session.caller.welcome(Welcome {
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
-        session: id.clone(),
+        session: session.id.clone(),
         base_url: admission.base_url.clone(),
         initial_window: INITIAL_WINDOW,
         max_streams: u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX),
         ping_after_ms: u64::try_from(PING_AFTER.as_millis()).unwrap_or(u64::MAX),
         dead_after_ms: u64::try_from(DEAD_AFTER.as_millis()).unwrap_or(u64::MAX),
     });
-    Session {
-        id,
-        site: admission.site.clone(),
-        hello,
-        since: Timestamp::now(),
-        address: admission.address,
-        caller: caller.clone(),
-        leaving: AtomicBool::new(false),
-        goodbye: AtomicBool::new(false),
-        chosen: AtomicU64::new(0),
-        status: Mutex::new(None),
-    }
 }
 
 fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {

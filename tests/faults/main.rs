@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
+mod admission;
 mod clock;
 mod cluster;
 mod cluster_database;

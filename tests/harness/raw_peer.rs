@@ -46,20 +46,30 @@ pub struct Closed {
 impl RawPeer {
     /// A tunnel to a relay with plain HTTP, upgraded by the key of a site, on which nothing was said yet.
     pub async fn agent(relay: &Relay, site: &Site) -> Self {
-        let mut request = format!("ws://{}/tunnel", relay.address).into_client_request().expect("a request");
+        Self::try_agent(relay.address, site).await.expect("the relay upgrades")
+    }
+
+    /// As [`RawPeer::agent`]; nothing where the relay does not upgrade.
+    pub async fn try_agent(relay: SocketAddr, site: &Site) -> Option<Self> {
+        let mut request = format!("ws://{relay}/tunnel").into_client_request().expect("a request");
         let headers = request.headers_mut();
         let bearer = format!("Bearer {}", site.site_key);
         headers.insert("authorization", bearer.parse().expect("a header"));
         headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().expect("a header"));
-        let stream = TcpStream::connect(relay.address).await.expect("the relay accepts");
-        let (socket, _) = client_async(request, stream).await.expect("the relay upgrades");
-        Self { socket }
+        let stream = TcpStream::connect(relay).await.ok()?;
+        let (socket, _) = client_async(request, stream).await.ok()?;
+        Some(Self { socket })
     }
 
     /// A tunnel to a relay, greeted as an agent does.
     pub async fn greeted_agent(relay: &Relay, site: &Site) -> Self {
+        Self::greeted_as(relay, site, hello()).await
+    }
+
+    /// A tunnel to a relay, greeted as a certain agent does.
+    pub async fn greeted_as(relay: &Relay, site: &Site, hello: Hello) -> Self {
         let mut peer = Self::agent(relay, site).await;
-        peer.frame(Frame::Hello(Box::new(hello()))).await;
+        peer.frame(Frame::Hello(Box::new(hello))).await;
         peer.wait_for(|frame| matches!(frame, Frame::Welcome(_)).then_some(())).await;
         peer
     }

@@ -23,6 +23,8 @@ const DEFAULT_MAX_SITE_REQUESTS: u32 = 256;
 /// New tunnels per second by default: five hundred sites are back five seconds after a restart, and the
 /// handshakes of a hundred take a fraction of one core.
 const DEFAULT_ACCEPT_RATE: u32 = 100;
+/// Tunnels of one site by default: eight agents with four connections each. A tunnel that idles costs 16 kB.
+const DEFAULT_MAX_SITE_TUNNELS: u32 = 32;
 /// The least memory that recordings under way can do with: one tunnel's.
 const MIN_MEMORY_BUDGET: u64 = audiovault_protocol::limits::TUNNEL_WINDOW_BUDGET;
 
@@ -37,6 +39,8 @@ pub struct LimitsConfig {
     pub max_client_requests: u32,
     /// Requests to one site.
     pub max_site_requests: u32,
+    /// Tunnels of one site.
+    pub max_site_tunnels: u32,
     /// Octets of recordings that all tunnels together may have on their way through the relay.
     pub memory_budget: u64,
     /// New tunnels in a second.
@@ -50,6 +54,7 @@ impl Default for LimitsConfig {
             max_client_connections: DEFAULT_MAX_CLIENT_CONNECTIONS,
             max_client_requests: DEFAULT_MAX_CLIENT_REQUESTS,
             max_site_requests: DEFAULT_MAX_SITE_REQUESTS,
+            max_site_tunnels: DEFAULT_MAX_SITE_TUNNELS,
             memory_budget: PROCESS_WINDOW_BUDGET,
             accept_rate: DEFAULT_ACCEPT_RATE,
         }
@@ -76,6 +81,7 @@ impl LimitsConfig {
                 &args.max_site_requests,
                 default.max_site_requests,
             )?,
+            max_site_tunnels: count("--max-site-tunnels", &args.max_site_tunnels, default.max_site_tunnels)?,
             memory_budget: memory(&args.memory_budget, default.memory_budget)?,
             accept_rate: count("--accept-rate", &args.accept_rate, default.accept_rate)?,
         })

@@ -16,6 +16,7 @@ use axum::{
     extract::{Request, State},
     response::Response,
 };
+use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -29,13 +30,18 @@ use crate::{
 
 /// How long agents should wait while the relay drains: the time that its successor needs to start.
 const DRAIN_RETRY_AFTER: u32 = 2;
+/// Bytes of the nonce in `Sec-WebSocket-Key` (RFC 6455, section 4.1).
+const NONCE_LEN: usize = 16;
 
 /// `/tunnel`.
 pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: Request) -> Response {
     let address = client_address(request.extensions());
-    let admitted = admit(&state, address, request.headers()).await.and_then(|admission| {
+    let admitted = identify(&state, address, request.headers()).await.and_then(|admission| {
         let accept = handshake(&request)?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
+        // Last, so that only what would become a tunnel takes room from others.
+        let admitted = state.limits.admissions.admit(&admission.site, address.into(), Instant::now());
+        admitted.map_err(|wait| not_yet(wait).at(&admission.site))?;
         Ok((admission, accept, upgrade))
     });
     match admitted {
@@ -57,7 +63,8 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
     }
 }
 
-async fn admit(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
+/// Finds out for which site an agent speaks.
+async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
     if state.is_draining() {
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
@@ -68,7 +75,6 @@ async fn admit(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Res
     let key = bearer.and_then(|key| SiteKey::parse(key).ok());
     match verify(state, key.as_ref(), address.into()).await? {
         Ok((site, key)) => {
-            state.limits.ramp.admit(Instant::now()).map_err(|wait| not_yet(wait).at(&site))?;
             let base_url = state.public_url.site(&site);
             Ok(Admission { site, key, address, base_url })
         }
@@ -118,8 +124,8 @@ async fn verify(
 
 fn not_yet(wait: Duration) -> Refusal {
     let detail = "this relay admits agents one after the other; dial again when told";
-    // Agents add up to a second of their own, so the whole seconds below the slot come to it on average.
-    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+    // Whole seconds, and none too early: a place that is not reached yet cannot be taken.
+    let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds).into()
 }
 
@@ -135,7 +141,13 @@ fn handshake(request: &Request) -> Result<String, Refusal> {
         let detail = "agent and relay have no protocol version in common; update the older of the two";
         return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, detail));
     }
-    Ok(derive_accept_key(key.as_bytes()))
+    if BASE64.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == NONCE_LEN) {
+        return Ok(derive_accept_key(key.as_bytes()));
+    }
+    Err(Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "Sec-WebSocket-Key must be 16 bytes in Base64 (RFC 6455, section 4.1)",
+    ))
 }
 
 fn not_a_websocket() -> Refusal {

@@ -45,7 +45,7 @@ impl Parts {
         let store = store::open(&config.database, IfMissing::Create).await?;
         store.set_public_url(config.public_url.as_str()).await?;
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
-        let registry = Arc::new(Registry::new(config.limits.memory_budget));
+        let registry = Arc::new(Registry::new(config.limits.memory_budget, config.limits.max_site_tunnels));
         let limits = Arc::new(Limits::new(&config.limits));
         let spool =
             config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;

@@ -228,6 +228,7 @@ impl World {
                 CloseCode::ProtocolViolation
                 | CloseCode::CreditExceeded
                 | CloseCode::Revoked
+                | CloseCode::TooManyTunnels
                 | CloseCode::Other(_) => false,
             },
         };

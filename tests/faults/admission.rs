@@ -1,0 +1,106 @@
+//! Agents of one site that want more tunnels than they may have: other sites' agents are let in all the same.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::{frame::Frame, message::Hello};
+use harness::{
+    matrix,
+    raw_peer::{RawPeer, hello},
+    relay::{Relay, Site},
+};
+use tokio::{task::JoinSet, time::timeout};
+
+use crate::setting::{Setting, ms};
+
+/// Within what time an agent of another site is let in.
+const IN_WITHIN: Duration = Duration::from_secs(5);
+/// Connections over which the greedy key asks, without a pause.
+const CONNECTIONS: usize = 4;
+
+/// Has a key knock at the tunnel's door as often as it can, by plain requests and by proper handshakes; how often it knocked.
+fn knock(relay: &Relay, site: &Site, tasks: &mut JoinSet<()>) -> Arc<AtomicUsize> {
+    let knocks = Arc::new(AtomicUsize::new(0));
+    for _ in 0..CONNECTIONS {
+        let (url, key) = (format!("{}/tunnel", relay.url()), site.site_key.clone());
+        let counted = Arc::clone(&knocks);
+        tasks.spawn(async move {
+            let client = reqwest::Client::new();
+            while client.get(&url).bearer_auth(&key).send().await.is_ok() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let (address, site, counted) = (relay.address, site.clone(), Arc::clone(&knocks));
+        tasks.spawn(async move {
+            loop {
+                // What is admitted is given up at once, to knock again.
+                drop(RawPeer::try_agent(address, &site).await);
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    knocks
+}
+
+#[tokio::test]
+async fn a_key_that_knocks_without_end_keeps_no_other_site_out() {
+    let mut setting = Setting::new(Relay::start().await).await;
+    let greedy = setting.relay.add_site("greedy", &[]).await;
+    let mut tasks = JoinSet::new();
+    let mut admitted = Vec::new();
+    let mut knocked = 0;
+    // At any time, and after a restart.
+    for _ in 0..2 {
+        let knocks = knock(&setting.relay, &greedy, &mut tasks);
+        // The greedy site has what it can get before the other agent dials.
+        while knocks.load(Ordering::Relaxed) < 500 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let begun = Instant::now();
+        let agent = timeout(IN_WITHIN, setting.agent()).await.expect("the other site's agent is let in");
+        admitted.push(begun.elapsed());
+        setting.search().await;
+        drop(agent);
+        tasks.shutdown().await;
+        knocked += knocks.load(Ordering::Relaxed);
+        setting.relay.kill().await;
+        setting.relay.restart().await;
+    }
+    let promise = "another site's agent is let in within 5 s, after a restart too";
+    let measured = format!("in after {} and {}, beside {knocked} knocks", ms(admitted[0]), ms(admitted[1]));
+    matrix::row("admission", "a site key that knocks as often as it can", promise, measured);
+}
+
+#[tokio::test]
+async fn a_site_has_as_many_tunnels_as_it_may_and_an_agent_that_comes_again_takes_its_own_place() {
+    let relay = Relay::start_with(&["--max-site-tunnels", "3"], false).await;
+    let setting = Setting::new(relay).await;
+    let greedy = setting.relay.add_site("greedy", &[]).await;
+    let agent = |number: u64| Hello { instance: format!("{number:016x}"), ..hello() };
+    let mut peers = Vec::new();
+    for number in 0..3 {
+        peers.push(RawPeer::greeted_as(&setting.relay, &greedy, agent(number)).await);
+    }
+    let mark = setting.relay.process().mark();
+    let mut fourth = RawPeer::agent(&setting.relay, &greedy).await;
+    fourth.frame(Frame::Hello(Box::new(agent(3)))).await;
+    let closed = fourth.closed().await;
+    assert!(closed.code == 4006 && closed.reason.contains("3 tunnels"), "{closed:?}");
+    setting.relay.process().wait_for_after(mark, "--max-site-tunnels").await;
+    // The same connection of the same agent, whose line died unnoticed.
+    peers.push(RawPeer::greeted_as(&setting.relay, &greedy, agent(0)).await);
+    let status = setting.relay.wait_for_status("greedy", |status| {
+        status["sessions"].as_array().is_some_and(|sessions| sessions.len() == 3)
+    });
+    status.await;
+    let agent = setting.agent().await;
+    setting.search().await;
+    drop(agent);
+    let promise = "the tunnel that is one too many is closed with 4006, others stay, other sites are served";
+    matrix::row("admission", "more tunnels of one site than it may have", promise, "closed with 4006");
+}
