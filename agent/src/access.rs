@@ -118,10 +118,15 @@ impl Access {
 
     /// A tenant as the tenants file spells it, otherwise as the request does; nothing if the site itself is meant.
     fn spelling(&self, tenant: &str) -> Option<String> {
-        let known = self.entries.iter().filter_map(|entry| entry.tenant.as_ref());
-        let known = known.into_iter().find(|known| known.to_lowercase() == tenant.to_lowercase());
         let site = self.site.as_ref().is_some_and(|site| site.eq_ignore_ascii_case(tenant));
-        known.cloned().or_else(|| (!site).then(|| tenant.to_owned()))
+        let known = self.tenant_named(tenant).map(str::to_owned);
+        known.or_else(|| (!site).then(|| tenant.to_owned()))
+    }
+
+    /// The tenant with a token of its own that has this name, as the tenants file spells it.
+    pub(crate) fn tenant_named(&self, name: &str) -> Option<&str> {
+        let mut known = self.entries.iter().filter_map(|entry| entry.tenant.as_deref());
+        known.find(|known| known.to_lowercase() == name.to_lowercase())
     }
 }
 

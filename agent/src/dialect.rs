@@ -16,7 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use audiovault_protocol::parameters::{Field, NAMES};
+use audiovault_protocol::{
+    message::{MAX_TOKEN_FIELD_LEN, MAX_TOKEN_FIELDS},
+    parameters::{Field, NAMES, token_names},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -55,6 +58,12 @@ pub enum DialectError {
     /// The answer wants something filled in that there is not.
     #[error("the dialect's response has {0:?}; known are {known}, and $$ for a dollar sign", known = filled())]
     Unknown(String),
+    /// More names for the token than the relay can be told, or a longer one.
+    #[error(
+        "the dialect gives the token too many names or too long ones; with those that are known anyway there may be \
+         {MAX_TOKEN_FIELDS}, of at most {MAX_TOKEN_FIELD_LEN} bytes each"
+    )]
+    TokenNames,
     /// A list that is repeated has not exactly one item to repeat.
     #[error("the dialect's response has {EACH:?} in a list of other than two items; write [\"$each\", …]")]
     Each,
@@ -94,7 +103,13 @@ impl Dialect {
             Some(field) => Ok((name, field)),
             None => Err(DialectError::Meaning(name, meaning)),
         };
-        let names = request.into_iter().map(name).collect::<Result<_, _>>()?;
+        let names: Vec<_> = request.into_iter().map(name).collect::<Result<_, _>>()?;
+        let token_names = token_names(&names);
+        if token_names.len() > MAX_TOKEN_FIELDS
+            || token_names.iter().any(|name| name.len() > MAX_TOKEN_FIELD_LEN)
+        {
+            return Err(DialectError::TokenNames);
+        }
         if let Some(response) = &response {
             check(response, false)?;
         }
@@ -237,6 +252,10 @@ mod tests {
         assert!(error("[response]\na = '$url'").contains("within"), "a recording's own, outside of any");
         assert!(error("[response]\na = ['$each']").contains("two items"));
         assert!(error("[answer]\na = 1").contains("unknown field"));
+        let names = |n: usize| (0..n).map(|n| format!("key{n} = 'token'\n")).collect::<String>();
+        assert!(Dialect::parse(&format!("[request]\n{}", names(12))).is_ok());
+        assert!(error(&format!("[request]\n{}", names(13))).contains("too many names"));
+        assert!(error(&format!("[request]\n{} = 'token'", "k".repeat(65))).contains("too long"));
         assert!(error("= 1").contains("not right"));
     }
 }

@@ -29,5 +29,6 @@ pub mod systemd;
 pub mod tenants;
 #[cfg(test)]
 mod testing;
+mod throttle;
 pub mod tunnel;
 pub mod vault;

@@ -26,3 +26,4 @@ pub mod site;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod throttle;

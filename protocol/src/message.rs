@@ -15,6 +15,11 @@ use crate::{
 /// The WebSocket subprotocol that names this version (RFC 6455, section 1.9).
 pub const SUBPROTOCOL: &str = "audiovault-tunnel.v1";
 
+/// Most names that an agent may give to the token of a search: four are known anyway, and a dialect has one or two more.
+pub const MAX_TOKEN_FIELDS: usize = 16;
+/// Longest name of a field for the token, in bytes. Names of fields that people choose have a few words.
+pub const MAX_TOKEN_FIELD_LEN: usize = 64;
+
 /// HELLO: the agent introduces itself. The first frame on every tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -45,6 +50,19 @@ pub struct Hello {
     /// that tunnel up, even if the relay has not noticed yet.
     #[serde(default)]
     pub drains: bool,
+    /// The names under which this agent takes a search's token, at most [`MAX_TOKEN_FIELDS`]. By them the relay counts wrong
+    /// tokens. Empty for agents that do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub token_fields: Vec<String>,
+}
+
+impl Hello {
+    /// The names of the token, where the agent tells them within their bounds.
+    pub fn told_token_fields(&self) -> Option<&[String]> {
+        let fits = |name: &String| name.len() <= MAX_TOKEN_FIELD_LEN;
+        let told = (1..=MAX_TOKEN_FIELDS).contains(&self.token_fields.len());
+        (told && self.token_fields.iter().all(fits)).then_some(&self.token_fields[..])
+    }
 }
 
 /// WELCOME: the relay answers HELLO.

@@ -93,7 +93,38 @@ pub enum ParameterError {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Parameters {
     values: [Option<String>; FIELDS],
+    /// Every value that was given for [`Field::Token`]; the last one counts.
+    tokens: Vec<String>,
     unknown: Vec<String>,
+}
+
+/// Every value that a request gives under one of these names, in the order in which they are read, without those that are empty.
+/// Names are compared without regard to case. By this a relay finds the token where an agent gives other names to it.
+///
+/// # Errors
+/// [`ParameterError`], as [`Parameters::read`].
+pub fn values_named(
+    names: &[String],
+    query: Option<&str>,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<Vec<String>, ParameterError> {
+    let mut values = Vec::new();
+    each_field(query, content_type, body, |name, value| {
+        let value = value.trim();
+        if !value.is_empty() && names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            values.push(value.to_owned());
+        }
+    })?;
+    Ok(values)
+}
+
+/// The names that mean the token for an agent that reads with names which go before the accepted ones.
+pub fn token_names(names: &[(String, Field)]) -> Vec<String> {
+    let is_first = |name: &str| !names.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+    let own = names.iter().map(|(name, field)| (name.as_str(), *field));
+    let all = own.chain(NAMES.iter().copied().filter(|(name, _)| is_first(name)));
+    all.filter(|(_, field)| *field == Field::Token).map(|(name, _)| name.to_owned()).collect()
 }
 
 impl Parameters {
@@ -121,27 +152,19 @@ impl Parameters {
         content_type: Option<&str>,
         body: &[u8],
     ) -> Result<Self, ParameterError> {
-        let mut parameters = Reading { names, read: Self::default(), count: 0 };
-        if let Some(query) = query {
-            parameters.read_form(query.as_bytes())?;
-        }
-        let body = body.trim_ascii();
-        if body.is_empty() {
-            return Ok(parameters.read);
-        }
-        let says_json = content_type.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
-        if says_json || body.starts_with(b"{") {
-            parameters.read_json(body)?;
-        } else {
-            std::str::from_utf8(body).map_err(|_| ParameterError::NotText)?;
-            parameters.read_form(body)?;
-        }
-        Ok(parameters.read)
+        let mut reading = Reading { names, read: Self::default() };
+        each_field(query, content_type, body, |name, value| reading.set(name, value))?;
+        Ok(reading.read)
     }
 
     /// The value of a field, if it was given and is not empty.
     pub fn value(&self, field: Field) -> Option<&str> {
         self.values[field as usize].as_deref()
+    }
+
+    /// Every value that was given under a name of the token and is not empty, in the order in which they were read.
+    pub fn tokens(&self) -> &[String] {
+        &self.tokens
     }
 
     /// Names that stand in no table, for the log: names only, never values.
@@ -150,18 +173,40 @@ impl Parameters {
     }
 }
 
-/// Parameters as they are read.
-struct Reading<'a> {
-    /// Names that go before the accepted ones.
-    names: &'a [(String, Field)],
-    read: Parameters,
+/// Reads the fields of the query string, then those of the body.
+fn each_field(
+    query: Option<&str>,
+    content_type: Option<&str>,
+    body: &[u8],
+    take: impl FnMut(&str, &str),
+) -> Result<(), ParameterError> {
+    let mut fields = Fields { take, count: 0 };
+    if let Some(query) = query {
+        fields.read_form(query.as_bytes())?;
+    }
+    let body = body.trim_ascii();
+    if body.is_empty() {
+        return Ok(());
+    }
+    let says_json = content_type.is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
+    if says_json || body.starts_with(b"{") {
+        fields.read_json(body)
+    } else {
+        std::str::from_utf8(body).map_err(|_| ParameterError::NotText)?;
+        fields.read_form(body)
+    }
+}
+
+/// Fields as they are read, within their limits.
+struct Fields<T> {
+    take: T,
     count: usize,
 }
 
-impl Reading<'_> {
+impl<T: FnMut(&str, &str)> Fields<T> {
     fn read_form(&mut self, text: &[u8]) -> Result<(), ParameterError> {
         for (name, value) in url::form_urlencoded::parse(text) {
-            self.set(&name, &value)?;
+            self.field(&name, &value)?;
         }
         Ok(())
     }
@@ -175,17 +220,17 @@ impl Reading<'_> {
             match raw.as_bytes().first() {
                 Some(b'"') => {
                     let value: String = serde_json::from_str(raw).map_err(|_| ParameterError::NotAnObject)?;
-                    self.set(&name, &value)?;
+                    self.field(&name, &value)?;
                 }
-                Some(b'0'..=b'9' | b'-') => self.set(&name, raw)?,
+                Some(b'0'..=b'9' | b'-') => self.field(&name, raw)?,
                 // null, booleans, arrays and objects carry nothing that a search could use.
-                _ => self.set(&name, "")?,
+                _ => self.field(&name, "")?,
             }
         }
         Ok(())
     }
 
-    fn set(&mut self, name: &str, value: &str) -> Result<(), ParameterError> {
+    fn field(&mut self, name: &str, value: &str) -> Result<(), ParameterError> {
         self.count += 1;
         if self.count > MAX_FIELDS {
             return Err(ParameterError::TooMany);
@@ -193,17 +238,34 @@ impl Reading<'_> {
         if value.len() > MAX_VALUE_LEN || name.len() > MAX_VALUE_LEN {
             return Err(ParameterError::TooLong);
         }
+        (self.take)(name, value);
+        Ok(())
+    }
+}
+
+/// Parameters as they are read.
+struct Reading<'a> {
+    /// Names that go before the accepted ones.
+    names: &'a [(String, Field)],
+    read: Parameters,
+}
+
+impl Reading<'_> {
+    fn set(&mut self, name: &str, value: &str) {
         let other = self.names.iter().map(|(known, field)| (known.as_str(), field));
         let all = other.chain(NAMES.iter().map(|(known, field)| (*known, field)));
         let Some((_, field)) = all.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) else {
             self.read.unknown.push(name.to_owned());
-            return Ok(());
+            return;
         };
         let value = value.trim();
-        if !value.is_empty() {
-            self.read.values[*field as usize] = Some(value.to_owned());
+        if value.is_empty() {
+            return;
         }
-        Ok(())
+        if *field == Field::Token {
+            self.read.tokens.push(value.to_owned());
+        }
+        self.read.values[*field as usize] = Some(value.to_owned());
     }
 }
 
@@ -275,6 +337,27 @@ mod tests {
             ParameterError::NotAnObject
         );
         assert_eq!(Parameters::read(None, None, b"\xff\xfe").unwrap_err(), ParameterError::NotText);
+    }
+
+    #[test]
+    fn every_value_that_may_be_the_token_is_kept() {
+        let read = Parameters::read(Some("token=a&secret=&TOKEN=b"), None, b"search_token=c&key=d").unwrap();
+        assert_eq!(
+            (read.value(Field::Token), read.tokens()),
+            (Some("c"), &["a", "b", "c"].map(String::from)[..])
+        );
+        let names = ["key", "secret"].map(String::from);
+        let named =
+            values_named(&names, Some("KEY=a&token=b"), None, br#"{"secret": "c", "x": "d"}"#).unwrap();
+        assert_eq!(named, ["a", "c"]);
+        assert_eq!(values_named(&names, None, None, b"{").unwrap_err(), ParameterError::NotAnObject);
+    }
+
+    #[test]
+    fn names_of_the_token_are_those_that_are_not_given_another_meaning() {
+        let names = [("Token".to_owned(), Field::CallId), ("key".to_owned(), Field::Token)];
+        assert_eq!(token_names(&names), ["key", "searchtoken", "search_token", "secret"]);
+        assert_eq!(token_names(&[]), ["token", "searchtoken", "search_token", "secret"]);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! anybody else. Over a limit a request is answered at once: 429 where the client can help it, 503 where not.
 
 mod admission;
-mod client_key;
 mod held;
 mod logins;
 mod news;
@@ -13,13 +12,14 @@ mod throttle;
 pub(crate) use self::held::HeldBody;
 pub use self::{
     admission::Admissions,
-    client_key::ClientKey,
     logins::{LoginAttempt, LoginThrottle},
     news::News,
     requests::{Busy, RequestLimits, SiteSlot, UnderWay},
     slots::{Slot, Slots},
-    throttle::{SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
+    throttle::{Guess, SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
 };
+
+pub use audiovault_protocol::throttle::ClientKey;
 
 use std::time::Instant;
 
@@ -85,7 +85,7 @@ impl Limits {
         let LimitsTold { attempts, logins, under_way } = told;
         let question = LimitsQuestion { attempts: Some(attempts.number), logins: Some(logins.number) };
         let now = Instant::now();
-        attempts.items.into_iter().for_each(|subject| self.throttle.hear(subject, now));
+        attempts.items.into_iter().for_each(|subject| self.throttle.hear(&subject, now));
         logins.items.iter().for_each(|attempt| self.logins.hear(attempt));
         (question, under_way)
     }

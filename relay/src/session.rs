@@ -16,6 +16,7 @@ use audiovault_protocol::{
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_STREAMS, PING_AFTER, TUNNEL_WINDOW_BUDGET},
     link::{Caller, Close, Counted, Ended, RelayLink, RelayNotice, Traffic, websocket_config},
     message::{CloseCode, Goaway, Hello, Status, Welcome},
+    parameters::token_names,
     site::{KeyDigest, SiteId},
 };
 use hyper::upgrade::Upgraded;
@@ -49,6 +50,30 @@ pub(crate) fn reconnect_window(sessions: usize, accept_rate: u32) -> [u64; 2] {
     [least, most.max(least + needed)]
 }
 
+/// Where an agent takes the token of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenFields {
+    /// It has told that it takes it under the usual names alone.
+    Usual,
+    /// It has told other names in HELLO.
+    Own,
+    /// It has not told; its dialect may have other names.
+    Untold,
+}
+
+impl TokenFields {
+    fn of(hello: &Hello) -> Self {
+        match hello.told_token_fields() {
+            None => Self::Untold,
+            Some(told) => {
+                let usual = token_names(&[]);
+                let same = told.len() == usual.len() && told.iter().all(|name| usual.contains(name));
+                if same { Self::Usual } else { Self::Own }
+            }
+        }
+    }
+}
+
 /// The relay's view of one connected agent.
 #[derive(Debug)]
 pub struct Session {
@@ -58,6 +83,8 @@ pub struct Session {
     pub site: SiteId,
     /// How the agent introduced itself.
     pub hello: Hello,
+    /// Where its agent takes the token of a search.
+    pub token_fields: TokenFields,
     /// Since when it is connected.
     pub since: Timestamp,
     /// Where the tunnel comes from.
@@ -76,6 +103,7 @@ impl Session {
         Self {
             id: crate::ids::new_id(),
             site: admission.site.clone(),
+            token_fields: TokenFields::of(&hello),
             hello,
             since: Timestamp::now(),
             address: admission.address,

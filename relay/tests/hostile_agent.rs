@@ -36,6 +36,15 @@ struct Place {
 impl Place {
     /// A relay with one site, whose agent answers with `answer`.
     async fn new(answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>, delay: Duration) -> Self {
+        Self::with_fields(&[], answer, delay).await
+    }
+
+    /// A relay with one site, whose agent tells that it takes the token under these names.
+    async fn with_fields(
+        token_fields: &[&str],
+        answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>,
+        delay: Duration,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let database = DatabaseUrl::Sqlite(dir.path().join("relay.db"));
         let key = SiteKey::from_secret(SiteId::parse("acme").unwrap(), [5; 32]);
@@ -61,7 +70,8 @@ impl Place {
         let relay = Relay::start(config).await.unwrap();
         let address = relay.public_addrs()[0];
         let signer = LinkSigner::new(&LinkSecret::from_bytes([6; 32]));
-        let control = connect(address, &key, &signer, answer, delay).await;
+        let agent = Peer { signer: &signer, token_fields };
+        let control = connect(address, &key, agent, answer, delay).await;
         Self { _dir: dir, _relay: relay, address, site: key.site().clone(), signer, control }
     }
 
@@ -93,10 +103,16 @@ impl Place {
     }
 }
 
+/// What an agent says of itself.
+struct Peer<'a> {
+    signer: &'a LinkSigner,
+    token_fields: &'a [&'a str],
+}
+
 async fn connect(
     address: SocketAddr,
     key: &SiteKey,
-    signer: &LinkSigner,
+    agent: Peer<'_>,
     answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>,
     delay: Duration,
 ) -> AgentControl {
@@ -111,13 +127,14 @@ async fn connect(
         agent_version: "0".to_owned(),
         instance: "0011223344556677".to_owned(),
         slot: 0,
-        link_key_id: signer.key_id(),
+        link_key_id: agent.signer.key_id(),
         host: String::new(),
         os: String::new(),
         started_at: 0,
         tenants: Vec::new(),
-        max_streams: 8,
+        max_streams: 256,
         drains: false,
+        token_fields: agent.token_fields.iter().map(|name| (*name).to_owned()).collect(),
     };
     let service = tower::service_fn(move |request: Request<Bytes>| async move {
         tokio::time::sleep(delay).await;
@@ -183,4 +200,45 @@ async fn an_agent_that_does_not_answer_is_a_504() {
     let (status, _, body) = place.get("/acme/search?callid=1").await;
     assert_eq!(status, 504, "{body}");
     assert_eq!(place.control.open_streams(), 0, "the agent was told to stop");
+}
+
+/// An agent whose dialect takes the token as `apikey`, and the usual `token` for something else.
+fn in_a_dialect(request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    let query = request.uri().query().unwrap_or_default();
+    if query.split('&').any(|field| field == "apikey=right") {
+        return typed("application/json", "{}");
+    }
+    let mut denied = typed("application/problem+json", "{}");
+    *denied.status_mut() = http::StatusCode::UNAUTHORIZED;
+    denied
+}
+
+/// How many searches at once are answered with each of these statuses.
+async fn at_once(place: &Place, query: impl Fn(usize) -> String, statuses: [u16; 3]) -> [usize; 3] {
+    let searches = (0..120).map(|n| {
+        let path = format!("/acme/search?{}", query(n));
+        async move { place.get(&path).await.0 }
+    });
+    let answers = futures_util::future::join_all(searches).await;
+    statuses.map(|status| answers.iter().filter(|answer| **answer == status).count())
+}
+
+#[tokio::test]
+async fn a_dialect_does_not_let_guesses_at_the_token_through() {
+    for delay in [0, 50, 500].map(Duration::from_millis) {
+        for fields in [&["apikey", "secret"][..], &[]] {
+            let place = Place::with_fields(fields, in_a_dialect, delay).await;
+            // Right ones pass, all at once and though they come for the first time.
+            let right = |n| format!("apikey=right&token=1711441902.{n}");
+            assert_eq!(at_once(&place, right, [200, 401, 429]).await, [120, 0, 0], "{fields:?} {delay:?}");
+            // The same with what was right in another field, and without any.
+            let wrong = |n| match n % 2 {
+                0 => format!("apikey=guess-{n}"),
+                _ => format!("apikey=guess-{n}&token=1711441902.x"),
+            };
+            let [_, looked_at, throttled] = at_once(&place, wrong, [200, 401, 429]).await;
+            assert!((10..=11).contains(&looked_at), "{looked_at} looked at: {fields:?} {delay:?}");
+            assert_eq!(looked_at + throttled, 120);
+        }
+    }
 }

@@ -19,7 +19,7 @@ use harness::{
     relay::{Relay, Site},
 };
 use http::HeaderMap;
-use reqwest::Method;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use zeroize::ZeroizeOnDrop;
 
@@ -209,6 +209,32 @@ async fn whoever_guesses_search_tokens_is_slowed_down() {
         "about ten guesses at once and one in 6 s after that; the right token is answered all the while";
     let measured = format!("{looked_at} of {GUESSES} looked at, the others 429");
     matrix::row("trust", "search tokens are guessed", promise, measured);
+}
+
+#[tokio::test]
+async fn whoever_guesses_search_tokens_in_a_dialect_is_slowed_down() {
+    const GUESSES: usize = 120;
+    let setting = Setting::new(Relay::start().await).await;
+    let dialect = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/dialect.example.toml");
+    let options = setting.options().with(&["--dialect", dialect]);
+    let _agent = Agent::start(&setting.relay, &setting.site, options).await;
+    let ask = |client: &Client, token: &str| {
+        let form = [("apikey", token), ("uid", CALL)];
+        let request = client.post(&setting.site.search_url).form(&form);
+        async move { send(request).await.status().as_u16() }
+    };
+    assert_eq!(ask(&setting.client, &setting.site.search_token).await, 200);
+    // A guesser who shares the address of QueueMetrics.
+    let tokens: Vec<String> = (0..GUESSES).map(|n| format!("guess-{n:030}")).collect();
+    let statuses = join_all(tokens.iter().map(|token| ask(&setting.client, token))).await;
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    let throttled = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(looked_at + throttled, GUESSES, "{statuses:?}");
+    assert!((1..=11).contains(&looked_at), "{looked_at}");
+    assert_eq!(ask(&setting.client, &setting.site.search_token).await, 200);
+    let promise = "ten guesses at once and one in 6 s after that; the right token is answered all the while";
+    let measured = format!("{looked_at} of {GUESSES} looked at, the others 429");
+    matrix::row("trust", "tokens are guessed where a dialect renames them", promise, measured);
 }
 
 #[test]

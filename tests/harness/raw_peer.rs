@@ -151,6 +151,7 @@ pub fn hello() -> Hello {
         tenants: Vec::new(),
         max_streams: 256,
         drains: false,
+        token_fields: Vec::new(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Errors on their way out: one sentence for the public, the cause for the log.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -44,6 +46,14 @@ impl Failure {
     pub(crate) fn denied(detail: impl ToString) -> Self {
         let challenge = HeaderValue::from_static("SearchToken realm=\"audiovault\"");
         Self::new(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, challenge)
+    }
+
+    /// A token that is not looked at, and when the next one is (RFC 6585, section 4).
+    pub(crate) fn throttled(wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        let detail = "too many wrong tokens came from your address; correct the token, then try again";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            .with(header::RETRY_AFTER, u32::try_from(seconds).unwrap_or(u32::MAX).into())
     }
 }
 

@@ -29,9 +29,10 @@ use crate::{
     links::{LinkSettings, Links},
     record::RecordSettings,
     sound::snapshots::Snapshots,
+    throttle::TokenThrottle,
     vault::{Vault, VaultSettings},
 };
-use audiovault_protocol::{recording_name::RecordedNames, signed_link::LinkKeyId};
+use audiovault_protocol::{parameters::token_names, recording_name::RecordedNames, signed_link::LinkKeyId};
 
 /// What the service needs to know.
 #[derive(Debug, Clone)]
@@ -75,6 +76,7 @@ pub struct AgentService {
     cdr: Option<Cdr>,
     dialect: Dialect,
     verbose_search: bool,
+    throttle: TokenThrottle,
     pacer: Option<Arc<Pacer>>,
     /// A permit for each download that may run.
     places: Arc<Semaphore>,
@@ -86,7 +88,7 @@ impl AgentService {
     /// The service for these settings, which leaves out what `deny` says.
     pub fn new(settings: ServiceSettings, deny: Deny) -> Self {
         let vault = Arc::new(Vault::new(settings.vault.clone()));
-        Self::over(vault, settings, deny)
+        Self::over(vault, settings, deny, TokenThrottle::default())
     }
 
     /// The service for new settings; what is known of the recordings stays known where they lie where they lay.
@@ -96,10 +98,10 @@ impl AgentService {
         } else {
             Arc::new(Vault::new(settings.vault.clone()))
         };
-        Self::over(vault, settings, self.deny.clone())
+        Self::over(vault, settings, self.deny.clone(), self.throttle.clone())
     }
 
-    fn over(vault: Arc<Vault>, settings: ServiceSettings, deny: Deny) -> Self {
+    fn over(vault: Arc<Vault>, settings: ServiceSettings, deny: Deny, throttle: TokenThrottle) -> Self {
         let links = Links::new(settings.links, &settings.vault.roots, &settings.access);
         let places = usize::try_from(settings.max_streams).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
@@ -108,6 +110,7 @@ impl AgentService {
             links,
             recorded_names: settings.recorded_names,
             deny,
+            throttle,
             // The address was checked with the configuration.
             cdr: settings.cdr.as_ref().and_then(|cdr| Cdr::new(cdr).ok()),
             dialect: settings.dialect,
@@ -127,6 +130,11 @@ impl AgentService {
     /// Names the secret of the links, for HELLO.
     pub fn link_key_id(&self) -> LinkKeyId {
         self.links.key_id()
+    }
+
+    /// The names under which a search's token is taken, for HELLO.
+    pub fn token_fields(&self) -> Vec<String> {
+        token_names(&self.dialect.names)
     }
 
     /// Names of the tenants that may search, for HELLO.

@@ -2,13 +2,14 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use audiovault_protocol::{
     context::{Audit, LinkBase},
     limits::MAX_REQUEST_BODY_LEN,
     parameters::{Field, Parameters},
+    throttle::ClientKey,
 };
 use axum::{
     Json,
@@ -29,6 +30,7 @@ use crate::{
     links::Asked,
     record::{Denied, Known},
     sound::layout::delivered_extension,
+    throttle::{Attempt, Unanswered, client_key},
     vault::{
         Findings,
         query::{Linked, Query, parse_start},
@@ -103,10 +105,7 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
     said.audit = audit(service, &parameters);
     // Whoever has no token learns nothing about the rest of the request.
-    let grant = service
-        .access
-        .check(parameters.value(Field::Token), parameters.value(Field::Tenant))
-        .map_err(Failure::denied)?;
+    let grant = service.admit(&parameters, client_key(head.extensions.get()))?;
     said.known = true;
     said.audit.tenant.clone_from(&grant.tenant);
     if service.verbose_search {
@@ -171,6 +170,20 @@ fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) ->
 }
 
 impl AgentService {
+    /// Judges the token of a search.
+    fn admit(&self, parameters: &Parameters, client: ClientKey) -> Result<Grant, Failure> {
+        let token = parameters.value(Field::Token);
+        let tenant = parameters.value(Field::Tenant);
+        // Made-up names of tenants are not told apart: each would be another pair.
+        let known = tenant.and_then(|tenant| self.access.tenant_named(tenant));
+        let attempt = Attempt { client, tenant: known, token };
+        let judged = self.throttle.judge(&attempt, Instant::now(), || self.access.check(token, tenant));
+        judged.map_err(|refused| match refused {
+            Unanswered::Denied(denied) => Failure::denied(denied),
+            Unanswered::Throttled(wait) => Failure::throttled(wait),
+        })
+    }
+
     /// Adds what call records tell to belong to the same conversation; whether they could be asked, where there are any.
     async fn linked(&self, query: &mut Query) -> bool {
         let Some(cdr) = &self.cdr else { return true };

@@ -38,6 +38,7 @@ impl Run {
             tenants: service.tenants(),
             max_streams: config.streams_each(),
             drains: false,
+            token_fields: service.token_fields(),
         }
     }
 }

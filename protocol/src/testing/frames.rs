@@ -49,6 +49,7 @@ fn any_hello() -> impl Strategy<Value = Hello> {
             tenants,
             max_streams: numbers.2,
             drains: numbers.2 % 2 == 1,
+            token_fields: if numbers.2 % 3 == 0 { vec!["key".to_owned()] } else { Vec::new() },
         },
     )
 }

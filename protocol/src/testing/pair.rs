@@ -110,6 +110,7 @@ pub fn hello(max_streams: u32) -> Hello {
         tenants: Vec::new(),
         max_streams,
         drains: false,
+        token_fields: Vec::new(),
     }
 }
 

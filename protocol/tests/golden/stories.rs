@@ -335,6 +335,7 @@ pub(crate) fn hello() -> Hello {
         tenants: vec!["sales".to_owned(), "support".to_owned()],
         max_streams: 256,
         drains: true,
+        token_fields: Vec::new(),
     }
 }
 

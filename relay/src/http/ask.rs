@@ -41,6 +41,12 @@ impl Patience {
         Self { deadline, wait_until: deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER }
     }
 
+    /// Until when the request may wait for its turn, before any agent is asked.
+    pub(super) fn place_until(self) -> Instant {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        self.deadline - left / LEFT_FOR_ANSWER
+    }
+
     /// That of another relay, which does the waiting itself.
     pub(super) fn of_relay(left: Duration) -> Self {
         let now = Instant::now();

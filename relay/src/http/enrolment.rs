@@ -1,6 +1,10 @@
 //! Enrolment: trades a code for a site key, before the agent has ever been connected.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use audiovault_protocol::{
     enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
@@ -13,14 +17,19 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use data_encoding::HEXLOWER;
 use http::{HeaderValue, StatusCode, header};
 
 use super::{PublicState, Refusal, access_log::LoggedSite, client_address, request_body};
-use crate::{enrolment, limits::Subject, store::StoreError};
+use crate::{
+    enrolment,
+    limits::{Guess, Subject},
+    store::StoreError,
+};
 
 /// When to ask again while the database does not answer, in seconds.
 const DATABASE_RETRY: u32 = 5;
+/// How long an enrolment waits while others from the same address are under way: the database answers each within a second.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `POST /enroll`.
 pub(super) async fn trade(State(state): State<Arc<PublicState>>, request: Request) -> Response {
@@ -33,9 +42,8 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
     let too_large = "an enrolment has at most 512 octets";
     let body = request_body::read(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
     let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
-    let guess = HEXLOWER.encode(request.code.digest().as_bytes());
-    let trial =
-        state.limits.throttle.try_token(Subject::code(address.into()), Some(&guess), Instant::now())?;
+    let until = tokio::time::Instant::now() + PLACE_TIMEOUT;
+    let trial = state.limits.throttle.try_token(Subject::code(address.into()), Guess::Unknown, until).await?;
     match enrolment::trade_code(&state.store, &request.code, address).await {
         Ok(key) => {
             // The agent comes at once, and its key is known then.

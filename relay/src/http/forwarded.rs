@@ -12,6 +12,7 @@ use audiovault_protocol::{
     link::CallError,
     message::ResponseHead,
     parameters::Parameters,
+    site::SiteId,
 };
 use axum::{
     Json, Router,
@@ -22,14 +23,14 @@ use axum::{
 };
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 
 use super::{
     PublicState, Refusal,
     answer_body::AnswerBody,
     ask::{Patience, Unanswered, ask},
-    search::{judge, try_token},
+    search::{Presented, SearchText, content_type, judge, try_token},
 };
 use crate::{
     board::SessionView,
@@ -115,13 +116,14 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
         Ok(slot) => slot,
         Err(busy) => return Refusal::from(busy).into_response(&extensions),
     };
-    let trial = match trial(state, client, &wanted.site, &request) {
+    let left = request.extensions().get::<Deadline>().map_or_else(Default::default, |left| left.0);
+    let patience = Patience::of_relay(left);
+    let trial = match trial(state, client, &wanted.site, &request, &patience).await {
         Ok(trial) => trial,
         Err(refusal) => return refusal.into_response(&extensions),
     };
-    let left = request.extensions().get::<Deadline>().map_or_else(Default::default, |left| left.0);
     let here = Reach::new(Arc::clone(&state.registry), None);
-    let response = match ask(&here, &wanted, Patience::of_relay(left), || Ok(request.clone())).await {
+    let response = match ask(&here, &wanted, patience, || Ok(request.clone())).await {
         Ok(Ok(asked)) => {
             judge(trial, &asked);
             match asked.called {
@@ -144,18 +146,24 @@ fn client_of(request: &http::Request<Bytes>) -> ClientKey {
 }
 
 /// A search tries a token.
-fn trial(
+async fn trial(
     state: &PublicState,
     client: ClientKey,
-    site: &audiovault_protocol::site::SiteId,
+    site: &SiteId,
     request: &http::Request<Bytes>,
+    patience: &Patience,
 ) -> Result<Option<Trial>, Refusal> {
     if request.uri().path() != "/search" {
         return Ok(None);
     }
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let parameters = Parameters::read(request.uri().query(), kind, request.body()).unwrap_or_default();
-    Ok(Some(try_token(state, client, site, &parameters)?))
+    let text = SearchText {
+        query: request.uri().query(),
+        content_type: content_type(request.headers()),
+        body: request.body(),
+    };
+    let parameters = Parameters::read(text.query, text.content_type, text.body).unwrap_or_default();
+    let presented = Presented::new(&state.registry.sessions(site), &text, &parameters);
+    Ok(Some(try_token(state, client, site, &presented, patience.place_until()).await?))
 }
 
 /// An agent's answer for the other relay, which makes it one for the public. What has no body has none here either: the

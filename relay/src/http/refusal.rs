@@ -95,7 +95,7 @@ impl From<Unreadable> for Refusal {
 impl From<Throttled> for Refusal {
     fn from(throttled: Throttled) -> Self {
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, throttled.to_string());
-        problem.retry_after(seconds(throttled.retry_after)).into()
+        problem.retry_after(seconds(throttled.retry_after())).into()
     }
 }
 

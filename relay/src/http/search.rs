@@ -1,6 +1,7 @@
 //! Searches: finds the site that is meant and passes the search on to one of its agents.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -8,7 +9,7 @@ use std::{
 use audiovault_protocol::{
     context::{Client, RequestId},
     limits::MAX_REQUEST_BODY_LEN,
-    parameters::{Field, ParameterError, Parameters},
+    parameters::{Field, ParameterError, Parameters, token_names, values_named},
     site::SiteId,
 };
 use axum::{
@@ -17,7 +18,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{
     PublicState, Refusal,
@@ -26,8 +27,9 @@ use super::{
     client_key, on_record, request_body,
 };
 use crate::{
-    limits::{ClientKey, HeldBody, Subject, Throttled, Trial},
+    limits::{ClientKey, Guess, HeldBody, Subject, Throttled, Trial},
     registry::Wanted,
+    session::{Session, TokenFields},
 };
 
 /// What is said of a body over [`MAX_REQUEST_BODY_LEN`].
@@ -82,8 +84,11 @@ async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> 
 }
 
 fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, ParameterError> {
-    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    Parameters::read(parts.uri.query(), kind, body)
+    Parameters::read(parts.uri.query(), content_type(&parts.headers), body)
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
 }
 
 /// The router sends HEAD where it sends GET; a search has no answer without its body.
@@ -103,16 +108,26 @@ async fn pass_on(
 ) -> Result<Response, Refusal> {
     let client = client_key(&parts.extensions);
     let mut slot = state.enter_site(client, site)?;
+    let patience = Patience::of_public();
     // Where another relay has the agent, that one judges: guesses count there, from wherever they come.
     let trial = match state.reach.is_here(site) {
-        true => Some(try_token(state, client, site, parameters).map_err(|no| Refusal::from(no).at(site))?),
+        true => {
+            let text = SearchText {
+                query: parts.uri.query(),
+                content_type: content_type(&parts.headers),
+                body: &body,
+            };
+            let presented = Presented::new(&state.registry.sessions(site), &text, parameters);
+            let trial = try_token(state, client, site, &presented, patience.place_until());
+            Some(trial.await.map_err(|no| Refusal::from(no).at(site))?)
+        }
         false => None,
     };
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
     let event = on_record::search(site, parts, parameters);
     let wanted = Wanted { site: site.clone(), key: None };
-    let asking = ask(&state.reach, &wanted, Patience::of_public(), || to_agent(parts, body.clone()));
+    let asking = ask(&state.reach, &wanted, patience, || to_agent(parts, body.clone()));
     let result = match asking.await? {
         Ok(asked) => {
             judge(trial, &asked);
@@ -131,20 +146,58 @@ async fn pass_on(
     Ok(HeldBody::hold(response, slot))
 }
 
-/// Tenants that no agent of the site has announced are one for the throttle: their names may be made up.
-pub(super) fn try_token(
+/// Where the fields of a search stand.
+pub(super) struct SearchText<'a> {
+    pub(super) query: Option<&'a str>,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) body: &'a [u8],
+}
+
+/// What a search presents to the throttle.
+pub(super) struct Presented<'a> {
+    /// Tenants that no agent of the site has announced are one: their names may be made up.
+    tenant: Option<&'a str>,
+    tokens: Cow<'a, [String]>,
+    /// Whether every agent of the site has told where it takes the token.
+    certain: bool,
+}
+
+impl<'a> Presented<'a> {
+    /// `parameters` are what stands in the search under the usual names. The token is looked for under all names that any agent of
+    /// the site takes it by: the one that is asked uses one of them.
+    pub(super) fn new(sessions: &[Arc<Session>], text: &SearchText<'_>, parameters: &'a Parameters) -> Self {
+        let announced = |tenant: &&str| {
+            sessions.iter().any(|session| session.hello.tenants.iter().any(|known| known == tenant))
+        };
+        let mut tokens = Cow::Borrowed(parameters.tokens());
+        if sessions.iter().any(|session| session.token_fields == TokenFields::Own) {
+            let told = sessions.iter().filter_map(|session| session.hello.told_token_fields());
+            let mut names: Vec<String> = told.flatten().cloned().collect();
+            if sessions.iter().any(|session| session.token_fields == TokenFields::Untold) {
+                names.extend(token_names(&[]));
+            }
+            let read = values_named(&names, text.query, text.content_type, text.body);
+            tokens = Cow::Owned(read.unwrap_or_default());
+        }
+        Self {
+            tenant: parameters.value(Field::Tenant).filter(announced),
+            tokens,
+            certain: sessions.iter().all(|session| session.token_fields != TokenFields::Untold),
+        }
+    }
+}
+
+/// Has the throttle admit a search, which may wait for others until `until`.
+pub(super) async fn try_token(
     state: &PublicState,
     client: ClientKey,
     site: &SiteId,
-    parameters: &Parameters,
+    presented: &Presented<'_>,
+    until: tokio::time::Instant,
 ) -> Result<Trial, Throttled> {
-    let announced = |tenant: &&str| {
-        let sessions = state.registry.sessions(site);
-        sessions.iter().any(|session| session.hello.tenants.iter().any(|known| known == tenant))
-    };
-    let tenant = parameters.value(Field::Tenant).filter(announced);
-    let subject = Subject::search(client, site, tenant);
-    state.limits.throttle.try_token(subject, parameters.value(Field::Token), Instant::now())
+    let subject = Subject::search(client, site, presented.tenant);
+    let guess = Guess::Secret { values: &presented.tokens, certain: presented.certain };
+    state.limits.throttle.try_token(subject, guess, until).await
 }
 
 /// Only the agent knows its tokens; how it answers tells.
@@ -152,6 +205,7 @@ pub(super) fn judge(trial: Option<Trial>, asked: &Asked) {
     let status = asked.called.as_ref().ok().map(http::Response::status);
     match (trial, status) {
         (Some(trial), Some(StatusCode::UNAUTHORIZED)) => trial.wrong(Instant::now()),
+        (Some(trial), Some(StatusCode::TOO_MANY_REQUESTS)) => trial.throttled(Instant::now()),
         (Some(trial), Some(status)) if status.is_success() => trial.right(),
         _ => {}
     }

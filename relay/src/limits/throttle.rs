@@ -5,42 +5,46 @@
 //! others. For the same reason a token that was right lately passes whatever else the pair tries.
 //!
 //! What is tried and not judged yet counts as if it were wrong, so that guesses that come all at once are no more than those
-//! that come one after the other.
+//! that come one after the other. An attempt that finds all places taken by others waits until one of them is judged: a
+//! hundred searches with a new token take ten places, and pass together when the first one was right.
 //!
-//! Memory: a pair is remembered from its first wrong attempt until its bucket is full again, [`BURST`] times
-//! [`REFILL`] after its last one; at most [`MAX_PAIRS`] are. Names of sites that do not exist and tenants that no agent
-//! has announced are not told apart (see [`Subject`]), so made-up names are no way to fill the table.
+//! Only the agent knows which token is right, and only its answer counts. The relay knows the token's field by the names that the
+//! agent tells in HELLO. A search whose token is not found is a guess of its own: it takes a place, and is never remembered as right.
+//!
+//! Memory: a pair is remembered from its first wrong attempt until its bucket is full again; at most [`MAX_PAIRS`] are. Names of
+//! sites that do not exist and tenants that no agent has announced are not told apart (see [`Subject`]), so made-up names
+//! are no way to fill the table.
 
-mod buckets;
 mod refusals;
 
 use std::{
     collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::{
+    site::SiteId,
+    throttle::{Allowance, Buckets, Full, RightLately},
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
-use self::{buckets::Buckets, refusals::Refusals};
+use self::refusals::Refusals;
 use super::{
     ClientKey,
     news::{News, Untold},
 };
 
-/// Wrong attempts that may come at once. A person who pastes the wrong token needs three or four to notice.
-const BURST: u32 = 10;
-/// After this time one more attempt is free: ten a minute, with which a token of 160 bits lasts for ever and a
-/// tenant's secret of eight letters for forty thousand years. It is also the longest that a right token has to wait
-/// when it comes for the first time behind wrong ones.
-const REFILL: Duration = Duration::from_secs(6);
 /// Pairs remembered at most: some 10 MB. Who has more addresses than this needs no second try from any of them.
 const MAX_PAIRS: usize = 65_536;
-/// Right tokens remembered for each site: one for each of many tenants. As numbers of 64 bits, 2 KiB.
-const MAX_KNOWN: usize = 256;
+/// Right tokens remembered for each site, each with a client: one for each of many tenants, and for hundreds of users
+/// whose browsers search. As numbers of 64 bits, 16 KiB.
+const MAX_RIGHT: usize = 1024;
+/// When to come again where attempts under way had all places for as long as a request can wait, in seconds.
+const UNDER_WAY_RETRY: Duration = Duration::from_secs(2);
 
 /// Who tries what.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,6 +83,10 @@ impl Subject {
         Self { client, target: Target::Unknown }
     }
 
+    fn keys(&self) -> [(Self, Allowance); 1] {
+        [(self.clone(), Allowance::CLIENT)]
+    }
+
     fn site(&self) -> Option<&SiteId> {
         match &self.target {
             Target::Search(site, _) | Target::Key(site) => Some(site),
@@ -87,12 +95,42 @@ impl Subject {
     }
 }
 
-/// A pair has made too many wrong attempts.
+/// What an attempt presents.
+#[derive(Debug, Clone, Copy)]
+pub enum Guess<'a> {
+    /// All that may be the secret. `certain` says that it is, by the word of every agent that may be asked.
+    Secret {
+        /// The values of all fields with a name of the token.
+        values: &'a [String],
+        /// Whether the agents have told the names of these fields.
+        certain: bool,
+    },
+    /// It is not known what in the request is the secret, or there is none.
+    Unknown,
+}
+
+/// Why an attempt is not looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many wrong attempts; correct the token, key or code, then try again")]
-pub struct Throttled {
-    /// After this the next attempt is looked at.
-    pub retry_after: Duration,
+pub enum Throttled {
+    /// A pair has made too many wrong attempts.
+    #[error("too many wrong attempts; correct the token, key or code, then try again")]
+    Wrong {
+        /// After this the next attempt is looked at.
+        retry_after: Duration,
+    },
+    /// Other attempts of the pair are under way and have not been answered in time.
+    #[error("too many requests from your address whose token is not known yet are under way; try again")]
+    UnderWay,
+}
+
+impl Throttled {
+    /// After this it is worth trying again.
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::Wrong { retry_after } => *retry_after,
+            Self::UnderWay => UNDER_WAY_RETRY,
+        }
+    }
 }
 
 /// What was refused of one site, from whichever address.
@@ -148,16 +186,35 @@ pub struct Throttle {
     hasher: RandomState,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    buckets: Buckets,
+    buckets: Buckets<Subject, RandomState>,
     totals: ThrottleTotals,
     refusals: HashMap<SiteId, Refusals>,
     /// Wrong attempts that other relays are told of.
     untold: Untold<Subject>,
-    /// Tokens that were right, as hashes with a key that was drawn for this run. A chance collision lets a wrong
-    /// token reach the agent, which refuses it.
-    known: HashMap<SiteId, HashSet<u64>>,
+    /// What was right, as hashes with a key that was drawn for this run. A chance collision lets a wrong token reach the
+    /// agent, which refuses it.
+    right: HashMap<SiteId, RightLately<RandomState>>,
+    /// Sites whose agents do not tell the names of the token, and at which a value that was right was wrong another time. It need not
+    /// have been the token, so nothing that is read there is taken for it any more.
+    uncertain: HashSet<SiteId>,
+    /// Attempts that wait for a place, by what they try.
+    waiting: HashMap<Target, Arc<Notify>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            buckets: Buckets::new(MAX_PAIRS, RandomState::new()),
+            totals: ThrottleTotals::default(),
+            refusals: HashMap::new(),
+            untold: Untold::default(),
+            right: HashMap::new(),
+            uncertain: HashSet::new(),
+            waiting: HashMap::new(),
+        }
+    }
 }
 
 /// One attempt under way that will be found right or wrong.
@@ -165,27 +222,67 @@ struct State {
 pub struct Trial {
     state: Arc<Mutex<State>>,
     subject: Subject,
-    guess: u64,
+    /// Stands for what was presented, if that is known.
+    digest: Option<u64>,
+    certain: bool,
     /// Whether the attempt took a place in the pair's bucket.
     reserved: bool,
 }
 
+/// What becomes of an attempt at once.
+enum Entry {
+    Admitted { reserved: bool, digest: Option<u64> },
+    Waits(Arc<Notify>),
+}
+
 impl Throttle {
     /// Lets a search try its token, or an enrolment its code. No more guesses of a pair are under way at a time than may
-    /// be wrong.
+    /// be wrong; another one waits until `until`.
     ///
     /// # Errors
     /// [`Throttled`].
-    pub fn try_token(&self, subject: Subject, token: Option<&str>, now: Instant) -> Result<Trial, Throttled> {
-        let guess = self.hasher.hash_one((&subject.target, token));
-        let mut state = self.lock();
-        let reserved = !state.knows(&subject, guess);
-        if reserved {
-            let place = state.buckets.reserve(&subject, guess, now);
-            place.map_err(|wait| state.throttled(&subject, wait, now))?;
+    pub async fn try_token(
+        &self,
+        subject: Subject,
+        guess: Guess<'_>,
+        until: tokio::time::Instant,
+    ) -> Result<Trial, Throttled> {
+        let (digest, certain) = self.digest(&subject, guess);
+        loop {
+            let entry = self.lock().enter(&subject, digest, certain, Instant::now())?;
+            let notify = match entry {
+                Entry::Admitted { reserved, digest } => {
+                    let state = Arc::clone(&self.state);
+                    return Ok(Trial { state, subject, digest, certain, reserved });
+                }
+                Entry::Waits(notify) => notify,
+            };
+            if !self.wait_for_place(&subject, &notify, until).await {
+                return Err(Throttled::UnderWay);
+            }
         }
-        drop(state);
-        Ok(Trial { state: Arc::clone(&self.state), subject, guess, reserved })
+    }
+
+    /// What stands for a guess, and whether that is certainly its secret.
+    fn digest(&self, subject: &Subject, guess: Guess<'_>) -> (Option<u64>, bool) {
+        match guess {
+            Guess::Secret { values: [], .. } | Guess::Unknown => (None, true),
+            Guess::Secret { values, certain } => (Some(self.hasher.hash_one((subject, values))), certain),
+        }
+    }
+
+    /// Waits until an attempt at the same has been judged; false where that did not happen in time.
+    async fn wait_for_place(
+        &self,
+        subject: &Subject,
+        notify: &Arc<Notify>,
+        until: tokio::time::Instant,
+    ) -> bool {
+        let mut judged = std::pin::pin!(notify.notified());
+        judged.as_mut().enable();
+        // Whoever judges takes the entry out of the map; if that has happened meanwhile, there may be a place now.
+        let waits = self.lock().waiting.get(&subject.target).is_some_and(|other| Arc::ptr_eq(other, notify));
+        !waits || tokio::time::timeout_at(until, judged).await.is_ok()
     }
 
     /// Whether another attempt would be looked at.
@@ -194,8 +291,10 @@ impl Throttle {
     /// [`Throttled`]; it is counted.
     pub fn check(&self, subject: &Subject, now: Instant) -> Result<(), Throttled> {
         let mut state = self.lock();
-        let wait = state.buckets.wait(subject, now);
-        if wait.is_zero() { Ok(()) } else { Err(state.throttled(subject, wait, now)) }
+        match state.buckets.check(&subject.keys(), now) {
+            Ok(()) | Err(Full::UnderWay) => Ok(()),
+            Err(Full::Wrong(wait)) => Err(state.throttled(subject, wait, now)),
+        }
     }
 
     /// Counts a wrong attempt.
@@ -209,8 +308,8 @@ impl Throttle {
     }
 
     /// Counts a wrong attempt at another relay, which counts it among what was refused.
-    pub(super) fn hear(&self, subject: Subject, now: Instant) {
-        self.lock().buckets.wrong(subject, now);
+    pub(super) fn hear(&self, subject: &Subject, now: Instant) {
+        self.lock().buckets.wrong(&subject.keys(), now);
     }
 
     /// What was refused of a site.
@@ -223,15 +322,35 @@ impl Throttle {
         self.lock().totals
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn knows(&self, subject: &Subject, guess: u64) -> bool {
-        let known = subject.site().and_then(|site| self.known.get(site));
-        known.is_some_and(|known| known.contains(&guess))
+    fn enter(
+        &mut self,
+        subject: &Subject,
+        digest: Option<u64>,
+        certain: bool,
+        now: Instant,
+    ) -> Result<Entry, Throttled> {
+        let readable = certain || subject.site().is_none_or(|site| !self.uncertain.contains(site));
+        let digest = digest.filter(|_| readable);
+        if digest.is_some_and(|digest| self.was_right(subject, digest)) {
+            return Ok(Entry::Admitted { reserved: false, digest });
+        }
+        match self.buckets.reserve(&subject.keys(), now) {
+            Ok(()) => Ok(Entry::Admitted { reserved: true, digest }),
+            Err(Full::UnderWay) => {
+                Ok(Entry::Waits(Arc::clone(self.waiting.entry(subject.target.clone()).or_default())))
+            }
+            Err(Full::Wrong(wait)) => Err(self.throttled(subject, wait, now)),
+        }
+    }
+
+    fn was_right(&self, subject: &Subject, digest: u64) -> bool {
+        subject.site().and_then(|site| self.right.get(site)).is_some_and(|right| right.contains(digest))
     }
 
     /// Counts an attempt that is not looked at.
@@ -240,7 +359,7 @@ impl State {
         if let Some(site) = subject.site() {
             self.refusals.entry(site.clone()).or_default().count(refusals::Kind::Throttled, now);
         }
-        Throttled { retry_after }
+        Throttled::Wrong { retry_after }
     }
 
     fn wrong(&mut self, subject: Subject, now: Instant) {
@@ -254,39 +373,51 @@ impl State {
         if let Some((site, kind)) = subject.site().zip(kind) {
             self.refusals.entry(site.clone()).or_default().count(kind, now);
         }
-        self.untold.push(subject.clone());
-        self.buckets.wrong(subject, now);
+        self.buckets.wrong(&subject.keys(), now);
+        self.untold.push(subject);
     }
 }
 
 impl Trial {
     /// The token was right: it passes from now on.
     pub fn right(self) {
-        let Some(site) = self.subject.site() else { return };
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = state.known.entry(site.clone()).or_default();
-        if known.len() >= MAX_KNOWN {
-            // Which ones are forgotten does not matter: those in use come back with their next search.
-            known.clear();
-        }
-        known.insert(self.guess);
+        let (Some(site), Some(digest)) = (self.subject.site(), self.digest) else { return };
+        let mut state = self.lock();
+        let right = state.right.entry(site.clone());
+        right.or_insert_with(|| RightLately::new(MAX_RIGHT, RandomState::new())).insert(digest);
     }
 
     /// The token was wrong, perhaps for the first time.
     pub fn wrong(self, now: Instant) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = self.subject.site().and_then(|site| state.known.get_mut(site)) {
-            known.remove(&self.guess);
+        let mut state = self.lock();
+        if let (Some(site), Some(digest)) = (self.subject.site(), self.digest)
+            && state.right.get_mut(site).is_some_and(|right| right.remove(digest))
+            && !self.certain
+        {
+            state.uncertain.insert(site.clone());
         }
         state.wrong(self.subject.clone(), now);
+    }
+
+    /// The agent did not look at it either, because of what was wrong before. That costs as much as a wrong one: otherwise all that an
+    /// agent throttles would be sent to it.
+    pub fn throttled(self, now: Instant) {
+        self.lock().buckets.wrong(&self.subject.keys(), now);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Trial {
     fn drop(&mut self) {
         if self.reserved {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.buckets.release(&self.subject, self.guess);
+            let mut state = self.lock();
+            state.buckets.release(&self.subject.keys());
+            if let Some(waiting) = state.waiting.remove(&self.subject.target) {
+                waiting.notify_waiters();
+            }
         }
     }
 }

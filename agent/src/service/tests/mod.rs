@@ -8,7 +8,8 @@ mod recorded;
 use std::{fs, time::Duration};
 
 use audiovault_protocol::{
-    context::{Audit, Deadline, LinkBase, RequestId},
+    context::{Audit, Client, Deadline, LinkBase, RequestId},
+    parameters::Field,
     site::SiteId,
 };
 use axum::{body::Body, response::Response};
@@ -261,4 +262,25 @@ async fn the_deadline_of_the_asker_counts() {
     let mut request = Request::post("/search").body(endless).unwrap();
     request.extensions_mut().insert(Deadline(Duration::from_millis(10)));
     assert_eq!(site.ask(request).await.status(), 504);
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_throttled_by_the_client_that_the_request_names() {
+    let site = Site::with("", |settings| {
+        settings.dialect.names = vec![("apikey".to_owned(), Field::Token)];
+    });
+    let ask = async |address: &str, query: &str| {
+        let mut request = get(&format!("/search?callid={CALL}&{query}"));
+        request.extensions_mut().insert(Client { address: Some(address.to_owned()), user_agent: None });
+        site.ask(request).await
+    };
+    for n in 0..10 {
+        assert_eq!(ask("192.0.2.1", &format!("apikey=guess-{n}")).await.status(), 401);
+    }
+    let throttled = ask("192.0.2.1", &format!("apikey={TOKEN}")).await;
+    assert_eq!(
+        (throttled.status(), &throttled.headers()["retry-after"]),
+        (StatusCode::TOO_MANY_REQUESTS, &"6".parse().unwrap())
+    );
+    assert_eq!(ask("192.0.2.2", &format!("apikey={TOKEN}")).await.status(), 200);
 }

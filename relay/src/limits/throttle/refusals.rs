@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use audiovault_protocol::throttle::Allowance;
 use jiff::Timestamp;
 
-use super::{BURST, REFILL, SiteThrottle};
+use super::SiteThrottle;
 
 const MINUTES: usize = 60;
 /// After so long without a throttled attempt nobody is throttled any more: every bucket is full.
-const QUIET: Duration = Duration::from_secs(REFILL.as_secs() * BURST as u64);
+const QUIET: Duration = Allowance::CLIENT.full_after();
 
 /// What was refused.
 #[derive(Debug, Clone, Copy)]

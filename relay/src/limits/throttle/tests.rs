@@ -1,4 +1,7 @@
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use super::*;
 
@@ -16,10 +19,38 @@ fn search(tenant: Option<&str>) -> Subject {
     Subject::search(client(1), &site("acme"), tenant)
 }
 
+const BURST: u32 = Allowance::CLIENT.burst;
+const REFILL: Duration = Allowance::CLIENT.refill;
+
+impl Throttle {
+    /// Tries a token at a moment; what would have to wait is refused.
+    fn try_now(&self, subject: &Subject, token: Option<&str>, now: Instant) -> Result<Trial, Throttled> {
+        self.try_certain(subject, token, true, now)
+    }
+
+    fn try_certain(
+        &self,
+        subject: &Subject,
+        token: Option<&str>,
+        certain: bool,
+        now: Instant,
+    ) -> Result<Trial, Throttled> {
+        let values: Vec<String> = token.map(str::to_owned).into_iter().collect();
+        let (digest, certain) = self.digest(subject, Guess::Secret { values: &values, certain });
+        match self.lock().enter(subject, digest, certain, now)? {
+            Entry::Admitted { reserved, digest } => {
+                let state = Arc::clone(&self.state);
+                Ok(Trial { state, subject: subject.clone(), digest, certain, reserved })
+            }
+            Entry::Waits(_) => Err(Throttled::UnderWay),
+        }
+    }
+}
+
 /// Tries wrong tokens until one is not looked at any more.
 fn exhaust(throttle: &Throttle, subject: &Subject, now: Instant) -> (u32, Throttled) {
     for tried in 0.. {
-        match throttle.try_token(subject.clone(), Some("wrong"), now) {
+        match throttle.try_now(subject, Some("wrong"), now) {
             Ok(trial) => trial.wrong(now),
             Err(throttled) => return (tried, throttled),
         }
@@ -30,7 +61,7 @@ fn exhaust(throttle: &Throttle, subject: &Subject, now: Instant) -> (u32, Thrott
 #[test]
 fn ten_wrong_tokens_are_looked_at_and_then_one_every_few_seconds() {
     let (throttle, now) = (Throttle::default(), Instant::now());
-    assert_eq!(exhaust(&throttle, &search(None), now), (BURST, Throttled { retry_after: REFILL }));
+    assert_eq!(exhaust(&throttle, &search(None), now), (BURST, Throttled::Wrong { retry_after: REFILL }));
     assert_eq!(exhaust(&throttle, &search(None), now + REFILL).0, 1);
     assert_eq!(exhaust(&throttle, &search(None), now + HOUR).0, BURST, "all is forgiven");
 }
@@ -56,31 +87,71 @@ fn another_site_tenant_or_address_is_another_matter() {
 #[test]
 fn a_token_that_was_right_passes_until_it_is_withdrawn() {
     let (throttle, now) = (Throttle::default(), Instant::now());
-    throttle.try_token(search(None), Some("right"), now).unwrap().right();
+    let right = |subject: &Subject| throttle.try_now(subject, Some("right"), now);
+    right(&search(None)).unwrap().right();
     exhaust(&throttle, &search(None), now);
     for _ in 0..100 {
-        throttle.try_token(search(None), Some("right"), now).unwrap().right();
+        right(&search(None)).unwrap().right();
     }
-    // It knows no other tenant, though.
+    // It is right for this tenant and this client alone: an answer to a guess tells another client nothing.
     exhaust(&throttle, &search(Some("blue")), now);
-    assert!(throttle.try_token(search(Some("blue")), Some("right"), now).is_err());
-    throttle.try_token(search(None), Some("right"), now).unwrap().wrong(now);
-    assert!(throttle.try_token(search(None), Some("right"), now).is_err());
+    assert!(right(&search(Some("blue"))).is_err());
+    let elsewhere = Subject::search(client(2), &site("acme"), None);
+    exhaust(&throttle, &elsewhere, now);
+    assert!(right(&elsewhere).is_err());
+    right(&search(None)).unwrap().wrong(now);
+    assert!(right(&search(None)).is_err());
 }
 
 #[test]
 fn a_right_token_that_comes_first_behind_wrong_ones_waits_a_few_seconds_at_most() {
     let (throttle, now) = (Throttle::default(), Instant::now());
     let (_, throttled) = exhaust(&throttle, &search(None), now);
-    assert!(throttled.retry_after <= REFILL);
-    let trial = throttle.try_token(search(None), Some("right"), now + throttled.retry_after).unwrap();
-    trial.right();
-    assert!(throttle.try_token(search(None), Some("right"), now + throttled.retry_after).is_ok());
+    assert!(throttled.retry_after() <= REFILL);
+    let later = now + throttled.retry_after();
+    throttle.try_now(&search(None), Some("right"), later).unwrap().right();
+    assert!(throttle.try_now(&search(None), Some("right"), later).is_ok());
+}
+
+#[test]
+fn a_search_without_a_known_token_is_a_guess_of_its_own_and_never_known() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
+    for _ in 0..5 {
+        throttle.try_now(&search(None), None, now).unwrap().right();
+    }
+    let tries = || throttle.try_now(&search(None), None, now).ok();
+    let under_way: Vec<_> = (0..100).filter_map(|_| tries()).collect();
+    assert_eq!(under_way.len(), BURST as usize);
+    under_way.into_iter().for_each(|trial| trial.wrong(now));
+    assert!(tries().is_none());
+}
+
+#[test]
+fn what_was_right_and_then_wrong_is_no_token_where_the_agent_has_not_told_its_fields() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
+    // A dialect that the relay does not know: what it takes for the token is the call.
+    let call = |certain| throttle.try_certain(&search(None), Some("1711441902.17"), certain, now);
+    call(false).unwrap().right();
+    call(false).unwrap().wrong(now);
+    call(false).unwrap().right();
+    let under_way = (0..100).filter_map(|_| call(false).ok()).collect::<Vec<_>>();
+    assert_eq!(under_way.len(), BURST as usize - 1, "it is not taken for right again");
+    drop(under_way);
+    call(true).unwrap().right();
+    assert_eq!((0..100).filter_map(|_| call(true).ok()).collect::<Vec<_>>().len(), 100, "now it is told");
+}
+
+#[test]
+fn what_the_agent_throttles_is_not_sent_to_it_without_end() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
+    let passed = (0..100).filter_map(|_| throttle.try_now(&search(None), Some("wrong"), now).ok());
+    assert_eq!(passed.map(|trial| trial.throttled(now)).count(), BURST as usize);
+    assert_eq!(throttle.totals().wrong_tokens, 0, "it was not looked at");
 }
 
 /// Tries so many different tokens at once; those that are under way.
 fn try_at_once(throttle: &Throttle, tokens: std::ops::Range<u32>, now: Instant) -> Vec<Trial> {
-    let tries = tokens.map(|n| throttle.try_token(search(None), Some(&format!("guess {n}")), now));
+    let tries = tokens.map(|n| throttle.try_now(&search(None), Some(&format!("guess {n}")), now));
     tries.filter_map(Result::ok).collect()
 }
 
@@ -94,14 +165,52 @@ fn guesses_that_come_all_at_once_are_no_more_than_those_that_come_one_after_the_
     assert_eq!(try_at_once(&throttle, 200..300, now + 2 * REFILL).len(), 2);
 }
 
-#[test]
-fn a_token_that_nobody_knows_yet_may_be_tried_often_at_once() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
-    let tried = || throttle.try_token(search(None), Some("new"), now);
-    let under_way: Vec<_> = (0..100).map(|_| tried().unwrap()).collect();
-    assert_eq!(try_at_once(&throttle, 0..100, now).len(), BURST as usize - 1, "it is one guess");
-    under_way.into_iter().for_each(Trial::right);
+/// A hundred searches at once, each with what `token` says, whose agent finds each one `right`; how many were looked at in all,
+/// and at most at a time.
+async fn hundred_at_once(throttle: &Throttle, token: fn(u32) -> Option<String>, right: bool) -> [usize; 2] {
+    let looked_at = AtomicUsize::new(0);
+    let at_a_time = AtomicUsize::new(0);
+    let most = AtomicUsize::new(0);
+    let until = tokio::time::Instant::now() + Duration::from_secs(10);
+    let searches = (0..100).map(|n| {
+        let [looked_at, at_a_time, most] = [&looked_at, &at_a_time, &most];
+        async move {
+            let values: Vec<String> = token(n).into_iter().collect();
+            let guess = Guess::Secret { values: &values, certain: true };
+            let Ok(trial) = throttle.try_token(search(None), guess, until).await else { return };
+            looked_at.fetch_add(1, Ordering::Relaxed);
+            most.fetch_max(at_a_time.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            at_a_time.fetch_sub(1, Ordering::Relaxed);
+            if right { trial.right() } else { trial.wrong(Instant::now()) }
+        }
+    });
+    futures_util::future::join_all(searches).await;
+    [looked_at, most].map(AtomicUsize::into_inner)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_not_known_yet_may_be_used_often_at_once() {
+    let throttle = Throttle::default();
+    let begun = tokio::time::Instant::now();
+    let [looked_at, _] = hundred_at_once(&throttle, |_| Some("new".to_owned()), true).await;
+    assert_eq!(looked_at, 100);
+    assert!(
+        begun.elapsed() <= Duration::from_millis(1010),
+        "the others go when one of the first ten was right"
+    );
     assert_eq!(throttle.lock().buckets.len(), 0, "nothing was wrong, nothing is remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn right_tokens_that_the_relay_cannot_find_pass_ten_at_a_time() {
+    assert_eq!(hundred_at_once(&Throttle::default(), |_| None, true).await, [100, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wrong_tokens_that_wait_for_others_are_not_looked_at() {
+    assert_eq!(hundred_at_once(&Throttle::default(), |n| Some(n.to_string()), false).await, [10, 10]);
+    assert_eq!(hundred_at_once(&Throttle::default(), |_| None, false).await, [10, 10]);
 }
 
 #[test]
@@ -161,7 +270,7 @@ fn what_is_wrong_at_another_relay_counts_here_but_is_refused_there() {
     exhaust(&there, &search(None), now);
     let told = there.tell(Some(known));
     assert_eq!(told.items.len(), BURST as usize);
-    told.items.into_iter().for_each(|subject| here.hear(subject, now));
+    told.items.into_iter().for_each(|subject| here.hear(&subject, now));
     assert_eq!(exhaust(&here, &search(None), now).0, 0);
     assert!(here.tell(Some(0)).items.is_empty(), "what was told goes no further");
     assert_eq!(here.snapshot(&site("acme"), now).wrong_tokens, 0);

@@ -1,0 +1,219 @@
+//! Limits wrong attempts: at search tokens, site keys, enrolment codes and links. Relay and agent use the same arithmetic.
+//!
+//! Every attempt belongs to one or several keys, such as a client and what it tries. Each key has an [`Allowance`]: a bucket of
+//! wrong attempts that refills over time. An attempt whose outcome is not known yet takes a place in the bucket, as if it were
+//! wrong: otherwise two hundred attempts at once would be two hundred attempts that are looked at.
+//!
+//! Pure: the caller brings the time and the keys of the hash tables.
+
+mod client_key;
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hash},
+    time::{Duration, Instant},
+};
+
+pub use self::client_key::ClientKey;
+
+/// Buckets below which no time is spent on looking for full ones: they take less than 200 kB.
+const SWEEP_FROM: usize = 1024;
+
+/// How many wrong attempts a key may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Wrong attempts at once.
+    pub burst: u32,
+    /// After this time one more is allowed. An empty bucket is full again after `burst` times this.
+    pub refill: Duration,
+}
+
+impl Allowance {
+    /// What one client has for one thing that it tries. Ten at once: a person who pastes the wrong token needs three or four to
+    /// notice. Then one in six seconds: with ten a minute a token of 160 bits is safe for ever, and one of eight random letters
+    /// for forty thousand years. Six seconds is also the longest that a right token waits that comes first behind wrong ones.
+    pub const CLIENT: Self = Self { burst: 10, refill: Duration::from_secs(6) };
+
+    /// The time in which an empty bucket fills.
+    pub const fn full_after(self) -> Duration {
+        self.refill.saturating_mul(self.burst)
+    }
+}
+
+/// Why an attempt is not looked at now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// Attempts under way have all places. As soon as one of them ends well there is a place again.
+    UnderWay,
+    /// Too many attempts were wrong; the next one is looked at after this time.
+    Wrong(Duration),
+}
+
+/// A bucket is forgotten when it is full and no attempt is under way.
+#[derive(Debug)]
+struct Bucket {
+    allowance: Allowance,
+    /// When the bucket will be full again, if anything was wrong: the later, the emptier it is.
+    full_at: Option<Instant>,
+    /// Attempts whose outcome is not known yet.
+    under_way: u32,
+}
+
+impl Bucket {
+    fn new(allowance: Allowance) -> Self {
+        Self { allowance, full_at: None, under_way: 0 }
+    }
+
+    /// How long an attempt has to wait that comes beside this many others.
+    fn wait(&self, beside: u32, now: Instant) -> Duration {
+        let places = beside.saturating_add(1);
+        let full_at =
+            self.full_at.map_or(now, |at| at.max(now)) + self.allowance.refill.saturating_mul(places);
+        full_at.saturating_duration_since(now + self.allowance.full_after())
+    }
+}
+
+/// The buckets of all keys. A key costs memory from its first attempt until its bucket is full again.
+#[derive(Debug)]
+pub struct Buckets<K, S> {
+    buckets: HashMap<K, Bucket, S>,
+    max_len: usize,
+    swept: Option<Instant>,
+}
+
+impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
+    /// No attempts yet. At most `max_len` keys are remembered; when there are more, the half that would be full soonest is
+    /// forgotten.
+    pub fn new(max_len: usize, hasher: S) -> Self {
+        Self { buckets: HashMap::with_hasher(hasher), max_len, swept: None }
+    }
+
+    /// Takes a place in the bucket of every key for an attempt that has not been judged yet.
+    ///
+    /// # Errors
+    /// [`Full`]; no place is taken then.
+    pub fn reserve(&mut self, keys: &[(K, Allowance)], now: Instant) -> Result<(), Full> {
+        self.check(keys, now)?;
+        for (key, allowance) in keys {
+            self.bucket(key, *allowance).under_way += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether another attempt would be looked at.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn check(&self, keys: &[(K, Allowance)], now: Instant) -> Result<(), Full> {
+        let buckets = || keys.iter().filter_map(|(key, _)| self.buckets.get(key));
+        let wait = buckets().map(|bucket| bucket.wait(0, now)).max().unwrap_or_default();
+        if !wait.is_zero() {
+            return Err(Full::Wrong(wait));
+        }
+        match buckets().all(|bucket| bucket.wait(bucket.under_way, now).is_zero()) {
+            true => Ok(()),
+            false => Err(Full::UnderWay),
+        }
+    }
+
+    /// Gives the places of an attempt back.
+    pub fn release(&mut self, keys: &[(K, Allowance)]) {
+        for (key, _) in keys {
+            let Some(bucket) = self.buckets.get_mut(key) else { continue };
+            bucket.under_way = bucket.under_way.saturating_sub(1);
+            if bucket.under_way == 0 && bucket.full_at.is_none() {
+                self.buckets.remove(key);
+            }
+        }
+    }
+
+    /// Counts a wrong attempt. A bucket never gets emptier than empty: who stops is forgiven after [`Allowance::full_after`].
+    pub fn wrong(&mut self, keys: &[(K, Allowance)], now: Instant) {
+        self.sweep_if_due(now);
+        for (key, allowance) in keys {
+            let bucket = self.bucket(key, *allowance);
+            let full_at = bucket.full_at.map_or(now, |at| at.max(now)) + allowance.refill;
+            bucket.full_at = Some(full_at.min(now + allowance.full_after()));
+        }
+    }
+
+    /// How many keys are remembered.
+    pub fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Whether no key is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    fn bucket(&mut self, key: &K, allowance: Allowance) -> &mut Bucket {
+        self.buckets.entry(key.clone()).or_insert_with(|| Bucket::new(allowance))
+    }
+
+    fn sweep_if_due(&mut self, now: Instant) {
+        let len = self.buckets.len();
+        let pause = Allowance::CLIENT.full_after();
+        let due = self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= pause);
+        if (len >= SWEEP_FROM && due) || len >= self.max_len {
+            self.sweep(now);
+        }
+    }
+
+    /// Forgets the buckets that are full; if too many are left, those that would be full soonest.
+    fn sweep(&mut self, now: Instant) {
+        self.buckets.retain(|_, bucket| bucket.full_at > Some(now) || bucket.under_way > 0);
+        if self.buckets.len() >= self.max_len {
+            let mut times: Vec<_> = self.buckets.values().map(|bucket| bucket.full_at).collect();
+            let middle = times.len() / 2;
+            let (_, median, _) = times.select_nth_unstable(middle);
+            let median = *median;
+            // Half of the table at a time, so that the next half comes in without looking.
+            let mut surplus = self.buckets.len() - middle;
+            self.buckets.retain(|_, bucket| {
+                let kept = bucket.full_at > median || surplus == 0;
+                surplus -= usize::from(!kept);
+                kept
+            });
+        }
+        self.buckets.shrink_to(2 * self.buckets.len());
+        self.swept = Some(now);
+    }
+}
+
+/// Digests of what was right lately, each together with the client that presented it. The client is part of it because otherwise the
+/// answer to a guess would tell, from any address and at any rate, whether another client uses that secret.
+#[derive(Debug)]
+pub struct RightLately<S> {
+    digests: HashSet<u64, S>,
+    max_len: usize,
+}
+
+impl<S: BuildHasher> RightLately<S> {
+    /// Nothing yet; at most `max_len` digests.
+    pub fn new(max_len: usize, hasher: S) -> Self {
+        Self { digests: HashSet::with_hasher(hasher), max_len }
+    }
+
+    /// Whether this was right lately.
+    pub fn contains(&self, digest: u64) -> bool {
+        self.digests.contains(&digest)
+    }
+
+    /// This is right. Where there are too many, all others are forgotten: those in use come back with their next attempt.
+    pub fn insert(&mut self, digest: u64) {
+        if self.digests.len() >= self.max_len && !self.digests.contains(&digest) {
+            self.digests.clear();
+        }
+        self.digests.insert(digest);
+    }
+
+    /// This is not right any more. Whether it was.
+    pub fn remove(&mut self, digest: u64) -> bool {
+        self.digests.remove(&digest)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test begins somewhere in time")]
+mod tests;
