@@ -12,7 +12,7 @@ use std::{
 
 use audiovault_protocol::{
     context::Client,
-    throttle::{Allowance, Buckets, ClientKey, Full, RightLately},
+    throttle::{Buckets, ClientKey, Counted, Full, Network, RightLately},
 };
 
 use crate::access::{Denied, Grant};
@@ -38,18 +38,16 @@ pub(crate) struct TokenThrottle(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    buckets: Buckets<Pair, RandomState>,
+    buckets: Buckets<(Network, Option<String>), RandomState>,
     right: RightLately<RandomState>,
     hasher: RandomState,
 }
-
-/// A client, and the tenant that it asks for if that is a tenant of this site.
-type Pair = (ClientKey, Option<String>);
 
 /// What a search presents.
 #[derive(Debug)]
 pub(crate) struct Attempt<'a> {
     pub(crate) client: ClientKey,
+    /// The tenant that is asked for, if that is one of this site.
     pub(crate) tenant: Option<&'a str>,
     pub(crate) token: Option<&'a str>,
 }
@@ -72,23 +70,29 @@ impl TokenThrottle {
         now: Instant,
         check: impl FnOnce() -> Result<Grant, Denied>,
     ) -> Result<Grant, Unanswered> {
-        let pair = (attempt.client, attempt.tenant.map(str::to_owned));
-        let keys = [(pair, Allowance::CLIENT)];
+        let tenant = attempt.tenant.map(str::to_owned);
+        let keys = |counted: Counted| counted.keys(attempt.client, &tenant, &None);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let digest = state.hasher.hash_one((attempt.client, attempt.tenant, attempt.token));
-        if !state.right.contains(digest)
-            && let Err(Full::Wrong(wait)) = state.buckets.check(&keys, now)
-        {
-            return Err(Unanswered::Throttled(wait));
+        let client = state.hasher.hash_one(attempt.client);
+        if !state.right.contains(digest) {
+            let counted = match state.right.contains(client) {
+                true => Counted::ForItself,
+                false => Counted::WithEverybody,
+            };
+            if let Err(Full::Wrong(wait)) = state.buckets.check(&keys(counted), now) {
+                return Err(Unanswered::Throttled(wait));
+            }
         }
         match check() {
             Ok(grant) => {
+                state.right.insert(client);
                 state.right.insert(digest);
                 Ok(grant)
             }
             Err(denied) => {
                 state.right.remove(digest);
-                state.buckets.wrong(&keys, now);
+                state.buckets.wrong(&keys(Counted::WithEverybody), now);
                 Err(Unanswered::Denied(denied))
             }
         }

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::client_key::ClientKey;
+pub use self::client_key::{ClientKey, Network};
 
 /// Buckets below which no time is spent on looking for full ones: they take less than 200 kB.
 const SWEEP_FROM: usize = 1024;
@@ -34,9 +34,53 @@ impl Allowance {
     /// for forty thousand years. Six seconds is also the longest that a right token waits that comes first behind wrong ones.
     pub const CLIENT: Self = Self { burst: 10, refill: Duration::from_secs(6) };
 
+    /// What an IPv6 network of 56 bits has, which many providers give to each customer (RFC 6177): what two clients have. A
+    /// customer has 256 networks of 64 bits, and has them for nothing.
+    pub const NETWORK_56: Self = Self { burst: 20, refill: Duration::from_secs(3) };
+
+    /// What an IPv6 network of 48 bits has: a company's, or 256 customers of a provider who gives 56 bits to each. What four clients
+    /// have is enough for those among them who make mistakes, and whose token was right before does not need it.
+    pub const NETWORK_48: Self = Self { burst: 40, refill: Duration::from_millis(1_500) };
+
+    /// What all clients together have at one site: what ten clients have. More are no mistakes: a site has one or a few installations
+    /// of QueueMetrics. A hundred a minute are 144,000 a day, so a secret of eight random letters holds for four thousand
+    /// years against as many addresses as there are.
+    pub const SITE: Self = Self { burst: 100, refill: Duration::from_millis(600) };
+
     /// The time in which an empty bucket fills.
     pub const fn full_after(self) -> Duration {
         self.refill.saturating_mul(self.burst)
+    }
+}
+
+/// The buckets in which a client's attempts at one thing count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// The client's own: nobody else's attempts shut it out.
+    ForItself,
+    /// Those of the wider IPv6 networks as well.
+    WithNeighbours,
+    /// And that of all clients together.
+    WithEverybody,
+}
+
+impl Counted {
+    /// The keys of the buckets. `target` is what the client tries, `everybody` what all clients together try.
+    pub fn keys<T: Clone>(
+        self,
+        client: ClientKey,
+        target: &T,
+        everybody: &T,
+    ) -> Vec<((Network, T), Allowance)> {
+        let key = |network: (Network, Allowance)| ((network.0, target.clone()), network.1);
+        let mut keys = vec![key(client.network())];
+        if self != Self::ForItself {
+            keys.extend(client.wider_networks().map(key));
+        }
+        if self == Self::WithEverybody {
+            keys.push(((Network::EVERYBODY, everybody.clone()), Allowance::SITE));
+        }
+        keys
     }
 }
 

@@ -169,6 +169,8 @@ refused-unseen = { $count ->
 }
 throttled = throttled
 throttled-since = Somebody who sends wrong tokens or keys is slowed down since
+guessed = tokens guessed
+guessed-since = Search tokens are guessed from many addresses, and clients whose token was not right lately have to wait, since
 newest = newest
 newest-ago = newest { $ago } ago
 outdated = old version

@@ -169,6 +169,8 @@ refused-unseen = { $count ->
 }
 throttled = frenado
 throttled-since = Se frena a quien envía tokens o claves incorrectos desde
+guessed = tokens adivinados
+guessed-since = Se intenta adivinar tokens de búsqueda desde muchas direcciones, y los clientes cuyo token no fue correcto hace poco tienen que esperar, desde
 newest = la más reciente
 newest-ago = la más reciente hace { $ago }
 outdated = versión antigua

@@ -43,6 +43,9 @@ pub enum Event {
     /// The agents of a site have gone.
     #[serde(rename = "site.down")]
     SiteDown,
+    /// So many clients together send wrong tokens for a site that new clients are throttled.
+    #[serde(rename = "site.token_guessing")]
+    TokenGuessing,
     /// Audit and history cannot be written.
     #[serde(rename = "journal.failing")]
     JournalFailing,
@@ -132,7 +135,7 @@ impl Event {
             Self::SiteUp => Some(SiteState::Up),
             Self::SiteDegraded => Some(SiteState::Degraded),
             Self::SiteDown => Some(SiteState::Down),
-            Self::JournalFailing | Self::JournalRecovered => None,
+            Self::TokenGuessing | Self::JournalFailing | Self::JournalRecovered => None,
         }
     }
 }

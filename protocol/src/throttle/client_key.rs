@@ -4,10 +4,54 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Allowance;
+
 /// A client as limits know it: an IPv4 address, or the 64 leading bits of an IPv6 address. A provider gives every
 /// customer at least such a network of 2⁶⁴ addresses (RFC 6177), so a single one of them says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClientKey(IpAddr);
+
+/// A network that attempts are counted by: a client, one that its provider may have given to the same customer, or everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    first: IpAddr,
+    prefix_len: u8,
+}
+
+impl Network {
+    /// All clients together.
+    pub const EVERYBODY: Self = Self { first: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix_len: 0 };
+
+    fn of_ipv6(address: Ipv6Addr, prefix_len: u8) -> Self {
+        let host_bits = 128 - u32::from(prefix_len);
+        let first =
+            u128::from(address).checked_shr(host_bits).unwrap_or(0).checked_shl(host_bits).unwrap_or(0);
+        Self { first: IpAddr::V6(Ipv6Addr::from(first)), prefix_len }
+    }
+}
+
+impl ClientKey {
+    /// The client by itself.
+    pub fn network(self) -> (Network, Allowance) {
+        let network = match self.0 {
+            IpAddr::V4(_) => Network { first: self.0, prefix_len: 32 },
+            IpAddr::V6(address) => Network::of_ipv6(address, 64),
+        };
+        (network, Allowance::CLIENT)
+    }
+
+    /// The wider networks that an IPv6 client may have all addresses of; none for IPv4, where every address costs money.
+    pub fn wider_networks(self) -> impl Iterator<Item = (Network, Allowance)> {
+        let wider = match self.0 {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some([
+                (Network::of_ipv6(address, 56), Allowance::NETWORK_56),
+                (Network::of_ipv6(address, 48), Allowance::NETWORK_48),
+            ]),
+        };
+        wider.into_iter().flatten()
+    }
+}
 
 impl From<IpAddr> for ClientKey {
     fn from(address: IpAddr) -> Self {
@@ -24,6 +68,22 @@ impl From<IpAddr> for ClientKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_of_a_customer_are_those_of_its_neighbours() {
+        let wider = |text: &str| {
+            ClientKey::from(text.parse::<IpAddr>().unwrap())
+                .wider_networks()
+                .map(|wide| wide.0)
+                .collect::<Vec<_>>()
+        };
+        let [first, same_56, same_48, other] =
+            ["2001:db8:0:1::1", "2001:db8:0:ff::1", "2001:db8:0:100::1", "2001:db8:1:1::1"].map(wider);
+        assert_eq!(first, same_56);
+        assert!(first[0] != same_48[0] && first[1] == same_48[1]);
+        assert_ne!(first[1], other[1]);
+        assert!(wider("192.0.2.1").is_empty() && wider("::ffff:192.0.2.1").is_empty());
+    }
 
     #[test]
     fn an_ipv6_customer_is_one_client_and_ipv4_in_ipv6_is_ipv4() {

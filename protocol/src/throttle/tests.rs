@@ -63,3 +63,34 @@ fn what_was_right_lately_is_bounded() {
     assert!(right.contains(3) && !right.contains(1));
     assert!(right.remove(3) && !right.remove(3));
 }
+
+/// How many wrong attempts are looked at, one from each of these addresses.
+fn looked_at(addresses: impl Iterator<Item = std::net::IpAddr>, counted: Counted) -> usize {
+    let mut buckets = Buckets::new(10_000, Hasher::default());
+    let now = Instant::now();
+    let attempts = addresses.filter(|address| {
+        let keys = counted.keys((*address).into(), &"tenant", &"site");
+        let looked_at = buckets.reserve(&keys, now).is_ok();
+        if looked_at {
+            buckets.wrong(&keys, now);
+            buckets.release(&keys);
+        }
+        looked_at
+    });
+    attempts.count()
+}
+
+#[test]
+fn many_networks_of_one_customer_are_not_many_clients() {
+    let address =
+        |bits: u32, n: u128| std::net::Ipv6Addr::from((0x2001_0db8_u128 << 96) + (n << bits)).into();
+    let of = |bits: u32| (0..200).map(move |n| address(bits, n));
+    // 200 networks of 64 bits within one of 56, within one of 48, and networks of 48 bits.
+    assert_eq!(looked_at(of(64), Counted::WithEverybody), 20);
+    assert_eq!(looked_at(of(72), Counted::WithEverybody), 40);
+    assert_eq!(looked_at(of(80), Counted::WithEverybody), 100);
+    assert_eq!(looked_at(of(80), Counted::WithNeighbours), 200);
+    assert_eq!(looked_at(of(64), Counted::ForItself), 200);
+    let ipv4 = (0..200).map(|n| std::net::IpAddr::from([192, 0, 2, n]));
+    assert_eq!(looked_at(ipv4, Counted::WithEverybody), 100);
+}

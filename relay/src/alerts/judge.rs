@@ -14,6 +14,8 @@ pub(super) struct Judge {
     announced: HashMap<SiteId, SiteState>,
     /// States other than announced, with when they were first seen by this run.
     pending: HashMap<SiteId, (SiteState, Timestamp)>,
+    /// Sites at which tokens are guessed, with when that began.
+    guessing: HashMap<SiteId, Timestamp>,
     journal_failing: bool,
     /// Whether it was this relay that told of it.
     journal_told: bool,
@@ -29,6 +31,7 @@ impl Judge {
         Self {
             announced: announced.collect(),
             pending: HashMap::new(),
+            guessing: HashMap::new(),
             journal_failing: false,
             journal_told: false,
             journal_pending: None,
@@ -41,6 +44,7 @@ impl Judge {
         self.announced.retain(|site, _| picture.site(site).is_some());
         let mut alerts: Vec<_> =
             picture.rows.iter().filter_map(|row| self.judge_site(&row.view, now)).collect();
+        alerts.extend(self.judge_guessing(picture));
         alerts.extend(self.judge_journal(picture, now));
         alerts
     }
@@ -83,6 +87,23 @@ impl Judge {
         ))
     }
 
+    /// Every time that guessing begins is news at once; who guesses for a minute has had a hundred guesses.
+    fn judge_guessing(&mut self, picture: &Picture) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        let views = picture.rows.iter().map(|row| &row.view);
+        let guessed = views.filter_map(|view| Some((view, view.refused_last_hour.ceiling_since?)));
+        let guessing: HashMap<SiteId, Timestamp> = guessed
+            .map(|(view, since)| {
+                if !self.guessing.contains_key(&view.site) && picture.relay.speaks() {
+                    alerts.push(guessing_alert(view, since));
+                }
+                (view.site.clone(), since)
+            })
+            .collect();
+        self.guessing = guessing;
+        alerts
+    }
+
     fn judge_journal(&mut self, picture: &Picture, now: Timestamp) -> Option<Alert> {
         let failing = !picture.relay.journal;
         if failing == self.journal_failing {
@@ -104,6 +125,20 @@ impl Judge {
         let problem = failing.then(|| "audit and history cannot be written: see the relay's log".to_owned());
         Some(Alert::new(event, AlertData { site: None, note: None, previous: None, since, problem }))
     }
+}
+
+fn guessing_alert(view: &SiteView, since: Timestamp) -> Alert {
+    let problem = "search tokens are guessed from many addresses: clients whose token was not right lately have to wait";
+    Alert::new(
+        Event::TokenGuessing,
+        AlertData {
+            site: Some(view.site.clone()),
+            note: Some(view.note.clone()).filter(|note| !note.is_empty()),
+            previous: None,
+            since,
+            problem: Some(problem.to_owned()),
+        },
+    )
 }
 
 fn lasted(since: Timestamp, now: Timestamp, hold: Duration) -> bool {

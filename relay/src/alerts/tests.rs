@@ -75,6 +75,19 @@ fn of_several_relays_that_cannot_write_one_tells_so_and_the_same_one_of_the_end(
 }
 
 #[test]
+fn guessing_from_many_addresses_is_told_at_once_and_once() {
+    let mut judge = Judge::new(HashMap::from([(SiteId::parse("acme").unwrap(), "up".to_owned())]), HOLD);
+    let mut told = Vec::new();
+    for (second, guessing) in [(0, false), (1, true), (2, true), (70, false), (80, true)] {
+        let mut picture = picture(SiteState::Up, true);
+        let row = Arc::get_mut(&mut picture.rows[0]).unwrap();
+        row.view.refused_last_hour.ceiling_since = guessing.then(|| at(1));
+        told.extend(judge.judge(&picture, at(second)).into_iter().map(|alert| (second, alert.event)));
+    }
+    assert_eq!(told, [(1, Event::TokenGuessing), (80, Event::TokenGuessing)]);
+}
+
+#[test]
 fn a_reconnect_is_no_alarm() {
     use SiteState::{Down, Up};
     let told = story(&[("acme", "up")], &[(0, Up), (1, Down), (50, Down), (55, Up), (120, Up)]);

@@ -26,7 +26,7 @@ use std::{
 
 use audiovault_protocol::{
     site::SiteId,
-    throttle::{Allowance, Buckets, Full, RightLately},
+    throttle::{Allowance, Buckets, Counted, Full, Network, RightLately},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -40,8 +40,8 @@ use super::{
 
 /// Pairs remembered at most: some 10 MB. Who has more addresses than this needs no second try from any of them.
 const MAX_PAIRS: usize = 65_536;
-/// Right tokens remembered for each site, each with a client: one for each of many tenants, and for hundreds of users
-/// whose browsers search. As numbers of 64 bits, 16 KiB.
+/// Right tokens, each with a client, and clients remembered for each site: for many tenants, and for hundreds of users whose
+/// browsers search. As numbers of 64 bits, 16 KiB.
 const MAX_RIGHT: usize = 1024;
 /// When to come again where attempts under way had all places for as long as a request can wait, in seconds.
 const UNDER_WAY_RETRY: Duration = Duration::from_secs(2);
@@ -52,6 +52,9 @@ pub struct Subject {
     client: ClientKey,
     target: Target,
 }
+
+/// A bucket: whose attempts, at what.
+type BucketKey = (Network, Target);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Target {
@@ -83,8 +86,30 @@ impl Subject {
         Self { client, target: Target::Unknown }
     }
 
-    fn keys(&self) -> [(Self, Allowance); 1] {
-        [(self.clone(), Allowance::CLIENT)]
+    /// The buckets in which a wrong attempt counts. Searches have one for all clients of a site together; keys and codes have too
+    /// many random bits for that, and one would let strangers keep out agents.
+    fn keys(&self) -> Vec<(BucketKey, Allowance)> {
+        match &self.target {
+            Target::Search(..) => self.keys_counted(Counted::WithEverybody),
+            Target::Key(_) | Target::Code | Target::Unknown => self.keys_counted(Counted::WithNeighbours),
+        }
+    }
+
+    fn keys_counted(&self, counted: Counted) -> Vec<(BucketKey, Allowance)> {
+        counted.keys(self.client, &self.target, &self.of_everybody())
+    }
+
+    /// What all clients together try.
+    fn of_everybody(&self) -> Target {
+        match &self.target {
+            Target::Search(site, _) => Target::Search(site.clone(), None),
+            other @ (Target::Key(_) | Target::Code | Target::Unknown) => other.clone(),
+        }
+    }
+
+    /// The bucket of all clients of the site together.
+    fn ceiling(site: &SiteId) -> [(BucketKey, Allowance); 1] {
+        [((Network::EVERYBODY, Target::Search(site.clone(), None)), Allowance::SITE)]
     }
 
     fn site(&self) -> Option<&SiteId> {
@@ -144,6 +169,9 @@ pub struct SiteThrottle {
     pub throttled: u32,
     /// Since when somebody is throttled, if somebody is.
     pub since: Option<Timestamp>,
+    /// Since when so many clients together send wrong tokens that new clients are throttled too, if they do.
+    #[serde(default)]
+    pub ceiling_since: Option<Timestamp>,
 }
 
 impl SiteThrottle {
@@ -160,6 +188,7 @@ impl SiteThrottle {
             wrong_keys: self.wrong_keys.saturating_add(other.wrong_keys),
             throttled: self.throttled.saturating_add(other.throttled),
             since: [self.since, other.since].into_iter().flatten().min(),
+            ceiling_since: [self.ceiling_since, other.ceiling_since].into_iter().flatten().min(),
         }
     }
 }
@@ -188,7 +217,7 @@ pub struct Throttle {
 
 #[derive(Debug)]
 struct State {
-    buckets: Buckets<Subject, RandomState>,
+    buckets: Buckets<BucketKey, RandomState>,
     totals: ThrottleTotals,
     refusals: HashMap<SiteId, Refusals>,
     /// Wrong attempts that other relays are told of.
@@ -199,7 +228,7 @@ struct State {
     /// Sites whose agents do not tell the names of the token, and at which a value that was right was wrong another time. It need not
     /// have been the token, so nothing that is read there is taken for it any more.
     uncertain: HashSet<SiteId>,
-    /// Attempts that wait for a place, by what they try.
+    /// Attempts that wait for a place, by what all clients together try: with it they share a bucket.
     waiting: HashMap<Target, Arc<Notify>>,
 }
 
@@ -222,16 +251,25 @@ impl Default for State {
 pub struct Trial {
     state: Arc<Mutex<State>>,
     subject: Subject,
-    /// Stands for what was presented, if that is known.
+    presented: Presented,
+    /// The buckets in which the attempt has a place; none where what it presents was right lately.
+    places: Vec<(BucketKey, Allowance)>,
+}
+
+/// What an attempt presents, as keyed hashes.
+#[derive(Debug, Clone, Copy)]
+struct Presented {
+    /// The secret, with the client and what it tries; nothing where it is not known.
     digest: Option<u64>,
+    /// Whether that is certainly the secret.
     certain: bool,
-    /// Whether the attempt took a place in the pair's bucket.
-    reserved: bool,
+    /// The client alone.
+    client: u64,
 }
 
 /// What becomes of an attempt at once.
 enum Entry {
-    Admitted { reserved: bool, digest: Option<u64> },
+    Admitted(Vec<(BucketKey, Allowance)>),
     Waits(Arc<Notify>),
 }
 
@@ -247,14 +285,11 @@ impl Throttle {
         guess: Guess<'_>,
         until: tokio::time::Instant,
     ) -> Result<Trial, Throttled> {
-        let (digest, certain) = self.digest(&subject, guess);
+        let presented = self.presented(&subject, guess);
         loop {
-            let entry = self.lock().enter(&subject, digest, certain, Instant::now())?;
+            let entry = self.lock().enter(&subject, &presented, Instant::now())?;
             let notify = match entry {
-                Entry::Admitted { reserved, digest } => {
-                    let state = Arc::clone(&self.state);
-                    return Ok(Trial { state, subject, digest, certain, reserved });
-                }
+                Entry::Admitted(places) => return Ok(self.trial(subject, presented, places)),
                 Entry::Waits(notify) => notify,
             };
             if !self.wait_for_place(&subject, &notify, until).await {
@@ -263,12 +298,16 @@ impl Throttle {
         }
     }
 
-    /// What stands for a guess, and whether that is certainly its secret.
-    fn digest(&self, subject: &Subject, guess: Guess<'_>) -> (Option<u64>, bool) {
-        match guess {
+    fn presented(&self, subject: &Subject, guess: Guess<'_>) -> Presented {
+        let (digest, certain) = match guess {
             Guess::Secret { values: [], .. } | Guess::Unknown => (None, true),
             Guess::Secret { values, certain } => (Some(self.hasher.hash_one((subject, values))), certain),
-        }
+        };
+        Presented { digest, certain, client: self.hasher.hash_one(subject.client) }
+    }
+
+    fn trial(&self, subject: Subject, presented: Presented, places: Vec<(BucketKey, Allowance)>) -> Trial {
+        Trial { state: Arc::clone(&self.state), subject, presented, places }
     }
 
     /// Waits until an attempt at the same has been judged; false where that did not happen in time.
@@ -281,7 +320,7 @@ impl Throttle {
         let mut judged = std::pin::pin!(notify.notified());
         judged.as_mut().enable();
         // Whoever judges takes the entry out of the map; if that has happened meanwhile, there may be a place now.
-        let waits = self.lock().waiting.get(&subject.target).is_some_and(|other| Arc::ptr_eq(other, notify));
+        let waits = self.lock().waiting.get(&subject.of_everybody()).is_some_and(|other| Arc::ptr_eq(other, notify));
         !waits || tokio::time::timeout_at(until, judged).await.is_ok()
     }
 
@@ -328,25 +367,28 @@ impl Throttle {
 }
 
 impl State {
-    fn enter(
-        &mut self,
-        subject: &Subject,
-        digest: Option<u64>,
-        certain: bool,
-        now: Instant,
-    ) -> Result<Entry, Throttled> {
-        let readable = certain || subject.site().is_none_or(|site| !self.uncertain.contains(site));
-        let digest = digest.filter(|_| readable);
-        if digest.is_some_and(|digest| self.was_right(subject, digest)) {
-            return Ok(Entry::Admitted { reserved: false, digest });
+    fn enter(&mut self, subject: &Subject, presented: &Presented, now: Instant) -> Result<Entry, Throttled> {
+        if self.readable(subject, presented).is_some_and(|digest| self.was_right(subject, digest)) {
+            return Ok(Entry::Admitted(Vec::new()));
         }
-        match self.buckets.reserve(&subject.keys(), now) {
-            Ok(()) => Ok(Entry::Admitted { reserved: true, digest }),
+        // Who was right lately is not shut out by what others do.
+        let places = match self.was_right(subject, presented.client) {
+            true => subject.keys_counted(Counted::ForItself),
+            false => subject.keys(),
+        };
+        match self.buckets.reserve(&places, now) {
+            Ok(()) => Ok(Entry::Admitted(places)),
             Err(Full::UnderWay) => {
-                Ok(Entry::Waits(Arc::clone(self.waiting.entry(subject.target.clone()).or_default())))
+                Ok(Entry::Waits(Arc::clone(self.waiting.entry(subject.of_everybody()).or_default())))
             }
             Err(Full::Wrong(wait)) => Err(self.throttled(subject, wait, now)),
         }
+    }
+
+    /// What stands for the secret, unless it need not be that.
+    fn readable(&self, subject: &Subject, presented: &Presented) -> Option<u64> {
+        let trusted = presented.certain || subject.site().is_none_or(|site| !self.uncertain.contains(site));
+        presented.digest.filter(|_| trusted)
     }
 
     fn was_right(&self, subject: &Subject, digest: u64) -> bool {
@@ -357,7 +399,11 @@ impl State {
     fn throttled(&mut self, subject: &Subject, retry_after: Duration, now: Instant) -> Throttled {
         self.totals.throttled += 1;
         if let Some(site) = subject.site() {
-            self.refusals.entry(site.clone()).or_default().count(refusals::Kind::Throttled, now);
+            let refusals = self.refusals.entry(site.clone()).or_default();
+            refusals.count(refusals::Kind::Throttled, now);
+            if matches!(self.buckets.check(&Subject::ceiling(site), now), Err(Full::Wrong(_))) {
+                refusals.reached_ceiling(now);
+            }
         }
         Throttled::Wrong { retry_after }
     }
@@ -381,18 +427,21 @@ impl State {
 impl Trial {
     /// The token was right: it passes from now on.
     pub fn right(self) {
-        let (Some(site), Some(digest)) = (self.subject.site(), self.digest) else { return };
+        let Some(site) = self.subject.site() else { return };
         let mut state = self.lock();
+        let digest = state.readable(&self.subject, &self.presented);
         let right = state.right.entry(site.clone());
-        right.or_insert_with(|| RightLately::new(MAX_RIGHT, RandomState::new())).insert(digest);
+        let right = right.or_insert_with(|| RightLately::new(MAX_RIGHT, RandomState::new()));
+        right.insert(self.presented.client);
+        digest.into_iter().for_each(|digest| right.insert(digest));
     }
 
     /// The token was wrong, perhaps for the first time.
     pub fn wrong(self, now: Instant) {
         let mut state = self.lock();
-        if let (Some(site), Some(digest)) = (self.subject.site(), self.digest)
+        if let (Some(site), Some(digest)) = (self.subject.site(), self.presented.digest)
             && state.right.get_mut(site).is_some_and(|right| right.remove(digest))
-            && !self.certain
+            && !self.presented.certain
         {
             state.uncertain.insert(site.clone());
         }
@@ -412,10 +461,10 @@ impl Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        if self.reserved {
+        if !self.places.is_empty() {
             let mut state = self.lock();
-            state.buckets.release(&self.subject.keys());
-            if let Some(waiting) = state.waiting.remove(&self.subject.target) {
+            state.buckets.release(&self.places);
+            if let Some(waiting) = state.waiting.remove(&self.subject.of_everybody()) {
                 waiting.notify_waiters();
             }
         }

@@ -31,6 +31,8 @@ pub(super) struct Refusals {
     start: Instant,
     minutes: [Minute; MINUTES],
     throttled: Option<Spell>,
+    /// A time in which all clients together were throttled.
+    ceiling: Option<Spell>,
 }
 
 /// A time in which attempts were throttled.
@@ -40,9 +42,22 @@ struct Spell {
     last: Instant,
 }
 
+impl Spell {
+    /// One that has not ended yet.
+    fn that_lasts(spell: Option<Self>, now: Instant) -> Option<Self> {
+        spell.filter(|spell| now.saturating_duration_since(spell.last) < QUIET)
+    }
+
+    /// The same, or a new one where it has ended.
+    fn go_on(spell: Option<Self>, now: Instant) -> Self {
+        let since = Self::that_lasts(spell, now).map_or_else(Timestamp::now, |spell| spell.since);
+        Self { since, last: now }
+    }
+}
+
 impl Default for Refusals {
     fn default() -> Self {
-        Self { start: Instant::now(), minutes: [Minute::default(); MINUTES], throttled: None }
+        Self { start: Instant::now(), minutes: [Minute::default(); MINUTES], throttled: None, ceiling: None }
     }
 }
 
@@ -55,9 +70,13 @@ impl Refusals {
         }
         minute.counts[kind as usize] = minute.counts[kind as usize].saturating_add(1);
         if matches!(kind, Kind::Throttled) {
-            let since = self.spell(now).map_or_else(Timestamp::now, |spell| spell.since);
-            self.throttled = Some(Spell { since, last: now });
+            self.throttled = Some(Spell::go_on(self.throttled, now));
         }
+    }
+
+    /// An attempt was throttled because of what all clients together have tried.
+    pub(super) fn reached_ceiling(&mut self, now: Instant) {
+        self.ceiling = Some(Spell::go_on(self.ceiling, now));
     }
 
     pub(super) fn snapshot(&self, now: Instant) -> SiteThrottle {
@@ -71,12 +90,9 @@ impl Refusals {
             wrong_tokens: sum(Kind::Token),
             wrong_keys: sum(Kind::Key),
             throttled: sum(Kind::Throttled),
-            since: self.spell(now).map(|spell| spell.since),
+            since: Spell::that_lasts(self.throttled, now).map(|spell| spell.since),
+            ceiling_since: Spell::that_lasts(self.ceiling, now).map(|spell| spell.since),
         }
-    }
-
-    fn spell(&self, now: Instant) -> Option<Spell> {
-        self.throttled.filter(|spell| now.saturating_duration_since(spell.last) < QUIET)
     }
 
     fn number(&self, now: Instant) -> u64 {

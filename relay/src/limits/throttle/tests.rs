@@ -36,12 +36,9 @@ impl Throttle {
         now: Instant,
     ) -> Result<Trial, Throttled> {
         let values: Vec<String> = token.map(str::to_owned).into_iter().collect();
-        let (digest, certain) = self.digest(subject, Guess::Secret { values: &values, certain });
-        match self.lock().enter(subject, digest, certain, now)? {
-            Entry::Admitted { reserved, digest } => {
-                let state = Arc::clone(&self.state);
-                Ok(Trial { state, subject: subject.clone(), digest, certain, reserved })
-            }
+        let presented = self.presented(subject, Guess::Secret { values: &values, certain });
+        match self.lock().enter(subject, &presented, now)? {
+            Entry::Admitted(places) => Ok(self.trial(subject.clone(), presented, places)),
             Entry::Waits(_) => Err(Throttled::UnderWay),
         }
     }
@@ -221,6 +218,38 @@ fn places_of_attempts_that_were_never_judged_are_free_again() {
     assert_eq!(under_way.len(), BURST as usize - 1);
     drop(under_way);
     assert_eq!(try_at_once(&throttle, 100..200, now).len(), BURST as usize - 1);
+}
+
+#[test]
+fn many_addresses_together_reach_a_ceiling_that_shuts_out_nobody_who_was_right() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
+    let at = |number: u32, token: &str, now| {
+        throttle.try_now(&Subject::search(client(number), &site("acme"), None), Some(token), now)
+    };
+    at(1, "right", now).unwrap().right();
+    let looked_at = (1000..2000).filter_map(|number| at(number, "guess", now).ok());
+    assert_eq!(looked_at.map(|trial| trial.wrong(now)).count(), Allowance::SITE.burst as usize);
+    assert!(throttle.snapshot(&site("acme"), now).ceiling_since.is_some(), "that is an alarm");
+    at(1, "right", now).unwrap().right();
+    at(1, "another tenant's", now).unwrap().right();
+    assert!(at(3, "right", now).is_err(), "a stranger is told nothing");
+    at(3, "right", now + Allowance::SITE.refill).unwrap().right();
+    let other = Subject::search(client(2000), &site("other"), None);
+    assert!(throttle.try_now(&other, Some("guess"), now).is_ok(), "another site is another matter");
+    assert_eq!(throttle.snapshot(&site("acme"), now + HOUR / 2).ceiling_since, None);
+}
+
+#[test]
+fn guesses_from_200_networks_of_one_customer_are_few() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
+    let at = |network: u128| {
+        let address = std::net::Ipv6Addr::from((0x2001_0db8_u128 << 96) + (network << 64));
+        Subject::search(IpAddr::from(address).into(), &site("acme"), None)
+    };
+    let guesses = (0..200).filter_map(|network| throttle.try_now(&at(network), Some("guess"), now).ok());
+    let under_way: Vec<_> = guesses.collect();
+    assert_eq!(under_way.len(), Allowance::NETWORK_56.burst as usize);
+    assert_eq!(throttle.snapshot(&site("acme"), now).ceiling_since, None);
 }
 
 #[test]
