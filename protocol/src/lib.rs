@@ -23,6 +23,7 @@ pub mod problem;
 pub mod recording_name;
 pub mod signed_link;
 pub mod site;
+pub mod strangers;
 mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;

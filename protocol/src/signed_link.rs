@@ -34,6 +34,12 @@ pub const MAX_PATH_LEN: usize = 4096;
 pub const MAX_TOKEN_LEN: usize =
     (HEADER_LEN + CHECK_LEN + NONCE_LEN + 16 + 4 * 2 + MAX_PATH_LEN + 3 * 1024 + 16) * 4 / 3 + 4;
 
+/// Longest life of a link in seconds: one that opens for months is no longer a link but a publication. Agents refuse to be configured
+/// for longer ones.
+pub const MAX_LINK_LIFE: u64 = 31 * 24 * 3600;
+/// How far an agent's clock may be ahead of a relay's, in seconds: a day covers a clock that was set in another time zone.
+const MAX_CLOCK_LEAD: u64 = 24 * 3600;
+
 const VERSION: u8 = 1;
 const HEADER_LEN: usize = 1 + 8 + 8;
 const CHECK_LEN: usize = 4;
@@ -130,6 +136,11 @@ impl LinkHeader {
     /// Whether the link has ended at `now` (seconds since the Unix epoch).
     pub fn is_expired(&self, now: u64) -> bool {
         now >= self.expires
+    }
+
+    /// Whether the link ends later than any that an agent makes at `now` (seconds since the Unix epoch), so that it must be forged.
+    pub fn is_implausible(&self, now: u64) -> bool {
+        self.expires > now.saturating_add(MAX_LINK_LIFE + MAX_CLOCK_LEAD)
     }
 
     fn encode(self, site: &SiteId) -> Vec<u8> {
@@ -318,6 +329,16 @@ mod tests {
         assert_eq!(signer(1).open(&site("acme"), &token, 1000).unwrap_err(), LinkError::Expired);
         let header = LinkHeader::read(&site("acme"), &token).unwrap();
         assert_eq!((header.key_id, header.expires), (signer(1).key_id(), 1000));
+    }
+
+    #[test]
+    fn no_agent_makes_a_link_that_ends_in_a_year() {
+        let header = |expires| LinkHeader { key_id: signer(1).key_id(), expires };
+        let now = 1_711_444_000;
+        assert!(!header(now + MAX_LINK_LIFE).is_implausible(now));
+        assert!(!header(now + MAX_LINK_LIFE + MAX_CLOCK_LEAD).is_implausible(now));
+        assert!(header(now + MAX_LINK_LIFE + MAX_CLOCK_LEAD + 1).is_implausible(now));
+        assert!(header(u64::MAX).is_implausible(now) && !header(u64::MAX).is_implausible(u64::MAX));
     }
 
     #[test]

@@ -163,6 +163,10 @@ refused-keys = { $count ->
     [one] one agent with a wrong site key
    *[other] { $count } agents with a wrong site key
 }
+refused-links = { $count ->
+    [one] one download by a forged link
+   *[other] { $count } downloads by forged links
+}
 refused-unseen = { $count ->
     [one] one attempt that was not looked at any more
    *[other] { $count } attempts that were not looked at any more
@@ -278,6 +282,11 @@ audit-none = Nothing is on record that matches.
 audit-kind = What
 kind-search = Search
 kind-delivery = Delivery
+kind-suppressed = Refused, without rows
+audit-suppressed = { $count ->
+    [one] one more refused request
+   *[other] { $count } more refused requests
+}
 any = Any
 outcome = Outcome
 outcome-complete = Complete

@@ -163,6 +163,10 @@ refused-keys = { $count ->
     [one] un agente con una clave de sitio incorrecta
    *[other] { $count } agentes con una clave de sitio incorrecta
 }
+refused-links = { $count ->
+    [one] una descarga con un enlace falsificado
+   *[other] { $count } descargas con enlaces falsificados
+}
 refused-unseen = { $count ->
     [one] un intento que ya no se examinó
    *[other] { $count } intentos que ya no se examinaron
@@ -278,6 +282,11 @@ audit-none = No consta nada que coincida.
 audit-kind = Qué
 kind-search = Búsqueda
 kind-delivery = Entrega
+kind-suppressed = Rechazado, sin filas
+audit-suppressed = { $count ->
+    [one] una solicitud rechazada más
+   *[other] { $count } solicitudes rechazadas más
+}
 any = Todo
 outcome = Resultado
 outcome-complete = Completo

@@ -29,6 +29,9 @@ pub enum Kind {
     Search,
     /// Somebody asked for a recording.
     Delivery,
+    /// Requests with a wrong token or a forged link that have no rows of their own: `found` says how many came from `opened` to
+    /// `closed`.
+    Suppressed,
 }
 
 /// How a request ended, or that it has not.
@@ -77,7 +80,7 @@ macro_rules! named {
 #[error("this is none of the names that are known here")]
 pub struct UnknownName;
 
-named!(Kind { Search => "search", Delivery => "delivery" });
+named!(Kind { Search => "search", Delivery => "delivery", Suppressed => "suppressed" });
 named!(Outcome {
     Open => "open", Complete => "complete", Left => "left", Cut => "cut", Refused => "refused",
 });
@@ -110,7 +113,7 @@ pub struct AuditEvent {
     pub user_agent: Option<String>,
     /// HTTP status of the answer.
     pub status: u16,
-    /// How many recordings a search found.
+    /// How many recordings a search found, or how many requests were suppressed.
     pub found: Option<u32>,
     /// First octet of the range that was asked for.
     pub range_start: Option<u64>,
@@ -151,6 +154,15 @@ impl AuditEvent {
             outcome: Outcome::Open,
             run: None,
         }
+    }
+
+    /// Stands for requests that have no rows of their own.
+    pub fn suppressed(request_id: String, site: SiteId, since: Timestamp, count: u64) -> Self {
+        let mut event = Self::new(Kind::Suppressed, request_id, site, &Client::default());
+        event.opened = since;
+        event.found = Some(u32::try_from(count).unwrap_or(u32::MAX));
+        event.close(0, Outcome::Refused);
+        event
     }
 
     /// Adds what the agent says of its answer.

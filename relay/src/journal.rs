@@ -8,13 +8,18 @@ mod spool;
 mod writer;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
+use audiovault_protocol::{
+    site::SiteId,
+    strangers::{Strangers, Suppressed},
+};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{sync::Notify, task::JoinHandle};
@@ -109,6 +114,8 @@ struct Shared {
     spooled: AtomicU64,
     /// A record has come, or the end.
     news: Notify,
+    /// Keeps strangers from filling the audit; for each site by itself.
+    strangers: Mutex<HashMap<SiteId, Strangers<Timestamp>>>,
 }
 
 /// Where what happens is handed in. Cheap to clone.
@@ -135,7 +142,8 @@ impl Journal {
     pub fn start_with(store: Store, registry: Arc<Registry>, spool: Option<Spool>) -> JournalWriter {
         let spooled = AtomicU64::new(spool.as_ref().map_or(0, Spool::records));
         let (queue, lost, news) = (Mutex::default(), AtomicU64::new(0), Notify::new());
-        let journal = Self { shared: Arc::new(Shared { queue, lost, spooled, news }), run: new_id().into() };
+        let shared = Shared { queue, lost, spooled, news, strangers: Mutex::default() };
+        let journal = Self { shared: Arc::new(shared), run: new_id().into() };
         let writer = writer::Writer::new(journal.clone(), store, registry, spool);
         JournalWriter { journal, task: tokio::spawn(writer.run()) }
     }
@@ -155,6 +163,32 @@ impl Journal {
         self.bound(&mut queue);
         drop(queue);
         self.shared.news.notify_one();
+    }
+
+    /// Hands in a request that was refused because of its token or link. Of many at one site a few have rows, and the others are counted.
+    pub fn record_stranger(&self, event: AuditEvent) {
+        let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_site = strangers.entry(event.site.clone()).or_default();
+        let admitted = of_site.admit(Instant::now(), event.opened);
+        drop(strangers);
+        if admitted {
+            self.record(Record::Audit(Box::new(event)));
+        }
+    }
+
+    /// Hands in how many requests had no row, of every site whose minute is over; of all, if these are the last.
+    fn count_strangers(&self, last: bool) {
+        let now = Instant::now();
+        let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = strangers
+            .iter_mut()
+            .filter_map(|(site, of_site)| Some((site.clone(), of_site.close(now, last)?)));
+        let closed: Vec<_> = closed.collect();
+        drop(strangers);
+        for (site, Suppressed { since, count }) in closed {
+            let event = AuditEvent::suppressed(new_id(), site, since, count);
+            self.record(Record::Audit(Box::new(event)));
+        }
     }
 
     /// Begins a delivery whose octets go to the metered connection. The record of it is closed when the connection

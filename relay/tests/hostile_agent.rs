@@ -76,6 +76,11 @@ impl Place {
     }
 
     fn link(&self) -> String {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        self.link_until(now + 3600)
+    }
+
+    fn link_until(&self, expires: u64) -> String {
         let target = LinkTarget {
             root: [0; 8],
             search_token: [0; 8],
@@ -84,7 +89,7 @@ impl Place {
             tenant: String::new(),
             user: String::new(),
         };
-        let token = self.signer.mint(&self.site, &target, u64::MAX, [1; 12]).unwrap();
+        let token = self.signer.mint(&self.site, &target, expires, [1; 12]).unwrap();
         format!("/acme/recordings/{token}/recording.wav")
     }
 
@@ -241,4 +246,31 @@ async fn a_dialect_does_not_let_guesses_at_the_token_through() {
             assert_eq!(looked_at + throttled, 120);
         }
     }
+}
+
+/// An agent that opens no link.
+fn forged(_: &Request<Bytes>) -> Response<Full<Bytes>> {
+    let mut refused = typed("application/problem+json", "{}");
+    *refused.status_mut() = http::StatusCode::FORBIDDEN;
+    refused
+}
+
+#[tokio::test]
+async fn forged_links_are_throttled() {
+    let place = Place::new(forged, Duration::ZERO).await;
+    let mut statuses = Vec::new();
+    for _ in 0..100 {
+        statuses.push(place.get(&place.link()).await.0);
+    }
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert!((10..=12).contains(&count(403)), "{statuses:?}");
+    assert_eq!(count(403) + count(429), 100, "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_link_that_no_agent_makes_does_not_wake_the_site() {
+    let place = Place::new(|_| typed("audio/wav", "RIFF"), Duration::ZERO).await;
+    assert_eq!(place.get(&place.link_until(u64::MAX)).await.0, 403);
+    assert_eq!(place.control.open_streams(), 0);
+    assert_eq!(place.get(&place.link()).await.0, 200);
 }

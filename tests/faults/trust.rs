@@ -237,6 +237,30 @@ async fn whoever_guesses_search_tokens_in_a_dialect_is_slowed_down() {
     matrix::row("trust", "tokens are guessed where a dialect renames them", promise, measured);
 }
 
+#[tokio::test]
+async fn whoever_forges_links_is_slowed_down_and_those_that_opened_go_on() {
+    const FORGED: usize = 200;
+    let setting = Setting::new(Relay::start().await).await;
+    let _agent = setting.agent().await;
+    let link = setting.short_link().await;
+    assert_eq!(send(setting.client.get(&link)).await.status(), 200);
+    let mut looked_at = 0;
+    for n in 0..FORGED {
+        // The relay cannot see that the seal is broken; the site has to say so.
+        let end = link.rfind('/').unwrap();
+        let forged = format!("{}{n:04}{}", &link[..end - 4], &link[end..]);
+        match send(setting.client.get(&forged)).await.status().as_u16() {
+            403 => looked_at += 1,
+            status => assert_eq!(status, 429),
+        }
+    }
+    assert!((10..20).contains(&looked_at), "{looked_at}");
+    assert_eq!(send(setting.client.get(&link)).await.status(), 200);
+    let promise = "ten at once and one in 6 s after that; links that opened before open all the while";
+    let measured = format!("{looked_at} of {FORGED} looked at, the others 429");
+    matrix::row("trust", "links are forged", promise, measured);
+}
+
 #[test]
 fn secrets_are_wiped_when_they_are_dropped() {
     fn wiped<T: ZeroizeOnDrop>() {}

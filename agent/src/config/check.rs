@@ -11,7 +11,7 @@ use std::{
 
 use audiovault_protocol::{
     recording_name::RecordedNames,
-    signed_link::LinkSecret,
+    signed_link::{LinkSecret, MAX_LINK_LIFE},
     site::{SiteId, SiteKey},
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
@@ -49,8 +49,8 @@ use crate::{
 
 /// Longest look-back: a month of hours is 1500 directories; more is a pattern without dates.
 const MAX_LOOK_BACK: Duration = Duration::from_secs(31 * 24 * 3600);
-/// Longest life of a link: one that opens for months is no longer a link but a publication.
-const MAX_LINK_TTL: Duration = Duration::from_secs(31 * 24 * 3600);
+/// Longest life of a link.
+const MAX_LINK_TTL: Duration = Duration::from_secs(MAX_LINK_LIFE);
 /// Fewest characters of a link secret that is written by hand: 32 hexadecimal digits are 128 bits.
 const MIN_LINK_SECRET_LEN: usize = 32;
 /// The name by which a classic AudioVault, which has no relay, seals its links.

@@ -9,7 +9,6 @@ mod entry;
 pub mod event;
 mod queue;
 mod rotation;
-mod strangers;
 mod writer;
 
 #[cfg(test)]

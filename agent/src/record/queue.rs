@@ -6,13 +6,11 @@ use std::{
     time::Instant,
 };
 
+use audiovault_protocol::strangers::{Strangers, Suppressed};
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{
-    event::Event,
-    rotation::RecordSettings,
-    strangers::{Strangers, Suppressed},
-};
+use super::{event::Event, rotation::RecordSettings};
 
 /// Events that wait for the disk: seconds of a busy site, and about a megabyte.
 pub(super) const CAPACITY: usize = 1024;
@@ -34,7 +32,7 @@ pub(super) struct Work {
     /// How many events after these found no room.
     pub(super) lost: u64,
     /// What strangers did that has no events.
-    pub(super) suppressed: Option<Suppressed>,
+    pub(super) suppressed: Option<Suppressed<Timestamp>>,
     /// Whether this is the last work.
     pub(super) stop: bool,
     /// Whoever waits for the end.
@@ -50,7 +48,7 @@ struct State {
     /// Whether there is a new target among the mail.
     retargeted: bool,
     lost: u64,
-    strangers: Strangers,
+    strangers: Strangers<Timestamp>,
     stop: bool,
     waiting: Option<oneshot::Sender<()>>,
 }
@@ -71,7 +69,7 @@ impl Queue {
     /// Leaves an event. Where there is no room it is counted instead.
     pub(super) fn push(&self, event: Event, stranger: bool) {
         let mut state = self.lock();
-        if !state.on || (stranger && !state.strangers.admit(Instant::now())) {
+        if !state.on || (stranger && !state.strangers.admit(Instant::now(), Timestamp::now())) {
             return;
         }
         if state.events < CAPACITY {

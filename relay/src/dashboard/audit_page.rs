@@ -165,8 +165,8 @@ impl AuditPage {
         self.shell.t(&format!("outcome-{outcome}"))
     }
 
-    fn kinds(&self) -> [&'static str; 2] {
-        ["search", "delivery"]
+    fn kinds(&self) -> [&'static str; 3] {
+        ["search", "delivery", "suppressed"]
     }
 
     fn outcomes(&self) -> [&'static str; 5] {
@@ -175,11 +175,11 @@ impl AuditPage {
 
     /// What was delivered, in words: a row without an end tells of the least.
     fn delivered(&self, event: &AuditEvent) -> String {
-        if event.kind == Kind::Search {
-            return event
-                .found
-                .map(|found| self.shell.t1("audit-found", "count", &found))
-                .unwrap_or_default();
+        let found = |key| event.found.map(|found| self.shell.t1(key, "count", &found)).unwrap_or_default();
+        match event.kind {
+            Kind::Search => return found("audit-found"),
+            Kind::Suppressed => return found("audit-suppressed"),
+            Kind::Delivery => {}
         }
         let size = self.shell.size(&event.bytes);
         let octets =

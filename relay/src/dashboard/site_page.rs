@@ -94,6 +94,7 @@ impl SitePage {
         let counts = [
             ("refused-tokens", refused.wrong_tokens),
             ("refused-keys", refused.wrong_keys),
+            ("refused-links", refused.wrong_links),
             ("refused-unseen", refused.throttled),
         ];
         counts.into_iter().filter(|(_, count)| *count > 0)

@@ -53,7 +53,15 @@ pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Resu
         Err(refusal) => refusal.status(),
     };
     event.close(status.as_u16(), outcome(status));
-    state.journal.record(Record::Audit(Box::new(event)));
+    record(state, event);
+}
+
+/// Records what has ended. Whoever has shown neither a right token nor a link that opens is a stranger.
+fn record(state: &PublicState, event: AuditEvent) {
+    match event.status {
+        401 | 403 | 429 => state.journal.record_stranger(event),
+        _ => state.journal.record(Record::Audit(Box::new(event))),
+    }
 }
 
 /// Records a delivery, and follows it if there is something to hand over.
@@ -80,7 +88,7 @@ pub(super) fn handed_over(
         handover.delivery = Some(state.journal.deliver(event, meter));
     } else {
         event.close(head.status.as_u16(), outcome(head.status));
-        state.journal.record(Record::Audit(Box::new(event)));
+        record(state, event);
     }
     Response::from_parts(head, Body::new(DeliveredBody::new(body, handover)))
 }
@@ -88,7 +96,7 @@ pub(super) fn handed_over(
 /// Records a delivery that the agent did not make.
 pub(super) fn refused(state: &PublicState, mut event: AuditEvent, refusal: &Refusal) {
     event.close(refusal.status().as_u16(), Outcome::Refused);
-    state.journal.record(Record::Audit(Box::new(event)));
+    record(state, event);
 }
 
 fn event(kind: Kind, site: &SiteId, parts: &Parts) -> AuditEvent {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use audiovault_protocol::signed_link::{LinkError, LinkHeader};
@@ -22,7 +22,7 @@ use super::{
     search::carry_context,
 };
 use crate::{
-    limits::HeldBody,
+    limits::{HeldBody, Subject},
     registry::{NoSession, Wanted},
 };
 
@@ -48,8 +48,18 @@ async fn pass_on(
     let client = client_key(&parts.extensions);
     let site = state.site(site, client).await?;
     let refuse = |error| refuse(error).at(&site);
-    let header = LinkHeader::read(&site, token).map_err(refuse)?;
+    let subject = Subject::link(client, &site);
+    let throttle = &state.limits.throttle;
+    throttle.check_link(&subject, [token, name], Instant::now()).map_err(|no| Refusal::from(no).at(&site))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let header = LinkHeader::read(&site, token).and_then(|header| match header.is_implausible(now) {
+        true => Err(LinkError::Forged),
+        false => Ok(header),
+    });
+    let header = header.map_err(|error| {
+        throttle.wrong(subject.clone(), Instant::now());
+        refuse(error)
+    })?;
     if header.is_expired(now) {
         return Err(refuse(LinkError::Expired));
     }
@@ -65,6 +75,11 @@ async fn pass_on(
     let slot = asked.keep(slot);
     let result = from_agent(asked, Expected::Audio, &site)
         .map(|response| resumable(&state.reach, wanted, || request().ok(), response));
+    match result.as_ref().map(http::Response::status) {
+        Ok(StatusCode::FORBIDDEN) => throttle.wrong(subject, Instant::now()),
+        Ok(status) if status.is_success() => throttle.link_opened(&subject, [token, name]),
+        _ => {}
+    }
     count_errors(&result, &state.registry.counters(&site));
     match result {
         Ok(response) => Ok(HeldBody::hold(on_record::handed_over(state, event, parts, response), slot)),

@@ -200,7 +200,13 @@ async fn what_waits_on_disk_outlives_the_relay_and_is_written_once() {
 #[tokio::test]
 async fn too_much_that_waits_loses_the_oldest_and_is_counted() {
     let (queue, news) = (Mutex::default(), Notify::new());
-    let shared = Shared { queue, lost: AtomicU64::new(0), spooled: AtomicU64::new(0), news };
+    let shared = Shared {
+        queue,
+        lost: AtomicU64::new(0),
+        spooled: AtomicU64::new(0),
+        news,
+        strangers: Mutex::default(),
+    };
     let journal = Journal { shared: Arc::new(shared), run: "run".into() };
     for number in 0..MAX_WAITING + 3 {
         journal.record(closed(&number.to_string(), "1.2"));
@@ -387,4 +393,23 @@ async fn the_list_goes_on_where_a_page_ended() {
         seen.extend(page.into_iter().map(|row| row.request_id));
     }
     assert_eq!(seen.len(), 7);
+}
+
+#[tokio::test]
+async fn strangers_have_a_few_rows_and_a_count() {
+    let place = Place::new().await;
+    let writer = place.journal();
+    for n in 0..1500 {
+        let mut forged = event(&format!("f{n}"), "");
+        forged.close(403, Outcome::Refused);
+        writer.journal().record_stranger(forged);
+    }
+    writer.journal().record(Record::Audit(Box::new(event("good", "1711441902.17"))));
+    writer.close().await;
+    let events = place.events().await;
+    let of = |kind: Kind| events.iter().filter(move |event| event.kind == kind);
+    assert_eq!(of(Kind::Delivery).count(), 11, "ten of the strangers, and the other one");
+    let suppressed: Vec<_> = of(Kind::Suppressed).collect();
+    assert_eq!(suppressed.len(), 1);
+    assert_eq!((suppressed[0].found, suppressed[0].outcome), (Some(1490), Outcome::Refused));
 }

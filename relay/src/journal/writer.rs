@@ -60,6 +60,7 @@ impl Writer {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.follow_deliveries();
+                    self.journal.count_strangers(false);
                     // What passes meanwhile is counted when the database is back.
                     if ticked % SLOW_TICKS == 0 && !failing {
                         self.count_traffic();
@@ -78,6 +79,7 @@ impl Writer {
             self.write_all().await;
         }
         self.follow_deliveries();
+        self.journal.count_strangers(true);
         self.count_traffic();
         let _ = timeout(LAST_WRITES, async {
             self.write_all().await;

@@ -1,4 +1,4 @@
-//! Slows down who presents wrong search tokens, site keys or enrolment codes.
+//! Slows down who presents wrong search tokens, site keys, enrolment codes or links.
 //!
 //! What counts is the pair of client and what it tried: a site and a tenant of it, or codes, which name no site. Never the client alone, since one
 //! address of QueueMetrics speaks for hundreds of sites, and one wrong token among its settings must not shut out the
@@ -43,6 +43,8 @@ const MAX_PAIRS: usize = 65_536;
 /// Right tokens, each with a client, and clients remembered for each site: for many tenants, and for hundreds of users whose
 /// browsers search. As numbers of 64 bits, 16 KiB.
 const MAX_RIGHT: usize = 1024;
+/// Links that opened remembered for each site: more than are listened to at a time. As numbers of 64 bits, 8 KiB.
+const MAX_OPENED: usize = 512;
 /// When to come again where attempts under way had all places for as long as a request can wait, in seconds.
 const UNDER_WAY_RETRY: Duration = Duration::from_secs(2);
 
@@ -60,6 +62,7 @@ type BucketKey = (Network, Target);
 enum Target {
     Search(SiteId, Option<String>),
     Key(SiteId),
+    Link(SiteId),
     Code,
     Unknown,
 }
@@ -74,6 +77,11 @@ impl Subject {
     /// A tunnel for a site, which must be one that exists.
     pub fn key(client: ClientKey, site: &SiteId) -> Self {
         Self { client, target: Target::Key(site.clone()) }
+    }
+
+    /// A download by a signed link of a site, which must be one that exists.
+    pub fn link(client: ClientKey, site: &SiteId) -> Self {
+        Self { client, target: Target::Link(site.clone()) }
     }
 
     /// An enrolment.
@@ -91,7 +99,9 @@ impl Subject {
     fn keys(&self) -> Vec<(BucketKey, Allowance)> {
         match &self.target {
             Target::Search(..) => self.keys_counted(Counted::WithEverybody),
-            Target::Key(_) | Target::Code | Target::Unknown => self.keys_counted(Counted::WithNeighbours),
+            Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown => {
+                self.keys_counted(Counted::WithNeighbours)
+            }
         }
     }
 
@@ -103,7 +113,7 @@ impl Subject {
     fn of_everybody(&self) -> Target {
         match &self.target {
             Target::Search(site, _) => Target::Search(site.clone(), None),
-            other @ (Target::Key(_) | Target::Code | Target::Unknown) => other.clone(),
+            other @ (Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown) => other.clone(),
         }
     }
 
@@ -114,7 +124,7 @@ impl Subject {
 
     fn site(&self) -> Option<&SiteId> {
         match &self.target {
-            Target::Search(site, _) | Target::Key(site) => Some(site),
+            Target::Search(site, _) | Target::Key(site) | Target::Link(site) => Some(site),
             Target::Code | Target::Unknown => None,
         }
     }
@@ -138,7 +148,7 @@ pub enum Guess<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Throttled {
     /// A pair has made too many wrong attempts.
-    #[error("too many wrong attempts; correct the token, key or code, then try again")]
+    #[error("too many wrong attempts; correct the token, key, code or link, then try again")]
     Wrong {
         /// After this the next attempt is looked at.
         retry_after: Duration,
@@ -165,6 +175,9 @@ pub struct SiteThrottle {
     pub wrong_tokens: u32,
     /// Tunnels with a wrong key in the last hour.
     pub wrong_keys: u32,
+    /// Downloads by a forged link in the last hour.
+    #[serde(default)]
+    pub wrong_links: u32,
     /// Attempts in the last hour that were not even looked at.
     pub throttled: u32,
     /// Since when somebody is throttled, if somebody is.
@@ -177,7 +190,8 @@ pub struct SiteThrottle {
 impl SiteThrottle {
     /// Everything that was refused in the last hour.
     pub fn sum(&self) -> u32 {
-        self.wrong_tokens.saturating_add(self.wrong_keys).saturating_add(self.throttled)
+        let wrong = self.wrong_tokens.saturating_add(self.wrong_keys).saturating_add(self.wrong_links);
+        wrong.saturating_add(self.throttled)
     }
 
     /// Together with what another relay refused.
@@ -186,6 +200,7 @@ impl SiteThrottle {
         Self {
             wrong_tokens: self.wrong_tokens.saturating_add(other.wrong_tokens),
             wrong_keys: self.wrong_keys.saturating_add(other.wrong_keys),
+            wrong_links: self.wrong_links.saturating_add(other.wrong_links),
             throttled: self.throttled.saturating_add(other.throttled),
             since: [self.since, other.since].into_iter().flatten().min(),
             ceiling_since: [self.ceiling_since, other.ceiling_since].into_iter().flatten().min(),
@@ -202,6 +217,8 @@ pub struct ThrottleTotals {
     pub wrong_keys: u64,
     /// Enrolments with a wrong code.
     pub wrong_codes: u64,
+    /// Downloads by a forged link.
+    pub wrong_links: u64,
     /// Attempts at sites that do not exist.
     pub unknown_sites: u64,
     /// Attempts that were not even looked at.
@@ -225,6 +242,8 @@ struct State {
     /// What was right, as hashes with a key that was drawn for this run. A chance collision lets a wrong token reach the
     /// agent, which refuses it.
     right: HashMap<SiteId, RightLately<RandomState>>,
+    /// Links that opened, in the same way.
+    opened: HashMap<SiteId, RightLately<RandomState>>,
     /// Sites whose agents do not tell the names of the token, and at which a value that was right was wrong another time. It need not
     /// have been the token, so nothing that is read there is taken for it any more.
     uncertain: HashSet<SiteId>,
@@ -240,6 +259,7 @@ impl Default for State {
             refusals: HashMap::new(),
             untold: Untold::default(),
             right: HashMap::new(),
+            opened: HashMap::new(),
             uncertain: HashSet::new(),
             waiting: HashMap::new(),
         }
@@ -320,7 +340,8 @@ impl Throttle {
         let mut judged = std::pin::pin!(notify.notified());
         judged.as_mut().enable();
         // Whoever judges takes the entry out of the map; if that has happened meanwhile, there may be a place now.
-        let waits = self.lock().waiting.get(&subject.of_everybody()).is_some_and(|other| Arc::ptr_eq(other, notify));
+        let waits =
+            self.lock().waiting.get(&subject.of_everybody()).is_some_and(|other| Arc::ptr_eq(other, notify));
         !waits || tokio::time::timeout_at(until, judged).await.is_ok()
     }
 
@@ -334,6 +355,31 @@ impl Throttle {
             Ok(()) | Err(Full::UnderWay) => Ok(()),
             Err(Full::Wrong(wait)) => Err(state.throttled(subject, wait, now)),
         }
+    }
+
+    /// Whether a link, by its token and its file name, would be looked at: one that opened lately for this client is, whatever others the client tries. Links under way take no
+    /// places: a link is not guessed, and an office may open a hundred at once.
+    ///
+    /// # Errors
+    /// [`Throttled`]; it is counted.
+    pub fn check_link(&self, subject: &Subject, link: [&str; 2], now: Instant) -> Result<(), Throttled> {
+        let digest = self.hasher.hash_one((subject, link));
+        let opened = |state: &State| {
+            subject.site().and_then(|site| state.opened.get(site)?.contains(digest).then_some(()))
+        };
+        if opened(&self.lock()).is_some() {
+            return Ok(());
+        }
+        self.check(subject, now)
+    }
+
+    /// A link opens for this client.
+    pub fn link_opened(&self, subject: &Subject, link: [&str; 2]) {
+        let Some(site) = subject.site() else { return };
+        let digest = self.hasher.hash_one((subject, link));
+        let mut state = self.lock();
+        let opened = state.opened.entry(site.clone());
+        opened.or_insert_with(|| RightLately::new(MAX_OPENED, RandomState::new())).insert(digest);
     }
 
     /// Counts a wrong attempt.
@@ -412,6 +458,7 @@ impl State {
         let (kind, total) = match subject.target {
             Target::Search(..) => (Some(refusals::Kind::Token), &mut self.totals.wrong_tokens),
             Target::Key(_) => (Some(refusals::Kind::Key), &mut self.totals.wrong_keys),
+            Target::Link(_) => (Some(refusals::Kind::Link), &mut self.totals.wrong_links),
             Target::Code => (None, &mut self.totals.wrong_codes),
             Target::Unknown => (None, &mut self.totals.unknown_sites),
         };
@@ -420,7 +467,10 @@ impl State {
             self.refusals.entry(site.clone()).or_default().count(kind, now);
         }
         self.buckets.wrong(&subject.keys(), now);
-        self.untold.push(subject);
+        // Each relay throttles forged links by itself: nobody guesses one, and relays of an earlier version do not know of them.
+        if !matches!(subject.target, Target::Link(_)) {
+            self.untold.push(subject);
+        }
     }
 }
 

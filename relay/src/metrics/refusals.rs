@@ -24,6 +24,7 @@ impl Collector for RefusalsCollector {
             ("wrong_token", totals.wrong_tokens),
             ("wrong_key", totals.wrong_keys),
             ("wrong_code", totals.wrong_codes),
+            ("forged_link", totals.wrong_links),
             ("unknown_site", totals.unknown_sites),
             ("throttled", totals.throttled),
         ];

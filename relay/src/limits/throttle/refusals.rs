@@ -16,13 +16,14 @@ const QUIET: Duration = Allowance::CLIENT.full_after();
 pub(super) enum Kind {
     Token,
     Key,
+    Link,
     Throttled,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Minute {
     number: u64,
-    counts: [u32; 3],
+    counts: [u32; 4],
 }
 
 /// Counts by the minute, in a ring.
@@ -66,7 +67,7 @@ impl Refusals {
         let number = self.number(now);
         let minute = &mut self.minutes[slot(number)];
         if minute.number != number {
-            *minute = Minute { number, counts: [0; 3] };
+            *minute = Minute { number, counts: [0; 4] };
         }
         minute.counts[kind as usize] = minute.counts[kind as usize].saturating_add(1);
         if matches!(kind, Kind::Throttled) {
@@ -89,6 +90,7 @@ impl Refusals {
         SiteThrottle {
             wrong_tokens: sum(Kind::Token),
             wrong_keys: sum(Kind::Key),
+            wrong_links: sum(Kind::Link),
             throttled: sum(Kind::Throttled),
             since: Spell::that_lasts(self.throttled, now).map(|spell| spell.since),
             ceiling_since: Spell::that_lasts(self.ceiling, now).map(|spell| spell.since),

@@ -253,6 +253,27 @@ fn guesses_from_200_networks_of_one_customer_are_few() {
 }
 
 #[test]
+fn forged_links_are_few_and_those_that_opened_go_on() {
+    let (throttle, now) = (Throttle::default(), Instant::now());
+    let subject = Subject::link(client(1), &site("acme"));
+    throttle.link_opened(&subject, ["good", "a.wav"]);
+    let forged = (0..100).filter(|n| {
+        let looked_at = throttle.check_link(&subject, ["good", &format!("{n}.wav")], now).is_ok();
+        if looked_at {
+            throttle.wrong(subject.clone(), now);
+        }
+        looked_at
+    });
+    assert_eq!(forged.count(), BURST as usize);
+    throttle.check_link(&subject, ["good", "a.wav"], now).unwrap();
+    throttle.check_link(&Subject::link(client(2), &site("acme")), ["new", "a.wav"], now).unwrap();
+    throttle.check_link(&subject, ["new", "a.wav"], now + REFILL).unwrap();
+    let seen = throttle.snapshot(&site("acme"), now);
+    assert_eq!((seen.wrong_links, seen.throttled), (BURST, 90));
+    assert!(throttle.tell(Some(0)).items.is_empty(), "relays of an earlier version do not know of links");
+}
+
+#[test]
 fn the_board_learns_what_was_refused_in_the_last_hour_and_since_when() {
     let (throttle, now) = (Throttle::default(), Instant::now());
     assert_eq!(throttle.snapshot(&site("acme"), now), SiteThrottle::default());

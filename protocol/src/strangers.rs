@@ -1,9 +1,7 @@
-//! Keeps strangers from filling the record: who has shown neither a right token nor a link that opens gets a few lines
-//! a minute, and the rest is counted. Pure; takes `now`.
+//! Keeps strangers from filling a record: who has shown neither a right token nor a link that opens gets a few lines
+//! a minute, and the rest is counted. Relay and agent do the same. Pure; takes `now`, and the time of day as the caller has it.
 
 use std::time::{Duration, Instant};
-
-use jiff::Timestamp;
 
 /// The time over which lines are counted.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -12,34 +10,40 @@ const WINDOW: Duration = Duration::from_secs(60);
 const LINES: u32 = 10;
 
 /// Counts the strangers' requests.
-#[derive(Debug, Default)]
-pub(super) struct Strangers {
-    window: Option<Window>,
+#[derive(Debug)]
+pub struct Strangers<T> {
+    window: Option<Window<T>>,
 }
 
 #[derive(Debug)]
-struct Window {
+struct Window<T> {
     began: Instant,
-    since: Timestamp,
+    since: T,
     lines: u32,
     counted: u64,
 }
 
 /// What was counted and has no lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Suppressed {
+pub struct Suppressed<T> {
     /// Since when.
-    pub(super) since: Timestamp,
+    pub since: T,
     /// How many requests.
-    pub(super) count: u64,
+    pub count: u64,
 }
 
-impl Strangers {
+impl<T> Default for Strangers<T> {
+    fn default() -> Self {
+        Self { window: None }
+    }
+}
+
+impl<T> Strangers<T> {
     /// Whether a stranger's request at `now` gets a line of its own.
-    pub(super) fn admit(&mut self, now: Instant) -> bool {
-        let over = |window: &Window| now >= window.began + WINDOW && window.counted == 0;
+    pub fn admit(&mut self, now: Instant, time_of_day: T) -> bool {
+        let over = |window: &Window<T>| now >= window.began + WINDOW && window.counted == 0;
         if self.window.as_ref().is_none_or(over) {
-            self.window = Some(Window { began: now, since: Timestamp::now(), lines: 0, counted: 0 });
+            self.window = Some(Window { began: now, since: time_of_day, lines: 0, counted: 0 });
         }
         let Some(window) = &mut self.window else { return false };
         let admitted = window.lines < LINES && window.counted == 0;
@@ -52,12 +56,12 @@ impl Strangers {
     }
 
     /// When the count is to be told; never while there is none.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.window.as_ref().filter(|window| window.counted > 0).map(|window| window.began + WINDOW)
     }
 
     /// Ends a window that is over at `now`, or any if it is the last: what was counted in it.
-    pub(super) fn close(&mut self, now: Instant, last: bool) -> Option<Suppressed> {
+    pub fn close(&mut self, now: Instant, last: bool) -> Option<Suppressed<T>> {
         if !last && self.due().is_none_or(|due| now < due) {
             return None;
         }
@@ -67,6 +71,7 @@ impl Strangers {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test begins somewhere in time")]
 mod tests {
     use super::*;
 
@@ -74,15 +79,15 @@ mod tests {
     fn a_flood_is_a_few_lines_and_a_count() {
         let began = Instant::now();
         let mut strangers = Strangers::default();
-        let lines = (0..1000).filter(|n| strangers.admit(began + Duration::from_millis(*n))).count();
+        let lines = (0..1000).filter(|n| strangers.admit(began + Duration::from_millis(*n), ())).count();
         assert_eq!(lines, 10);
         assert_eq!(strangers.due(), Some(began + WINDOW));
         assert_eq!(strangers.close(began + WINDOW / 2, false), None);
         // The count is told late; who comes meanwhile is counted too.
-        assert!(!strangers.admit(began + 2 * WINDOW));
+        assert!(!strangers.admit(began + 2 * WINDOW, ()));
         assert_eq!(strangers.close(began + 2 * WINDOW, false).unwrap().count, 991);
         assert_eq!((strangers.due(), strangers.close(began + 2 * WINDOW, true)), (None, None));
-        assert!(strangers.admit(began + 2 * WINDOW), "a new window begins");
+        assert!(strangers.admit(began + 2 * WINDOW, ()), "a new window begins");
     }
 
     #[test]
@@ -90,7 +95,7 @@ mod tests {
         let began = Instant::now();
         let mut strangers = Strangers::default();
         for minute in 0..5 {
-            assert!((0..LINES).all(|_| strangers.admit(began + minute * WINDOW)));
+            assert!((0..LINES).all(|_| strangers.admit(began + minute * WINDOW, ())));
         }
         assert_eq!(strangers.close(began + 5 * WINDOW, true), None);
     }
