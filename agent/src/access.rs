@@ -7,12 +7,15 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     secret::Secret,
-    tenants::{PUBLIC_SECRET, Tenant},
+    tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenant},
     vault::Scope,
 };
 
-/// A master token shorter than this is accepted, because Uniloader accepts it, with a warning.
-const ADVISED_TOKEN_LEN: usize = 8;
+/// Fewest characters of a token. With ten guesses a minute for each address eight random letters hold; what is shorter, or typed by a person,
+/// does not. AudioVault's published example has ten.
+const MIN_TOKEN_LEN: usize = MIN_SECRET_LEN;
+/// A token with fewer characters than this is accepted with a warning: people make up short ones, and do not make them up at random.
+const ADVISED_TOKEN_LEN: usize = 16;
 
 /// Why the tokens cannot be used together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,8 +26,13 @@ pub enum AccessError {
     /// The master token is the one of the published template.
     #[error("the token is the one of AudioVault's published template, which everybody knows; choose another")]
     Public,
+    /// The master token can be guessed.
+    #[error(
+        "the token has fewer than {MIN_TOKEN_LEN} characters; choose a longer one, such as openssl rand -hex 16 prints"
+    )]
+    Short,
     /// Two tokens are one.
-    #[error("{0} and {1} have the same secret; give each its own")]
+    #[error("{0} and {1} have the same token; give each its own")]
     Same(String, String),
 }
 
@@ -33,6 +41,8 @@ pub enum AccessError {
 pub struct Access {
     entries: Vec<Entry>,
     site: Option<String>,
+    /// Those whose tokens are shorter than advised.
+    short: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -68,12 +78,18 @@ impl Access {
             return Err(AccessError::Public);
         }
         let master = master.filter(|token| !token.reveal().is_empty());
-        let mut access = Self { entries: Vec::new(), site: site.map(str::to_owned) };
+        if master.is_some_and(|token| token.reveal().chars().count() < MIN_TOKEN_LEN) {
+            return Err(AccessError::Short);
+        }
+        let mut access = Self { site: site.map(str::to_owned), ..Self::default() };
         let all = master.map(|token| (token, None)).into_iter();
         for (secret, tenant) in all.chain(tenants.iter().map(|t| (&t.secret, Some(t.name.clone())))) {
             let entry = Entry { digest: Sha256::digest(secret.reveal()).into(), tenant };
             if let Some(other) = access.entries.iter().find(|other| other.digest == entry.digest) {
                 return Err(AccessError::Same(other.to_string(), entry.to_string()));
+            }
+            if secret.reveal().chars().count() < ADVISED_TOKEN_LEN {
+                access.short.push(entry.to_string());
             }
             access.entries.push(entry);
         }
@@ -106,6 +122,19 @@ impl Access {
         }
     }
 
+    /// A sentence if tokens are accepted that are shorter than advised, with the first of those that have them.
+    pub fn warning(&self) -> Option<String> {
+        let first = self.short.first()?;
+        let more = match self.short.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Some(format!(
+            "the token of {first}{more} has fewer than {ADVISED_TOKEN_LEN} characters and may be guessed; choose a longer one, \
+             such as openssl rand -hex 16 prints"
+        ))
+    }
+
     /// Digests of all accepted tokens.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = [u8; 32]> {
         self.entries.iter().map(|entry| entry.digest)
@@ -130,18 +159,11 @@ impl Access {
     }
 }
 
-/// A warning if a master token is short enough to be guessed.
-pub fn token_warning(token: &Secret) -> Option<String> {
-    (token.reveal().chars().count() < ADVISED_TOKEN_LEN).then(|| {
-        format!("the token has fewer than {ADVISED_TOKEN_LEN} characters; a longer one is not guessed")
-    })
-}
-
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.tenant {
             Some(tenant) => write!(f, "the tenant {tenant:?}"),
-            None => f.write_str("the site's token"),
+            None => f.write_str("the site"),
         }
     }
 }
@@ -200,10 +222,18 @@ mod tests {
             Access::new(Some(&Secret::new(PUBLIC_SECRET)), &[], None).unwrap_err(),
             AccessError::Public
         );
-        assert!(
-            token_warning(&Secret::new("short")).is_some()
-                && token_warning(&Secret::new("long-enough")).is_none()
-        );
+    }
+
+    #[test]
+    fn short_tokens_are_refused_and_those_that_people_make_up_are_warned_of() {
+        let with = |token: &str| Access::new(Some(&Secret::new(token)), &[], None);
+        assert_eq!(with("1234567").unwrap_err(), AccessError::Short);
+        assert_eq!(with("é").unwrap_err(), AccessError::Short, "characters count, not bytes");
+        assert!(with("12345678").unwrap().warning().unwrap().contains("the site has fewer than 16"));
+        assert!(with("0123456789").is_ok(), "as long as AudioVault's published example");
+        assert_eq!(with("0123456789abcdef").unwrap().warning(), None);
+        let warning = access().warning().unwrap();
+        assert!(warning.contains("the site (and 1 more)") && !warning.contains("master"), "{warning}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn start(service: &Current) -> watch::Receiver<Status> {
             let indexing = AbortOnDropHandle::new(tokio::spawn(index(Arc::clone(&vault))));
             tokio::select! {
                 () = sender.closed() => return,
-                () = look_after(&vault, &sender) => {}
+                () = look_after(&vault, services.clone(), &sender) => {}
                 Ok(()) = until_moved(&mut services, &vault) => {}
             }
             drop((counting, indexing));
@@ -45,13 +45,18 @@ pub fn start(service: &Current) -> watch::Receiver<Status> {
     receiver
 }
 
-async fn look_after(vault: &Vault, sender: &watch::Sender<Status>) {
+async fn look_after(
+    vault: &Vault,
+    services: watch::Receiver<Arc<AgentService>>,
+    sender: &watch::Sender<Status>,
+) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         vault.probe().await;
-        sender.send_replace(status(vault));
+        let problems = services.borrow().problems();
+        sender.send_replace(Status { problems, ..status(vault) });
     }
 }
 
@@ -89,7 +94,7 @@ fn status(vault: &Vault) -> Status {
             .figures
             .and_then(|figures| Some(figures.newest?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())),
     });
-    Status { drivers: drivers.collect() }
+    Status { drivers: drivers.collect(), problems: Vec::new() }
 }
 
 #[cfg(test)]

@@ -20,6 +20,11 @@ pub const MAX_TOKEN_FIELDS: usize = 16;
 /// Longest name of a field for the token, in bytes. Names of fields that people choose have a few words.
 pub const MAX_TOKEN_FIELD_LEN: usize = 64;
 
+/// Most sentences about its configuration in an agent's STATUS: an agent has a handful of things to warn of.
+pub const MAX_STATUS_PROBLEMS: usize = 4;
+/// Longest of these sentences in bytes: two lines of a page.
+pub const MAX_STATUS_PROBLEM_LEN: usize = 256;
+
 /// HELLO: the agent introduces itself. The first frame on every tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -100,6 +105,10 @@ pub struct Status {
     /// Every storage driver, in order of search.
     #[serde(default)]
     pub drivers: Vec<DriverStatus>,
+    /// What the relay's operator should know of the agent's configuration, in sentences: at most [`MAX_STATUS_PROBLEMS`], of at most
+    /// [`MAX_STATUS_PROBLEM_LEN`] bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// The health of one storage driver.

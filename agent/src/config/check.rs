@@ -28,7 +28,7 @@ use super::{
     record_args,
 };
 use crate::{
-    access::{Access, token_warning},
+    access::Access,
     agent::AgentSettings,
     dialect::Dialect,
     links::{LINK_TTL, LinkSettings},
@@ -216,7 +216,6 @@ fn service(
     let vault = vault(vault_args)?;
     warnings.extend(vault.warnings);
     let token = one_secret(args.token, args.token_file.as_deref(), "--token", warnings)?;
-    warnings.extend(token.as_ref().and_then(token_warning));
     let tenants = match &args.tenants {
         Some(path) => {
             warnings.extend(permission_warning(path));
@@ -230,6 +229,7 @@ fn service(
         warnings.push("no --path has %TE, so searches with a tenant's own secret find nothing".to_owned());
     }
     let access = Access::new(token.as_ref(), &tenants.usable, site.map(SiteId::as_str))?;
+    warnings.extend(access.warning());
     links.ttl = duration("--link-ttl", &args.link_ttl, Duration::from_secs(1), MAX_LINK_TTL)?;
     if let Some(path) = &args.link_secret_file {
         links.secret = link_secret(path)?;

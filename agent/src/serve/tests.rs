@@ -58,6 +58,21 @@ async fn a_search_and_its_link_work_on_a_local_port() {
 }
 
 #[tokio::test]
+async fn wrong_tokens_at_the_local_port_are_throttled() {
+    let dir = TempDir::new().unwrap();
+    let running = start(settings(&dir)).await.unwrap();
+    let mut statuses = Vec::new();
+    for n in 0..50 {
+        let path = format!("/search?callid=1711444502.17&token=guess-{n}");
+        statuses.push(get(running.address(), &path).await.status().as_u16());
+    }
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    assert!((10..=11).contains(&looked_at), "{statuses:?}");
+    assert!(statuses[12..].contains(&429), "{statuses:?}");
+    running.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test]
 async fn a_running_download_finishes_after_the_shutdown_began() {
     let dir = TempDir::new().unwrap();
     // Far more than the sockets' buffers hold.

@@ -82,7 +82,10 @@ fn any_status() -> impl Strategy<Value = Status> {
             newest,
         },
     );
-    vec(driver, 0..4).prop_map(|drivers| Status { drivers })
+    vec(driver, 0..4).prop_map(|drivers| {
+        let problems = drivers.iter().filter_map(|driver| driver.problem.clone()).collect();
+        Status { drivers, problems }
+    })
 }
 
 fn any_request_head() -> impl Strategy<Value = RequestHead> {

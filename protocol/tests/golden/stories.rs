@@ -364,5 +364,5 @@ fn status() -> Status {
         problem: Some("not found".to_owned()),
         ..DriverStatus::default()
     };
-    Status { drivers: vec![counted, missing] }
+    Status { drivers: vec![counted, missing], problems: Vec::new() }
 }

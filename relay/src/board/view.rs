@@ -1,7 +1,7 @@
 //! What is seen of one site.
 
 use audiovault_protocol::{
-    message::DriverStatus,
+    message::{DriverStatus, MAX_STATUS_PROBLEM_LEN, MAX_STATUS_PROBLEMS},
     site::{Alias, SiteId},
 };
 use jiff::Timestamp;
@@ -132,6 +132,9 @@ pub struct SessionView {
     /// The agent's storage drivers, once it has told.
     #[schema(value_type = Vec<Object>)]
     pub drivers: Vec<DriverStatus>,
+    /// What the agent says is wrong with its configuration.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// The relay that holds the tunnel, by the address that others know it by; nothing where it stands alone.
     #[serde(default)]
     pub relay: Option<String>,
@@ -181,6 +184,9 @@ impl RecordingsView {
 impl SessionView {
     /// A session as it is now, at a relay that others know by an address.
     pub fn of(session: &Session, relay: Option<&str>) -> Self {
+        let mut status = session.status().unwrap_or_default();
+        status.problems.truncate(MAX_STATUS_PROBLEMS);
+        status.problems.retain(|problem| problem.len() <= MAX_STATUS_PROBLEM_LEN);
         Self {
             session: session.id.clone(),
             instance: session.hello.instance.clone(),
@@ -197,7 +203,8 @@ impl SessionView {
             bytes_sent: session.caller.traffic().sent(),
             leaving: !session.takes_requests(),
             tenants: session.hello.tenants.clone(),
-            drivers: session.status().map(|status| status.drivers).unwrap_or_default(),
+            problems: status.problems,
+            drivers: status.drivers,
             relay: relay.map(str::to_owned),
         }
     }
