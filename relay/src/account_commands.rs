@@ -17,6 +17,7 @@ use self::{password::read_password, report::Report};
 use crate::{
     auth::{Name, PasswordError, Passwords, Rights, Scope, Secret, WeakPassword, reveal_api_token},
     cli::{RightsArgs, TokenArgs, TokenCommand, UserArgs, UserCommand},
+    operator_events::Actor,
     store::{IfMissing, NewToken, NewUser, NoDatabase, Store, StoreError, open_named},
 };
 
@@ -99,18 +100,19 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
     let shown = async |done: &'static str, name: &Name| -> Result<Report, AccountCommandError> {
         Ok(Report::User { done, user: (&store.user(name).await?).into() })
     };
+    let actor = Actor::command_line();
     match command {
         UserCommand::Add { name, rights, password } => {
             let password = read_password(password)?;
             let password = Passwords::default().hash(password).await?;
-            store.add_user(&NewUser { name: name.clone(), rights: rights.into(), password }).await?;
+            store.add_user(&actor, &NewUser { name: name.clone(), rights: rights.into(), password }).await?;
             shown("added", &name).await
         }
         UserCommand::Passwd { name, password } => {
             // Nobody should type a password in vain.
             store.user(&name).await?;
             let password = Passwords::default().hash(read_password(password)?).await?;
-            store.set_password(&name, &password).await?;
+            store.set_password(&actor, &name, &password).await?;
             shown("the password is set, and all sessions have ended", &name).await
         }
         UserCommand::Set { name, role, sites, all_sites, playback } => {
@@ -121,30 +123,31 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
                 scope: scope.unwrap_or(now.scope),
                 playback: playback.unwrap_or(now.playback),
             };
-            store.change_user(&name, &rights).await?;
+            store.change_user(&actor, &name, &rights).await?;
             shown("changed, and all sessions have ended", &name).await
         }
         UserCommand::List => Ok(Report::Users(store.users().await?.iter().map(Into::into).collect())),
         UserCommand::Remove { name } => {
-            store.remove_user(&name).await?;
+            store.remove_user(&actor, &name).await?;
             Ok(Report::Removed { name, removed: true })
         }
     }
 }
 
 async fn change_token(store: &Store, command: TokenCommand) -> Result<Report, AccountCommandError> {
+    let actor = Actor::command_line();
     match command {
         TokenCommand::Add { name, rights, expires } => {
             let expires = expires.map(from_now).transpose()?;
             let secret = Secret::mint();
             let new =
                 NewToken { name: name.clone(), digest: secret.digest(), rights: rights.into(), expires };
-            store.add_token(&new).await?;
+            store.add_token(&actor, &new).await?;
             Ok(Report::Made { name, token: reveal_api_token(&secret).to_string() })
         }
         TokenCommand::List => Ok(Report::Tokens(store.tokens().await?.iter().map(Into::into).collect())),
         TokenCommand::Remove { name } => {
-            store.remove_token(&name).await?;
+            store.remove_token(&actor, &name).await?;
             Ok(Report::Removed { name, removed: true })
         }
     }

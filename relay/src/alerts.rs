@@ -1,4 +1,5 @@
-//! Tells a webhook when a site goes down, comes back or loses its recordings, and when the audit cannot be written.
+//! Tells a webhook when a site goes down, comes back or loses its recordings, when the audit cannot be written, and what
+//! operators do.
 //!
 //! A state is news only after it has lasted for the hold time: an agent that dials again, or a relay that was
 //! restarted, is no alarm.
@@ -21,6 +22,7 @@ pub use self::webhook::{Webhook, WebhookError};
 use crate::{
     board::{Picture, SiteState},
     ids::new_id,
+    operator_events::{self, OperatorEvent},
     store::Store,
 };
 
@@ -93,6 +95,42 @@ impl Alert {
     }
 }
 
+/// What is sent to the webhook. All messages have `id`, `type`, `timestamp` and `data`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Message {
+    /// The state of a site or of the relay has changed.
+    Alert(Alert),
+    /// An operator has done something.
+    Operator {
+        id: String,
+        /// `operator.` and the code of the action.
+        #[serde(rename = "type")]
+        kind: String,
+        timestamp: Timestamp,
+        data: Box<OperatorEvent>,
+    },
+}
+
+impl Message {
+    pub(crate) fn operator(event: OperatorEvent) -> Self {
+        Self::Operator {
+            // The same id, should another relay send the event as well.
+            id: format!("msg_{}", event.id),
+            kind: format!("operator.{}", event.action),
+            timestamp: Timestamp::now(),
+            data: Box::new(event),
+        }
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.id,
+            Self::Operator { id, .. } => id,
+        }
+    }
+}
+
 /// Begins to watch the pictures and to send alerts; ends when the handle is aborted.
 pub fn start(
     mut pictures: watch::Receiver<Arc<Picture>>,
@@ -113,13 +151,14 @@ pub fn start(
             while pictures.changed().await.is_ok() {
                 let picture = Arc::clone(&pictures.borrow_and_update());
                 for alert in judge.judge(&picture, Timestamp::now()) {
-                    if is_ours(&store, &alert).await && sender.try_send(alert).is_err() {
+                    if is_ours(&store, &alert).await && sender.try_send(Message::Alert(alert)).is_err() {
                         tracing::error!("an alert is lost: the webhook has not answered for too long");
                     }
                 }
             }
         };
-        tokio::join!(sending, judging);
+        let forwarding = operator_events::forward(store.clone(), sender.clone());
+        tokio::join!(sending, judging, forwarding);
     })
 }
 

@@ -8,6 +8,7 @@
 mod audit;
 mod events;
 mod me;
+mod operator_events;
 mod problems;
 mod sites;
 mod tokens;
@@ -62,6 +63,7 @@ pub fn routes() -> Router<Arc<AdminState>> {
         .merge(tokens::routes())
         .merge(sites::routes())
         .merge(audit::routes())
+        .merge(operator_events::routes())
         .merge(events::routes());
     let (router, document) =
         OpenApiRouter::with_openapi(ApiDocument::openapi()).nest("/api/v1", parts).split_for_parts();

@@ -5,8 +5,6 @@
 pub mod export;
 mod retention;
 
-use std::{fmt, str::FromStr};
-
 use audiovault_protocol::{
     context::{Audit, Client},
     site::SiteId,
@@ -16,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+pub(crate) use self::retention::MIN_KEEP_OPERATOR_EVENTS;
 pub use self::retention::Retention;
 
 /// Characters of a text from outside that are kept: names, agents and ids are shorter, and a row has a bounded size.
@@ -50,6 +49,7 @@ pub enum Outcome {
     Refused,
 }
 
+/// The names of an enumeration in the database, the API and exports.
 macro_rules! named {
     ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
@@ -59,21 +59,22 @@ macro_rules! named {
             }
         }
 
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $type {
-            type Err = UnknownName;
+        impl std::str::FromStr for $type {
+            type Err = $crate::audit::UnknownName;
 
-            fn from_str(text: &str) -> Result<Self, UnknownName> {
-                match text { $($name => Ok(Self::$variant),)+ _ => Err(UnknownName) }
+            fn from_str(text: &str) -> Result<Self, $crate::audit::UnknownName> {
+                match text { $($name => Ok(Self::$variant),)+ _ => Err($crate::audit::UnknownName) }
             }
         }
     };
 }
+pub(crate) use named;
 
 /// A text that names none of the values there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -200,7 +201,8 @@ pub fn call_digest(call_key: &str) -> String {
     data_encoding::HEXLOWER.encode(&Sha256::digest(call_key.as_bytes()))
 }
 
-fn bounded(text: &str) -> String {
+/// A text from outside as it is kept: without control characters, with a bound.
+pub(crate) fn bounded(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_LEN).collect()
 }
 

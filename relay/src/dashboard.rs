@@ -39,6 +39,7 @@ mod audit_page;
 mod board_page;
 mod format;
 mod language;
+mod operator_events_page;
 mod password_page;
 mod session_pages;
 mod setup_page;
@@ -86,6 +87,8 @@ pub fn routes() -> Router<Arc<AdminState>> {
         .route("/audit", get(audit_page::show))
         .route("/audit.csv", get(audit_page::export))
         .route("/audit/erase", post(audit_page::erase))
+        .route("/operator-events", get(operator_events_page::show))
+        .route("/operator-events.csv", get(operator_events_page::export))
         .route("/logout", post(session_pages::log_out))
         .route("/password", get(password_page::show).post(password_page::change))
         .route("/users", get(user_pages::list).post(user_pages::add))

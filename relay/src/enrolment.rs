@@ -12,8 +12,8 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    auth::Name,
     config::PublicUrl,
+    operator_events::{Actor, ActorKind},
     queuemetrics,
     store::{NewCode, Store, StoreError, Trade},
 };
@@ -38,21 +38,23 @@ impl fmt::Debug for AddedCode {
     }
 }
 
-/// Makes a code for a site, in the place of those that were not used yet. Nobody made it where the command line did.
+/// Makes a code for a site, in the place of those that were not used yet.
 ///
 /// # Errors
 /// As [`Store::add_code`].
 pub async fn add_code(
     store: &Store,
+    actor: &Actor,
     url: &PublicUrl,
     site: &SiteId,
-    created_by: Option<&Name>,
 ) -> Result<AddedCode, StoreError> {
     let code = EnrolmentCode::from_random(rand::random());
     let created = Timestamp::now();
     let expires = created + CODE_LIFETIME;
-    let new = NewCode { digest: code.digest(), created_by: created_by.cloned(), created, expires };
-    store.add_code(site, &new).await?;
+    // Users and tokens have names by their nature; the page says where the command line made a code.
+    let created_by = actor.name.parse().ok().filter(|_| actor.kind != ActorKind::CommandLine);
+    let new = NewCode { digest: code.digest(), created_by, created, expires };
+    store.add_code(actor, site, &new).await?;
     let install_command = queuemetrics::agent_install(url, &code);
     Ok(AddedCode { site: site.clone(), code: code.to_string(), expires, install_command })
 }
@@ -65,6 +67,6 @@ pub async fn trade_code(store: &Store, code: &EnrolmentCode, from: IpAddr) -> Re
     let secret: Zeroizing<[u8; SITE_SECRET_LEN]> = Zeroizing::new(rand::random());
     let key = KeyDigest::of_secret(&secret);
     let trade = Trade { digest: code.digest(), key, from, now: Timestamp::now() };
-    let site = store.trade_code(&trade).await?;
+    let site = store.trade_code(&Actor::at(ActorKind::Agent, "enrolment", from), &trade).await?;
     Ok(SiteKey::from_secret(site, *secret))
 }

@@ -26,6 +26,7 @@ pub mod listen;
 pub mod listeners;
 pub mod logging;
 pub mod metrics;
+pub mod operator_events;
 pub mod provisioning;
 pub mod queuemetrics;
 pub mod reach;

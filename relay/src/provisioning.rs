@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     auth::Secret,
     config::PublicUrl,
+    operator_events::Actor,
     queuemetrics,
     store::{NewSite, Store, StoreError},
 };
@@ -70,8 +71,13 @@ impl fmt::Debug for AddedKey {
 ///
 /// # Errors
 /// As [`Store::add_sites`].
-pub async fn add_site(store: &Store, url: &PublicUrl, wanted: WantedSite) -> Result<AddedSite, StoreError> {
-    let added = add_sites(store, url, vec![wanted.clone()]).await?.pop();
+pub async fn add_site(
+    store: &Store,
+    actor: &Actor,
+    url: &PublicUrl,
+    wanted: WantedSite,
+) -> Result<AddedSite, StoreError> {
+    let added = add_sites(store, actor, url, vec![wanted.clone()]).await?.pop();
     added.ok_or(StoreError::UnknownSite(wanted.site))
 }
 
@@ -81,6 +87,7 @@ pub async fn add_site(store: &Store, url: &PublicUrl, wanted: WantedSite) -> Res
 /// As [`Store::add_sites`].
 pub async fn add_sites(
     store: &Store,
+    actor: &Actor,
     url: &PublicUrl,
     wanted: Vec<WantedSite>,
 ) -> Result<Vec<AddedSite>, StoreError> {
@@ -97,7 +104,7 @@ pub async fn add_sites(
         });
         new.push(NewSite { site, note, aliases, key: key.digest() });
     }
-    store.add_sites(&new).await?;
+    store.add_sites(actor, &new).await?;
     Ok(added)
 }
 
@@ -105,9 +112,14 @@ pub async fn add_sites(
 ///
 /// # Errors
 /// As [`Store::rotate_key`].
-pub async fn rotate_key(store: &Store, url: &PublicUrl, site: &SiteId) -> Result<AddedKey, StoreError> {
+pub async fn rotate_key(
+    store: &Store,
+    actor: &Actor,
+    url: &PublicUrl,
+    site: &SiteId,
+) -> Result<AddedKey, StoreError> {
     let key = mint_key(site.clone());
-    let dropped = store.rotate_key(site, &key.digest()).await?;
+    let dropped = store.rotate_key(actor, site, &key.digest()).await?;
     Ok(AddedKey {
         site_key: key.reveal(),
         agent_command: queuemetrics::agent_command(url, &key, None).to_string(),

@@ -18,6 +18,7 @@ use crate::{
     cli::{AliasCommand, SiteArgs, SiteCommand},
     config::{PublicUrl, PublicUrlError},
     enrolment,
+    operator_events::Actor,
     provisioning::{self, WantedSite},
     queuemetrics,
     store::{IfMissing, NoDatabase, Store, StoreError, open_named},
@@ -87,7 +88,9 @@ pub async fn run(
     let adds = matches!(args.command, SiteCommand::Add { .. } | SiteCommand::Import { .. });
     let if_missing = IfMissing::when_adding(adds);
     let store = open_named(args.database.url.as_ref(), if_missing).await?;
-    let report = Commands { store: store.clone(), warnings }.carry_out(args.command).await;
+    let report = Commands { store: store.clone(), actor: Actor::command_line(), warnings }
+        .carry_out(args.command)
+        .await;
     store.close().await;
     let report = report?;
     if args.json {
@@ -100,12 +103,13 @@ pub async fn run(
 
 struct Commands<'a> {
     store: Store,
+    actor: Actor,
     warnings: &'a mut (dyn Write + Send),
 }
 
 impl Commands<'_> {
     async fn carry_out(mut self, command: SiteCommand) -> Result<Report, SiteCommandError> {
-        let store = self.store.clone();
+        let (store, actor) = (self.store.clone(), self.actor.clone());
         match command {
             SiteCommand::Add { site, note, aliases, public_url } => {
                 let wanted = WantedSite { site, note, aliases: aliases.into_iter().collect() };
@@ -123,31 +127,31 @@ impl Commands<'_> {
             SiteCommand::RotateKey { site, public_url } => self.rotate_key(site, public_url).await,
             SiteCommand::Enroll { site, public_url } => {
                 let url = self.public_url(public_url).await?;
-                Ok(Report::Code(enrolment::add_code(&store, &url, &site, None).await?))
+                Ok(Report::Code(enrolment::add_code(&store, &actor, &url, &site).await?))
             }
             SiteCommand::RevokeKey { site, key } => {
-                let revoked = store.revoke_key(&site, key.as_deref()).await?.short();
+                let revoked = store.revoke_key(&actor, &site, key.as_deref()).await?.short();
                 let site = SiteReport::of(&store.show(&site).await?);
                 Ok(Report::Revoked { revoked, site })
             }
             SiteCommand::Disable { site } => {
-                store.set_disabled(&site, true).await?;
+                store.set_disabled(&actor, &site, true).await?;
                 self.shown("disabled: its agents and searches are refused from now on", &site).await
             }
             SiteCommand::Enable { site } => {
-                store.set_disabled(&site, false).await?;
+                store.set_disabled(&actor, &site, false).await?;
                 self.shown("enabled", &site).await
             }
             SiteCommand::Remove { site } => {
-                store.remove(&site).await?;
+                store.remove(&actor, &site).await?;
                 Ok(Report::Removed { site, removed: true })
             }
             SiteCommand::Alias(AliasCommand::Add { site, alias }) => {
-                store.add_alias(&site, &alias).await?;
+                store.add_alias(&actor, &site, &alias).await?;
                 self.shown("the alias is added", &site).await
             }
             SiteCommand::Alias(AliasCommand::Remove { site, alias }) => {
-                store.remove_alias(&site, &alias).await?;
+                store.remove_alias(&actor, &site, &alias).await?;
                 self.shown("the alias is removed", &site).await
             }
         }
@@ -164,7 +168,7 @@ impl Commands<'_> {
         public_url: Option<PublicUrl>,
     ) -> Result<Report, SiteCommandError> {
         let url = self.public_url(public_url).await?;
-        Ok(Report::Added(provisioning::add_site(&self.store, &url, wanted).await?))
+        Ok(Report::Added(provisioning::add_site(&self.store, &self.actor, &url, wanted).await?))
     }
 
     async fn rotate_key(
@@ -173,7 +177,7 @@ impl Commands<'_> {
         public_url: Option<PublicUrl>,
     ) -> Result<Report, SiteCommandError> {
         let url = self.public_url(public_url).await?;
-        let key = provisioning::rotate_key(&self.store, &url, &site).await?;
+        let key = provisioning::rotate_key(&self.store, &self.actor, &url, &site).await?;
         Ok(Report::Rotated { key, site: SiteReport::of(&self.store.show(&site).await?) })
     }
 
@@ -190,7 +194,7 @@ impl Commands<'_> {
         let unwritable = |source| SiteCommandError::Secrets { path: secrets.clone(), source };
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secrets);
         let out = out.map_err(unwritable)?;
-        let added = match provisioning::add_sites(&self.store, &url, wanted).await {
+        let added = match provisioning::add_sites(&self.store, &self.actor, &url, wanted).await {
             Ok(added) => added,
             Err(error) => {
                 // It is empty; if it stays, nothing is lost.

@@ -18,6 +18,7 @@ mod journal;
 mod meta;
 mod named;
 mod open;
+mod operator_events;
 mod postgres;
 mod pseudonyms;
 mod routes;
@@ -43,6 +44,7 @@ pub use self::{
     journal::{Progress, Record, TrafficShare, TunnelOpened},
     named::{NoDatabase, open_named},
     open::{IfMissing, open},
+    operator_events::OperatorFilter,
     routes::{NodeRecord, RouteBook, RouteChange, RouteListener, RouteNews, RouteRecord},
     sites::{MAX_VALID_KEYS, NewSite, StoredKey, StoredSite},
     transfer::TransferError,
@@ -53,7 +55,9 @@ pub use self::{
 
 /// A database of the relay, shared safely with other processes. Cheap to clone.
 ///
-/// Every method that changes something is one transaction; a refused change leaves everything as it was.
+/// Every method that changes something is one transaction; a refused change leaves everything as it was. A method that
+/// changes something for an operator takes the [`Actor`](crate::operator_events::Actor), and its transaction
+/// (`operator_events::Change`) cannot be committed without an event.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: AnyPool,
@@ -63,10 +67,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Begins a change of the sites: takes the write lock and bumps the generation. Dropping it rolls both back.
-    async fn change(&self) -> Result<Transaction<'static, Any>, StoreError> {
+    /// Begins a transaction that nobody is on record for, with a statement that takes the write lock.
+    async fn begin(&self, lock: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query(meta::BUMP_GENERATION).execute(&mut *tx).await?;
+        sqlx::query(lock).execute(&mut *tx).await?;
         Ok(tx)
     }
 

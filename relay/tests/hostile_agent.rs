@@ -15,6 +15,7 @@ use audiovault_protocol::{
 use audiovault_relay::{
     config::{AdminListener, AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
+    operator_events::Actor,
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
 };
@@ -50,7 +51,12 @@ impl Place {
         let key = SiteKey::from_secret(SiteId::parse("acme").unwrap(), [5; 32]);
         let new =
             NewSite { site: key.site().clone(), note: String::new(), aliases: [].into(), key: key.digest() };
-        store::open(&database, IfMissing::Create).await.unwrap().add_site(&new).await.unwrap();
+        store::open(&database, IfMissing::Create)
+            .await
+            .unwrap()
+            .add_site(&Actor::command_line(), &new)
+            .await
+            .unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = ServeConfig {
             plain: Some(any),

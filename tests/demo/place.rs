@@ -25,6 +25,7 @@ use audiovault_protocol::{
 use audiovault_relay::{
     config::{AdminListener, AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
+    operator_events::Actor,
     relay::Relay,
     store::{self, DatabaseUrl, IfMissing, NewSite},
 };
@@ -115,7 +116,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         aliases: [].into(),
         key: key.digest(),
     };
-    store::open(&database, IfMissing::Create).await?.add_site(&site).await?;
+    store::open(&database, IfMissing::Create).await?.add_site(&Actor::command_line(), &site).await?;
     let config = ServeConfig {
         plain: Some(address),
         tls: None,

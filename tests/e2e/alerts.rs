@@ -23,10 +23,15 @@ async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
     (url, messages)
 }
 
-async fn next(messages: &mut mpsc::UnboundedReceiver<Value>) -> (String, String) {
-    let message = tokio::time::timeout(PATIENCE, messages.recv()).await.unwrap().unwrap();
+/// The next message whose type begins so, and its site.
+async fn next(messages: &mut mpsc::UnboundedReceiver<Value>, kind: &str) -> (String, String) {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    (text(&message["type"]), text(&message["data"]["site"]))
+    loop {
+        let message = tokio::time::timeout(PATIENCE, messages.recv()).await.unwrap().unwrap();
+        if text(&message["type"]).starts_with(kind) {
+            return (text(&message["type"]), text(&message["data"]["site"]));
+        }
+    }
 }
 
 #[tokio::test]
@@ -39,13 +44,15 @@ async fn a_site_that_goes_and_comes_is_told_to_the_webhook_also_across_a_restart
     let extra = ["--alert-webhook", &url, "--alert-secret-file", &secret, "--alert-hold", "1s"];
     let mut relay = Relay::start_with(&extra, false).await;
     let site = relay.add_site("acme", &[]).await;
+    let told = next(&mut messages, "operator.").await;
+    assert_eq!(told, ("operator.site.added".to_owned(), "acme".to_owned()), "by the command line");
     let dir = one_recording();
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
-    assert_eq!(next(&mut messages).await, ("site.up".to_owned(), "acme".to_owned()));
+    assert_eq!(next(&mut messages, "site.").await, ("site.up".to_owned(), "acme".to_owned()));
     agent.process.kill().await;
     relay.kill().await;
     relay.restart().await;
-    assert_eq!(next(&mut messages).await, ("site.down".to_owned(), "acme".to_owned()));
+    assert_eq!(next(&mut messages, "site.").await, ("site.down".to_owned(), "acme".to_owned()));
     let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
-    assert_eq!(next(&mut messages).await, ("site.up".to_owned(), "acme".to_owned()));
+    assert_eq!(next(&mut messages, "site.").await, ("site.up".to_owned(), "acme".to_owned()));
 }

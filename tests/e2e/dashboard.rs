@@ -101,7 +101,7 @@ async fn the_pages_speak_the_language_of_the_browser_and_can_be_switched() {
     browser.click("details.menu summary").await;
     browser.click("a[hreflang=en]").await;
     browser.wait_until("document.documentElement.lang === 'en'").await;
-    for page in ["/users", "/tokens", "/audit", "/sites/new", "/password"] {
+    for page in ["/users", "/tokens", "/audit", "/operator-events", "/sites/new", "/password"] {
         browser.open(&format!("{}{page}", relay.admin_url())).await;
         let name = format!("phone-dark{}", page.replace('/', "-"));
         assert_no_barriers(&browser, &name).await;

@@ -29,6 +29,7 @@ mod login;
 mod many_sites;
 mod network;
 mod openapi;
+mod operator_events;
 mod operators;
 mod outbound;
 mod own_record;

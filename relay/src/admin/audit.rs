@@ -1,5 +1,5 @@
-//! The audit for operators: read, exported and erased from, alike for the pages and the API, and never beyond what the
-//! reader may see.
+//! The audit and the operators' events for operators: read, exported and erased from, alike for the pages and the API, and
+//! never beyond what the reader may see. What cannot be put on record is not shown.
 
 use axum::{
     body::{Body, Bytes},
@@ -12,7 +12,8 @@ use super::{AdminState, Refused};
 use crate::{
     audit::{AuditEvent, export},
     auth::{Permission, Principal},
-    store::{AuditFilter, StoreError},
+    operator_events::{self, Action, Entry, OperatorEvent},
+    store::{AuditFilter, OperatorFilter, StoreError},
 };
 
 impl AdminState {
@@ -23,41 +24,95 @@ impl AdminState {
         filter: AuditFilter,
         limit: u32,
     ) -> Result<Vec<AuditEvent>, StoreError> {
-        self.auth.store().audit(&visible(reader, filter), limit).await
+        let store = self.auth.store();
+        store.record(&reader.actor(), &Entry::of_audit(Action::AuditRead, &filter)).await?;
+        store.audit(&visible(reader, filter), limit).await
     }
 
     /// Events as CSV; read and sent piece by piece, for as long as somebody takes them.
-    pub(crate) fn audit_csv(&self, reader: &Principal, filter: AuditFilter) -> Response {
+    pub(crate) async fn audit_csv(
+        &self,
+        reader: &Principal,
+        filter: AuditFilter,
+    ) -> Result<Response, StoreError> {
+        let store = self.auth.store();
+        store.record(&reader.actor(), &Entry::of_audit(Action::AuditExported, &filter)).await?;
         let mut head = Vec::new();
         // Writing into memory does not fail.
         let _ = export::write_header(&mut head);
-        let rest = self.auth.store().audit_pages(visible(reader, filter)).map_ok(|events| {
+        let rest = store.audit_pages(visible(reader, filter)).map_ok(|events| {
             let mut lines = Vec::new();
             let _ = export::write_events(&mut lines, &events);
             Bytes::from(lines)
         });
         let body = Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest));
-        let headers = [
-            (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
-            (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.csv\""),
-        ];
-        (headers, body).into_response()
+        Ok(csv(body, "attachment; filename=\"audit.csv\""))
+    }
+
+    /// Operators' events, the newest first, at most `limit`.
+    pub(crate) async fn operator_events(
+        &self,
+        reader: &Principal,
+        filter: OperatorFilter,
+        limit: u32,
+    ) -> Result<Vec<OperatorEvent>, StoreError> {
+        let store = self.auth.store();
+        store.record(&reader.actor(), &Entry::of_events(Action::EventsRead, &filter)).await?;
+        store.operator_events(&visible_events(reader, filter), limit).await
+    }
+
+    /// Operators' events as CSV; read and sent piece by piece, for as long as somebody takes them.
+    pub(crate) async fn operator_events_csv(
+        &self,
+        reader: &Principal,
+        filter: OperatorFilter,
+    ) -> Result<Response, StoreError> {
+        let store = self.auth.store();
+        store.record(&reader.actor(), &Entry::of_events(Action::EventsExported, &filter)).await?;
+        let mut head = Vec::new();
+        // Writing into memory does not fail.
+        let _ = operator_events::export::write_header(&mut head);
+        let rest = store.operator_event_pages(visible_events(reader, filter)).map_ok(|events| {
+            let mut lines = Vec::new();
+            let _ = operator_events::export::write_events(&mut lines, &events);
+            Bytes::from(lines)
+        });
+        let body = Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest));
+        Ok(csv(body, "attachment; filename=\"operator-events.csv\""))
     }
 
     /// Removes every event of a call. Returns how many there were.
-    pub(crate) async fn erase_call(&self, who: &Principal, call_id: &str) -> Result<u64, Refused> {
+    pub(crate) async fn erase_call(
+        &self,
+        who: &Principal,
+        call_id: &str,
+        reason: &str,
+    ) -> Result<u64, Refused> {
         who.require(Permission::EraseAudit)?;
         if call_id.trim().is_empty() {
             return Err(Refused::unprocessable("name the call whose events are to be erased"));
         }
-        let erased = self.auth.store().erase_call(call_id).await?;
+        let erased = self.auth.store().erase_call(&who.actor().because(reason), call_id).await?;
         tracing::info!(actor = %who.name, erased, "a call is erased from the audit");
         Ok(erased)
     }
+}
+
+fn csv(body: Body, disposition: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
+        (header::CONTENT_DISPOSITION, disposition),
+    ];
+    (headers, body).into_response()
 }
 
 /// What is asked for, cut down to what the reader may see.
 fn visible(reader: &Principal, filter: AuditFilter) -> AuditFilter {
     let within = reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect());
     AuditFilter { within, ..filter }
+}
+
+fn visible_events(reader: &Principal, filter: OperatorFilter) -> OperatorFilter {
+    let within = reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect());
+    OperatorFilter { within, ..filter }
 }

@@ -70,7 +70,11 @@ async fn admit(
         Presented::Token(secret) => Credential::Token(secret.digest()),
         Presented::Nothing => return Err(Refused::to_log_in(visitor, safe)),
     };
-    let principal = state.auth.principal(via).await.map_err(|error| Refused::from(error).into_response())?;
+    let principal = state
+        .auth
+        .principal(via, visitor.address)
+        .await
+        .map_err(|error| Refused::from(error).into_response())?;
     let Some(principal) = principal else { return Err(Refused::to_log_in(visitor, safe)) };
     let Presented::Session(secret) = presented else {
         return Ok(Some((SignedIn { principal, csrf: String::new() }, request)));

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::{
     auth::{Name, PasswordError, Permission, Principal},
+    operator_events::Actor,
     store::StoreError,
 };
 
@@ -138,13 +139,13 @@ impl Principal {
         if self.may(permission) { Ok(()) } else { Err(Refused::forbidden()) }
     }
 
-    /// The name of somebody who may manage users and API tokens, for the log.
+    /// Somebody who may manage users and API tokens.
     ///
     /// # Errors
     /// [`Refused::forbidden`].
-    pub(crate) fn manager(&self) -> Result<Name, Refused> {
+    pub(crate) fn manager(&self) -> Result<Actor, Refused> {
         self.require(Permission::ManageUsers)?;
-        Ok(self.name.clone())
+        Ok(self.actor())
     }
 }
 

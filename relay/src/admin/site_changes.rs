@@ -58,20 +58,20 @@ impl AdminState {
         change: SiteChange<'_>,
     ) -> Result<(), Refused> {
         who.require(change.permission())?;
-        let store = self.auth.store();
+        let (store, actor) = (self.auth.store(), who.actor());
         match change {
-            SiteChange::RevokeKey(key) => store.revoke_key(site, Some(key)).await.map(drop)?,
+            SiteChange::RevokeKey(key) => store.revoke_key(&actor, site, Some(key)).await.map(drop)?,
             SiteChange::AddAlias(alias) => {
                 let alias = Alias::parse(alias).map_err(|error| Refused::unprocessable(error.to_string()))?;
-                store.add_alias(site, &alias).await?;
+                store.add_alias(&actor, site, &alias).await?;
             }
             SiteChange::RemoveAlias(alias) => {
                 let alias = Alias::parse(alias).map_err(|_| Refused::not_found())?;
-                store.remove_alias(site, &alias).await?;
+                store.remove_alias(&actor, site, &alias).await?;
             }
-            SiteChange::Disable => store.set_disabled(site, true).await?,
-            SiteChange::Enable => store.set_disabled(site, false).await?,
-            SiteChange::Remove => store.remove(site).await?,
+            SiteChange::Disable => store.set_disabled(&actor, site, true).await?,
+            SiteChange::Enable => store.set_disabled(&actor, site, false).await?,
+            SiteChange::Remove => store.remove(&actor, site).await?,
         }
         self.site_changed(who, site, change.done()).await;
         Ok(())
@@ -80,7 +80,8 @@ impl AdminState {
     /// Adds a site with a key and a search token. A name that is taken is a conflict.
     pub(crate) async fn add_site(&self, who: &Principal, wanted: WantedSite) -> Result<AddedSite, Refused> {
         who.require(Permission::AddSites)?;
-        let added = provisioning::add_site(self.auth.store(), &self.public.public_url, wanted).await?;
+        let url = &self.public.public_url;
+        let added = provisioning::add_site(self.auth.store(), &who.actor(), url, wanted).await?;
         self.site_changed(who, &added.site, "added").await;
         Ok(added)
     }
@@ -88,7 +89,8 @@ impl AdminState {
     /// Gives a site a new key.
     pub(crate) async fn rotate_key(&self, who: &Principal, site: &SiteId) -> Result<AddedKey, Refused> {
         who.require(Permission::ChangeSites)?;
-        let key = provisioning::rotate_key(self.auth.store(), &self.public.public_url, site).await?;
+        let url = &self.public.public_url;
+        let key = provisioning::rotate_key(self.auth.store(), &who.actor(), url, site).await?;
         self.site_changed(who, site, "key rotated").await;
         Ok(key)
     }
@@ -97,7 +99,7 @@ impl AdminState {
     pub(crate) async fn add_code(&self, who: &Principal, site: &SiteId) -> Result<AddedCode, Refused> {
         who.require(Permission::ChangeSites)?;
         let url = &self.public.public_url;
-        let code = enrolment::add_code(self.auth.store(), url, site, Some(&who.name)).await?;
+        let code = enrolment::add_code(self.auth.store(), &who.actor(), url, site).await?;
         self.site_changed(who, site, "enrolment code made").await;
         Ok(code)
     }

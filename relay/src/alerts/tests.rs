@@ -163,7 +163,7 @@ async fn a_refused_message_comes_again_with_the_same_id_and_a_signature_that_hol
     let (sender, waiting) = mpsc::channel(1);
     tokio::spawn(Webhook::new(url, SECRET).unwrap().impatient().run(waiting));
     let data = AlertData { site: None, note: None, previous: None, since: at(0), problem: None };
-    sender.send(Alert::new(Event::JournalFailing, data)).await.unwrap();
+    sender.send(Message::Alert(Alert::new(Event::JournalFailing, data))).await.unwrap();
     tokio::time::timeout(Duration::from_secs(60), receiver.taken.notified()).await.unwrap();
 
     let attempts = receiver.attempts.lock().unwrap();

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::Alert;
+use super::Message;
 
 /// How long the receiver may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,27 +86,27 @@ impl Webhook {
     }
 
     /// Sends alerts in their order, each until it was taken or a day has passed.
-    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Alert>) {
+    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Message>) {
         while let Some(alert) = waiting.recv().await {
             self.deliver(&alert).await;
         }
     }
 
-    async fn deliver(&self, alert: &Alert) {
+    async fn deliver(&self, alert: &Message) {
         // Texts, times and enumerations always serialise.
         let body = serde_json::to_string(alert).unwrap_or_default();
         let mut pauses = self.pauses();
         loop {
-            let error = match self.attempt(&alert.id, &body).await {
+            let error = match self.attempt(alert.id(), &body).await {
                 Ok(()) => {
-                    return tracing::info!(id = alert.id, event = ?alert.event, "an alert was delivered");
+                    return tracing::info!(id = alert.id(), "an alert was delivered");
                 }
                 Err(error) => error,
             };
             let Some(pause) = pauses.next_backoff() else {
-                return tracing::error!(id = alert.id, %error, "an alert was given up after a day");
+                return tracing::error!(id = alert.id(), %error, "an alert was given up after a day");
             };
-            tracing::warn!(id = alert.id, %error, again_in = ?pause, "an alert was not taken");
+            tracing::warn!(id = alert.id(), %error, again_in = ?pause, "an alert was not taken");
             tokio::time::sleep(pause).await;
         }
     }

@@ -69,6 +69,15 @@ struct Events {
     next: Option<Cursor>,
 }
 
+/// Why something is done.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Why {
+    /// Why, for the operators' events.
+    reason: Option<String>,
+}
+
 /// What an erasure has done.
 #[derive(Debug, Serialize, ToSchema)]
 struct Erased {
@@ -109,8 +118,8 @@ async fn export(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
-) -> Response {
-    state.audit_csv(&who.principal, wanted.into())
+) -> Result<Response, Refused> {
+    Ok(state.audit_csv(&who.principal, wanted.into()).await?)
 }
 
 /// Erase every event of a call from the database, its write-ahead log and later backups
@@ -122,8 +131,10 @@ async fn erase(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Path(call_id): Path<String>,
+    Query(Why { reason }): Query<Why>,
 ) -> Result<Json<Erased>, Refused> {
-    Ok(Json(Erased { erased: state.erase_call(&who.principal, &call_id).await? }))
+    let reason = reason.unwrap_or_default();
+    Ok(Json(Erased { erased: state.erase_call(&who.principal, &call_id, &reason).await? }))
 }
 
 impl From<Wanted> for AuditFilter {

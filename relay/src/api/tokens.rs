@@ -81,7 +81,7 @@ async fn add(
     let secret = Secret::mint();
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
     let new = NewToken { name: body.name, digest: secret.digest(), rights, expires: body.expires };
-    state.auth.store().add_token(&new).await.map_err(unknown_site_in_body)?;
+    state.auth.store().add_token(&actor, &new).await.map_err(unknown_site_in_body)?;
     tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
     let made = MadeToken { name: new.name, token: reveal_api_token(&secret).to_string() };
     Ok((StatusCode::CREATED, Json(made)))
@@ -99,7 +99,7 @@ async fn remove(
 ) -> Result<StatusCode, Refused> {
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
-    state.auth.store().remove_token(&name).await?;
+    state.auth.store().remove_token(&actor, &name).await?;
     tracing::info!(%actor, token = %name, "an API token is removed");
     Ok(StatusCode::NO_CONTENT)
 }

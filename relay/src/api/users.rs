@@ -96,7 +96,7 @@ async fn add(
     let password = state.auth.hash(new_password(body.password)?).await?;
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
     let new = NewUser { name: body.name, rights, password };
-    state.auth.store().add_user(&new).await.map_err(unknown_site_in_body)?;
+    state.auth.store().add_user(&actor, &new).await.map_err(unknown_site_in_body)?;
     tracing::info!(%actor, user = %new.name, rights = ?new.rights, "a user is added");
     let user = state.auth.store().user(&new.name).await?;
     Ok((StatusCode::CREATED, Json((&user).into())))
@@ -133,7 +133,7 @@ async fn change(
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
     // Who is unknown comes before what is wrong with the rest.
     state.auth.store().user(&name).await?;
-    state.auth.store().change_user(&name, &rights).await.map_err(unknown_site_in_body)?;
+    state.auth.store().change_user(&actor, &name, &rights).await.map_err(unknown_site_in_body)?;
     tracing::info!(%actor, user = %name, ?rights, "a user is changed");
     let user = state.auth.store().user(&name).await?;
     Ok(Json((&user).into()))
@@ -154,7 +154,7 @@ async fn set_password(
     let name = known_name(&name)?;
     state.auth.store().user(&name).await?;
     let password = state.auth.hash(new_password(body.password)?).await?;
-    state.auth.store().set_password(&name, &password).await?;
+    state.auth.store().set_password(&actor, &name, &password).await?;
     tracing::info!(%actor, user = %name, "the password of a user is set");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -171,7 +171,7 @@ async fn remove(
 ) -> Result<StatusCode, Refused> {
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
-    state.auth.store().remove_user(&name).await?;
+    state.auth.store().remove_user(&actor, &name).await?;
     tracing::info!(%actor, user = %name, "a user is removed");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -76,7 +76,7 @@ fn line(event: &AuditEvent) -> [String; 18] {
 }
 
 /// Keeps a spreadsheet from taking a stranger's words for a formula.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text.to_owned() }
 }
 

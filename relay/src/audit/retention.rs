@@ -15,6 +15,11 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// How long tunnels, traffic and enrolments are kept: a year can be compared with the one before.
 const KEEP_HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
+const DAY: Duration = Duration::from_secs(86_400);
+/// The shortest time for which operators' events are kept: what is found at the end of a quarter can still be explained.
+/// A shorter one would be a way to erase them.
+pub(crate) const MIN_KEEP_OPERATOR_EVENTS: Duration = Duration::from_secs(90 * 86_400);
+
 /// How long what is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -22,13 +27,14 @@ pub struct Retention {
     pub pseudonymise_after: Duration,
     /// Age from which events are deleted.
     pub keep: Duration,
+    /// Age from which operators' events are deleted.
+    pub keep_operator_events: Duration,
 }
 
 impl Default for Retention {
-    /// Six months and twelve.
+    /// Six months and twelve; operators' events outlive what they are about by a year.
     fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(86_400);
-        Self { pseudonymise_after: 183 * DAY, keep: 365 * DAY }
+        Self { pseudonymise_after: 183 * DAY, keep: 365 * DAY, keep_operator_events: 730 * DAY }
     }
 }
 
@@ -60,6 +66,10 @@ impl Retention {
         let pseudonyms = store.pseudonymise_audit(before(self.pseudonymise_after)).await?;
         store.prune_history(before(KEEP_HISTORY)).await?;
         store.prune_codes(now, before(KEEP_HISTORY)).await?;
+        let operators = store.prune_operator_events(before(self.keep_operator_events)).await?;
+        if operators > 0 {
+            tracing::info!(deleted = operators, "operators' events have reached the end of their retention");
+        }
         if deleted + pseudonyms > 0 {
             tracing::info!(deleted, pseudonyms, "the audit has forgotten what grew old");
         }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     limits::Limits,
+    operator_events::{Actor, ActorKind},
     store::{SessionTimes, Store, StoreError},
 };
 
@@ -86,7 +87,7 @@ impl Auth {
             return Err(LoginError::Wrong);
         };
         self.check(&name, password).await?;
-        Ok(self.begin_session(name).await?)
+        Ok(self.begin_session(name, client).await?)
     }
 
     /// Whether this is the user's password; counts as an attempt to log in.
@@ -118,11 +119,12 @@ impl Auth {
     ///
     /// # Errors
     /// [`StoreError`], also when the user was removed meanwhile.
-    pub async fn begin_session(&self, user: Name) -> Result<NewSession, StoreError> {
+    pub async fn begin_session(&self, user: Name, client: IpAddr) -> Result<NewSession, StoreError> {
         let now = Timestamp::now();
         self.store.prune_sessions(now - SESSION_IDLE, now - SESSION_LIFE).await?;
         let secret = Secret::mint();
-        self.store.add_session(&secret.digest(), &user, now).await?;
+        let actor = Actor::at(ActorKind::User, user.as_str(), client);
+        self.store.add_session(&actor, &secret.digest(), &user, now).await?;
         Ok(NewSession { secret, user })
     }
 
@@ -130,7 +132,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn principal(&self, via: Credential) -> Result<Option<Principal>, StoreError> {
+    pub async fn principal(&self, via: Credential, address: IpAddr) -> Result<Option<Principal>, StoreError> {
         let now = Timestamp::now();
         let (name, rights, seen) = match &via {
             Credential::Token(digest) => {
@@ -148,7 +150,7 @@ impl Auth {
         if seen.is_none_or(|seen| now.duration_since(seen).unsigned_abs() > SEEN_EVERY) {
             self.note_use(via.clone(), now);
         }
-        Ok(Some(Principal { name, rights, via }))
+        Ok(Some(Principal { name, rights, via, address }))
     }
 
     /// Notes a use apart from its request: a database that is locked or full must not lock out whoever comes to see what

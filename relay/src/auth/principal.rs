@@ -1,8 +1,11 @@
 //! Who makes a request.
 
+use std::net::IpAddr;
+
 use audiovault_protocol::site::SiteId;
 
 use super::{Name, Permission, Rights, Role, SecretDigest};
+use crate::operator_events::{Actor, ActorKind};
 
 /// By what somebody has proved who they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct Principal {
     pub rights: Rights,
     /// How it was proved. Streams that outlive their request ask [`super::Auth::principal`] again by it.
     pub via: Credential,
+    /// Where the request comes from.
+    pub address: IpAddr,
 }
 
 impl Principal {
@@ -38,6 +43,12 @@ impl Principal {
     /// Whether it may do that where it sees something at all.
     pub fn may(&self, permission: Permission) -> bool {
         self.rights.allow(permission)
+    }
+
+    /// The principal as operators' events name it.
+    pub fn actor(&self) -> Actor {
+        let kind = if self.is_user() { ActorKind::User } else { ActorKind::Token };
+        Actor::at(kind, self.name.as_str(), self.address)
     }
 
     /// Whether this is a person at a browser, not a program with a token.

@@ -10,7 +10,10 @@ use crate::{
     journal::{Journal, JournalWriter},
     limits::Limits,
     registry::Registry,
-    store::{NewSite, Record, Store, TunnelOpened, fresh::Fresh},
+    store::{
+        NewSite, Record, Store, TunnelOpened,
+        fresh::{Fresh, operator},
+    },
 };
 
 struct Place {
@@ -45,7 +48,7 @@ impl Place {
 async fn add(store: &Store, name: &str) {
     let key = KeyDigest::from_bytes(rand::random());
     let new = NewSite { site: site(name), note: String::new(), aliases: BTreeSet::new(), key };
-    store.add_site(&new).await.unwrap();
+    store.add_site(&operator(), &new).await.unwrap();
 }
 
 fn site(name: &str) -> SiteId {
@@ -96,8 +99,8 @@ async fn only_what_has_changed_is_told() {
     assert_eq!(painter.paint().sites.len(), 2);
     let quiet = painter.paint();
     assert!(quiet.sites.is_empty() && quiet.number == painter.picture().number);
-    place.store.set_disabled(&site("acme"), true).await.unwrap();
-    place.store.remove(&site("beta")).await.unwrap();
+    place.store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
+    place.store.remove(&operator(), &site("beta")).await.unwrap();
     place.sources.directory.refresher().refresh().await.unwrap();
     let change = painter.paint();
     let fields = |name: &str| change.sites.iter().find(|(id, _)| *id == site(name)).unwrap().1.as_ref();
@@ -167,7 +170,7 @@ async fn at_two_thousand_sites_a_change_of_state_is_told_in_less_than_a_kilobyte
             NewSite { site, note: "A customer, somewhere".to_owned(), aliases: BTreeSet::new(), key }
         })
         .collect();
-    place.store.add_sites(&sites).await.unwrap();
+    place.store.add_sites(&operator(), &sites).await.unwrap();
     place.sources.directory.refresher().refresh().await.unwrap();
     let board = Board::start(place.sources.clone()).await.unwrap();
     let seen = board.current().number;
@@ -175,11 +178,11 @@ async fn at_two_thousand_sites_a_change_of_state_is_told_in_less_than_a_kilobyte
     let mut other = stream(&board, Arc::new(|seen| *seen == site("site-1")), Some(seen));
     next_event(&mut all).await;
     next_event(&mut other).await;
-    place.store.set_disabled(&site("site-77"), true).await.unwrap();
+    place.store.set_disabled(&operator(), &site("site-77"), true).await.unwrap();
     let told = next_event(&mut all).await;
     assert!(told.contains("\"site\":\"site-77\"") && told.contains("\"disabled\":1"), "{told}");
     assert!(told.len() < 1024, "{} octets: {told}", told.len());
-    place.store.set_disabled(&site("site-1"), true).await.unwrap();
+    place.store.set_disabled(&operator(), &site("site-1"), true).await.unwrap();
     let told = next_event(&mut other).await;
     assert!(told.contains("site-1") && !told.contains("site-77"), "{told}");
 }
@@ -190,7 +193,7 @@ async fn whoever_comes_again_is_told_what_was_missed() {
     let board = Board::start(place.sources.clone()).await.unwrap();
     let seen = board.current().number;
     let mut pictures = board.pictures();
-    place.store.set_disabled(&site("acme"), true).await.unwrap();
+    place.store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
     pictures.wait_for(|picture| picture.number > seen).await.unwrap();
     let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(seen))).await;
     assert!(told.contains("acme") && !told.contains("beta"), "{told}");
@@ -203,7 +206,7 @@ async fn whoever_comes_again_is_told_what_was_missed() {
 async fn what_was_changed_is_in_the_picture_that_is_shown_next() {
     let place = Place::new(&["acme"]).await;
     let board = Board::start(place.sources.clone()).await.unwrap();
-    place.store.set_disabled(&site("acme"), true).await.unwrap();
+    place.store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
     add(&place.store, "beta").await;
     place.sources.directory.refresher().refresh().await.unwrap();
     let picture = board.up_to_date().await;

@@ -42,6 +42,21 @@ pub enum AuditCommand {
     Erase {
         /// The id of the call, as QueueMetrics asks for it
         call_id: String,
+        /// Why it is erased, for the operators' events
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Print the operators' events as CSV, the newest first: who changed what, and who read the audit
+    Operators {
+        /// Only those that concern this site
+        #[arg(long, value_name = "SITE")]
+        site: Option<audiovault_protocol::site::SiteId>,
+        /// Only from this time on, such as 2026-11-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        from: Option<Timestamp>,
+        /// Only before this time
+        #[arg(long, value_name = "TIME")]
+        until: Option<Timestamp>,
     },
 }
 

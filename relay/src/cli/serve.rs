@@ -191,12 +191,16 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_AUDIT_KEEP")]
     pub audit_keep: Option<String>,
 
+    /// After what time operators' events are deleted, 90days at least [default: 730days]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_OPERATOR_EVENTS_KEEP")]
+    pub operator_events_keep: Option<String>,
+
     /// How file names of recordings stand in the audit: masked, or full where agents tell them in full
     /// [default: masked]
     #[arg(long, value_name = "NAMES", env = "AUDIOVAULT_RELAY_AUDIT_NAMES")]
     pub audit_names: Option<String>,
 
-    /// Tell this address when a site goes down, comes back or loses its recordings; an address that holds a token
+    /// Tell this address when a site goes down, comes back or loses its recordings, and what operators do; an address that holds a token
     /// belongs into the environment or the file
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,
@@ -286,6 +290,7 @@ impl ServeArgs {
             accept_rate: or(self.accept_rate, lower.accept_rate),
             audit_pseudonymise_after: or(self.audit_pseudonymise_after, lower.audit_pseudonymise_after),
             audit_keep: or(self.audit_keep, lower.audit_keep),
+            operator_events_keep: or(self.operator_events_keep, lower.operator_events_keep),
             audit_names: or(self.audit_names, lower.audit_names),
             alert_webhook: or(self.alert_webhook, lower.alert_webhook),
             alert_secret_file: or(self.alert_secret_file, lower.alert_secret_file),

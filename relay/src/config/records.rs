@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{ConfigError, duration, invalid, truth};
 use crate::{
     alerts::{DEFAULT_HOLD, Webhook},
-    audit::Retention,
+    audit::{MIN_KEEP_OPERATOR_EVENTS, Retention},
     cli::ServeArgs,
 };
 
@@ -59,6 +59,7 @@ impl RecordsConfig {
                 default.pseudonymise_after,
             )?,
             keep: duration("--audit-keep", args.audit_keep.as_deref(), default.keep)?,
+            keep_operator_events: keep_operator_events(args, default.keep_operator_events)?,
         };
         let names = match args.audit_names.as_deref() {
             Some(text) => {
@@ -70,6 +71,16 @@ impl RecordsConfig {
         let spool_dir = args.spool_dir.clone();
         Ok(Self { retention, names, alerts: alerts(args)?, site_metrics, spool_dir })
     }
+}
+
+fn keep_operator_events(args: &ServeArgs, default: Duration) -> Result<Duration, ConfigError> {
+    const FLAG: &str = "--operator-events-keep";
+    let text = args.operator_events_keep.as_deref();
+    let keep = duration(FLAG, text, default)?;
+    if keep < MIN_KEEP_OPERATOR_EVENTS {
+        return Err(invalid(FLAG, text.unwrap_or_default(), &"expected 90days or more"));
+    }
+    Ok(keep)
 }
 
 fn alerts(args: &ServeArgs) -> Result<Option<AlertConfig>, ConfigError> {

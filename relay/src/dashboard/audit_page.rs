@@ -69,7 +69,7 @@ pub(super) async fn export(
 ) -> Result<Response, Refused> {
     let reader = shell.principal()?;
     let filter = wanted.filter().map_err(|key| Refused::unprocessable(shell.t(key)))?;
-    Ok(state.audit_csv(reader, filter))
+    Ok(state.audit_csv(reader, filter).await?)
 }
 
 pub(super) async fn erase(
@@ -78,7 +78,7 @@ pub(super) async fn erase(
     Form(fields): Form<Vec<(String, String)>>,
 ) -> Result<Response, Refused> {
     let user = shell.principal()?;
-    state.erase_call(user, &field(&fields, "call_id")).await?;
+    state.erase_call(user, &field(&fields, "call_id"), &field(&fields, "reason")).await?;
     Ok(done("/audit", "call-erased"))
 }
 
@@ -138,7 +138,7 @@ impl Wanted {
 }
 
 /// A time as the API writes it, or as a date field of a browser does, in UTC.
-fn moment(text: &str) -> Result<Timestamp, &'static str> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, &'static str> {
     let civil = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     text.parse().ok().or_else(|| civil().map(|zoned| zoned.timestamp())).ok_or("problem-time")
 }

@@ -40,6 +40,7 @@ pub(super) async fn change(
     Form(form): Form<PasswordForm>,
 ) -> Result<Response, Refused> {
     let user = user(&shell)?;
+    let actor = shell.principal()?.actor();
     let refused = |shell: Shell, status: StatusCode, key: &str| {
         let problem = Some(shell.t(key));
         page_with(status, &PasswordPage { shell, problem })
@@ -61,10 +62,10 @@ pub(super) async fn change(
         Err(LoginError::Store(error)) => return Err(error.into()),
     }
     let password = state.auth.hash(password).await?;
-    state.auth.store().set_password(&user, &password).await?;
+    state.auth.store().set_password(&actor, &user, &password).await?;
     tracing::info!(%user, "a user has changed their password");
     // Every session has ended with the old password; this browser gets a new one.
-    let session = state.auth.begin_session(user).await?;
+    let session = state.auth.begin_session(user, shell.visitor().address).await?;
     Ok(entered(&shell, jar, &session, "/?done=own-password-set"))
 }
 

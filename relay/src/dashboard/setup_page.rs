@@ -16,6 +16,7 @@ use super::{Shell, Visitor, page, page_with, session_pages::entered, user_forms:
 use crate::{
     admin::{AdminState, Refused},
     auth::{Name, Rights, Secret, SecretDigest},
+    operator_events::{Actor, ActorKind},
     store::NewUser,
 };
 
@@ -64,9 +65,10 @@ pub(super) async fn set_up(
     };
     let password = state.auth.hash(password).await?;
     let new = NewUser { name: user.clone(), rights: Rights::everything(), password };
-    state.auth.store().add_first_user(&new, &link).await?;
+    let actor = Actor::at(ActorKind::SetupLink, user.as_str(), shell.visitor().address);
+    state.auth.store().add_first_user(&actor, &new, &link).await?;
     tracing::info!(%user, client = %shell.visitor().address, "the first user is made by the set-up link");
-    let session = state.auth.begin_session(user).await?;
+    let session = state.auth.begin_session(user, shell.visitor().address).await?;
     Ok(entered(&shell, jar, &session, "/"))
 }
 

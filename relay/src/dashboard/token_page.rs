@@ -64,7 +64,7 @@ pub(super) async fn add(
     let (name, days) = (field(&fields, "name"), field(&fields, "days"));
     let secret = Secret::mint();
     let refused = match new_token(&name, &days, &form, &secret) {
-        Ok(new) => match state.auth.store().add_token(&new).await {
+        Ok(new) => match state.auth.store().add_token(&actor, &new).await {
             Ok(()) => {
                 tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
                 None
@@ -90,7 +90,7 @@ pub(super) async fn remove(
 ) -> Result<Response, Refused> {
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
-    state.auth.store().remove_token(&name).await?;
+    state.auth.store().remove_token(&actor, &name).await?;
     tracing::info!(%actor, token = %name, "an API token is removed");
     Ok(done("/tokens", "token-removed"))
 }

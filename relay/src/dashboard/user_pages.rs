@@ -17,6 +17,7 @@ use super::{
 use crate::{
     admin::{AdminState, Refused, known_name},
     auth::{Name, Role},
+    operator_events::Actor,
     store::{NewUser, StoredUser},
 };
 
@@ -73,7 +74,7 @@ pub(super) async fn add(
     let actor = shell.principal()?.manager()?;
     let form = RightsForm::of(&fields);
     let name = field(&fields, "name");
-    match try_add(&state, &name, &form, &fields).await? {
+    match try_add(&state, &actor, &name, &form, &fields).await? {
         Ok(user) => {
             tracing::info!(%actor, %user, "a user is added");
             Ok(done("/users", "user-added"))
@@ -89,6 +90,7 @@ pub(super) async fn add(
 
 async fn try_add(
     state: &AdminState,
+    actor: &Actor,
     name: &str,
     form: &RightsForm,
     fields: &[(String, String)],
@@ -102,7 +104,7 @@ async fn try_add(
     };
     let password = state.auth.hash(password).await?;
     let new = NewUser { name: name.clone(), rights, password };
-    Ok(match state.auth.store().add_user(&new).await {
+    Ok(match state.auth.store().add_user(actor, &new).await {
         Ok(()) => Ok(name),
         Err(error) => Err(problem(error)?),
     })
@@ -132,7 +134,7 @@ pub(super) async fn change(
         Ok(rights) => rights,
         Err(key) => return refill(shell, &state, &name, form, key).await,
     };
-    match state.auth.store().change_user(&name, &rights).await {
+    match state.auth.store().change_user(&actor, &name, &rights).await {
         Ok(()) => {
             tracing::info!(%actor, user = %name, ?rights, "a user is changed");
             Ok(done("/users", "user-changed"))
@@ -159,7 +161,7 @@ pub(super) async fn set_password(
             return refill(shell, &state, &name, form, key).await;
         }
     };
-    state.auth.store().set_password(&name, &password).await?;
+    state.auth.store().set_password(&actor, &name, &password).await?;
     tracing::info!(%actor, user = %name, "the password of a user is set");
     Ok(done("/users", "password-set"))
 }
@@ -171,7 +173,7 @@ pub(super) async fn remove(
 ) -> Result<Response, Refused> {
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
-    match state.auth.store().remove_user(&name).await {
+    match state.auth.store().remove_user(&actor, &name).await {
         Ok(()) => {
             tracing::info!(%actor, user = %name, "a user is removed");
             Ok(done("/users", "user-removed"))

@@ -3,7 +3,10 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::store::{NewSite, fresh::Fresh};
+use crate::store::{
+    NewSite,
+    fresh::{Fresh, operator},
+};
 
 /// What the outside is promised about changes by another process.
 const PROMISED: Duration = Duration::from_secs(3);
@@ -37,7 +40,7 @@ async fn eventually(what: &str, condition: impl Fn() -> bool) {
 async fn a_site_answers_to_its_name_and_its_aliases_in_any_case() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    store.add_site(&new_site("acme", &["Shop.example.com"])).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &["Shop.example.com"])).await.unwrap();
     let directory = store.load().await.unwrap();
     for name in ["acme", "ACME", "shop.example.com", "SHOP.Example.Com"] {
         assert_eq!(directory.find(name), Some(site("acme")), "{name}");
@@ -51,9 +54,9 @@ async fn a_site_answers_to_its_name_and_its_aliases_in_any_case() {
 async fn a_key_opens_its_own_site_alone() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    store.add_site(&new_site("acme", &[])).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[])).await.unwrap();
     let zeta = NewSite { key: key("zeta", 9).digest(), ..new_site("zeta", &[]) };
-    store.add_site(&zeta).await.unwrap();
+    store.add_site(&operator(), &zeta).await.unwrap();
     let directory = store.load().await.unwrap();
 
     let digest = directory.verify_key(&key("acme", 1)).unwrap();
@@ -68,13 +71,13 @@ async fn both_keys_of_a_rotation_open_until_one_is_revoked() {
     let database = Fresh::new().await;
     let store = database.open().await;
     let acme = site("acme");
-    store.add_site(&new_site("acme", &[])).await.unwrap();
-    store.rotate_key(&acme, &key("acme", 2).digest()).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[])).await.unwrap();
+    store.rotate_key(&operator(), &acme, &key("acme", 2).digest()).await.unwrap();
     let both = store.load().await.unwrap();
     both.verify_key(&key("acme", 1)).unwrap();
     both.verify_key(&key("acme", 2)).unwrap();
 
-    store.revoke_key(&acme, None).await.unwrap();
+    store.revoke_key(&operator(), &acme, None).await.unwrap();
     let one = store.load().await.unwrap();
     assert_eq!(one.verify_key(&key("acme", 1)).unwrap_err(), KeyRefused::Unknown);
     one.verify_key(&key("acme", 2)).unwrap();
@@ -84,8 +87,8 @@ async fn both_keys_of_a_rotation_open_until_one_is_revoked() {
 async fn only_who_holds_the_key_learns_that_a_site_is_disabled() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    store.add_site(&new_site("acme", &[])).await.unwrap();
-    store.set_disabled(&site("acme"), true).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[])).await.unwrap();
+    store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
     let directory = store.load().await.unwrap();
     assert_eq!(directory.verify_key(&key("acme", 1)).unwrap_err(), KeyRefused::Disabled);
     assert_eq!(directory.verify_key(&key("acme", 2)).unwrap_err(), KeyRefused::Unknown);
@@ -101,12 +104,12 @@ async fn what_another_process_changes_arrives_within_three_seconds() {
     assert_eq!(watch.current().sites().len(), 0);
 
     let other = database.open().await;
-    other.add_site(&new_site("acme", &[])).await.unwrap();
+    other.add_site(&operator(), &new_site("acme", &[])).await.unwrap();
     timeout(PROMISED, pictures.wait_for(|picture| picture.find("acme").is_some()))
         .await
         .expect("the new site within the promised time")
         .unwrap();
-    other.set_disabled(&site("acme"), true).await.unwrap();
+    other.set_disabled(&operator(), &site("acme"), true).await.unwrap();
     timeout(
         PROMISED,
         pictures.wait_for(|picture| picture.verify_key(&key("acme", 1)).err() == Some(KeyRefused::Disabled)),
@@ -120,7 +123,7 @@ async fn what_another_process_changes_arrives_within_three_seconds() {
 async fn without_its_database_the_relay_goes_on_with_what_it_knows() {
     let database = Fresh::file();
     let store = database.open().await;
-    store.add_site(&new_site("acme", &[])).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[])).await.unwrap();
     let watch = DirectoryWatch::start(store).await.unwrap();
     assert!(watch.healthy());
 

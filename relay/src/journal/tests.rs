@@ -8,7 +8,10 @@ use audiovault_protocol::{
 use super::*;
 use crate::{
     audit::{Kind, Outcome},
-    store::{AuditFilter, NewSite, Progress, TunnelOpened, fresh::Fresh},
+    store::{
+        AuditFilter, NewSite, Progress, TunnelOpened,
+        fresh::{Fresh, operator},
+    },
 };
 
 struct Place {
@@ -26,7 +29,7 @@ impl Place {
         let store = database.open().await;
         let (note, aliases) = (String::new(), BTreeSet::new());
         let new = NewSite { site: acme(), note, aliases, key: KeyDigest::from_bytes([1; 32]) };
-        store.add_site(&new).await.unwrap();
+        store.add_site(&operator(), &new).await.unwrap();
         Self { database, store, registry: Arc::default() }
     }
 
@@ -132,7 +135,7 @@ async fn what_a_listener_left_and_what_the_site_broke_off_are_told_apart() {
 async fn deliveries_that_are_over_at_once_are_on_record_whole_without_those_of_an_erased_call() {
     let place = Place::new().await;
     let early: Vec<AuditEvent> = (0..40).map(|n| event(&format!("early-{n}"), "1711441902.1")).collect();
-    place.store.erase_call("1711441902.1").await.unwrap();
+    place.store.erase_call(&operator(), "1711441902.1").await.unwrap();
     let writer = place.journal();
     let journal = writer.journal();
     for n in 0..40 {
@@ -219,7 +222,7 @@ async fn too_much_that_waits_loses_the_oldest_and_is_counted() {
 async fn records_of_a_site_that_is_gone_do_not_hold_up_the_others() {
     let place = Place::new().await;
     let writer = place.journal();
-    place.store.remove(&acme()).await.unwrap();
+    place.store.remove(&operator(), &acme()).await.unwrap();
     writer.journal().record(opened("s1", writer.journal().run()));
     writer.journal().record(closed("r1", "1.2"));
     place.wait_for_events(|events| events.len() == 1).await;
@@ -324,7 +327,7 @@ async fn an_erased_call_leaves_no_trace_in_any_file_and_does_not_come_back() {
     writer.journal().record(closed("r2", "1711441902.1"));
     place.wait_for_events(|events| events.len() == 2).await;
     let late = event("r3", call);
-    assert_eq!(place.store.erase_call("1711441902_4711").await.unwrap(), 1);
+    assert_eq!(place.store.erase_call(&operator(), "1711441902_4711").await.unwrap(), 1);
     writer.journal().record(Record::Audit(Box::new(late)));
     writer.close().await;
     assert_eq!(place.events().await.len(), 1);

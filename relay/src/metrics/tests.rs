@@ -8,7 +8,7 @@ use crate::{
     board::{self, Board},
     directory::DirectoryWatch,
     limits::Subject,
-    store::{DatabaseUrl, IfMissing, NewSite, open},
+    store::{DatabaseUrl, IfMissing, NewSite, fresh::operator, open},
 };
 
 async fn figures(directory: &TempDir, per_site: bool) -> String {
@@ -17,7 +17,7 @@ async fn figures(directory: &TempDir, per_site: bool) -> String {
     let site = SiteId::parse("acme").unwrap();
     let key = KeyDigest::from_bytes([1; 32]);
     let new = NewSite { site: site.clone(), note: String::new(), aliases: BTreeSet::new(), key };
-    store.add_site(&new).await.unwrap();
+    store.add_site(&operator(), &new).await.unwrap();
     let sessions = Arc::new(Sessions::default());
     sessions.counters(&site).searches.fetch_add(7, Ordering::Relaxed);
     let writer = Journal::start(store.clone(), Arc::clone(&sessions));

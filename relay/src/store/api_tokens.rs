@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, timestamp, users};
-use crate::auth::{Name, Rights, Scope, SecretDigest};
+use crate::{
+    auth::{Name, Rights, Scope, SecretDigest},
+    operator_events::{self, Action, Actor, Entry},
+};
 
 /// An API token about to be added.
 #[derive(Debug, Clone)]
@@ -86,8 +89,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::TokenExists`]; [`StoreError::UnknownSite`] for a scope with sites that are not there.
-    pub async fn add_token(&self, new: &NewToken) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
+    pub async fn add_token(&self, actor: &Actor, new: &NewToken) -> Result<(), StoreError> {
+        let mut tx = self.locked(actor).await?;
         let query = sqlx::query(INSERT)
             .bind(new.name.as_str())
             .bind(new.digest.as_str())
@@ -96,23 +99,26 @@ impl Store {
             .bind(i64::from(new.rights.playback))
             .bind(Timestamp::now().as_millisecond())
             .bind(new.expires.map(Timestamp::as_millisecond));
-        if query.execute(&mut *tx).await?.rows_affected() == 0 {
+        if query.execute(&mut **tx).await?.rows_affected() == 0 {
             return Err(StoreError::TokenExists(new.name.clone()));
         }
         users::insert_sites(&mut tx, INSERT_TOKEN_SITE, &new.name, &new.rights.scope).await?;
-        Ok(tx.commit().await?)
+        let mut after = operator_events::rights(&new.rights);
+        after["expires"] = serde_json::json!(new.expires);
+        tx.commit(&[Entry::of(Action::TokenAdded, new.name.as_str()).after(after)]).await
     }
 
     /// Removes an API token; it ends at once.
     ///
     /// # Errors
     /// [`StoreError::UnknownToken`].
-    pub async fn remove_token(&self, name: &Name) -> Result<(), StoreError> {
-        let done = sqlx::query(DELETE).bind(name.as_str()).execute(&self.pool).await?;
+    pub async fn remove_token(&self, actor: &Actor, name: &Name) -> Result<(), StoreError> {
+        let mut tx = self.locked(actor).await?;
+        let done = sqlx::query(DELETE).bind(name.as_str()).execute(&mut **tx).await?;
         if done.rows_affected() == 0 {
             return Err(StoreError::UnknownToken(name.clone()));
         }
-        Ok(())
+        tx.commit(&[Entry::of(Action::TokenRemoved, name.as_str())]).await
     }
 
     /// A token that is valid now.

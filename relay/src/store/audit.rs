@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, conditions::Conditions, corrupt, open::Backend, site, timestamp};
-use crate::audit::{AuditEvent, Kind, Outcome, call_digest, call_key};
+use crate::{
+    audit::{AuditEvent, Kind, Outcome, call_digest, call_key},
+    operator_events::{Action, Actor, Entry, OperatorEvent},
+};
 
 /// Which events are asked for. What is not given does not narrow the answer.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +54,11 @@ impl Cursor {
     /// The place of an event.
     pub fn at(event: &AuditEvent) -> Self {
         Self { opened: event.opened, request_id: event.request_id.clone() }
+    }
+
+    /// The place of an operators' event in the list of those.
+    pub fn at_event(event: &OperatorEvent) -> Self {
+        Self { opened: event.at, request_id: event.id.clone() }
     }
 }
 
@@ -152,17 +160,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::LogInUse`] when the write-ahead log could not be emptied: the events are gone from the
     /// database, but their traces are not yet gone from the file beside it.
-    pub async fn erase_call(&self, call_id: &str) -> Result<u64, StoreError> {
+    pub async fn erase_call(&self, actor: &Actor, call_id: &str) -> Result<u64, StoreError> {
         let key = call_key(call_id);
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.locked(actor).await?;
         self.lock_audit(&mut tx, AuditLock::Erase).await?;
         sqlx::query(REMEMBER_ERASURE)
             .bind(call_digest(&key))
             .bind(Timestamp::now().as_millisecond())
-            .execute(&mut *tx)
+            .execute(&mut **tx)
             .await?;
-        let erased = sqlx::query(ERASE).bind(&key).execute(&mut *tx).await?.rows_affected();
-        tx.commit().await?;
+        let erased = sqlx::query(ERASE).bind(&key).execute(&mut **tx).await?.rows_affected();
+        // The event does not name the call: that would be what is left of it.
+        let entry = Entry::new(Action::AuditErased).after(serde_json::json!({ "erased": erased }));
+        tx.commit(&[entry]).await?;
         self.truncate_log().await?;
         Ok(erased)
     }

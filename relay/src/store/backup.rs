@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Store, open::Backend};
+use super::{Store, StoreError, open::Backend};
+use crate::operator_events::{Action, Actor, Entry};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum BackupError {
     /// A server has means of its own.
     #[error("a database of a PostgreSQL server is backed up by its own means: pg_dump, or base backups")]
     OfServer,
+    /// The event of the copy cannot be written.
+    #[error("the copy cannot be put on record, so none is made: check the database")]
+    Record(#[from] StoreError),
     /// The database refused.
     #[error("the database cannot be copied: check the space on the disk")]
     Database(#[from] sqlx::Error),
@@ -40,7 +44,7 @@ impl Store {
     ///
     /// # Errors
     /// [`BackupError`].
-    pub async fn back_up(&self, path: &Path) -> Result<(), BackupError> {
+    pub async fn back_up(&self, actor: &Actor, path: &Path) -> Result<(), BackupError> {
         if matches!(self.backend, Backend::Postgres(_)) {
             return Err(BackupError::OfServer);
         }
@@ -52,6 +56,12 @@ impl Store {
             let exists = source.kind() == io::ErrorKind::AlreadyExists;
             if exists { BackupError::Exists(path) } else { BackupError::Write { path, source } }
         })?;
+        // Before the copy, so that it is on record in the copy too.
+        let recorded = self.record(actor, &Entry::of(Action::BackedUp, name)).await;
+        if let Err(error) = recorded {
+            let _ = fs::remove_file(path);
+            return Err(error.into());
+        }
         let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(&self.pool).await;
         if let Err(error) = copied {
             // What is left of it is of no use; if it cannot be removed either, the error says why.

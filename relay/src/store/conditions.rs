@@ -30,6 +30,14 @@ impl Conditions {
         }
     }
 
+    /// Either column has the value.
+    pub(super) fn either(&mut self, first: &'static str, second: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            let places = [(); 2].map(|()| self.bind(Value::Text(value.to_owned())));
+            self.clauses.push(format!("({first} = {} OR {second} = {})", places[0], places[1]));
+        }
+    }
+
     /// One of these; of none, nothing.
     pub(super) fn one_of<'v>(&mut self, column: &'static str, values: impl Iterator<Item = &'v str>) {
         let places: Vec<_> = values.map(|value| self.bind(Value::Text(value.to_owned()))).collect();

@@ -16,7 +16,10 @@ use super::{
     sites::{self, MAX_VALID_KEYS},
     timestamp, users,
 };
-use crate::auth::Name;
+use crate::{
+    auth::Name,
+    operator_events::{Action, Actor, Entry},
+};
 
 /// A code about to be kept.
 #[derive(Debug, Clone)]
@@ -81,34 +84,35 @@ impl Store {
     /// # Errors
     /// [`StoreError::UnknownSite`]; [`StoreError::SiteDisabled`] and [`StoreError::NoRoomForKey`] where trading the code
     /// would fail.
-    pub async fn add_code(&self, site: &SiteId, new: &NewCode) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
+    pub async fn add_code(&self, actor: &Actor, site: &SiteId, new: &NewCode) -> Result<(), StoreError> {
+        let mut tx = self.locked(actor).await?;
         let stored = sites::stored(&mut tx, site).await?;
         if stored.disabled.is_some() {
             return Err(StoreError::SiteDisabled(site.clone()));
         }
         check_room(&stored)?;
-        sqlx::query(DROP_UNUSED).bind(site.as_str()).execute(&mut *tx).await?;
+        sqlx::query(DROP_UNUSED).bind(site.as_str()).execute(&mut **tx).await?;
         let query = sqlx::query(INSERT)
             .bind(text(&new.digest))
             .bind(site.as_str())
             .bind(new.created.as_millisecond())
             .bind(new.created_by.as_ref().map(|name| name.as_str().to_owned()))
             .bind(new.expires.as_millisecond());
-        query.execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        query.execute(&mut **tx).await?;
+        let after = serde_json::json!({ "expires": new.expires });
+        tx.commit(&[Entry::of_site(Action::CodeMade, site).after(after)]).await
     }
 
     /// Uses a code up and makes the key one of its site's. Returns the site.
     ///
     /// # Errors
     /// [`StoreError::CodeRefused`]; [`StoreError::NoRoomForKey`], after which the code is as good as before.
-    pub async fn trade_code(&self, trade: &Trade) -> Result<SiteId, StoreError> {
+    pub async fn trade_code(&self, actor: &Actor, trade: &Trade) -> Result<SiteId, StoreError> {
         // Wrong codes are many where somebody guesses. They must not take the write lock, so they are looked for before.
         let query = sqlx::query(SITE_OF_CODE).bind(text(&trade.digest)).bind(trade.now.as_millisecond());
         let row = query.fetch_optional(&self.pool).await?.ok_or(StoreError::CodeRefused)?;
         let site = super::site(&row.try_get::<String, _>(0)?)?;
-        let mut tx = self.change().await?;
+        let mut tx = self.change(actor).await?;
         use_up(&mut tx, trade).await?;
         let stored = sites::stored(&mut tx, &site).await?;
         if stored.disabled.is_some() {
@@ -116,7 +120,11 @@ impl Store {
         }
         check_room(&stored)?;
         sites::insert_key(&mut tx, &site, &trade.key, trade.now.as_millisecond()).await?;
-        tx.commit().await?;
+        let valid = || stored.valid_keys().map(|key| key.digest);
+        let entry = Entry::of_site(Action::KeyEnrolled, &site)
+            .before(sites::keys(valid()))
+            .after(sites::keys(valid().chain([trade.key])));
+        tx.commit(&[entry]).await?;
         Ok(site)
     }
 

@@ -1,12 +1,18 @@
 //! A database for each test of its own: an SQLite file, or, where `AUDIOVAULT_TEST_DATABASE` names a PostgreSQL database, a
 //! schema of that. The same tests hold for both.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
 use super::{DatabaseUrl, IfMissing, Store, open};
+use crate::operator_events::{Actor, ActorKind};
+
+/// Whoever makes the changes of tests.
+pub(crate) fn operator() -> Actor {
+    Actor::at(ActorKind::User, "maria", IpAddr::from([192, 0, 2, 7]))
+}
 
 /// An empty database that nobody else knows.
 pub(crate) struct Fresh {

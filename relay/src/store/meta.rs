@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// As every method.
     pub async fn set_public_url(&self, url: &str) -> Result<(), StoreError> {
-        let mut tx = self.change().await?;
+        let mut tx = self.begin(BUMP_GENERATION).await?;
         sqlx::query(SET_PUBLIC_URL).bind(url).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }

@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 pub(super) use self::rows::{digest, digest_text};
 use super::{Store, StoreError, meta};
-use crate::directory::Directory;
+use crate::{
+    directory::Directory,
+    operator_events::{Action, Actor, Entry},
+};
 
 /// Keys of one site that may be valid at a time: the one in use and the one that is being rolled out.
 pub const MAX_VALID_KEYS: usize = 2;
@@ -91,20 +95,20 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NameTaken`] when the site or one of the aliases is already the name of something.
-    pub async fn add_site(&self, new: &NewSite) -> Result<(), StoreError> {
-        self.add_sites(std::slice::from_ref(new)).await
+    pub async fn add_site(&self, actor: &Actor, new: &NewSite) -> Result<(), StoreError> {
+        self.add_sites(actor, std::slice::from_ref(new)).await
     }
 
     /// Adds sites with their aliases and their first keys, all or none.
     ///
     /// # Errors
     /// As [`Store::add_site`].
-    pub async fn add_sites(&self, new: &[NewSite]) -> Result<(), StoreError> {
-        let mut tx = self.change().await?;
+    pub async fn add_sites(&self, actor: &Actor, new: &[NewSite]) -> Result<(), StoreError> {
+        let mut change = self.change(actor).await?;
         for site in new {
-            insert_site(&mut tx, site).await?;
+            insert_site(&mut change, site).await?;
         }
-        Ok(tx.commit().await?)
+        change.commit(&new.iter().map(added).collect::<Vec<_>>()).await
     }
 
     /// Every site, in the order of their names.
@@ -133,8 +137,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`].
-    pub async fn rotate_key(&self, site: &SiteId, key: &KeyDigest) -> Result<Vec<KeyDigest>, StoreError> {
-        let mut tx = self.change().await?;
+    pub async fn rotate_key(
+        &self,
+        actor: &Actor,
+        site: &SiteId,
+        key: &KeyDigest,
+    ) -> Result<Vec<KeyDigest>, StoreError> {
+        let mut tx = self.change(actor).await?;
         let now = Timestamp::now().as_millisecond();
         let stored = stored(&mut tx, site).await?;
         // One place is for the new key; whatever is older than the newest of the others goes.
@@ -144,7 +153,14 @@ impl Store {
             revoke(&mut tx, site, old, now).await?;
         }
         insert_key(&mut tx, site, key, now).await?;
-        tx.commit().await?;
+        let valid = stored
+            .valid_keys()
+            .map(|key| key.digest)
+            .filter(|key| !dropped.iter().any(|old| old.matches(key)));
+        let entry = Entry::of_site(Action::KeyAdded, site)
+            .before(keys(stored.valid_keys().map(|key| key.digest)))
+            .after(keys(valid.chain([*key])));
+        tx.commit(&[entry]).await?;
         Ok(dropped)
     }
 
@@ -152,8 +168,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`], [`StoreError::UnknownKey`], [`StoreError::NoValidKey`].
-    pub async fn revoke_key(&self, site: &SiteId, short: Option<&str>) -> Result<KeyDigest, StoreError> {
-        let mut tx = self.change().await?;
+    pub async fn revoke_key(
+        &self,
+        actor: &Actor,
+        site: &SiteId,
+        short: Option<&str>,
+    ) -> Result<KeyDigest, StoreError> {
+        let mut tx = self.change(actor).await?;
         let stored = stored(&mut tx, site).await?;
         let found = match short {
             Some(short) => stored.valid_keys().find(|key| key.digest.short() == short),
@@ -166,7 +187,11 @@ impl Store {
             });
         };
         revoke(&mut tx, site, &key, Timestamp::now().as_millisecond()).await?;
-        tx.commit().await?;
+        let left = stored.valid_keys().map(|key| key.digest).filter(|valid| !valid.matches(&key));
+        let entry = Entry::of_site(Action::KeyRevoked, site)
+            .before(keys(stored.valid_keys().map(|key| key.digest)))
+            .after(keys(left));
+        tx.commit(&[entry]).await?;
         Ok(key)
     }
 
@@ -174,60 +199,66 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`].
-    pub async fn set_disabled(&self, site: &SiteId, disabled: bool) -> Result<(), StoreError> {
-        let mut tx = self.change().await?;
+    pub async fn set_disabled(&self, actor: &Actor, site: &SiteId, disabled: bool) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
+        let before = stored(&mut tx, site).await?.disabled.is_some();
         let query = if disabled {
             sqlx::query(DISABLE_SITE).bind(site.as_str()).bind(Timestamp::now().as_millisecond())
         } else {
             sqlx::query(ENABLE_SITE).bind(site.as_str())
         };
-        if query.execute(&mut *tx).await?.rows_affected() == 0 {
-            return Err(StoreError::UnknownSite(site.clone()));
-        }
-        Ok(tx.commit().await?)
+        query.execute(&mut **tx).await?;
+        let action = if disabled { Action::SiteDisabled } else { Action::SiteEnabled };
+        let entry = Entry::of_site(action, site)
+            .before(json!({ "disabled": before }))
+            .after(json!({ "disabled": disabled }));
+        tx.commit(&[entry]).await
     }
 
     /// Removes a site with its aliases and keys.
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`].
-    pub async fn remove(&self, site: &SiteId) -> Result<(), StoreError> {
-        let mut tx = self.change().await?;
-        let done = sqlx::query(DELETE_SITE).bind(site.as_str()).execute(&mut *tx).await?;
-        if done.rows_affected() == 0 {
-            return Err(StoreError::UnknownSite(site.clone()));
-        }
-        Ok(tx.commit().await?)
+    pub async fn remove(&self, actor: &Actor, site: &SiteId) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
+        let before = stored(&mut tx, site).await?;
+        sqlx::query(DELETE_SITE).bind(site.as_str()).execute(&mut **tx).await?;
+        let entry = Entry::of_site(Action::SiteRemoved, site).before(json!({
+            "note": before.note, "aliases": before.aliases, "created": before.created,
+            "disabled": before.disabled.is_some(),
+            "valid_keys": before.valid_keys().map(|key| key.digest.short()).collect::<Vec<_>>(),
+        }));
+        tx.commit(&[entry]).await
     }
 
     /// Adds an alias; one that the site already has is no error.
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`], [`StoreError::NameTaken`].
-    pub async fn add_alias(&self, site: &SiteId, alias: &Alias) -> Result<(), StoreError> {
-        let mut tx = self.change().await?;
+    pub async fn add_alias(&self, actor: &Actor, site: &SiteId, alias: &Alias) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
         stored(&mut tx, site).await?;
         if !insert_name(&mut tx, alias.as_str(), site).await? {
             let owner = owner(&mut tx, alias.as_str()).await?.unwrap_or_default();
             let already_its_alias = owner == site.as_str() && alias.as_str() != site.as_str();
             return if already_its_alias { Ok(()) } else { Err(taken(alias.as_str(), owner)) };
         }
-        Ok(tx.commit().await?)
+        tx.commit(&[Entry::of_site(Action::AliasAdded, site).after(json!({ "alias": alias }))]).await
     }
 
     /// Removes an alias.
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`], [`StoreError::UnknownAlias`].
-    pub async fn remove_alias(&self, site: &SiteId, alias: &Alias) -> Result<(), StoreError> {
-        let mut tx = self.change().await?;
+    pub async fn remove_alias(&self, actor: &Actor, site: &SiteId, alias: &Alias) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
         stored(&mut tx, site).await?;
         let done =
-            sqlx::query(DELETE_ALIAS).bind(alias.as_str()).bind(site.as_str()).execute(&mut *tx).await?;
+            sqlx::query(DELETE_ALIAS).bind(alias.as_str()).bind(site.as_str()).execute(&mut **tx).await?;
         if done.rows_affected() == 0 {
             return Err(StoreError::UnknownAlias { site: site.clone(), alias: alias.clone() });
         }
-        Ok(tx.commit().await?)
+        tx.commit(&[Entry::of_site(Action::AliasRemoved, site).before(json!({ "alias": alias }))]).await
     }
 
     /// The picture that a running relay works from.
@@ -318,6 +349,17 @@ async fn revoke(
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+fn added(new: &NewSite) -> Entry {
+    Entry::of_site(Action::SiteAdded, &new.site).after(json!({
+        "note": new.note, "aliases": new.aliases, "valid_keys": [new.key.short()],
+    }))
+}
+
+/// The keys of a site that are valid, by the ids that pages show.
+pub(super) fn keys(valid: impl Iterator<Item = KeyDigest>) -> Value {
+    json!({ "valid_keys": valid.map(|key| key.short()).collect::<Vec<_>>() })
 }
 
 fn taken(name: &str, owner: String) -> StoreError {

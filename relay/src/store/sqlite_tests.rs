@@ -5,6 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
 
 use super::{
+    fresh::operator,
     tests::{new_site, site},
     *,
 };
@@ -21,7 +22,7 @@ async fn store_in(directory: &TempDir) -> Store {
 async fn a_new_database_is_readable_by_its_owner_alone() {
     let directory = TempDir::new().unwrap();
     let store = store_in(&directory).await;
-    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap();
     let mut seen = 0;
     for entry in std::fs::read_dir(directory.path()).unwrap() {
         let entry = entry.unwrap();
@@ -78,12 +79,12 @@ async fn a_change_that_the_database_itself_took_back_locks_out_nobody() {
     // What SQLite does with a transaction that finds the disk full.
     let full = "CREATE TRIGGER full BEFORE INSERT ON sites BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     sqlx::query(full).execute(&one.pool).await.unwrap();
-    let error = one.add_site(&new_site("acme", &[], 1)).await.unwrap_err();
+    let error = one.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap_err();
     assert!(matches!(error, StoreError::Database(_)), "{error:?}");
     sqlx::query("DROP TRIGGER full").execute(&one.pool).await.unwrap();
-    one.remove(&site("nowhere")).await.unwrap_err();
-    other.add_site(&new_site("acme", &[], 1)).await.unwrap();
-    one.add_site(&new_site("umbrella", &[], 2)).await.unwrap();
+    one.remove(&operator(), &site("nowhere")).await.unwrap_err();
+    other.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap();
+    one.add_site(&operator(), &new_site("umbrella", &[], 2)).await.unwrap();
     assert_eq!(other.list().await.unwrap().len(), 2);
 }
 
@@ -103,14 +104,14 @@ async fn a_database_that_was_replaced_is_noticed() {
 async fn a_backup_is_whole_private_and_replaces_nothing() {
     let directory = TempDir::new().unwrap();
     let store = store_in(&directory).await;
-    store.add_site(&new_site("acme", &["tenant"], 1)).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &["tenant"], 1)).await.unwrap();
     let copy = directory.path().join("copy.db");
-    store.back_up(&copy).await.unwrap();
+    store.back_up(&operator(), &copy).await.unwrap();
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     let restored = open_file(&copy, IfMissing::Refuse).await.unwrap();
     assert_eq!(restored.list().await.unwrap().len(), 1);
-    let error = store.back_up(&copy).await.unwrap_err();
+    let error = store.back_up(&operator(), &copy).await.unwrap_err();
     assert!(matches!(error, BackupError::Exists(_)), "{error:?}");
-    let error = store.back_up(&directory.path().join("no/such/place")).await.unwrap_err();
+    let error = store.back_up(&operator(), &directory.path().join("no/such/place")).await.unwrap_err();
     assert!(matches!(error, BackupError::Write { .. }), "{error:?}");
 }

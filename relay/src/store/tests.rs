@@ -2,7 +2,10 @@
 
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
 
-use super::{fresh::Fresh, *};
+use super::{
+    fresh::{Fresh, operator},
+    *,
+};
 
 pub(super) fn site(name: &str) -> SiteId {
     SiteId::parse(name).unwrap()
@@ -49,8 +52,8 @@ async fn several_processes_may_open_a_fresh_database_at_once() {
 async fn a_site_is_kept_with_its_note_aliases_and_key() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    store.add_site(&new_site("zeta", &["Shop.Example.com", "b"], 1)).await.unwrap();
-    store.add_site(&new_site("acme", &[], 2)).await.unwrap();
+    store.add_site(&operator(), &new_site("zeta", &["Shop.Example.com", "b"], 1)).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[], 2)).await.unwrap();
 
     let all = store.list().await.unwrap();
     assert_eq!(all.iter().map(|s| s.site.as_str()).collect::<Vec<_>>(), ["acme", "zeta"]);
@@ -65,17 +68,17 @@ async fn a_site_is_kept_with_its_note_aliases_and_key() {
 async fn sites_and_aliases_share_one_namespace() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    store.add_site(&new_site("acme", &["shop"], 1)).await.unwrap();
-    store.add_site(&new_site("zeta", &[], 2)).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &["shop"], 1)).await.unwrap();
+    store.add_site(&operator(), &new_site("zeta", &[], 2)).await.unwrap();
     let before = store.generation().await.unwrap();
 
     for (attempt, name) in [
-        (store.add_site(&new_site("acme", &[], 3)).await, "acme"),
-        (store.add_site(&new_site("shop", &[], 3)).await, "shop"),
-        (store.add_site(&new_site("fresh", &["shop"], 3)).await, "shop"),
-        (store.add_site(&new_site("fresh", &["acme"], 3)).await, "acme"),
-        (store.add_alias(&site("zeta"), &alias("SHOP")).await, "shop"),
-        (store.add_alias(&site("zeta"), &alias("acme")).await, "acme"),
+        (store.add_site(&operator(), &new_site("acme", &[], 3)).await, "acme"),
+        (store.add_site(&operator(), &new_site("shop", &[], 3)).await, "shop"),
+        (store.add_site(&operator(), &new_site("fresh", &["shop"], 3)).await, "shop"),
+        (store.add_site(&operator(), &new_site("fresh", &["acme"], 3)).await, "acme"),
+        (store.add_alias(&operator(), &site("zeta"), &alias("SHOP")).await, "shop"),
+        (store.add_alias(&operator(), &site("zeta"), &alias("acme")).await, "acme"),
     ] {
         let error = attempt.unwrap_err();
         assert_eq!(
@@ -83,7 +86,7 @@ async fn sites_and_aliases_share_one_namespace() {
             format!("the name {name} is already taken by the site acme: choose another one")
         );
     }
-    let error = store.add_site(&new_site("own", &["own"], 3)).await.unwrap_err();
+    let error = store.add_site(&operator(), &new_site("own", &["own"], 3)).await.unwrap_err();
     assert!(matches!(error, StoreError::NameTaken { .. }), "{error:?}");
     assert_eq!(store.generation().await.unwrap(), before, "nothing has changed");
     assert_eq!(store.list().await.unwrap().len(), 2);
@@ -94,17 +97,17 @@ async fn aliases_come_and_go() {
     let database = Fresh::new().await;
     let store = database.open().await;
     let acme = site("acme");
-    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
-    store.add_alias(&acme, &alias("shop")).await.unwrap();
-    store.add_alias(&acme, &alias("shop")).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap();
+    store.add_alias(&operator(), &acme, &alias("shop")).await.unwrap();
+    store.add_alias(&operator(), &acme, &alias("shop")).await.unwrap();
     assert_eq!(store.show(&acme).await.unwrap().aliases, [alias("shop")]);
 
-    store.remove_alias(&acme, &alias("shop")).await.unwrap();
+    store.remove_alias(&operator(), &acme, &alias("shop")).await.unwrap();
     for unknown in ["shop", "acme"] {
-        let error = store.remove_alias(&acme, &alias(unknown)).await.unwrap_err();
+        let error = store.remove_alias(&operator(), &acme, &alias(unknown)).await.unwrap_err();
         assert!(matches!(error, StoreError::UnknownAlias { .. }), "{error:?}");
     }
-    store.add_site(&new_site("shop", &[], 2)).await.unwrap();
+    store.add_site(&operator(), &new_site("shop", &[], 2)).await.unwrap();
 }
 
 #[tokio::test]
@@ -112,17 +115,17 @@ async fn a_key_is_rotated_with_an_overlap_of_two() {
     let database = Fresh::new().await;
     let store = database.open().await;
     let acme = site("acme");
-    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap();
 
-    assert!(store.rotate_key(&acme, &key(2)).await.unwrap().is_empty());
+    assert!(store.rotate_key(&operator(), &acme, &key(2)).await.unwrap().is_empty());
     assert_eq!(ids(store.show(&acme).await.unwrap().valid_keys()), [key(1).short(), key(2).short()]);
 
-    let dropped = store.rotate_key(&acme, &key(3)).await.unwrap();
+    let dropped = store.rotate_key(&operator(), &acme, &key(3)).await.unwrap();
     assert_eq!(dropped.len(), 1);
     assert!(dropped[0].matches(&key(1)));
     assert_eq!(ids(store.show(&acme).await.unwrap().valid_keys()), [key(2).short(), key(3).short()]);
 
-    let revoked = store.revoke_key(&acme, None).await.unwrap();
+    let revoked = store.revoke_key(&operator(), &acme, None).await.unwrap();
     assert!(revoked.matches(&key(2)), "the older one");
     let kept = store.show(&acme).await.unwrap();
     assert_eq!(ids(kept.valid_keys()), [key(3).short()]);
@@ -134,15 +137,15 @@ async fn a_key_is_revoked_by_its_id() {
     let database = Fresh::new().await;
     let store = database.open().await;
     let acme = site("acme");
-    store.add_site(&new_site("acme", &[], 1)).await.unwrap();
-    store.rotate_key(&acme, &key(2)).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap();
+    store.rotate_key(&operator(), &acme, &key(2)).await.unwrap();
 
     let newest = key(2).short();
-    assert!(store.revoke_key(&acme, Some(&newest)).await.unwrap().matches(&key(2)));
-    let error = store.revoke_key(&acme, Some(&newest)).await.unwrap_err();
+    assert!(store.revoke_key(&operator(), &acme, Some(&newest)).await.unwrap().matches(&key(2)));
+    let error = store.revoke_key(&operator(), &acme, Some(&newest)).await.unwrap_err();
     assert!(matches!(error, StoreError::UnknownKey { .. }), "{error:?}");
-    store.revoke_key(&acme, None).await.unwrap();
-    let error = store.revoke_key(&acme, None).await.unwrap_err();
+    store.revoke_key(&operator(), &acme, None).await.unwrap();
+    let error = store.revoke_key(&operator(), &acme, None).await.unwrap_err();
     assert!(matches!(error, StoreError::NoValidKey(_)), "{error:?}");
 }
 
@@ -151,17 +154,17 @@ async fn disabling_keeps_its_first_time_and_removing_frees_the_names() {
     let database = Fresh::new().await;
     let store = database.open().await;
     let acme = site("acme");
-    store.add_site(&new_site("acme", &["shop"], 1)).await.unwrap();
+    store.add_site(&operator(), &new_site("acme", &["shop"], 1)).await.unwrap();
 
-    store.set_disabled(&acme, true).await.unwrap();
+    store.set_disabled(&operator(), &acme, true).await.unwrap();
     let since = store.show(&acme).await.unwrap().disabled.unwrap();
-    store.set_disabled(&acme, true).await.unwrap();
+    store.set_disabled(&operator(), &acme, true).await.unwrap();
     assert_eq!(store.show(&acme).await.unwrap().disabled, Some(since));
-    store.set_disabled(&acme, false).await.unwrap();
+    store.set_disabled(&operator(), &acme, false).await.unwrap();
     assert_eq!(store.show(&acme).await.unwrap().disabled, None);
 
-    store.remove(&acme).await.unwrap();
-    store.add_site(&new_site("shop", &["acme"], 1)).await.unwrap();
+    store.remove(&operator(), &acme).await.unwrap();
+    store.add_site(&operator(), &new_site("shop", &["acme"], 1)).await.unwrap();
     assert_eq!(store.show(&site("shop")).await.unwrap().keys.len(), 1);
 }
 
@@ -173,13 +176,13 @@ async fn every_operation_on_an_unknown_site_says_so() {
     let before = store.generation().await.unwrap();
     for error in [
         store.show(&nobody).await.unwrap_err(),
-        store.rotate_key(&nobody, &key(1)).await.unwrap_err(),
-        store.revoke_key(&nobody, None).await.unwrap_err(),
-        store.set_disabled(&nobody, true).await.unwrap_err(),
-        store.set_disabled(&nobody, false).await.unwrap_err(),
-        store.remove(&nobody).await.unwrap_err(),
-        store.add_alias(&nobody, &alias("a")).await.unwrap_err(),
-        store.remove_alias(&nobody, &alias("a")).await.unwrap_err(),
+        store.rotate_key(&operator(), &nobody, &key(1)).await.unwrap_err(),
+        store.revoke_key(&operator(), &nobody, None).await.unwrap_err(),
+        store.set_disabled(&operator(), &nobody, true).await.unwrap_err(),
+        store.set_disabled(&operator(), &nobody, false).await.unwrap_err(),
+        store.remove(&operator(), &nobody).await.unwrap_err(),
+        store.add_alias(&operator(), &nobody, &alias("a")).await.unwrap_err(),
+        store.remove_alias(&operator(), &nobody, &alias("a")).await.unwrap_err(),
     ] {
         assert!(matches!(error, StoreError::UnknownSite(_)), "{error:?}");
     }
@@ -194,15 +197,15 @@ async fn every_change_counts_for_every_process() {
     let mut last = relay.generation().await.unwrap();
     for step in 0..9 {
         match step {
-            0 => command.add_site(&new_site("acme", &[], 1)).await.unwrap(),
-            1 => drop(command.rotate_key(&acme, &key(2)).await.unwrap()),
-            2 => drop(command.revoke_key(&acme, None).await.unwrap()),
-            3 => command.set_disabled(&acme, true).await.unwrap(),
-            4 => command.set_disabled(&acme, false).await.unwrap(),
-            5 => command.add_alias(&acme, &alias("shop")).await.unwrap(),
-            6 => command.remove_alias(&acme, &alias("shop")).await.unwrap(),
+            0 => command.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap(),
+            1 => drop(command.rotate_key(&operator(), &acme, &key(2)).await.unwrap()),
+            2 => drop(command.revoke_key(&operator(), &acme, None).await.unwrap()),
+            3 => command.set_disabled(&operator(), &acme, true).await.unwrap(),
+            4 => command.set_disabled(&operator(), &acme, false).await.unwrap(),
+            5 => command.add_alias(&operator(), &acme, &alias("shop")).await.unwrap(),
+            6 => command.remove_alias(&operator(), &acme, &alias("shop")).await.unwrap(),
             7 => command.set_public_url("https://relay.example.com").await.unwrap(),
-            _ => command.remove(&acme).await.unwrap(),
+            _ => command.remove(&operator(), &acme).await.unwrap(),
         }
         let now = relay.generation().await.unwrap();
         assert_eq!(now, last + 1, "step {step}");
@@ -219,7 +222,7 @@ async fn concurrent_writers_queue_up_instead_of_failing() {
     let (one, other) = (database.open().await, database.open().await);
     let writes = (0..20_u8).map(|n| {
         let store = if n % 2 == 0 { &one } else { &other };
-        async move { store.add_site(&new_site(&format!("site-{n}"), &[], n)).await }
+        async move { store.add_site(&operator(), &new_site(&format!("site-{n}"), &[], n)).await }
     });
     for result in futures_util::future::join_all(writes).await {
         result.unwrap();

@@ -6,6 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, history::lately};
+use crate::operator_events::{Action, Actor, Entry};
 
 /// Rows that one statement writes.
 const ROWS: usize = 500;
@@ -18,7 +19,7 @@ struct Table {
 }
 
 /// Every table but `meta`, in an order in which what is referred to comes first.
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 15] = [
     Table { name: "sites", texts: &["site", "note"], numbers: &["created_ms", "disabled_ms"] },
     Table { name: "names", texts: &["name", "site"], numbers: &[] },
     Table { name: "site_keys", texts: &["digest", "site"], numbers: &["seq", "created_ms", "revoked_ms"] },
@@ -85,6 +86,23 @@ const TABLES: [Table; 14] = [
         numbers: &["all_sites", "playback", "created_ms", "expires_ms", "used_ms"],
     },
     Table { name: "api_token_sites", texts: &["name", "site"], numbers: &[] },
+    Table {
+        name: "operator_events",
+        texts: &[
+            "id",
+            "actor_kind",
+            "actor",
+            "owner",
+            "address",
+            "action",
+            "site",
+            "subject",
+            "before_json",
+            "after_json",
+            "reason",
+        ],
+        numbers: &["at_ms", "told_ms"],
+    },
 ];
 /// Apart from the others: its rows are worth nothing soon, but the keys that were handed out are on record in it.
 const ENROLMENTS: Table = Table {
@@ -127,15 +145,15 @@ impl Store {
     ///
     /// # Errors
     /// [`TransferError`]; this database is as it was then.
-    pub async fn take_over(&self, from: &Store) -> Result<u64, TransferError> {
+    pub async fn take_over(&self, actor: &Actor, from: &Store) -> Result<u64, TransferError> {
         let mut source = from.snapshot().await?;
         let live: i64 = sqlx::query(LIVE_RUNS).bind(lately()).fetch_one(&mut *source).await?.try_get(0)?;
         if live > 0 {
             return Err(TransferError::InUse);
         }
-        let mut target = self.change().await?;
+        let mut target = self.change(actor).await?;
         for table in [SITES, USERS] {
-            if sqlx::query(table).fetch_one(&mut *target).await?.try_get::<i64, _>(0)? > 0 {
+            if sqlx::query(table).fetch_one(&mut **target).await?.try_get::<i64, _>(0)? > 0 {
                 return Err(TransferError::NotEmpty);
             }
         }
@@ -148,9 +166,10 @@ impl Store {
             .bind(kept.try_get::<Option<String>, _>(0)?)
             .bind(kept.try_get::<i64, _>(1)?)
             .bind(kept.try_get::<Option<String>, _>(2)?)
-            .execute(&mut *target)
+            .execute(&mut **target)
             .await?;
-        target.commit().await?;
+        let entry = Entry::new(Action::Imported).after(serde_json::json!({ "rows": rows }));
+        target.commit(&[entry]).await?;
         Ok(rows)
     }
 }

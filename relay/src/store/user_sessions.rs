@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::{Store, StoreError, timestamp, users};
-use crate::auth::{Name, Rights, SecretDigest};
+use crate::{
+    auth::{Name, Rights, SecretDigest},
+    operator_events::{Action, Actor, Entry},
+};
 
 /// When a session began and was last used.
 #[derive(Debug, Clone, Copy)]
@@ -42,19 +45,20 @@ impl Store {
     /// [`StoreError::UnknownUser`] when the user was removed meanwhile.
     pub(crate) async fn add_session(
         &self,
+        actor: &Actor,
         digest: &SecretDigest,
         user: &Name,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
+        let mut tx = self.locked(actor).await?;
         let now = now.as_millisecond();
-        let known = sqlx::query(LOGGED_IN).bind(user.as_str()).bind(now).execute(&mut *tx).await?;
+        let known = sqlx::query(LOGGED_IN).bind(user.as_str()).bind(now).execute(&mut **tx).await?;
         if known.rows_affected() == 0 {
             return Err(StoreError::UnknownUser(user.clone()));
         }
         let query = sqlx::query(INSERT).bind(digest.as_str()).bind(user.as_str()).bind(now);
-        query.execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        query.execute(&mut **tx).await?;
+        tx.commit(&[Entry::of(Action::LoggedIn, user.as_str())]).await
     }
 
     /// A session with its user's rights of this moment.

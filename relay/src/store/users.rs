@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, corrupt, site, timestamp};
-use crate::auth::{Name, PasswordHash, Rights, Role, Scope, SecretDigest};
+use crate::{
+    auth::{Name, PasswordHash, Rights, Role, Scope, SecretDigest},
+    operator_events::{self, Action, Actor, Entry},
+};
 
 /// A user about to be added.
 #[derive(Debug, Clone)]
@@ -59,8 +62,6 @@ const USE_LINK: &str = "DELETE FROM setup_link WHERE digest = $1 AND expires_ms 
      AND NOT EXISTS (SELECT 1 FROM users)";
 const LINK_WORKS: &str = "SELECT COUNT(*) FROM setup_link WHERE digest = $1 AND expires_ms > $2 \
      AND NOT EXISTS (SELECT 1 FROM users)";
-/// Takes the write lock before anything is read, so that two writers queue up instead of one of them failing.
-const LOCK: &str = "UPDATE meta SET id = 1 WHERE id = 1";
 const SITE_EXISTS: &str = "SELECT COUNT(*) FROM sites WHERE site = $1";
 
 impl Store {
@@ -112,25 +113,30 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UserExists`]; [`StoreError::UnknownSite`] for a scope with sites that are not there.
-    pub async fn add_user(&self, new: &NewUser) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
-        insert_user(&mut tx, new).await?;
-        Ok(tx.commit().await?)
+    pub async fn add_user(&self, actor: &Actor, new: &NewUser) -> Result<(), StoreError> {
+        let mut change = self.locked(actor).await?;
+        insert_user(&mut change, new).await?;
+        change.commit(&[added(new)]).await
     }
 
     /// Adds the first user by the set-up link, which ends with it.
     ///
     /// # Errors
     /// [`StoreError::SetupLinkEnded`].
-    pub async fn add_first_user(&self, new: &NewUser, link: &SecretDigest) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
+    pub async fn add_first_user(
+        &self,
+        actor: &Actor,
+        new: &NewUser,
+        link: &SecretDigest,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.locked(actor).await?;
         let now = Timestamp::now().as_millisecond();
-        let used = sqlx::query(USE_LINK).bind(link.as_str()).bind(now).execute(&mut *tx).await?;
+        let used = sqlx::query(USE_LINK).bind(link.as_str()).bind(now).execute(&mut **tx).await?;
         if used.rows_affected() == 0 {
             return Err(StoreError::SetupLinkEnded);
         }
         insert_user(&mut tx, new).await?;
-        Ok(tx.commit().await?)
+        tx.commit(&[added(new)]).await
     }
 
     /// Puts a set-up link in the place of the one before.
@@ -157,37 +163,44 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownUser`]; [`StoreError::UnknownSite`]; [`StoreError::LastManager`].
-    pub async fn change_user(&self, name: &Name, rights: &Rights) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
+    pub async fn change_user(&self, actor: &Actor, name: &Name, rights: &Rights) -> Result<(), StoreError> {
+        let mut tx = self.locked(actor).await?;
+        let before = stored(&mut tx, name).await?.rights;
         let managers = managers(&mut tx).await?;
         let query = sqlx::query(UPDATE)
             .bind(name.as_str())
             .bind(rights.role.as_str())
             .bind(i64::from(rights.scope == Scope::All))
             .bind(i64::from(rights.playback));
-        if query.execute(&mut *tx).await?.rows_affected() == 0 {
-            return Err(StoreError::UnknownUser(name.clone()));
-        }
-        sqlx::query(DELETE_USER_SITES).bind(name.as_str()).execute(&mut *tx).await?;
+        query.execute(&mut **tx).await?;
+        sqlx::query(DELETE_USER_SITES).bind(name.as_str()).execute(&mut **tx).await?;
         insert_sites(&mut tx, INSERT_USER_SITE, name, &rights.scope).await?;
-        sqlx::query(END_SESSIONS).bind(name.as_str()).execute(&mut *tx).await?;
+        sqlx::query(END_SESSIONS).bind(name.as_str()).execute(&mut **tx).await?;
         keep_a_manager(&mut tx, managers, name).await?;
-        Ok(tx.commit().await?)
+        let entry = Entry::of(Action::UserChanged, name.as_str())
+            .before(operator_events::rights(&before))
+            .after(operator_events::rights(rights));
+        tx.commit(&[entry]).await
     }
 
     /// Sets a user's password, and ends their sessions.
     ///
     /// # Errors
     /// [`StoreError::UnknownUser`].
-    pub async fn set_password(&self, name: &Name, password: &PasswordHash) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
+    pub async fn set_password(
+        &self,
+        actor: &Actor,
+        name: &Name,
+        password: &PasswordHash,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.locked(actor).await?;
         let now = Timestamp::now().as_millisecond();
         let query = sqlx::query(SET_PASSWORD).bind(name.as_str()).bind(password.as_str()).bind(now);
-        if query.execute(&mut *tx).await?.rows_affected() == 0 {
+        if query.execute(&mut **tx).await?.rows_affected() == 0 {
             return Err(StoreError::UnknownUser(name.clone()));
         }
-        sqlx::query(END_SESSIONS).bind(name.as_str()).execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        sqlx::query(END_SESSIONS).bind(name.as_str()).execute(&mut **tx).await?;
+        tx.commit(&[Entry::of(Action::PasswordSet, name.as_str())]).await
     }
 
     /// Keeps the same password in another way, unless it was changed meanwhile.
@@ -209,21 +222,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::UnknownUser`]; [`StoreError::LastManager`].
-    pub async fn remove_user(&self, name: &Name) -> Result<(), StoreError> {
-        let mut tx = self.locked().await?;
+    pub async fn remove_user(&self, actor: &Actor, name: &Name) -> Result<(), StoreError> {
+        let mut tx = self.locked(actor).await?;
+        let before = stored(&mut tx, name).await?.rights;
         let managers = managers(&mut tx).await?;
-        if sqlx::query(DELETE).bind(name.as_str()).execute(&mut *tx).await?.rows_affected() == 0 {
-            return Err(StoreError::UnknownUser(name.clone()));
-        }
+        sqlx::query(DELETE).bind(name.as_str()).execute(&mut **tx).await?;
         keep_a_manager(&mut tx, managers, name).await?;
-        Ok(tx.commit().await?)
-    }
-
-    /// Begins a change of what is not a site. Dropping it rolls it back.
-    pub(super) async fn locked(&self) -> Result<Transaction<'static, Any>, StoreError> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(LOCK).execute(&mut *tx).await?;
-        Ok(tx)
+        let entry = Entry::of(Action::UserRemoved, name.as_str()).before(operator_events::rights(&before));
+        tx.commit(&[entry]).await
     }
 }
 
@@ -263,6 +269,18 @@ pub(super) async fn insert_sites(
         sqlx::query(insert).bind(name.as_str()).bind(site.as_str()).execute(&mut **tx).await?;
     }
     Ok(())
+}
+
+/// A user as the transaction sees them.
+async fn stored(tx: &mut Transaction<'static, Any>, name: &Name) -> Result<StoredUser, StoreError> {
+    let row = sqlx::query(USER).bind(name.as_str()).fetch_optional(&mut **tx).await?;
+    let row = row.ok_or_else(|| StoreError::UnknownUser(name.clone()))?;
+    let sites = sqlx::query(USER_SITES).bind(name.as_str()).fetch_all(&mut **tx).await?;
+    stored_user(&row, sites_of(&sites)?)
+}
+
+fn added(new: &NewUser) -> Entry {
+    Entry::of(Action::UserAdded, new.name.as_str()).after(operator_events::rights(&new.rights))
 }
 
 async fn insert_user(tx: &mut Transaction<'static, Any>, new: &NewUser) -> Result<(), StoreError> {

@@ -84,6 +84,14 @@ fn every_text_that_is_asked_for_exists_and_gets_its_arguments() {
 }
 
 #[test]
+fn every_action_of_an_operator_has_a_name() {
+    let known = keys(ENGLISH_TEXT);
+    for action in crate::operator_events::Action::ALL {
+        assert!(known.contains_key(&action.text_key()), "{action}");
+    }
+}
+
+#[test]
 fn a_browser_gets_the_language_that_it_likes_best_of_ours() {
     for (accepted, expected) in [
         ("es-MX,es;q=0.9,en;q=0.8", Language::Spanish),

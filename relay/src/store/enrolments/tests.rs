@@ -1,7 +1,10 @@
 use audiovault_protocol::enrolment::{CODE_LIFETIME, EnrolmentCode};
 
 use super::*;
-use crate::store::{NewSite, fresh::Fresh};
+use crate::store::{
+    NewSite,
+    fresh::{Fresh, operator},
+};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -19,7 +22,7 @@ impl Place {
         let store = database.open().await;
         let site = SiteId::parse("acme").unwrap();
         let new = NewSite { site: site.clone(), note: String::new(), aliases: [].into(), key: key(1) };
-        store.add_site(&new).await.unwrap();
+        store.add_site(&operator(), &new).await.unwrap();
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         Self { store, site, now, _database: database }
     }
@@ -28,13 +31,13 @@ impl Place {
         let name = Some("maria".parse().unwrap());
         let expires = self.now + CODE_LIFETIME;
         let new = NewCode { digest: digest(number), created_by: name, created: self.now, expires };
-        self.store.add_code(&self.site, &new).await
+        self.store.add_code(&operator(), &self.site, &new).await
     }
 
     async fn trade(&self, number: u64, seed: u8, now: Timestamp) -> Result<SiteId, StoreError> {
         let from = "192.0.2.7".parse().unwrap();
         let trade = Trade { digest: digest(number), key: key(seed), from, now };
-        self.store.trade_code(&trade).await
+        self.store.trade_code(&operator(), &trade).await
     }
 
     async fn refused(&self, number: u64, now: Timestamp) {
@@ -127,11 +130,11 @@ async fn a_new_code_takes_the_place_of_the_one_before() {
 async fn a_disabled_site_gets_neither_codes_nor_keys() {
     let place = Place::new().await;
     place.add(1).await.unwrap();
-    place.store.set_disabled(&place.site, true).await.unwrap();
+    place.store.set_disabled(&operator(), &place.site, true).await.unwrap();
     place.refused(1, place.now).await;
     let error = place.add(2).await.unwrap_err();
     assert!(matches!(error, StoreError::SiteDisabled(_)), "{error:?}");
-    place.store.set_disabled(&place.site, false).await.unwrap();
+    place.store.set_disabled(&operator(), &place.site, false).await.unwrap();
     place.trade(1, 2, place.now).await.unwrap();
 }
 
@@ -139,12 +142,12 @@ async fn a_disabled_site_gets_neither_codes_nor_keys() {
 async fn a_third_key_has_to_wait_until_one_is_revoked() {
     let place = Place::new().await;
     place.add(1).await.unwrap();
-    place.store.rotate_key(&place.site, &key(2)).await.unwrap();
+    place.store.rotate_key(&operator(), &place.site, &key(2)).await.unwrap();
     let error = place.trade(1, 3, place.now).await.unwrap_err();
     assert!(matches!(error, StoreError::NoRoomForKey(_)), "{error:?}");
     let error = place.add(2).await.unwrap_err();
     assert!(matches!(error, StoreError::NoRoomForKey(_)), "{error:?}");
-    place.store.revoke_key(&place.site, None).await.unwrap();
+    place.store.revoke_key(&operator(), &place.site, None).await.unwrap();
     place.trade(1, 3, place.now).await.unwrap();
     assert_eq!(place.valid_keys().await, [key(2).short(), key(3).short()]);
 }
@@ -153,7 +156,7 @@ async fn a_third_key_has_to_wait_until_one_is_revoked() {
 async fn codes_go_with_their_site() {
     let place = Place::new().await;
     place.add(1).await.unwrap();
-    place.store.remove(&place.site).await.unwrap();
+    place.store.remove(&operator(), &place.site).await.unwrap();
     place.refused(1, place.now).await;
     let error = place.add(2).await.unwrap_err();
     assert!(matches!(error, StoreError::UnknownSite(_)), "{error:?}");

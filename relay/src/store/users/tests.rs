@@ -5,7 +5,10 @@ use crate::{
     auth::{Auth, Credential, LoginError, Password, Passwords, Permission, Secret},
     config::LimitsConfig,
     limits::Limits,
-    store::{NewSite, NewToken, fresh::Fresh},
+    store::{
+        NewSite, NewToken,
+        fresh::{Fresh, operator},
+    },
 };
 use audiovault_protocol::site::SiteKey;
 
@@ -19,7 +22,7 @@ async fn store_on(database: Fresh) -> (Fresh, Store) {
         let site = SiteId::parse(site).unwrap();
         let key = SiteKey::from_secret(site.clone(), rand::random()).digest();
         let new = NewSite { site, note: String::new(), aliases: BTreeSet::new(), key };
-        store.add_site(&new).await.unwrap();
+        store.add_site(&operator(), &new).await.unwrap();
     }
     (database, store)
 }
@@ -37,7 +40,7 @@ const PASSWORD: &str = "correct horse battery";
 
 async fn add(store: &Store, name: &str, rights: Rights) {
     let password = Passwords::default().hash(Password::new(PASSWORD.to_owned()).unwrap()).await.unwrap();
-    store.add_user(&NewUser { name: named(name), rights, password }).await.unwrap();
+    store.add_user(&operator(), &NewUser { name: named(name), rights, password }).await.unwrap();
 }
 
 async fn log_in(auth: &Auth, name: &str) -> Credential {
@@ -53,16 +56,16 @@ async fn a_user_logs_in_and_every_change_ends_the_session() {
     add(&store, "root", Rights::everything()).await;
     add(&store, "maria", limited(&["acme"])).await;
     let via = log_in(&auth, " Maria ").await;
-    let maria = auth.principal(via.clone()).await.unwrap().unwrap();
+    let maria = auth.principal(via.clone(), operator().address.unwrap()).await.unwrap().unwrap();
     assert_eq!((maria.name.as_str(), &maria.rights), ("maria", &limited(&["acme"])));
     assert!(maria.may_see(&SiteId::parse("acme").unwrap()) && !maria.may(Permission::ChangeSites));
-    store.change_user(&named("maria"), &limited(&["acme", "umbrella"])).await.unwrap();
-    assert!(auth.principal(via).await.unwrap().is_none());
+    store.change_user(&operator(), &named("maria"), &limited(&["acme", "umbrella"])).await.unwrap();
+    assert!(auth.principal(via, operator().address.unwrap()).await.unwrap().is_none());
 
     let via = log_in(&auth, "maria").await;
     let password = Passwords::default().hash(Password::claimed("another one".to_owned())).await.unwrap();
-    store.set_password(&named("maria"), &password).await.unwrap();
-    assert!(auth.principal(via).await.unwrap().is_none());
+    store.set_password(&operator(), &named("maria"), &password).await.unwrap();
+    assert!(auth.principal(via, operator().address.unwrap()).await.unwrap().is_none());
     let refused = auth
         .log_in("maria", Password::claimed(PASSWORD.to_owned()), "192.0.2.1".parse().unwrap())
         .await
@@ -70,9 +73,9 @@ async fn a_user_logs_in_and_every_change_ends_the_session() {
     assert!(matches!(refused, Some(LoginError::Wrong)));
 
     let via = log_in(&auth, "root").await;
-    let root = auth.principal(via.clone()).await.unwrap().unwrap();
+    let root = auth.principal(via.clone(), operator().address.unwrap()).await.unwrap().unwrap();
     auth.log_out(&root).await.unwrap();
-    assert!(auth.principal(via).await.unwrap().is_none());
+    assert!(auth.principal(via, operator().address.unwrap()).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -83,11 +86,11 @@ async fn a_site_that_is_removed_leaves_every_scope_for_good() {
     let secret = Secret::mint();
     let token =
         NewToken { name: named("ci"), digest: secret.digest(), rights: limited(&["acme"]), expires: None };
-    store.add_token(&token).await.unwrap();
-    store.remove(&acme).await.unwrap();
+    store.add_token(&operator(), &token).await.unwrap();
+    store.remove(&operator(), &acme).await.unwrap();
     let key = SiteKey::from_secret(acme.clone(), rand::random()).digest();
     let again = NewSite { site: acme, note: String::new(), aliases: BTreeSet::new(), key };
-    store.add_site(&again).await.unwrap();
+    store.add_site(&operator(), &again).await.unwrap();
     assert_eq!(store.user(&named("maria")).await.unwrap().rights, limited(&[]));
     assert_eq!(store.users().await.unwrap()[0].rights, limited(&[]));
     assert_eq!(store.tokens().await.unwrap()[0].rights, limited(&[]));
@@ -99,16 +102,16 @@ async fn somebody_must_be_left_to_manage_users() {
     add(&store, "root", Rights::everything()).await;
     let root = named("root");
     for refused in [
-        store.remove_user(&root).await,
-        store.change_user(&root, &limited(&["acme"])).await,
-        store.change_user(&root, &Rights { role: Role::Operator, ..Rights::everything() }).await,
+        store.remove_user(&operator(), &root).await,
+        store.change_user(&operator(), &root, &limited(&["acme"])).await,
+        store.change_user(&operator(), &root, &Rights { role: Role::Operator, ..Rights::everything() }).await,
     ] {
         assert!(matches!(refused, Err(StoreError::LastManager(_))), "{refused:?}");
     }
     assert_eq!(store.user(&root).await.unwrap().rights, Rights::everything());
     add(&store, "second", Rights::everything()).await;
-    store.remove_user(&root).await.unwrap();
-    assert!(matches!(store.remove_user(&root).await, Err(StoreError::UnknownUser(_))));
+    store.remove_user(&operator(), &root).await.unwrap();
+    assert!(matches!(store.remove_user(&operator(), &root).await, Err(StoreError::UnknownUser(_))));
 }
 
 #[tokio::test]
@@ -117,9 +120,9 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
     add(&store, "maria", limited(&["acme"])).await;
     let password = PasswordHash::stored(String::new());
     let twice = NewUser { name: named("maria"), rights: limited(&[]), password: password.clone() };
-    assert!(matches!(store.add_user(&twice).await, Err(StoreError::UserExists(_))));
+    assert!(matches!(store.add_user(&operator(), &twice).await, Err(StoreError::UserExists(_))));
     let nowhere = NewUser { name: named("jose"), rights: limited(&["nowhere"]), password };
-    assert!(matches!(store.add_user(&nowhere).await, Err(StoreError::UnknownSite(_))));
+    assert!(matches!(store.add_user(&operator(), &nowhere).await, Err(StoreError::UnknownSite(_))));
     assert!(matches!(store.user(&named("jose")).await, Err(StoreError::UnknownUser(_))));
     assert_eq!(store.users().await.unwrap().len(), 1);
 }
@@ -133,12 +136,15 @@ async fn the_set_up_link_makes_one_user() {
     assert!(!store.setup_link_works(&Secret::mint().digest()).await.unwrap());
     let password = PasswordHash::stored(String::new());
     let first = NewUser { name: named("root"), rights: Rights::everything(), password };
-    let other = store.add_first_user(&first, &Secret::mint().digest()).await;
+    let other = store.add_first_user(&operator(), &first, &Secret::mint().digest()).await;
     assert!(matches!(other, Err(StoreError::SetupLinkEnded)));
-    store.add_first_user(&first, &link).await.unwrap();
+    store.add_first_user(&operator(), &first, &link).await.unwrap();
     assert!(!store.setup_link_works(&link).await.unwrap());
     let second = NewUser { name: named("second"), ..first };
-    assert!(matches!(store.add_first_user(&second, &link).await, Err(StoreError::SetupLinkEnded)));
+    assert!(matches!(
+        store.add_first_user(&operator(), &second, &link).await,
+        Err(StoreError::SetupLinkEnded)
+    ));
     assert!(crate::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().is_none());
 }
 
@@ -151,16 +157,19 @@ async fn a_token_works_until_it_ends_or_is_removed() {
         let secret = Secret::mint();
         let digest = secret.digest();
         let rights = limited(&["acme"]);
-        store.add_token(&NewToken { name: named(name), digest, rights, expires }).await.unwrap();
+        store.add_token(&operator(), &NewToken { name: named(name), digest, rights, expires }).await.unwrap();
         Credential::Token(secret.digest())
     };
     let lasting = mint("ci", None).await;
     let ended = mint("old", Some(now - Duration::from_secs(1))).await;
-    assert_eq!(auth.principal(lasting.clone()).await.unwrap().unwrap().name.as_str(), "ci");
-    assert!(auth.principal(ended).await.unwrap().is_none());
-    store.remove_token(&named("ci")).await.unwrap();
-    assert!(auth.principal(lasting).await.unwrap().is_none());
-    assert!(matches!(store.remove_token(&named("ci")).await, Err(StoreError::UnknownToken(_))));
+    assert_eq!(
+        auth.principal(lasting.clone(), operator().address.unwrap()).await.unwrap().unwrap().name.as_str(),
+        "ci"
+    );
+    assert!(auth.principal(ended, operator().address.unwrap()).await.unwrap().is_none());
+    store.remove_token(&operator(), &named("ci")).await.unwrap();
+    assert!(auth.principal(lasting, operator().address.unwrap()).await.unwrap().is_none());
+    assert!(matches!(store.remove_token(&operator(), &named("ci")).await, Err(StoreError::UnknownToken(_))));
 }
 
 #[tokio::test]
@@ -176,14 +185,18 @@ async fn a_locked_database_keeps_nobody_waiting_and_uses_are_noted_when_it_is_fr
     let secret = Secret::mint();
     let rights = limited(&["acme"]);
     let token = NewToken { name: named("ci"), digest: secret.digest(), rights, expires: None };
-    store.add_token(&token).await.unwrap();
+    store.add_token(&operator(), &token).await.unwrap();
     let seen = async || store.session(digest).await.unwrap().unwrap().times.seen;
     let used = async || store.tokens().await.unwrap()[0].last_used;
 
-    let lock = store.locked().await.unwrap();
+    let actor = operator();
+    let lock = store.locked(&actor).await.unwrap();
     let ask = async || {
         for via in [session.clone(), Credential::Token(secret.digest())] {
-            let asked = tokio::time::timeout(Duration::from_secs(2), auth.principal(via));
+            let asked = tokio::time::timeout(
+                Duration::from_secs(2),
+                auth.principal(via, operator().address.unwrap()),
+            );
             asked.await.expect("it does not wait for the lock").unwrap().expect("the session goes on");
         }
     };
