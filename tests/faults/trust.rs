@@ -17,6 +17,7 @@ use harness::{
     raw_peer::{RawPeer, hello, id},
     recordings::CALL,
     relay::{Relay, Site},
+    usage::Processes,
 };
 use http::HeaderMap;
 use reqwest::{Client, Method};
@@ -184,6 +185,47 @@ async fn a_key_that_was_revoked_or_whose_site_was_disabled_is_out_within_three_s
     let measured =
         format!("revoked: {}; disabled: {}, with the command's own time", ms(revoked), ms(disabled));
     matrix::row("trust", "a key is revoked, or its site disabled", &promise, measured);
+}
+
+/// A password hash takes 19 MiB.
+const ROOM_FOR_HASHES: u64 = 40 << 20;
+/// How long memory may stay after the last hash.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn logins_from_everywhere_leave_no_memory_behind() {
+    const ATTEMPTS: usize = 200;
+    const ADDRESSES: u8 = 50;
+    let relay = Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await;
+    relay.add_user("maria", &["--role", "admin"]).await;
+    let stranger = Operator::stranger(&relay);
+    assert_eq!(stranger.get("/login").await.status(), 200);
+    let resident = || Processes(vec![relay.process().id()]).resident();
+    let before = resident();
+    let mut most = 0;
+    let attempts = async {
+        for n in 0..ATTEMPTS {
+            let address = format!("192.0.2.{}", n % usize::from(ADDRESSES));
+            let form = [("name", format!("user{n}")), ("password", "wrong horse battery".to_owned())];
+            let login =
+                stranger.request(Method::POST, "/login").header("x-forwarded-for", address).form(&form);
+            assert_eq!(login.send().await.unwrap().status(), 401);
+            most = most.max(resident());
+        }
+    };
+    attempts.await;
+    let ended = Instant::now();
+    let grown = most.saturating_sub(before);
+    assert!(grown <= ROOM_FOR_HASHES, "{} MiB more", grown >> 20);
+    // The largest that the pages, the database and the log may have taken meanwhile.
+    let rest = 8 << 20;
+    while resident() > before + rest {
+        assert!(ended.elapsed() < BACK_WITHIN, "{} MiB stay", (resident() - before) >> 20);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let promise = "at most 40 MiB more, and back within 10 s";
+    let measured = format!("{} MiB more; back after {}", grown >> 20, ms(ended.elapsed()));
+    matrix::row("trust", "200 logins from 50 addresses", promise, measured);
 }
 
 #[tokio::test]

@@ -1,12 +1,18 @@
 //! Passwords: what they must be, and how they are kept.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    thread,
+    time::Duration,
+};
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher, PasswordVerifier, phc},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{self, Output, ParamsString, Salt},
 };
-use tokio::sync::Semaphore;
+use subtle::ConstantTimeEq;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::PasswordError;
@@ -22,10 +28,15 @@ const MAX_PASSWORD_CHARS: usize = 256;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// Hashes computed at a time: two cores and 38 MiB at most, whatever knocks at the door.
-const AT_A_TIME: usize = 2;
-/// Logins that may be computed or wait: at some 30 ms each the last one waits for half a second.
+/// Hashes that may wait for the one thread that computes them: at some 30 ms each the last one waits for a second.
 const MAX_WAITING: usize = 32;
+/// How long the thread keeps its memory after the last hash: a burst of logins allocates once, and a relay at rest
+/// holds nothing.
+const KEEP_MEMORY: Duration = Duration::from_secs(5);
+/// Blocks that the thread reserves; of a block that is not written to the kernel has no page. glibc's threshold for memory
+/// of its own (mallopt(3), M_MMAP_THRESHOLD) grows with what is freed, up to 32 MiB: anything smaller would stay in a heap
+/// after it is freed. 33 MiB always go back.
+const RESERVED_BLOCKS: usize = 33 * 1024;
 
 /// What an unknown user's password is compared with, so that the answer takes as long as for a known one. It has the
 /// parameters above and no password that anybody knows.
@@ -54,12 +65,14 @@ pub(super) enum Verdict {
     RightButOutdated,
 }
 
-/// Computes hashes, a few at a time, away from the threads that answer requests.
+/// Computes hashes one after the other, on a thread of its own that uses the same memory for all of them: 19 MiB, whatever
+/// knocks at the door. The thread ends with the last clone.
 #[derive(Debug, Clone)]
 pub struct Passwords {
-    running: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    jobs: SyncSender<Job>,
 }
+
+type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
 impl Password {
     /// A password that somebody claims to have, whatever it looks like.
@@ -108,7 +121,13 @@ impl PasswordHash {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { running: Arc::new(Semaphore::new(AT_A_TIME)), waiting: Arc::new(Semaphore::new(MAX_WAITING)) }
+        let (jobs, waiting) = sync_channel(MAX_WAITING);
+        // Without the thread there is no receiver, and every hash fails with an error that says so.
+        if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(move || work(&waiting))
+        {
+            tracing::error!(%error, "no thread for passwords can be started: check the limit on threads");
+        }
+        Self { jobs }
     }
 }
 
@@ -118,11 +137,7 @@ impl Passwords {
     /// # Errors
     /// [`PasswordError`].
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, PasswordError> {
-        self.compute(move || {
-            let hash = hasher()?.hash_password(password.0.as_bytes());
-            Ok(PasswordHash(hash.map_err(|_| PasswordError::Failed)?.to_string()))
-        })
-        .await
+        self.compute(move |memory| hash(&password, memory)).await
     }
 
     /// Compares a password with what is kept, or, in the same time, with nothing.
@@ -131,38 +146,104 @@ impl Passwords {
         password: Password,
         kept: Option<PasswordHash>,
     ) -> Result<Verdict, PasswordError> {
-        self.compute(move || judge(&password, kept.as_ref())).await
+        self.compute(move |memory| judge(&password, kept.as_ref(), memory)).await
     }
 
     async fn compute<T: Send + 'static>(
         &self,
-        job: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
+        job: impl FnOnce(&mut Vec<Block>) -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let _waiting = self.waiting.try_acquire().map_err(|_| PasswordError::Busy)?;
-        let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| PasswordError::Failed)?;
-        let job = move || {
-            let result = job();
-            // The place is free when the work is done, not when whoever asked has lost patience.
-            drop(running);
-            result
-        };
-        tokio::task::spawn_blocking(job).await.map_err(|_| PasswordError::Failed)?
+        let (answer, computed) = oneshot::channel();
+        let job: Job = Box::new(move |memory| {
+            // A client that has gone away costs no time.
+            if !answer.is_closed() {
+                let _ = answer.send(job(memory));
+            }
+        });
+        self.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => PasswordError::Busy,
+            TrySendError::Disconnected(_) => PasswordError::Failed,
+        })?;
+        computed.await.map_err(|_| PasswordError::Failed)?
     }
 }
 
-fn hasher() -> Result<Argon2<'static>, PasswordError> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| PasswordError::Failed)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+/// The thread. Its memory is made by the first hash, kept while others come, and given back afterwards.
+fn work(jobs: &Receiver<Job>) {
+    let mut memory = Vec::new();
+    loop {
+        match jobs.recv_timeout(KEEP_MEMORY) {
+            Ok(job) => job(&mut memory),
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                memory = Vec::new();
+                let Ok(job) = jobs.recv() else { return };
+                job(&mut memory);
+            }
+        }
+    }
 }
 
-fn judge(password: &Password, kept: Option<&PasswordHash>) -> Result<Verdict, PasswordError> {
+/// Computes a hash in the given memory.
+fn compute(
+    argon2: &Argon2<'_>,
+    password: &Password,
+    salt: &Salt,
+    memory: &mut Vec<Block>,
+) -> Result<Output, PasswordError> {
+    let blocks = argon2.params().block_count();
+    if memory.len() < blocks {
+        memory.reserve_exact(RESERVED_BLOCKS.max(blocks) - memory.len());
+        memory.resize(blocks, Block::new());
+    }
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    let computed = argon2.hash_password_into_with_memory(
+        password.0.as_bytes(),
+        salt,
+        &mut output,
+        memory.as_mut_slice(),
+    );
+    computed.map_err(|_| PasswordError::Failed)?;
+    Output::new(&output).map_err(|_| PasswordError::Failed)
+}
+
+fn hash(password: &Password, memory: &mut Vec<Block>) -> Result<PasswordHash, PasswordError> {
+    let failed = |_| PasswordError::Failed;
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(failed)?;
+    let salt = Salt::generate();
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let output = compute(&argon2, password, &salt, memory)?;
+    let hash = phc::PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params).map_err(|_| PasswordError::Failed)?,
+        salt: Some(salt),
+        hash: Some(output),
+    };
+    Ok(PasswordHash(hash.to_string()))
+}
+
+fn judge(
+    password: &Password,
+    kept: Option<&PasswordHash>,
+    memory: &mut Vec<Block>,
+) -> Result<Verdict, PasswordError> {
     let text = kept.map_or(NOBODY, PasswordHash::as_str);
     let parsed = phc::PasswordHash::new(text).map_err(|_| PasswordError::Failed)?;
-    let hasher = hasher()?;
-    // Verification takes the parameters from the hash.
+    let (Some(salt), Some(expected)) = (&parsed.salt, &parsed.hash) else {
+        return Err(PasswordError::Failed);
+    };
+    // The parameters are those of the hash, which may be older than the ones above.
+    let algorithm = Algorithm::try_from(parsed.algorithm.as_str()).map_err(|_| PasswordError::Failed)?;
+    let version = parsed.version.unwrap_or(Version::V0x13.into());
+    let version = Version::try_from(version).map_err(|_| PasswordError::Failed)?;
+    let params = Params::try_from(&parsed).map_err(|_| PasswordError::Failed)?;
     let right = password.0.chars().count() <= MAX_PASSWORD_CHARS
-        && PasswordVerifier::<phc::PasswordHash>::verify_password(&hasher, password.0.as_bytes(), &parsed)
-            .is_ok();
+        && bool::from(
+            compute(&Argon2::new(algorithm, version, params), password, salt, memory)?
+                .as_bytes()
+                .ct_eq(expected.as_bytes()),
+        );
     if !right || kept.is_none() {
         return Ok(Verdict::Wrong);
     }
@@ -175,6 +256,8 @@ fn judge(password: &Password, kept: Option<&PasswordHash>) -> Result<Verdict, Pa
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::PasswordHasher;
+
     use super::*;
 
     fn password(text: &str) -> Password {
@@ -218,6 +301,18 @@ mod tests {
             busy += usize::from(matches!(attempt.await.unwrap(), Err(PasswordError::Busy)));
         }
         assert!(busy > 0 && busy <= 2 * MAX_WAITING, "{busy}");
+    }
+
+    #[tokio::test]
+    async fn what_is_hashed_in_memory_that_was_used_before_is_what_the_crate_computes() {
+        let passwords = Passwords::default();
+        passwords.hash(password("something else before")).await.unwrap();
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap();
+        let theirs =
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(b"a long password");
+        let kept = PasswordHash::stored(theirs.unwrap().to_string());
+        let verdict = passwords.verify(password("a long password"), Some(kept)).await.unwrap();
+        assert_eq!(verdict, Verdict::Right);
     }
 
     #[test]
