@@ -21,7 +21,7 @@ use crate::{
     operator_events::Actor,
     provisioning::{self, WantedSite},
     queuemetrics,
-    store::{IfMissing, NoDatabase, Store, StoreError, open_named},
+    store::{DEFAULT_NAME_REST, IfMissing, NoDatabase, Store, StoreError, open_named},
 };
 
 /// Why a command has changed nothing.
@@ -88,6 +88,7 @@ pub async fn run(
     let adds = matches!(args.command, SiteCommand::Add { .. } | SiteCommand::Import { .. });
     let if_missing = IfMissing::when_adding(adds);
     let store = open_named(args.database.url.as_ref(), if_missing).await?;
+    let store = store.with_name_rest(args.name_rest.unwrap_or(DEFAULT_NAME_REST));
     let report = Commands { store: store.clone(), actor: Actor::command_line(), warnings }
         .carry_out(args.command)
         .await;

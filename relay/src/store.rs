@@ -29,6 +29,8 @@ mod url;
 mod user_sessions;
 mod users;
 
+use std::time::Duration;
+
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, AnyPool, Transaction};
@@ -64,9 +66,21 @@ pub struct Store {
     /// For [`Store::write`] alone.
     journal: AnyPool,
     backend: open::Backend,
+    /// How long the names of removed sites and aliases are kept from others.
+    name_rest: Duration,
 }
 
+/// How long the names of removed sites and aliases rest, unless configured otherwise: a customer who has left notices within a
+/// quarter that a QueueMetrics of theirs still searches here.
+pub const DEFAULT_NAME_REST: Duration = Duration::from_secs(90 * 86_400);
+
 impl Store {
+    /// The same database with another time for which the names of removed sites and aliases rest.
+    #[must_use]
+    pub fn with_name_rest(self, name_rest: Duration) -> Self {
+        Self { name_rest, ..self }
+    }
+
     /// Begins a transaction that nobody is on record for, with a statement that takes the write lock.
     async fn begin(&self, lock: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
         let mut tx = self.pool.begin().await?;

@@ -98,7 +98,7 @@ fn sites_are_kept_from_one_process_to_the_next() {
     assert_eq!(added["search_url"], "https://a/acme/search");
 
     let line = refusal(&relay(&["site", "add", "acme", "--public-url", "https://a"], &environment), 1);
-    assert!(line.contains("already taken"), "{line}");
+    assert!(line.contains("cannot be used here"), "{line}");
     let list = relay(&["site", "list"], &environment);
     assert!(String::from_utf8(list.stdout).unwrap().starts_with("acme "));
 }

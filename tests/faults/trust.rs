@@ -187,6 +187,34 @@ async fn a_key_that_was_revoked_or_whose_site_was_disabled_is_out_within_three_s
     matrix::row("trust", "a key is revoked, or its site disabled", &promise, measured);
 }
 
+#[tokio::test]
+async fn an_operator_of_one_site_takes_no_other_customers_names() {
+    let setting = Setting::new(Relay::start().await).await;
+    for site in ["umbrella", "leaver"] {
+        setting.relay.add_site(site, &["tenant-of-umbrella"][..usize::from(site == "umbrella")]).await;
+    }
+    setting.relay.site_command(&["remove", "leaver"]).await;
+    setting.relay.wait_for_status("umbrella", |status| !status.is_null()).await;
+    let rights = ["--role", "operator", "--site", "acme", "--playback"];
+    let limited = Api::with(&setting.relay, "limited", &rights).await;
+    let mut answers = Vec::new();
+    // Another site, its alias, a site that was removed, and a name that is free.
+    for name in ["umbrella", "tenant-of-umbrella", "leaver", "next-customer"] {
+        let path = format!("/api/v1/sites/acme/aliases/{name}");
+        let (status, answer) = limited.call(Method::PUT, &path, None).await;
+        let detail = answer["detail"].as_str().unwrap().replacen(name, "NAME", 1);
+        assert!(!detail.contains("umbrella"), "{detail}");
+        answers.push((status, detail));
+    }
+    assert_eq!(answers[0].0, 409, "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "taken, resting or free: {answers:?}");
+    let own = limited.call(Method::PUT, "/api/v1/sites/acme/aliases/acme.sales", None).await;
+    assert_eq!(own.0, 204, "{}", own.1);
+    let promise = "409 with the same words for names that are taken, rest or are free; names that begin with the site's own and a dot are taken";
+    let measured = format!("{} of {} refused alike, nothing named", answers.len(), answers.len());
+    matrix::row("trust", "an operator of one site claims other customers' names", promise, measured);
+}
+
 /// A password hash takes 19 MiB.
 const ROOM_FOR_HASHES: u64 = 40 << 20;
 /// How long memory may stay after the last hash.

@@ -82,7 +82,7 @@ impl From<StoreError> for Refused {
             | StoreError::UnknownToken(_)
             | StoreError::CodeRefused
             | StoreError::SetupLinkEnded => StatusCode::NOT_FOUND,
-            StoreError::NameTaken { .. }
+            StoreError::NameTaken(_)
             | StoreError::NoValidKey(_)
             | StoreError::NoRoomForKey(_)
             | StoreError::SiteDisabled(_)

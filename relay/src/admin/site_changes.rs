@@ -8,6 +8,7 @@ use crate::{
     auth::{Permission, Principal},
     enrolment::{self, AddedCode},
     provisioning::{self, AddedKey, AddedSite, WantedSite},
+    store::StoreError,
 };
 
 /// A change of a site that answers nothing. What comes from addresses and forms is judged after the right to change.
@@ -63,6 +64,10 @@ impl AdminState {
             SiteChange::RevokeKey(key) => store.revoke_key(&actor, site, Some(key)).await.map(drop)?,
             SiteChange::AddAlias(alias) => {
                 let alias = Alias::parse(alias).map_err(|error| Refused::unprocessable(error.to_string()))?;
+                // The same answer as for a name that is taken: a refusal must not tell which names are.
+                if !may_have(who, site, &alias) {
+                    return Err(StoreError::NameTaken(alias.to_string()).into());
+                }
                 store.add_alias(&actor, site, &alias).await?;
             }
             SiteChange::RemoveAlias(alias) => {
@@ -110,4 +115,11 @@ impl AdminState {
         let _ = self.directory.refresher().refresh().await;
         tracing::info!(actor = %who.name, %site, what, "a site is changed");
     }
+}
+
+/// Whether somebody may let a site answer to a name. Those who may not add sites have the names that begin with that of the
+/// site and a dot: no site's name has a dot, so they can be no other customer's.
+fn may_have(who: &Principal, site: &SiteId, alias: &Alias) -> bool {
+    let own = alias.as_str().strip_prefix(site.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    own || who.may(Permission::AddSites)
 }

@@ -65,6 +65,7 @@ impl Retention {
         let deleted = store.prune_audit(before(self.keep)).await?;
         let pseudonyms = store.pseudonymise_audit(before(self.pseudonymise_after)).await?;
         store.prune_history(before(KEEP_HISTORY)).await?;
+        store.prune_resting_names(now).await?;
         store.prune_codes(now, before(KEEP_HISTORY)).await?;
         let operators = store.prune_operator_events(before(self.keep_operator_events)).await?;
         if operators > 0 {

@@ -195,6 +195,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_OPERATOR_EVENTS_KEEP")]
     pub operator_events_keep: Option<String>,
 
+    /// How long the names of removed sites and aliases are kept from others [default: 90days]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_NAME_REST")]
+    pub name_rest: Option<String>,
+
     /// How file names of recordings stand in the audit: masked, or full where agents tell them in full
     /// [default: masked]
     #[arg(long, value_name = "NAMES", env = "AUDIOVAULT_RELAY_AUDIT_NAMES")]
@@ -291,6 +295,7 @@ impl ServeArgs {
             audit_pseudonymise_after: or(self.audit_pseudonymise_after, lower.audit_pseudonymise_after),
             audit_keep: or(self.audit_keep, lower.audit_keep),
             operator_events_keep: or(self.operator_events_keep, lower.operator_events_keep),
+            name_rest: or(self.name_rest, lower.name_rest),
             audit_names: or(self.audit_names, lower.audit_names),
             alert_webhook: or(self.alert_webhook, lower.alert_webhook),
             alert_secret_file: or(self.alert_secret_file, lower.alert_secret_file),

@@ -19,6 +19,16 @@ pub struct SiteArgs {
     #[arg(long, global = true)]
     pub json: bool,
 
+    /// How long the names of removed sites and aliases are kept from others [default: 90days]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        env = "AUDIOVAULT_RELAY_NAME_REST",
+        value_parser = humantime::parse_duration
+    )]
+    pub name_rest: Option<std::time::Duration>,
+
     /// What to do.
     #[command(subcommand)]
     pub command: SiteCommand,

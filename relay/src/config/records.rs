@@ -11,6 +11,7 @@ use crate::{
     alerts::{DEFAULT_HOLD, Webhook},
     audit::{MIN_KEEP_OPERATOR_EVENTS, Retention},
     cli::ServeArgs,
+    store::DEFAULT_NAME_REST,
 };
 
 /// Checked settings of audit, alerts and metrics.
@@ -24,6 +25,8 @@ pub struct RecordsConfig {
     pub alerts: Option<AlertConfig>,
     /// Whether every single site has figures of its own.
     pub site_metrics: bool,
+    /// How long the names of removed sites and aliases rest.
+    pub name_rest: Duration,
     /// Where records wait while the database is away, if not in memory.
     pub spool_dir: Option<PathBuf>,
 }
@@ -44,6 +47,7 @@ impl Default for RecordsConfig {
             names: RecordedNames::default(),
             alerts: None,
             site_metrics: true,
+            name_rest: DEFAULT_NAME_REST,
             spool_dir: None,
         }
     }
@@ -69,7 +73,8 @@ impl RecordsConfig {
         };
         let site_metrics = truth("--site-metrics", args.site_metrics.as_deref(), true)?;
         let spool_dir = args.spool_dir.clone();
-        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics, spool_dir })
+        let name_rest = duration("--name-rest", args.name_rest.as_deref(), DEFAULT_NAME_REST)?;
+        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics, name_rest, spool_dir })
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn problem(error: StoreError) -> Result<&'static str, StoreError> {
         StoreError::TokenExists(_) => Ok("problem-token-exists"),
         StoreError::LastManager(_) => Ok("problem-last-manager"),
         StoreError::UnknownSite(_) => Ok("problem-unknown-site"),
-        other @ (StoreError::NameTaken { .. }
+        other @ (StoreError::NameTaken(_)
         | StoreError::UnknownAlias { .. }
         | StoreError::UnknownKey { .. }
         | StoreError::NoValidKey(_)

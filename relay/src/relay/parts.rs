@@ -43,6 +43,7 @@ impl Parts {
     /// Opens the database, and takes a place among the relays that share it where the configuration asks for one.
     pub(super) async fn open(config: &ServeConfig) -> Result<Self, RelayError> {
         let store = store::open(&config.database, IfMissing::Create).await?;
+        let store = store.with_name_rest(config.records.name_rest);
         store.set_public_url(config.public_url.as_str()).await?;
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
         let registry = Arc::new(Registry::new(config.limits.memory_budget, config.limits.max_site_tunnels));

@@ -184,8 +184,8 @@ async fn what_cannot_be_done_is_said_in_one_line() {
     assert!(operator.refused("list").await.contains("there is no database"));
     operator.json("add acme --alias shop").await;
     for (line, about) in [
-        ("add acme", "already taken"),
-        ("add shop", "already taken by the site acme"),
+        ("add acme", "cannot be used here"),
+        ("add shop", "the name shop cannot be used here"),
         ("show nobody", "no site nobody"),
         ("rotate-key nobody", "no site nobody"),
         ("enroll nobody", "no site nobody"),
@@ -199,7 +199,12 @@ async fn what_cannot_be_done_is_said_in_one_line() {
 
 #[tokio::test]
 async fn without_a_database_nothing_can_be_done() {
-    let args = SiteArgs { database: DatabaseArgs { url: None }, json: false, command: SiteCommand::List };
+    let args = SiteArgs {
+        database: DatabaseArgs { url: None },
+        json: false,
+        name_rest: None,
+        command: SiteCommand::List,
+    };
     let error = run(args, &mut Vec::new(), &mut Vec::new()).await.unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().contains("--database"));
@@ -227,7 +232,7 @@ async fn hundreds_of_sites_come_in_a_file_and_their_secrets_go_into_one() {
     std::fs::write(&file, "site,aliases\ngamma,\ndelta,T1\n").unwrap();
     std::fs::remove_file(&secrets).unwrap();
     let refused = operator.refused(&line).await;
-    assert!(refused.contains("t1 is already taken by the site acme"), "{refused}");
+    assert!(refused.contains("the name t1 cannot be used here"), "{refused}");
     assert!(!secrets.exists());
     assert_eq!(operator.json("list").await.as_array().unwrap().len(), 2);
 }

@@ -99,14 +99,10 @@ pub enum StoreError {
     /// No site has this name.
     #[error("there is no site {0}: see the list of sites")]
     UnknownSite(SiteId),
-    /// The name is already in use: sites and aliases share one namespace.
-    #[error("the name {name} is already taken by the site {owner}: choose another one")]
-    NameTaken {
-        /// The name asked for.
-        name: String,
-        /// The site that has it as its name or as an alias.
-        owner: String,
-    },
+    /// The name is in use, rests since its site or alias was removed, or is not for whoever asks: one answer for all, since
+    /// it may be another customer's. Sites and aliases share one namespace.
+    #[error("the name {0} cannot be used here: choose another one")]
+    NameTaken(String),
     /// The site has no such alias.
     #[error("{alias} is not an alias of the site {site}")]
     UnknownAlias {

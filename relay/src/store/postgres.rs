@@ -3,7 +3,7 @@
 use sqlx::{AnyConnection, ConnectOptions, Connection, Row, any::AnyConnectOptions, migrate::Migrator};
 
 use super::{
-    OpenError, Store,
+    DEFAULT_NAME_REST, OpenError, Store,
     open::{Backend, IfMissing, journal_pool, migrate, pool},
     url::PostgresUrl,
 };
@@ -40,7 +40,8 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
     probe.close().await.map_err(failed)?;
     let all = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;
     migrate(&MIGRATIONS, &all, url).await?;
-    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend: Backend::Postgres(url.clone()) })
+    let backend = Backend::Postgres(url.clone());
+    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend, name_rest: DEFAULT_NAME_REST })
 }
 
 async fn version(connection: &mut AnyConnection) -> Result<(i64, String), sqlx::Error> {

@@ -32,6 +32,13 @@ pub struct NewSite {
     pub key: KeyDigest,
 }
 
+impl NewSite {
+    /// All names under which it may be asked for.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        [self.site.as_str()].into_iter().chain(self.aliases.iter().map(Alias::as_str))
+    }
+}
+
 /// A site as stored.
 #[derive(Debug, Clone)]
 pub struct StoredSite {
@@ -77,6 +84,14 @@ const DELETE_SITE: &str = "DELETE FROM sites WHERE site = $1";
 
 const NAMES: &str = "SELECT name, site FROM names ORDER BY name";
 const NAMES_OF_SITE: &str = "SELECT name, site FROM names WHERE site = $1 ORDER BY name";
+/// A name rests from its removal on. The site that had an alias may take it back, as long as it is the same site.
+const RESTS: &str = "SELECT COUNT(*) FROM resting_names WHERE name = $1 AND removed_ms > $2 AND NOT (site = $3 AND name <> site \
+     AND EXISTS (SELECT 1 FROM sites WHERE site = $3 AND created_ms <= removed_ms))";
+const REST: &str = "INSERT INTO resting_names (name, site, removed_ms) SELECT name, site, $2 FROM names WHERE site = $1 \
+     ON CONFLICT (name) DO UPDATE SET site = excluded.site, removed_ms = excluded.removed_ms";
+const REST_ALIAS: &str = "INSERT INTO resting_names (name, site, removed_ms) VALUES ($1, $2, $3) \
+     ON CONFLICT (name) DO UPDATE SET site = excluded.site, removed_ms = excluded.removed_ms";
+const PRUNE_RESTING: &str = "DELETE FROM resting_names WHERE removed_ms <= $1";
 const OWNER_OF_NAME: &str = "SELECT site FROM names WHERE name = $1";
 const INSERT_NAME: &str = "INSERT INTO names (name, site) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
 /// The name of the site itself is never deleted this way.
@@ -106,6 +121,9 @@ impl Store {
     pub async fn add_sites(&self, actor: &Actor, new: &[NewSite]) -> Result<(), StoreError> {
         let mut change = self.change(actor).await?;
         for site in new {
+            for name in site.names() {
+                self.refuse_resting(&mut change, name, &site.site).await?;
+            }
             insert_site(&mut change, site).await?;
         }
         change.commit(&new.iter().map(added).collect::<Vec<_>>()).await
@@ -222,6 +240,8 @@ impl Store {
     pub async fn remove(&self, actor: &Actor, site: &SiteId) -> Result<(), StoreError> {
         let mut tx = self.change(actor).await?;
         let before = stored(&mut tx, site).await?;
+        let now = Timestamp::now().as_millisecond();
+        sqlx::query(REST).bind(site.as_str()).bind(now).execute(&mut **tx).await?;
         sqlx::query(DELETE_SITE).bind(site.as_str()).execute(&mut **tx).await?;
         let entry = Entry::of_site(Action::SiteRemoved, site).before(json!({
             "note": before.note, "aliases": before.aliases, "created": before.created,
@@ -238,10 +258,11 @@ impl Store {
     pub async fn add_alias(&self, actor: &Actor, site: &SiteId, alias: &Alias) -> Result<(), StoreError> {
         let mut tx = self.change(actor).await?;
         stored(&mut tx, site).await?;
+        self.refuse_resting(&mut tx, alias.as_str(), site).await?;
         if !insert_name(&mut tx, alias.as_str(), site).await? {
             let owner = owner(&mut tx, alias.as_str()).await?.unwrap_or_default();
             let already_its_alias = owner == site.as_str() && alias.as_str() != site.as_str();
-            return if already_its_alias { Ok(()) } else { Err(taken(alias.as_str(), owner)) };
+            return if already_its_alias { Ok(()) } else { Err(taken(alias.as_str())) };
         }
         tx.commit(&[Entry::of_site(Action::AliasAdded, site).after(json!({ "alias": alias }))]).await
     }
@@ -258,7 +279,35 @@ impl Store {
         if done.rows_affected() == 0 {
             return Err(StoreError::UnknownAlias { site: site.clone(), alias: alias.clone() });
         }
+        let now = Timestamp::now().as_millisecond();
+        let rest = sqlx::query(REST_ALIAS).bind(alias.as_str()).bind(site.as_str()).bind(now);
+        rest.execute(&mut **tx).await?;
         tx.commit(&[Entry::of_site(Action::AliasRemoved, site).before(json!({ "alias": alias }))]).await
+    }
+
+    /// Refuses a name that was another site's, or another customer's site of the same name, not long ago: whoever still
+    /// searches under it would send that customer's token to the new one.
+    async fn refuse_resting(
+        &self,
+        tx: &mut Transaction<'static, Any>,
+        name: &str,
+        site: &SiteId,
+    ) -> Result<(), StoreError> {
+        let since =
+            Timestamp::now().as_millisecond() - i64::try_from(self.name_rest.as_millis()).unwrap_or(i64::MAX);
+        let query = sqlx::query(RESTS).bind(name).bind(since).bind(site.as_str());
+        let resting: i64 = query.fetch_one(&mut **tx).await?.try_get(0)?;
+        if resting > 0 { Err(taken(name)) } else { Ok(()) }
+    }
+
+    /// Forgets names that have rested for long enough.
+    ///
+    /// # Errors
+    /// As every method.
+    pub(crate) async fn prune_resting_names(&self, now: Timestamp) -> Result<(), StoreError> {
+        let since = now.as_millisecond() - i64::try_from(self.name_rest.as_millis()).unwrap_or(i64::MAX);
+        sqlx::query(PRUNE_RESTING).bind(since).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// The picture that a running relay works from.
@@ -278,16 +327,15 @@ impl Store {
 
 async fn insert_site(tx: &mut Transaction<'static, Any>, new: &NewSite) -> Result<(), StoreError> {
     let now = Timestamp::now().as_millisecond();
-    // The name first: it says who has it, where the table of sites would only say that it is taken.
-    if let Some(owner) = owner(tx, new.site.as_str()).await? {
-        return Err(taken(new.site.as_str(), owner));
+    // The name first: an alias of another site is not in the table of sites.
+    if owner(tx, new.site.as_str()).await?.is_some() {
+        return Err(taken(new.site.as_str()));
     }
     sqlx::query(INSERT_SITE).bind(new.site.as_str()).bind(&new.note).bind(now).execute(&mut **tx).await?;
     insert_name(tx, new.site.as_str(), &new.site).await?;
     for alias in &new.aliases {
         if !insert_name(tx, alias.as_str(), &new.site).await? {
-            let owner = owner(tx, alias.as_str()).await?.unwrap_or_default();
-            return Err(taken(alias.as_str(), owner));
+            return Err(taken(alias.as_str()));
         }
     }
     insert_key(tx, &new.site, &new.key, now).await
@@ -362,6 +410,6 @@ pub(super) fn keys(valid: impl Iterator<Item = KeyDigest>) -> Value {
     json!({ "valid_keys": valid.map(|key| key.short()).collect::<Vec<_>>() })
 }
 
-fn taken(name: &str, owner: String) -> StoreError {
-    StoreError::NameTaken { name: name.to_owned(), owner }
+fn taken(name: &str) -> StoreError {
+    StoreError::NameTaken(name.to_owned())
 }

@@ -13,7 +13,7 @@ use sqlx::{
 };
 
 use super::{
-    OpenError, Store,
+    DEFAULT_NAME_REST, OpenError, Store,
     error::is_damage,
     open::{Backend, IfMissing, journal_pool, migrate, pool},
 };
@@ -80,7 +80,7 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
     let identity = identity(path).map_err(|error| failed(error.into()))?;
     migrate(&MIGRATIONS, &all, &path.display()).await.map_err(|error| or_damage(error, path))?;
     let backend = Backend::Sqlite(DatabaseFile { path: path.to_owned(), identity });
-    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend })
+    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend, name_rest: DEFAULT_NAME_REST })
 }
 
 fn or_damage(error: OpenError, path: &Path) -> OpenError {

@@ -83,11 +83,12 @@ async fn sites_and_aliases_share_one_namespace() {
         let error = attempt.unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("the name {name} is already taken by the site acme: choose another one")
+            format!("the name {name} cannot be used here: choose another one"),
+            "the answer tells nothing about other customers"
         );
     }
     let error = store.add_site(&operator(), &new_site("own", &["own"], 3)).await.unwrap_err();
-    assert!(matches!(error, StoreError::NameTaken { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::NameTaken(_)), "{error:?}");
     assert_eq!(store.generation().await.unwrap(), before, "nothing has changed");
     assert_eq!(store.list().await.unwrap().len(), 2);
 }
@@ -107,7 +108,32 @@ async fn aliases_come_and_go() {
         let error = store.remove_alias(&operator(), &acme, &alias(unknown)).await.unwrap_err();
         assert!(matches!(error, StoreError::UnknownAlias { .. }), "{error:?}");
     }
+    let store = store.with_name_rest(Duration::ZERO);
     store.add_site(&operator(), &new_site("shop", &[], 2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_were_removed_rest_before_another_site_gets_them() {
+    let database = Fresh::new().await;
+    let store = database.open().await;
+    let [acme, zeta] = ["acme", "zeta"].map(site);
+    store.add_site(&operator(), &new_site("acme", &["shop", "bar"], 1)).await.unwrap();
+    store.add_site(&operator(), &new_site("zeta", &[], 2)).await.unwrap();
+    store.remove_alias(&operator(), &acme, &alias("shop")).await.unwrap();
+    let taken = |result: Result<(), StoreError>, name: &str| {
+        let error = result.unwrap_err().to_string();
+        assert_eq!(error, format!("the name {name} cannot be used here: choose another one"));
+    };
+    taken(store.add_alias(&operator(), &zeta, &alias("shop")).await, "shop");
+    store.add_alias(&operator(), &acme, &alias("shop")).await.expect("it was this site's own");
+    store.remove(&operator(), &acme).await.unwrap();
+    for name in ["acme", "shop", "bar"] {
+        taken(store.add_site(&operator(), &new_site(name, &[], 3)).await, name);
+        taken(store.add_alias(&operator(), &zeta, &alias(name)).await, name);
+    }
+    let rested = store.with_name_rest(Duration::ZERO);
+    rested.add_site(&operator(), &new_site("acme", &["shop"], 3)).await.unwrap();
+    rested.prune_resting_names(Timestamp::now()).await.unwrap();
 }
 
 #[tokio::test]
@@ -164,6 +190,7 @@ async fn disabling_keeps_its_first_time_and_removing_frees_the_names() {
     assert_eq!(store.show(&acme).await.unwrap().disabled, None);
 
     store.remove(&operator(), &acme).await.unwrap();
+    let store = store.with_name_rest(Duration::ZERO);
     store.add_site(&operator(), &new_site("shop", &["acme"], 1)).await.unwrap();
     assert_eq!(store.show(&site("shop")).await.unwrap().keys.len(), 1);
 }

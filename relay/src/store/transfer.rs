@@ -19,9 +19,10 @@ struct Table {
 }
 
 /// Every table but `meta`, in an order in which what is referred to comes first.
-const TABLES: [Table; 15] = [
+const TABLES: [Table; 16] = [
     Table { name: "sites", texts: &["site", "note"], numbers: &["created_ms", "disabled_ms"] },
     Table { name: "names", texts: &["name", "site"], numbers: &[] },
+    Table { name: "resting_names", texts: &["name", "site"], numbers: &["removed_ms"] },
     Table { name: "site_keys", texts: &["digest", "site"], numbers: &["seq", "created_ms", "revoked_ms"] },
     Table {
         name: "relay_runs",
