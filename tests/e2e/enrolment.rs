@@ -208,14 +208,14 @@ async fn every_relay_on_the_database_takes_the_code_and_then_the_key() {
 }
 
 #[tokio::test]
-async fn who_may_change_a_site_may_enrol_its_agents() {
+async fn who_may_change_a_site_and_listen_may_enrol_its_agents() {
     let relay = Relay::start().await;
     relay.add_site("acme", &[]).await;
     for (role, status) in [("viewer", 403), ("operator", 201), ("admin", 201)] {
-        let api = Api::with(&relay, role, &["--role", role, "--site", "acme"]).await;
+        let api = Api::with(&relay, role, &["--role", role, "--site", "acme", "--playback"]).await;
         let (answered, made) = api.post("/api/v1/sites/acme/enrolment", &Value::Null).await;
         assert_eq!(answered, status, "{role}: {made}");
-        relay.add_user(role, &["--role", role, "--site", "acme"]).await;
+        relay.add_user(role, &["--role", role, "--site", "acme", "--playback"]).await;
         let user = Operator::log_in(&relay, role).await;
         let offered = user.page("/sites/acme").await.contains("action=\"/sites/acme/enrolment\"");
         assert_eq!(offered, status == 201, "{role}");
@@ -240,7 +240,7 @@ async fn an_operator_reads_a_code_from_a_telephone_in_spanish() {
     let relay = Relay::start().await;
     relay.add_site("acme", &[]).await;
     enrol(&relay, "acme").await;
-    relay.add_user("maria", &["--role", "operator"]).await;
+    relay.add_user("maria", &["--role", "operator", "--playback"]).await;
     let options =
         BrowserOptions { languages: "es-MX,es", window: (390, 800), dark: true, ..Default::default() };
     let browser = Browser::start_with(options).await;
@@ -260,7 +260,7 @@ async fn an_operator_reads_a_code_from_a_telephone_in_spanish() {
 async fn an_operator_enrols_an_agent_on_the_page_of_its_site() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
-    relay.add_user("maria", &["--role", "admin"]).await;
+    relay.add_user("maria", &["--role", "admin", "--playback"]).await;
     let browser = Browser::start().await;
     browser.log_in(&relay, "maria").await;
     let page = format!("{}/sites/acme", relay.admin_url());

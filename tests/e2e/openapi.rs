@@ -23,7 +23,9 @@ const TRIAL: Duration = Duration::from_secs(200);
 async fn the_api_keeps_to_its_description_whatever_is_sent() {
     let relay = Relay::start().await;
     relay.add_site("acme", &[]).await;
-    let made = relay.command("token", &["add", "held-against-its-description", "--role", "admin"]).await;
+    let made = relay
+        .command("token", &["add", "held-against-its-description", "--role", "admin", "--playback"])
+        .await;
     let token = made["token"].as_str().unwrap();
     hold(&relay, token, &["--exclude-path", REMOVE_TOKEN, "--exclude-path", EVENTS]).await;
     hold(&relay, token, &["--include-path", REMOVE_TOKEN]).await;

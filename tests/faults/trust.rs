@@ -215,6 +215,23 @@ async fn an_operator_of_one_site_takes_no_other_customers_names() {
     matrix::row("trust", "an operator of one site claims other customers' names", promise, measured);
 }
 
+#[tokio::test]
+async fn an_operator_who_may_not_listen_gets_no_key_by_which_an_agent_would() {
+    let setting = Setting::new(Relay::start().await).await;
+    let deaf = Api::with(&setting.relay, "deaf", &["--role", "admin"]).await;
+    for path in ["/api/v1/sites/acme/keys", "/api/v1/sites/acme/enrolment"] {
+        assert_eq!(deaf.post(path, &Value::Null).await.0, 403, "{path}");
+    }
+    assert_eq!(deaf.post("/api/v1/sites", &json!({"site": "fresh"})).await.0, 403);
+    assert_eq!(deaf.post("/api/v1/sites/acme/disable", &Value::Null).await.0, 204, "the rest is theirs");
+    let hearing = Api::with(&setting.relay, "hearing", &["--role", "operator", "--playback"]).await;
+    assert_eq!(hearing.post("/api/v1/sites/acme/keys", &Value::Null).await.0, 201);
+    let promise = "403 for keys, enrolment codes and new sites; every key that is made is on record";
+    let of_key = hearing.get("/api/v1/operator-events?site=acme&action=site.key_added").await.1;
+    assert_eq!(of_key["events"][0]["actor"], "hearing", "{of_key}");
+    matrix::row("trust", "an operator without the right to listen makes a key", promise, "as promised");
+}
+
 /// A password hash takes 19 MiB.
 const ROOM_FOR_HASHES: u64 = 40 << 20;
 /// How long memory may stay after the last hash.

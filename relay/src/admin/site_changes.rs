@@ -85,6 +85,7 @@ impl AdminState {
     /// Adds a site with a key and a search token. A name that is taken is a conflict.
     pub(crate) async fn add_site(&self, who: &Principal, wanted: WantedSite) -> Result<AddedSite, Refused> {
         who.require(Permission::AddSites)?;
+        who.require(Permission::MintKeys)?;
         let url = &self.public.public_url;
         let added = provisioning::add_site(self.auth.store(), &who.actor(), url, wanted).await?;
         self.site_changed(who, &added.site, "added").await;
@@ -93,7 +94,7 @@ impl AdminState {
 
     /// Gives a site a new key.
     pub(crate) async fn rotate_key(&self, who: &Principal, site: &SiteId) -> Result<AddedKey, Refused> {
-        who.require(Permission::ChangeSites)?;
+        who.require(Permission::MintKeys)?;
         let url = &self.public.public_url;
         let key = provisioning::rotate_key(self.auth.store(), &who.actor(), url, site).await?;
         self.site_changed(who, site, "key rotated").await;
@@ -102,7 +103,7 @@ impl AdminState {
 
     /// Makes an enrolment code for a site.
     pub(crate) async fn add_code(&self, who: &Principal, site: &SiteId) -> Result<AddedCode, Refused> {
-        who.require(Permission::ChangeSites)?;
+        who.require(Permission::MintKeys)?;
         let url = &self.public.public_url;
         let code = enrolment::add_code(self.auth.store(), &who.actor(), url, site).await?;
         self.site_changed(who, site, "enrolment code made").await;

@@ -101,6 +101,8 @@ pub enum Permission {
     ChangeSites,
     /// Add and import sites: for those who see them all.
     AddSites,
+    /// Make site keys and enrolment codes: for those who may listen, since an agent with a key is sent search tokens and links.
+    MintKeys,
     /// Search for calls of the sites within the scope and listen to what is found.
     Play,
     /// Manage users and API tokens: for those who see all sites, since nobody may give more than they have.
@@ -131,6 +133,7 @@ impl Rights {
         let everywhere = self.scope == Scope::All;
         match permission {
             Permission::ChangeSites => self.role >= Role::Operator,
+            Permission::MintKeys => self.role >= Role::Operator && self.playback,
             Permission::AddSites => self.role >= Role::Operator && everywhere,
             Permission::Play => self.playback,
             Permission::ManageUsers | Permission::EraseAudit => self.role == Role::Admin && everywhere,
@@ -159,6 +162,14 @@ mod tests {
         }
         assert!(!rights(Role::Operator, None).allow(Permission::ManageUsers));
         assert!(rights(Role::Operator, None).allow(Permission::AddSites));
+    }
+
+    #[test]
+    fn a_key_is_as_good_as_listening() {
+        let operator = rights(Role::Operator, Some(&["acme"]));
+        assert!(!operator.allow(Permission::MintKeys), "an agent of their own would hear everything");
+        assert!(Rights { playback: true, ..operator }.allow(Permission::MintKeys));
+        assert!(!Rights { playback: true, ..rights(Role::Viewer, None) }.allow(Permission::MintKeys));
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn sort(rows: &mut [Arc<Row>], order: &str) {
 
 impl BoardPage {
     fn may_add(&self) -> bool {
-        self.shell.may(Permission::AddSites)
+        self.shell.may(Permission::AddSites) && self.shell.may(Permission::MintKeys)
     }
 
     fn order_name(&self, order: &str) -> String {

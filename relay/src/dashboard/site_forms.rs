@@ -55,6 +55,7 @@ struct EnrolmentCodePage {
 
 pub(super) async fn new(shell: Shell) -> Result<Response, Refused> {
     shell.principal()?.require(Permission::AddSites)?;
+    shell.principal()?.require(Permission::MintKeys)?;
     let (site, note, aliases) = Default::default();
     Ok(page(&NewSitePage { shell, site, note, aliases, problem: None }))
 }
@@ -67,6 +68,7 @@ pub(super) async fn add(
     let who = shell.principal()?;
     // Whoever may not add sites learns nothing about names.
     who.require(Permission::AddSites)?;
+    who.require(Permission::MintKeys)?;
     let (site, note, aliases) = (field(&fields, "site"), field(&fields, "note"), field(&fields, "aliases"));
     let added = match wanted(&site, &note, &aliases) {
         Ok(wanted) => state.add_site(who, wanted).await,

@@ -60,6 +60,10 @@ impl SitePage {
         self.shell.may(Permission::AddSites)
     }
 
+    fn may_mint(&self) -> bool {
+        self.shell.may(Permission::MintKeys)
+    }
+
     fn may_play(&self) -> bool {
         self.shell.may(Permission::Play)
     }
