@@ -102,6 +102,7 @@ done-token-removed = The token is removed and no longer works.
 
 problem-name = A name has 1 to 64 letters (a to z), digits, dots, hyphens, underscores or @, and starts with a letter or a digit.
 problem-password-short = A password needs 12 characters or more, and 256 at most.
+problem-password-guessable = This password is easily guessed. Take a few random words, without names, dates and rows of keys.
 problem-passwords-differ = The two passwords differ.
 problem-current-password = The current password is wrong.
 problem-role = Choose a role.
@@ -345,6 +346,7 @@ action-user-changed = Rights of a user changed
 action-user-password_set = Password set
 action-user-removed = User removed
 action-user-logged_in = Login
+action-login-locked_out = Too many attempts to log in
 action-token-added = API token made
 action-token-removed = API token removed
 action-audit-read = Audit read

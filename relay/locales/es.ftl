@@ -102,6 +102,7 @@ done-token-removed = El token se ha eliminado y ya no funciona.
 
 problem-name = Un nombre tiene de 1 a 64 letras (de la a a la z, sin tildes), cifras, puntos, guiones, guiones bajos o @, y empieza por una letra o una cifra.
 problem-password-short = La contraseña debe tener entre 12 y 256 caracteres.
+problem-password-guessable = Esta contraseña se adivina fácilmente. Elija unas pocas palabras al azar, sin nombres, fechas ni filas de teclas.
 problem-passwords-differ = Las dos contraseñas no coinciden.
 problem-current-password = La contraseña actual no es correcta.
 problem-role = Elija un rol.
@@ -345,6 +346,7 @@ action-user-changed = Permisos de usuario modificados
 action-user-password_set = Contraseña establecida
 action-user-removed = Usuario eliminado
 action-user-logged_in = Inicio de sesión
+action-login-locked_out = Demasiados intentos de inicio de sesión
 action-token-added = Token de API creado
 action-token-removed = Token de API eliminado
 action-audit-read = Auditoría consultada

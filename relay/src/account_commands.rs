@@ -103,7 +103,7 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
     let actor = Actor::command_line();
     match command {
         UserCommand::Add { name, rights, password } => {
-            let password = read_password(password)?;
+            let password = read_password(password, &name)?;
             let password = Passwords::default().hash(password).await?;
             store.add_user(&actor, &NewUser { name: name.clone(), rights: rights.into(), password }).await?;
             shown("added", &name).await
@@ -111,7 +111,7 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
         UserCommand::Passwd { name, password } => {
             // Nobody should type a password in vain.
             store.user(&name).await?;
-            let password = Passwords::default().hash(read_password(password)?).await?;
+            let password = Passwords::default().hash(read_password(password, &name)?).await?;
             store.set_password(&actor, &name, &password).await?;
             shown("the password is set, and all sessions have ended", &name).await
         }

@@ -80,6 +80,8 @@ actions! {
     UserRemoved => "user.removed",
     /// A user logged in
     LoggedIn => "user.logged_in",
+    /// Too many attempts to log in were made, and more are refused
+    LockedOut => "login.locked_out",
     /// An API token was made
     TokenAdded => "token.added",
     /// An API token was removed

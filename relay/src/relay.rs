@@ -96,7 +96,8 @@ impl Relay {
             directory: Arc::clone(&parts.directory),
             board,
             metrics,
-            auth: Auth::new(parts.store.clone(), Arc::clone(&parts.limits)),
+            auth: Auth::new(parts.store.clone(), Arc::clone(&parts.limits))
+                .with_session_idle(config.records.session_idle),
             headers: SecurityHeaders::new(&config.public_url),
             metrics_public: config.metrics_public,
         };

@@ -121,6 +121,10 @@ async fn guessing_is_slowed_down_for_one_name_alone() {
     assert!((1..=10).contains(&wait), "{wait}");
     Operator::log_in(&relay, "jose").await;
     relay.process().wait_for("too many attempts").await;
+    let locked = "/api/v1/operator-events?action=login.locked_out";
+    let (_, told) = Api::admin(&relay).await.get(locked).await;
+    assert_eq!(told["events"][0]["actor"], "maria", "{told}");
+    assert_eq!(told["events"].as_array().unwrap().len(), 1, "{told}");
     tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
     Operator::log_in(&relay, "maria").await;
 }
@@ -171,6 +175,26 @@ async fn a_change_by_the_command_line_ends_sessions_of_a_running_relay() {
     let short = ["user", "add", "jose", "--database", &database, "--password-file", "-"];
     let (code, _, err) = run("audiovault-relay", &short, &[]).await;
     assert!(code == 1 && err.contains("12 to 256 characters"), "{err}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_used_ends_and_a_password_that_everybody_guesses_is_refused() {
+    let relay = Relay::start_with(&["--session-idle", "1s"], false).await;
+    relay.add_user("maria", &[]).await;
+    let maria = Operator::log_in(&relay, "maria").await;
+    // The time is counted from the last use that was noted, at most a minute ago.
+    let ended = async {
+        while maria.is_logged_in().await {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(harness::process::PATIENCE, ended).await.expect("the session ends");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "password1234\n").unwrap();
+    let (database, file) = (relay.database(), file.path().to_str().unwrap());
+    let add = ["user", "add", "jose", "--database", &database, "--password-file", file];
+    let (code, _, said) = run("audiovault-relay", &add, &[]).await;
+    assert!(code == 1 && said.contains("easily guessed"), "{said}");
 }
 
 #[tokio::test]

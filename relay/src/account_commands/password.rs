@@ -9,11 +9,14 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::AccountCommandError;
-use crate::{auth::Password, cli::PasswordArgs};
+use crate::{
+    auth::{Name, Password},
+    cli::PasswordArgs,
+};
 
 /// Reads a new password: from the file that was named, from standard input where that is no terminal, otherwise twice
 /// from the terminal, which does not show it.
-pub(super) fn read_password(args: PasswordArgs) -> Result<Password, AccountCommandError> {
+pub(super) fn read_password(args: PasswordArgs, name: &Name) -> Result<Password, AccountCommandError> {
     let failed = |from: &str| {
         let from = from.to_owned();
         move |source| AccountCommandError::NoPassword { from, source }
@@ -39,5 +42,5 @@ pub(super) fn read_password(args: PasswordArgs) -> Result<Password, AccountComma
             line.trim_end_matches(['\r', '\n']).to_owned()
         }
     };
-    Ok(Password::new(text)?)
+    Ok(Password::new(text, name.as_str())?)
 }

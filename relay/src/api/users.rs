@@ -26,7 +26,7 @@ struct UserToAdd {
     /// The name to log in with; upper case is folded.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
     name: Name,
-    /// At least 12 characters.
+    /// At least 12 characters, and not easily guessed.
     #[schema(min_length = 12, max_length = 256)]
     password: String,
     /// The role.
@@ -57,7 +57,7 @@ pub(super) struct RightsToGive {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PasswordToSet {
-    /// At least 12 characters.
+    /// At least 12 characters, and not easily guessed.
     #[schema(min_length = 12, max_length = 256)]
     password: String,
 }
@@ -93,7 +93,7 @@ async fn add(
     Json(body): Json<UserToAdd>,
 ) -> Result<(StatusCode, Json<UserView>), Refused> {
     let actor = who.principal.manager()?;
-    let password = state.auth.hash(new_password(body.password)?).await?;
+    let password = state.auth.hash(new_password(body.password, &body.name)?).await?;
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
     let new = NewUser { name: body.name, rights, password };
     state.auth.store().add_user(&actor, &new).await.map_err(unknown_site_in_body)?;
@@ -153,7 +153,7 @@ async fn set_password(
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     state.auth.store().user(&name).await?;
-    let password = state.auth.hash(new_password(body.password)?).await?;
+    let password = state.auth.hash(new_password(body.password, &name)?).await?;
     state.auth.store().set_password(&actor, &name, &password).await?;
     tracing::info!(%actor, user = %name, "the password of a user is set");
     Ok(StatusCode::NO_CONTENT)
@@ -184,6 +184,6 @@ pub(super) fn unknown_site_in_body(error: StoreError) -> Refused {
     error.into()
 }
 
-fn new_password(text: String) -> Result<Password, Refused> {
-    Password::new(text).map_err(|error| Refused::unprocessable(error.to_string()))
+fn new_password(text: String, name: &Name) -> Result<Password, Refused> {
+    Password::new(text, name.as_str()).map_err(|error| Refused::unprocessable(error.to_string()))
 }

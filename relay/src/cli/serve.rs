@@ -199,6 +199,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_NAME_REST")]
     pub name_rest: Option<String>,
 
+    /// After what time without use a session of the operators' pages ends [default: 30m]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_SESSION_IDLE")]
+    pub session_idle: Option<String>,
+
     /// How file names of recordings stand in the audit: masked, or full where agents tell them in full
     /// [default: masked]
     #[arg(long, value_name = "NAMES", env = "AUDIOVAULT_RELAY_AUDIT_NAMES")]
@@ -296,6 +300,7 @@ impl ServeArgs {
             audit_keep: or(self.audit_keep, lower.audit_keep),
             operator_events_keep: or(self.operator_events_keep, lower.operator_events_keep),
             name_rest: or(self.name_rest, lower.name_rest),
+            session_idle: or(self.session_idle, lower.session_idle),
             audit_names: or(self.audit_names, lower.audit_names),
             alert_webhook: or(self.alert_webhook, lower.alert_webhook),
             alert_secret_file: or(self.alert_secret_file, lower.alert_secret_file),

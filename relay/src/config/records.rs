@@ -10,6 +10,7 @@ use super::{ConfigError, duration, invalid, truth};
 use crate::{
     alerts::{DEFAULT_HOLD, Webhook},
     audit::{MIN_KEEP_OPERATOR_EVENTS, Retention},
+    auth::SESSION_IDLE,
     cli::ServeArgs,
     store::DEFAULT_NAME_REST,
 };
@@ -25,6 +26,8 @@ pub struct RecordsConfig {
     pub alerts: Option<AlertConfig>,
     /// Whether every single site has figures of its own.
     pub site_metrics: bool,
+    /// After what time without use a session ends.
+    pub session_idle: Duration,
     /// How long the names of removed sites and aliases rest.
     pub name_rest: Duration,
     /// Where records wait while the database is away, if not in memory.
@@ -47,6 +50,7 @@ impl Default for RecordsConfig {
             names: RecordedNames::default(),
             alerts: None,
             site_metrics: true,
+            session_idle: SESSION_IDLE,
             name_rest: DEFAULT_NAME_REST,
             spool_dir: None,
         }
@@ -74,7 +78,9 @@ impl RecordsConfig {
         let site_metrics = truth("--site-metrics", args.site_metrics.as_deref(), true)?;
         let spool_dir = args.spool_dir.clone();
         let name_rest = duration("--name-rest", args.name_rest.as_deref(), DEFAULT_NAME_REST)?;
-        Ok(Self { retention, names, alerts: alerts(args)?, site_metrics, name_rest, spool_dir })
+        let session_idle = duration("--session-idle", args.session_idle.as_deref(), SESSION_IDLE)?;
+        let alerts = alerts(args)?;
+        Ok(Self { retention, names, alerts, site_metrics, session_idle, name_rest, spool_dir })
     }
 }
 

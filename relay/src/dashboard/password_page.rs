@@ -45,7 +45,7 @@ pub(super) async fn change(
         let problem = Some(shell.t(key));
         page_with(status, &PasswordPage { shell, problem })
     };
-    let password = match new_password(form.password, &form.again) {
+    let password = match new_password(user.as_str(), form.password, &form.again) {
         Ok(password) => password,
         Err(key) => return Ok(refused(shell, StatusCode::UNPROCESSABLE_ENTITY, key)),
     };

@@ -55,7 +55,10 @@ pub(super) async fn set_up(
     let shell = Shell::public(visitor);
     let SetupForm { name, password, again } = form;
     let checked = name.trim().parse::<Name>().map_err(|_| "problem-name");
-    let checked = checked.and_then(|name| Ok((name, new_password(password, &again)?)));
+    let checked = checked.and_then(|name| {
+        let password = new_password(name.as_str(), password, &again)?;
+        Ok((name, password))
+    });
     let (user, password) = match checked {
         Ok(both) => both,
         Err(key) => {

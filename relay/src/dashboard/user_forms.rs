@@ -5,16 +5,19 @@ use std::{collections::BTreeSet, str::FromStr};
 use audiovault_protocol::site::SiteId;
 
 use crate::{
-    auth::{Password, Rights, Role, Scope},
+    auth::{Password, Rights, Role, Scope, WeakPassword},
     store::StoreError,
 };
 
 /// A password that was typed twice.
-pub(super) fn new_password(password: String, again: &str) -> Result<Password, &'static str> {
+pub(super) fn new_password(name: &str, password: String, again: &str) -> Result<Password, &'static str> {
     if password != again {
         return Err("problem-passwords-differ");
     }
-    Password::new(password).map_err(|_| "problem-password-short")
+    Password::new(password, name).map_err(|error| match error {
+        WeakPassword::Length => "problem-password-short",
+        WeakPassword::Guessable => "problem-password-guessable",
+    })
 }
 
 /// The fields of a form by which rights are given; a box that is not ticked is not sent.

@@ -96,7 +96,8 @@ async fn try_add(
     fields: &[(String, String)],
 ) -> Result<Result<Name, &'static str>, Refused> {
     let checked = name.trim().parse::<Name>().map_err(|_| "problem-name").and_then(|name| {
-        Ok((name, form.rights()?, new_password(field(fields, "password"), &field(fields, "again"))?))
+        let password = new_password(name.as_str(), field(fields, "password"), &field(fields, "again"))?;
+        Ok((name, form.rights()?, password))
     });
     let (name, rights, password) = match checked {
         Ok(all) => all,
@@ -154,7 +155,7 @@ pub(super) async fn set_password(
 ) -> Result<Response, Refused> {
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
-    let password = match new_password(field(&fields, "password"), &field(&fields, "again")) {
+    let password = match new_password(name.as_str(), field(&fields, "password"), &field(&fields, "again")) {
         Ok(password) => state.auth.hash(password).await?,
         Err(key) => {
             let form = RightsForm::from_rights(&state.auth.store().user(&name).await?.rights);

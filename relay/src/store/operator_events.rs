@@ -117,13 +117,13 @@ impl Store {
         Ok(Change { tx: self.begin(LOCK).await?, actor })
     }
 
-    /// Writes an event of somebody who has changed nothing. A read that the same actor has just made is not written
-    /// again.
+    /// Writes an event of somebody who has changed nothing. A read or a lockout that the same actor has
+    /// just made is not written again.
     ///
     /// # Errors
     /// As every method; what was to be recorded must not happen then.
     pub(crate) async fn record(&self, actor: &Actor, entry: &Entry) -> Result<(), StoreError> {
-        let repeatable = matches!(entry.action, Action::AuditRead | Action::EventsRead);
+        let repeatable = matches!(entry.action, Action::AuditRead | Action::EventsRead | Action::LockedOut);
         if repeatable && self.is_repeated(actor, entry).await? {
             return Ok(());
         }

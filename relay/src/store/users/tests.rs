@@ -39,7 +39,8 @@ fn limited(sites: &[&str]) -> Rights {
 const PASSWORD: &str = "correct horse battery";
 
 async fn add(store: &Store, name: &str, rights: Rights) {
-    let password = Passwords::default().hash(Password::new(PASSWORD.to_owned()).unwrap()).await.unwrap();
+    let password =
+        Passwords::default().hash(Password::new(PASSWORD.to_owned(), name).unwrap()).await.unwrap();
     store.add_user(&operator(), &NewUser { name: named(name), rights, password }).await.unwrap();
 }
 
