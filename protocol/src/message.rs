@@ -1,5 +1,7 @@
 //! The JSON payloads of frames. Unknown fields are ignored everywhere: that is how the protocol grows.
 
+mod bounds;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +12,11 @@ use crate::{
     context::{Audit, Client, Deadline, RequestId},
     headers,
     signed_link::LinkKeyId,
+};
+
+pub use self::bounds::{
+    MAX_DRIVERS, MAX_HOST_LEN, MAX_INSTANCE_LEN, MAX_OS_LEN, MAX_PATTERN_LEN, MAX_PROBLEM_LEN,
+    MAX_TENANT_LEN, MAX_TENANTS_LEN, MAX_VERSION_LEN,
 };
 
 /// The WebSocket subprotocol that names this version (RFC 6455, section 1.9).

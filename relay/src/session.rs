@@ -1,5 +1,7 @@
 //! One connected agent, from its upgrade to its end.
 
+mod tenants;
+
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -25,6 +27,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
+pub use self::tenants::TenantNames;
 use crate::{
     directory::Directory,
     journal::Journal,
@@ -81,8 +84,10 @@ pub struct Session {
     pub id: String,
     /// The site that the agent speaks for.
     pub site: SiteId,
-    /// How the agent introduced itself.
+    /// How the agent introduced itself, within bounds and without its tenants.
     pub hello: Hello,
+    /// The tenants that it serves.
+    pub tenants: TenantNames,
     /// Where its agent takes the token of a search.
     pub token_fields: TokenFields,
     /// Since when it is connected.
@@ -99,12 +104,15 @@ pub struct Session {
 }
 
 impl Session {
-    fn new(hello: Hello, admission: &Admission, caller: &Caller) -> Self {
+    fn new(mut hello: Hello, admission: &Admission, caller: &Caller) -> Self {
+        hello.bound();
+        let tenants = TenantNames::new(&std::mem::take(&mut hello.tenants));
         Self {
             id: crate::ids::new_id(),
             site: admission.site.clone(),
             token_fields: TokenFields::of(&hello),
             hello,
+            tenants,
             since: Timestamp::now(),
             address: admission.address,
             caller: caller.clone(),
@@ -286,8 +294,9 @@ fn on_notice(
                 }
             }
         }
-        RelayNotice::Status(status) => {
+        RelayNotice::Status(mut status) => {
             if let Some(session) = session {
+                status.bound();
                 *session.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
             }
         }

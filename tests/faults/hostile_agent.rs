@@ -3,9 +3,10 @@
 use audiovault_protocol::{
     frame::{Frame, StreamId},
     limits::{INITIAL_WINDOW, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_MESSAGE_LEN},
-    message::{ResetCode, ResponseHead, Status},
+    message::{DriverStatus, Hello, ResetCode, ResponseHead, Status},
 };
 use bytes::Bytes;
+use futures_util::StreamExt;
 use harness::{
     agent::Agent,
     client::search_with,
@@ -15,6 +16,7 @@ use harness::{
     relay::{Relay, Site},
 };
 use http::HeaderMap;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -220,5 +222,85 @@ async fn an_agent_that_resets_what_it_is_asked_costs_its_own_site_alone() {
         "resets every request",
         "502 for its site, no line broken in the log",
         "as promised",
+    );
+}
+
+/// Texts and lists of a HELLO that is as long as a frame may be, and costs as much memory as can be had for that.
+fn longest_greetings() -> [Hello; 3] {
+    [
+        Hello { tenants: vec![String::new(); 10_500], ..hello() },
+        Hello { tenants: (0..4_000).map(|number| format!("t{number}")).collect(), ..hello() },
+        Hello { host: "h".repeat(30_000), ..hello() },
+    ]
+}
+
+fn longest_status() -> Status {
+    let driver =
+        DriverStatus { pattern: "p".to_owned(), problem: Some("p".to_owned()), ..DriverStatus::default() };
+    Status { drivers: vec![driver; 500], problems: vec!["p".to_owned(); 1_000] }
+}
+
+/// A frame as long as can be in which there is nothing to keep: a later version may have such members.
+fn padded(kind: u8, mut members: Value) -> Vec<u8> {
+    members["later"] = "x".repeat(30_000).into();
+    octets(kind, 0, &serde_json::to_vec(&members).unwrap())
+}
+
+/// Connects agents of one site, and waits until the relay has taken in how each introduces itself and how its recordings are.
+async fn connect(
+    setting: &Setting,
+    site: &Site,
+    introductions: impl Iterator<Item = [Vec<u8>; 2]>,
+) -> Vec<RawPeer> {
+    let mut peers = Vec::new();
+    for [hello, status] in introductions {
+        let mut peer = RawPeer::agent(&setting.relay, site).await;
+        peer.octets(hello).await;
+        peer.wait_for(|frame| matches!(frame, Frame::Welcome(_)).then_some(())).await;
+        peer.octets(status).await;
+        peer.message(Message::Ping(Bytes::new())).await;
+        while !matches!(peer.socket.next().await, Some(Ok(Message::Pong(_)))) {}
+        peers.push(peer);
+    }
+    peers
+}
+
+/// Memory that an agent may have kept of what it says of itself, in bytes.
+const MOST_KEPT: u64 = 32 * 1024;
+
+#[tokio::test]
+async fn what_an_agent_says_of_itself_costs_little_memory_whatever_it_is() {
+    const TUNNELS: u64 = 90;
+    let arguments = ["--max-site-tunnels", "1000", "--accept-rate", "2000"];
+    let setting = Setting::new(Relay::start_with(&arguments, false).await).await;
+    let hostile = setting.relay.add_site("hostile", &[]).await;
+    let named = |number: u64, hello: &Hello| Hello { instance: format!("{number:016x}"), ..hello.clone() };
+    let plain =
+        |number: u64| [padded(0x01, json!(named(number, &hello()))), padded(0x04, json!(Status::default()))];
+    // What is needed once is there when the first ones are.
+    let first = connect(&setting, &hostile, (0..TUNNELS).map(plain)).await;
+    let before = resident(setting.relay.process());
+    let second = connect(&setting, &hostile, (TUNNELS..2 * TUNNELS).map(plain)).await;
+    let between = resident(setting.relay.process());
+    let longest = longest_greetings();
+    let full = |number: u64| {
+        let hello = named(number, &longest[usize::try_from(number).unwrap() % longest.len()]);
+        [Frame::Hello(Box::new(hello)).encode().to_vec(), Frame::Status(longest_status()).encode().to_vec()]
+    };
+    let third = connect(&setting, &hostile, (2 * TUNNELS..3 * TUNNELS).map(full)).await;
+    let after = resident(setting.relay.process());
+    let usual = between.saturating_sub(before);
+    let more = (after - between).saturating_sub(usual) / TUNNELS;
+    assert!(more <= MOST_KEPT, "{more} bytes more than {} for each tunnel", usual / TUNNELS);
+    let status = setting.relay.wait_for_status("hostile", |_| true).await;
+    let hosts = status["sessions"].as_array().unwrap().iter().filter_map(|session| session["host"].as_str());
+    assert_eq!(hosts.map(str::len).max(), Some(253), "as it is shown and written to the database");
+    drop((first, second, third));
+    let promise = "at most 32 KiB are kept of what it says, and 253 bytes of a name are written down";
+    matrix::row(
+        "hostile agent",
+        "HELLO and STATUS as long as can be",
+        promise,
+        format!("{more} bytes are kept"),
     );
 }

@@ -1,7 +1,7 @@
 //! What is seen of one site.
 
 use audiovault_protocol::{
-    message::{DriverStatus, MAX_STATUS_PROBLEM_LEN, MAX_STATUS_PROBLEMS},
+    message::DriverStatus,
     site::{Alias, SiteId},
 };
 use jiff::Timestamp;
@@ -184,9 +184,7 @@ impl RecordingsView {
 impl SessionView {
     /// A session as it is now, at a relay that others know by an address.
     pub fn of(session: &Session, relay: Option<&str>) -> Self {
-        let mut status = session.status().unwrap_or_default();
-        status.problems.truncate(MAX_STATUS_PROBLEMS);
-        status.problems.retain(|problem| problem.len() <= MAX_STATUS_PROBLEM_LEN);
+        let status = session.status().unwrap_or_default();
         Self {
             session: session.id.clone(),
             instance: session.hello.instance.clone(),
@@ -202,7 +200,7 @@ impl SessionView {
             bytes_received: session.caller.traffic().received(),
             bytes_sent: session.caller.traffic().sent(),
             leaving: !session.takes_requests(),
-            tenants: session.hello.tenants.clone(),
+            tenants: session.tenants.iter().map(str::to_owned).collect(),
             problems: status.problems,
             drivers: status.drivers,
             relay: relay.map(str::to_owned),

@@ -166,9 +166,7 @@ impl<'a> Presented<'a> {
     /// `parameters` are what stands in the search under the usual names. The token is looked for under all names that any agent of
     /// the site takes it by: the one that is asked uses one of them.
     pub(super) fn new(sessions: &[Arc<Session>], text: &SearchText<'_>, parameters: &'a Parameters) -> Self {
-        let announced = |tenant: &&str| {
-            sessions.iter().any(|session| session.hello.tenants.iter().any(|known| known == tenant))
-        };
+        let announced = |tenant: &&str| sessions.iter().any(|session| session.tenants.contains(tenant));
         let mut tokens = Cow::Borrowed(parameters.tokens());
         if sessions.iter().any(|session| session.token_fields == TokenFields::Own) {
             let told = sessions.iter().filter_map(|session| session.hello.told_token_fields());
