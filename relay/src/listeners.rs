@@ -10,6 +10,7 @@ use self::entrance::Entrance;
 
 use crate::{
     config::{ClusterConfig, ServeConfig},
+    host,
     listen::{CertificateSource, Gate, ListenError, Listening, Sockets, room_for, start_plain, start_tls},
 };
 
@@ -83,6 +84,7 @@ pub async fn start_admin(
     let listener = &config.admin;
     let entrance = Entrance { host: listener.host.clone(), trusted_proxies: config.trusted_proxies.clone() };
     let router = router.layer(middleware::from_fn_with_state(Arc::new(entrance), entrance::enter));
+    let router = router.layer(middleware::from_fn(host::require));
     let socket = sockets.open(listener.addr).await?;
     let admin = match &listener.certificate {
         Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,

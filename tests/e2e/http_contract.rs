@@ -1,13 +1,21 @@
 //! The public HTTP contract, on which scripts rely.
 
+use std::net::SocketAddr;
+
 use harness::{
     agent::{Agent, AgentOptions},
     client::{client, names, search, search_with, send},
+    process::PATIENCE,
     recordings::{wav, write},
     relay::Relay,
 };
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 const CALL: &str = "1711441902.17";
 
@@ -179,4 +187,54 @@ async fn operators_see_health_and_state() {
         session["bytes_received"].as_u64().unwrap() > 100 && session["agent_version"].is_string(),
         "{session}"
     );
+}
+
+/// What a server answers to a request as it is written, up to the end of the head.
+async fn raw(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        assert_ne!(
+            timeout(PATIENCE, stream.read_buf(&mut answer)).await.expect("an answer").unwrap(),
+            0,
+            "{request}"
+        );
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_names_no_host_or_two_is_refused() {
+    let relay = Relay::start().await;
+    let admin: SocketAddr = relay.admin_url().trim_start_matches("http://").parse().unwrap();
+    for address in [relay.address, admin] {
+        let asked = async |head: &str| raw(address, &format!("GET /healthz HTTP/1.1\r\n{head}\r\n")).await;
+        for wrong in ["", "Host: a\r\nHost: b\r\n", "Host: a/b\r\n", "Host: user@a\r\n"] {
+            let answer = asked(wrong).await;
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{wrong:?}: {answer}");
+            assert!(answer.contains("application/problem+json"), "{answer}");
+        }
+        let answer = asked(&format!("Host: {address}\r\n")).await;
+        assert!(!answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_says_which_methods_it_takes_and_refuses_what_is_too_long_before_it_is_sent() {
+    let relay = Relay::start().await;
+    let head = |method: &str, more: &str| {
+        format!("{method} /acme/search HTTP/1.1\r\nHost: {}\r\n{more}\r\n", relay.address)
+    };
+    for method in ["HEAD", "PUT"] {
+        let answer = raw(relay.address, &head(method, "")).await.to_ascii_lowercase();
+        assert!(
+            answer.starts_with("http/1.1 405 ") && answer.contains("\r\nallow: get, post\r\n"),
+            "{answer}"
+        );
+    }
+    relay.add_site("acme", &[]).await;
+    let long = head("POST", "Expect: 100-continue\r\nContent-Length: 70000\r\n");
+    let answer = raw(relay.address, &long).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "it is not invited first: {answer}");
 }

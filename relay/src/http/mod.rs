@@ -46,6 +46,7 @@ use crate::{
     client::ClientAddress,
     config::{AllowOrigin, PublicUrl},
     directory::{Directory, Refresher},
+    host,
     journal::Journal,
     limits::{ClientKey, Limits, SiteSlot, Subject},
     metrics::HttpMetrics,
@@ -129,15 +130,18 @@ impl PublicState {
 
 /// The public routes.
 pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
-    let recording = get(recordings::deliver);
-    let for_everybody = Router::new()
-        .route("/", get(landing::show))
-        .route("/tunnel", get(tunnel::accept))
+    let searches = Router::new()
         .route("/search", get(search::by_parameter).post(search::by_parameter))
         .route("/search/", get(search::by_parameter).post(search::by_parameter))
         .route("/{site}/search", get(search::by_path).post(search::by_path))
         .route("/{site}/search/", get(search::by_path).post(search::by_path))
-        .route("/{site}/recordings/{token}/{name}", recording)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::map_response(search::allow));
+    let for_everybody = Router::new()
+        .route("/", get(landing::show))
+        .route("/tunnel", get(tunnel::accept))
+        .route("/{site}/recordings/{token}/{name}", get(recordings::deliver))
+        .merge(searches)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(async |request: Request| {
             Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this address")
@@ -155,7 +159,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
     let routes = routes.layer(middleware::from_fn_with_state(state, access_log::record));
     // A router chooses the route before its own layers run, so the path is changed outside of it.
     let outside = middleware::from_fn_with_state(hosts, site_host::into_path);
-    Router::new().fallback_service(routes).layer(outside)
+    Router::new().fallback_service(routes).layer(outside).layer(middleware::from_fn(host::require))
 }
 
 async fn method_not_allowed(request: Request) -> Response {

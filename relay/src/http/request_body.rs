@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::{self, Body};
 use bytes::Bytes;
 use http::StatusCode;
+use http_body::Body as _;
 use tokio::time::timeout;
 
 use super::Refusal;
@@ -12,8 +13,12 @@ use super::Refusal;
 /// How long a client may take over a body, which is a few hundred octets and at most 64 KiB: 50 kbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body, if it has at most `limit` octets; `too_large` says so otherwise.
+/// The body, if it has at most `limit` bytes; `too_large` says so otherwise. One that is announced to be longer is not asked for: a
+/// client that waits for 100 (RFC 9110, section 10.1.1) is answered at once.
 pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<Bytes, Refusal> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
+    }
     let read = timeout(BODY_TIMEOUT, body::to_bytes(body, limit)).await;
     let read = read.map_err(|_| {
         Refusal::new(

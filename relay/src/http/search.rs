@@ -91,6 +91,14 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
 }
 
+/// Names the methods of a search where another one was tried (RFC 9110, section 15.5.6). The router would name HEAD as well.
+pub(super) async fn allow(mut response: Response) -> Response {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+    }
+    response
+}
+
 /// The router sends HEAD where it sends GET; a search has no answer without its body.
 fn check_method(parts: &Parts) -> Result<(), Refusal> {
     if parts.method == Method::HEAD {
