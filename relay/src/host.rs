@@ -50,7 +50,7 @@ pub async fn require(request: Request, next: Next) -> Response {
     match check(request.version(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
-            let problem = Problem::new(StatusCode::BAD_REQUEST, &error.to_string()).for_request(&new_id());
+            let problem = Problem::new(StatusCode::BAD_REQUEST, error.to_string()).for_request(&new_id());
             problem.into_response().map(Body::from)
         }
     }

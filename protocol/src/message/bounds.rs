@@ -115,7 +115,7 @@ mod tests {
             host: long.clone(),
             os: long.clone(),
             tenants: vec![long.clone(), String::new(), "acme".to_owned()],
-            token_fields: vec![long.clone()],
+            token_fields: vec![long],
             ..hello()
         };
         bounded.bound();
