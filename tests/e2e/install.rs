@@ -195,13 +195,32 @@ async fn systemd_finds_the_unit_right_and_hardly_exposed() {
         Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit).output().await.unwrap();
     let said = String::from_utf8(verified.stderr).unwrap();
     assert!(verified.status.success() && !said.contains("audiovault-agent.service"), "{said}");
+    is_hardly_exposed(&unit).await;
+}
+
+#[tokio::test]
+async fn systemd_finds_the_unit_of_the_relay_hardly_exposed() {
+    if !installed("systemd-analyze") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let unit = dir.path().join("audiovault-relay@8090.service");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../docker/systemd/audiovault-relay@.service"), &unit)
+        .unwrap();
+    is_hardly_exposed(&unit).await;
+}
+
+/// Holds a unit to the most exposure that it may have, and to leaving no image of its memory behind.
+async fn is_hardly_exposed(unit: &Path) {
     let threshold = format!("--threshold={MAX_EXPOSURE_TENTHS}");
     let judge = ["security", "--offline=yes", &threshold];
-    let judged = Command::new("systemd-analyze").args(judge).arg(&unit).output().await.unwrap();
+    let judged = Command::new("systemd-analyze").args(judge).arg(unit).output().await.unwrap();
     let said = String::from_utf8(judged.stdout).unwrap();
     let overall = said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or(&said);
     println!("{overall}");
     assert!(judged.status.success(), "{said}");
+    let text = fs::read_to_string(unit).unwrap();
+    assert!(text.contains("\nLimitCORE=0\n") && text.contains("\nUMask=0077\n"), "{text}");
 }
 
 const STATUS: &str = "systemctl show -p StatusText --value audiovault-agent";
