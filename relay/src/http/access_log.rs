@@ -45,9 +45,11 @@ pub(super) async fn record(
         Ok(slot) => HeldBody::hold(next.run(request).await, slot),
         Err(busy) => Refusal::from(busy).into_response(request.extensions()),
     };
+    // What is left of a body that is too large is not read, and a client that kept this connection would find it closed at the
+    // next request; so would one of a relay that drains.
+    let is_cut = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
     let stays = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if state.is_draining() && version <= Version::HTTP_11 && !stays {
-        // Whoever keeps this connection would find it closed at the next request.
+    if (is_cut || state.is_draining()) && version <= Version::HTTP_11 && !stays {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());
