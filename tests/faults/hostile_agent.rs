@@ -24,7 +24,9 @@ use crate::setting::{Setting, resident};
 
 /// Another site's honest agent, and a key for a hostile one.
 async fn beside_an_honest_site() -> (Setting, Agent, Site) {
-    let setting = Setting::new(Relay::start().await).await;
+    // More tunnels in a second than a site gets otherwise.
+    let relay = Relay::start_with(&["--accept-rate", "1000"], false).await;
+    let setting = Setting::new(relay).await;
     let agent = setting.agent().await;
     let hostile = setting.relay.add_site("hostile", &[]).await;
     (setting, agent, hostile)
