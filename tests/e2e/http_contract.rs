@@ -197,7 +197,7 @@ async fn raw(address: SocketAddr, request: &str) -> String {
     while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
         assert_ne!(timeout(PATIENCE, stream.read_buf(&mut answer)).await.unwrap().unwrap(), 0, "{request}");
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]
@@ -233,4 +233,25 @@ async fn a_search_says_which_methods_it_takes_and_refuses_what_is_too_long_befor
     let long = head("POST", "Expect: 100-continue\r\nContent-Length: 70000\r\n");
     let answer = raw(relay.address, &long).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "it is not invited first: {answer}");
+}
+
+#[tokio::test]
+async fn a_handshake_whose_key_is_not_sixteen_bytes_is_refused() {
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let asked = async |nonce: &str| {
+        let (host, key) = (relay.address, &site.site_key);
+        let request = format!(
+            "GET /tunnel HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: audiovault-tunnel.v1\r\n\
+             Sec-WebSocket-Key: {nonce}\r\n\r\n"
+        );
+        raw(relay.address, &request).await
+    };
+    for nonce in ["x", "AAAA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        let answer = asked(nonce).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{nonce}: {answer}");
+    }
+    let answer = asked("AAAAAAAAAAAAAAAAAAAAAA==").await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
 }
