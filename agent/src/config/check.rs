@@ -224,6 +224,10 @@ fn service(
         None => Tenants::default(),
     };
     warnings.extend(tenants.warnings);
+    let mixed = |root: &&Pattern| root.mentions(Placeholder::Tenant) && !root.separates_tenants();
+    if let Some(root) = vault.settings.roots.iter().find(mixed).filter(|_| args.tenants.is_some()) {
+        return Err(ConfigError::MixedTenants(root.to_string()));
+    }
     let apart = vault.settings.roots.iter().any(|root| root.mentions(Placeholder::Tenant));
     if !tenants.usable.is_empty() && !apart {
         warnings.push("no --path has %TE, so searches with a tenant's own secret find nothing".to_owned());

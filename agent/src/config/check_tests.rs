@@ -121,6 +121,30 @@ fn the_operator_is_warned_of_what_will_surprise() {
 }
 
 #[test]
+fn with_tenants_the_tenant_is_a_directory_of_its_own() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("tenants.json");
+    fs::write(&file, r#"[{"tenant":"acme","secret":"secret-of-acme"}]"#).unwrap();
+    let tenants = ["--tenants", file.to_str().unwrap()];
+    for (path, whole) in [
+        ("file:/rec/%TE-%QU", false),
+        ("file:/rec/%TE.d", false),
+        ("file:/rec/%YY/x%TE/%QU", false),
+        ("file:/rec/%TE/%QU", true),
+        ("file:/rec/%QU/%TE/%TE-%AG", true),
+        ("file:/rec/%QU", true),
+    ] {
+        let words = [&tenants[..], &["--path", path]].concat();
+        for error in [tunnelled(&words).err(), served(&words).err()] {
+            let said = error.map(|error| error.to_string());
+            assert_eq!(said.is_none(), whole, "{path}: {said:?}");
+            assert!(said.is_none_or(|said| said.contains(path) && said.contains("/%TE/%QU")), "{path}");
+        }
+        assert!(tunnelled(&["--path", path]).is_ok(), "{path}: without tenants any pattern will do");
+    }
+}
+
+#[test]
 fn a_record_that_could_not_be_written_is_refused_and_nothing_is_made_yet() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.jsonl");

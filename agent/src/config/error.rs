@@ -48,6 +48,12 @@ pub enum ConfigError {
     /// A pattern is none.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// A tenant's directories cannot be told from another's.
+    #[error(
+        "--path {0:?} has %TE within a directory's name, so with --tenants one tenant finds another's recordings; give %TE a \
+         directory of its own, such as /%TE/%QU"
+    )]
+    MixedTenants(String),
     /// The time zone is not in the database.
     #[error("--timezone {0:?} is not in the time zone database; write a name such as Europe/Madrid")]
     TimeZone(String),

@@ -142,4 +142,36 @@ proptest! {
             .collect();
         prop_assert_eq!(listed, naive);
     }
+
+    #[test]
+    fn no_directory_of_another_tenant_is_admitted(
+        components in prop::collection::vec(
+            prop::collection::vec(prop::sample::select(vec!["%TE", "%TE", "%TE", "%QU", "%AG", "%SE", "-", "a"]), 1..3),
+            1..4,
+        ),
+        names in prop::collection::vec(prop::sample::select(vec!["a", "v", "a-v", "v-a", "vip", "a-vip"]), 8),
+        named in prop::collection::vec(any::<bool>(), 3),
+    ) {
+        let text: Vec<String> = components.iter().map(|parts| parts.concat()).collect();
+        let pattern = Pattern::parse(&format!("file:/rec/{}", text.join("/"))).unwrap();
+        prop_assume!(pattern.separates_tenants());
+        let [tenant, other, server, queue, agent, its_server, its_queue, its_agent] = names.as_slice() else {
+            unreachable!("eight names")
+        };
+        let mut asked = query("1711444502.17");
+        asked.tenant = Some((*tenant).to_owned());
+        asked.server = named[0].then(|| (*server).to_owned());
+        asked.queue = named[1].then(|| (*queue).to_owned());
+        asked.agent = named[2].then(|| (*agent).to_owned());
+        let ways = expand(&pattern, &asked, &TimeZone::UTC, FOUR_HOURS);
+        let admitted = |owner: &str, server: &str, queue: &str, agent: &str| {
+            let places = [("%TE", owner), ("%SE", server), ("%QU", queue), ("%AG", agent)];
+            let directory = places.iter().fold(text.join("/"), |path, (place, name)| path.replace(place, name));
+            let file = Path::new("/rec").join(directory).join("beneath/in-1711444502.17.wav");
+            let file = file.strip_prefix(pattern.root()).unwrap();
+            ways.iter().any(|way| leads_to(way, file))
+        };
+        prop_assert!(admitted(tenant, server, queue, agent), "the tenant's own");
+        prop_assert!(tenant == other || !admitted(other, its_server, its_queue, its_agent), "another's");
+    }
 }

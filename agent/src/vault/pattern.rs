@@ -171,6 +171,12 @@ impl Pattern {
         self.places().any(|place| place == placeholder)
     }
 
+    /// Whether no two tenants share a directory: one directory's name is `%TE` and nothing else. Within a name, what
+    /// follows the tenant may continue it: `%TE-%QU` admits `acme-vip-400` for the tenant `acme` and for `acme-vip`.
+    pub fn separates_tenants(&self) -> bool {
+        self.components.iter().any(|parts| parts.as_slice() == [Part::Place(Placeholder::Tenant)])
+    }
+
     /// The finest part of a date that occurs, if any does.
     pub fn granularity(&self) -> Option<Granularity> {
         self.places().filter_map(Placeholder::granularity).max()

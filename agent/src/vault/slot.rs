@@ -19,7 +19,6 @@ use crate::{
         driver::{DriverFault, DriverReport, FileDriver},
         indexed::Indexed,
         pace::Pace,
-        pattern::Placeholder,
         query::Query,
         waiting::Waiting,
         walk::Budget,
@@ -47,7 +46,7 @@ pub(super) struct Counted {
 
 impl Slot {
     pub(super) fn visible(&self, scope: Scope) -> bool {
-        scope == Scope::Everything || self.driver.pattern().mentions(Placeholder::Tenant)
+        scope == Scope::Everything || self.driver.pattern().separates_tenants()
     }
 
     pub(super) async fn search(
