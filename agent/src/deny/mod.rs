@@ -4,6 +4,7 @@
 //! changes nothing: the last good rules stay in force, and the log and the agent's problems say so.
 
 mod body;
+mod folding;
 pub mod rules;
 mod watched;
 
@@ -21,7 +22,10 @@ use audiovault_protocol::link::Revocation;
 use tokio::sync::watch;
 
 use self::watched::Watched;
-use crate::{problems::Problems, vault::call_id::CallIdRules};
+use crate::{
+    problems::Problems,
+    vault::{call_id::CallIdRules, resolved::Resolved},
+};
 
 pub(crate) use self::body::RevocableBody;
 pub use self::{
@@ -55,9 +59,13 @@ impl DenySettings {
 pub struct InForce(Vec<Arc<DenyRules>>);
 
 impl InForce {
-    /// Whether the recording at `path` beneath `root` is denied.
-    pub fn deny(&self, root: &Path, path: &Path) -> bool {
-        self.0.iter().any(|rules| rules.deny(root, path))
+    /// Whether the recording at `path` beneath `root` is denied, under this name or without the links on its way.
+    pub fn deny(&self, root: &Path, path: &Path, resolved: Option<&Resolved>) -> bool {
+        let named = |rules: &DenyRules| match resolved {
+            Some(resolved) => rules.deny(root, &resolved.path) || rules.deny(&resolved.root, &resolved.path),
+            None => false,
+        };
+        self.0.iter().any(|rules| rules.deny(root, path) || named(rules))
     }
 
     /// Whether a call is denied as such, by its id.
@@ -78,13 +86,15 @@ pub(crate) struct Place {
     pub(crate) root: PathBuf,
     /// Where the recording lies beneath it.
     pub(crate) path: PathBuf,
+    /// Where it was opened, once it is.
+    pub(crate) resolved: Option<Resolved>,
     /// The call that was searched for.
     pub(crate) call_id: String,
 }
 
 impl Place {
     pub(crate) fn is_denied(&self, rules: &InForce) -> bool {
-        rules.deny_call(&self.call_id) || rules.deny(&self.root, &self.path)
+        rules.deny_call(&self.call_id) || rules.deny(&self.root, &self.path, self.resolved.as_ref())
     }
 }
 

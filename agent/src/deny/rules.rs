@@ -1,9 +1,10 @@
 //! Which recordings are no longer offered: call ids and globs, one a line. Pure.
 
-use std::{os::unix::ffi::OsStrExt, path::Path};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::folding;
 use crate::vault::call_id::{CallId, CallIdRules};
 
 /// Most rules in a file: every recording that a search finds is held against all of them.
@@ -47,7 +48,8 @@ impl DenyRules {
     ///
     /// A glob that begins with `/` is held against the whole path, any other against the path beneath the root, and one
     /// without `/` against the name of the file and of every directory above it. What matches a directory denies
-    /// everything beneath. `*` and `?` stop at `/`, `**` does not; letters match without regard to case.
+    /// everything beneath. `*` and `?` stop at `/`, `**` does not; letters match without regard to case and to
+    /// how their accents are written.
     ///
     /// # Errors
     /// [`RulesError`], for the first line that is wrong.
@@ -82,8 +84,8 @@ impl DenyRules {
     pub fn deny(&self, root: &Path, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().as_bytes();
         self.calls.iter().any(|call| call.stands_in(name))
-            || self.beneath.is_match(path)
-            || (!self.absolute.is_empty() && self.absolute.is_match(root.join(path)))
+            || matches(&self.beneath, path)
+            || (!self.absolute.is_empty() && matches(&self.absolute, &root.join(path)))
     }
 
     /// Whether a call is denied as such, by its id.
@@ -97,10 +99,14 @@ impl DenyRules {
     }
 }
 
+fn matches(globs: &GlobSet, path: &Path) -> bool {
+    !globs.is_empty() && globs.is_match(OsStr::from_bytes(&folding::path(path.as_os_str().as_bytes())))
+}
+
 /// Adds what matches the glob, and what lies beneath that.
 fn add(set: &mut GlobSetBuilder, line: &str) -> Result<(), globset::Error> {
     let glob = line.trim_end_matches('/');
-    let glob = glob.strip_prefix("./").unwrap_or(glob);
+    let glob = folding::glob(glob.strip_prefix("./").unwrap_or(glob));
     let anywhere = if line.contains('/') { String::new() } else { "**/".to_owned() };
     for tail in ["", "/**"] {
         let whole = format!("{anywhere}{glob}{tail}");
@@ -175,6 +181,32 @@ mod tests {
             rules("*\n").deny(Path::new("/rec"), octets)
                 && rules("1711444502.17").deny(Path::new("/"), octets)
         );
+    }
+
+    #[test]
+    fn letters_of_all_scripts_match_in_any_case_and_however_their_accents_are_written() {
+        let decomposed = "pen\u{303}a";
+        for (rule, path) in [
+            ("peña/", "PEÑA/in-1.wav"),
+            ("PEÑA/", "peña/in-1.wav"),
+            ("peña/", "pen\u{303}a/in-1.wav"),
+            ("*PEN\u{303}A*", "2024/in-Peña-1.wav"),
+            ("/rec/Monitor/peña", decomposed),
+            ("*straße*", "2024/in-STRASSE-1.wav"),
+            ("*μάιος*", "2024/in-ΜΆΙΟΣ-1.wav"),
+            ("*дом*", "ДОМ.wav"),
+            ("Ñ[0-9][A-C]*", "ñ1b.wav"),
+            ("[Z-a]ñ*", "aÑ.wav"),
+            ("[]x]ñ\\[Ü*", "]Ñ[ü.wav"),
+        ] {
+            assert!(denied(rule, path), "{rule} {path}");
+        }
+        for (rule, path) in [("pena/", "peña/in-1.wav"), ("[!a]ñ*", "añ.wav"), ("peña/", "peñas/in-1.wav")]
+        {
+            assert!(!denied(rule, path), "{rule} {path}");
+        }
+        let mixed = Path::new(OsStr::from_bytes(b"\xffPE\xc3\x91A.wav"));
+        assert!(rules("*peña*").deny(Path::new("/rec"), mixed));
     }
 
     #[test]

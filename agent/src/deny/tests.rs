@@ -126,7 +126,8 @@ async fn a_delivery_is_taken_back_and_others_are_not() {
     let path = dir.path().join("deny");
     fs::write(&path, "").unwrap();
     let deny = Deny::new(Problems::default());
-    let place = |name: &str| Place { root: "/rec".into(), path: name.into(), call_id: String::new() };
+    let place =
+        |name: &str| Place { root: "/rec".into(), path: name.into(), resolved: None, call_id: String::new() };
     let before = deny.revocation(place("a-1711444502.17.wav"));
     let other = deny.revocation(place("a-1711444502.18.wav"));
     deny.configure(Some(settings(&path)));

@@ -28,6 +28,7 @@ use crate::{
         Vault,
         media::split_name,
         open::{OpenError, OpenRecording},
+        resolved::Resolved,
         waiting::Waiting,
     },
 };
@@ -60,16 +61,15 @@ pub(crate) async fn recording(
     let (head, _) = request.into_parts();
     let file_name = opened.path.file_name().unwrap_or_default().to_owned();
     let mut audit = audit(&opened, service.recorded_names.of(&file_name.to_string_lossy()));
-    let recording = Place {
+    let mut recording = Place {
         root: service.vault.root(opened.driver),
         path: opened.path.clone(),
+        resolved: None,
         call_id: opened.call_id.clone(),
     };
-    if recording.is_denied(&service.deny.rules().await) {
-        let refused = Failure::new(StatusCode::GONE, "this recording is no longer offered");
-        let mut response = with_audit(refused.into_response(), audit);
-        response.extensions_mut().insert(Denied);
-        return Ok(response);
+    let rules = service.deny.rules().await;
+    if recording.is_denied(&rules) {
+        return Ok(denied(audit));
     }
     let path = opened.path.clone();
     let Ok(place) = Arc::clone(&service.places).try_acquire_owned() else {
@@ -80,6 +80,10 @@ pub(crate) async fn recording(
     let asked = Asked { head, extension, file_name, kept, waiting };
     let response = match serve(&service.vault, asked).await {
         Ok(answer) => {
+            recording.resolved = answer.resolved;
+            if recording.is_denied(&rules) {
+                return Ok(denied(audit));
+            }
             audit.bytes_per_second = answer.bytes_per_second;
             let body = answer.body.map_or_else(Body::empty, |body| {
                 Body::new(Paced::new(body.holding(place), service.pacer.clone()))
@@ -117,6 +121,13 @@ async fn serve(vault: &Vault, asked: Asked) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
+fn denied(audit: Audit) -> Response {
+    let refused = Failure::new(StatusCode::GONE, "this recording is no longer offered");
+    let mut response = with_audit(refused.into_response(), audit);
+    response.extensions_mut().insert(Denied);
+    response
+}
+
 /// The answer to somebody whose link opens.
 fn with_audit(mut response: Response, audit: Audit) -> Response {
     response.extensions_mut().insert(audit);
@@ -147,6 +158,8 @@ struct Answer {
     /// `None` where there is no content.
     body: Option<RecordingBody>,
     bytes_per_second: Option<u32>,
+    /// Where the recording lies.
+    resolved: Option<Resolved>,
 }
 
 impl Answer {
@@ -219,6 +232,7 @@ impl Serving {
         let validators = Validators { etag: self.form.etag(&self.open, now), modified };
         let headers = self.headers(&validators);
         let bytes_per_second = self.form.bytes_per_second;
+        let resolved = self.open.resolved.clone();
         let answered = match conditions::judge(&self.asked.head.headers, &validators) {
             Verdict::Failed => Err(Failure::new(
                 StatusCode::PRECONDITION_FAILED,
@@ -227,7 +241,7 @@ impl Serving {
             Verdict::NotModified => Ok((not_modified(headers), None)),
             Verdict::Proceed { range } => self.deliver(range, headers),
         };
-        answered.map(|(head, body)| Answer { head, body, bytes_per_second })
+        answered.map(|(head, body)| Answer { head, body, bytes_per_second, resolved })
     }
 
     fn headers(&self, validators: &Validators) -> HeaderMap {

@@ -17,7 +17,7 @@ use rustix::{
     io::{ReadWriteFlags, preadv2},
 };
 
-use super::{open::OpenRecording, wav::HEADER_READ};
+use super::{open::OpenRecording, resolved::Resolved, wav::HEADER_READ};
 
 /// File systems of this machine (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS. Opening a file never asks
 /// another machine or program, and the kernel sees every change.
@@ -64,7 +64,8 @@ pub(crate) fn open(
         beneath(&root, sentinel.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)?;
     }
     let file = beneath(&root, wanted.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-    let mut open = OpenRecording::of(file.into()).ok()?;
+    let resolved = Some(Resolved::of_open(&root, &file)?);
+    let mut open = OpenRecording { resolved, ..OpenRecording::of(file.into()).ok()? };
     if wanted.head {
         let len = usize::try_from(open.size).map_or(HEADER_READ, |size| size.min(HEADER_READ));
         let mut head = vec![0; len];

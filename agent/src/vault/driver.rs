@@ -30,6 +30,7 @@ use crate::{
         pattern::Pattern,
         query::Query,
         recording::Recording,
+        resolved::Resolved,
         sample::{self, Among, Sampled},
         walk::{Budget, Walk},
     },
@@ -106,7 +107,8 @@ impl DriverReport {
     pub(crate) fn withhold(&mut self, root: &Path, query: &Query, rules: &InForce) {
         let found = self.recordings.len();
         let whole_call = rules.deny_call(query.call_id.as_str());
-        self.recordings.retain(|found| !whole_call && !rules.deny(root, &found.path));
+        self.recordings
+            .retain(|found| !whole_call && !rules.deny(root, &found.path, found.resolved.as_ref()));
         self.denied = found - self.recordings.len();
     }
 }
@@ -267,7 +269,9 @@ impl FileDriver {
         let root = self.open_root().map_err(|fault| OpenError::Unreadable(io::Error::other(fault)))?;
         self.own.learn(&root);
         let open = OpenRecording::open(&root, path)?;
-        Ok(OpenRecording { file: open.file.closed_by(&self.closing), ..open })
+        let resolved = Resolved::of_open(&root, &*open.file);
+        let resolved = resolved.or_else(|| Resolved::look_up(&root, self.pattern.root(), path));
+        Ok(OpenRecording { file: open.file.closed_by(&self.closing), resolved, ..open })
     }
 
     /// Opens a recording without waiting for any disk, if that can be done.
@@ -330,7 +334,8 @@ impl FileDriver {
     pub(crate) fn sample(&self, census: &Census, denied: &InForce) -> Result<Sampled, DriverFault> {
         let root = self.open_root()?;
         let offered = |path: &Path, call_id: &CallId| {
-            !denied.deny_call(call_id.as_str()) && !denied.deny(self.pattern.root(), path)
+            let resolved = Resolved::look_up(&root, self.pattern.root(), path);
+            !denied.deny_call(call_id.as_str()) && !denied.deny(self.pattern.root(), path, resolved.as_ref())
         };
         let among =
             Among { folders: &census.latest(sample::FOLDERS), pattern: &self.pattern, offered: &offered };
@@ -376,6 +381,7 @@ impl FileDriver {
             plain_wav: told.wav.is_some_and(|header| header.plain),
             decoded: told.decoded,
             identity: (metadata.dev(), metadata.ino()),
+            resolved: Resolved::look_up(root, self.pattern.root(), path),
         }))
     }
 }

@@ -16,6 +16,7 @@ mod pace;
 pub mod pattern;
 pub mod query;
 pub mod recording;
+pub mod resolved;
 pub mod sample;
 mod slot;
 pub(crate) mod tokens;

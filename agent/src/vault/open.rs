@@ -16,6 +16,7 @@ use crate::{
     sound::layout::{self, Layout},
     vault::{
         file::RecordingFile,
+        resolved::Resolved,
         wav::{self, WavHeader},
     },
 };
@@ -54,6 +55,8 @@ pub struct OpenRecording {
     pub modified: SystemTime,
     /// Its first octets, where they were read already: all of them, or [`wav::HEADER_READ`].
     pub(crate) head: Option<Vec<u8>>,
+    /// Where it lies without the links on its way, where that was asked.
+    pub(crate) resolved: Option<Resolved>,
 }
 
 impl OpenRecording {
@@ -79,7 +82,7 @@ impl OpenRecording {
         }
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let file = RecordingFile::new(file, &metadata);
-        Ok(Self { file, size: metadata.len(), modified, head: None })
+        Ok(Self { file, size: metadata.len(), modified, head: None, resolved: None })
     }
 
     /// A strong validator (RFC 9110, section 8.8.3), quotes included: size and modification time in nanoseconds.

@@ -10,7 +10,10 @@ use std::{
 
 use crate::{
     sound::layout::{Layout, delivered_extension},
-    vault::media::{self, playability},
+    vault::{
+        media::{self, playability},
+        resolved::Resolved,
+    },
 };
 
 /// A file that changed this recently is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at GSM's 1.6 kB
@@ -42,6 +45,8 @@ pub struct Recording {
     pub decoded: Option<Layout>,
     /// Device and inode, by which two paths to one file are known.
     pub identity: (u64, u64),
+    /// Where it lies without the links on its way.
+    pub resolved: Option<Resolved>,
 }
 
 impl Recording {

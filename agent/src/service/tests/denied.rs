@@ -87,6 +87,19 @@ async fn a_glob_takes_single_recordings_out() {
 }
 
 #[tokio::test]
+async fn a_link_on_the_disk_is_no_way_around_the_deny_file() {
+    let place = Denying::new("", |_| {});
+    place.site.put("private/conversation.wav", &wav(1));
+    place.site.put("public/other.wav", &wav(1));
+    let name = place.site.dir.path().join("public/in-1711444502.17.wav");
+    std::os::unix::fs::symlink("../private/conversation.wav", name).unwrap();
+    let link = place.site.link(&ours("")).await;
+    place.deny("private/");
+    assert_eq!(place.found().await.1.len(), 0);
+    assert_eq!(place.site.fetch(&link, &[]).await.status(), 410);
+}
+
+#[tokio::test]
 async fn where_a_recording_is_denied_the_next_root_is_asked() {
     let mut roots = Vec::new();
     let place = Denying::new("/pbx", |settings| {
