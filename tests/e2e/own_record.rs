@@ -28,7 +28,7 @@ struct Place {
     client: Client,
     agent: Agent,
     record: OwnRecord,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Place {
@@ -46,7 +46,7 @@ impl Place {
         let options = AgentOptions::new(dir.path().join("rec")).with(&record.flag()).with(more);
         let agent = Agent::start(&relay, &site, options).await;
         let client = Client::builder().http1_only().user_agent("story/1").build().unwrap();
-        Self { relay, site, client, agent, record, _dir: dir }
+        Self { relay, site, client, agent, record, dir }
     }
 
     async fn search(&self, call: &str) -> Value {
@@ -259,6 +259,26 @@ async fn a_delivery_that_the_end_cuts_is_written_down_too() {
     place.relay.kill().await;
     assert_eq!(place.agent.process.wait().await.code(), Some(0));
     assert_eq!(place.first_delivery().await["outcome"], "cut");
+    drop(listener);
+}
+
+#[tokio::test]
+async fn a_delivery_of_an_agent_that_was_killed_is_on_record_and_is_closed_at_the_next_start() {
+    let mut place = Place::new(&[]).await;
+    let listener = place.listening().await;
+    place.record.wait_for(1).await;
+    place.agent.process.signal("KILL");
+    place.agent.process.wait().await;
+    assert_eq!(place.record.lines().len(), 1, "the search alone has ended");
+    let begun = place.record.begun();
+    assert_eq!(
+        (begun.len(), &begun[0]["call_id"], &begun[0]["user"]),
+        (1, &LONG_CALL.into(), &"robin".into())
+    );
+    let options = AgentOptions::new(place.dir.path().join("rec")).with(&place.record.flag());
+    let _agent = Agent::start(&place.relay, &place.site, options).await;
+    let closed = place.first_delivery().await;
+    assert_eq!((&closed["outcome"], &closed["delivery"]), (&"cut".into(), &begun[0]["delivery"]));
     drop(listener);
 }
 

@@ -32,9 +32,14 @@ impl OwnRecord {
         ["--audit-log", self.path.to_str().expect("a path that is text")]
     }
 
-    /// Everything in the file now.
+    /// What has ended, of the file as it is now: all but the beginnings of deliveries.
     pub fn lines(&self) -> Vec<Value> {
-        lines(&self.path)
+        lines(&self.path).into_iter().filter(|line| line["kind"] != "begun").collect()
+    }
+
+    /// The beginnings of deliveries, of the file as it is now.
+    pub fn begun(&self) -> Vec<Value> {
+        lines(&self.path).into_iter().filter(|line| line["kind"] == "begun").collect()
     }
 
     /// Everything in the file and those that were put aside, the oldest first.

@@ -80,6 +80,8 @@ impl Entry {
         if carries {
             self.revocation = head.extensions.get().cloned();
             (event.range_start, event.size) = headers::extent(&head.headers);
+            event.delivery = Some(self.recorder.delivery());
+            self.recorder.push(Event { kind: Kind::Begun, ..event.clone() }, false);
             event.octets = Some(0);
             let remaining = headers::content_length(&head.headers);
             return Response::from_parts(head, Body::new(RecordedBody::new(body, self, remaining)));
@@ -126,8 +128,8 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let Some(mut event) = self.event.take() else { return };
-        event.outcome = self.outcome.unwrap_or_else(|| self.given_up());
-        event.duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        event.outcome = Some(self.outcome.unwrap_or_else(|| self.given_up()));
+        event.duration_ms = Some(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.recorder.push(event, self.stranger);
     }
 }

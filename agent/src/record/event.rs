@@ -7,18 +7,29 @@ use serde::{Serialize, Serializer};
 const MAX_TEXT_LEN: usize = 256;
 
 /// What an event tells of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Somebody asked which recordings a call has.
     Search,
     /// Somebody asked for a recording.
     Delivery,
+    /// A delivery has begun; its end has a line of its own.
+    Begun,
+}
+
+impl Kind {
+    /// As it stands in the record.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Search => "search",
+            Self::Delivery => "delivery",
+            Self::Begun => "begun",
+        }
+    }
 }
 
 /// How a request ended. The words are those of the relay's audit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Everything that was asked for was handed over.
     Complete,
@@ -32,7 +43,32 @@ pub enum Outcome {
     Denied,
 }
 
-/// One search or one delivery.
+impl Outcome {
+    /// As it stands in the record.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Left => "left",
+            Self::Cut => "cut",
+            Self::Refused => "refused",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+impl Serialize for Kind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+/// One search, one delivery, or the beginning of a delivery.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
     /// When the request came.
@@ -42,6 +78,10 @@ pub struct Event {
     pub kind: Kind,
     /// The id under which the logs of relay and agent speak of the request.
     pub request_id: String,
+    /// What the beginning and the end of a delivery have in common: the agent's run and a number. A request id would not
+    /// do, since clients may choose it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
     /// The call that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
@@ -65,8 +105,9 @@ pub struct Event {
     /// HTTP status of the answer; none where there was no answer any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// How it ended.
-    pub outcome: Outcome,
+    /// How it ended, once it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
     /// How many recordings a search found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<u32>,
@@ -80,7 +121,8 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// From the request to the end, in milliseconds.
-    pub duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
     /// What a refusal said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -118,6 +160,7 @@ impl Event {
             time: Timestamp::now(),
             kind,
             request_id: bounded(request_id),
+            delivery: None,
             call_id: None,
             tenant: None,
             user: None,
@@ -126,12 +169,12 @@ impl Event {
             user_agent: None,
             method: bounded(method),
             status: None,
-            outcome: Outcome::Left,
+            outcome: None,
             found: None,
             range_start: None,
             octets: None,
             size: None,
-            duration_ms: 0,
+            duration_ms: None,
             problem: None,
         }
     }
@@ -166,7 +209,8 @@ mod tests {
     fn a_line_says_what_is_known_and_nothing_else() {
         let mut event = Event::new(Kind::Delivery, "GET", "r-1");
         event.time = "2026-03-26T10:15:02.0015Z".parse().unwrap();
-        (event.status, event.octets, event.outcome) = (Some(206), Some(200), Outcome::Complete);
+        (event.status, event.octets, event.outcome) = (Some(206), Some(200), Some(Outcome::Complete));
+        event.duration_ms = Some(0);
         assert_eq!(
             line(&event),
             "{\"time\":\"2026-03-26T10:15:02.001Z\",\"kind\":\"delivery\",\"request_id\":\"r-1\",\"method\":\"GET\",\

@@ -9,13 +9,17 @@ mod entry;
 pub mod event;
 mod queue;
 mod rotation;
+mod unended;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -50,13 +54,23 @@ struct Handle {
     problems: Problems,
     open: TaskTracker,
     thread: OnceLock<()>,
+    /// Tells deliveries of this run from those of others.
+    run: String,
+    deliveries: AtomicU64,
 }
 
 impl Recorder {
     /// Records nothing until it is configured to. What goes wrong is noted among the problems.
     pub fn new(problems: Problems) -> Self {
         let queue = Arc::new(Queue::default());
-        Self(Arc::new(Handle { queue, problems, open: TaskTracker::new(), thread: OnceLock::new() }))
+        Self(Arc::new(Handle {
+            queue,
+            problems,
+            open: TaskTracker::new(),
+            thread: OnceLock::new(),
+            run: data_encoding::HEXLOWER.encode(&rand::random::<[u8; 8]>()),
+            deliveries: AtomicU64::new(0),
+        }))
     }
 
     /// Records there from now on, or nowhere. A file that was moved away meanwhile is begun anew.
@@ -91,12 +105,17 @@ impl Recorder {
         on.then(|| Entry::begin(self.clone(), kind, request, self.0.open.token()))
     }
 
+    /// A name for the next delivery.
+    fn delivery(&self) -> String {
+        format!("{}-{}", self.0.run, self.0.deliveries.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn push(&self, event: Event, stranger: bool) {
         self.0.queue.push(event, stranger);
     }
 
     fn start(&self) {
-        let writer = Writer::new(Arc::clone(&self.0.queue), self.0.problems.clone());
+        let writer = Writer::new(Arc::clone(&self.0.queue), self.0.problems.clone(), self.0.run.clone());
         let thread = thread::Builder::new().name("audit-log".to_owned()).spawn(|| writer.run());
         if let Err(error) = thread {
             tracing::error!(%error, "the audit log has no thread and is not written");

@@ -10,10 +10,15 @@ use audiovault_protocol::strangers::{Strangers, Suppressed};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{event::Event, rotation::RecordSettings};
+use super::{
+    event::{Event, Kind},
+    rotation::RecordSettings,
+};
 
 /// Events that wait for the disk: seconds of a busy site, and about a megabyte.
 pub(super) const CAPACITY: usize = 1024;
+/// Where so many wait, beginnings are left out: the lines of their ends say the same and more.
+const ROOM_FOR_BEGINNINGS: usize = CAPACITY / 2;
 
 /// What is left for the writer.
 #[derive(Debug)]
@@ -70,6 +75,10 @@ impl Queue {
     pub(super) fn push(&self, event: Event, stranger: bool) {
         let mut state = self.lock();
         if !state.on || (stranger && !state.strangers.admit(Instant::now(), Timestamp::now())) {
+            return;
+        }
+        let begun = event.kind == Kind::Begun;
+        if begun && state.events >= ROOM_FOR_BEGINNINGS {
             return;
         }
         if state.events < CAPACITY {

@@ -134,7 +134,7 @@ fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn numbered(path: &Path, number: u32) -> PathBuf {
+pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(format!(".{number}"));
     name.into()

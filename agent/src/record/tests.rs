@@ -150,6 +150,57 @@ async fn what_is_under_way_at_the_end_is_written_too() {
     assert_eq!(lines(&place.path("a"))[0]["outcome"], "cut");
 }
 
+/// A delivery under way: a recording, of which nothing was taken yet.
+fn delivery(recorder: &Recorder) -> axum::response::Response {
+    let entry = recorder.begin(Kind::Delivery, &Request::default()).unwrap();
+    let mut answer = axum::response::Response::new("some sound".into());
+    answer.extensions_mut().insert(Known);
+    entry.answered(answer, None)
+}
+
+fn told(path: &Path) -> Vec<String> {
+    let word = |line: &Value, name: &str| line[name].as_str().unwrap_or("-").to_owned();
+    lines(path).iter().map(|line| format!("{} {}", word(line, "kind"), word(line, "outcome"))).collect()
+}
+
+#[tokio::test]
+async fn a_delivery_stands_there_from_its_beginning_and_is_closed_by_the_next_run() {
+    let place = Place::new();
+    let path = place.path("a");
+    place.recorder.configure(Some(place.settings("a")));
+    drop(delivery(&place.recorder));
+    until(|| lines(&path).len() == 2).await;
+    let under_way = delivery(&place.recorder);
+    until(|| lines(&path).len() == 3).await;
+    assert_eq!(told(&path), ["begun -", "delivery left", "begun -"]);
+    let begun = lines(&path).remove(2);
+    assert_eq!((&begun["status"], &begun["octets"]), (&200.into(), &Value::Null));
+    // What a killed agent leaves: the file as it is now, with the last files put aside, and a line that is torn.
+    let left = place.path("left");
+    fs::copy(&path, PathBuf::from(format!("{}.1", left.display()))).unwrap();
+    fs::write(&left, "{\"kind\":\"begun\",\"delivery\":\"0").unwrap();
+    let next = Recorder::new(Problems::default());
+    next.configure(Some(place.settings("left")));
+    let cut = || lines(&left).into_iter().find(|line| line["outcome"] == "cut");
+    let whole = |text: String| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    until(|| whole(fs::read_to_string(&left).unwrap()).len() == 1).await;
+    fs::write(&left, format!("{}\n", whole(fs::read_to_string(&left).unwrap())[0])).unwrap();
+    let closed = cut().unwrap();
+    assert_eq!((&closed["kind"], &closed["delivery"]), (&"delivery".into(), &begun["delivery"]));
+    assert!(closed["problem"].as_str().unwrap().contains("no end is on record"), "{closed}");
+    next.finish().await;
+    let last = Recorder::new(Problems::default());
+    last.configure(Some(place.settings("left")));
+    last.finish().await;
+    assert_eq!(lines(&left).len(), 1, "closed once");
+    // The run itself closes nothing of its own.
+    place.recorder.configure(Some(place.settings("b")));
+    place.recorder.configure(Some(place.settings("a")));
+    drop(under_way);
+    place.recorder.finish().await;
+    assert_eq!(told(&path)[3..], ["delivery left"]);
+}
+
 #[tokio::test]
 async fn a_dead_disk_does_not_keep_the_agent_from_ending() {
     let place = Place::new();

@@ -13,6 +13,7 @@ use super::{
     event::{Notice, line},
     queue::{Mail, Queue, Work},
     rotation::{RecordError, RecordSettings, RotatedFile},
+    unended,
 };
 use crate::problems::Problems;
 
@@ -29,13 +30,25 @@ pub(super) struct Writer {
     file: Option<RotatedFile>,
     /// What was taken from the queue and is not on disk: as many lines as the queue holds and a few.
     lines: VecDeque<String>,
+    run: String,
+    /// Whether deliveries of earlier runs were closed in the file of this target.
+    closed: bool,
     /// When to try again, while the disk cannot be written.
     trouble_until: Option<Instant>,
 }
 
 impl Writer {
-    pub(super) fn new(queue: Arc<Queue>, problems: Problems) -> Self {
-        Self { queue, problems, target: None, file: None, lines: VecDeque::new(), trouble_until: None }
+    pub(super) fn new(queue: Arc<Queue>, problems: Problems, run: String) -> Self {
+        Self {
+            queue,
+            problems,
+            target: None,
+            file: None,
+            lines: VecDeque::new(),
+            run,
+            closed: false,
+            trouble_until: None,
+        }
     }
 
     /// Writes until it is told to stop.
@@ -86,6 +99,13 @@ impl Writer {
             }
             None => self.file.insert(RotatedFile::open(target)?),
         };
+        // The file is open, so no other agent writes it.
+        if !self.closed {
+            self.closed = true;
+            for line in unended::closing_lines(&target.path, &self.run).into_iter().rev() {
+                self.lines.push_front(line);
+            }
+        }
         while let Some(line) = self.lines.front() {
             file.append(line)?;
             self.lines.pop_front();
@@ -123,6 +143,7 @@ impl Writer {
             self.write();
         }
         self.file = None;
+        self.closed = false;
         self.target = target;
     }
 
