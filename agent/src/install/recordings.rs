@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::layout::NAME;
+
 /// Permission bits: others may list and enter, or enter alone; the same for the group.
 const OTHERS_LIST: u32 = 0o005;
 const OTHERS_ENTER: u32 = 0o001;
@@ -22,33 +24,74 @@ pub(super) struct Access {
     pub(super) problems: Vec<String>,
 }
 
-/// What it takes to read all of these directories.
+/// What it takes to pass one directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Everybody may.
+    Nothing,
+    /// To belong to the group of this number.
+    Group(u32),
+    /// To belong to root's group, to which half of a machine belongs: more than recordings. It is never joined.
+    RootsGroup,
+    /// To be its owner.
+    Owner,
+}
+
+impl Need {
+    fn of(mode: u32, gid: u32, others: u32, group: u32) -> Self {
+        if mode & others == others {
+            Self::Nothing
+        } else if mode & group != group {
+            Self::Owner
+        } else if gid == 0 {
+            Self::RootsGroup
+        } else {
+            Self::Group(gid)
+        }
+    }
+}
+
+/// What it takes to read all of these directories. A group opens a directory only where the way to it is open too, so
+/// that none is joined for a directory that has a problem.
 pub(super) fn access(directories: &[PathBuf]) -> Access {
     let names = fs::read_to_string("/etc/group").unwrap_or_default();
     let mut access = Access::default();
     for directory in directories {
+        let mut groups = BTreeSet::new();
+        let mut problems = Vec::new();
         let above = directory.ancestors().skip(1).map(|path| (path, OTHERS_ENTER, GROUP_ENTER));
         for (path, others, group) in [(&**directory, OTHERS_LIST, GROUP_LIST)].into_iter().chain(above) {
             let Ok(metadata) = fs::metadata(path) else {
                 if path == directory {
-                    access
-                        .problems
-                        .push(format!("{} is not there now; is its disk mounted?", path.display()));
+                    problems.push(format!("{} is not there now; is its disk mounted?", path.display()));
                 }
                 continue;
             };
-            let mode = metadata.mode();
-            if mode & others == others {
-                continue;
-            }
-            if mode & group == group {
-                access.groups.insert(name(&names, metadata.gid()));
-            } else {
-                access.problems.push(locked(path));
+            match Need::of(metadata.mode(), metadata.gid(), others, group) {
+                Need::Nothing => {}
+                Need::Group(id) => {
+                    groups.insert(name(&names, id));
+                }
+                Need::RootsGroup => {
+                    problems.push(roots(path, if path == directory { "rx" } else { "x" }));
+                }
+                Need::Owner => problems.push(locked(path)),
             }
         }
+        if problems.is_empty() {
+            access.groups.append(&mut groups);
+        }
+        access.problems.append(&mut problems);
     }
     access
+}
+
+fn roots(path: &Path, rights: &str) -> String {
+    format!(
+        "only root and its group may enter {0}, and the agent does not join that group; unless an ACL lets it in already, \
+         run: setfacl -m u:{NAME}:{rights} {0}",
+        path.display()
+    )
 }
 
 fn locked(path: &Path) -> String {
@@ -68,7 +111,7 @@ fn name(groups: &str, id: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
 
@@ -76,6 +119,23 @@ mod tests {
     fn a_group_has_a_name_or_a_number() {
         let groups = "root:x:0:\nasterisk:x:995:\nbroken\n";
         assert_eq!((name(groups, 995), name(groups, 7)), ("asterisk".to_owned(), "7".to_owned()));
+    }
+
+    #[test]
+    fn the_group_of_root_is_never_joined() {
+        assert_eq!(Need::of(0o750, 0, OTHERS_LIST, GROUP_LIST), Need::RootsGroup);
+        assert_eq!(Need::of(0o710, 0, OTHERS_ENTER, GROUP_ENTER), Need::RootsGroup);
+        assert_eq!(Need::of(0o750, 995, OTHERS_LIST, GROUP_LIST), Need::Group(995));
+        assert_eq!(Need::of(0o755, 0, OTHERS_LIST, GROUP_LIST), Need::Nothing);
+        assert_eq!(Need::of(0o700, 0, OTHERS_ENTER, GROUP_ENTER), Need::Owner);
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o750)).unwrap();
+        if chown(dir.path(), None, Some(0)).is_ok() {
+            let access = access(&[dir.path().to_owned()]);
+            assert!(
+                access.groups.is_empty() && access.problems[0].contains("setfacl -m u:audiovault-agent:rx")
+            );
+        }
     }
 
     #[test]
@@ -89,9 +149,17 @@ mod tests {
             path
         };
         assert_eq!(access(&[make("open", 0o755)]), Access::default());
-        let group = access(&[make("group", 0o750)]);
+        let shared = make("group", 0o750);
+        // What root makes is root's group's.
+        let _ = chown(&shared, None, Some(995));
+        let group = access(std::slice::from_ref(&shared));
         assert_eq!((group.groups.len(), group.problems.len()), (1, 0));
         assert!(access(&[make("locked", 0o700)]).problems[0].contains("chmod g+rx"));
+        let behind = shared.join("behind");
+        fs::create_dir(&behind).unwrap();
+        fs::set_permissions(&behind, fs::Permissions::from_mode(0o700)).unwrap();
+        let useless = access(&[behind]);
+        assert_eq!((useless.groups.len(), useless.problems.len()), (0, 1), "it would open nothing");
         assert!(access(&[dir.path().join("gone")]).problems[0].contains("mounted"));
     }
 }

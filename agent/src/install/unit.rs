@@ -15,6 +15,28 @@ const BASE_MEMORY_MIB: u32 = 128;
 /// What a stream may hold, in MiB: two chunks of a file and what waits in its tunnel.
 const STREAM_MEMORY_MIB: u32 = 1;
 
+/// Where PBXs keep passwords: of trunks and extensions, of the manager interface, of their databases. The group that opens
+/// recordings often opens these too, and the agent needs none of them.
+const CREDENTIALS: [&str; 14] = [
+    // Asterisk, and what is built on it: FreePBX, Issabel, VICIdial.
+    "/etc/asterisk",
+    "/var/lib/asterisk/astdb.sqlite3",
+    "/var/lib/asterisk/keys",
+    "/etc/freepbx.conf",
+    "/etc/amportal.conf",
+    "/etc/issabel.conf",
+    "/etc/issabelpbx.conf",
+    "/etc/astguiclient.conf",
+    // FreeSWITCH and FusionPBX.
+    "/etc/freeswitch",
+    "/usr/local/freeswitch/conf",
+    "/etc/fusionpbx",
+    // Their databases.
+    "/etc/odbc.ini",
+    "/var/lib/mysql",
+    "/var/lib/postgresql",
+];
+
 /// What differs from machine to machine.
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
@@ -42,6 +64,7 @@ impl Unit {
             ("@GROUPS@", groups),
             ("@MEMORY@", (BASE_MEMORY_MIB + STREAM_MEMORY_MIB * self.max_streams).to_string()),
             ("@FILES@", (BASE_FILES + FILES_PER_STREAM * u64::from(self.max_streams)).to_string()),
+            ("@HIDDEN@", self.hidden()),
             ("@HOMES@", self.homes().to_owned()),
             // Last, since a path may hold anything.
             ("@READABLE@", self.readable()),
@@ -55,6 +78,13 @@ impl Unit {
         let inside =
             |path: &PathBuf| homes.iter().any(|home| path.starts_with(home) || home.starts_with(path));
         if self.recordings.iter().any(inside) { "read-only" } else { "yes" }
+    }
+
+    /// Passwords of the PBX are out of reach, unless recordings lie among them. What is not there is left out, hence the
+    /// minus.
+    fn hidden(&self) -> String {
+        let apart = |path: &&str| !self.recordings.iter().any(|recordings| recordings.starts_with(path));
+        CREDENTIALS.into_iter().filter(apart).map(|path| format!("InaccessiblePaths=-{path}\n")).collect()
     }
 
     /// Recordings stay readable and nothing more, also where somebody loosens the rest. A disk that is not mounted now
@@ -92,6 +122,17 @@ mod tests {
         assert!(text.contains("\nReadOnlyPaths=\"-/mnt/a \\\"b\\\" 100%%\"\n"));
         assert!(text.contains("\nProtectHome=yes\n"));
         assert!(!unit(&["/rec"], &[]).contains("SupplementaryGroups"));
+    }
+
+    #[test]
+    fn passwords_of_the_pbx_are_out_of_reach_unless_recordings_lie_there() {
+        let text = unit(&["/var/spool/asterisk/monitor"], &["asterisk"]);
+        for path in CREDENTIALS {
+            assert!(text.contains(&format!("\nInaccessiblePaths=-{path}\n")), "{path}");
+        }
+        let among = unit(&["/etc/asterisk/monitor", "/"], &[]);
+        assert!(!among.contains("InaccessiblePaths=-/etc/asterisk\n"));
+        assert!(among.contains("InaccessiblePaths=-/etc/freeswitch\n"));
     }
 
     #[test]
