@@ -132,7 +132,7 @@ impl Registry {
     }
 
     /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old. It is welcomed before a
-    /// request can reach it.
+    /// request can reach it, while all sites wait: `welcome` only hands a message over.
     ///
     /// # Errors
     /// [`TooManyTunnels`]. Tunnels that finish what is open on them do not count.

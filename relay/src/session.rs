@@ -286,7 +286,10 @@ fn on_notice(
         RelayNotice::Hello(hello) => {
             let greeted = Arc::new(Session::new(*hello, admission, caller));
             match registry.add(Arc::clone(&greeted), |session| welcome(session, admission)) {
-                Ok(()) => *session = Some(greeted),
+                Ok(()) => {
+                    log_beginning(&greeted);
+                    *session = Some(greeted);
+                }
                 Err(refused) => {
                     let (site, address) = (&admission.site, &admission.address);
                     tracing::warn!(%site, %address, "a tunnel is refused: {refused} (--max-site-tunnels)");
@@ -310,7 +313,7 @@ fn on_notice(
     }
 }
 
-fn welcome(session: &Session, admission: &Admission) {
+fn log_beginning(session: &Session) {
     let hello = &session.hello;
     tracing::info!(
         site = %session.site,
@@ -321,6 +324,9 @@ fn welcome(session: &Session, admission: &Admission) {
         address = %session.address,
         "an agent is connected"
     );
+}
+
+fn welcome(session: &Session, admission: &Admission) {
     session.caller.welcome(Welcome {
         relay_version: env!("CARGO_PKG_VERSION").to_owned(),
         session: session.id.clone(),

@@ -22,7 +22,8 @@ pub struct SitePart {
     pub rtt_ms: Option<f64>,
     /// Requests being answered now.
     pub open_streams: usize,
-    /// What clients of this relay had of the site since it was started.
+    /// What clients of this relay had of the site since it was started. Relays of earlier releases read it; this one reads the
+    /// minutes.
     pub totals: Traffic,
     /// The same by minutes since the Unix epoch; where it is told to another relay, the minutes that have changed.
     #[serde(default)]
