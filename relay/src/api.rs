@@ -9,6 +9,7 @@ mod audit;
 mod events;
 mod me;
 mod operator_events;
+mod paging;
 mod problems;
 mod sites;
 mod tokens;

@@ -2,7 +2,7 @@
 //!
 //! The words claim what is known: octets that the operating system's socket took, not who listened.
 
-pub mod export;
+mod export;
 mod retention;
 
 use audiovault_protocol::{

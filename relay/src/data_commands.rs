@@ -6,14 +6,14 @@ use std::{
     pin::pin,
 };
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, TryStreamExt};
 
 use crate::{
-    audit::export,
     cli::{AuditArgs, AuditCommand, BackupArgs, ImportArgs},
-    operator_events::{self, Action, Actor, Entry},
+    csv_export::{CsvRow, write_header, write_rows},
+    operator_events::{Action, Actor, Entry},
     store::{
-        AuditFilter, BackupError, IfMissing, NoDatabase, OperatorFilter, Store, StoreError, TransferError,
+        AuditFilter, BackupError, IfMissing, NoDatabase, OperatorFilter, StoreError, TransferError,
         open_named,
     },
 };
@@ -59,7 +59,7 @@ pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
         AuditCommand::Export { site, from, until, call_id } => {
             let filter = AuditFilter { site, from, until, call_id, ..AuditFilter::default() };
             store.record(&actor, &Entry::of_audit(Action::AuditExported, &filter)).await?;
-            export_all(&store, filter, out).await?;
+            print_csv(store.audit_pages(filter), out).await?;
         }
         AuditCommand::Erase { call_id, reason } => {
             let actor = actor.because(reason.as_deref().unwrap_or_default());
@@ -69,7 +69,7 @@ pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
         AuditCommand::Operators { site, from, until } => {
             let filter = OperatorFilter { site, from, until, ..OperatorFilter::default() };
             store.record(&actor, &Entry::of_events(Action::EventsExported, &filter)).await?;
-            export_operators(&store, filter, out).await?;
+            print_csv(store.operator_event_pages(filter), out).await?;
         }
     }
     store.close().await;
@@ -102,28 +102,15 @@ pub async fn import(args: ImportArgs, out: &mut (dyn Write + Send)) -> Result<()
     Ok(out.flush()?)
 }
 
-async fn export_all(
-    store: &Store,
-    filter: AuditFilter,
+/// Prints rows as CSV, page by page.
+async fn print_csv<R: CsvRow<COLUMNS>, const COLUMNS: usize>(
+    pages: impl Stream<Item = Result<Vec<R>, StoreError>>,
     out: &mut (dyn Write + Send),
 ) -> Result<(), DataCommandError> {
-    export::write_header(&mut *out)?;
-    let mut pages = pin!(store.audit_pages(filter));
-    while let Some(events) = pages.try_next().await? {
-        export::write_events(&mut *out, &events)?;
-    }
-    Ok(())
-}
-
-async fn export_operators(
-    store: &Store,
-    filter: OperatorFilter,
-    out: &mut (dyn Write + Send),
-) -> Result<(), DataCommandError> {
-    operator_events::export::write_header(&mut *out)?;
-    let mut pages = pin!(store.operator_event_pages(filter));
-    while let Some(events) = pages.try_next().await? {
-        operator_events::export::write_events(&mut *out, &events)?;
+    write_header::<R, COLUMNS>(&mut *out)?;
+    let mut pages = pin!(pages);
+    while let Some(rows) = pages.try_next().await? {
+        write_rows(&mut *out, &rows)?;
     }
     Ok(())
 }

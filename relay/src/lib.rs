@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod config;
+pub mod csv_export;
 pub mod dashboard;
 pub mod data_commands;
 pub mod directory;

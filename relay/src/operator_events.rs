@@ -4,7 +4,7 @@
 //! deletes one; only the retention time of the table ends it.
 
 mod actor;
-pub mod export;
+mod export;
 mod forward;
 
 use std::{fmt, str::FromStr};

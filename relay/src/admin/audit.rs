@@ -1,18 +1,20 @@
 //! The audit and the operators' events for operators: read, exported and erased from, alike for the pages and the API, and
 //! never beyond what the reader may see. What cannot be put on record is not shown.
 
+use audiovault_protocol::site::SiteId;
 use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::header;
 
 use super::{AdminState, Refused};
 use crate::{
-    audit::{AuditEvent, export},
+    audit::AuditEvent,
     auth::{Permission, Principal},
-    operator_events::{self, Action, Entry, OperatorEvent},
+    csv_export::{CsvRow, write_header, write_rows},
+    operator_events::{Action, Entry, OperatorEvent},
     store::{AuditFilter, OperatorFilter, StoreError},
 };
 
@@ -37,16 +39,7 @@ impl AdminState {
     ) -> Result<Response, StoreError> {
         let store = self.auth.store();
         store.record(&reader.actor(), &Entry::of_audit(Action::AuditExported, &filter)).await?;
-        let mut head = Vec::new();
-        // Writing into memory does not fail.
-        let _ = export::write_header(&mut head);
-        let rest = store.audit_pages(visible(reader, filter)).map_ok(|events| {
-            let mut lines = Vec::new();
-            let _ = export::write_events(&mut lines, &events);
-            Bytes::from(lines)
-        });
-        let body = Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest));
-        Ok(csv(body, "attachment; filename=\"audit.csv\""))
+        Ok(csv(store.audit_pages(visible(reader, filter)), "attachment; filename=\"audit.csv\""))
     }
 
     /// Operators' events, the newest first, at most `limit`.
@@ -69,16 +62,8 @@ impl AdminState {
     ) -> Result<Response, StoreError> {
         let store = self.auth.store();
         store.record(&reader.actor(), &Entry::of_events(Action::EventsExported, &filter)).await?;
-        let mut head = Vec::new();
-        // Writing into memory does not fail.
-        let _ = operator_events::export::write_header(&mut head);
-        let rest = store.operator_event_pages(visible_events(reader, filter)).map_ok(|events| {
-            let mut lines = Vec::new();
-            let _ = operator_events::export::write_events(&mut lines, &events);
-            Bytes::from(lines)
-        });
-        let body = Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest));
-        Ok(csv(body, "attachment; filename=\"operator-events.csv\""))
+        let pages = store.operator_event_pages(visible_events(reader, filter));
+        Ok(csv(pages, "attachment; filename=\"operator-events.csv\""))
     }
 
     /// Removes every event of a call. Returns how many there were.
@@ -98,21 +83,36 @@ impl AdminState {
     }
 }
 
-fn csv(body: Body, disposition: &'static str) -> Response {
+/// Rows as CSV, read page by page as they are taken.
+fn csv<R: CsvRow<COLUMNS>, const COLUMNS: usize>(
+    pages: impl Stream<Item = Result<Vec<R>, StoreError>> + Send + 'static,
+    disposition: &'static str,
+) -> Response {
+    let mut head = Vec::new();
+    // Writing into memory does not fail.
+    let _ = write_header::<R, COLUMNS>(&mut head);
+    let rest = pages.map_ok(|rows| {
+        let mut lines = Vec::new();
+        let _ = write_rows(&mut lines, &rows);
+        Bytes::from(lines)
+    });
     let headers = [
         (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present"),
         (header::CONTENT_DISPOSITION, disposition),
     ];
-    (headers, body).into_response()
+    (headers, Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest))).into_response()
 }
 
 /// What is asked for, cut down to what the reader may see.
 fn visible(reader: &Principal, filter: AuditFilter) -> AuditFilter {
-    let within = reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect());
-    AuditFilter { within, ..filter }
+    AuditFilter { within: sites_of(reader), ..filter }
 }
 
 fn visible_events(reader: &Principal, filter: OperatorFilter) -> OperatorFilter {
-    let within = reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect());
-    OperatorFilter { within, ..filter }
+    OperatorFilter { within: sites_of(reader), ..filter }
+}
+
+/// The only sites that a reader may see; nothing where that is all of them.
+fn sites_of(reader: &Principal) -> Option<Vec<SiteId>> {
+    reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect())
 }

@@ -1,6 +1,6 @@
 //! The audit.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::sync::Arc;
 
 use audiovault_protocol::site::SiteId;
 use axum::{
@@ -13,17 +13,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Failures;
+use super::{Failures, paging::Limit};
 use crate::{
     admin::{AdminState, Refused, SignedIn},
     audit::{AuditEvent, Kind, Outcome},
     store::{AuditFilter, Cursor},
 };
-
-/// Events in one answer where nobody says how many.
-const USUAL_LIMIT: u32 = 100;
-/// Events that one answer may have.
-const LIMITS: RangeInclusive<u32> = 1..=1000;
 
 /// Which events are asked for; what is left out does not narrow the answer.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -98,14 +93,9 @@ async fn list(
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Events>, Refused> {
-    let limit = wanted.limit.unwrap_or(USUAL_LIMIT);
-    if !LIMITS.contains(&limit) {
-        return Err(Refused::unprocessable("limit: from 1 to 1000 events fit into one answer"));
-    }
-    let mut events = state.audit(&who.principal, wanted.into(), limit + 1).await?;
-    let more = events.len() > limit as usize;
-    events.truncate(limit as usize);
-    let next = events.last().filter(|_| more).map(Cursor::at);
+    let limit = Limit::check(wanted.limit)?;
+    let mut events = state.audit(&who.principal, wanted.into(), limit.to_read()).await?;
+    let next = limit.cut(&mut events, Cursor::at);
     Ok(Json(Events { events, next }))
 }
 

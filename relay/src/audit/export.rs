@@ -1,83 +1,54 @@
-//! Audit events as CSV (RFC 4180), for spreadsheets.
-
-use std::io;
-
-use csv::Writer;
+//! Audit events as CSV.
 
 use super::AuditEvent;
+use crate::csv_export::{CsvRow, harmless_or_empty};
 
-/// The names of the columns, the same words as in the API.
-pub const HEADER: [&str; 18] = [
-    "opened",
-    "closed",
-    "kind",
-    "site",
-    "tenant",
-    "call_id",
-    "recording",
-    "user",
-    "client",
-    "user_agent",
-    "status",
-    "outcome",
-    "found",
-    "range_start",
-    "bytes",
-    "size",
-    "seconds",
-    "request_id",
-];
+impl CsvRow<18> for AuditEvent {
+    const HEADER: [&'static str; 18] = [
+        "opened",
+        "closed",
+        "kind",
+        "site",
+        "tenant",
+        "call_id",
+        "recording",
+        "user",
+        "client",
+        "user_agent",
+        "status",
+        "outcome",
+        "found",
+        "range_start",
+        "bytes",
+        "size",
+        "seconds",
+        "request_id",
+    ];
 
-/// The head of an export.
-///
-/// # Errors
-/// What the writer says.
-pub fn write_header(out: impl io::Write) -> io::Result<()> {
-    let mut writer = Writer::from_writer(out);
-    writer.write_record(HEADER)?;
-    writer.flush()
-}
-
-/// Events, one line each.
-///
-/// # Errors
-/// What the writer says.
-pub fn write_events(out: impl io::Write, events: &[AuditEvent]) -> io::Result<()> {
-    let mut writer = Writer::from_writer(out);
-    for event in events {
-        writer.write_record(line(event))?;
+    fn fields(&self) -> [String; 18] {
+        let text = |value: &Option<String>| harmless_or_empty(value.as_deref());
+        let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
+        [
+            self.opened.to_string(),
+            self.closed.map(|closed| closed.to_string()).unwrap_or_default(),
+            self.kind.to_string(),
+            self.site.to_string(),
+            text(&self.tenant),
+            text(&self.call_id),
+            text(&self.recording),
+            text(&self.user),
+            text(&self.client),
+            text(&self.user_agent),
+            self.status.to_string(),
+            self.outcome.to_string(),
+            number(self.found.map(u64::from)),
+            number(self.range_start),
+            self.bytes.to_string(),
+            number(self.size),
+            self.seconds().map(|seconds| format!("{seconds:.1}")).unwrap_or_default(),
+            self.request_id.clone(),
+        ]
     }
-    writer.flush()
-}
-
-fn line(event: &AuditEvent) -> [String; 18] {
-    let text = |value: &Option<String>| value.as_deref().map(harmless).unwrap_or_default();
-    let number = |value: Option<u64>| value.map(|value| value.to_string()).unwrap_or_default();
-    [
-        event.opened.to_string(),
-        event.closed.map(|closed| closed.to_string()).unwrap_or_default(),
-        event.kind.to_string(),
-        event.site.to_string(),
-        text(&event.tenant),
-        text(&event.call_id),
-        text(&event.recording),
-        text(&event.user),
-        text(&event.client),
-        text(&event.user_agent),
-        event.status.to_string(),
-        event.outcome.to_string(),
-        number(event.found.map(u64::from)),
-        number(event.range_start),
-        event.bytes.to_string(),
-        number(event.size),
-        event.seconds().map(|seconds| format!("{seconds:.1}")).unwrap_or_default(),
-        event.request_id.clone(),
-    ]
-}
-
-/// Keeps a spreadsheet from taking a stranger's words for a formula.
-pub(crate) fn harmless(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -85,7 +56,10 @@ mod tests {
     use audiovault_protocol::{context::Client, site::SiteId};
 
     use super::*;
-    use crate::audit::Kind;
+    use crate::{
+        audit::Kind,
+        csv_export::{write_header, write_rows},
+    };
 
     #[test]
     fn strangers_words_are_quoted_and_are_no_formulas() {
@@ -93,10 +67,10 @@ mod tests {
         let site = SiteId::parse("acme").unwrap();
         let event = AuditEvent::new(Kind::Search, "r1".to_owned(), site, &client);
         let mut out = Vec::new();
-        write_header(&mut out).unwrap();
-        write_events(&mut out, &[event]).unwrap();
+        write_header::<AuditEvent, _>(&mut out).unwrap();
+        write_rows(&mut out, &[event]).unwrap();
         let mut read = csv::Reader::from_reader(out.as_slice());
-        assert_eq!(read.headers().unwrap(), &HEADER[..]);
+        assert_eq!(read.headers().unwrap(), &AuditEvent::HEADER[..]);
         let record = read.records().next().unwrap().unwrap();
         assert_eq!(&record[9], "'=cmd|' /C calc'!A0, \"x\"");
         assert_eq!(&record[17], "r1");

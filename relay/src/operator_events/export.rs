@@ -1,66 +1,42 @@
-//! Operators' events as CSV (RFC 4180), for spreadsheets.
+//! Operators' events as CSV; `before` and `after` are JSON.
 
-use std::io;
-
-use csv::Writer;
 use serde_json::Value;
 
 use super::OperatorEvent;
-use crate::audit::export::harmless;
+use crate::csv_export::{CsvRow, harmless, harmless_or_empty};
 
-/// The names of the columns, the same words as in the API.
-pub const HEADER: [&str; 12] = [
-    "id",
-    "at",
-    "actor_kind",
-    "actor",
-    "owner",
-    "address",
-    "action",
-    "site",
-    "subject",
-    "before",
-    "after",
-    "reason",
-];
+impl CsvRow<12> for OperatorEvent {
+    const HEADER: [&'static str; 12] = [
+        "id",
+        "at",
+        "actor_kind",
+        "actor",
+        "owner",
+        "address",
+        "action",
+        "site",
+        "subject",
+        "before",
+        "after",
+        "reason",
+    ];
 
-/// The head of an export.
-///
-/// # Errors
-/// What the writer says.
-pub fn write_header(out: impl io::Write) -> io::Result<()> {
-    let mut writer = Writer::from_writer(out);
-    writer.write_record(HEADER)?;
-    writer.flush()
-}
-
-/// Events, one line each; `before` and `after` are JSON.
-///
-/// # Errors
-/// What the writer says.
-pub fn write_events(out: impl io::Write, events: &[OperatorEvent]) -> io::Result<()> {
-    let mut writer = Writer::from_writer(out);
-    for event in events {
-        writer.write_record(line(event))?;
+    fn fields(&self) -> [String; 12] {
+        let text = |value: &Option<String>| harmless_or_empty(value.as_deref());
+        let json = |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
+        [
+            self.id.clone(),
+            self.at.to_string(),
+            self.actor_kind.to_string(),
+            harmless(&self.actor),
+            text(&self.owner),
+            text(&self.address),
+            self.action.to_string(),
+            self.site.as_ref().map(ToString::to_string).unwrap_or_default(),
+            text(&self.subject),
+            json(&self.before),
+            json(&self.after),
+            text(&self.reason),
+        ]
     }
-    writer.flush()
-}
-
-fn line(event: &OperatorEvent) -> [String; 12] {
-    let text = |value: &Option<String>| value.as_deref().map(harmless).unwrap_or_default();
-    let json = |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
-    [
-        event.id.clone(),
-        event.at.to_string(),
-        event.actor_kind.to_string(),
-        harmless(&event.actor),
-        text(&event.owner),
-        text(&event.address),
-        event.action.to_string(),
-        event.site.as_ref().map(ToString::to_string).unwrap_or_default(),
-        text(&event.subject),
-        json(&event.before),
-        json(&event.after),
-        text(&event.reason),
-    ]
 }
