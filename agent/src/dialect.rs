@@ -19,6 +19,7 @@ use std::{
 use audiovault_protocol::{
     message::{MAX_TOKEN_FIELD_LEN, MAX_TOKEN_FIELDS},
     parameters::{Field, NAMES, token_names},
+    search_answer::is_address,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -64,6 +65,11 @@ pub enum DialectError {
          {MAX_TOKEN_FIELDS}, of at most {MAX_TOKEN_FIELD_LEN} bytes each"
     )]
     TokenNames,
+    /// The answer has an address of its own.
+    #[error(
+        "the dialect's response has the address {0:?}; a relay passes on no address but links to recordings, so leave it out"
+    )]
+    Address(String),
     /// A list that is repeated has not exactly one item to repeat.
     #[error("the dialect's response has {EACH:?} in a list of other than two items; write [\"$each\", …]")]
     Each,
@@ -158,6 +164,7 @@ fn check(template: &Value, in_file: bool) -> Result<(), DialectError> {
             let known = |name: &str| OF_ANSWER.contains(&name) || (in_file && OF_FILE.contains(&name));
             match wanted(text) {
                 Some(name) if !known(name) => Err(DialectError::Unknown(text.clone())),
+                None if is_address(text) => Err(DialectError::Address(text.clone())),
                 Some(_) | None => Ok(()),
             }
         }
@@ -251,6 +258,7 @@ mod tests {
         assert!(error("[response]\na = '$nothing'").contains("$status $complete $count"));
         assert!(error("[response]\na = '$url'").contains("within"), "a recording's own, outside of any");
         assert!(error("[response]\na = ['$each']").contains("two items"));
+        assert!(error("[response]\na = 'https://x.example'").contains("leave it out"));
         assert!(error("[answer]\na = 1").contains("unknown field"));
         let names = |n: usize| (0..n).map(|n| format!("key{n} = 'token'\n")).collect::<String>();
         assert!(Dialect::parse(&format!("[request]\n{}", names(12))).is_ok());

@@ -6,6 +6,7 @@
 
 pub mod context;
 pub mod credit;
+pub mod disposition;
 pub mod enrolment;
 pub mod frame;
 pub mod headers;
@@ -15,12 +16,14 @@ pub mod limits;
 #[cfg(feature = "link")]
 pub mod link;
 mod link_target;
+pub mod media;
 pub mod message;
 pub mod mux;
 mod pace;
 pub mod parameters;
 pub mod problem;
 pub mod recording_name;
+pub mod search_answer;
 pub mod signed_link;
 pub mod site;
 pub mod strangers;

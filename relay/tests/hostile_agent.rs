@@ -187,6 +187,78 @@ async fn sound_is_passed_on_with_the_relays_own_privacy_and_without_the_agents_e
     assert_eq!(status, 502, "sound is no answer to a search");
 }
 
+/// A recording whose name and type are those of a program.
+fn disguised(request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    let kind = if request.uri().query() == Some("odd") { "audio/x-msdownload" } else { "audio/wav" };
+    let mut response = typed(kind, "MZ");
+    let name = "inline; filename=\"Setup.exe\"; filename*=UTF-8''Setup%2Eexe";
+    response.headers_mut().insert("content-disposition", name.parse().unwrap());
+    response
+}
+
+#[tokio::test]
+async fn a_program_is_not_delivered_as_one() {
+    let place = Place::new(disguised, Duration::ZERO).await;
+    let (_, headers, _) = place.get(&place.link()).await;
+    assert!(headers.contains(r#""content-disposition": "inline; filename=\"Setup.exe.wav\"""#), "{headers}");
+    let (status, headers, _) = place.get(&format!("{}?odd", place.link())).await;
+    assert_eq!(status, 200);
+    assert!(
+        headers.contains(r#""content-disposition": "attachment; filename=\"Setup.exe.bin\"""#),
+        "{headers}"
+    );
+    assert!(headers.contains("application/octet-stream") && !headers.contains("msdownload"), "{headers}");
+}
+
+/// A search answer by the number of the call that is asked for.
+fn luring(request: &Request<Bytes>) -> Response<Full<Bytes>> {
+    typed(
+        "application/json",
+        match request.uri().query() {
+            Some("callid=1") => r#"{"files":[{"filename":"a.wav","url":"https://evil.example/a.wav"}]}"#,
+            Some("callid=2") => r#"{"audio":["https://relay.example.com/other/recordings/a/b.wav"]}"#,
+            Some("callid=3") => r#"{"files":[}"#,
+            Some("callid=4") => r#"{"files":[{"filename":"x\u202evaw.exe","content_type":"audio/wav"}]}"#,
+            _ => {
+                r#"{"files": [{"url":"https://relay.example.com/acme/recordings/a/b.wav","duration":1.50}]}"#
+            }
+        },
+    )
+}
+
+#[tokio::test]
+async fn addresses_of_elsewhere_are_not_passed_on() {
+    let place = Place::new(luring, Duration::ZERO).await;
+    for call in 1..=3 {
+        let (status, _, body) = place.get(&format!("/acme/search?callid={call}")).await;
+        assert_eq!(status, 502, "{call}: {body}");
+        assert!(!body.contains("evil.example"), "{body}");
+    }
+    let (status, _, body) = place.get("/acme/search?callid=4").await;
+    assert_eq!(
+        (status, body.as_str()),
+        (200, r#"{"files":[{"content_type":"audio/wav","filename":"x_vaw.exe.wav"}]}"#)
+    );
+    // What is right passes byte for byte.
+    let (status, _, body) = place.get("/acme/search?callid=5").await;
+    let own = r#"{"files": [{"url":"https://relay.example.com/acme/recordings/a/b.wav","duration":1.50}]}"#;
+    assert_eq!((status, body.as_str()), (200, own));
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_kept() {
+    let place = Place::new(
+        |_| {
+            let mut response = Response::new(Full::from(vec![b' '; 2 << 20]));
+            response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+            response
+        },
+        Duration::ZERO,
+    )
+    .await;
+    assert_eq!(place.get("/acme/search?callid=1").await.0, 502);
+}
+
 #[tokio::test]
 async fn what_crosses_is_cut_down_to_what_the_agent_needs() {
     let place = Place::new(

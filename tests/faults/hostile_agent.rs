@@ -4,6 +4,8 @@ use audiovault_protocol::{
     frame::{Frame, StreamId},
     limits::{INITIAL_WINDOW, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_MESSAGE_LEN},
     message::{DriverStatus, Hello, ResetCode, ResponseHead, Status},
+    signed_link::{LinkSecret, LinkSigner, LinkTarget},
+    site::SiteId,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -15,7 +17,7 @@ use harness::{
     recordings::CALL,
     relay::{Relay, Site},
 };
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -131,23 +133,41 @@ async fn answered_by(
     response.status().as_u16()
 }
 
+/// A link of a hostile site, and the introduction of the agent that can open it.
+fn link_of(setting: &Setting, site: &Site) -> (String, Hello) {
+    let signer = LinkSigner::new(&LinkSecret::from_bytes([6; 32]));
+    let target = LinkTarget {
+        root: [0; 8],
+        search_token: [0; 8],
+        path: b"x.wav".to_vec(),
+        call_id: String::new(),
+        tenant: String::new(),
+        user: String::new(),
+    };
+    let expires = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 3600;
+    let token = signer.mint(&SiteId::parse(&site.name).unwrap(), &target, expires, [1; 12]).unwrap();
+    let url = format!("{}/{}/recordings/{token}/recording.wav", setting.relay.url(), site.name);
+    (url, Hello { link_key_id: signer.key_id(), ..hello() })
+}
+
 #[tokio::test]
 async fn an_agent_that_sends_more_than_its_credit_loses_the_tunnel() {
     let (setting, _agent, hostile) = beside_an_honest_site().await;
     let mark = setting.relay.process().mark();
-    let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
-    let mut headers = HeaderMap::new();
-    headers.insert("content-type", "application/json".parse().unwrap());
-    let status = answered_by(&setting, &hostile, &mut peer, async |peer, stream| {
+    let (link, introduction) = link_of(&setting, &hostile);
+    let mut peer = RawPeer::greeted_as(&setting.relay, &hostile, introduction).await;
+    let (response, ()) = tokio::join!(setting.client.get(link).send(), async {
+        let asked = |frame: &Frame| if let Frame::Request(stream, ..) = frame { Some(*stream) } else { None };
+        let stream = peer.wait_for(asked).await;
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("audio/wav"))]);
         let head = ResponseHead { status: 200, headers, audit: None };
         peer.frame(Frame::Response(stream, Box::new(head))).await;
-        // Twice a window at once, whatever the relay has passed on meanwhile.
+        // Many windows at once, to a listener who has paused.
         for _ in 0..64 * INITIAL_WINDOW as usize / MAX_DATA_LEN {
             peer.frame(Frame::Data(stream, Bytes::from(vec![b' '; MAX_DATA_LEN]))).await;
         }
-    })
-    .await;
-    assert_eq!(status, 200, "its head had come");
+    });
+    assert_eq!(response.unwrap().status(), 200, "its head had come");
     let closed = ends(&setting, &mut peer, ("credit", "more than its credit"), mark).await;
     assert_eq!(closed.code, 4001);
     matrix::row("hostile agent", "more than its credit", "4001, other sites serve on", "as promised");
@@ -224,6 +244,39 @@ async fn an_agent_that_resets_what_it_is_asked_costs_its_own_site_alone() {
         "resets every request",
         "502 for its site, no line broken in the log",
         "as promised",
+    );
+}
+
+/// Answers to a search that would send who asked away from the site.
+const LURES: [&str; 4] = [
+    r#"{"files":[{"filename":"a.wav","url":"https://evil.example/a.wav"}]}"#,
+    r#"{"files":[{"filename":"a.wav","url":"recording.wav"}]}"#,
+    r#"{"recordings":[["//evil.example/a.wav"]]}"#,
+    r#"{"play":"javascript:alert(document.domain)"}"#,
+];
+
+#[tokio::test]
+async fn no_link_of_an_agent_leads_away_from_its_site() {
+    let (setting, _agent, hostile) = beside_an_honest_site().await;
+    let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
+    for lure in LURES {
+        let mark = setting.relay.process().mark();
+        let status = answered_by(&setting, &hostile, &mut peer, async |peer, stream| {
+            let headers =
+                HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+            let head = ResponseHead { status: 200, headers, audit: None };
+            peer.frame(Frame::Answer(stream, Box::new(head), Bytes::from_static(lure.as_bytes()))).await;
+        })
+        .await;
+        assert_eq!(status, 502, "{lure}");
+        setting.relay.process().wait_for_after(mark, "is not passed on").await;
+    }
+    setting.search().await;
+    matrix::row(
+        "hostile agent",
+        "answers a search with addresses of elsewhere",
+        "502 for its site, each with a line in the log",
+        format!("{} of {} so", LURES.len(), LURES.len()),
     );
 }
 

@@ -2,6 +2,8 @@
 
 use std::{ffi::OsStr, sync::Arc, time::SystemTime};
 
+use audiovault_protocol::media::content_type;
+
 use super::body::Source;
 use crate::{
     sound::{
@@ -9,10 +11,7 @@ use crate::{
         layout::{Layout, delivered_extension},
         snapshots::{Content, Snapshots},
     },
-    vault::{
-        media::{content_type, decoded_name},
-        open::OpenRecording,
-    },
+    vault::{media::decoded_name, open::OpenRecording},
 };
 
 /// Distinguishes the entity tag of the decoded form from the file's. The number goes up when the same file begins to

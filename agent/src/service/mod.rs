@@ -3,7 +3,6 @@
 pub mod body;
 pub mod conditions;
 pub mod current;
-pub mod disposition;
 mod failure;
 mod form;
 mod frame;

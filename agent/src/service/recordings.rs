@@ -13,7 +13,6 @@ use super::{
     AgentService,
     body::RecordingBody,
     conditions::{self, Validators, Verdict},
-    disposition,
     failure::Failure,
     form::{Form, Kept},
     range::{self, Selection},
@@ -32,7 +31,9 @@ use crate::{
         waiting::Waiting,
     },
 };
-use audiovault_protocol::{context::Audit, link::Revocation, signed_link::LinkError};
+use audiovault_protocol::{
+    context::Audit, disposition::content_disposition, link::Revocation, signed_link::LinkError,
+};
 use axum::{
     body::Body,
     extract::{Path as UrlPath, Request, State, rejection::PathRejection},
@@ -247,7 +248,7 @@ impl Serving {
     fn headers(&self, validators: &Validators) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let name = self.form.name(&self.asked.file_name);
-        let disposition = disposition::content_disposition(&name, asks_for(&self.asked.head, "download"));
+        let disposition = content_disposition(&name, asks_for(&self.asked.head, "download"));
         headers.insert(header::CONTENT_DISPOSITION, disposition);
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         let etag = validators.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok());

@@ -1,38 +1,11 @@
-//! Which files are recordings, by extension, and what they are served as.
+//! Which files are recordings, by extension.
 
 use std::{
     ffi::{OsStr, OsString},
     path::Path,
 };
 
-/// Extensions looked at unless configured otherwise, in lower case, with their media types.
-///
-/// Raw G.711 has no registered type for files; `audio/basic` is G.711 µ-law at 8 kHz (RFC 2046, section 4.3).
-const KNOWN: &[(&str, &str)] = &[
-    ("wav", "audio/wav"),
-    ("wav49", "audio/wav"),
-    ("mp3", "audio/mpeg"),
-    ("ogg", "audio/ogg"),
-    ("oga", "audio/ogg"),
-    ("opus", "audio/ogg"),
-    ("webm", "audio/webm"),
-    ("m4a", "audio/mp4"),
-    ("mp4", "audio/mp4"),
-    ("aac", "audio/aac"),
-    ("flac", "audio/flac"),
-    ("gsm", "audio/x-gsm"),
-    ("ulaw", "audio/basic"),
-    ("ul", "audio/basic"),
-    ("pcmu", "audio/basic"),
-    ("au", "audio/basic"),
-    ("alaw", "audio/x-alaw-basic"),
-    ("al", "audio/x-alaw-basic"),
-    ("pcma", "audio/x-alaw-basic"),
-    ("g722", "audio/G722"),
-    ("g729", "audio/G729"),
-    ("sln", "audio/x-sln"),
-    ("sln16", "audio/x-sln"),
-];
+use audiovault_protocol::media::RECORDINGS;
 
 /// Longest extension in octets; longer ones are part of a name.
 const MAX_EXTENSION_LEN: usize = 10;
@@ -47,8 +20,9 @@ pub struct Extensions(Vec<String>);
 pub struct ExtensionError(String);
 
 impl Default for Extensions {
+    /// Those with a type of their own: [`RECORDINGS`].
     fn default() -> Self {
-        Self(KNOWN.iter().map(|(extension, _)| (*extension).to_owned()).collect())
+        Self(RECORDINGS.iter().map(|(extension, _)| (*extension).to_owned()).collect())
     }
 }
 
@@ -79,12 +53,6 @@ impl Extensions {
 pub fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let dot = name.iter().rposition(|byte| *byte == b'.')?;
     Some((&name[..dot], &name[dot + 1..]))
-}
-
-/// The media type for an extension in lower case. Always an audio type, since a relay passes on nothing else.
-pub fn content_type(extension: &str) -> String {
-    let known = KNOWN.iter().find(|(known, _)| *known == extension);
-    known.map_or_else(|| format!("audio/x-{extension}"), |(_, media)| (*media).to_owned())
 }
 
 /// The name of a recording that is delivered decoded: the file's, as a WAV file.
@@ -129,16 +97,15 @@ mod tests {
     fn the_operator_may_choose_extensions() {
         let chosen = Extensions::only([".Spx", "wav"]).unwrap();
         assert_eq!((chosen.of(b"a.SPX"), chosen.of(b"a.mp3")), (Some("spx"), None));
-        assert_eq!(content_type("spx"), "audio/x-spx");
         for bad in ["", ".", "a/b", "../x", "seventeen-letters"] {
             assert!(Extensions::only([bad]).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn every_known_type_is_audio_and_its_extension_is_one() {
-        for (extension, media) in KNOWN {
-            assert!(media.starts_with("audio/") && is_extension(extension.as_bytes()));
+    fn every_extension_of_the_list_is_one() {
+        for (extension, _) in RECORDINGS {
+            assert!(is_extension(extension.as_bytes()), "{extension}");
         }
     }
 }

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_protocol::media::content_type;
+
 use crate::{
     sound::layout::{Layout, delivered_extension},
     vault::{
@@ -57,13 +59,13 @@ impl Recording {
 
     /// The media type of the file.
     pub fn content_type(&self) -> String {
-        media::content_type(&self.extension)
+        content_type(&self.extension)
     }
 
     /// The media type that it is delivered as.
     pub fn delivered_type(&self) -> String {
         let decoded = self.decoded.map(|_| delivered_extension(&self.extension));
-        media::content_type(decoded.unwrap_or(&self.extension))
+        content_type(decoded.unwrap_or(&self.extension))
     }
 
     /// Octets that are delivered.

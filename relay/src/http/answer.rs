@@ -2,7 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use audiovault_protocol::{problem::PROBLEM_JSON, site::SiteId};
+use audiovault_protocol::{
+    disposition::{content_disposition, read_disposition},
+    media,
+    problem::PROBLEM_JSON,
+    site::SiteId,
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
@@ -70,11 +75,34 @@ pub(super) fn from_agent(
             content_type = media_type(response.headers()).unwrap_or("none"),
             "an agent answered with content that is not passed on"
         );
-        let detail = "the site's agent answered with something that is not passed on; update the agent";
-        return Err(Refusal::new(StatusCode::BAD_GATEWAY, detail).at(site));
+        return Err(not_passed_on(site));
     }
+    name_harmlessly(expected, &mut response);
     response.extensions_mut().insert(LoggedSite(site.clone()));
     Ok(response)
+}
+
+/// A browser stores what it gets under the name that the answer tells, and opens it by name and type: both are the relay's
+/// word, made from what the agent says. What is no listed type of recording is stored as bytes, never shown.
+fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>) {
+    let is_recording = expected == Expected::Audio && response.status().is_success();
+    let headers = response.headers_mut();
+    let told = headers.remove(header::CONTENT_DISPOSITION);
+    if !is_recording {
+        return;
+    }
+    let kind = media_type(headers).unwrap_or_default().to_owned();
+    let listed = media::listed(&kind);
+    let (name, download) = told.as_ref().map(read_disposition).unwrap_or_default();
+    let disposition = content_disposition(&media::safe_name(&name, &kind), download || listed.is_none());
+    headers.insert(header::CONTENT_DISPOSITION, disposition);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(listed.unwrap_or(media::UNKNOWN)));
+}
+
+/// What is said of an answer that is kept from the public.
+pub(super) fn not_passed_on(site: &SiteId) -> Refusal {
+    let detail = "the site's agent answered with something that is not passed on; update the agent";
+    Refusal::new(StatusCode::BAD_GATEWAY, detail).at(site)
 }
 
 /// Whether an answer has a type of content that may be passed on with its status.

@@ -15,6 +15,7 @@ mod refusal;
 mod request_body;
 mod resume;
 mod search;
+mod search_answer;
 mod site_host;
 mod tunnel;
 

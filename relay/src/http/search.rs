@@ -24,7 +24,7 @@ use super::{
     PublicState, Refusal,
     answer::{Expected, count_errors, from_agent},
     ask::{Asked, Patience, ask},
-    client_key, on_record, request_body,
+    client_key, on_record, request_body, search_answer,
 };
 use crate::{
     limits::{ClientKey, Guess, HeldBody, Subject, Throttled, Trial},
@@ -140,7 +140,10 @@ async fn pass_on(
         Ok(asked) => {
             judge(trial, &asked);
             slot = asked.keep(slot);
-            let result = from_agent(asked, Expected::Json, site).map(|answer| answer.map(Body::new));
+            let result = match from_agent(asked, Expected::Json, site) {
+                Ok(answer) => search_answer::own(answer, site, &state.public_url).await,
+                Err(refusal) => Err(refusal),
+            };
             on_record::answered(state, event, &result);
             result
         }

@@ -1,7 +1,7 @@
 //! `Content-Disposition` for names of every kind (RFC 6266, RFC 8187).
 
 use http::HeaderValue;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Everything but `attr-char` is encoded (RFC 8187, section 3.2.1).
 const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
@@ -33,6 +33,19 @@ pub fn content_disposition(name: &str, download: bool) -> HeaderValue {
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("inline"))
 }
 
+/// What a header that [`content_disposition`] has written says: the exact name, and whether it is a download. The name is
+/// empty where the header has none of that form.
+pub fn read_disposition(value: &HeaderValue) -> (String, bool) {
+    let text = value.to_str().unwrap_or_default();
+    let download = !text.starts_with("inline");
+    let exact = text.split_once("filename*=UTF-8''").map(|(_, encoded)| {
+        let encoded = encoded.split(';').next().unwrap_or_default();
+        percent_decode_str(encoded.trim()).decode_utf8_lossy().into_owned()
+    });
+    let plain = || text.split_once("filename=\"")?.1.split('"').next().map(str::to_owned);
+    (exact.or_else(plain).unwrap_or_default(), download)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -59,6 +72,16 @@ mod tests {
         #[test]
         fn every_name_makes_a_header(name in any::<String>()) {
             prop_assert!(content_disposition(&name, true).to_str().unwrap().starts_with("attachment; filename=\""));
+        }
+
+        #[test]
+        fn every_name_is_read_as_it_was_written(name in any::<String>(), download in any::<bool>()) {
+            prop_assert_eq!(read_disposition(&content_disposition(&name, download)), (name, download));
+        }
+
+        #[test]
+        fn a_header_of_another_form_is_read_too(text in "[ -~]*") {
+            read_disposition(&HeaderValue::try_from(text).unwrap());
         }
     }
 }
