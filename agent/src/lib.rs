@@ -1,5 +1,6 @@
 //! The AudioVault agent: finds call recordings on this machine's disks and serves them.
 
+pub mod about;
 pub mod access;
 pub mod agent;
 pub mod cdr;

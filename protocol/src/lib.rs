@@ -4,6 +4,7 @@
 //! three. The wire is described octet by octet in `PROTOCOL.md` beside this crate. With the feature `link`, a
 //! driver runs the pure multiplexer over a WebSocket; with `testing`, a simulated pair runs it over nothing.
 
+pub mod about;
 pub mod context;
 pub mod credit;
 pub mod disposition;

@@ -11,7 +11,7 @@ use std::io::{self, Write};
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
-use crate::store::without_passwords;
+use crate::{about::version, store::without_passwords};
 
 pub use self::{
     data::{AuditArgs, AuditCommand, BackupArgs, ImportArgs},
@@ -26,7 +26,7 @@ pub use self::{
 #[derive(Debug, Parser)]
 #[command(
     name = "audiovault-relay",
-    version,
+    version = version(),
     max_term_width = 100,
     after_help = "Begin with:\n  \
         audiovault-relay serve --public-url https://relay.example.com --database sqlite:relay.db\n  \

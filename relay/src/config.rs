@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_protocol::about::ShownVersion;
 use http::HeaderValue;
 use ipnet::IpNet;
 use url::Url;
@@ -138,6 +139,8 @@ pub struct ServeConfig {
     pub metrics_public: bool,
     /// The proxies whose word about their clients is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What the landing page tells strangers of this program.
+    pub shown_version: ShownVersion,
     /// Whose pages may play recordings.
     pub allow_origin: AllowOrigin,
     /// How the log is written.
@@ -206,6 +209,10 @@ impl ServeConfig {
             database,
             admin,
             metrics_public: truth("--metrics-public", args.metrics_public.as_deref(), false)?,
+            shown_version: match truth("--hide-version", args.hide_version.as_deref(), false)? {
+                true => ShownVersion::Hidden,
+                false => ShownVersion::Shown,
+            },
             trusted_proxies: args
                 .trusted_proxy
                 .unwrap_or_default()

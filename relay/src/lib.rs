@@ -1,5 +1,6 @@
 //! The AudioVault relay.
 
+pub mod about;
 pub mod account_commands;
 pub mod admin;
 pub mod alerts;

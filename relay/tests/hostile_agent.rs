@@ -5,6 +5,7 @@
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use audiovault_protocol::{
+    about::ShownVersion,
     context::{Audit, Client, LinkBase, RequestId},
     limits::RELAY_DEADLINE,
     link::{AgentControl, AgentLink, Counted, LinkState, Traffic, websocket_config},
@@ -66,6 +67,7 @@ impl Place {
             admin: AdminListener::plain(any),
             trusted_proxies: Vec::new(),
             metrics_public: false,
+            shown_version: ShownVersion::Shown,
             allow_origin: AllowOrigin::Any,
             log: LogConfig::new(LogFormat::Text, "info").unwrap(),
             drain_timeout: Duration::from_secs(1),

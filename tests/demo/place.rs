@@ -19,6 +19,7 @@ use audiovault_agent::{
     vault::{VaultSettings, call_id::CallIdRules, pattern::Pattern},
 };
 use audiovault_protocol::{
+    about::ShownVersion,
     recording_name::RecordedNames,
     site::{SiteId, SiteKey},
 };
@@ -125,6 +126,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         admin: AdminListener::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         trusted_proxies: Vec::new(),
         metrics_public: false,
+        shown_version: ShownVersion::Shown,
         allow_origin: AllowOrigin::Any,
         log: LogConfig::new(LogFormat::Text, "info")?,
         drain_timeout: Duration::from_secs(5),

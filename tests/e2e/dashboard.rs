@@ -116,7 +116,7 @@ async fn the_landing_page_has_no_barriers() {
     let relay = Relay::start().await;
     let browser = Browser::start().await;
     browser.open(&relay.url()).await;
-    assert!(browser.text("h1").await.contains("AudioVault relay"));
+    assert!(browser.text("h1").await.contains("AudioVault"));
     assert_no_barriers(&browser, "landing").await;
     browser.close().await;
 }

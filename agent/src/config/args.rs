@@ -15,7 +15,7 @@ use super::{
     network::NetworkArgs,
     record_args::RecordArgs,
 };
-use crate::secret::Secret;
+use crate::{about::version, secret::Secret};
 
 /// What is logged unless told otherwise.
 pub const DEFAULT_LOG_LEVEL: &str = "info";
@@ -45,7 +45,7 @@ from the TOML file of --config (site-key = \"…\"); a flag wins over the enviro
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "audiovault-agent", version, about = ABOUT, after_help = EXAMPLES)]
+#[command(name = "audiovault-agent", version = version(), about = ABOUT, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -144,6 +144,9 @@ pub struct ServeArgs {
     /// PEM file with the certificate's private key
     #[arg(long, value_name = "FILE", help_heading = "Listener")]
     pub certificate_key: Option<PathBuf>,
+    /// Keep version, commit and build time from the page at /
+    #[arg(long, help_heading = "Listener")]
+    pub hide_version: bool,
     /// Web pages that may play recordings: * or a comma-separated list of origins
     #[arg(long, value_name = "ORIGIN", default_value = "*", help_heading = "Listener")]
     pub allow_origin: String,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use audiovault_protocol::{
+    about::ShownVersion,
     recording_name::RecordedNames,
     signed_link::{LinkSecret, MAX_LINK_LIFE},
     site::{SiteId, SiteKey},
@@ -137,7 +138,9 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
         Some(port) => format!("0.0.0.0:{port}"),
         None => args.bind_to,
     };
-    Ok(Checked { settings: ServeSettings { service, bind_to, public_url, tls, origins }, warnings })
+    let shown_version = if args.hide_version { ShownVersion::Hidden } else { ShownVersion::Shown };
+    let settings = ServeSettings { service, bind_to, public_url, tls, origins, shown_version };
+    Ok(Checked { settings, warnings })
 }
 
 /// Checks where and how to look.

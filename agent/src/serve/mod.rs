@@ -11,26 +11,30 @@ use std::{
 };
 
 use audiovault_protocol::{
+    about::{Purpose, ShownVersion},
     context::{Client, Lifeline, LinkBase},
     message::Status,
 };
 use axum::{
     Extension, Router,
+    body::Body,
     extract::{ConnectInfo, Request},
     middleware::{self, AddExtension},
+    routing::get,
 };
 use axum_server::{
     Handle, Server,
     accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use hyper_util::rt::TokioTimer;
 use tokio::{sync::watch, task::JoinHandle};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
 use crate::{
+    about::ABOUT,
     monitor,
     reach::resolve,
     service::{ServiceSettings, current::Current},
@@ -98,6 +102,8 @@ pub struct ServeSettings {
     pub tls: Option<TlsFiles>,
     /// Who may play.
     pub origins: Origins,
+    /// What the landing page tells strangers of this program.
+    pub shown_version: ShownVersion,
 }
 
 /// Why the service cannot start.
@@ -186,8 +192,11 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
     let service = Current::new(settings.service.clone());
     let recordings = monitor::start(&service);
     let lifeline = Lifeline::default();
+    let shown = settings.shown_version;
+    let landing = async move |asked: HeaderMap| ABOUT.landing(Purpose::Agent, shown, &asked).map(Body::from);
     let router = service
         .router()
+        .route("/", get(landing))
         .layer(Extension(LinkBase(Arc::clone(&base_url))))
         .layer(Extension(lifeline.clone()))
         .layer(middleware::map_request(tell_client))

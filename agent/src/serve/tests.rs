@@ -23,6 +23,7 @@ fn settings(dir: &TempDir) -> ServeSettings {
         public_url: None,
         tls: None,
         origins: Origins::Any,
+        shown_version: ShownVersion::Shown,
     }
 }
 
@@ -40,6 +41,24 @@ async fn first_link(running: &Running) -> String {
     let found = found.into_body().collect().await.unwrap().to_bytes();
     let found: serde_json::Value = serde_json::from_slice(&found).unwrap();
     found["files"][0]["url"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn who_opens_the_address_sees_what_answers_there() {
+    let dir = TempDir::new().unwrap();
+    let hidden = ServeSettings { shown_version: ShownVersion::Hidden, ..settings(&dir) };
+    for (settings, is_shown) in [(settings(&dir), true), (hidden, false)] {
+        let running = start(settings).await.unwrap();
+        let page = get(running.address(), "/").await;
+        assert_eq!(page.status(), 200);
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+        let page = page.into_body().collect().await.unwrap().to_bytes();
+        let page = String::from_utf8(page.to_vec()).unwrap();
+        assert!(page.contains("AudioVault") && page.contains("audiovault-agent"), "{page}");
+        assert_eq!(page.contains(env!("CARGO_PKG_VERSION")), is_shown, "{page}");
+        assert_eq!(get(running.address(), "/other").await.status(), 404);
+        running.shutdown(Duration::ZERO).await;
+    }
 }
 
 #[tokio::test]

@@ -108,6 +108,17 @@ pub struct ServeArgs {
     #[serde(deserialize_with = "truth_or_text")]
     pub metrics_public: Option<String>,
 
+    /// Keep version, commit and build time from the page at the public address [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "AUDIOVAULT_RELAY_HIDE_VERSION",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    #[serde(deserialize_with = "truth_or_text")]
+    pub hide_version: Option<String>,
+
     /// The certificate chain of the admin listener in PEM, for TLS; read again when it changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_CERT")]
     pub admin_tls_cert: Option<PathBuf>,
@@ -280,6 +291,7 @@ impl ServeArgs {
             spool_dir: or(self.spool_dir, lower.spool_dir),
             admin_bind: or(self.admin_bind, lower.admin_bind),
             metrics_public: or(self.metrics_public, lower.metrics_public),
+            hide_version: or(self.hide_version, lower.hide_version),
             admin_tls_cert: or(self.admin_tls_cert, lower.admin_tls_cert),
             admin_tls_key: or(self.admin_tls_key, lower.admin_tls_key),
             admin_host: or(self.admin_host, lower.admin_host),

@@ -1,21 +1,14 @@
 //! The page for those who open the relay's address in a browser.
 
-use axum::response::{Html, IntoResponse, Response};
-use http::{HeaderValue, header};
+use std::sync::Arc;
 
-const PAGE: &str = concat!(
-    "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">",
-    "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">",
-    "<title>AudioVault relay</title></head><body><main><h1>AudioVault relay ",
-    env!("CARGO_PKG_VERSION"),
-    "</h1><p>This server passes searches for call recordings on to the sites that keep them. ",
-    "Its address belongs into the settings of QueueMetrics, not into a browser.</p></main></body></html>",
-);
+use audiovault_protocol::about::Purpose;
+use axum::{body::Body, extract::State, response::Response};
+use http::HeaderMap;
 
-pub(super) async fn show() -> Response {
-    let mut response = Html(PAGE).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+use super::PublicState;
+use crate::about::ABOUT;
+
+pub(super) async fn show(State(state): State<Arc<PublicState>>, asked: HeaderMap) -> Response {
+    ABOUT.landing(Purpose::Relay, state.shown_version, &asked).map(Body::from)
 }

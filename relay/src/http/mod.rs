@@ -28,7 +28,9 @@ use std::{
     time::Instant,
 };
 
-use audiovault_protocol::{enrolment::ENROLMENT_PATH, recording_name::RecordedNames, site::SiteId};
+use audiovault_protocol::{
+    about::ShownVersion, enrolment::ENROLMENT_PATH, recording_name::RecordedNames, site::SiteId,
+};
 use axum::{
     Router,
     extract::Request,
@@ -84,6 +86,8 @@ pub struct PublicState {
     pub journal: Journal,
     /// How names of recordings stand on record, whatever agents tell.
     pub recorded_names: RecordedNames,
+    /// What the landing page tells strangers.
+    pub shown_version: ShownVersion,
     /// Counts requests and times answers.
     pub metrics: HttpMetrics,
     /// Set once the relay is shutting down.

@@ -137,6 +137,7 @@ impl Parts {
             tunnels: TaskTracker::new(),
             journal: self.journal.journal(),
             recorded_names: config.records.names,
+            shown_version: config.shown_version,
             metrics,
             draining: AtomicBool::new(false),
         }

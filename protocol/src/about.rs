@@ -1,0 +1,237 @@
+//! What a program says of itself: on its command line, and to who opens its address in a browser.
+
+use std::fmt;
+
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderValue, Response, header};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// The name of the product, as the tutorials of AudioVault tell admins to look for it.
+const PRODUCT: &str = "AudioVault";
+/// How the page looks; it is found in the page by its digest (CSP Level 3, section 2.3.1).
+const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0;padding:12vh 1.5rem}\
+                     main{max-width:34rem;margin:auto}h1{font-size:1.5rem}dl{display:grid;grid-template-columns:max-content 1fr;\
+                     gap:.25rem 1.5rem}dt{opacity:.7}dd{margin:0;overflow-wrap:anywhere}";
+
+/// A program and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Its name, such as `audiovault-agent`.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// The commit that it was built from, if it was told.
+    pub commit: Option<&'static str>,
+    /// When it was built, in RFC 3339, if it was told.
+    pub built: Option<String>,
+}
+
+/// What is to be found at an address, and so what its landing page says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Recordings of this very place.
+    Agent,
+    /// The way to recordings elsewhere.
+    Relay,
+}
+
+/// How much of [`About`] strangers see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShownVersion {
+    /// Version, commit and time.
+    #[default]
+    Shown,
+    /// The name alone.
+    Hidden,
+}
+
+impl About {
+    /// What follows from the texts that a build script tells; an empty commit is one that was not told.
+    pub fn new(
+        name: &'static str,
+        version: &'static str,
+        commit: &'static str,
+        built: Option<String>,
+    ) -> Self {
+        Self { name, version, commit: Some(commit).filter(|commit| !commit.is_empty()), built }
+    }
+
+    /// The landing page, or the same as JSON where `Accept` (RFC 9110, section 12.5.1) names that and no page. The page is in
+    /// Spanish where `Accept-Language` begins with it, otherwise in English.
+    pub fn landing(&self, purpose: Purpose, shown: ShownVersion, asked: &HeaderMap) -> Response<String> {
+        let text =
+            |name| asked.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+        let accept = text(header::ACCEPT).to_ascii_lowercase();
+        let wants_json = accept.contains("application/json") && !accept.contains("text/html");
+        let spanish = text(header::ACCEPT_LANGUAGE).trim_start().to_ascii_lowercase().starts_with("es");
+        let words = if spanish { &SPANISH } else { &ENGLISH };
+        let (kind, body) = match wants_json {
+            true => ("application/json", self.json(shown)),
+            false => ("text/html; charset=utf-8", self.page(purpose, shown, words)),
+        };
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            BASE64.encode(&Sha256::digest(STYLE))
+        );
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(header::VARY, HeaderValue::from_static("accept, accept-language"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Ok(policy) = HeaderValue::try_from(policy) {
+            headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        }
+        response
+    }
+
+    fn json(&self, shown: ShownVersion) -> String {
+        let mut told = json!({ "product": PRODUCT, "name": self.name });
+        if shown == ShownVersion::Shown {
+            told["version"] = self.version.into();
+            told["commit"] = self.commit.into();
+            told["built"] = self.built.as_deref().into();
+        }
+        told.to_string()
+    }
+
+    fn page(&self, purpose: Purpose, shown: ShownVersion, words: &Words) -> String {
+        let rows = [
+            (words.program, Some(self.name)),
+            (words.version, Some(self.version)),
+            (words.commit, self.commit),
+            (words.built, self.built.as_deref()),
+        ];
+        let shown = if shown == ShownVersion::Shown { &rows[..] } else { &rows[..1] };
+        let told = shown.iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+        let rows: String = told.map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>")).collect();
+        let text = match purpose {
+            Purpose::Agent => words.agent,
+            Purpose::Relay => words.relay,
+        };
+        format!(
+            "<!doctype html><html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
+             content=\"width=device-width, initial-scale=1\"><title>{PRODUCT}</title><style>{STYLE}</style></head>\
+             <body><main><h1>{PRODUCT}</h1><p>{text}</p><dl>{rows}</dl></main></body></html>\n",
+            words.language
+        )
+    }
+}
+
+impl fmt::Display for About {
+    /// What `--version` says behind the name: `0.1.0 (commit 0123456789ab, built 2026-11-30T08:00:00Z)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.version)?;
+        let commit = self.commit.map(|commit| format!("commit {commit}"));
+        let built = self.built.as_ref().map(|built| format!("built {built}"));
+        let told: Vec<String> = [commit, built].into_iter().flatten().collect();
+        if told.is_empty() { Ok(()) } else { write!(f, " ({})", told.join(", ")) }
+    }
+}
+
+/// The page's words in one language.
+struct Words {
+    language: &'static str,
+    agent: &'static str,
+    relay: &'static str,
+    program: &'static str,
+    version: &'static str,
+    commit: &'static str,
+    built: &'static str,
+}
+
+const ENGLISH: Words = Words {
+    language: "en",
+    agent: "This server finds and delivers call recordings for QueueMetrics. Enter its address in the settings of \
+            QueueMetrics; there is nothing to see here in a browser.",
+    relay: "This server passes searches for call recordings on to the sites that keep them. Enter the address of your site in \
+            the settings of QueueMetrics; there is nothing to see here in a browser.",
+    program: "Program",
+    version: "Version",
+    commit: "Commit",
+    built: "Built",
+};
+
+const SPANISH: Words = Words {
+    language: "es",
+    agent: "Este servidor busca y entrega grabaciones de llamadas para QueueMetrics. Introduzca su dirección en los ajustes \
+            de QueueMetrics; en un navegador no hay nada que ver aquí.",
+    relay: "Este servidor pasa las búsquedas de grabaciones de llamadas a los centros que las guardan. Introduzca la dirección \
+            de su centro en los ajustes de QueueMetrics; en un navegador no hay nada que ver aquí.",
+    program: "Programa",
+    version: "Versión",
+    commit: "Commit",
+    built: "Compilado",
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about() -> About {
+        About::new("audiovault-agent", "1.2.3", "0123456789ab", Some("2026-11-30T08:00:00Z".to_owned()))
+    }
+
+    fn landing(shown: ShownVersion, accept: &'static str, language: &'static str) -> (String, String) {
+        let asked = HeaderMap::from_iter([
+            (header::ACCEPT, HeaderValue::from_static(accept)),
+            (header::ACCEPT_LANGUAGE, HeaderValue::from_static(language)),
+        ]);
+        let response = about().landing(Purpose::Agent, shown, &asked);
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        (kind, response.into_body())
+    }
+
+    #[test]
+    fn a_program_tells_where_it_comes_from() {
+        assert_eq!(about().to_string(), "1.2.3 (commit 0123456789ab, built 2026-11-30T08:00:00Z)");
+        assert_eq!(About::new("x", "1.2.3", "", None).to_string(), "1.2.3");
+        assert_eq!(About::new("x", "1.2.3", "ab", None).to_string(), "1.2.3 (commit ab)");
+    }
+
+    #[test]
+    fn a_browser_gets_a_page_and_a_script_json() {
+        let (kind, page) = landing(ShownVersion::Shown, "text/html,application/xhtml+xml,*/*;q=0.8", "en-GB");
+        assert_eq!(kind, "text/html; charset=utf-8");
+        for told in
+            ["<h1>AudioVault</h1>", "lang=\"en\"", "audiovault-agent", "1.2.3", "0123456789ab", "2026-11-30"]
+        {
+            assert!(page.contains(told), "{told}: {page}");
+        }
+        let (kind, json) = landing(ShownVersion::Shown, "application/json", "");
+        assert_eq!(kind, "application/json");
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["version"], "1.2.3");
+        assert_eq!(json["built"], "2026-11-30T08:00:00Z");
+    }
+
+    #[test]
+    fn the_page_is_in_the_readers_language() {
+        let (_, page) = landing(ShownVersion::Shown, "text/html", "es-AR,es;q=0.9,en;q=0.8");
+        assert!(
+            page.contains("lang=\"es\"") && page.contains("Compilado") && page.contains("grabaciones"),
+            "{page}"
+        );
+    }
+
+    #[test]
+    fn strangers_do_not_see_what_is_hidden() {
+        for accept in ["text/html", "application/json"] {
+            let (_, told) = landing(ShownVersion::Hidden, accept, "en");
+            assert!(told.contains("audiovault-agent") && told.contains("AudioVault"), "{told}");
+            assert!(
+                !told.contains("1.2.3") && !told.contains("0123456789ab") && !told.contains("2026"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_page_keeps_to_its_own_policy() {
+        let response = about().landing(Purpose::Relay, ShownVersion::Shown, &HeaderMap::new());
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        let style =
+            response.body().split_once("<style>").unwrap().1.split_once("</style>").unwrap().0.to_owned();
+        assert!(policy.contains(&BASE64.encode(&Sha256::digest(style))), "{policy}");
+    }
+}
