@@ -1,25 +1,17 @@
 # Built from the top of the repository: docker build -f docker/agent.Dockerfile -t audiovault-agent .
+#
+# git is not among what the image is built from. --build-arg AUDIOVAULT_COMMIT="$(git rev-parse --short=12 HEAD)" and
+# --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" tell the program which commit it is, and of when.
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 
-# The dependencies, with stand-ins for our own sources: a layer that only a changed manifest makes anew. The image
-# brings gcc, which is all that aws-lc and SQLite need.
-COPY Cargo.toml Cargo.lock ./
-COPY protocol/Cargo.toml protocol/
-COPY agent/Cargo.toml agent/
-COPY relay/Cargo.toml relay/
-COPY tests/Cargo.toml tests/
-COPY docker/stub-sources.sh docker/
-RUN ./docker/stub-sources.sh \
- && cargo build --release --locked --package audiovault-agent
-
-# The sources. Cargo goes by time stamps, and those of a checkout may be older than the stand-ins.
-COPY protocol protocol
-COPY agent agent
-COPY relay relay
-RUN find protocol agent relay -name '*.rs' -exec touch {} + \
- && cargo build --release --locked --package audiovault-agent
+# One layer with everything, so that nothing has to follow the manifests: who builds often builds with cargo, where
+# dependencies stay compiled. The image brings gcc, which is all that aws-lc and SQLite need.
+COPY . .
+ARG AUDIOVAULT_COMMIT
+ARG SOURCE_DATE_EPOCH
+RUN cargo build --release --locked --package audiovault-agent
 
 FROM debian:bookworm-slim
 RUN groupadd --system --gid 10001 audiovault \

@@ -18,6 +18,7 @@ mod downloads;
 mod enrolment;
 mod host_names;
 mod http_contract;
+mod images;
 mod index;
 mod install;
 mod layouts;

@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod engine;
 pub mod fleet;
 pub mod haproxy;
 pub mod machine;
