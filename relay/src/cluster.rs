@@ -8,7 +8,9 @@ mod balance;
 mod client;
 mod key;
 mod others;
+mod replay;
 mod routes;
+mod seal;
 mod watch;
 mod wire;
 
@@ -30,15 +32,16 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use self::client::NodeClient;
 pub use self::{
     balance::{AgentSlot, Balance, MOVED_FOR},
     client::{NodeAnswer, NodeBody, Unreachable},
-    key::{ClusterKey, ShortKey, Unproven},
+    key::{ClusterKey, ShortKey, Stamp, Unproven},
     others::{Others, PartsQuestion, SessionsQuestion, Telling},
     routes::{LEASE, LeaseReading, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
+    seal::Seal,
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
 };
+use self::{client::NodeClient, replay::Replays};
 use crate::{
     config::ClusterConfig,
     limits::Limits,
@@ -68,6 +71,10 @@ pub struct Cluster {
     read_anew: Notify,
     client: NodeClient,
     key: ClusterKey,
+    /// Whether relays have TLS between them.
+    tls: bool,
+    /// The questions of other relays that have come.
+    replays: Mutex<Replays>,
     others: Others,
     /// The database does not answer, so that changes are not told.
     unheard: AtomicBool,
@@ -106,7 +113,7 @@ impl Cluster {
         own_run: &str,
         limits: Arc<Limits>,
     ) -> Result<Membership, JoinError> {
-        let (client, certificate) = NodeClient::new(config.key.clone(), config.tls.clone())?;
+        let (client, certificate) = NodeClient::new(config.key.clone(), own_run, config.tls.clone())?;
         let cluster = Arc::new(Self {
             own_run: own_run.to_owned(),
             own_url: config.url.as_str().trim_end_matches('/').to_owned(),
@@ -117,6 +124,8 @@ impl Cluster {
             read_anew: Notify::new(),
             client,
             key: config.key.clone(),
+            tls: config.tls.is_some(),
+            replays: Mutex::default(),
             others: Others::new(limits),
             unheard: AtomicBool::new(false),
             in_the_dark: DefaultDirectRateLimiter::direct(Quota::per_second(IN_THE_DARK)),
@@ -176,7 +185,7 @@ impl Cluster {
     ) -> Result<NodeAnswer, Unreachable> {
         // It has to say that its agent was late before this relay thinks that of it.
         let call = NodeCall::encode(wanted, request, patience * 9 / 10);
-        let mut asking = std::pin::pin!(self.client.call(&node.url, call, patience));
+        let mut asking = std::pin::pin!(self.client.call(node, call, patience));
         let answered = tokio::select! {
             biased;
             answered = &mut asking => answered,
@@ -212,12 +221,23 @@ impl Cluster {
         }
     }
 
-    /// Whether what is asked at a path is asked by a relay of this cluster.
+    /// Whether what is asked at a path is asked by a relay of this cluster, of this run of this one, and for the first time. By
+    /// what it returns the answer proves that it is the one to this question.
     ///
     /// # Errors
     /// [`Unproven`].
-    pub fn check(&self, path: &str, question: &[u8], proof: &str) -> Result<(), Unproven> {
-        self.key.check(&[path.as_bytes(), question], proof, wire::unix_time())
+    pub fn check(&self, path: &str, question: &[u8], proof: &str) -> Result<Seal, Unproven> {
+        let now = wire::unix_time();
+        let stamp = self.key.check(path, question, proof, now)?;
+        if stamp.to != self.own_run {
+            return Err(Unproven::OtherRelay);
+        }
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        if !replays.is_first(&stamp, now) {
+            return Err(Unproven::Replayed);
+        }
+        drop(replays);
+        Ok(Seal { key: self.key.clone(), stamp, with_body: !self.tls })
     }
 
     /// What all relays see of sites.

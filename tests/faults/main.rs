@@ -8,6 +8,7 @@ mod clock;
 mod cluster;
 mod cluster_database;
 mod cluster_limits;
+mod cluster_proofs;
 mod cluster_tls;
 mod download;
 mod hostile_agent;

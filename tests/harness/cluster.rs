@@ -14,7 +14,22 @@ use crate::{
 };
 
 /// By which the relays know each other.
-const KEY: &str = "5f1c7d1e0b8a4c6f9e2d3a4b5c6d7e8f";
+pub const KEY: &str = "5f1c7d1e0b8a4c6f9e2d3a4b5c6d7e8f";
+
+/// Where a relay is for the others.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Where they reach it.
+    pub url: String,
+    /// Where it listens for them, if elsewhere.
+    pub bind: Option<SocketAddr>,
+}
+
+impl Place {
+    fn at(url: String) -> Self {
+        Self { url, bind: None }
+    }
+}
 
 /// A cluster.
 #[derive(Debug)]
@@ -39,8 +54,13 @@ impl Cluster {
 
     /// Starts so many relays with further arguments.
     pub async fn start_with(relays: usize, extra: &[&str]) -> Option<Self> {
-        let nodes = (0..relays).map(|_| format!("http://{}", free_address()));
+        let nodes = (0..relays).map(|_| Place::at(format!("http://{}", free_address())));
         Self::start_at(nodes.collect(), extra).await
+    }
+
+    /// Starts relays that are reached by each other at one address and listen at another.
+    pub async fn start_behind(places: Vec<Place>) -> Option<Self> {
+        Self::start_at(places, &[]).await
     }
 
     /// Starts so many relays with TLS between them, by a certificate that is made in a directory and is that of all of them.
@@ -52,18 +72,20 @@ impl Cluster {
         let [certificate, key, authority] = [&made.certificate, &made.key, &made.authority]
             .map(|file| file.to_str().expect("a path as text"));
         let files = ["--node-tls-cert", certificate, "--node-tls-key", key, "--node-tls-ca", authority];
-        Self::start_at(nodes.iter().map(|node| format!("https://{node}")).collect(), &files).await
+        Self::start_at(nodes.iter().map(|node| Place::at(format!("https://{node}"))).collect(), &files).await
     }
 
-    async fn start_at(nodes: Vec<String>, extra: &[&str]) -> Option<Self> {
+    async fn start_at(places: Vec<Place>, extra: &[&str]) -> Option<Self> {
         let server = Postgres::start().await?;
         secrets::remember(KEY);
         let address = free_address();
         let (mut started, mut servers) = (Vec::new(), Vec::new());
-        for node_url in &nodes {
+        for Place { url, bind } in &places {
             let admin = free_address();
             let admin_bind = admin.to_string();
-            let place = ["--admin-bind", &admin_bind, "--node-url", node_url, "--trusted-proxy", SOURCE];
+            let node_bind = bind.map(|bind| bind.to_string());
+            let mut place = vec!["--admin-bind", &admin_bind, "--node-url", url, "--trusted-proxy", SOURCE];
+            place.extend(node_bind.iter().flat_map(|bind| ["--node-bind", bind]));
             let relay = Relay::start_in_cluster(
                 &server,
                 format!("http://{address}"),
@@ -75,6 +97,7 @@ impl Cluster {
             started.push(relay);
         }
         let balancer = Haproxy::start(address, &servers).await?;
+        let nodes = places.into_iter().map(|place| place.url).collect();
         Some(Self { address, relays: started, nodes, balancer, server: Some(server) })
     }
 

@@ -36,6 +36,9 @@ pub enum BodyError {
     /// The tunnel ended.
     #[error("the tunnel ended before the response did")]
     Lost,
+    /// It is not what was sent. No link says so by itself; what carries a body further may.
+    #[error("the response was changed on its way")]
+    Changed,
 }
 
 /// What the driver and one caller share about one stream. The queue is bounded by the stream's window.

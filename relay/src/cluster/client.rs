@@ -2,8 +2,11 @@
 
 use std::{
     pin::Pin,
-    sync::{Mutex, PoisonError},
-    task::{Context, Poll, ready},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -13,7 +16,6 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, Error as ClientError, connect::HttpConnector},
@@ -23,7 +25,9 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::{
-    key::ClusterKey,
+    key::{ClusterKey, Stamp},
+    routes::Node,
+    seal::{ProvenBody, Seal},
     wire::{HEAD, NOBODY, PROOF, unix_time},
 };
 use crate::{
@@ -58,6 +62,18 @@ pub enum Unreachable {
     /// No answer came in time.
     #[error("no answer came in time")]
     Deadline,
+    /// Another run answers there, so that the one that was asked has ended.
+    #[error("it was started anew")]
+    Replaced,
+    /// It is reached without TLS by a relay that has TLS.
+    #[error("it has no TLS between relays, and this relay has: write https:// in --node-url of every relay")]
+    Plain,
+    /// It does not prove that it is a relay of this cluster.
+    #[error(
+        "its answer is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY and the same \
+         release"
+    )]
+    Impostor,
     /// It does not believe that this is a relay of its cluster.
     #[error(
         "it does not accept this relay's signature: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY, and set \
@@ -88,14 +104,21 @@ type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 pub(super) struct NodeClient {
     http: Mutex<Http>,
     key: ClusterKey,
+    own_run: String,
+    /// Whether relays have TLS between them. Then nothing is asked without.
+    tls: bool,
+    /// Numbers of the questions.
+    asked: AtomicU64,
 }
 
 impl NodeClient {
     /// With the certificate of this relay, where relays have some; it has to be followed by [`NodeClient::follow`].
     pub(super) fn new(
         key: ClusterKey,
+        own_run: &str,
         files: Option<CertificateFiles>,
     ) -> Result<(Self, Option<Watched>), CertificateError> {
+        let has_tls = files.is_some();
         let (watched, tls) = match files {
             Some(files) => {
                 let (watched, tls) = Watched::new(files, CertificateFiles::client)?;
@@ -103,7 +126,9 @@ impl NodeClient {
             }
             None => (None, strangers()?),
         };
-        Ok((Self { http: Mutex::new(http(tls)), key }, watched))
+        let http = Mutex::new(http(tls));
+        let client = Self { http, key, own_run: own_run.to_owned(), tls: has_tls, asked: AtomicU64::new(0) };
+        Ok((client, watched))
     }
 
     /// Follows the files of the certificate, for as long as this relay runs.
@@ -125,39 +150,57 @@ impl NodeClient {
     /// Asks; dropping the future, or the body later, has the other relay stop.
     pub(super) async fn ask(
         &self,
-        url: &str,
+        node: &Node,
         path: &'static str,
         question: Bytes,
         patience: Duration,
-    ) -> Result<Response<Incoming>, Unreachable> {
-        let proof = self.key.prove(&[path.as_bytes(), &question], unix_time());
-        let request = Request::post(format!("{}{path}", url.trim_end_matches('/')))
-            .header(PROOF, proof)
+    ) -> Result<Response<ProvenBody>, Unreachable> {
+        let is_https = node.url.starts_with("https://");
+        if self.tls && !is_https {
+            return Err(Unreachable::Plain);
+        }
+        let stamp = Stamp {
+            time: unix_time(),
+            from: self.own_run.clone(),
+            number: self.asked.fetch_add(1, Ordering::Relaxed) + 1,
+            to: node.run.to_string(),
+        };
+        let request = Request::post(format!("{}{path}", node.url.trim_end_matches('/')))
+            .header(PROOF, self.key.prove(&stamp, path, &question))
+            // The proof of the body is one (RFC 9110, section 10.1.4).
+            .header(header::TE, "trailers")
             .body(Full::new(question))
             .map_err(|_| Unreachable::Stranger(StatusCode::BAD_REQUEST))?;
         let http = self.http.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let answered = timeout(patience, http.request(request)).await;
-        answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
+        let answer = answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
             if error.is_connect() { Unreachable::Connect(error) } else { Unreachable::Broken(error) }
-        })
+        })?;
+        match answer.status() {
+            // Who does not know this relay proves nothing to it. What it says is nothing for the public.
+            StatusCode::UNAUTHORIZED => Err(Unreachable::Unproven),
+            StatusCode::MISDIRECTED_REQUEST => Err(Unreachable::Replaced),
+            _ => {
+                let seal = Seal { key: self.key.clone(), stamp, with_body: !is_https };
+                seal.open(answer).ok_or(Unreachable::Impostor)
+            }
+        }
     }
 
     /// Has an agent of another relay answer.
     pub(super) async fn call(
         &self,
-        url: &str,
+        node: &Node,
         call: Bytes,
         patience: Duration,
     ) -> Result<NodeAnswer, Unreachable> {
-        let response = self.ask(url, "/call", call, patience).await?;
+        let response = self.ask(node, "/call", call, patience).await?;
         let nobody = response.headers().get(NOBODY).map(HeaderValue::as_bytes);
         match (response.status(), nobody) {
             (StatusCode::OK, _) => answer(response).map(NodeAnswer::Answer),
             (_, Some(b"offline")) => Ok(NodeAnswer::Nobody(NoSession::Offline)),
             (_, Some(b"other-key")) => Ok(NodeAnswer::Nobody(NoSession::OtherKey)),
             (_, Some(_)) => Ok(NodeAnswer::Lost),
-            // What the other relay refuses of this one is nothing for the public.
-            (StatusCode::UNAUTHORIZED, None) => Err(Unreachable::Unproven),
             (status @ (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND), None) => {
                 Err(Unreachable::Stranger(status))
             }
@@ -168,7 +211,7 @@ impl NodeClient {
     }
 }
 
-/// Connections to other relays, those without TLS among them: a cluster may be on its way to it.
+/// Connections to other relays. Whether they need TLS is looked at before.
 fn http(tls: ClientConfig) -> Http {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -186,13 +229,13 @@ fn http(tls: ClientConfig) -> Http {
 }
 
 /// The agent's answer in that of the relay.
-fn answer(response: Response<Incoming>) -> Result<Response<NodeBody>, Unreachable> {
+fn answer(response: Response<ProvenBody>) -> Result<Response<NodeBody>, Unreachable> {
     let stranger = || Unreachable::Stranger(response.status());
     let head = response.headers().get(HEAD).and_then(|head| BASE64.decode(head.as_bytes()).ok());
     let head: ResponseHead = head.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(stranger)?;
     let status = StatusCode::from_u16(head.status).map_err(|_| stranger())?;
     let size = headers::content_length(&head.headers);
-    let mut answer = Response::new(NodeBody { body: response.into_body(), size });
+    let mut answer = Response::new(NodeBody { body: response.into_body().with_size(size), size });
     *answer.status_mut() = status;
     *answer.headers_mut() = head.headers;
     if let Some(audit) = head.audit {
@@ -202,7 +245,7 @@ fn answer(response: Response<Incoming>) -> Result<Response<NodeBody>, Unreachabl
 }
 
 /// What a relay says for the public.
-async fn refusal(response: Response<Incoming>) -> Option<Problem> {
+async fn refusal(response: Response<ProvenBody>) -> Option<Problem> {
     let wait = retry_after(response.headers());
     let json = Limited::new(response.into_body(), MAX_PROBLEM_LEN).collect().await.ok()?.to_bytes();
     let problem: Problem = serde_json::from_slice(&json).ok()?;
@@ -216,7 +259,7 @@ fn retry_after(headers: &HeaderMap) -> Option<u32> {
 /// The body of an agent's answer on its way from another relay.
 #[derive(Debug)]
 pub struct NodeBody {
-    body: Incoming,
+    body: ProvenBody,
     /// As the agent's head says.
     size: Option<u64>,
 }
@@ -229,12 +272,7 @@ impl Body for NodeBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            Some(Ok(frame)) => Some(Ok(frame)),
-            // Whether the agent, its tunnel, the relay or the connection broke is not told.
-            Some(Err(_)) => Some(Err(BodyError::Lost)),
-            None => None,
-        })
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

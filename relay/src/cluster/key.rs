@@ -10,28 +10,48 @@ use zeroize::Zeroizing;
 
 /// Characters of the shortest secret: 128 bits in hexadecimal.
 const MIN_LEN: usize = 32;
-/// How far the clocks of two relays may be apart, in seconds. What is heard on the way may be said again within this time;
-/// whoever hears it has the recording anyway.
-const MAX_SKEW: u64 = 60;
-/// Keeps these codes apart from whatever else the secret may be used for.
-const PURPOSE: &[u8] = b"audiovault relay to relay, 1";
+/// How far the clocks of two relays may be apart, in seconds.
+pub(super) const MAX_SKEW: u64 = 60;
+/// Keep these codes apart from one another, and from whatever else the secret may be used for.
+const QUESTION: &[u8] = b"audiovault relay to relay, 2, question";
+const ANSWER: &[u8] = b"audiovault relay to relay, 2, answer";
+const BODY: &[u8] = b"audiovault relay to relay, 2, body of an answer";
 
 /// Why a text is no cluster key. It is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected 32 characters or more, such as `openssl rand -hex 32` prints")]
 pub struct ShortKey;
 
-/// Why a request is not believed to come from a relay of this cluster.
+/// Why a request is not believed to come from a relay of this cluster, or not to be for this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
     /// There is no proof, or it was made with another key or for something else.
     #[error(
-        "it is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY"
+        "it is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY and the same release"
     )]
     Forged,
     /// The proof is of another time.
     #[error("it was signed more than a minute ago or ahead: set the clocks of the relays")]
     OtherTime,
+    /// It is for another run of a relay, which was reached at this address before.
+    #[error("it is for another relay, or for this one before it was started anew")]
+    OtherRelay,
+    /// It has come before.
+    #[error("it has come before: it was heard on the way and said again")]
+    Replayed,
+}
+
+/// What makes one question unlike any other. The answer is bound to it as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    /// When it was asked, in seconds since the Unix epoch.
+    pub time: u64,
+    /// The run of the relay that asks.
+    pub from: String,
+    /// Its how-manieth question this is.
+    pub number: u64,
+    /// The run of the relay that is asked.
+    pub to: String,
 }
 
 /// The shared secret.
@@ -66,32 +86,90 @@ impl fmt::Debug for ClusterKey {
 }
 
 impl ClusterKey {
-    /// Proves parts of a request at a time, in seconds since the Unix epoch.
-    pub fn prove(&self, parts: &[&[u8]], now: u64) -> String {
-        format!("{now} {}", HEXLOWER.encode(&self.mac(parts, now).finalize().into_bytes()))
+    /// Proves a question: where it goes and what it says.
+    pub fn prove(&self, stamp: &Stamp, path: &str, question: &[u8]) -> String {
+        let Stamp { time, from, number, to } = stamp;
+        let code = self.mac(QUESTION, stamp, &[path.as_bytes(), question]).finalize().into_bytes();
+        format!("{time} {from} {number} {to} {}", HEXLOWER.encode(&code))
     }
 
-    /// Holds parts of a request against their proof.
+    /// Holds a question against its proof, and tells what it is stamped with. Whom it is for, and whether it has come before,
+    /// is for the caller to look at.
     ///
     /// # Errors
-    /// [`Unproven`].
-    pub fn check(&self, parts: &[&[u8]], proof: &str, now: u64) -> Result<(), Unproven> {
-        let (time, code) = proof.split_once(' ').ok_or(Unproven::Forged)?;
-        let time: u64 = time.parse().map_err(|_| Unproven::Forged)?;
+    /// [`Unproven::Forged`] and [`Unproven::OtherTime`].
+    pub fn check(&self, path: &str, question: &[u8], proof: &str, now: u64) -> Result<Stamp, Unproven> {
+        let words: Vec<&str> = proof.split(' ').collect();
+        let [time, from, number, to, code] = words[..] else { return Err(Unproven::Forged) };
+        let number_of = |text: &str| text.parse().map_err(|_| Unproven::Forged);
+        let stamp = Stamp {
+            time: number_of(time)?,
+            from: from.to_owned(),
+            number: number_of(number)?,
+            to: to.to_owned(),
+        };
         let code = HEXLOWER.decode(code.as_bytes()).map_err(|_| Unproven::Forged)?;
-        self.mac(parts, time).verify_slice(&code).map_err(|_| Unproven::Forged)?;
-        if time.abs_diff(now) > MAX_SKEW { Err(Unproven::OtherTime) } else { Ok(()) }
+        let mac = self.mac(QUESTION, &stamp, &[path.as_bytes(), question]);
+        mac.verify_slice(&code).map_err(|_| Unproven::Forged)?;
+        if stamp.time.abs_diff(now) > MAX_SKEW { Err(Unproven::OtherTime) } else { Ok(stamp) }
     }
 
-    fn mac(&self, parts: &[&[u8]], time: u64) -> Hmac<Sha256> {
+    /// Proves the head of an answer, given in parts.
+    pub fn prove_answer(&self, stamp: &Stamp, parts: &[&[u8]]) -> String {
+        HEXLOWER.encode(&self.mac(ANSWER, stamp, parts).finalize().into_bytes())
+    }
+
+    /// Whether the head of an answer has this proof.
+    pub fn proves_answer(&self, stamp: &Stamp, parts: &[&[u8]], proof: &[u8]) -> bool {
+        let code = HEXLOWER.decode(proof).unwrap_or_default();
+        self.mac(ANSWER, stamp, parts).verify_slice(&code).is_ok()
+    }
+
+    /// Begins the proof of an answer's body.
+    pub fn body_proof(&self, stamp: &Stamp) -> BodyProof {
+        BodyProof(Box::new(self.mac(BODY, stamp, &[])))
+    }
+
+    fn mac(&self, purpose: &[u8], stamp: &Stamp, parts: &[&[u8]]) -> Hmac<Sha256> {
         // HMAC takes keys of any length.
         #[expect(clippy::expect_used, reason = "new_from_slice of HMAC never fails")]
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).expect("any length");
-        for part in [PURPOSE, &time.to_be_bytes()].iter().chain(parts) {
+        let Stamp { time, from, number, to } = stamp;
+        let stamp: [&[u8]; 5] =
+            [purpose, &time.to_be_bytes(), from.as_bytes(), &number.to_be_bytes(), to.as_bytes()];
+        for part in stamp.iter().chain(parts) {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
         mac
+    }
+}
+
+/// The proof of a body that passes.
+#[derive(Clone)]
+pub struct BodyProof(Box<Hmac<Sha256>>);
+
+impl fmt::Debug for BodyProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BodyProof(…)")
+    }
+}
+
+impl BodyProof {
+    /// Takes in what has passed.
+    pub fn passed(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    /// The proof of everything that has passed.
+    pub fn told(&self) -> String {
+        HEXLOWER.encode(&Hmac::clone(&self.0).finalize().into_bytes())
+    }
+
+    /// Whether everything that has passed has this proof.
+    pub fn is(&self, proof: &[u8]) -> bool {
+        let code = HEXLOWER.decode(proof).unwrap_or_default();
+        Hmac::clone(&self.0).verify_slice(&code).is_ok()
     }
 }
 
@@ -103,23 +181,55 @@ mod tests {
         octet.repeat(MIN_LEN).parse().unwrap()
     }
 
+    const NOW: u64 = 1_800_000_000;
+
+    fn stamp() -> Stamp {
+        Stamp { time: NOW, from: "a1".to_owned(), number: 7, to: "b2".to_owned() }
+    }
+
     #[test]
-    fn only_the_same_key_proves_the_same_parts_at_the_same_time() {
-        let (now, parts) = (1_800_000_000, [&b"acme"[..], b"frame"]);
-        let proof = key("a").prove(&parts, now);
-        assert_eq!(key("a").check(&parts, &proof, now + MAX_SKEW), Ok(()));
-        assert_eq!(key("a").check(&parts, &proof, now + MAX_SKEW + 1), Err(Unproven::OtherTime));
-        assert_eq!(key("a").check(&parts, &proof, now - MAX_SKEW - 1), Err(Unproven::OtherTime));
-        assert_eq!(key("b").check(&parts, &proof, now), Err(Unproven::Forged));
-        let shifted = proof.replacen("1800000000", "1800000001", 1);
-        assert_eq!(key("a").check(&parts, &shifted, now), Err(Unproven::Forged));
-        // What is moved from one part to the next is another request.
-        for other in [[&b"acm"[..], b"eframe"], [b"acmeframe", b""]] {
-            assert_eq!(key("a").check(&other, &proof, now), Err(Unproven::Forged));
+    fn only_the_same_key_proves_the_same_question_at_the_same_time() {
+        let check = |by: &str, path: &str, question: &[u8], proof: &str, now: u64| {
+            key(by).check(path, question, proof, now)
+        };
+        let proof = key("a").prove(&stamp(), "/call", b"frame");
+        assert_eq!(check("a", "/call", b"frame", &proof, NOW + MAX_SKEW), Ok(stamp()));
+        assert_eq!(check("a", "/call", b"frame", &proof, NOW + MAX_SKEW + 1), Err(Unproven::OtherTime));
+        assert_eq!(check("a", "/call", b"frame", &proof, NOW - MAX_SKEW - 1), Err(Unproven::OtherTime));
+        assert_eq!(check("b", "/call", b"frame", &proof, NOW), Err(Unproven::Forged));
+        for (true_word, other) in
+            [("1800000000", "1800000001"), (" a1 ", " a2 "), (" 7 ", " 8 "), (" b2 ", " b3 ")]
+        {
+            let changed = proof.replacen(true_word, other, 1);
+            assert_eq!(check("a", "/call", b"frame", &changed, NOW), Err(Unproven::Forged), "{changed}");
         }
-        for nonsense in ["", " ", "1800000000", "1800000000 zz", "x 00"] {
-            assert_eq!(key("a").check(&parts, nonsense, now), Err(Unproven::Forged), "{nonsense:?}");
+        // What is moved from one part to the next is another question.
+        for (path, question) in [("/cal", &b"lframe"[..]), ("/callframe", b"")] {
+            assert_eq!(check("a", path, question, &proof, NOW), Err(Unproven::Forged));
         }
+        for nonsense in ["", " ", "1800000000", "1 a 1 b zz", "x a 1 b 00", "1 a 1 b 00 c"] {
+            assert_eq!(check("a", "/call", b"frame", nonsense, NOW), Err(Unproven::Forged), "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_proved_for_its_own_question_alone() {
+        let (key, other) = (key("a"), Stamp { number: 8, ..stamp() });
+        let proof = key.prove_answer(&stamp(), &[b"200", b"head"]);
+        assert!(key.proves_answer(&stamp(), &[b"200", b"head"], proof.as_bytes()));
+        assert!(!key.proves_answer(&stamp(), &[b"404", b"head"], proof.as_bytes()));
+        assert!(!key.proves_answer(&other, &[b"200", b"head"], proof.as_bytes()));
+        assert!(!key.proves_answer(&stamp(), &[b"200", b"head"], b"no code"));
+
+        let mut sent = key.body_proof(&stamp());
+        sent.passed(b"one");
+        sent.passed(b"two");
+        let mut heard = key.body_proof(&stamp());
+        heard.passed(b"onetw");
+        assert!(!heard.is(sent.told().as_bytes()), "it is cut");
+        heard.passed(b"o");
+        assert!(heard.is(sent.told().as_bytes()));
+        assert!(!key.body_proof(&other).is(key.body_proof(&stamp()).told().as_bytes()));
     }
 
     #[test]

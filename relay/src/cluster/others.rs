@@ -231,7 +231,7 @@ impl Cluster {
     ) -> Result<T, Unreachable> {
         // Names and numbers always serialise.
         let question = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
-        let response = self.client.ask(&node.url, path, question, PATIENCE).await?;
+        let response = self.client.ask(node, path, question, PATIENCE).await?;
         let status = response.status();
         let stranger = || Unreachable::Stranger(status);
         let told = Limited::new(response.into_body(), MAX_TOLD).collect().await.map_err(|_| stranger())?;

@@ -3,7 +3,7 @@
 //!
 //! A call is the body of `POST /call`, proved as a whole by [`PROOF`]. What the agent answers comes back with status 200, its
 //! head in [`HEAD`] and its body as it is; whatever else the other relay says is a problem, with [`NOBODY`] where another
-//! relay may know better.
+//! relay may know better. Every answer to a question that was proved has proofs too: see [`super::seal`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +19,12 @@ use http::HeaderName;
 
 use crate::registry::Wanted;
 
-/// Carries the proof of a call.
+/// Carries the proof of a call: time, asker, number, who is asked, and an HMAC.
 pub const PROOF: HeaderName = HeaderName::from_static("audiovault-proof");
+/// Carries the proof of an answer's head.
+pub(super) const ANSWER_PROOF: HeaderName = HeaderName::from_static("audiovault-answer-proof");
+/// Carries the proof of an answer's body, behind it.
+pub(super) const BODY_PROOF: HeaderName = HeaderName::from_static("audiovault-body-proof");
 /// Carries the head of an agent's answer: JSON of a RESPONSE, in base64.
 pub const HEAD: HeaderName = HeaderName::from_static("audiovault-head");
 /// Says that no agent was asked, or that its tunnel was lost: `offline`, `other-key` or `lost`.

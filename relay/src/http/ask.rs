@@ -173,9 +173,14 @@ pub(super) async fn ask_node(
         Ok(NodeAnswer::Nobody(none)) => Err(Unanswered::Nobody(none)),
         Ok(NodeAnswer::Lost) | Err(Unreachable::Broken(_) | Unreachable::Lost) => Err(Unanswered::Lost),
         // Nothing was asked.
-        Err(Unreachable::Connect(_) | Unreachable::Unproven | Unreachable::Stranger(_)) => {
-            Err(Unanswered::Nobody(NoSession::Offline))
-        }
+        Err(
+            Unreachable::Connect(_)
+            | Unreachable::Replaced
+            | Unreachable::Plain
+            | Unreachable::Impostor
+            | Unreachable::Unproven
+            | Unreachable::Stranger(_),
+        ) => Err(Unanswered::Nobody(NoSession::Offline)),
         Err(Unreachable::Deadline) => Err(Unanswered::Deadline),
     }
 }

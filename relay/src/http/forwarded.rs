@@ -34,7 +34,9 @@ use super::{
 };
 use crate::{
     board::SessionView,
-    cluster::{Cluster, HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF, PartsQuestion, SessionsQuestion},
+    cluster::{
+        Cluster, HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF, PartsQuestion, Seal, SessionsQuestion, Unproven,
+    },
     limits::{ClientKey, HeldBody, Trial},
     reach::Reach,
     registry::NoSession,
@@ -53,55 +55,67 @@ pub fn router(state: Arc<PublicState>) -> Router {
 }
 
 async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
-    let call = proved(&state, "/call", &headers, &body).and_then(|_| {
-        NodeCall::decode(body).map_err(|wrong| {
-            tracing::warn!(%wrong, "a call of another relay was not understood");
-            Refusal::new(StatusCode::BAD_REQUEST, &wrong.to_string())
-        })
-    });
-    match call {
+    let Proved { seal, .. } = match proved(&state, "/call", &headers, &body) {
+        Ok(proved) => proved,
+        Err(refusal) => return refusal.into_response(&Extensions::new()),
+    };
+    seal.close(match NodeCall::decode(body) {
         Ok(call) => answer(&state, call).await,
-        Err(refusal) => refusal.into_response(&Extensions::new()),
-    }
+        Err(wrong) => {
+            tracing::warn!(%wrong, "a call of another relay was not understood");
+            Refusal::new(StatusCode::BAD_REQUEST, &wrong.to_string()).into_response(&Extensions::new())
+        }
+    })
 }
 
 /// How the sites are whose agents are here.
 async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
-    let told = proved(&state, "/parts", &headers, &body).map(|cluster| {
+    let told = proved(&state, "/parts", &headers, &body).map(|Proved { cluster, seal }| {
         let question: PartsQuestion = serde_json::from_slice(&body).unwrap_or_default();
-        Json(cluster.others().tell(&question)).into_response()
+        seal.close(Json(cluster.others().tell(&question)).into_response())
     });
     super::answer(told, &Extensions::new())
 }
 
 /// The tunnels of a site that are here.
 async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
-    let told = proved(&state, "/sessions", &headers, &body).and_then(|cluster| {
+    let told = proved(&state, "/sessions", &headers, &body).and_then(|Proved { cluster, seal }| {
         let question: SessionsQuestion = serde_json::from_slice(&body)
             .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "no site is named"))?;
         let sessions = state.registry.sessions(&question.site);
         let view = |session: &Arc<Session>| SessionView::of(session, Some(cluster.own_url()));
-        Ok(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response())
+        Ok(seal.close(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response()))
     });
     super::answer(told, &Extensions::new())
 }
 
-/// The cluster, if what is asked comes from one of its relays.
+/// A question that comes from a relay of the cluster.
+struct Proved<'a> {
+    cluster: &'a Cluster,
+    /// Closes the answer to it.
+    seal: Seal,
+}
+
+/// The question's proof, held against it.
 fn proved<'a>(
     state: &'a PublicState,
     path: &str,
     headers: &HeaderMap,
     question: &[u8],
-) -> Result<&'a Cluster, Refusal> {
+) -> Result<Proved<'a>, Refusal> {
     let proof = headers.get(PROOF).and_then(|proof| proof.to_str().ok()).unwrap_or_default();
     let Some(cluster) = state.reach.cluster() else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "this relay stands alone"));
     };
-    cluster.check(path, question, proof).map_err(|unproven| {
+    let seal = cluster.check(path, question, proof).map_err(|unproven| {
         tracing::warn!(%unproven, "who says to be another relay was refused");
-        Refusal::new(StatusCode::UNAUTHORIZED, &unproven.to_string())
+        let status = match unproven {
+            Unproven::OtherRelay => StatusCode::MISDIRECTED_REQUEST,
+            Unproven::Forged | Unproven::OtherTime | Unproven::Replayed => StatusCode::UNAUTHORIZED,
+        };
+        Refusal::new(status, &unproven.to_string())
     })?;
-    Ok(cluster)
+    Ok(Proved { cluster, seal })
 }
 
 async fn answer(state: &PublicState, call: NodeCall) -> Response {

@@ -7,17 +7,17 @@ use audiovault_protocol::{
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::header;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::{Refusal, answer::not_passed_on, answer_body::AnswerBody};
+use super::{Refusal, answer::not_passed_on, answer_body::AnswerBody, ask::Unanswered};
 use crate::config::PublicUrl;
 
 /// The answer of an agent with nothing in it that leads away from its site.
 ///
 /// # Errors
-/// A refusal with 502 for an answer that is cut, longer than [`MAX_SEARCH_ANSWER_LEN`], no JSON, or has an address of
-/// elsewhere. What the agent itself refuses passes: its text is shown to no browser as a page.
+/// A refusal with 502 for an answer that is longer than [`MAX_SEARCH_ANSWER_LEN`], no JSON, or has an address of elsewhere;
+/// with 503 for one that was cut. What the agent itself refuses passes: its text is shown to no browser as a page.
 pub(super) async fn own(
     answer: http::Response<AnswerBody>,
     site: &SiteId,
@@ -32,7 +32,12 @@ pub(super) async fn own(
         not_passed_on(site)
     };
     let body = Limited::new(body, MAX_SEARCH_ANSWER_LEN).collect().await;
-    let body = body.map_err(|error| refuse(&error))?.to_bytes();
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => refuse(&error),
+        // Nothing was passed on yet, so that asking again is all that is needed.
+        false => Refusal::from(Unanswered::Lost.problem()).at(site),
+    });
+    let body = body?.to_bytes();
     let mut value: Value = serde_json::from_slice(&body).map_err(|error| refuse(&error))?;
     let changed = make_own(&mut value, &public_url.site(site)).map_err(|error| refuse(&error))?;
     let body = if changed { Bytes::from(value.to_string()) } else { body };

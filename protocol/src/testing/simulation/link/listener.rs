@@ -105,7 +105,7 @@ impl Listener<'_> {
             let chunk = match frame {
                 Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
                 Some(Err(BodyError::Lost)) if self.plan.continues => return Ok(None),
-                Some(Err(BodyError::Lost)) => return Ok(Some(Outcome::Cut)),
+                Some(Err(BodyError::Lost | BodyError::Changed)) => return Ok(Some(Outcome::Cut)),
                 Some(Err(BodyError::Reset(code, _))) => return self.given_up(code),
                 None if self.received == self.plan.octets && self.plan.fails_at.is_none() => {
                     return Ok(Some(Outcome::Complete));
