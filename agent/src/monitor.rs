@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use audiovault_protocol::message::{DriverStatus, Status};
+use audiovault_protocol::message::{DriverStatus, MAX_STATUS_PROBLEM_LEN, Status};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    problems::{self, Standing},
     service::{AgentService, current::Current},
     vault::Vault,
 };
@@ -29,6 +30,7 @@ const INDEX_EVERY: Duration = Duration::from_secs(30);
 pub fn start(service: &Current) -> watch::Receiver<Status> {
     let (sender, receiver) = watch::channel(Status::default());
     let mut services = service.follow();
+    let standing = service.problems().follow();
     tokio::spawn(async move {
         loop {
             let vault = Arc::clone(services.borrow_and_update().vault());
@@ -36,7 +38,7 @@ pub fn start(service: &Current) -> watch::Receiver<Status> {
             let indexing = AbortOnDropHandle::new(tokio::spawn(index(Arc::clone(&vault))));
             tokio::select! {
                 () = sender.closed() => return,
-                () = look_after(&vault, services.clone(), &sender) => {}
+                () = look_after(&vault, services.clone(), standing.clone(), &sender) => {}
                 Ok(()) = until_moved(&mut services, &vault) => {}
             }
             drop((counting, indexing));
@@ -48,14 +50,20 @@ pub fn start(service: &Current) -> watch::Receiver<Status> {
 async fn look_after(
     vault: &Vault,
     services: watch::Receiver<Arc<AgentService>>,
+    mut standing: watch::Receiver<Standing>,
     sender: &watch::Sender<Status>,
 ) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        vault.probe().await;
-        let problems = services.borrow().problems();
+        tokio::select! {
+            _ = ticks.tick() => vault.probe().await,
+            // An alarm does not wait for the next look at the roots.
+            Ok(()) = standing.changed() => {}
+        }
+        let mut problems = problems::for_the_relay(&standing.borrow_and_update());
+        problems.extend(services.borrow().problems());
+        let problems = problems.iter().map(|problem| truncated(problem)).collect();
         sender.send_replace(Status { problems, ..status(vault) });
     }
 }
@@ -95,6 +103,11 @@ fn status(vault: &Vault) -> Status {
             .and_then(|figures| Some(figures.newest?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())),
     });
     Status { drivers: drivers.collect(), problems: Vec::new() }
+}
+
+/// A sentence no longer than STATUS has room for.
+fn truncated(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_STATUS_PROBLEM_LEN)].to_owned()
 }
 
 #[cfg(test)]

@@ -5,6 +5,15 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
+/// The audit log cannot be written.
+pub const AUDIT_LOG: &str = "audit log";
+/// The audit log grows faster than it should.
+pub const AUDIT_LOG_PACE: &str = "audit log's pace";
+/// The disk of the audit log is soon full.
+pub const AUDIT_LOG_SPACE: &str = "audit log's disk";
+/// What the relay's operator is told of too, in STATUS. Evidence is at stake, which the site may not notice for months.
+const FOR_THE_RELAY: [&str; 3] = [AUDIT_LOG, AUDIT_LOG_PACE, AUDIT_LOG_SPACE];
+
 /// What is wrong, by subject.
 pub type Standing = BTreeMap<&'static str, String>;
 
@@ -30,6 +39,11 @@ impl Problems {
 /// All that is wrong in one line, if anything is.
 pub fn sentence(standing: &Standing) -> Option<String> {
     (!standing.is_empty()).then(|| standing.values().map(String::as_str).collect::<Vec<_>>().join("; "))
+}
+
+/// What the relay's operator should know of it.
+pub fn for_the_relay(standing: &Standing) -> Vec<String> {
+    FOR_THE_RELAY.iter().filter_map(|subject| standing.get(subject).cloned()).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Keeps strangers from filling a record: who has shown neither a right token nor a link that opens gets a few lines
-//! a minute, and the rest is counted. Relay and agent do the same. Pure; takes `now`, and the time of day as the caller has it.
+//! a minute, and the rest is counted. Relay and agent do the same. The agent also keeps one asker's repeats from filling its audit log
+//! in this way. Pure; takes `now`, and the time of day as the caller has it.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ const LINES: u32 = 10;
 /// Counts the strangers' requests.
 #[derive(Debug)]
 pub struct Strangers<T> {
+    /// Lines of their own in a window.
+    most: u32,
     window: Option<Window<T>>,
 }
 
@@ -34,25 +37,56 @@ pub struct Suppressed<T> {
 
 impl<T> Default for Strangers<T> {
     fn default() -> Self {
-        Self { window: None }
+        Self::with_lines(LINES)
     }
 }
 
 impl<T> Strangers<T> {
-    /// Whether a stranger's request at `now` gets a line of its own.
+    /// With room for `most` lines a minute.
+    pub const fn with_lines(most: u32) -> Self {
+        Self { most, window: None }
+    }
+
+    /// Whether a stranger's request at `now` gets a line of its own. It is counted otherwise.
     pub fn admit(&mut self, now: Instant, time_of_day: T) -> bool {
-        let over = |window: &Window<T>| now >= window.began + WINDOW && window.counted == 0;
-        if self.window.as_ref().is_none_or(over) {
-            self.window = Some(Window { began: now, since: time_of_day, lines: 0, counted: 0 });
-        }
-        let Some(window) = &mut self.window else { return false };
-        let admitted = window.lines < LINES && window.counted == 0;
+        let most = self.most;
+        let window = self.window(now, time_of_day);
+        let admitted = window.lines < most && window.counted == 0;
         if admitted {
             window.lines += 1;
         } else {
             window.counted += 1;
         }
         admitted
+    }
+
+    /// Whether a request that begins at `now` gets lines of its own. Where it does not, [`Strangers::count`] counts it when it ends.
+    pub fn begin(&mut self, now: Instant, time_of_day: T) -> bool {
+        let most = self.most;
+        let window = self.window(now, time_of_day);
+        let admitted = window.lines < most && window.counted == 0;
+        if admitted {
+            window.lines += 1;
+        }
+        admitted
+    }
+
+    /// Counts a request that has no line.
+    pub fn count(&mut self, now: Instant, time_of_day: T) {
+        self.window(now, time_of_day).counted += 1;
+    }
+
+    /// Whether `now` is after the window, and nothing is left to tell of it.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.window.as_ref().is_none_or(|window| now >= window.began + WINDOW && window.counted == 0)
+    }
+
+    /// The window of `now`. One with a count goes on until [`Strangers::close`] has told the count.
+    fn window(&mut self, now: Instant, time_of_day: T) -> &mut Window<T> {
+        if self.is_over(now) {
+            self.window = None;
+        }
+        self.window.get_or_insert(Window { began: now, since: time_of_day, lines: 0, counted: 0 })
     }
 
     /// When the count is to be told; never while there is none.
@@ -88,6 +122,21 @@ mod tests {
         assert_eq!(strangers.close(began + 2 * WINDOW, false).unwrap().count, 991);
         assert_eq!((strangers.due(), strangers.close(began + 2 * WINDOW, true)), (None, None));
         assert!(strangers.admit(began + 2 * WINDOW, ()), "a new window begins");
+    }
+
+    #[test]
+    fn what_begins_without_a_line_is_counted_when_it_ends() {
+        let began = Instant::now();
+        let mut repeats = Strangers::with_lines(2);
+        let begun = (0..5).map(|_| repeats.begin(began, ())).collect::<Vec<_>>();
+        assert_eq!(begun, [true, true, false, false, false]);
+        assert_eq!(repeats.due(), None, "none of them has ended");
+        for _ in 0..3 {
+            repeats.count(began + WINDOW * 3 / 2, ());
+        }
+        assert!(!repeats.is_over(began + 9 * WINDOW));
+        assert_eq!(repeats.close(began + WINDOW * 5 / 2, false).unwrap().count, 3);
+        assert!(repeats.is_over(began + WINDOW * 5 / 2));
     }
 
     #[test]

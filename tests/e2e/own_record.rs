@@ -1,6 +1,6 @@
 //! The customer's own record: what the agent writes down of searches and deliveries, whatever the relay says.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -127,27 +127,88 @@ async fn a_listener_who_leaves_is_told_from_one_who_is_cut_off() {
     drop(listener);
 }
 
+/// Flags of a record that is soon full.
+const SMALL: [&str; 4] = ["--audit-log-size", "4KiB", "--audit-log-keep", "3"];
+
+/// Asks for so many calls, of which the last one is written last.
+async fn ask_for_calls(place: &Place, count: u32) {
+    for number in 0..count {
+        place.search(&format!("1711441999.{number}")).await;
+    }
+    body(send(place.client.get(place.link(CALL).await)).await).await;
+    place.first_delivery().await;
+}
+
 #[tokio::test]
 async fn the_record_is_rotated_and_so_many_files_are_kept() {
-    let place = Place::new(&["--audit-log-size", "4KiB", "--audit-log-keep", "3"]).await;
-    for _ in 0..100 {
-        place.search(CALL).await;
-    }
-    let seen = |number: u32| PathBuf::from(format!("{}.{number}", place.record.path().display()));
-    // What is asked last is written last: no file is moved any more.
-    let last = "1711441999.99";
-    place.search(last).await;
-    place.record.wait_until(|lines| lines.iter().any(|line| line["call_id"] == last)).await;
-    assert!(place.record.lines().len() + 30 < 100 && seen(3).exists());
-    for number in 1..=3 {
-        let file = fs::metadata(seen(number)).unwrap();
+    let place = Place::new(&[&SMALL[..], &["--audit-log-min-age", "0s"]].concat()).await;
+    ask_for_calls(&place, 55).await;
+    ask_for_calls(&place, 55).await;
+    let aside = place.record.aside();
+    assert_eq!(aside.len(), 3, "{aside:?}");
+    for file in aside {
+        let file = fs::metadata(file).unwrap();
         assert!(file.len() <= 4096 && file.len() > 3000, "{}", file.len());
         assert_eq!(file.permissions().mode() & 0o777, 0o600);
     }
-    assert!(!seen(4).exists());
     let kept = place.record.all_lines();
     assert!(
         kept.len() > 30 && kept.windows(2).all(|pair| pair[0]["time"].as_str() <= pair[1]["time"].as_str())
+    );
+}
+
+#[tokio::test]
+async fn whoever_holds_the_token_cannot_push_out_what_stands_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state.json");
+    let record = OwnRecord::beneath(dir.path());
+    let flags = [&SMALL[..], &["--state-file", state.to_str().unwrap()]].concat();
+    let mut place = Place::with(dir, record, &flags).await;
+    let first = place.link(CALL).await;
+    body(send(place.client.get(&first)).await).await;
+    // Each is for another call that is there, so that none is a repeat.
+    for number in 0..100 {
+        let call = format!("1711450000.{number}");
+        write(place.dir.path(), format!("rec/in-{call}.wav"), &wav(0.1, 1));
+        place.link(&call).await;
+    }
+    place.agent.process.wait_for("grows too fast").await;
+    let alarm = |status: &Value| status.to_string().contains("grows too fast");
+    place.relay.wait_for_status("acme", alarm).await;
+    assert!(fs::read_to_string(&state).unwrap().contains("grows too fast"));
+    place.agent.process.terminate();
+    place.agent.process.wait().await;
+    let lines = place.record.all_lines();
+    assert_eq!((&lines[0]["call_id"], &lines[0]["user"]), (&CALL.into(), &"robin".into()));
+    assert!(place.record.aside().len() > 3);
+    assert_eq!(lines.iter().filter(|line| line["kind"] == "search").count(), 101);
+}
+
+#[tokio::test]
+async fn repeats_of_one_asker_are_counted() {
+    let mut place = Place::new(&[]).await;
+    let link = place.link(CALL).await;
+    for _ in 0..100 {
+        place.link(CALL).await;
+        // What finds nothing counts together, whatever the call.
+        place.search(&format!("1711460000.{}", rand::random::<u32>())).await;
+        let part = send(place.client.get(&link).header(RANGE, "bytes=0-9")).await;
+        assert_eq!(body(part).await.0, 206);
+    }
+    place.agent.process.terminate();
+    place.agent.process.wait().await;
+    let lines = place.record.lines();
+    let suppressed: Vec<_> = lines.iter().filter(|line| line["kind"] == "suppressed").collect();
+    let count = |line: &Value| line["count"].as_u64().unwrap();
+    assert_eq!(lines.len() - suppressed.len(), 180);
+    assert_eq!(suppressed.iter().map(|line| count(line)).sum::<u64>(), 121);
+    let delivery = suppressed.iter().find(|line| line["of"] == "delivery").unwrap();
+    assert_eq!(
+        (&delivery["recording"], &delivery["client"], &delivery["octets"]),
+        (&MASKED.into(), &"127.0.0.1".into(), &400.into())
+    );
+    assert!(
+        suppressed.iter().any(|line| line["of"] == "search" && line["call_id"] == CALL && count(line) == 41)
     );
 }
 
@@ -217,11 +278,16 @@ async fn a_full_disk_stops_no_playback_and_loses_nothing_but_lines() {
         place.search(CALL).await;
         asked += 1;
     }
-    for _ in 0..1100 {
-        let part = send(place.client.get(&link).header(RANGE, "bytes=0-9")).await;
-        assert_eq!(body(part).await.0, 206, "nobody waits for the disk");
+    for number in 0..1100 {
+        // Calls that are there, so that nothing is a repeat.
+        let call = format!("1711450000.{number}");
+        write(place.dir.path(), format!("rec/in-{call}.wav"), &wav(0.01, 1));
+        place.link(&call).await;
         asked += 1;
     }
+    let part = send(place.client.get(&link).header(RANGE, "bytes=0-9")).await;
+    assert_eq!(body(part).await.0, 206, "nobody waits for the disk");
+    asked += 1;
     let said = fs::read_to_string(&state).unwrap();
     assert!(said.contains("cannot be written") && said.contains("No space left"), "{said}");
     disk.free();

@@ -1,6 +1,7 @@
 //! What an agent writes down for the customer.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -42,11 +43,24 @@ impl OwnRecord {
         lines(&self.path).into_iter().filter(|line| line["kind"] == "begun").collect()
     }
 
+    /// The files that were put aside, the oldest first. Their names end in the time at which that was.
+    pub fn aside(&self) -> Vec<PathBuf> {
+        let name = self.path.file_name().and_then(OsStr::to_str).expect("a name that is text");
+        let directory = fs::read_dir(self.path.parent().expect("a directory")).expect("a directory");
+        let prefix = format!("{name}.2");
+        let mut found: Vec<_> = directory
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| {
+                path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with(&prefix))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
     /// Everything in the file and those that were put aside, the oldest first.
     pub fn all_lines(&self) -> Vec<Value> {
-        let aside = (1..1000).map(|number| PathBuf::from(format!("{}.{number}", self.path.display())));
-        let mut files: Vec<_> = aside.take_while(|path| path.exists()).collect();
-        files.reverse();
+        let mut files = self.aside();
         files.push(self.path.clone());
         files.iter().flat_map(|path| lines(path)).collect()
     }

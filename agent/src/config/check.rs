@@ -99,7 +99,7 @@ pub fn with_key(
     service.vault.index = args.index.index;
     service.cdr = cdr_args::settings(&args.cdr, &mut warnings)?;
     speak(&args.dialect, &mut service)?;
-    record_args::apply(args.record, &mut service)?;
+    record_args::apply(args.record, &mut service, &mut warnings)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
     let (connections, max_streams) = (args.connections, service.max_streams);
     let tunnel = TunnelConfig { relays, connections, site_key, network, max_streams };
@@ -119,7 +119,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     service.vault.index = args.index.index;
     service.cdr = cdr_args::settings(&args.cdr, &mut warnings)?;
     speak(&args.dialect, &mut service)?;
-    record_args::apply(args.record, &mut service)?;
+    record_args::apply(args.record, &mut service, &mut warnings)?;
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {
             warnings.extend(permission_warning(&key));

@@ -7,13 +7,13 @@ use clap::Args;
 
 use crate::{
     deny::{self, DenyError, DenySettings},
-    record::RecordSettings,
+    record::{RecordSettings, space_warning},
     service::ServiceSettings,
 };
 
 /// Smallest file of the record: a few lines.
 const LEAST_SIZE: u64 = 4096;
-/// Most old files of the record, so that moving them on stays a matter of moments.
+/// Most old files of the record that are kept whatever their age.
 const MOST_KEPT: i64 = 1000;
 
 /// What is recorded on this machine, and what is kept back.
@@ -25,9 +25,15 @@ pub struct RecordArgs {
     /// Begin another file of the record after so much; 0 leaves that to logrotate
     #[arg(long, value_name = "SIZE", default_value = "16MiB", help_heading = "Record")]
     pub audit_log_size: ByteSize,
-    /// Old files of the record that are kept
+    /// Old files of the record that are kept, and all others until they are older than --audit-log-min-age
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST_KEPT), help_heading = "Record")]
     pub audit_log_keep: u32,
+    /// Time for which every line of the record is kept, whatever the size of all; 0s leaves that to --audit-log-keep
+    #[arg(long, value_name = "DURATION", default_value = "90d", help_heading = "Record")]
+    pub audit_log_min_age: humantime::Duration,
+    /// Raise an alarm when the record's disk has less room than this left; 0 for none
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", help_heading = "Record")]
+    pub audit_log_min_free: ByteSize,
     /// File of call ids and globs, one a line: these recordings are no longer offered, at once; read at every change
     #[arg(long, value_name = "FILE", help_heading = "Record")]
     pub deny: Option<PathBuf>,
@@ -58,7 +64,11 @@ pub enum RecordArgsError {
 ///
 /// # Errors
 /// [`RecordArgsError`].
-pub(super) fn apply(args: RecordArgs, service: &mut ServiceSettings) -> Result<(), RecordArgsError> {
+pub(super) fn apply(
+    args: RecordArgs,
+    service: &mut ServiceSettings,
+    warnings: &mut Vec<String>,
+) -> Result<(), RecordArgsError> {
     let limit = Some(args.audit_log_size.as_u64()).filter(|size| *size > 0);
     if limit.is_some_and(|limit| limit < LEAST_SIZE) {
         return Err(RecordArgsError::Size);
@@ -82,6 +92,14 @@ pub(super) fn apply(args: RecordArgs, service: &mut ServiceSettings) -> Result<(
             return Err(RecordArgsError::Unwritable(path, error));
         }
     }
-    service.record = Some(RecordSettings { path, limit, keep: args.audit_log_keep });
+    let settings = RecordSettings {
+        path,
+        limit,
+        keep: args.audit_log_keep,
+        min_age: args.audit_log_min_age.into(),
+        min_free: args.audit_log_min_free.as_u64(),
+    };
+    warnings.extend(space_warning(&settings));
+    service.record = Some(settings);
     Ok(())
 }

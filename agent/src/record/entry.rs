@@ -15,6 +15,7 @@ use super::{
     Recorder,
     body::RecordedBody,
     event::{Event, Kind, Outcome, bounded},
+    queue::Asker,
 };
 
 /// Set on responses by whoever has seen that the asker has a right to ask: a token that is accepted, or a link that
@@ -32,7 +33,7 @@ pub(crate) struct Entry {
     event: Option<Event>,
     recorder: Recorder,
     began: Instant,
-    stranger: bool,
+    asker: Asker,
     lifeline: Option<Lifeline>,
     revocation: Option<Revocation>,
     /// How it ended, once that is certain.
@@ -52,7 +53,7 @@ impl Entry {
             event: Some(event),
             recorder,
             began: Instant::now(),
-            stranger: true,
+            asker: Asker::Stranger,
             lifeline: extensions.get().cloned(),
             revocation: None,
             outcome: None,
@@ -63,7 +64,9 @@ impl Entry {
     /// Takes in the answer. Its body is followed where it is a recording, otherwise this is the end.
     pub(crate) fn answered(mut self, response: Response, problem: Option<&str>) -> Response {
         let (head, body) = response.into_parts();
-        self.stranger = head.extensions.get::<Known>().is_none();
+        if head.extensions.get::<Known>().is_some() {
+            self.asker = Asker::Known;
+        }
         let audit = head.extensions.get::<Audit>().cloned().unwrap_or_default();
         let Some(event) = &mut self.event else { return Response::from_parts(head, body) };
         event.status = Some(head.status.as_u16());
@@ -81,7 +84,8 @@ impl Entry {
             self.revocation = head.extensions.get().cloned();
             (event.range_start, event.size) = headers::extent(&head.headers);
             event.delivery = Some(self.recorder.delivery());
-            self.recorder.push(Event { kind: Kind::Begun, ..event.clone() }, false);
+            let begun = self.recorder.push(Event { kind: Kind::Begun, ..event.clone() }, Asker::Known);
+            self.asker = if begun { Asker::Begun } else { Asker::Repeating };
             event.octets = Some(0);
             let remaining = headers::content_length(&head.headers);
             return Response::from_parts(head, Body::new(RecordedBody::new(body, self, remaining)));
@@ -130,6 +134,6 @@ impl Drop for Entry {
         let Some(mut event) = self.event.take() else { return };
         event.outcome = Some(self.outcome.unwrap_or_else(|| self.given_up()));
         event.duration_ms = Some(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
-        self.recorder.push(event, self.stranger);
+        self.recorder.push(event, self.asker);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 const MAX_TEXT_LEN: usize = 256;
 
 /// What an event tells of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Somebody asked which recordings a call has.
     Search,
@@ -140,7 +140,7 @@ pub enum Notice {
         /// How many.
         count: u64,
     },
-    /// So many requests by strangers, beyond those that have lines of their own, were refused.
+    /// So many requests that have no lines of their own: of strangers, which were refused, or repeats of one client.
     Suppressed {
         /// When they were counted.
         #[serde(serialize_with = "milliseconds")]
@@ -150,7 +150,42 @@ pub enum Notice {
         since: Timestamp,
         /// How many.
         count: u64,
+        /// What one client repeated; the fields below tell of that, as in the lines of events. None for strangers.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        of: Option<Kind>,
+        /// Network address of the client.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client: Option<String>,
+        /// The tenant on whose behalf.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
+        /// The call, where searches for it found something.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
+        /// The recording's file name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recording: Option<String>,
+        /// Octets that were handed out in all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        octets: Option<u64>,
     },
+}
+
+impl Notice {
+    /// So many requests of strangers were refused since then.
+    pub fn of_strangers(time: Timestamp, since: Timestamp, count: u64) -> Self {
+        Self::Suppressed {
+            time,
+            since,
+            count,
+            of: None,
+            client: None,
+            tenant: None,
+            call_id: None,
+            recording: None,
+            octets: None,
+        }
+    }
 }
 
 impl Event {

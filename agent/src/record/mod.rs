@@ -1,13 +1,17 @@
 //! The customer's own record: a line of JSON for every search and every delivery, in a file beside the agent. The
 //! customer answers for the recordings and need not take the relay's word for what became of them.
 //!
-//! Requests leave events in a bounded queue (`queue`); one thread writes them (`writer`) into a file that is
-//! rotated (`rotation`).
+//! Requests leave events in a bounded queue (`queue`), where one client's repeats are counted (`repeats`); one thread writes them
+//! (`writer`) into a file that is rotated (`rotation`). Files that are put aside (`aside`) stay for a time that no size undercuts; a disk
+//! that gets full and a record that grows too fast are alarms (`alarms`).
 
+mod alarms;
+mod aside;
 mod body;
 mod entry;
 pub mod event;
 mod queue;
+mod repeats;
 mod rotation;
 mod unended;
 mod writer;
@@ -30,13 +34,16 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     event::{Event, Kind},
-    queue::Queue,
+    queue::{Asker, Queue},
     writer::Writer,
 };
-use crate::problems::Problems;
+use crate::problems::{AUDIT_LOG, Problems};
 
 pub(crate) use self::entry::{Denied, Entry, Known};
-pub use self::rotation::{RecordError, RecordSettings};
+pub use self::{
+    alarms::space_warning,
+    rotation::{RecordError, RecordSettings},
+};
 
 /// How long bodies that were cut may take to be dropped by their tasks.
 const LAST_ENTRIES: Duration = Duration::from_secs(2);
@@ -110,8 +117,9 @@ impl Recorder {
         format!("{}-{}", self.0.run, self.0.deliveries.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn push(&self, event: Event, stranger: bool) {
-        self.0.queue.push(event, stranger);
+    /// Whether the event has a line of its own.
+    fn push(&self, event: Event, asker: Asker) -> bool {
+        self.0.queue.push(event, asker)
     }
 
     fn start(&self) {
@@ -121,7 +129,7 @@ impl Recorder {
             tracing::error!(%error, "the audit log has no thread and is not written");
             self.0
                 .problems
-                .note("audit log", Some("the audit log has no thread and is not written".to_owned()));
+                .note(AUDIT_LOG, Some("the audit log has no thread and is not written".to_owned()));
         }
     }
 }

@@ -6,12 +6,13 @@ use std::{
     time::Instant,
 };
 
-use audiovault_protocol::strangers::{Strangers, Suppressed};
+use audiovault_protocol::strangers::Strangers;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{
-    event::{Event, Kind},
+    event::{Event, Kind, Notice},
+    repeats::Repeats,
     rotation::RecordSettings,
 };
 
@@ -19,6 +20,19 @@ use super::{
 pub(super) const CAPACITY: usize = 1024;
 /// Where so many wait, beginnings are left out: the lines of their ends say the same and more.
 const ROOM_FOR_BEGINNINGS: usize = CAPACITY / 2;
+
+/// Whose event it is, and whether it has a line of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Has shown no right to ask.
+    Stranger,
+    /// Has a right to ask; what is repeated too often is counted.
+    Known,
+    /// Of a delivery whose beginning has a line: so has its end.
+    Begun,
+    /// Of a delivery whose beginning has no line: its end is counted.
+    Repeating,
+}
 
 /// What is left for the writer.
 #[derive(Debug)]
@@ -36,8 +50,8 @@ pub(super) struct Work {
     pub(super) mail: VecDeque<Mail>,
     /// How many events after these found no room.
     pub(super) lost: u64,
-    /// What strangers did that has no events.
-    pub(super) suppressed: Option<Suppressed<Timestamp>>,
+    /// Counts of what has no lines of its own.
+    pub(super) counts: Vec<Notice>,
     /// Whether this is the last work.
     pub(super) stop: bool,
     /// Whoever waits for the end.
@@ -54,6 +68,7 @@ struct State {
     retargeted: bool,
     lost: u64,
     strangers: Strangers<Timestamp>,
+    repeats: Repeats,
     stop: bool,
     waiting: Option<oneshot::Sender<()>>,
 }
@@ -71,15 +86,21 @@ impl Queue {
         self.lock().on
     }
 
-    /// Leaves an event. Where there is no room it is counted instead.
-    pub(super) fn push(&self, event: Event, stranger: bool) {
+    /// Leaves an event; whether it has a line of its own. Where there is no room it is counted instead.
+    pub(super) fn push(&self, event: Event, asker: Asker) -> bool {
         let mut state = self.lock();
-        if !state.on || (stranger && !state.strangers.admit(Instant::now(), Timestamp::now())) {
-            return;
+        if !state.on {
+            return false;
+        }
+        if !state.admit(&event, asker) {
+            // The writer tells the count when it is due.
+            drop(state);
+            self.news.notify_one();
+            return false;
         }
         let begun = event.kind == Kind::Begun;
         if begun && state.events >= ROOM_FOR_BEGINNINGS {
-            return;
+            return true;
         }
         if state.events < CAPACITY {
             state.events += 1;
@@ -89,6 +110,7 @@ impl Queue {
         }
         drop(state);
         self.news.notify_one();
+        true
     }
 
     /// Has what comes from now on written elsewhere, or nowhere.
@@ -111,9 +133,9 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// Waits for something to do. A writer in trouble waits until the given time at most; events stay here then, as
-    /// long as there is room, unless there is another place to write them or the writer has to end.
-    pub(super) fn take(&self, trouble_until: Option<Instant>) -> Work {
+    /// Waits for something to do, until `wake_at` at most. A writer in trouble waits until the given time; events stay here then, as long
+    /// as there is room, unless there is another place to write them or the writer has to end.
+    pub(super) fn take(&self, trouble_until: Option<Instant>, wake_at: Option<Instant>) -> Work {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -121,7 +143,8 @@ impl Queue {
             if state.stop || state.retargeted || (well && (state.events > 0 || state.lost > 0)) {
                 return state.hand_over(now);
             }
-            match trouble_until.or_else(|| state.strangers.due()) {
+            let due = || state.strangers.due().into_iter().chain(state.repeats.due()).chain(wake_at).min();
+            match trouble_until.or_else(due) {
                 None => state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) if now < until => {
                     let waited = self.news.wait_timeout(state, until - now);
@@ -140,13 +163,33 @@ impl Queue {
 }
 
 impl State {
+    fn admit(&mut self, event: &Event, asker: Asker) -> bool {
+        let now = Instant::now();
+        match asker {
+            Asker::Stranger => self.strangers.admit(now, Timestamp::now()),
+            Asker::Known if event.kind == Kind::Begun => self.repeats.begin(event, now),
+            Asker::Known => self.repeats.admit(event, now),
+            Asker::Begun => true,
+            Asker::Repeating => !self.repeats.count(event, now),
+        }
+    }
+
+    fn counts(&mut self, now: Instant) -> Vec<Notice> {
+        let mut counts = self.repeats.close(now, self.stop);
+        let time = Timestamp::now();
+        let strangers = self.strangers.close(now, self.stop);
+        counts
+            .extend(strangers.map(|strangers| Notice::of_strangers(time, strangers.since, strangers.count)));
+        counts
+    }
+
     fn hand_over(&mut self, now: Instant) -> Work {
         self.events = 0;
         self.retargeted = false;
         Work {
             mail: std::mem::take(&mut self.mail),
             lost: std::mem::take(&mut self.lost),
-            suppressed: self.strangers.close(now, self.stop),
+            counts: self.counts(now),
             stop: self.stop,
             waiting: self.waiting.take(),
         }

@@ -1,16 +1,22 @@
-//! The file of the record and those before it: `audit.jsonl`, `audit.jsonl.1`, `audit.jsonl.2` and so on, the newest
-//! first.
+//! The file of the record, `audit.jsonl`, which is put aside when it is full (`aside`).
 //!
 //! A module of its own, since the crates for it panic when a file was moved away, or go on writing to nowhere when one
 //! cannot be opened.
 
 use std::{
-    ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
+    time::{Duration, SystemTime},
 };
+
+use jiff::Timestamp;
+
+use super::aside;
+
+/// How long the record is kept where nothing else is said: the longest time after which an abuse is usually noticed.
+pub(super) const MIN_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Where the record is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +25,19 @@ pub struct RecordSettings {
     pub path: PathBuf,
     /// Octets after which another file is begun; `None` leaves that to others, such as logrotate.
     pub limit: Option<u64>,
-    /// How many old files are kept.
+    /// How many old files are kept, whatever their age.
     pub keep: u32,
+    /// How long every line is kept, whatever the size of all.
+    pub min_age: Duration,
+    /// Octets that the disk should have left. With less, there is an alarm.
+    pub min_free: u64,
+}
+
+impl RecordSettings {
+    /// A record in this file, which is never rotated by size.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, limit: None, keep: 1, min_age: MIN_AGE, min_free: 0 }
+    }
 }
 
 /// Why the record cannot be written now.
@@ -38,6 +55,9 @@ pub enum RecordError {
     /// The file is full and cannot be put aside.
     #[error("the audit log {} cannot be renamed to begin another", .0.display())]
     Rotate(PathBuf, #[source] io::Error),
+    /// An old file cannot be removed.
+    #[error("old files of the audit log {} cannot be removed", .0.display())]
+    Prune(PathBuf, #[source] io::Error),
 }
 
 /// The open file.
@@ -90,13 +110,14 @@ impl RotatedFile {
         Ok(())
     }
 
-    /// Writes one line, in another file if this one is full. A line is written whole or not at all.
+    /// Writes one line, in another file if this one is full. A line is written whole or not at all. Whether another file was begun.
     ///
     /// # Errors
     /// [`RecordError`].
-    pub(super) fn append(&mut self, line: &str) -> Result<(), RecordError> {
+    pub(super) fn append(&mut self, line: &str) -> Result<bool, RecordError> {
         let after = self.len + line.len() as u64;
-        if self.len > 0 && self.settings.limit.is_some_and(|limit| after > limit) {
+        let full = self.len > 0 && self.settings.limit.is_some_and(|limit| after > limit);
+        if full {
             self.rotate()?;
         }
         if let Err(error) = self.file.write_all(line.as_bytes()) {
@@ -105,39 +126,32 @@ impl RotatedFile {
             return Err(RecordError::Write(self.settings.path.clone(), error));
         }
         self.len += line.len() as u64;
-        Ok(())
+        Ok(full)
     }
 
     fn rotate(&mut self) -> Result<(), RecordError> {
-        let RecordSettings { path, keep, .. } = &self.settings;
-        put_aside(path, *keep).map_err(|error| RecordError::Rotate(path.clone(), error))?;
+        let path = &self.settings.path;
+        match aside::put(path, Timestamp::now()) {
+            // Somebody else has moved it away just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            put => drop(put.map_err(|error| RecordError::Rotate(path.clone(), error))?),
+        }
         *self = Self::open(&self.settings)?;
         Ok(())
     }
-}
 
-/// Makes room for a new file. Only as many files are renamed as there are up to the first gap, which a crash in the
-/// middle of an earlier attempt may have left.
-fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
-    let exists = |number: u32| numbered(path, number).symlink_metadata().is_ok();
-    let gap = (1..=keep).find(|number| !exists(*number)).unwrap_or(keep);
-    for number in (1..gap).rev() {
-        fs::rename(numbered(path, number), numbered(path, number + 1))?;
+    /// Removes old files that need not be kept any longer.
+    ///
+    /// # Errors
+    /// [`RecordError::Prune`].
+    pub(super) fn prune(&self) -> Result<(), RecordError> {
+        let RecordSettings { path, limit, keep, min_age, .. } = &self.settings;
+        if limit.is_none() {
+            return Ok(());
+        }
+        let pruned = aside::prune(path, *keep, *min_age, SystemTime::now());
+        pruned.map_err(|error| RecordError::Prune(path.clone(), error))
     }
-    fs::rename(path, numbered(path, 1))?;
-    // Fewer are kept than before.
-    let mut number = keep + 1;
-    while exists(number) {
-        fs::remove_file(numbered(path, number))?;
-        number += 1;
-    }
-    Ok(())
-}
-
-pub(super) fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(format!(".{number}"));
-    name.into()
 }
 
 #[cfg(test)]
@@ -149,16 +163,14 @@ mod tests {
     use super::*;
 
     fn settings(dir: &TempDir, limit: u64, keep: u32) -> RecordSettings {
-        RecordSettings { path: dir.path().join("audit.jsonl"), limit: Some(limit), keep }
+        let path = dir.path().join("audit.jsonl");
+        RecordSettings { limit: Some(limit), keep, min_age: Duration::ZERO, ..RecordSettings::new(path) }
     }
 
     /// The files' contents, the oldest first.
     fn contents(settings: &RecordSettings) -> Vec<String> {
-        let old = (1..100).map(|number| numbered(&settings.path, number)).filter(|path| path.exists());
-        let mut paths: Vec<_> = old.collect();
-        paths.reverse();
-        paths.push(settings.path.clone());
-        paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+        let old = aside::list(&settings.path).unwrap().into_iter().map(|aside| aside.path);
+        old.chain([settings.path.clone()]).map(|path| fs::read_to_string(path).unwrap()).collect()
     }
 
     #[test]
@@ -167,12 +179,27 @@ mod tests {
         let settings = settings(&dir, 8, 2);
         let mut file = RotatedFile::open(&settings).unwrap();
         assert_eq!(settings.path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        for number in 0..7 {
-            file.append(&format!("ln{number}\n")).unwrap();
-        }
+        let begun: Vec<bool> = (0..7).map(|number| file.append(&format!("ln{number}\n")).unwrap()).collect();
+        assert_eq!(begun, [false, false, true, false, true, false, true]);
+        file.prune().unwrap();
         assert_eq!(contents(&settings), ["ln2\nln3\n", "ln4\nln5\n", "ln6\n"]);
         file.append("a line longer than a file\n").unwrap();
+        file.prune().unwrap();
         assert_eq!(contents(&settings), ["ln4\nln5\n", "ln6\n", "a line longer than a file\n"]);
+    }
+
+    #[test]
+    fn nothing_young_goes_however_much_is_written() {
+        let dir = TempDir::new().unwrap();
+        let settings = RecordSettings { min_age: MIN_AGE, ..settings(&dir, 8, 2) };
+        let mut file = RotatedFile::open(&settings).unwrap();
+        for number in 0..100 {
+            file.append(&format!("ln{number:02}\n")).unwrap();
+            file.prune().unwrap();
+        }
+        let lines = contents(&settings).concat();
+        assert_eq!(lines.lines().count(), 100);
+        assert!(lines.starts_with("ln00\nln01\n") && lines.ends_with("ln98\nln99\n"));
     }
 
     #[test]
@@ -189,19 +216,21 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_filled_and_fewer_are_kept_when_asked() {
+    fn files_of_agents_before_are_the_oldest() {
         let dir = TempDir::new().unwrap();
         let many = settings(&dir, 4, 5);
         for number in [1, 2, 4, 5] {
-            fs::write(numbered(&many.path, number), format!("old{number}\n")).unwrap();
+            fs::write(dir.path().join(format!("audit.jsonl.{number}")), format!("old{number}\n")).unwrap();
         }
         let mut file = RotatedFile::open(&many).unwrap();
         file.append("ln0\n").unwrap();
         file.append("ln1\n").unwrap();
-        assert_eq!(contents(&many), ["old5\n", "old4\n", "old2\n", "old1\n", "ln0\n", "ln1\n"]);
-        drop(file);
-        let mut file = RotatedFile::open(&settings(&dir, 4, 1)).unwrap();
         file.append("ln2\n").unwrap();
+        file.prune().unwrap();
+        assert_eq!(contents(&many), ["old4\n", "old2\n", "old1\n", "ln0\n", "ln1\n", "ln2\n"]);
+        drop(file);
+        let file = RotatedFile::open(&settings(&dir, 4, 1)).unwrap();
+        file.prune().unwrap();
         assert_eq!(contents(&many), ["ln1\n", "ln2\n"]);
     }
 

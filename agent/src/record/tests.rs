@@ -25,7 +25,7 @@ impl Place {
     }
 
     fn settings(&self, name: &str) -> RecordSettings {
-        RecordSettings { path: self.path(name), limit: None, keep: 3 }
+        RecordSettings::new(self.path(name))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -33,7 +33,13 @@ impl Place {
     }
 
     fn push(&self, id: impl Into<String>, stranger: bool) {
-        self.recorder.push(Event::new(Kind::Search, "GET", &id.into()), stranger);
+        let id = id.into();
+        let mut event = Event::new(Kind::Search, "GET", &id);
+        event.status = Some(200);
+        event.found = Some(1);
+        event.call_id = Some(id);
+        let asker = if stranger { Asker::Stranger } else { Asker::Known };
+        self.recorder.push(event, asker);
     }
 
     /// Waits until the writer is, or is not, in trouble: what it says of it.
@@ -106,7 +112,7 @@ async fn a_file_that_was_moved_away_is_begun_anew_at_the_next_event_or_reload() 
 async fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
     let place = Place::new();
     // Not even root can open a file in a directory that is not there.
-    let settings = RecordSettings { path: place.path("none/a"), limit: None, keep: 1 };
+    let settings = RecordSettings::new(place.path("none/a"));
     place.recorder.configure(Some(settings.clone()));
     let said = place.trouble(true).await.unwrap();
     assert!(said.contains("none/a") && said.contains("No such file"), "{said}");
@@ -204,7 +210,7 @@ async fn a_delivery_stands_there_from_its_beginning_and_is_closed_by_the_next_ru
 #[tokio::test]
 async fn a_dead_disk_does_not_keep_the_agent_from_ending() {
     let place = Place::new();
-    place.recorder.configure(Some(RecordSettings { path: place.path("none/a"), limit: None, keep: 1 }));
+    place.recorder.configure(Some(RecordSettings::new(place.path("none/a"))));
     place.push("1", false);
     place.trouble(true).await;
     let began = Instant::now();

@@ -11,8 +11,8 @@ use memchr::memmem;
 use serde_json::{Map, Value};
 
 use super::{
+    aside,
     event::{Kind, Outcome, line},
-    rotation::numbered,
 };
 
 /// Bytes of the record that are read at a start, the newest files first: 150,000 lines, read within a second. What was
@@ -28,7 +28,7 @@ const PROBLEM: &str = "no end is on record: the agent or its machine stopped fir
 pub(super) fn closing_lines(path: &Path, run: &str) -> Vec<String> {
     let mut deliveries = Deliveries::default();
     let mut left = MAX_READ;
-    let older = (1..).map(|number| numbered(path, number));
+    let older = aside::list(path).unwrap_or_default().into_iter().rev().map(|aside| aside.path);
     for path in std::iter::once(path.to_owned()).chain(older) {
         let Some(read) = File::open(path).ok().and_then(|file| deliveries.read(file.take(left), run)) else {
             break;

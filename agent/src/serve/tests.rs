@@ -120,7 +120,7 @@ async fn a_download_that_is_cut_at_the_end_is_on_record_with_its_client() {
     put(dir.path().join("1711444502.17.wav"), &wav(2000));
     let mut settings = settings(&dir);
     let path = dir.path().join("audit.jsonl");
-    settings.service.record = Some(RecordSettings { path: path.clone(), limit: None, keep: 1 });
+    settings.service.record = Some(RecordSettings::new(path.clone()));
     let running = start(settings).await.unwrap();
     let mut download = get(running.address(), &first_link(&running).await).await;
     download.frame().await.unwrap().unwrap();

@@ -31,10 +31,7 @@ use crate::{
     throttle::TokenThrottle,
     vault::{Vault, VaultSettings},
 };
-use audiovault_protocol::{
-    message::MAX_STATUS_PROBLEM_LEN, parameters::token_names, recording_name::RecordedNames,
-    signed_link::LinkKeyId,
-};
+use audiovault_protocol::{parameters::token_names, recording_name::RecordedNames, signed_link::LinkKeyId};
 
 /// What the service needs to know.
 #[derive(Debug, Clone)]
@@ -141,16 +138,11 @@ impl AgentService {
 
     /// What the relay's operator should know of the configuration, for STATUS.
     pub fn problems(&self) -> Vec<String> {
-        self.access.warning().map(|warning| truncated(&warning)).into_iter().collect()
+        self.access.warning().into_iter().collect()
     }
 
     /// Names of the tenants that may search, for HELLO.
     pub fn tenants(&self) -> Vec<String> {
         self.access.tenants()
     }
-}
-
-/// A sentence no longer than STATUS has room for.
-fn truncated(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_STATUS_PROBLEM_LEN)].to_owned()
 }

@@ -23,7 +23,7 @@ impl Denying {
         let (path, call_ids) = (dir.path().join("deny"), CallIdRules::default());
         fs::write(&path, "").unwrap();
         let rules = deny::read(&path, &call_ids).unwrap().into();
-        let record = RecordSettings { path: dir.path().join("audit.jsonl"), limit: None, keep: 1 };
+        let record = RecordSettings::new(dir.path().join("audit.jsonl"));
         let site = Site::with(layout, |settings| {
             settings.deny = Some(DenySettings { path, call_ids, rules });
             settings.record = Some(record);

@@ -17,7 +17,7 @@ impl Recorded {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("audit.jsonl");
-        let record = Some(RecordSettings { path: path.clone(), limit: None, keep: 1 });
+        let record = Some(RecordSettings::new(path.clone()));
         let site = Site::with("", |settings| settings.record = record);
         site.put(NAME, &wav(20));
         Self { site, path, _dir: dir }

@@ -1,0 +1,246 @@
+//! Keeps an asker who has a right to ask from filling the record with repeats: the first of them have lines of their own, the others are
+//! counted. Whoever holds the token could otherwise fill the disk, in which the record stands for months. Pure; takes `now`.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::strangers::Strangers;
+use jiff::Timestamp;
+
+use super::event::{Event, Kind, Notice};
+
+/// Lines in a minute for one recording that one client asks for, or for one call that it searches and that has recordings. A listener who
+/// seeks once a second in one recording is at the limit.
+const SAME: u32 = 60;
+/// Lines in a minute for one client's searches that find nothing, and for what it asks and is refused. Nothing was disclosed by them, and
+/// each may name another call, so all of a client count together.
+const FRUITLESS: u32 = 60;
+/// Most repeats that are watched at a time, about 200 kB. What comes beyond them has lines of its own.
+const MAX_WATCHED: usize = 1024;
+/// How often those that are over are looked for where no more may be watched.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
+
+/// What makes two events repeats of each other. The user and the user agent are not among it: the asker chooses both.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    kind: Kind,
+    client: Option<String>,
+    /// Of a search that has found something.
+    call: Option<Call>,
+    /// Of a delivery.
+    recording: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Call {
+    tenant: Option<String>,
+    id: Option<String>,
+}
+
+impl Key {
+    fn of(event: &Event) -> Self {
+        let refused = event.status.is_none_or(|status| status >= 400);
+        let found = event.kind == Kind::Search && !refused && event.found.is_some_and(|found| found > 0);
+        let kind = if event.kind == Kind::Begun { Kind::Delivery } else { event.kind };
+        let call = || Call { tenant: event.tenant.clone(), id: event.call_id.clone() };
+        Self {
+            kind,
+            client: event.client.clone(),
+            call: found.then(call),
+            recording: event.recording.clone().filter(|_| kind == Kind::Delivery && !refused),
+        }
+    }
+
+    fn lines(&self) -> u32 {
+        if self.call.is_some() || self.recording.is_some() { SAME } else { FRUITLESS }
+    }
+}
+
+#[derive(Debug)]
+struct Watched {
+    strangers: Strangers<Timestamp>,
+    /// Bytes that were handed out in what is counted.
+    octets: u64,
+}
+
+/// The repeats of all askers.
+#[derive(Debug, Default)]
+pub(super) struct Repeats {
+    watched: HashMap<Key, Watched>,
+    /// When the first count is to be told.
+    due: Option<Instant>,
+    purged: Option<Instant>,
+}
+
+impl Repeats {
+    /// Whether an event that is over has a line of its own. It is counted otherwise.
+    pub(super) fn admit(&mut self, event: &Event, now: Instant) -> bool {
+        let Some(watched) = self.watch(Key::of(event), now) else { return true };
+        let admitted = watched.strangers.admit(now, event.time);
+        if !admitted {
+            watched.octets += event.octets.unwrap_or_default();
+            let due = watched.strangers.due();
+            self.due = self.due.into_iter().chain(due).min();
+        }
+        admitted
+    }
+
+    /// Whether a delivery that begins has lines of its own. Where it has not, it is to be counted when it ends.
+    pub(super) fn begin(&mut self, event: &Event, now: Instant) -> bool {
+        self.watch(Key::of(event), now).is_none_or(|watched| watched.strangers.begin(now, event.time))
+    }
+
+    /// Counts a delivery that has begun without a line. Whether there was room to; it has a line of its own otherwise.
+    pub(super) fn count(&mut self, event: &Event, now: Instant) -> bool {
+        let Some(watched) = self.watch(Key::of(event), now) else { return false };
+        watched.strangers.count(now, event.time);
+        watched.octets += event.octets.unwrap_or_default();
+        let due = watched.strangers.due();
+        self.due = self.due.into_iter().chain(due).min();
+        true
+    }
+
+    /// When there is a count to tell.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// The counts that are to be told at `now`, or all of them if they are the last.
+    pub(super) fn close(&mut self, now: Instant, last: bool) -> Vec<Notice> {
+        if !last && self.due.is_none_or(|due| now < due) {
+            return Vec::new();
+        }
+        let mut told = Vec::new();
+        let time = Timestamp::now();
+        self.watched.retain(|key, watched| {
+            if let Some(suppressed) = watched.strangers.close(now, last) {
+                let octets = std::mem::take(&mut watched.octets);
+                told.push(Notice::Suppressed {
+                    time,
+                    since: suppressed.since,
+                    count: suppressed.count,
+                    of: Some(key.kind),
+                    client: key.client.clone(),
+                    tenant: key.call.as_ref().and_then(|call| call.tenant.clone()),
+                    call_id: key.call.as_ref().and_then(|call| call.id.clone()),
+                    recording: key.recording.clone(),
+                    octets: (key.kind == Kind::Delivery).then_some(octets),
+                });
+            }
+            !watched.strangers.is_over(now)
+        });
+        self.due = self.watched.values().filter_map(|watched| watched.strangers.due()).min();
+        told
+    }
+
+    fn watch(&mut self, key: Key, now: Instant) -> Option<&mut Watched> {
+        if self.watched.len() >= MAX_WATCHED && !self.watched.contains_key(&key) {
+            if self.purged.is_none_or(|purged| now >= purged + PURGE_EVERY) {
+                self.purged = Some(now);
+                self.watched.retain(|_, watched| !watched.strangers.is_over(now));
+            }
+            if self.watched.len() >= MAX_WATCHED {
+                return None;
+            }
+        }
+        let lines = key.lines();
+        let new = || Watched { strangers: Strangers::with_lines(lines), octets: 0 };
+        Some(self.watched.entry(key).or_insert_with(new))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn search(call: usize, found: u32) -> Event {
+        let mut event = Event::new(Kind::Search, "GET", "r");
+        event.client = Some("192.0.2.1".to_owned());
+        event.call_id = Some(format!("1711441902.{call}"));
+        event.status = Some(200);
+        event.found = Some(found);
+        event
+    }
+
+    fn delivery(kind: Kind) -> Event {
+        let mut event = search(1, 0);
+        event.kind = kind;
+        event.recording = Some("in-1711441902.1.wav".to_owned());
+        event.octets = (kind == Kind::Delivery).then_some(10);
+        event
+    }
+
+    fn counts(told: &[Notice]) -> Vec<u64> {
+        let count = |notice: &Notice| match notice {
+            Notice::Suppressed { count, .. } => Some(*count),
+            Notice::Lost { .. } => None,
+        };
+        let mut counts: Vec<_> = told.iter().filter_map(count).collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    #[test]
+    fn the_same_again_is_counted_and_another_call_has_a_line() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        let mut again = search(1, 1);
+        let lines = (0..1000).filter(|n| {
+            // A name that the asker makes up does not make it another asker.
+            again.user = Some(format!("user-{n}"));
+            repeats.admit(&again, now)
+        });
+        assert_eq!(lines.count(), SAME as usize);
+        assert!((2..900).all(|call| repeats.admit(&search(call, 1), now)), "each is a call of its own");
+        assert_eq!(repeats.due(), Some(now + MINUTE));
+        assert!(repeats.close(now + MINUTE / 2, false).is_empty());
+        let told = repeats.close(now + MINUTE, false);
+        assert_eq!(counts(&told), [1000 - u64::from(SAME)]);
+        assert!(
+            matches!(&told[0], Notice::Suppressed { call_id: Some(id), client: Some(_), octets: None, .. } if id == "1711441902.1")
+        );
+        assert!(repeats.watched.is_empty() && repeats.due().is_none());
+    }
+
+    #[test]
+    fn what_finds_nothing_or_is_refused_is_counted_whatever_the_call() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        let lines = (0..1000).filter(|call| repeats.admit(&search(*call, 0), now)).count();
+        assert_eq!(lines, FRUITLESS as usize);
+        let other = Event { client: Some("192.0.2.2".to_owned()), ..search(1, 0) };
+        assert!(repeats.admit(&other, now), "another client has lines of its own");
+        assert_eq!(counts(&repeats.close(now, true)), [1000 - u64::from(FRUITLESS)]);
+    }
+
+    #[test]
+    fn deliveries_that_begin_without_a_line_are_counted_with_their_bytes_when_they_end() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        let begun = (0..SAME + 3).filter(|_| repeats.begin(&delivery(Kind::Begun), now)).count();
+        assert_eq!((begun, repeats.due()), (SAME as usize, None));
+        for _ in 0..3 {
+            assert!(repeats.count(&delivery(Kind::Delivery), now + 3 * MINUTE));
+        }
+        let told = repeats.close(now + 4 * MINUTE, false);
+        assert!(
+            matches!(&told[..], [Notice::Suppressed { count: 3, octets: Some(30), recording: Some(_), .. }]),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded_and_what_is_not_watched_has_lines() {
+        let mut repeats = Repeats::default();
+        let now = Instant::now();
+        assert!((0..5000).all(|call| repeats.admit(&search(call, 1), now)));
+        assert_eq!(repeats.watched.len(), MAX_WATCHED);
+        assert!((0..1000).all(|_| repeats.admit(&search(4999, 1), now)));
+        assert!(repeats.admit(&search(4999, 1), now + MINUTE));
+        assert_eq!(repeats.watched.len(), 1, "those before are over");
+    }
+}
