@@ -5,11 +5,14 @@
 //! driver runs the pure multiplexer over a WebSocket; with `testing`, a simulated pair runs it over nothing.
 
 pub mod about;
+#[cfg(feature = "link")]
+pub mod connection;
 pub mod context;
 pub mod credit;
 pub mod disposition;
 pub mod enrolment;
 pub mod frame;
+pub mod gate;
 pub mod headers;
 mod keepalive;
 mod lanes;
@@ -27,6 +30,7 @@ pub mod recording_name;
 pub mod search_answer;
 pub mod signed_link;
 pub mod site;
+pub mod slots;
 pub mod strangers;
 mod stream;
 #[cfg(feature = "testing")]

@@ -6,20 +6,21 @@ mod held;
 mod logins;
 mod news;
 mod requests;
-mod slots;
 mod throttle;
 
-pub(crate) use self::held::HeldBody;
+pub(crate) use self::held::hold;
 pub use self::{
     admission::Admissions,
     logins::{LoginAttempt, LoginThrottle},
     news::News,
     requests::{Busy, RequestLimits, SiteSlot, UnderWay},
-    slots::{Slot, Slots},
     throttle::{Guess, SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
 };
 
-pub use audiovault_protocol::throttle::ClientKey;
+pub use audiovault_protocol::{
+    slots::{Slot, Slots},
+    throttle::ClientKey,
+};
 
 use std::time::Instant;
 

@@ -6,8 +6,6 @@ mod acme;
 mod certificate;
 mod files;
 mod gate;
-mod meter;
-mod metered;
 mod sockets;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -34,9 +32,10 @@ pub use self::{
     certificate::{CertificateError, CertificateFiles},
     files::room_for,
     gate::Gate,
-    meter::ConnectionMeter,
     sockets::Sockets,
 };
+
+pub use audiovault_protocol::connection::ConnectionMeter;
 
 /// How long a client may take over the head of a request, from the opening of the connection or the end of the
 /// previous answer; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
 mod admission;
+mod classic;
 mod clock;
 mod cluster;
 mod cluster_database;

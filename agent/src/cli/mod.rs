@@ -77,7 +77,7 @@ pub fn run() -> ExitCode {
     if let Some(limits) = cli.command.limits() {
         // Before there are threads, so that all of them are as nice.
         be_nice(limits.nice);
-        make_room(limits.max_streams);
+        make_room(limits.max_streams, cli.command.max_connections());
     }
     // One thread for all but the disks: a request is so little work that waking another thread for it would cost more
     // than the work, and the machine belongs to the PBX.

@@ -150,6 +150,12 @@ pub struct ServeArgs {
     /// Web pages that may play recordings: * or a comma-separated list of origins
     #[arg(long, value_name = "ORIGIN", default_value = "*", help_heading = "Listener")]
     pub allow_origin: String,
+    /// Connections open at a time; more are refused
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Listener")]
+    pub max_connections: u32,
+    /// Connections open at a time of one address (of IPv6: one network of 64 bits); behind a proxy as many as in all
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Listener")]
+    pub max_client_connections: u32,
     /// Where and how to look.
     #[command(flatten)]
     pub vault: VaultArgs,
@@ -339,6 +345,11 @@ impl Command {
             | Self::Install(_)
             | Self::Uninstall(_) => None,
         }
+    }
+
+    /// Connections of clients that may be open at a time, where clients connect at all.
+    pub fn max_connections(&self) -> u32 {
+        if let Self::Serve(args) = self { args.max_connections } else { 0 }
     }
 
     /// The flags of `tunnel`, if that is the command.

@@ -32,6 +32,7 @@ use crate::{
     access::Access,
     agent::AgentSettings,
     dialect::Dialect,
+    limits::process::room_for_connections,
     links::{LINK_TTL, LinkSettings},
     secret::{Secret, permission_warning},
     serve::{Origins, ServeSettings, TlsFiles},
@@ -139,7 +140,25 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
         None => args.bind_to,
     };
     let shown_version = if args.hide_version { ShownVersion::Hidden } else { ShownVersion::Shown };
-    let settings = ServeSettings { service, bind_to, public_url, tls, origins, shown_version };
+    let ServeArgs { max_connections, max_client_connections, .. } = args;
+    let room = room_for_connections(service.max_streams);
+    if room < max_connections {
+        warnings.push(format!(
+            "this process may open {room} connections only, not the {max_connections} of --max-connections; raise LimitNOFILE of \
+             its unit, or ulimit -n"
+        ));
+    }
+    let max_connections = max_connections.min(room);
+    let settings = ServeSettings {
+        service,
+        bind_to,
+        public_url,
+        tls,
+        origins,
+        shown_version,
+        max_connections,
+        max_client_connections,
+    };
     Ok(Checked { settings, warnings })
 }
 

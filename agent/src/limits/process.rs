@@ -15,15 +15,22 @@ pub fn be_nice(niceness: i32) {
     }
 }
 
-/// Asks for as many descriptors as so many streams need, as far as the machine lets a process ask.
-pub fn make_room(streams: u32) {
-    let wanted = BASE_FILES + FILES_PER_STREAM * u64::from(streams);
+/// Asks for as many descriptors as so many streams and connections of clients need, as far as the machine lets a process ask.
+pub fn make_room(streams: u32, connections: u32) {
+    let wanted = BASE_FILES + FILES_PER_STREAM * u64::from(streams) + u64::from(connections);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = wanted.min(maximum.unwrap_or(u64::MAX));
     if current.is_some_and(|allowed| allowed < raised) {
         // What was not had is found out by `room`.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
     }
+}
+
+/// How many connections of clients the descriptors of this process suffice for beside so many streams; one at least.
+pub fn room_for_connections(streams: u32) -> u32 {
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let left = allowed.saturating_sub(BASE_FILES + FILES_PER_STREAM * u64::from(streams));
+    u32::try_from(left).unwrap_or(u32::MAX).max(1)
 }
 
 /// How many streams the descriptors of this process suffice for; one at least.

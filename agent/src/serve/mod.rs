@@ -1,5 +1,6 @@
 //! `serve`: the classic AudioVault, the agent's own router on a local port.
 
+mod accept;
 mod certificate;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 use audiovault_protocol::{
     about::{Purpose, ShownVersion},
     context::{Client, Lifeline, LinkBase},
+    gate::Gate,
     message::Status,
 };
 use axum::{
@@ -24,7 +26,6 @@ use axum::{
 };
 use axum_server::{
     Handle, Server,
-    accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -33,6 +34,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
+use self::accept::Acceptor;
 use crate::{
     about::ABOUT,
     monitor,
@@ -44,6 +46,16 @@ use crate::{
 pub const DRAIN: Duration = Duration::from_secs(60);
 /// How long a client may take to send the head of a request; a browser needs a round trip.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may take over the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Octets of an HTTP/1.1 request's head, its URI included, and of what is buffered in each direction. A signed link is a fraction of that.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Octets of an HTTP/2 request's head, counted with 32 for each field (RFC 9113, section 6.5.2).
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// Header fields of a request; browsers behind two proxies send some thirty.
+const MAX_HEADERS: usize = 100;
+/// Requests under way on one HTTP/2 connection; a page of players has a few dozen.
+const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// How long browsers may remember what an origin is allowed to do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 /// Response headers that players may read.
@@ -104,6 +116,10 @@ pub struct ServeSettings {
     pub origins: Origins,
     /// What the landing page tells strangers of this program.
     pub shown_version: ShownVersion,
+    /// Most connections at a time.
+    pub max_connections: u32,
+    /// Most connections at a time of one client: an IPv4 address, or an IPv6 network of 64 bits.
+    pub max_client_connections: u32,
 }
 
 /// Why the service cannot start.
@@ -203,13 +219,16 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
         .layer(cors(&settings.origins));
     let server = axum_server::from_tcp(listener).map_err(unbound)?;
     let handle = Handle::new();
+    let gate = Arc::new(Gate::new(settings.max_connections, settings.max_client_connections));
     let (task, certificates) = match &settings.tls {
-        None => (listen(server.acceptor(NoDelayAcceptor::new()), &handle, router), None),
+        None => (listen(server.acceptor(Acceptor { gate, tls: false }), &handle, router), None),
         Some(files) => {
             install_provider();
             let config = RustlsConfig::from_pem_file(&files.certificate, &files.key).await;
             let config = config.map_err(|source| ServeError::Certificate { files: files.clone(), source })?;
-            let acceptor = RustlsAcceptor::new(config.clone()).acceptor(NoDelayAcceptor::new());
+            let acceptor = RustlsAcceptor::new(config.clone())
+                .handshake_timeout(HANDSHAKE_TIMEOUT)
+                .acceptor(Acceptor { gate, tls: true });
             let watch = certificate::watch(files.clone(), config);
             (listen(server.acceptor(acceptor), &handle, router), Some(tokio::spawn(watch)))
         }
@@ -270,8 +289,18 @@ where
     A::Future: Send,
 {
     let builder = server.http_builder();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_TIMEOUT)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS);
     let server = server.first_request_timeout(HEADER_TIMEOUT).handle(handle.clone());
     tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()))
 }

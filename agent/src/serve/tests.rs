@@ -24,6 +24,8 @@ fn settings(dir: &TempDir) -> ServeSettings {
         tls: None,
         origins: Origins::Any,
         shown_version: ShownVersion::Shown,
+        max_connections: 100,
+        max_client_connections: 100,
     }
 }
 

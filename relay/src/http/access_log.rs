@@ -18,7 +18,7 @@ use super::{PublicState, Refusal};
 use crate::{
     client,
     ids::{X_REQUEST_ID, new_id},
-    limits::HeldBody,
+    limits::hold,
 };
 
 /// The site that a handler found; set on responses, for the log.
@@ -42,7 +42,7 @@ pub(super) async fn record(
     request.extensions_mut().insert(client);
 
     let mut response = match state.limits.requests.enter(address.into()) {
-        Ok(slot) => HeldBody::hold(next.run(request).await, slot),
+        Ok(slot) => hold(next.run(request).await, slot),
         Err(busy) => Refusal::from(busy).into_response(request.extensions()),
     };
     // What is left of a body that is too large is not read, and a client that kept this connection would find it closed at the

@@ -37,7 +37,7 @@ use crate::{
     cluster::{
         Cluster, HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF, PartsQuestion, Seal, SessionsQuestion, Unproven,
     },
-    limits::{ClientKey, HeldBody, Trial},
+    limits::{ClientKey, Trial, hold},
     reach::Reach,
     registry::NoSession,
     session::Session,
@@ -150,7 +150,7 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
         Ok(Err(NoSession::OtherKey)) => nobody("other-key"),
         Err(refusal) => refusal.into_response(&extensions),
     };
-    HeldBody::hold(response, slot)
+    hold(response, slot)
 }
 
 /// Who asked the other relay, as limits know it.

@@ -22,7 +22,7 @@ use super::{
     search::carry_context,
 };
 use crate::{
-    limits::{HeldBody, Subject},
+    limits::{Subject, hold},
     registry::{NoSession, Wanted},
 };
 
@@ -82,7 +82,7 @@ async fn pass_on(
     }
     count_errors(&result, &state.registry.counters(&site));
     match result {
-        Ok(response) => Ok(HeldBody::hold(on_record::handed_over(state, event, parts, response), slot)),
+        Ok(response) => Ok(hold(on_record::handed_over(state, event, parts, response), slot)),
         Err(refusal) => {
             on_record::refused(state, event, &refusal);
             Err(refusal)

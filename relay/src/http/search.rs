@@ -27,7 +27,7 @@ use super::{
     client_key, on_record, request_body, search_answer,
 };
 use crate::{
-    limits::{ClientKey, Guess, HeldBody, Subject, Throttled, Trial},
+    limits::{ClientKey, Guess, Subject, Throttled, Trial, hold},
     registry::Wanted,
     session::{Session, TokenFields},
 };
@@ -154,7 +154,7 @@ async fn pass_on(
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(HeldBody::hold(response, slot))
+    Ok(hold(response, slot))
 }
 
 /// Where the fields of a search stand.

@@ -1,175 +1,57 @@
-//! How many connections are open, of each client and in all.
+//! Lets connections in, but for what is known of proxies it is that of `protocol`.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-};
+use std::net::IpAddr;
 
+use audiovault_protocol::gate::{self, Knock};
 use ipnet::IpNet;
 
-use crate::limits::{ClientKey, Slot, Slots};
-
-/// Connections above a limit that are still told so, as a share of the limit: those who have made a mistake learn of
-/// it, those who flood cost no more than the opening of a connection.
-const TOLD: u32 = 8;
+use crate::limits::ClientKey;
 
 /// Lets connections in, to all listeners that share it.
 #[derive(Debug)]
 pub struct Gate {
-    most: u32,
-    open: Arc<AtomicU32>,
-    per_client: u32,
-    /// Up to what is told beyond the limit.
-    clients: Slots<ClientKey>,
+    all: gate::Gate,
     /// They speak for many clients; none of those counts for the others.
     proxies: Vec<IpNet>,
-    refused: AtomicU32,
-}
-
-/// What became of a connection that knocks.
-#[derive(Debug)]
-pub(super) enum Knock {
-    /// It is within all limits.
-    Welcome(Place),
-    /// It is beyond one and is told so.
-    Told(Place, Over),
-    /// It is so far beyond one that it is not even told.
-    Refused,
-}
-
-/// Which limit a connection is beyond.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Over {
-    /// That of its client.
-    Client,
-    /// That of all together.
-    All,
-}
-
-/// The place of one connection; dropping it frees it.
-#[derive(Debug)]
-pub(super) struct Place {
-    open: Arc<AtomicU32>,
-    _client: Option<Slot<ClientKey>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Gate {
     /// A gate that lets in so many connections in all and so many of each client, proxies excepted.
     pub fn new(most: u32, per_client: u32, proxies: Vec<IpNet>) -> Self {
-        Self {
-            most,
-            open: Arc::default(),
-            per_client,
-            clients: Slots::new(beyond(per_client)),
-            proxies,
-            refused: AtomicU32::new(0),
-        }
+        Self { all: gate::Gate::new(most, per_client), proxies }
     }
 
     /// Connections open now.
     pub fn open(&self) -> u32 {
-        self.open.load(Ordering::Relaxed)
+        self.all.open()
     }
 
     /// Connections that were refused since the start, whether told or not.
     pub fn refused(&self) -> u32 {
-        self.refused.load(Ordering::Relaxed)
+        self.all.refused()
     }
 
     /// Judges a connection.
     pub(super) fn knock(&self, peer: IpAddr) -> Knock {
-        // The place is taken first and given back by its drop, so that no two take the last one.
-        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut place = Place { open: Arc::clone(&self.open), _client: None };
-        if open > beyond(self.most) {
-            return self.refuse();
-        }
-        let mut over = (open > self.most).then_some(Over::All);
         let peer = peer.to_canonical();
-        if !self.proxies.iter().any(|network| network.contains(&peer)) {
-            let client = ClientKey::from(peer);
-            let Some(slot) = self.clients.take(client) else {
-                return self.refuse();
-            };
-            place._client = Some(slot);
-            if self.clients.taken(&client) > self.per_client {
-                over = Some(Over::Client);
-            }
-        }
-        match over {
-            None => Knock::Welcome(place),
-            Some(over) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                Knock::Told(place, over)
-            }
-        }
+        let proxy = self.proxies.iter().any(|network| network.contains(&peer));
+        self.all.knock((!proxy).then(|| ClientKey::from(peer)))
     }
-
-    fn refuse(&self) -> Knock {
-        self.refused.fetch_add(1, Ordering::Relaxed);
-        Knock::Refused
-    }
-}
-
-fn beyond(limit: u32) -> u32 {
-    limit.saturating_add(limit.div_ceil(TOLD))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-
-    fn gate(most: u32, per_client: u32) -> Gate {
-        Gate::new(most, per_client, vec!["10.0.0.0/8".parse().unwrap()])
-    }
-
-    fn client(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
-    }
-
-    /// Knocks until refused: how many were welcome and how many were told.
-    fn fill(gate: &Gate, peer: IpAddr, kept: &mut Vec<Knock>) -> (u32, u32, Option<Over>) {
-        let (mut welcome, mut told, mut why) = (0, 0, None);
-        loop {
-            let knock = gate.knock(peer);
-            match &knock {
-                Knock::Welcome(_) => welcome += 1,
-                Knock::Told(_, over) => (told, why) = (told + 1, Some(*over)),
-                Knock::Refused => return (welcome, told, why),
-            }
-            kept.push(knock);
-        }
-    }
-
     #[test]
-    fn a_client_is_told_of_its_limit_and_then_not_even_that() {
-        let (gate, mut kept) = (gate(100, 16), Vec::new());
-        assert_eq!(fill(&gate, client(1), &mut kept), (16, 2, Some(Over::Client)));
-        assert!(matches!(gate.knock(client(2)), Knock::Welcome(_)), "another one does not suffer");
-        assert!(matches!(gate.knock(PROXY), Knock::Welcome(_)), "nor does a proxy");
-        assert_eq!((gate.open(), gate.refused()), (18, 3));
-        kept.clear();
-        assert_eq!(gate.open(), 0);
-        assert!(matches!(gate.knock(client(1)), Knock::Welcome(_)));
-    }
-
-    #[test]
-    fn all_together_have_a_limit_too() {
-        let (gate, mut kept) = (gate(24, 16), Vec::new());
-        fill(&gate, client(1), &mut kept);
-        assert_eq!(fill(&gate, PROXY, &mut kept), (6, 3, Some(Over::All)));
-        assert!(matches!(gate.knock(client(2)), Knock::Refused));
-        assert_eq!(gate.open(), 27);
+    fn a_proxy_has_no_limit_of_a_client() {
+        let gate = Gate::new(100, 1, vec!["10.0.0.0/8".parse().unwrap()]);
+        let knocks = |peer: &str| {
+            let peer: IpAddr = peer.parse().unwrap();
+            let knocks: Vec<_> = (0..3).map(|_| gate.knock(peer)).collect();
+            knocks.iter().filter(|knock| matches!(knock, Knock::Welcome(_))).count()
+        };
+        assert_eq!((knocks("192.0.2.1"), knocks("10.0.0.1"), knocks("::ffff:10.0.0.1")), (1, 3, 3));
+        assert_eq!((gate.open(), gate.refused()), (0, 2));
     }
 }

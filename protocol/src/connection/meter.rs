@@ -47,7 +47,7 @@ impl ConnectionMeter {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether the client speaks TLS with this relay itself. A proxy in front may have ended a TLS of its own.
+    /// Whether the client speaks TLS with this program itself. A proxy in front may have ended a TLS of its own.
     pub fn is_tls(&self) -> bool {
         self.tls
     }
@@ -100,7 +100,7 @@ pub(super) struct Activity {
 
 /// One request under way.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<ConnectionMeter>);
+pub struct UnderWay(Arc<ConnectionMeter>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

@@ -8,16 +8,13 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::limits::PAUSE_TIMEOUT;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
 };
 
-use super::{
-    gate::Place,
-    meter::{Activity, ConnectionMeter},
-};
+use super::meter::{Activity, ConnectionMeter};
+use crate::{gate::Place, limits::PAUSE_TIMEOUT};
 
 /// How long a connection without a request is kept. Octets do not count, only requests: the beginning of a head that
 /// never ends, or an HTTP/2 client that answers pings and asks for nothing, is idle. Browsers close after a minute or
@@ -30,7 +27,7 @@ const WRITE_STALL: Duration = PAUSE_TIMEOUT;
 
 /// A connection with its meter and its place among all connections.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub struct Metered<S> {
     inner: S,
     meter: Arc<ConnectionMeter>,
     idle: Pin<Box<Sleep>>,
@@ -50,14 +47,14 @@ impl<S> Metered<S> {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> bool {
         if self.meter.activity().done && !self.seen.done {
             self.seen = self.meter.activity();
-            self.idle.as_mut().reset(Instant::now() + DONE_TIMEOUT);
+            self.idle.as_mut().reset(now() + DONE_TIMEOUT);
         }
         while self.idle.as_mut().poll(cx).is_ready() {
             let before = std::mem::replace(&mut self.seen, self.meter.activity());
             if !self.seen.busy && (self.seen.done || before == self.seen) {
                 return true;
             }
-            self.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
+            self.idle.as_mut().reset(now() + IDLE_TIMEOUT);
         }
         false
     }
@@ -77,6 +74,11 @@ impl<S> Metered<S> {
             }
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a connection is no part of the core")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl<S> Drop for Metered<S> {
@@ -128,6 +130,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test begins somewhere in time")]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 

@@ -1,0 +1,60 @@
+//! Which connections `serve` takes, with the limits that the relay has too.
+
+use std::{
+    future::{Ready, ready},
+    io,
+    sync::Arc,
+};
+
+use audiovault_protocol::{
+    connection::{self, Metered, Metering},
+    gate::{Gate, Over},
+    problem::Problem,
+    throttle::ClientKey,
+};
+use axum::{body::Body, response::Response};
+use axum_server::accept::Accept;
+use http::StatusCode;
+use tokio::net::TcpStream;
+
+/// When a client that has too many connections should try again: some will have ended by then.
+const CLIENT_RETRY: u32 = 10;
+/// When to try again if all clients together have too many.
+const ALL_RETRY: u32 = 5;
+
+/// Judges every connection, and ends it when nothing comes of it.
+#[derive(Debug, Clone)]
+pub(super) struct Acceptor {
+    pub(super) gate: Arc<Gate>,
+    /// Whether the listener speaks TLS above.
+    pub(super) tls: bool,
+}
+
+impl<S> Accept<TcpStream, S> for Acceptor {
+    type Stream = Metered<TcpStream>;
+    type Service = Metering<S, Body>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let opened = stream.peer_addr().and_then(|peer| {
+            let knock = self.gate.knock(Some(ClientKey::from(peer.ip())));
+            connection::open(stream, knock, self.tls, service, refuse)
+        });
+        ready(opened)
+    }
+}
+
+fn refuse(over: Over) -> Response {
+    let problem = match over {
+        Over::Client => {
+            let detail = "too many connections from your address are open; close some, or use fewer";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(CLIENT_RETRY)
+        }
+        Over::All => {
+            let detail = "too many connections are open here; try again in a moment";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
+        }
+    };
+    tracing::debug!(?over, "a connection is beyond a limit");
+    problem.into_response().map(Body::from)
+}

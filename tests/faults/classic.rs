@@ -1,0 +1,83 @@
+//! The classic AudioVault, `audiovault-agent serve`, has strangers at its own port.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use harness::{
+    client::client_at,
+    matrix,
+    process::{PATIENCE, Process},
+    recordings::{CALL, one_recording},
+    slow::idle,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::setting::ms;
+
+const TOKEN: &str = "master-token-of-this-story";
+/// As many as reset an operators' listener once.
+const IDLE: usize = 230;
+
+/// Whoever starts it also ends it.
+async fn serve(dir: &TempDir, more: &[&str]) -> (Process, SocketAddr) {
+    let path = format!("file:{}", dir.path().display());
+    let mut arguments = vec!["serve", "--bind-to", "127.0.0.1:0", "--token", TOKEN, "--path", &path];
+    arguments.extend(more);
+    let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
+    let agent = Process::start("audiovault-agent", &arguments, &[]);
+    let line = agent.wait_for("listening address=").await;
+    let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let address = address.parse().unwrap();
+    (agent, address)
+}
+
+/// Whether the server hangs up.
+async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
+    timeout(within, stream.read_u8()).await.is_ok_and(|read| read.is_err())
+}
+
+#[tokio::test]
+async fn idle_connections_of_one_address_keep_no_other_out_of_serve() {
+    let dir = one_recording();
+    let (_agent, address) = serve(&dir, &["--max-connections", "200"]).await;
+    let greedy = IpAddr::from([127, 0, 0, 66]);
+    let mut kept = Vec::new();
+    for _ in 0..IDLE {
+        kept.push(idle(address, greedy).await);
+    }
+    let url = format!("http://{address}/search?token={TOKEN}&callid={CALL}");
+    let asked = Instant::now();
+    let other = client_at(67).get(&url).send().await.unwrap();
+    let took = asked.elapsed();
+    assert_eq!(other.status(), 200);
+    let within = Duration::from_millis(500);
+    let dropped = join_all(kept.iter_mut().map(|stream| is_ended(stream, within))).await;
+    let dropped = dropped.into_iter().filter(|dropped| *dropped).count();
+    assert!(dropped >= IDLE - 144, "{dropped} of {IDLE} were dropped");
+    // The next of the same address is told, once those that are told have ended.
+    let mut told = kept.pop().unwrap();
+    while is_ended(&mut told, Duration::from_millis(1)).await {
+        told = kept.pop().unwrap();
+    }
+    told.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, told.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after"), "{answer}");
+    // What never asks is let go.
+    let first = &mut kept[0];
+    assert!(is_ended(first, Duration::from_secs(40)).await);
+    matrix::row(
+        "serve",
+        &format!("{IDLE} idle connections of one address"),
+        "another address is served; the first is told (429), and what never asks ends",
+        format!("{dropped} of {IDLE} dropped at once, search of another address {}", ms(took)),
+    );
+}
