@@ -3,8 +3,12 @@
 //! `error`: somebody must act. `warn`: something is wrong and may heal by itself. `info`: one line for each request
 //! and each change of state. `debug` and `trace`: for whoever looks for a mistake in this program.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::LazyLock,
+};
 
+use audiovault_protocol::call::log_name;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{
@@ -32,4 +36,11 @@ pub fn start(args: &CommonArgs) -> Result<(), ConfigError> {
         }
     };
     Ok(())
+}
+
+/// What stands for a call in the log: the same in all lines of a run. An id would outlive what is erased of the call from the audit log, since
+/// the log is kept by others; whoever looks for a request has its id in both.
+pub(crate) fn call_in_log(call_id: &str) -> String {
+    static KEY: LazyLock<[u8; 32]> = LazyLock::new(rand::random);
+    log_name(&*KEY, call_id)
 }

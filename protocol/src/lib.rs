@@ -5,6 +5,7 @@
 //! driver runs the pure multiplexer over a WebSocket; with `testing`, a simulated pair runs it over nothing.
 
 pub mod about;
+pub mod call;
 #[cfg(feature = "link")]
 pub mod connection;
 pub mod context;

@@ -5,14 +5,20 @@
 mod export;
 mod retention;
 
+use std::fmt;
+
+pub use audiovault_protocol::call::call_key;
 use audiovault_protocol::{
+    call::NamedCall,
     context::{Audit, Client},
     site::SiteId,
 };
+use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use utoipa::ToSchema;
+use zeroize::Zeroizing;
 
 pub(crate) use self::retention::MIN_KEEP_OPERATOR_EVENTS;
 pub use self::retention::Retention;
@@ -191,14 +197,56 @@ impl AuditEvent {
     }
 }
 
-/// A call id as ids are compared: `.` and `_` are equal, and so are upper and lower case.
-pub fn call_key(call_id: &str) -> String {
-    call_id.trim().to_lowercase().replace('_', ".")
+/// The key under which a database remembers which calls were erased. An id is one of a few billion, which are tried within a second: a
+/// digest without a key would give it back.
+pub struct ErasureKey(Zeroizing<Vec<u8>>);
+
+/// What stands for a call in the list of those that were erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallDigests {
+    /// For this id alone.
+    pub exact: String,
+    /// For the id without a server, on every server.
+    pub anywhere: String,
 }
 
-/// What stands for an erased call: the digest of its key.
-pub fn call_digest(call_key: &str) -> String {
-    data_encoding::HEXLOWER.encode(&Sha256::digest(call_key.as_bytes()))
+impl fmt::Debug for ErasureKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ErasureKey")
+    }
+}
+
+impl ErasureKey {
+    /// The key with these bytes.
+    pub fn new(key: Vec<u8>) -> Self {
+        Self(Zeroizing::new(key))
+    }
+
+    /// The digests of a call by which an event of it is kept from being written.
+    pub fn digests(&self, call: &NamedCall) -> CallDigests {
+        CallDigests {
+            exact: self.digest("exact", call.key()),
+            anywhere: self.digest("anywhere", call.bare()),
+        }
+    }
+
+    /// The digests to remember when a call is erased. Without a server it is erased on every one; with one, what names no server goes too.
+    pub fn erased(&self, call: &NamedCall) -> Vec<String> {
+        if call.has_server() {
+            vec![self.digest("exact", call.key()), self.digest("exact", call.bare())]
+        } else {
+            vec![self.digest("anywhere", call.bare())]
+        }
+    }
+
+    fn digest(&self, which: &str, key: &str) -> String {
+        // HMAC takes keys of any length (RFC 2104, section 2).
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return String::new() };
+        mac.update(which.as_bytes());
+        mac.update(b":");
+        mac.update(key.as_bytes());
+        data_encoding::HEXLOWER.encode(&mac.finalize().into_bytes())
+    }
 }
 
 /// A text from outside as it is kept: without control characters, with a bound.
@@ -245,5 +293,22 @@ mod tests {
     #[test]
     fn ids_are_compared_as_the_agent_compares_them() {
         assert_eq!(call_key(" PBX1-1711_17 "), call_key("pbx1-1711.17"));
+    }
+
+    #[test]
+    fn an_erased_call_is_known_again_by_those_alone_who_have_the_key() {
+        let key = ErasureKey::new(vec![7; 32]);
+        let blocks = |erased: &str, event: &str| {
+            let CallDigests { exact, anywhere } = key.digests(&NamedCall::new(event));
+            let erased = key.erased(&NamedCall::new(erased));
+            erased.contains(&exact) || erased.contains(&anywhere)
+        };
+        let (bare, first, second) = ("1772705472.1", "pbx1-1772705472.1", "pbx2-1772705472_1");
+        assert!(blocks(bare, bare) && blocks(bare, first) && blocks(bare, second));
+        assert!(blocks(first, first) && blocks(first, bare) && !blocks(first, second));
+        assert!(!blocks(bare, "1772705472.10"));
+        let other = ErasureKey::new(vec![8; 32]);
+        assert_ne!(key.erased(&NamedCall::new(bare)), other.erased(&NamedCall::new(bare)));
+        assert_eq!(format!("{key:?}"), "ErasureKey");
     }
 }

@@ -61,9 +61,12 @@ pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
             store.record(&actor, &Entry::of_audit(Action::AuditExported, &filter)).await?;
             print_csv(store.audit_pages(filter), out).await?;
         }
-        AuditCommand::Erase { call_id, reason } => {
+        AuditCommand::Erase { call_ids, reason } => {
             let actor = actor.because(reason.as_deref().unwrap_or_default());
-            let erased = store.erase_call(&actor, &call_id).await?;
+            let mut erased = 0;
+            for call_id in call_ids {
+                erased += store.erase_call(&actor, &call_id).await?;
+            }
             writeln!(out, "{erased} audit events of the call are erased.")?;
         }
         AuditCommand::Operators { site, from, until } => {

@@ -29,11 +29,14 @@ mod url;
 mod user_sessions;
 mod users;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use audiovault_protocol::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, AnyPool, Transaction};
+use tokio::sync::OnceCell;
+
+use crate::audit::ErasureKey;
 
 pub(crate) use self::url::without_passwords;
 pub use self::{
@@ -68,6 +71,7 @@ pub struct Store {
     backend: open::Backend,
     /// How long the names of removed sites and aliases are kept from others.
     name_rest: Duration,
+    erasure_key: Arc<OnceCell<ErasureKey>>,
 }
 
 /// How long the names of removed sites and aliases rest, unless configured otherwise: a customer who has left notices within a

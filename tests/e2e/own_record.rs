@@ -6,7 +6,7 @@ use harness::{
     agent::{Agent, AgentOptions},
     client::{body, client, first_link, search, search_with, send},
     own_record::OwnRecord,
-    process::Process,
+    process::{Process, run},
     recordings::{noise, wav, write},
     relay::{Relay, Site},
     small_disk::SmallDisk,
@@ -346,6 +346,55 @@ async fn a_delivery_of_an_agent_that_was_killed_is_on_record_and_is_closed_at_th
     let closed = place.first_delivery().await;
     assert_eq!((&closed["outcome"], &closed["delivery"]), (&"cut".into(), &begun[0]["delivery"]));
     drop(listener);
+}
+
+#[tokio::test]
+async fn a_call_is_erased_from_every_file_while_the_agent_goes_on_writing() {
+    let place = Place::new(&SMALL).await;
+    ask_for_calls(&place, 30).await;
+    let before = place.record.all_lines();
+    let about = |line: &&Value| line["call_id"] == CALL;
+    let gone = before.iter().filter(about).count();
+    assert!(gone >= 3, "the search and both lines of the delivery");
+    let asking = async {
+        for number in 0..100 {
+            place.search(&format!("pbx2-1711441800.{number}")).await;
+        }
+    };
+    let path = place.record.path().to_str().unwrap();
+    let arguments = ["audit", "erase", CALL, "--audit-log", path, "--reason", "request 4711"];
+    let ((), (code, said, errors)) = tokio::join!(asking, run("audiovault-agent", &arguments, &[]));
+    assert_eq!(code, 0, "{errors}");
+    assert!(
+        said.contains(&format!("{gone} lines of")) && said.contains("audiovault-relay audit erase"),
+        "{said}"
+    );
+    let all = || place.record.all_lines();
+    let mut after = all();
+    while after
+        .iter()
+        .filter(|line| line["call_id"].as_str().is_some_and(|id| id.starts_with("pbx2")))
+        .count()
+        < 20
+    {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        after = all();
+    }
+    assert_eq!(after.iter().filter(about).count(), 0);
+    let erased: Vec<_> = after.iter().filter(|line| line["kind"] == "erased").collect();
+    assert_eq!(
+        (erased.len(), &erased[0]["count"], &erased[0]["reason"]),
+        (1, &gone.into(), &"request 4711".into())
+    );
+    let kept = |lines: &[Value]| {
+        lines
+            .iter()
+            .filter(|line| line["call_id"].as_str().is_some_and(|id| id.starts_with("1711441999")))
+            .count()
+    };
+    assert_eq!(kept(&after), kept(&before));
+    let log = place.agent.process.log().concat();
+    assert!(!log.contains("1711441999.") && (log.contains("call=\"~") || log.contains("call=~")), "{log}");
 }
 
 #[tokio::test]

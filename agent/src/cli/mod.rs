@@ -1,5 +1,6 @@
 //! The commands, from checked configuration to exit code.
 
+mod audit;
 mod check;
 mod config;
 mod coverage;
@@ -107,6 +108,7 @@ async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Failu
         Command::Coverage(args) => coverage::run(*args).await,
         Command::Health(args) => health(&args),
         Command::Status(args) => status::run(&args),
+        Command::Audit(args) => audit::run(args.command).await,
         Command::Check(args) => check::run(args, Extent::Everything).await,
         Command::Config(args) => config::run(args.command).await,
         Command::Install(args) => install::run(args, &line).await,

@@ -123,6 +123,7 @@ fn files(command: &Command) -> Vec<PathBuf> {
         | Command::Health(_)
         | Command::Check(_)
         | Command::Status(_)
+        | Command::Audit(_)
         | Command::Config(_)
         | Command::Install(_)
         | Command::Uninstall(_) => return Vec::new(),

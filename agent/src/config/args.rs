@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
     ask_args::{CheckArgs, ConfigArgs, ConfigCommand, CoverageArgs, HealthArgs, StatusArgs},
+    audit_args::{AuditArgs, AuditCommand},
     cdr_args::CdrArgs,
     dialect_args::DialectArgs,
     index_args::IndexArgs,
@@ -40,7 +41,7 @@ Placeholders in --path: %YY %MM %ME (Jan) %DD %HH, %TE tenant, %SE server, %QU q
 
 Every flag of `tunnel` and `serve` may also come from the environment (AUDIOVAULT_SITE_KEY for --site-key) or \
 from the TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file. \
-`config example` prints such a file with everything in it. search, get, coverage, check, status, health and config check go by \
+`config example` prints such a file with everything in it. search, get, coverage, check, status, health, audit and config check go by \
 /etc/audiovault-agent/agent.toml where there is one and --config names no other.";
 
 /// The whole command line.
@@ -69,6 +70,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show how the running agent is: its tunnels and its recordings
     Status(StatusArgs),
+    /// Erase a call from the audit log, also while the agent runs
+    Audit(AuditArgs),
     /// Check a configuration, or show how one is written
     Config(ConfigArgs),
     /// Install the agent as a service of systemd, or upgrade it
@@ -341,6 +344,7 @@ impl Command {
             | Self::Coverage(_)
             | Self::Health(_)
             | Self::Status(_)
+            | Self::Audit(_)
             | Self::Config(_)
             | Self::Install(_)
             | Self::Uninstall(_) => None,
@@ -375,6 +379,7 @@ impl Command {
             Self::Install(args) => &args.tunnel.common,
             Self::Uninstall(args) => &args.common,
             Self::Status(args) => &args.common,
+            Self::Audit(AuditArgs { command: AuditCommand::Erase(args) }) => &args.common,
             Self::Config(ConfigArgs { command: ConfigCommand::Check(args) }) => &args.tunnel.common,
             Self::Config(ConfigArgs { command: ConfigCommand::Example | ConfigCommand::Reference }) => {
                 return None;

@@ -21,7 +21,7 @@ use url::{Host, Url};
 
 use super::{
     args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
-    cdr_args,
+    cdr_args::{self, CdrArgs},
     dialect_args::DialectArgs,
     error::ConfigError,
     limits::{LimitArgs, max_rate, max_streams},
@@ -31,6 +31,7 @@ use super::{
 use crate::{
     access::Access,
     agent::AgentSettings,
+    cdr::CdrSettings,
     dialect::Dialect,
     limits::process::room_for_connections,
     links::{LINK_TTL, LinkSettings},
@@ -209,6 +210,14 @@ pub fn vault(args: &VaultArgs) -> Result<Checked<VaultSettings>, ConfigError> {
         ..VaultSettings::new(roots)
     };
     Ok(Checked { settings, warnings })
+}
+
+/// Checks where the call records are, if anywhere.
+///
+/// # Errors
+/// [`ConfigError`] for the first thing that is wrong.
+pub fn cdr(args: &CdrArgs) -> Result<Option<CdrSettings>, ConfigError> {
+    Ok(cdr_args::settings(args, &mut Vec::new())?)
 }
 
 /// Checks which call is meant.

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod ask_args;
+pub mod audit_args;
 pub mod cdr_args;
 pub mod check;
 pub mod dialect_args;

@@ -11,6 +11,10 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 
 /// The highest number of agents before; other numbers, such as dates, are not theirs.
 const MAX_NUMBER: u32 = 1000;
@@ -76,12 +80,23 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<Aside>> {
 /// # Errors
 /// When the directory cannot be read, or the file not be renamed.
 pub(super) fn put(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
-    let aside = next(path, now)?;
-    fs::rename(path, &aside)?;
-    Ok(aside)
+    loop {
+        let aside = next(path, now)?;
+        match renameat_with(CWD, path, CWD, &aside, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(aside),
+            // A writer and whoever erases have chosen the same name.
+            Err(Errno::EXIST) => {}
+            // Some network file systems cannot refuse to replace a file.
+            Err(Errno::INVAL | Errno::NOSYS) => return fs::rename(path, &aside).map(|()| aside),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// The name of the next file that is put aside.
+///
+/// # Errors
+/// When the directory cannot be read.
 pub(super) fn next(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let newest = list(path)?.last().map(|aside| aside.name);
     let now = now.round(jiff::Unit::Millisecond).unwrap_or(now);

@@ -140,6 +140,19 @@ pub enum Notice {
         /// How many.
         count: u64,
     },
+    /// So many lines about a call were erased before this line.
+    Erased {
+        /// When.
+        #[serde(serialize_with = "milliseconds")]
+        time: Timestamp,
+        /// How many.
+        count: u64,
+        /// The user of this machine who did it.
+        by: String,
+        /// Why.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// So many requests that have no lines of their own: of strangers, which were refused, or repeats of one client.
     Suppressed {
         /// When they were counted.

@@ -3,12 +3,13 @@
 //!
 //! Requests leave events in a bounded queue (`queue`), where one client's repeats are counted (`repeats`); one thread writes them
 //! (`writer`) into a file that is rotated (`rotation`). Files that are put aside (`aside`) stay for a time that no size undercuts; a disk
-//! that gets full and a record that grows too fast are alarms (`alarms`).
+//! that gets full and a record that grows too fast are alarms (`alarms`). `erase` makes all files forget a call.
 
 mod alarms;
 mod aside;
 mod body;
 mod entry;
+mod erase;
 pub mod event;
 mod queue;
 mod repeats;
@@ -42,6 +43,7 @@ use crate::problems::{AUDIT_LOG, Problems};
 pub(crate) use self::entry::{Denied, Entry, Known};
 pub use self::{
     alarms::space_warning,
+    erase::{EraseError, Erased, Erasure, erase},
     rotation::{RecordError, RecordSettings},
 };
 

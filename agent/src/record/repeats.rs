@@ -177,7 +177,7 @@ mod tests {
     fn counts(told: &[Notice]) -> Vec<u64> {
         let count = |notice: &Notice| match notice {
             Notice::Suppressed { count, .. } => Some(*count),
-            Notice::Lost { .. } => None,
+            Notice::Lost { .. } | Notice::Erased { .. } => None,
         };
         let mut counts: Vec<_> = told.iter().filter_map(count).collect();
         counts.sort_unstable();

@@ -16,7 +16,10 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::failure::Failure;
-use crate::record::{Recorder, event::Kind};
+use crate::{
+    logging::call_in_log,
+    record::{Recorder, event::Kind},
+};
 
 /// The request id on the wire.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -101,7 +104,7 @@ fn log(line: &Line<'_>, failure: Option<&Failure>, response: &Response) {
     let status = response.status().as_u16();
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let audit = response.extensions().get::<Audit>();
-    let call_id = audit.and_then(|audit| audit.call_id.as_deref());
+    let call = audit.and_then(|audit| audit.call_id.as_deref()).map(call_in_log);
     let found = audit.and_then(|audit| audit.found);
     match failure {
         Some(failure) => {
@@ -121,17 +124,9 @@ fn log(line: &Line<'_>, failure: Option<&Failure>, response: &Response) {
                 tracing::info!(request_id = id, kind, method, client, status, elapsed_ms, cause, "{problem}");
             }
         }
-        None => tracing::info!(
-            request_id = id,
-            kind,
-            method,
-            client,
-            status,
-            elapsed_ms,
-            call_id,
-            found,
-            "answered"
-        ),
+        None => {
+            tracing::info!(request_id = id, kind, method, client, status, elapsed_ms, call, found, "answered")
+        }
     }
 }
 

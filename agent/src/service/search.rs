@@ -28,6 +28,7 @@ use super::{AgentService, failure::Failure};
 use crate::{
     access::Grant,
     links::Asked,
+    logging::call_in_log,
     record::{Denied, Known},
     sound::layout::delivered_extension,
     throttle::{Attempt, Unanswered, client_key},
@@ -208,7 +209,7 @@ impl AgentService {
                 }
                 Err(error) => {
                     answer.complete = false;
-                    tracing::warn!(call_id = asked.call_id, %error, "a recording was left out of an answer");
+                    tracing::warn!(call = call_in_log(asked.call_id), %error, "a recording was left out of an answer");
                 }
             }
         }

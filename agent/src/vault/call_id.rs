@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use audiovault_protocol::call;
 use regex::Regex;
 
 /// `<epoch>.<n>` as Asterisk makes it, with or without a system name or server before it. The epoch has 9 to 11
@@ -89,7 +90,7 @@ impl CallId {
     fn new(text: &str, needle: &str, server: Option<&str>, epoch: Option<i64>) -> Self {
         Self {
             text: text.to_owned(),
-            needle: needle.bytes().map(fold).collect(),
+            needle: needle.bytes().map(call::fold).collect(),
             server: server.map(str::to_owned),
             epoch,
         }
@@ -120,30 +121,10 @@ impl CallId {
         self.epoch
     }
 
-    /// Whether the id stands in a file name, letters compared without regard to case and `_` equal to `.`, with no
-    /// letter or digit directly before or after: `1629882000.1` is not in `1629882000.17` nor in `11629882000.1`.
+    /// Whether the id stands in a file name, as [`call::stands_in`] says.
     pub fn stands_in(&self, name: &[u8]) -> bool {
-        let Some(last) = name.len().checked_sub(self.needle.len()) else { return false };
-        let Some(&first) = self.needle.first() else { return false };
-        (0..=last).any(|at| {
-            fold(name[at]) == first
-                && name[at..].iter().zip(&self.needle).all(|(byte, wanted)| fold(*byte) == *wanted)
-                && self.bounded(name, at)
-        })
+        call::stands_in(&self.needle, name)
     }
-
-    fn bounded(&self, name: &[u8], at: usize) -> bool {
-        let edge = |outside: Option<&u8>, inside: Option<&u8>| {
-            let part_of_token = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-            !(part_of_token(outside) && part_of_token(inside))
-        };
-        let before = at.checked_sub(1).and_then(|before| name.get(before));
-        edge(before, self.needle.first()) && edge(name.get(at + self.needle.len()), self.needle.last())
-    }
-}
-
-fn fold(byte: u8) -> u8 {
-    if byte == b'_' { b'.' } else { byte.to_ascii_lowercase() }
 }
 
 #[cfg(test)]

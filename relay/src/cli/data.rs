@@ -40,8 +40,9 @@ pub enum AuditCommand {
     },
     /// Remove everything about a call from the database, its write-ahead log and all later backups
     Erase {
-        /// The id of the call, as QueueMetrics asks for it
-        call_id: String,
+        /// The ids of the call and of its other legs, with or without a server before them
+        #[arg(required = true, value_name = "CALL-ID")]
+        call_ids: Vec<String>,
         /// Why it is erased, for the operators' events
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,

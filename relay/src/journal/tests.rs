@@ -340,6 +340,39 @@ async fn an_erased_call_leaves_no_trace_in_any_file_and_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_call_is_erased_with_and_without_its_server_and_by_its_recording() {
+    let place = Place::new().await;
+    let mut by_name = event("by-name", "1772705400.9");
+    by_name.recording = Some("in-600-pbx1-1772705472_1.wav".to_owned());
+    let records = [
+        event("bare", "1772705472.1"),
+        event("pbx1", "PBX1-1772705472_1"),
+        event("pbx2", "pbx2-1772705472.1"),
+        event("longer", "1772705472.10"),
+        event("other-leg", "1772705400.9"),
+        by_name,
+    ];
+    let write = async |records: &[AuditEvent]| {
+        let records: Vec<_> = records.iter().map(|event| Record::Audit(Box::new(event.clone()))).collect();
+        place.store.write(&records).await.unwrap();
+    };
+    let left = async || {
+        let mut ids: Vec<_> = place.events().await.into_iter().map(|event| event.request_id).collect();
+        ids.sort();
+        ids
+    };
+    write(&records).await;
+    assert_eq!(place.store.erase_call(&operator(), "pbx1-1772705472.1").await.unwrap(), 3);
+    assert_eq!(left().await, ["longer", "other-leg", "pbx2"]);
+    // What comes late.
+    write(&records[..3]).await;
+    assert_eq!(left().await, ["longer", "other-leg", "pbx2"]);
+    assert_eq!(place.store.erase_call(&operator(), "1772705472.1").await.unwrap(), 1);
+    write(&records[..3]).await;
+    assert_eq!(left().await, ["longer", "other-leg"]);
+}
+
+#[tokio::test]
 async fn old_addresses_become_pseudonyms_and_older_events_go() {
     let place = Place::new().await;
     let day = |days: i64| Timestamp::from_second(Timestamp::now().as_second() - days * 86_400).unwrap();

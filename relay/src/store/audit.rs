@@ -1,6 +1,6 @@
 //! Reads the audit, and makes it forget what has to be forgotten.
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::{call::NamedCall, site::SiteId};
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, conditions::Conditions, corrupt, open::Backend, site, timestamp};
 use crate::{
-    audit::{AuditEvent, Kind, Outcome, call_digest, call_key},
+    audit::{AuditEvent, Kind, Outcome, call_key},
     operator_events::{Action, Actor, Entry, OperatorEvent},
 };
 
@@ -89,7 +89,10 @@ const COLUMNS: &str = "SELECT request_id, kind, site, opened_ms, closed_ms, tena
      user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome, run FROM audit";
 const OF_SITE_AS_IT_IS: &str =
     "opened_ms >= (SELECT sites.created_ms FROM sites WHERE sites.site = audit.site)";
-const ERASE: &str = "DELETE FROM audit WHERE call_key = $1";
+/// What may be about a call: by its id with any server before it, or by the recording's name.
+const OF_CALL: &str = "SELECT request_id, call_key, recording FROM audit WHERE call_key = $1 \
+     OR call_key LIKE $2 ESCAPE '\\' OR LOWER(recording) LIKE $3 ESCAPE '\\'";
+const ERASE: &str = "DELETE FROM audit WHERE request_id = $1";
 const REMEMBER_ERASURE: &str = "INSERT INTO erasures (call_digest, erased_ms) VALUES ($1, $2) \
      ON CONFLICT (call_digest) DO UPDATE SET erased_ms = excluded.erased_ms";
 const PRUNE: &str = "DELETE FROM audit WHERE opened_ms < $1";
@@ -157,19 +160,36 @@ impl Store {
     /// Removes every event of a call from the database, and of an SQLite file from its write-ahead log too; and sees to it
     /// that what is still on its way is not written either. Returns how many events there were.
     ///
+    /// An id without a server before it is that of the call on every server; one with a server is also that of what names none. Events
+    /// of other legs of the conversation go where the recording's name holds the id; they have to be erased by their own ids otherwise.
+    ///
     /// # Errors
     /// [`StoreError::LogInUse`] when the write-ahead log could not be emptied: the events are gone from the
     /// database, but their traces are not yet gone from the file beside it.
     pub async fn erase_call(&self, actor: &Actor, call_id: &str) -> Result<u64, StoreError> {
-        let key = call_key(call_id);
+        let call = NamedCall::new(call_id);
+        let digests = self.erasure_key().await?.erased(&call);
         let mut tx = self.locked(actor).await?;
         self.lock_audit(&mut tx, AuditLock::Erase).await?;
-        sqlx::query(REMEMBER_ERASURE)
-            .bind(call_digest(&key))
-            .bind(Timestamp::now().as_millisecond())
-            .execute(&mut **tx)
-            .await?;
-        let erased = sqlx::query(ERASE).bind(&key).execute(&mut **tx).await?.rows_affected();
+        for digest in digests {
+            sqlx::query(REMEMBER_ERASURE)
+                .bind(digest)
+                .bind(Timestamp::now().as_millisecond())
+                .execute(&mut **tx)
+                .await?;
+        }
+        let pattern = anywhere(call.bare());
+        let rows =
+            sqlx::query(OF_CALL).bind(call.key()).bind(&pattern).bind(&pattern).fetch_all(&mut **tx).await?;
+        let mut erased = 0;
+        for row in rows {
+            let key: Option<String> = row.try_get(1)?;
+            let recording: Option<String> = row.try_get(2)?;
+            if call.is_told_of(key.as_deref(), recording.as_deref()) {
+                let id: String = row.try_get(0)?;
+                erased += sqlx::query(ERASE).bind(id).execute(&mut **tx).await?.rows_affected();
+            }
+        }
         // The event does not name the call: that would be what is left of it.
         let entry = Entry::new(Action::AuditErased).after(serde_json::json!({ "erased": erased }));
         tx.commit(&[entry]).await?;
@@ -223,6 +243,20 @@ impl Store {
         sqlx::query(statement).execute(&mut **tx).await?;
         Ok(())
     }
+}
+
+/// A pattern of LIKE for texts with an id in them. `_` stands for any character there, which is right for `.` and `_`.
+fn anywhere(id: &str) -> String {
+    let mut pattern = String::from("%");
+    for character in id.chars() {
+        match character {
+            '.' => pattern.push('_'),
+            '%' | '\\' => pattern.extend(['\\', character]),
+            other => pattern.push(other),
+        }
+    }
+    pattern.push('%');
+    pattern
 }
 
 fn event(row: &AnyRow) -> Result<AuditEvent, StoreError> {

@@ -2,13 +2,13 @@
 
 use std::sync::LazyLock;
 
-use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
+use audiovault_protocol::{call::NamedCall, signed_link::LinkKeyId, site::SiteId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, Transaction};
 
 use super::{Store, StoreError, audit::AuditLock, open::Backend, routes::notify};
-use crate::audit::{AuditEvent, Outcome, call_digest, call_key};
+use crate::audit::{AuditEvent, ErasureKey, Outcome, call_key};
 
 /// A tunnel of an agent that has introduced itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,8 +104,10 @@ const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
 /// Events that one statement writes, as many as wait: every statement is a way to the database's thread and back.
 const ROWS: [usize; 3] = [64, 8, 1];
-/// What is bound for each event: its columns, and its call as erasures know it.
-const BOUND: usize = 21;
+/// What is bound for each event: its columns, and its call as erasures know it, in two ways.
+const BOUND: usize = 22;
+/// The columns among those.
+const EVENT_COLUMNS: usize = 20;
 /// How each number of [`ROWS`] is written. Places have numbers with PostgreSQL alone: to SQLite those would be names, which
 /// are looked for one after the other for each value.
 static INSERT_AUDIT: LazyLock<[String; 3]> =
@@ -127,6 +129,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`]; nothing is written then.
     pub async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
+        // Before the transaction begins, which would wait for itself.
+        let key = self.erasure_key().await?;
         let mut tx = self.journal.begin().await?;
         self.lock_audit(&mut tx, AuditLock::Write).await?;
         let statements = match self.backend {
@@ -137,9 +141,9 @@ impl Store {
         while let Some(record) = rest.first() {
             let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS[0]).collect();
             let written = if events.is_empty() {
-                write(&mut tx, statements, record).await.map(|()| 1)
+                write(&mut tx, statements, key, record).await.map(|()| 1)
             } else {
-                insert_events(&mut tx, statements, &events).await
+                insert_events(&mut tx, statements, key, &events).await
             }?;
             rest = rest.get(written..).unwrap_or_default();
         }
@@ -153,6 +157,7 @@ impl Store {
 async fn write(
     tx: &mut Transaction<'static, Any>,
     statements: &'static [String; 3],
+    key: &ErasureKey,
     record: &Record,
 ) -> Result<(), StoreError> {
     let query = match record {
@@ -170,7 +175,7 @@ async fn write(
         Record::TunnelClosed { session, closed, reason, .. } => {
             sqlx::query(CLOSE_TUNNEL).bind(session).bind(closed.as_millisecond()).bind(reason)
         }
-        Record::Audit(event) => return insert_events(tx, statements, &[event]).await.map(drop),
+        Record::Audit(event) => return insert_events(tx, statements, key, &[event]).await.map(drop),
         Record::Progress(progress) => sqlx::query(UPDATE_DELIVERY)
             .bind(&progress.request_id)
             .bind(number(progress.bytes))
@@ -203,12 +208,13 @@ fn event(record: &Record) -> Option<&AuditEvent> {
 fn insert_audit(rows: usize, place: impl Fn(usize) -> String) -> String {
     let row = |row: usize| (1..=BOUND).map(|n| place(row * BOUND + n)).collect::<Vec<_>>().join(", ");
     let rows: Vec<String> = (0..rows).map(|n| format!("({})", row(n))).collect();
-    let columns: Vec<String> = (1..BOUND).map(|n| format!("column{n}")).collect();
+    let columns: Vec<String> = (1..=EVENT_COLUMNS).map(|n| format!("column{n}")).collect();
     format!(
         "INSERT INTO audit (request_id, kind, site, opened_ms, closed_ms, tenant, call_id, call_key, recording, \
          user_name, client, user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome, run) \
          SELECT {} FROM (VALUES {}) AS event \
-         WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest = column21 AND erased_ms >= column4) \
+         WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE call_digest IN (column21, column22) \
+         AND erased_ms >= column4) \
          ON CONFLICT (request_id) DO NOTHING",
         columns.join(", "),
         rows.join(", ")
@@ -219,13 +225,15 @@ fn insert_audit(rows: usize, place: impl Fn(usize) -> String) -> String {
 async fn insert_events(
     tx: &mut Transaction<'static, Any>,
     statements: &'static [String; 3],
+    erasures: &ErasureKey,
     events: &[&AuditEvent],
 ) -> Result<usize, StoreError> {
     let fitting = ROWS.iter().zip(statements).find(|(rows, _)| **rows <= events.len());
     let Some((rows, statement)) = fitting else { return Ok(0) };
     let mut query = sqlx::query(statement.as_str());
     for event in &events[..*rows] {
-        let key = event.call_id.as_deref().map(storable).as_deref().map(call_key);
+        let call_id = event.call_id.as_deref().map(storable);
+        let digests = call_id.as_deref().map(|id| erasures.digests(&NamedCall::new(id)));
         query = query
             .bind(&event.request_id)
             .bind(event.kind.as_str())
@@ -233,8 +241,8 @@ async fn insert_events(
             .bind(event.opened.as_millisecond())
             .bind(event.closed.map(Timestamp::as_millisecond))
             .bind(event.tenant.as_deref().map(storable))
-            .bind(event.call_id.as_deref().map(storable))
-            .bind(key.clone())
+            .bind(call_id.as_deref().map(str::to_owned))
+            .bind(call_id.as_deref().map(call_key))
             .bind(event.recording.as_deref().map(storable))
             .bind(event.user.as_deref().map(storable))
             .bind(event.client.as_deref().map(storable))
@@ -247,7 +255,8 @@ async fn insert_events(
             .bind(event.bytes_per_second.map(i64::from))
             .bind(event.outcome.as_str())
             .bind(event.run.as_deref())
-            .bind(key.as_deref().map(call_digest));
+            .bind(digests.as_ref().map(|digests| digests.exact.clone()))
+            .bind(digests.map(|digests| digests.anywhere));
     }
     query.execute(&mut **tx).await?;
     Ok(*rows)

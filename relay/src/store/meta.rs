@@ -1,14 +1,17 @@
-//! What the database knows of itself: the generation of the sites, and where the relay is reached.
+//! What the database knows of itself: the generation of the sites, where the relay is reached, and the key of erasures.
 
+use data_encoding::HEXLOWER;
 use sqlx::Row;
 
-use super::{Store, StoreError, open::Backend};
+use super::{Store, StoreError, corrupt, open::Backend};
+use crate::audit::ErasureKey;
 
 /// Comes first in every change: it takes the write lock before anything is read, so that two writers queue up
 /// instead of one of them failing at commit.
 pub(super) const BUMP_GENERATION: &str = "UPDATE meta SET generation = generation + 1 WHERE id = 1";
 pub(super) const GENERATION: &str = "SELECT generation FROM meta WHERE id = 1";
 const PUBLIC_URL: &str = "SELECT public_url FROM meta WHERE id = 1";
+const ERASURE_KEY: &str = "SELECT erasure_key FROM meta WHERE id = 1";
 const SET_PUBLIC_URL: &str = "UPDATE meta SET public_url = $1 WHERE id = 1";
 
 impl Store {
@@ -35,6 +38,17 @@ impl Store {
     pub async fn public_url(&self) -> Result<Option<String>, StoreError> {
         let row = sqlx::query(PUBLIC_URL).fetch_one(&self.pool).await?;
         Ok(row.try_get(0)?)
+    }
+
+    /// The key under which erased calls are remembered. It was drawn when the table was made, and is read once.
+    pub(super) async fn erasure_key(&self) -> Result<&ErasureKey, StoreError> {
+        let read = async || {
+            let row = sqlx::query(ERASURE_KEY).fetch_one(&self.pool).await?;
+            let key: String = row.try_get(0)?;
+            let key = HEXLOWER.decode(key.as_bytes()).map_err(|_| corrupt("key of erasures"))?;
+            Ok(ErasureKey::new(key))
+        };
+        self.erasure_key.get_or_try_init(read).await
     }
 
     /// Keeps the public URL for commands of other processes.

@@ -1,5 +1,7 @@
 //! A database of a PostgreSQL server as the relay's, shared by several relays.
 
+use std::sync::Arc;
+
 use sqlx::{AnyConnection, ConnectOptions, Connection, Row, any::AnyConnectOptions, migrate::Migrator};
 
 use super::{
@@ -41,7 +43,13 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
     let all = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;
     migrate(&MIGRATIONS, &all, url).await?;
     let backend = Backend::Postgres(url.clone());
-    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend, name_rest: DEFAULT_NAME_REST })
+    Ok(Store {
+        pool: all,
+        journal: journal_pool(SETUP, options),
+        backend,
+        name_rest: DEFAULT_NAME_REST,
+        erasure_key: Arc::default(),
+    })
 }
 
 async fn version(connection: &mut AnyConnection) -> Result<(i64, String), sqlx::Error> {

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sqlx::{
@@ -80,7 +81,13 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
     let identity = identity(path).map_err(|error| failed(error.into()))?;
     migrate(&MIGRATIONS, &all, &path.display()).await.map_err(|error| or_damage(error, path))?;
     let backend = Backend::Sqlite(DatabaseFile { path: path.to_owned(), identity });
-    Ok(Store { pool: all, journal: journal_pool(SETUP, options), backend, name_rest: DEFAULT_NAME_REST })
+    Ok(Store {
+        pool: all,
+        journal: journal_pool(SETUP, options),
+        backend,
+        name_rest: DEFAULT_NAME_REST,
+        erasure_key: Arc::default(),
+    })
 }
 
 fn or_damage(error: OpenError, path: &Path) -> OpenError {

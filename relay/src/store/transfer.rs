@@ -115,9 +115,9 @@ const ENROLMENTS: Table = Table {
 const LIVE_RUNS: &str = "SELECT COUNT(*) FROM relay_runs WHERE stopped_ms IS NULL AND alive_ms >= $1";
 const SITES: &str = "SELECT COUNT(*) FROM sites";
 const USERS: &str = "SELECT COUNT(*) FROM users";
-const META: &str = "SELECT public_url, pseudonyms_until_ms, pseudonym_key FROM meta WHERE id = 1";
-const SET_META: &str =
-    "UPDATE meta SET public_url = $1, pseudonyms_until_ms = $2, pseudonym_key = $3 WHERE id = 1";
+const META: &str =
+    "SELECT public_url, pseudonyms_until_ms, pseudonym_key, erasure_key FROM meta WHERE id = 1";
+const SET_META: &str = "UPDATE meta SET public_url = $1, pseudonyms_until_ms = $2, pseudonym_key = $3, erasure_key = $4 WHERE id = 1";
 
 /// Why nothing was moved.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +167,7 @@ impl Store {
             .bind(kept.try_get::<Option<String>, _>(0)?)
             .bind(kept.try_get::<i64, _>(1)?)
             .bind(kept.try_get::<Option<String>, _>(2)?)
+            .bind(kept.try_get::<String, _>(3)?)
             .execute(&mut **target)
             .await?;
         let entry = Entry::new(Action::Imported).after(serde_json::json!({ "rows": rows }));
@@ -255,6 +256,7 @@ mod tests {
         let left: Vec<_> = all.difference(&moved).collect();
         // What the next start of a relay makes anew, and what is set by itself.
         let expected = [
+            "meta.erasure_key",
             "meta.generation",
             "meta.id",
             "meta.pseudonym_key",

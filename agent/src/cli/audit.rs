@@ -1,0 +1,77 @@
+//! `audit`: what is done with the audit log from outside of the agent.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use audiovault_protocol::call::NamedCall;
+
+use super::{Failure, runtime, say};
+use crate::{
+    cdr::Cdr,
+    config::{
+        audit_args::{AuditCommand, EraseArgs},
+        check,
+        error::ConfigError,
+    },
+    record::{self, Erased, Erasure},
+    vault::call_id::CallIdRules,
+};
+
+pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, Failure> {
+    match command {
+        AuditCommand::Erase(args) => erase(*args).await,
+    }
+}
+
+async fn erase(args: EraseArgs) -> Result<ExitCode, Failure> {
+    let path = args.audit_log.clone().ok_or(ConfigError::Missing("--audit-log"))?;
+    let ids = legs(&args).await?;
+    let calls = ids.iter().map(|id| NamedCall::new(id)).collect();
+    let erasure = Erasure { calls, by: user(), reason: args.reason };
+    let work = tokio::task::spawn_blocking(move || record::erase(&path, &erasure));
+    let erased = work.await.map_err(runtime)?.map_err(runtime)?;
+    io::stdout().write_all(told(&erased, &ids).as_bytes()).map_err(runtime)?;
+    for path in &erased.left_alone {
+        say(&format!(
+            "{} is not a file of the audit log and was not looked into: unpack it, or erase the call from it yourself",
+            path.display()
+        ));
+    }
+    Ok(if erased.left_alone.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The calls, and what the call records tell to be other legs of them.
+async fn legs(args: &EraseArgs) -> Result<Vec<String>, Failure> {
+    let mut ids = args.call_ids.clone();
+    let Some(settings) = check::cdr(&args.cdr)? else { return Ok(ids) };
+    let cdr = Cdr::new(&settings).map_err(runtime)?;
+    let rules = CallIdRules::default();
+    for id in &args.call_ids {
+        // An id of the operator's own form is no unique id of Asterisk, which the records go by.
+        let Ok(call) = rules.parse(id) else { continue };
+        let linked = cdr.linked(&call, &rules).await.map_err(runtime)?;
+        ids.extend(linked.ids.iter().map(|id| id.as_str().to_owned()));
+    }
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+fn told(erased: &Erased, ids: &[String]) -> String {
+    let mut text = format!("{} lines of {} files are erased.\n", erased.lines, erased.files);
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "At the relay: audiovault-relay audit erase {}", ids.join(" "));
+    text
+}
+
+/// The user of this machine who runs the command, and who it was before `sudo`.
+fn user() -> String {
+    let uid = rustix::process::getuid().as_raw();
+    match std::env::var("SUDO_USER") {
+        Ok(before) if !before.is_empty() => format!("uid {uid} ({before} by sudo)"),
+        Ok(_) | Err(_) => format!("uid {uid}"),
+    }
+}
