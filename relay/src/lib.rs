@@ -27,6 +27,7 @@ pub mod limits;
 pub mod listen;
 pub mod listeners;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod operator_events;
 pub mod provisioning;

@@ -14,7 +14,7 @@ use audiovault_relay::{
     account_commands,
     cli::{Cli, Command, ServeArgs},
     config::ServeConfig,
-    data_commands, health, relay, site_commands,
+    data_commands, health, memory, relay, site_commands,
 };
 use rustls::crypto::aws_lc_rs;
 use tokio::{
@@ -24,6 +24,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
+    // Before there is a secret.
+    memory::keep_private();
     match runtime() {
         Ok(runtime) => runtime.block_on(run()),
         Err(error) => fail(&error, 1),

@@ -28,6 +28,7 @@ mod links;
 mod load;
 mod login;
 mod many_sites;
+mod memory;
 mod network;
 mod openapi;
 mod operator_events;

@@ -29,7 +29,7 @@ use crate::{
         error::ConfigError,
         layers::LayerError,
     },
-    limits::process::{be_nice, make_room},
+    limits::process::{be_nice, keep_memory_private, make_room},
     logging,
     preflight::Extent,
     serve as classic, state,
@@ -55,6 +55,8 @@ pub(crate) enum Failure {
 
 /// Runs the program.
 pub fn run() -> ExitCode {
+    // Before there is a secret.
+    keep_memory_private();
     let line = CommandLine::of_this_process();
     let cli = match line.read() {
         Ok(cli) => cli,

@@ -1,11 +1,24 @@
 //! What the process as a whole may take.
 
-use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getpriority_process, getrlimit, set_dumpable_behavior,
+    setpriority_process, setrlimit,
+};
 
 /// Descriptors beside those of streams: tunnels, logs, directories that are searched.
 pub const BASE_FILES: u64 = 256;
 /// Descriptors of a stream: its recording, and what a search beside it opens.
 pub const FILES_PER_STREAM: u64 = 2;
+
+/// Keeps keys and tokens in memory: no core is written when the process ends badly (setrlimit(2)), and no other process of the same user may
+/// read its memory or trace it (`PR_SET_DUMPABLE`, prctl(2)). The process itself keeps `/proc/self/fd`, by which the deny rules learn where a
+/// file lies: the kernel asks nothing of threads that look at their own process (`ptrace_may_access`). Only `/proc/self/environ` is gone,
+/// which nothing here reads.
+pub fn keep_memory_private() {
+    // A kernel that refuses leaves a process that works; there is no log yet to say so in.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
 
 /// Lets everything else on the machine run first (`nice(1)`), in this thread and all that it starts. A process that is
 /// nicer already stays so; one that may not be nicer runs all the same.
