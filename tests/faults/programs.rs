@@ -3,9 +3,15 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use harness::{agent::CONNECTED, matrix, relay::Relay};
+use harness::{
+    agent::{Agent, CONNECTED},
+    client::send,
+    matrix,
+    own_record::OwnRecord,
+    relay::Relay,
+};
 
-use crate::setting::{Setting, ms};
+use crate::setting::{LONG, Setting, ms};
 
 /// Searches that are asked while an agent dies.
 const SEARCHES: usize = 1_000;
@@ -45,6 +51,39 @@ async fn one_of_two_agents_is_killed_during_a_thousand_searches_and_none_fails()
     let promise = "no search fails: one that had no answer is asked of the other";
     let measured = format!("{failed} of {SEARCHES} failed, slowest {}", ms(slowest));
     matrix::row("agent", "one of two killed (SIGKILL)", promise, measured);
+}
+
+#[tokio::test]
+async fn a_delivery_of_an_agent_that_was_killed_stands_on_record() {
+    let setting = Setting::new(Relay::start().await).await;
+    setting.with_long();
+    let records = tempfile::tempdir().unwrap();
+    let record = OwnRecord::beneath(records.path());
+    let start = async || {
+        let options = setting.options().with(&record.flag());
+        Agent::start(&setting.relay, &setting.site, options).await
+    };
+    let agent = start().await;
+    let mut listener = send(setting.client.get(setting.long_link().await)).await;
+    listener.chunk().await.unwrap().unwrap();
+    record.wait_until(|_| !record.begun().is_empty()).await;
+    agent.process.kill().await;
+    let begun = record.begun();
+    assert_eq!((begun.len(), &begun[0]["call_id"]), (1, &LONG.into()));
+    let started = Instant::now();
+    let _agent = start().await;
+    let lines = record.wait_until(|lines| lines.iter().any(|line| line["kind"] == "delivery")).await;
+    let took = started.elapsed();
+    let closed: Vec<_> = lines.iter().filter(|line| line["kind"] == "delivery").collect();
+    assert_eq!(closed.len(), 1);
+    assert_eq!((&closed[0]["delivery"], &closed[0]["outcome"]), (&begun[0]["delivery"], &"cut".into()));
+    matrix::row(
+        "agent",
+        "killed (SIGKILL) in the middle of a delivery",
+        "the delivery is on record from its beginning, and closed as cut at the next start",
+        format!("begun: 1 line; closed {} after the start", ms(took)),
+    );
+    drop(listener);
 }
 
 #[tokio::test]
