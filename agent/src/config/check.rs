@@ -259,6 +259,11 @@ fn service(
     if let Some(root) = vault.settings.roots.iter().find(mixed).filter(|_| args.tenants.is_some()) {
         return Err(ConfigError::MixedTenants(root.to_string()));
     }
+    if args.tenants.is_some()
+        && let Some((outer, inner)) = nested(&vault.settings.roots)
+    {
+        return Err(ConfigError::NestedTenants { outer: outer.to_string(), inner: inner.to_string() });
+    }
     let apart = vault.settings.roots.iter().any(|root| root.mentions(Placeholder::Tenant));
     if !tenants.usable.is_empty() && !apart {
         warnings.push("no --path has %TE, so searches with a tenant's own secret find nothing".to_owned());
@@ -289,6 +294,11 @@ fn service(
         dialect: Dialect::default(),
         verbose_search: false,
     })
+}
+
+/// Two paths of which one may have a tenant whose directory holds other tenants' of the other.
+fn nested(roots: &[Pattern]) -> Option<(&Pattern, &Pattern)> {
+    roots.iter().find_map(|outer| Some((outer, roots.iter().find(|inner| outer.holds_tenants_of(inner))?)))
 }
 
 fn speak(args: &DialectArgs, service: &mut ServiceSettings) -> Result<(), ConfigError> {

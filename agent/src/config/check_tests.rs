@@ -145,6 +145,28 @@ fn with_tenants_the_tenant_is_a_directory_of_its_own() {
 }
 
 #[test]
+fn with_tenants_no_directory_of_one_lies_within_that_of_another() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("tenants.json");
+    fs::write(&file, r#"[{"tenant":"acme","secret":"secret-of-acme"}]"#).unwrap();
+    let tenants = ["--tenants", file.to_str().unwrap()];
+    for (paths, apart) in [
+        ("file:/rec/%TE,file:/rec/old/%TE", false),
+        ("file:/rec/old/%TE,file:/rec/%TE/%YY", false),
+        ("file:/rec/%TE,file:/archive/%TE", true),
+        ("file:/rec/%TE/%YY,file:/rec/%TE/archive", true),
+    ] {
+        let words = [&tenants[..], &["--path", paths]].concat();
+        for error in [tunnelled(&words).err(), served(&words).err()] {
+            let said = error.map(|error| error.to_string());
+            assert_eq!(said.is_none(), apart, "{paths}: {said:?}");
+            assert!(said.is_none_or(|said| said.contains("/rec/old/%TE")), "{paths}");
+        }
+        assert!(tunnelled(&["--path", paths]).is_ok(), "{paths}: without tenants any pattern will do");
+    }
+}
+
+#[test]
 fn a_record_that_could_not_be_written_is_refused_and_nothing_is_made_yet() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.jsonl");

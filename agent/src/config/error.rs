@@ -54,6 +54,17 @@ pub enum ConfigError {
          directory of its own, such as /%TE/%QU"
     )]
     MixedTenants(String),
+    /// A tenant's directory may hold those of others.
+    #[error(
+        "with --tenants no tenant's directory may lie within another's: {outer} may have a tenant whose directory holds those of {inner}; \
+         keep the two paths apart, or put %TE at the same depth in both"
+    )]
+    NestedTenants {
+        /// The path whose directories are further up.
+        outer: String,
+        /// The path whose directories may lie within those.
+        inner: String,
+    },
     /// The time zone is not in the database.
     #[error("--timezone {0:?} is not in the time zone database; write a name such as Europe/Madrid")]
     TimeZone(String),

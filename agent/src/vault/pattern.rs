@@ -62,6 +62,17 @@ const PLACEHOLDERS: [(&str, Placeholder); 9] = [
 ];
 
 impl Placeholder {
+    /// Whether this name may stand in its place.
+    fn may_be(self, name: &str) -> bool {
+        let digits = |len: usize| name.len() == len && name.bytes().all(|byte| byte.is_ascii_digit());
+        match self {
+            Self::Year => digits(4),
+            Self::Month | Self::Day | Self::Hour => digits(2),
+            Self::MonthName => name.len() == 3 && name.bytes().all(|byte| byte.is_ascii_alphabetic()),
+            Self::Tenant | Self::Server | Self::Queue | Self::Agent => true,
+        }
+    }
+
     /// How fine a date this placeholder needs, if it is part of one.
     pub fn granularity(self) -> Option<Granularity> {
         match self {
@@ -177,6 +188,21 @@ impl Pattern {
         self.components.iter().any(|parts| parts.as_slice() == [Part::Place(Placeholder::Tenant)])
     }
 
+    /// Whether a tenant's directory of `other` may lie within one of this pattern's. A tenant whose name is that of the directory between
+    /// would find what is another tenant's: with `/rec/%TE` and `/rec/old/%TE` the tenant `old` has all recordings of `/rec/old/acme`.
+    pub fn holds_tenants_of(&self, other: &Self) -> bool {
+        let (own, others) = (self.names(), other.names());
+        let (Some(depth), Some(deeper)) = (tenant_at(&own), tenant_at(&others)) else { return false };
+        deeper > depth && own.iter().zip(&others).take(depth + 1).all(|(own, other)| may_be_one(own, other))
+    }
+
+    /// The names of all directories from `/` on.
+    fn names(&self) -> Vec<Vec<Part>> {
+        let root =
+            self.root.iter().skip(1).map(|name| vec![Part::Literal(name.to_string_lossy().into_owned())]);
+        root.chain(self.components.iter().cloned()).collect()
+    }
+
     /// The finest part of a date that occurs, if any does.
     pub fn granularity(&self) -> Option<Granularity> {
         self.places().filter_map(Placeholder::granularity).max()
@@ -207,6 +233,21 @@ impl fmt::Display for Pattern {
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+/// At which of the directories the tenant's name stands.
+fn tenant_at(names: &[Vec<Part>]) -> Option<usize> {
+    names.iter().position(|parts| parts.contains(&Part::Place(Placeholder::Tenant)))
+}
+
+/// Whether two names of directories may be the same for some search.
+fn may_be_one(one: &[Part], other: &[Part]) -> bool {
+    match (one, other) {
+        ([Part::Literal(one)], [Part::Literal(other)]) => one == other,
+        ([Part::Literal(literal)], [Part::Place(place)])
+        | ([Part::Place(place)], [Part::Literal(literal)]) => place.may_be(literal),
+        _ => true,
     }
 }
 
@@ -259,6 +300,22 @@ mod tests {
             [Part::Place(Placeholder::Year), Part::Literal("-".to_owned()), Part::Place(Placeholder::Month)];
         assert_eq!(pattern.components()[0], month);
         assert_eq!(pattern.components()[2], [Part::Literal("100%".to_owned())]);
+    }
+
+    #[test]
+    fn a_tenant_whose_directory_may_hold_other_tenants_is_noticed() {
+        let holds = |one: &str, other: &str| {
+            Pattern::parse(one).unwrap().holds_tenants_of(&Pattern::parse(other).unwrap())
+        };
+        assert!(holds("/rec/%TE", "/rec/old/%TE") && holds("/rec/%TE/%YY", "/rec/%SE/%TE"));
+        assert!(holds("/rec/%YY/%TE", "/rec/2024/archive/%TE") && holds("/%TE", "/rec/%TE"));
+        assert!(!holds("/rec/old/%TE", "/rec/%TE"), "the other way round");
+        assert!(
+            !holds("/rec/%TE", "/rec/%TE/archive") && !holds("/rec/%TE", "/rec/%TE"),
+            "the same directory"
+        );
+        assert!(!holds("/rec/%TE", "/other/old/%TE") && !holds("/rec/%YY/%TE", "/rec/old/archive/%TE"));
+        assert!(!holds("/rec/%TE", "/rec/old") && !holds("/rec", "/rec/%TE"), "no tenant's own directories");
     }
 
     #[test]
