@@ -97,6 +97,13 @@ pub enum ConfigError {
     /// Settings of the admin listener's TLS come together or not at all.
     #[error("--admin-tls-cert and --admin-tls-key belong together: {0} is missing")]
     IncompleteAdminTls(&'static str),
+    /// Passwords and sessions would cross a network in the clear.
+    #[error(
+        "--admin-bind {0} is reached from other machines, and the admin listener has no TLS: passwords and sessions would be \
+         sent in the clear; give --admin-tls-cert and --admin-tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS or \
+         an SSH tunnel; on a private network --admin-allow-plaintext permits it"
+    )]
+    AdminInTheClear(SocketAddr),
     /// The admin listener's certificate cannot be used.
     #[error("the certificate of --admin-tls-cert cannot be used")]
     AdminCertificate(#[source] CertificateError),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 
-use self::entrance::Entrance;
+use self::entrance::{Entrance, HEALTH};
 
 use crate::{
     config::{ClusterConfig, ServeConfig},
@@ -17,6 +17,10 @@ use crate::{
 /// Connections to the admin listener: a page or two for each operator, and the machines that ask for health. It has a
 /// number of its own, so that operators get in while the public side is full.
 const ADMIN_CONNECTIONS: u32 = 200;
+
+/// Of these, those of one client: two browsers with six each, a programme of the API, and as many again for colleagues behind
+/// the same address. Four clients have to come together to fill the listener.
+const ADMIN_CLIENT_CONNECTIONS: u32 = 50;
 
 /// Connections of other relays: one for each request that is under way, and those that are kept.
 const RELAY_CONNECTIONS: u32 = 20_000;
@@ -80,9 +84,12 @@ pub async fn start_admin(
     sockets: &mut Sockets,
     router: Router,
 ) -> Result<Listening, ListenError> {
-    let gate = Arc::new(Gate::new(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS, Vec::new()));
+    let gate = Gate::new(ADMIN_CONNECTIONS, ADMIN_CLIENT_CONNECTIONS, config.trusted_proxies.clone())
+        .with_room_for(&HEALTH);
+    let gate = Arc::new(gate);
     let listener = &config.admin;
-    let entrance = Entrance { host: listener.host.clone(), trusted_proxies: config.trusted_proxies.clone() };
+    let entrance =
+        Entrance { hosts: listener.hosts.clone(), trusted_proxies: config.trusted_proxies.clone() };
     let router = router.layer(middleware::from_fn_with_state(Arc::new(entrance), entrance::enter));
     let router = router.layer(middleware::from_fn(host::require));
     let socket = sockets.open(listener.addr).await?;

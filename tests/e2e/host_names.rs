@@ -75,7 +75,11 @@ async fn operators_come_over_tls_by_their_own_name_and_health_checks_by_address(
     assert_eq!(status(format!("https://{name}:{port}/healthz")).await, 200);
     assert_ne!(status(format!("https://{name}:{port}/api/v1/sites")).await, 421);
     assert_eq!(status(format!("https://{admin}/readyz")).await, 200);
-    assert_eq!(status(format!("https://{admin}/api/v1/sites")).await, 421);
+    assert_ne!(
+        status(format!("https://{admin}/api/v1/sites")).await,
+        421,
+        "loopback, as through an SSH tunnel"
+    );
     let url = format!("https://{admin}/readyz");
     let (code, _, err) = run("audiovault-relay", &["health", "--url", &url], &[]).await;
     assert_eq!(code, 0, "a container's own health check: {err}");

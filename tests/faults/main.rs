@@ -17,6 +17,7 @@ mod hostile_relay;
 mod line;
 mod load;
 mod names;
+mod operators_door;
 mod paths;
 mod programs;
 mod proxy;

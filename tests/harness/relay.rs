@@ -202,6 +202,8 @@ impl Relay {
         arguments.extend(["--public-url".to_owned(), public_url, "--database".to_owned(), self.database()]);
         if !self.extra.iter().any(|argument| argument == "--admin-bind") {
             arguments.extend(["--admin-bind".to_owned(), format!("{}:0", self.address.ip())]);
+            // Networks of a story's own have other addresses than loopback.
+            arguments.extend(["--admin-allow-plaintext".to_owned(), "true".to_owned()]);
         }
         arguments.extend(self.extra.clone());
         let mut command = Command::new(program("audiovault-relay"));

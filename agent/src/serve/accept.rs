@@ -7,7 +7,7 @@ use std::{
 };
 
 use audiovault_protocol::{
-    connection::{self, Metered, Metering},
+    connection::{self, BeyondLimit, Metered, Metering},
     gate::{Gate, Over},
     problem::Problem,
     throttle::ClientKey,
@@ -38,7 +38,7 @@ impl<S> Accept<TcpStream, S> for Acceptor {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let opened = stream.peer_addr().and_then(|peer| {
             let knock = self.gate.knock(Some(ClientKey::from(peer.ip())));
-            connection::open(stream, knock, self.tls, service, refuse)
+            connection::open(stream, knock, self.tls, service, BeyondLimit { refusal: refuse, answered: &[] })
         });
         ready(opened)
     }

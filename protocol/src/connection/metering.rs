@@ -17,8 +17,23 @@ use super::{
 };
 use crate::gate::Over;
 
-/// What a connection beyond a limit is answered.
-pub type Refusal<B> = fn(Over) -> Response<B>;
+/// What is answered on a connection beyond a limit. It carries one request, which has to come within a second, so those
+/// who send nothing do not keep the room for long.
+#[derive(Debug)]
+pub struct BeyondLimit<B> {
+    /// The answer to what is refused.
+    pub refusal: fn(Over) -> Response<B>,
+    /// Paths that are answered all the same.
+    pub answered: &'static [&'static str],
+}
+
+impl<B> Clone for BeyondLimit<B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for BeyondLimit<B> {}
 
 /// Gives every request of a connection its meter, and the meter every request.
 #[derive(Debug)]
@@ -26,7 +41,7 @@ pub struct Metering<S, B> {
     inner: S,
     meter: Arc<ConnectionMeter>,
     over: Option<Over>,
-    refusal: Refusal<B>,
+    beyond: BeyondLimit<B>,
 }
 
 impl<S, B> Metering<S, B> {
@@ -34,16 +49,16 @@ impl<S, B> Metering<S, B> {
         inner: S,
         meter: Arc<ConnectionMeter>,
         over: Option<Over>,
-        refusal: Refusal<B>,
+        beyond: BeyondLimit<B>,
     ) -> Self {
-        Self { inner, meter, over, refusal }
+        Self { inner, meter, over, beyond }
     }
 }
 
 impl<S: Clone, B> Clone for Metering<S, B> {
     fn clone(&self) -> Self {
-        let Self { inner, meter, over, refusal } = self;
-        Self { inner: inner.clone(), meter: Arc::clone(meter), over: *over, refusal: *refusal }
+        let Self { inner, meter, over, beyond } = self;
+        Self { inner: inner.clone(), meter: Arc::clone(meter), over: *over, beyond: *beyond }
     }
 }
 
@@ -63,10 +78,12 @@ where
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let under_way = self.meter.request();
-        if let Some(over) = self.over {
-            self.meter.finish();
-            let mut response = (self.refusal)(over);
-            if request.version() <= Version::HTTP_11 {
+        let is_last = self.over.is_some() && request.version() <= Version::HTTP_11;
+        if let Some(over) = self.over
+            && !self.beyond.answered.contains(&request.uri().path())
+        {
+            let mut response = (self.beyond.refusal)(over);
+            if is_last {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             return Box::pin(ready(Ok(response.map(|body| HeldBody::new(body, under_way)))));
@@ -75,7 +92,10 @@ where
         let answer = self.inner.call(request);
         let meter = Arc::clone(&self.meter);
         Box::pin(async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
+            if is_last {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 meter.upgrade();
             }

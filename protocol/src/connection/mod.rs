@@ -14,12 +14,12 @@ pub use self::{
     held::HeldBody,
     meter::{ConnectionMeter, UnderWay},
     metered::Metered,
-    metering::{Metering, Refusal},
+    metering::{BeyondLimit, Metering},
 };
 use crate::gate::Knock;
 
 /// Puts a meter around a connection that was judged, and around the service that answers its requests. `tls` says whether TLS is spoken
-/// above. A connection beyond a limit that is told so has all its requests answered by `refusal`.
+/// above. What is answered on a connection beyond a limit that is told so, `beyond` says.
 ///
 /// # Errors
 /// When the connection is refused without a word, or its socket has failed.
@@ -28,7 +28,7 @@ pub fn open<S, B>(
     knock: Knock,
     tls: bool,
     service: S,
-    refusal: Refusal<B>,
+    beyond: BeyondLimit<B>,
 ) -> io::Result<(Metered<TcpStream>, Metering<S, B>)> {
     let (place, over) = match knock {
         Knock::Welcome(place) => (place, None),
@@ -39,5 +39,9 @@ pub fn open<S, B>(
     stream.set_nodelay(true)?;
     let meter = Arc::new(ConnectionMeter::new(tls));
     let stream = Metered::new(stream, Arc::clone(&meter), Some(place));
-    Ok((stream, Metering::new(service, meter, over, refusal)))
+    if over.is_some() {
+        // The room beyond a limit is small: it is for those who ask at once.
+        meter.finish();
+    }
+    Ok((stream, Metering::new(service, meter, over, beyond)))
 }

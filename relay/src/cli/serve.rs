@@ -119,6 +119,18 @@ pub struct ServeArgs {
     #[serde(deserialize_with = "truth_or_text")]
     pub hide_version: Option<String>,
 
+    /// Serve operators in the clear where --admin-bind is reached from other machines; for a private network, or for a
+    /// proxy on another machine that ends TLS [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "AUDIOVAULT_RELAY_ADMIN_ALLOW_PLAINTEXT",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    #[serde(deserialize_with = "truth_or_text")]
+    pub admin_allow_plaintext: Option<String>,
+
     /// The certificate chain of the admin listener in PEM, for TLS; read again when it changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_CERT")]
     pub admin_tls_cert: Option<PathBuf>,
@@ -127,9 +139,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_KEY")]
     pub admin_tls_key: Option<PathBuf>,
 
-    /// The only host name beneath which the admin listener serves its pages [default: any]
-    #[arg(long, value_name = "NAME", env = "AUDIOVAULT_RELAY_ADMIN_HOST")]
-    pub admin_host: Option<String>,
+    /// A host name beneath which the admin listener serves its pages, beside localhost; the first one stands in links; may be
+    /// repeated [default: every address, and no name but localhost]
+    #[arg(long, value_name = "NAME", env = "AUDIOVAULT_RELAY_ADMIN_HOST", value_delimiter = ',')]
+    #[serde(deserialize_with = "list_or_text")]
+    pub admin_host: Option<Vec<String>>,
 
     /// A proxy, or a network of proxies, whose X-Forwarded-For and Forwarded are believed; may be repeated
     #[arg(long, value_name = "CIDR", env = "AUDIOVAULT_RELAY_TRUSTED_PROXY", value_delimiter = ',')]
@@ -266,6 +280,20 @@ fn truth_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<St
     }))
 }
 
+/// In the file a list of one may be written as a text.
+fn list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a string or a list of them")]
+    enum Value {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(Some(match Value::deserialize(deserializer)? {
+        Value::List(list) => list,
+        Value::Text(text) => vec![text],
+    }))
+}
+
 impl ServeArgs {
     /// Fills what is not given here, or left blank, from somewhere of lower precedence.
     #[must_use]
@@ -292,6 +320,7 @@ impl ServeArgs {
             admin_bind: or(self.admin_bind, lower.admin_bind),
             metrics_public: or(self.metrics_public, lower.metrics_public),
             hide_version: or(self.hide_version, lower.hide_version),
+            admin_allow_plaintext: or(self.admin_allow_plaintext, lower.admin_allow_plaintext),
             admin_tls_cert: or(self.admin_tls_cert, lower.admin_tls_cert),
             admin_tls_key: or(self.admin_tls_key, lower.admin_tls_key),
             admin_host: or(self.admin_host, lower.admin_host),

@@ -181,14 +181,42 @@ fn tls_alone_needs_no_plain_listener_but_a_certificate_that_works() {
     let admin = ["--admin-tls-cert", cert, "--admin-tls-key", key, "--admin-host", "Admin.example.com"];
     let config = load(&admin).unwrap();
     assert!(config.admin.certificate.is_some());
-    assert_eq!(config.admin.host.as_deref(), Some("admin.example.com"));
+    assert_eq!(config.admin.hosts, ["admin.example.com"]);
     assert_eq!(config.admin.url("0.0.0.0:8443".parse().unwrap()), "https://admin.example.com:8443");
+    assert!(load(&[&admin[..4], &["--admin-bind", "0.0.0.0:8443"]].concat()).is_ok());
     let plain = |addr: &str| load(&[]).unwrap().admin.url(addr.parse().unwrap());
     assert_eq!([plain("[::1]:1"), plain("0.0.0.0:2")], ["http://[::1]:1", "http://localhost:2"]);
     assert!(refusal(&admin[..2]).contains("--admin-tls-key is missing"));
     assert!(refusal(&["--admin-host", "https://admin.example.com"]).contains("--admin-host"));
     fs::write(cert, "nothing").unwrap();
     assert!(refusal(&admin).contains("--admin-tls-cert"));
+}
+
+#[test]
+fn operators_are_not_served_in_the_clear_from_afar_unless_that_is_permitted() {
+    for far in ["0.0.0.0:8090", "10.0.0.5:8090", "[::]:8090", "[::ffff:10.0.0.5]:8090"] {
+        let message = refusal(&["--admin-bind", far]);
+        for advice in [far, "--admin-tls-cert", "127.0.0.1", "--admin-allow-plaintext"] {
+            assert!(message.contains(advice), "{message}");
+        }
+        assert!(load(&["--admin-bind", far, "--admin-allow-plaintext"]).is_ok(), "{far}");
+    }
+    for near in ["127.0.0.1:8090", "127.9.9.9:0", "[::1]:8090"] {
+        assert!(load(&["--admin-bind", near]).is_ok(), "{near}");
+    }
+}
+
+#[test]
+fn the_operators_side_may_have_several_names() {
+    let hosts = |more: &[&str]| load(more).unwrap().admin.hosts;
+    assert!(hosts(&[]).is_empty());
+    assert_eq!(hosts(&["--admin-host", "Relay1,admin.example.com"]), ["relay1", "admin.example.com"]);
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("relay.toml");
+    for (text, names) in [("\"relay1\"", vec!["relay1"]), ("[\"relay1\", \"b\"]", vec!["relay1", "b"])] {
+        fs::write(&file, format!("admin-host = {text}\n")).unwrap();
+        assert_eq!(hosts(&["--config", file.to_str().unwrap()]), names);
+    }
 }
 
 #[test]

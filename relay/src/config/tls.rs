@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use url::Url;
 
-use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid};
+use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid, truth};
 use crate::{
     cli::ServeArgs,
     listen::{AcmeOrder, CertificateFiles, CertificateSource},
@@ -55,20 +55,20 @@ pub struct AdminListener {
     pub addr: SocketAddr,
     /// The certificate, with TLS; usable when the configuration was checked.
     pub certificate: Option<CertificateFiles>,
-    /// The only host name that is answered, in lower case.
-    pub host: Option<String>,
+    /// The host names that are answered beside `localhost`, in lower case; without any, every address is.
+    pub hosts: Vec<String>,
 }
 
 impl AdminListener {
-    /// Without TLS and for any host name.
+    /// Without TLS, for `localhost` and by address.
     pub fn plain(addr: SocketAddr) -> Self {
-        Self { addr, certificate: None, host: None }
+        Self { addr, certificate: None, hosts: Vec::new() }
     }
 
     /// The address that operators open, without a slash at its end, once it is known where this listens.
     pub fn url(&self, listening: SocketAddr) -> String {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
-        match &self.host {
+        match self.hosts.first() {
             Some(host) => format!("{scheme}://{host}:{}", listening.port()),
             None if listening.ip().is_unspecified() => format!("{scheme}://localhost:{}", listening.port()),
             None => format!("{scheme}://{listening}"),
@@ -91,8 +91,13 @@ impl AdminListener {
             (None, _) => return Err(ConfigError::IncompleteAdminTls("--admin-tls-cert")),
             (_, None) => return Err(ConfigError::IncompleteAdminTls("--admin-tls-key")),
         };
-        let host = args.admin_host.as_ref().map(|text| host_name("--admin-host", text)).transpose()?;
-        Ok(Self { addr, certificate, host })
+        let in_the_clear = truth("--admin-allow-plaintext", args.admin_allow_plaintext.as_deref(), false)?;
+        if certificate.is_none() && !addr.ip().to_canonical().is_loopback() && !in_the_clear {
+            return Err(ConfigError::AdminInTheClear(addr));
+        }
+        let names = args.admin_host.iter().flatten();
+        let hosts = names.map(|text| host_name("--admin-host", text)).collect::<Result<_, _>>()?;
+        Ok(Self { addr, certificate, hosts })
     }
 }
 

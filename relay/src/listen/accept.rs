@@ -7,7 +7,7 @@ use std::{
 };
 
 use audiovault_protocol::{
-    connection::{self, Metered, Metering},
+    connection::{self, BeyondLimit, Metered, Metering},
     gate::Over,
     problem::Problem,
 };
@@ -38,9 +38,10 @@ impl<S> Accept<TcpStream, S> for Acceptor {
     type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let beyond = BeyondLimit { refusal: refuse, answered: self.gate.always };
         let opened = stream
             .peer_addr()
-            .and_then(|peer| connection::open(stream, self.gate.knock(peer.ip()), self.tls, service, refuse));
+            .and_then(|peer| connection::open(stream, self.gate.knock(peer.ip()), self.tls, service, beyond));
         ready(opened)
     }
 }

@@ -13,12 +13,20 @@ pub struct Gate {
     all: gate::Gate,
     /// They speak for many clients; none of those counts for the others.
     proxies: Vec<IpNet>,
+    /// What is answered also to those who are told that they are beyond a limit.
+    pub(super) always: &'static [&'static str],
 }
 
 impl Gate {
     /// A gate that lets in so many connections in all and so many of each client, proxies excepted.
     pub fn new(most: u32, per_client: u32, proxies: Vec<IpNet>) -> Self {
-        Self { all: gate::Gate::new(most, per_client), proxies }
+        Self { all: gate::Gate::new(most, per_client), proxies, always: &[] }
+    }
+
+    /// Has requests for these paths answered on connections beyond a limit too.
+    #[must_use]
+    pub fn with_room_for(self, always: &'static [&'static str]) -> Self {
+        Self { always, ..self }
     }
 
     /// Connections open now.

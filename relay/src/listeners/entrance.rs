@@ -17,23 +17,30 @@ use ipnet::IpNet;
 
 use crate::{client, host, ids::new_id};
 
-/// Pages by which machines look after the relay. They do so by address, and learn nothing that is worth a name.
-const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+/// Pages by which machines look after the relay. They may come beneath any host name, and learn nothing that is worth one.
+pub(super) const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Judges requests to the admin listener.
 #[derive(Debug)]
 pub(super) struct Entrance {
-    /// The only name beneath which the pages are served.
-    pub(super) host: Option<String>,
+    /// The names beneath which the pages are served, beside `localhost`.
+    pub(super) hosts: Vec<String>,
     pub(super) trusted_proxies: Vec<IpNet>,
 }
 
 impl Entrance {
+    /// Whether a request names a host that is this one. A page elsewhere can point its own name at this address (DNS rebinding)
+    /// and would then be of the same origin; it can do so neither with an address nor with `localhost`.
     fn is_for(&self, request: &Request) -> bool {
-        let Some(wanted) = &self.host else { return true };
+        if HEALTH.contains(&request.uri().path()) {
+            return true;
+        }
         let Some(host) = host::of(request.uri(), request.headers()) else { return false };
-        let by_address = || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        host == *wanted || (HEALTH.contains(&request.uri().path()) && by_address())
+        if host == "localhost" || host.ends_with(".localhost") || self.hosts.contains(&host) {
+            return true;
+        }
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        address.is_ok_and(|address| self.hosts.is_empty() || address.to_canonical().is_loopback())
     }
 }
 
@@ -46,7 +53,8 @@ pub(super) async fn enter(
     next: Next,
 ) -> Response {
     if !entrance.is_for(&request) {
-        let detail = "this server has no pages for that host name; use the one of --admin-host";
+        let detail = "this listener has no pages beneath that host name; open it as localhost or by a name that --admin-host \
+                      gives to it";
         let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).for_request(&new_id());
         return problem.into_response().map(Body::from);
     }
@@ -58,23 +66,41 @@ pub(super) async fn enter(
 mod tests {
     use super::*;
 
-    fn is_for(wanted: Option<&str>, host: &str, path: &str) -> bool {
-        let entrance = Entrance { host: wanted.map(str::to_owned), trusted_proxies: Vec::new() };
+    fn is_for(hosts: &[&str], host: &str, path: &str) -> bool {
+        let hosts = hosts.iter().map(ToString::to_string).collect();
+        let entrance = Entrance { hosts, trusted_proxies: Vec::new() };
         entrance.is_for(&Request::builder().uri(path).header("host", host).body(Body::empty()).unwrap())
     }
 
     #[test]
-    fn only_the_name_is_served_and_health_by_address() {
-        let name = Some("admin.example.com");
-        assert!(is_for(None, "anything", "/"));
-        assert!(is_for(name, "Admin.example.com:8443", "/sites/acme"));
-        for host in ["evil.example.com", "127.0.0.1:8090", "localhost", ""] {
-            assert!(!is_for(name, host, "/"), "{host}");
+    fn pages_are_served_beneath_names_that_are_this_host() {
+        let here =
+            ["localhost", "localhost:8090", "a.localhost", "127.0.0.1:8090", "127.9.9.9", "[::1]:8090"];
+        let far = ["10.1.2.3", "10.1.2.3:8090", "[2001:db8::1]:8090"];
+        let foreign =
+            ["evil.example.com", "localhost.example.com", "evillocalhost", "127.0.0.1.example.com", ""];
+        let named = ["admin.example.com", "relay1"];
+        for host in here {
+            assert!(is_for(&[], host, "/") && is_for(&named, host, "/"), "{host}");
         }
-        for host in ["127.0.0.1:8090", "[::1]:8090", "10.1.2.3"] {
-            assert!(is_for(name, host, "/healthz") && is_for(name, host, "/readyz"), "{host}");
-            assert!(!is_for(name, host, "/metrics"), "{host}");
+        for host in far {
+            assert!(is_for(&[], host, "/") && !is_for(&named, host, "/"), "{host}");
         }
-        assert!(!is_for(name, "evil.example.com", "/healthz"));
+        for host in foreign {
+            assert!(!is_for(&[], host, "/") && !is_for(&named, host, "/metrics"), "{host}");
+        }
+        for host in ["Admin.example.com:8443", "admin.example.com.", "relay1:8090"] {
+            assert!(is_for(&named, host, "/sites/acme") && !is_for(&[], host, "/sites/acme"), "{host}");
+        }
+    }
+
+    #[test]
+    fn health_is_told_beneath_any_name() {
+        for host in ["evil.example.com", "10.1.2.3", "relay1:8090", ""] {
+            assert!(
+                is_for(&["admin.example.com"], host, "/healthz") && is_for(&[], host, "/readyz"),
+                "{host}"
+            );
+        }
     }
 }
