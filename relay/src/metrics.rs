@@ -1,5 +1,6 @@
-//! Figures for Prometheus, in the OpenMetrics text format (version 1.0.0), made when they are asked for.
+//! Figures for Prometheus, made when they are asked for, as OpenMetrics 1.0 or in the older text format.
 
+mod format;
 mod process;
 mod refusals;
 mod sites;
@@ -13,11 +14,9 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
+pub use self::format::Format;
 use self::{process::ProcessCollector, refusals::RefusalsCollector, sites::SitesCollector};
 use crate::{board::Picture, journal::Journal, limits::Limits, listen::Gate, registry::Registry as Sessions};
-
-/// The media type of the answer.
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How all names begin.
 const PREFIX: &str = "audiovault_relay";
@@ -106,14 +105,17 @@ impl Metrics {
         Self(all)
     }
 
-    /// The figures as they are now.
+    /// The figures as they are now, in a format.
     ///
     /// # Errors
     /// [`fmt::Error`] when a figure cannot be written, which is a fault of this program.
-    pub fn render(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        encode(&mut text, &self.0)?;
-        Ok(text)
+    pub fn render(&self, format: Format) -> Result<String, fmt::Error> {
+        let mut open_metrics = String::new();
+        encode(&mut open_metrics, &self.0)?;
+        Ok(match format {
+            Format::OpenMetrics => open_metrics,
+            Format::Text => format::to_text(&open_metrics),
+        })
     }
 }
 

@@ -30,6 +30,7 @@ mod login;
 mod many_sites;
 mod memory;
 mod network;
+mod metrics;
 mod openapi;
 mod operator_events;
 mod operators;

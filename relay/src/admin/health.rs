@@ -7,10 +7,10 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{AdminState, Refused, SignedIn};
-use crate::{auth::Scope, metrics::OPENMETRICS};
+use crate::{auth::Scope, metrics::Format};
 
 pub(super) async fn alive() -> &'static str {
     "ok\n"
@@ -30,13 +30,19 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> Response {
 pub(super) async fn metrics(
     State(state): State<Arc<AdminState>>,
     signed_in: Option<Extension<SignedIn>>,
+    headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let everywhere = signed_in.is_some_and(|signed_in| signed_in.principal.rights.scope == Scope::All);
     if !everywhere && !state.metrics_public {
         return Err(Refused::not_found());
     }
-    match state.metrics.render() {
-        Ok(text) => Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()),
+    let format = Format::accepted(&headers);
+    match state.metrics.render(format) {
+        Ok(text) => {
+            let mut response = ([(header::CONTENT_TYPE, format.content_type())], text).into_response();
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+            Ok(response)
+        }
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
             Err(Refused::internal())

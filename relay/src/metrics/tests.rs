@@ -11,7 +11,7 @@ use crate::{
     store::{DatabaseUrl, IfMissing, NewSite, fresh::operator, open},
 };
 
-async fn figures(directory: &TempDir, per_site: bool) -> String {
+async fn figures(directory: &TempDir, per_site: bool) -> Metrics {
     let url = DatabaseUrl::Sqlite(directory.path().join("relay.db"));
     let store = open(&url, IfMissing::Create).await.unwrap();
     let site = SiteId::parse("acme").unwrap();
@@ -38,13 +38,13 @@ async fn figures(directory: &TempDir, per_site: bool) -> String {
     let (pictures, journal) = (board.pictures(), writer.journal());
     let gate = Arc::new(Gate::new(10, 10, Vec::new()));
     let sources = Sources { pictures, sessions, journal, limits, gate, per_site };
-    Metrics::new(&http, sources).render().unwrap()
+    Metrics::new(&http, sources)
 }
 
 #[tokio::test]
 async fn figures_have_the_names_that_operators_expect() {
     let directory = TempDir::new().unwrap();
-    let text = figures(&directory, true).await;
+    let text = figures(&directory, true).await.render(Format::OpenMetrics).unwrap();
     for line in [
         concat!("audiovault_relay_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         "audiovault_relay_sites{state=\"never_seen\"} 1.0",
@@ -69,6 +69,24 @@ async fn figures_have_the_names_that_operators_expect() {
 #[tokio::test]
 async fn figures_of_single_sites_can_be_switched_off() {
     let directory = TempDir::new().unwrap();
-    let text = figures(&directory, false).await;
+    let text = figures(&directory, false).await.render(Format::Text).unwrap();
     assert!(!text.contains("acme") && text.contains("audiovault_relay_searches_total 7"), "{text}");
+}
+
+#[tokio::test]
+async fn the_older_format_has_the_same_figures() {
+    let directory = TempDir::new().unwrap();
+    let metrics = figures(&directory, true).await;
+    let [text, open_metrics] =
+        [Format::Text, Format::OpenMetrics].map(|format| metrics.render(format).unwrap());
+    let names = |text: &str| {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&text), names(&open_metrics));
+    for line in ["# TYPE audiovault_relay_build_info gauge", "# TYPE audiovault_relay_searches_total counter"]
+    {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
 }
