@@ -2,6 +2,7 @@
 
 mod cluster;
 mod file;
+mod hsts;
 mod limits;
 mod public_url;
 mod records;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 pub use self::{
     cluster::ClusterConfig,
     file::FileError,
+    hsts::Hsts,
     limits::LimitsConfig,
     public_url::{PublicUrl, PublicUrlError},
     records::{AlertConfig, RecordsConfig},
@@ -142,6 +144,8 @@ pub struct ServeConfig {
     pub database: DatabaseUrl,
     /// Where operators are served.
     pub admin: AdminListener,
+    /// For how long browsers are told to come over TLS alone.
+    pub hsts: Hsts,
     /// Whether the figures for Prometheus are for anybody who reaches the admin listener.
     pub metrics_public: bool,
     /// The proxies whose word about their clients is believed.
@@ -206,13 +210,16 @@ impl ServeConfig {
             None if tls.is_none() => Some(DEFAULT_BIND),
             None => None,
         };
+        let public_url: PublicUrl = public_url
+            .parse()
+            .map_err(|error: PublicUrlError| invalid("--public-url", &public_url, &error))?;
+        let hsts = Hsts::check(args.hsts_max_age.as_deref(), &public_url, tls.as_ref())?;
         Ok(Self {
             plain,
             tls,
             cluster,
-            public_url: public_url
-                .parse()
-                .map_err(|error: PublicUrlError| invalid("--public-url", &public_url, &error))?,
+            public_url,
+            hsts,
             database,
             admin,
             metrics_public: truth("--metrics-public", args.metrics_public.as_deref(), false)?,

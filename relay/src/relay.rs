@@ -98,7 +98,7 @@ impl Relay {
             metrics,
             auth: Auth::new(parts.store.clone(), Arc::clone(&parts.limits))
                 .with_session_idle(config.records.session_idle),
-            headers: SecurityHeaders::new(&config.public_url),
+            headers: SecurityHeaders::new(&config.public_url, config.hsts.admin.clone()),
             metrics_public: config.metrics_public,
         };
         let admin = start_admin(&config, &mut sockets, admin::router(Arc::new(admin_state))).await?;

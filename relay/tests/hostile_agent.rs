@@ -14,7 +14,7 @@ use audiovault_protocol::{
     site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
-    config::{AdminListener, AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
+    config::{AdminListener, AllowOrigin, Hsts, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     operator_events::Actor,
     relay::Relay,
@@ -66,6 +66,7 @@ impl Place {
             database,
             admin: AdminListener::plain(any),
             trusted_proxies: Vec::new(),
+            hsts: Hsts::default(),
             metrics_public: false,
             shown_version: ShownVersion::Shown,
             allow_origin: AllowOrigin::Any,

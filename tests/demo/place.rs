@@ -24,7 +24,7 @@ use audiovault_protocol::{
     site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
-    config::{AdminListener, AllowOrigin, LimitsConfig, RecordsConfig, ServeConfig},
+    config::{AdminListener, AllowOrigin, Hsts, LimitsConfig, RecordsConfig, ServeConfig},
     logging::{LogConfig, LogFormat},
     operator_events::Actor,
     relay::Relay,
@@ -125,6 +125,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         database,
         admin: AdminListener::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         trusted_proxies: Vec::new(),
+        hsts: Hsts::default(),
         metrics_public: false,
         shown_version: ShownVersion::Shown,
         allow_origin: AllowOrigin::Any,

@@ -167,6 +167,23 @@ async fn players_on_other_pages_are_let_in() {
 }
 
 #[tokio::test]
+async fn browsers_that_came_over_tls_are_told_to_stay_there() {
+    let secure = Relay::start_tls().await;
+    let off = Relay::start_with(&["--hsts-max-age", "off"], true).await;
+    let plain = Relay::start_with(&["--hsts-max-age", "1h"], false).await;
+    for (relay, told) in [(&secure, Some("max-age=31536000")), (&off, None), (&plain, None)] {
+        for path in ["/", "/nobody/search", "/nothing"] {
+            let response = send(client(relay).get(format!("{}{path}", relay.url()))).await;
+            let hsts = response.headers().get("strict-transport-security");
+            assert_eq!(hsts.map(|hsts| hsts.to_str().unwrap()), told, "{path}");
+            if path == "/" {
+                assert_eq!(response.headers()["x-frame-options"], "DENY");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn operators_see_health_and_state() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;

@@ -283,6 +283,14 @@ async fn over_tls_the_cookie_belongs_to_this_host_alone() {
     assert!(cookie.starts_with("__Host-audiovault="), "{cookie}");
     assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure; Path=/"), "{cookie}");
     assert_eq!(response.headers()["strict-transport-security"], "max-age=31536000");
+    let switch =
+        stranger.request(Method::GET, "/login?lang=es&theme=dark").header("x-forwarded-proto", "https");
+    let switch = switch.send().await.unwrap();
+    let cookies: Vec<_> = switch.headers().get_all(header::SET_COOKIE).iter().collect();
+    assert_eq!(cookies.len(), 2, "language and theme");
+    for cookie in cookies {
+        assert!(cookie.to_str().unwrap().contains("; Secure"), "{cookie:?}");
+    }
     let maria = stranger.entered(&response);
     let over_tls = maria.request(Method::GET, "/").header("x-forwarded-proto", "https").send().await.unwrap();
     assert_eq!(over_tls.status(), 200);

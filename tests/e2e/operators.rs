@@ -268,6 +268,7 @@ async fn every_answer_carries_the_headers_that_protect_it() {
         assert!(!policy.contains("unsafe"), "{policy}");
         assert!(policy.contains(&format!("media-src 'self' {}", relay.url())), "{policy}");
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("x-frame-options"), "DENY", "{path}");
         assert_eq!(header("referrer-policy"), "same-origin", "{path}");
         assert_eq!(header("cross-origin-opener-policy"), "same-origin", "{path}");
         assert_eq!(header("cache-control"), "no-store", "{path}");

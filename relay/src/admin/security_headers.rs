@@ -25,11 +25,12 @@ const HEADERS: [(HeaderName, &str); 7] = [
 #[derive(Debug, Clone)]
 pub struct SecurityHeaders {
     policy: HeaderValue,
+    hsts: Option<HeaderValue>,
 }
 
 impl SecurityHeaders {
-    /// Pages load from this listener alone; they ask and play recordings where the public does.
-    pub fn new(public_url: &PublicUrl) -> Self {
+    /// Pages load from this listener alone; they ask and play recordings where the public does. `hsts` is told over TLS.
+    pub fn new(public_url: &PublicUrl, hsts: Option<HeaderValue>) -> Self {
         let public = public_url.as_url().origin().ascii_serialization();
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -38,7 +39,7 @@ impl SecurityHeaders {
         );
         // The origin of a checked URL is ASCII; without it only "try it" would not work.
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'self'"));
-        Self { policy }
+        Self { policy, hsts }
     }
 
     pub(super) fn apply(&self, scheme: Scheme, headers: &mut HeaderMap) {
@@ -47,9 +48,8 @@ impl SecurityHeaders {
         }
         headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        if scheme == Scheme::Https {
-            let year = HeaderValue::from_static("max-age=31536000");
-            headers.insert(header::STRICT_TRANSPORT_SECURITY, year);
+        if let (Scheme::Https, Some(hsts)) = (scheme, &self.hsts) {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
     }
 }

@@ -55,6 +55,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
     pub public_url: Option<String>,
 
+    /// For how long browsers that came over TLS come over TLS alone (Strict-Transport-Security): a time, or off
+    /// [default: 365days at the admin listener, and on the public side with --acme-domain or an https:// public URL]
+    #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_HSTS_MAX_AGE")]
+    pub hsts_max_age: Option<String>,
+
     /// The database, as sqlite:FILE, made when it does not exist, or postgres://USER@HOST/DATABASE; a password belongs
     /// into PGPASSWORD, a PGPASSFILE or AUDIOVAULT_RELAY_DATABASE (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
@@ -309,6 +314,7 @@ impl ServeArgs {
             acme_directory: or(self.acme_directory, lower.acme_directory),
             acme_cacert: or(self.acme_cacert, lower.acme_cacert),
             public_url: or(self.public_url, lower.public_url),
+            hsts_max_age: or(self.hsts_max_age, lower.hsts_max_age),
             database: or(self.database, lower.database),
             node_url: or(self.node_url, lower.node_url),
             node_bind: or(self.node_bind, lower.node_bind),

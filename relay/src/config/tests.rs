@@ -220,6 +220,26 @@ fn the_operators_side_may_have_several_names() {
 }
 
 #[test]
+fn browsers_are_kept_to_tls_where_it_is_meant_to_be() {
+    let hsts = |line: &[&str]| {
+        let hsts = ServeConfig::load(args(line)).unwrap().hsts;
+        let text = |value: Option<HeaderValue>| value.map(|value| value.to_str().unwrap().to_owned());
+        [text(hsts.public), text(hsts.admin)]
+    };
+    let year = || Some("max-age=31536000".to_owned());
+    let plain = ["--database", "sqlite:a", "--public-url", "http://relay.example.com"];
+    let acme = ["--tls-bind", "127.0.0.1:0", "--acme-cache", "/nowhere"];
+    let acme = [&acme[..], &["--acme-domain", "relay.example.com", "--acme-email", "a@example.com"]].concat();
+    assert_eq!(hsts(&ENOUGH), [year(), year()]);
+    assert_eq!(hsts(&plain), [None, year()]);
+    assert_eq!(hsts(&[&plain[..], &acme].concat()), [year(), year()]);
+    let hour = Some("max-age=3600".to_owned());
+    assert_eq!(hsts(&[&plain[..], &["--hsts-max-age", "1h"]].concat()), [hour.clone(), hour]);
+    assert_eq!(hsts(&[&ENOUGH[..], &["--hsts-max-age", "off"]].concat()), [None, None]);
+    assert!(refusal(&["--hsts-max-age", "long"]).contains("365days, or off"));
+}
+
+#[test]
 fn limits_have_defaults_and_are_checked() {
     assert_eq!(load(&[]).unwrap().limits, LimitsConfig::default());
     let limits = load(&["--max-connections", "50", "--memory-budget", "512MiB", "--accept-rate", "7"]);

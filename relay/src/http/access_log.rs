@@ -16,7 +16,7 @@ use http::{HeaderValue, StatusCode, Version, header};
 
 use super::{PublicState, Refusal};
 use crate::{
-    client,
+    client::{self, Scheme},
     ids::{X_REQUEST_ID, new_id},
     limits::hold,
 };
@@ -38,6 +38,9 @@ pub(super) async fn record(
     let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let (method, version) = (request.method().clone(), request.version());
+    // Over plain HTTP anybody on the way could say so (RFC 6797, section 7.2).
+    let over_tls = request.extensions().get::<Scheme>() == Some(&Scheme::Https);
+    let hsts = state.hsts.as_ref().filter(|_| over_tls);
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(client);
 
@@ -65,6 +68,9 @@ pub(super) async fn record(
         ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         "request"
     );
+    if let Some(hsts) = hsts {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }

@@ -38,7 +38,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
-use http::{Extensions, StatusCode};
+use http::{Extensions, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -68,6 +68,8 @@ pub struct PublicState {
     pub public_url: PublicUrl,
     /// Proxies whose word about the client is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// The value of `Strict-Transport-Security`, for answers over TLS.
+    pub hsts: Option<HeaderValue>,
     /// Connected agents.
     pub registry: Arc<Registry>,
     /// The way to them, and to those that are connected to other relays.
