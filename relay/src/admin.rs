@@ -4,6 +4,7 @@
 //! answers without a login.
 
 mod audit;
+mod compression;
 mod errors;
 mod gate;
 mod health;
@@ -17,10 +18,10 @@ use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 
+pub(crate) use self::{compression::Compressible, refused::known_name, site_changes::SiteChange};
 pub use self::{
     gate::SignedIn, refused::Refused, security_headers::SecurityHeaders, visible_site::VisibleSite,
 };
-pub(crate) use self::{refused::known_name, site_changes::SiteChange};
 use crate::{
     api, auth::Auth, board::Board, dashboard, directory::DirectoryWatch, http::PublicState, metrics::Metrics,
 };
@@ -64,12 +65,14 @@ pub fn router(state: Arc<AdminState>) -> Router {
         protected = protected.merge(metrics);
     }
     let protected = protected
+        .layer(middleware::from_fn(compression::mark))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), gate::guard))
         .layer(DefaultBodyLimit::max(MAX_BODY));
     let pages = open
         .merge(protected)
         .layer(middleware::from_fn(dashboard::preferences))
-        .layer(middleware::from_fn(errors::present));
+        .layer(middleware::from_fn(errors::present))
+        .layer(compression::layer());
     Router::new()
         .merge(health)
         .merge(pages)

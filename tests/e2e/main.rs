@@ -10,6 +10,7 @@ mod availability;
 mod cluster_pages;
 mod command_line;
 mod completeness;
+mod compression;
 mod coverage;
 mod dashboard;
 mod deny;

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{AdminState, Refused, SignedIn};
+use super::{AdminState, Compressible, Refused, SignedIn};
 use crate::{auth::Scope, metrics::Format};
 
 pub(super) async fn alive() -> &'static str {
@@ -40,6 +40,7 @@ pub(super) async fn metrics(
     match state.metrics.render(format) {
         Ok(text) => {
             let mut response = ([(header::CONTENT_TYPE, format.content_type())], text).into_response();
+            response.extensions_mut().insert(Compressible);
             response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
             Ok(response)
         }

@@ -25,16 +25,32 @@ pub fn is_same_origin(uri: &Uri, headers: &HeaderMap) -> bool {
     matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
 }
 
-/// The token that every form of a session carries. It follows from the session's secret, so nobody else can make it
-/// and it ends with the session.
+/// Bytes of a token, and of what masks it.
+const TOKEN_LEN: usize = 32;
+
+/// The token that every form of a session carries, as one answer has it. It follows from the session's secret, so nobody else
+/// can make it and it ends with the session. Each call masks it by other random bytes, which stand before it: answers are
+/// compressed, and the length of many answers with the same letters would tell them (BREACH).
 pub fn csrf_token(session: &Secret) -> String {
-    let digest = Sha256::new().chain_update(b"audiovault csrf 1").chain_update(session.octets()).finalize();
-    data_encoding::BASE64URL_NOPAD.encode(&digest)
+    let mask: [u8; TOKEN_LEN] = rand::random();
+    data_encoding::BASE64URL_NOPAD.encode(&[mask, masked(token(session), &mask)].concat())
+}
+
+fn token(session: &Secret) -> [u8; TOKEN_LEN] {
+    Sha256::new().chain_update(b"audiovault csrf 1").chain_update(session.octets()).finalize().into()
+}
+
+/// Puts a mask on, or takes it off.
+fn masked(mut token: [u8; TOKEN_LEN], mask: &[u8]) -> [u8; TOKEN_LEN] {
+    token.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    token
 }
 
 /// Whether a text is the session's token, in a time that does not depend on how much of it is right.
 pub fn is_csrf_token(session: &Secret, text: &str) -> bool {
-    csrf_token(session).as_bytes().ct_eq(text.as_bytes()).into()
+    let Ok(bytes) = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()) else { return false };
+    let Some((mask, rest)) = bytes.split_at_checked(TOKEN_LEN) else { return false };
+    masked(token(session), mask).ct_eq(rest).into()
 }
 
 #[cfg(test)]
@@ -70,6 +86,17 @@ mod tests {
         let (mine, other) = (Secret::mint(), Secret::mint());
         assert!(is_csrf_token(&mine, &csrf_token(&mine)));
         assert!(!is_csrf_token(&mine, &csrf_token(&other)));
-        assert!(!is_csrf_token(&mine, ""));
+        for wrong in ["", "A", "?", &"A".repeat(43), &"A".repeat(86), &format!("{}A", csrf_token(&mine))] {
+            assert!(!is_csrf_token(&mine, wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn no_two_answers_hold_the_same_letters_of_a_token() {
+        let session = Secret::mint();
+        let (one, other) = (csrf_token(&session), csrf_token(&session));
+        assert!(is_csrf_token(&session, &one) && is_csrf_token(&session, &other));
+        let alike = one.bytes().zip(other.bytes()).filter(|(one, other)| one == other).count();
+        assert!(alike < 20, "{alike} of 86 letters are the same, where chance makes one or two");
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::admin::Refused;
+use crate::admin::{Compressible, Refused};
 
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
@@ -68,18 +68,20 @@ pub(super) async fn serve(
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let (asset, hash) = find(&name).ok_or_else(Refused::not_found)?;
-    let tag = format!("\"{hash}\"");
+    // Weak: the same file goes out as it is and compressed.
+    let tag = format!("W/\"{hash}\"");
     let lasting = wanted.v.as_deref() == Some(hash);
     let caching = if lasting { "public, max-age=31536000, immutable" } else { "no-cache" };
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tags| {
         tags.to_str()
-            .is_ok_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag))
+            .is_ok_and(|tags| tags.split(',').any(|known| known.trim().trim_matches(['W', '/', '"']) == hash))
     });
     let mut response = if known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, asset.kind)], Body::from(asset.content)).into_response()
     };
+    response.extensions_mut().insert(Compressible);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
     if let Ok(tag) = HeaderValue::try_from(tag) {
         response.headers_mut().insert(header::ETAG, tag);
