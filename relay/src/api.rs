@@ -8,6 +8,7 @@
 mod audit;
 mod events;
 mod me;
+mod names;
 mod operator_events;
 mod paging;
 mod problems;

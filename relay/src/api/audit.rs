@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Failures, paging::Limit};
+use super::{Failures, names::SiteName, paging::Limit};
 use crate::{
     admin::{AdminState, Refused, SignedIn},
     audit::{AuditEvent, Kind, Outcome},
@@ -26,7 +26,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct Wanted {
     /// Of this site.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    #[param(value_type = Option<SiteName>, inline)]
     site: Option<SiteId>,
     /// Searches or deliveries.
     #[param(inline)]
@@ -114,7 +114,7 @@ async fn export(
 
 /// Erase every event of a call from the database, its write-ahead log and later backups
 #[utoipa::path(
-    delete, path = "/audit/calls/{call_id}", tag = "audit", params(("call_id" = String, Path)),
+    delete, path = "/audit/calls/{call_id}", tag = "audit", params(("call_id" = String, Path, pattern = "\\S")),
     responses((status = 200, body = Erased), Failures)
 )]
 async fn erase(

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Failures, paging::Limit};
+use super::{Failures, names::SiteName, paging::Limit};
 use crate::{
     admin::{AdminState, Refused, SignedIn},
     operator_events::{Action, OperatorEvent},
@@ -26,7 +26,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 struct EventFilter {
     /// That concern this site.
-    #[param(value_type = Option<String>, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    #[param(value_type = Option<SiteName>, inline)]
     site: Option<SiteId>,
     /// With this action.
     #[param(inline)]

@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Failures;
+use super::{
+    Failures,
+    names::{AliasName, SiteName},
+};
 use crate::{
     admin::{AdminState, Refused, SignedIn, SiteChange, VisibleSite},
     board::{SiteView, Totals},
@@ -38,14 +41,14 @@ struct Sites {
 #[serde(deny_unknown_fields)]
 struct SiteToAdd {
     /// Its name: a DNS label.
-    #[schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    #[schema(value_type = SiteName)]
     site: SiteId,
     /// Free text for people.
     #[serde(default)]
     note: String,
     /// Further names under which QueueMetrics may ask for it.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<AliasName>)]
     aliases: BTreeSet<Alias>,
 }
 
@@ -88,7 +91,7 @@ async fn add(
 
 /// One site in every detail
 #[utoipa::path(
-    get, path = "/sites/{site}", tag = "sites", params(("site" = String, Path)),
+    get, path = "/sites/{site}", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 200, body = SiteDetail), Failures)
 )]
 async fn show(
@@ -100,7 +103,7 @@ async fn show(
 
 /// Remove a site with its aliases, keys and history
 #[utoipa::path(
-    delete, path = "/sites/{site}", tag = "sites", params(("site" = String, Path)),
+    delete, path = "/sites/{site}", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 204), Failures)
 )]
 async fn remove(
@@ -113,7 +116,7 @@ async fn remove(
 
 /// Make a new key; the previous one stays valid until it is revoked or the next one is made
 #[utoipa::path(
-    post, path = "/sites/{site}/keys", tag = "sites", params(("site" = String, Path)),
+    post, path = "/sites/{site}/keys", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 201, body = AddedKey), Failures)
 )]
 async fn rotate_key(
@@ -127,7 +130,7 @@ async fn rotate_key(
 /// Revoke a key; tunnels that use it are closed
 #[utoipa::path(
     delete, path = "/sites/{site}/keys/{key}", tag = "sites",
-    params(("site" = String, Path), ("key" = String, Path)), responses((status = 204), Failures)
+    params(("site" = inline(SiteName), Path), ("key" = String, Path)), responses((status = 204), Failures)
 )]
 async fn revoke_key(
     Extension(who): Extension<SignedIn>,
@@ -140,7 +143,7 @@ async fn revoke_key(
 
 /// Make a code that is traded once for a new key; it takes the place of those that were not used yet
 #[utoipa::path(
-    post, path = "/sites/{site}/enrolment", tag = "sites", params(("site" = String, Path)),
+    post, path = "/sites/{site}/enrolment", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 201, body = AddedCode), Failures)
 )]
 async fn enrol(
@@ -154,7 +157,7 @@ async fn enrol(
 /// Let the site answer to another name
 #[utoipa::path(
     put, path = "/sites/{site}/aliases/{alias}", tag = "sites",
-    params(("site" = String, Path), ("alias" = String, Path)), responses((status = 204), Failures)
+    params(("site" = inline(SiteName), Path), ("alias" = inline(AliasName), Path)), responses((status = 204), Failures)
 )]
 async fn add_alias(
     Extension(who): Extension<SignedIn>,
@@ -168,7 +171,7 @@ async fn add_alias(
 /// Take a further name away from the site
 #[utoipa::path(
     delete, path = "/sites/{site}/aliases/{alias}", tag = "sites",
-    params(("site" = String, Path), ("alias" = String, Path)), responses((status = 204), Failures)
+    params(("site" = inline(SiteName), Path), ("alias" = inline(AliasName), Path)), responses((status = 204), Failures)
 )]
 async fn remove_alias(
     Extension(who): Extension<SignedIn>,
@@ -181,7 +184,7 @@ async fn remove_alias(
 
 /// Refuse the site's agents and searches until it is enabled again
 #[utoipa::path(
-    post, path = "/sites/{site}/disable", tag = "sites", params(("site" = String, Path)),
+    post, path = "/sites/{site}/disable", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 204), Failures)
 )]
 async fn disable(
@@ -194,7 +197,7 @@ async fn disable(
 
 /// Serve a disabled site again
 #[utoipa::path(
-    post, path = "/sites/{site}/enable", tag = "sites", params(("site" = String, Path)),
+    post, path = "/sites/{site}/enable", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 204), Failures)
 )]
 async fn enable(

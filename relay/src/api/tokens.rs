@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Failures, TokenView, users::unknown_site_in_body};
+use super::{Failures, TokenView, names::SiteName, users::unknown_site_in_body};
 use crate::{
     admin::{AdminState, Refused, SignedIn, known_name},
     auth::{Name, Rights, Role, Scope, Secret, reveal_api_token},
@@ -29,13 +29,13 @@ struct TokenToAdd {
     name: Name,
     /// The role of its holder.
     role: Role,
-    /// The only sites that exist for its holder; null or nothing for all sites.
-    #[schema(value_type = Option<Vec<String>>)]
+    /// The only sites that exist for its holder; null or nothing for all sites. One that does not exist is answered 422.
+    #[schema(value_type = Option<Vec<SiteName>>)]
     sites: Option<BTreeSet<SiteId>>,
     /// Whether its holder may search for recordings and listen to them.
     #[serde(default)]
     playback: bool,
-    /// When it ends; null or nothing for never.
+    /// When it ends, a time to come (one that has passed is answered 422); null or nothing for never.
     expires: Option<Timestamp>,
 }
 
@@ -89,7 +89,7 @@ async fn add(
 
 /// Remove an API token; it ends at once
 #[utoipa::path(
-    delete, path = "/tokens/{name}", tag = "tokens", params(("name" = String, Path)),
+    delete, path = "/tokens/{name}", tag = "tokens", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     responses((status = 204), Failures)
 )]
 async fn remove(

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Failures, UserView};
+use super::{Failures, UserView, names::SiteName};
 use crate::{
     admin::{AdminState, Refused, SignedIn, known_name},
     auth::{Name, Password, Rights, Role, Scope},
@@ -26,13 +26,13 @@ struct UserToAdd {
     /// The name to log in with; upper case is folded.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
     name: Name,
-    /// At least 12 characters, and not easily guessed.
+    /// At least 12 characters, and not easily guessed: one that is gets 422.
     #[schema(min_length = 12, max_length = 256)]
     password: String,
     /// The role.
     role: Role,
-    /// The only sites that exist for the user; null or nothing for all sites.
-    #[schema(value_type = Option<Vec<String>>)]
+    /// The only sites that exist for the user; null or nothing for all sites. One that does not exist is answered 422.
+    #[schema(value_type = Option<Vec<SiteName>>)]
     sites: Option<BTreeSet<SiteId>>,
     /// Whether the user may search for recordings and listen to them.
     #[serde(default)]
@@ -45,8 +45,8 @@ struct UserToAdd {
 pub(super) struct RightsToGive {
     /// The role.
     pub(super) role: Role,
-    /// The only sites that exist for them; null or nothing for all sites.
-    #[schema(value_type = Option<Vec<String>>)]
+    /// The only sites that exist for them; null or nothing for all sites. One that does not exist is answered 422.
+    #[schema(value_type = Option<Vec<SiteName>>)]
     pub(super) sites: Option<BTreeSet<SiteId>>,
     /// Whether they may search for recordings and listen to them.
     #[serde(default)]
@@ -57,7 +57,7 @@ pub(super) struct RightsToGive {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PasswordToSet {
-    /// At least 12 characters, and not easily guessed.
+    /// At least 12 characters, and not easily guessed: one that is gets 422.
     #[schema(min_length = 12, max_length = 256)]
     password: String,
 }
@@ -104,7 +104,7 @@ async fn add(
 
 /// One user
 #[utoipa::path(
-    get, path = "/users/{name}", tag = "users", params(("name" = String, Path)),
+    get, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     responses((status = 200, body = UserView), Failures)
 )]
 async fn show(
@@ -119,7 +119,7 @@ async fn show(
 
 /// Change what a user may do; ends their sessions
 #[utoipa::path(
-    put, path = "/users/{name}", tag = "users", params(("name" = String, Path)), request_body = RightsToGive,
+    put, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")), request_body = RightsToGive,
     responses((status = 200, body = UserView), Failures)
 )]
 async fn change(
@@ -141,7 +141,7 @@ async fn change(
 
 /// Set a user's password; ends their sessions
 #[utoipa::path(
-    put, path = "/users/{name}/password", tag = "users", params(("name" = String, Path)),
+    put, path = "/users/{name}/password", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     request_body = PasswordToSet, responses((status = 204), Failures)
 )]
 async fn set_password(
@@ -161,7 +161,7 @@ async fn set_password(
 
 /// Remove a user; ends their sessions
 #[utoipa::path(
-    delete, path = "/users/{name}", tag = "users", params(("name" = String, Path)),
+    delete, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     responses((status = 204), Failures)
 )]
 async fn remove(
