@@ -154,6 +154,8 @@ pub struct ServeConfig {
     pub shown_version: ShownVersion,
     /// Whose pages may play recordings.
     pub allow_origin: AllowOrigin,
+    /// Whether searches by GET are answered, whose tokens stand in the logs of proxies.
+    pub search_by_get: bool,
     /// How the log is written.
     pub log: LogConfig,
     /// How long running downloads may take to end after the relay was told to stop.
@@ -234,6 +236,7 @@ impl ServeConfig {
                 .map(|text| network(text))
                 .collect::<Result<_, _>>()?,
             allow_origin: allow_origin(&args.allow_origin.unwrap_or_default())?,
+            search_by_get: truth("--search-by-get", args.search_by_get.as_deref(), true)?,
             log: log(args.log_format.as_deref(), args.log_level.as_deref())?,
             drain_timeout: duration("--drain-timeout", args.drain_timeout.as_deref(), DEFAULT_DRAIN_TIMEOUT)?,
             limits,

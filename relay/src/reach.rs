@@ -86,6 +86,11 @@ impl Reach {
         !self.registry.sessions(site).is_empty()
     }
 
+    /// Whether an agent of a site is connected to this relay or to another one.
+    pub fn is_anywhere(&self, site: &SiteId) -> bool {
+        self.is_here(site) || self.cluster.as_ref().is_some_and(|cluster| cluster.holds(site))
+    }
+
     /// Whether other relays have all agents of a site.
     pub fn is_elsewhere(&self, site: &SiteId) -> bool {
         self.cluster.as_ref().is_some_and(|cluster| cluster.holds(site)) && !self.is_here(site)

@@ -67,6 +67,7 @@ impl Place {
             admin: AdminListener::plain(any),
             trusted_proxies: Vec::new(),
             hsts: Hsts::default(),
+            search_by_get: true,
             metrics_public: false,
             shown_version: ShownVersion::Shown,
             allow_origin: AllowOrigin::Any,

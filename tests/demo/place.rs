@@ -93,8 +93,10 @@ impl Place {
 
     async fn connected(&self) -> Result<()> {
         let search = format!("{}/demo/search", self.url);
+        let form = [("token", &self.token), ("callid", &self.call)];
         let asked = async {
-            while reqwest::get(&search).await?.status() == 503 {
+            // A relay does not say who is not connected to whoever has not shown a right token.
+            while reqwest::Client::new().post(&search).form(&form).send().await?.status() != 200 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Ok::<_, reqwest::Error>(())
@@ -126,6 +128,7 @@ async fn start_relay(dir: &Path, address: SocketAddr, url: &str) -> Result<(Rela
         admin: AdminListener::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         trusted_proxies: Vec::new(),
         hsts: Hsts::default(),
+        search_by_get: true,
         metrics_public: false,
         shown_version: ShownVersion::Shown,
         allow_origin: AllowOrigin::Any,

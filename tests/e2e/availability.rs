@@ -111,12 +111,15 @@ async fn a_site_added_by_another_process_is_there_at_once_and_a_removed_one_is_g
     let client = client(&relay);
     let site = relay.add_site("late", &["latecomer"]).await;
     relay.wait_for_status("late", |status| status["state"] == "never_seen").await;
-    assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 503);
+    let dir = one_recording();
+    let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    search(&client, &site, CALL, &[]).await;
+    drop(agent);
     let mark = relay.process().mark();
     relay.site_command(&["remove", "late"]).await;
     relay.process().wait_for_after(mark, "the sites have changed").await;
     relay.wait_for_status("late", serde_json::Value::is_null).await;
-    assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 404);
+    assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 401);
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ async fn a_site_has_a_host_name_of_its_own_over_http_1_and_http_2() {
         }
         let nobody =
             client.get(format!("https://nobody.{NAME}:{port}/search?callid={CALL}")).send().await.unwrap();
-        assert_eq!(nobody.status(), 400, "nothing names a site");
+        assert_eq!(nobody.status(), 401, "as where there is such a site");
     }
 }
 

@@ -108,8 +108,8 @@ async fn every_error_says_what_is_wrong_and_has_its_id_in_both_logs() {
     stranger.search_token = "wrong".to_owned();
     problem(search_with(&client, &stranger, CALL, &[]).await, 401).await;
     problem(send(client.get(format!("{}?callid={CALL}", site.search_url))).await, 401).await;
-    problem(send(client.get(format!("{}/nobody/search", relay.url()))).await, 404).await;
-    problem(send(client.get(format!("{}/search?site=nobody", relay.url()))).await, 404).await;
+    problem(send(client.get(format!("{}/nobody/search", relay.url()))).await, 401).await;
+    problem(send(client.get(format!("{}/search?site=nobody", relay.url()))).await, 401).await;
     problem(send(client.get(format!("{}/search", relay.url()))).await, 400).await;
     problem(send(client.get(format!("{}/a/b/c/d", relay.url()))).await, 404).await;
     let put = send(client.request(Method::PUT, &site.search_url)).await;
@@ -117,7 +117,11 @@ async fn every_error_says_what_is_wrong_and_has_its_id_in_both_logs() {
     problem(put, 405).await;
     let large = "x".repeat(64 * 1024 + 1);
     problem(send(client.post(&site.search_url).body(large)).await, 413).await;
-    let unreachable = search_with(&client, &offline, CALL, &[]).await;
+    problem(search_with(&client, &offline, CALL, &[]).await, 401).await;
+    search(&client, &site, CALL, &[]).await;
+    drop(agent);
+    relay.wait_for_status("acme", |status| status["state"] == "down").await;
+    let unreachable = search_with(&client, &site, CALL, &[]).await;
     assert!(unreachable.headers()["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 0);
     problem(unreachable, 503).await;
 }

@@ -85,15 +85,15 @@ async fn a_wrong_token_is_slowed_down_for_its_own_pair_alone() {
 }
 
 #[tokio::test]
-async fn sites_that_do_not_exist_are_slowed_down_and_those_that_do_are_not() {
+async fn a_site_that_does_not_exist_is_slowed_down_and_those_that_do_are_not() {
     let place = Place::new(&[], false).await;
     let client = client(&place.relay);
     let mut statuses = Vec::new();
-    for n in 0..30 {
-        let response = send(client.get(format!("{}/made-up-{n}/search", place.relay.url()))).await;
+    for _ in 0..12 {
+        let response = send(client.get(format!("{}/made-up/search", place.relay.url()))).await;
         statuses.push(response.status().as_u16());
     }
-    assert!(statuses.contains(&404) && statuses.contains(&429), "{statuses:?}");
+    assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
     search(&client, &place.site, CALL, &[]).await;
 }
 

@@ -48,5 +48,6 @@ mod shutdown;
 mod sound;
 mod static_binary;
 mod store_trouble;
+mod strangers;
 mod wan_link;
 mod without_scripts;

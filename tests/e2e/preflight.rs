@@ -96,7 +96,8 @@ async fn the_tunnel_of_a_check_answers_the_check_alone() {
     let somebody = async {
         while !over.load(Ordering::Relaxed) {
             let answer = search_with(&client, &site, CALL, &[]).await;
-            assert_eq!(answer.status(), 503);
+            // Without the check's tunnel nobody is there, which strangers are not told; they are slowed down, too.
+            assert!(matches!(answer.status().as_u16(), 401 | 429 | 503), "{answer:?}");
             if answer.text().await.unwrap().contains("but for a check of its own") {
                 met.store(true, Ordering::Relaxed);
             }

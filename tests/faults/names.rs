@@ -42,7 +42,7 @@ async fn a_name_server_that_says_nothing_for_an_hour_costs_a_living_tunnel_nothi
     setting.relay.restart().await;
     agent.process.wait_for_after(mark, NAME).await;
     tokio::time::sleep(OUTAGE / factor / 2).await;
-    assert_eq!(setting.search_status().await, 503);
+    assert_eq!(setting.search_status().await, 401, "the relay has not seen a right token since it began");
     let tries = agent.process.log().iter().skip(mark).filter(|line| line.contains("dialling again")).count();
     let back = Instant::now();
     server.process.signal("CONT");

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     service::ServiceSettings,
     state::seconds,
-    tunnel::{TunnelConfig, connect::Dialler},
+    tunnel::{
+        TunnelConfig,
+        connect::{Dialler, bearer},
+    },
 };
 
 /// Octets of the recording that are fetched: its header and the first sound.
@@ -92,6 +95,10 @@ impl RoundTrip<'_> {
         request.headers_mut().insert(header::CONTENT_TYPE, kind);
         let length = HeaderValue::from(request.body().len());
         request.headers_mut().insert(header::CONTENT_LENGTH, length);
+        // A relay tells whoever has the site's key that no agent is connected; to strangers the token might be wrong.
+        if let Some(bearer) = bearer(&self.config.site_key) {
+            request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
         exchange::ask(self.dialler.outbound(), &search_url(self.relay, self.config), request).await
     }
 
@@ -178,7 +185,9 @@ fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {
         problem.map_or_else(|| "not in a relay's words".to_owned(), |problem| one_line(&problem.detail));
     let detail = format!("{through}: {status}, {words}");
     let advice = match status {
-        StatusCode::UNAUTHORIZED => "give the agent that is connected the same search token, and restart it",
+        StatusCode::UNAUTHORIZED => {
+            "give the agent that is connected the same search token, and restart it; where none is, try again"
+        }
         // The agent says when its links end, and the relay when that is.
         StatusCode::GONE => {
             "set the clock of the machine on which that agent runs; the row about time tells of this machine's"

@@ -7,6 +7,7 @@ use audiovault_protocol::{
     link::{Traffic, websocket_config},
     message::SUBPROTOCOL,
     problem::Problem,
+    site::SiteKey,
 };
 use http::{HeaderValue, StatusCode, header};
 use tokio::time::timeout;
@@ -150,6 +151,13 @@ impl Dialler {
     }
 }
 
+/// How the key is shown to the relay.
+pub(crate) fn bearer(key: &SiteKey) -> Option<HeaderValue> {
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.reveal())).ok()?;
+    bearer.set_sensitive(true);
+    Some(bearer)
+}
+
 fn upgrade_request(relay: &Url, config: &TunnelConfig, secure: bool) -> Result<Request, TunnelError> {
     let mut url: Url = relay.clone();
     let scheme = if secure { "wss" } else { "ws" };
@@ -157,9 +165,7 @@ fn upgrade_request(relay: &Url, config: &TunnelConfig, secure: bool) -> Result<R
     let base = url.path().trim_end_matches('/').trim_end_matches("/tunnel").to_owned();
     url.set_path(&format!("{base}/tunnel"));
     let mut request = url.as_str().into_client_request().map_err(|_| TunnelError::NoHost)?;
-    let bearer = format!("Bearer {}", config.site_key.reveal());
-    let mut bearer = HeaderValue::from_str(&bearer).map_err(|_| TunnelError::NoHost)?;
-    bearer.set_sensitive(true);
+    let bearer = bearer(&config.site_key).ok_or(TunnelError::NoHost)?;
     let headers = request.headers_mut();
     headers.insert(header::AUTHORIZATION, bearer);
     headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));

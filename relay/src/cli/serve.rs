@@ -158,6 +158,12 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ORIGIN", env = "AUDIOVAULT_RELAY_ALLOW_ORIGIN", value_delimiter = ',')]
     pub allow_origin: Option<Vec<String>>,
 
+    /// Answer searches by GET; their tokens stand in the logs of proxies, so where QueueMetrics searches by POST give false
+    /// [default: true]
+    #[arg(long, value_name = "BOOL", env = "AUDIOVAULT_RELAY_SEARCH_BY_GET")]
+    #[serde(deserialize_with = "truth_or_text")]
+    pub search_by_get: Option<String>,
+
     /// A TOML file with these settings; unknown keys in it are errors
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_CONFIG")]
     #[serde(skip)]
@@ -332,6 +338,7 @@ impl ServeArgs {
             admin_host: or(self.admin_host, lower.admin_host),
             trusted_proxy: or(self.trusted_proxy, lower.trusted_proxy),
             allow_origin: or(self.allow_origin, lower.allow_origin),
+            search_by_get: or(self.search_by_get, lower.search_by_get),
             config: or(self.config, lower.config),
             log_format: or(self.log_format, lower.log_format),
             log_level: or(self.log_level, lower.log_level),

@@ -25,7 +25,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use audiovault_protocol::{
@@ -51,7 +50,7 @@ use crate::{
     directory::{Directory, Refresher},
     host,
     journal::Journal,
-    limits::{ClientKey, Limits, SiteSlot, Subject},
+    limits::{ClientKey, Limits, SiteSlot},
     metrics::HttpMetrics,
     reach::Reach,
     registry::Registry,
@@ -70,6 +69,8 @@ pub struct PublicState {
     pub trusted_proxies: Vec<IpNet>,
     /// The value of `Strict-Transport-Security`, for answers over TLS.
     pub hsts: Option<HeaderValue>,
+    /// Whether searches by GET are answered.
+    pub search_by_get: bool,
     /// Connected agents.
     pub registry: Arc<Registry>,
     /// The way to them, and to those that are connected to other relays.
@@ -105,24 +106,21 @@ impl PublicState {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// The enabled site of that name or alias.
-    async fn site(&self, name: &str, client: ClientKey) -> Result<SiteId, Refusal> {
-        if self.directory().find(name).is_none() {
-            self.limits.throttle.check(&Subject::unknown(client), Instant::now())?;
-            let read = self.refresher.refresh().await;
-            if self.directory().find(name).is_none() {
-                read?;
-            }
+    /// The site of that name or alias, if there is one.
+    async fn find(&self, name: &str) -> Result<Option<SiteId>, Refusal> {
+        if let Some(site) = self.directory().find(name) {
+            return Ok(Some(site));
         }
-        let directory = self.directory();
-        let site = directory.find(name).ok_or_else(|| {
-            self.limits.throttle.wrong(Subject::unknown(client), Instant::now());
-            Refusal::unknown_site()
-        })?;
-        if directory.site(&site).is_none_or(|record| record.disabled.is_some()) {
-            return Err(Refusal::disabled().at(&site));
+        let read = self.refresher.refresh().await;
+        let found = self.directory().find(name);
+        if found.is_none() {
+            read?;
         }
-        Ok(site)
+        Ok(found)
+    }
+
+    fn is_disabled(&self, site: &SiteId) -> bool {
+        self.directory().site(site).is_none_or(|record| record.disabled.is_some())
     }
 
     /// A request's place at its site. Where other relays have all agents of it, a request has its place there, and none here.
@@ -143,7 +141,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
         .route("/{site}/search", get(search::by_path).post(search::by_path))
         .route("/{site}/search/", get(search::by_path).post(search::by_path))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::map_response(search::allow));
+        .layer(middleware::map_response_with_state(Arc::clone(&state), search::allow));
     let for_everybody = Router::new()
         .route("/", get(landing::show))
         .route("/tunnel", get(tunnel::accept))

@@ -5,7 +5,10 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use audiovault_protocol::signed_link::{LinkError, LinkHeader};
+use audiovault_protocol::{
+    signed_link::{LinkError, LinkHeader},
+    site::SiteId,
+};
 use axum::{
     extract::{Path, Request, State},
     response::Response,
@@ -46,22 +49,28 @@ async fn pass_on(
     parts: &Parts,
 ) -> Result<Response, Refusal> {
     let client = client_key(&parts.extensions);
-    let site = state.site(site, client).await?;
-    let refuse = |error| refuse(error).at(&site);
-    let subject = Subject::link(client, &site);
     let throttle = &state.limits.throttle;
-    throttle.check_link(&subject, [token, name], Instant::now()).map_err(|no| Refusal::from(no).at(&site))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let header = LinkHeader::read(&site, token).and_then(|header| match header.is_implausible(now) {
-        true => Err(LinkError::Forged),
-        false => Ok(header),
-    });
-    let header = header.map_err(|error| {
-        throttle.wrong(subject.clone(), Instant::now());
+    let found = state.find(site).await?;
+    let subject = match &found {
+        Some(found) => Subject::link(client, found),
+        None => Subject::link_by_name(client, site),
+    };
+    throttle.check_link(&subject, [token, name], Instant::now())?;
+    // What is wrong with the link by itself is said whether there is such a site or not, so that strangers cannot tell.
+    let named = found.clone().or_else(|| SiteId::parse(site).ok());
+    let header = read_header(named.as_ref(), token).map_err(|error| {
+        if error == LinkError::Forged {
+            throttle.wrong(subject.clone(), Instant::now());
+        }
         refuse(error)
     })?;
-    if header.is_expired(now) {
-        return Err(refuse(LinkError::Expired));
+    let site = found.ok_or_else(Refusal::no_agent_for_link)?;
+    // For the same reason only those are told that a site is away for whom something opened there.
+    let is_stranger =
+        !throttle.was_right_for(client, &site) && !throttle.opened_lately(&subject, [token, name]);
+    let away = |refusal: Refusal| if is_stranger { Refusal::no_agent_for_link() } else { refusal }.at(&site);
+    if state.is_disabled(&site) {
+        return Err(away(Refusal::disabled()));
     }
     let slot = state.enter_site(client, &site)?;
     let event = on_record::delivery(&site, parts);
@@ -69,8 +78,8 @@ async fn pass_on(
     let request = || to_agent(token, name, parts);
     let asked =
         ask(&state.reach, &wanted, Patience::of_public(), request).await?.map_err(|none| match none {
-            NoSession::Offline => Refusal::offline().at(&site),
-            NoSession::OtherKey => refuse(LinkError::OtherKey),
+            NoSession::Offline => away(Refusal::offline()),
+            NoSession::OtherKey => Refusal::no_agent_for_link().at(&site),
         })?;
     let slot = asked.keep(slot);
     let result = from_agent(asked, Expected::Audio, &site)
@@ -87,6 +96,20 @@ async fn pass_on(
             on_record::refused(state, event, &refusal);
             Err(refusal)
         }
+    }
+}
+
+/// Reads the clear part of a link for a site.
+///
+/// # Errors
+/// [`LinkError::Forged`] and [`LinkError::Expired`].
+fn read_header(site: Option<&SiteId>, token: &str) -> Result<LinkHeader, LinkError> {
+    let header = LinkHeader::read(site.ok_or(LinkError::Forged)?, token)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match header {
+        header if header.is_implausible(now) => Err(LinkError::Forged),
+        header if header.is_expired(now) => Err(LinkError::Expired),
+        header => Ok(header),
     }
 }
 

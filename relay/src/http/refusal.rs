@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use audiovault_protocol::{context::RequestId, problem::Problem, site::SiteId};
 use axum::{body::Body, response::Response};
-use http::{Extensions, StatusCode};
+use http::{Extensions, HeaderValue, StatusCode, header};
 
 use super::access_log::LoggedSite;
 use crate::{
@@ -25,6 +25,21 @@ pub(super) struct Refusal {
     problem: Problem,
     /// For the log.
     site: Option<SiteId>,
+    /// Why the site cannot be asked, if that is what it says.
+    absence: Option<Absence>,
+    /// Whether a search token is asked for.
+    wants_token: bool,
+}
+
+/// Why a site cannot be asked. Strangers are not told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// There is none of that name.
+    Unknown,
+    /// The operator of the relay has disabled it.
+    Disabled,
+    /// None of its agents is connected.
+    Offline,
 }
 
 impl Refusal {
@@ -32,14 +47,28 @@ impl Refusal {
         Problem::new(status, detail).into()
     }
 
+    /// The one answer to a search that has shown no right token: it does not tell whether there is such a site.
+    pub(super) fn unproven() -> Self {
+        let detail = "the search token is not right for this site, or there is no such site, or none of its agents is connected; \
+                      check address and token in QueueMetrics, then the agent";
+        Self { wants_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
+    }
+
+    /// The one answer to a link that no connected agent has made, whether there is such a site or not.
+    pub(super) fn no_agent_for_link() -> Self {
+        let detail = "no agent that is connected can open this link: it was made in a run that has ended, or its site is not \
+                      connected; search again for a new one";
+        Self::new(StatusCode::GONE, detail)
+    }
+
     pub(super) fn unknown_site() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "this relay has no such site; check the address in QueueMetrics")
+        Self { absence: Some(Absence::Unknown), ..Self::new(StatusCode::NOT_FOUND, "there is no such site") }
     }
 
     pub(super) fn disabled() -> Self {
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this site is disabled by the relay's operator");
-        problem.retry_after(300).into()
+        Self { absence: Some(Absence::Disabled), ..problem.retry_after(300).into() }
     }
 
     pub(super) fn offline() -> Self {
@@ -47,7 +76,17 @@ impl Refusal {
             StatusCode::SERVICE_UNAVAILABLE,
             "the site is not connected; check its agent, then try again",
         );
-        problem.retry_after(10).into()
+        Self { absence: Some(Absence::Offline), ..problem.retry_after(10).into() }
+    }
+
+    /// Why the site cannot be asked, if that is what this says.
+    pub(super) fn absence(&self) -> Option<Absence> {
+        self.absence
+    }
+
+    /// The site that the request was for, if it is known.
+    pub(super) fn site(&self) -> Option<&SiteId> {
+        self.site.as_ref()
     }
 
     /// Names the site that the request was for.
@@ -62,6 +101,11 @@ impl Refusal {
     pub(super) fn into_response(self, extensions: &Extensions) -> Response {
         let id = extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
         let mut response = self.problem.for_request(id).into_response().map(Body::from);
+        if self.wants_token {
+            // RFC 9110, section 15.5.2, asks for it; agents name the same scheme.
+            let challenge = HeaderValue::from_static("SearchToken realm=\"audiovault\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(site) = self.site {
             response.extensions_mut().insert(LoggedSite(site));
         }
@@ -71,7 +115,7 @@ impl Refusal {
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self { problem, site: None }
+        Self { problem, site: None, absence: None, wants_token: false }
     }
 }
 

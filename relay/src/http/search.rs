@@ -3,13 +3,13 @@
 use std::{
     borrow::Cow,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use audiovault_protocol::{
     context::{Client, RequestId},
     limits::MAX_REQUEST_BODY_LEN,
-    parameters::{Field, ParameterError, Parameters, token_names, values_named},
+    parameters::{Field, Parameters, token_names, values_named},
     site::SiteId,
 };
 use axum::{
@@ -25,12 +25,17 @@ use super::{
     answer::{Expected, count_errors, from_agent},
     ask::{Asked, Patience, ask},
     client_key, on_record, request_body, search_answer,
+    site_host::HostOfNoSite,
+    tunnel::site_key,
 };
 use crate::{
     limits::{ClientKey, Guess, Subject, Throttled, Trial, hold},
     registry::Wanted,
     session::{Session, TokenFields},
 };
+
+/// When a search without a right token is answered: later than nearly all agents answer.
+const UNPROVEN_AFTER: Duration = Duration::from_millis(500);
 
 /// What is said of a body over [`MAX_REQUEST_BODY_LEN`].
 const TOO_LARGE: &str = "a search has at most 64 KiB";
@@ -59,32 +64,90 @@ async fn search_by_path(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    check_method(parts)?;
-    let site = state.site(name, client_key(&parts.extensions)).await?;
+    check_method(state, parts)?;
     let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
-    // What is wrong with the parameters is for the agent to say.
-    let parameters = read_parameters(parts, &body).unwrap_or_default();
-    pass_on(state, &site, &parameters, parts, body).await
+    let parameters = read_parameters(parts, &body)?;
+    search_at(state, name, &parameters, parts, body).await
 }
 
 async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, Refusal> {
-    check_method(parts)?;
+    check_method(state, parts)?;
     let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
-    let parameters = read_parameters(parts, &body)
-        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))?;
-    let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant));
+    let parameters = read_parameters(parts, &body)?;
+    let of_host = || parts.extensions.get::<HostOfNoSite>().map(|host| host.0.as_str());
+    let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant)).or_else(of_host);
     let name = name.ok_or_else(|| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
             "name the site, in the path or as the parameter `site` or `tenant`",
         )
     })?;
-    let site = state.site(name, client_key(&parts.extensions)).await?;
-    pass_on(state, &site, &parameters, parts, body).await
+    search_at(state, name, &parameters, parts, body).await
 }
 
-fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, ParameterError> {
+/// Searches at the site of a name.
+///
+/// Whoever has shown no right token gets one answer, after one time, whether the token is wrong, the site is away or there is none:
+/// otherwise strangers could list the customers of a relay. Only agents know the tokens, so a client is told that a site is away where
+/// a token of that client was right lately, and so is whoever shows the key of the site. What still tells something: an agent that is further away than [`UNPROVEN_AFTER`] or fails
+/// to answer, the seconds in which an agent is waited for whose tunnel has just broken, and limits that many clients reach together.
+async fn search_at(
+    state: &PublicState,
+    name: &str,
+    parameters: &Parameters,
+    parts: &Parts,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let answer_at = tokio::time::Instant::now() + UNPROVEN_AFTER;
+    let client = client_key(&parts.extensions);
+    let throttle = &state.limits.throttle;
+    let by_name = Subject::search_by_name(client, name);
+    let found = state.find(name).await?;
+    let is_known = |site: &SiteId| throttle.was_right_for(client, site) || shows_key(state, site, parts);
+    let is_stranger = found.as_ref().is_none_or(|site| !is_known(site));
+    let serves = |site: &&SiteId| !state.is_disabled(site) && state.reach.is_anywhere(site);
+    if is_stranger && found.as_ref().filter(serves).is_none() {
+        throttle.check(&by_name, Instant::now())?;
+    }
+    let result = match &found {
+        None => Err(Refusal::unknown_site()),
+        Some(site) if state.is_disabled(site) => Err(Refusal::disabled().at(site)),
+        Some(site) => pass_on(state, site, parameters, parts, body).await,
+    };
+    let absence = result.as_ref().err().and_then(Refusal::absence);
+    match (&result, absence) {
+        (Ok(response), _) if response.status() == StatusCode::UNAUTHORIZED => {}
+        (_, Some(absence)) if is_stranger => {
+            throttle.wrong(by_name, Instant::now());
+            let site = result.as_ref().err().and_then(Refusal::site).map_or("-", SiteId::as_str);
+            tracing::debug!(
+                site,
+                ?absence,
+                "a search without a token that was right is not told why it has no answer"
+            );
+        }
+        _ => return result,
+    }
+    // The place of the request at its site is given back before.
+    drop(result);
+    tokio::time::sleep_until(answer_at).await;
+    let refusal = Refusal::unproven();
+    Err(match found {
+        Some(site) => refusal.at(&site),
+        None => refusal,
+    })
+}
+
+/// Whether a request comes from the site itself: an agent that tries the way of a search shows its key.
+fn shows_key(state: &PublicState, site: &SiteId, parts: &Parts) -> bool {
+    site_key(&parts.headers)
+        .is_some_and(|key| key.site() == site && state.directory().verify_key(&key).is_ok())
+}
+
+/// All agents read parameters by the same rules, whatever they call them, so what is wrong with them is said without asking one.
+fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, Refusal> {
     Parameters::read(parts.uri.query(), content_type(&parts.headers), body)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
@@ -92,19 +155,23 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Names the methods of a search where another one was tried (RFC 9110, section 15.5.6). The router would name HEAD as well.
-pub(super) async fn allow(mut response: Response) -> Response {
+pub(super) async fn allow(State(state): State<Arc<PublicState>>, mut response: Response) -> Response {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        let methods = if state.search_by_get { "GET, POST" } else { "POST" };
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
     }
     response
 }
 
-/// The router sends HEAD where it sends GET; a search has no answer without its body.
-fn check_method(parts: &Parts) -> Result<(), Refusal> {
-    if parts.method == Method::HEAD {
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "search with GET or POST"));
-    }
-    Ok(())
+/// The router sends HEAD where it sends GET; a search has no answer without its body. A search by GET has its token in the address,
+/// which proxies write down.
+fn check_method(state: &PublicState, parts: &Parts) -> Result<(), Refusal> {
+    let detail = match parts.method {
+        Method::GET if !state.search_by_get => "this relay takes searches by POST only (--search-by-get)",
+        Method::HEAD => "search with GET or POST",
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail))
 }
 
 async fn pass_on(
@@ -138,6 +205,9 @@ async fn pass_on(
     let asking = ask(&state.reach, &wanted, patience, || to_agent(parts, body.clone()));
     let result = match asking.await? {
         Ok(asked) => {
+            if trial.is_none() && asked.called.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                state.limits.throttle.right_for(client, site);
+            }
             judge(trial, &asked);
             slot = asked.keep(slot);
             let result = match from_agent(asked, Expected::Json, site) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audiovault_protocol::site::Alias;
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -32,36 +33,59 @@ impl SiteHosts {
         Self { suffix, base, directory }
     }
 
-    /// The path with its site, if the host names one that exists and the path names none.
-    fn path(&self, request: &Request) -> Option<PathAndQuery> {
+    /// The site that the host names, where the path names none and needs one.
+    fn named(&self, request: &Request) -> Option<Named> {
         let host = host::of(request.uri(), request.headers())?;
         let name = host.strip_suffix(self.suffix.as_deref()?)?;
         let rest = request.uri().path().strip_prefix(&self.base)?;
-        let lacks_site = matches!(rest, "/search" | "/search/") || rest.starts_with("/recordings/");
-        if !lacks_site || self.directory.borrow().find(name).is_none() {
+        let is_search = matches!(rest, "/search" | "/search/");
+        if !is_search && !rest.starts_with("/recordings/") {
             return None;
         }
+        let exists = self.directory.borrow().find(name).is_some();
+        if is_search && !exists {
+            // It may be a name of the relay's own, where a parameter names the site.
+            return Alias::parse(name).is_ok().then(|| Named::InCase(HostOfNoSite(name.to_owned())));
+        }
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-        format!("{}/{name}{rest}{query}", self.base).parse().ok()
+        format!("{}/{name}{rest}{query}", self.base).parse().ok().map(Named::InPath)
     }
 }
 
+/// What a host name says of the site.
+#[derive(Debug)]
+enum Named {
+    /// The path with its site.
+    InPath(PathAndQuery),
+    /// A name for a search that names no site otherwise.
+    InCase(HostOfNoSite),
+}
+
+/// An extension of a search: the name beneath the relay's own by which it came, which no site has. It is answered as a search at a
+/// site that does not exist, so that strangers cannot tell which do.
+#[derive(Debug, Clone)]
+pub(super) struct HostOfNoSite(pub(super) String);
+
 /// Puts the site of the host name into the path, before the routes are looked at.
 pub(super) async fn into_path(State(hosts): State<SiteHosts>, mut request: Request, next: Next) -> Response {
-    if let Some(path) = hosts.path(&request) {
-        let mut parts = request.uri().clone().into_parts();
-        parts.path_and_query = Some(path);
-        // The parts were those of a URI, and still are.
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
+    match hosts.named(&request) {
+        Some(Named::InPath(path)) => {
+            let mut parts = request.uri().clone().into_parts();
+            parts.path_and_query = Some(path);
+            // The parts were those of a URI, and still are.
+            if let Ok(uri) = Uri::from_parts(parts) {
+                *request.uri_mut() = uri;
+            }
         }
+        Some(Named::InCase(host)) => drop(request.extensions_mut().insert(host)),
+        None => {}
     }
     next.run(request).await
 }
 
 #[cfg(test)]
 mod tests {
-    use audiovault_protocol::site::{Alias, SiteId};
+    use audiovault_protocol::site::SiteId;
     use axum::body::Body;
 
     use super::*;
@@ -82,7 +106,10 @@ mod tests {
 
     fn path(hosts: &SiteHosts, host: &str, target: &str) -> Option<String> {
         let request = Request::builder().uri(target).header("host", host).body(Body::empty()).unwrap();
-        hosts.path(&request).map(|path| path.to_string())
+        match hosts.named(&request)? {
+            Named::InPath(path) => Some(path.to_string()),
+            Named::InCase(host) => Some(format!("in case: {}", host.0)),
+        }
     }
 
     #[test]
@@ -96,8 +123,10 @@ mod tests {
             ("acme.relay.example.com", "/other/recordings/t/n.wav", None),
             ("acme.relay.example.com", "/tunnel", None),
             ("acme.relay.example.com", "/", None),
-            ("nobody.relay.example.com", "/search", None),
-            ("a.acme.relay.example.com", "/search", None),
+            ("nobody.relay.example.com", "/search", Some("in case: nobody")),
+            ("nobody.relay.example.com", "/recordings/t/n.wav", Some("/nobody/recordings/t/n.wav")),
+            ("www.relay.example.com", "/search", None),
+            ("a.acme.relay.example.com", "/search", Some("in case: a.acme")),
             ("acme-relay.example.com", "/search", None),
             ("relay.example.com", "/search", None),
             ("192.0.2.1", "/search", None),

@@ -63,6 +63,12 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
     }
 }
 
+/// The key that a request shows.
+pub(super) fn site_key(headers: &HeaderMap) -> Option<SiteKey> {
+    let bearer = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    SiteKey::parse(bearer).ok()
+}
+
 /// Finds out for which site an agent speaks.
 async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
     if state.is_draining() {
@@ -70,9 +76,7 @@ async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> 
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
         return Err(problem.retry_after(DRAIN_RETRY_AFTER).into());
     }
-    let bearer =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let key = bearer.and_then(|key| SiteKey::parse(key).ok());
+    let key = site_key(headers);
     match verify(state, key.as_ref(), address.into()).await? {
         Ok((site, key)) => {
             let base_url = state.public_url.site(&site);
@@ -102,7 +106,8 @@ async fn verify(
     };
     let subject = || match key.map(SiteKey::site) {
         Some(site) if state.directory().site(site).is_some() => Subject::key(client, site),
-        Some(_) | None => Subject::unknown(client),
+        Some(site) => Subject::key_by_name(client, site),
+        None => Subject::unknown(client),
     };
     if let Ok(right) = judged() {
         return Ok(Ok(right));

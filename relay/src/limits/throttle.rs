@@ -11,9 +11,10 @@
 //! Only the agent knows which token is right, and only its answer counts. The relay knows the token's field by the names that the
 //! agent tells in HELLO. A search whose token is not found is a guess of its own: it takes a place, and is never remembered as right.
 //!
-//! Memory: a pair is remembered from its first wrong attempt until its bucket is full again; at most [`MAX_PAIRS`] are. Names of
-//! sites that do not exist and tenants that no agent has announced are not told apart (see [`Subject`]), so made-up names
-//! are no way to fill the table.
+//! Memory: a pair is remembered from its first wrong attempt until its bucket is full again; at most [`MAX_PAIRS`] are. Tenants that no
+//! agent has announced are not told apart (see [`Subject`]). Names of sites that do not exist are, by a number of 64 bits: they are
+//! throttled exactly as those that do, or the throttle would tell which exist. Made-up names are wrong once each, and those that were
+//! wrong least are forgotten first.
 
 mod refusals;
 
@@ -30,6 +31,7 @@ use audiovault_protocol::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use self::refusals::Refusals;
@@ -65,6 +67,7 @@ enum Target {
     Link(SiteId),
     Code,
     Unknown,
+    Name(u64),
 }
 
 impl Subject {
@@ -89,9 +92,31 @@ impl Subject {
         Self { client, target: Target::Code }
     }
 
-    /// Anything for a site that does not exist.
+    /// A tunnel for no site.
     pub fn unknown(client: ClientKey) -> Self {
         Self { client, target: Target::Unknown }
+    }
+
+    /// A tunnel for a site that does not exist.
+    pub fn key_by_name(client: ClientKey, site: &SiteId) -> Self {
+        Self::by_name(client, "key", site.as_str())
+    }
+
+    /// A search by a name that no connected site has.
+    pub fn search_by_name(client: ClientKey, name: &str) -> Self {
+        Self::by_name(client, "search", name)
+    }
+
+    /// A download by the link of a site whose name no site has.
+    pub fn link_by_name(client: ClientKey, name: &str) -> Self {
+        Self::by_name(client, "link", name)
+    }
+
+    fn by_name(client: ClientKey, what: &str, name: &str) -> Self {
+        let digest =
+            Sha256::new().chain_update(what).chain_update([0]).chain_update(name.to_ascii_lowercase());
+        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(digest.finalize());
+        Self { client, target: Target::Name(u64::from_be_bytes([a, b, c, d, e, f, g, h])) }
     }
 
     /// The buckets in which a wrong attempt counts. Searches have one for all clients of a site together; keys and codes have too
@@ -99,7 +124,7 @@ impl Subject {
     fn keys(&self) -> Vec<(BucketKey, Allowance)> {
         match &self.target {
             Target::Search(..) => self.keys_counted(Counted::WithEverybody),
-            Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown => {
+            Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown | Target::Name(_) => {
                 self.keys_counted(Counted::WithNeighbours)
             }
         }
@@ -113,7 +138,9 @@ impl Subject {
     fn of_everybody(&self) -> Target {
         match &self.target {
             Target::Search(site, _) => Target::Search(site.clone(), None),
-            other @ (Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown) => other.clone(),
+            other @ (Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown | Target::Name(_)) => {
+                other.clone()
+            }
         }
     }
 
@@ -125,7 +152,7 @@ impl Subject {
     fn site(&self) -> Option<&SiteId> {
         match &self.target {
             Target::Search(site, _) | Target::Key(site) | Target::Link(site) => Some(site),
-            Target::Code | Target::Unknown => None,
+            Target::Code | Target::Unknown | Target::Name(_) => None,
         }
     }
 }
@@ -219,7 +246,7 @@ pub struct ThrottleTotals {
     pub wrong_codes: u64,
     /// Downloads by a forged link.
     pub wrong_links: u64,
-    /// Attempts at sites that do not exist.
+    /// Attempts at sites that do not exist, or that strangers cannot tell from such.
     pub unknown_sites: u64,
     /// Attempts that were not even looked at.
     pub throttled: u64,
@@ -363,14 +390,29 @@ impl Throttle {
     /// # Errors
     /// [`Throttled`]; it is counted.
     pub fn check_link(&self, subject: &Subject, link: [&str; 2], now: Instant) -> Result<(), Throttled> {
-        let digest = self.hasher.hash_one((subject, link));
-        let opened = |state: &State| {
-            subject.site().and_then(|site| state.opened.get(site)?.contains(digest).then_some(()))
-        };
-        if opened(&self.lock()).is_some() {
+        if self.opened_lately(subject, link) {
             return Ok(());
         }
         self.check(subject, now)
+    }
+
+    /// Whether a token of this client was right at the site lately.
+    pub fn was_right_for(&self, client: ClientKey, site: &SiteId) -> bool {
+        let digest = self.hasher.hash_one(client);
+        self.lock().right.get(site).is_some_and(|right| right.contains(digest))
+    }
+
+    /// A token of this client was right at the site, as another relay has found.
+    pub fn right_for(&self, client: ClientKey, site: &SiteId) {
+        let digest = self.hasher.hash_one(client);
+        self.lock().right_at(site).insert(digest);
+    }
+
+    /// Whether a link opened for this client lately.
+    pub fn opened_lately(&self, subject: &Subject, link: [&str; 2]) -> bool {
+        let digest = self.hasher.hash_one((subject, link));
+        let state = self.lock();
+        subject.site().and_then(|site| state.opened.get(site)).is_some_and(|opened| opened.contains(digest))
     }
 
     /// A link opens for this client.
@@ -431,6 +473,12 @@ impl State {
         }
     }
 
+    /// What was right at a site.
+    fn right_at(&mut self, site: &SiteId) -> &mut RightLately<RandomState> {
+        let right = self.right.entry(site.clone());
+        right.or_insert_with(|| RightLately::new(MAX_RIGHT, RandomState::new()))
+    }
+
     /// What stands for the secret, unless it need not be that.
     fn readable(&self, subject: &Subject, presented: &Presented) -> Option<u64> {
         let trusted = presented.certain || subject.site().is_none_or(|site| !self.uncertain.contains(site));
@@ -460,15 +508,16 @@ impl State {
             Target::Key(_) => (Some(refusals::Kind::Key), &mut self.totals.wrong_keys),
             Target::Link(_) => (Some(refusals::Kind::Link), &mut self.totals.wrong_links),
             Target::Code => (None, &mut self.totals.wrong_codes),
-            Target::Unknown => (None, &mut self.totals.unknown_sites),
+            Target::Unknown | Target::Name(_) => (None, &mut self.totals.unknown_sites),
         };
         *total += 1;
         if let Some((site, kind)) = subject.site().zip(kind) {
             self.refusals.entry(site.clone()).or_default().count(kind, now);
         }
         self.buckets.wrong(&subject.keys(), now);
-        // Each relay throttles forged links by itself: nobody guesses one, and relays of an earlier version do not know of them.
-        if !matches!(subject.target, Target::Link(_)) {
+        // Each relay throttles forged links and unknown names by itself: nothing is guessed there, and relays of an earlier version
+        // do not know of them.
+        if !matches!(subject.target, Target::Link(_) | Target::Name(_)) {
             self.untold.push(subject);
         }
     }
@@ -480,8 +529,7 @@ impl Trial {
         let Some(site) = self.subject.site() else { return };
         let mut state = self.lock();
         let digest = state.readable(&self.subject, &self.presented);
-        let right = state.right.entry(site.clone());
-        let right = right.or_insert_with(|| RightLately::new(MAX_RIGHT, RandomState::new()));
+        let right = state.right_at(site);
         right.insert(self.presented.client);
         digest.into_iter().for_each(|digest| right.insert(digest));
     }

@@ -128,6 +128,7 @@ impl Parts {
         PublicState {
             public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            search_by_get: config.search_by_get,
             hsts: config.hsts.public.clone(),
             reach: Reach::new(Arc::clone(&self.registry), self.cluster()),
             registry: Arc::clone(&self.registry),
