@@ -15,7 +15,9 @@ use jiff::Timestamp;
 
 use self::{password::read_password, report::Report};
 use crate::{
-    auth::{Name, PasswordError, Passwords, Rights, Scope, Secret, WeakPassword, reveal_api_token},
+    auth::{
+        MAX_TOKEN_LIFE, Name, PasswordError, Passwords, Rights, Scope, Secret, WeakPassword, reveal_api_token,
+    },
     cli::{RightsArgs, TokenArgs, TokenCommand, UserArgs, UserCommand},
     operator_events::Actor,
     store::{IfMissing, NewToken, NewUser, NoDatabase, Store, StoreError, open_named},
@@ -47,8 +49,8 @@ pub enum AccountCommandError {
     /// The password cannot be hashed.
     #[error(transparent)]
     Hash(#[from] PasswordError),
-    /// The token would end later than time is counted.
-    #[error("--expires lies too far ahead: leave it out for a token that does not end")]
+    /// The token would end at once, or later than a token may.
+    #[error("--expires has to lie between 1s and 365d ahead")]
     Expires,
     /// The result cannot be written; what it tells of has happened.
     #[error("the result cannot be printed: check what the change has done")]
@@ -137,11 +139,16 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
 async fn change_token(store: &Store, command: TokenCommand) -> Result<Report, AccountCommandError> {
     let actor = Actor::command_line();
     match command {
-        TokenCommand::Add { name, rights, expires } => {
-            let expires = expires.map(from_now).transpose()?;
+        TokenCommand::Add { name, rights, expires, owner } => {
+            let expires = from_now(expires)?;
             let secret = Secret::mint();
-            let new =
-                NewToken { name: name.clone(), digest: secret.digest(), rights: rights.into(), expires };
+            let new = NewToken {
+                name: name.clone(),
+                digest: secret.digest(),
+                rights: rights.into(),
+                expires,
+                owner,
+            };
             store.add_token(&actor, &new).await?;
             Ok(Report::Made { name, token: reveal_api_token(&secret).to_string() })
         }
@@ -154,7 +161,10 @@ async fn change_token(store: &Store, command: TokenCommand) -> Result<Report, Ac
 }
 
 fn from_now(life: Duration) -> Result<Timestamp, AccountCommandError> {
-    Timestamp::now().checked_add(life).map_err(|_| AccountCommandError::Expires)
+    if life.is_zero() || life > MAX_TOKEN_LIFE {
+        return Err(AccountCommandError::Expires);
+    }
+    Ok(Timestamp::now() + life)
 }
 
 fn scope(sites: Vec<SiteId>) -> Scope {

@@ -24,6 +24,9 @@ pub use self::{
     principal::{Credential, Principal},
     rights::{Permission, Rights, Role, Scope, UnknownRole},
     same_origin::{csrf_token, is_csrf_token, is_same_origin},
-    secret::{API_TOKEN_PREFIX, Secret, SecretDigest, parse_api_token, reveal_api_token},
+    secret::{
+        API_TOKEN_PREFIX, DAY, MAX_TOKEN_LIFE, Secret, SecretDigest, TOKEN_LIFE, parse_api_token,
+        reveal_api_token,
+    },
     setup::{SETUP_LIFE, offer_setup},
 };

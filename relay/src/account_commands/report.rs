@@ -71,7 +71,8 @@ fn user_line(user: &UserView, out: &mut dyn Write) -> io::Result<()> {
 
 fn token_line(token: &TokenView, out: &mut dyn Write) -> io::Result<()> {
     let ends = token.expires.map_or_else(|| "never".to_owned(), |time| format!("{time:.0}"));
-    writeln!(out, "{:<24} {}  ends {ends}", token.name.as_str(), rights(&token.rights))
+    let owner = token.owner.as_ref().map_or_else(|| "the command line".to_owned(), ToString::to_string);
+    writeln!(out, "{:<24} {}  ends {ends}  of {owner}", token.name.as_str(), rights(&token.rights))
 }
 
 fn rights(rights: &RightsView) -> String {

@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{Failures, TokenView, names::SiteName, users::unknown_site_in_body};
 use crate::{
     admin::{AdminState, Refused, SignedIn, known_name},
-    auth::{Name, Rights, Role, Scope, Secret, reveal_api_token},
+    auth::{MAX_TOKEN_LIFE, Name, Rights, Role, Scope, Secret, TOKEN_LIFE, reveal_api_token},
     store::NewToken,
 };
 
@@ -35,7 +35,8 @@ struct TokenToAdd {
     /// Whether its holder may search for recordings and listen to them.
     #[serde(default)]
     playback: bool,
-    /// When it ends, a time to come (one that has passed is answered 422); null or nothing for never.
+    /// When it ends, within a year to come (another time is answered 422); null or nothing for ninety days from now. It ends
+    /// earlier with the user who makes it.
     expires: Option<Timestamp>,
 }
 
@@ -75,12 +76,17 @@ async fn add(
     Json(body): Json<TokenToAdd>,
 ) -> Result<(StatusCode, Json<MadeToken>), Refused> {
     let actor = who.principal.manager()?;
-    if body.expires.is_some_and(|expires| expires <= Timestamp::now()) {
-        return Err(Refused::unprocessable("the token would have ended already; give a time to come"));
+    let now = Timestamp::now();
+    let expires = body.expires.unwrap_or(now + TOKEN_LIFE);
+    if expires <= now || expires > now + MAX_TOKEN_LIFE {
+        return Err(Refused::unprocessable(
+            "a token ends within a year to come; give such a time, or none for ninety days",
+        ));
     }
     let secret = Secret::mint();
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
-    let new = NewToken { name: body.name, digest: secret.digest(), rights, expires: body.expires };
+    let owner = who.principal.owner_of_new_token();
+    let new = NewToken { name: body.name, digest: secret.digest(), rights, expires, owner };
     state.auth.store().add_token(&actor, &new).await.map_err(unknown_site_in_body)?;
     tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
     let made = MadeToken { name: new.name, token: reveal_api_token(&secret).to_string() };

@@ -59,6 +59,9 @@ pub struct TokenView {
     pub expires: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used: Option<Timestamp>,
+    /// The user whose token it is, with whom it ends; null for one of the command line.
+    #[schema(value_type = Option<String>)]
+    pub owner: Option<Name>,
 }
 
 impl From<&Rights> for RightsView {
@@ -87,6 +90,7 @@ impl From<&StoredToken> for TokenView {
             created: token.created,
             expires: token.expires,
             last_used: token.last_used,
+            owner: token.owner.clone(),
         }
     }
 }

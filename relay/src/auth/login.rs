@@ -151,9 +151,11 @@ impl Auth {
     /// [`StoreError`].
     pub async fn principal(&self, via: Credential, address: IpAddr) -> Result<Option<Principal>, StoreError> {
         let now = Timestamp::now();
+        let mut owner = None;
         let (name, rights, seen) = match &via {
             Credential::Token(digest) => {
                 let Some(token) = self.store.valid_token(digest, now).await? else { return Ok(None) };
+                owner = token.owner;
                 (token.name, token.rights, token.last_used)
             }
             Credential::Session(digest) => {
@@ -167,7 +169,7 @@ impl Auth {
         if seen.is_none_or(|seen| now.duration_since(seen).unsigned_abs() > SEEN_EVERY) {
             self.note_use(via.clone(), now);
         }
-        Ok(Some(Principal { name, rights, via, address }))
+        Ok(Some(Principal { name, rights, via, owner, address }))
     }
 
     /// Notes a use apart from its request: a database that is locked or full must not lock out whoever comes to see what

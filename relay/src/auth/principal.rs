@@ -25,6 +25,8 @@ pub struct Principal {
     pub rights: Rights,
     /// How it was proved. Streams that outlive their request ask [`super::Auth::principal`] again by it.
     pub via: Credential,
+    /// The user who owns the API token.
+    pub owner: Option<Name>,
     /// Where the request comes from.
     pub address: IpAddr,
 }
@@ -48,7 +50,13 @@ impl Principal {
     /// The principal as operators' events name it.
     pub fn actor(&self) -> Actor {
         let kind = if self.is_user() { ActorKind::User } else { ActorKind::Token };
-        Actor::at(kind, self.name.as_str(), self.address)
+        let owner = self.owner.as_ref().map(ToString::to_string);
+        Actor { owner, ..Actor::at(kind, self.name.as_str(), self.address) }
+    }
+
+    /// The user whose a new API token is: who makes it, or the owner of the token that makes it.
+    pub fn owner_of_new_token(&self) -> Option<Name> {
+        if self.is_user() { Some(self.name.clone()) } else { self.owner.clone() }
     }
 
     /// Whether this is a person at a browser, not a program with a token.

@@ -128,6 +128,19 @@ impl Rights {
         Self { role: Role::Admin, scope: Scope::All, playback: true }
     }
 
+    /// What both these rights and others include. A token can do no more than its owner can.
+    #[must_use]
+    pub fn within(self, others: &Self) -> Self {
+        let scope = match (self.scope, &others.scope) {
+            (Scope::All, others) => others.clone(),
+            (scope @ Scope::Sites(_), Scope::All) => scope,
+            (Scope::Sites(own), Scope::Sites(others)) => {
+                Scope::Sites(own.intersection(others).cloned().collect())
+            }
+        };
+        Self { role: self.role.min(others.role), scope, playback: self.playback && others.playback }
+    }
+
     /// Whether these rights include a permission. For what concerns one site, that site has to be visible as well.
     pub fn allow(&self, permission: Permission) -> bool {
         let everywhere = self.scope == Scope::All;
@@ -176,6 +189,16 @@ mod tests {
     fn listening_is_a_right_of_its_own() {
         assert!(!rights(Role::Admin, None).allow(Permission::Play));
         assert!(Rights { playback: true, ..rights(Role::Viewer, None) }.allow(Permission::Play));
+    }
+
+    #[test]
+    fn a_token_can_do_no_more_than_its_owner() {
+        let of = |role, sites, playback| Rights { playback, ..rights(role, sites) };
+        let owner = of(Role::Operator, Some(&["acme", "globex"][..]), false);
+        assert_eq!(of(Role::Admin, None, true).within(&owner), owner);
+        let narrow = of(Role::Viewer, Some(&["acme", "initech"][..]), false);
+        assert_eq!(narrow.clone().within(&owner), of(Role::Viewer, Some(&["acme"][..]), false));
+        assert_eq!(narrow.clone().within(&Rights::everything()), narrow);
     }
 
     #[test]

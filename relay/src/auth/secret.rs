@@ -1,9 +1,18 @@
 //! Secrets that this relay draws at random and gives out once: ids of sessions, API tokens, set-up links. The database
 //! holds digests of them.
 
+use std::time::Duration;
+
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+/// A day.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long an API token lives unless told otherwise.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
+/// How long one may live: who has forgotten a program is reminded within a year.
+pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
 
 /// Random octets of a secret. A digest without salt or stretching protects secrets that nobody can guess.
 const SECRET_LEN: usize = 32;

@@ -31,9 +31,12 @@ pub enum TokenCommand {
         /// What its holder may do
         #[command(flatten)]
         rights: RightsArgs,
-        /// When it ends, such as 90d or 12h from now [default: never]
-        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
-        expires: Option<std::time::Duration>,
+        /// When it ends, such as 30d or 12h from now; at most 365d
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "90d")]
+        expires: std::time::Duration,
+        /// The user whose token it is: it ends with that user, and can do no more
+        #[arg(long, value_name = "USER")]
+        owner: Option<Name>,
     },
     /// List all API tokens
     List,

@@ -1,6 +1,6 @@
 //! API tokens: list, add, remove.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
@@ -17,13 +17,9 @@ use super::{
 };
 use crate::{
     admin::{AdminState, Refused, known_name},
-    auth::{Name, Role, Secret, reveal_api_token},
+    auth::{DAY, MAX_TOKEN_LIFE, Name, Role, Secret, TOKEN_LIFE, reveal_api_token},
     store::{NewToken, StoredToken},
 };
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest life of a token that the form offers in days: longer ones do not end.
-const MAX_DAYS: u32 = 3650;
 
 #[derive(Template)]
 #[template(path = "tokens.html")]
@@ -64,13 +60,16 @@ pub(super) async fn add(
     let (name, days) = (field(&fields, "name"), field(&fields, "days"));
     let secret = Secret::mint();
     let refused = match new_token(&name, &days, &form, &secret) {
-        Ok(new) => match state.auth.store().add_token(&actor, &new).await {
-            Ok(()) => {
-                tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
-                None
+        Ok(new) => {
+            let new = NewToken { owner: shell.principal()?.owner_of_new_token(), ..new };
+            match state.auth.store().add_token(&actor, &new).await {
+                Ok(()) => {
+                    tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
+                    None
+                }
+                Err(error) => Some(problem(error)?),
             }
-            Err(error) => Some(problem(error)?),
-        },
+        }
         Err(key) => Some(key),
     };
     let tokens = state.auth.store().tokens().await?;
@@ -97,20 +96,17 @@ pub(super) async fn remove(
 
 fn empty(shell: Shell, tokens: Vec<StoredToken>) -> TokensPage {
     let form = RightsForm { role: "viewer".to_owned(), scope: "all".to_owned(), ..RightsForm::default() };
-    TokensPage { shell, tokens, name: String::new(), days: "90".to_owned(), form, problem: None, made: None }
+    let days = (TOKEN_LIFE.as_secs() / DAY.as_secs()).to_string();
+    TokensPage { shell, tokens, name: String::new(), days, form, problem: None, made: None }
 }
 
 fn new_token(name: &str, days: &str, form: &RightsForm, secret: &Secret) -> Result<NewToken, &'static str> {
     let name: Name = name.trim().parse().map_err(|_| "problem-name")?;
-    let expires = match days.trim() {
-        "" => None,
-        text => {
-            let days: u32 = text.parse().map_err(|_| "problem-days")?;
-            if days == 0 || days > MAX_DAYS {
-                return Err("problem-days");
-            }
-            Some(Timestamp::now() + DAY.saturating_mul(days))
-        }
-    };
-    Ok(NewToken { name, digest: secret.digest(), rights: form.rights()?, expires })
+    let days: u32 = days.trim().parse().map_err(|_| "problem-days")?;
+    let life = DAY.saturating_mul(days);
+    if life.is_zero() || life > MAX_TOKEN_LIFE {
+        return Err("problem-days");
+    }
+    let expires = Timestamp::now() + life;
+    Ok(NewToken { name, digest: secret.digest(), rights: form.rights()?, expires, owner: None })
 }

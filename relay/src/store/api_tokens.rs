@@ -19,7 +19,9 @@ pub struct NewToken {
     /// What its holder may do.
     pub rights: Rights,
     /// When it ends.
-    pub expires: Option<Timestamp>,
+    pub expires: Timestamp,
+    /// The user whose token it is; nothing for one of the command line.
+    pub owner: Option<Name>,
 }
 
 /// An API token as stored: never the secret.
@@ -35,6 +37,8 @@ pub struct StoredToken {
     pub expires: Option<Timestamp>,
     /// When it was last used, to the minute.
     pub last_used: Option<Timestamp>,
+    /// The user whose token it is; nothing for one of the command line.
+    pub owner: Option<Name>,
 }
 
 /// An API token that somebody presents.
@@ -42,20 +46,21 @@ pub struct StoredToken {
 pub(crate) struct ValidToken {
     /// Its name.
     pub(crate) name: Name,
-    /// What its holder may do.
+    /// What its holder may do: no more than its owner may now.
     pub(crate) rights: Rights,
+    /// The user whose token it is.
+    pub(crate) owner: Option<Name>,
     /// When it was last used, to the minute.
     pub(crate) last_used: Option<Timestamp>,
 }
 
-const TOKENS: &str =
-    "SELECT name, role, all_sites, playback, created_ms, expires_ms, used_ms FROM api_tokens ORDER BY name";
+const TOKENS: &str = "SELECT name, role, all_sites, playback, created_ms, expires_ms, used_ms, owner FROM api_tokens ORDER BY name";
 const ALL_TOKEN_SITES: &str = "SELECT name, site FROM api_token_sites";
 const TOKEN_SITES: &str = "SELECT site FROM api_token_sites WHERE name = $1";
-const TOKEN: &str = "SELECT name, role, all_sites, playback, used_ms FROM api_tokens \
-     WHERE digest = $1 AND (expires_ms IS NULL OR expires_ms > $2)";
-const INSERT: &str = "INSERT INTO api_tokens (name, digest, role, all_sites, playback, created_ms, expires_ms) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) DO NOTHING";
+const TOKEN: &str = "SELECT name, role, all_sites, playback, used_ms, owner FROM api_tokens \
+     WHERE digest = $1 AND expires_ms > $2";
+const INSERT: &str = "INSERT INTO api_tokens (name, digest, role, all_sites, playback, created_ms, expires_ms, owner) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (name) DO NOTHING";
 const INSERT_TOKEN_SITE: &str = "INSERT INTO api_token_sites (name, site) VALUES ($1, $2)";
 const DELETE: &str = "DELETE FROM api_tokens WHERE name = $1";
 const USED: &str = "UPDATE api_tokens SET used_ms = $2 WHERE digest = $1";
@@ -80,6 +85,7 @@ impl Store {
                 created: timestamp(row.try_get(4)?)?,
                 expires: time(row, 5)?,
                 last_used: time(row, 6)?,
+                owner: owner(row, 7)?,
             })
         };
         rows.iter().map(token).collect()
@@ -88,9 +94,12 @@ impl Store {
     /// Adds an API token.
     ///
     /// # Errors
-    /// [`StoreError::TokenExists`]; [`StoreError::UnknownSite`] for a scope with sites that are not there.
+    /// [`StoreError::TokenExists`]; [`StoreError::UnknownUser`] for an owner who is not there; [`StoreError::UnknownSite`] for a scope with sites that are not there.
     pub async fn add_token(&self, actor: &Actor, new: &NewToken) -> Result<(), StoreError> {
         let mut tx = self.locked(actor).await?;
+        if let Some(owner) = &new.owner {
+            users::stored(&mut tx, owner).await?;
+        }
         let query = sqlx::query(INSERT)
             .bind(new.name.as_str())
             .bind(new.digest.as_str())
@@ -98,13 +107,15 @@ impl Store {
             .bind(i64::from(new.rights.scope == Scope::All))
             .bind(i64::from(new.rights.playback))
             .bind(Timestamp::now().as_millisecond())
-            .bind(new.expires.map(Timestamp::as_millisecond));
+            .bind(new.expires.as_millisecond())
+            .bind(new.owner.as_ref().map(Name::as_str));
         if query.execute(&mut **tx).await?.rows_affected() == 0 {
             return Err(StoreError::TokenExists(new.name.clone()));
         }
         users::insert_sites(&mut tx, INSERT_TOKEN_SITE, &new.name, &new.rights.scope).await?;
         let mut after = operator_events::rights(&new.rights);
         after["expires"] = serde_json::json!(new.expires);
+        after["owner"] = serde_json::json!(new.owner);
         tx.commit(&[Entry::of(Action::TokenAdded, new.name.as_str()).after(after)]).await
     }
 
@@ -135,7 +146,17 @@ impl Store {
         let name = users::name(&row.try_get::<String, _>(0)?)?;
         let sites = sqlx::query(TOKEN_SITES).bind(name.as_str()).fetch_all(&self.pool).await?;
         let last_used = row.try_get::<Option<i64>, _>(4)?.map(timestamp).transpose()?;
-        Ok(Some(ValidToken { name, rights: users::rights(&row, 1, users::sites_of(&sites)?)?, last_used }))
+        let mut rights = users::rights(&row, 1, users::sites_of(&sites)?)?;
+        let owner = owner(&row, 5)?;
+        if let Some(owner) = &owner {
+            rights = match self.user(owner).await {
+                Ok(user) => rights.within(&user.rights),
+                // Removed since the token was read: it has ended with its owner.
+                Err(StoreError::UnknownUser(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(Some(ValidToken { name, rights, owner, last_used }))
     }
 
     /// Notes that an API token is in use.
@@ -146,4 +167,8 @@ impl Store {
         sqlx::query(USED).bind(digest.as_str()).bind(now.as_millisecond()).execute(&self.pool).await?;
         Ok(())
     }
+}
+
+fn owner(row: &AnyRow, column: usize) -> Result<Option<Name>, StoreError> {
+    row.try_get::<Option<String>, _>(column)?.map(|name| users::name(&name)).transpose()
 }

@@ -83,7 +83,7 @@ const TABLES: [Table; 16] = [
     Table { name: "user_sessions", texts: &["digest", "name"], numbers: &["created_ms", "seen_ms"] },
     Table {
         name: "api_tokens",
-        texts: &["name", "digest", "role"],
+        texts: &["name", "digest", "role", "owner"],
         numbers: &["all_sites", "playback", "created_ms", "expires_ms", "used_ms"],
     },
     Table { name: "api_token_sites", texts: &["name", "site"], numbers: &[] },

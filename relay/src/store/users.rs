@@ -42,6 +42,7 @@ const USERS: &str =
     "SELECT name, role, all_sites, playback, created_ms, password_ms, login_ms FROM users ORDER BY name";
 const USER: &str =
     "SELECT name, role, all_sites, playback, created_ms, password_ms, login_ms FROM users WHERE name = $1";
+const TOKENS_OF: &str = "SELECT name FROM api_tokens WHERE owner = $1 ORDER BY name";
 const HAS_USERS: &str = "SELECT COUNT(*) FROM users";
 const PASSWORD: &str = "SELECT password FROM users WHERE name = $1";
 const INSERT: &str = "INSERT INTO users (name, role, all_sites, playback, password, created_ms, password_ms) \
@@ -218,7 +219,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a user with all their sessions.
+    /// Removes a user with all their sessions and API tokens.
     ///
     /// # Errors
     /// [`StoreError::UnknownUser`]; [`StoreError::LastManager`].
@@ -226,10 +227,15 @@ impl Store {
         let mut tx = self.locked(actor).await?;
         let before = stored(&mut tx, name).await?.rights;
         let managers = managers(&mut tx).await?;
+        let tokens = sqlx::query(TOKENS_OF).bind(name.as_str()).fetch_all(&mut **tx).await?;
         sqlx::query(DELETE).bind(name.as_str()).execute(&mut **tx).await?;
         keep_a_manager(&mut tx, managers, name).await?;
-        let entry = Entry::of(Action::UserRemoved, name.as_str()).before(operator_events::rights(&before));
-        tx.commit(&[entry]).await
+        let mut entries =
+            vec![Entry::of(Action::UserRemoved, name.as_str()).before(operator_events::rights(&before))];
+        for token in tokens {
+            entries.push(Entry::of(Action::TokenRemoved, token.try_get::<&str, _>(0)?));
+        }
+        tx.commit(&entries).await
     }
 }
 
@@ -272,7 +278,10 @@ pub(super) async fn insert_sites(
 }
 
 /// A user as the transaction sees them.
-async fn stored(tx: &mut Transaction<'static, Any>, name: &Name) -> Result<StoredUser, StoreError> {
+pub(super) async fn stored(
+    tx: &mut Transaction<'static, Any>,
+    name: &Name,
+) -> Result<StoredUser, StoreError> {
     let row = sqlx::query(USER).bind(name.as_str()).fetch_optional(&mut **tx).await?;
     let row = row.ok_or_else(|| StoreError::UnknownUser(name.clone()))?;
     let sites = sqlx::query(USER_SITES).bind(name.as_str()).fetch_all(&mut **tx).await?;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    auth::{PasswordHash, Rights, Role, Scope, Secret},
+    auth::{PasswordHash, Rights, Role, Scope, Secret, TOKEN_LIFE},
     store::{
         NewCode, NewSite, NewToken, NewUser, Trade,
         fresh::{Fresh, operator},
@@ -108,8 +108,13 @@ async fn every_change_of_users_and_tokens_leaves_a_record_without_their_secrets(
     let digest = Secret::mint().digest();
     store.add_session(&actor, &digest, &new.name, Timestamp::now()).await.unwrap();
     store.remove_user(&actor, &new.name).await.unwrap();
-    let token =
-        NewToken { name: "ci".parse().unwrap(), digest: digest.clone(), rights: viewer, expires: None };
+    let token = NewToken {
+        name: "ci".parse().unwrap(),
+        digest: digest.clone(),
+        rights: viewer,
+        expires: Timestamp::now() + TOKEN_LIFE,
+        owner: None,
+    };
     store.add_token(&actor, &token).await.unwrap();
     store.remove_token(&actor, &token.name).await.unwrap();
     let expected = [

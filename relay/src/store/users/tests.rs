@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    auth::{Auth, Credential, LoginError, Password, Passwords, Permission, Secret},
+    auth::{Auth, Credential, LoginError, Password, Passwords, Permission, Secret, TOKEN_LIFE},
     config::LimitsConfig,
     limits::Limits,
     store::{
@@ -85,8 +85,7 @@ async fn a_site_that_is_removed_leaves_every_scope_for_good() {
     let acme = SiteId::parse("acme").unwrap();
     add(&store, "maria", limited(&["acme"])).await;
     let secret = Secret::mint();
-    let token =
-        NewToken { name: named("ci"), digest: secret.digest(), rights: limited(&["acme"]), expires: None };
+    let token = token("ci", &secret, limited(&["acme"]));
     store.add_token(&operator(), &token).await.unwrap();
     store.remove(&operator(), &acme).await.unwrap();
     let key = SiteKey::from_secret(acme.clone(), rand::random()).digest();
@@ -150,6 +149,37 @@ async fn the_set_up_link_makes_one_user() {
     assert!(crate::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().is_none());
 }
 
+fn token(name: &str, secret: &Secret, rights: Rights) -> NewToken {
+    let expires = Timestamp::now() + TOKEN_LIFE;
+    NewToken { name: named(name), digest: secret.digest(), rights, expires, owner: None }
+}
+
+#[tokio::test]
+async fn a_token_can_do_no_more_than_its_owner_and_ends_with_them() {
+    let (_dir, store) = store().await;
+    let auth = Auth::new(store.clone(), Arc::new(Limits::new(&LimitsConfig::default())));
+    add(&store, "root", Rights::everything()).await;
+    add(&store, "maria", Rights::everything()).await;
+    let secret = Secret::mint();
+    let owner = Some(named("maria"));
+    let new = NewToken { owner: owner.clone(), ..token("ci", &secret, Rights::everything()) };
+    store.add_token(&operator(), &new).await.unwrap();
+    let ask = async || {
+        auth.principal(Credential::Token(secret.digest()), operator().address.unwrap()).await.unwrap()
+    };
+    let holder = ask().await.unwrap();
+    assert_eq!((&holder.rights, &holder.owner), (&Rights::everything(), &owner));
+    assert_eq!(holder.actor().owner.as_deref(), Some("maria"));
+    store.change_user(&operator(), &named("maria"), &limited(&["acme"])).await.unwrap();
+    assert_eq!(ask().await.unwrap().rights, limited(&["acme"]));
+    store.remove_user(&operator(), &named("maria")).await.unwrap();
+    assert!(ask().await.is_none());
+    assert!(store.tokens().await.unwrap().is_empty());
+    let orphan = NewToken { owner, ..token("other", &Secret::mint(), Rights::everything()) };
+    let refused = store.add_token(&operator(), &orphan).await;
+    assert!(matches!(refused, Err(StoreError::UnknownUser(_))), "{refused:?}");
+}
+
 #[tokio::test]
 async fn a_token_works_until_it_ends_or_is_removed() {
     let (_dir, store) = store().await;
@@ -157,13 +187,12 @@ async fn a_token_works_until_it_ends_or_is_removed() {
     let now = Timestamp::now();
     let mint = async |name: &str, expires| {
         let secret = Secret::mint();
-        let digest = secret.digest();
-        let rights = limited(&["acme"]);
-        store.add_token(&operator(), &NewToken { name: named(name), digest, rights, expires }).await.unwrap();
+        let new = NewToken { expires, ..token(name, &secret, limited(&["acme"])) };
+        store.add_token(&operator(), &new).await.unwrap();
         Credential::Token(secret.digest())
     };
-    let lasting = mint("ci", None).await;
-    let ended = mint("old", Some(now - Duration::from_secs(1))).await;
+    let lasting = mint("ci", now + TOKEN_LIFE).await;
+    let ended = mint("old", now - Duration::from_secs(1)).await;
     assert_eq!(
         auth.principal(lasting.clone(), operator().address.unwrap()).await.unwrap().unwrap().name.as_str(),
         "ci"
@@ -185,8 +214,7 @@ async fn a_locked_database_keeps_nobody_waiting_and_uses_are_noted_when_it_is_fr
     let Credential::Session(digest) = &session else { panic!("a session") };
     store.touch_session(digest, ago).await.unwrap();
     let secret = Secret::mint();
-    let rights = limited(&["acme"]);
-    let token = NewToken { name: named("ci"), digest: secret.digest(), rights, expires: None };
+    let token = token("ci", &secret, limited(&["acme"]));
     store.add_token(&operator(), &token).await.unwrap();
     let seen = async || store.session(digest).await.unwrap().unwrap().times.seen;
     let used = async || store.tokens().await.unwrap()[0].last_used;
