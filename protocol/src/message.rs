@@ -112,7 +112,7 @@ pub struct Status {
     /// Every storage driver, in order of search.
     #[serde(default)]
     pub drivers: Vec<DriverStatus>,
-    /// What the relay's operator should know of the agent's configuration, in sentences: at most [`MAX_STATUS_PROBLEMS`], of at most
+    /// What the relay's operator should know of the agent itself, in sentences: at most [`MAX_STATUS_PROBLEMS`], of at most
     /// [`MAX_STATUS_PROBLEM_LEN`] bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,

@@ -53,6 +53,8 @@ impl MariaDb {
                 "--skip-test-db",
             ])
             .arg(format!("--datadir={}", data.display()))
+            // Servers that share a directory for temporary tables remove each other's.
+            .env("TMPDIR", dir.path())
             .output();
         let installed = install.await.expect("mariadb-install-db starts");
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
@@ -70,6 +72,7 @@ impl MariaDb {
             "--user=root".to_owned(),
             format!("--datadir={}", data.display()),
             format!("--socket={}", socket.display()),
+            format!("--tmpdir={}", dir.path().display()),
             format!("--pid-file={}", dir.path().join("pid").display()),
             format!("--init-file={}", init.display()),
             format!("--port={port}"),

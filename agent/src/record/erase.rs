@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
-    io::{self, BufRead, BufReader, BufWriter, Write},
+    io::{self, BufRead, BufReader, BufWriter, Seek, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
     thread,
@@ -159,6 +159,12 @@ fn take(path: &Path) -> Result<Option<File>, EraseError> {
 /// Writes a file anew without the lines about the calls; how many those are. The last one gets a line that counts those of all files,
 /// `before` of which were in others.
 fn rewrite(path: &Path, file: &File, erasure: &Erasure, before: Option<u64>) -> io::Result<u64> {
+    // Most files have no line about the call; they are read once and stay as they are.
+    if before.is_none() && copy(&mut BufReader::new(file), &mut io::sink(), &erasure.calls)? == 0 {
+        return Ok(0);
+    }
+    let mut from = file;
+    from.rewind()?;
     let metadata = file.metadata()?;
     let mut name = path.as_os_str().to_owned();
     name.push(DRAFT);
@@ -169,15 +175,12 @@ fn rewrite(path: &Path, file: &File, erasure: &Erasure, before: Option<u64>) -> 
         new.set_permissions(Permissions::from_mode(metadata.mode() & 0o777))?;
         give(&new, &metadata)?;
         let mut writer = BufWriter::new(&new);
-        let gone = copy(&mut BufReader::new(file), &mut writer, &erasure.calls)?;
+        let gone = copy(&mut BufReader::new(from), &mut writer, &erasure.calls)?;
         if let Some(before) = before {
             writer.write_all(said(erasure, before + gone).as_bytes())?;
         }
         writer.flush()?;
         drop(writer);
-        if gone == 0 && before.is_none() {
-            return fs::remove_file(&draft).map(|()| 0);
-        }
         // The age of files that have a number is that of their last line.
         new.set_modified(metadata.modified()?)?;
         new.sync_all()?;

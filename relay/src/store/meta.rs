@@ -2,6 +2,7 @@
 
 use data_encoding::HEXLOWER;
 use sqlx::Row;
+use zeroize::Zeroizing;
 
 use super::{Store, StoreError, corrupt, open::Backend};
 use crate::audit::ErasureKey;
@@ -44,7 +45,7 @@ impl Store {
     pub(super) async fn erasure_key(&self) -> Result<&ErasureKey, StoreError> {
         let read = async || {
             let row = sqlx::query(ERASURE_KEY).fetch_one(&self.pool).await?;
-            let key: String = row.try_get(0)?;
+            let key: Zeroizing<String> = Zeroizing::new(row.try_get(0)?);
             let key = HEXLOWER.decode(key.as_bytes()).map_err(|_| corrupt("key of erasures"))?;
             Ok(ErasureKey::new(key))
         };
