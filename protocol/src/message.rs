@@ -251,7 +251,15 @@ pub enum CloseCode {
     Normal,
     /// 1001: the sender is shutting down and has drained.
     GoingAway,
-    /// 4000: the peer broke the protocol.
+    /// 1002: what came breaks the rules of WebSocket.
+    WebSocketViolation,
+    /// 1003: a text message came.
+    UnsupportedData,
+    /// 1007: a text came that is not UTF-8.
+    InvalidPayload,
+    /// 1009: a message is too long.
+    TooBig,
+    /// 4000: the peer broke the protocol of frames.
     ProtocolViolation,
     /// 4001: the agent sent more than its credit.
     CreditExceeded,
@@ -274,6 +282,10 @@ impl From<u16> for CloseCode {
         match code {
             1000 => Self::Normal,
             1001 => Self::GoingAway,
+            1002 => Self::WebSocketViolation,
+            1003 => Self::UnsupportedData,
+            1007 => Self::InvalidPayload,
+            1009 => Self::TooBig,
             4000 => Self::ProtocolViolation,
             4001 => Self::CreditExceeded,
             4002 => Self::Revoked,
@@ -291,6 +303,10 @@ impl From<CloseCode> for u16 {
         match code {
             CloseCode::Normal => 1000,
             CloseCode::GoingAway => 1001,
+            CloseCode::WebSocketViolation => 1002,
+            CloseCode::UnsupportedData => 1003,
+            CloseCode::InvalidPayload => 1007,
+            CloseCode::TooBig => 1009,
             CloseCode::ProtocolViolation => 4000,
             CloseCode::CreditExceeded => 4001,
             CloseCode::Revoked => 4002,

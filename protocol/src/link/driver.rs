@@ -298,7 +298,8 @@ fn because(error: WsError) -> Ended {
         | WsError::Url(_)
         | WsError::Http(_)
         | WsError::HttpFormat(_) => Ended::Broken(Box::new(error)),
-        WsError::Protocol(_) | WsError::Utf8(_) | WsError::AttackAttempt => {
+        WsError::Utf8(_) => Ended::Violation(Violation::NotUtf8),
+        WsError::Protocol(_) | WsError::AttackAttempt => {
             Ended::Violation(Violation::NotWebSocket(error.to_string()))
         }
     }

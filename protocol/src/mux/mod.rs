@@ -26,6 +26,9 @@ pub enum Violation {
     /// A text message; frames are binary.
     #[error("a text message came, frames are binary")]
     NotBinary,
+    /// A text message, or a reason of a close, that is not UTF-8.
+    #[error("a text came that is not UTF-8")]
+    NotUtf8,
     /// A message longer than either side may send.
     #[error("a message is longer than {} octets", crate::limits::MAX_MESSAGE_LEN)]
     TooLong,
@@ -74,10 +77,12 @@ impl Violation {
             Self::CreditExceeded(_) => CloseCode::CreditExceeded,
             Self::NoGreeting => CloseCode::NoGreeting,
             Self::Silent => CloseCode::Silent,
+            // These are faults of the WebSocket itself, which has codes for them.
+            Self::NotWebSocket(_) => CloseCode::WebSocketViolation,
+            Self::NotBinary => CloseCode::UnsupportedData,
+            Self::NotUtf8 => CloseCode::InvalidPayload,
+            Self::TooLong => CloseCode::TooBig,
             Self::Decode(_)
-            | Self::NotBinary
-            | Self::TooLong
-            | Self::NotWebSocket(_)
             | Self::NotGreeted(_)
             | Self::GreetedTwice
             | Self::WrongDirection(_)

@@ -53,7 +53,7 @@ async fn a_peer_that_sends_too_much_reads_why_although_it_was_still_sending() {
         }
     };
     let ((), (code, reason)) = tokio::join!(sending, hearing);
-    assert_eq!(code, 4000, "{reason}");
+    assert_eq!(code, 1009, "{reason}");
     assert!(reason.contains("longer than"), "{reason}");
     assert!(matches!(relay.await.unwrap(), Ended::Violation(_)));
 }

@@ -225,7 +225,11 @@ impl World {
             Ended::ByUs(close) | Ended::ByPeer(close) => match close.code {
                 CloseCode::Normal | CloseCode::GoingAway | CloseCode::Replaced => true,
                 CloseCode::NoGreeting | CloseCode::Silent => self.is_excused(Duration::ZERO),
-                CloseCode::ProtocolViolation
+                CloseCode::WebSocketViolation
+                | CloseCode::UnsupportedData
+                | CloseCode::InvalidPayload
+                | CloseCode::TooBig
+                | CloseCode::ProtocolViolation
                 | CloseCode::CreditExceeded
                 | CloseCode::Revoked
                 | CloseCode::TooManyTunnels
