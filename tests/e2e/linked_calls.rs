@@ -1,11 +1,14 @@
 //! Linked calls: a search for one leg of a conversation finds the recordings of all.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, sync::Arc};
 
 use harness::{
     agent::{Agent, AgentOptions},
+    authority::Authority,
     client::{client, names, search},
     mariadb::MariaDb,
+    names::Names,
+    postgres::FAR,
     recordings::{wav, write},
     relay::Relay,
 };
@@ -41,13 +44,17 @@ fn found(answer: &Value) -> BTreeSet<String> {
 }
 
 async fn with_records() -> Option<MariaDb> {
-    let records = MariaDb::start().await?;
+    Some(filled(MariaDb::start().await?).await)
+}
+
+/// Puts the conversation on record.
+async fn filled(records: MariaDb) -> MariaDb {
     records.leg(CALLER, CALLER, &format!("q-400-34911223344-20240326-101502-{CALLER}.wav")).await;
     records.leg(AGENT_LEG, CALLER, "").await;
     // Converted since: the record says .gsm.
     records.leg(HANDED_ON, CALLER, "/var/spool/asterisk/monitor/2024/03/26/handed-on-to-102.gsm").await;
     records.leg("1711444800.99", "1711444800.99", "in-600-1711444800.99.wav").await;
-    Some(records)
+    records
 }
 
 #[tokio::test]
@@ -95,6 +102,44 @@ async fn records_that_do_not_answer_leave_what_the_id_finds_and_say_so() {
     records.pause(false);
     let answer = search(&client, &site, AGENT_LEG, &[]).await;
     assert_eq!(found(&answer), all());
+}
+
+#[tokio::test]
+async fn records_on_another_machine_are_asked_where_they_prove_by_tls_who_they_are() {
+    const NAME: &str = "records.example.test";
+    let relay = Relay::start().await;
+    let site = relay.add_site("acme", &[]).await;
+    let (dir, client) = (recordings(), client(&relay));
+    let far = FAR.to_string();
+    let authority = Authority::new("Acme Databases");
+    let trusted = format!("?ssl-ca={}", authority.file().display());
+    let Some(bare) = MariaDb::start().await else { return };
+    let (Some(by_address), Some(by_name)) =
+        (MariaDb::start_tls(&authority, &far).await, MariaDb::start_tls(&authority, NAME).await)
+    else {
+        return;
+    };
+    let [bare, by_address, by_name] = [filled(bare).await, filled(by_address).await, filled(by_name).await];
+    let Some(names) = Names::new(&format!("{FAR} {NAME}\n"), None) else { return };
+    let names = Arc::new(names);
+    for (url, proven) in [
+        (bare.url_at(&far), false),
+        (format!("{}?ssl-mode=DISABLED", bare.url_at(&far)), true),
+        (by_address.url_at(&far), false),
+        (format!("{}{trusted}", by_address.url_at(&far)), true),
+        (format!("{}{trusted}", by_address.url_at(NAME)), false),
+        (format!("{}{trusted}", by_name.url_at(NAME)), true),
+    ] {
+        let options = AgentOptions::new(dir.path()).with(&["--cdr", &url]).believing(&names);
+        let agent = Agent::start(&relay, &site, options).await;
+        let answer = search(&client, &site, CALLER, &[]).await;
+        assert_eq!(answer["complete"], proven, "{url}: {:#?}", agent.process.log());
+        if !proven {
+            agent.process.wait_for("does not prove by TLS who it is").await;
+        }
+        agent.process.kill().await;
+        relay.wait_for_status("acme", |status| status["state"] == "down").await;
+    }
 }
 
 #[tokio::test]

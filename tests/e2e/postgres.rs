@@ -2,6 +2,7 @@
 
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
+    authority::Authority,
     client::{body, client, first_link, search, send},
     operator::{Operator, PASSWORD},
     postgres::Postgres,
@@ -35,6 +36,41 @@ async fn a_relay_on_a_server_serves_and_remembers() {
     assert!(audit.iter().all(|line| line.contains(",complete,")), "{audit:#?}");
     relay.site_command(&["disable", "acme"]).await;
     agent.process.wait_for_after(mark, "waiting will not help").await;
+}
+
+#[tokio::test]
+async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
+    let authority = Authority::new("Acme Databases");
+    let Some(server) = Postgres::start_far(Some(&authority)).await else { return };
+    let list = async |url: &str| {
+        let (code, _, err) =
+            run("audiovault-relay", &["user", "list", "--database", url], &server.variables()).await;
+        (code, err)
+    };
+    // Nobody has said whom to believe, or somebody else is believed.
+    let stranger = Authority::new("Somebody Else");
+    for unproven in [server.url(), format!("{}?sslrootcert={}", server.url(), stranger.file().display())] {
+        let (code, err) = list(&unproven).await;
+        assert!(code == 1 && err.contains("does not prove by TLS who it is"), "{unproven}: {err}");
+        assert!(err.contains("sslrootcert=FILE") && err.contains("sslmode=disable"), "{err}");
+    }
+    let proven = format!("{}?sslrootcert={}", server.url(), authority.file().display());
+    let relay = Relay::start_on_database(&proven, server.variables()).await;
+    let (site, recordings) = (relay.add_site("acme", &[]).await, one_recording());
+    let _agent = Agent::start(&relay, &site, AgentOptions::new(recordings.path())).await;
+    serves(&relay, &site).await;
+    let sessions = "SELECT COUNT(*), COUNT(*) FILTER (WHERE ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                    WHERE usename = 'relay' AND pid <> pg_backend_pid()";
+    let (all, encrypted): (i64, i64) =
+        sqlx::query_as(sessions).fetch_one(&mut server.connection().await).await.unwrap();
+    assert!(all > 0 && all == encrypted, "{encrypted} of {all} connections are encrypted");
+
+    let Some(bare) = Postgres::start_far(None).await else { return };
+    let (code, err) = list(&bare.url()).await;
+    assert!(code == 1 && err.contains("does not prove by TLS who it is"), "{err}");
+    // What is asked for is permitted; that nothing is in the database is another matter.
+    let (_, err) = list(&format!("{}?sslmode=disable", bare.url())).await;
+    assert!(err.contains("there is nothing of a relay"), "{err}");
 }
 
 /// Runs `import` from a file into a server; exit code and what was said.

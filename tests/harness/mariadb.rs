@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     address::free_address,
+    authority::Authority,
     process::{Process, installed},
 };
 
@@ -40,6 +41,15 @@ pub struct MariaDb {
 impl MariaDb {
     /// Starts one; `None`, noted as skipped, where MariaDB is not installed.
     pub async fn start() -> Option<Self> {
+        Self::start_with(None).await
+    }
+
+    /// Starts one with TLS by a certificate of an authority for a host; `None` as [`MariaDb::start`].
+    pub async fn start_tls(authority: &Authority, host: &str) -> Option<Self> {
+        Self::start_with(Some((authority, host))).await
+    }
+
+    async fn start_with(tls: Option<(&Authority, &str)>) -> Option<Self> {
         if !installed("mariadbd") || !installed("mariadb-install-db") {
             return None;
         }
@@ -67,7 +77,7 @@ impl MariaDb {
         );
         fs::write(&init, sql).expect("a file");
         let (port, socket) = (free_address().port(), dir.path().join("socket"));
-        let arguments = [
+        let mut arguments = vec![
             "--no-defaults".to_owned(),
             "--user=root".to_owned(),
             format!("--datadir={}", data.display()),
@@ -78,6 +88,14 @@ impl MariaDb {
             format!("--port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
         ];
+        match tls {
+            Some((authority, host)) => {
+                let made = authority.sign(dir.path(), host);
+                arguments.push(format!("--ssl-cert={}", made.certificate.display()));
+                arguments.push(format!("--ssl-key={}", made.key.display()));
+            }
+            None => arguments.push("--skip-ssl".to_owned()),
+        }
         let process = Process::start_program("mariadbd".as_ref(), &arguments, &[]);
         process.wait_for("ready for connections").await;
         Some(Self { process, port, socket, dir })

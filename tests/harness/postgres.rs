@@ -1,8 +1,8 @@
 //! A PostgreSQL server of the story's own.
 
 use std::{
-    net::SocketAddr,
-    os::unix::fs::chown,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use tokio::process::Command;
 
 use crate::{
     address::free_address,
+    authority::Authority,
     process::{Process, skip},
     secrets,
 };
@@ -20,6 +21,9 @@ use crate::{
 const USER: &str = "relay";
 /// The password of that user.
 const PASSWORD: &str = "c0rrect-p0stgres-p@ss";
+
+/// This machine, by an address that is no loopback address by its letters: what is told of other machines' databases holds for it.
+pub const FAR: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A server with an empty database.
 #[derive(Debug)]
@@ -34,6 +38,17 @@ pub struct Postgres {
 impl Postgres {
     /// Starts one; `None`, noted as skipped, where PostgreSQL is not installed.
     pub async fn start() -> Option<Self> {
+        Self::start_at(free_address(), None).await
+    }
+
+    /// Starts one at [`FAR`], with a certificate by an authority, or without TLS; `None` as [`Postgres::start`].
+    pub async fn start_far(authority: Option<&Authority>) -> Option<Self> {
+        let here = SocketAddr::new(FAR, 0);
+        let port = TcpListener::bind(here).expect("a port").local_addr().expect("an address").port();
+        Self::start_at(SocketAddr::new(FAR, port), authority).await
+    }
+
+    async fn start_at(address: SocketAddr, authority: Option<&Authority>) -> Option<Self> {
         let Some(programs) = programs() else {
             skip("stories with PostgreSQL: it is not installed; tests/run installs it");
             return None;
@@ -44,6 +59,15 @@ impl Postgres {
         secrets::remember(PASSWORD);
         let data = dir.path().join("data").display().to_string();
         let file = file.display().to_string();
+        let mut tls = Vec::new();
+        if let Some(authority) = authority {
+            let made = authority.sign(dir.path(), &address.ip().to_string());
+            let only_its_own = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&made.key, only_its_own).expect("a file");
+            let set = ["ssl_cert_file", "ssl_key_file"].into_iter().zip([made.certificate, made.key]);
+            tls = set.map(|(name, file)| format!("{name}={}", file.display())).collect();
+            tls.push("ssl=on".to_owned());
+        }
         let starter = as_nobody_special(dir.path());
         let initdb = programs.join("initdb").display().to_string();
         let init =
@@ -52,12 +76,12 @@ impl Postgres {
             .concat();
         let made = Command::new(&words[0]).args(&words[1..]).output().await.expect("initdb starts");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let address = free_address();
         let postgres = programs.join("postgres").display().to_string();
         let here = dir.path().display().to_string();
         // What a story writes need not outlive the machine.
         let listen = format!("listen_addresses={}", address.ip());
-        let set = [listen.as_str(), "fsync=off", "max_connections=200"].map(|set| ["-c", set]).concat();
+        let set = [listen.as_str(), "fsync=off", "max_connections=200"].into_iter();
+        let set: Vec<_> = set.chain(tls.iter().map(String::as_str)).flat_map(|set| ["-c", set]).collect();
         let port = address.port().to_string();
         let flags = [&["-D", &data, "-k", &here, "-p", &port][..], &set].concat();
         let words =

@@ -124,6 +124,13 @@ impl Relay {
         relay
     }
 
+    /// Starts a relay with plain HTTP on a database that is named as on the command line, with variables of its environment.
+    pub async fn start_on_database(database: &str, environment: Vec<(&'static str, String)>) -> Self {
+        let mut relay = Self { database: database.to_owned(), environment, ..Self::stopped() };
+        relay.restart().await;
+        relay
+    }
+
     /// Starts a relay that is one of several on the database of a server, behind a load balancer.
     pub async fn start_in_cluster(server: &Postgres, public_url: String, key: &str, extra: &[&str]) -> Self {
         let mut relay = Self::stopped();

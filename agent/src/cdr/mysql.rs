@@ -2,17 +2,25 @@
 //! FreePBX, which adds `recordingfile`.
 
 use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
     str::FromStr,
     sync::{Mutex, PoisonError},
 };
 
 use sqlx::{
     ConnectOptions, Executor, MySqlConnection, Row,
-    mysql::{MySqlConnectOptions, MySqlRow},
+    mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode},
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpStream, UnixListener},
+    time::timeout,
 };
 use url::Url;
 
-use super::{CdrError, Leg};
+use super::{CdrError, Leg, PATIENCE};
 use crate::{
     reach::{DnsError, resolve},
     secret::Secret,
@@ -20,6 +28,8 @@ use crate::{
 
 /// Connections that are kept for the next question. The database is the PBX's, and has calls to write.
 const KEPT: usize = 2;
+/// Where MySQL listens unless told otherwise.
+const PORT: u16 = 3306;
 /// SQLSTATE of a column that there is not.
 const UNKNOWN_COLUMN: &str = "42S22";
 
@@ -29,9 +39,26 @@ pub enum DatabaseError {
     /// Its name has no address.
     #[error("cannot find the address of {0}")]
     Name(String, #[source] DnsError),
+    /// It has no TLS, or a certificate that proves nothing.
+    #[error(
+        "the server does not prove by TLS who it is: give it a certificate for that host, and name the certificate of who signed it \
+         with ssl-ca=FILE in the address; on a network that only you reach, ssl-mode=REQUIRED (encrypted, not verified) or \
+         ssl-mode=DISABLED permits less"
+    )]
+    Unproven(#[source] sqlx::Error),
     /// It cannot be connected to, or refuses.
     #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+impl From<sqlx::Error> for DatabaseError {
+    fn from(error: sqlx::Error) -> Self {
+        let in_handshake =
+            |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+        let is_about_tls = matches!(&error, sqlx::Error::Tls(_))
+            || matches!(&error, sqlx::Error::Io(error) if in_handshake(error));
+        if is_about_tls { Self::Unproven(error) } else { Self::Database(error) }
+    }
 }
 
 /// The database.
@@ -39,6 +66,9 @@ pub(super) struct Database {
     options: MySqlConnectOptions,
     /// Where it is, unless at a socket of this machine.
     host: Option<String>,
+    port: u16,
+    /// How the connection is protected, if the address says so.
+    mode: Option<MySqlSslMode>,
     idle: Mutex<Vec<MySqlConnection>>,
 }
 
@@ -50,7 +80,9 @@ impl Database {
         }
         let at_socket = url.query_pairs().any(|(name, _)| name == "socket");
         let host = url.host_str().filter(|_| !at_socket).map(|host| host.trim_matches(['[', ']']).to_owned());
-        Ok(Self { options, host, idle: Mutex::default() })
+        let mode = url.query_pairs().find(|(name, _)| matches!(&**name, "ssl-mode" | "sslmode"));
+        let mode = mode.map(|(_, mode)| mode.parse()).transpose().map_err(CdrError::Address)?;
+        Ok(Self { options, host, port: url.port().unwrap_or(PORT), mode, idle: Mutex::default() })
     }
 
     /// All legs of the conversations that have a leg with one of these ids.
@@ -83,13 +115,52 @@ impl Database {
         let addresses = resolve(host).await.map_err(|error| DatabaseError::Name(host.clone(), error))?;
         let mut failure = sqlx::Error::PoolClosed;
         for address in addresses {
-            match open(&self.options.clone().host(&address.to_string())).await {
+            match self.connect_to(host, address).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }
         }
         Err(failure.into())
     }
+
+    /// Connects to an address that a host has. On another machine the server has to prove by TLS who it is, unless it is said
+    /// otherwise.
+    async fn connect_to(&self, host: &str, address: IpAddr) -> Result<MySqlConnection, sqlx::Error> {
+        let is_here = address.to_canonical().is_loopback();
+        let mode = match self.mode {
+            Some(mode) => mode,
+            None if is_here => MySqlSslMode::Preferred,
+            None => MySqlSslMode::VerifyIdentity,
+        };
+        let options = self.options.clone().ssl_mode(mode);
+        if matches!(mode, MySqlSslMode::VerifyIdentity) && host.parse::<IpAddr>().is_err() {
+            let socket = socket_to(SocketAddr::new(address, self.port)).await?;
+            return open(&options.host(host).socket(socket)).await;
+        }
+        open(&options.host(&address.to_string())).await
+    }
+}
+
+/// Makes a socket that leads to an address. The library takes the name for the certificate and the place to connect to from one
+/// field, and would look the name up by the C library; with a socket it connects there, and the name is for the certificate.
+async fn socket_to(address: SocketAddr) -> io::Result<PathBuf> {
+    let mut far = TcpStream::connect(address).await?;
+    far.set_nodelay(true)?;
+    // A name without a file, of this network namespace (unix(7)), and too long to be guessed.
+    let path = PathBuf::from(format!("\0audiovault-agent-{:032x}", rand::random::<u128>()));
+    let listener = UnixListener::bind(&path)?;
+    tokio::spawn(async move {
+        while let Ok(Ok((mut near, _))) = timeout(PATIENCE, listener.accept()).await {
+            // Other programs of the machine can read the name while it is there.
+            let peer = near.peer_cred().ok().and_then(|peer| peer.pid());
+            if peer.is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id())) {
+                drop(listener);
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+                return;
+            }
+        }
+    });
+    Ok(path)
 }
 
 async fn open(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {

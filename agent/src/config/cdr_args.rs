@@ -13,8 +13,8 @@ use crate::{
 /// The call detail records.
 #[derive(Debug, Args)]
 pub struct CdrArgs {
-    /// Asterisk's call records, which tell the legs of a conversation: mysql://USER@HOST/asteriskcdrdb, or the path of a
-    /// Master.csv; read only
+    /// Asterisk's call records, which tell the legs of a conversation: mysql://USER@HOST/asteriskcdrdb (on another machine
+    /// with TLS: ssl-ca=FILE, ssl-mode=…), or the path of a Master.csv; read only
     #[arg(long, value_name = "URL|FILE", help_heading = "Recordings", value_parser = secret)]
     pub cdr: Option<Secret>,
     /// File with the password of the database of --cdr

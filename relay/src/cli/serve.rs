@@ -60,8 +60,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_HSTS_MAX_AGE")]
     pub hsts_max_age: Option<String>,
 
-    /// The database, as sqlite:FILE, made when it does not exist, or postgres://USER@HOST/DATABASE; a password belongs
-    /// into PGPASSWORD, a PGPASSFILE or AUDIOVAULT_RELAY_DATABASE (required)
+    /// The database, as sqlite:FILE, made when it does not exist, or postgres://USER@HOST/DATABASE, whose server
+    /// proves by TLS who it is where it is another machine (sslrootcert=FILE, sslmode=…); a password belongs into PGPASSWORD, a
+    /// PGPASSFILE or AUDIOVAULT_RELAY_DATABASE (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
 

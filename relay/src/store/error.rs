@@ -64,6 +64,18 @@ pub enum OpenError {
         /// What went wrong.
         source: sqlx::Error,
     },
+    /// The server has no TLS, or a certificate that proves nothing.
+    #[error(
+        "{database} does not prove by TLS who it is: give the server a certificate for that host, and name the certificate of who \
+         signed it with sslrootcert=FILE in the address; on a network that only you reach, sslmode=require (encrypted, not \
+         verified) or sslmode=disable permits less"
+    )]
+    Unproven {
+        /// Which one.
+        database: String,
+        /// What went wrong.
+        source: sqlx::Error,
+    },
     /// The server is older than what the relay counts on.
     #[error("{database} is PostgreSQL {version}: version 15 or later is needed")]
     OldServer {

@@ -26,7 +26,13 @@ const HAS_TABLES: &str = "SELECT CAST(COUNT(*) AS BIGINT) FROM information_schem
 
 /// Opens a database that exists; whether it is empty is another matter.
 pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Store, OpenError> {
-    let failed = |source| OpenError::Unreachable { database: url.to_string(), source };
+    let failed = |source| {
+        let database = url.to_string();
+        match is_about_tls(&source) {
+            true => OpenError::Unproven { database, source },
+            false => OpenError::Unreachable { database, source },
+        }
+    };
     let parsed = url.reveal().parse().map_err(|_| failed(sqlx::Error::Configuration("not a URL".into())))?;
     let options = AnyConnectOptions::from_url(&parsed).map_err(failed)?;
     // A pool would try again and again; one connection says at once what is wrong.
@@ -50,6 +56,14 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
         name_rest: DEFAULT_NAME_REST,
         erasure_key: Arc::default(),
     })
+}
+
+/// Whether a connection failed because of who the server is, or because it does not say so.
+fn is_about_tls(error: &sqlx::Error) -> bool {
+    if let sqlx::Error::Io(error) = error {
+        return error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    }
+    matches!(error, sqlx::Error::Tls(_))
 }
 
 async fn version(connection: &mut AnyConnection) -> Result<(i64, String), sqlx::Error> {

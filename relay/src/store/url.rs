@@ -1,8 +1,9 @@
 //! How a database is named.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{env, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use sqlx::postgres::PgConnectOptions;
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::DatabaseUrlError;
@@ -17,7 +18,8 @@ pub enum DatabaseUrl {
 }
 
 /// `postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE[?OPTIONS]`, as libpq takes it. What is not there comes from `PGHOST`,
-/// `PGPORT`, `PGUSER`, `PGPASSWORD` and their like, and from the password file (`PGPASSFILE`).
+/// `PGPORT`, `PGUSER`, `PGPASSWORD` and their like, and from the password file (`PGPASSFILE`). A server on another machine has to
+/// prove by TLS who it is (`sslmode=verify-full`), unless `sslmode` or `PGSSLMODE` says otherwise.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(Zeroizing<String>);
 
@@ -27,13 +29,36 @@ impl PostgresUrl {
         if options.get_database().is_none_or(str::is_empty) {
             return Err(DatabaseUrlError::NotAServer);
         }
-        Ok(Self(Zeroizing::new(text.to_owned())))
+        let mut text = Zeroizing::new(text.to_owned());
+        if !says_sslmode(&text) && !is_this_machine(&options) {
+            let joint = if text.contains('?') { "&" } else { "?" };
+            text.push_str(joint);
+            text.push_str("sslmode=verify-full");
+        }
+        Ok(Self(text))
     }
 
-    /// The whole of it, as it was given: it may hold a password.
+    /// The whole of it, with what goes without saying: it may hold a password.
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether the address or the environment says how the connection is protected.
+fn says_sslmode(text: &str) -> bool {
+    let in_address = Url::parse(text)
+        .is_ok_and(|url| url.query_pairs().any(|(name, _)| matches!(&*name, "sslmode" | "ssl-mode")));
+    in_address || env::var_os("PGSSLMODE").is_some_and(|mode| !mode.is_empty())
+}
+
+/// Whether the connection stays on this machine: a Unix socket or a loopback address.
+fn is_this_machine(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 impl fmt::Display for PostgresUrl {
@@ -136,11 +161,38 @@ mod tests {
             assert_eq!(url.to_string(), "postgres://relay@db.example.com:5432/audiovault");
             assert!(!format!("{url:?}").contains("s3cr3t"), "{url:?}");
             let DatabaseUrl::Postgres(url) = url else { panic!("{text} is a server's") };
-            assert_eq!(url.reveal(), text);
+            assert_eq!(url.reveal(), format!("{text}?sslmode=verify-full"));
         }
         for bad in ["postgres:", "postgres://relay:s3cr3t@db:port/d", "postgres://db.example.com"] {
             let error = bad.parse::<DatabaseUrl>().unwrap_err().to_string();
             assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_server_on_another_machine_has_to_prove_who_it_is_unless_the_address_says_otherwise() {
+        let revealed = |text: &str| match text.parse().unwrap() {
+            DatabaseUrl::Postgres(url) => url.reveal().to_owned(),
+            DatabaseUrl::Sqlite(_) => panic!("{text} is a server's"),
+        };
+        for (far, added) in [
+            ("postgres://relay@db.example.com/a", "?sslmode=verify-full"),
+            ("postgres://relay@10.0.0.5/a?sslrootcert=/ca.pem", "&sslmode=verify-full"),
+            ("postgres://relay@[2001:db8::1]/a", "?sslmode=verify-full"),
+            ("postgres://relay@localhost.example.com/a", "?sslmode=verify-full"),
+        ] {
+            assert_eq!(revealed(far), format!("{far}{added}"));
+        }
+        for same in [
+            "postgres://relay@db.example.com/a?sslmode=disable",
+            "postgres://relay@db.example.com/a?ssl-mode=require",
+            "postgres://relay@localhost/a",
+            "postgres://relay@127.8.8.8:5433/a",
+            "postgres://relay@[::1]/a",
+            "postgres://relay@%2Frun%2Fpostgresql/a",
+            "postgres:///a?host=/run/postgresql",
+        ] {
+            assert_eq!(revealed(same), same);
         }
     }
 
