@@ -157,8 +157,8 @@ const SPANISH: Words = Words {
     language: "es",
     agent: "Este servidor busca y entrega grabaciones de llamadas para QueueMetrics. Introduzca su dirección en los ajustes \
             de QueueMetrics; en un navegador no hay nada que ver aquí.",
-    relay: "Este servidor pasa las búsquedas de grabaciones de llamadas a los centros que las guardan. Introduzca la dirección \
-            de su centro en los ajustes de QueueMetrics; en un navegador no hay nada que ver aquí.",
+    relay: "Este servidor pasa las búsquedas de grabaciones de llamadas a las sedes que las guardan. Introduzca la dirección \
+            de su sede en los ajustes de QueueMetrics; en un navegador no hay nada que ver aquí.",
     program: "Programa",
     version: "Versión",
     commit: "Commit",
