@@ -95,7 +95,7 @@ impl Place {
         let search = format!("{}/demo/search", self.url);
         let form = [("token", &self.token), ("callid", &self.call)];
         let asked = async {
-            // A relay does not say who is not connected to whoever has not shown a right token.
+            // Without a right token a relay does not tell whether an agent is connected.
             while reqwest::Client::new().post(&search).form(&form).send().await?.status() != 200 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

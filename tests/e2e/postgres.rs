@@ -47,7 +47,7 @@ async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
             run("audiovault-relay", &["user", "list", "--database", url], &server.variables()).await;
         (code, err)
     };
-    // Nobody has said whom to believe, or somebody else is believed.
+    // No authority is named, or another one is.
     let stranger = Authority::new("Somebody Else");
     for unproven in [server.url(), format!("{}?sslrootcert={}", server.url(), stranger.file().display())] {
         let (code, err) = list(&unproven).await;

@@ -95,7 +95,7 @@ impl RoundTrip<'_> {
         request.headers_mut().insert(header::CONTENT_TYPE, kind);
         let length = HeaderValue::from(request.body().len());
         request.headers_mut().insert(header::CONTENT_LENGTH, length);
-        // A relay tells whoever has the site's key that no agent is connected; to strangers the token might be wrong.
+        // With the site's key the relay tells that no agent is connected; without it, it says 401 as for a wrong token.
         if let Some(bearer) = bearer(&self.config.site_key) {
             request.headers_mut().insert(header::AUTHORIZATION, bearer);
         }

@@ -1,5 +1,5 @@
-//! How names look in the description of the API: as tight as the types that read them, so that whoever keeps to the description
-//! is not refused because of a name's spelling.
+//! How names look in the description of the API: as tight as the types that read them, so that a client that keeps to
+//! the description is not refused because of a name's spelling.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub(super) struct AliasName;
 impl PartialSchema for SiteName {
     fn schema() -> RefOr<Schema> {
         let pattern = format!("^(?!({})$)[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?$", reserved(str::to_owned));
-        let about = "a DNS label in lower case that is none of the relay's own addresses";
+        let about = "a DNS label in lower case; not the first part of one of the relay's own addresses";
         text(&pattern, about, 63)
     }
 }
@@ -35,7 +35,7 @@ impl ToSchema for SiteName {
 impl PartialSchema for AliasName {
     fn schema() -> RefOr<Schema> {
         let pattern = format!("^(?!({})$)[A-Za-z0-9][A-Za-z0-9._-]*$", reserved(either_case));
-        let about = "letters, digits, dots, hyphens and underscores; upper case is folded; none of the relay's own addresses";
+        let about = "letters, digits, dots, hyphens and underscores; upper case is folded; not one of the relay's own addresses";
         text(&pattern, about, MAX_ALIAS_LEN)
     }
 }

@@ -145,7 +145,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_KEY")]
     pub admin_tls_key: Option<PathBuf>,
 
-    /// A host name beneath which the admin listener serves its pages, beside localhost; the first one stands in links; may be
+    /// A host name under which the admin listener serves its pages, beside localhost; the first one stands in links; may be
     /// repeated [default: every address, and no name but localhost]
     #[arg(long, value_name = "NAME", env = "AUDIOVAULT_RELAY_ADMIN_HOST", value_delimiter = ',')]
     #[serde(deserialize_with = "list_or_text")]

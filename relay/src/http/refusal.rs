@@ -34,7 +34,7 @@ pub(super) struct Refusal {
 /// Why a site cannot be asked. Strangers are not told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Absence {
-    /// There is none of that name.
+    /// No site has that name.
     Unknown,
     /// The operator of the relay has disabled it.
     Disabled,

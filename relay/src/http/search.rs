@@ -87,9 +87,9 @@ async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> 
 
 /// Searches at the site of a name.
 ///
-/// Whoever has shown no right token gets one answer, after one time, whether the token is wrong, the site is away or there is none:
+/// A client that has shown no right token gets one answer, after one time, whether the token is wrong, the site is away or does not exist:
 /// otherwise strangers could list the customers of a relay. Only agents know the tokens, so a client is told that a site is away where
-/// a token of that client was right lately, and so is whoever shows the key of the site. What still tells something: an agent that is further away than [`UNPROVEN_AFTER`] or fails
+/// a token of that client was right lately, and where a request shows the key of the site. What still tells something: an agent that is further away than [`UNPROVEN_AFTER`] or fails
 /// to answer, the seconds in which an agent is waited for whose tunnel has just broken, and limits that many clients reach together.
 async fn search_at(
     state: &PublicState,

@@ -61,7 +61,7 @@ enum Named {
     InCase(HostOfNoSite),
 }
 
-/// An extension of a search: the name beneath the relay's own by which it came, which no site has. It is answered as a search at a
+/// An extension of a search: the name under the relay's own name by which it came, which no site has. It is answered as a search at a
 /// site that does not exist, so that strangers cannot tell which do.
 #[derive(Debug, Clone)]
 pub(super) struct HostOfNoSite(pub(super) String);

@@ -17,13 +17,13 @@ use ipnet::IpNet;
 
 use crate::{client, host, ids::new_id};
 
-/// Pages by which machines look after the relay. They may come beneath any host name, and learn nothing that is worth one.
+/// Pages by which machines look after the relay. They may come under any host name: what they learn is no secret.
 pub(super) const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Judges requests to the admin listener.
 #[derive(Debug)]
 pub(super) struct Entrance {
-    /// The names beneath which the pages are served, beside `localhost`.
+    /// The names under which the pages are served, beside `localhost`.
     pub(super) hosts: Vec<String>,
     pub(super) trusted_proxies: Vec<IpNet>,
 }
@@ -53,7 +53,7 @@ pub(super) async fn enter(
     next: Next,
 ) -> Response {
     if !entrance.is_for(&request) {
-        let detail = "this listener has no pages beneath that host name; open it as localhost or by a name that --admin-host \
+        let detail = "this listener has no pages under that host name; open it as localhost or by a name that --admin-host \
                       gives to it";
         let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).for_request(&new_id());
         return problem.into_response().map(Body::from);
