@@ -113,7 +113,7 @@ impl About {
         format!(
             "<!doctype html><html lang=\"{}\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
              content=\"width=device-width, initial-scale=1\"><title>{PRODUCT}</title><style>{STYLE}</style></head>\
-             <body><main><h1>{PRODUCT}</h1><p>{text}</p><dl>{rows}</dl></main></body></html>\n",
+             <body><main><h1>{PRODUCT}</h1><p>{text}</p><dl>{rows}</dl></main></body></html>",
             words.language
         )
     }
