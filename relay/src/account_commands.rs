@@ -7,16 +7,14 @@ mod report;
 use std::{
     collections::BTreeSet,
     io::{self, Write},
-    time::Duration,
 };
 
 use audiovault_protocol::site::SiteId;
-use jiff::Timestamp;
 
 use self::{password::read_password, report::Report};
 use crate::{
     auth::{
-        MAX_TOKEN_LIFE, Name, PasswordError, Passwords, Rights, Scope, Secret, WeakPassword, reveal_api_token,
+        Name, PasswordError, Passwords, Rights, Scope, Secret, WeakPassword, reveal_api_token, token_end,
     },
     cli::{RightsArgs, TokenArgs, TokenCommand, UserArgs, UserCommand},
     operator_events::Actor,
@@ -140,7 +138,7 @@ async fn change_token(store: &Store, command: TokenCommand) -> Result<Report, Ac
     let actor = Actor::command_line();
     match command {
         TokenCommand::Add { name, rights, expires, owner } => {
-            let expires = from_now(expires)?;
+            let expires = token_end(expires).ok_or(AccountCommandError::Expires)?;
             let secret = Secret::mint();
             let new = NewToken {
                 name: name.clone(),
@@ -158,13 +156,6 @@ async fn change_token(store: &Store, command: TokenCommand) -> Result<Report, Ac
             Ok(Report::Removed { name, removed: true })
         }
     }
-}
-
-fn from_now(life: Duration) -> Result<Timestamp, AccountCommandError> {
-    if life.is_zero() || life > MAX_TOKEN_LIFE {
-        return Err(AccountCommandError::Expires);
-    }
-    Ok(Timestamp::now() + life)
 }
 
 fn scope(sites: Vec<SiteId>) -> Scope {

@@ -26,7 +26,7 @@ pub use self::{
     same_origin::{csrf_token, is_csrf_token, is_same_origin},
     secret::{
         API_TOKEN_PREFIX, DAY, MAX_TOKEN_LIFE, Secret, SecretDigest, TOKEN_LIFE, parse_api_token,
-        reveal_api_token,
+        reveal_api_token, token_end,
     },
     setup::{SETUP_LIFE, offer_setup},
 };

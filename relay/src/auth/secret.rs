@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -13,6 +14,12 @@ pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const TOKEN_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
 /// How long one may live: who has forgotten a program is reminded within a year.
 pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
+
+/// When an API token ends that lives this long from now; nothing for a life of no time, and for one beyond
+/// [`MAX_TOKEN_LIFE`].
+pub fn token_end(life: Duration) -> Option<Timestamp> {
+    (!life.is_zero() && life <= MAX_TOKEN_LIFE).then(|| Timestamp::now() + life)
+}
 
 /// Random octets of a secret. A digest without salt or stretching protects secrets that nobody can guess.
 const SECRET_LEN: usize = 32;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     admin::{AdminState, Refused, known_name},
-    auth::{DAY, MAX_TOKEN_LIFE, Name, Role, Secret, TOKEN_LIFE, reveal_api_token},
+    auth::{DAY, Name, Role, Secret, TOKEN_LIFE, reveal_api_token, token_end},
     store::{NewToken, StoredToken},
 };
 
@@ -59,17 +59,15 @@ pub(super) async fn add(
     let form = RightsForm::of(&fields);
     let (name, days) = (field(&fields, "name"), field(&fields, "days"));
     let secret = Secret::mint();
-    let refused = match new_token(&name, &days, &form, &secret) {
-        Ok(new) => {
-            let new = NewToken { owner: shell.principal()?.owner_of_new_token(), ..new };
-            match state.auth.store().add_token(&actor, &new).await {
-                Ok(()) => {
-                    tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
-                    None
-                }
-                Err(error) => Some(problem(error)?),
+    let owner = shell.principal()?.owner_of_new_token();
+    let refused = match new_token(&name, &days, &form, &secret, owner) {
+        Ok(new) => match state.auth.store().add_token(&actor, &new).await {
+            Ok(()) => {
+                tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
+                None
             }
-        }
+            Err(error) => Some(problem(error)?),
+        },
         Err(key) => Some(key),
     };
     let tokens = state.auth.store().tokens().await?;
@@ -100,13 +98,15 @@ fn empty(shell: Shell, tokens: Vec<StoredToken>) -> TokensPage {
     TokensPage { shell, tokens, name: String::new(), days, form, problem: None, made: None }
 }
 
-fn new_token(name: &str, days: &str, form: &RightsForm, secret: &Secret) -> Result<NewToken, &'static str> {
+fn new_token(
+    name: &str,
+    days: &str,
+    form: &RightsForm,
+    secret: &Secret,
+    owner: Option<Name>,
+) -> Result<NewToken, &'static str> {
     let name: Name = name.trim().parse().map_err(|_| "problem-name")?;
     let days: u32 = days.trim().parse().map_err(|_| "problem-days")?;
-    let life = DAY.saturating_mul(days);
-    if life.is_zero() || life > MAX_TOKEN_LIFE {
-        return Err("problem-days");
-    }
-    let expires = Timestamp::now() + life;
-    Ok(NewToken { name, digest: secret.digest(), rights: form.rights()?, expires, owner: None })
+    let expires = token_end(DAY.saturating_mul(days)).ok_or("problem-days")?;
+    Ok(NewToken { name, digest: secret.digest(), rights: form.rights()?, expires, owner })
 }
