@@ -34,11 +34,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::{
     balance::{AgentSlot, Balance, MOVED_FOR},
-    client::{NodeAnswer, NodeBody, Unreachable},
+    client::{NodeAnswer, Unreachable},
     key::{ClusterKey, ShortKey, Stamp, Unproven},
     others::{Others, PartsQuestion, SessionsQuestion, Telling},
     routes::{LEASE, LeaseReading, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
-    seal::Seal,
+    seal::{ProvenBody, Seal},
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
 };
 use self::{client::NodeClient, replay::Replays};

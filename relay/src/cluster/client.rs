@@ -1,20 +1,17 @@
 //! Asks another relay, over connections that are kept.
 
 use std::{
-    pin::Pin,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
-use audiovault_protocol::{headers, link::BodyError, message::ResponseHead, problem::Problem};
+use audiovault_protocol::{headers, message::ResponseHead, problem::Problem};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -89,7 +86,7 @@ pub enum Unreachable {
 #[derive(Debug)]
 pub enum NodeAnswer {
     /// An agent's answer.
-    Answer(Response<NodeBody>),
+    Answer(Response<ProvenBody>),
     /// It refuses, and so would any other.
     Refused(Problem),
     /// It has no such agent.
@@ -229,13 +226,13 @@ fn http(tls: ClientConfig) -> Http {
 }
 
 /// The agent's answer in that of the relay.
-fn answer(response: Response<ProvenBody>) -> Result<Response<NodeBody>, Unreachable> {
+fn answer(response: Response<ProvenBody>) -> Result<Response<ProvenBody>, Unreachable> {
     let stranger = || Unreachable::Stranger(response.status());
     let head = response.headers().get(HEAD).and_then(|head| BASE64.decode(head.as_bytes()).ok());
     let head: ResponseHead = head.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(stranger)?;
     let status = StatusCode::from_u16(head.status).map_err(|_| stranger())?;
     let size = headers::content_length(&head.headers);
-    let mut answer = Response::new(NodeBody { body: response.into_body().with_size(size), size });
+    let mut answer = Response::new(response.into_body().with_size(size));
     *answer.status_mut() = status;
     *answer.headers_mut() = head.headers;
     if let Some(audit) = head.audit {
@@ -254,32 +251,4 @@ async fn refusal(response: Response<ProvenBody>) -> Option<Problem> {
 
 fn retry_after(headers: &HeaderMap) -> Option<u32> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
-}
-
-/// The body of an agent's answer on its way from another relay.
-#[derive(Debug)]
-pub struct NodeBody {
-    body: ProvenBody,
-    /// As the agent's head says.
-    size: Option<u64>,
-}
-
-impl Body for NodeBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.size.map_or_else(|| self.body.size_hint(), SizeHint::with_exact)
-    }
 }

@@ -53,7 +53,7 @@ impl Seal {
             return None;
         }
         let proof = self.with_body.then(|| self.key.body_proof(&self.stamp));
-        Some(answer.map(|body| ProvenBody { body, proof, left: None, held: None }))
+        Some(answer.map(|body| ProvenBody { body, proof, size: None, left: None, held: None }))
     }
 }
 
@@ -102,11 +102,13 @@ impl Body for SealedBody {
 
 /// The body of an answer, which ends with an error unless its proof is right.
 #[derive(Debug)]
-pub(super) struct ProvenBody {
+pub struct ProvenBody {
     body: Incoming,
     /// Nothing where none is needed, or once it was right.
     proof: Option<BodyProof>,
-    /// Bytes that are still to come, where that is known.
+    /// Its bytes in all, as the head of the agent's answer says.
+    size: Option<u64>,
+    /// Those of them that are still to come.
     left: Option<u64>,
     /// The end of the body until its proof has come: who has all bytes that were promised asks for nothing more.
     held: Option<Bytes>,
@@ -115,7 +117,7 @@ pub(super) struct ProvenBody {
 impl ProvenBody {
     /// The same with as many bytes as the head of the agent's answer promises.
     pub(super) fn with_size(self, size: Option<u64>) -> Self {
-        Self { left: size, ..self }
+        Self { size, left: size, ..self }
     }
 
     /// What of a frame may be passed on before the proof has come. More than was promised is left out.
@@ -173,6 +175,6 @@ impl Body for ProvenBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.size.map_or_else(|| self.body.size_hint(), SizeHint::with_exact)
     }
 }

@@ -9,7 +9,7 @@ use audiovault_protocol::link::{BodyError, TunnelBody};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::cluster::NodeBody;
+use crate::cluster::ProvenBody;
 
 /// A body from an agent.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) enum AnswerBody {
     /// Through a tunnel of this relay.
     Tunnel(TunnelBody),
     /// Through another relay.
-    Node(NodeBody),
+    Node(ProvenBody),
 }
 
 impl Body for AnswerBody {
