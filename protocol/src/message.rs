@@ -271,7 +271,7 @@ pub enum CloseCode {
     NoGreeting,
     /// 4005: nothing was heard from the peer for too long.
     Silent,
-    /// 4006: the site has as many tunnels as it may have.
+    /// 4006: the site has as many tunnels or agents as it may have.
     TooManyTunnels,
     /// Any other number.
     Other(u16),

@@ -3,7 +3,7 @@
 mod absence;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -86,24 +86,70 @@ pub enum NoSession {
 }
 
 impl Entry {
+    /// Whether a session may be added.
+    fn has_room(&self, session: &Session, maximum: SiteMaximum) -> Result<(), SiteFull> {
+        let others = self.sessions.iter().filter(|old| old.takes_requests() && !old.is_same_agent(session));
+        let instances: HashSet<&str> = others.clone().map(|old| old.hello.instance.as_str()).collect();
+        if others.count() >= maximum.tunnels as usize {
+            return Err(SiteFull::Tunnels(maximum.tunnels));
+        }
+        if !instances.contains(session.hello.instance.as_str()) && instances.len() >= maximum.agents as usize
+        {
+            return Err(SiteFull::Agents(maximum.agents));
+        }
+        Ok(())
+    }
+
     fn miss(&mut self, key: Option<LinkKeyId>) {
         let now = Instant::now();
         self.absence.miss(key, now + RETURN_TIME, now);
     }
 }
 
-/// A site has as many tunnels as it may have.
+/// A site has as much as it may have at this relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this site has {0} tunnels already, as many as it may have; stop an agent, or ask the relay's operator for more"
-)]
-pub struct TooManyTunnels(pub u32);
+pub enum SiteFull {
+    /// All tunnels.
+    #[error(
+        "this site has {0} tunnels already, as many as it may have; stop an agent, or ask the relay's operator for more"
+    )]
+    Tunnels(u32),
+    /// All agents.
+    #[error(
+        "this site has {0} agents already, as many as it may have; stop one, or ask the relay's operator for more"
+    )]
+    Agents(u32),
+}
+
+impl SiteFull {
+    /// The setting that allows more.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Tunnels(_) => "--max-site-tunnels",
+            Self::Agents(_) => "--max-site-agents",
+        }
+    }
+}
+
+/// What one site may have at this relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SiteMaximum {
+    /// Tunnels, with all connections of all agents.
+    pub tunnels: u32,
+    /// Agents, each with all its connections.
+    pub agents: u32,
+}
+
+impl SiteMaximum {
+    /// As many as come.
+    pub const UNLIMITED: Self = Self { tunnels: u32::MAX, agents: u32::MAX };
+}
 
 /// All sessions of this relay process.
 #[derive(Debug)]
 pub struct Registry {
     sites: RwLock<HashMap<SiteId, Entry>>,
-    max_site_tunnels: u32,
+    site_maximum: SiteMaximum,
     window_budget: Arc<WindowBudget>,
     /// How often a session was chosen, for all sites.
     choices: AtomicU64,
@@ -111,16 +157,16 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self::new(PROCESS_WINDOW_BUDGET, u32::MAX)
+        Self::new(PROCESS_WINDOW_BUDGET, SiteMaximum::UNLIMITED)
     }
 }
 
 impl Registry {
-    /// No sessions yet. The windows of all tunnels share a budget of so many bytes; a site has so many tunnels at most.
-    pub fn new(window_budget: u64, max_site_tunnels: u32) -> Self {
+    /// No sessions yet. The windows of all tunnels share a budget of so many bytes.
+    pub fn new(window_budget: u64, site_maximum: SiteMaximum) -> Self {
         Self {
             sites: RwLock::default(),
-            max_site_tunnels,
+            site_maximum,
             window_budget: WindowBudget::new(window_budget),
             choices: AtomicU64::new(0),
         }
@@ -135,14 +181,11 @@ impl Registry {
     /// request can reach it, while all sites wait: `welcome` only hands a message over.
     ///
     /// # Errors
-    /// [`TooManyTunnels`]. Tunnels that finish what is open on them do not count.
-    pub fn add(&self, session: Arc<Session>, welcome: impl FnOnce(&Session)) -> Result<(), TooManyTunnels> {
+    /// [`SiteFull`]. Tunnels that finish what is open on them do not count.
+    pub fn add(&self, session: Arc<Session>, welcome: impl FnOnce(&Session)) -> Result<(), SiteFull> {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         let entry = sites.entry(session.site.clone()).or_default();
-        let others = entry.sessions.iter().filter(|old| old.takes_requests() && !old.is_same_agent(&session));
-        if others.count() >= self.max_site_tunnels as usize {
-            return Err(TooManyTunnels(self.max_site_tunnels));
-        }
+        entry.has_room(&session, self.site_maximum)?;
         welcome(&session);
         entry.counters.saw_agent();
         for old in entry.sessions.iter().filter(|old| old.is_same_agent(&session)) {

@@ -292,7 +292,7 @@ fn on_notice(
                 }
                 Err(refused) => {
                     let (site, address) = (&admission.site, &admission.address);
-                    tracing::warn!(%site, %address, "a tunnel is refused: {refused} (--max-site-tunnels)");
+                    tracing::warn!(%site, %address, "a tunnel is refused: {refused} ({})", refused.flag());
                     caller.close(Close::new(CloseCode::TooManyTunnels, refused.to_string()));
                 }
             }

@@ -77,6 +77,33 @@ async fn a_key_that_knocks_without_end_keeps_no_other_site_out() {
 }
 
 #[tokio::test]
+async fn a_site_has_as_many_agents_as_it_may_and_each_has_all_its_connections() {
+    let relay = Relay::start_with(&["--max-site-agents", "2"], false).await;
+    let setting = Setting::new(relay).await;
+    let crowded = setting.relay.add_site("crowded", &[]).await;
+    let connection = |number: u64, slot: u16| Hello { instance: format!("{number:016x}"), slot, ..hello() };
+    let mut peers = Vec::new();
+    for (number, slot) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        peers.push(RawPeer::greeted_as(&setting.relay, &crowded, connection(number, slot)).await);
+    }
+    let mark = setting.relay.process().mark();
+    let mut third = RawPeer::agent(&setting.relay, &crowded).await;
+    third.frame(Frame::Hello(Box::new(connection(2, 0)))).await;
+    let closed = third.closed().await;
+    assert!(closed.code == 4006 && closed.reason.contains("2 agents"), "{closed:?}");
+    setting.relay.process().wait_for_after(mark, "--max-site-agents").await;
+    // One of the two goes with all its connections, and another one has its place.
+    drop(peers);
+    setting
+        .relay
+        .wait_for_status("crowded", |status| status["sessions"].as_array().unwrap().is_empty())
+        .await;
+    let _peer = RawPeer::greeted_as(&setting.relay, &crowded, connection(2, 0)).await;
+    let promise = "a tunnel of the agent that is one too many is closed with 4006, the others stay";
+    matrix::row("admission", "more agents of one site than it may have", promise, "closed with 4006");
+}
+
+#[tokio::test]
 async fn a_site_has_as_many_tunnels_as_it_may_and_an_agent_that_comes_again_takes_its_own_place() {
     let relay = Relay::start_with(&["--max-site-tunnels", "3"], false).await;
     let setting = Setting::new(relay).await;

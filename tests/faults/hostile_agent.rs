@@ -336,7 +336,7 @@ const MOST_KEPT: u64 = 32 * 1024;
 #[tokio::test]
 async fn what_an_agent_says_of_itself_costs_little_memory_whatever_it_is() {
     const TUNNELS: u64 = 90;
-    let arguments = ["--max-site-tunnels", "1000", "--accept-rate", "2000"];
+    let arguments = ["--max-site-tunnels", "1000", "--max-site-agents", "1000", "--accept-rate", "2000"];
     let setting = Setting::new(Relay::start_with(&arguments, false).await).await;
     let hostile = setting.relay.add_site("hostile", &[]).await;
     let named = |number: u64, hello: &Hello| Hello { instance: format!("{number:016x}"), ..hello.clone() };

@@ -210,6 +210,11 @@ pub struct ServeArgs {
     #[serde(deserialize_with = "number_or_text")]
     pub max_site_tunnels: Option<String>,
 
+    /// How many agents one site may have [default: 8]
+    #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_SITE_AGENTS")]
+    #[serde(deserialize_with = "number_or_text")]
+    pub max_site_agents: Option<String>,
+
     /// How much memory recordings on their way through the relay may take, such as 512MiB [default: 2GiB]
     #[arg(long, value_name = "SIZE", env = "AUDIOVAULT_RELAY_MEMORY_BUDGET")]
     #[serde(deserialize_with = "number_or_text")]
@@ -349,6 +354,7 @@ impl ServeArgs {
             max_client_requests: or(self.max_client_requests, lower.max_client_requests),
             max_site_requests: or(self.max_site_requests, lower.max_site_requests),
             max_site_tunnels: or(self.max_site_tunnels, lower.max_site_tunnels),
+            max_site_agents: or(self.max_site_agents, lower.max_site_agents),
             memory_budget: or(self.memory_budget, lower.memory_budget),
             accept_rate: or(self.accept_rate, lower.accept_rate),
             audit_pseudonymise_after: or(self.audit_pseudonymise_after, lower.audit_pseudonymise_after),

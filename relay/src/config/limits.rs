@@ -6,7 +6,7 @@ use audiovault_protocol::limits::PROCESS_WINDOW_BUDGET;
 use bytesize::ByteSize;
 
 use super::{ConfigError, invalid};
-use crate::cli::ServeArgs;
+use crate::{cli::ServeArgs, registry::SiteMaximum};
 
 /// Connections of all clients together by default: hundreds of sites with a tunnel or two, and ten times as many
 /// listeners.
@@ -25,6 +25,9 @@ const DEFAULT_MAX_SITE_REQUESTS: u32 = 256;
 const DEFAULT_ACCEPT_RATE: u32 = 100;
 /// Tunnels of one site by default: eight agents with four connections each. A tunnel that idles costs 16 kB.
 const DEFAULT_MAX_SITE_TUNNELS: u32 = 32;
+/// Agents of one site by default. A site has one, or two that stand in for each other; with more machines, each with
+/// recordings of its own, there are a few. Whoever has a key of the site gets no more shares of its requests than this.
+const DEFAULT_MAX_SITE_AGENTS: u32 = 8;
 /// The least memory that recordings under way can do with: one tunnel's.
 const MIN_MEMORY_BUDGET: u64 = audiovault_protocol::limits::TUNNEL_WINDOW_BUDGET;
 
@@ -39,8 +42,8 @@ pub struct LimitsConfig {
     pub max_client_requests: u32,
     /// Requests to one site.
     pub max_site_requests: u32,
-    /// Tunnels of one site.
-    pub max_site_tunnels: u32,
+    /// Tunnels and agents of one site.
+    pub site_maximum: SiteMaximum,
     /// Octets of recordings that all tunnels together may have on their way through the relay.
     pub memory_budget: u64,
     /// New tunnels in a second.
@@ -54,7 +57,7 @@ impl Default for LimitsConfig {
             max_client_connections: DEFAULT_MAX_CLIENT_CONNECTIONS,
             max_client_requests: DEFAULT_MAX_CLIENT_REQUESTS,
             max_site_requests: DEFAULT_MAX_SITE_REQUESTS,
-            max_site_tunnels: DEFAULT_MAX_SITE_TUNNELS,
+            site_maximum: SiteMaximum { tunnels: DEFAULT_MAX_SITE_TUNNELS, agents: DEFAULT_MAX_SITE_AGENTS },
             memory_budget: PROCESS_WINDOW_BUDGET,
             accept_rate: DEFAULT_ACCEPT_RATE,
         }
@@ -81,7 +84,10 @@ impl LimitsConfig {
                 &args.max_site_requests,
                 default.max_site_requests,
             )?,
-            max_site_tunnels: count("--max-site-tunnels", &args.max_site_tunnels, default.max_site_tunnels)?,
+            site_maximum: SiteMaximum {
+                tunnels: count("--max-site-tunnels", &args.max_site_tunnels, default.site_maximum.tunnels)?,
+                agents: count("--max-site-agents", &args.max_site_agents, default.site_maximum.agents)?,
+            },
             memory_budget: memory(&args.memory_budget, default.memory_budget)?,
             accept_rate: count("--accept-rate", &args.accept_rate, default.accept_rate)?,
         })

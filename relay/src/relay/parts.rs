@@ -46,7 +46,7 @@ impl Parts {
         let store = store.with_name_rest(config.records.name_rest);
         store.set_public_url(config.public_url.as_str()).await?;
         let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
-        let registry = Arc::new(Registry::new(config.limits.memory_budget, config.limits.max_site_tunnels));
+        let registry = Arc::new(Registry::new(config.limits.memory_budget, config.limits.site_maximum));
         let limits = Arc::new(Limits::new(&config.limits));
         let spool =
             config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;
