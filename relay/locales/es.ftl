@@ -128,10 +128,10 @@ error-home = Volver al panel
 
 # El tablero.
 board-search = Buscar por nombre, nota, equipo o versión
-board-no-match = Ningún sitio coincide.
+board-no-match = Ninguna sede coincide.
 board-count = { $count ->
-    [one] Un sitio
-   *[other] { $count } sitios
+    [one] Una sede
+   *[other] { $count } sedes
 }
 filter-state = Filtrar por estado
 sort = Orden
@@ -157,14 +157,19 @@ refused-count = { $count ->
     [one] Un token o clave incorrectos en la última hora
    *[other] { $count } tokens o claves incorrectos en la última hora
 }
+access-second-agent = segundo agente
+access-new-address = dirección nueva
+access-new-key = clave nueva
+access-changes = En las últimas 24 horas ha cambiado quién puede responder por esta sede. Una clave de la sede basta para ejecutar un agente, que recibe los tokens de búsqueda y los enlaces de la sede. Si no conoce alguno de estos cambios, revoque la clave:
+access-all = Todos los actos de operadores de esta sede
 refused-hour = Rechazado en la última hora:
 refused-tokens = { $count ->
     [one] una búsqueda con un token incorrecto
    *[other] { $count } búsquedas con un token incorrecto
 }
 refused-keys = { $count ->
-    [one] un agente con una clave de sitio incorrecta
-   *[other] { $count } agentes con una clave de sitio incorrecta
+    [one] un agente con una clave de sede incorrecta
+   *[other] { $count } agentes con una clave de sede incorrecta
 }
 refused-links = { $count ->
     [one] una descarga con un enlace falsificado
@@ -181,36 +186,36 @@ guessed-since = Se intenta adivinar tokens de búsqueda desde muchas direcciones
 newest = la más reciente
 newest-ago = la más reciente hace { $ago }
 outdated = versión antigua
-relay-no-database = La base de datos no responde. Los sitios conectados siguen funcionando; los cambios tienen que esperar.
+relay-no-database = La base de datos no responde. Las sedes conectadas siguen funcionando; los cambios tienen que esperar.
 relay-no-journal = No se pueden escribir la auditoría ni el historial: revise el disco y la base de datos. La reproducción continúa.
 relay-many = { $count ->
-    [one] Un relé trabaja con esta base de datos:
-   *[other] { $count } relés trabajan juntos:
+    [one] Un relay trabaja con esta base de datos:
+   *[other] { $count } relays trabajan juntos:
 }
 relay-here = este
 relay-unwell = no puede leer o escribir su base de datos
 relay-lost = { $count ->
-    [one] Se ha perdido un registro de auditoría o historial desde que arrancó el relé.
-   *[other] Se han perdido { $count } registros de auditoría o historial desde que arrancó el relé.
+    [one] Se ha perdido un registro de auditoría o historial desde que arrancó el relay.
+   *[other] Se han perdido { $count } registros de auditoría o historial desde que arrancó el relay.
 }
 
-# Un sitio.
-site-add = Añadir un sitio
+# Una sede.
+site-add = Añadir una sede
 site-name = Nombre
 site-name-help = Minúsculas, cifras y guiones, como acme-madrid. Figura en las direcciones y no se puede cambiar.
-site-open = Abrir el sitio
+site-open = Abrir la sede
 site-added = Se ha añadido { $site }
 note = Nota
 names = Nombres
 aliases = Alias
-aliases-help = Otros nombres con los que QueueMetrics pregunta por el sitio, como sus inquilinos; separados por espacios.
+aliases-help = Otros nombres con los que QueueMetrics pregunta por la sede, como sus inquilinos; separados por espacios.
 alias-new = Alias nuevo
 alias-remove = Quitar el alias { $alias }
 add = Añadir
 tenants-of-agent = Inquilinos de sus agentes:
 secrets = Secretos
 secrets-once = Cópielos ahora. Solo se muestran esta vez y no se guardan en ninguna parte.
-site-key = Clave del sitio
+site-key = Clave de la sede
 search-token = Token de búsqueda
 search-token-here = el-token-de-búsqueda
 agent-command = Agente
@@ -218,7 +223,7 @@ agent-command-help = Ejecútelo como root junto a las grabaciones. Adapte la rut
 agent-start-help = Arranca un agente cuya clave y token de búsqueda ya están en sus ficheros. Una clave nueva viene con la orden que escribe su fichero.
 queuemetrics-block = QueueMetrics
 queuemetrics-help = Añádalo a configuration.properties.
-keys = Claves del sitio
+keys = Claves de la sede
 key-rotate = Crear una clave nueva
 key-overlap = La clave anterior sigue siendo válida hasta que se revoque o se cree la siguiente.
 key-added = Una clave nueva para { $site }
@@ -230,7 +235,7 @@ enrolment = Alta de agentes
 enrolment-help = Un código corto, dictado por teléfono, se cambia una sola vez por una clave nueva, que va directamente al fichero del agente.
 enrol = Dar de alta un agente
 problem-enrol-no-room = Ya hay dos claves válidas. Revoque la que los agentes no usan; después se podrá dar de alta un agente.
-problem-enrol-disabled = El sitio está desactivado. Actívelo; después se podrá dar de alta un agente.
+problem-enrol-disabled = La sede está desactivada. Actívela; después se podrá dar de alta un agente.
 enrolment-code = Código
 code-added = Dar de alta un agente de { $site }
 code-once = Funciona una sola vez y sustituye a todos los códigos que aún no se han usado.
@@ -263,17 +268,17 @@ disconnected = Desconexión
 lived = Duración
 reason = Motivo
 service = Servicio
-site-disable = Desactivar el sitio
-site-enable = Activar el sitio
-site-disable-help = Un sitio desactivado rechaza a sus agentes y las búsquedas hasta que se vuelva a activar.
-site-remove = Eliminar el sitio
+site-disable = Desactivar la sede
+site-enable = Activar la sede
+site-disable-help = Una sede desactivada rechaza a sus agentes y las búsquedas hasta que se vuelva a activar.
+site-remove = Eliminar la sede
 site-remove-help = Desaparecen sus alias, sus claves y su historial. La auditoría conserva lo entregado.
 site-remove-named = Eliminar { $site } para siempre
 try-it = Pruébelo
 try-it-help = Busca y reproduce por la dirección pública, como lo hace QueueMetrics. El token no se guarda.
 try-none = No se ha encontrado nada.
 try-incomplete = No se ha podido mirar en todas partes.
-try-failed = Este navegador no llega a la dirección pública del relé.
+try-failed = Este navegador no llega a la dirección pública del relay.
 try-needs-script = Para esto hace falta JavaScript.
 call-id = Id. de llamada
 search = Buscar
@@ -332,16 +337,18 @@ actor-command_line = línea de órdenes
 actor-setup_link = enlace de instalación
 actor-agent = agente
 actor-unknown = sin iniciar sesión
-action-site-added = Sitio añadido
-action-site-removed = Sitio eliminado
-action-site-disabled = Sitio desactivado
-action-site-enabled = Sitio activado
+action-site-added = Sede añadida
+action-site-removed = Sede eliminada
+action-site-disabled = Sede desactivada
+action-site-enabled = Sede activada
 action-site-alias_added = Alias añadido
 action-site-alias_removed = Alias eliminado
-action-site-key_added = Clave de sitio creada
-action-site-key_revoked = Clave de sitio revocada
+action-site-key_added = Clave de sede creada
+action-site-key_revoked = Clave de sede revocada
 action-site-code_made = Código de alta creado
-action-site-key_enrolled = Clave de sitio entregada por código
+action-site-key_enrolled = Clave de sede entregada por código
+action-agent-added = Otro agente conectado
+action-agent-new_address = Agente conectado desde una dirección nueva
 action-user-added = Usuario añadido
 action-user-changed = Permisos de usuario modificados
 action-user-password_set = Contraseña establecida
@@ -358,9 +365,9 @@ action-operator_events-exported = Actos de operadores exportados
 action-database-backed_up = Base de datos copiada
 action-database-imported = Base de datos importada
 
-done-site-removed = El sitio se ha eliminado.
-done-site-disabled = El sitio está desactivado.
-done-site-enabled = El sitio está activado.
+done-site-removed = La sede se ha eliminado.
+done-site-disabled = La sede está desactivada.
+done-site-enabled = La sede está activada.
 done-key-revoked = La clave está revocada; se cierran los túneles que la usan.
 done-alias-added = El alias se ha añadido.
 done-alias-removed = El alias se ha quitado.

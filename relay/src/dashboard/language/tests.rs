@@ -116,7 +116,7 @@ fn arguments_come_into_the_text() {
 fn counts_are_written_as_numbers_and_names_as_they_are() {
     let count = |language: Language, count| language.text("board-count", &[("count", count)]);
     assert_eq!(["1", "2000"].map(|number| count(Language::English, number)), ["One site", "2,000 sites"]);
-    assert_eq!(count(Language::Spanish, "20000"), "20\u{202f}000 sitios");
+    assert_eq!(count(Language::Spanish, "20000"), "20\u{202f}000 sedes");
     let added = Language::English.text("site-added", &[("site", "007")]);
     assert!(added.contains("007"), "{added}");
 }
