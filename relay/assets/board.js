@@ -53,7 +53,7 @@ const draw = {
   },
 };
 // What is drawn by the relay alone: its words and shapes are more than a number.
-const drawnThere = ["agents", "recordings", "note", "refused_last_hour"];
+const drawnThere = ["agents", "recordings", "note", "refused_last_hour", "access_changes"];
 
 function apply(change) {
   const row = board.querySelector(`tr[data-site="${CSS.escape(change.site)}"]`);

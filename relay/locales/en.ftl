@@ -157,6 +157,11 @@ refused-count = { $count ->
     [one] One wrong token or key in the last hour
    *[other] { $count } wrong tokens or keys in the last hour
 }
+access-second-agent = second agent
+access-new-address = new address
+access-new-key = new key
+access-changes = Who can answer for this site changed in the last 24 hours. A key of the site is enough to run an agent, which is sent the search tokens and links of the site. If you do not know one of these changes, revoke the key:
+access-all = All operators’ events of this site
 refused-hour = Refused in the last hour:
 refused-tokens = { $count ->
     [one] one search with a wrong token
@@ -342,6 +347,8 @@ action-site-key_added = Site key made
 action-site-key_revoked = Site key revoked
 action-site-code_made = Enrolment code made
 action-site-key_enrolled = Site key handed out by enrolment
+action-agent-added = Another agent connected
+action-agent-new_address = Agent connected from a new address
 action-user-added = User added
 action-user-changed = Rights of a user changed
 action-user-password_set = Password set

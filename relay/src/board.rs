@@ -1,6 +1,7 @@
 //! What operators see of the sites, kept up to date: once a second the picture is made anew from the directory and
 //! the registry, and what has changed goes to everybody who watches.
 
+mod access;
 mod activity;
 pub mod live;
 mod minutes;

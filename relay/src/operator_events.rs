@@ -70,6 +70,10 @@ actions! {
     CodeMade => "site.code_made",
     /// An enrolment code was traded for a new key of its site
     KeyEnrolled => "site.key_enrolled",
+    /// An agent connected beside others of its site
+    AgentAdded => "agent.added",
+    /// An agent connected from an address that is new to its site
+    AgentNewAddress => "agent.new_address",
     /// A user was added
     UserAdded => "user.added",
     /// The rights of a user were changed
@@ -103,6 +107,10 @@ actions! {
 }
 
 impl Action {
+    /// What changes who can answer for a site, and so who is sent its requests.
+    pub const OF_ACCESS: [Self; 4] =
+        [Self::KeyAdded, Self::KeyEnrolled, Self::AgentAdded, Self::AgentNewAddress];
+
     /// The key of its name in the files of texts, which have no dots in keys.
     pub fn text_key(self) -> String {
         format!("action-{}", self.as_str().replace('.', "-"))
@@ -161,6 +169,22 @@ pub struct OperatorEvent {
     pub after: Option<Value>,
     /// The reason that the actor gave.
     pub reason: Option<String>,
+}
+
+/// An event after which others than before can answer for a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AccessChange {
+    /// The site.
+    #[serde(skip)]
+    pub site: SiteId,
+    /// What was done.
+    pub action: Action,
+    /// When.
+    pub at: Timestamp,
+    /// The user, API token, or user of the operating system; the host name of an agent, as the agent says it.
+    pub actor: String,
+    /// Network address of the actor; nothing for the command line.
+    pub address: Option<String>,
 }
 
 /// An event about to be written, without its actor and its time.

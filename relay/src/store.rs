@@ -6,6 +6,7 @@
 //! Every change of the sites bumps one generation number in the same transaction, so that a running relay notices
 //! what another process changed by reading a single integer.
 
+mod agent_events;
 mod announcements;
 mod api_tokens;
 mod audit;

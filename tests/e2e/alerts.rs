@@ -49,6 +49,12 @@ async fn a_site_that_goes_and_comes_is_told_to_the_webhook_also_across_a_restart
     let dir = one_recording();
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     assert_eq!(next(&mut messages, "site.").await, ("site.up".to_owned(), "acme".to_owned()));
+    let second = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    assert_eq!(
+        next(&mut messages, "operator.agent.").await,
+        ("operator.agent.added".to_owned(), "acme".to_owned())
+    );
+    drop(second);
     agent.process.kill().await;
     relay.kill().await;
     relay.restart().await;

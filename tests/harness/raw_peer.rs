@@ -1,6 +1,6 @@
 //! Peers that speak the wire themselves and keep to nothing: a hostile agent and a hostile relay, over plain WebSockets.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use audiovault_protocol::{
     frame::{Frame, StreamId},
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async, client_async,
@@ -51,12 +51,24 @@ impl RawPeer {
 
     /// As [`RawPeer::agent`]; nothing where the relay does not upgrade.
     pub async fn try_agent(relay: SocketAddr, site: &Site) -> Option<Self> {
+        let stream = TcpStream::connect(relay).await.ok()?;
+        Self::upgrade(site, relay, stream).await
+    }
+
+    /// As [`RawPeer::agent`], from an address of this machine.
+    pub async fn agent_from(source: IpAddr, relay: &Relay, site: &Site) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((source, 0).into()).expect("an address of this machine");
+        let stream = socket.connect(relay.address).await.expect("the relay listens");
+        Self::upgrade(site, relay.address, stream).await.expect("the relay upgrades")
+    }
+
+    async fn upgrade(site: &Site, relay: SocketAddr, stream: TcpStream) -> Option<Self> {
         let mut request = format!("ws://{relay}/tunnel").into_client_request().expect("a request");
         let headers = request.headers_mut();
         let bearer = format!("Bearer {}", site.site_key);
         headers.insert("authorization", bearer.parse().expect("a header"));
         headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().expect("a header"));
-        let stream = TcpStream::connect(relay).await.ok()?;
         let (socket, _) = client_async(request, stream).await.ok()?;
         Some(Self { socket })
     }

@@ -1,6 +1,9 @@
 //! What counts as one client.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +68,16 @@ impl From<IpAddr> for ClientKey {
     }
 }
 
+impl fmt::Display for ClientKey {
+    /// As an address, or a network with the length of its prefix (RFC 4291 section 2.3).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +101,8 @@ mod tests {
     #[test]
     fn an_ipv6_customer_is_one_client_and_ipv4_in_ipv6_is_ipv4() {
         let key = |text: &str| ClientKey::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(key("2001:db8:0:1::7").to_string(), "2001:db8:0:1::/64");
+        assert_eq!(key("::ffff:192.0.2.1").to_string(), "192.0.2.1");
         assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff::2"));
         assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
         assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));

@@ -31,6 +31,7 @@ fn picture(state: SiteState, journal: bool) -> Picture {
         searches_last_hour: 0,
         errors_last_hour: 0,
         refused_last_hour: Default::default(),
+        access_changes: Vec::new(),
         recordings: None,
     };
     let relay = RelayView { database: true, journal, lost: 0, relays: Vec::new() };

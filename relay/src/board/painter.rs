@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     AgentView, Change, NodeHealth, NodeView, Picture, RecordingsView, RelayView, Row, SitePart, SiteState,
-    SiteView, activity::Activity, view::readable_ms,
+    SiteView, access::AccessWatch, activity::Activity, view::readable_ms,
 };
 use crate::{
     cluster::Cluster,
@@ -62,6 +62,7 @@ struct Memory {
 
 pub(super) struct Painter {
     sources: Sources,
+    access: AccessWatch,
     memories: HashMap<SiteId, Memory>,
     last_seen: HashMap<SiteId, Timestamp>,
     picture: Arc<Picture>,
@@ -73,6 +74,7 @@ pub(super) struct Painter {
 impl Painter {
     pub(super) async fn new(sources: Sources) -> Result<Self, StoreError> {
         let last_seen = sources.store.last_seen().await?;
+        let access = AccessWatch::start(sources.store.clone()).await?;
         let since = Timestamp::from_second(Timestamp::now().as_second() - HOUR).unwrap_or_default();
         let mut memories: HashMap<SiteId, Memory> = HashMap::new();
         for counted in sources.store.minutes_since(since).await? {
@@ -86,7 +88,7 @@ impl Painter {
         // of an earlier run is higher, and whoever comes with one is told everything.
         let number = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let picture = Arc::new(Picture { number, ..Picture::default() });
-        Ok(Self { sources, memories, last_seen, picture, ticks: 0, figures: true })
+        Ok(Self { sources, access, memories, last_seen, picture, ticks: 0, figures: true })
     }
 
     pub(super) fn picture(&self) -> Arc<Picture> {
@@ -243,6 +245,7 @@ impl Painter {
             searches_last_hour: hour.searches,
             errors_last_hour: hour.errors,
             refused_last_hour: part.refused,
+            access_changes: self.access.current().get(site).cloned().unwrap_or_default(),
             recordings: part.recordings,
         };
         match old {

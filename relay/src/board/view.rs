@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use crate::{limits::SiteThrottle, session::Session};
+use crate::{limits::SiteThrottle, operator_events::AccessChange, session::Session};
 
 /// How a site is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
@@ -68,6 +68,8 @@ pub struct SiteView {
     pub errors_last_hour: u64,
     /// Wrong search tokens and site keys of the last hour, and attempts that were refused because of them.
     pub refused_last_hour: SiteThrottle,
+    /// What changed in the last day who can answer for the site: of every action the latest event, the newest first.
+    pub access_changes: Vec<AccessChange>,
     /// How its recordings are; nothing while no agent has told.
     pub recordings: Option<RecordingsView>,
 }

@@ -26,7 +26,7 @@ const DEFAULT_ACCEPT_RATE: u32 = 100;
 /// Tunnels of one site by default: eight agents with four connections each. A tunnel that idles costs 16 kB.
 const DEFAULT_MAX_SITE_TUNNELS: u32 = 32;
 /// Agents of one site by default. A site has one, or two that stand in for each other; with more machines, each with
-/// recordings of its own, there are a few. Whoever has a key of the site gets no more shares of its requests than this.
+/// recordings of its own, there are a few.
 const DEFAULT_MAX_SITE_AGENTS: u32 = 8;
 /// The least memory that recordings under way can do with: one tunnel's.
 const MIN_MEMORY_BUDGET: u64 = audiovault_protocol::limits::TUNNEL_WINDOW_BUDGET;

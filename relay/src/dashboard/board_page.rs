@@ -17,6 +17,7 @@ use crate::{
     admin::{AdminState, Refused},
     auth::Permission,
     board::{RelayView, Row, SiteState, SiteView, Totals},
+    operator_events::{AccessChange, Action},
 };
 
 /// Sites on one page.
@@ -163,6 +164,18 @@ impl BoardPage {
     fn age(&self, row: &Row) -> Option<u64> {
         let newest = row.view.recordings.as_ref()?.newest?;
         u64::try_from(Timestamp::now().as_second() - newest.as_second()).ok()
+    }
+
+    /// A word or two for a change of who can answer for the site.
+    fn access_tag(&self, change: &AccessChange) -> String {
+        let key = if change.action == Action::AgentAdded {
+            "access-second-agent"
+        } else if change.action == Action::AgentNewAddress {
+            "access-new-address"
+        } else {
+            "access-new-key"
+        };
+        self.shell.t(key)
     }
 
     fn is_stale(&self, age: &u64) -> bool {

@@ -100,6 +100,7 @@ const OTHERS: &str =
 const STOP_RUN: &str = "UPDATE relay_runs SET stopped_ms = $2, alive_ms = $2 WHERE run = $1";
 const PRUNE_TUNNELS: &str = "DELETE FROM tunnels WHERE closed_ms < $1";
 const PRUNE_TRAFFIC: &str = "DELETE FROM traffic WHERE hour_ms < $1";
+const PRUNE_NETWORKS: &str = "DELETE FROM site_networks WHERE seen_ms < $1";
 const PRUNE_RUNS: &str = "DELETE FROM relay_runs WHERE alive_ms < $1";
 
 impl Store {
@@ -223,12 +224,12 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets tunnels, runs and traffic from before a time.
+    /// Forgets tunnels, runs, traffic and networks of agents from before a time.
     ///
     /// # Errors
     /// As every method.
     pub async fn prune_history(&self, before: Timestamp) -> Result<(), StoreError> {
-        for statement in [PRUNE_TUNNELS, PRUNE_TRAFFIC, PRUNE_RUNS] {
+        for statement in [PRUNE_TUNNELS, PRUNE_TRAFFIC, PRUNE_RUNS, PRUNE_NETWORKS] {
             sqlx::query(statement).bind(before.as_millisecond()).execute(&self.pool).await?;
         }
         Ok(())

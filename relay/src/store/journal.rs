@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, Transaction};
 
-use super::{Store, StoreError, audit::AuditLock, open::Backend, routes::notify};
+use super::{
+    Store, StoreError, agent_events, audit::AuditLock, open::Backend, operator_events, routes::notify,
+};
 use crate::audit::{AuditEvent, ErasureKey, Outcome, call_key};
 
 /// A tunnel of an agent that has introduced itself.
@@ -132,6 +134,10 @@ impl Store {
         // Before the transaction begins, which would wait for itself.
         let key = self.erasure_key().await?;
         let mut tx = self.journal.begin().await?;
+        // Before the lock of the audit, as changes by operators take both.
+        if agent_events::may_come_of(records) {
+            sqlx::query(operator_events::LOCK).execute(&mut *tx).await?;
+        }
         self.lock_audit(&mut tx, AuditLock::Write).await?;
         let statements = match self.backend {
             Backend::Sqlite(_) => &*INSERT_AUDIT,
@@ -140,6 +146,9 @@ impl Store {
         let mut rest = records;
         while let Some(record) = rest.first() {
             let events: Vec<&AuditEvent> = rest.iter().map_while(event).take(ROWS[0]).collect();
+            if let Record::TunnelOpened(tunnel) = record {
+                agent_events::write(&mut tx, tunnel).await?;
+            }
             let written = if events.is_empty() {
                 write(&mut tx, statements, key, record).await.map(|()| 1)
             } else {

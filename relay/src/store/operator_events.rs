@@ -33,7 +33,7 @@ const UNTOLD: &str = "SELECT id, at_ms, actor_kind, actor, owner, address, actio
 const CLAIM: &str = "UPDATE operator_events SET told_ms = $2 WHERE id = $1 AND told_ms IS NULL";
 const PRUNE: &str = "DELETE FROM operator_events WHERE at_ms < $1";
 /// Takes the write lock before anything is read, so that two writers queue up instead of one of them failing.
-const LOCK: &str = "UPDATE meta SET id = 1 WHERE id = 1";
+pub(super) const LOCK: &str = "UPDATE meta SET id = 1 WHERE id = 1";
 
 /// A change by somebody. It is committed together with its events, and rolled back when it is dropped.
 pub(super) struct Change<'a> {
@@ -257,6 +257,11 @@ fn json(value: &Value) -> String {
     if text.len() <= MAX_JSON_LEN { text } else { format!("{{\"too_long\":{}}}", text.len()) }
 }
 
+/// An action as it is kept.
+pub(super) fn action(text: &str) -> Result<Action, StoreError> {
+    text.parse().map_err(|_| corrupt("action of an operator"))
+}
+
 fn event(row: &AnyRow) -> Result<OperatorEvent, StoreError> {
     let json = |column: usize| -> Result<Option<Value>, StoreError> {
         let text = row.try_get::<Option<String>, _>(column)?;
@@ -269,7 +274,7 @@ fn event(row: &AnyRow) -> Result<OperatorEvent, StoreError> {
         actor: row.try_get(3)?,
         owner: row.try_get(4)?,
         address: row.try_get(5)?,
-        action: row.try_get::<String, _>(6)?.parse().map_err(|_| corrupt("action of an operator"))?,
+        action: action(&row.try_get::<String, _>(6)?)?,
         site: row.try_get::<Option<String>, _>(7)?.map(|text| site(&text)).transpose()?,
         subject: row.try_get(8)?,
         before: json(9)?,

@@ -19,7 +19,7 @@ struct Table {
 }
 
 /// Every table but `meta`, in an order in which what is referred to comes first.
-const TABLES: [Table; 16] = [
+const TABLES: [Table; 17] = [
     Table { name: "sites", texts: &["site", "note"], numbers: &["created_ms", "disabled_ms"] },
     Table { name: "names", texts: &["name", "site"], numbers: &[] },
     Table { name: "resting_names", texts: &["name", "site"], numbers: &["removed_ms"] },
@@ -44,6 +44,7 @@ const TABLES: [Table; 16] = [
         ],
         numbers: &["slot", "opened_ms", "closed_ms"],
     },
+    Table { name: "site_networks", texts: &["site", "network"], numbers: &["seen_ms"] },
     Table { name: "traffic", texts: &["site"], numbers: &["hour_ms", "searches", "errors", "bytes"] },
     Table {
         name: "audit",
