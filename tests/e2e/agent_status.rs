@@ -5,9 +5,10 @@ use std::{fs, time::Duration};
 use harness::{
     address::free_address,
     agent::{Agent, AgentOptions},
+    operator::Operator,
     process::{PATIENCE, run},
     recordings::one_recording,
-    relay::Relay,
+    relay::{Relay, Site},
 };
 use tempfile::TempDir;
 
@@ -69,6 +70,19 @@ async fn the_status_of_an_agent_that_is_not_connected_or_not_there_fails() {
     assert_eq!(exit, 1, "{out}");
     let (exit, _, err) = ask(&["status"]).await;
     assert!(exit == 2 && err.contains("--state-file"), "{exit} {err}");
+}
+
+#[tokio::test]
+async fn the_page_of_a_site_warns_of_a_short_token_and_does_not_show_it() {
+    const TEN: &str = "qm-secret1";
+    let relay = Relay::start().await;
+    let site = Site { search_token: TEN.to_owned(), ..relay.add_site("acme", &[]).await };
+    let dir = one_recording();
+    let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
+    relay.wait_for_status("acme", |site| site["sessions"][0]["problems"][0].is_string()).await;
+    relay.add_user("maria", &["--role", "viewer"]).await;
+    let page = Operator::log_in(&relay, "maria").await.page("/sites/acme").await;
+    assert!(page.contains("fewer than 16") && !page.contains(TEN), "{page}");
 }
 
 #[tokio::test]

@@ -1,10 +1,17 @@
 //! Who may do what, whatever keys, links and tokens of others he has.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use audiovault_agent::secret::Secret;
 use audiovault_protocol::{
-    enrolment::EnrolmentCode, frame::Frame, message::ResponseHead, signed_link::LinkSecret, site::SiteKey,
+    enrolment::EnrolmentCode,
+    frame::Frame,
+    message::{Hello, ResponseHead},
+    signed_link::LinkSecret,
+    site::SiteKey,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -232,6 +239,39 @@ async fn an_operator_who_may_not_listen_gets_no_key_by_which_an_agent_would() {
     matrix::row("trust", "an operator without the right to listen makes a key", promise, "as promised");
 }
 
+#[tokio::test]
+async fn whoever_runs_an_agent_with_a_key_of_the_site_is_seen_on_the_board_and_on_record() {
+    let setting = Setting::new(Relay::start().await).await;
+    let _agent = setting.agent().await;
+    let api = Api::with(&setting.relay, "hearing", &["--role", "operator", "--playback"]).await;
+    let (status, minted) = api.post("/api/v1/sites/acme/keys", &Value::Null).await;
+    assert_eq!(status, 201, "{minted}");
+    let site_key = minted["site_key"].as_str().unwrap().to_owned();
+    let stolen = Site { site_key, ..setting.site.clone() };
+    let source = IpAddr::from([127, 0, 0, 9]);
+    let begun = Instant::now();
+    let mut peer = RawPeer::agent_from(source, &setting.relay, &stolen).await;
+    let claims = Hello { instance: "00000000000000ff".to_owned(), host: "pbx".to_owned(), ..hello() };
+    peer.frame(Frame::Hello(Box::new(claims))).await;
+    peer.wait_for(|frame| matches!(frame, Frame::Welcome(_)).then_some(())).await;
+    let seen = setting.relay.wait_for_status("acme", |site| {
+        site["access_changes"].as_array().is_some_and(|changes| changes.len() == 3)
+    });
+    let seen = seen.await;
+    let took = begun.elapsed();
+    let changes = seen["access_changes"].as_array().unwrap();
+    let told = |action: &str| changes.iter().find(|change| change["action"] == action).unwrap();
+    for action in ["agent.added", "agent.new_address"] {
+        assert_eq!((&told(action)["actor"], &told(action)["address"]), (&json!("pbx"), &json!("127.0.0.9")));
+        let recorded = api.get(&format!("/api/v1/operator-events?site=acme&action={action}")).await.1;
+        let [event] = recorded["events"].as_array().unwrap().as_slice() else { panic!("{recorded}") };
+        assert_eq!((&event["actor_kind"], &event["after"]["agents_before"]), (&json!("agent"), &json!(1)));
+    }
+    assert_eq!(told("site.key_added")["actor"], "hearing");
+    let promise = "the key, the second agent and its address are on the board within 10 s, and on record";
+    matrix::row("trust", "somebody makes a key and runs an agent with it", promise, ms(took));
+}
+
 /// A password hash takes 19 MiB.
 const ROOM_FOR_HASHES: u64 = 40 << 20;
 /// How long memory may stay after the last hash.
@@ -296,6 +336,66 @@ async fn whoever_guesses_search_tokens_is_slowed_down() {
         "about ten guesses at once and one in 6 s after that; the right token is answered all the while";
     let measured = format!("{looked_at} of {GUESSES} looked at, the others 429");
     matrix::row("trust", "search tokens are guessed", promise, measured);
+}
+
+/// Guesses a token from each of the addresses, through a proxy that tells them; how many guesses were looked at.
+async fn guess_from(setting: &Setting, addresses: &[IpAddr]) -> usize {
+    let guess = async |n: usize, address: &IpAddr| {
+        let token = format!("guess-{n:030}");
+        let form = [("token", token.as_str()), ("call_id", CALL)];
+        let request = setting.client.post(&setting.site.search_url).form(&form);
+        send(request.header("x-forwarded-for", address.to_string())).await.status().as_u16()
+    };
+    let mut statuses = Vec::new();
+    // A site has 256 requests under way at most.
+    for (round, at_once) in addresses.chunks(100).enumerate() {
+        let guesses = at_once.iter().enumerate().map(|(n, address)| guess(round * 100 + n, address));
+        statuses.extend(join_all(guesses).await);
+    }
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    let throttled = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(looked_at + throttled, addresses.len(), "{statuses:?}");
+    looked_at
+}
+
+#[tokio::test]
+async fn guesses_from_all_networks_of_one_ipv6_customer_count_together() {
+    let setting = Setting::new(Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await).await;
+    let _agent = setting.agent().await;
+    setting.search().await;
+    // Each from a network of 64 bits, and of 56 bits, of its own, in one of 48 bits.
+    let of_customer = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, n << 8, 0, 0, 0, 1]);
+    let addresses: Vec<_> = (0..200).map(of_customer).collect();
+    let begun = Instant::now();
+    let looked_at = guess_from(&setting, &addresses).await;
+    // One more in a second and a half.
+    let most = 41 + usize::try_from(begun.elapsed().as_millis() / 1_500).unwrap();
+    assert!((1..=most).contains(&looked_at), "{looked_at} of at most {most}");
+    setting.search().await;
+    let promise =
+        "forty guesses at once and one in 1.5 s after that; the right token is answered all the while";
+    let measured = format!("{looked_at} of {} looked at, the others 429", addresses.len());
+    matrix::row("trust", "search tokens are guessed from every /64 of an IPv6 /48", promise, measured);
+}
+
+#[tokio::test]
+async fn guesses_from_everywhere_meet_a_ceiling_that_is_told_of() {
+    let setting = Setting::new(Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await).await;
+    let _agent = setting.agent().await;
+    setting.search().await;
+    let addresses: Vec<_> =
+        (0..300_u32).map(|n| IpAddr::from((0x0a00_0000 + n * 997).to_be_bytes())).collect();
+    let begun = Instant::now();
+    let looked_at = guess_from(&setting, &addresses).await;
+    let most = 101 + usize::try_from(begun.elapsed().as_millis() / 600).unwrap();
+    assert!((1..=most).contains(&looked_at), "{looked_at} of at most {most}");
+    setting.search().await;
+    let told =
+        setting.relay.wait_for_status("acme", |site| !site["refused_last_hour"]["ceiling_since"].is_null());
+    told.await;
+    let promise = "a hundred guesses at once and a hundred in a minute after that, told on the board; a client whose token was right before is answered";
+    let measured = format!("{looked_at} of {} looked at, the others 429", addresses.len());
+    matrix::row("trust", "search tokens are guessed from 300 addresses", promise, measured);
 }
 
 #[tokio::test]
