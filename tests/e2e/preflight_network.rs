@@ -143,7 +143,8 @@ async fn a_proxy_that_strips_the_upgrade_and_a_server_that_is_no_relay_are_told(
     let Some(bare) = bare else { return };
     let options = AgentOptions::new(dir.path()).through(format!("ws://{}", bare.address));
     let report = check(&relay, &site, &options).await;
-    report.fails_at("websocket", &["strips the Upgrade header", "relay/README.md has the lines for nginx"]);
+    report
+        .fails_at("websocket", &["strips the Upgrade header", "docs/relay/proxy.md has the lines for nginx"]);
     assert_eq!(report.states()[10], ("site_key", "PASS"), "the relay has judged it");
 
     let Some(other) = Nginx::start_with("return 200;").await else { return };

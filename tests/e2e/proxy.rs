@@ -1,4 +1,4 @@
-//! The relay behind nginx, set up as its README says: tunnels, searches, ranges and streams come through whole, and
+//! The relay behind nginx, set up as docs/relay/proxy.md says: tunnels, searches, ranges and streams come through whole, and
 //! the log knows the client.
 
 use std::{net::IpAddr, time::Duration};

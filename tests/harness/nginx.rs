@@ -1,4 +1,4 @@
-//! nginx in front of a relay, set up as the relay's README says.
+//! nginx in front of a relay, set up as docs/relay/proxy.md says.
 
 use std::net::SocketAddr;
 
@@ -25,7 +25,7 @@ pub struct Nginx {
 impl Nginx {
     /// Starts one in front of `relay`; `None`, noted as skipped, where nginx is not installed.
     pub async fn start(relay: SocketAddr) -> Option<Self> {
-        // The block of relay/README.md, but for the address from where it asks.
+        // The block of docs/relay/proxy.md, but for the address from where it asks.
         let location = format!(
             "proxy_pass http://{relay};
              proxy_bind {SOURCE};

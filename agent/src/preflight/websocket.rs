@@ -10,11 +10,11 @@ use super::report::{Step, Verdict};
 const MAX_WORDS: usize = 200;
 
 const NO_WEBSOCKETS: &str = "have whatever stands between this machine and the relay (proxy, firewall, reverse proxy) let \
-                             WebSocket upgrades pass; relay/README.md has the lines for nginx and Caddy";
+                             WebSocket upgrades pass; docs/relay/proxy.md has the lines for nginx and Caddy";
 
 const NO_RELAY: &str = "check that --relay is the relay's address; if it is, have whatever stands between this machine and the \
-                        relay (proxy, firewall, reverse proxy) let WebSocket upgrades pass; relay/README.md has the lines for \
-                        nginx and Caddy";
+                        relay (proxy, firewall, reverse proxy) let WebSocket upgrades pass; docs/relay/proxy.md has the \
+                        lines for nginx and Caddy";
 
 /// What became of the question for a tunnel.
 #[derive(Debug)]
