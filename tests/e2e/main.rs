@@ -37,6 +37,7 @@ mod operator_events;
 mod operators;
 mod outbound;
 mod own_record;
+mod picture;
 mod pitfalls;
 mod postgres;
 mod preflight;

@@ -295,8 +295,13 @@ impl Relay {
 
     /// Adds a site with aliases.
     pub async fn add_site(&self, name: &str, aliases: &[&str]) -> Site {
-        let mut arguments = vec!["add", name];
-        aliases.iter().for_each(|alias| arguments.extend(["--alias", alias]));
+        let flags: Vec<&str> = aliases.iter().flat_map(|alias| ["--alias", alias]).collect();
+        self.add_site_with(name, &flags).await
+    }
+
+    /// Adds a site with further flags of `site add`.
+    pub async fn add_site_with(&self, name: &str, flags: &[&str]) -> Site {
+        let arguments: Vec<&str> = ["add", name].iter().chain(flags).copied().collect();
         let added = self.site_command(&arguments).await;
         let field =
             |name: &str| added[name].as_str().unwrap_or_else(|| panic!("{name} in {added}")).to_owned();
