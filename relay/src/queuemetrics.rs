@@ -13,7 +13,7 @@ use crate::config::PublicUrl;
 pub const UNKNOWN_RELAY: &str = "https://relay.invalid";
 
 /// Where the agent command keeps its secrets.
-const SECRETS_DIR: &str = "/etc/audiovault";
+const SECRETS_DIR: &str = "/etc/audiovault-agent";
 
 /// The block of `configuration.properties` by which QueueMetrics searches a site's recordings, as in the tutorial
 /// of AudioVault.
@@ -103,11 +103,11 @@ mod tests {
             let command = agent_command(&url("https://relay.example.com/av"), &key(), token);
             let parsed = Command::new("sh").args(["-n", "-c", command.as_str()]).output().unwrap();
             assert!(parsed.status.success(), "{}", String::from_utf8_lossy(&parsed.stderr));
-            let (_, agent) = command.split_once("audiovault-agent").unwrap();
+            let (_, agent) = command.split_once("audiovault-agent tunnel").unwrap();
             assert!(!agent.contains(&key().reveal()) && !agent.contains("t0k3n"), "{agent}");
             assert!(agent.contains("--relay 'wss://relay.example.com/av'"), "{agent}");
             assert!(!agent.contains("--allow-plaintext"), "{agent}");
-            assert_eq!(command.contains("> /etc/audiovault/search-token"), token.is_some());
+            assert_eq!(command.contains("> /etc/audiovault-agent/search-token"), token.is_some());
         }
     }
 
