@@ -18,8 +18,8 @@ use std::time::{Duration, Instant as Clock};
 use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
 use audiovault_relay::{
     cluster::{LeaseReading, Reading, Routes},
-    registry::Wanted,
     store::{NodeRecord, RouteChange, RouteRecord},
+    tunnel::registry::Wanted,
 };
 use clap::Parser;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};

@@ -11,10 +11,12 @@ use std::{
 };
 
 use audiovault_relay::{
-    account_commands,
-    cli::{Cli, Command, ServeArgs},
-    config::ServeConfig,
-    data_commands, health, memory, relay, site_commands,
+    app::{
+        self,
+        config::{ServeConfig, settings::ServeArgs},
+        memory,
+    },
+    cli::{Cli, Command, account_commands, data_commands, health, site_commands},
 };
 use rustls::crypto::aws_lc_rs;
 use tokio::{
@@ -84,7 +86,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
     if let Err(error) = cancel_on_signal(shutdown.clone()) {
         return fail(&error, 1);
     }
-    ended(relay::run(config, shutdown).await, |_| 1)
+    ended(app::run(config, shutdown).await, |_| 1)
 }
 
 /// SIGTERM and SIGINT ask the relay to drain; asking again changes nothing, SIGKILL does.

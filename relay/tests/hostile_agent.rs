@@ -14,10 +14,14 @@ use audiovault_protocol::{
     site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
-    config::{AdminListener, AllowOrigin, Hsts, LimitsConfig, RecordsConfig, ServeConfig},
-    logging::{LogConfig, LogFormat},
-    operator_events::Actor,
-    relay::Relay,
+    app::{
+        Relay,
+        config::{AdminListener, Hsts, RecordsConfig, ServeConfig},
+        logging::{LogConfig, LogFormat},
+    },
+    limits::settings::LimitsConfig,
+    model::operator_events::Actor,
+    public::cors::AllowOrigin,
     store::{self, DatabaseUrl, IfMissing, NewSite},
 };
 use bytes::Bytes;

@@ -114,7 +114,7 @@ pub(crate) async fn ours(files: &Path, tunnels: u16) -> Contender {
         "--tls-key",
         &key,
         "--log-level",
-        "audiovault_relay::http=warn,info",
+        "audiovault_relay::public=warn,info",
     ];
     let relay = Relay::start_with(&more, false).await;
     let site = relay.add_site("acme", &[]).await;

@@ -35,7 +35,7 @@ fn client() -> Client {
 /// The routes of the pages behind the login, as the program's own source names them: one that is added later is tried
 /// like the others.
 pub fn page_routes() -> Vec<&'static str> {
-    let source = include_str!("../../relay/src/dashboard.rs");
+    let source = include_str!("../../relay/src/admin/pages/mod.rs");
     let routes = source.split("pub fn routes()").nth(1).and_then(|rest| rest.split("\n}").next());
     let routes = routes.expect("the routes").split(".route(").skip(1);
     routes.filter_map(|route| route.split('"').nth(1)).collect()

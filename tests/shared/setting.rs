@@ -15,7 +15,7 @@ use harness::{
 use crate::{LONG, load::Load};
 
 /// Access logs are off, as in the other comparisons; the audit is not.
-const RELAY_LOG: [&str; 2] = ["--log-level", "audiovault_relay::http=warn,info"];
+const RELAY_LOG: [&str; 2] = ["--log-level", "audiovault_relay::public=warn,info"];
 const AGENT_LOG: [&str; 2] = ["--log-level", "audiovault_agent::service::frame=warn,info"];
 
 /// So many relays behind HAProxy, with sites that have an agent each.

@@ -11,10 +11,13 @@ use http::header;
 
 use super::{AdminState, Refused};
 use crate::{
-    audit::AuditEvent,
-    auth::{Permission, Principal},
-    csv_export::{CsvRow, write_header, write_rows},
-    operator_events::{Action, Entry, OperatorEvent},
+    admin::auth::Principal,
+    audit::csv::{CsvRow, write_header, write_rows},
+    model::{
+        audit::AuditEvent,
+        operator_events::{Action, OperatorEvent},
+        rights::Permission,
+    },
     store::{AuditFilter, OperatorFilter, StoreError},
 };
 
@@ -27,7 +30,7 @@ impl AdminState {
         limit: u32,
     ) -> Result<Vec<AuditEvent>, StoreError> {
         let store = self.auth.store();
-        store.record(&reader.actor(), &Entry::of_audit(Action::AuditRead, &filter)).await?;
+        store.record(&reader.actor(), &filter.entry(Action::AuditRead)).await?;
         store.audit(&visible(reader, filter), limit).await
     }
 
@@ -38,7 +41,7 @@ impl AdminState {
         filter: AuditFilter,
     ) -> Result<Response, StoreError> {
         let store = self.auth.store();
-        store.record(&reader.actor(), &Entry::of_audit(Action::AuditExported, &filter)).await?;
+        store.record(&reader.actor(), &filter.entry(Action::AuditExported)).await?;
         Ok(csv(store.audit_pages(visible(reader, filter)), "attachment; filename=\"audit.csv\""))
     }
 
@@ -50,7 +53,7 @@ impl AdminState {
         limit: u32,
     ) -> Result<Vec<OperatorEvent>, StoreError> {
         let store = self.auth.store();
-        store.record(&reader.actor(), &Entry::of_events(Action::EventsRead, &filter)).await?;
+        store.record(&reader.actor(), &filter.entry(Action::EventsRead)).await?;
         store.operator_events(&visible_events(reader, filter), limit).await
     }
 
@@ -61,7 +64,7 @@ impl AdminState {
         filter: OperatorFilter,
     ) -> Result<Response, StoreError> {
         let store = self.auth.store();
-        store.record(&reader.actor(), &Entry::of_events(Action::EventsExported, &filter)).await?;
+        store.record(&reader.actor(), &filter.entry(Action::EventsExported)).await?;
         let pages = store.operator_event_pages(visible_events(reader, filter));
         Ok(csv(pages, "attachment; filename=\"operator-events.csv\""))
     }

@@ -7,7 +7,7 @@
 //!   and passwords) and the page of a set-up link, whose address is the secret. What is marked are answers to GET behind the gate,
 //!   figures, and the files that pages load.
 //! - The token of the forms, which stands in every page, is masked anew in every answer
-//!   ([`csrf_token`](crate::auth::csrf_token)), so no two answers hold the same letters of it.
+//!   ([`csrf_token`](crate::admin::auth::csrf_token)), so no two answers hold the same letters of it.
 //! - A page elsewhere cannot have a browser ask with its session again and again: the cookie is `SameSite=Strict`.
 //!
 //! Recordings go out on the public side, where nothing is compressed.

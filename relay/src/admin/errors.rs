@@ -11,7 +11,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 
 use super::{Refused, SignedIn};
-use crate::dashboard::{ErrorPage, Shell, Visitor, page_with};
+use crate::admin::pages::{ErrorPage, Shell, Visitor, page_with};
 
 /// Octets of the framework's own explanations that are passed on: they are a sentence.
 const MAX_EXPLANATION: usize = 2048;

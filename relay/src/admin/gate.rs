@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::{AdminState, MAX_BODY, Refused};
 use crate::{
-    auth::{
-        Credential, Principal, Secret, SessionCookie, csrf_token, is_csrf_token, is_same_origin,
-        parse_api_token,
+    admin::{
+        auth::{Credential, Principal, SessionCookie, csrf_token, is_csrf_token, is_same_origin},
+        pages::Visitor,
     },
-    dashboard::Visitor,
+    model::secret::{Secret, parse_api_token},
 };
 
 /// Where scripts put the token that forms carry as the field `csrf`.

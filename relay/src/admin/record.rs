@@ -12,8 +12,8 @@ use http::{HeaderValue, Method};
 
 use super::{AdminState, SignedIn};
 use crate::{
-    dashboard::Visitor,
-    ids::{X_REQUEST_ID, new_id},
+    admin::pages::Visitor,
+    model::ids::{X_REQUEST_ID, new_id},
 };
 
 pub(super) async fn record(

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::{
-    auth::{Name, PasswordError, Permission, Principal},
-    operator_events::Actor,
+    admin::auth::{PasswordError, Principal},
+    model::{name::Name, operator_events::Actor, rights::Permission},
     store::StoreError,
 };
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::{client::Scheme, config::PublicUrl};
+use crate::net::{client::Scheme, public_url::PublicUrl};
 
 /// What every answer carries.
 ///

@@ -5,9 +5,12 @@ use audiovault_protocol::site::{Alias, SiteId};
 
 use super::{AdminState, Refused};
 use crate::{
-    auth::{Permission, Principal},
-    enrolment::{self, AddedCode},
-    provisioning::{self, AddedKey, AddedSite, WantedSite},
+    admin::auth::Principal,
+    model::rights::Permission,
+    sites::{
+        enrolment::{self, AddedCode},
+        provisioning::{self, AddedKey, AddedSite, WantedSite},
+    },
     store::StoreError,
 };
 

@@ -1,7 +1,9 @@
 //! Audit events as CSV.
 
-use super::AuditEvent;
-use crate::csv_export::{CsvRow, harmless_or_empty};
+use crate::{
+    audit::csv::{CsvRow, harmless_or_empty},
+    model::audit::AuditEvent,
+};
 
 impl CsvRow<18> for AuditEvent {
     const HEADER: [&'static str; 18] = [
@@ -57,8 +59,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        audit::Kind,
-        csv_export::{write_header, write_rows},
+        audit::csv::{write_header, write_rows},
+        model::audit::Kind,
     };
 
     #[test]

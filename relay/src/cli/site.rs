@@ -6,7 +6,7 @@ use audiovault_protocol::site::{Alias, SiteId};
 use clap::{Args, Subcommand};
 
 use super::DatabaseArgs;
-use crate::config::PublicUrl;
+use crate::net::public_url::PublicUrl;
 
 /// What every `site` command takes.
 #[derive(Debug, Clone, Args)]

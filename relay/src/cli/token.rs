@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{DatabaseArgs, RightsArgs};
-use crate::auth::Name;
+use crate::model::name::Name;
 
 /// What every `token` command takes.
 #[derive(Debug, Clone, Args)]

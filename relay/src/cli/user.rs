@@ -6,7 +6,7 @@ use audiovault_protocol::site::SiteId;
 use clap::{Args, Subcommand};
 
 use super::DatabaseArgs;
-use crate::auth::{Name, Role};
+use crate::model::{name::Name, rights::Role};
 
 /// What every `user` command takes.
 #[derive(Debug, Clone, Args)]

@@ -28,8 +28,8 @@ use super::{
     wire::{HEAD, NOBODY, PROOF, unix_time},
 };
 use crate::{
-    listen::{CertificateError, CertificateFiles, RELOAD_EVERY, Watched, kept, strangers},
-    registry::NoSession,
+    net::listen::{CertificateError, CertificateFiles, RELOAD_EVERY, Watched, kept, strangers},
+    tunnel::registry::NoSession,
 };
 
 /// How long a connection to a relay that is well takes: they stand beside each other.

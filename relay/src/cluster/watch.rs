@@ -13,9 +13,9 @@ use tokio::{
 
 use super::{Cluster, LeaseReading, NodeNews, Reading, Routes};
 use crate::{
-    listen::Watched,
-    registry::RETURN_TIME,
+    net::listen::Watched,
     store::{RouteListener, RouteNews, StoreError},
+    tunnel::registry::RETURN_TIME,
 };
 
 /// How often the lease is renewed: a fifth of [`super::LEASE`].

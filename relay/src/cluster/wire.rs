@@ -17,7 +17,7 @@ use audiovault_protocol::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderName;
 
-use crate::registry::Wanted;
+use crate::tunnel::registry::Wanted;
 
 /// Carries the proof of a call: time, asker, number, who is asked, and an HMAC.
 pub const PROOF: HeaderName = HeaderName::from_static("audiovault-proof");

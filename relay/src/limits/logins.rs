@@ -17,7 +17,7 @@ use super::{
     ClientKey,
     news::{News, Untold},
 };
-use crate::auth::Name;
+use crate::model::name::Name;
 
 /// Attempts at one name from one address: five at once, then one in ten seconds. Whoever knows the password waits ten
 /// seconds at worst; whoever does not gets through 8640 of them in a day.

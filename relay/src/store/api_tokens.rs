@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, timestamp, users};
-use crate::{
-    auth::{Name, Rights, Scope, SecretDigest},
+use crate::model::{
+    name::Name,
     operator_events::{self, Action, Actor, Entry},
+    rights::{Rights, Scope},
+    secret::SecretDigest,
 };
 
 /// An API token about to be added.

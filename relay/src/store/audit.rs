@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, conditions::Conditions, corrupt, open::Backend, site, timestamp};
-use crate::{
+use crate::model::{
     audit::{AuditEvent, Kind, Outcome, call_key},
-    operator_events::{Action, Actor, Entry, OperatorEvent},
+    operator_events::{Action, Actor, Entry, OperatorEvent, without_nulls},
 };
 
 /// Which events are asked for. What is not given does not narrow the answer.
@@ -104,6 +104,18 @@ const ERASE_LOCK: &str = "SELECT pg_advisory_xact_lock(7216101)";
 const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 impl AuditFilter {
+    /// An operators' event: the audit was read or exported with this filter.
+    pub(crate) fn entry(&self, action: Action) -> Entry {
+        // Calls, users and client addresses are erased or made pseudonyms in the audit. They must not live on here.
+        let hidden = |given: bool| given.then_some("(given)");
+        let after = serde_json::json!({
+            "kind": self.kind, "outcome": self.outcome, "tenant": self.tenant,
+            "call_id": hidden(self.call_id.is_some()), "user": hidden(self.user.is_some()),
+            "client": hidden(self.client.is_some()), "from": self.from, "until": self.until,
+        });
+        Entry { site: self.site.clone(), ..Entry::new(action).after(without_nulls(&after)) }
+    }
+
     fn conditions(&self) -> Conditions {
         let mut conditions = Conditions::default();
         if let Some(sites) = &self.within {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Store, StoreError, open::Backend};
-use crate::operator_events::{Action, Actor, Entry};
+use crate::model::operator_events::{Action, Actor, Entry};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]

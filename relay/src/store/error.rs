@@ -4,7 +4,7 @@ use std::{error::Error as _, io, path::PathBuf};
 
 use audiovault_protocol::site::{Alias, SiteId};
 
-use crate::auth::Name;
+use crate::model::name::Name;
 
 /// Why a text does not name a database. It tells nothing of a text that may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

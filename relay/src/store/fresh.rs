@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tempfile::TempDir;
 
 use super::{DatabaseUrl, IfMissing, Store, open};
-use crate::operator_events::{Actor, ActorKind};
+use crate::model::operator_events::{Actor, ActorKind};
 
 /// Whoever makes the changes of tests.
 pub(crate) fn operator() -> Actor {

@@ -10,7 +10,7 @@ use sqlx::{Any, Transaction};
 use super::{
     Store, StoreError, agent_events, audit::AuditLock, open::Backend, operator_events, routes::notify,
 };
-use crate::audit::{AuditEvent, ErasureKey, Outcome, call_key};
+use crate::model::audit::{AuditEvent, ErasureKey, Outcome, call_key};
 
 /// A tunnel of an agent that has introduced itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use sqlx::Row;
 use zeroize::Zeroizing;
 
 use super::{Store, StoreError, corrupt, open::Backend};
-use crate::audit::ErasureKey;
+use crate::model::audit::ErasureKey;
 
 /// Comes first in every change: it takes the write lock before anything is read, so that two writers queue up
 /// instead of one of them failing at commit.

@@ -236,7 +236,7 @@ async fn every_change_counts_for_every_process() {
         }
         let now = relay.generation().await.unwrap();
         assert_eq!(now, last + 1, "step {step}");
-        assert_eq!(relay.load().await.unwrap().generation(), now);
+        assert_eq!(relay.load().await.unwrap().generation, now);
         last = now;
     }
     let url = relay.public_url().await.unwrap();

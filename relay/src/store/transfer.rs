@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, history::lately};
-use crate::operator_events::{Action, Actor, Entry};
+use crate::model::operator_events::{Action, Actor, Entry};
 
 /// Rows that one statement writes.
 const ROWS: usize = 500;

@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use sqlx::Row;
 
 use super::{Store, StoreError, timestamp, users};
-use crate::{
-    auth::{Name, Rights, SecretDigest},
+use crate::model::{
+    name::Name,
     operator_events::{Action, Actor, Entry},
+    rights::Rights,
+    secret::SecretDigest,
 };
 
 /// When a session began and was last used.

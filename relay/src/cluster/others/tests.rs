@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{config::LimitsConfig, store::Traffic};
+use crate::{limits::settings::LimitsConfig, store::Traffic};
 
 fn others() -> Others {
     Others::new(Arc::new(Limits::new(&LimitsConfig::default())))

@@ -7,7 +7,7 @@ use audiovault_protocol::{
 
 use super::*;
 use crate::{
-    operator_events::OperatorEvent,
+    model::operator_events::OperatorEvent,
     store::{
         NewSite, OperatorFilter,
         fresh::{Fresh, operator},

@@ -2,9 +2,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    auth::{Auth, Credential, LoginError, Password, Passwords, Permission, Secret, TOKEN_LIFE},
-    config::LimitsConfig,
-    limits::Limits,
+    admin::auth::{Auth, Credential, LoginError, Password, Passwords},
+    limits::{Limits, settings::LimitsConfig},
+    model::{
+        rights::Permission,
+        secret::{Secret, TOKEN_LIFE},
+    },
     store::{
         NewSite, NewToken,
         fresh::{Fresh, operator},
@@ -131,7 +134,7 @@ async fn what_is_wrong_is_refused_and_leaves_no_trace() {
 #[tokio::test]
 async fn the_set_up_link_makes_one_user() {
     let (_dir, store) = store().await;
-    let url = crate::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().unwrap();
+    let url = crate::admin::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().unwrap();
     let link = Secret::parse(url.rsplit('/').next().unwrap()).unwrap().digest();
     assert!(store.setup_link_works(&link).await.unwrap());
     assert!(!store.setup_link_works(&Secret::mint().digest()).await.unwrap());
@@ -146,7 +149,7 @@ async fn the_set_up_link_makes_one_user() {
         store.add_first_user(&operator(), &second, &link).await,
         Err(StoreError::SetupLinkEnded)
     ));
-    assert!(crate::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().is_none());
+    assert!(crate::admin::auth::offer_setup(&store, "http://127.0.0.1:8090").await.unwrap().is_none());
 }
 
 fn token(name: &str, secret: &Secret, rights: Rights) -> NewToken {

@@ -1,0 +1,38 @@
+//! Whoever asks.
+
+use std::sync::Arc;
+
+use axum::{Extension, Json};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Failures, RightsView};
+use crate::{
+    admin::{AdminState, SignedIn},
+    model::name::Name,
+};
+
+/// Whoever asks, and what they may do.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Me)]
+struct Me {
+    /// The name of the user or of the API token.
+    #[schema(value_type = String)]
+    name: Name,
+    /// Whether this is a user at a browser, not a program with a token.
+    user: bool,
+    #[serde(flatten)]
+    rights: RightsView,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new().routes(routes!(show))
+}
+
+/// Who am I, and what may I do?
+#[utoipa::path(get, path = "/me", tag = "me", responses((status = 200, body = Me), Failures))]
+async fn show(Extension(signed_in): Extension<SignedIn>) -> Json<Me> {
+    let principal = &signed_in.principal;
+    Json(Me { name: principal.name.clone(), user: principal.is_user(), rights: (&principal.rights).into() })
+}

@@ -1,0 +1,222 @@
+//! Sites.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use audiovault_protocol::site::{Alias, SiteId};
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Failures,
+    names::{AliasName, SiteName},
+};
+use crate::{
+    admin::{AdminState, Refused, SignedIn, SiteChange, VisibleSite, pages::site_detail},
+    monitoring::{
+        board::{SiteView, Totals},
+        site_detail::SiteDetail,
+    },
+    sites::{
+        enrolment::AddedCode,
+        provisioning::{AddedKey, AddedSite, WantedSite},
+    },
+};
+
+/// All sites that the token may see.
+#[derive(Serialize, ToSchema)]
+struct Sites {
+    /// Version of the relay.
+    relay_version: &'static str,
+    /// How many sites are in which state.
+    totals: Totals,
+    /// The sites, in the order of their names.
+    sites: Vec<SiteView>,
+}
+
+/// A site to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SiteToAdd {
+    /// Its name: a DNS label.
+    #[schema(value_type = SiteName)]
+    site: SiteId,
+    /// Free text for people.
+    #[serde(default)]
+    note: String,
+    /// Further names under which QueueMetrics may ask for it.
+    #[serde(default)]
+    #[schema(value_type = Vec<AliasName>)]
+    aliases: BTreeSet<Alias>,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, add))
+        .routes(routes!(show, remove))
+        .routes(routes!(rotate_key))
+        .routes(routes!(revoke_key))
+        .routes(routes!(enrol))
+        .routes(routes!(add_alias, remove_alias))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+}
+
+/// All sites
+#[utoipa::path(get, path = "/sites", tag = "sites", responses((status = 200, body = Sites), Failures))]
+async fn list(Extension(who): Extension<SignedIn>, State(state): State<Arc<AdminState>>) -> Json<Sites> {
+    let picture = state.board.up_to_date().await;
+    let visible = picture.rows.iter().filter(|row| who.principal.may_see(&row.view.site));
+    let sites: Vec<_> = visible.map(|row| row.view.clone()).collect();
+    let totals = Totals::of(sites.iter());
+    Json(Sites { relay_version: env!("CARGO_PKG_VERSION"), totals, sites })
+}
+
+/// Add a site; its key and search token are answered this once
+#[utoipa::path(
+    post, path = "/sites", tag = "sites", request_body = SiteToAdd,
+    responses((status = 201, body = AddedSite), Failures)
+)]
+async fn add(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    Json(body): Json<SiteToAdd>,
+) -> Result<(StatusCode, Json<AddedSite>), Refused> {
+    let SiteToAdd { site, note, aliases } = body;
+    let added = state.add_site(&who.principal, WantedSite { site, note, aliases }).await?;
+    Ok((StatusCode::CREATED, Json(added)))
+}
+
+/// One site in every detail
+#[utoipa::path(
+    get, path = "/sites/{site}", tag = "sites", params(("site" = inline(SiteName), Path)),
+    responses((status = 200, body = SiteDetail), Failures)
+)]
+async fn show(
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<Json<SiteDetail>, Refused> {
+    Ok(Json(site_detail(&state, &site).await?))
+}
+
+/// Remove a site with its aliases, keys and history
+#[utoipa::path(
+    delete, path = "/sites/{site}", tag = "sites", params(("site" = inline(SiteName), Path)),
+    responses((status = 204), Failures)
+)]
+async fn remove(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<StatusCode, Refused> {
+    change(&state, &who, &site, SiteChange::Remove).await
+}
+
+/// Make a new key; the previous one stays valid until it is revoked or the next one is made
+#[utoipa::path(
+    post, path = "/sites/{site}/keys", tag = "sites", params(("site" = inline(SiteName), Path)),
+    responses((status = 201, body = AddedKey), Failures)
+)]
+async fn rotate_key(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<(StatusCode, Json<AddedKey>), Refused> {
+    Ok((StatusCode::CREATED, Json(state.rotate_key(&who.principal, &site).await?)))
+}
+
+/// Revoke a key; tunnels that use it are closed
+#[utoipa::path(
+    delete, path = "/sites/{site}/keys/{key}", tag = "sites",
+    params(("site" = inline(SiteName), Path), ("key" = String, Path)), responses((status = 204), Failures)
+)]
+async fn revoke_key(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+    path: Path<(String, String)>,
+) -> Result<StatusCode, Refused> {
+    change(&state, &who, &site, SiteChange::RevokeKey(&path.0.1)).await
+}
+
+/// Make a code that is traded once for a new key; it takes the place of those that were not used yet
+#[utoipa::path(
+    post, path = "/sites/{site}/enrolment", tag = "sites", params(("site" = inline(SiteName), Path)),
+    responses((status = 201, body = AddedCode), Failures)
+)]
+async fn enrol(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<(StatusCode, Json<AddedCode>), Refused> {
+    Ok((StatusCode::CREATED, Json(state.add_code(&who.principal, &site).await?)))
+}
+
+/// Let the site answer to another name
+#[utoipa::path(
+    put, path = "/sites/{site}/aliases/{alias}", tag = "sites",
+    params(("site" = inline(SiteName), Path), ("alias" = inline(AliasName), Path)), responses((status = 204), Failures)
+)]
+async fn add_alias(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+    path: Path<(String, String)>,
+) -> Result<StatusCode, Refused> {
+    change(&state, &who, &site, SiteChange::AddAlias(&path.0.1)).await
+}
+
+/// Take a further name away from the site
+#[utoipa::path(
+    delete, path = "/sites/{site}/aliases/{alias}", tag = "sites",
+    params(("site" = inline(SiteName), Path), ("alias" = inline(AliasName), Path)), responses((status = 204), Failures)
+)]
+async fn remove_alias(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+    path: Path<(String, String)>,
+) -> Result<StatusCode, Refused> {
+    change(&state, &who, &site, SiteChange::RemoveAlias(&path.0.1)).await
+}
+
+/// Refuse the site's agents and searches until it is enabled again
+#[utoipa::path(
+    post, path = "/sites/{site}/disable", tag = "sites", params(("site" = inline(SiteName), Path)),
+    responses((status = 204), Failures)
+)]
+async fn disable(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<StatusCode, Refused> {
+    change(&state, &who, &site, SiteChange::Disable).await
+}
+
+/// Serve a disabled site again
+#[utoipa::path(
+    post, path = "/sites/{site}/enable", tag = "sites", params(("site" = inline(SiteName), Path)),
+    responses((status = 204), Failures)
+)]
+async fn enable(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    VisibleSite(site): VisibleSite,
+) -> Result<StatusCode, Refused> {
+    change(&state, &who, &site, SiteChange::Enable).await
+}
+
+async fn change(
+    state: &AdminState,
+    who: &SignedIn,
+    site: &SiteId,
+    change: SiteChange<'_>,
+) -> Result<StatusCode, Refused> {
+    state.change_site(&who.principal, site, change).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

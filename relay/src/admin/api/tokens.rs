@@ -1,0 +1,115 @@
+//! API tokens.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use audiovault_protocol::site::SiteId;
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Failures, TokenView, names::SiteName, users::unknown_site_in_body};
+use crate::{
+    admin::{AdminState, Refused, SignedIn, known_name},
+    model::{
+        name::Name,
+        rights::{Rights, Role, Scope},
+        secret::{MAX_TOKEN_LIFE, Secret, TOKEN_LIFE, reveal_api_token},
+    },
+    store::NewToken,
+};
+
+/// An API token to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TokenToAdd {
+    /// Its name; upper case is folded.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+    name: Name,
+    /// The role of its holder.
+    role: Role,
+    /// The only sites that exist for its holder; null or nothing for all sites. One that does not exist is answered 422.
+    #[schema(value_type = Option<Vec<SiteName>>)]
+    sites: Option<BTreeSet<SiteId>>,
+    /// Whether its holder may search for recordings and listen to them.
+    #[serde(default)]
+    playback: bool,
+    /// When it ends, within a year to come (another time is answered 422); null or nothing for ninety days from now. It ends
+    /// earlier with the user who makes it.
+    expires: Option<Timestamp>,
+}
+
+/// An API token that was just made.
+#[derive(Serialize, ToSchema)]
+struct MadeToken {
+    /// Its name.
+    #[schema(value_type = String)]
+    name: Name,
+    /// The token itself: shown this once and kept nowhere.
+    token: String,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
+}
+
+/// All API tokens
+#[utoipa::path(get, path = "/tokens", tag = "tokens", responses((status = 200, body = [TokenView]), Failures))]
+async fn list(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<Vec<TokenView>>, Refused> {
+    who.principal.manager()?;
+    let tokens = state.auth.store().tokens().await?;
+    Ok(Json(tokens.iter().map(TokenView::from).collect()))
+}
+
+/// Make an API token
+#[utoipa::path(
+    post, path = "/tokens", tag = "tokens", request_body = TokenToAdd,
+    responses((status = 201, body = MadeToken), Failures)
+)]
+async fn add(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    Json(body): Json<TokenToAdd>,
+) -> Result<(StatusCode, Json<MadeToken>), Refused> {
+    let actor = who.principal.manager()?;
+    let now = Timestamp::now();
+    let expires = body.expires.unwrap_or(now + TOKEN_LIFE);
+    if expires <= now || expires > now + MAX_TOKEN_LIFE {
+        return Err(Refused::unprocessable(
+            "a token ends within a year to come; give such a time, or none for ninety days",
+        ));
+    }
+    let secret = Secret::mint();
+    let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
+    let owner = who.principal.owner_of_new_token();
+    let new = NewToken { name: body.name, digest: secret.digest(), rights, expires, owner };
+    state.auth.store().add_token(&actor, &new).await.map_err(unknown_site_in_body)?;
+    tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
+    let made = MadeToken { name: new.name, token: reveal_api_token(&secret).to_string() };
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Remove an API token; it ends at once
+#[utoipa::path(
+    delete, path = "/tokens/{name}", tag = "tokens", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
+    responses((status = 204), Failures)
+)]
+async fn remove(
+    Extension(who): Extension<SignedIn>,
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
+    state.auth.store().remove_token(&actor, &name).await?;
+    tracing::info!(%actor, token = %name, "an API token is removed");
+    Ok(StatusCode::NO_CONTENT)
+}

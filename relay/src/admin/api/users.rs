@@ -1,0 +1,192 @@
+//! Users.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use audiovault_protocol::site::SiteId;
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Failures, UserView, names::SiteName};
+use crate::{
+    admin::{AdminState, Refused, SignedIn, auth::Password, known_name},
+    model::{
+        name::Name,
+        rights::{Rights, Role, Scope},
+    },
+    store::{NewUser, StoreError},
+};
+
+/// A user to be added.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UserToAdd {
+    /// The name to log in with; upper case is folded.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+    name: Name,
+    /// At least 12 characters, and not easily guessed: one that is gets 422.
+    #[schema(min_length = 12, max_length = 256)]
+    password: String,
+    /// The role.
+    role: Role,
+    /// The only sites that exist for the user; null or nothing for all sites. One that does not exist is answered 422.
+    #[schema(value_type = Option<Vec<SiteName>>)]
+    sites: Option<BTreeSet<SiteId>>,
+    /// Whether the user may search for recordings and listen to them.
+    #[serde(default)]
+    playback: bool,
+}
+
+/// What a user may do from now on.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RightsToGive {
+    /// The role.
+    pub(super) role: Role,
+    /// The only sites that exist for them; null or nothing for all sites. One that does not exist is answered 422.
+    #[schema(value_type = Option<Vec<SiteName>>)]
+    pub(super) sites: Option<BTreeSet<SiteId>>,
+    /// Whether they may search for recordings and listen to them.
+    #[serde(default)]
+    pub(super) playback: bool,
+}
+
+/// A password to be set.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PasswordToSet {
+    /// At least 12 characters, and not easily guessed: one that is gets 422.
+    #[schema(min_length = 12, max_length = 256)]
+    password: String,
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
+    OpenApiRouter::new()
+        .routes(routes!(list, add))
+        .routes(routes!(show, change, remove))
+        .routes(routes!(set_password))
+}
+
+type WhoAsks = Extension<SignedIn>;
+
+/// All users
+#[utoipa::path(get, path = "/users", tag = "users", responses((status = 200, body = [UserView]), Failures))]
+async fn list(
+    Extension(who): WhoAsks,
+    State(state): State<Arc<AdminState>>,
+) -> Result<Json<Vec<UserView>>, Refused> {
+    who.principal.manager()?;
+    let users = state.auth.store().users().await?;
+    Ok(Json(users.iter().map(UserView::from).collect()))
+}
+
+/// Add a user
+#[utoipa::path(
+    post, path = "/users", tag = "users", request_body = UserToAdd,
+    responses((status = 201, body = UserView), Failures)
+)]
+async fn add(
+    Extension(who): WhoAsks,
+    State(state): State<Arc<AdminState>>,
+    Json(body): Json<UserToAdd>,
+) -> Result<(StatusCode, Json<UserView>), Refused> {
+    let actor = who.principal.manager()?;
+    let password = state.auth.hash(new_password(body.password, &body.name)?).await?;
+    let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
+    let new = NewUser { name: body.name, rights, password };
+    state.auth.store().add_user(&actor, &new).await.map_err(unknown_site_in_body)?;
+    tracing::info!(%actor, user = %new.name, rights = ?new.rights, "a user is added");
+    let user = state.auth.store().user(&new.name).await?;
+    Ok((StatusCode::CREATED, Json((&user).into())))
+}
+
+/// One user
+#[utoipa::path(
+    get, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
+    responses((status = 200, body = UserView), Failures)
+)]
+async fn show(
+    Extension(who): WhoAsks,
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<Json<UserView>, Refused> {
+    who.principal.manager()?;
+    let user = state.auth.store().user(&known_name(&name)?).await?;
+    Ok(Json((&user).into()))
+}
+
+/// Change what a user may do; ends their sessions
+#[utoipa::path(
+    put, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")), request_body = RightsToGive,
+    responses((status = 200, body = UserView), Failures)
+)]
+async fn change(
+    Extension(who): WhoAsks,
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+    Json(body): Json<RightsToGive>,
+) -> Result<Json<UserView>, Refused> {
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
+    let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
+    // Who is unknown comes before what is wrong with the rest.
+    state.auth.store().user(&name).await?;
+    state.auth.store().change_user(&actor, &name, &rights).await.map_err(unknown_site_in_body)?;
+    tracing::info!(%actor, user = %name, ?rights, "a user is changed");
+    let user = state.auth.store().user(&name).await?;
+    Ok(Json((&user).into()))
+}
+
+/// Set a user's password; ends their sessions
+#[utoipa::path(
+    put, path = "/users/{name}/password", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
+    request_body = PasswordToSet, responses((status = 204), Failures)
+)]
+async fn set_password(
+    Extension(who): WhoAsks,
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+    Json(body): Json<PasswordToSet>,
+) -> Result<StatusCode, Refused> {
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
+    state.auth.store().user(&name).await?;
+    let password = state.auth.hash(new_password(body.password, &name)?).await?;
+    state.auth.store().set_password(&actor, &name, &password).await?;
+    tracing::info!(%actor, user = %name, "the password of a user is set");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Remove a user; ends their sessions
+#[utoipa::path(
+    delete, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
+    responses((status = 204), Failures)
+)]
+async fn remove(
+    Extension(who): WhoAsks,
+    State(state): State<Arc<AdminState>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    let actor = who.principal.manager()?;
+    let name = known_name(&name)?;
+    state.auth.store().remove_user(&actor, &name).await?;
+    tracing::info!(%actor, user = %name, "a user is removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A site that is named in a body is no address: 422, not 404.
+pub(super) fn unknown_site_in_body(error: StoreError) -> Refused {
+    if let StoreError::UnknownSite(_) = &error {
+        return Refused::unprocessable(error.to_string());
+    }
+    error.into()
+}
+
+fn new_password(text: String, name: &Name) -> Result<Password, Refused> {
+    Password::new(text, name.as_str()).map_err(|error| Refused::unprocessable(error.to_string()))
+}

@@ -1,0 +1,122 @@
+use std::{collections::BTreeMap, fs, path::Path};
+
+use regex::Regex;
+
+use super::*;
+
+/// Every key of a file with the arguments that its text takes.
+fn keys(text: &str) -> BTreeMap<String, Vec<String>> {
+    let argument = Regex::new(r"\{ *\$([a-z-]+)").unwrap();
+    let mut keys = BTreeMap::new();
+    let mut key = String::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        if let Some((name, _)) = line.split_once(" =").filter(|_| !line.starts_with(' ')) {
+            key = name.to_owned();
+            assert!(keys.insert(key.clone(), Vec::new()).is_none(), "{key} stands there twice");
+        }
+        let arguments: &mut Vec<String> = keys.entry(key.clone()).or_default();
+        arguments.extend(argument.captures_iter(line).map(|found| found[1].to_owned()));
+        arguments.sort();
+        arguments.dedup();
+    }
+    keys.remove("");
+    keys
+}
+
+fn files(dir: &Path, texts: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, texts);
+        } else {
+            texts.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+const ENGLISH_TEXT: &str = include_str!("../../../../locales/en.ftl");
+const SPANISH_TEXT: &str = include_str!("../../../../locales/es.ftl");
+
+#[test]
+fn both_languages_have_the_same_texts_with_the_same_arguments() {
+    for text in [ENGLISH_TEXT, SPANISH_TEXT] {
+        assert!(FluentResource::try_new(text.to_owned()).is_ok());
+    }
+    assert_eq!(keys(ENGLISH_TEXT), keys(SPANISH_TEXT));
+}
+
+#[test]
+fn every_text_that_is_asked_for_exists_and_gets_its_arguments() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut texts = Vec::new();
+    files(&root.join("templates"), &mut texts);
+    files(&root.join("src/dashboard"), &mut texts);
+    let known = keys(ENGLISH_TEXT);
+    let plain = Regex::new(r#"shell\.t\("([^"]+)"\)"#).unwrap();
+    let one = Regex::new(r#"shell\.t1\("([^"]+)", "([^"]+)""#).unwrap();
+    let two = Regex::new(r#"shell\.t2\("([^"]+)", \("([^"]+)", [^)]*\), \("([^"]+)""#).unwrap();
+    let chosen = Regex::new(r#""((?:problem|login|error|state|theme)-[a-z_-]+)""#).unwrap();
+    let done = Regex::new(r#"done\("[^"]*", "([a-z-]+)"\)|\?done=([a-z-]+)"#).unwrap();
+    let mut seen = 0;
+    for (file, text) in &texts {
+        let uses = plain.captures_iter(text).map(|found| (found[1].to_owned(), vec![]));
+        let uses =
+            uses.chain(one.captures_iter(text).map(|found| (found[1].to_owned(), vec![found[2].to_owned()])));
+        let uses = uses.chain(two.captures_iter(text).map(|found| {
+            let mut arguments = vec![found[2].to_owned(), found[3].to_owned()];
+            arguments.sort();
+            (found[1].to_owned(), arguments)
+        }));
+        for (key, arguments) in uses {
+            assert_eq!(known.get(&key), Some(&arguments), "{key} in {file}");
+            seen += 1;
+        }
+        // Keys that handlers choose stand in the code as they are.
+        for found in chosen.captures_iter(text) {
+            assert!(known.contains_key(&found[1]), "{} in {file}", &found[1]);
+        }
+        for found in done.captures_iter(text) {
+            let what = found.get(1).or(found.get(2)).unwrap().as_str();
+            assert!(known.contains_key(&format!("done-{what}")), "done-{what} in {file}");
+        }
+    }
+    assert!(seen > 50, "only {seen} texts were found: has the pattern changed?");
+}
+
+#[test]
+fn every_action_of_an_operator_has_a_name() {
+    let known = keys(ENGLISH_TEXT);
+    for action in crate::model::operator_events::Action::ALL {
+        assert!(known.contains_key(&action.text_key()), "{action}");
+    }
+}
+
+#[test]
+fn a_browser_gets_the_language_that_it_likes_best_of_ours() {
+    for (accepted, expected) in [
+        ("es-MX,es;q=0.9,en;q=0.8", Language::Spanish),
+        ("en-GB,en;q=0.9", Language::English),
+        ("it-IT,it;q=0.9,es;q=0.5", Language::Spanish),
+        ("fr,de", Language::English),
+        ("", Language::English),
+        (";;,*,\u{0}", Language::English),
+    ] {
+        assert_eq!(Language::preferred(accepted), expected, "{accepted:?}");
+    }
+}
+
+#[test]
+fn arguments_come_into_the_text() {
+    let text = Language::Spanish.text("token-remove-named", &[("name", "ci")]);
+    assert_eq!(text, "Eliminar el token ci");
+    assert_eq!(Language::English.text("no-such-key", &[]), "no-such-key");
+}
+
+#[test]
+fn counts_are_written_as_numbers_and_names_as_they_are() {
+    let count = |language: Language, count| language.text("board-count", &[("count", count)]);
+    assert_eq!(["1", "2000"].map(|number| count(Language::English, number)), ["One site", "2,000 sites"]);
+    assert_eq!(count(Language::Spanish, "20000"), "20\u{202f}000 sedes");
+    let added = Language::English.text("site-added", &[("site", "007")]);
+    assert!(added.contains("007"), "{added}");
+}

@@ -1,0 +1,149 @@
+//! The listeners with TLS and where their certificates come from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use url::Url;
+
+use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid, truth};
+use crate::{
+    app::config::settings::ServeArgs,
+    net::listen::{AcmeOrder, CertificateFiles, CertificateSource},
+};
+
+/// Let's Encrypt, for the world.
+const DEFAULT_ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// A listener with TLS.
+#[derive(Debug, Clone)]
+pub struct TlsListener {
+    /// Where to listen; port 0 takes any free one.
+    pub addr: SocketAddr,
+    /// Where the certificate comes from; files were usable when the configuration was checked.
+    pub certificate: CertificateSource,
+}
+
+impl TlsListener {
+    pub(super) fn check(args: &ServeArgs) -> Result<Option<Self>, ConfigError> {
+        let acme = acme_order(args)?;
+        let files = match (&args.tls_cert, &args.tls_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                Some(CertificateFiles { certificate: certificate.clone(), key: key.clone(), authority: None })
+            }
+            (None, _) => return Err(ConfigError::IncompleteTls("--tls-cert")),
+            (_, None) => return Err(ConfigError::IncompleteTls("--tls-key")),
+        };
+        let certificate = match (files, acme) {
+            (Some(_), Some(_)) => return Err(ConfigError::TwoCertificates),
+            (Some(files), None) => {
+                files.load()?;
+                CertificateSource::Files(files)
+            }
+            (None, Some(order)) => CertificateSource::Acme(order),
+            (None, None) if args.tls_bind.is_none() => return Ok(None),
+            (None, None) => return Err(ConfigError::IncompleteTls("--tls-cert")),
+        };
+        let bind = args.tls_bind.as_ref().ok_or(ConfigError::IncompleteTls("--tls-bind"))?;
+        Ok(Some(Self { addr: address("--tls-bind", bind)?, certificate }))
+    }
+}
+
+/// Where operators are served.
+#[derive(Debug, Clone)]
+pub struct AdminListener {
+    /// Where to listen; port 0 takes any free one.
+    pub addr: SocketAddr,
+    /// The certificate, with TLS; usable when the configuration was checked.
+    pub certificate: Option<CertificateFiles>,
+    /// The host names that are answered beside `localhost`, in lower case; without any, every address is.
+    pub hosts: Vec<String>,
+}
+
+impl AdminListener {
+    /// Without TLS, for `localhost` and by address.
+    pub fn plain(addr: SocketAddr) -> Self {
+        Self { addr, certificate: None, hosts: Vec::new() }
+    }
+
+    /// The address that operators open, without a slash at its end, once it is known where this listens.
+    pub fn url(&self, listening: SocketAddr) -> String {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        match self.hosts.first() {
+            Some(host) => format!("{scheme}://{host}:{}", listening.port()),
+            None if listening.ip().is_unspecified() => format!("{scheme}://localhost:{}", listening.port()),
+            None => format!("{scheme}://{listening}"),
+        }
+    }
+
+    pub(super) fn check(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let addr = match &args.admin_bind {
+            Some(text) => address("--admin-bind", text)?,
+            None => DEFAULT_ADMIN_BIND,
+        };
+        let certificate = match (&args.admin_tls_cert, &args.admin_tls_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => {
+                let files =
+                    CertificateFiles { certificate: certificate.clone(), key: key.clone(), authority: None };
+                files.load().map_err(ConfigError::AdminCertificate)?;
+                Some(files)
+            }
+            (None, _) => return Err(ConfigError::IncompleteAdminTls("--admin-tls-cert")),
+            (_, None) => return Err(ConfigError::IncompleteAdminTls("--admin-tls-key")),
+        };
+        let in_the_clear = truth("--admin-allow-plaintext", args.admin_allow_plaintext.as_deref(), false)?;
+        if certificate.is_none() && !addr.ip().to_canonical().is_loopback() && !in_the_clear {
+            return Err(ConfigError::AdminInTheClear(addr));
+        }
+        let names = args.admin_host.iter().flatten();
+        let hosts = names.map(|text| host_name("--admin-host", text)).collect::<Result<_, _>>()?;
+        Ok(Self { addr, certificate, hosts })
+    }
+}
+
+fn acme_order(args: &ServeArgs) -> Result<Option<AcmeOrder>, ConfigError> {
+    let missing = ConfigError::IncompleteAcme;
+    let (domains, email, cache) = match (&args.acme_domain, &args.acme_email, &args.acme_cache) {
+        (None, None, None) if args.acme_directory.is_none() && args.acme_cacert.is_none() => return Ok(None),
+        (Some(domains), Some(email), Some(cache)) => (domains, email, cache),
+        (None, _, _) => return Err(missing("--acme-domain")),
+        (_, None, _) => return Err(missing("--acme-email")),
+        (_, _, None) => return Err(missing("--acme-cache")),
+    };
+    let wrong_email = || invalid("--acme-email", email, &"expected an address, such as admin@example.com");
+    let (name, host) = email.trim().split_once('@').ok_or_else(wrong_email)?;
+    if name.is_empty() || host.is_empty() || email.trim().contains(char::is_whitespace) {
+        return Err(wrong_email());
+    }
+    let directory = args.acme_directory.as_deref().unwrap_or(DEFAULT_ACME_DIRECTORY).trim();
+    if !Url::parse(directory).is_ok_and(|url| url.scheme() == "https") {
+        return Err(invalid("--acme-directory", directory, &"expected an address that starts with https://"));
+    }
+    Ok(Some(AcmeOrder {
+        domains: domains.iter().map(|domain| acme_domain(domain)).collect::<Result<_, _>>()?,
+        email: email.trim().to_owned(),
+        cache: cache.clone(),
+        directory: directory.to_owned(),
+        cacert: args.acme_cacert.clone(),
+    }))
+}
+
+fn acme_domain(text: &str) -> Result<String, ConfigError> {
+    if text.trim().starts_with("*.") {
+        let reason =
+            "a wildcard cannot be proved by TLS-ALPN-01; give its certificate with --tls-cert and --tls-key";
+        return Err(invalid("--acme-domain", text, &reason));
+    }
+    host_name("--acme-domain", text)
+}
+
+fn host_name(flag: &'static str, text: &str) -> Result<String, ConfigError> {
+    let name = text.trim().to_ascii_lowercase();
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+    };
+    if name.parse::<IpAddr>().is_ok() || !name.split('.').all(is_label) {
+        return Err(invalid(flag, text, &"expected a name, such as relay.example.com"));
+    }
+    Ok(name)
+}

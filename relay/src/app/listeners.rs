@@ -1,0 +1,104 @@
+//! Opens the listeners that a configuration asks for.
+
+use std::sync::Arc;
+
+use axum::{Router, middleware};
+
+use crate::{
+    admin::entrance::{self, Entrance, HEALTH},
+    app::config::ServeConfig,
+    cluster::settings::ClusterConfig,
+    net::{
+        host,
+        listen::{
+            CertificateSource, Gate, ListenError, Listening, Sockets, room_for, start_plain, start_tls,
+        },
+    },
+};
+
+/// Connections to the admin listener: a page or two for each operator, and the machines that ask for health. It has a
+/// number of its own, so that operators get in while the public side is full.
+const ADMIN_CONNECTIONS: u32 = 200;
+
+/// Of these, those of one client: two browsers with six each, a programme of the API, and as many again for colleagues behind
+/// the same address. Four clients have to come together to fill the listener.
+const ADMIN_CLIENT_CONNECTIONS: u32 = 50;
+
+/// Connections of other relays: one for each request that is under way, and those that are kept.
+const RELAY_CONNECTIONS: u32 = 20_000;
+
+/// The gate of the public listeners, whose connections are counted together.
+pub fn public_gate(config: &ServeConfig) -> Arc<Gate> {
+    let room = room_for(config.limits.max_connections);
+    Arc::new(Gate::new(room, config.limits.max_client_connections, config.trusted_proxies.clone()))
+}
+
+/// Starts the public listeners, plain before TLS.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn start_public(
+    config: &ServeConfig,
+    sockets: &mut Sockets,
+    gate: &Arc<Gate>,
+    router: Router,
+) -> Result<Vec<Listening>, ListenError> {
+    let mut public = Vec::new();
+    if let Some(addr) = config.plain {
+        public.push(start_plain(sockets.open(addr).await?, gate, router.clone())?);
+    }
+    if let Some(tls) = &config.tls {
+        let listener = sockets.open(tls.addr).await?;
+        public.push(start_tls(listener, tls.certificate.clone(), gate, router)?);
+    }
+    for listening in &public {
+        tracing::info!(addr = %listening.addr, public_url = %config.public_url, "listening");
+    }
+    Ok(public)
+}
+
+/// Starts the listener for other relays, whose requests prove where they come from.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn start_for_relays(
+    config: &ClusterConfig,
+    sockets: &mut Sockets,
+    router: Router,
+) -> Result<Listening, ListenError> {
+    let gate = Arc::new(Gate::new(RELAY_CONNECTIONS, RELAY_CONNECTIONS, Vec::new()));
+    let socket = sockets.open(config.bind).await?;
+    let listening = match &config.tls {
+        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
+        None => start_plain(socket, &gate, router)?,
+    };
+    tracing::info!(addr = %listening.addr, tls = config.tls.is_some(), "listening for other relays");
+    Ok(listening)
+}
+
+/// Starts the admin listener. Its routes find the client's [`ClientAddress`](crate::net::client::ClientAddress) and
+/// [`Scheme`](crate::net::client::Scheme) among the extensions of each request.
+///
+/// # Errors
+/// [`ListenError`].
+pub async fn start_admin(
+    config: &ServeConfig,
+    sockets: &mut Sockets,
+    router: Router,
+) -> Result<Listening, ListenError> {
+    let gate = Gate::new(ADMIN_CONNECTIONS, ADMIN_CLIENT_CONNECTIONS, config.trusted_proxies.clone())
+        .with_room_for(&HEALTH);
+    let gate = Arc::new(gate);
+    let listener = &config.admin;
+    let entrance =
+        Entrance { hosts: listener.hosts.clone(), trusted_proxies: config.trusted_proxies.clone() };
+    let router = router.layer(middleware::from_fn_with_state(Arc::new(entrance), entrance::enter));
+    let router = router.layer(middleware::from_fn(host::require));
+    let socket = sockets.open(listener.addr).await?;
+    let admin = match &listener.certificate {
+        Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
+        None => start_plain(socket, &gate, router)?,
+    };
+    tracing::info!(addr = %admin.addr, tls = listener.certificate.is_some(), "listening for operators");
+    Ok(admin)
+}

@@ -1,0 +1,221 @@
+//! The running relay: opens the database, starts the listeners, and drains when it is told to stop.
+
+pub mod config;
+pub mod listeners;
+pub mod logging;
+pub mod memory;
+mod parts;
+pub mod systemd;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use audiovault_protocol::limits::CLOSE_TIMEOUT;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+use self::parts::Parts;
+use crate::{
+    admin::{
+        self, AdminState, SecurityHeaders,
+        auth::{Auth, offer_setup},
+    },
+    app::{
+        config::{AlertConfig, ServeConfig},
+        listeners::{public_gate, start_admin, start_for_relays, start_public},
+    },
+    audit::journal::{JournalWriter, SpoolError},
+    cluster::{JoinError, Membership, rebalance},
+    monitoring::{alerts, board::Board, metrics::HttpMetrics},
+    net::listen::{ListenError, Listening, Sockets},
+    public::{self, PublicState},
+    store::{OpenError, Store, StoreError},
+};
+
+/// How long the admin listener may take to finish what it is answering.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// What agents are told.
+const SHUTTING_DOWN: &str = "the relay is shutting down";
+/// How long connections of clients are still accepted and served when the relay is told to stop, each for one request.
+const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
+/// How long the agents still serve after that: the last connection's request is on its way.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+/// Why the relay could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Records have no place to wait.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no place among the relays that share the database.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A listener cannot be started.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+}
+
+/// A relay at work.
+#[derive(Debug)]
+pub struct Relay {
+    public: Vec<Listening>,
+    admin: Listening,
+    for_relays: Option<Listening>,
+    membership: Option<Membership>,
+    /// Ends before the relay does.
+    balancing: Option<AbortOnDropHandle<()>>,
+    state: Arc<PublicState>,
+    journal: JournalWriter,
+    store: Store,
+    /// Tasks that end with the relay.
+    background: Vec<AbortOnDropHandle<()>>,
+    drain_timeout: Duration,
+    accept_rate: u32,
+}
+
+impl Relay {
+    /// Opens the database and starts the listeners.
+    ///
+    /// # Errors
+    /// [`RelayError`].
+    pub async fn start(config: ServeConfig) -> Result<Self, RelayError> {
+        let parts = Parts::open(&config).await?;
+        let board = parts.board().await?;
+        let background = start_background(&config, &board, &parts.store);
+        let (http_metrics, gate) = (HttpMetrics::default(), public_gate(&config));
+        let metrics = parts.metrics(&board, &http_metrics, &gate, config.records.site_metrics);
+        let state = Arc::new(parts.public_state(&config, http_metrics));
+        let router = public::router(Arc::clone(&state), &config.allow_origin);
+        let mut sockets = Sockets::inherited();
+        let public = start_public(&config, &mut sockets, &gate, router).await?;
+        let admin_state = AdminState {
+            public: Arc::clone(&state),
+            directory: Arc::clone(&parts.directory),
+            board,
+            metrics,
+            auth: Auth::new(parts.store.clone(), Arc::clone(&parts.limits))
+                .with_session_idle(config.records.session_idle),
+            headers: SecurityHeaders::new(&config.public_url, config.hsts.admin.clone()),
+            metrics_public: config.metrics_public,
+        };
+        let admin = start_admin(&config, &mut sockets, admin::router(Arc::new(admin_state))).await?;
+        let for_relays = match &config.cluster {
+            Some(cluster) => {
+                let router = public::router_for_relays(Arc::clone(&state));
+                Some(start_for_relays(cluster, &mut sockets, router).await?)
+            }
+            None => None,
+        };
+        sockets.check_all_used();
+        tell_how_to_set_up(&parts.store, &config.admin.url(admin.addr)).await?;
+        let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
+        let balancing = parts.balance();
+        let Parts { store, journal, membership, .. } = parts;
+        Ok(Self {
+            public,
+            admin,
+            for_relays,
+            membership,
+            balancing,
+            state,
+            journal,
+            store,
+            background,
+            drain_timeout,
+            accept_rate,
+        })
+    }
+
+    /// Where the public listeners are, plain before TLS, with their real ports.
+    pub fn public_addrs(&self) -> Vec<SocketAddr> {
+        self.public.iter().map(|listening| listening.addr).collect()
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.addr
+    }
+
+    /// Stops: new tunnels are refused, agents are asked to dial again, running downloads end by themselves or
+    /// after the drain timeout.
+    ///
+    /// Every step leaves time for what the step before has let in, so that no request fails where a successor
+    /// accepts from the same sockets: clients first hear that their connection will close, then no more are accepted,
+    /// and the agents go last.
+    pub async fn drain(self) {
+        tracing::info!("shutting down: waiting for running downloads");
+        systemd::stopping();
+        self.state.draining.store(true, Ordering::Relaxed);
+        drop(self.balancing);
+        if self.state.registry.is_in_use() {
+            tokio::time::sleep(LAST_CONNECTIONS).await;
+        }
+        for listening in &self.public {
+            listening.handle.graceful_shutdown(Some(self.drain_timeout));
+        }
+        if self.state.registry.is_in_use() {
+            tokio::time::sleep(LAST_REQUESTS).await;
+        }
+        let (registry, rate) = (&self.state.registry, self.accept_rate);
+        match self.membership {
+            Some(_) => rebalance::all(registry, SHUTTING_DOWN, rate, self.drain_timeout).await,
+            None => registry.leave_all(SHUTTING_DOWN, rate),
+        }
+        for listening in self.public {
+            let _ = listening.task.await;
+        }
+        // Tunnels close by themselves once nothing is open on them.
+        self.state.tunnels.close();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.state.tunnels.wait()).await;
+        self.admin.handle.graceful_shutdown(Some(ADMIN_DRAIN));
+        let _ = self.admin.task.await;
+        if let Some(for_relays) = self.for_relays {
+            for_relays.handle.graceful_shutdown(Some(ADMIN_DRAIN));
+            let _ = for_relays.task.await;
+        }
+        drop(self.background);
+        drop(self.membership);
+        self.journal.close().await;
+        // What is open on the database otherwise leaves its write-ahead log behind.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Begins to forget what is too old, and to tell the webhook, where there is one.
+fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<AbortOnDropHandle<()>> {
+    let retention = config.records.retention.start(store.clone());
+    let alerts =
+        config.records.alerts.clone().map(|AlertConfig { webhook, hold }| {
+            alerts::start(board.pictures(), store.clone(), hold, webhook)
+        });
+    [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect()
+}
+
+/// While there is no user, the log tells how to make the first one.
+async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreError> {
+    if let Some(link) = offer_setup(store, admin_url).await? {
+        tracing::warn!(link = link.as_str(), "there is no user yet: open this link to make the first one");
+    }
+    Ok(())
+}
+
+/// Runs the relay until `shutdown`, then drains it.
+///
+/// # Errors
+/// [`RelayError`] when it cannot start.
+pub async fn run(config: ServeConfig, shutdown: CancellationToken) -> Result<(), RelayError> {
+    let relay = Relay::start(config).await?;
+    systemd::ready();
+    shutdown.cancelled().await;
+    relay.drain().await;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What a relay is made of before it listens: its database, what it knows from it, and what watches over it.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::RelayError;
+use crate::{
+    app::config::ServeConfig,
+    audit::journal::{Journal, JournalWriter, MAX_SPOOL_LEN, Spool},
+    cluster::{Cluster, Membership, rebalance},
+    limits::Limits,
+    monitoring::{
+        board::{Board, Sources},
+        metrics::{self, HttpMetrics, Metrics},
+    },
+    net::listen::Gate,
+    public::PublicState,
+    routing::router::Reach,
+    sites::directory::DirectoryWatch,
+    store::{self, IfMissing, Store, StoreError},
+    tunnel::registry::Registry,
+};
+
+/// Sites that were connected so long before this relay was started are expected to be connected again at once: long
+/// enough for a new version to be installed.
+const A_MOMENT: Duration = Duration::from_secs(120);
+
+pub(super) struct Parts {
+    pub(super) store: Store,
+    pub(super) directory: Arc<DirectoryWatch>,
+    registry: Arc<Registry>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) journal: JournalWriter,
+    pub(super) membership: Option<Membership>,
+}
+
+impl Parts {
+    /// Opens the database, and takes a place among the relays that share it where the configuration asks for one.
+    pub(super) async fn open(config: &ServeConfig) -> Result<Self, RelayError> {
+        let store = store::open(&config.database, IfMissing::Create).await?;
+        let store = store.with_name_rest(config.records.name_rest);
+        store.set_public_url(config.public_url.as_str()).await?;
+        let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
+        let registry = Arc::new(Registry::new(config.limits.memory_budget, config.limits.site_maximum));
+        let limits = Arc::new(Limits::new(&config.limits));
+        let spool =
+            config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;
+        if let Some(records) = spool.as_ref().map(Spool::records).filter(|records| *records > 0) {
+            tracing::info!(records, "delivering what an earlier run could not write");
+        }
+        let journal = Journal::start_with(store.clone(), Arc::<Registry>::clone(&registry), spool);
+        let membership = match (&config.cluster, store.route_book()) {
+            (Some(config), Some(book)) => {
+                let run = journal.journal();
+                Some(Cluster::join(config, book, run.run(), Arc::clone(&limits)).await?)
+            }
+            _ => {
+                if store.others_alive(journal.journal().run()).await? > 0 {
+                    tracing::warn!(
+                        "another relay used this database a moment ago; unless it is about to stop, give both a --node-url: \
+                         agents of one are not connected for the other"
+                    );
+                }
+                None
+            }
+        };
+        let parts = Self { store, directory, registry, limits, journal, membership };
+        parts.expect_agents().await?;
+        Ok(parts)
+    }
+
+    /// Agents that were connected a moment ago, to a relay whose place this one takes, will be back; those that another
+    /// relay has are there.
+    async fn expect_agents(&self) -> Result<(), StoreError> {
+        let since = self.store.connected_since(Timestamp::now() - A_MOMENT).await?;
+        let cluster = self.cluster();
+        let elsewhere = |site: &SiteId| cluster.as_ref().is_some_and(|cluster| cluster.holds(site));
+        self.registry.expect(since.into_iter().filter(|site| !elsewhere(site)));
+        Ok(())
+    }
+
+    fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.membership.as_ref().map(|membership| Arc::clone(&membership.cluster))
+    }
+
+    /// Begins to even out how many agents each relay has.
+    pub(super) fn balance(&self) -> Option<AbortOnDropHandle<()>> {
+        let balancing = rebalance::balance(Arc::clone(&self.registry), self.cluster()?);
+        Some(AbortOnDropHandle::new(tokio::spawn(balancing)))
+    }
+
+    pub(super) async fn board(&self) -> Result<Board, StoreError> {
+        Board::start(Sources {
+            directory: Arc::clone(&self.directory),
+            registry: Arc::clone(&self.registry),
+            limits: Arc::clone(&self.limits),
+            journal: self.journal.journal(),
+            store: self.store.clone(),
+            cluster: self.cluster(),
+        })
+        .await
+    }
+
+    pub(super) fn metrics(
+        &self,
+        board: &Board,
+        http: &HttpMetrics,
+        gate: &Arc<Gate>,
+        per_site: bool,
+    ) -> Metrics {
+        let sources = metrics::Sources {
+            pictures: board.pictures(),
+            sessions: Arc::clone(&self.registry),
+            journal: self.journal.journal(),
+            limits: Arc::clone(&self.limits),
+            gate: Arc::clone(gate),
+            per_site,
+        };
+        Metrics::new(http, sources)
+    }
+
+    pub(super) fn public_state(&self, config: &ServeConfig, metrics: HttpMetrics) -> PublicState {
+        PublicState {
+            public_url: config.public_url.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            search_by_get: config.search_by_get,
+            hsts: config.hsts.public.clone(),
+            reach: Reach::new(Arc::clone(&self.registry), self.cluster()),
+            registry: Arc::clone(&self.registry),
+            limits: Arc::clone(&self.limits),
+            directory: self.directory.subscribe(),
+            store: self.store.clone(),
+            refresher: self.directory.refresher(),
+            tunnels: TaskTracker::new(),
+            journal: self.journal.journal(),
+            recorded_names: config.records.names,
+            shown_version: config.shown_version,
+            metrics,
+            draining: AtomicBool::new(false),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Records that wait on a local disk while the database is away, so that neither the length of that nor the end of this process
+//! loses them.
+//!
+//! One file with a line of JSON for each record, in their order. What was delivered is cut off once all of it was: a relay that
+//! is killed in between delivers again, and the statements that write records know those that they have.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use crate::store::Record;
+
+/// The file in the directory that is configured.
+const NAME: &str = "journal.spool";
+/// Octets of the largest file: half a million events of some 500 octets, a busy relay's whole day.
+pub const MAX_SPOOL_LEN: u64 = 256 << 20;
+
+/// Why a spool cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// It cannot be opened.
+    #[error("--spool-dir: cannot open {}: check the directory and its permissions", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Two would deliver the same records.
+    #[error("--spool-dir: another relay uses {}: give each a directory of its own", .0.display())]
+    InUse(PathBuf),
+}
+
+/// The file, locked for this process.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    /// Octets of whole lines.
+    len: u64,
+    /// Up to here everything was delivered.
+    delivered: u64,
+    /// Up to here it was read last.
+    read: u64,
+    records: u64,
+    most: u64,
+}
+
+impl Spool {
+    /// Opens the spool of a directory, which is made if it is missing, with what an earlier run left in it. It is readable by
+    /// its owner alone, and holds so many octets at most.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn open(directory: &Path, most: u64) -> Result<Self, SpoolError> {
+        let path = directory.join(NAME);
+        let failed = |source| SpoolError::Open { path: path.clone(), source };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SpoolError::InUse(path)),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let mut spool = Self { file, len: 0, delivered: 0, read: 0, records: 0, most };
+        spool.measure().map_err(failed)?;
+        Ok(spool)
+    }
+
+    /// Finds the end of the last whole line: a process that is killed, or a full disk, leaves part of one.
+    fn measure(&mut self) -> io::Result<()> {
+        let mut reader = BufReader::new(&self.file);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+            self.len += line.len() as u64;
+            self.records += 1;
+            line.clear();
+        }
+        self.file.set_len(self.len)
+    }
+
+    /// Records that wait here.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Adds records; how many of them there was room for. They are on disk when this returns.
+    pub(super) fn append(&mut self, records: &[Record]) -> io::Result<usize> {
+        let mut lines = Vec::new();
+        let mut taken = 0;
+        for record in records {
+            let before = lines.len();
+            serde_json::to_writer(&mut lines, record)?;
+            lines.push(b'\n');
+            if self.len + lines.len() as u64 > self.most {
+                lines.truncate(before);
+                break;
+            }
+            taken += 1;
+        }
+        self.file.seek(SeekFrom::Start(self.len))?;
+        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // What is half there must not be read as a record.
+            let _ = self.file.set_len(self.len);
+            return Err(error);
+        }
+        self.len += lines.len() as u64;
+        self.records += taken as u64;
+        Ok(taken)
+    }
+
+    /// The next records that are to be delivered, at most so many; the same ones until they are.
+    pub(super) fn next(&mut self, most: usize) -> io::Result<Vec<Record>> {
+        self.file.seek(SeekFrom::Start(self.delivered))?;
+        let mut reader = BufReader::new((&self.file).take(self.len - self.delivered));
+        let (mut records, mut line) = (Vec::new(), Vec::new());
+        self.read = self.delivered;
+        while records.len() < most && reader.read_until(b'\n', &mut line)? > 0 {
+            self.read += line.len() as u64;
+            match serde_json::from_slice(&line) {
+                Ok(record) => records.push(record),
+                // Another release's, or a damaged disk's: the rest must not wait for it.
+                Err(error) => tracing::error!(%error, "a record of the spool is lost"),
+            }
+            line.clear();
+        }
+        if records.is_empty() && self.read == self.len {
+            self.delivered(0)?;
+        }
+        Ok(records)
+    }
+
+    /// What was read last is in the database.
+    pub(super) fn delivered(&mut self, records: usize) -> io::Result<()> {
+        self.delivered = self.read;
+        self.records = self.records.saturating_sub(records as u64);
+        if self.delivered >= self.len {
+            (self.len, self.delivered, self.read, self.records) = (0, 0, 0, 0);
+            self.file.set_len(0)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{model::audit::Outcome, store::Progress};
+
+    fn records(ids: std::ops::Range<u64>) -> Vec<Record> {
+        ids.map(|bytes| {
+            Record::Progress(Progress {
+                request_id: format!("r{bytes}"),
+                bytes,
+                closed: Some(Timestamp::UNIX_EPOCH),
+                outcome: Outcome::Complete,
+            })
+        })
+        .collect()
+    }
+
+    fn bytes(records: &[Record]) -> Vec<u64> {
+        let bytes = |record: &Record| {
+            let Record::Progress(progress) = record else { panic!("{record:?}") };
+            progress.bytes
+        };
+        records.iter().map(bytes).collect()
+    }
+
+    #[test]
+    fn records_come_out_in_their_order_and_again_until_they_are_delivered() {
+        let dir = TempDir::new().unwrap();
+        let mut spool = Spool::open(&dir.path().join("made"), MAX_SPOOL_LEN).unwrap();
+        assert_eq!(spool.append(&records(0..5)).unwrap(), 5);
+        assert_eq!(bytes(&spool.next(3).unwrap()), [0, 1, 2]);
+        assert_eq!(bytes(&spool.next(3).unwrap()), [0, 1, 2]);
+        spool.delivered(3).unwrap();
+        spool.append(&records(5..6)).unwrap();
+        assert_eq!(bytes(&spool.next(9).unwrap()), [3, 4, 5]);
+        assert_eq!(spool.records(), 3);
+        spool.delivered(3).unwrap();
+        assert_eq!((spool.records(), spool.next(9).unwrap().len()), (0, 0));
+        assert_eq!(fs::metadata(dir.path().join("made").join(NAME)).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_next_run_goes_on_with_what_was_left_but_for_half_a_line() {
+        let dir = TempDir::new().unwrap();
+        let mut spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+        spool.append(&records(0..3)).unwrap();
+        assert!(matches!(Spool::open(dir.path(), MAX_SPOOL_LEN), Err(SpoolError::InUse(_))));
+        drop(spool);
+        let path = dir.path().join(NAME);
+        let mut octets = fs::read(&path).unwrap();
+        octets.extend_from_slice(b"{\"Progress\":{\"request_id\":\"r3");
+        fs::write(&path, octets).unwrap();
+        let mut spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+        assert_eq!(spool.records(), 3);
+        spool.append(&records(4..5)).unwrap();
+        assert_eq!(bytes(&spool.next(9).unwrap()), [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn what_has_no_room_stays_with_the_caller_and_what_is_no_record_holds_up_nobody() {
+        let dir = TempDir::new().unwrap();
+        let mut spool = Spool::open(dir.path(), 250).unwrap();
+        let taken = spool.append(&records(0..9)).unwrap();
+        assert!((1..9).contains(&taken), "{taken}");
+        assert_eq!(spool.append(&records(9..10)).unwrap(), 0);
+        drop(spool);
+        let path = dir.path().join(NAME);
+        let octets = [b"nonsense\n", &fs::read(&path).unwrap()[..]].concat();
+        fs::write(&path, octets).unwrap();
+        let mut spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
+        assert_eq!(spool.next(99).unwrap().len(), taken);
+        spool.delivered(taken).unwrap();
+        assert!(spool.next(99).unwrap().is_empty());
+    }
+}

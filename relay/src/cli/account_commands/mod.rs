@@ -1,0 +1,172 @@
+//! What the `user` and `token` commands do. They work on the database alone; a relay that runs on it judges every
+//! request by it.
+
+mod password;
+mod report;
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
+
+use audiovault_protocol::site::SiteId;
+
+use self::{password::read_password, report::Report};
+use crate::{
+    admin::auth::{PasswordError, Passwords, WeakPassword},
+    cli::{RightsArgs, TokenArgs, TokenCommand, UserArgs, UserCommand},
+    model::{
+        name::Name,
+        operator_events::Actor,
+        rights::{Rights, Scope},
+        secret::{Secret, reveal_api_token, token_end},
+    },
+    store::{IfMissing, NewToken, NewUser, NoDatabase, Store, StoreError, open_named},
+};
+
+/// Why a command has changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountCommandError {
+    /// There is no database to work on.
+    #[error(transparent)]
+    Database(#[from] NoDatabase),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No password could be read.
+    #[error("cannot read the password from {from}")]
+    NoPassword {
+        /// Where it should have come from.
+        from: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The two passwords that were typed differ.
+    #[error("the two passwords differ: try again")]
+    Differ,
+    /// The password will not do.
+    #[error(transparent)]
+    Weak(#[from] WeakPassword),
+    /// The password cannot be hashed.
+    #[error(transparent)]
+    Hash(#[from] PasswordError),
+    /// The token would end at once, or later than a token may.
+    #[error("--expires has to lie between 1s and 365d ahead")]
+    Expires,
+    /// The result cannot be written; what it tells of has happened.
+    #[error("the result cannot be printed: check what the change has done")]
+    Output(#[from] io::Error),
+}
+
+impl AccountCommandError {
+    /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Database(error) => error.exit_code(),
+            Self::Expires => 2,
+            Self::Store(_)
+            | Self::NoPassword { .. }
+            | Self::Differ
+            | Self::Weak(_)
+            | Self::Hash(_)
+            | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Carries out a `user` command and prints its result.
+///
+/// # Errors
+/// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
+pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
+    // A user may be added before the relay has ever run.
+    let adds = matches!(args.command, UserCommand::Add { .. });
+    let store = open_named(args.database.url.as_ref(), IfMissing::when_adding(adds)).await?;
+    let report = change_user(&store, args.command).await;
+    store.close().await;
+    report?.print(args.json, out)
+}
+
+/// Carries out a `token` command and prints its result.
+///
+/// # Errors
+/// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
+pub async fn token(args: TokenArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
+    let adds = matches!(args.command, TokenCommand::Add { .. });
+    let store = open_named(args.database.url.as_ref(), IfMissing::when_adding(adds)).await?;
+    let report = change_token(&store, args.command).await;
+    store.close().await;
+    report?.print(args.json, out)
+}
+
+async fn change_user(store: &Store, command: UserCommand) -> Result<Report, AccountCommandError> {
+    let shown = async |done: &'static str, name: &Name| -> Result<Report, AccountCommandError> {
+        Ok(Report::User { done, user: (&store.user(name).await?).into() })
+    };
+    let actor = Actor::command_line();
+    match command {
+        UserCommand::Add { name, rights, password } => {
+            let password = read_password(password, &name)?;
+            let password = Passwords::default().hash(password).await?;
+            store.add_user(&actor, &NewUser { name: name.clone(), rights: rights.into(), password }).await?;
+            shown("added", &name).await
+        }
+        UserCommand::Passwd { name, password } => {
+            // Nobody should type a password in vain.
+            store.user(&name).await?;
+            let password = Passwords::default().hash(read_password(password, &name)?).await?;
+            store.set_password(&actor, &name, &password).await?;
+            shown("the password is set, and all sessions have ended", &name).await
+        }
+        UserCommand::Set { name, role, sites, all_sites, playback } => {
+            let now = store.user(&name).await?.rights;
+            let scope = if all_sites { Some(Scope::All) } else { sites.map(scope) };
+            let rights = Rights {
+                role: role.unwrap_or(now.role),
+                scope: scope.unwrap_or(now.scope),
+                playback: playback.unwrap_or(now.playback),
+            };
+            store.change_user(&actor, &name, &rights).await?;
+            shown("changed, and all sessions have ended", &name).await
+        }
+        UserCommand::List => Ok(Report::Users(store.users().await?.iter().map(Into::into).collect())),
+        UserCommand::Remove { name } => {
+            store.remove_user(&actor, &name).await?;
+            Ok(Report::Removed { name, removed: true })
+        }
+    }
+}
+
+async fn change_token(store: &Store, command: TokenCommand) -> Result<Report, AccountCommandError> {
+    let actor = Actor::command_line();
+    match command {
+        TokenCommand::Add { name, rights, expires, owner } => {
+            let expires = token_end(expires).ok_or(AccountCommandError::Expires)?;
+            let secret = Secret::mint();
+            let new = NewToken {
+                name: name.clone(),
+                digest: secret.digest(),
+                rights: rights.into(),
+                expires,
+                owner,
+            };
+            store.add_token(&actor, &new).await?;
+            Ok(Report::Made { name, token: reveal_api_token(&secret).to_string() })
+        }
+        TokenCommand::List => Ok(Report::Tokens(store.tokens().await?.iter().map(Into::into).collect())),
+        TokenCommand::Remove { name } => {
+            store.remove_token(&actor, &name).await?;
+            Ok(Report::Removed { name, removed: true })
+        }
+    }
+}
+
+fn scope(sites: Vec<SiteId>) -> Scope {
+    Scope::Sites(sites.into_iter().collect::<BTreeSet<_>>())
+}
+
+impl From<RightsArgs> for Rights {
+    fn from(args: RightsArgs) -> Self {
+        Self { role: args.role, scope: args.sites.map_or(Scope::All, scope), playback: args.playback }
+    }
+}

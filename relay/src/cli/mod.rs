@@ -1,0 +1,149 @@
+//! The command line, as people type it. What it means is checked in [`crate::app::config`].
+
+pub mod account_commands;
+mod data;
+pub mod data_commands;
+mod database;
+pub mod health;
+mod site;
+pub mod site_commands;
+mod token;
+mod user;
+
+use std::io::{self, Write};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
+
+use crate::{model::about::version, store::without_passwords};
+
+pub use self::{
+    data::{AuditArgs, AuditCommand, BackupArgs, ImportArgs},
+    database::DatabaseArgs,
+    site::{AliasCommand, SiteArgs, SiteCommand},
+    token::{TokenArgs, TokenCommand},
+    user::{PasswordArgs, RightsArgs, UserArgs, UserCommand},
+};
+pub use crate::app::config::settings::ServeArgs;
+
+/// Publishes call recordings of sites that have no inbound port: the public end of the AudioVault Tunnel.
+#[derive(Debug, Parser)]
+#[command(
+    name = "audiovault-relay",
+    version = version(),
+    max_term_width = 100,
+    after_help = "Begin with:\n  \
+        audiovault-relay serve --public-url https://relay.example.com --database sqlite:relay.db\n  \
+        audiovault-relay site add acme-madrid --database sqlite:relay.db"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the relay until it is told to stop (SIGTERM or SIGINT), then let running downloads end
+    Serve(Box<ServeArgs>),
+    /// Add, show, change and remove sites; a running relay follows within three seconds
+    Site(SiteArgs),
+    /// Add, show, change and remove users of the operators' pages
+    User(UserArgs),
+    /// Make, show and remove API tokens
+    Token(TokenArgs),
+    /// Export the record of searches and deliveries, or erase a call from it
+    Audit(AuditArgs),
+    /// Copy the database into a file while the relay runs
+    Backup(BackupArgs),
+    /// Move everything from one database into another, such as from a file to a server that several relays share
+    Import(ImportArgs),
+    /// Ask a running relay whether it is ready; exits with 0 if so, otherwise with 1
+    Health(HealthArgs),
+}
+
+/// What `health` takes.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// The readiness page of the admin listener; over https a certificate is not looked at on a loopback address
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AUDIOVAULT_RELAY_HEALTH_URL",
+        default_value = "http://127.0.0.1:8090/readyz"
+    )]
+    pub url: String,
+}
+
+impl Cli {
+    /// Parses the arguments of this process. Help and version are printed, mistakes become one line on standard
+    /// error; in these cases there is nothing left to do but to exit with the code returned.
+    ///
+    /// # Errors
+    /// The exit code: 0 for help and version, 2 for a mistake.
+    pub fn from_process() -> Result<Self, u8> {
+        Self::try_parse().map_err(|error| {
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            // There is nobody left to tell when the terminal is gone.
+            let asked_for_help = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayVersion
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            );
+            let _ =
+                if asked_for_help { error.print() } else { writeln!(io::stderr(), "{}", one_line(&error)) };
+            code
+        })
+    }
+}
+
+/// The message of a parse error without the usage lines below it, and without passwords: it repeats what was typed.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let message: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    format!("{} (see --help)", without_passwords(&message.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_mistake_is_told_in_one_line() {
+        for (line, about) in [
+            ("audiovault-relay serve --bnd 127.0.0.1:0", "unexpected argument '--bnd'"),
+            ("audiovault-relay site add", "<SITE>"),
+            ("audiovault-relay site add Not_A_Label", "must be a DNS label"),
+            ("audiovault-relay site show search", "reserved"),
+            ("audiovault-relay dance", "dance"),
+            ("audiovault-relay backup f --database postgres://u:s3cr3t@h", "postgres://u:…@h"),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            let message = one_line(&error);
+            assert_eq!(message.lines().count(), 1, "{message}");
+            assert!(message.starts_with("error: ") && message.contains(about), "{message}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn every_option_and_every_command_explains_itself() {
+        fn visit(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                let built_in = matches!(argument.get_id().as_str(), "help" | "version");
+                assert!(built_in || argument.get_help().is_some(), "{} {argument}", command.get_name());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+}

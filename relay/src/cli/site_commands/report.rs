@@ -1,0 +1,220 @@
+//! What a command has done, for programs and for people.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use audiovault_protocol::site::SiteId;
+use serde::{Serialize, Serializer};
+
+use super::table;
+use crate::{
+    sites::{
+        enrolment::AddedCode,
+        provisioning::{AddedKey, AddedSite},
+    },
+    store::StoredSite,
+};
+
+/// The result of one command. It may hold secrets that are shown this once: it has no `Debug`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Report {
+    Added(AddedSite),
+    Rotated {
+        #[serde(flatten)]
+        key: AddedKey,
+        #[serde(flatten)]
+        site: SiteReport,
+    },
+    Code(AddedCode),
+    Imported {
+        imported: usize,
+        /// Where the keys and tokens are.
+        secrets: PathBuf,
+    },
+    #[serde(serialize_with = "reports")]
+    Exported(Vec<StoredSite>),
+    Revoked {
+        /// Id of the key that is no longer valid.
+        revoked: String,
+        #[serde(flatten)]
+        site: SiteReport,
+    },
+    Removed {
+        site: SiteId,
+        removed: bool,
+    },
+    Site {
+        #[serde(skip)]
+        done: &'static str,
+        #[serde(flatten)]
+        site: SiteReport,
+    },
+    List(Vec<SiteReport>),
+}
+
+fn reports<S: Serializer>(sites: &[StoredSite], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(sites.iter().map(SiteReport::of))
+}
+
+/// A site without anything secret.
+#[derive(Serialize)]
+pub(super) struct SiteReport {
+    site: SiteId,
+    note: String,
+    created: String,
+    disabled: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_since: Option<String>,
+    aliases: Vec<String>,
+    keys: Vec<KeyReport>,
+}
+
+#[derive(Serialize)]
+struct KeyReport {
+    id: String,
+    created: String,
+    valid: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<String>,
+}
+
+impl SiteReport {
+    pub(super) fn of(stored: &StoredSite) -> Self {
+        let keys = stored.keys.iter().map(|key| KeyReport {
+            id: key.digest.short(),
+            created: key.created.to_string(),
+            valid: key.revoked.is_none(),
+            revoked: key.revoked.map(|time| time.to_string()),
+        });
+        Self {
+            site: stored.site.clone(),
+            note: stored.note.clone(),
+            created: stored.created.to_string(),
+            disabled: stored.disabled.is_some(),
+            disabled_since: stored.disabled.map(|time| time.to_string()),
+            aliases: stored.aliases.iter().map(ToString::to_string).collect(),
+            keys: keys.collect(),
+        }
+    }
+
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "site      {}", self.site)?;
+        if !self.note.is_empty() {
+            writeln!(out, "note      {}", self.note)?;
+        }
+        writeln!(out, "created   {}", self.created)?;
+        if let Some(since) = &self.disabled_since {
+            writeln!(out, "disabled  {since}")?;
+        }
+        if !self.aliases.is_empty() {
+            writeln!(out, "aliases   {}", self.aliases.join(" "))?;
+        }
+        for key in &self.keys {
+            let state = match &key.revoked {
+                Some(time) => format!("revoked {time}"),
+                None => "valid".to_owned(),
+            };
+            writeln!(out, "key       {}  created {}  {state}", key.id, key.created)?;
+        }
+        if !self.keys.iter().any(|key| key.valid) {
+            writeln!(out, "no key is valid: no agent can connect until the key is rotated")?;
+        }
+        Ok(())
+    }
+
+    fn line(&self, out: &mut dyn Write) -> io::Result<()> {
+        let state = if self.disabled { "disabled" } else { "enabled" };
+        let names = if self.aliases.is_empty() {
+            String::new()
+        } else {
+            format!("  also {}", self.aliases.join(" "))
+        };
+        let note = if self.note.is_empty() { String::new() } else { format!("  ({})", self.note) };
+        writeln!(out, "{:<24} {state:<8}{names}{note}", self.site.as_str())
+    }
+}
+
+impl Report {
+    pub(super) fn json(&self) -> String {
+        // Texts, flags and lists of them always serialise.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    pub(super) fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        match self {
+            Self::Added(AddedSite {
+                site,
+                site_key,
+                search_token,
+                search_url,
+                agent_command,
+                queuemetrics,
+            }) => {
+                writeln!(
+                    out,
+                    "The site {site} is added. Its secrets are shown this once and kept nowhere:\n"
+                )?;
+                writeln!(out, "site key      {site_key}")?;
+                writeln!(out, "search token  {search_token}")?;
+                writeln!(out, "search URL    {search_url}\n")?;
+                writeln!(out, "Beside the recordings, as root, run:\n\n{agent_command}\n")?;
+                writeln!(
+                    out,
+                    "In QueueMetrics, add to configuration.properties:\n\n{}",
+                    queuemetrics.trim_end()
+                )
+            }
+            Self::Imported { imported, secrets } => {
+                writeln!(
+                    out,
+                    "{imported} sites are added. Their keys and search tokens are in {}.",
+                    secrets.display()
+                )?;
+                writeln!(out, "They are kept nowhere else: hand them out, then remove the file.")
+            }
+            Self::Exported(sites) => table::write(sites, out),
+            Self::Rotated { key: AddedKey { site_key, agent_command, dropped }, site } => {
+                writeln!(out, "A new key is valid. It is shown this once and kept nowhere:\n")?;
+                writeln!(out, "site key      {site_key}\n")?;
+                writeln!(out, "Beside the recordings, as root, run:\n\n{agent_command}\n")?;
+                for id in dropped {
+                    writeln!(out, "The key {id} is no longer valid.")?;
+                }
+                writeln!(
+                    out,
+                    "The previous key is valid until it is revoked or the key is rotated again.\n"
+                )?;
+                site.text(out)
+            }
+            Self::Code(added) => write_code(added, out),
+            Self::Revoked { revoked, site } => {
+                writeln!(out, "The key {revoked} is revoked.\n")?;
+                site.text(out)
+            }
+            Self::Removed { site, .. } => writeln!(out, "The site {site} is removed."),
+            Self::Site { done, site } => {
+                if !done.is_empty() {
+                    writeln!(out, "{}: {done}\n", site.site)?;
+                }
+                site.text(out)
+            }
+            Self::List(sites) if sites.is_empty() => writeln!(out, "There are no sites."),
+            Self::List(sites) => sites.iter().try_for_each(|site| site.line(out)),
+        }
+    }
+}
+
+fn write_code(added: &AddedCode, out: &mut dyn Write) -> io::Result<()> {
+    let AddedCode { site, code, expires, install_command } = added;
+    writeln!(out, "A code for the site {site}. It is shown this once, and works once:\n")?;
+    writeln!(out, "code         {code}")?;
+    writeln!(out, "valid until  {expires:.0}\n")?;
+    writeln!(out, "Beside the recordings, as root, run:\n\n{install_command}\n")?;
+    writeln!(
+        out,
+        "The agent gets a new site key for it. Codes of this site that were not used yet work no more."
+    )
+}

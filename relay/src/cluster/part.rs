@@ -1,0 +1,245 @@
+//! What one relay knows of a site by its own tunnels, and what several know together.
+
+use std::collections::{BTreeMap, HashMap};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    limits::SiteThrottle,
+    store::Traffic,
+    tunnel::view::{AgentView, RecordingsView},
+};
+
+/// A site as one relay sees it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SitePart {
+    /// Agents that are connected to it.
+    pub agents: Vec<AgentView>,
+    /// Since when one of them has been.
+    pub since: Option<Timestamp>,
+    /// How their recordings are; nothing while none has told.
+    pub recordings: Option<RecordingsView>,
+    /// The shortest of their latest round trips, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Requests being answered now.
+    pub open_streams: usize,
+    /// What clients of this relay had of the site since it was started. Relays of earlier releases read it; this one reads the
+    /// minutes.
+    pub totals: Traffic,
+    /// The same by minutes since the Unix epoch; where it is told to another relay, the minutes that have changed.
+    #[serde(default)]
+    pub minutes: Vec<(i64, Traffic)>,
+    /// What was refused there in the last hour.
+    pub refused: SiteThrottle,
+}
+
+impl SitePart {
+    /// Whether there is anything to tell.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds what another relay sees, but for what it has counted.
+    pub fn join(&mut self, other: &Self) {
+        self.agents.extend(other.agents.iter().cloned());
+        self.since = [self.since, other.since].into_iter().flatten().min();
+        self.recordings = match (self.recordings.take(), &other.recordings) {
+            (Some(here), Some(there)) => Some(here.and(there)),
+            (here, there) => here.or_else(|| there.clone()),
+        };
+        self.rtt_ms = match (self.rtt_ms, other.rtt_ms) {
+            (Some(here), Some(there)) => Some(here.min(there)),
+            (here, there) => here.or(there),
+        };
+        self.open_streams += other.open_streams;
+        self.refused = self.refused.and(&other.refused);
+    }
+
+    /// Takes figures that change all the time from how they were a moment ago.
+    pub(crate) fn keep_figures(&mut self, before: &Self) {
+        (self.rtt_ms, self.open_streams) = (before.rtt_ms, before.open_streams);
+        (self.totals, self.refused) = (before.totals, before.refused);
+    }
+}
+
+/// What a relay tells the others of its sites: those that have changed since they last asked.
+#[derive(Debug, Default)]
+pub struct PartBook {
+    number: u64,
+    parts: HashMap<SiteId, Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The number of the change that made it so.
+    changed: u64,
+    /// Without its minutes.
+    part: SitePart,
+    /// Each with the number of the change that made it so.
+    minutes: BTreeMap<i64, (u64, Traffic)>,
+}
+
+/// What has changed.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct PartsChange {
+    /// Where to go on from.
+    pub number: u64,
+    /// Sites as they are now.
+    pub parts: Vec<(SiteId, SitePart)>,
+}
+
+impl PartBook {
+    /// Writes down how a site is; `figures` says that figures may change too.
+    pub fn write(&mut self, site: &SiteId, mut part: SitePart, figures: bool) {
+        let minutes = std::mem::take(&mut part.minutes);
+        let number = self.number + 1;
+        let entry = match self.parts.get_mut(site) {
+            Some(entry) => entry,
+            None if part.is_empty() && minutes.is_empty() => return,
+            None => self
+                .parts
+                .entry(site.clone())
+                .or_insert_with(|| Entry { changed: number, ..Entry::default() }),
+        };
+        if figures {
+            if entry.take_minutes(&minutes, number) {
+                entry.changed = number;
+            }
+        } else {
+            part.keep_figures(&entry.part);
+        }
+        if entry.part != part {
+            entry.part = part;
+            entry.changed = number;
+        }
+        if entry.changed == number {
+            self.number = number;
+        }
+    }
+
+    /// What has changed since a number; everything for who has another run's.
+    pub fn since(&self, number: u64) -> PartsChange {
+        let since = if number > self.number { 0 } else { number };
+        let changed = self.parts.iter().filter(|(_, entry)| entry.changed > since);
+        PartsChange {
+            number: self.number,
+            parts: changed.map(|(site, entry)| (site.clone(), entry.told(since))).collect(),
+        }
+    }
+}
+
+impl Entry {
+    /// Takes the minutes as they are at the change of a number. Whether any total has changed.
+    fn take_minutes(&mut self, minutes: &[(i64, Traffic)], number: u64) -> bool {
+        let oldest = minutes.first().map(|(minute, _)| *minute);
+        self.minutes.retain(|minute, _| oldest.is_some_and(|oldest| *minute >= oldest));
+        let mut is_other = false;
+        for (minute, total) in minutes {
+            let known = self.minutes.entry(*minute).or_default();
+            if known.1 != *total {
+                *known = (number, *total);
+                is_other = true;
+            }
+        }
+        is_other
+    }
+
+    /// With the minutes that have changed since a number.
+    fn told(&self, since: u64) -> SitePart {
+        let changed = self.minutes.iter().filter(|(_, (changed, _))| *changed > since);
+        let minutes = changed.map(|(minute, (_, total))| (*minute, *total)).collect();
+        SitePart { minutes, ..self.part.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(name: &str) -> SiteId {
+        SiteId::parse(name).unwrap()
+    }
+
+    fn agent(host: &str) -> AgentView {
+        AgentView { host: host.to_owned(), version: "1.0.0".to_owned(), outdated: false }
+    }
+
+    #[test]
+    fn others_are_told_of_what_has_changed_and_of_figures_now_and_then() {
+        let mut book = PartBook::default();
+        let mut part = SitePart { agents: vec![agent("pbx")], ..SitePart::default() };
+        book.write(&site("acme"), part.clone(), false);
+        book.write(&site("never"), SitePart::default(), true);
+        let first = book.since(0);
+        assert_eq!((first.number, first.parts.len()), (1, 1), "of whom nothing is known nothing is told");
+        part.open_streams = 3;
+        book.write(&site("acme"), part.clone(), false);
+        assert!(book.since(first.number).parts.is_empty());
+        book.write(&site("acme"), part.clone(), true);
+        assert_eq!(book.since(first.number).parts, [(site("acme"), part.clone())]);
+        part.agents.clear();
+        book.write(&site("acme"), part, false);
+        let last = book.since(2);
+        assert!(last.parts[0].1.agents.is_empty() && last.parts[0].1.open_streams == 3);
+        assert_eq!(book.since(77).parts.len(), 1, "whoever has another run's number is told all");
+    }
+
+    #[test]
+    fn minutes_are_told_that_have_changed_and_all_of_them_to_who_knows_nothing() {
+        let mut book = PartBook::default();
+        let counted = |minutes: &[(i64, u64)]| {
+            let total = |(minute, searches): &(i64, u64)| {
+                (*minute, Traffic { searches: *searches, ..Traffic::default() })
+            };
+            SitePart { minutes: minutes.iter().map(total).collect(), ..SitePart::default() }
+        };
+        let told = |book: &PartBook, since| {
+            book.since(since).parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>()
+        };
+        book.write(&site("acme"), counted(&[(1, 5)]), true);
+        let first = book.since(0).number;
+        book.write(&site("acme"), counted(&[(1, 5)]), true);
+        assert!(told(&book, first).is_empty());
+        book.write(&site("acme"), counted(&[(1, 6), (2, 1)]), false);
+        assert!(told(&book, first).is_empty(), "figures change now and then");
+        book.write(&site("acme"), counted(&[(1, 5), (2, 1)]), true);
+        assert_eq!(told(&book, first), [counted(&[(2, 1)])]);
+        assert_eq!(told(&book, 0), [counted(&[(1, 5), (2, 1)])]);
+        book.write(&site("acme"), counted(&[(2, 1)]), true);
+        assert_eq!(told(&book, 0), [counted(&[(2, 1)])], "an hour later");
+    }
+
+    #[test]
+    fn several_relays_see_one_site() {
+        let early: Timestamp = "2026-11-28T12:00:00Z".parse().unwrap();
+        let late: Timestamp = "2026-11-28T13:00:00Z".parse().unwrap();
+        let view = |readable: bool, count| {
+            let problem = (!readable).then(|| "no such directory".to_owned());
+            Some(RecordingsView { readable, problem, count: Some(count), newest: Some(early) })
+        };
+        let mut here = SitePart {
+            agents: vec![agent("a")],
+            since: Some(late),
+            recordings: view(true, 7),
+            rtt_ms: None,
+            open_streams: 1,
+            refused: SiteThrottle { wrong_tokens: 2, ..SiteThrottle::default() },
+            ..SitePart::default()
+        };
+        here.join(&SitePart {
+            agents: vec![agent("b")],
+            since: Some(early),
+            recordings: view(false, 5),
+            rtt_ms: Some(3.0),
+            open_streams: 2,
+            refused: SiteThrottle { wrong_tokens: 1, since: Some(late), ..SiteThrottle::default() },
+            ..SitePart::default()
+        });
+        assert_eq!((here.agents.len(), here.since, here.rtt_ms), (2, Some(early), Some(3.0)));
+        let recordings = here.recordings.unwrap();
+        assert!(!recordings.readable && recordings.problem.is_some() && recordings.count == Some(7));
+        assert_eq!((here.open_streams, here.refused.wrong_tokens, here.refused.since), (3, 3, Some(late)));
+    }
+}

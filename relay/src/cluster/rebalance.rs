@@ -1,0 +1,72 @@
+//! Hands agents over to the other relays of the cluster: all of them when this one stops, some when it has more than its share.
+//!
+//! Each is asked to dial again at once, and few at a time, so that every site is without a tunnel for a moment only, and the
+//! others admit agents as they come.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use crate::{
+    cluster::{AgentSlot, Balance, Cluster},
+    tunnel::{registry::Registry, session::Session},
+};
+
+/// How often a portion goes.
+const EVERY: Duration = Duration::from_millis(250);
+/// Within what time an agent of a portion dials again, in milliseconds.
+const AT_ONCE_MS: [u64; 2] = [0, 250];
+/// How often it is looked whether this relay has more than its share: long enough for those who were moved to be there.
+const BALANCE_EVERY: Duration = Duration::from_secs(5);
+
+/// Hands all agents over, so many in a second, at most for some time; then the rest at once.
+pub async fn all(registry: &Registry, reason: &str, per_second: u32, most: Duration) {
+    let portion = usize::try_from(per_second / 4).unwrap_or(usize::MAX).max(1);
+    let portions = async {
+        loop {
+            let agents = registry.idlest_first();
+            if agents.is_empty() {
+                return;
+            }
+            agents.iter().take(portion).for_each(|session| session.leave(reason, AT_ONCE_MS));
+            sleep(EVERY).await;
+        }
+    };
+    if timeout(most, portions).await.is_err() {
+        registry.leave_all(reason, per_second);
+    }
+}
+
+/// Hands agents over while others have fewer, for as long as this relay runs.
+pub async fn balance(registry: Arc<Registry>, cluster: Arc<Cluster>) {
+    let mut balance = Balance::default();
+    let mut ticks = interval(BALANCE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let others = cluster.counts();
+        let agents = registry.idlest_first();
+        let surplus = Balance::surplus(agents.len(), &others);
+        if surplus == 0 {
+            continue;
+        }
+        // A listener would hear a pause; there are enough others to move.
+        let idle = agents.iter().filter(|session| session.caller.open_streams() == 0);
+        let chosen = balance.choose(idle.clone().map(|session| slot(session)), surplus, Instant::now());
+        if chosen.is_empty() {
+            continue;
+        }
+        tracing::info!(
+            agents = chosen.len(),
+            own = agents.len(),
+            ?others,
+            "handing agents over to other relays"
+        );
+        idle.filter(|session| chosen.contains(&slot(session)))
+            .for_each(|session| session.leave("another relay has room", AT_ONCE_MS));
+    }
+}
+
+fn slot(session: &Session) -> AgentSlot {
+    (session.hello.instance.clone(), session.hello.slot)
+}

@@ -1,0 +1,237 @@
+//! Operators' events: who changed what on this relay, and who read the audit.
+//!
+//! An event is written in the same transaction as the change that it records ([`crate::store`]). No command and no page
+//! deletes one; only the retention time of the table ends it.
+
+mod actor;
+
+use std::{fmt, str::FromStr};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, RefOr,
+        schema::{Schema, Type},
+    },
+};
+
+pub use self::actor::{Actor, ActorKind};
+use crate::model::{audit::UnknownName, rights::Rights};
+
+macro_rules! actions {
+    ($($(#[$doc:meta])+ $variant:ident => $code:literal),+ $(,)?) => {
+        /// What was done. The codes are stable: programs may compare them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum Action {
+            $($(#[$doc])+ #[serde(rename = $code)] $variant),+
+        }
+
+        impl Action {
+            /// All actions, in the order in which pages offer them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The code in the database, the API and exports.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $code),+ }
+            }
+        }
+    };
+}
+
+actions! {
+    /// A site was added
+    SiteAdded => "site.added",
+    /// A site was removed with its aliases and keys
+    SiteRemoved => "site.removed",
+    /// A site was disabled
+    SiteDisabled => "site.disabled",
+    /// A site was enabled
+    SiteEnabled => "site.enabled",
+    /// An alias was added to a site
+    AliasAdded => "site.alias_added",
+    /// An alias was removed from a site
+    AliasRemoved => "site.alias_removed",
+    /// A site got a new key from an operator
+    KeyAdded => "site.key_added",
+    /// A key of a site was revoked
+    KeyRevoked => "site.key_revoked",
+    /// An enrolment code was made for a site
+    CodeMade => "site.code_made",
+    /// An enrolment code was traded for a new key of its site
+    KeyEnrolled => "site.key_enrolled",
+    /// An agent connected beside others of its site
+    AgentAdded => "agent.added",
+    /// An agent connected from an address that is new to its site
+    AgentNewAddress => "agent.new_address",
+    /// A user was added
+    UserAdded => "user.added",
+    /// The rights of a user were changed
+    UserChanged => "user.changed",
+    /// The password of a user was set
+    PasswordSet => "user.password_set",
+    /// A user was removed
+    UserRemoved => "user.removed",
+    /// A user logged in
+    LoggedIn => "user.logged_in",
+    /// Too many attempts to log in were made, and more are refused
+    LockedOut => "login.locked_out",
+    /// An API token was made
+    TokenAdded => "token.added",
+    /// An API token was removed
+    TokenRemoved => "token.removed",
+    /// The audit was read on its page or by the API
+    AuditRead => "audit.read",
+    /// The audit was exported as CSV
+    AuditExported => "audit.exported",
+    /// A call was erased from the audit
+    AuditErased => "audit.erased",
+    /// The operators' events were read on their page or by the API
+    EventsRead => "operator_events.read",
+    /// The operators' events were exported as CSV
+    EventsExported => "operator_events.exported",
+    /// The database was copied into a file
+    BackedUp => "database.backed_up",
+    /// Another database was imported into this one
+    Imported => "database.imported",
+}
+
+impl Action {
+    /// What changes who can answer for a site, and so who is sent its requests.
+    pub const OF_ACCESS: [Self; 4] =
+        [Self::KeyAdded, Self::KeyEnrolled, Self::AgentAdded, Self::AgentNewAddress];
+
+    /// The key of its name in the files of texts, which have no dots in keys.
+    pub fn text_key(self) -> String {
+        format!("action-{}", self.as_str().replace('.', "-"))
+    }
+}
+
+// The derive does not see codes that a macro puts in.
+impl PartialSchema for Action {
+    fn schema() -> RefOr<Schema> {
+        let codes = Self::ALL.iter().map(|action| action.as_str());
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes)).into()
+    }
+}
+
+impl ToSchema for Action {}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Action {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        Self::ALL.iter().copied().find(|action| action.as_str() == text).ok_or(UnknownName)
+    }
+}
+
+/// One act of an operator.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OperatorEvent {
+    /// The number of the event in sixteen hexadecimal digits. Numbers count up without a gap.
+    pub id: String,
+    /// When it was done.
+    pub at: Timestamp,
+    /// How the actor proved who they are.
+    pub actor_kind: ActorKind,
+    /// The user, the API token, or the user of the operating system.
+    pub actor: String,
+    /// The user who owns the API token that acted.
+    pub owner: Option<String>,
+    /// Network address of the actor; nothing for the command line.
+    pub address: Option<String>,
+    /// What was done.
+    pub action: Action,
+    /// The site that it concerns.
+    #[schema(value_type = Option<String>)]
+    pub site: Option<SiteId>,
+    /// The user, API token, file or database that it concerns.
+    pub subject: Option<String>,
+    /// What was there before, where something was changed. It holds no secret.
+    pub before: Option<Value>,
+    /// What is there now, or what was asked for. It holds no secret.
+    pub after: Option<Value>,
+    /// The reason that the actor gave.
+    pub reason: Option<String>,
+}
+
+/// An event after which others than before can answer for a site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AccessChange {
+    /// The site.
+    #[serde(skip)]
+    pub site: SiteId,
+    /// What was done.
+    pub action: Action,
+    /// When.
+    pub at: Timestamp,
+    /// The user, API token, or user of the operating system; the host name of an agent, as the agent says it.
+    pub actor: String,
+    /// Network address of the actor; nothing for the command line.
+    pub address: Option<String>,
+}
+
+/// An event about to be written, without its actor and its time.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) action: Action,
+    pub(crate) site: Option<SiteId>,
+    pub(crate) subject: Option<String>,
+    pub(crate) before: Option<Value>,
+    pub(crate) after: Option<Value>,
+}
+
+impl Entry {
+    pub(crate) fn new(action: Action) -> Self {
+        Self { action, site: None, subject: None, before: None, after: None }
+    }
+
+    pub(crate) fn of_site(action: Action, site: &SiteId) -> Self {
+        Self { site: Some(site.clone()), ..Self::new(action) }
+    }
+
+    pub(crate) fn of(action: Action, subject: impl Into<String>) -> Self {
+        Self { subject: Some(subject.into()), ..Self::new(action) }
+    }
+
+    pub(crate) fn before(self, before: Value) -> Self {
+        Self { before: Some(before), ..self }
+    }
+
+    pub(crate) fn after(self, after: Value) -> Self {
+        Self { after: Some(after), ..self }
+    }
+}
+
+/// Rights as events show them.
+pub(crate) fn rights(rights: &Rights) -> Value {
+    serde_json::json!({ "role": rights.role, "sites": rights.scope.sites(), "playback": rights.playback })
+}
+
+pub(crate) fn without_nulls(value: &Value) -> Value {
+    let fields = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_survive_the_way_to_the_database_and_back() {
+        for action in Action::ALL {
+            assert_eq!(action.as_str().parse(), Ok(*action));
+            assert_eq!(serde_json::to_value(action).unwrap(), action.as_str());
+        }
+        assert_eq!("site.eaten".parse::<Action>(), Err(UnknownName));
+    }
+}

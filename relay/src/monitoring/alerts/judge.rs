@@ -1,0 +1,147 @@
+//! Decides what is news. Pure: pictures and time are arguments.
+
+use std::{collections::HashMap, time::Duration};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+
+use super::{Alert, AlertData, Event};
+use crate::monitoring::board::{Picture, SiteState, SiteView};
+
+/// What was announced, and what may become news.
+#[derive(Debug)]
+pub(super) struct Judge {
+    announced: HashMap<SiteId, SiteState>,
+    /// States other than announced, with when they were first seen by this run.
+    pending: HashMap<SiteId, (SiteState, Timestamp)>,
+    /// Sites at which tokens are guessed, with when that began.
+    guessing: HashMap<SiteId, Timestamp>,
+    journal_failing: bool,
+    /// Whether it was this relay that told of it.
+    journal_told: bool,
+    journal_pending: Option<Timestamp>,
+    hold: Duration,
+}
+
+impl Judge {
+    pub(super) fn new(announced: HashMap<SiteId, String>, hold: Duration) -> Self {
+        let states = [SiteState::Up, SiteState::Degraded, SiteState::Down];
+        let known = |name: &str| states.into_iter().find(|state| state.as_str() == name);
+        let announced = announced.into_iter().filter_map(|(site, name)| Some((site, known(&name)?)));
+        Self {
+            announced: announced.collect(),
+            pending: HashMap::new(),
+            guessing: HashMap::new(),
+            journal_failing: false,
+            journal_told: false,
+            journal_pending: None,
+            hold,
+        }
+    }
+
+    /// What is news in this picture.
+    pub(super) fn judge(&mut self, picture: &Picture, now: Timestamp) -> Vec<Alert> {
+        self.announced.retain(|site, _| picture.site(site).is_some());
+        let mut alerts: Vec<_> =
+            picture.rows.iter().filter_map(|row| self.judge_site(&row.view, now)).collect();
+        alerts.extend(self.judge_guessing(picture));
+        alerts.extend(self.judge_journal(picture, now));
+        alerts
+    }
+
+    fn judge_site(&mut self, view: &SiteView, now: Timestamp) -> Option<Alert> {
+        let announced = self.announced.get(&view.site).copied();
+        let event = match view.state {
+            SiteState::Up => Event::SiteUp,
+            SiteState::Degraded => Event::SiteDegraded,
+            // A site that was never announced was never up: nobody misses it.
+            SiteState::Down if announced.is_some() => Event::SiteDown,
+            SiteState::Down | SiteState::NeverSeen | SiteState::Disabled => {
+                self.pending.remove(&view.site);
+                return None;
+            }
+        };
+        if announced == Some(view.state) {
+            self.pending.remove(&view.site);
+            return None;
+        }
+        let pending = self.pending.entry(view.site.clone()).or_insert((view.state, now));
+        if pending.0 != view.state {
+            *pending = (view.state, now);
+        }
+        if !lasted(pending.1, now, self.hold) {
+            return None;
+        }
+        self.pending.remove(&view.site);
+        self.announced.insert(view.site.clone(), view.state);
+        let problem = view.recordings.as_ref().and_then(|recordings| recordings.problem.clone());
+        Some(Alert::new(
+            event,
+            AlertData {
+                site: Some(view.site.clone()),
+                note: Some(view.note.clone()).filter(|note| !note.is_empty()),
+                previous: announced,
+                since: view.since,
+                problem: problem.filter(|_| view.state == SiteState::Degraded),
+            },
+        ))
+    }
+
+    /// Every time that guessing begins is news at once; who guesses for a minute has had a hundred guesses.
+    fn judge_guessing(&mut self, picture: &Picture) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        let views = picture.rows.iter().map(|row| &row.view);
+        let guessed = views.filter_map(|view| Some((view, view.refused_last_hour.ceiling_since?)));
+        let guessing: HashMap<SiteId, Timestamp> = guessed
+            .map(|(view, since)| {
+                if !self.guessing.contains_key(&view.site) && picture.relay.speaks() {
+                    alerts.push(guessing_alert(view, since));
+                }
+                (view.site.clone(), since)
+            })
+            .collect();
+        self.guessing = guessing;
+        alerts
+    }
+
+    fn judge_journal(&mut self, picture: &Picture, now: Timestamp) -> Option<Alert> {
+        let failing = !picture.relay.journal;
+        if failing == self.journal_failing {
+            self.journal_pending = None;
+            return None;
+        }
+        let since = *self.journal_pending.get_or_insert(now);
+        if !lasted(since, now, self.hold) {
+            return None;
+        }
+        self.journal_failing = failing;
+        self.journal_pending = None;
+        let ours = if failing { picture.relay.speaks() } else { self.journal_told };
+        self.journal_told = failing && ours;
+        if !ours {
+            return None;
+        }
+        let event = if failing { Event::JournalFailing } else { Event::JournalRecovered };
+        let problem = failing.then(|| "audit and history cannot be written: see the relay's log".to_owned());
+        Some(Alert::new(event, AlertData { site: None, note: None, previous: None, since, problem }))
+    }
+}
+
+fn guessing_alert(view: &SiteView, since: Timestamp) -> Alert {
+    let problem = "search tokens are guessed from many addresses: clients whose token was not right lately have to wait";
+    Alert::new(
+        Event::TokenGuessing,
+        AlertData {
+            site: Some(view.site.clone()),
+            note: Some(view.note.clone()).filter(|note| !note.is_empty()),
+            previous: None,
+            since,
+            problem: Some(problem.to_owned()),
+        },
+    )
+}
+
+fn lasted(since: Timestamp, now: Timestamp, hold: Duration) -> bool {
+    let lasted = now.as_millisecond().saturating_sub(since.as_millisecond());
+    u128::try_from(lasted).is_ok_and(|lasted| lasted >= hold.as_millis())
+}

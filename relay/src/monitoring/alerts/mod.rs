@@ -1,0 +1,183 @@
+//! Tells a webhook when a site goes down, comes back or loses its recordings, when the audit cannot be written, and what
+//! operators do.
+//!
+//! A state is news only after it has lasted for the hold time: an agent that dials again, or a relay that was
+//! restarted, is no alarm.
+
+mod judge;
+pub(crate) mod operator_events;
+mod webhook;
+
+use std::{sync::Arc, time::Duration};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use self::judge::Judge;
+pub use self::webhook::{Webhook, WebhookError};
+use crate::{
+    model::{ids::new_id, operator_events::OperatorEvent},
+    monitoring::board::{Picture, SiteState},
+    store::Store,
+};
+
+/// Alerts that may wait while the webhook does not answer: every site of a large relay, once.
+const MAX_WAITING: usize = 4096;
+
+/// How long a state lasts before it is news, unless configured otherwise: agents dial again within seconds, and a
+/// thousand of them after a restart within half a minute.
+pub const DEFAULT_HOLD: Duration = Duration::from_secs(60);
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Event {
+    /// A site has an agent, and its recordings are readable.
+    #[serde(rename = "site.up")]
+    SiteUp,
+    /// A site has an agent, but one of its storage drivers cannot be read.
+    #[serde(rename = "site.degraded")]
+    SiteDegraded,
+    /// The agents of a site have gone.
+    #[serde(rename = "site.down")]
+    SiteDown,
+    /// So many clients together send wrong tokens for a site that new clients are throttled.
+    #[serde(rename = "site.token_guessing")]
+    TokenGuessing,
+    /// Audit and history cannot be written.
+    #[serde(rename = "journal.failing")]
+    JournalFailing,
+    /// Audit and history are written again.
+    #[serde(rename = "journal.recovered")]
+    JournalRecovered,
+}
+
+/// One message to the webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Alert {
+    /// Names the message, over all its attempts.
+    pub id: String,
+    /// What has happened.
+    #[serde(rename = "type")]
+    pub event: Event,
+    /// When the message was made.
+    pub timestamp: Timestamp,
+    /// The rest.
+    pub data: AlertData,
+}
+
+/// What a message says besides its type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AlertData {
+    /// The site, where one is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<SiteId>,
+    /// The operator's note on the site.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The state that was announced before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<SiteState>,
+    /// Since when it is so.
+    pub since: Timestamp,
+    /// What is wrong with the recordings, or with the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Alert {
+    fn new(event: Event, data: AlertData) -> Self {
+        Self { id: format!("msg_{}", new_id()), event, timestamp: Timestamp::now(), data }
+    }
+}
+
+/// What is sent to the webhook. All messages have `id`, `type`, `timestamp` and `data`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Message {
+    /// The state of a site or of the relay has changed.
+    Alert(Alert),
+    /// An operator has done something.
+    Operator {
+        id: String,
+        /// `operator.` and the code of the action.
+        #[serde(rename = "type")]
+        kind: String,
+        timestamp: Timestamp,
+        data: Box<OperatorEvent>,
+    },
+}
+
+impl Message {
+    pub(crate) fn operator(event: OperatorEvent) -> Self {
+        Self::Operator {
+            // The same id, should another relay send the event as well.
+            id: format!("msg_{}", event.id),
+            kind: format!("operator.{}", event.action),
+            timestamp: Timestamp::now(),
+            data: Box::new(event),
+        }
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Alert(alert) => &alert.id,
+            Self::Operator { id, .. } => id,
+        }
+    }
+}
+
+/// Begins to watch the pictures and to send alerts; ends when the handle is aborted.
+pub fn start(
+    mut pictures: watch::Receiver<Arc<Picture>>,
+    store: Store,
+    hold: Duration,
+    webhook: Webhook,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let (sender, waiting) = mpsc::channel(MAX_WAITING);
+        let sending = webhook.run(waiting);
+        let judging = async {
+            // Without memory of what was announced, nothing is announced twice, but a change meanwhile is missed.
+            let announced = store.announced().await.unwrap_or_else(|error| {
+                tracing::error!(%error, "it is not known which states were announced before");
+                Default::default()
+            });
+            let mut judge = Judge::new(announced, hold);
+            while pictures.changed().await.is_ok() {
+                let picture = Arc::clone(&pictures.borrow_and_update());
+                for alert in judge.judge(&picture, Timestamp::now()) {
+                    if is_ours(&store, &alert).await && sender.try_send(Message::Alert(alert)).is_err() {
+                        tracing::error!("an alert is lost: the webhook has not answered for too long");
+                    }
+                }
+            }
+        };
+        let forwarding = operator_events::forward(store.clone(), sender.clone());
+        tokio::join!(sending, judging, forwarding);
+    })
+}
+
+/// Whether this relay is the one to announce it. A database that does not answer must not silence an alarm.
+async fn is_ours(store: &Store, alert: &Alert) -> bool {
+    let (Some(site), Some(state)) = (&alert.data.site, alert.event.state()) else { return true };
+    store.announce(site, state.as_str()).await.unwrap_or(true)
+}
+
+impl Event {
+    fn state(self) -> Option<SiteState> {
+        match self {
+            Self::SiteUp => Some(SiteState::Up),
+            Self::SiteDegraded => Some(SiteState::Degraded),
+            Self::SiteDown => Some(SiteState::Down),
+            Self::TokenGuessing | Self::JournalFailing | Self::JournalRecovered => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! What passed for a site in the last hour, minute by minute, as each run of a relay has counted it. Pure: time is an argument.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+use crate::{
+    cluster::minutes::{Minutes, SERIES_MINUTES},
+    store::Traffic,
+};
+
+/// One minute of a site.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Point {
+    /// Minutes since the Unix epoch.
+    pub minute: i64,
+    /// Searches asked.
+    pub searches: u64,
+    /// Requests that ended in a server error.
+    pub errors: u64,
+    /// Octets of recordings handed over.
+    pub bytes: u64,
+    /// The last round trip of the minute in milliseconds.
+    pub rtt_ms: Option<f64>,
+}
+
+/// What another run counted: one before this one, or that of another relay.
+#[derive(Debug, Clone)]
+struct OtherRun {
+    run: Arc<str>,
+    minutes: Minutes,
+    /// Whether the run has told this by itself. Until then it is what the database says, which counts differently.
+    told: bool,
+    /// Bytes that it has counted since it was first heard.
+    bytes: u64,
+}
+
+/// The last hour of one site, at all relays.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Activity {
+    /// Totals of this run as they were last sampled.
+    counted: Traffic,
+    own: Minutes,
+    others: Vec<OtherRun>,
+    /// The minutes in which this relay looked at the site, each with its last round trip in milliseconds.
+    round_trips: VecDeque<(i64, Option<f64>)>,
+}
+
+impl Activity {
+    /// Begins with what the database knows of a run.
+    pub(super) fn seed(&mut self, run: &str, minute: i64, traffic: Traffic) {
+        self.other(&run.into()).minutes.raise(minute, traffic);
+    }
+
+    /// Takes the totals of this run at a moment.
+    pub(super) fn count(&mut self, minute: i64, totals: Traffic) {
+        self.own.add(minute, totals.minus(&self.counted));
+        self.counted = totals;
+    }
+
+    /// Takes in what another run has told of itself.
+    pub(super) fn hear(&mut self, run: &Arc<str>, told: &Minutes) {
+        if told.is_empty() {
+            return;
+        }
+        let other = self.other(run);
+        let is_first = !std::mem::replace(&mut other.told, true);
+        if is_first {
+            other.minutes = Minutes::default();
+        }
+        let mut bytes = 0;
+        for (minute, total) in told.iter() {
+            bytes += other.minutes.raise(minute, total).bytes;
+        }
+        if !is_first {
+            other.bytes += bytes;
+        }
+    }
+
+    /// Takes the round trip at a moment, and forgets what is older than an hour. Returns whether a minute has begun.
+    pub(super) fn sample(&mut self, minute: i64, rtt_ms: Option<f64>) -> bool {
+        let begun = self.round_trips.back().is_none_or(|(latest, _)| *latest < minute);
+        if begun {
+            self.round_trips.push_back((minute, rtt_ms));
+            self.forget(minute - SERIES_MINUTES as i64);
+        } else if let Some((_, latest)) = self.round_trips.back_mut() {
+            *latest = rtt_ms.or(*latest);
+        }
+        begun
+    }
+
+    fn forget(&mut self, until: i64) {
+        while self.round_trips.front().is_some_and(|(minute, _)| *minute <= until) {
+            self.round_trips.pop_front();
+        }
+        self.own.forget(until);
+        self.others.retain_mut(|other| {
+            other.minutes.forget(until);
+            !other.minutes.is_empty()
+        });
+    }
+
+    fn other(&mut self, run: &Arc<str>) -> &mut OtherRun {
+        let known = self.others.iter().position(|other| other.run == *run);
+        let at = known.unwrap_or_else(|| {
+            let minutes = Minutes::default();
+            self.others.push(OtherRun { run: Arc::clone(run), minutes, told: false, bytes: 0 });
+            self.others.len() - 1
+        });
+        &mut self.others[at]
+    }
+
+    /// What this run has counted, for the other relays.
+    pub(super) fn own(&self) -> &Minutes {
+        &self.own
+    }
+
+    /// Bytes that passed since this relay looks. It falls when a run from which nothing was heard for an hour is forgotten.
+    pub(super) fn bytes(&self) -> u64 {
+        self.counted.bytes + self.others.iter().map(|other| other.bytes).sum::<u64>()
+    }
+
+    /// What passed in the minutes that are kept.
+    pub(super) fn last_hour(&self) -> Traffic {
+        self.others.iter().fold(self.own.sum(), |sum, other| sum.plus(&other.minutes.sum()))
+    }
+
+    pub(super) fn points(&self) -> Vec<Point> {
+        let mut points: BTreeMap<i64, Point> = BTreeMap::new();
+        for (minute, rtt_ms) in &self.round_trips {
+            points.insert(*minute, Point { minute: *minute, rtt_ms: *rtt_ms, ..Point::default() });
+        }
+        let others = self.others.iter().flat_map(|other| other.minutes.iter());
+        for (minute, traffic) in self.own.iter().chain(others) {
+            let point = points.entry(minute).or_insert(Point { minute, ..Point::default() });
+            point.searches += traffic.searches;
+            point.errors += traffic.errors;
+            point.bytes += traffic.bytes;
+        }
+        points.into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn searches(searches: u64) -> Traffic {
+        Traffic { searches, ..Traffic::default() }
+    }
+
+    fn told(minutes: &[(i64, u64)]) -> Minutes {
+        let mut told = Minutes::default();
+        for (minute, count) in minutes {
+            told.raise(*minute, searches(*count));
+        }
+        told
+    }
+
+    #[test]
+    fn an_hour_is_sixty_minutes_and_no_more() {
+        let mut activity = Activity::default();
+        for minute in 0..90 {
+            activity.count(1000 + minute, searches(2 * (minute as u64 + 1)));
+            activity.sample(1000 + minute, Some(1.0));
+        }
+        assert_eq!(activity.last_hour().searches, 120);
+        assert_eq!(activity.points().len(), SERIES_MINUTES);
+    }
+
+    #[test]
+    fn what_an_earlier_run_counted_grows_old_too() {
+        let mut activity = Activity::default();
+        activity.seed("before", 1000, searches(7));
+        activity.count(1001, searches(1));
+        assert!(activity.sample(1001, None));
+        activity.count(1001, searches(2));
+        assert!(!activity.sample(1001, None));
+        assert_eq!(activity.last_hour().searches, 9);
+        activity.count(1060, searches(2));
+        activity.sample(1060, None);
+        assert_eq!(activity.last_hour().searches, 2);
+    }
+
+    #[test]
+    fn what_a_run_tells_by_itself_takes_the_place_of_what_the_database_knew_of_it() {
+        let mut activity = Activity::default();
+        for run in ["ended", "lives"] {
+            activity.seed(run, 1000, searches(7));
+        }
+        activity.hear(&"lives".into(), &Minutes::default());
+        assert_eq!(activity.last_hour().searches, 14, "it has told nothing yet");
+        activity.hear(&"lives".into(), &told(&[(999, 5), (1000, 4)]));
+        activity.hear(&"lives".into(), &told(&[(1000, 3)]));
+        assert_eq!(activity.last_hour().searches, 16);
+        assert_eq!(activity.points().iter().map(|point| point.searches).collect::<Vec<_>>(), [5, 11]);
+    }
+
+    #[test]
+    fn bytes_that_another_relay_had_counted_before_it_was_heard_are_no_burst() {
+        let mut activity = Activity::default();
+        let mut minutes = Minutes::default();
+        minutes.add(1000, Traffic { bytes: 500, ..Traffic::default() });
+        activity.hear(&"other".into(), &minutes);
+        assert_eq!((activity.bytes(), activity.last_hour().bytes), (0, 500));
+        minutes.add(1000, Traffic { bytes: 20, ..Traffic::default() });
+        activity.hear(&"other".into(), &minutes);
+        assert_eq!((activity.bytes(), activity.last_hour().bytes), (20, 520));
+    }
+}

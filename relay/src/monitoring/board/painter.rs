@@ -1,0 +1,313 @@
+//! Draws the picture, and finds out what has changed.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::site::SiteId;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::{broadcast, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Change, Picture, RelayView, Row, SiteState, SiteView, access::AccessWatch, activity::Activity};
+use crate::{
+    audit::journal::Journal,
+    cluster::{
+        Cluster,
+        node_health::{NodeHealth, NodeView},
+        part::SitePart,
+    },
+    limits::{Limits, SiteThrottle},
+    sites::directory::{DirectoryWatch, SiteRecord},
+    store::{Store, StoreError},
+    tunnel::{
+        registry::Registry,
+        session::Session,
+        view::{AgentView, RecordingsView, readable_ms},
+    },
+};
+
+/// How often the picture is drawn: a change of state is seen within this time.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often figures are drawn anew, in ticks; only states are faster.
+const FIGURE_TICKS: u64 = 5;
+const MINUTE: i64 = 60;
+const HOUR: i64 = 3600;
+
+/// Where the picture comes from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The sites.
+    pub directory: Arc<DirectoryWatch>,
+    /// Their connected agents.
+    pub registry: Arc<Registry>,
+    /// Who is slowed down.
+    pub limits: Arc<Limits>,
+    /// Whether what happens can be written down.
+    pub journal: Journal,
+    /// What happened before this run.
+    pub store: Store,
+    /// The other relays, where this one does not stand alone.
+    pub cluster: Option<Arc<Cluster>>,
+}
+
+/// What is remembered of a site from one picture to the next.
+#[derive(Debug, Default)]
+struct Memory {
+    activity: Activity,
+    /// Bytes handed over up to the last time that figures were drawn.
+    bytes: u64,
+}
+
+pub(super) struct Painter {
+    sources: Sources,
+    access: AccessWatch,
+    memories: HashMap<SiteId, Memory>,
+    last_seen: HashMap<SiteId, Timestamp>,
+    picture: Arc<Picture>,
+    ticks: u64,
+    /// Whether figures are drawn this time.
+    figures: bool,
+}
+
+impl Painter {
+    pub(super) async fn new(sources: Sources) -> Result<Self, StoreError> {
+        let last_seen = sources.store.last_seen().await?;
+        let access = AccessWatch::start(sources.store.clone()).await?;
+        let since = Timestamp::from_second(Timestamp::now().as_second() - HOUR).unwrap_or_default();
+        let mut memories: HashMap<SiteId, Memory> = HashMap::new();
+        for counted in sources.store.minutes_since(since).await? {
+            // This run counts by itself what it has written already.
+            if counted.run != sources.journal.run() {
+                let memory = memories.entry(counted.site).or_default();
+                memory.activity.seed(&counted.run, counted.minute, counted.traffic);
+            }
+        }
+        // A run numbers its pictures from its start in seconds on. There is one picture a second at most, so no number
+        // of an earlier run is higher, and whoever comes with one is told everything.
+        let number = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let picture = Arc::new(Picture { number, ..Picture::default() });
+        Ok(Self { sources, access, memories, last_seen, picture, ticks: 0, figures: true })
+    }
+
+    pub(super) fn picture(&self) -> Arc<Picture> {
+        Arc::clone(&self.picture)
+    }
+
+    pub(super) async fn run(
+        mut self,
+        current: watch::Sender<Arc<Picture>>,
+        changes: broadcast::Sender<Arc<Change>>,
+    ) {
+        let mut ticks = interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let change = self.paint();
+            current.send_replace(self.picture());
+            if !change.sites.is_empty() || change.relay {
+                // Nobody may be watching.
+                let _ = changes.send(Arc::new(change));
+            }
+        }
+    }
+
+    /// Draws the next picture and tells what is other than before.
+    pub(super) fn paint(&mut self) -> Change {
+        self.figures = self.ticks.is_multiple_of(FIGURE_TICKS);
+        self.ticks += 1;
+        let directory = self.sources.directory.current();
+        let before = Arc::clone(&self.picture);
+        let mut number = before.number + 1;
+        let mut changed = Vec::new();
+        let mut rows = Vec::with_capacity(before.rows.len());
+        for (site, record) in directory.sites() {
+            let old = before.site(site);
+            let (view, minute_begun) = self.view(site, record, old.map(|old| &old.view));
+            rows.push(match old {
+                Some(old) if old.view == view && !minute_begun => Arc::clone(old),
+                _ => {
+                    let fields = difference(old.map(|old| &old.view), &view);
+                    let quiet_since = old.filter(|_| fields.is_empty()).map(|old| old.changed);
+                    if quiet_since.is_none() {
+                        changed.push((site.clone(), Some(fields)));
+                    }
+                    let series = self.memories.get(site).map(|memory| memory.activity.points());
+                    let series = series.unwrap_or_default();
+                    Arc::new(Row { view, series, changed: quiet_since.unwrap_or(number) })
+                }
+            });
+        }
+        rows.sort_by(|a, b| a.view.site.cmp(&b.view.site));
+        for old in before.rows.iter().filter(|old| directory.site(&old.view.site).is_none()) {
+            self.memories.remove(&old.view.site);
+            self.last_seen.remove(&old.view.site);
+            changed.push((old.view.site.clone(), None));
+        }
+        let relay = self.relay_view();
+        let relay_changed = relay != before.relay;
+        if changed.is_empty() && !relay_changed {
+            number = before.number;
+        }
+        self.picture = Arc::new(Picture { number, generation: directory.generation(), rows, relay });
+        Change { number, sites: changed, relay: relay_changed }
+    }
+
+    /// How the relays are.
+    fn relay_view(&self) -> RelayView {
+        let journal = self.sources.journal.health();
+        let health = NodeHealth::new(self.sources.directory.healthy(), &journal);
+        let mut relays = Vec::new();
+        if let Some(cluster) = &self.sources.cluster {
+            cluster.others().publish_health(health.clone());
+            relays = cluster.others().relays();
+            relays.push(NodeView { url: cluster.own_url().to_owned(), here: true, health: health.clone() });
+            relays.sort_by(|one, other| one.url.cmp(&other.url));
+        }
+        RelayView::new(&health, journal.lost, relays)
+    }
+
+    /// What this relay sees of a site.
+    fn own_part(&mut self, site: &SiteId) -> SitePart {
+        let sessions = self.sources.registry.sessions(site);
+        let counters = self.sources.registry.counters(site);
+        if let Some(seen) = counters.last_seen() {
+            self.last_seen.insert(site.clone(), seen);
+        }
+        let rtt = sessions.iter().filter_map(|session| session.caller.rtt()).min();
+        SitePart {
+            agents: sessions.iter().map(|session| AgentView::of(session)).collect(),
+            since: sessions.iter().map(|session| session.since).min(),
+            recordings: recordings(&sessions),
+            rtt_ms: rtt.map(|rtt| readable_ms(rtt.as_secs_f64() * 1000.0)),
+            open_streams: sessions.iter().map(|session| session.caller.open_streams()).sum(),
+            totals: counters.totals(),
+            minutes: Vec::new(),
+            refused: match self.figures {
+                true => self.sources.limits.throttle.snapshot(site, Instant::now()),
+                false => SiteThrottle::default(),
+            },
+        }
+    }
+
+    /// What all relays see of a site, in a minute; what all of them have counted goes to its activity.
+    fn part(&mut self, site: &SiteId, minute: i64) -> SitePart {
+        let mut part = self.own_part(site);
+        let memory = self.memories.entry(site.clone()).or_default();
+        memory.activity.count(minute, part.totals);
+        let Some(cluster) = &self.sources.cluster else { return part };
+        if self.figures {
+            part.minutes = memory.activity.own().iter().collect();
+        }
+        cluster.others().publish(site, part.clone(), self.figures);
+        let mut is_elsewhere = false;
+        cluster.others().each(site, |run, other, minutes| {
+            part.join(other);
+            if self.figures {
+                memory.activity.hear(run, minutes);
+            }
+            is_elsewhere |= !other.agents.is_empty();
+        });
+        if is_elsewhere {
+            self.last_seen.insert(site.clone(), Timestamp::now());
+        }
+        part
+    }
+
+    /// One site as it is now, and whether a minute has begun for it.
+    fn view(&mut self, site: &SiteId, record: &SiteRecord, old: Option<&SiteView>) -> (SiteView, bool) {
+        let now = Timestamp::now();
+        let minute = now.as_second().div_euclid(MINUTE);
+        let part = self.part(site, minute);
+        let readable = part.recordings.as_ref().is_none_or(|recordings| recordings.readable);
+        let last_seen = self.last_seen.get(site).copied();
+        let state = state(record, part.agents.is_empty(), readable, last_seen.is_some());
+        let since = match old {
+            Some(old) if old.state == state => old.since,
+            Some(_) => now,
+            None => first_since(state, record, part.since, last_seen).unwrap_or(now),
+        };
+        let memory = self.memories.entry(site.clone()).or_default();
+        let begun = memory.activity.sample(minute, part.rtt_ms);
+        let hour = memory.activity.last_hour();
+        let bytes = memory.activity.bytes();
+        let mut view = SiteView {
+            site: site.clone(),
+            note: record.note.clone(),
+            aliases: record.aliases.clone(),
+            state,
+            since,
+            agents: part.agents,
+            rtt_ms: part.rtt_ms,
+            bytes_per_second: bytes.saturating_sub(memory.bytes) / FIGURE_TICKS,
+            open_streams: part.open_streams,
+            searches_last_hour: hour.searches,
+            errors_last_hour: hour.errors,
+            refused_last_hour: part.refused,
+            access_changes: self.access.current().get(site).cloned().unwrap_or_default(),
+            recordings: part.recordings,
+        };
+        match old {
+            Some(old) if !self.figures => keep_figures(&mut view, old),
+            _ => memory.bytes = bytes,
+        }
+        (view, begun)
+    }
+}
+
+fn recordings(sessions: &[Arc<Session>]) -> Option<RecordingsView> {
+    let statuses = sessions.iter().filter_map(|session| session.status());
+    let drivers: Vec<_> = statuses.flat_map(|status| status.drivers).collect();
+    RecordingsView::of(&drivers)
+}
+
+fn keep_figures(view: &mut SiteView, old: &SiteView) {
+    view.rtt_ms = old.rtt_ms;
+    view.bytes_per_second = old.bytes_per_second;
+    view.open_streams = old.open_streams;
+    view.searches_last_hour = old.searches_last_hour;
+    view.errors_last_hour = old.errors_last_hour;
+    view.refused_last_hour = old.refused_last_hour;
+}
+
+fn state(record: &SiteRecord, offline: bool, readable: bool, seen: bool) -> SiteState {
+    match (record.disabled.is_some(), offline, readable, seen) {
+        (true, ..) => SiteState::Disabled,
+        (false, false, true, _) => SiteState::Up,
+        (false, false, false, _) => SiteState::Degraded,
+        (false, true, _, true) => SiteState::Down,
+        (false, true, _, false) => SiteState::NeverSeen,
+    }
+}
+
+/// Since when a site is in its state, when the relay has just begun to look at it.
+fn first_since(
+    state: SiteState,
+    record: &SiteRecord,
+    connected: Option<Timestamp>,
+    last_seen: Option<Timestamp>,
+) -> Option<Timestamp> {
+    match state {
+        SiteState::Up | SiteState::Degraded => connected,
+        SiteState::Down => last_seen,
+        SiteState::NeverSeen => Some(record.created),
+        SiteState::Disabled => record.disabled,
+    }
+}
+
+/// The fields that are other than before; all of them where there was nothing.
+fn difference(old: Option<&SiteView>, new: &SiteView) -> Map<String, Value> {
+    let fields = |view: &SiteView| match serde_json::to_value(view) {
+        Ok(Value::Object(fields)) => fields,
+        // A struct always becomes an object.
+        _ => Map::new(),
+    };
+    let (old, mut new) = (old.map(fields).unwrap_or_default(), fields(new));
+    new.retain(|name, value| old.get(name) != Some(value));
+    new
+}

@@ -1,0 +1,163 @@
+//! Figures of the sites, the tunnels and the journal, read from the picture that operators see.
+
+use std::fmt;
+
+use audiovault_protocol::site::SiteId;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+
+use super::Sources;
+use crate::{
+    monitoring::board::{Picture, Row, SiteState, Totals},
+    store::Traffic,
+};
+
+const LABEL: &str = "site";
+
+#[derive(Debug)]
+pub(super) struct SitesCollector(pub(super) Sources);
+
+impl Collector for SitesCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let picture = self.0.pictures.borrow().clone();
+        states(&mut encoder, &picture)?;
+        let counters = self.0.sessions.all_counters().into_iter();
+        let totals: Vec<_> = counters.map(|(site, counters)| (site, counters.totals())).collect();
+        self.sums(&mut encoder, &totals)?;
+        self.health(&mut encoder, &picture)?;
+        if !self.0.per_site {
+            return Ok(());
+        }
+        each_state(&mut encoder, &picture)?;
+        each_counter(&mut encoder, &totals)
+    }
+}
+
+fn states(encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
+    let totals = Totals::of(picture.rows.iter().map(|row| &row.view));
+    let states = [
+        (SiteState::Up, totals.up),
+        (SiteState::Degraded, totals.degraded),
+        (SiteState::Down, totals.down),
+        (SiteState::NeverSeen, totals.never_seen),
+        (SiteState::Disabled, totals.disabled),
+    ];
+    let values = states.iter().map(|(state, count)| (state.as_str(), gauge(*count as f64)));
+    each(encoder, Descriptor::new("sites", "Sites by state", None), "state", values)
+}
+
+impl SitesCollector {
+    fn sums(&self, encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)]) -> fmt::Result {
+        let sum = |of: fn(&Traffic) -> u64| totals.iter().map(|(_, traffic)| of(traffic)).sum::<u64>();
+        let searches = sum(|traffic| traffic.searches);
+        let (errors, bytes) = (sum(|traffic| traffic.errors), sum(|traffic| traffic.bytes));
+        // Of this relay alone, where several share a database: who adds them up has them all.
+        let tunnels = gauge(self.0.sessions.count() as f64);
+        one(encoder, Descriptor::new("tunnels", "Connected tunnels", None), &tunnels)?;
+        one(encoder, Descriptor::new("searches", "Searches asked", None), &counter(searches))?;
+        let help = "Requests that ended in a server error";
+        one(encoder, Descriptor::new("errors", help, None), &counter(errors))?;
+        let help = "Octets of recordings handed over";
+        one(encoder, Descriptor::new("delivered", help, Some(Unit::Bytes)), &counter(bytes))
+    }
+
+    fn health(&self, encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
+        let health = self.0.journal.health();
+        let yes = |yes: bool| gauge(f64::from(u8::from(yes)));
+        let help = "Whether the database answers";
+        one(encoder, Descriptor::new("database_up", help, None), &yes(picture.relay.database))?;
+        let help = "Whether audit and history can be written";
+        one(encoder, Descriptor::new("journal_up", help, None), &yes(health.is_well()))?;
+        let help = "Records of audit and history that wait to be written";
+        one(encoder, Descriptor::new("journal_waiting", help, None), &gauge(health.waiting as f64))?;
+        let help = "Records of audit and history that were lost";
+        one(encoder, Descriptor::new("journal_lost", help, None), &counter(health.lost))
+    }
+}
+
+fn each_state(encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
+    let seconds = Some(Unit::Seconds);
+    let of = |value: fn(&Row) -> Option<f64>| {
+        picture.rows.iter().filter_map(move |row| Some((row.view.site.as_str(), gauge(value(row)?))))
+    };
+    let help = "Whether an agent of the site is connected";
+    let value = |row: &Row| Some(f64::from(u8::from(!row.view.agents.is_empty())));
+    each(encoder, Descriptor::new("site_up", help, None), LABEL, of(value))?;
+    let help = "Whether all storage drivers of the site can be read";
+    let value = |row: &Row| row.view.recordings.as_ref().map(|found| f64::from(u8::from(found.readable)));
+    each(encoder, Descriptor::new("site_recordings_readable", help, None), LABEL, of(value))?;
+    let help = "When the newest recording of the site was last written to, since the Unix epoch";
+    let value = |row: &Row| Some(row.view.recordings.as_ref()?.newest?.as_second() as f64);
+    let descriptor = Descriptor::new("site_newest_recording_timestamp", help, seconds.clone());
+    each(encoder, descriptor, LABEL, of(value))?;
+    let help = "Latest round trip to the site's agent";
+    let value = |row: &Row| row.view.rtt_ms.map(|ms| ms / 1000.0);
+    each(encoder, Descriptor::new("site_round_trip", help, seconds), LABEL, of(value))?;
+    let help = "Requests being answered by the site now";
+    let value = |row: &Row| Some(row.view.open_streams as f64);
+    each(encoder, Descriptor::new("site_open_streams", help, None), LABEL, of(value))
+}
+
+fn each_counter(encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)]) -> fmt::Result {
+    let searches = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.searches)));
+    each(encoder, Descriptor::new("site_searches", "Searches asked of the site", None), LABEL, searches)?;
+    let errors = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.errors)));
+    let help = "Requests to the site that ended in a server error";
+    each(encoder, Descriptor::new("site_errors", help, None), LABEL, errors)?;
+    let bytes = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.bytes)));
+    let help = "Octets of the site's recordings handed over";
+    each(encoder, Descriptor::new("site_delivered", help, Some(Unit::Bytes)), LABEL, bytes)
+}
+
+/// What is told of a figure besides its values.
+pub(super) struct Descriptor {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+}
+
+impl Descriptor {
+    pub(super) fn new(name: &'static str, help: &'static str, unit: Option<Unit>) -> Self {
+        Self { name, help, unit }
+    }
+}
+
+pub(super) fn gauge(value: f64) -> ConstGauge<f64> {
+    ConstGauge::new(value)
+}
+
+pub(super) fn counter(value: u64) -> ConstCounter<u64> {
+    ConstCounter::new(value)
+}
+
+/// A figure with a single value.
+pub(super) fn one(
+    encoder: &mut DescriptorEncoder<'_>,
+    descriptor: Descriptor,
+    value: &impl EncodeMetric,
+) -> fmt::Result {
+    let Descriptor { name, help, unit } = descriptor;
+    value.encode(encoder.encode_descriptor(name, help, unit.as_ref(), value.metric_type())?)
+}
+
+/// A figure with a value for each value of a label.
+pub(super) fn each<'l, M: EncodeMetric>(
+    encoder: &mut DescriptorEncoder<'_>,
+    descriptor: Descriptor,
+    label: &str,
+    values: impl Iterator<Item = (&'l str, M)>,
+) -> fmt::Result {
+    let mut values = values.peekable();
+    let Some((_, first)) = values.peek() else { return Ok(()) };
+    let kind = first.metric_type();
+    let Descriptor { name, help, unit } = descriptor;
+    let mut metric = encoder.encode_descriptor(name, help, unit.as_ref(), kind)?;
+    for (of, value) in values {
+        value.encode(metric.encode_family(&[(label, of)])?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! One site in every detail: what its page and the API show.
+
+use audiovault_protocol::site::SiteId;
+use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
+use serde::Serialize;
+
+use crate::{
+    monitoring::{
+        board::{Picture, Point, SiteView},
+        uptime::Uptime,
+    },
+    net::public_url::PublicUrl,
+    routing::router::Reach,
+    store::{EnrolmentRecord, Store, StoreError, StoredSite, Traffic, TunnelRecord},
+    tunnel::view::SessionView,
+};
+
+/// Tunnels that the timeline shows.
+const TIMELINE: u32 = 50;
+/// Enrolments that are shown: a site has a handful in its life.
+const ENROLMENTS: u32 = 10;
+/// Tunnels from which uptime is computed; a site that has more in a week connects every minute, which the timeline
+/// shows well enough.
+const MAX_TUNNELS: u32 = 10_000;
+/// Pieces of the bar of a day: half hours.
+const DAY_PIECES: u32 = 48;
+/// Pieces of the bar of a week: quarters of a day.
+const WEEK_PIECES: u32 = 28;
+
+/// One site in every detail.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct SiteDetail {
+    /// What the board shows of it.
+    #[serde(flatten)]
+    pub view: SiteView,
+    /// When it was added.
+    pub created: Timestamp,
+    /// Since when it is disabled.
+    pub disabled_since: Option<Timestamp>,
+    /// Where QueueMetrics searches.
+    pub search_url: String,
+    /// Its keys, oldest first, revoked ones included.
+    pub keys: Vec<KeyView>,
+    /// Its latest enrolment codes that were used or still can be, the newest first.
+    pub enrolments: Vec<EnrolmentRecord>,
+    /// Its connected agents.
+    pub sessions: Vec<SessionView>,
+    /// What passed in this calendar month (UTC).
+    pub traffic_this_month: Traffic,
+    /// The last 24 hours.
+    pub uptime_day: Uptime,
+    /// The last 7 days.
+    pub uptime_week: Uptime,
+    /// Its latest tunnels, the newest first.
+    pub tunnels: Vec<TunnelRecord>,
+    /// The last hour, minute by minute.
+    pub last_hour: Vec<Point>,
+}
+
+/// A key, never its secret.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct KeyView {
+    /// Names it.
+    pub id: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Since when it is no longer valid.
+    pub revoked: Option<Timestamp>,
+}
+
+/// Where details come from.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// What happened.
+    pub store: &'a Store,
+    /// What is connected, here and at other relays.
+    pub reach: &'a Reach,
+    /// What the board shows.
+    pub picture: &'a Picture,
+    /// Where the relay is reached.
+    pub public_url: &'a PublicUrl,
+}
+
+impl SiteDetail {
+    /// Gathers everything about a site.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`], also for a site that is so new that the board does not show it yet.
+    pub async fn gather(sources: Sources<'_>, site: &SiteId) -> Result<Self, StoreError> {
+        let Sources { store, reach, picture, public_url } = sources;
+        let row = picture.site(site).ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
+        let stored = store.show(site).await?;
+        let now = Timestamp::now();
+        let (day, week) = (before(now, 24), before(now, 7 * 24));
+        let in_a_week = store.tunnels(site, week, MAX_TUNNELS).await?;
+        let first = store.first_seen(site).await?;
+        let month = store.traffic(site, month_begin(now)).await?;
+        Ok(Self {
+            view: row.view.clone(),
+            created: stored.created,
+            disabled_since: stored.disabled,
+            search_url: public_url.search(site),
+            keys: keys(&stored),
+            enrolments: store.enrolments(site, now, ENROLMENTS).await?,
+            sessions: reach.sessions(site).await,
+            traffic_this_month: month,
+            uptime_day: Uptime::of(&in_a_week, (day, now), first, DAY_PIECES),
+            uptime_week: Uptime::of(&in_a_week, (week, now), first, WEEK_PIECES),
+            tunnels: store.tunnels(site, Timestamp::UNIX_EPOCH, TIMELINE).await?,
+            last_hour: row.series.clone(),
+        })
+    }
+}
+
+fn keys(stored: &StoredSite) -> Vec<KeyView> {
+    let view = |key: &crate::store::StoredKey| KeyView {
+        id: key.digest.short(),
+        created: key.created,
+        revoked: key.revoked,
+    };
+    stored.keys.iter().map(view).collect()
+}
+
+fn before(now: Timestamp, hours: i64) -> Timestamp {
+    now.checked_sub(hours.hours()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn month_begin(now: Timestamp) -> Timestamp {
+    let first = now.to_zoned(TimeZone::UTC).first_of_month().and_then(|day| day.start_of_day());
+    first.as_ref().map_or(now, Zoned::timestamp)
+}

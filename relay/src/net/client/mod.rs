@@ -1,0 +1,129 @@
+//! Who is asking: the client's address and scheme, taken from the connection, or from a proxy that is trusted to
+//! tell the truth about its own clients.
+//!
+//! Proxies append: the rightmost entry was written by the proxy that is connected to us, and whatever stands left
+//! of the first stranger may be made up by that stranger. So the walk goes from the right and ends at the first
+//! address that is no trusted proxy.
+//!
+//! Where both kinds of header are present, `X-Forwarded-For` is believed: it is what nearly every proxy writes,
+//! and one that writes only `Forwarded` (RFC 7239) has to remove the other.
+
+mod forwarded;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use http::{HeaderMap, HeaderName, Request};
+use ipnet::IpNet;
+
+use crate::net::listen::ConnectionMeter;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// How a client reached the first proxy, or this relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// The address of the client as [`identify`] found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// One proxy's word: from whom a request came to it, and how, as far as it says.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Hop {
+    address: Option<IpAddr>,
+    scheme: Option<Scheme>,
+}
+
+/// Finds out who makes a request and by which scheme, and lets the request carry both: [`ClientAddress`] and
+/// [`Scheme`]. Every listener does so once.
+pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
+    let (address, scheme) = judge(peer, tls, request.headers(), trusted);
+    request.extensions_mut().insert(ClientAddress(address));
+    request.extensions_mut().insert(scheme);
+    address
+}
+
+/// The address of the client is that of the peer, unless that is a trusted proxy that tells of another one; IPv4
+/// addresses in IPv6 clothes are undressed, so that one client has one address. The scheme is that of the connection
+/// (`tls`), unless a trusted proxy says otherwise.
+fn judge(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Scheme) {
+    let (address, told) = walk(peer, headers, trusted);
+    (address, told.unwrap_or(if tls { Scheme::Https } else { Scheme::Http }))
+}
+
+fn walk(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Option<Scheme>) {
+    let (mut address, mut scheme) = (peer.to_canonical(), None);
+    for hop in hops(headers).into_iter().rev() {
+        if !trusted.iter().any(|network| network.contains(&address)) {
+            break;
+        }
+        scheme = hop.scheme.or(scheme);
+        match hop.address {
+            Some(next) => address = next,
+            // The proxy does not know or does not say; what stands further left is nobody's word.
+            None => break,
+        }
+    }
+    (address, scheme)
+}
+
+/// What the proxies say, the nearest one last.
+fn hops(headers: &HeaderMap) -> Vec<Hop> {
+    if headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(X_FORWARDED_PROTO) {
+        return x_forwarded(headers);
+    }
+    headers
+        .get_all(http::header::FORWARDED)
+        .iter()
+        .flat_map(|value| forwarded::parse(value.to_str().unwrap_or_default()))
+        .collect()
+}
+
+fn x_forwarded(headers: &HeaderMap) -> Vec<Hop> {
+    let addresses = elements(headers, &X_FORWARDED_FOR);
+    let schemes = elements(headers, &X_FORWARDED_PROTO);
+    let mut hops: Vec<Hop> = addresses.iter().map(|text| Hop { address: node(text), scheme: None }).collect();
+    if hops.is_empty() {
+        hops.push(Hop::default());
+    }
+    // Most proxies replace the scheme where they append the address: the nearest one speaks for all then.
+    let first = hops.len().saturating_sub(schemes.len());
+    for (hop, text) in hops.iter_mut().skip(first).rev().zip(schemes.iter().rev()) {
+        hop.scheme = scheme_named(text);
+    }
+    hops
+}
+
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    let values = headers.get_all(name).iter();
+    values.flat_map(|value| value.to_str().unwrap_or_default().split(',')).map(str::trim).collect()
+}
+
+/// An address with or without a port, IPv6 with or without brackets.
+fn node(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address =
+        bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|with_port| with_port.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+fn scheme_named(text: &str) -> Option<Scheme> {
+    match text.to_ascii_lowercase().as_str() {
+        "http" | "ws" => Some(Scheme::Http),
+        "https" | "wss" => Some(Scheme::Https),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

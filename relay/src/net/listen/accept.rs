@@ -1,0 +1,63 @@
+//! What happens to a connection between its acceptance and its first request, beneath TLS.
+
+use std::{
+    future::{Ready, ready},
+    io,
+    sync::Arc,
+};
+
+use audiovault_protocol::{
+    connection::{self, BeyondLimit, Metered, Metering},
+    gate::Over,
+    problem::Problem,
+};
+use axum::{body::Body, response::Response};
+use axum_server::accept::Accept;
+use http::StatusCode;
+use tokio::net::TcpStream;
+
+use super::gate::Gate;
+use crate::model::ids::new_id;
+
+/// When a client that has too many connections should try again: some will have ended by then.
+const CLIENT_RETRY: u32 = 10;
+/// When to try again if all clients together have too many.
+const ALL_RETRY: u32 = 5;
+
+/// Judges every connection, puts a meter around it and hands the meter to every request.
+#[derive(Debug, Clone)]
+pub(super) struct Acceptor {
+    pub(super) gate: Arc<Gate>,
+    /// Whether the listener speaks TLS above.
+    pub(super) tls: bool,
+}
+
+impl<S> Accept<TcpStream, S> for Acceptor {
+    type Stream = Metered<TcpStream>;
+    type Service = Metering<S, Body>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        let beyond = BeyondLimit { refusal: refuse, answered: self.gate.always };
+        let opened = stream
+            .peer_addr()
+            .and_then(|peer| connection::open(stream, self.gate.knock(peer.ip()), self.tls, service, beyond));
+        ready(opened)
+    }
+}
+
+fn refuse(over: Over) -> Response {
+    let problem = match over {
+        Over::Client => {
+            let detail = "too many connections from your address are open; close some, or use fewer";
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(CLIENT_RETRY)
+        }
+        Over::All => {
+            let detail = "this relay has too many connections open; try again in a moment";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
+        }
+    };
+    let id = new_id();
+    tracing::debug!(request_id = id, ?over, "a connection is beyond a limit");
+    problem.for_request(&id).into_response().map(Body::from)
+}

@@ -1,0 +1,6 @@
+//! Listeners, and what is known of a connection and its client.
+
+pub mod client;
+pub mod host;
+pub mod listen;
+pub mod public_url;

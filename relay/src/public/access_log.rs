@@ -1,0 +1,78 @@
+//! Gives every public request its id and its line in the log. Query strings, tokens and names of recordings stay
+//! out of both.
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use audiovault_protocol::{
+    context::{Client, RequestId},
+    site::SiteId,
+};
+use axum::{
+    extract::{ConnectInfo, MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::{HeaderValue, StatusCode, Version, header};
+
+use super::{PublicState, Refusal};
+use crate::{
+    limits::hold,
+    model::ids::{X_REQUEST_ID, new_id},
+    net::client::{self, Scheme},
+};
+
+/// The site that a handler found; set on responses, for the log.
+#[derive(Debug, Clone)]
+pub(super) struct LoggedSite(pub(super) SiteId);
+
+pub(super) async fn record(
+    State(state): State<Arc<PublicState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let start = Instant::now();
+    let id = new_id();
+    let address = client::identify(&mut request, peer.ip(), &state.trusted_proxies);
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
+    let (method, version) = (request.method().clone(), request.version());
+    // Over plain HTTP anybody on the way could say so (RFC 6797, section 7.2).
+    let over_tls = request.extensions().get::<Scheme>() == Some(&Scheme::Https);
+    let hsts = state.hsts.as_ref().filter(|_| over_tls);
+    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(client);
+
+    let mut response = match state.limits.requests.enter(address.into()) {
+        Ok(slot) => hold(next.run(request).await, slot),
+        Err(busy) => Refusal::from(busy).into_response(request.extensions()),
+    };
+    // What is left of a body that is too large is not read, and a client that kept this connection would find it closed at the
+    // next request; so would one of a relay that drains.
+    let is_cut = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
+    let stays = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if (is_cut || state.is_draining()) && version <= Version::HTTP_11 && !stays {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());
+    let took = start.elapsed();
+    state.metrics.answered(&route, response.status().as_u16(), took);
+    tracing::info!(
+        request_id = id,
+        %method,
+        route,
+        site,
+        status = response.status().as_u16(),
+        client = %address,
+        ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        "request"
+    );
+    if let Some(hsts) = hsts {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}

@@ -1,0 +1,132 @@
+//! From the agent's answer to the public one: what a hostile agent might say must not reach a browser.
+
+use std::sync::atomic::Ordering;
+
+use audiovault_protocol::{
+    disposition::{content_disposition, read_disposition},
+    media,
+    problem::PROBLEM_JSON,
+    site::SiteId,
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{Refusal, access_log::LoggedSite};
+use crate::{
+    routing::{
+        answer_body::AnswerBody,
+        ask::{Asked, Unanswered},
+        router::Holder,
+    },
+    tunnel::registry::SiteCounters,
+};
+
+/// What a route expects in a successful answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// JSON from a search.
+    Json,
+    /// A recording.
+    Audio,
+}
+
+impl Expected {
+    fn allows(self, status: StatusCode, kind: Option<&str>) -> bool {
+        let Some(kind) = kind else {
+            // Only 304 has no content and so no type.
+            return status == StatusCode::NOT_MODIFIED;
+        };
+        if status.is_client_error() || status.is_server_error() {
+            return kind == PROBLEM_JSON;
+        }
+        match self {
+            Self::Json => kind == "application/json",
+            Self::Audio => kind.starts_with("audio/"),
+        }
+    }
+}
+
+/// Headers that every recording's answer carries, whatever the agent says: recordings stay with who asked.
+const PRIVACY: [(header::HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "private, no-store"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::HeaderName::from_static("x-robots-tag"), "noindex"),
+    (header::CONTENT_SECURITY_POLICY, "sandbox"),
+];
+
+/// Sets the privacy headers.
+pub(super) fn make_private(headers: &mut HeaderMap) {
+    for (name, value) in PRIVACY {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+/// The answer of an agent, if it is one that may be passed on.
+pub(super) fn from_agent(
+    asked: Asked,
+    expected: Expected,
+    site: &SiteId,
+) -> Result<http::Response<AnswerBody>, Refusal> {
+    let Asked { holder, called } = asked;
+    let mut response = called.map_err(|why| refuse(why, site, &holder))?;
+    if !is_expected(expected, response.status(), response.headers()) {
+        tracing::warn!(
+            %site,
+            from = holder.name(),
+            status = response.status().as_u16(),
+            content_type = media_type(response.headers()).unwrap_or("none"),
+            "an agent answered with content that is not passed on"
+        );
+        return Err(not_passed_on(site));
+    }
+    name_harmlessly(expected, &mut response);
+    response.extensions_mut().insert(LoggedSite(site.clone()));
+    Ok(response)
+}
+
+/// A browser stores what it gets under the name that the answer tells, and opens it by name and type: both are the relay's
+/// word, made from what the agent says. What is no listed type of recording is stored as bytes, never shown.
+fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>) {
+    let is_recording = expected == Expected::Audio && response.status().is_success();
+    let headers = response.headers_mut();
+    let told = headers.remove(header::CONTENT_DISPOSITION);
+    if !is_recording {
+        return;
+    }
+    let kind = media_type(headers).unwrap_or_default().to_owned();
+    let listed = media::listed(&kind);
+    let (name, download) = told.as_ref().map(read_disposition).unwrap_or_default();
+    let disposition = content_disposition(&media::safe_name(&name, &kind), download || listed.is_none());
+    headers.insert(header::CONTENT_DISPOSITION, disposition);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(listed.unwrap_or(media::UNKNOWN)));
+}
+
+/// What is said of an answer that is kept from the public.
+pub(super) fn not_passed_on(site: &SiteId) -> Refusal {
+    let detail = "the site's agent answered with something that is not passed on; update the agent";
+    Refusal::new(StatusCode::BAD_GATEWAY, detail).at(site)
+}
+
+/// Whether an answer has a type of content that may be passed on with its status.
+pub(super) fn is_expected(expected: Expected, status: StatusCode, headers: &HeaderMap) -> bool {
+    expected.allows(status, media_type(headers))
+}
+
+fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(kind.split(';').next().unwrap_or_default().trim())
+}
+
+/// Counts an outcome that the site's operators should look into: a server error, whoever made it.
+pub(super) fn count_errors<B>(result: &Result<http::Response<B>, Refusal>, counters: &SiteCounters) {
+    let failed = match result {
+        Ok(response) => response.status().is_server_error(),
+        Err(refusal) => refusal.status().is_server_error(),
+    };
+    counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+}
+
+fn refuse(why: Unanswered, site: &SiteId, holder: &Holder) -> Refusal {
+    tracing::info!(%site, from = holder.name(), ?why, "a request has no answer");
+    Refusal::from(why.problem()).at(site)
+}

@@ -1,0 +1,97 @@
+//! The body of an answer on its way from the tunnel to the client, counted as it goes.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use audiovault_protocol::link::BodyError;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::resume::ResumableBody;
+use crate::{
+    audit::journal::{Delivery, DeliveryEnd},
+    tunnel::registry::SiteCounters,
+};
+
+/// What is kept of a body that passes.
+#[derive(Debug)]
+pub(super) struct Handover {
+    /// The site, for the log.
+    pub(super) site: String,
+    /// Where octets are counted.
+    pub(super) counters: Arc<SiteCounters>,
+    /// The recording's entry in the audit; answers that are no recordings have none.
+    pub(super) delivery: Option<Delivery>,
+    /// Octets that are still to come, where the head of the answer says how many. A connection that has them all
+    /// asks no more, and so never sees the end.
+    pub(super) remaining: Option<u64>,
+}
+
+impl Handover {
+    fn passed(&mut self, octets: u64) {
+        let Some(delivery) = &self.delivery else { return };
+        self.counters.bytes_delivered.fetch_add(octets, Ordering::Relaxed);
+        delivery.handed_over(octets);
+        if let Some(remaining) = &mut self.remaining {
+            *remaining = remaining.saturating_sub(octets);
+            if *remaining == 0 {
+                delivery.ended(DeliveryEnd::Complete);
+            }
+        }
+    }
+
+    fn ended(&self, end: DeliveryEnd) {
+        if let Some(delivery) = &self.delivery {
+            delivery.ended(end);
+        }
+    }
+}
+
+/// A body from a tunnel whose way to the client is followed.
+#[derive(Debug)]
+pub(super) struct DeliveredBody {
+    body: ResumableBody,
+    handover: Handover,
+}
+
+impl DeliveredBody {
+    pub(super) fn new(body: ResumableBody, handover: Handover) -> Self {
+        Self { body, handover }
+    }
+}
+
+impl Body for DeliveredBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let octets = frame.data_ref().map_or(0, Bytes::len);
+                self.handover.passed(octets as u64);
+            }
+            Poll::Ready(Some(Err(error))) => {
+                tracing::warn!(site = self.handover.site, %error, "a body was cut");
+                self.handover.ended(DeliveryEnd::Cut);
+            }
+            Poll::Ready(None) => self.handover.ended(DeliveryEnd::Complete),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

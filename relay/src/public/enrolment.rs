@@ -1,0 +1,97 @@
+//! Enrolment: trades a code for a site key, before the agent has ever been connected.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::{
+    enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
+    problem::Problem,
+    site::SiteKey,
+};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+
+use super::{PublicState, Refusal, access_log::LoggedSite, client_address, request_body};
+use crate::{
+    limits::{Guess, Subject},
+    sites::enrolment,
+    store::StoreError,
+};
+
+/// When to ask again while the database does not answer, in seconds.
+const DATABASE_RETRY: u32 = 5;
+/// How long an enrolment waits while others from the same address are under way: the database answers each within a second.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `POST /enroll`.
+pub(super) async fn trade(State(state): State<Arc<PublicState>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = answer(&state, client_address(&parts.extensions), body).await;
+    super::answer(result, &parts.extensions)
+}
+
+async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, Refusal> {
+    let too_large = "an enrolment has at most 512 octets";
+    let body = request_body::read(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
+    let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
+    let until = tokio::time::Instant::now() + PLACE_TIMEOUT;
+    let trial = state.limits.throttle.try_token(Subject::code(address.into()), Guess::Unknown, until).await?;
+    match enrolment::trade_code(&state.store, &request.code, address).await {
+        Ok(key) => {
+            // The agent comes at once, and its key is known then.
+            let _ = state.refresher.refresh().await;
+            tracing::info!(
+                site = %key.site(), client = %address, key = key.digest().short(),
+                "a site key was handed out by enrolment"
+            );
+            Ok(hand_out(key))
+        }
+        Err(error) => {
+            if matches!(error, StoreError::CodeRefused) {
+                trial.wrong(Instant::now());
+                tracing::warn!(client = %address, "an enrolment without a valid code was refused");
+            }
+            Err(refuse(&error))
+        }
+    }
+}
+
+/// Says what is wrong, without the place in a body that people have not written themselves.
+fn malformed(error: &serde_json::Error) -> Refusal {
+    let error = error.to_string();
+    let what = error.split(" at line ").next().unwrap_or_default();
+    Refusal::new(StatusCode::BAD_REQUEST, &format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {what}"))
+}
+
+fn hand_out(site_key: SiteKey) -> Response {
+    let site = site_key.site().clone();
+    let mut response = Json(EnrolmentAnswer { site: site.clone(), site_key }).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.extensions_mut().insert(LoggedSite(site));
+    response
+}
+
+fn refuse(error: &StoreError) -> Refusal {
+    if matches!(error, StoreError::CodeRefused) {
+        return Refusal::new(StatusCode::FORBIDDEN, &error.to_string());
+    }
+    if let StoreError::NoRoomForKey(site) = error {
+        let detail = format!(
+            "the site {site} has two valid keys already; ask the relay's operator to revoke one, then use this code again"
+        );
+        return Refusal::new(StatusCode::CONFLICT, &detail).at(site);
+    }
+    tracing::error!(%error, cause = error.cause(), "an enrolment has failed");
+    let detail = "the relay's database does not answer; try again in a moment, with the same code";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(DATABASE_RETRY).into()
+}

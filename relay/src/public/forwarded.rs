@@ -1,0 +1,214 @@
+//! What other relays of the cluster ask for: the agents that are connected to this one. It asks its own tunnels alone, so no
+//! request ever takes a second hop.
+//!
+//! The relay that a client is connected to follows the delivery and writes the audit; this one holds the request to the
+//! limits of its site and to those on guesses, since requests of the site come here wherever they came in. Where several
+//! relays have tunnels of it, each counts what the others tell.
+
+use std::sync::Arc;
+
+use audiovault_protocol::{
+    context::{Client, Deadline, RequestId},
+    link::CallError,
+    message::ResponseHead,
+    parameters::Parameters,
+    site::SiteId,
+};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, State},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use bytes::Bytes;
+use data_encoding::BASE64;
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt;
+
+use super::{
+    PublicState, Refusal,
+    search::{Presented, SearchText, content_type, judge, try_token},
+};
+use crate::{
+    cluster::{
+        Cluster, HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF, PartsQuestion, Seal, SessionsQuestion, Unproven,
+    },
+    limits::{ClientKey, Trial, hold},
+    routing::{
+        answer_body::AnswerBody,
+        ask::{Patience, Unanswered, ask},
+        router::Reach,
+    },
+    tunnel::{registry::NoSession, session::Session, view::SessionView},
+};
+
+/// The routes for other relays.
+pub fn router(state: Arc<PublicState>) -> Router {
+    let limit = DefaultBodyLimit::max(MAX_CALL_LEN);
+    Router::new()
+        .route("/call", post(call))
+        .route("/parts", post(parts))
+        .route("/sessions", post(sessions))
+        .layer(limit)
+        .with_state(state)
+}
+
+async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
+    let Proved { seal, .. } = match proved(&state, "/call", &headers, &body) {
+        Ok(proved) => proved,
+        Err(refusal) => return refusal.into_response(&Extensions::new()),
+    };
+    seal.close(match NodeCall::decode(body) {
+        Ok(call) => answer(&state, call).await,
+        Err(wrong) => {
+            tracing::warn!(%wrong, "a call of another relay was not understood");
+            Refusal::new(StatusCode::BAD_REQUEST, &wrong.to_string()).into_response(&Extensions::new())
+        }
+    })
+}
+
+/// How the sites are whose agents are here.
+async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
+    let told = proved(&state, "/parts", &headers, &body).map(|Proved { cluster, seal }| {
+        let question: PartsQuestion = serde_json::from_slice(&body).unwrap_or_default();
+        seal.close(Json(cluster.others().tell(&question)).into_response())
+    });
+    super::answer(told, &Extensions::new())
+}
+
+/// The tunnels of a site that are here.
+async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
+    let told = proved(&state, "/sessions", &headers, &body).and_then(|Proved { cluster, seal }| {
+        let question: SessionsQuestion = serde_json::from_slice(&body)
+            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "no site is named"))?;
+        let sessions = state.registry.sessions(&question.site);
+        let view = |session: &Arc<Session>| SessionView::of(session, Some(cluster.own_url()));
+        Ok(seal.close(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response()))
+    });
+    super::answer(told, &Extensions::new())
+}
+
+/// A question that comes from a relay of the cluster.
+struct Proved<'a> {
+    cluster: &'a Cluster,
+    /// Closes the answer to it.
+    seal: Seal,
+}
+
+/// The question's proof, held against it.
+fn proved<'a>(
+    state: &'a PublicState,
+    path: &str,
+    headers: &HeaderMap,
+    question: &[u8],
+) -> Result<Proved<'a>, Refusal> {
+    let proof = headers.get(PROOF).and_then(|proof| proof.to_str().ok()).unwrap_or_default();
+    let Some(cluster) = state.reach.cluster() else {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "this relay stands alone"));
+    };
+    let seal = cluster.check(path, question, proof).map_err(|unproven| {
+        tracing::warn!(%unproven, "who says to be another relay was refused");
+        let status = match unproven {
+            Unproven::OtherRelay => StatusCode::MISDIRECTED_REQUEST,
+            Unproven::Forged | Unproven::OtherTime | Unproven::Replayed => StatusCode::UNAUTHORIZED,
+        };
+        Refusal::new(status, &unproven.to_string())
+    })?;
+    Ok(Proved { cluster, seal })
+}
+
+async fn answer(state: &PublicState, call: NodeCall) -> Response {
+    let NodeCall { wanted, request } = call;
+    let mut extensions = Extensions::new();
+    if let Some(id) = request.extensions().get::<RequestId>() {
+        tracing::info!(request_id = id.0, site = %wanted.site, "another relay asks");
+        extensions.insert(id.clone());
+    }
+    let client = client_of(&request);
+    let slot = match state.limits.requests.enter_site(client, &wanted.site) {
+        Ok(slot) => slot,
+        Err(busy) => return Refusal::from(busy).into_response(&extensions),
+    };
+    let left = request.extensions().get::<Deadline>().map_or_else(Default::default, |left| left.0);
+    let patience = Patience::of_relay(left);
+    let trial = match trial(state, client, &wanted.site, &request, &patience).await {
+        Ok(trial) => trial,
+        Err(refusal) => return refusal.into_response(&extensions),
+    };
+    let here = Reach::new(Arc::clone(&state.registry), None);
+    let response = match ask(&here, &wanted, patience, || Ok::<_, Refusal>(request.clone())).await {
+        Ok(Ok(asked)) => {
+            judge(trial, &asked);
+            match asked.called {
+                Ok(answer) => from_agent(answer, request.method()).await,
+                Err(Unanswered::Call(CallError::Lost)) => nobody("lost"),
+                Err(why) => Refusal::from(why.problem()).into_response(&extensions),
+            }
+        }
+        Ok(Err(NoSession::Offline)) => nobody("offline"),
+        Ok(Err(NoSession::OtherKey)) => nobody("other-key"),
+        Err(refusal) => refusal.into_response(&extensions),
+    };
+    hold(response, slot)
+}
+
+/// Who asked the other relay, as limits know it.
+fn client_of(request: &http::Request<Bytes>) -> ClientKey {
+    let client = request.extensions().get::<Client>().and_then(|client| client.address.as_deref());
+    client.and_then(|address| address.parse().ok()).unwrap_or(super::NOBODY).into()
+}
+
+/// A search tries a token.
+async fn trial(
+    state: &PublicState,
+    client: ClientKey,
+    site: &SiteId,
+    request: &http::Request<Bytes>,
+    patience: &Patience,
+) -> Result<Option<Trial>, Refusal> {
+    if request.uri().path() != "/search" {
+        return Ok(None);
+    }
+    let text = SearchText {
+        query: request.uri().query(),
+        content_type: content_type(request.headers()),
+        body: request.body(),
+    };
+    let parameters = Parameters::read(text.query, text.content_type, text.body).unwrap_or_default();
+    let presented = Presented::new(&state.registry.sessions(site), &text, &parameters);
+    Ok(Some(try_token(state, client, site, &presented, patience.place_until()).await?))
+}
+
+/// An agent's answer for the other relay, which makes it one for the public. What has no body has none here either: the
+/// length that its head tells is not that of this answer.
+async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    let bare = *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
+    let body = if bare {
+        // It comes with the head, or right after it; dropped before, it would look as if the client had left.
+        let _ = body.collect().await;
+        Body::empty()
+    } else {
+        Body::new(body)
+    };
+    let head = ResponseHead {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        audit: parts.extensions.remove(),
+    };
+    // Strings and numbers always serialise.
+    let head = BASE64.encode(&serde_json::to_vec(&head).unwrap_or_default());
+    let mut response = Response::new(body);
+    if let Ok(head) = HeaderValue::from_str(&head) {
+        response.headers_mut().insert(HEAD, head);
+    }
+    response
+}
+
+fn nobody(why: &'static str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(NOBODY, HeaderValue::from_static(why));
+    response
+}

@@ -1,0 +1,110 @@
+//! Puts on record what agents were asked for and what was handed over. What this relay refuses by itself reaches no
+//! agent and delivers nothing: it stands in the log, not in the audit, which nobody can fill without a site.
+
+use std::sync::Arc;
+
+use audiovault_protocol::{
+    context::{Audit, Client, RequestId},
+    headers,
+    parameters::{Field, Parameters},
+    site::SiteId,
+};
+use axum::{body::Body, response::Response};
+use http::{Method, StatusCode, request::Parts};
+
+use super::{
+    PublicState, Refusal,
+    delivery::{DeliveredBody, Handover},
+    resume::ResumableBody,
+};
+use crate::{
+    model::audit::{AuditEvent, Kind, Outcome},
+    net::listen::ConnectionMeter,
+    store::Record,
+};
+
+/// A search at its beginning, with what the request itself says: an agent that refuses it need not repeat that.
+pub(super) fn search(site: &SiteId, parts: &Parts, parameters: &Parameters) -> AuditEvent {
+    let mut event = event(Kind::Search, site, parts);
+    let value = |field| parameters.value(field).map(str::to_owned);
+    event.describe(&Audit {
+        call_id: value(Field::CallId),
+        tenant: value(Field::Tenant),
+        user: value(Field::User),
+        ..Audit::default()
+    });
+    event
+}
+
+/// A delivery at its beginning.
+pub(super) fn delivery(site: &SiteId, parts: &Parts) -> AuditEvent {
+    event(Kind::Delivery, site, parts)
+}
+
+/// Records a search with its answer.
+pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Result<Response, Refusal>) {
+    let status = match result {
+        Ok(response) => {
+            if let Some(audit) = response.extensions().get::<Audit>() {
+                event.describe(audit);
+            }
+            response.status()
+        }
+        Err(refusal) => refusal.status(),
+    };
+    event.close(status.as_u16(), outcome(status));
+    record(state, event);
+}
+
+/// Records what has ended. Whoever has shown neither a right token nor a link that opens is a stranger.
+fn record(state: &PublicState, event: AuditEvent) {
+    match event.status {
+        401 | 403 | 429 => state.journal.record_stranger(event),
+        _ => state.journal.record(Record::Audit(Box::new(event))),
+    }
+}
+
+/// Records a delivery, and follows it if there is something to hand over.
+pub(super) fn handed_over(
+    state: &PublicState,
+    mut event: AuditEvent,
+    parts: &Parts,
+    response: http::Response<ResumableBody>,
+) -> Response {
+    let (head, body) = response.into_parts();
+    if let Some(audit) = head.extensions.get::<Audit>() {
+        event.describe(audit);
+        // The agent masks names too; one that does not is not to decide this.
+        event.recording = event.recording.map(|name| state.recorded_names.of(&name));
+    }
+    let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
+    let counters = state.registry.counters(&event.site);
+    let mut handover = Handover { site: event.site.to_string(), counters, delivery: None, remaining: None };
+    if carries {
+        let meter = parts.extensions.get::<Arc<ConnectionMeter>>().cloned();
+        (event.range_start, event.size) = headers::extent(&head.headers);
+        event.status = head.status.as_u16();
+        handover.remaining = headers::content_length(&head.headers);
+        handover.delivery = Some(state.journal.deliver(event, meter));
+    } else {
+        event.close(head.status.as_u16(), outcome(head.status));
+        record(state, event);
+    }
+    Response::from_parts(head, Body::new(DeliveredBody::new(body, handover)))
+}
+
+/// Records a delivery that the agent did not make.
+pub(super) fn refused(state: &PublicState, mut event: AuditEvent, refusal: &Refusal) {
+    event.close(refusal.status().as_u16(), Outcome::Refused);
+    record(state, event);
+}
+
+fn event(kind: Kind, site: &SiteId, parts: &Parts) -> AuditEvent {
+    let id = parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let client = parts.extensions.get::<Client>().cloned().unwrap_or_default();
+    AuditEvent::new(kind, id, site.clone(), &client)
+}
+
+fn outcome(status: StatusCode) -> Outcome {
+    if status.is_client_error() || status.is_server_error() { Outcome::Refused } else { Outcome::Complete }
+}

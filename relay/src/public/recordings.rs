@@ -1,0 +1,135 @@
+//! Recordings: looks at the clear part of a signed link and passes the request on to an agent that can open it.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use audiovault_protocol::{
+    signed_link::{LinkError, LinkHeader},
+    site::SiteId,
+};
+use axum::{
+    extract::{Path, Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{StatusCode, request::Parts};
+
+use super::{
+    PublicState, Refusal,
+    answer::{Expected, count_errors, from_agent, make_private},
+    client_key, on_record,
+    resume::resumable,
+    search::carry_context,
+};
+use crate::{
+    limits::{Subject, hold},
+    routing::ask::{Patience, ask},
+    tunnel::registry::{NoSession, Wanted},
+};
+
+/// `/{site}/recordings/{token}/{name}`.
+pub(super) async fn deliver(
+    State(state): State<Arc<PublicState>>,
+    Path((site, token, name)): Path<(String, String, String)>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let result = pass_on(&state, &site, [&token, &name], &parts).await;
+    let mut response = super::answer(result, &parts.extensions);
+    make_private(response.headers_mut());
+    response
+}
+
+async fn pass_on(
+    state: &PublicState,
+    site: &str,
+    [token, name]: [&str; 2],
+    parts: &Parts,
+) -> Result<Response, Refusal> {
+    let client = client_key(&parts.extensions);
+    let throttle = &state.limits.throttle;
+    let found = state.find(site).await?;
+    let subject = match &found {
+        Some(found) => Subject::link(client, found),
+        None => Subject::link_by_name(client, site),
+    };
+    throttle.check_link(&subject, [token, name], Instant::now())?;
+    // What is wrong with the link by itself is said whether there is such a site or not, so that strangers cannot tell.
+    let named = found.clone().or_else(|| SiteId::parse(site).ok());
+    let header = read_header(named.as_ref(), token).map_err(|error| {
+        if error == LinkError::Forged {
+            throttle.wrong(subject.clone(), Instant::now());
+        }
+        refuse(error)
+    })?;
+    let site = found.ok_or_else(Refusal::no_agent_for_link)?;
+    // For the same reason only those are told that a site is away for whom something opened there.
+    let is_stranger =
+        !throttle.was_right_for(client, &site) && !throttle.opened_lately(&subject, [token, name]);
+    let away = |refusal: Refusal| if is_stranger { Refusal::no_agent_for_link() } else { refusal }.at(&site);
+    if state.is_disabled(&site) {
+        return Err(away(Refusal::disabled()));
+    }
+    let slot = state.enter_site(client, &site)?;
+    let event = on_record::delivery(&site, parts);
+    let wanted = Wanted { site: site.clone(), key: Some(header.key_id) };
+    let request = || to_agent(token, name, parts);
+    let asked =
+        ask(&state.reach, &wanted, Patience::of_public(), request).await?.map_err(|none| match none {
+            NoSession::Offline => away(Refusal::offline()),
+            NoSession::OtherKey => Refusal::no_agent_for_link().at(&site),
+        })?;
+    let slot = asked.keep(slot);
+    let result = from_agent(asked, Expected::Audio, &site)
+        .map(|response| resumable(&state.reach, wanted, || request().ok(), response));
+    match result.as_ref().map(http::Response::status) {
+        Ok(StatusCode::FORBIDDEN) => throttle.wrong(subject, Instant::now()),
+        Ok(status) if status.is_success() => throttle.link_opened(&subject, [token, name]),
+        _ => {}
+    }
+    count_errors(&result, &state.registry.counters(&site));
+    match result {
+        Ok(response) => Ok(hold(on_record::handed_over(state, event, parts, response), slot)),
+        Err(refusal) => {
+            on_record::refused(state, event, &refusal);
+            Err(refusal)
+        }
+    }
+}
+
+/// Reads the clear part of a link for a site.
+///
+/// # Errors
+/// [`LinkError::Forged`] and [`LinkError::Expired`].
+fn read_header(site: Option<&SiteId>, token: &str) -> Result<LinkHeader, LinkError> {
+    let header = LinkHeader::read(site.ok_or(LinkError::Forged)?, token)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    match header {
+        header if header.is_implausible(now) => Err(LinkError::Forged),
+        header if header.is_expired(now) => Err(LinkError::Expired),
+        header => Ok(header),
+    }
+}
+
+fn refuse(error: LinkError) -> Refusal {
+    let status = match error {
+        LinkError::Forged | LinkError::TooLong => StatusCode::FORBIDDEN,
+        LinkError::Expired | LinkError::OtherKey => StatusCode::GONE,
+    };
+    Refusal::new(status, &error.to_string())
+}
+
+/// The same request as the agent's own router knows it. Token and name were decoded by the router; what is not
+/// plain in them belongs to no link.
+fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<http::Request<Bytes>, Refusal> {
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let target = format!("/recordings/{token}/{name}{query}");
+    let mut request = http::Request::new(Bytes::new());
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = target.parse().map_err(|_| refuse(LinkError::Forged))?;
+    *request.headers_mut() = parts.headers.clone();
+    carry_context(parts, &mut request);
+    Ok(request)
+}

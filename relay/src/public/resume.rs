@@ -1,0 +1,250 @@
+//! A download that outlives its tunnel: while the client's connection lives, the rest is asked of an agent that holds the
+//! same link key, and the listener hears a pause instead of an error.
+//!
+//! Only what is certain to be the same recording is put together: a strong entity tag (RFC 9110, section 8.8.3) must
+//! stand in both answers, and the second must begin exactly where the first was cut.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use audiovault_protocol::{
+    headers,
+    limits::{ANSWER_BODY_LEN, RELAY_DEADLINE},
+    link::BodyError,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use super::answer::{Expected, is_expected};
+use crate::{
+    routing::{
+        answer_body::AnswerBody,
+        ask::{Unanswered, ask_node},
+        router::{Holder, Reach, Tried},
+    },
+    tunnel::registry::Wanted,
+};
+
+/// How long a listener may hear nothing until the agent is back: players hold some seconds of sound ready, and whoever
+/// listens waits for about a minute. An agent that was started anew, or whose line was dead, is back long before.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How often the rest is asked for without an octet of it: another relay does not tell whether its tunnel was lost or its agent
+/// cannot read.
+const MOST_IN_VAIN: u32 = 3;
+
+/// What is needed to ask for the rest.
+#[derive(Debug, Clone)]
+struct Rest {
+    reach: Reach,
+    wanted: Wanted,
+    /// The request as it was asked at first.
+    request: Request<Bytes>,
+    etag: HeaderValue,
+    /// The first octet that is missing, and the last one that was asked for.
+    next: u64,
+    last: u64,
+    size: u64,
+}
+
+type Asking = Pin<Box<dyn Future<Output = Option<AnswerBody>> + Send>>;
+
+/// The body of a recording, from one tunnel after the other.
+pub(super) struct ResumableBody {
+    body: AnswerBody,
+    size: SizeHint,
+    /// None where the answer says too little to be continued.
+    rest: Option<Rest>,
+    asking: Option<Asking>,
+    /// Since when nothing has come.
+    waiting: Option<Instant>,
+    /// How often the rest was asked for since then.
+    asked: u32,
+    done: bool,
+}
+
+impl std::fmt::Debug for ResumableBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResumableBody").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+/// Makes an answer one that is continued when its tunnel ends, where it can be.
+pub(super) fn resumable(
+    reach: &Reach,
+    wanted: Wanted,
+    request: impl FnOnce() -> Option<Request<Bytes>>,
+    response: Response<AnswerBody>,
+) -> Response<ResumableBody> {
+    let rest = extent(response.status(), response.headers()).and_then(|(etag, [next, last, size])| {
+        let request = request().filter(|request| request.method() == Method::GET)?;
+        Some(Rest { reach: reach.clone(), wanted, request, etag, next, last, size })
+    });
+    response.map(|body| ResumableBody {
+        size: body.size_hint(),
+        body,
+        rest,
+        asking: None,
+        waiting: None,
+        asked: 0,
+        done: false,
+    })
+}
+
+/// The strong entity tag of an answer, with the first and last octet that it has and the size of the whole recording.
+/// Nothing where one is missing, nor for an answer so short that it came in one piece.
+fn extent(status: StatusCode, headers: &HeaderMap) -> Option<(HeaderValue, [u64; 3])> {
+    if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+        return None;
+    }
+    let etag = headers.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""))?;
+    let length = headers::content_length(headers).filter(|length| *length > ANSWER_BODY_LEN as u64)?;
+    let (Some(first), Some(size)) = headers::extent(headers) else { return None };
+    let last = first.checked_add(length - 1).filter(|last| *last < size)?;
+    Some((etag.clone(), [first, last, size]))
+}
+
+impl Rest {
+    /// The rest of the body, if an agent has it within [`GRACE`] of when the last octet came.
+    async fn ask(self, waiting: Instant) -> Option<AnswerBody> {
+        let until = waiting + GRACE;
+        let mut tried = Tried::default();
+        let site = &self.wanted.site;
+        loop {
+            let Ok(holder) = self.reach.await_holder(&self.wanted, &tried, until).await else {
+                tracing::info!(%site, "a download is cut: no agent with its link key came back");
+                return None;
+            };
+            match self.call(&holder).await {
+                Ok(answer) => return self.continued_by(answer, &holder),
+                Err(why) => {
+                    tracing::info!(%site, from = holder.name(), ?why, "the rest of a download is not had here")
+                }
+            }
+            tried.push(&holder);
+        }
+    }
+
+    async fn call(&self, holder: &Holder) -> Result<Response<AnswerBody>, Unanswered> {
+        match (holder, self.reach.cluster()) {
+            (Holder::There(node), Some(cluster)) => {
+                ask_node(cluster, node, &self.wanted, &self.request(), RELAY_DEADLINE).await
+            }
+            (Holder::There(_), None) => Err(Unanswered::Lost),
+            (Holder::Here(session), _) => {
+                let called = session.caller.call_within(self.request(), RELAY_DEADLINE).await;
+                called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(Unanswered::Call)
+            }
+        }
+    }
+
+    fn request(&self) -> Request<Bytes> {
+        let mut request = self.request.clone();
+        let headers = request.headers_mut();
+        for condition in
+            [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE]
+        {
+            headers.remove(condition);
+        }
+        let range = HeaderValue::from_str(&format!("bytes={}-{}", self.next, self.last));
+        if let Ok(range) = range {
+            headers.insert(header::RANGE, range);
+        }
+        headers.insert(header::IF_RANGE, self.etag.clone());
+        request
+    }
+
+    /// The body of an answer that is exactly the rest.
+    fn continued_by(&self, answer: Response<AnswerBody>, holder: &Holder) -> Option<AnswerBody> {
+        let headers = answer.headers();
+        let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
+            && is_expected(Expected::Audio, answer.status(), headers)
+            && headers.get(header::ETAG) == Some(&self.etag)
+            && headers::extent(headers) == (Some(self.next), Some(self.size))
+            && headers::content_length(headers) == Some(self.last - self.next + 1);
+        let (site, from, status) = (&self.wanted.site, holder.name(), answer.status().as_u16());
+        if is_rest {
+            tracing::info!(%site, from, at = self.next, "a download goes on through another tunnel");
+        } else {
+            tracing::warn!(%site, from, status, "a download is cut: the recording is not what it was");
+        }
+        is_rest.then(|| answer.into_body())
+    }
+}
+
+impl ResumableBody {
+    /// Begins to ask for the rest; whether that can be.
+    fn ask(&mut self, error: &BodyError) -> bool {
+        let is_lost = *error == BodyError::Lost && self.asked < MOST_IN_VAIN;
+        let Some(rest) = self.rest.as_ref().filter(|_| is_lost) else { return false };
+        self.asked += 1;
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        self.asking = Some(Box::pin(rest.clone().ask(since)));
+        true
+    }
+
+    /// Notes what has come; whether that is all of it, though its end was not told.
+    fn passed(&mut self, octets: u64) {
+        (self.waiting, self.asked) = (None, 0);
+        if let Some(rest) = &mut self.rest {
+            rest.next += octets;
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| rest.next > rest.last)
+    }
+}
+
+impl Body for ResumableBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(asking) = &mut this.asking {
+                let answered = ready!(asking.as_mut().poll(cx));
+                this.asking = None;
+                let Some(body) = answered else {
+                    this.done = true;
+                    return Poll::Ready(Some(Err(BodyError::Lost)));
+                };
+                this.body = body;
+            }
+            if this.done {
+                return Poll::Ready(None);
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    this.passed(frame.data_ref().map_or(0, Bytes::len) as u64);
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                // Every octet that was promised has come, and their number is all that the end would have told.
+                Some(Err(BodyError::Lost)) if this.is_whole() => this.done = true,
+                Some(Err(error)) if this.ask(&error) => {}
+                end => {
+                    this.done = true;
+                    return Poll::Ready(end);
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done || (self.asking.is_none() && self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.size
+    }
+}

@@ -1,0 +1,316 @@
+//! Searches: finds the site that is meant and passes the search on to one of its agents.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::{
+    context::{Client, RequestId},
+    limits::MAX_REQUEST_BODY_LEN,
+    parameters::{Field, Parameters, token_names, values_named},
+    site::SiteId,
+};
+use axum::{
+    body::Body,
+    extract::{Path, Request, State},
+    response::Response,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
+
+use super::{
+    PublicState, Refusal,
+    answer::{Expected, count_errors, from_agent},
+    client_key, on_record, request_body, search_answer,
+    site_host::HostOfNoSite,
+    tunnel::site_key,
+};
+use crate::{
+    limits::{ClientKey, Guess, Subject, Throttled, Trial, hold},
+    routing::ask::{Asked, Patience, ask},
+    tunnel::{
+        registry::Wanted,
+        session::{Session, TokenFields},
+    },
+};
+
+/// When a search without a right token is answered: later than nearly all agents answer.
+const UNPROVEN_AFTER: Duration = Duration::from_millis(500);
+
+/// What is said of a body over [`MAX_REQUEST_BODY_LEN`].
+const TOO_LARGE: &str = "a search has at most 64 KiB";
+
+/// `/{site}/search`: the path names the site.
+pub(super) async fn by_path(
+    State(state): State<Arc<PublicState>>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = search_by_path(&state, &name, &parts, body).await;
+    super::answer(result, &parts.extensions)
+}
+
+/// `/search`: a parameter names the site, or one of its tenants.
+pub(super) async fn by_parameter(State(state): State<Arc<PublicState>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let result = search_by_parameter(&state, &parts, body).await;
+    super::answer(result, &parts.extensions)
+}
+
+async fn search_by_path(
+    state: &PublicState,
+    name: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    check_method(state, parts)?;
+    let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
+    let parameters = read_parameters(parts, &body)?;
+    search_at(state, name, &parameters, parts, body).await
+}
+
+async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+    check_method(state, parts)?;
+    let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
+    let parameters = read_parameters(parts, &body)?;
+    let of_host = || parts.extensions.get::<HostOfNoSite>().map(|host| host.0.as_str());
+    let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant)).or_else(of_host);
+    let name = name.ok_or_else(|| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "name the site, in the path or as the parameter `site` or `tenant`",
+        )
+    })?;
+    search_at(state, name, &parameters, parts, body).await
+}
+
+/// Searches at the site of a name.
+///
+/// A client that has shown no right token gets one answer, after one time, whether the token is wrong, the site is away or does not exist:
+/// otherwise strangers could list the customers of a relay. Only agents know the tokens, so a client is told that a site is away where
+/// a token of that client was right lately, and where a request shows the key of the site. What still tells something: an agent that is further away than [`UNPROVEN_AFTER`] or fails
+/// to answer, the seconds in which an agent is waited for whose tunnel has just broken, and limits that many clients reach together.
+async fn search_at(
+    state: &PublicState,
+    name: &str,
+    parameters: &Parameters,
+    parts: &Parts,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let answer_at = tokio::time::Instant::now() + UNPROVEN_AFTER;
+    let client = client_key(&parts.extensions);
+    let throttle = &state.limits.throttle;
+    let by_name = Subject::search_by_name(client, name);
+    let found = state.find(name).await?;
+    let is_known = |site: &SiteId| throttle.was_right_for(client, site) || shows_key(state, site, parts);
+    let is_stranger = found.as_ref().is_none_or(|site| !is_known(site));
+    let serves = |site: &&SiteId| !state.is_disabled(site) && state.reach.is_anywhere(site);
+    if is_stranger && found.as_ref().filter(serves).is_none() {
+        throttle.check(&by_name, Instant::now())?;
+    }
+    let result = match &found {
+        None => Err(Refusal::unknown_site()),
+        Some(site) if state.is_disabled(site) => Err(Refusal::disabled().at(site)),
+        Some(site) => pass_on(state, site, parameters, parts, body).await,
+    };
+    let absence = result.as_ref().err().and_then(Refusal::absence);
+    match (&result, absence) {
+        (Ok(response), _) if response.status() == StatusCode::UNAUTHORIZED => {}
+        (_, Some(absence)) if is_stranger => {
+            throttle.wrong(by_name, Instant::now());
+            let site = result.as_ref().err().and_then(Refusal::site).map_or("-", SiteId::as_str);
+            tracing::debug!(
+                site,
+                ?absence,
+                "a search without a token that was right is not told why it has no answer"
+            );
+        }
+        _ => return result,
+    }
+    // The place of the request at its site is given back before.
+    drop(result);
+    tokio::time::sleep_until(answer_at).await;
+    let refusal = Refusal::unproven();
+    Err(match found {
+        Some(site) => refusal.at(&site),
+        None => refusal,
+    })
+}
+
+/// Whether a request comes from the site itself: an agent that tries the way of a search shows its key.
+fn shows_key(state: &PublicState, site: &SiteId, parts: &Parts) -> bool {
+    site_key(&parts.headers)
+        .is_some_and(|key| key.site() == site && state.directory().verify_key(&key).is_ok())
+}
+
+/// All agents read parameters by the same rules, whatever they call them, so what is wrong with them is said without asking one.
+fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, Refusal> {
+    Parameters::read(parts.uri.query(), content_type(&parts.headers), body)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
+}
+
+/// Names the methods of a search where another one was tried (RFC 9110, section 15.5.6). The router would name HEAD as well.
+pub(super) async fn allow(State(state): State<Arc<PublicState>>, mut response: Response) -> Response {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let methods = if state.search_by_get { "GET, POST" } else { "POST" };
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    }
+    response
+}
+
+/// The router sends HEAD where it sends GET; a search has no answer without its body. A search by GET has its token in the address,
+/// which proxies write down.
+fn check_method(state: &PublicState, parts: &Parts) -> Result<(), Refusal> {
+    let detail = match parts.method {
+        Method::GET if !state.search_by_get => "this relay takes searches by POST only (--search-by-get)",
+        Method::HEAD => "search with GET or POST",
+        _ => return Ok(()),
+    };
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail))
+}
+
+async fn pass_on(
+    state: &PublicState,
+    site: &SiteId,
+    parameters: &Parameters,
+    parts: &Parts,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let client = client_key(&parts.extensions);
+    let mut slot = state.enter_site(client, site)?;
+    let patience = Patience::of_public();
+    // Where another relay has the agent, that one judges: guesses count there, from wherever they come.
+    let trial = match state.reach.is_here(site) {
+        true => {
+            let text = SearchText {
+                query: parts.uri.query(),
+                content_type: content_type(&parts.headers),
+                body: &body,
+            };
+            let presented = Presented::new(&state.registry.sessions(site), &text, parameters);
+            let trial = try_token(state, client, site, &presented, patience.place_until());
+            Some(trial.await.map_err(|no| Refusal::from(no).at(site))?)
+        }
+        false => None,
+    };
+    let counters = state.registry.counters(site);
+    counters.searches.fetch_add(1, Ordering::Relaxed);
+    let event = on_record::search(site, parts, parameters);
+    let wanted = Wanted { site: site.clone(), key: None };
+    let asking = ask(&state.reach, &wanted, patience, || to_agent(parts, body.clone()));
+    let result = match asking.await? {
+        Ok(asked) => {
+            if trial.is_none() && asked.called.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                state.limits.throttle.right_for(client, site);
+            }
+            judge(trial, &asked);
+            slot = asked.keep(slot);
+            let result = match from_agent(asked, Expected::Json, site) {
+                Ok(answer) => search_answer::own(answer, site, &state.public_url).await,
+                Err(refusal) => Err(refusal),
+            };
+            on_record::answered(state, event, &result);
+            result
+        }
+        Err(_) => Err(Refusal::offline().at(site)),
+    };
+    count_errors(&result, &counters);
+    let mut response = result?;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    Ok(hold(response, slot))
+}
+
+/// Where the fields of a search stand.
+pub(super) struct SearchText<'a> {
+    pub(super) query: Option<&'a str>,
+    pub(super) content_type: Option<&'a str>,
+    pub(super) body: &'a [u8],
+}
+
+/// What a search presents to the throttle.
+pub(super) struct Presented<'a> {
+    /// Tenants that no agent of the site has announced are one: their names may be made up.
+    tenant: Option<&'a str>,
+    tokens: Cow<'a, [String]>,
+    /// Whether every agent of the site has told where it takes the token.
+    certain: bool,
+}
+
+impl<'a> Presented<'a> {
+    /// `parameters` are what stands in the search under the usual names. The token is looked for under all names that any agent of
+    /// the site takes it by: the one that is asked uses one of them.
+    pub(super) fn new(sessions: &[Arc<Session>], text: &SearchText<'_>, parameters: &'a Parameters) -> Self {
+        let announced = |tenant: &&str| sessions.iter().any(|session| session.tenants.contains(tenant));
+        let mut tokens = Cow::Borrowed(parameters.tokens());
+        if sessions.iter().any(|session| session.token_fields == TokenFields::Own) {
+            let told = sessions.iter().filter_map(|session| session.hello.told_token_fields());
+            let mut names: Vec<String> = told.flatten().cloned().collect();
+            if sessions.iter().any(|session| session.token_fields == TokenFields::Untold) {
+                names.extend(token_names(&[]));
+            }
+            let read = values_named(&names, text.query, text.content_type, text.body);
+            tokens = Cow::Owned(read.unwrap_or_default());
+        }
+        Self {
+            tenant: parameters.value(Field::Tenant).filter(announced),
+            tokens,
+            certain: sessions.iter().all(|session| session.token_fields != TokenFields::Untold),
+        }
+    }
+}
+
+/// Has the throttle admit a search, which may wait for others until `until`.
+pub(super) async fn try_token(
+    state: &PublicState,
+    client: ClientKey,
+    site: &SiteId,
+    presented: &Presented<'_>,
+    until: tokio::time::Instant,
+) -> Result<Trial, Throttled> {
+    let subject = Subject::search(client, site, presented.tenant);
+    let guess = Guess::Secret { values: &presented.tokens, certain: presented.certain };
+    state.limits.throttle.try_token(subject, guess, until).await
+}
+
+/// Only the agent knows its tokens; how it answers tells.
+pub(super) fn judge(trial: Option<Trial>, asked: &Asked) {
+    let status = asked.called.as_ref().ok().map(http::Response::status);
+    match (trial, status) {
+        (Some(trial), Some(StatusCode::UNAUTHORIZED)) => trial.wrong(Instant::now()),
+        (Some(trial), Some(StatusCode::TOO_MANY_REQUESTS)) => trial.throttled(Instant::now()),
+        (Some(trial), Some(status)) if status.is_success() => trial.right(),
+        _ => {}
+    }
+}
+
+/// The same request as the agent's own router knows it: without the site in its path.
+fn to_agent(parts: &Parts, body: Bytes) -> Result<http::Request<Bytes>, Refusal> {
+    let target = parts.uri.query().map_or_else(|| "/search".to_owned(), |query| format!("/search?{query}"));
+    let mut request = http::Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() =
+        target.parse().map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the query string is malformed"))?;
+    *request.headers_mut() = parts.headers.clone();
+    carry_context(parts, &mut request);
+    Ok(request)
+}
+
+/// Sends along who asked, and under which id.
+pub(super) fn carry_context(parts: &Parts, request: &mut http::Request<Bytes>) {
+    let extensions = request.extensions_mut();
+    if let Some(id) = parts.extensions.get::<RequestId>() {
+        extensions.insert(id.clone());
+    }
+    if let Some(client) = parts.extensions.get::<Client>() {
+        extensions.insert(client.clone());
+    }
+}

@@ -1,0 +1,50 @@
+//! The answer to a search, read whole before it is passed on: the links in it are followed because the relay names them.
+
+use audiovault_protocol::{
+    search_answer::{MAX_SEARCH_ANSWER_LEN, make_own},
+    site::SiteId,
+};
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use http::header;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::Value;
+
+use super::{Refusal, answer::not_passed_on};
+use crate::{
+    net::public_url::PublicUrl,
+    routing::{answer_body::AnswerBody, ask::Unanswered},
+};
+
+/// The answer of an agent with nothing in it that leads away from its site.
+///
+/// # Errors
+/// A refusal with 502 for an answer that is longer than [`MAX_SEARCH_ANSWER_LEN`], no JSON, or has an address of elsewhere;
+/// with 503 for one that was cut. What the agent itself refuses passes: its text is shown to no browser as a page.
+pub(super) async fn own(
+    answer: http::Response<AnswerBody>,
+    site: &SiteId,
+    public_url: &PublicUrl,
+) -> Result<Response, Refusal> {
+    if !answer.status().is_success() {
+        return Ok(answer.map(Body::new));
+    }
+    let (mut head, body) = answer.into_parts();
+    let refuse = |why: &dyn std::fmt::Display| {
+        tracing::warn!(%site, %why, "the answer of an agent to a search is not passed on");
+        not_passed_on(site)
+    };
+    let body = Limited::new(body, MAX_SEARCH_ANSWER_LEN).collect().await;
+    let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+        true => refuse(&error),
+        // Nothing was passed on yet, so that asking again is all that is needed.
+        false => Refusal::from(Unanswered::Lost.problem()).at(site),
+    });
+    let body = body?.to_bytes();
+    let mut value: Value = serde_json::from_slice(&body).map_err(|error| refuse(&error))?;
+    let changed = make_own(&mut value, &public_url.site(site)).map_err(|error| refuse(&error))?;
+    let body = if changed { Bytes::from(value.to_string()) } else { body };
+    // The length is that of what is passed on; the server states it anew.
+    head.headers.remove(header::CONTENT_LENGTH);
+    Ok(Response::from_parts(head, Body::from(body)))
+}

@@ -1,0 +1,189 @@
+//! Tunnels: judges the upgrade request of an agent before anything is upgraded.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use audiovault_protocol::{
+    message::SUBPROTOCOL,
+    problem::Problem,
+    site::{KeyDigest, SiteId, SiteKey},
+};
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+};
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{PublicState, Refusal, client_address};
+use crate::{
+    limits::{ClientKey, Subject},
+    sites::directory::KeyRefused,
+    tunnel::session::{self, Admission},
+};
+
+/// How long agents should wait while the relay drains: the time that its successor needs to start.
+const DRAIN_RETRY_AFTER: u32 = 2;
+/// Bytes of the nonce in `Sec-WebSocket-Key` (RFC 6455, section 4.1).
+const NONCE_LEN: usize = 16;
+
+/// `/tunnel`.
+pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: Request) -> Response {
+    let address = client_address(request.extensions());
+    let admitted = identify(&state, address, request.headers()).await.and_then(|admission| {
+        let accept = handshake(&request)?;
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
+        // Last, so that only what would become a tunnel takes room from others.
+        let admitted = state.limits.admissions.admit(&admission.site, address.into(), Instant::now());
+        admitted.map_err(|wait| not_yet(wait).at(&admission.site))?;
+        Ok((admission, accept, upgrade))
+    });
+    match admitted {
+        Ok((admission, accept, upgrade)) => {
+            let tunnels = state.tunnels.clone();
+            tunnels.spawn(serve(state, admission, upgrade));
+            switch_protocols(&accept)
+        }
+        Err(refusal) => {
+            let mut response = refusal.into_response(request.extensions());
+            if response.status() == StatusCode::UPGRADE_REQUIRED {
+                let headers = response.headers_mut();
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            response
+        }
+    }
+}
+
+/// The key that a request shows.
+pub(super) fn site_key(headers: &HeaderMap) -> Option<SiteKey> {
+    let bearer = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    SiteKey::parse(bearer).ok()
+}
+
+/// Finds out for which site an agent speaks.
+async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
+    if state.is_draining() {
+        let problem =
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
+        return Err(problem.retry_after(DRAIN_RETRY_AFTER).into());
+    }
+    let key = site_key(headers);
+    match verify(state, key.as_ref(), address.into()).await? {
+        Ok((site, key)) => {
+            let base_url = state.public_url.site(&site);
+            Ok(Admission { site, key, address, base_url })
+        }
+        Err(KeyRefused::Disabled) => {
+            tracing::info!(%address, "an agent of a disabled site was refused");
+            Err(Refusal::new(StatusCode::FORBIDDEN, &KeyRefused::Disabled.to_string()))
+        }
+        Err(KeyRefused::Unknown) => {
+            tracing::warn!(%address, "an agent without a valid site key was refused");
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, &KeyRefused::Unknown.to_string()))
+        }
+    }
+}
+
+/// Judges a key. One that is right passes whatever wrong ones came from the same address: 256 random bits are not
+/// guessed. One that is not in the picture may have been made a moment ago, or its site just enabled.
+async fn verify(
+    state: &PublicState,
+    key: Option<&SiteKey>,
+    client: ClientKey,
+) -> Result<Result<(SiteId, KeyDigest), KeyRefused>, Refusal> {
+    let judged = || {
+        let key = key.ok_or(KeyRefused::Unknown)?;
+        Ok((key.site().clone(), state.directory().verify_key(key)?))
+    };
+    let subject = || match key.map(SiteKey::site) {
+        Some(site) if state.directory().site(site).is_some() => Subject::key(client, site),
+        Some(site) => Subject::key_by_name(client, site),
+        None => Subject::unknown(client),
+    };
+    if let Ok(right) = judged() {
+        return Ok(Ok(right));
+    }
+    state.limits.throttle.check(&subject(), Instant::now())?;
+    let read = match key {
+        Some(_) => state.refresher.refresh().await,
+        None => Ok(()),
+    };
+    let verified = judged();
+    if verified.is_err() {
+        read?;
+    }
+    if matches!(verified, Err(KeyRefused::Unknown)) {
+        state.limits.throttle.wrong(subject(), Instant::now());
+    }
+    Ok(verified)
+}
+
+fn not_yet(wait: Duration) -> Refusal {
+    let detail = "this relay admits agents one after the other; dial again when told";
+    // Whole seconds, and none too early: a place that is not reached yet cannot be taken.
+    let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds).into()
+}
+
+/// Checks the opening handshake (RFC 6455, section 4.2.1) and computes the accept value.
+fn handshake(request: &Request) -> Result<String, Refusal> {
+    let headers = request.headers();
+    let is_upgrade = request.version() == Version::HTTP_11
+        && lists(headers, header::CONNECTION, "upgrade")
+        && lists(headers, header::UPGRADE, "websocket")
+        && lists(headers, header::SEC_WEBSOCKET_VERSION, "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade).ok_or_else(not_a_websocket)?;
+    if !lists(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        let detail = "agent and relay have no protocol version in common; update the older of the two";
+        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, detail));
+    }
+    if BASE64.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == NONCE_LEN) {
+        return Ok(derive_accept_key(key.as_bytes()));
+    }
+    Err(Refusal::new(
+        StatusCode::BAD_REQUEST,
+        "Sec-WebSocket-Key must be 16 bytes in Base64 (RFC 6455, section 4.1)",
+    ))
+}
+
+fn not_a_websocket() -> Refusal {
+    Refusal::new(StatusCode::UPGRADE_REQUIRED, "agents connect here by WebSocket over HTTP/1.1")
+}
+
+/// Whether a comma-separated header names `wanted`, without regard to case.
+fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
+}
+
+fn switch_protocols(accept: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+async fn serve(state: Arc<PublicState>, admission: Admission, upgrade: OnUpgrade) {
+    match upgrade.await {
+        Ok(upgraded) => {
+            let (registry, journal) = (Arc::clone(&state.registry), state.journal.clone());
+            session::run(upgraded, admission, registry, journal, state.directory.clone()).await;
+        }
+        Err(error) => tracing::info!(site = %admission.site, %error, "an agent went away while connecting"),
+    }
+}

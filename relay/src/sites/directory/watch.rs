@@ -1,0 +1,175 @@
+//! Keeps the picture of the sites up to date while the database lives, and keeps the last one while it does not.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::Directory;
+use crate::store::{Store, StoreError};
+
+/// Changes by another process must take effect within three seconds; one read of one integer a second leaves two
+/// for the change itself.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two reads, however many requests ask for one.
+const POLL_GAP: Duration = Duration::from_millis(100);
+/// How long a request waits for a read that it asked for; a database that is slower must not slow requests down.
+const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
+/// A database that takes longer to answer counts as lost until it does.
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Lets a request that finds no site have the database looked at before it is turned away: whoever has just added a
+/// site or rotated a key should not have to wait for the next second.
+#[derive(Debug, Clone)]
+pub struct Refresher {
+    asked: Arc<Notify>,
+    /// Reads that were begun and that were finished.
+    reads: watch::Receiver<Reads>,
+    healthy: Arc<AtomicBool>,
+}
+
+/// The database does not answer: who is not known cannot be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the relay cannot look this up, since its database does not answer; try again")]
+pub struct Unreadable;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Reads {
+    begun: u64,
+    finished: u64,
+}
+
+impl Refresher {
+    /// Waits until the database was read once more, but not long.
+    ///
+    /// # Errors
+    /// [`Unreadable`]: what is not in the picture may be there all the same.
+    pub async fn refresh(&self) -> Result<(), Unreadable> {
+        let mut reads = self.reads.clone();
+        // A read that has begun already may have missed the change.
+        let wanted = reads.borrow().begun + 1;
+        self.asked.notify_one();
+        let read = timeout(REFRESH_TIMEOUT, reads.wait_for(|reads| reads.finished >= wanted)).await;
+        if read.is_ok() && self.healthy.load(Ordering::Relaxed) { Ok(()) } else { Err(Unreadable) }
+    }
+}
+
+/// The current [`Directory`] and a task that replaces it when the store has changed.
+///
+/// The task ends when this is dropped; subscribers then keep the last picture.
+#[derive(Debug)]
+pub struct DirectoryWatch {
+    current: watch::Receiver<Arc<Directory>>,
+    healthy: Arc<AtomicBool>,
+    refresher: Refresher,
+    poller: JoinHandle<()>,
+}
+
+impl DirectoryWatch {
+    /// Loads the first picture and starts to poll the store once a second.
+    ///
+    /// # Errors
+    /// [`StoreError`] when even the first picture cannot be loaded; later losses are survived.
+    pub async fn start(store: Store) -> Result<Self, StoreError> {
+        let (sender, current) = watch::channel(Arc::new(Directory::new(store.load().await?)));
+        let healthy = Arc::new(AtomicBool::new(true));
+        let (reads, refreshed) = watch::channel(Reads::default());
+        let asked = Arc::new(Notify::new());
+        let refresher =
+            Refresher { asked: Arc::clone(&asked), reads: refreshed, healthy: Arc::clone(&healthy) };
+        let poller = Poller { store, sender, healthy: Arc::clone(&healthy), asked, reads };
+        Ok(Self { current, healthy, refresher, poller: tokio::spawn(poller.run()) })
+    }
+
+    /// The latest picture.
+    pub fn current(&self) -> Arc<Directory> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// A receiver that is told of every new picture; live tunnels are judged again by it.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Directory>> {
+        self.current.clone()
+    }
+
+    /// Has the database read out of turn.
+    pub fn refresher(&self) -> Refresher {
+        self.refresher.clone()
+    }
+
+    /// Whether the database answered the last time it was asked.
+    pub fn healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for DirectoryWatch {
+    fn drop(&mut self) {
+        self.poller.abort();
+    }
+}
+
+struct Poller {
+    store: Store,
+    sender: watch::Sender<Arc<Directory>>,
+    healthy: Arc<AtomicBool>,
+    asked: Arc<Notify>,
+    reads: watch::Sender<Reads>,
+}
+
+impl Poller {
+    async fn run(self) {
+        let mut ticks = interval(POLL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.asked.notified() => {}
+            }
+            self.reads.send_modify(|reads| reads.begun += 1);
+            match timeout(POLL_TIMEOUT, self.poll()).await {
+                Ok(Ok(())) => self.found(),
+                Ok(Err(error)) => self.lost(&error.to_string(), &error.cause()),
+                Err(_) => self.lost("the database does not answer: check its disk", ""),
+            }
+            self.reads.send_modify(|reads| reads.finished = reads.begun);
+            tokio::time::sleep(POLL_GAP).await;
+        }
+    }
+
+    async fn poll(&self) -> Result<(), StoreError> {
+        let known = self.sender.borrow().generation();
+        // Not "newer": a database that was restored from a backup counts backwards.
+        if self.store.generation().await? == known {
+            return Ok(());
+        }
+        let directory = Directory::new(self.store.load().await?);
+        tracing::info!(
+            generation = directory.generation(),
+            sites = directory.sites().len(),
+            "the sites have changed"
+        );
+        self.sender.send_replace(Arc::new(directory));
+        Ok(())
+    }
+
+    fn found(&self) {
+        if !self.healthy.swap(true, Ordering::Relaxed) {
+            tracing::info!("the database is back");
+        }
+    }
+
+    fn lost(&self, error: &str, cause: &str) {
+        if self.healthy.swap(false, Ordering::Relaxed) {
+            tracing::error!(error, cause, "the database is lost; going on with the sites as last known");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Makes sites and keys: what the command line, the pages and the API all do in the same way. Secrets are made here,
+//! shown once and kept nowhere; the store has their digests.
+
+use std::{collections::BTreeSet, fmt};
+
+use audiovault_protocol::site::{Alias, SITE_SECRET_LEN, SiteId, SiteKey};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::{
+    model::{operator_events::Actor, secret::Secret},
+    net::public_url::PublicUrl,
+    sites::queuemetrics,
+    store::{NewSite, Store, StoreError},
+};
+
+/// A site that was asked for.
+#[derive(Debug, Clone)]
+pub struct WantedSite {
+    /// Its name.
+    pub site: SiteId,
+    /// Free text for people.
+    pub note: String,
+    /// Further names under which QueueMetrics may ask for it.
+    pub aliases: BTreeSet<Alias>,
+}
+
+/// A site that was added, with everything that is needed once. Its `Debug` tells no secret.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct AddedSite {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub site: SiteId,
+    /// The key for its agent.
+    pub site_key: String,
+    /// A search token for its agent and its QueueMetrics; the relay keeps nothing of it.
+    pub search_token: String,
+    /// Where QueueMetrics searches.
+    pub search_url: String,
+    /// The command that starts the agent.
+    pub agent_command: String,
+    /// The block for QueueMetrics' `configuration.properties`.
+    pub queuemetrics: String,
+}
+
+/// A key that was added. Its `Debug` tells no secret.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct AddedKey {
+    /// The key for the site's agent.
+    pub site_key: String,
+    /// The command that starts the agent.
+    pub agent_command: String,
+    /// Ids of keys that are no longer valid because of it.
+    pub dropped: Vec<String>,
+}
+
+impl fmt::Debug for AddedSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddedSite").field("site", &self.site).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AddedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddedKey").field("dropped", &self.dropped).finish_non_exhaustive()
+    }
+}
+
+/// Adds a site with a key and a search token.
+///
+/// # Errors
+/// As [`Store::add_sites`].
+pub async fn add_site(
+    store: &Store,
+    actor: &Actor,
+    url: &PublicUrl,
+    wanted: WantedSite,
+) -> Result<AddedSite, StoreError> {
+    let added = add_sites(store, actor, url, vec![wanted.clone()]).await?.pop();
+    added.ok_or(StoreError::UnknownSite(wanted.site))
+}
+
+/// Adds sites, all or none.
+///
+/// # Errors
+/// As [`Store::add_sites`].
+pub async fn add_sites(
+    store: &Store,
+    actor: &Actor,
+    url: &PublicUrl,
+    wanted: Vec<WantedSite>,
+) -> Result<Vec<AddedSite>, StoreError> {
+    let (mut new, mut added) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+    for WantedSite { site, note, aliases } in wanted {
+        let (key, token) = (mint_key(site.clone()), Secret::mint().reveal());
+        added.push(AddedSite {
+            site_key: key.reveal(),
+            search_url: url.search(&site),
+            agent_command: queuemetrics::agent_command(url, &key, Some(&token)).to_string(),
+            queuemetrics: queuemetrics::properties(url, &site, &token),
+            search_token: token.to_string(),
+            site: site.clone(),
+        });
+        new.push(NewSite { site, note, aliases, key: key.digest() });
+    }
+    store.add_sites(actor, &new).await?;
+    Ok(added)
+}
+
+/// Gives a site a new key; the previous one stays valid until it is revoked or the next rotation.
+///
+/// # Errors
+/// As [`Store::rotate_key`].
+pub async fn rotate_key(
+    store: &Store,
+    actor: &Actor,
+    url: &PublicUrl,
+    site: &SiteId,
+) -> Result<AddedKey, StoreError> {
+    let key = mint_key(site.clone());
+    let dropped = store.rotate_key(actor, site, &key.digest()).await?;
+    Ok(AddedKey {
+        site_key: key.reveal(),
+        agent_command: queuemetrics::agent_command(url, &key, None).to_string(),
+        dropped: dropped.iter().map(|key| key.short()).collect(),
+    })
+}
+
+fn mint_key(site: SiteId) -> SiteKey {
+    let secret: Zeroizing<[u8; SITE_SECRET_LEN]> = Zeroizing::new(rand::random());
+    SiteKey::from_secret(site, *secret)
+}

@@ -1,0 +1,421 @@
+//! Sites, the names they answer to, and digests of their keys.
+
+mod rows;
+
+use std::collections::BTreeSet;
+
+use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::{Any, Row, Transaction, any::AnyRow};
+
+pub(super) use self::rows::{digest, digest_text};
+use super::{Store, StoreError, meta};
+use crate::model::operator_events::{Action, Actor, Entry};
+
+/// Keys of one site that may be valid at a time: the one in use and the one that is being rolled out.
+pub const MAX_VALID_KEYS: usize = 2;
+
+/// A site about to be added.
+#[derive(Debug, Clone)]
+pub struct NewSite {
+    /// Its name.
+    pub site: SiteId,
+    /// Free text for people.
+    pub note: String,
+    /// Further names under which QueueMetrics may ask for it.
+    pub aliases: BTreeSet<Alias>,
+    /// Digest of its first key.
+    pub key: KeyDigest,
+}
+
+impl NewSite {
+    /// All names under which it may be asked for.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        [self.site.as_str()].into_iter().chain(self.aliases.iter().map(Alias::as_str))
+    }
+}
+
+/// A site as stored.
+#[derive(Debug, Clone)]
+pub struct StoredSite {
+    /// Its name.
+    pub site: SiteId,
+    /// Free text for people.
+    pub note: String,
+    /// When it was added.
+    pub created: Timestamp,
+    /// Since when it is disabled; nothing of it is served meanwhile.
+    pub disabled: Option<Timestamp>,
+    /// Further names under which QueueMetrics may ask for it.
+    pub aliases: Vec<Alias>,
+    /// Its keys, oldest first, revoked ones included.
+    pub keys: Vec<StoredKey>,
+}
+
+impl StoredSite {
+    /// The keys by which an agent may connect, oldest first; at most [`MAX_VALID_KEYS`].
+    pub fn valid_keys(&self) -> impl DoubleEndedIterator<Item = &StoredKey> {
+        self.keys.iter().filter(|key| key.revoked.is_none())
+    }
+}
+
+/// A key as stored: never the secret.
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// SHA-256 of the secret.
+    pub digest: KeyDigest,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Since when it is no longer valid.
+    pub revoked: Option<Timestamp>,
+}
+
+const SITES: &str = "SELECT site, note, created_ms, disabled_ms FROM sites ORDER BY site";
+const SITE: &str = "SELECT site, note, created_ms, disabled_ms FROM sites WHERE site = $1";
+const INSERT_SITE: &str = "INSERT INTO sites (site, note, created_ms) VALUES ($1, $2, $3)";
+/// Keeps the time of the first disabling when a disabled site is disabled again.
+const DISABLE_SITE: &str = "UPDATE sites SET disabled_ms = COALESCE(disabled_ms, $2) WHERE site = $1";
+const ENABLE_SITE: &str = "UPDATE sites SET disabled_ms = NULL WHERE site = $1";
+const DELETE_SITE: &str = "DELETE FROM sites WHERE site = $1";
+
+const NAMES: &str = "SELECT name, site FROM names ORDER BY name";
+const NAMES_OF_SITE: &str = "SELECT name, site FROM names WHERE site = $1 ORDER BY name";
+/// A name rests from its removal on. The site that had an alias may take it back, as long as it is the same site.
+const RESTS: &str = "SELECT COUNT(*) FROM resting_names WHERE name = $1 AND removed_ms > $2 AND NOT (site = $3 AND name <> site \
+     AND EXISTS (SELECT 1 FROM sites WHERE site = $3 AND created_ms <= removed_ms))";
+const REST: &str = "INSERT INTO resting_names (name, site, removed_ms) SELECT name, site, $2 FROM names WHERE site = $1 \
+     ON CONFLICT (name) DO UPDATE SET site = excluded.site, removed_ms = excluded.removed_ms";
+const REST_ALIAS: &str = "INSERT INTO resting_names (name, site, removed_ms) VALUES ($1, $2, $3) \
+     ON CONFLICT (name) DO UPDATE SET site = excluded.site, removed_ms = excluded.removed_ms";
+const PRUNE_RESTING: &str = "DELETE FROM resting_names WHERE removed_ms <= $1";
+const OWNER_OF_NAME: &str = "SELECT site FROM names WHERE name = $1";
+const INSERT_NAME: &str = "INSERT INTO names (name, site) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+/// The name of the site itself is never deleted this way.
+const DELETE_ALIAS: &str = "DELETE FROM names WHERE name = $1 AND site = $2 AND name <> site";
+
+const KEYS: &str = "SELECT digest, site, created_ms, revoked_ms FROM site_keys ORDER BY site, seq";
+const KEYS_OF_SITE: &str =
+    "SELECT digest, site, created_ms, revoked_ms FROM site_keys WHERE site = $1 ORDER BY seq";
+const INSERT_KEY: &str = "INSERT INTO site_keys (digest, site, seq, created_ms) \
+     VALUES ($1, $2, (SELECT COALESCE(MAX(seq), 0) + 1 FROM site_keys WHERE site = $2), $3)";
+const REVOKE_KEY: &str =
+    "UPDATE site_keys SET revoked_ms = $3 WHERE site = $1 AND digest = $2 AND revoked_ms IS NULL";
+
+/// All sites at one generation.
+#[derive(Debug)]
+pub struct LoadedSites {
+    /// The generation of the sites.
+    pub generation: i64,
+    /// The sites, with their names and keys.
+    pub sites: Vec<StoredSite>,
+}
+
+impl Store {
+    /// Adds a site with its aliases and its first key.
+    ///
+    /// # Errors
+    /// [`StoreError::NameTaken`] when the site or one of the aliases is already the name of something.
+    pub async fn add_site(&self, actor: &Actor, new: &NewSite) -> Result<(), StoreError> {
+        self.add_sites(actor, std::slice::from_ref(new)).await
+    }
+
+    /// Adds sites with their aliases and their first keys, all or none.
+    ///
+    /// # Errors
+    /// As [`Store::add_site`].
+    pub async fn add_sites(&self, actor: &Actor, new: &[NewSite]) -> Result<(), StoreError> {
+        let mut change = self.change(actor).await?;
+        for site in new {
+            for name in site.names() {
+                self.refuse_resting(&mut change, name, &site.site).await?;
+            }
+            insert_site(&mut change, site).await?;
+        }
+        change.commit(&new.iter().map(added).collect::<Vec<_>>()).await
+    }
+
+    /// Every site, in the order of their names.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] and [`StoreError::Corrupt`], as every method.
+    pub async fn list(&self) -> Result<Vec<StoredSite>, StoreError> {
+        let mut tx = self.snapshot().await?;
+        let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
+        let names = sqlx::query(NAMES).fetch_all(&mut *tx).await?;
+        let keys = sqlx::query(KEYS).fetch_all(&mut *tx).await?;
+        rows::sites(&sites, &names, &keys)
+    }
+
+    /// One site.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`].
+    pub async fn show(&self, site: &SiteId) -> Result<StoredSite, StoreError> {
+        let mut tx = self.snapshot().await?;
+        stored(&mut tx, site).await
+    }
+
+    /// Adds a key. The previous one stays valid until it is revoked or the next rotation drops it; keys that are
+    /// dropped now are returned.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`].
+    pub async fn rotate_key(
+        &self,
+        actor: &Actor,
+        site: &SiteId,
+        key: &KeyDigest,
+    ) -> Result<Vec<KeyDigest>, StoreError> {
+        let mut tx = self.change(actor).await?;
+        let now = Timestamp::now().as_millisecond();
+        let stored = stored(&mut tx, site).await?;
+        // One place is for the new key; whatever is older than the newest of the others goes.
+        let dropped: Vec<KeyDigest> =
+            stored.valid_keys().rev().skip(MAX_VALID_KEYS - 1).map(|key| key.digest).collect();
+        for old in &dropped {
+            revoke(&mut tx, site, old, now).await?;
+        }
+        insert_key(&mut tx, site, key, now).await?;
+        let valid = stored
+            .valid_keys()
+            .map(|key| key.digest)
+            .filter(|key| !dropped.iter().any(|old| old.matches(key)));
+        let entry = Entry::of_site(Action::KeyAdded, site)
+            .before(keys(stored.valid_keys().map(|key| key.digest)))
+            .after(keys(valid.chain([*key])));
+        tx.commit(&[entry]).await?;
+        Ok(dropped)
+    }
+
+    /// Revokes the valid key whose [`KeyDigest::short`] is given, otherwise the oldest valid one, and returns it.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`], [`StoreError::UnknownKey`], [`StoreError::NoValidKey`].
+    pub async fn revoke_key(
+        &self,
+        actor: &Actor,
+        site: &SiteId,
+        short: Option<&str>,
+    ) -> Result<KeyDigest, StoreError> {
+        let mut tx = self.change(actor).await?;
+        let stored = stored(&mut tx, site).await?;
+        let found = match short {
+            Some(short) => stored.valid_keys().find(|key| key.digest.short() == short),
+            None => stored.valid_keys().next(),
+        };
+        let Some(key) = found.map(|key| key.digest) else {
+            return Err(match short {
+                Some(short) => StoreError::UnknownKey { site: site.clone(), id: short.to_owned() },
+                None => StoreError::NoValidKey(site.clone()),
+            });
+        };
+        revoke(&mut tx, site, &key, Timestamp::now().as_millisecond()).await?;
+        let left = stored.valid_keys().map(|key| key.digest).filter(|valid| !valid.matches(&key));
+        let entry = Entry::of_site(Action::KeyRevoked, site)
+            .before(keys(stored.valid_keys().map(|key| key.digest)))
+            .after(keys(left));
+        tx.commit(&[entry]).await?;
+        Ok(key)
+    }
+
+    /// Disables or enables a site; doing so twice is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`].
+    pub async fn set_disabled(&self, actor: &Actor, site: &SiteId, disabled: bool) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
+        let before = stored(&mut tx, site).await?.disabled.is_some();
+        let query = if disabled {
+            sqlx::query(DISABLE_SITE).bind(site.as_str()).bind(Timestamp::now().as_millisecond())
+        } else {
+            sqlx::query(ENABLE_SITE).bind(site.as_str())
+        };
+        query.execute(&mut **tx).await?;
+        let action = if disabled { Action::SiteDisabled } else { Action::SiteEnabled };
+        let entry = Entry::of_site(action, site)
+            .before(json!({ "disabled": before }))
+            .after(json!({ "disabled": disabled }));
+        tx.commit(&[entry]).await
+    }
+
+    /// Removes a site with its aliases and keys.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`].
+    pub async fn remove(&self, actor: &Actor, site: &SiteId) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
+        let before = stored(&mut tx, site).await?;
+        let now = Timestamp::now().as_millisecond();
+        sqlx::query(REST).bind(site.as_str()).bind(now).execute(&mut **tx).await?;
+        sqlx::query(DELETE_SITE).bind(site.as_str()).execute(&mut **tx).await?;
+        let entry = Entry::of_site(Action::SiteRemoved, site).before(json!({
+            "note": before.note, "aliases": before.aliases, "created": before.created,
+            "disabled": before.disabled.is_some(),
+            "valid_keys": before.valid_keys().map(|key| key.digest.short()).collect::<Vec<_>>(),
+        }));
+        tx.commit(&[entry]).await
+    }
+
+    /// Adds an alias; one that the site already has is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`], [`StoreError::NameTaken`].
+    pub async fn add_alias(&self, actor: &Actor, site: &SiteId, alias: &Alias) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
+        stored(&mut tx, site).await?;
+        self.refuse_resting(&mut tx, alias.as_str(), site).await?;
+        if !insert_name(&mut tx, alias.as_str(), site).await? {
+            let owner = owner(&mut tx, alias.as_str()).await?.unwrap_or_default();
+            let already_its_alias = owner == site.as_str() && alias.as_str() != site.as_str();
+            return if already_its_alias { Ok(()) } else { Err(taken(alias.as_str())) };
+        }
+        tx.commit(&[Entry::of_site(Action::AliasAdded, site).after(json!({ "alias": alias }))]).await
+    }
+
+    /// Removes an alias.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownSite`], [`StoreError::UnknownAlias`].
+    pub async fn remove_alias(&self, actor: &Actor, site: &SiteId, alias: &Alias) -> Result<(), StoreError> {
+        let mut tx = self.change(actor).await?;
+        stored(&mut tx, site).await?;
+        let done =
+            sqlx::query(DELETE_ALIAS).bind(alias.as_str()).bind(site.as_str()).execute(&mut **tx).await?;
+        if done.rows_affected() == 0 {
+            return Err(StoreError::UnknownAlias { site: site.clone(), alias: alias.clone() });
+        }
+        let now = Timestamp::now().as_millisecond();
+        let rest = sqlx::query(REST_ALIAS).bind(alias.as_str()).bind(site.as_str()).bind(now);
+        rest.execute(&mut **tx).await?;
+        tx.commit(&[Entry::of_site(Action::AliasRemoved, site).before(json!({ "alias": alias }))]).await
+    }
+
+    /// Refuses a name that was another site's, or another customer's site of the same name, not long ago: whoever still
+    /// searches under it would send that customer's token to the new one.
+    async fn refuse_resting(
+        &self,
+        tx: &mut Transaction<'static, Any>,
+        name: &str,
+        site: &SiteId,
+    ) -> Result<(), StoreError> {
+        let since =
+            Timestamp::now().as_millisecond() - i64::try_from(self.name_rest.as_millis()).unwrap_or(i64::MAX);
+        let query = sqlx::query(RESTS).bind(name).bind(since).bind(site.as_str());
+        let resting: i64 = query.fetch_one(&mut **tx).await?.try_get(0)?;
+        if resting > 0 { Err(taken(name)) } else { Ok(()) }
+    }
+
+    /// Forgets names that have rested for long enough.
+    ///
+    /// # Errors
+    /// As every method.
+    pub(crate) async fn prune_resting_names(&self, now: Timestamp) -> Result<(), StoreError> {
+        let since = now.as_millisecond() - i64::try_from(self.name_rest.as_millis()).unwrap_or(i64::MAX);
+        sqlx::query(PRUNE_RESTING).bind(since).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// All sites, and the generation that they are of.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn load(&self) -> Result<LoadedSites, StoreError> {
+        // One transaction, hence one snapshot: the generation is the one of these very rows.
+        let mut tx = self.snapshot().await?;
+        let generation: i64 = sqlx::query(meta::GENERATION).fetch_one(&mut *tx).await?.try_get(0)?;
+        let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
+        let names = sqlx::query(NAMES).fetch_all(&mut *tx).await?;
+        let keys = sqlx::query(KEYS).fetch_all(&mut *tx).await?;
+        Ok(LoadedSites { generation, sites: rows::sites(&sites, &names, &keys)? })
+    }
+}
+
+async fn insert_site(tx: &mut Transaction<'static, Any>, new: &NewSite) -> Result<(), StoreError> {
+    let now = Timestamp::now().as_millisecond();
+    // The name first: an alias of another site is not in the table of sites.
+    if owner(tx, new.site.as_str()).await?.is_some() {
+        return Err(taken(new.site.as_str()));
+    }
+    sqlx::query(INSERT_SITE).bind(new.site.as_str()).bind(&new.note).bind(now).execute(&mut **tx).await?;
+    insert_name(tx, new.site.as_str(), &new.site).await?;
+    for alias in &new.aliases {
+        if !insert_name(tx, alias.as_str(), &new.site).await? {
+            return Err(taken(alias.as_str()));
+        }
+    }
+    insert_key(tx, &new.site, &new.key, now).await
+}
+
+/// A site with its names and keys, as the transaction sees it.
+pub(super) async fn stored(
+    tx: &mut Transaction<'static, Any>,
+    site: &SiteId,
+) -> Result<StoredSite, StoreError> {
+    let row: Option<AnyRow> = sqlx::query(SITE).bind(site.as_str()).fetch_optional(&mut **tx).await?;
+    let row = row.ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
+    let names = sqlx::query(NAMES_OF_SITE).bind(site.as_str()).fetch_all(&mut **tx).await?;
+    let keys = sqlx::query(KEYS_OF_SITE).bind(site.as_str()).fetch_all(&mut **tx).await?;
+    rows::sites(&[row], &names, &keys)?.pop().ok_or_else(|| StoreError::UnknownSite(site.clone()))
+}
+
+async fn owner(tx: &mut Transaction<'static, Any>, name: &str) -> Result<Option<String>, StoreError> {
+    let row = sqlx::query(OWNER_OF_NAME).bind(name).fetch_optional(&mut **tx).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// Whether the name was free.
+async fn insert_name(
+    tx: &mut Transaction<'static, Any>,
+    name: &str,
+    site: &SiteId,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(INSERT_NAME).bind(name).bind(site.as_str()).execute(&mut **tx).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Adds a key to those of a site; the caller has looked whether there is room.
+pub(super) async fn insert_key(
+    tx: &mut Transaction<'static, Any>,
+    site: &SiteId,
+    key: &KeyDigest,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(INSERT_KEY)
+        .bind(digest_text(key))
+        .bind(site.as_str())
+        .bind(now_ms)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn revoke(
+    tx: &mut Transaction<'static, Any>,
+    site: &SiteId,
+    key: &KeyDigest,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    sqlx::query(REVOKE_KEY)
+        .bind(site.as_str())
+        .bind(digest_text(key))
+        .bind(now_ms)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+fn added(new: &NewSite) -> Entry {
+    Entry::of_site(Action::SiteAdded, &new.site).after(json!({
+        "note": new.note, "aliases": new.aliases, "valid_keys": [new.key.short()],
+    }))
+}
+
+/// The keys of a site that are valid, by the ids that pages show.
+pub(super) fn keys(valid: impl Iterator<Item = KeyDigest>) -> Value {
+    json!({ "valid_keys": valid.map(|key| key.short()).collect::<Vec<_>>() })
+}
+
+fn taken(name: &str) -> StoreError {
+    StoreError::NameTaken(name.to_owned())
+}

@@ -1,0 +1,325 @@
+//! Which agents are connected for which site, and what passed through them.
+
+mod absence;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use audiovault_protocol::{
+    credit::WindowBudget, limits::PROCESS_WINDOW_BUDGET, signed_link::LinkKeyId, site::SiteId,
+};
+use jiff::Timestamp;
+use tokio::{sync::Notify, time::Instant};
+
+pub(crate) use self::absence::{Absence, RETURN_TIME};
+use crate::{
+    audit::journal::OpenTunnels,
+    limits::settings::SiteMaximum,
+    store::{Traffic, TunnelOpened},
+    tunnel::session::{Session, reconnect_window},
+};
+
+/// Counters of one site since this process started.
+#[derive(Debug, Default)]
+pub struct SiteCounters {
+    /// Searches asked.
+    pub searches: AtomicU64,
+    /// Requests that ended in a server error (status 500 and above).
+    pub errors: AtomicU64,
+    /// Octets of recordings handed to clients' connections.
+    pub bytes_delivered: AtomicU64,
+    /// When the last agent was seen, in milliseconds since the Unix epoch; 0 for never.
+    last_seen_ms: AtomicU64,
+}
+
+impl SiteCounters {
+    /// Everything that was counted so far.
+    pub fn totals(&self) -> Traffic {
+        Traffic {
+            searches: self.searches.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+            bytes: self.bytes_delivered.load(Ordering::Relaxed),
+        }
+    }
+
+    /// When an agent of the site was last connected, unless never.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        let ms = self.last_seen_ms.load(Ordering::Relaxed);
+        let ms = i64::try_from(ms).ok().filter(|ms| *ms > 0)?;
+        Timestamp::from_millisecond(ms).ok()
+    }
+
+    fn saw_agent(&self) {
+        let ms = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        self.last_seen_ms.store(ms, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    sessions: Vec<Arc<Session>>,
+    absence: Absence,
+    /// Wakes whoever waits for an agent.
+    arrived: Arc<Notify>,
+    counters: Arc<SiteCounters>,
+}
+
+/// Which agent a request needs.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The site whose recordings are asked for.
+    pub site: SiteId,
+    /// The key of the link that is to be opened; any agent can search.
+    pub key: Option<LinkKeyId>,
+}
+
+/// Why no agent can take a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSession {
+    /// No agent of the site is connected.
+    Offline,
+    /// Agents are connected, but none of them made the link.
+    OtherKey,
+}
+
+impl Entry {
+    /// Whether a session may be added.
+    fn has_room(&self, session: &Session, maximum: SiteMaximum) -> Result<(), SiteFull> {
+        let others = self.sessions.iter().filter(|old| old.takes_requests() && !old.is_same_agent(session));
+        let instances: HashSet<&str> = others.clone().map(|old| old.hello.instance.as_str()).collect();
+        if others.count() >= maximum.tunnels as usize {
+            return Err(SiteFull::Tunnels(maximum.tunnels));
+        }
+        if !instances.contains(session.hello.instance.as_str()) && instances.len() >= maximum.agents as usize
+        {
+            return Err(SiteFull::Agents(maximum.agents));
+        }
+        Ok(())
+    }
+
+    fn miss(&mut self, key: Option<LinkKeyId>) {
+        let now = Instant::now();
+        self.absence.miss(key, now + RETURN_TIME, now);
+    }
+}
+
+/// A site has as much as it may have at this relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SiteFull {
+    /// All tunnels.
+    #[error(
+        "this site has {0} tunnels already, as many as it may have; stop an agent, or ask the relay's operator for more"
+    )]
+    Tunnels(u32),
+    /// All agents.
+    #[error(
+        "this site has {0} agents already, as many as it may have; stop one, or ask the relay's operator for more"
+    )]
+    Agents(u32),
+}
+
+impl SiteFull {
+    /// The setting that allows more.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Tunnels(_) => "--max-site-tunnels",
+            Self::Agents(_) => "--max-site-agents",
+        }
+    }
+}
+
+/// All sessions of this relay process.
+#[derive(Debug)]
+pub struct Registry {
+    sites: RwLock<HashMap<SiteId, Entry>>,
+    site_maximum: SiteMaximum,
+    window_budget: Arc<WindowBudget>,
+    /// How often a session was chosen, for all sites.
+    choices: AtomicU64,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new(PROCESS_WINDOW_BUDGET, SiteMaximum::UNLIMITED)
+    }
+}
+
+impl Registry {
+    /// No sessions yet. The windows of all tunnels share a budget of so many bytes.
+    pub fn new(window_budget: u64, site_maximum: SiteMaximum) -> Self {
+        Self {
+            sites: RwLock::default(),
+            site_maximum,
+            window_budget: WindowBudget::new(window_budget),
+            choices: AtomicU64::new(0),
+        }
+    }
+
+    /// The budget that the windows of all tunnels share.
+    pub fn window_budget(&self) -> Arc<WindowBudget> {
+        Arc::clone(&self.window_budget)
+    }
+
+    /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old. It is welcomed before a
+    /// request can reach it, while all sites wait: `welcome` only hands a message over.
+    ///
+    /// # Errors
+    /// [`SiteFull`]. Tunnels that finish what is open on them do not count.
+    pub fn add(&self, session: Arc<Session>, welcome: impl FnOnce(&Session)) -> Result<(), SiteFull> {
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = sites.entry(session.site.clone()).or_default();
+        entry.has_room(&session, self.site_maximum)?;
+        welcome(&session);
+        entry.counters.saw_agent();
+        for old in entry.sessions.iter().filter(|old| old.is_same_agent(&session)) {
+            old.give_way(&session.hello);
+        }
+        entry.absence.came(session.hello.link_key_id);
+        entry.sessions.push(session);
+        entry.arrived.notify_waiters();
+        Ok(())
+    }
+
+    /// Takes a session out that has ended; where its agent should be back soon, requests wait for it.
+    pub fn remove(&self, session: &Arc<Session>, back_soon: bool) {
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = sites.get_mut(&session.site) {
+            entry.sessions.retain(|other| !Arc::ptr_eq(other, session));
+            entry.counters.saw_agent();
+            // One that was replaced is back already.
+            if back_soon && !entry.sessions.iter().any(|other| other.is_same_agent(session)) {
+                entry.miss(Some(session.hello.link_key_id));
+            }
+        }
+    }
+
+    /// Requests of these sites wait for an agent, which was connected to this relay before it was started anew.
+    pub fn expect(&self, expected: impl IntoIterator<Item = SiteId>) {
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        for site in expected {
+            sites.entry(site).or_default().miss(None);
+        }
+    }
+
+    /// An agent that can take the request and is none of those that were `tried`.
+    ///
+    /// # Errors
+    /// [`NoSession`].
+    pub fn pick(&self, wanted: &Wanted, tried: &[Arc<Session>]) -> Result<Arc<Session>, NoSession> {
+        let was_tried = |session: &Arc<Session>| tried.iter().any(|other| Arc::ptr_eq(other, session));
+        let sessions = self.sessions(&wanted.site).into_iter().filter(|session| session.takes_requests());
+        let mut sessions = sessions.filter(|session| !was_tried(session)).peekable();
+        if sessions.peek().is_none() {
+            return Err(NoSession::Offline);
+        }
+        let holds = |session: &Arc<Session>| wanted.key.is_none_or(|key| session.hello.link_key_id == key);
+        self.idlest(sessions.filter(holds)).ok_or(NoSession::OtherKey)
+    }
+
+    /// Until when the wanted agent may be waited for, because its tunnel broke a moment ago.
+    pub fn back_by(&self, wanted: &Wanted) -> Option<Instant> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.get(&wanted.site)?.absence.until(wanted.key, Instant::now())
+    }
+
+    /// Wakes whoever waits for an agent of a site.
+    pub fn arrivals(&self, site: &SiteId) -> Arc<Notify> {
+        self.entry(site, |entry| Arc::clone(&entry.arrived))
+    }
+
+    /// Of the sessions the one with the fewest streams open, and one that is silent only where all are; of equals, the
+    /// one that has waited longest, so that also requests that come one by one are spread.
+    fn idlest(&self, sessions: impl Iterator<Item = Arc<Session>>) -> Option<Arc<Session>> {
+        let chosen = sessions.min_by_key(|session| {
+            (session.caller.is_silent(), session.caller.open_streams(), session.last_chosen())
+        })?;
+        chosen.choose(self.choices.fetch_add(1, Ordering::Relaxed) + 1);
+        Some(chosen)
+    }
+
+    /// The sessions of a site, in the order in which they came.
+    pub fn sessions(&self, site: &SiteId) -> Vec<Arc<Session>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.get(site).map(|entry| entry.sessions.clone()).unwrap_or_default()
+    }
+
+    /// The counters of a site.
+    pub fn counters(&self, site: &SiteId) -> Arc<SiteCounters> {
+        self.entry(site, |entry| Arc::clone(&entry.counters))
+    }
+
+    /// What is known of a site; there is an entry for it from now on.
+    fn entry<T>(&self, site: &SiteId, take: impl Fn(&Entry) -> T) -> T {
+        if let Some(entry) = self.sites.read().unwrap_or_else(PoisonError::into_inner).get(site) {
+            return take(entry);
+        }
+        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        take(sites.entry(site.clone()).or_default())
+    }
+
+    /// The counters of every site that was asked for so far, in the order of their names: relays that share a database write
+    /// what they count in one order, and so never wait for each other.
+    pub fn all_counters(&self) -> Vec<(SiteId, Arc<SiteCounters>)> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> =
+            sites.iter().map(|(site, entry)| (site.clone(), Arc::clone(&entry.counters))).collect();
+        all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        all
+    }
+
+    /// Whether any agent is connected.
+    pub fn is_in_use(&self) -> bool {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.values().any(|entry| !entry.sessions.is_empty())
+    }
+
+    /// The sessions that take requests, those with the fewest streams open first.
+    pub fn idlest_first(&self) -> Vec<Arc<Session>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let all = sites.values().flat_map(|entry| &entry.sessions).filter(|session| session.takes_requests());
+        let mut all: Vec<_> =
+            all.map(|session| (session.caller.open_streams(), Arc::clone(session))).collect();
+        drop(sites);
+        all.sort_by_key(|(streams, _)| *streams);
+        all.into_iter().map(|(_, session)| session).collect()
+    }
+
+    /// All sessions.
+    pub fn all_sessions(&self) -> Vec<Arc<Session>> {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.values().flat_map(|entry| &entry.sessions).cloned().collect()
+    }
+
+    /// How many agents are connected.
+    pub fn count(&self) -> usize {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        sites.values().map(|entry| entry.sessions.len()).sum()
+    }
+
+    /// Asks every agent to dial again, no more in a second than a successor admits; what is open finishes.
+    pub fn leave_all(&self, reason: &str, accept_rate: u32) {
+        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sessions = || sites.values().flat_map(|entry| &entry.sessions);
+        let window = reconnect_window(sessions().count(), accept_rate);
+        sessions().for_each(|session| session.leave(reason, window));
+    }
+}
+
+impl OpenTunnels for Registry {
+    fn opened(&self, run: &str) -> Vec<TunnelOpened> {
+        self.all_sessions().iter().map(|session| session.opened(run)).collect()
+    }
+
+    fn is_open(&self, site: &SiteId, session: &str) -> bool {
+        self.sessions(site).iter().any(|open| open.id == session)
+    }
+
+    fn traffic(&self) -> Vec<(SiteId, Traffic)> {
+        self.all_counters().into_iter().map(|(site, counters)| (site, counters.totals())).collect()
+    }
+}

@@ -1,0 +1,368 @@
+//! One connected agent, from its upgrade to its end.
+
+mod tenants;
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
+};
+
+use audiovault_protocol::{
+    credit::{Budgets, WindowBudget},
+    limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_STREAMS, PING_AFTER, TUNNEL_WINDOW_BUDGET},
+    link::{Caller, Close, Counted, Ended, RelayLink, RelayNotice, Traffic, websocket_config},
+    message::{CloseCode, Goaway, Hello, Status, Welcome},
+    parameters::token_names,
+    site::{KeyDigest, SiteId},
+};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+pub use self::tenants::TenantNames;
+use crate::{
+    audit::journal::Journal,
+    sites::directory::Directory,
+    store::{Record, TunnelOpened},
+    tunnel::registry::Registry,
+};
+
+/// Notices of an agent that may wait for the session's task. STATUS comes every 15 s; an agent that floods loses
+/// the surplus.
+const NOTICES: usize = 16;
+
+/// Within what time an agent that is asked to leave should dial again, in milliseconds: long enough to spread
+/// hundreds, short enough that a supervisor who reloads the page hardly notices.
+pub(crate) const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
+
+const TAKEN_OVER: &str = "another tunnel of the same agent has taken over";
+
+/// The window in which so many agents should dial again, so that a relay with this accept rate admits them as they
+/// come: each draws its moment evenly, so a quarter more than the least time leaves room for chance.
+pub(crate) fn reconnect_window(sessions: usize, accept_rate: u32) -> [u64; 2] {
+    let [least, most] = RECONNECT_AFTER_MS;
+    let needed = sessions as u64 * 1_250 / u64::from(accept_rate.max(1));
+    [least, most.max(least + needed)]
+}
+
+/// Where an agent takes the token of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenFields {
+    /// It has told that it takes it under the usual names alone.
+    Usual,
+    /// It has told other names in HELLO.
+    Own,
+    /// It has not told; its dialect may have other names.
+    Untold,
+}
+
+impl TokenFields {
+    fn of(hello: &Hello) -> Self {
+        match hello.told_token_fields() {
+            None => Self::Untold,
+            Some(told) => {
+                let usual = token_names(&[]);
+                let same = told.len() == usual.len() && told.iter().all(|name| usual.contains(name));
+                if same { Self::Usual } else { Self::Own }
+            }
+        }
+    }
+}
+
+/// The relay's view of one connected agent.
+#[derive(Debug)]
+pub struct Session {
+    /// Names the session in both logs.
+    pub id: String,
+    /// The site that the agent speaks for.
+    pub site: SiteId,
+    /// How the agent introduced itself, within bounds and without its tenants.
+    pub hello: Hello,
+    /// The tenants that it serves.
+    pub tenants: TenantNames,
+    /// Where its agent takes the token of a search.
+    pub token_fields: TokenFields,
+    /// Since when it is connected.
+    pub since: Timestamp,
+    /// Where the tunnel comes from.
+    pub address: IpAddr,
+    /// Sends requests through the tunnel.
+    pub caller: Caller,
+    leaving: AtomicBool,
+    /// The agent itself has said goodbye.
+    goodbye: AtomicBool,
+    chosen: AtomicU64,
+    status: Mutex<Option<Status>>,
+}
+
+impl Session {
+    fn new(mut hello: Hello, admission: &Admission, caller: &Caller) -> Self {
+        hello.bound();
+        let tenants = TenantNames::new(&std::mem::take(&mut hello.tenants));
+        Self {
+            id: crate::model::ids::new_id(),
+            site: admission.site.clone(),
+            token_fields: TokenFields::of(&hello),
+            hello,
+            tenants,
+            since: Timestamp::now(),
+            address: admission.address,
+            caller: caller.clone(),
+            leaving: AtomicBool::new(false),
+            goodbye: AtomicBool::new(false),
+            chosen: AtomicU64::new(0),
+            status: Mutex::new(None),
+        }
+    }
+
+    /// What the books say of it, at a relay with this run.
+    pub fn opened(&self, run: &str) -> TunnelOpened {
+        TunnelOpened {
+            session: self.id.clone(),
+            site: self.site.clone(),
+            run: run.to_owned(),
+            instance: self.hello.instance.clone(),
+            slot: self.hello.slot,
+            agent_version: self.hello.agent_version.clone(),
+            host: self.hello.host.clone(),
+            address: self.address.to_string(),
+            link_key: self.hello.link_key_id,
+            opened: self.since,
+        }
+    }
+
+    /// Whether new requests may be sent.
+    pub fn takes_requests(&self) -> bool {
+        !self.leaving.load(Ordering::Relaxed)
+    }
+
+    /// When this was last chosen for a request, counted in choices; 0 is never.
+    pub fn last_chosen(&self) -> u64 {
+        self.chosen.load(Ordering::Relaxed)
+    }
+
+    /// This was chosen for a request.
+    pub fn choose(&self, at: u64) {
+        self.chosen.store(at, Ordering::Relaxed);
+    }
+
+    /// What the agent last told of its recordings.
+    pub fn status(&self) -> Option<Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the agent to dial again within a window of milliseconds; what is open finishes here.
+    pub fn leave(&self, reason: &str, reconnect_after_ms: [u64; 2]) {
+        if !self.leaving.swap(true, Ordering::Relaxed) {
+            let reason = reason.to_owned();
+            self.caller.go_away(Goaway { reason, reconnect_after_ms });
+        }
+    }
+
+    /// Makes room for a tunnel that takes the place of this one: what is open here finishes, if the agent goes on with
+    /// it, and is otherwise asked of another tunnel at once.
+    pub fn give_way(&self, successor: &Hello) {
+        if successor.drains || !self.takes_requests() {
+            return self.leave(TAKEN_OVER, RECONNECT_AFTER_MS);
+        }
+        self.leaving.store(true, Ordering::Relaxed);
+        self.caller.close(Close::new(CloseCode::Replaced, TAKEN_OVER));
+    }
+
+    /// Whether an agent whose tunnel has ended so dials again in a moment.
+    fn is_back_soon(&self, ended: &Ended) -> bool {
+        let revoked = matches!(ended, Ended::ByUs(close) if close.code == CloseCode::Revoked);
+        !revoked && !self.goodbye.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the same connection of the same run of the same agent.
+    pub fn is_same_agent(&self, other: &Self) -> bool {
+        self.hello.instance == other.hello.instance && self.hello.slot == other.hello.slot
+    }
+}
+
+/// What is known of a tunnel before its agent has said anything.
+#[derive(Debug)]
+pub struct Admission {
+    /// The site whose key was presented.
+    pub site: SiteId,
+    /// The key that was presented: the tunnel lives as long as it is valid.
+    pub key: KeyDigest,
+    /// Where the tunnel comes from.
+    pub address: IpAddr,
+    /// Address beneath which the agent makes links.
+    pub base_url: String,
+}
+
+/// Runs one tunnel from its upgrade to its end.
+pub async fn run(
+    upgraded: Upgraded,
+    admission: Admission,
+    registry: Arc<Registry>,
+    journal: Journal,
+    mut directory: watch::Receiver<Arc<Directory>>,
+) {
+    let traffic = Arc::new(Traffic::default());
+    let counted = Counted::new(TokioIo::new(upgraded), Arc::clone(&traffic));
+    let socket = WebSocketStream::from_raw_socket(counted, Role::Server, Some(websocket_config())).await;
+    let tunnel_budget = WindowBudget::new(TUNNEL_WINDOW_BUDGET);
+    let budgets = Budgets { tunnel: tunnel_budget, process: registry.window_budget() };
+    let notices = Arc::new(Notices::default());
+    let heard = Arc::clone(&notices);
+    let (link, caller) = RelayLink::new(budgets, Arc::clone(&traffic), move |notice| heard.add(notice));
+    let mut link = std::pin::pin!(link.run(socket, traffic));
+    let mut session = None;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            // First, so that no agent can keep a tunnel that is no longer its own by keeping it busy.
+            Ok(()) = directory.changed() => {
+                let standing = directory.borrow_and_update().standing(&admission.site, &admission.key);
+                if let Err(refused) = standing {
+                    caller.close(Close::new(CloseCode::Revoked, refused.to_string()));
+                }
+            }
+            // The link tells while it is polled; what it told is heard right after.
+            ended = &mut link => break ended,
+            notice = notices.next() => {
+                let greeted = session.is_some();
+                on_notice(notice, &admission, &caller, &registry, &mut session);
+                if let Some(session) = session.as_ref().filter(|_| !greeted) {
+                    journal.record(Record::TunnelOpened(Box::new(session.opened(journal.run()))));
+                }
+            }
+        }
+    };
+    log_end(&admission, session.as_deref(), &ended);
+    if let Some(session) = session {
+        let back_soon = session.is_back_soon(&ended);
+        registry.remove(&session, back_soon);
+        journal.record(Record::TunnelClosed {
+            session: session.id.clone(),
+            site: session.site.clone(),
+            back_soon,
+            closed: Timestamp::now(),
+            reason: ended.to_string(),
+        });
+    }
+}
+
+/// What the link has told and the session has not heard: both are one task, so nobody needs to be woken. A channel of
+/// tokio's would take a twelfth of what an idle tunnel costs.
+#[derive(Default)]
+struct Notices(Mutex<VecDeque<RelayNotice>>);
+
+impl Notices {
+    fn add(&self, notice: RelayNotice) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < NOTICES {
+            waiting.push_back(notice);
+        }
+    }
+
+    /// The oldest notice. Only to be waited for by the task that drives the link.
+    async fn next(&self) -> RelayNotice {
+        let oldest = || self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        poll_fn(|_| oldest().map_or(Poll::Pending, Poll::Ready)).await
+    }
+}
+
+fn on_notice(
+    notice: RelayNotice,
+    admission: &Admission,
+    caller: &Caller,
+    registry: &Registry,
+    session: &mut Option<Arc<Session>>,
+) {
+    match notice {
+        RelayNotice::Hello(hello) => {
+            let greeted = Arc::new(Session::new(*hello, admission, caller));
+            match registry.add(Arc::clone(&greeted), |session| welcome(session, admission)) {
+                Ok(()) => {
+                    log_beginning(&greeted);
+                    *session = Some(greeted);
+                }
+                Err(refused) => {
+                    let (site, address) = (&admission.site, &admission.address);
+                    tracing::warn!(%site, %address, "a tunnel is refused: {refused} ({})", refused.flag());
+                    caller.close(Close::new(CloseCode::TooManyTunnels, refused.to_string()));
+                }
+            }
+        }
+        RelayNotice::Status(mut status) => {
+            if let Some(session) = session {
+                status.bound();
+                *session.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+            }
+        }
+        RelayNotice::Goaway(goaway) => {
+            tracing::info!(site = %admission.site, reason = goaway.reason, "an agent is leaving");
+            if let Some(session) = session {
+                session.goodbye.store(true, Ordering::Relaxed);
+                session.leaving.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn log_beginning(session: &Session) {
+    let hello = &session.hello;
+    tracing::info!(
+        site = %session.site,
+        session = session.id,
+        agent = hello.agent_version,
+        host = hello.host,
+        instance = hello.instance,
+        address = %session.address,
+        "an agent is connected"
+    );
+}
+
+fn welcome(session: &Session, admission: &Admission) {
+    session.caller.welcome(Welcome {
+        relay_version: env!("CARGO_PKG_VERSION").to_owned(),
+        session: session.id.clone(),
+        base_url: admission.base_url.clone(),
+        initial_window: INITIAL_WINDOW,
+        max_streams: u32::try_from(MAX_STREAMS).unwrap_or(u32::MAX),
+        ping_after_ms: u64::try_from(PING_AFTER.as_millis()).unwrap_or(u64::MAX),
+        dead_after_ms: u64::try_from(DEAD_AFTER.as_millis()).unwrap_or(u64::MAX),
+    });
+}
+
+fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
+    let session = session.map_or("", |session| session.id.as_str());
+    match ended {
+        Ended::Violation(violation) => {
+            tracing::warn!(site = %admission.site, session, address = %admission.address, %violation, "a tunnel was ended");
+        }
+        Ended::Broken(error) => {
+            tracing::info!(site = %admission.site, session, %error, "a tunnel broke");
+        }
+        Ended::ByPeer(_) | Ended::ByUs(_) => {
+            tracing::info!(site = %admission.site, session, how = %ended, "a tunnel is closed");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_grows_with_the_number_of_agents_so_that_the_rate_is_kept() {
+        assert_eq!(reconnect_window(1, 100), RECONNECT_AFTER_MS);
+        assert_eq!(reconnect_window(300, 100), RECONNECT_AFTER_MS);
+        let [least, most] = reconnect_window(2_000, 100);
+        assert_eq!((least, most), (500, 25_500));
+        assert!(2_000 * 1000 / (most - least) < 100, "fewer a second than are admitted");
+    }
+}
