@@ -24,7 +24,7 @@
 //! address comes as [`crate::admin::VisibleSite`], which answers 404 where the scope ends. Errors are
 //! [`crate::admin::Refused`]: a page for browsers, problem details beneath `/api/`.
 //!
-//! - Words come from `relay/locales/*.ftl` by `{{ shell.t("key") }}`, with arguments `{{ shell.t1("key", "name", value)
+//! - Words come from `relay/locales/*.ftl` by `{{ shell.t("site-add") }}`, with arguments `{{ shell.t1("site-added", "site", site)
 //!   }}`; a test holds the languages, the templates and the code together.
 //! - Times are `{{ shell.time(timestamp)|safe }}`, which `time.js` puts into the browser's zone; numbers
 //!   `shell.number(n)`, durations `shell.duration(seconds)`, sizes `shell.size(octets)`.

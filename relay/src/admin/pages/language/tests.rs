@@ -50,7 +50,7 @@ fn every_text_that_is_asked_for_exists_and_gets_its_arguments() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut texts = Vec::new();
     files(&root.join("templates"), &mut texts);
-    files(&root.join("src/dashboard"), &mut texts);
+    files(&root.join("src/admin/pages"), &mut texts);
     let known = keys(ENGLISH_TEXT);
     let plain = Regex::new(r#"shell\.t\("([^"]+)"\)"#).unwrap();
     let one = Regex::new(r#"shell\.t1\("([^"]+)", "([^"]+)""#).unwrap();
