@@ -1,9 +1,11 @@
-//! How fast tunnels are admitted. After a restart all agents come back at once; admitted all at once they would
-//! keep the relay busy with handshakes while listeners wait.
+//! The rate at which tunnels are admitted.
 //!
-//! Time is divided into seconds. A second has room for the configured rate, of which one client and one site may have a
-//! share. An agent that finds no room is given a place in the next second that has some; that place is kept for its
-//! site, so agents that knock more often do not overtake it.
+//! After a restart all agents come back at once. If the relay admitted them all at once, the handshakes would
+//! keep it busy while listeners wait.
+//!
+//! Time is divided into seconds. A second has room for the configured rate, and each client and each site may
+//! have a share of it. If there is no room for an agent, the relay reserves a place in the next second that has
+//! room. The place is kept for the agent's site, so agents that ask more often do not overtake it.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,20 +17,21 @@ use audiovault_protocol::site::SiteId;
 
 use super::ClientKey;
 
-/// The furthest second in which a place is given away. An agent that comes later than that is no surprise to the rate.
+/// The furthest second from now in which a place is reserved. An agent that would come later gets no place: by
+/// then the rate has room for it without one.
 const FURTHEST: u64 = 60;
-/// How many seconds a place is kept after its own: an agent adds up to a second to what it is told, and may be as busy as
-/// the machine that it runs on.
+/// The number of seconds for which a place is kept after its own second. An agent adds up to a second to the
+/// time that it was told, and it may be as busy as the machine that it runs on.
 const KEPT_FOR: u64 = 10;
-/// The part of the rate that one client may have: one address may stand for all agents of a data centre, and a quarter is left
-/// for everybody else.
+/// The part of the rate that one client may have. One address may belong to all agents of a data centre, and a
+/// quarter of the rate is left for all others.
 const CLIENT_SHARE: (u32, u32) = (3, 4);
-/// The part of the rate that one site may have: ten greedy sites at once fill the relay, one does not.
+/// The part of the rate that one site may have: it takes ten greedy sites at once to use up the rate.
 const SITE_SHARE: (u32, u32) = (1, 10);
-/// What one client or site may have of a second at any rate: a few agents with a few connections each.
+/// The share of one client or site in a second that no rate reduces: a few agents with a few tunnels each.
 const LEAST_SHARE: u32 = 4;
-/// Places that are kept for one site at a time. More would let one site fill the seconds to come; its other agents are told to come
-/// after the last of these.
+/// The number of places that are kept for one site at a time. With more, one site could fill the seconds to
+/// come. Its other agents are told to come after the last of these.
 const PLACES_PER_SITE: usize = 4;
 
 /// Admits tunnels at a bounded rate, fairly between sites.
@@ -41,7 +44,7 @@ pub struct Admissions {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is given away of this second and of those to come.
+    /// What is taken of this second and of those to come.
     seconds: BTreeMap<u64, Second>,
     /// The seconds in which sites have places, the earliest first.
     places: HashMap<SiteId, VecDeque<u64>>,
@@ -57,7 +60,7 @@ struct Second {
 }
 
 impl Admissions {
-    /// Admits so many tunnels a second; zero counts as one.
+    /// Admits `per_second` tunnels a second; zero counts as one.
     pub fn new(per_second: u32) -> Self {
         Self { rate: per_second.max(1), start: Instant::now(), state: Mutex::default() }
     }
@@ -65,7 +68,8 @@ impl Admissions {
     /// Admits a tunnel of a site now.
     ///
     /// # Errors
-    /// How long to wait, at least a second and at most a minute: until the place that is kept for the site.
+    /// The time to wait, at least a second and at most a minute: until the second in which a place is kept for
+    /// the site.
     pub fn admit(&self, site: &SiteId, client: ClientKey, now: Instant) -> Result<(), Duration> {
         let since_start = now.saturating_duration_since(self.start);
         let second = since_start.as_secs();
@@ -132,7 +136,7 @@ impl Second {
     }
 }
 
-/// A part of the rate, but some at any rate and never more than all.
+/// A part of the rate, but at least [`LEAST_SHARE`] and at most the whole rate.
 fn share(rate: u32, (part, of): (u32, u32)) -> u32 {
     (rate / of * part + rate % of * part / of).max(LEAST_SHARE).min(rate)
 }
@@ -153,10 +157,10 @@ mod tests {
         SiteId::parse(&format!("site-{number}")).unwrap()
     }
 
-    /// Agents that come again when they are told, somewhere within that second as agents do.
+    /// Agents that come again when they were told to, at some moment within that second, as real agents do.
     struct Agents {
         admissions: Admissions,
-        /// When each knocks next, with its site and client.
+        /// The time at which each agent asks next, with its site and client.
         knocks: BTreeMap<(Duration, u32), (SiteId, ClientKey)>,
         admitted: Vec<(Duration, SiteId)>,
         refused: u32,
@@ -168,7 +172,7 @@ mod tests {
             Self { admissions: Admissions::new(rate), knocks, admitted: Vec::new(), refused: 0 }
         }
 
-        /// Adds a site whose agent is told nothing: it knocks so often for so long.
+        /// Adds a site whose agent ignores what it is told: it asks once per `every`, for `seconds`.
         fn with_greedy(mut self, greedy: &SiteId, every: Duration, seconds: u32) -> Self {
             let knocks = seconds * u32::try_from(SECOND.as_nanos() / every.as_nanos()).unwrap();
             for knock in 0..knocks {
@@ -222,7 +226,7 @@ mod tests {
         assert!(of_greedy <= 10 * 10 + PLACES_PER_SITE, "{of_greedy} tunnels of the greedy site");
     }
 
-    /// A site of two thousand agents comes back at once, and the greedy key as well.
+    /// The two thousand agents of one site come back at once, and so does the greedy key.
     #[test]
     fn after_a_restart_the_agents_of_one_site_and_a_greedy_key_keep_no_other_site_out() {
         let [greedy, large, other] = [site(1_000_000), site(2), site(1)];

@@ -1,9 +1,9 @@
-//! A response that keeps something until its body has ended or was given up.
+//! A response that keeps a guard until its body has ended or was dropped.
 
 use audiovault_protocol::connection::HeldBody;
 use axum::{body::Body, response::Response};
 
-/// Lets a response keep `guard` until its body is gone.
+/// Keeps `guard` until the body of the response is dropped.
 pub(crate) fn hold<G: Send + Unpin + 'static>(response: Response, guard: G) -> Response {
     response.map(|body| Body::new(HeldBody::new(body, guard)))
 }

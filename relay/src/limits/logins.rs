@@ -1,4 +1,4 @@
-//! Slows down whoever tries passwords.
+//! Rate limits on attempts to log in.
 
 use std::{
     num::NonZeroU32,
@@ -19,19 +19,19 @@ use super::{
 };
 use crate::model::name::Name;
 
-/// Attempts at one name from one address: five at once, then one in ten seconds. Whoever knows the password waits ten
-/// seconds at worst; whoever does not gets through 8640 of them in a day.
+/// Attempts at one name from one address: five at once, then one in ten seconds. A person who knows the
+/// password waits ten seconds at worst; an attacker gets through 8640 passwords in a day.
 const BY_NAME_BURST: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
 const BY_NAME_EVERY: Duration = Duration::from_secs(10);
-/// Attempts from one address at whatever name: a whole office behind one address may come to work at nine.
+/// Attempts from one address at all names together: a whole office behind one address may start work at nine.
 const BY_ADDRESS_BURST: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
 const BY_ADDRESS_EVERY: Duration = Duration::from_secs(1);
-/// Addresses and names remembered before those that have waited long enough are forgotten.
+/// If more addresses or names than this are remembered, those that have all their attempts again are forgotten.
 const MAX_REMEMBERED: usize = 10_000;
 
 type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 
-/// An attempt to log in; a text that cannot be a name is none.
+/// An attempt to log in. `name` is `None` if the text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginAttempt {
     name: Option<Name>,
@@ -60,7 +60,7 @@ impl LoginThrottle {
     /// Counts an attempt.
     ///
     /// # Errors
-    /// How long to wait before the next one.
+    /// The time to wait before the next attempt.
     pub fn attempt(&self, name: Option<&Name>, client: ClientKey) -> Result<(), Duration> {
         let attempt = LoginAttempt { name: name.cloned(), client };
         self.count(&attempt)?;
@@ -68,14 +68,15 @@ impl LoginThrottle {
         Ok(())
     }
 
-    /// What other relays have not been told of.
+    /// The attempts that a peer relay does not know of yet.
     pub(super) fn tell(&self, since: Option<u64>) -> News<LoginAttempt> {
         self.untold().since(since)
     }
 
-    /// Counts what another relay let through.
+    /// Counts an attempt that a peer relay has admitted.
     pub(super) fn hear(&self, attempt: &LoginAttempt) {
-        // Where it is one too many, it has been made all the same.
+        // The peer has already admitted the attempt. If it is over the limit here, there is nothing left to
+        // refuse.
         let _ = self.count(attempt);
     }
 
@@ -95,7 +96,7 @@ impl LoginThrottle {
 }
 
 fn quota(every: Duration, burst: NonZeroU32) -> Quota {
-    // The period is a constant above zero.
+    // `with_period` fails only for a period of zero, and `every` is a constant above zero.
     Quota::with_period(every).unwrap_or_else(|| Quota::per_second(burst)).allow_burst(burst)
 }
 

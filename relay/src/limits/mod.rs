@@ -1,5 +1,7 @@
-//! What one client, one site and all together may have of the relay, so that nobody's greed or mistake is felt by
-//! anybody else. Over a limit a request is answered at once: 429 where the client can help it, 503 where not.
+//! Limits for one client, for one site, and for all clients together.
+//!
+//! The overload or the mistake of one must not affect the others. A request over a limit gets its response at
+//! once: 429 if the client can do something about it, 503 if not.
 
 mod admission;
 mod held;
@@ -29,17 +31,17 @@ use serde::{Deserialize, Serialize};
 
 use self::settings::LimitsConfig;
 
-/// Asks another relay for what counts here too.
+/// The question to a peer relay: what has happened there that counts here too?
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LimitsQuestion {
-    /// The number of wrong attempts that is known, once one is.
+    /// The number of the last wrong attempt that this relay knows of, if it knows one.
     attempts: Option<u64>,
-    /// That of attempts to log in.
+    /// The number of the last attempt to log in that this relay knows of, if it knows one.
     logins: Option<u64>,
 }
 
-/// What counts at all relays, wherever it happens.
+/// What counts at all relays, regardless of the relay at which it happens.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LimitsTold {
@@ -72,7 +74,7 @@ impl Limits {
         }
     }
 
-    /// Tells another relay what counts there too.
+    /// The answer to a peer relay's question.
     pub fn tell(&self, question: &LimitsQuestion) -> LimitsTold {
         LimitsTold {
             attempts: self.throttle.tell(question.attempts),
@@ -81,8 +83,8 @@ impl Limits {
         }
     }
 
-    /// Counts attempts that another relay told of; what to ask it for next, and what it has under way. What is told arrives a
-    /// second late: so long each relay lets in what it alone would.
+    /// Counts attempts at a peer relay. Returns the next question to it, and the requests that are under way
+    /// there. The answer arrives up to a second late; until then each relay admits what it would admit alone.
     pub fn hear(&self, told: LimitsTold) -> (LimitsQuestion, UnderWay) {
         let LimitsTold { attempts, logins, under_way } = told;
         let question = LimitsQuestion { attempts: Some(attempts.number), logins: Some(logins.number) };
@@ -92,7 +94,7 @@ impl Limits {
         (question, under_way)
     }
 
-    /// Counts the requests that are under way at all others.
+    /// Counts the requests that are under way at all peer relays.
     pub fn hear_under_way<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
         self.requests.hear(all);
     }

@@ -1,26 +1,28 @@
-//! What happens at this relay and counts at the others too: each asks once a second for what came after what it knows.
+//! Events at one relay that count at its peers too: once a second, each peer asks for those that it does not
+//! know yet.
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// The newest that are remembered; of more than these in a second the oldest count here alone.
+/// The number of events that are kept for the peers. If there are more within a second, the oldest count at
+/// this relay alone.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// What others have not been told of yet, perhaps.
+/// Events that some peers may not know yet.
 #[derive(Debug)]
 pub(super) struct Untold<T> {
-    /// How many there have been.
+    /// The number of events since the start.
     number: u64,
     recent: VecDeque<T>,
 }
 
-/// What is told.
+/// Events for a peer.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct News<T> {
-    /// Where to go on from.
+    /// The number with which the peer asks next time.
     pub number: u64,
-    /// What has happened since.
+    /// The events after the number with which the peer asked.
     pub items: Vec<T>,
 }
 
@@ -45,7 +47,7 @@ impl<T: Clone> Untold<T> {
         self.number += 1;
     }
 
-    /// What came after a number. Who asks for the first time is told nothing of what was before.
+    /// The events after `number`. A peer that asks for the first time (`None`) gets none of the earlier ones.
     pub(super) fn since(&self, number: Option<u64>) -> News<T> {
         let new = number.map_or(0, |number| self.number.saturating_sub(number));
         let new = usize::try_from(new).unwrap_or(usize::MAX).min(self.recent.len());

@@ -1,4 +1,5 @@
-//! Requests under way, downloads included: so many for each client, for each site, and for one client at one site.
+//! Limits on requests under way, downloads included: for each client, for each site, and for one client at one
+//! site.
 
 use std::collections::HashMap;
 
@@ -7,40 +8,40 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClientKey, Slot, Slots};
 
-/// Why a request is not let in now.
+/// Why a request is not admitted now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
-    /// The client has too much under way, wherever.
+    /// The client has too many requests under way, at all sites together.
     #[error("too many requests from your address are under way; wait for some to end")]
     Client,
-    /// The client has half of what the site can do under way.
+    /// The client has half of the requests under way that the site allows.
     #[error("too many requests from your address to this site are under way; wait for some to end")]
     Share,
-    /// All clients together have all that the site can do under way.
+    /// All clients together have as many requests under way as the site allows.
     #[error("the site is busy; try again in a moment")]
     Site,
 }
 
-/// Counts requests under way.
+/// The permits of requests under way.
 #[derive(Debug)]
 pub struct RequestLimits {
     clients: Slots<ClientKey>,
     sites: Slots<SiteId>,
-    /// One address never has more than half of a site: whoever opens all that he may and takes nothing of it leaves
-    /// the other half to the rest.
+    /// One client never has more than half of a site's permits. A client that opens as many requests as it may
+    /// and reads none of the responses leaves the other half to the others.
     shares: Slots<(ClientKey, SiteId)>,
 }
 
-/// Requests under way at a relay, for the others.
+/// The requests under way at one relay, as it reports them to its peers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct UnderWay {
-    /// Those that clients have there.
+    /// The requests that each client has there.
     clients: Vec<(ClientKey, u32)>,
-    /// Those of clients that are answered there.
+    /// The requests of each client that are answered there, by site.
     shares: Vec<((ClientKey, SiteId), u32)>,
 }
 
-/// A request's place at a site.
+/// A request's permit at its site.
 #[derive(Debug)]
 pub struct SiteSlot {
     _site: Slot<SiteId>,
@@ -48,7 +49,7 @@ pub struct SiteSlot {
 }
 
 impl RequestLimits {
-    /// So many requests for each client, and so many for each site.
+    /// Limits of `per_client` requests for each client and `per_site` requests for each site.
     pub fn new(per_client: u32, per_site: u32) -> Self {
         Self {
             clients: Slots::new(per_client),
@@ -57,30 +58,30 @@ impl RequestLimits {
         }
     }
 
-    /// Lets a request in.
+    /// Takes a permit for a request of this client.
     ///
     /// # Errors
-    /// [`Busy::Client`].
+    /// [`Busy::Client`] if none is left.
     pub fn enter(&self, client: ClientKey) -> Result<Slot<ClientKey>, Busy> {
         self.clients.take(client).ok_or(Busy::Client)
     }
 
-    /// Lets a request through to its site.
+    /// Takes a permit for a request at its site.
     ///
     /// # Errors
-    /// [`Busy::Share`], [`Busy::Site`].
+    /// [`Busy::Share`] or [`Busy::Site`] if none is left.
     pub fn enter_site(&self, client: ClientKey, site: &SiteId) -> Result<SiteSlot, Busy> {
         let share = self.shares.take((client, site.clone())).ok_or(Busy::Share)?;
         let site = self.sites.take(site.clone()).ok_or(Busy::Site)?;
         Ok(SiteSlot { _site: site, _share: share })
     }
 
-    /// What is under way here.
+    /// The requests that are under way here.
     pub(super) fn tell(&self) -> UnderWay {
         UnderWay { clients: self.clients.all(), shares: self.shares.all() }
     }
 
-    /// Counts what is under way at all others, in place of what they told before.
+    /// Counts the requests under way at all peer relays, instead of those that they reported before.
     pub(super) fn hear<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
         let (mut clients, mut sites, mut shares) = (HashMap::new(), HashMap::new(), HashMap::new());
         for other in all {

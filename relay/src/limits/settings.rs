@@ -17,27 +17,27 @@ const DEFAULT_MAX_SITE_REQUESTS: u32 = 256;
 /// New tunnels per second by default: five hundred sites are back five seconds after a restart, and the
 /// handshakes of a hundred take a fraction of one core.
 const DEFAULT_ACCEPT_RATE: u32 = 100;
-/// Tunnels of one site by default: eight agents with four connections each. A tunnel that idles costs 16 kB.
+/// Tunnels of one site by default: eight agents with four tunnels each. An idle tunnel costs 16 kB.
 const DEFAULT_MAX_SITE_TUNNELS: u32 = 32;
-/// Agents of one site by default. A site has one, or two that stand in for each other; with more machines, each with
-/// recordings of its own, there are a few.
+/// Agents of one site by default. A site has one agent, or two that replace each other. A site with several
+/// machines, each with recordings of its own, has a few.
 const DEFAULT_MAX_SITE_AGENTS: u32 = 8;
-/// Limits on what is under way at a time.
+/// The limits of one relay, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitsConfig {
-    /// Connections to the public listeners in all.
+    /// Connections to the public listeners, of all clients together.
     pub max_connections: u32,
     /// Connections of one client.
     pub max_client_connections: u32,
-    /// Requests of one client.
+    /// Requests under way of one client.
     pub max_client_requests: u32,
-    /// Requests to one site.
+    /// Requests under way to one site.
     pub max_site_requests: u32,
     /// Tunnels and agents of one site.
     pub site_maximum: SiteMaximum,
-    /// Octets of recordings that all tunnels together may have on their way through the relay.
+    /// Bytes of recordings that all tunnels together may have on their way through the relay.
     pub memory_budget: u64,
-    /// New tunnels in a second.
+    /// New tunnels per second.
     pub accept_rate: u32,
 }
 
@@ -55,16 +55,16 @@ impl Default for LimitsConfig {
     }
 }
 
-/// What one site may have at this relay.
+/// The most that one site may have at this relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SiteMaximum {
-    /// Tunnels, with all connections of all agents.
+    /// Tunnels, those of all its agents together.
     pub tunnels: u32,
-    /// Agents, each with all its connections.
+    /// Agents, each with all its tunnels.
     pub agents: u32,
 }
 
 impl SiteMaximum {
-    /// As many as come.
+    /// No limit.
     pub const UNLIMITED: Self = Self { tunnels: u32::MAX, agents: u32::MAX };
 }

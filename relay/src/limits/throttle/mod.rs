@@ -1,20 +1,24 @@
-//! Slows down who presents wrong search tokens, site keys, enrolment codes or links.
+//! Throttles clients that present wrong search tokens, site keys, enrolment codes or links.
 //!
-//! What counts is the pair of client and what it tried: a site and a tenant of it, or codes, which name no site. Never the client alone, since one
-//! address of QueueMetrics speaks for hundreds of sites, and one wrong token among its settings must not shut out the
-//! others. For the same reason a token that was right lately passes whatever else the pair tries.
+//! Attempts are counted for the pair of a client and what it tries: a site and one of its tenants, or enrolment
+//! codes, which name no site. They are never counted for the client alone. One address of QueueMetrics sends
+//! the requests for hundreds of sites, and one wrong token among its settings must not shut out the others. For
+//! the same reason a token that was right recently passes, regardless of what else the pair tries.
 //!
-//! What is tried and not judged yet counts as if it were wrong, so that guesses that come all at once are no more than those
-//! that come one after the other. An attempt that finds all places taken by others waits until one of them is judged: a
-//! hundred searches with a new token take ten places, and pass together when the first one was right.
+//! An attempt without a result yet counts as if it were wrong. Guesses that come all at once are therefore no
+//! more than guesses that come one after the other. An attempt that finds all permits taken waits until another
+//! one has its result: of a hundred searches with a new token ten take permits, and all pass together when the
+//! first was right.
 //!
-//! Only the agent knows which token is right, and only its answer counts. The relay knows the token's field by the names that the
-//! agent tells in HELLO. A search whose token is not found is a guess of its own: it takes a place, and is never remembered as right.
+//! Only the agent knows which token is right, and only its answer counts. The relay finds the token in a
+//! request by the field names that the agent announces in HELLO. A search in which the relay does not find a
+//! token counts as a guess of its own: it takes a permit, and is never remembered as right.
 //!
-//! Memory: a pair is remembered from its first wrong attempt until its bucket is full again; at most [`MAX_PAIRS`] are. Tenants that no
-//! agent has announced are not told apart (see [`Subject`]). Names of sites that do not exist are, by a number of 64 bits: they are
-//! throttled exactly as those that do, or the throttle would tell which exist. Made-up names are wrong once each, and those that were
-//! wrong least are forgotten first.
+//! Memory: a pair is remembered from its first wrong attempt until its bucket is full again, and at most
+//! [`MAX_PAIRS`] are. Tenants that no agent has announced are not told apart (see [`Subject`]). Names of sites
+//! that do not exist are told apart, by a number of 64 bits: they are throttled exactly as existing sites are,
+//! because otherwise the throttle would reveal which sites exist. A client that makes up names has one wrong
+//! attempt at each, and the pairs with the fewest wrong attempts are forgotten first.
 
 mod refusals;
 
@@ -40,24 +44,26 @@ use super::{
     news::{News, Untold},
 };
 
-/// Pairs remembered at most: some 10 MB. Who has more addresses than this needs no second try from any of them.
+/// The number of pairs that are remembered: about 10 MB. A client with more addresses than this does not need a
+/// second attempt from any of them.
 const MAX_PAIRS: usize = 65_536;
-/// Right tokens, each with a client, and clients remembered for each site: for many tenants, and for hundreds of users whose
-/// browsers search. As numbers of 64 bits, 16 KiB.
+/// The number of right tokens, each with its client, and of clients that are remembered for each site: enough
+/// for many tenants, and for hundreds of users whose browsers search. As numbers of 64 bits they take 16 KiB.
 const MAX_RIGHT: usize = 1024;
-/// Links that opened remembered for each site: more than are listened to at a time. As numbers of 64 bits, 8 KiB.
+/// The number of opened links that are remembered for each site: more than are listened to at a time. As
+/// numbers of 64 bits they take 8 KiB.
 const MAX_OPENED: usize = 512;
-/// When to come again where attempts under way had all places for as long as a request can wait, in seconds.
+/// When to retry after attempts under way held all permits for as long as a request can wait.
 const UNDER_WAY_RETRY: Duration = Duration::from_secs(2);
 
-/// Who tries what.
+/// A client and what it tries.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
     client: ClientKey,
     target: Target,
 }
 
-/// A bucket: whose attempts, at what.
+/// The key of a bucket: whose attempts it counts, and at what.
 type BucketKey = (Network, Target);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,18 +77,18 @@ enum Target {
 }
 
 impl Subject {
-    /// A search. `site` must be one that exists, `tenant` one that an agent of the site has announced; all others
-    /// are one and the same.
+    /// A search. `site` must exist, and `tenant` must have been announced by an agent of the site. All other
+    /// tenants count together, as `None`.
     pub fn search(client: ClientKey, site: &SiteId, tenant: Option<&str>) -> Self {
         Self { client, target: Target::Search(site.clone(), tenant.map(str::to_owned)) }
     }
 
-    /// A tunnel for a site, which must be one that exists.
+    /// A tunnel for a site, which must exist.
     pub fn key(client: ClientKey, site: &SiteId) -> Self {
         Self { client, target: Target::Key(site.clone()) }
     }
 
-    /// A download by a signed link of a site, which must be one that exists.
+    /// A download by a signed link of a site, which must exist.
     pub fn link(client: ClientKey, site: &SiteId) -> Self {
         Self { client, target: Target::Link(site.clone()) }
     }
@@ -92,7 +98,7 @@ impl Subject {
         Self { client, target: Target::Code }
     }
 
-    /// A tunnel for no site.
+    /// A tunnel whose key names no site.
     pub fn unknown(client: ClientKey) -> Self {
         Self { client, target: Target::Unknown }
     }
@@ -102,12 +108,12 @@ impl Subject {
         Self::by_name(client, "key", site.as_str())
     }
 
-    /// A search by a name that no connected site has.
+    /// A search for a name that no connected site has.
     pub fn search_by_name(client: ClientKey, name: &str) -> Self {
         Self::by_name(client, "search", name)
     }
 
-    /// A download by the link of a site whose name no site has.
+    /// A download by a link that names a site that does not exist.
     pub fn link_by_name(client: ClientKey, name: &str) -> Self {
         Self::by_name(client, "link", name)
     }
@@ -119,8 +125,9 @@ impl Subject {
         Self { client, target: Target::Name(u64::from_be_bytes([a, b, c, d, e, f, g, h])) }
     }
 
-    /// The buckets in which a wrong attempt counts. Searches have one for all clients of a site together; keys and codes have too
-    /// many random bits for that, and one would let strangers keep out agents.
+    /// The buckets in which a wrong attempt counts. Searches also have one for all clients of a site together.
+    /// Keys and codes have too many random bits to need that, and with it unauthenticated clients could keep
+    /// agents out.
     fn keys(&self) -> Vec<(BucketKey, Allowance)> {
         match &self.target {
             Target::Search(..) => self.keys_counted(Counted::WithEverybody),
@@ -160,33 +167,34 @@ impl Subject {
 /// What an attempt presents.
 #[derive(Debug, Clone, Copy)]
 pub enum Guess<'a> {
-    /// All that may be the secret. `certain` says that it is, by the word of every agent that may be asked.
+    /// The values that may be the secret. If `certain`, they are the secret: every agent that may be asked has
+    /// said so.
     Secret {
-        /// The values of all fields with a name of the token.
+        /// The values of all fields that are named as the token is.
         values: &'a [String],
-        /// Whether the agents have told the names of these fields.
+        /// True if the agents have announced the names of these fields.
         certain: bool,
     },
-    /// It is not known what in the request is the secret, or there is none.
+    /// The relay does not know what in the request is the secret, or there is no secret.
     Unknown,
 }
 
-/// Why an attempt is not looked at.
+/// Why an attempt is not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Throttled {
-    /// A pair has made too many wrong attempts.
+    /// The pair has made too many wrong attempts.
     #[error("too many wrong attempts; correct the token, key, code or link, then try again")]
     Wrong {
-        /// After this the next attempt is looked at.
+        /// The time after which the next attempt is checked.
         retry_after: Duration,
     },
-    /// Other attempts of the pair are under way and have not been answered in time.
+    /// Other attempts of the pair are under way, and their results have not come in time.
     #[error("too many requests from your address whose token is not known yet are under way; try again")]
     UnderWay,
 }
 
 impl Throttled {
-    /// After this it is worth trying again.
+    /// The time after which a retry is useful.
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::Wrong { retry_after } => *retry_after,
@@ -195,7 +203,7 @@ impl Throttled {
     }
 }
 
-/// What was refused of one site, from whichever address.
+/// Refused attempts at one site, from all addresses together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SiteThrottle {
     /// Searches with a wrong token in the last hour.
@@ -205,23 +213,25 @@ pub struct SiteThrottle {
     /// Downloads by a forged link in the last hour.
     #[serde(default)]
     pub wrong_links: u32,
-    /// Attempts in the last hour that were not even looked at.
+    /// Attempts in the last hour that were refused without a check, because there were too many wrong ones
+    /// before.
     pub throttled: u32,
-    /// Since when somebody is throttled, if somebody is.
+    /// Since when clients are throttled, if any client is throttled now.
     pub since: Option<Timestamp>,
-    /// Since when so many clients together send wrong tokens that new clients are throttled too, if they do.
+    /// Since when new clients are throttled too, because all clients together have sent too many wrong tokens.
+    /// Empty if they are not.
     #[serde(default)]
     pub ceiling_since: Option<Timestamp>,
 }
 
 impl SiteThrottle {
-    /// Everything that was refused in the last hour.
+    /// The number of attempts that were refused in the last hour.
     pub fn sum(&self) -> u32 {
         let wrong = self.wrong_tokens.saturating_add(self.wrong_keys).saturating_add(self.wrong_links);
         wrong.saturating_add(self.throttled)
     }
 
-    /// Together with what another relay refused.
+    /// The sum with the attempts that another relay refused.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
@@ -235,7 +245,7 @@ impl SiteThrottle {
     }
 }
 
-/// What was refused since the start, of all sites.
+/// Refused attempts since the start, at all sites together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ThrottleTotals {
     /// Searches with a wrong token.
@@ -246,9 +256,10 @@ pub struct ThrottleTotals {
     pub wrong_codes: u64,
     /// Downloads by a forged link.
     pub wrong_links: u64,
-    /// Attempts at sites that do not exist, or that strangers cannot tell from such.
+    /// Attempts at sites that do not exist, or that an unauthenticated client cannot distinguish from such
+    /// sites.
     pub unknown_sites: u64,
-    /// Attempts that were not even looked at.
+    /// Attempts that were refused without a check.
     pub throttled: u64,
 }
 
@@ -264,17 +275,19 @@ struct State {
     buckets: Buckets<BucketKey, RandomState>,
     totals: ThrottleTotals,
     refusals: HashMap<SiteId, Refusals>,
-    /// Wrong attempts that other relays are told of.
+    /// Wrong attempts that peer relays ask for.
     untold: Untold<Subject>,
-    /// What was right, as hashes with a key that was drawn for this run. A chance collision lets a wrong token reach the
-    /// agent, which refuses it.
+    /// Clients and tokens that were right, as hashes with a key that is random for each run. If two hashes
+    /// collide, a wrong token reaches the agent, which refuses it.
     right: HashMap<SiteId, RightLately<RandomState>>,
-    /// Links that opened, in the same way.
+    /// Links that opened, as hashes of the same kind.
     opened: HashMap<SiteId, RightLately<RandomState>>,
-    /// Sites whose agents do not tell the names of the token, and at which a value that was right was wrong another time. It need not
-    /// have been the token, so nothing that is read there is taken for it any more.
+    /// Sites whose agents do not announce the names of the token's fields, and at which a value was right once
+    /// and wrong later. It need not have been the token, so the relay takes nothing that it reads there for the
+    /// token any more.
     uncertain: HashSet<SiteId>,
-    /// Attempts that wait for a place, by what all clients together try: with it they share a bucket.
+    /// Attempts that wait for a permit, by the target that all clients together try: they share the bucket of
+    /// that target.
     waiting: HashMap<Target, Arc<Notify>>,
 }
 
@@ -293,36 +306,36 @@ impl Default for State {
     }
 }
 
-/// One attempt under way that will be found right or wrong.
+/// One attempt under way, whose result is not known yet.
 #[derive(Debug)]
 pub struct Trial {
     state: Arc<Mutex<State>>,
     subject: Subject,
     presented: Presented,
-    /// The buckets in which the attempt has a place; none where what it presents was right lately.
+    /// The buckets in which the attempt holds a permit. Empty if what it presents was right recently.
     places: Vec<(BucketKey, Allowance)>,
 }
 
 /// What an attempt presents, as keyed hashes.
 #[derive(Debug, Clone, Copy)]
 struct Presented {
-    /// The secret, with the client and what it tries; nothing where it is not known.
+    /// The secret, with the client and what it tries. `None` if the secret is not known.
     digest: Option<u64>,
-    /// Whether that is certainly the secret.
+    /// True if this is certainly the secret.
     certain: bool,
     /// The client alone.
     client: u64,
 }
 
-/// What becomes of an attempt at once.
+/// What happens to an attempt at once.
 enum Entry {
     Admitted(Vec<(BucketKey, Allowance)>),
     Waits(Arc<Notify>),
 }
 
 impl Throttle {
-    /// Lets a search try its token, or an enrolment its code. No more guesses of a pair are under way at a time than may
-    /// be wrong; another one waits until `until`.
+    /// Admits a search to try its token, or an enrolment to try its code. No pair has more guesses under way at
+    /// a time than it may get wrong. Further ones wait, at most until `until`.
     ///
     /// # Errors
     /// [`Throttled`].
@@ -357,7 +370,8 @@ impl Throttle {
         Trial { state: Arc::clone(&self.state), subject, presented, places }
     }
 
-    /// Waits until an attempt at the same has been judged; false where that did not happen in time.
+    /// Waits until another attempt at the same target has its result. Returns false if that takes longer than
+    /// `until`.
     async fn wait_for_place(
         &self,
         subject: &Subject,
@@ -366,16 +380,17 @@ impl Throttle {
     ) -> bool {
         let mut judged = std::pin::pin!(notify.notified());
         judged.as_mut().enable();
-        // Whoever judges takes the entry out of the map; if that has happened meanwhile, there may be a place now.
+        // The attempt that gets a result removes the entry from the map. If that has happened already, there
+        // may be a permit now.
         let waits =
             self.lock().waiting.get(&subject.of_everybody()).is_some_and(|other| Arc::ptr_eq(other, notify));
         !waits || tokio::time::timeout_at(until, judged).await.is_ok()
     }
 
-    /// Whether another attempt would be looked at.
+    /// Checks whether another attempt would be admitted.
     ///
     /// # Errors
-    /// [`Throttled`]; it is counted.
+    /// [`Throttled`] if not; this is counted.
     pub fn check(&self, subject: &Subject, now: Instant) -> Result<(), Throttled> {
         let mut state = self.lock();
         match state.buckets.check(&subject.keys(), now) {
@@ -384,11 +399,12 @@ impl Throttle {
         }
     }
 
-    /// Whether a link, by its token and its file name, would be looked at: one that opened lately for this client is, whatever others the client tries. Links under way take no
-    /// places: a link is not guessed, and an office may open a hundred at once.
+    /// Checks whether a link, given by its token and its file name, would be admitted. A link that opened
+    /// recently for this client always is, regardless of what else the client tries. Links under way take no
+    /// permits: a link cannot be guessed, and an office may open a hundred at once.
     ///
     /// # Errors
-    /// [`Throttled`]; it is counted.
+    /// [`Throttled`] if not; this is counted.
     pub fn check_link(&self, subject: &Subject, link: [&str; 2], now: Instant) -> Result<(), Throttled> {
         if self.opened_lately(subject, link) {
             return Ok(());
@@ -396,26 +412,26 @@ impl Throttle {
         self.check(subject, now)
     }
 
-    /// Whether a token of this client was right at the site lately.
+    /// True if a token of this client was right at the site recently.
     pub fn was_right_for(&self, client: ClientKey, site: &SiteId) -> bool {
         let digest = self.hasher.hash_one(client);
         self.lock().right.get(site).is_some_and(|right| right.contains(digest))
     }
 
-    /// A token of this client was right at the site, as another relay has found.
+    /// Remembers that a token of this client was right at the site, as a peer relay has found.
     pub fn right_for(&self, client: ClientKey, site: &SiteId) {
         let digest = self.hasher.hash_one(client);
         self.lock().right_at(site).insert(digest);
     }
 
-    /// Whether a link opened for this client lately.
+    /// True if the link opened for this client recently.
     pub fn opened_lately(&self, subject: &Subject, link: [&str; 2]) -> bool {
         let digest = self.hasher.hash_one((subject, link));
         let state = self.lock();
         subject.site().and_then(|site| state.opened.get(site)).is_some_and(|opened| opened.contains(digest))
     }
 
-    /// A link opens for this client.
+    /// Remembers that the link opens for this client.
     pub fn link_opened(&self, subject: &Subject, link: [&str; 2]) {
         let Some(site) = subject.site() else { return };
         let digest = self.hasher.hash_one((subject, link));
@@ -429,22 +445,22 @@ impl Throttle {
         self.lock().wrong(subject, now);
     }
 
-    /// Wrong attempts that other relays have not been told of.
+    /// The wrong attempts that a peer relay does not know of yet.
     pub(super) fn tell(&self, since: Option<u64>) -> News<Subject> {
         self.lock().untold.since(since)
     }
 
-    /// Counts a wrong attempt at another relay, which counts it among what was refused.
+    /// Counts a wrong attempt at a peer relay. Only the peer counts it among its refused attempts.
     pub(super) fn hear(&self, subject: &Subject, now: Instant) {
         self.lock().buckets.wrong(&subject.keys(), now);
     }
 
-    /// What was refused of a site.
+    /// The attempts that were refused at a site.
     pub fn snapshot(&self, site: &SiteId, now: Instant) -> SiteThrottle {
         self.lock().refusals.get(site).map(|refusals| refusals.snapshot(now)).unwrap_or_default()
     }
 
-    /// What was refused since the start.
+    /// The attempts that were refused since the start.
     pub fn totals(&self) -> ThrottleTotals {
         self.lock().totals
     }
@@ -459,7 +475,7 @@ impl State {
         if self.readable(subject, presented).is_some_and(|digest| self.was_right(subject, digest)) {
             return Ok(Entry::Admitted(Vec::new()));
         }
-        // Who was right lately is not shut out by what others do.
+        // A client that was right recently is not shut out by the attempts of others.
         let places = match self.was_right(subject, presented.client) {
             true => subject.keys_counted(Counted::ForItself),
             false => subject.keys(),
@@ -473,13 +489,13 @@ impl State {
         }
     }
 
-    /// What was right at a site.
+    /// The hashes of what was right at a site.
     fn right_at(&mut self, site: &SiteId) -> &mut RightLately<RandomState> {
         let right = self.right.entry(site.clone());
         right.or_insert_with(|| RightLately::new(MAX_RIGHT, RandomState::new()))
     }
 
-    /// What stands for the secret, unless it need not be that.
+    /// The hash of the secret, unless the relay cannot be sure that it is the secret.
     fn readable(&self, subject: &Subject, presented: &Presented) -> Option<u64> {
         let trusted = presented.certain || subject.site().is_none_or(|site| !self.uncertain.contains(site));
         presented.digest.filter(|_| trusted)
@@ -489,7 +505,7 @@ impl State {
         subject.site().and_then(|site| self.right.get(site)).is_some_and(|right| right.contains(digest))
     }
 
-    /// Counts an attempt that is not looked at.
+    /// Counts an attempt that is not checked.
     fn throttled(&mut self, subject: &Subject, retry_after: Duration, now: Instant) -> Throttled {
         self.totals.throttled += 1;
         if let Some(site) = subject.site() {
@@ -515,8 +531,8 @@ impl State {
             self.refusals.entry(site.clone()).or_default().count(kind, now);
         }
         self.buckets.wrong(&subject.keys(), now);
-        // Each relay throttles forged links and unknown names by itself: nothing is guessed there, and relays of an earlier version
-        // do not know of them.
+        // Each relay throttles forged links and unknown names by itself: no secret can be guessed there, and relays
+        // of an earlier version do not know of them.
         if !matches!(subject.target, Target::Link(_) | Target::Name(_)) {
             self.untold.push(subject);
         }
@@ -534,7 +550,7 @@ impl Trial {
         digest.into_iter().for_each(|digest| right.insert(digest));
     }
 
-    /// The token was wrong, perhaps for the first time.
+    /// The token was wrong. It may have been right before.
     pub fn wrong(self, now: Instant) {
         let mut state = self.lock();
         if let (Some(site), Some(digest)) = (self.subject.site(), self.presented.digest)
@@ -546,8 +562,8 @@ impl Trial {
         state.wrong(self.subject.clone(), now);
     }
 
-    /// The agent did not look at it either, because of what was wrong before. That costs as much as a wrong one: otherwise all that an
-    /// agent throttles would be sent to it.
+    /// The agent did not check the attempt either, because of earlier wrong ones. This costs as much as a wrong
+    /// attempt; otherwise the relay would send the agent everything that the agent throttles.
     pub fn throttled(self, now: Instant) {
         self.lock().buckets.wrong(&self.subject.keys(), now);
     }

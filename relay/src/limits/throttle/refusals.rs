@@ -1,4 +1,4 @@
-//! What was refused of one site within the last hour.
+//! The attempts that were refused at one site within the last hour.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use super::SiteThrottle;
 
 const MINUTES: usize = 60;
-/// After so long without a throttled attempt nobody is throttled any more: every bucket is full.
+/// After this time without a throttled attempt, no client is throttled any more: every bucket is full.
 const QUIET: Duration = Allowance::CLIENT.full_after();
 
-/// What was refused.
+/// Why an attempt was refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
     Token,
@@ -26,13 +26,13 @@ struct Minute {
     counts: [u32; 4],
 }
 
-/// Counts by the minute, in a ring.
+/// Refused attempts, counted by the minute in a ring.
 #[derive(Debug)]
 pub(super) struct Refusals {
     start: Instant,
     minutes: [Minute; MINUTES],
     throttled: Option<Spell>,
-    /// A time in which all clients together were throttled.
+    /// The time in which all clients together have been throttled.
     ceiling: Option<Spell>,
 }
 
@@ -44,12 +44,12 @@ struct Spell {
 }
 
 impl Spell {
-    /// One that has not ended yet.
+    /// The spell, if it has not ended yet.
     fn that_lasts(spell: Option<Self>, now: Instant) -> Option<Self> {
         spell.filter(|spell| now.saturating_duration_since(spell.last) < QUIET)
     }
 
-    /// The same, or a new one where it has ended.
+    /// Extends the spell, or begins a new one if it has ended.
     fn go_on(spell: Option<Self>, now: Instant) -> Self {
         let since = Self::that_lasts(spell, now).map_or_else(Timestamp::now, |spell| spell.since);
         Self { since, last: now }
@@ -75,7 +75,7 @@ impl Refusals {
         }
     }
 
-    /// An attempt was throttled because of what all clients together have tried.
+    /// Notes that an attempt was throttled because of the wrong attempts of all clients together.
     pub(super) fn reached_ceiling(&mut self, now: Instant) {
         self.ceiling = Some(Spell::go_on(self.ceiling, now));
     }

@@ -23,7 +23,7 @@ const BURST: u32 = Allowance::CLIENT.burst;
 const REFILL: Duration = Allowance::CLIENT.refill;
 
 impl Throttle {
-    /// Tries a token at a moment; what would have to wait is refused.
+    /// Tries a token at a moment. An attempt that would have to wait is refused.
     fn try_now(&self, subject: &Subject, token: Option<&str>, now: Instant) -> Result<Trial, Throttled> {
         self.try_certain(subject, token, true, now)
     }
@@ -44,7 +44,7 @@ impl Throttle {
     }
 }
 
-/// Tries wrong tokens until one is not looked at any more.
+/// Tries wrong tokens until one is not checked any more.
 fn exhaust(throttle: &Throttle, subject: &Subject, now: Instant) -> (u32, Throttled) {
     for tried in 0.. {
         match throttle.try_now(subject, Some("wrong"), now) {
@@ -90,7 +90,8 @@ fn a_token_that_was_right_passes_until_it_is_withdrawn() {
     for _ in 0..100 {
         right(&search(None)).unwrap().right();
     }
-    // It is right for this tenant and this client alone: an answer to a guess tells another client nothing.
+    // It is right for this tenant and this client alone: the response to a guess must tell another client
+    // nothing.
     exhaust(&throttle, &search(Some("blue")), now);
     assert!(right(&search(Some("blue"))).is_err());
     let elsewhere = Subject::search(client(2), &site("acme"), None);
@@ -126,7 +127,7 @@ fn a_search_without_a_known_token_is_a_guess_of_its_own_and_never_known() {
 #[test]
 fn what_was_right_and_then_wrong_is_no_token_where_the_agent_has_not_told_its_fields() {
     let (throttle, now) = (Throttle::default(), Instant::now());
-    // A dialect that the relay does not know: what it takes for the token is the call.
+    // A dialect that the relay does not know: it takes the call id for the token.
     let call = |certain| throttle.try_certain(&search(None), Some("1711441902.17"), certain, now);
     call(false).unwrap().right();
     call(false).unwrap().wrong(now);
@@ -146,7 +147,7 @@ fn what_the_agent_throttles_is_not_sent_to_it_without_end() {
     assert_eq!(throttle.totals().wrong_tokens, 0, "it was not looked at");
 }
 
-/// Tries so many different tokens at once; those that are under way.
+/// Tries different tokens at once. Returns those that are under way.
 fn try_at_once(throttle: &Throttle, tokens: std::ops::Range<u32>, now: Instant) -> Vec<Trial> {
     let tries = tokens.map(|n| throttle.try_now(&search(None), Some(&format!("guess {n}")), now));
     tries.filter_map(Result::ok).collect()
@@ -162,8 +163,8 @@ fn guesses_that_come_all_at_once_are_no_more_than_those_that_come_one_after_the_
     assert_eq!(try_at_once(&throttle, 200..300, now + 2 * REFILL).len(), 2);
 }
 
-/// A hundred searches at once, each with what `token` says, whose agent finds each one `right`; how many were looked at in all,
-/// and at most at a time.
+/// A hundred searches at once, with the tokens that `token` gives; the agent finds all of them `right` or all
+/// wrong. Returns how many were checked in all, and how many at a time at most.
 async fn hundred_at_once(throttle: &Throttle, token: fn(u32) -> Option<String>, right: bool) -> [usize; 2] {
     let looked_at = AtomicUsize::new(0);
     let at_a_time = AtomicUsize::new(0);
@@ -303,7 +304,7 @@ fn a_flood_from_many_addresses_fills_the_table_no_further_than_its_bound() {
     }
     let pairs = throttle.lock().buckets.len();
     assert!((MAX_PAIRS / 4..=MAX_PAIRS).contains(&pairs), "{pairs}");
-    // Whoever still floods is still remembered.
+    // A client that still sends wrong attempts is still remembered.
     exhaust(&throttle, &search(None), now);
     assert!(throttle.check(&search(None), now).is_err());
     for number in 0..1024 {
