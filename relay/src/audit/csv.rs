@@ -1,32 +1,32 @@
-//! Rows as CSV (RFC 4180), for spreadsheets: those of the audit and of the operators' events alike.
+//! Rows as CSV (RFC 4180) for spreadsheets, used for the audit log and for the operators' events.
 
 use std::io;
 
 use csv::Writer;
 
-/// A row of an export with so many columns.
+/// A row of an export that has `COLUMNS` columns.
 pub trait CsvRow<const COLUMNS: usize> {
-    /// The names of the columns, the same words as in the API.
+    /// The names of the columns, the same as in the API.
     const HEADER: [&'static str; COLUMNS];
 
-    /// The fields. What strangers may have written went through [`harmless`].
+    /// The fields. Texts that may come from an unauthenticated client have passed [`harmless`].
     fn fields(&self) -> [String; COLUMNS];
 }
 
-/// The head of an export.
+/// Writes the header line of an export.
 ///
 /// # Errors
-/// What the writer says.
+/// The errors of the writer.
 pub fn write_header<R: CsvRow<COLUMNS>, const COLUMNS: usize>(out: impl io::Write) -> io::Result<()> {
     let mut writer = Writer::from_writer(out);
     writer.write_record(R::HEADER)?;
     writer.flush()
 }
 
-/// Rows, one line each.
+/// Writes rows, one line each.
 ///
 /// # Errors
-/// What the writer says.
+/// The errors of the writer.
 pub fn write_rows<R: CsvRow<COLUMNS>, const COLUMNS: usize>(
     out: impl io::Write,
     rows: &[R],
@@ -38,12 +38,12 @@ pub fn write_rows<R: CsvRow<COLUMNS>, const COLUMNS: usize>(
     writer.flush()
 }
 
-/// Keeps a spreadsheet from taking a stranger's words for a formula.
+/// Makes sure that a spreadsheet does not read a text from an unauthenticated client as a formula.
 pub fn harmless(text: &str) -> String {
     if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text.to_owned() }
 }
 
-/// As [`harmless`]; nothing is an empty field.
+/// As [`harmless`]; `None` becomes an empty field.
 pub fn harmless_or_empty(text: Option<&str>) -> String {
     text.map(harmless).unwrap_or_default()
 }

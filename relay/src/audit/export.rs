@@ -1,4 +1,4 @@
-//! Audit events as CSV.
+//! The audit log as CSV.
 
 use crate::{
     audit::csv::{CsvRow, harmless_or_empty},

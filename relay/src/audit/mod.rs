@@ -1,4 +1,5 @@
-//! The audit log and the operators' events: written, exported, and deleted after their time.
+//! The audit log and the operators' events: how they are written, exported, and deleted at the end of their
+//! retention.
 
 pub mod csv;
 pub mod export;

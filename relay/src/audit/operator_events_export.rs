@@ -1,4 +1,4 @@
-//! Operators' events as CSV; `before` and `after` are JSON.
+//! Operators' events as CSV; the fields `before` and `after` are JSON.
 
 use serde_json::Value;
 

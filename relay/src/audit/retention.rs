@@ -1,4 +1,4 @@
-//! Makes the audit forget in time: old client addresses become pseudonyms, older events go.
+//! Retention: old client addresses in the audit log are replaced by pseudonyms, and older events are deleted.
 
 use std::time::Duration;
 
@@ -10,36 +10,37 @@ use tokio::{
 
 use crate::store::{Store, StoreError};
 
-/// How often is looked for what has grown old.
+/// The time between two searches for data that is too old.
 const EVERY: Duration = Duration::from_secs(3600);
-/// How long tunnels, traffic and enrolments are kept: a year can be compared with the one before.
+/// How long tunnels, traffic and enrolments are kept: long enough to compare a year with the year before.
 const KEEP_HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// The shortest time for which operators' events are kept: what is found at the end of a quarter can still be explained.
-/// A shorter one would be a way to erase them.
+/// The shortest time for which operators' events may be kept: what is found at the end of a quarter can still
+/// be explained. A shorter time would be a way to erase them.
 pub(crate) const MIN_KEEP_OPERATOR_EVENTS: Duration = Duration::from_secs(90 * 86_400);
 
-/// How long what is kept.
+/// How long each kind of data is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Age from which client addresses are pseudonyms.
+    /// The age at which client addresses are replaced by pseudonyms.
     pub pseudonymise_after: Duration,
-    /// Age from which events are deleted.
+    /// The age at which audit events are deleted.
     pub keep: Duration,
-    /// Age from which operators' events are deleted.
+    /// The age at which operators' events are deleted.
     pub keep_operator_events: Duration,
 }
 
 impl Default for Retention {
-    /// Six months and twelve; operators' events outlive what they are about by a year.
+    /// Six months for client addresses, twelve for audit events. Operators' events are kept for a year longer
+    /// than the events that they are about.
     fn default() -> Self {
         Self { pseudonymise_after: 183 * DAY, keep: 365 * DAY, keep_operator_events: 730 * DAY }
     }
 }
 
 impl Retention {
-    /// Begins to forget, at once and then every hour; ends when the handle is aborted.
+    /// Deletes old data at once and then every hour, until the handle is aborted.
     pub fn start(self, store: Store) -> JoinHandle<()> {
         tokio::spawn(async move {
             let mut ticks = interval(EVERY);
@@ -53,10 +54,10 @@ impl Retention {
         })
     }
 
-    /// Forgets what has grown old.
+    /// Deletes or pseudonymises the data that is too old at `now`.
     ///
     /// # Errors
-    /// [`StoreError`]; what was forgotten until then stays forgotten.
+    /// [`StoreError`]; what was deleted before the error stays deleted.
     pub async fn forget(self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
         let before = |age: Duration| {
             let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);

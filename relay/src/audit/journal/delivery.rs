@@ -1,4 +1,4 @@
-//! One recording on its way to a client: how much of it the client's connection has taken.
+//! One recording on its way to a client, and how much of it the client's connection has taken.
 
 use std::sync::{
     Arc,
@@ -12,9 +12,9 @@ use crate::{model::audit::Outcome, net::listen::ConnectionMeter, store::Progress
 /// How the body of a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryEnd {
-    /// Its last octet was handed to the connection.
+    /// Its last byte was handed to the connection.
     Complete,
-    /// The tunnel or the agent broke off.
+    /// The tunnel or the agent failed before the end.
     Cut,
 }
 
@@ -24,21 +24,21 @@ const CUT: u8 = 2;
 
 /// What the body and the writer share.
 ///
-/// Octets pass from the body into buffers of the HTTP implementation, through TLS, into the socket. What the socket
-/// has taken since the answer began, but never more than left the body, is what was delivered: on HTTP/1.1 exact but
-/// for the head of the answer and the frame of TLS, on HTTP/2 an upper bound, since other answers share the
-/// connection. In no case is it less than what the client has.
+/// Bytes go from the body into buffers of the HTTP implementation, through TLS, and into the socket. The
+/// delivered bytes are those that the socket has taken since the response began, but never more than have left
+/// the body. On HTTP/1.1 this is exact except for the head of the response and the framing of TLS. On HTTP/2 it
+/// is an upper bound, since other responses share the connection. It is never less than what the client has.
 #[derive(Debug)]
 pub(super) struct Live {
     request_id: String,
     meter: Option<Arc<ConnectionMeter>>,
-    /// What the socket had taken when the answer began.
+    /// The bytes that the socket had taken when the response began.
     base: u64,
     left_body: AtomicU64,
     end: AtomicU8,
-    /// The body is gone.
+    /// The body has been dropped.
     over: AtomicBool,
-    /// What the journal knows already.
+    /// The number of bytes that the journal knows already.
     told: AtomicU64,
 }
 
@@ -56,14 +56,14 @@ impl Live {
         }
     }
 
-    /// Whether the journal does not know yet of so many octets; it does from now on.
+    /// True if the journal does not know this number of bytes yet; from now on it does.
     pub(super) fn is_news(&self, bytes: u64) -> bool {
         self.told.swap(bytes, Ordering::Relaxed) != bytes
     }
 
-    /// How the delivery stands now.
+    /// The progress of the delivery now.
     pub(super) fn progress(&self) -> Progress {
-        // In this order: a body that is over leaves no more octets, a connection that is closed takes no more.
+        // In this order: when the body is over, no more bytes leave it, and a closed connection takes no more.
         let over = self.over.load(Ordering::Acquire);
         let closed = self.meter.as_ref().is_none_or(|meter| meter.is_closed());
         let left_body = self.left_body.load(Ordering::Acquire);
@@ -81,7 +81,7 @@ impl Live {
     }
 }
 
-/// A delivery under way: its body says what it hands over. Dropping it ends the delivery.
+/// A delivery under way. Its body reports the bytes that it hands over. Dropping it ends the delivery.
 #[derive(Debug)]
 pub struct Delivery(Arc<Live>);
 
@@ -90,7 +90,7 @@ impl Delivery {
         Self(live)
     }
 
-    /// So many octets more were handed to the connection.
+    /// Adds bytes that were handed to the connection.
     pub fn handed_over(&self, octets: u64) {
         self.0.left_body.fetch_add(octets, Ordering::Release);
     }

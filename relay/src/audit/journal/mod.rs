@@ -1,6 +1,10 @@
-//! Writes down what happens without ever slowing it: records wait in a bounded queue for a writer that takes them in
-//! batches, within a hundredth of a second; how deliveries go on is written once a second. A database that is full, locked or gone costs records in the end, never a download; what
-//! waits and what was lost is counted and shown. With a directory for it, what waits does so on a local disk.
+//! The journal: writes the audit log and the history of tunnels and traffic to the database, without slowing
+//! down what it records.
+//!
+//! Records wait in a bounded queue. A writer takes them in batches, within a hundredth of a second; the
+//! progress of deliveries is written once a second. If the database is full, locked or gone, records are lost
+//! in the end, but no download ever fails because of it. The relay counts and shows how many records wait and
+//! how many were lost. With a spool directory, records wait on a local disk.
 
 mod delivery;
 mod open_tunnels;
@@ -40,25 +44,25 @@ use crate::{
     store::{Record, Store},
 };
 
-/// Records that may wait. At some 500 octets each this is 10 MiB, and a busy relay's searches and deliveries of
-/// several minutes: longer than a database that recovers is away.
+/// The number of records that may wait. At about 500 bytes each they take 10 MiB. They are a busy relay's
+/// searches and deliveries of several minutes: longer than a database needs to recover.
 const MAX_WAITING: usize = 20_000;
 
-/// How the journal is.
+/// The health of the journal.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct JournalHealth {
     /// Records that wait to be written, in memory or on a local disk.
     pub waiting: usize,
     /// Records that were lost since the relay started because too many waited.
     pub lost: u64,
-    /// Since when nothing could be written.
+    /// Since when the database could not be written, if it cannot be written now.
     pub failing_since: Option<Timestamp>,
     /// Why the last attempt failed.
     pub error: Option<String>,
 }
 
 impl JournalHealth {
-    /// Whether everything could be written so far.
+    /// True unless the last attempt to write failed.
     pub fn is_well(&self) -> bool {
         self.failing_since.is_none()
     }
@@ -68,23 +72,23 @@ impl JournalHealth {
 #[derive(Debug)]
 enum Waiting {
     Record(Record),
-    /// A delivery that has begun. One that is over by the time it is written is written once, as a whole.
+    /// A delivery that has begun. If it has ended by the time it is written, it is written once, complete.
     Delivery(Box<AuditEvent>, Arc<Live>),
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    /// Records that the writer holds.
+    /// The number of records that the writer holds.
     in_hand: usize,
-    /// Deliveries whose beginning was taken out and whose end is not yet known.
+    /// Deliveries whose beginning was taken out and whose end is not known yet.
     live: Vec<Arc<Live>>,
     failing: Option<(Timestamp, String)>,
     closed: bool,
 }
 
 impl Queue {
-    /// Takes out what is written next.
+    /// Takes out the records that are written next, at most `most`.
     fn take(&mut self, most: usize) -> Vec<Record> {
         let count = self.waiting.len().min(most);
         self.in_hand = count;
@@ -113,15 +117,15 @@ impl Queue {
 struct Shared {
     queue: Mutex<Queue>,
     lost: AtomicU64,
-    /// Records that wait on disk.
+    /// The number of records that wait on disk.
     spooled: AtomicU64,
-    /// A record has come, or the end.
+    /// Notified when a record has come, and when the journal is closed.
     news: Notify,
-    /// Keeps strangers from filling the audit; for each site by itself.
+    /// Keeps unauthenticated clients from filling the audit log, for each site separately.
     strangers: Mutex<HashMap<SiteId, Strangers<Timestamp>>>,
 }
 
-/// Where what happens is handed in. Cheap to clone.
+/// The queue into which all parts of the relay put their records. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
@@ -136,12 +140,13 @@ pub struct JournalWriter {
 }
 
 impl Journal {
-    /// Begins the journal of a run: ends in the books what earlier runs left open, and starts to write.
+    /// Starts the journal of this run: ends what earlier runs left open in the database, and begins to write.
     pub fn start(store: Store, tunnels: Arc<dyn OpenTunnels>) -> JournalWriter {
         Self::start_with(store, tunnels, None)
     }
 
-    /// As [`Journal::start`], with a place on a local disk for what waits while the database is away.
+    /// As [`Journal::start`], with a spool on a local disk for the records that wait while the database is
+    /// away.
     pub fn start_with(store: Store, tunnels: Arc<dyn OpenTunnels>, spool: Option<Spool>) -> JournalWriter {
         let spooled = AtomicU64::new(spool.as_ref().map_or(0, Spool::records));
         let (queue, lost, news) = (Mutex::default(), AtomicU64::new(0), Notify::new());
@@ -151,12 +156,12 @@ impl Journal {
         JournalWriter { journal, task: tokio::spawn(writer.run()) }
     }
 
-    /// Names this run of the relay.
+    /// The id of this run of the relay.
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// Hands in a record; if too many wait, the oldest is lost.
+    /// Queues a record. If too many wait, the oldest is lost.
     pub fn record(&self, mut record: Record) {
         if let Record::Audit(event) = &mut record {
             event.run = Some(self.run().to_owned());
@@ -168,7 +173,8 @@ impl Journal {
         self.shared.news.notify_one();
     }
 
-    /// Hands in a request that was refused because of its token or link. Of many at one site a few have rows, and the others are counted.
+    /// Queues the event of a request that was refused because of its token or link. If there are many at one
+    /// site, a few get rows of their own, and the others are only counted.
     pub fn record_stranger(&self, event: AuditEvent) {
         let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let of_site = strangers.entry(event.site.clone()).or_default();
@@ -179,7 +185,8 @@ impl Journal {
         }
     }
 
-    /// Hands in how many requests had no row, of every site whose minute is over; of all, if these are the last.
+    /// Queues the number of requests without a row, for every site whose minute is over; for all sites if
+    /// `last`.
     fn count_strangers(&self, last: bool) {
         let now = Instant::now();
         let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,8 +201,8 @@ impl Journal {
         }
     }
 
-    /// Begins a delivery whose octets go to the metered connection. The record of it is closed when the connection
-    /// has taken what there is, or has ended.
+    /// Begins a delivery whose bytes go to the metered connection. Its event is closed when the connection has
+    /// taken all bytes or has ended.
     pub fn deliver(&self, mut event: AuditEvent, meter: Option<Arc<ConnectionMeter>>) -> Delivery {
         event.run = Some(self.run().to_owned());
         let live = Arc::new(Live::new(event.request_id.clone(), meter));
@@ -207,7 +214,7 @@ impl Journal {
         Delivery::new(live)
     }
 
-    /// How the journal is.
+    /// The health of the journal.
     pub fn health(&self) -> JournalHealth {
         let spooled = usize::try_from(self.shared.spooled.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
         let queue = self.lock();
@@ -229,7 +236,7 @@ impl Journal {
         self.lose(surplus as u64);
     }
 
-    /// Puts records back before all others.
+    /// Puts records back to the front of the queue.
     fn put_back(&self, records: Vec<Record>) {
         let mut queue = self.lock();
         for record in records.into_iter().rev() {
@@ -244,12 +251,13 @@ impl Journal {
 }
 
 impl JournalWriter {
-    /// Where what happens is handed in.
+    /// The queue of this journal.
     pub fn journal(&self) -> Journal {
         self.journal.clone()
     }
 
-    /// Writes what waits and ends; a database that does not answer now loses it.
+    /// Writes what waits, and ends. Records that the database does not take now are lost, unless there is a
+    /// spool.
     pub async fn close(self) {
         self.journal.lock().closed = true;
         self.journal.shared.news.notify_one();

@@ -1,4 +1,4 @@
-//! What the journal asks of the tunnels that are open at this relay.
+//! What the journal needs to know of the tunnels that are open at this relay.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use crate::store::{Traffic, TunnelOpened};
 
 /// The tunnels that are open at this relay.
 pub trait OpenTunnels: fmt::Debug + Send + Sync {
-    /// Every open tunnel, as the record of its opening by a run of the relay.
+    /// A record of opening for every open tunnel, with `run` as the relay's run.
     fn opened(&self, run: &str) -> Vec<TunnelOpened>;
 
-    /// Whether a tunnel is open.
+    /// True if the tunnel is open.
     fn is_open(&self, site: &SiteId, session: &str) -> bool;
 
-    /// What passed for every site since this process started, in the order of their names: relays that share a database write
-    /// what they count in one order, and so never wait for each other.
+    /// The traffic of every site since this process started, in the order of the sites' names. Relays that
+    /// share a database write their traffic in this one order, so they never wait for each other's locks.
     fn traffic(&self) -> Vec<(SiteId, Traffic)>;
 }

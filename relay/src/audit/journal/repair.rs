@@ -1,5 +1,7 @@
-//! Has the books say again which tunnels this relay holds, where they say something else: records may have been lost, and
-//! whoever takes a relay for dead closes its tunnels in the books. Other relays find agents by them.
+//! Corrects the list of this relay's tunnels in the database.
+//!
+//! The list can be wrong: records may have been lost, and a relay that takes another for dead closes the
+//! other's tunnels in the database. It must be right because other relays find agents by it.
 
 use std::collections::HashSet;
 
@@ -9,13 +11,13 @@ use jiff::Timestamp;
 use super::{Journal, OpenTunnels};
 use crate::store::{Record, Store, StoreError, TunnelOpened};
 
-/// Hands in what is missing. Whatever the queue holds of it already is written before.
+/// Queues the missing records. Those that are already in the queue are written before them.
 pub(super) async fn repair(
     journal: &Journal,
     store: &Store,
     tunnels: &dyn OpenTunnels,
 ) -> Result<(), StoreError> {
-    // The database first: what it says is at least as old as what is open.
+    // Read the database first: its list must be at least as old as the list of open tunnels.
     let stored = store.open_tunnels(journal.run()).await?;
     let open = tunnels.opened(journal.run());
     let ended: Vec<&(String, SiteId)> = {
@@ -36,7 +38,7 @@ pub(super) async fn repair(
     for tunnel in unknown {
         journal.record(Record::TunnelOpened(Box::new(tunnel.clone())));
         if !tunnels.is_open(&tunnel.site, &tunnel.session) {
-            // It ended in between: that may have been written before it was opened.
+            // It ended in between: its end may have been written before its beginning.
             journal.record(closed(tunnel.session.clone(), &tunnel.site));
         }
     }

@@ -1,8 +1,8 @@
-//! Records that wait on a local disk while the database is away, so that neither the length of that nor the end of this process
-//! loses them.
+//! The spool: records that wait in a file on a local disk while the database is away.
 //!
-//! One file with a line of JSON for each record, in their order. What was delivered is cut off once all of it was: a relay that
-//! is killed in between delivers again, and the statements that write records know those that they have.
+//! Neither a long outage nor the end of this process loses them. The file has one line of JSON for each record,
+//! in their order. It is emptied when all of its records have been delivered. A relay that is killed before
+//! that delivers them again; the statements that write records skip those that the database already has.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -13,23 +13,23 @@ use std::{
 
 use crate::store::Record;
 
-/// The file in the directory that is configured.
+/// The name of the file in the configured directory.
 const NAME: &str = "journal.spool";
-/// Octets of the largest file: half a million events of some 500 octets, a busy relay's whole day.
+/// The maximum size of the file in bytes: half a million events of about 500 bytes, a busy relay's whole day.
 pub const MAX_SPOOL_LEN: u64 = 256 << 20;
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// It cannot be opened.
+    /// The file cannot be opened.
     #[error("--spool-dir: cannot open {}: check the directory and its permissions", path.display())]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Two would deliver the same records.
+    /// Another relay has locked the file. Two relays would deliver the same records.
     #[error("--spool-dir: another relay uses {}: give each a directory of its own", .0.display())]
     InUse(PathBuf),
 }
@@ -38,19 +38,19 @@ pub enum SpoolError {
 #[derive(Debug)]
 pub struct Spool {
     file: File,
-    /// Octets of whole lines.
+    /// Bytes of whole lines.
     len: u64,
-    /// Up to here everything was delivered.
+    /// The position up to which all records have been delivered.
     delivered: u64,
-    /// Up to here it was read last.
+    /// The position up to which records were read last.
     read: u64,
     records: u64,
     most: u64,
 }
 
 impl Spool {
-    /// Opens the spool of a directory, which is made if it is missing, with what an earlier run left in it. It is readable by
-    /// its owner alone, and holds so many octets at most.
+    /// Opens the spool of a directory, with the records that an earlier run left in it. The directory is
+    /// created if it is missing. The file is readable by its owner alone, and is at most `most` bytes long.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -71,7 +71,8 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Finds the end of the last whole line: a process that is killed, or a full disk, leaves part of one.
+    /// Finds the end of the last whole line and cuts off the rest: a process that was killed, or a full disk,
+    /// leaves a part of a line.
     fn measure(&mut self) -> io::Result<()> {
         let mut reader = BufReader::new(&self.file);
         let mut line = Vec::new();
@@ -83,12 +84,12 @@ impl Spool {
         self.file.set_len(self.len)
     }
 
-    /// Records that wait here.
+    /// The number of records that wait here.
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// Adds records; how many of them there was room for. They are on disk when this returns.
+    /// Appends records, and returns for how many of them there was room. They are on disk when this returns.
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<usize> {
         let mut lines = Vec::new();
         let mut taken = 0;
@@ -105,7 +106,7 @@ impl Spool {
         self.file.seek(SeekFrom::Start(self.len))?;
         let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
-            // What is half there must not be read as a record.
+            // A part of a line must not be read as a record.
             let _ = self.file.set_len(self.len);
             return Err(error);
         }
@@ -114,7 +115,8 @@ impl Spool {
         Ok(taken)
     }
 
-    /// The next records that are to be delivered, at most so many; the same ones until they are.
+    /// The next records that must be delivered, at most `most`. Returns the same ones until
+    /// [`Spool::delivered`] is called.
     pub(super) fn next(&mut self, most: usize) -> io::Result<Vec<Record>> {
         self.file.seek(SeekFrom::Start(self.delivered))?;
         let mut reader = BufReader::new((&self.file).take(self.len - self.delivered));
@@ -124,7 +126,7 @@ impl Spool {
             self.read += line.len() as u64;
             match serde_json::from_slice(&line) {
                 Ok(record) => records.push(record),
-                // Another release's, or a damaged disk's: the rest must not wait for it.
+                // Another release wrote it, or the disk is damaged. The records after it must not wait for it.
                 Err(error) => tracing::error!(%error, "a record of the spool is lost"),
             }
             line.clear();
@@ -135,7 +137,7 @@ impl Spool {
         Ok(records)
     }
 
-    /// What was read last is in the database.
+    /// Notes that the records that were read last are in the database.
     pub(super) fn delivered(&mut self, records: usize) -> io::Result<()> {
         self.delivered = self.read;
         self.records = self.records.saturating_sub(records as u64);

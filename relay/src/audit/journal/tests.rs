@@ -38,7 +38,7 @@ impl Place {
         Journal::start(self.store.clone(), Arc::<Registry>::clone(&self.registry))
     }
 
-    /// Another program at the same file.
+    /// Another program that uses the same file.
     async fn connection(&self) -> sqlx::SqliteConnection {
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.database.path("relay.db"));
         sqlx::ConnectOptions::connect(&options).await.unwrap()
@@ -189,7 +189,7 @@ async fn what_waits_on_disk_outlives_the_relay_and_is_written_once() {
     writer.journal().record(closed("r2", "1.2"));
     waiting(&writer.journal(), 2).await;
     assert_eq!((writer.journal().health().waiting, writer.journal().health().lost), (2, 0));
-    // Killed: nothing is said to anybody.
+    // Killed: it tells no other part that it ends.
     writer.task.abort();
     wait_for(async || Some(()).filter(|()| writer.task.is_finished())).await;
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
@@ -290,7 +290,7 @@ async fn tunnels_of_a_relay_that_runs_beside_this_one_stay_open() {
     .await;
     assert_eq!(open.iter().map(|tunnel| tunnel.session.as_str()).collect::<Vec<_>>(), ["s1"]);
     assert_eq!(place.store.open_tunnels("other").await.unwrap(), [("s1".to_owned(), acme())]);
-    // One that was taken for dead is there again when its relay says so.
+    // A tunnel of a relay that was taken for dead is open again when its relay says so.
     let closed = Record::TunnelClosed {
         session: "s1".to_owned(),
         site: acme(),
@@ -365,7 +365,7 @@ async fn a_call_is_erased_with_and_without_its_server_and_by_its_recording() {
     write(&records).await;
     assert_eq!(place.store.erase_call(&operator(), "pbx1-1772705472.1").await.unwrap(), 3);
     assert_eq!(left().await, ["longer", "other-leg", "pbx2"]);
-    // What comes late.
+    // Events that come late.
     write(&records[..3]).await;
     assert_eq!(left().await, ["longer", "other-leg", "pbx2"]);
     assert_eq!(place.store.erase_call(&operator(), "1772705472.1").await.unwrap(), 1);

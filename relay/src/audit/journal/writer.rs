@@ -1,4 +1,4 @@
-//! The one who writes the journal.
+//! The task that writes the journal's records to the database.
 
 use std::{
     collections::HashMap,
@@ -17,28 +17,30 @@ use crate::{
     store::{Record, Store, StoreError, Traffic, TrafficShare, hour},
 };
 
-/// How long records gather before they are written: what a relay that is killed may not have on record.
+/// How long records are collected before they are written. A relay that is killed may lose the records of this
+/// time.
 const GATHER: Duration = Duration::from_millis(10);
-/// How often it is written how far deliveries have come.
+/// The time between two looks at the progress of deliveries.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often traffic is added up and a sign of life is given, in ticks of [`EVERY`].
+/// How often traffic is counted and a sign of life is written, in ticks of [`EVERY`].
 const SLOW_TICKS: u64 = 10;
-/// How often the books are held against the tunnels that are here, in ticks of [`EVERY`].
+/// How often the tunnels in the database are compared with the tunnels that are open here, in ticks of
+/// [`EVERY`].
 const REPAIR_TICKS: u64 = 30;
-/// Records written in one transaction: the write lock is held for some ten milliseconds.
+/// Records per transaction: the write lock is held for about ten milliseconds.
 const BATCH: usize = 500;
-/// How long the last records may take when the relay stops.
+/// The longest time for the last records when the relay stops.
 const LAST_WRITES: Duration = Duration::from_secs(3);
 
 pub(super) struct Writer {
     journal: Journal,
     store: Store,
     tunnels: Arc<dyn OpenTunnels>,
-    /// What was taken out of the queue, or read from the spool, and is not yet written.
+    /// Records that were taken out of the queue, or read from the spool, and are not written yet.
     batch: Vec<Record>,
     /// How many records of the batch were read from the spool.
     from_spool: usize,
-    /// Where records wait while the database is away; none while a thread that may wait has it.
+    /// The place where records wait while the database is away. `None` while a blocking thread uses it.
     spool: Option<Spool>,
     counted: HashMap<SiteId, Traffic>,
 }
@@ -59,13 +61,13 @@ impl Writer {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = 0;
         loop {
-            // While the database fails it is tried once a second, not whenever something happens.
+            // While the database fails, it is tried once a second, not with every record.
             let failing = self.journal.lock().failing.is_some();
             tokio::select! {
                 _ = ticks.tick() => {
                     self.follow_deliveries();
                     self.journal.count_strangers(false);
-                    // What passes meanwhile is counted when the database is back.
+                    // What passes in the meantime is counted when the database is back.
                     if ticked % SLOW_TICKS == 0 && !failing {
                         self.count_traffic();
                         self.close_orphans().await;
@@ -93,7 +95,8 @@ impl Writer {
         self.spill().await;
     }
 
-    /// Relays die at any time, this one's predecessor among them.
+    /// Ends what dead relays have left open. A relay may die at any time; one of them may be this one's
+    /// predecessor.
     async fn close_orphans(&self) {
         if let Err(error) = self.store.close_orphans(self.journal.run()).await {
             self.failed(&error);
@@ -106,7 +109,8 @@ impl Writer {
         }
     }
 
-    /// Hands in how the deliveries under way stand. While nothing can be written only their ends are worth a place.
+    /// Queues the progress of the deliveries under way. While nothing can be written, only their ends are worth
+    /// a place in the queue.
     fn follow_deliveries(&mut self) {
         let mut queue = self.journal.lock();
         let failing = queue.failing.is_some();
@@ -123,7 +127,7 @@ impl Writer {
         self.journal.bound(&mut queue);
     }
 
-    /// Hands in what has passed since the last time, with a sign of life.
+    /// Queues the traffic since the last time, and a sign of life.
     fn count_traffic(&mut self) {
         self.journal.record(Record::Alive { run: self.journal.run().to_owned(), at: Timestamp::now() });
         let hour = hour(Timestamp::now());
@@ -141,7 +145,7 @@ impl Writer {
         }
     }
 
-    /// Writes until nothing waits, or until the database fails.
+    /// Writes until no record waits, or until the database fails.
     async fn write_all(&mut self) {
         loop {
             if self.batch.is_empty() {
@@ -161,7 +165,7 @@ impl Writer {
         }
     }
 
-    /// Takes out what is written next: what waits on disk came before what waits in memory.
+    /// Takes out the next records. Those on disk are older than those in memory, so they come first.
     async fn fill(&mut self) {
         let done = std::mem::take(&mut self.from_spool);
         if self.spool.as_ref().is_some_and(|spool| spool.records() > 0) {
@@ -179,8 +183,8 @@ impl Writer {
         }
     }
 
-    /// Has what waits in memory wait on disk, where there is a place for it. Traffic stays, since writing it twice would count
-    /// it twice.
+    /// Moves the records in memory to the spool, if there is one. Traffic stays in memory: if it were written
+    /// twice, it would be counted twice.
     async fn spill(&mut self) {
         if self.spool.is_none() {
             return;
@@ -188,7 +192,7 @@ impl Writer {
         let is_waiting = |record: &Record| !matches!(record, Record::Alive { .. } | Record::Traffic(_));
         let mut records = std::mem::take(&mut self.batch);
         if std::mem::take(&mut self.from_spool) > 0 {
-            // It is there already.
+            // These records are in the spool already.
             records.clear();
         }
         records.extend(self.journal.lock().take(usize::MAX));
@@ -208,7 +212,7 @@ impl Writer {
         self.journal.lock().in_hand = 0;
     }
 
-    /// Works with the spool on a thread that may wait for a disk; a default where there is none.
+    /// Runs `work` with the spool on a blocking thread. Returns a default if there is no spool.
     async fn with_spool<T: Default + Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Spool) -> io::Result<T> + Send + 'static,
@@ -227,7 +231,7 @@ impl Writer {
         worked
     }
 
-    /// Finds the record that the database does not take, and goes on without it. Where the database itself fails, the
+    /// Finds the records that the database does not accept, and skips them. If the database itself fails, the
     /// rest waits: the end of a delivery means nothing before its beginning.
     async fn write_one_by_one(&mut self) {
         let mut done = 0;
