@@ -1,6 +1,6 @@
-//! Audit events: what was searched and what was delivered, when, to where.
+//! Audit events: what was searched and what was delivered, when, and to which client.
 //!
-//! The words claim what is known: octets that the operating system's socket took, not who listened.
+//! An event claims only what is known: the bytes that the operating system's socket took, not who listened.
 
 use std::fmt;
 
@@ -17,39 +17,40 @@ use sha2::Sha256;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-/// Characters of a text from outside that are kept: names, agents and ids are shorter, and a row has a bounded size.
+/// The number of characters that are kept of a text from outside. Names, user agents and ids are shorter, and a
+/// row has a bounded size.
 const MAX_TEXT_LEN: usize = 256;
 
-/// What an event tells of.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Somebody asked which recordings a call has.
+    /// A client asked which recordings a call has.
     Search,
-    /// Somebody asked for a recording.
+    /// A client asked for a recording.
     Delivery,
-    /// Requests with a wrong token or a forged link that have no rows of their own: `found` says how many came from `opened` to
-    /// `closed`.
+    /// Requests with a wrong token or a forged link that have no events of their own: `found` is how many came
+    /// from `opened` to `closed`.
     Suppressed,
 }
 
-/// How a request ended, or that it has not.
+/// How a request ended, or that it has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// A delivery that goes on, or whose end is not known: at least this much was delivered.
+    /// The delivery goes on, or its end is not known: at least `bytes` bytes were delivered.
     Open,
-    /// Everything that was asked for was handed over.
+    /// Everything that was requested was handed over.
     Complete,
-    /// The client went away before the end.
+    /// The client disconnected before the end.
     Left,
-    /// The tunnel or the agent broke off.
+    /// The tunnel or the agent failed before the end.
     Cut,
-    /// The request was answered with an error.
+    /// The response was an error.
     Refused,
 }
 
-/// The names of an enumeration in the database, the API and exports.
+/// Gives an enumeration the names that it has in the database, the API and exports.
 macro_rules! named {
     ($type:ident { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $type {
@@ -76,7 +77,7 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// A text that names none of the values there are.
+/// The text is not one of the names of the enumeration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is none of the names that are known here")]
 pub struct UnknownName;
@@ -89,50 +90,50 @@ named!(Outcome {
 /// One search or one delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEvent {
-    /// The id under which the logs of relay and agent speak of the request.
+    /// The id of the request in the logs of relay and agent.
     pub request_id: String,
-    /// Search or delivery.
+    /// Search or delivery, or several requests that have no events of their own.
     pub kind: Kind,
-    /// The site that was asked.
+    /// The site of the request.
     #[schema(value_type = String)]
     pub site: SiteId,
     /// When the request came.
     pub opened: Timestamp,
-    /// When it ended; nothing while it goes on, and for ever when the relay was killed meanwhile.
+    /// When it ended. Empty while it goes on, and for ever if the relay was killed before the end.
     pub closed: Option<Timestamp>,
-    /// The tenant on whose behalf.
+    /// The tenant of the request.
     pub tenant: Option<String>,
-    /// The call that was asked for.
+    /// The call that was requested.
     pub call_id: Option<String>,
-    /// The recording's file name, masked unless agent and relay were told otherwise.
+    /// The recording's file name, masked unless agent and relay are configured otherwise.
     pub recording: Option<String>,
-    /// The user of QueueMetrics, where the request named one.
+    /// The user of QueueMetrics, if the request named one.
     pub user: Option<String>,
     /// Network address of the client, or its pseudonym (`~` and twelve hexadecimal digits).
     pub client: Option<String>,
     /// The client's `User-Agent`.
     pub user_agent: Option<String>,
-    /// HTTP status of the answer.
+    /// HTTP status of the response.
     pub status: u16,
     /// How many recordings a search found, or how many requests were suppressed.
     pub found: Option<u32>,
-    /// First octet of the range that was asked for.
+    /// The first byte of the requested range.
     pub range_start: Option<u64>,
-    /// Octets, from there on, that the operating system's socket took.
+    /// The number of bytes, from there on, that the operating system's socket took.
     pub bytes: u64,
-    /// Size of the whole recording in octets.
+    /// Size of the whole recording in bytes.
     pub size: Option<u64>,
-    /// Octets that stand for one second of sound.
+    /// The number of bytes in one second of sound.
     pub bytes_per_second: Option<u32>,
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
-    /// The run of the relay that the client asked; nothing in events of releases that did not write it down.
+    /// The run of the relay that received the request. Empty in events of releases that did not store it.
     #[serde(default)]
     pub run: Option<String>,
 }
 
 impl AuditEvent {
-    /// An event at its beginning.
+    /// An event that has just begun.
     pub fn new(kind: Kind, request_id: String, site: SiteId, client: &Client) -> Self {
         Self {
             request_id,
@@ -157,7 +158,7 @@ impl AuditEvent {
         }
     }
 
-    /// Stands for requests that have no rows of their own.
+    /// The event for `count` requests that have no events of their own.
     pub fn suppressed(request_id: String, site: SiteId, since: Timestamp, count: u64) -> Self {
         let mut event = Self::new(Kind::Suppressed, request_id, site, &Client::default());
         event.opened = since;
@@ -166,7 +167,7 @@ impl AuditEvent {
         event
     }
 
-    /// Adds what the agent says of its answer.
+    /// Adds the agent's description of its response.
     pub fn describe(&mut self, audit: &Audit) {
         let text = |value: &Option<String>| value.as_deref().map(bounded);
         self.tenant = text(&audit.tenant).or(self.tenant.take());
@@ -177,30 +178,30 @@ impl AuditEvent {
         self.bytes_per_second = audit.bytes_per_second.filter(|rate| *rate > 0).or(self.bytes_per_second);
     }
 
-    /// Ends the event, with the status of its answer.
+    /// Ends the event, with the status of its response.
     pub fn close(&mut self, status: u16, outcome: Outcome) {
         self.status = status;
         self.outcome = outcome;
         self.closed = Some(Timestamp::now());
     }
 
-    /// Seconds of sound that the delivered octets stand for, where the agent knows the rate.
+    /// The seconds of sound in the delivered bytes, if the agent knows the rate.
     pub fn seconds(&self) -> Option<f64> {
         #[expect(clippy::cast_precision_loss, reason = "a recording of 2^53 octets lasts for millennia")]
         self.bytes_per_second.map(|rate| self.bytes as f64 / f64::from(rate))
     }
 }
 
-/// The key under which a database remembers which calls were erased. An id is one of a few billion, which are tried within a second: a
-/// digest without a key would give it back.
+/// The key of the digests under which a database remembers erased calls. A call id is one of a few billion, and
+/// all of them can be tried within a second: a digest without a key would reveal the id.
 pub struct ErasureKey(Zeroizing<Vec<u8>>);
 
-/// What stands for a call in the list of those that were erased.
+/// The digests of a call in the list of erased calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallDigests {
-    /// For this id alone.
+    /// For this call id alone.
     pub exact: String,
-    /// For the id without a server, on every server.
+    /// For the call id without a server, on every server.
     pub anywhere: String,
 }
 
@@ -216,7 +217,8 @@ impl ErasureKey {
         Self(Zeroizing::new(key))
     }
 
-    /// The digests of a call by which an event of it is kept from being written.
+    /// The digests of a call. An event of the call is not written if one of them is in the list of erased
+    /// calls.
     pub fn digests(&self, call: &NamedCall) -> CallDigests {
         CallDigests {
             exact: self.digest("exact", call.key()),
@@ -224,7 +226,8 @@ impl ErasureKey {
         }
     }
 
-    /// The digests to remember when a call is erased. Without a server it is erased on every one; with one, what names no server goes too.
+    /// The digests to store when a call is erased. A call id without a server is erased on every server. A call
+    /// id with a server is also erased where it is named without one.
     pub fn erased(&self, call: &NamedCall) -> Vec<String> {
         if call.has_server() {
             vec![self.digest("exact", call.key()), self.digest("exact", call.bare())]
@@ -243,7 +246,8 @@ impl ErasureKey {
     }
 }
 
-/// A text from outside as it is kept: without control characters, with a bound.
+/// A text from outside in the form that is stored: without control characters, and at most [`MAX_TEXT_LEN`]
+/// characters long.
 pub(crate) fn bounded(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_LEN).collect()
 }

@@ -1,14 +1,16 @@
-//! Names for requests and sessions.
+//! Ids for requests and sessions.
 
 use http::HeaderName;
 use jiff::Timestamp;
 
-/// Carries a request's id to the asker.
+/// The header that tells a client the id of its request.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Twenty-four hexadecimal digits: eleven of the time in milliseconds since the Unix epoch, and thirteen (52 bits) drawn
-/// at random, which no relay repeats within a millisecond. Names that grow with time are filed one beside the other, where
-/// names without order would have a database write a page for each.
+/// Draws a new id of 24 hexadecimal digits.
+///
+/// The first eleven are the time in milliseconds since the Unix epoch. The other thirteen (52 bits) are random,
+/// and no relay repeats them within a millisecond. A database stores ids that grow with time next to each
+/// other; with ids in random order it would write a page for each.
 pub fn new_id() -> String {
     let time = Timestamp::now().as_millisecond().cast_unsigned() & 0xfff_ffff_ffff;
     let random: u64 = rand::random::<u64>() >> 12;

@@ -1,4 +1,4 @@
-//! The vocabulary that the database and everything above it share.
+//! The types that the database and everything above it share.
 
 pub mod about;
 pub mod audit;

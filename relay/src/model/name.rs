@@ -4,19 +4,19 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name in octets: an address of electronic mail fits (RFC 5321, section 4.5.3.1.1), and a line of the log
-/// stays a line.
+/// The longest name in bytes: the user name of an e-mail address fits (RFC 5321, section 4.5.3.1.1), and a line
+/// of the log does not get too long.
 const MAX_NAME_LEN: usize = 64;
 
-/// Why a text is no name.
+/// The text is not a valid name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a name has 1 to {MAX_NAME_LEN} letters a to z, digits, dots, hyphens, underscores or @, and starts with a letter or digit"
 )]
 pub struct NameError;
 
-/// The name of a user or of an API token: ASCII without blanks, folded to lower case, so that no two names look alike
-/// and none forges a line of the log.
+/// The name of a user or of an API token: ASCII without blanks, in lower case, so that no two names look alike
+/// and no name can forge a line of the log.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);

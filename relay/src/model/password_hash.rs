@@ -1,8 +1,8 @@
-//! What is kept of a password.
+//! The stored form of a password.
 
 use std::fmt;
 
-/// What is kept of a password: a hash with its parameters (PHC string format).
+/// The stored form of a password: a hash with its parameters (PHC string format).
 #[derive(Clone)]
 pub struct PasswordHash(String);
 
@@ -13,7 +13,7 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// A hash that was kept.
+    /// A hash from the database.
     pub fn stored(text: String) -> Self {
         Self(text)
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use audiovault_protocol::site::SiteId;
 use serde::{Deserialize, Serialize};
 
-/// What somebody is to this relay. Each role may do what those before it may.
+/// The role of a user or an API token. Each role may do what the roles before it may do.
 #[derive(
     Debug,
     Clone,
@@ -21,21 +21,21 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Looks at sites and at the audit
+    /// Looks at sites and at the audit log
     Viewer,
     /// Changes sites as well
     Operator,
-    /// Manages users and tokens and erases calls from the audit as well
+    /// Manages users and tokens and erases calls from the audit log as well
     Admin,
 }
 
-/// A text names no role.
+/// The text is not the name of a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected admin, operator or viewer")]
 pub struct UnknownRole;
 
 impl Role {
-    /// All roles, the least first.
+    /// All roles, the one with the fewest rights first.
     pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
 
     /// The name in the database, in the API and on the command line.
@@ -62,22 +62,22 @@ impl FromStr for Role {
     }
 }
 
-/// Which sites somebody sees. Others do not exist for them.
+/// The sites that a user or an API token sees. All other sites are hidden from them, as if they did not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// Every site, and the relay itself.
     All,
-    /// These alone; of none of them, nothing.
+    /// These sites alone. An empty set means no site.
     Sites(BTreeSet<SiteId>),
 }
 
 impl Scope {
-    /// The scope of a list of sites, where no list means all sites.
+    /// The scope of a list of sites. `None` means all sites.
     pub fn of(sites: Option<BTreeSet<SiteId>>) -> Self {
         sites.map_or(Self::All, Self::Sites)
     }
 
-    /// Whether the site lies within.
+    /// True if the site is within the scope.
     pub fn holds(&self, site: &SiteId) -> bool {
         match self {
             Self::All => true,
@@ -85,7 +85,7 @@ impl Scope {
         }
     }
 
-    /// The sites, unless it is all of them.
+    /// The sites, or `None` if the scope is all sites.
     pub fn sites(&self) -> Option<&BTreeSet<SiteId>> {
         match self {
             Self::All => None,
@@ -94,41 +94,43 @@ impl Scope {
     }
 }
 
-/// What may be done beyond looking.
+/// What a user or an API token may do, other than look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
     /// Change the sites within the scope: keys, aliases, disabling.
     ChangeSites,
-    /// Add and import sites: for those who see them all.
+    /// Add and import sites. Only for those who see all sites.
     AddSites,
-    /// Make site keys and enrolment codes: for those who may listen, since an agent with a key is sent search tokens and links.
+    /// Make site keys and enrolment codes. Only for those with the right to listen, since an agent with a key
+    /// receives search tokens and links.
     MintKeys,
-    /// Search for calls of the sites within the scope and listen to what is found.
+    /// Search for calls of the sites within the scope, and listen to the recordings.
     Play,
-    /// Manage users and API tokens: for those who see all sites, since nobody may give more than they have.
+    /// Manage users and API tokens. Only for those who see all sites, since no user may give more rights than
+    /// they have.
     ManageUsers,
-    /// Erase a call from the audit, wherever it was made.
+    /// Erase a call from the audit log, at all sites.
     EraseAudit,
 }
 
-/// A role, where it holds, and whether recordings may be heard: a right of its own in every role.
+/// A role, the sites to which it applies, and the right to listen, which is separate from the role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
-    /// What.
+    /// What may be done.
     pub role: Role,
-    /// Where.
+    /// At which sites.
     pub scope: Scope,
-    /// Whether recordings may be searched for and heard.
+    /// True if recordings may be searched for and listened to.
     pub playback: bool,
 }
 
 impl Rights {
-    /// Everything, everywhere.
+    /// All rights, at all sites.
     pub fn everything() -> Self {
         Self { role: Role::Admin, scope: Scope::All, playback: true }
     }
 
-    /// What both these rights and others include. A token can do no more than its owner can.
+    /// The rights that both include. A token can do no more than its owner can.
     #[must_use]
     pub fn within(self, others: &Self) -> Self {
         let scope = match (self.scope, &others.scope) {
@@ -141,7 +143,8 @@ impl Rights {
         Self { role: self.role.min(others.role), scope, playback: self.playback && others.playback }
     }
 
-    /// Whether these rights include a permission. For what concerns one site, that site has to be visible as well.
+    /// True if these rights include the permission. If it is about one site, that site must be within the scope
+    /// too.
     pub fn allow(&self, permission: Permission) -> bool {
         let everywhere = self.scope == Scope::All;
         match permission {

@@ -1,5 +1,5 @@
-//! Secrets that this relay draws at random and gives out once: ids of sessions, API tokens, set-up links. The database
-//! holds digests of them.
+//! Secrets that this relay draws at random and shows once: session ids, API tokens and set-up links. The
+//! database has only their digests.
 
 use std::time::Duration;
 
@@ -10,38 +10,39 @@ use zeroize::Zeroizing;
 
 /// A day.
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long an API token lives unless told otherwise.
+/// How long an API token is valid by default.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
-/// How long one may live: who has forgotten a program is reminded within a year.
+/// The longest time for which an API token may be valid: an operator who has forgotten a program is reminded of
+/// it within a year.
 pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(365 * DAY.as_secs());
 
-/// When an API token ends that lives this long from now; nothing for a life of no time, and for one beyond
+/// The expiry time of an API token that is valid for `life` from now. `None` if `life` is zero or longer than
 /// [`MAX_TOKEN_LIFE`].
 pub fn token_end(life: Duration) -> Option<Timestamp> {
     (!life.is_zero() && life <= MAX_TOKEN_LIFE).then(|| Timestamp::now() + life)
 }
 
-/// Random octets of a secret. A digest without salt or stretching protects secrets that nobody can guess.
+/// Random bytes of a secret. A digest without salt or stretching protects a secret that cannot be guessed.
 const SECRET_LEN: usize = 32;
-/// What an API token begins with, so that people and scanners of repositories know one when they see it.
+/// The prefix of an API token, so that people and repository scanners recognise one when they see it.
 pub const API_TOKEN_PREFIX: &str = "avt_";
 
-/// A secret of 32 random octets. It has no `Debug`.
+/// A secret of 32 random bytes. It has no `Debug`.
 #[derive(Clone)]
 #[expect(missing_debug_implementations, reason = "a secret must not be printed by accident")]
 pub struct Secret(Zeroizing<[u8; SECRET_LEN]>);
 
-/// SHA-256 of a secret: what the database keeps and looks for.
+/// SHA-256 of a secret: the database stores this and finds the secret by it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SecretDigest(String);
 
 impl Secret {
-    /// Draws a new one.
+    /// Draws a new secret.
     pub fn mint() -> Self {
         Self(Zeroizing::new(rand::random()))
     }
 
-    /// Reads what [`Secret::reveal`] wrote, in either case.
+    /// Reads the text that [`Secret::reveal`] wrote, in upper or lower case.
     pub fn parse(text: &str) -> Option<Self> {
         let octets = Zeroizing::new(BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?);
         Some(Self(Zeroizing::new(octets.as_slice().try_into().ok()?)))
@@ -52,7 +53,7 @@ impl Secret {
         Zeroizing::new(BASE32_NOPAD.encode(self.0.as_slice()).to_ascii_lowercase())
     }
 
-    /// Its digest.
+    /// The digest of the secret.
     pub fn digest(&self) -> SecretDigest {
         SecretDigest(HEXLOWER.encode(&Sha256::digest(self.0.as_slice())))
     }
@@ -69,7 +70,7 @@ impl SecretDigest {
     }
 }
 
-/// An API token as its holder presents it.
+/// An API token as its owner presents it.
 pub fn reveal_api_token(secret: &Secret) -> Zeroizing<String> {
     Zeroizing::new(format!("{API_TOKEN_PREFIX}{}", secret.reveal().as_str()))
 }

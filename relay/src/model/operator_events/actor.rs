@@ -1,4 +1,4 @@
-//! Who acts.
+//! The actor of an operators' event.
 
 use std::{fmt, fs, net::IpAddr};
 
@@ -7,21 +7,21 @@ use utoipa::ToSchema;
 
 use crate::model::audit::bounded;
 
-/// How an actor has proved who they are.
+/// How the actor proved who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
-    /// A user at a browser
+    /// A user in a browser
     User,
     /// A program with an API token
     Token,
     /// A user of the operating system at the command line
     CommandLine,
-    /// Somebody with the link that makes the first user
+    /// A person with the link that creates the first user
     SetupLink,
-    /// An agent, or whoever speaks as one
+    /// An agent, or a program that acts as one
     Agent,
-    /// Somebody who has proved nothing
+    /// An unauthenticated client
     Unknown,
 }
 
@@ -30,32 +30,32 @@ crate::model::audit::named!(ActorKind {
     Unknown => "unknown",
 });
 
-/// Who makes a change. Every method of the store that changes something for an operator takes one.
+/// Who makes a change. Every method of the store that changes something for an operator takes an actor.
 #[derive(Debug, Clone)]
 pub struct Actor {
-    /// How they have proved who they are.
+    /// How the actor proved who they are.
     pub kind: ActorKind,
     /// The user, the API token, or the user of the operating system.
     pub name: String,
     /// The user who owns the API token.
     pub owner: Option<String>,
-    /// Where they come from; nothing for the command line.
+    /// The network address of the actor. `None` for the command line.
     pub address: Option<IpAddr>,
-    /// Why they do it, where they were asked.
+    /// The reason of the actor, if they were asked for one.
     pub reason: Option<String>,
 }
 
-/// What `/proc/self/loginuid` says of a process that nobody has logged in for (proc_pid_loginuid(5)): `(uid_t) -1`.
+/// The content of `/proc/self/loginuid` for a process without a login (proc_pid_loginuid(5)): `(uid_t) -1`.
 const NO_LOGIN: u32 = u32::MAX;
 
 impl Actor {
-    /// Somebody at an address.
+    /// An actor at a network address.
     pub fn at(kind: ActorKind, name: impl Into<String>, address: IpAddr) -> Self {
         Self { kind, name: name.into(), owner: None, address: Some(address), reason: None }
     }
 
-    /// The user of the operating system who runs this process. After `su` or `sudo` the user who logged in is named
-    /// too, where the kernel knows (`CONFIG_AUDIT`).
+    /// The user of the operating system who runs this process. After `su` or `sudo` the name includes the user
+    /// who logged in, if the kernel knows it (`CONFIG_AUDIT`).
     pub fn command_line() -> Self {
         let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let uid = rustix::process::getuid().as_raw();
@@ -70,7 +70,7 @@ impl Actor {
         }
     }
 
-    /// The same actor with the reason that they gave; a blank one is none.
+    /// The same actor with the reason that they gave. A blank reason is ignored.
     #[must_use]
     pub fn because(self, reason: &str) -> Self {
         let reason = Some(bounded(reason.trim())).filter(|reason| !reason.is_empty());
@@ -94,7 +94,7 @@ fn account(passwd: &str, uid: u32, login: Option<u32>) -> String {
     }
 }
 
-/// The name of a user in `passwd(5)`, or the number where a name service knows more than that file.
+/// The name of a user in `passwd(5)`. If it is not in that file but in another name service, the number.
 fn user_name(passwd: &str, uid: u32) -> String {
     let number = uid.to_string();
     let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&number));

@@ -1,7 +1,7 @@
-//! Operators' events: who changed what on this relay, and who read the audit.
+//! Operators' events: who changed what on this relay, and who read the audit log.
 //!
-//! An event is written in the same transaction as the change that it records ([`crate::store`]). No command and no page
-//! deletes one; only the retention time of the table ends it.
+//! An event is written in the same transaction as the change that it records ([`crate::store`]). No command and
+//! no page deletes an event; it is deleted only at the end of its retention.
 
 mod actor;
 
@@ -63,7 +63,7 @@ actions! {
     CodeMade => "site.code_made",
     /// An enrolment code was traded for a new key of its site
     KeyEnrolled => "site.key_enrolled",
-    /// An agent connected beside others of its site
+    /// An agent connected while others of its site were connected
     AgentAdded => "agent.added",
     /// An agent connected from an address that is new to its site
     AgentNewAddress => "agent.new_address",
@@ -77,19 +77,19 @@ actions! {
     UserRemoved => "user.removed",
     /// A user logged in
     LoggedIn => "user.logged_in",
-    /// Too many attempts to log in were made, and more are refused
+    /// There were too many attempts to log in, and further ones are refused
     LockedOut => "login.locked_out",
     /// An API token was made
     TokenAdded => "token.added",
     /// An API token was removed
     TokenRemoved => "token.removed",
-    /// The audit was read on its page or by the API
+    /// The audit log was read on its page or through the API
     AuditRead => "audit.read",
-    /// The audit was exported as CSV
+    /// The audit log was exported as CSV
     AuditExported => "audit.exported",
-    /// A call was erased from the audit
+    /// A call was erased from the audit log
     AuditErased => "audit.erased",
-    /// The operators' events were read on their page or by the API
+    /// The operators' events were read on their page or through the API
     EventsRead => "operator_events.read",
     /// The operators' events were exported as CSV
     EventsExported => "operator_events.exported",
@@ -100,17 +100,17 @@ actions! {
 }
 
 impl Action {
-    /// What changes who can answer for a site, and so who is sent its requests.
+    /// The actions after which other agents than before may answer for a site and receive its requests.
     pub const OF_ACCESS: [Self; 4] =
         [Self::KeyAdded, Self::KeyEnrolled, Self::AgentAdded, Self::AgentNewAddress];
 
-    /// The key of its name in the files of texts, which have no dots in keys.
+    /// The key of the action's name in the text files of the pages. Their keys have no dots.
     pub fn text_key(self) -> String {
         format!("action-{}", self.as_str().replace('.', "-"))
     }
 }
 
-// The derive does not see codes that a macro puts in.
+// The derive does not see codes that come from a macro.
 impl PartialSchema for Action {
     fn schema() -> RefOr<Schema> {
         let codes = Self::ALL.iter().map(|action| action.as_str());
@@ -134,7 +134,7 @@ impl FromStr for Action {
     }
 }
 
-/// One act of an operator.
+/// One operators' event: what was done, when, and by whom.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OperatorEvent {
     /// The number of the event in sixteen hexadecimal digits. Numbers count up without a gap.
@@ -147,24 +147,24 @@ pub struct OperatorEvent {
     pub actor: String,
     /// The user who owns the API token that acted.
     pub owner: Option<String>,
-    /// Network address of the actor; nothing for the command line.
+    /// Network address of the actor. Empty for the command line.
     pub address: Option<String>,
     /// What was done.
     pub action: Action,
-    /// The site that it concerns.
+    /// The site that the action concerns.
     #[schema(value_type = Option<String>)]
     pub site: Option<SiteId>,
-    /// The user, API token, file or database that it concerns.
+    /// The user, API token, file or database that the action concerns.
     pub subject: Option<String>,
-    /// What was there before, where something was changed. It holds no secret.
+    /// What was there before, if something was changed. Contains no secret.
     pub before: Option<Value>,
-    /// What is there now, or what was asked for. It holds no secret.
+    /// What is there now, or what was requested. Contains no secret.
     pub after: Option<Value>,
     /// The reason that the actor gave.
     pub reason: Option<String>,
 }
 
-/// An event after which others than before can answer for a site.
+/// An event after which other agents than before may answer for a site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AccessChange {
     /// The site.
@@ -172,15 +172,15 @@ pub struct AccessChange {
     pub site: SiteId,
     /// What was done.
     pub action: Action,
-    /// When.
+    /// When it was done.
     pub at: Timestamp,
-    /// The user, API token, or user of the operating system; the host name of an agent, as the agent says it.
+    /// The user, API token, or user of the operating system. For an agent, the host name that it reports.
     pub actor: String,
-    /// Network address of the actor; nothing for the command line.
+    /// Network address of the actor. Empty for the command line.
     pub address: Option<String>,
 }
 
-/// An event about to be written, without its actor and its time.
+/// An event that will be written, without its actor and its time.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) action: Action,
@@ -212,7 +212,7 @@ impl Entry {
     }
 }
 
-/// Rights as events show them.
+/// Rights in the form in which events show them.
 pub(crate) fn rights(rights: &Rights) -> Value {
     serde_json::json!({ "role": rights.role, "sites": rights.scope.sites(), "playback": rights.playback })
 }
