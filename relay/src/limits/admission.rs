@@ -30,8 +30,8 @@ const CLIENT_SHARE: (u32, u32) = (3, 4);
 const SITE_SHARE: (u32, u32) = (1, 10);
 /// The share of one client or site in a second that no rate reduces: a few agents with a few tunnels each.
 const LEAST_SHARE: u32 = 4;
-/// The number of places that are kept for one site at a time. With more, one site could fill the seconds to
-/// come. Its other agents are told to come after the last of these.
+/// The maximum number of places that are kept for one site at a time. With more, one site could fill the
+/// seconds to come. Its other agents are told to come after the last of these.
 const PLACES_PER_SITE: usize = 4;
 
 /// Admits tunnels at a bounded rate, fairly between sites.

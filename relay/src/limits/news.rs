@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// The number of events that are kept for the peers. If there are more within a second, the oldest count at
-/// this relay alone.
+/// The maximum number of events that are kept for the peers. If there are more within a second, the oldest
+/// count at this relay alone.
 const MAX_REMEMBERED: usize = 10_000;
 
 /// Events that some peers may not know yet.

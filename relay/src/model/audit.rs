@@ -17,8 +17,8 @@ use sha2::Sha256;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-/// The number of characters that are kept of a text from outside. Names, user agents and ids are shorter, and a
-/// row has a bounded size.
+/// The maximum number of characters that are kept of a text from outside. Names, user agents and ids are
+/// shorter, and a row has a bounded size.
 const MAX_TEXT_LEN: usize = 256;
 
 /// The kind of an event.

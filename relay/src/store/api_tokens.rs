@@ -1,4 +1,4 @@
-//! API tokens: what programs prove themselves with.
+//! API tokens, with which programs authenticate.
 
 use jiff::Timestamp;
 use sqlx::{Row, any::AnyRow};
@@ -11,48 +11,48 @@ use crate::model::{
     secret::SecretDigest,
 };
 
-/// An API token about to be added.
+/// An API token that will be added.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// Its name.
+    /// The name of the token.
     pub name: Name,
-    /// Digest of its secret.
+    /// Digest of the token's secret.
     pub digest: SecretDigest,
-    /// What its holder may do.
+    /// What the token allows.
     pub rights: Rights,
-    /// When it ends.
+    /// When the token expires.
     pub expires: Timestamp,
-    /// The user whose token it is; nothing for one of the command line.
+    /// The user who owns the token. `None` if it was made on the command line.
     pub owner: Option<Name>,
 }
 
-/// An API token as stored: never the secret.
+/// An API token in the database: its digest, never the secret.
 #[derive(Debug, Clone)]
 pub struct StoredToken {
-    /// Its name.
+    /// The name of the token.
     pub name: Name,
-    /// What its holder may do.
+    /// What the token allows.
     pub rights: Rights,
-    /// When it was made.
+    /// When the token was made.
     pub created: Timestamp,
-    /// When it ends.
+    /// When the token expires.
     pub expires: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// When the token was last used, to the minute.
     pub last_used: Option<Timestamp>,
-    /// The user whose token it is; nothing for one of the command line.
+    /// The user who owns the token. `None` if it was made on the command line.
     pub owner: Option<Name>,
 }
 
-/// An API token that somebody presents.
+/// An API token that a client has presented, and that is valid.
 #[derive(Debug, Clone)]
 pub(crate) struct ValidToken {
-    /// Its name.
+    /// The name of the token.
     pub(crate) name: Name,
-    /// What its holder may do: no more than its owner may now.
+    /// What the token allows now: no more than its owner may do.
     pub(crate) rights: Rights,
-    /// The user whose token it is.
+    /// The user who owns the token.
     pub(crate) owner: Option<Name>,
-    /// When it was last used, to the minute.
+    /// When the token was last used, to the minute.
     pub(crate) last_used: Option<Timestamp>,
 }
 
@@ -68,10 +68,10 @@ const DELETE: &str = "DELETE FROM api_tokens WHERE name = $1";
 const USED: &str = "UPDATE api_tokens SET used_ms = $2 WHERE digest = $1";
 
 impl Store {
-    /// All API tokens, by name; also those that have ended.
+    /// All API tokens, by name, including expired ones.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn tokens(&self) -> Result<Vec<StoredToken>, StoreError> {
         let sites = sqlx::query(ALL_TOKEN_SITES).fetch_all(&self.pool).await?;
         let mut sites = users::sites_by_name(sites)?;
@@ -96,7 +96,8 @@ impl Store {
     /// Adds an API token.
     ///
     /// # Errors
-    /// [`StoreError::TokenExists`]; [`StoreError::UnknownUser`] for an owner who is not there; [`StoreError::UnknownSite`] for a scope with sites that are not there.
+    /// [`StoreError::TokenExists`]; [`StoreError::UnknownUser`] if the owner does not exist;
+    /// [`StoreError::UnknownSite`] if the scope has sites that do not exist.
     pub async fn add_token(&self, actor: &Actor, new: &NewToken) -> Result<(), StoreError> {
         let mut tx = self.locked(actor).await?;
         if let Some(owner) = &new.owner {
@@ -121,7 +122,7 @@ impl Store {
         tx.commit(&[Entry::of(Action::TokenAdded, new.name.as_str()).after(after)]).await
     }
 
-    /// Removes an API token; it ends at once.
+    /// Removes an API token. It is invalid at once.
     ///
     /// # Errors
     /// [`StoreError::UnknownToken`].
@@ -134,10 +135,10 @@ impl Store {
         tx.commit(&[Entry::of(Action::TokenRemoved, name.as_str())]).await
     }
 
-    /// A token that is valid now.
+    /// The token with this digest, if it is valid now.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn valid_token(
         &self,
         digest: &SecretDigest,
@@ -153,7 +154,7 @@ impl Store {
         if let Some(owner) = &owner {
             rights = match self.user(owner).await {
                 Ok(user) => rights.within(&user.rights),
-                // Removed since the token was read: it has ended with its owner.
+                // The owner was removed after the token was read, and the token with them.
                 Err(StoreError::UnknownUser(_)) => return Ok(None),
                 Err(error) => return Err(error),
             };
@@ -161,10 +162,10 @@ impl Store {
         Ok(Some(ValidToken { name, rights, owner, last_used }))
     }
 
-    /// Notes that an API token is in use.
+    /// Stores that an API token was used.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn touch_token(&self, digest: &SecretDigest, now: Timestamp) -> Result<(), StoreError> {
         sqlx::query(USED).bind(digest.as_str()).bind(now.as_millisecond()).execute(&self.pool).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Reads the audit, and makes it forget what has to be forgotten.
+//! Reads the audit log, erases calls from it, and deletes old events.
 
 use audiovault_protocol::{call::NamedCall, site::SiteId};
 use futures_util::{Stream, stream};
@@ -12,57 +12,58 @@ use crate::model::{
     operator_events::{Action, Actor, Entry, OperatorEvent, without_nulls},
 };
 
-/// Which events are asked for. What is not given does not narrow the answer.
+/// A filter for audit events. A field that is not set does not restrict the result.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// The only sites that the asker may see; events from before such a site was added are another customer's.
+    /// The only sites that the client may see. Events from before such a site was added belong to another
+    /// customer and are left out.
     pub within: Option<Vec<SiteId>>,
-    /// Of this site.
+    /// Only events of this site.
     pub site: Option<SiteId>,
-    /// Of this kind.
+    /// Only events of this kind.
     pub kind: Option<Kind>,
-    /// That ended, or stand, like this.
+    /// Only events with this outcome.
     pub outcome: Option<Outcome>,
-    /// Of this call; compared as ids are.
+    /// Only events of this call. Call ids are compared in their normalised form.
     pub call_id: Option<String>,
-    /// On behalf of this tenant.
+    /// Only events of this tenant.
     pub tenant: Option<String>,
-    /// By this user of QueueMetrics.
+    /// Only events of this user of QueueMetrics.
     pub user: Option<String>,
-    /// From this address or pseudonym.
+    /// Only events from this address or pseudonym.
     pub client: Option<String>,
-    /// That began at this time or later.
+    /// Only events that began at this time or later.
     pub from: Option<Timestamp>,
-    /// That began before this time.
+    /// Only events that began before this time.
     pub until: Option<Timestamp>,
-    /// Older than this event, as the answer before ended.
+    /// Only events older than this one, the last of the previous page.
     pub after: Option<Cursor>,
 }
 
-/// A place in the list of events, which runs from the newest to the oldest. In words it is the milliseconds since the
-/// Unix epoch and the event's id, with a hyphen between.
+/// A position in the list of events, which runs from the newest to the oldest. As text it is the milliseconds
+/// since the Unix epoch and the event's id, separated by a hyphen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cursor {
-    /// When the last event of the answer before began.
+    /// When the last event of the previous page began.
     pub opened: Timestamp,
-    /// Its id.
+    /// The id of that event.
     pub request_id: String,
 }
 
 impl Cursor {
-    /// The place of an event.
+    /// The position of an audit event.
     pub fn at(event: &AuditEvent) -> Self {
         Self { opened: event.opened, request_id: event.request_id.clone() }
     }
 
-    /// The place of an operators' event in the list of those.
+    /// The position of an operators' event in the list of operators' events.
     pub fn at_event(event: &OperatorEvent) -> Self {
         Self { opened: event.at, request_id: event.id.clone() }
     }
 }
 
-/// A text names no place in the list of events.
+/// The text is not a position in the list of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is no place in the audit: take the one that the answer before gave")]
 pub struct NoCursor;
@@ -83,13 +84,13 @@ impl From<Cursor> for String {
     }
 }
 
-/// Events that are read at a time where all of them are wanted: some 500 kB.
+/// Events per page when all events are read: about 500 kB.
 const PAGE: u32 = 1000;
 const COLUMNS: &str = "SELECT request_id, kind, site, opened_ms, closed_ms, tenant, call_id, recording, user_name, client, \
      user_agent, status, found, range_start, bytes, size, bytes_per_second, outcome, run FROM audit";
 const OF_SITE_AS_IT_IS: &str =
     "opened_ms >= (SELECT sites.created_ms FROM sites WHERE sites.site = audit.site)";
-/// What may be about a call: by its id with any server before it, or by the recording's name.
+/// Events that may be about a call: by its id with any server before it, or by the recording's name.
 const OF_CALL: &str = "SELECT request_id, call_key, recording FROM audit WHERE call_key = $1 \
      OR call_key LIKE $2 ESCAPE '\\' OR LOWER(recording) LIKE $3 ESCAPE '\\'";
 const ERASE: &str = "DELETE FROM audit WHERE request_id = $1";
@@ -97,16 +98,17 @@ const REMEMBER_ERASURE: &str = "INSERT INTO erasures (call_digest, erased_ms) VA
      ON CONFLICT (call_digest) DO UPDATE SET erased_ms = excluded.erased_ms";
 const PRUNE: &str = "DELETE FROM audit WHERE opened_ms < $1";
 const PRUNE_ERASURES: &str = "DELETE FROM erasures WHERE erased_ms < $1";
-/// A number of our own among the advisory locks of the database.
+/// This program's number among the advisory locks of the database.
 const WRITE_LOCK: &str = "SELECT pg_advisory_xact_lock_shared(7216101)";
 const ERASE_LOCK: &str = "SELECT pg_advisory_xact_lock(7216101)";
-/// Empties the write-ahead log into the database and cuts it to nothing.
+/// Moves the write-ahead log into the database, and truncates the log to zero bytes.
 const TRUNCATE_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 impl AuditFilter {
-    /// An operators' event: the audit was read or exported with this filter.
+    /// An operators' event: the audit log was read or exported with this filter.
     pub(crate) fn entry(&self, action: Action) -> Entry {
-        // Calls, users and client addresses are erased or made pseudonyms in the audit. They must not live on here.
+        // Calls, users and client addresses are erased from the audit log or replaced by pseudonyms there. They
+        // must not stay here.
         let hidden = |given: bool| given.then_some("(given)");
         let after = serde_json::json!({
             "kind": self.kind, "outcome": self.outcome, "tenant": self.tenant,
@@ -146,17 +148,17 @@ impl Store {
     /// Events, the newest first, at most `limit`.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn audit(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditEvent>, StoreError> {
         let order = format!("ORDER BY opened_ms DESC, request_id DESC LIMIT {limit}");
         let rows = filter.conditions().fetch(COLUMNS, &order, &self.pool).await?;
         rows.iter().map(event).collect()
     }
 
-    /// All events, the newest first, in pages that are read when they are asked for.
+    /// All events, the newest first, in pages. Each page is read when the stream is polled.
     ///
     /// # Errors
-    /// As every method; the stream ends with the error.
+    /// [`StoreError`] if the database fails; the stream ends with the error.
     pub fn audit_pages(
         &self,
         filter: AuditFilter,
@@ -169,15 +171,17 @@ impl Store {
         })
     }
 
-    /// Removes every event of a call from the database, and of an SQLite file from its write-ahead log too; and sees to it
-    /// that what is still on its way is not written either. Returns how many events there were.
+    /// Deletes every event of a call from the database, and for an SQLite file from its write-ahead log too.
+    /// Events of the call that are still on their way are not written either. Returns how many events were
+    /// deleted.
     ///
-    /// An id without a server before it is that of the call on every server; one with a server is also that of what names none. Events
-    /// of other legs of the conversation go where the recording's name holds the id; they have to be erased by their own ids otherwise.
+    /// A call id without a server is the call on every server. A call id with a server is also the call where
+    /// it is named without one. Events of other legs of the conversation are deleted if the recording's name
+    /// contains the id; otherwise they have to be erased by their own ids.
     ///
     /// # Errors
-    /// [`StoreError::LogInUse`] when the write-ahead log could not be emptied: the events are gone from the
-    /// database, but their traces are not yet gone from the file beside it.
+    /// [`StoreError::LogInUse`] if the write-ahead log could not be truncated: the events are deleted from the
+    /// database, but not yet from the file of the log.
     pub async fn erase_call(&self, actor: &Actor, call_id: &str) -> Result<u64, StoreError> {
         let call = NamedCall::new(call_id);
         let digests = self.erasure_key().await?.erased(&call);
@@ -202,17 +206,17 @@ impl Store {
                 erased += sqlx::query(ERASE).bind(id).execute(&mut **tx).await?.rows_affected();
             }
         }
-        // The event does not name the call: that would be what is left of it.
+        // The event does not contain the call id: otherwise the id would stay in the database.
         let entry = Entry::new(Action::AuditErased).after(serde_json::json!({ "erased": erased }));
         tx.commit(&[entry]).await?;
         self.truncate_log().await?;
         Ok(erased)
     }
 
-    /// Removes events, and what is remembered of erasures, from before a time.
+    /// Deletes audit events, and digests of erased calls, from before a time.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn prune_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
         let done = sqlx::query(PRUNE).bind(before.as_millisecond()).execute(&self.pool).await?;
         sqlx::query(PRUNE_ERASURES).bind(before.as_millisecond()).execute(&self.pool).await?;
@@ -231,17 +235,18 @@ impl Store {
     }
 }
 
-/// What somebody is about to do with the audit.
+/// What a transaction will do with the audit log.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum AuditLock {
-    /// Write events, beside others who do.
+    /// Write events. Others may write at the same time.
     Write,
-    /// Make it forget, while nobody writes: an event that was begun before must not come after.
+    /// Erase events while no other transaction writes: an event that began earlier must not be written later.
     Erase,
 }
 
 impl Store {
-    /// Keeps writers of events and those who erase apart until the transaction ends. SQLite has one writer anyway.
+    /// Keeps transactions that write events and transactions that erase them apart until the transaction ends.
+    /// SQLite has a single writer anyway.
     pub(super) async fn lock_audit(
         &self,
         tx: &mut Transaction<'static, Any>,
@@ -257,7 +262,8 @@ impl Store {
     }
 }
 
-/// A pattern of LIKE for texts with an id in them. `_` stands for any character there, which is right for `.` and `_`.
+/// A pattern of LIKE for texts that contain an id. `_` matches any character there, which is right for `.` and
+/// `_`.
 fn anywhere(id: &str) -> String {
     let mut pattern = String::from("%");
     for character in id.chars() {

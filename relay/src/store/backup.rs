@@ -10,10 +10,10 @@ use std::{
 use super::{Store, StoreError, open::Backend};
 use crate::model::operator_events::{Action, Actor, Entry};
 
-/// Why there is no backup.
+/// Why no backup was made.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// Something stands there already, and a backup replaces nothing.
+    /// The file exists already, and a backup never replaces a file.
     #[error("{} exists already: choose another name, or remove it", .0.display())]
     Exists(PathBuf),
     /// The file cannot be written.
@@ -21,26 +21,27 @@ pub enum BackupError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The name cannot be handed to the database.
+    /// The name is not UTF-8, so it cannot be passed to the database.
     #[error("{:?} is no UTF-8: choose another name", .0)]
     Name(PathBuf),
-    /// A server has means of its own.
+    /// The database is on a server, which has its own tools for backups.
     #[error("a database of a PostgreSQL server is backed up by its own means: pg_dump, or base backups")]
     OfServer,
     /// The event of the copy cannot be written.
     #[error("the copy cannot be put on record, so none is made: check the database")]
     Record(#[from] StoreError),
-    /// The database refused.
+    /// The database reported an error.
     #[error("the database cannot be copied: check the space on the disk")]
     Database(#[from] sqlx::Error),
 }
 
 impl Store {
-    /// Writes a copy of one moment into a new file, readable by its owner alone, while others go on to read and
-    /// write. The copy holds no free pages, and so nothing that was deleted. A file that is not whole is removed.
+    /// Writes a snapshot of the database into a new file, readable by its owner alone, while others continue to
+    /// read and write. The copy has no free pages, and so contains nothing that was deleted. An incomplete file
+    /// is removed.
     ///
     /// # Errors
     /// [`BackupError`].
@@ -49,14 +50,15 @@ impl Store {
             return Err(BackupError::OfServer);
         }
         let name = path.to_str().ok_or_else(|| BackupError::Name(path.to_owned()))?;
-        // The database would make the file readable for everybody; into an empty one it writes as well.
+        // The database would make a new file readable for all users. It also writes into an empty file that
+        // exists.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         made.map_err(|source| {
             let path = path.to_owned();
             let exists = source.kind() == io::ErrorKind::AlreadyExists;
             if exists { BackupError::Exists(path) } else { BackupError::Write { path, source } }
         })?;
-        // Before the copy, so that it is on record in the copy too.
+        // Before the copy, so that the copy contains the event too.
         let recorded = self.record(actor, &Entry::of(Action::BackedUp, name)).await;
         if let Err(error) = recorded {
             let _ = fs::remove_file(path);
@@ -64,7 +66,7 @@ impl Store {
         }
         let copied = sqlx::query("VACUUM INTO $1").bind(name).execute(&self.pool).await;
         if let Err(error) = copied {
-            // What is left of it is of no use; if it cannot be removed either, the error says why.
+            // An incomplete copy is of no use. If it cannot be removed either, the error says why.
             let _ = fs::remove_file(path);
             return Err(error.into());
         }

@@ -1,4 +1,4 @@
-//! Puts a WHERE clause together from fixed names and bound values. sqlx's own builder writes `?` for any database,
+//! Builds a WHERE clause from fixed names and bound values. sqlx's own builder writes `?` for every database,
 //! which PostgreSQL does not understand.
 
 use sqlx::{Any, AnyPool, AssertSqlSafe, any::AnyRow, query::Query};
@@ -10,7 +10,7 @@ enum Value {
     Number(i64),
 }
 
-/// Conditions that all have to hold. Names of columns are the program's own; values are always bound.
+/// Conditions that must all be true. Names of columns are literals of this program; values are always bound.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     clauses: Vec<String>,
@@ -30,7 +30,7 @@ impl Conditions {
         }
     }
 
-    /// Either column has the value.
+    /// One of the two columns has the value.
     pub(super) fn either(&mut self, first: &'static str, second: &'static str, value: Option<&str>) {
         if let Some(value) = value {
             let places = [(); 2].map(|()| self.bind(Value::Text(value.to_owned())));
@@ -38,7 +38,7 @@ impl Conditions {
         }
     }
 
-    /// One of these; of none, nothing.
+    /// The column has one of these values. If there are none, no row matches.
     pub(super) fn one_of<'v>(&mut self, column: &'static str, values: impl Iterator<Item = &'v str>) {
         let places: Vec<_> = values.map(|value| self.bind(Value::Text(value.to_owned()))).collect();
         self.clauses.push(if places.is_empty() {
@@ -62,7 +62,7 @@ impl Conditions {
         }
     }
 
-    /// Comes before a place in the order of a number and a text.
+    /// The row comes before a position in the order of a number and a text.
     pub(super) fn before(&mut self, columns: [&'static str; 2], number: i64, text: &str) {
         let number = self.bind(Value::Number(number));
         let text = self.bind(Value::Text(text.to_owned()));

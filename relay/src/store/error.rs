@@ -1,4 +1,4 @@
-//! What can go wrong with a store.
+//! The errors of the store.
 
 use std::{error::Error as _, io, path::PathBuf};
 
@@ -6,90 +6,90 @@ use audiovault_protocol::site::{Alias, SiteId};
 
 use crate::model::name::Name;
 
-/// Why a text does not name a database. It tells nothing of a text that may hold a password.
+/// Why a text is not the address of a database. The message does not repeat a text that may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatabaseUrlError {
-    /// There is no colon in it.
+    /// There is no colon in the text.
     #[error("expected sqlite:FILE or postgres://USER@HOST/DATABASE")]
     NoScheme,
-    /// The scheme is none of ours.
+    /// The scheme is not known.
     #[error(
         "{0:?} is not a database this release knows: expected sqlite:FILE or postgres://USER@HOST/DATABASE"
     )]
     Scheme(String),
-    /// The SQLite part is no plain file.
+    /// The part after `sqlite:` is not a plain file name.
     #[error("expected the name of a file after sqlite:, without parameters")]
     NotAFile,
-    /// The PostgreSQL part names no server and database.
+    /// The PostgreSQL address has no server and database.
     #[error("expected postgres://USER@HOST:PORT/DATABASE with the name of a database")]
     NotAServer,
 }
 
-/// Why a database could not be opened. Names of databases come without passwords.
+/// Why a database could not be opened. Addresses of databases are shown without passwords.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is none and the operation does not make one.
+    /// The database does not exist, and the operation does not create it.
     #[error(
         "there is no database at {}: check --database, or add a site or start the relay to make one", .0.display()
     )]
     Missing(PathBuf),
-    /// The server has no tables of ours and the operation does not make them.
+    /// The database on the server has no tables of a relay, and the operation does not create them.
     #[error(
         "there is nothing of a relay in {0}: check --database, or add a site or start the relay to make it"
     )]
     Empty(String),
-    /// The file could not be made.
+    /// The file could not be created.
     #[error("cannot create the database {}: check its directory and its permissions", path.display())]
     Create {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file is there but cannot be opened as a database.
+    /// The file exists but cannot be opened as a database.
     #[error("cannot open the database {}: check that it is an SQLite file and its permissions", path.display())]
     Connect {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: sqlx::Error,
     },
-    /// The server does not answer, or does not let the relay in.
+    /// The server does not answer, or refuses the login.
     #[error(
         "cannot reach {database}: check that the server runs, and the host, port, user, password and database"
     )]
     Unreachable {
-        /// Which one.
+        /// The database.
         database: String,
         /// What went wrong.
         source: sqlx::Error,
     },
-    /// The server has no TLS, or a certificate that proves nothing.
+    /// The server has no TLS, or its certificate does not prove its identity.
     #[error(
         "{database} does not prove by TLS who it is: give the server a certificate for that host, and name the certificate of who \
          signed it with sslrootcert=FILE in the address; on a network that only you reach, sslmode=require (encrypted, not \
          verified) or sslmode=disable permits less"
     )]
     Unproven {
-        /// Which one.
+        /// The database.
         database: String,
         /// What went wrong.
         source: sqlx::Error,
     },
-    /// The server is older than what the relay counts on.
+    /// The server is older than the relay needs.
     #[error("{database} is PostgreSQL {version}: version 15 or later is needed")]
     OldServer {
-        /// Which one.
+        /// The database.
         database: String,
-        /// What it says that it is.
+        /// The version that the server reports.
         version: String,
     },
-    /// The file holds what no database does.
+    /// The file is not a valid database.
     #[error("{} is damaged, or no database: check --database, or put the latest backup in its place", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A newer release has changed the schema.
@@ -98,7 +98,7 @@ pub enum OpenError {
     /// The schema could not be brought up to date.
     #[error("cannot bring the schema of {database} up to date")]
     Migrate {
-        /// Which one.
+        /// The database.
         database: String,
         /// What went wrong.
         source: sqlx::migrate::MigrateError,
@@ -111,8 +111,8 @@ pub enum StoreError {
     /// No site has this name.
     #[error("there is no site {0}: see the list of sites")]
     UnknownSite(SiteId),
-    /// The name is in use, rests since its site or alias was removed, or is not for whoever asks: one answer for all, since
-    /// it may be another customer's. Sites and aliases share one namespace.
+    /// The name is in use, or it rests since its site or alias was removed, or the client may not use it. All
+    /// have the same message, since the name may be another customer's. Sites and aliases share one namespace.
     #[error("the name {0} cannot be used here: choose another one")]
     NameTaken(String),
     /// The site has no such alias.
@@ -120,7 +120,7 @@ pub enum StoreError {
     UnknownAlias {
         /// The site.
         site: SiteId,
-        /// What is not an alias of it.
+        /// The name that is not an alias of the site.
         alias: Alias,
     },
     /// No valid key of the site has this id.
@@ -128,21 +128,21 @@ pub enum StoreError {
     UnknownKey {
         /// The site.
         site: SiteId,
-        /// The short id that was asked for.
+        /// The short id that was given.
         id: String,
     },
-    /// There is nothing to revoke.
+    /// The site has no valid key that could be revoked.
     #[error("the site {0} has no valid key: rotate its key to give it one")]
     NoValidKey(SiteId),
-    /// The site has as many valid keys as it may, so that it cannot get another one by a code.
+    /// The site has as many valid keys as it may have, so it cannot get another one with a code.
     #[error(
         "the site {0} has two valid keys already: revoke the one that its agents do not use, then try again"
     )]
     NoRoomForKey(SiteId),
-    /// Nothing is made for a site that is refused.
+    /// The operation does nothing for a disabled site.
     #[error("the site {0} is disabled: enable it, then try again")]
     SiteDisabled(SiteId),
-    /// One answer for everything that can be wrong with a code: who holds none learns nothing.
+    /// One error for all that can be wrong with a code, so that a client without a right code learns nothing.
     #[error("the code is wrong, used or older than 15 minutes; ask the relay's operator for a new one")]
     CodeRefused,
     /// No user has this name.
@@ -151,10 +151,10 @@ pub enum StoreError {
     /// A user has this name already.
     #[error("there is a user {0} already: choose another name, or change that user")]
     UserExists(Name),
-    /// Nobody would be left who may manage users.
+    /// There would be no user left who may manage users.
     #[error("{0} is the last one who manages users: give another user the role admin for all sites first")]
     LastManager(Name),
-    /// The set-up link was used, has expired, or never was one.
+    /// The set-up link was used, has expired, or never existed.
     #[error("this set-up link has ended: restart the relay for a new one while there are no users")]
     SetupLinkEnded,
     /// No API token has this name.
@@ -163,19 +163,19 @@ pub enum StoreError {
     /// An API token has this name already.
     #[error("there is an API token {0} already: choose another name, or remove that token")]
     TokenExists(Name),
-    /// Somebody reads from the write-ahead log.
+    /// Another program reads from the write-ahead log.
     #[error("the write-ahead log is in use and still holds traces: erase again when no backup is running")]
     LogInUse,
     /// The file was moved or replaced while it was open.
     #[error("the database {} was moved or replaced: put it back, or restart the relay", .0.display())]
     Moved(PathBuf),
-    /// A row does not hold what this program writes.
+    /// A row contains a value that this program does not write.
     #[error("the database holds something else than a {what}: restore a backup")]
     Corrupt {
         /// What was expected.
         what: &'static str,
     },
-    /// The file holds what no database does.
+    /// The file is not a valid database.
     #[error("the database is damaged: stop the relay, and put the latest backup in its place")]
     Damaged(#[source] sqlx::Error),
     /// The database failed.
@@ -189,8 +189,8 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Whether SQLite found the file damaged (`SQLITE_CORRUPT` and its extended codes) or no database at all
-/// (`SQLITE_NOTADB`): <https://sqlite.org/rescode.html>.
+/// True if SQLite found that the file is damaged (`SQLITE_CORRUPT` and its extended codes) or not a database at
+/// all (`SQLITE_NOTADB`): <https://sqlite.org/rescode.html>.
 pub(super) fn is_damage(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else { return false };
     let code = error.code().and_then(|code| code.parse::<u32>().ok());
@@ -198,15 +198,16 @@ pub(super) fn is_damage(error: &sqlx::Error) -> bool {
 }
 
 impl StoreError {
-    /// What is behind the error, for the log; empty where it says everything itself.
+    /// The cause of the error, for the log. Empty if the error has no cause.
     pub(crate) fn cause(&self) -> String {
         self.source().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// Whether the database works but refuses what it was given, so that trying again is of no use.
+    /// True if the database works but does not accept the record, so that a retry is of no use.
     pub(crate) fn is_about_the_record(&self) -> bool {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
-        // Data exceptions (SQL standard, class 22): PostgreSQL says so of what is no value of a column.
+        // Data exceptions (SQL standard, class 22): PostgreSQL reports them for what is not a valid value of a
+        // column.
         let no_value = error.code().is_some_and(|code| code.len() == 5 && code.starts_with("22"));
         error.is_unique_violation()
             || error.is_foreign_key_violation()

@@ -1,5 +1,5 @@
-//! A database for each test of its own: an SQLite file, or, where `AUDIOVAULT_TEST_DATABASE` names a PostgreSQL database, a
-//! schema of that. The same tests hold for both.
+//! A new database for each test: an SQLite file, or a schema of the PostgreSQL database that
+//! `AUDIOVAULT_TEST_DATABASE` names. The same tests pass on both.
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use super::{DatabaseUrl, IfMissing, Store, open};
 use crate::model::operator_events::{Actor, ActorKind};
 
-/// Whoever makes the changes of tests.
+/// The actor of the changes in tests.
 pub(crate) fn operator() -> Actor {
     Actor::at(ActorKind::User, "maria", IpAddr::from([192, 0, 2, 7]))
 }
 
-/// An empty database that nobody else knows.
+/// An empty database that no other test uses.
 pub(crate) struct Fresh {
     url: DatabaseUrl,
     directory: TempDir,
@@ -32,7 +32,7 @@ impl Fresh {
         Self { url, directory }
     }
 
-    /// For tests of what a file alone does.
+    /// For tests of what only a file does.
     pub(crate) fn file() -> Self {
         let directory = TempDir::new().unwrap();
         let url = DatabaseUrl::Sqlite(directory.path().join("relay.db"));
@@ -43,12 +43,12 @@ impl Fresh {
         &self.url
     }
 
-    /// As one process does; another one is another handle.
+    /// Opens the database as one process does. Another call acts as another process.
     pub(crate) async fn open(&self) -> Store {
         open(&self.url, IfMissing::Create).await.unwrap()
     }
 
-    /// The file of [`Fresh::file`], and a place beside it.
+    /// A path in the directory of the file that [`Fresh::file`] makes.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

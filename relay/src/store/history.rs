@@ -1,4 +1,4 @@
-//! What happened to sites: their tunnels and their traffic.
+//! The history of sites: their tunnels and their traffic.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,41 +9,41 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, site, timestamp};
 
-/// A run that gave a sign of life this recently is alive: it gives one every ten seconds.
+/// A run is alive if its last sign of life is not older than this. It gives one every ten seconds.
 const ALIVE_FOR: Duration = Duration::from_secs(30);
 
 /// One tunnel of a site, past or present.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct TunnelRecord {
-    /// Names the session in both logs.
+    /// The id of the tunnel in the logs of relay and agent.
     pub session: String,
     /// Version of the agent.
     pub agent_version: String,
     /// Host name of the agent's machine.
     pub host: String,
-    /// Where the tunnel came from.
+    /// The network address from which the tunnel came.
     pub address: String,
-    /// When the agent was connected.
+    /// When the agent connected.
     pub opened: Timestamp,
-    /// When the tunnel ended; nothing while it lives.
+    /// When the tunnel ended. Empty while it is open.
     pub closed: Option<Timestamp>,
     /// Why it ended.
     pub reason: Option<String>,
 }
 
-/// What passed for a site in a span of time.
+/// The traffic of a site in a period.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Traffic {
-    /// Searches asked.
+    /// The number of searches.
     pub searches: u64,
-    /// Requests that ended in a server error.
+    /// The number of requests that ended in a server error.
     pub errors: u64,
-    /// Octets of recordings handed over.
+    /// Bytes of recordings that were handed over.
     pub bytes: u64,
 }
 
 impl Traffic {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Traffic {
         }
     }
 
-    /// What is more than another one; nothing where it is less.
+    /// The difference to another one. A number that would be negative is zero.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         Self {
@@ -64,16 +64,16 @@ impl Traffic {
     }
 }
 
-/// What passed for a site in one minute at one run of a relay.
+/// The traffic of a site in one minute at one run of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunMinute {
     /// The site.
     pub site: SiteId,
-    /// The run; empty where it was not written down.
+    /// The run. Empty if it was not stored.
     pub run: String,
     /// Minutes since the Unix epoch.
     pub minute: i64,
-    /// What passed.
+    /// The traffic in that minute.
     pub traffic: Traffic,
 }
 
@@ -81,7 +81,7 @@ const TUNNELS_SINCE: &str = "SELECT session, agent_version, host, address, opene
      WHERE site = $1 AND (closed_ms IS NULL OR closed_ms >= $2) ORDER BY opened_ms DESC LIMIT $3";
 const FIRST_SEEN: &str = "SELECT MIN(opened_ms) FROM tunnels WHERE site = $1";
 const LAST_SEEN: &str = "SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM tunnels GROUP BY site";
-/// A tunnel that was not closed lived as long as the run of the relay that had it.
+/// A tunnel without an end lasted as long as the run of its relay.
 const CONNECTED_SINCE: &str = "SELECT DISTINCT tunnels.site FROM tunnels LEFT JOIN relay_runs ON relay_runs.run = tunnels.run \
      WHERE COALESCE(tunnels.closed_ms, relay_runs.alive_ms, tunnels.opened_ms) >= $1";
 const MINUTES_SINCE: &str = "SELECT site, COALESCE(run, ''), opened_ms / 60000, \
@@ -90,7 +90,8 @@ const MINUTES_SINCE: &str = "SELECT site, COALESCE(run, ''), opened_ms / 60000, 
      WHERE opened_ms >= $1 GROUP BY site, run, opened_ms / 60000";
 const TRAFFIC_SINCE: &str = "SELECT CAST(COALESCE(SUM(searches), 0) AS BIGINT), CAST(COALESCE(SUM(errors), 0) AS BIGINT), \
      CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM traffic WHERE site = $1 AND hour_ms >= $2";
-/// Tunnels of runs that have ended, or have given no sign of life since a time, end with the last one.
+/// Ends the tunnels of runs that have stopped, or have given no sign of life since a time. They end with the
+/// last sign of life.
 const CLOSE_ORPHANS: &str = "UPDATE tunnels SET reason = $2, closed_ms = COALESCE((SELECT alive_ms FROM relay_runs \
      WHERE relay_runs.run = tunnels.run), opened_ms) WHERE closed_ms IS NULL AND run <> $1 AND NOT EXISTS \
      (SELECT 1 FROM relay_runs WHERE relay_runs.run = tunnels.run AND stopped_ms IS NULL AND alive_ms >= $3)";
@@ -104,10 +105,10 @@ const PRUNE_NETWORKS: &str = "DELETE FROM site_networks WHERE seen_ms < $1";
 const PRUNE_RUNS: &str = "DELETE FROM relay_runs WHERE alive_ms < $1";
 
 impl Store {
-    /// The tunnels of a site that lived at or after a time, the newest first, at most `limit`.
+    /// The tunnels of a site that were open at or after a time, the newest first, at most `limit`.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn tunnels(
         &self,
         site: &SiteId,
@@ -123,19 +124,19 @@ impl Store {
         rows.iter().map(tunnel).collect()
     }
 
-    /// When an agent of a site was first connected, as far as is remembered.
+    /// When an agent of a site first connected, as far as the database remembers.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn first_seen(&self, site: &SiteId) -> Result<Option<Timestamp>, StoreError> {
         let row = sqlx::query(FIRST_SEEN).bind(site.as_str()).fetch_one(&self.pool).await?;
         row.try_get::<Option<i64>, _>(0)?.map(timestamp).transpose()
     }
 
-    /// When an agent of each site was last known to be connected; sites that never had one are missing.
+    /// When an agent of each site was last known to be connected. Sites that never had an agent are missing.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn last_seen(&self) -> Result<HashMap<SiteId, Timestamp>, StoreError> {
         let rows = sqlx::query(LAST_SEEN).fetch_all(&self.pool).await?;
         rows.iter()
@@ -143,19 +144,20 @@ impl Store {
             .collect()
     }
 
-    /// The sites that had a tunnel at or after a time, by whatever run of a relay.
+    /// The sites that had a tunnel at or after a time, at any run of a relay.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn connected_since(&self, since: Timestamp) -> Result<Vec<SiteId>, StoreError> {
         let rows = sqlx::query(CONNECTED_SINCE).bind(since.as_millisecond()).fetch_all(&self.pool).await?;
         rows.iter().map(|row| site(&row.try_get::<String, _>(0)?)).collect()
     }
 
-    /// What each run of a relay had passed for each site since a time, as far as agents were asked, by the minute.
+    /// The traffic of each site since a time, by the minute and by the run of a relay, as far as agents were
+    /// asked.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn minutes_since(&self, since: Timestamp) -> Result<Vec<RunMinute>, StoreError> {
         let rows = sqlx::query(MINUTES_SINCE).bind(since.as_millisecond()).fetch_all(&self.pool).await?;
         let minute = |row: &AnyRow| {
@@ -169,10 +171,10 @@ impl Store {
         rows.iter().map(minute).collect()
     }
 
-    /// What passed for a site since the beginning of the hour of a time.
+    /// The traffic of a site since the beginning of the hour to which a time belongs.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn traffic(&self, site: &SiteId, since: Timestamp) -> Result<Traffic, StoreError> {
         let row = sqlx::query(TRAFFIC_SINCE)
             .bind(site.as_str())
@@ -182,11 +184,11 @@ impl Store {
         Ok(Traffic { searches: count(&row, 0)?, errors: count(&row, 1)?, bytes: count(&row, 2)? })
     }
 
-    /// Ends, in the books, the tunnels of runs that were killed before they could say so; not those of relays that run beside
-    /// this one, or drain after it.
+    /// Ends, in the database, the tunnels of runs that were killed before they could end them. Tunnels of
+    /// relays that run at the same time as this one, or drain after it, stay open.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn close_orphans(&self, run: &str) -> Result<u64, StoreError> {
         let done = sqlx::query(CLOSE_ORPHANS)
             .bind(run)
@@ -197,37 +199,37 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// The tunnels of a run that have not ended, as far as is known here: their sessions and sites.
+    /// The tunnels of a run that are open according to the database: their ids and sites.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn open_tunnels(&self, run: &str) -> Result<Vec<(String, SiteId)>, StoreError> {
         let rows = sqlx::query(OPEN_TUNNELS).bind(run).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, site(row.try_get(1)?)?))).collect()
     }
 
-    /// How many other relays gave a sign of life a moment ago and did not say that they stop.
+    /// The number of other relays that gave a sign of life recently and have not stopped.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn others_alive(&self, run: &str) -> Result<u64, StoreError> {
         let row = sqlx::query(OTHERS).bind(run).bind(lately()).fetch_one(&self.pool).await?;
         count(&row, 0)
     }
 
-    /// Writes down that a run has ended in order.
+    /// Stores that a run has stopped normally.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn stop_run(&self, run: &str) -> Result<(), StoreError> {
         sqlx::query(STOP_RUN).bind(run).bind(Timestamp::now().as_millisecond()).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Forgets tunnels, runs, traffic and networks of agents from before a time.
+    /// Deletes tunnels, runs, traffic and networks of agents from before a time.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn prune_history(&self, before: Timestamp) -> Result<(), StoreError> {
         for statement in [PRUNE_TUNNELS, PRUNE_TRAFFIC, PRUNE_RUNS, PRUNE_NETWORKS] {
             sqlx::query(statement).bind(before.as_millisecond()).execute(&self.pool).await?;
@@ -236,12 +238,12 @@ impl Store {
     }
 }
 
-/// Since when a relay that runs has given a sign of life, as milliseconds.
+/// The time since which every running relay has given a sign of life, in milliseconds since the Unix epoch.
 pub(super) fn lately() -> i64 {
     Timestamp::now().as_millisecond() - i64::try_from(ALIVE_FOR.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// The beginning of the hour that a time belongs to, in UTC.
+/// The beginning of the hour to which a time belongs, in UTC.
 pub fn hour(time: Timestamp) -> Timestamp {
     const HOUR: i64 = 3600;
     Timestamp::from_second(time.as_second().div_euclid(HOUR) * HOUR).unwrap_or(time)

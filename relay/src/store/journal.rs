@@ -1,4 +1,4 @@
-//! Writes down what happened, many records in one transaction.
+//! Writes the journal's records to the database, many in one transaction.
 
 use std::sync::LazyLock;
 
@@ -12,106 +12,109 @@ use super::{
 };
 use crate::model::audit::{AuditEvent, ErasureKey, Outcome, call_key};
 
-/// A tunnel of an agent that has introduced itself.
+/// A tunnel whose agent has introduced itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TunnelOpened {
-    /// Names the session in both logs.
+    /// The id of the tunnel in the logs of relay and agent.
     pub session: String,
-    /// The site that the agent speaks for.
+    /// The site of the agent.
     pub site: SiteId,
     /// The run of the relay that holds the tunnel.
     pub run: String,
     /// The run of the agent.
     pub instance: String,
-    /// Which of the agent's connections it is.
+    /// The number of the tunnel among those of the agent.
     pub slot: u16,
     /// Version of the agent.
     pub agent_version: String,
     /// Host name of the agent's machine.
     pub host: String,
-    /// Where the tunnel comes from.
+    /// The network address from which the tunnel comes.
     pub address: String,
-    /// The key by which the agent makes its links.
+    /// The id of the key with which the agent makes its links.
     pub link_key: LinkKeyId,
     /// When it was opened.
     pub opened: Timestamp,
 }
 
-/// How a delivery stands.
+/// The progress of a delivery.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Progress {
-    /// Names the delivery.
+    /// The request id of the delivery.
     pub request_id: String,
-    /// Octets that the socket has taken.
+    /// Bytes that the socket has taken.
     pub bytes: u64,
     /// When it ended, if it has.
     pub closed: Option<Timestamp>,
-    /// How it stands.
+    /// How the delivery ended, or that it goes on.
     pub outcome: Outcome,
 }
 
-/// What passed for one site in one hour, to be added to what is there.
+/// The traffic of one site in one hour, which is added to what the database has.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TrafficShare {
     /// The site.
     pub site: SiteId,
     /// The beginning of the hour.
     pub hour: Timestamp,
-    /// Searches asked.
+    /// The number of searches.
     pub searches: u64,
-    /// Requests that ended in a server error.
+    /// The number of requests that ended in a server error.
     pub errors: u64,
-    /// Octets of recordings.
+    /// Bytes of recordings.
     pub bytes: u64,
 }
 
-/// One thing that happened.
+/// One event of any kind that is written to the database.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Record {
-    /// An agent is connected.
+    /// An agent has connected.
     TunnelOpened(Box<TunnelOpened>),
     /// A tunnel has ended.
     TunnelClosed {
-        /// Names the session.
+        /// The id of the tunnel.
         session: String,
-        /// The site that its agent spoke for.
+        /// The site of its agent.
         site: SiteId,
-        /// Whether the agent should be connected again in a moment.
+        /// True if the agent should be connected again in a moment.
         back_soon: bool,
-        /// When.
+        /// When it ended.
         closed: Timestamp,
-        /// Why, in one line.
+        /// Why it ended, in one line.
         reason: String,
     },
     /// A search, or a delivery that has begun.
     Audit(Box<AuditEvent>),
-    /// A delivery has gone on or ended.
+    /// A delivery has made progress or ended.
     Progress(Progress),
-    /// Something passed.
+    /// Requests and bytes have passed for a site.
     Traffic(TrafficShare),
     /// The run of a relay is alive.
     Alive {
         /// The run.
         run: String,
-        /// When.
+        /// The time of the sign of life.
         at: Timestamp,
     },
 }
 
-/// A site may be removed while its records wait. A tunnel that somebody took for dead is open again.
+/// The site may have been removed while its records waited. If the tunnel was closed because its relay was
+/// taken for dead, it is open again.
 const INSERT_TUNNEL: &str = "INSERT INTO tunnels (session, site, run, instance, slot, agent_version, host, address, \
      opened_ms, link_key) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10 WHERE EXISTS (SELECT 1 FROM sites WHERE site = $2) \
      ON CONFLICT (session) DO UPDATE SET closed_ms = NULL, reason = NULL";
 const CLOSE_TUNNEL: &str =
     "UPDATE tunnels SET closed_ms = $2, reason = $3 WHERE session = $1 AND closed_ms IS NULL";
-/// Events that one statement writes, as many as wait: every statement is a way to the database's thread and back.
+/// The numbers of events that one statement can write. The largest that fits is used, since every statement is
+/// a round trip to the database's thread.
 const ROWS: [usize; 3] = [64, 8, 1];
-/// What is bound for each event: its columns, and its call as erasures know it, in two ways.
+/// The values that are bound for each event: its columns, and two digests of its call for the list of erased
+/// calls.
 const BOUND: usize = 22;
-/// The columns among those.
+/// How many of those are columns.
 const EVENT_COLUMNS: usize = 20;
-/// How each number of [`ROWS`] is written. Places have numbers with PostgreSQL alone: to SQLite those would be names, which
-/// are looked for one after the other for each value.
+/// The statement for each number in [`ROWS`]. Its parameters are numbered for PostgreSQL alone: to SQLite
+/// numbered parameters are names, and it searches through all of them for each value.
 static INSERT_AUDIT: LazyLock<[String; 3]> =
     LazyLock::new(|| ROWS.map(|rows| insert_audit(rows, |_| "?".to_owned())));
 static INSERT_AUDIT_NUMBERED: LazyLock<[String; 3]> =
@@ -129,12 +132,12 @@ impl Store {
     /// Writes records in their order, all or none.
     ///
     /// # Errors
-    /// [`StoreError::Database`]; nothing is written then.
+    /// [`StoreError::Database`]; no record is written then.
     pub async fn write(&self, records: &[Record]) -> Result<(), StoreError> {
-        // Before the transaction begins, which would wait for itself.
+        // Before the transaction begins: inside it, this would wait for the transaction itself.
         let key = self.erasure_key().await?;
         let mut tx = self.journal.begin().await?;
-        // Before the lock of the audit, as changes by operators take both.
+        // Before the lock of the audit log: changes by operators take both locks in this order.
         if agent_events::may_come_of(records) {
             sqlx::query(operator_events::LOCK).execute(&mut *tx).await?;
         }
@@ -213,7 +216,8 @@ fn event(record: &Record) -> Option<&AuditEvent> {
     }
 }
 
-/// The statement that writes so many events. A call that was erased after an event must not come back with it.
+/// The statement that writes `rows` events. It leaves out an event whose call was erased after the event began,
+/// so that an erased call does not come back.
 fn insert_audit(rows: usize, place: impl Fn(usize) -> String) -> String {
     let row = |row: usize| (1..=BOUND).map(|n| place(row * BOUND + n)).collect::<Vec<_>>().join(", ");
     let rows: Vec<String> = (0..rows).map(|n| format!("({})", row(n))).collect();
@@ -230,7 +234,7 @@ fn insert_audit(rows: usize, place: impl Fn(usize) -> String) -> String {
     )
 }
 
-/// Writes as many of the events as one statement does; how many.
+/// Writes as many of the events as the largest fitting statement takes, and returns how many.
 async fn insert_events(
     tx: &mut Transaction<'static, Any>,
     statements: &'static [String; 3],
@@ -271,12 +275,12 @@ async fn insert_events(
     Ok(*rows)
 }
 
-/// What everybody may send, and PostgreSQL's TEXT does not take, has another sign in its place.
+/// Replaces NUL: a client may send it, and PostgreSQL's TEXT does not accept it.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// Databases have signed numbers only; no count here comes near the sign.
+/// Databases have signed numbers only. No count here comes near the limit.
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

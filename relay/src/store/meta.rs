@@ -1,4 +1,5 @@
-//! What the database knows of itself: the generation of the sites, where the relay is reached, and the key of erasures.
+//! The table `meta`: the generation of the sites, the relay's public URL, and the key for the list of erased
+//! calls.
 
 use data_encoding::HEXLOWER;
 use sqlx::Row;
@@ -7,8 +8,8 @@ use zeroize::Zeroizing;
 use super::{Store, StoreError, corrupt, open::Backend};
 use crate::model::audit::ErasureKey;
 
-/// Comes first in every change: it takes the write lock before anything is read, so that two writers queue up
-/// instead of one of them failing at commit.
+/// Comes first in every change of the sites. It takes the write lock before anything is read, so that two
+/// writers queue up and neither fails at commit.
 pub(super) const BUMP_GENERATION: &str = "UPDATE meta SET generation = generation + 1 WHERE id = 1";
 pub(super) const GENERATION: &str = "SELECT generation FROM meta WHERE id = 1";
 const PUBLIC_URL: &str = "SELECT public_url FROM meta WHERE id = 1";
@@ -16,13 +17,13 @@ const ERASURE_KEY: &str = "SELECT erasure_key FROM meta WHERE id = 1";
 const SET_PUBLIC_URL: &str = "UPDATE meta SET public_url = $1 WHERE id = 1";
 
 impl Store {
-    /// A number that grows with every change of the sites, whichever process makes it.
+    /// A number that increases with every change of the sites, made by any process.
     ///
     /// # Errors
-    /// [`StoreError::Moved`] when the database is no longer where it was opened; [`StoreError::Database`], as every
-    /// method.
+    /// [`StoreError::Moved`] if the database file is no longer where it was opened; [`StoreError::Database`] if
+    /// the database fails.
     pub async fn generation(&self) -> Result<i64, StoreError> {
-        // SQLite would go on reading a file that was deleted or replaced, and never see another change.
+        // SQLite would continue to read a file that was deleted or replaced, and never see another change.
         if let Backend::Sqlite(file) = &self.backend
             && !file.is_in_place()
         {
@@ -35,13 +36,14 @@ impl Store {
     /// The public URL of the relay that last started on this database.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn public_url(&self) -> Result<Option<String>, StoreError> {
         let row = sqlx::query(PUBLIC_URL).fetch_one(&self.pool).await?;
         Ok(row.try_get(0)?)
     }
 
-    /// The key under which erased calls are remembered. It was drawn when the table was made, and is read once.
+    /// The key for the list of erased calls. It was drawn at random when the table was created, and is read
+    /// once.
     pub(super) async fn erasure_key(&self) -> Result<&ErasureKey, StoreError> {
         let read = async || {
             let row = sqlx::query(ERASURE_KEY).fetch_one(&self.pool).await?;
@@ -52,10 +54,10 @@ impl Store {
         self.erasure_key.get_or_try_init(read).await
     }
 
-    /// Keeps the public URL for commands of other processes.
+    /// Stores the public URL for commands, which run in other processes.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn set_public_url(&self, url: &str) -> Result<(), StoreError> {
         let mut tx = self.begin(BUMP_GENERATION).await?;
         sqlx::query(SET_PUBLIC_URL).bind(url).execute(&mut *tx).await?;

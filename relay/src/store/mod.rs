@@ -1,10 +1,11 @@
-//! What the relay keeps, in one database.
+//! The relay's database, which holds everything that the relay stores.
 //!
-//! [`Store`] is one implementation over whatever database [`DatabaseUrl`] names, in the dialect that all of them
-//! share: `$n` parameters, `BIGINT` milliseconds, `TEXT`, `ON CONFLICT`. Each topic has a file of its own here.
+//! [`Store`] is one implementation for all databases that a [`DatabaseUrl`] can name. It uses the SQL that all
+//! of them understand: `$n` parameters, `BIGINT` milliseconds, `TEXT`, `ON CONFLICT`. Each topic has its own
+//! file here.
 //!
-//! Every change of the sites bumps one generation number in the same transaction, so that a running relay notices
-//! what another process changed by reading a single integer.
+//! Every change of the sites increments one generation number in the same transaction. A running relay notices
+//! the changes of other processes by reading this one integer.
 
 mod agent_events;
 mod announcements;
@@ -59,41 +60,41 @@ pub use self::{
     users::{NewUser, StoredUser},
 };
 
-/// A database of the relay, shared safely with other processes. Cheap to clone.
+/// A database of the relay. Other processes may use it at the same time. Cheap to clone.
 ///
-/// Every method that changes something is one transaction; a refused change leaves everything as it was. A method that
-/// changes something for an operator takes the [`Actor`](crate::model::operator_events::Actor), and its transaction
-/// (`operator_events::Change`) cannot be committed without an event.
+/// Every method that changes something is one transaction; a refused change leaves everything as it was. A
+/// method that changes something for an operator takes the [`Actor`](crate::model::operator_events::Actor), and
+/// its transaction (`operator_events::Change`) cannot be committed without an event.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: AnyPool,
-    /// For [`Store::write`] alone.
+    /// Used by [`Store::write`] alone.
     journal: AnyPool,
     backend: open::Backend,
-    /// How long the names of removed sites and aliases are kept from others.
+    /// How long other sites cannot take the names of removed sites and aliases.
     name_rest: Duration,
     erasure_key: Arc<OnceCell<ErasureKey>>,
 }
 
-/// How long the names of removed sites and aliases rest, unless configured otherwise: a customer who has left notices within a
-/// quarter that a QueueMetrics of theirs still searches here.
+/// The default time for which other sites cannot take the names of removed sites and aliases. A customer who
+/// has left notices within a quarter that their QueueMetrics still searches here.
 pub const DEFAULT_NAME_REST: Duration = Duration::from_secs(90 * 86_400);
 
 impl Store {
-    /// The same database with another time for which the names of removed sites and aliases rest.
+    /// The same database, with another time for which other sites cannot take the names of removed ones.
     #[must_use]
     pub fn with_name_rest(self, name_rest: Duration) -> Self {
         Self { name_rest, ..self }
     }
 
-    /// Begins a transaction that nobody is on record for, with a statement that takes the write lock.
+    /// Begins a transaction without an operators' event, with a statement that takes the write lock.
     async fn begin(&self, lock: &'static str) -> Result<Transaction<'static, Any>, StoreError> {
         let mut tx = self.pool.begin().await?;
         sqlx::query(lock).execute(&mut *tx).await?;
         Ok(tx)
     }
 
-    /// Ends all use; waits for what is under way.
+    /// Closes the database, after the operations that are under way.
     pub async fn close(&self) {
         self.journal.close().await;
         self.pool.close().await;

@@ -5,16 +5,16 @@ use super::{DatabaseUrl, IfMissing, OpenError, Store, open};
 /// Why a command has no database to work on.
 #[derive(Debug, thiserror::Error)]
 pub enum NoDatabase {
-    /// Nobody said which.
+    /// The command does not name one.
     #[error("--database is required: give the flag or AUDIOVAULT_RELAY_DATABASE")]
     NotNamed,
-    /// It cannot be opened.
+    /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
 }
 
 impl NoDatabase {
-    /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
+    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NotNamed => 2,
@@ -23,7 +23,7 @@ impl NoDatabase {
     }
 }
 
-/// Opens the database that was named, if one was.
+/// Opens the database that a command names, if it names one.
 ///
 /// # Errors
 /// [`NoDatabase`].

@@ -10,40 +10,42 @@ use sqlx::{
 
 use super::{DatabaseUrl, OpenError, PostgresUrl, Store, StoreError, postgres, sqlite};
 
-/// How long somebody waits for a connection, or a writer for another one. Every transaction here is a handful of rows: a
-/// lock held for longer belongs to a program that hangs.
+/// How long a task waits for a connection, or a writer for another writer. Every transaction here changes only
+/// a few rows: if a lock is held for longer, the program that holds it hangs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The poller, the audit's writer, pages of operators and some slack; SQLite has a single writer anyway.
+/// Connections for the poller, the audit log's writer, the dashboard's pages, and a few more. SQLite has a
+/// single writer anyway.
 const MAX_CONNECTIONS: u32 = 8;
 
 /// What to do when the database does not exist yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfMissing {
-    /// Make an empty one, readable by its owner alone.
+    /// Create an empty one, readable by its owner alone.
     Create,
-    /// Say so; for commands that make no sense on an empty database.
+    /// Return an error. For commands that make no sense on an empty database.
     Refuse,
 }
 
 impl IfMissing {
-    /// For commands of which only some have sense on an empty database: those that add something.
+    /// For commands of which only those that add something make sense on an empty database.
     pub(crate) fn when_adding(adds: bool) -> Self {
         if adds { Self::Create } else { Self::Refuse }
     }
 }
 
-/// What stands behind a store, where the two differ.
+/// The database behind a store, for operations that differ between the two kinds.
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
     Sqlite(sqlite::DatabaseFile),
     Postgres(PostgresUrl),
 }
 
-/// Opens a database and brings its schema up to date. A file that is missing may be made; a server's database must exist, and
-/// may be empty.
+/// Opens a database and brings its schema up to date. A file that is missing is created if `if_missing` allows
+/// it. A database of a server must exist, and may be empty.
 ///
 /// # Errors
-/// [`OpenError`] when it cannot be opened, is missing and must not be made, or was written by a newer release.
+/// [`OpenError`] if the database cannot be opened, is missing and must not be created, or was written by a
+/// newer release.
 pub async fn open(url: &DatabaseUrl, if_missing: IfMissing) -> Result<Store, OpenError> {
     sqlx::any::install_default_drivers();
     match url {
@@ -56,8 +58,8 @@ pub(super) fn pool(set_up: &'static str) -> AnyPoolOptions {
     pool_of(MAX_CONNECTIONS, set_up)
 }
 
-/// One connection that is always the same: it has in memory the pages that the next rows go to, where one of many would
-/// read them anew each time.
+/// A pool of one connection, which is always the same. It has the pages in memory to which the next rows go;
+/// one connection of many would read them again each time.
 pub(super) fn journal_pool(set_up: &'static str, options: AnyConnectOptions) -> AnyPool {
     pool_of(1, set_up).idle_timeout(None).max_lifetime(None).connect_lazy_with(options)
 }
@@ -72,10 +74,11 @@ fn pool_of(connections: u32, set_up: &'static str) -> AnyPoolOptions {
         .after_release(|connection, _| Box::pin(is_at_rest(connection)))
 }
 
-/// Whether a connection may be used again. With a full disk SQLite itself takes a transaction back, of which sqlx does
-/// not know: what it begins next would never be committed, and keep the write lock.
+/// True if a connection may be used again. If the disk is full, SQLite itself rolls a transaction back without
+/// sqlx noticing. What begins next on such a connection would never be committed, and would keep the write
+/// lock.
 async fn is_at_rest(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
-    // The end of a dropped transaction may still be on its way to the connection; this waits for it.
+    // The rollback of a dropped transaction may not have reached the connection yet; this waits for it.
     connection.ping().await?;
     Ok(!connection.is_in_transaction())
 }
@@ -95,10 +98,10 @@ pub(super) async fn migrate(
 }
 
 impl Store {
-    /// Begins to read in one snapshot, whatever others write meanwhile.
+    /// Begins to read from one snapshot, which later writes do not change.
     pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Any>, StoreError> {
         let begin = match self.backend {
-            // A transaction of SQLite is one from its first statement.
+            // In SQLite every transaction reads from one snapshot, from its first statement on.
             Backend::Sqlite(_) => "BEGIN",
             Backend::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };

@@ -1,4 +1,4 @@
-//! A database of a PostgreSQL server as the relay's, shared by several relays.
+//! A database of a PostgreSQL server, which several relays may share.
 
 use std::sync::Arc;
 
@@ -12,11 +12,12 @@ use super::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
-/// What every connection begins with. A transaction here is a handful of rows: one that takes longer, or is left open, hangs,
-/// and must not hold up the other relays. The answer to a commit means that it is on disk, whatever the server's default.
+/// The statements that every connection runs first. A transaction here changes only a few rows: one that takes
+/// longer, or is left open, hangs, and must not hold up the other relays. A confirmed commit is on disk,
+/// regardless of the server's default.
 pub(super) const SETUP: &str = "SET statement_timeout = '30s'; SET lock_timeout = '5s'; SET synchronous_commit = on; \
      SET idle_in_transaction_session_timeout = '30s'; SET client_min_messages = warning; SET timezone = 'UTC'";
-/// The oldest version whose behaviour the statements count on, as `server_version_num` tells it.
+/// The oldest server version that behaves as the statements expect, in the form of `server_version_num`.
 const OLDEST: i64 = 150_000;
 
 const VERSION: &str =
@@ -24,7 +25,7 @@ const VERSION: &str =
 const HAS_TABLES: &str = "SELECT CAST(COUNT(*) AS BIGINT) FROM information_schema.tables \
      WHERE table_schema = current_schema() AND table_name = 'meta'";
 
-/// Opens a database that exists; whether it is empty is another matter.
+/// Opens a database that exists. If it has no tables yet, they are created, unless `if_missing` forbids it.
 pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Store, OpenError> {
     let failed = |source| {
         let database = url.to_string();
@@ -35,7 +36,7 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
     };
     let parsed = url.reveal().parse().map_err(|_| failed(sqlx::Error::Configuration("not a URL".into())))?;
     let options = AnyConnectOptions::from_url(&parsed).map_err(failed)?;
-    // A pool would try again and again; one connection says at once what is wrong.
+    // A pool would retry again and again; one connection reports the error at once.
     let mut probe = options.connect().await.map_err(failed)?;
     let (number, version) = version(&mut probe).await.map_err(failed)?;
     if number < OLDEST {
@@ -58,7 +59,7 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
     })
 }
 
-/// Whether a connection failed because of who the server is, or because it does not say so.
+/// True if the connection failed because the server did not prove its identity, or has no TLS.
 fn is_about_tls(error: &sqlx::Error) -> bool {
     if let sqlx::Error::Io(error) = error {
         return error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());

@@ -1,4 +1,4 @@
-//! Puts pseudonyms in the place of client addresses that have grown old.
+//! Replaces old client addresses by pseudonyms.
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,27 +9,27 @@ use zeroize::Zeroizing;
 
 use super::{Store, StoreError, corrupt};
 
-/// Rows changed in one transaction: few enough that nobody waits for the write lock.
+/// Rows per transaction: few enough that other writers do not have to wait for the write lock.
 const BATCH: i64 = 500;
-/// Octets of a pseudonym: collisions among a million clients are less likely than one in five hundred.
+/// Bytes of a pseudonym. The probability of a collision among a million clients is below one in five hundred.
 const PSEUDONYM_LEN: usize = 6;
 
 const SETTINGS: &str = "SELECT pseudonyms_until_ms, pseudonym_key FROM meta WHERE id = 1";
 const SET_KEY: &str = "UPDATE meta SET pseudonym_key = $1 WHERE id = 1 AND pseudonym_key IS NULL";
 const SET_UNTIL: &str = "UPDATE meta SET pseudonyms_until_ms = $1 WHERE id = 1";
-/// Those who still have an address among the events from the mark on. The mark moves with the last of a batch, so
-/// that no row is looked at every time.
+/// Events from the mark on that still have an address. The mark moves to the last event of a batch, so that no
+/// row is read every time.
 const OLD_ADDRESSES: &str = "SELECT request_id, opened_ms, client FROM audit \
      WHERE opened_ms >= $1 AND opened_ms < $2 AND client IS NOT NULL AND client NOT LIKE '~%' \
      ORDER BY opened_ms LIMIT $3";
 const REPLACE: &str = "UPDATE audit SET client = $2, user_agent = NULL WHERE request_id = $1";
 
 impl Store {
-    /// Replaces the client addresses of events from before a time by pseudonyms, the same one for the same address,
-    /// and drops their user agents. Returns how many events were changed.
+    /// Replaces the client addresses of events from before a time by pseudonyms, and deletes their user agents.
+    /// The same address always gets the same pseudonym. Returns how many events were changed.
     ///
     /// # Errors
-    /// As every method; what was done until then stays done.
+    /// [`StoreError`] if the database fails; what was changed before stays changed.
     pub async fn pseudonymise_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
         let (mut changed, before_ms) = (0, before.as_millisecond());
         loop {
@@ -62,7 +62,7 @@ impl Store {
 
 async fn settings(tx: &mut Transaction<'static, Any>) -> Result<(i64, Zeroizing<Vec<u8>>), StoreError> {
     let fresh: Zeroizing<[u8; 32]> = Zeroizing::new(rand::random());
-    // Comes first: it takes the write lock.
+    // This statement comes first because it takes the write lock.
     sqlx::query(SET_KEY).bind(HEXLOWER.encode(fresh.as_slice())).execute(&mut **tx).await?;
     let row = sqlx::query(SETTINGS).fetch_one(&mut **tx).await?;
     let key: String = row.try_get(1)?;

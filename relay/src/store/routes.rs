@@ -1,7 +1,9 @@
-//! Which relay holds which tunnel, for relays that share a PostgreSQL server: read as a whole, and told as it changes.
+//! Routes: which relay holds which tunnel, for relays that share a PostgreSQL server.
 //!
-//! A tunnel's row is its route while it is open. Whoever writes that it was opened or closed notifies the others within the
-//! same transaction, so that what they are told of is there to be read, and in the order in which it was written.
+//! A relay reads all routes once, and is notified of every change. The row of a tunnel is its route while the
+//! tunnel is open. The relay that writes that a tunnel was opened or closed notifies its peers in the same
+//! transaction. So they can read what they are notified of, and the notifications come in the order of the
+//! writes.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -14,13 +16,14 @@ use sqlx::{
 
 use super::{Record, Store, StoreError, corrupt, open::Backend, postgres::SETUP, site};
 
-/// One for the listener, one for everything else.
+/// One connection for the listener, one for everything else.
 const CONNECTIONS: u32 = 2;
-/// A lease that could not be renewed for this long is worth a new try rather than more patience.
+/// The longest time to wait for a connection. If a lease could not be renewed for this long, a new attempt is
+/// better than to wait longer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Where changes of routes are told.
+/// The channel of the notifications about routes.
 const CHANNEL: &str = "audiovault_routes";
-/// Octets of one notification: PostgreSQL takes less than 8,000.
+/// Bytes of one notification: PostgreSQL accepts less than 8,000.
 const MAX_NOTICE: usize = 7_900;
 
 const RENEW: &str = "INSERT INTO relay_runs (run, started_ms, alive_ms, url, lease_ms) \
@@ -34,70 +37,70 @@ const ROUTES: &str = "SELECT tunnels.site, tunnels.session, tunnels.run, tunnels
      AND relay_runs.url IS NOT NULL AND relay_runs.stopped_ms IS NULL AND tunnels.run <> $1";
 const MISSED: &str = "SELECT DISTINCT site, link_key FROM tunnels WHERE link_key IS NOT NULL AND closed_ms >= \
      CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - $1";
-/// Its result has no type that every driver knows.
+/// The cast is there because not every driver knows the type of the result.
 const NOTIFY: &str = "SELECT CAST(pg_notify($1, $2) AS TEXT)";
 
-/// Another relay, as it tells of itself.
+/// Another relay, as it describes itself in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRecord {
-    /// Its run.
+    /// The id of the relay's run.
     pub run: String,
-    /// Where others reach it.
+    /// The URL at which its peers reach it.
     pub url: String,
     /// When it last renewed its lease, by the server's clock, in milliseconds since the Unix epoch.
     pub lease_ms: i64,
-    /// How long ago that was when it was read, by the server's clock.
+    /// The time between that and the moment of reading, by the server's clock.
     pub lease_age: Duration,
 }
 
 /// A tunnel that another relay holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteRecord {
-    /// The site whose agent it is.
+    /// The site of the tunnel's agent.
     pub site: SiteId,
-    /// Names the tunnel.
+    /// The id of the tunnel.
     pub session: String,
     /// The run of the relay that holds it.
     pub run: String,
-    /// The key by which the agent makes its links.
+    /// The id of the key with which the agent makes its links.
     pub key: LinkKeyId,
 }
 
-/// A change that was told.
+/// A change of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteChange {
     /// A tunnel was opened.
     Opened(RouteRecord),
     /// A tunnel has ended.
     Closed {
-        /// The site whose agent it was.
+        /// The site of the tunnel's agent.
         site: SiteId,
-        /// Names the tunnel.
+        /// The id of the tunnel.
         session: String,
-        /// Whether the agent should be connected again in a moment, wherever.
+        /// True if the agent should be connected again in a moment, at any relay.
         back_soon: bool,
     },
 }
 
-/// What was heard of routes.
+/// What a listener has received.
 #[derive(Debug)]
 pub enum RouteNews {
-    /// What has changed.
+    /// Changes of routes.
     Changes(Vec<RouteChange>),
-    /// The connection was lost and is there again: nobody knows what was told meanwhile.
+    /// The connection was lost and made again. Notifications in between are lost.
     Gap,
 }
 
-/// Reads routes, on connections of its own: a lease must not wait for pages of operators.
+/// Reads routes, on connections of its own: a lease must not wait for the pages of the dashboard.
 #[derive(Debug, Clone)]
 pub struct RouteBook(PgPool);
 
-/// Hears of changes.
+/// Receives the changes of routes.
 #[derive(Debug)]
 pub struct RouteListener(PgListener);
 
 impl Store {
-    /// The routes of the relays that share this database; none where it is a file, which nobody shares.
+    /// The routes of the relays that share this database. `None` if it is a file, which relays cannot share.
     pub fn route_book(&self) -> Option<RouteBook> {
         let Backend::Postgres(url) = &self.backend else { return None };
         let pool = PgPoolOptions::new()
@@ -110,19 +113,19 @@ impl Store {
 }
 
 impl RouteBook {
-    /// Renews the lease of a run, which is reached at a URL, by the server's clock.
+    /// Renews the lease of a run by the server's clock. `url` is where the peers reach the run.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn renew_lease(&self, run: &str, url: &str) -> Result<(), StoreError> {
         sqlx::query(RENEW).bind(run).bind(url).execute(&self.0).await?;
         Ok(())
     }
 
-    /// All relays but that of a run, whether their lease is fresh or not.
+    /// All relays except that of the run `but`, with valid and with expired leases.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn nodes(&self, but: &str) -> Result<Vec<NodeRecord>, StoreError> {
         let rows = sqlx::query(NODES).bind(but).fetch_all(&self.0).await?;
         let node = |row: &PgRow| {
@@ -137,10 +140,11 @@ impl RouteBook {
         rows.iter().map(node).collect()
     }
 
-    /// Hands over every tunnel that is open at another relay than that of a run, one by one: there may be millions.
+    /// Passes every tunnel that is open at another relay than that of the run `but` to `take`. They are passed
+    /// one by one, since there may be millions.
     ///
     /// # Errors
-    /// As every method; not all were handed over then.
+    /// [`StoreError`] if the database fails; some tunnels have been passed to `take` then.
     pub async fn routes(
         &self,
         but: &str,
@@ -153,30 +157,30 @@ impl RouteBook {
         Ok(())
     }
 
-    /// Every tunnel of a site that is open at another relay than that of a run.
+    /// Every tunnel of a site that is open at another relay than that of the run `but`.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn routes_of(&self, of: &SiteId, but: &str) -> Result<Vec<RouteRecord>, StoreError> {
         let statement = AssertSqlSafe(format!("{ROUTES} AND tunnels.site = $2"));
         let rows = sqlx::query(statement).bind(but).bind(of.as_str()).fetch_all(&self.0).await?;
         rows.iter().map(route).collect()
     }
 
-    /// Agents that lost a tunnel within a time, wherever, by their sites and keys.
+    /// The agents that lost a tunnel within a time, at any relay, by their sites and link keys.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn missed(&self, within: Duration) -> Result<Vec<(SiteId, LinkKeyId)>, StoreError> {
         let within = i64::try_from(within.as_millis()).unwrap_or(i64::MAX);
         let rows = sqlx::query(MISSED).bind(within).fetch_all(&self.0).await?;
         rows.iter().map(|row| Ok((site(&row.try_get::<String, _>(0)?)?, key(row.try_get(1)?)?))).collect()
     }
 
-    /// Begins to hear of changes: what is read after this misses nothing.
+    /// Subscribes to changes. Together with what is read after this, no change is missed.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn listen(&self) -> Result<RouteListener, StoreError> {
         let mut listener = PgListener::connect_with(&self.0).await?;
         listener.listen(CHANNEL).await?;
@@ -185,10 +189,10 @@ impl RouteBook {
 }
 
 impl RouteListener {
-    /// Waits for news. May be dropped while it waits without losing any.
+    /// Waits for the next changes. It may be dropped while it waits, without losing any.
     ///
     /// # Errors
-    /// As every method: the connection is lost and could not be made again.
+    /// [`StoreError`] if the connection is lost and cannot be made again.
     pub async fn next(&mut self) -> Result<RouteNews, StoreError> {
         Ok(match self.0.try_recv().await? {
             Some(notice) => RouteNews::Changes(notice.payload().lines().filter_map(read).collect()),
@@ -197,7 +201,7 @@ impl RouteListener {
     }
 }
 
-/// Tells the other relays, at the end of the transaction, what becomes of tunnels in it.
+/// Notifies the peer relays of the tunnels that the records open and close, when the transaction is committed.
 pub(super) async fn notify(tx: &mut Transaction<'static, Any>, records: &[Record]) -> Result<(), StoreError> {
     let mut notice = String::new();
     for line in records.iter().filter_map(write) {
@@ -226,7 +230,7 @@ fn write(record: &Record) -> Option<String> {
     }
 }
 
-/// What a line tells; a later release may tell of more.
+/// The change in a line. A later release may send lines that this one does not know.
 fn read(line: &str) -> Option<RouteChange> {
     let words: Vec<&str> = line.split(' ').collect();
     match *words.as_slice() {

@@ -21,15 +21,15 @@ use super::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
-/// What every connection begins with. Write-ahead logging lets readers and the writer work side by side; what is
-/// deleted is overwritten with zeros, because it may be somebody's call.
+/// The statements that every connection runs first. With write-ahead logging, readers and the writer work at
+/// the same time. Deleted data is overwritten with zeros, because it may be about a person's call.
 const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
      PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON";
-/// Processes that start on a fresh file race for its schema. Who loses finds one more migration done at the next attempt,
-/// so there are more attempts than migrations.
+/// Processes that start on a new file race to create its schema. A process that loses finds one more migration
+/// done at the next attempt, so it needs several attempts.
 const ATTEMPTS: u32 = 10;
 
-/// Which file was opened, to notice when another one stands in its place.
+/// The file that was opened, to notice if another file has taken its place.
 #[derive(Debug, Clone)]
 pub(super) struct DatabaseFile {
     pub(super) path: PathBuf,
@@ -38,13 +38,13 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Whether it still stands where it was opened.
+    /// True if the file is still where it was opened.
     pub(super) fn is_in_place(&self) -> bool {
         identity(&self.path).ok() == Some(self.identity)
     }
 }
 
-/// Opens a file. A new one gets mode 0600, and SQLite gives its journals the same.
+/// Opens a file. A new file gets mode 0600, and SQLite gives its journals the same mode.
 pub(super) async fn open(path: &Path, if_missing: IfMissing) -> Result<Store, OpenError> {
     match if_missing {
         IfMissing::Create => {
@@ -73,7 +73,8 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
     };
     let url = SqliteConnectOptions::new().filename(path).create_if_missing(false).to_url_lossy();
     let options = AnyConnectOptions::from_url(&url).map_err(failed)?;
-    // A pool would try again and again where the file is no database at all; one connection says so at once.
+    // A pool would retry again and again if the file is not a database; one connection reports the error at
+    // once.
     let mut probe = options.connect().await.map_err(failed)?;
     set_up(&mut probe).await.map_err(failed)?;
     let all: AnyPool = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;

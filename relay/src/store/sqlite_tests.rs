@@ -1,4 +1,4 @@
-//! What holds for a file alone.
+//! Tests that concern an SQLite file alone.
 
 use std::{os::unix::fs::PermissionsExt, path::Path};
 
@@ -76,7 +76,7 @@ async fn a_database_of_a_newer_release_is_refused() {
 async fn a_change_that_the_database_itself_took_back_locks_out_nobody() {
     let directory = TempDir::new().unwrap();
     let (one, other) = (store_in(&directory).await, store_in(&directory).await);
-    // What SQLite does with a transaction that finds the disk full.
+    // What SQLite does with a transaction when the disk is full.
     let full = "CREATE TRIGGER full BEFORE INSERT ON sites BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     sqlx::query(full).execute(&one.pool).await.unwrap();
     let error = one.add_site(&operator(), &new_site("acme", &[], 1)).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! What holds for every database.
+//! Tests that pass on every kind of database.
 
 use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
 

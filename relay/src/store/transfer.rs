@@ -1,4 +1,4 @@
-//! Moves everything that one database holds into another one that is empty.
+//! Moves all data of one database into another one, which must be empty.
 
 use std::pin::pin;
 
@@ -8,17 +8,17 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction, any::AnyRow};
 use super::{Store, StoreError, history::lately};
 use crate::model::operator_events::{Action, Actor, Entry};
 
-/// Rows that one statement writes.
+/// Rows per statement.
 const ROWS: usize = 500;
 
-/// What one table holds. Texts and numbers are all that there is.
+/// The columns of one table: texts and numbers, since there are no other types.
 struct Table {
     name: &'static str,
     texts: &'static [&'static str],
     numbers: &'static [&'static str],
 }
 
-/// Every table but `meta`, in an order in which what is referred to comes first.
+/// Every table except `meta`. Tables to which others refer come first.
 const TABLES: [Table; 17] = [
     Table { name: "sites", texts: &["site", "note"], numbers: &["created_ms", "disabled_ms"] },
     Table { name: "names", texts: &["name", "site"], numbers: &[] },
@@ -106,7 +106,8 @@ const TABLES: [Table; 17] = [
         numbers: &["at_ms", "told_ms"],
     },
 ];
-/// Apart from the others: its rows are worth nothing soon, but the keys that were handed out are on record in it.
+/// Separate from the other tables: unused codes are soon of no use, but this table records which keys were
+/// handed out.
 const ENROLMENTS: Table = Table {
     name: "enrolments",
     texts: &["digest", "site", "created_by", "used_from", "key_digest"],
@@ -120,15 +121,15 @@ const META: &str =
     "SELECT public_url, pseudonyms_until_ms, pseudonym_key, erasure_key FROM meta WHERE id = 1";
 const SET_META: &str = "UPDATE meta SET public_url = $1, pseudonyms_until_ms = $2, pseudonym_key = $3, erasure_key = $4 WHERE id = 1";
 
-/// Why nothing was moved.
+/// Why no data was moved.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// What it would still write would be left behind.
+    /// A relay still writes to the database that is moved. What it wrote would be left behind.
     #[error(
         "a relay runs on the database to move, or was killed within the last half a minute: stop it, then try again"
     )]
     InUse,
-    /// What is there is not mixed with anything.
+    /// The target has data already, and nothing is mixed with it.
     #[error("the database to move into has sites or users already: it must be empty")]
     NotEmpty,
     /// One of the databases failed.
@@ -143,10 +144,11 @@ impl From<sqlx::Error> for TransferError {
 }
 
 impl Store {
-    /// Copies everything of another database into this one, which must be empty: all of it or nothing. Returns how many rows.
+    /// Copies all data of another database into this one, which must be empty. It copies all rows or none, and
+    /// returns how many.
     ///
     /// # Errors
-    /// [`TransferError`]; this database is as it was then.
+    /// [`TransferError`]; this database is unchanged then.
     pub async fn take_over(&self, actor: &Actor, from: &Store) -> Result<u64, TransferError> {
         let mut source = from.snapshot().await?;
         let live: i64 = sqlx::query(LIVE_RUNS).bind(lately()).fetch_one(&mut *source).await?.try_get(0)?;
@@ -202,7 +204,7 @@ async fn copy(
     target: &mut Transaction<'static, Any>,
 ) -> Result<u64, TransferError> {
     let select = format!("SELECT {} FROM {}", table.columns(), table.name);
-    // Years of an audit are more than fits into memory.
+    // The audit log of several years does not fit into memory.
     let mut chunks = pin!(sqlx::query(AssertSqlSafe(select)).fetch(&mut **source).try_chunks(ROWS));
     let mut copied = 0;
     while let Some(rows) = chunks.try_next().await.map_err(|error| error.1)? {
@@ -217,7 +219,7 @@ async fn write(
     rows: &[AnyRow],
     target: &mut Transaction<'static, Any>,
 ) -> Result<(), TransferError> {
-    // Every piece is a literal of this program or a number.
+    // Every part of the statement is a literal of this program or a number.
     let mut query = sqlx::query(AssertSqlSafe(table.insert(rows.len())));
     for row in rows {
         for column in 0..table.texts.len() {
@@ -255,7 +257,7 @@ mod tests {
         });
         let moved: BTreeSet<String> = moved.collect();
         let left: Vec<_> = all.difference(&moved).collect();
-        // What the next start of a relay makes anew, and what is set by itself.
+        // Values that the next start of a relay makes anew, or that are set automatically.
         let expected = [
             "meta.erasure_key",
             "meta.generation",

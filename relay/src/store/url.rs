@@ -1,4 +1,4 @@
-//! How a database is named.
+//! The address of a database.
 
 use std::{env, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::DatabaseUrlError;
 
-/// Where the database is. `Debug` and `Display` tell no password.
+/// The address of a database. `Debug` and `Display` do not show passwords.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// One SQLite file on a local disk (write-ahead logging does not work over a network file system).
@@ -17,9 +17,10 @@ pub enum DatabaseUrl {
     Postgres(PostgresUrl),
 }
 
-/// `postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE[?OPTIONS]`, as libpq takes it. What is not there comes from `PGHOST`,
-/// `PGPORT`, `PGUSER`, `PGPASSWORD` and their like, and from the password file (`PGPASSFILE`). A server on another machine has to
-/// prove by TLS who it is (`sslmode=verify-full`), unless `sslmode` or `PGSSLMODE` says otherwise.
+/// `postgres://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE[?OPTIONS]`, as libpq accepts it. Missing parts come from
+/// `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and similar variables, and from the password file (`PGPASSFILE`).
+/// A server on another machine must prove its identity by TLS (`sslmode=verify-full`), unless `sslmode` or
+/// `PGSSLMODE` is set to another value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresUrl(Zeroizing<String>);
 
@@ -38,20 +39,20 @@ impl PostgresUrl {
         Ok(Self(text))
     }
 
-    /// The whole of it, with what goes without saying: it may hold a password.
+    /// The whole address, including the defaults that were added. It may contain a password.
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-/// Whether the address or the environment says how the connection is protected.
+/// True if the address or the environment sets how the connection is protected.
 fn says_sslmode(text: &str) -> bool {
     let in_address = Url::parse(text)
         .is_ok_and(|url| url.query_pairs().any(|(name, _)| matches!(&*name, "sslmode" | "ssl-mode")));
     in_address || env::var_os("PGSSLMODE").is_some_and(|mode| !mode.is_empty())
 }
 
-/// Whether the connection stays on this machine: a Unix socket or a loopback address.
+/// True if the connection stays on this machine: a Unix socket or a loopback address.
 fn is_this_machine(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
@@ -88,7 +89,7 @@ impl FromStr for DatabaseUrl {
         match scheme {
             "sqlite" => {
                 let file = rest.strip_prefix("//").unwrap_or(rest);
-                // A database in memory would be another one for each connection and for each process.
+                // A database in memory would be a different one for each connection and for each process.
                 if file.is_empty() || file == ":memory:" || file.contains('?') {
                     return Err(DatabaseUrlError::NotAFile);
                 }
@@ -109,8 +110,8 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
-/// A text of whatever origin in which the passwords of addresses are not told: what stands between the colon and the last at
-/// sign after `//`.
+/// A text from any source, without the passwords of the addresses in it. After `//`, everything between the
+/// first colon and the last at sign is replaced by `…`.
 pub(crate) fn without_passwords(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Sessions of users at their browsers.
+//! Sessions of users at the dashboard.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -20,14 +20,14 @@ pub struct SessionTimes {
     pub seen: Timestamp,
 }
 
-/// A session and its user, as they are now.
+/// A session and the current rights of its user.
 #[derive(Debug, Clone)]
 pub struct StoredSession {
-    /// Whose it is.
+    /// The user of the session.
     pub user: Name,
-    /// What that user may do.
+    /// What the user may do.
     pub rights: Rights,
-    /// Its times.
+    /// When the session began and was last used.
     pub times: SessionTimes,
 }
 
@@ -41,10 +41,10 @@ const PRUNE: &str = "DELETE FROM user_sessions WHERE seen_ms < $1 OR created_ms 
 const LOGGED_IN: &str = "UPDATE users SET login_ms = $2 WHERE name = $1";
 
 impl Store {
-    /// Keeps a new session of a user.
+    /// Stores a new session of a user.
     ///
     /// # Errors
-    /// [`StoreError::UnknownUser`] when the user was removed meanwhile.
+    /// [`StoreError::UnknownUser`] if the user was removed in the meantime.
     pub(crate) async fn add_session(
         &self,
         actor: &Actor,
@@ -63,10 +63,10 @@ impl Store {
         tx.commit(&[Entry::of(Action::LoggedIn, user.as_str())]).await
     }
 
-    /// A session with its user's rights of this moment.
+    /// A session with the current rights of its user.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn session(&self, digest: &SecretDigest) -> Result<Option<StoredSession>, StoreError> {
         let row = sqlx::query(SESSION).bind(digest.as_str()).fetch_optional(&self.pool).await?;
         let Some(row) = row else { return Ok(None) };
@@ -79,10 +79,10 @@ impl Store {
         }))
     }
 
-    /// Notes that a session is in use.
+    /// Stores that a session was used.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn touch_session(
         &self,
         digest: &SecretDigest,
@@ -96,16 +96,16 @@ impl Store {
     /// Ends a session.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn remove_session(&self, digest: &SecretDigest) -> Result<(), StoreError> {
         sqlx::query(DELETE).bind(digest.as_str()).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Removes sessions that were last used, or began, before these times.
+    /// Deletes sessions that were last used, or began, before these times.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn prune_sessions(
         &self,
         unused_since: Timestamp,

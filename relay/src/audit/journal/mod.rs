@@ -44,7 +44,7 @@ use crate::{
     store::{Record, Store},
 };
 
-/// The number of records that may wait. At about 500 bytes each they take 10 MiB. They are a busy relay's
+/// The maximum number of records that wait. At about 500 bytes each they take 10 MiB. They are a busy relay's
 /// searches and deliveries of several minutes: longer than a database needs to recover.
 const MAX_WAITING: usize = 20_000;
 

@@ -15,9 +15,9 @@
 //! token counts as a guess of its own: it takes a permit, and is never remembered as right.
 //!
 //! Memory: a pair is remembered from its first wrong attempt until its bucket is full again, and at most
-//! [`MAX_PAIRS`] are. Tenants that no agent has announced are not told apart (see [`Subject`]). Names of sites
-//! that do not exist are told apart, by a number of 64 bits: they are throttled exactly as existing sites are,
-//! because otherwise the throttle would reveal which sites exist. A client that makes up names has one wrong
+//! [`MAX_PAIRS`] are. Tenants that no agent has announced are not distinguished (see [`Subject`]). Names of
+//! sites that do not exist are distinguished, by a number of 64 bits. They are throttled exactly as existing
+//! sites are; otherwise the throttle would reveal which sites exist. A client that makes up names has one wrong
 //! attempt at each, and the pairs with the fewest wrong attempts are forgotten first.
 
 mod refusals;
@@ -44,14 +44,15 @@ use super::{
     news::{News, Untold},
 };
 
-/// The number of pairs that are remembered: about 10 MB. A client with more addresses than this does not need a
-/// second attempt from any of them.
+/// The maximum number of pairs that are remembered: about 10 MB. A client with more addresses than this does not
+/// need a second attempt from any of them.
 const MAX_PAIRS: usize = 65_536;
-/// The number of right tokens, each with its client, and of clients that are remembered for each site: enough
-/// for many tenants, and for hundreds of users whose browsers search. As numbers of 64 bits they take 16 KiB.
+/// The maximum number of right tokens, each with its client, and of clients that are remembered for each site:
+/// enough for many tenants, and for hundreds of users whose browsers search. As numbers of 64 bits they take
+/// 16 KiB.
 const MAX_RIGHT: usize = 1024;
-/// The number of opened links that are remembered for each site: more than are listened to at a time. As
-/// numbers of 64 bits they take 8 KiB.
+/// The maximum number of opened links that are remembered for each site: more than are listened to at a time.
+/// As numbers of 64 bits they take 8 KiB.
 const MAX_OPENED: usize = 512;
 /// When to retry after attempts under way held all permits for as long as a request can wait.
 const UNDER_WAY_RETRY: Duration = Duration::from_secs(2);

@@ -1,5 +1,8 @@
-//! What operators are told of agents that connect: a second agent of a site, and an address from which none of the site's
-//! agents has come before. A key of the site is enough to run an agent, which is sent requests of the site, so each is an event.
+//! Operators' events about agents that connect.
+//!
+//! There is one for a second agent of a site, and one for an address from which no agent of the site has come
+//! before. With a key of the site, any person can run an agent that receives requests of the site. So both are
+//! events.
 
 use std::net::IpAddr;
 
@@ -11,12 +14,13 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 use super::{Store, StoreError, TunnelOpened, journal::Record, operator_events, site, timestamp};
 use crate::model::operator_events::{AccessChange, Action, Actor, ActorKind, Entry};
 
-/// Events of one kind that a site has in an hour. An agent that fails and starts anew every few seconds would fill the
-/// table otherwise; the timeline of the site has every tunnel.
+/// The maximum number of events of one kind for a site in an hour. Otherwise an agent that fails and restarts
+/// every few seconds would fill the table. The timeline of the site has every tunnel.
 const MAX_EVENTS: i64 = 10;
 /// The hour of [`MAX_EVENTS`], in milliseconds.
 const HOUR_MS: i64 = 3_600_000;
-/// Networks that are remembered of a site. A line whose address changes every day fills it in three years.
+/// The maximum number of networks that are remembered for a site. A line whose address changes every day takes
+/// three years to reach it.
 const MAX_NETWORKS: i64 = 1_000;
 
 const SITE_EXISTS: &str = "SELECT COUNT(*) FROM sites WHERE site = $1";
@@ -30,19 +34,19 @@ const OTHER_INSTANCES: &str = "SELECT COUNT(DISTINCT instance) FROM tunnels WHER
      AND closed_ms IS NULL";
 const RECENT_EVENTS: &str =
     "SELECT COUNT(*) FROM operator_events WHERE site = $1 AND action = $2 AND at_ms >= $3";
-/// The latest of each action at each site, but for events of an earlier site of the same name.
+/// The latest event of each action at each site, without events of an earlier site of the same name.
 const ACCESS_CHANGES: &str = "SELECT site, action, at_ms, actor, address FROM operator_events WHERE id IN \
      (SELECT MAX(operator_events.id) FROM operator_events JOIN sites ON sites.site = operator_events.site \
      WHERE operator_events.at_ms >= $1 AND operator_events.at_ms >= sites.created_ms \
      AND operator_events.action IN ($2, $3, $4, $5) GROUP BY operator_events.site, operator_events.action) \
      ORDER BY id DESC";
 
-/// Whether one of the records may become an event, for which the write lock is needed.
+/// True if one of the records may cause an event. Events need the write lock.
 pub(super) fn may_come_of(records: &[Record]) -> bool {
     records.iter().any(|record| matches!(record, Record::TunnelOpened(_)))
 }
 
-/// Writes the events of a tunnel that is about to be written itself, within a transaction that has the write lock.
+/// Writes the events of a tunnel before the tunnel itself is written, in a transaction that has the write lock.
 pub(super) async fn write(
     tx: &mut Transaction<'static, Any>,
     tunnel: &TunnelOpened,
@@ -63,8 +67,8 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Remembers where a tunnel comes from. Whether that is news: the first network of a site is not, as there was nothing to
-/// expect.
+/// Remembers the network from which a tunnel comes. Returns true if it is new. The first network of a site does
+/// not count as new, as there was nothing to compare it with.
 async fn is_new_network(
     tx: &mut Transaction<'static, Any>,
     tunnel: &TunnelOpened,
@@ -103,7 +107,7 @@ async fn event(
     if recent.try_get::<i64, _>(0)? >= MAX_EVENTS {
         return Ok(());
     }
-    // The agent names its host itself; its address is what the relay has seen.
+    // The agent names its host itself. Its address is what the relay has seen.
     let actor = Actor {
         kind: ActorKind::Agent,
         name: tunnel.host.clone(),
@@ -134,10 +138,10 @@ async fn count(
 }
 
 impl Store {
-    /// Of each site and each of [`Action::OF_ACCESS`] the latest event since a time, the newest first.
+    /// The latest event of each site and each of [`Action::OF_ACCESS`] since a time, the newest first.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn access_changes(&self, since: Timestamp) -> Result<Vec<AccessChange>, StoreError> {
         let mut query = sqlx::query(ACCESS_CHANGES).bind(since.as_millisecond());
         for action in Action::OF_ACCESS {

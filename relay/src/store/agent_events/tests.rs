@@ -26,7 +26,7 @@ async fn with_site(database: &Fresh) -> Store {
     store
 }
 
-/// One connection of an agent.
+/// One tunnel of an agent.
 fn opened(instance: &str, slot: u16, address: &str) -> Record {
     Record::TunnelOpened(Box::new(TunnelOpened {
         session: format!("{instance}-{slot}-{address}"),
@@ -52,7 +52,7 @@ fn closed(instance: &str, slot: u16, address: &str) -> Record {
     }
 }
 
-/// What was recorded of agents, the oldest first.
+/// The recorded events about agents, the oldest first.
 async fn events(store: &Store) -> Vec<OperatorEvent> {
     let filter = OperatorFilter {
         one_of: vec![Action::AgentAdded, Action::AgentNewAddress],
@@ -70,7 +70,7 @@ async fn a_second_agent_is_an_event_and_a_second_connection_or_a_restart_is_none
     let home = "192.0.2.1";
     store.write(&[opened("one", 0, home), opened("one", 1, home)]).await.unwrap();
     store.write(&[closed("one", 0, home), closed("one", 1, home)]).await.unwrap();
-    // The agent was started anew, and one of its connections breaks.
+    // The agent was restarted, and one of its tunnels breaks.
     store.write(&[opened("two", 0, home), closed("two", 0, home), opened("two", 1, home)]).await.unwrap();
     assert!(events(&store).await.is_empty());
 
@@ -81,7 +81,7 @@ async fn a_second_agent_is_an_event_and_a_second_connection_or_a_restart_is_none
     assert_eq!((event.actor.as_str(), event.address.as_deref()), ("host-of-three", Some(home)));
     let after = event.after.as_ref().unwrap();
     assert_eq!((after["instance"].as_str(), after["agents_before"].as_i64()), (Some("three"), Some(1)));
-    // Neither its other connections are events, nor one that comes again.
+    // Further tunnels of the agent are not events, and neither is one that comes back.
     store.write(&[opened("three", 1, home), closed("three", 0, home)]).await.unwrap();
     store.write(&[opened("three", 0, home)]).await.unwrap();
     assert_eq!(events(&store).await.len(), 1);

@@ -1,4 +1,4 @@
-//! Enrolment codes: made for a site, traded once for a key of it.
+//! Enrolment codes: made for a site, and traded once for one of its keys.
 
 use std::net::IpAddr;
 
@@ -21,47 +21,47 @@ use crate::model::{
     operator_events::{Action, Actor, Entry},
 };
 
-/// A code about to be kept.
+/// A code that will be stored.
 #[derive(Debug, Clone)]
 pub struct NewCode {
     /// Digest of the code.
     pub digest: CodeDigest,
-    /// Which user or API token made it; nobody where the command line did.
+    /// The user or API token that made it. `None` if it was made on the command line.
     pub created_by: Option<Name>,
     /// When it was made.
     pub created: Timestamp,
-    /// When it ends.
+    /// When it expires.
     pub expires: Timestamp,
 }
 
-/// A code that somebody presents, and what is to be had for it.
+/// A code that a client presents, and the key that it gets for it.
 #[derive(Debug, Clone)]
 pub struct Trade {
     /// Digest of the code.
     pub digest: CodeDigest,
-    /// Digest of the key that is handed out if the code is right.
+    /// Digest of the key that the client gets if the code is right.
     pub key: KeyDigest,
-    /// Who presents the code.
+    /// The network address of the client.
     pub from: IpAddr,
-    /// When.
+    /// When the code is presented.
     pub now: Timestamp,
 }
 
-/// A code as stored: never the code itself.
+/// A code in the database: its digest, never the code itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct EnrolmentRecord {
     /// When the code was made.
     pub created: Timestamp,
-    /// The user or API token that made it; nothing where the command line did.
+    /// The user or API token that made the code. Empty if it was made on the command line.
     #[schema(value_type = Option<String>)]
     pub created_by: Option<Name>,
-    /// When it ends, unless it was used before.
+    /// When the code expires, unless it was used before.
     pub expires: Timestamp,
-    /// When a key was handed out for it.
+    /// When the code was traded for a key.
     pub used: Option<Timestamp>,
-    /// From which address it was used.
+    /// The network address from which the code was used.
     pub used_from: Option<String>,
-    /// Id of the key that was handed out.
+    /// The id of the key that was handed out.
     pub key: Option<String>,
 }
 
@@ -79,11 +79,11 @@ const PRUNE_EXPIRED: &str = "DELETE FROM enrolments WHERE used_ms IS NULL AND ex
 const PRUNE_USED: &str = "DELETE FROM enrolments WHERE used_ms < $1";
 
 impl Store {
-    /// Keeps a code for a site, in the place of those that were not used yet.
+    /// Stores a code for a site. It replaces the unused codes of the site.
     ///
     /// # Errors
-    /// [`StoreError::UnknownSite`]; [`StoreError::SiteDisabled`] and [`StoreError::NoRoomForKey`] where trading the code
-    /// would fail.
+    /// [`StoreError::UnknownSite`]; [`StoreError::SiteDisabled`] and [`StoreError::NoRoomForKey`] if the code
+    /// could not be traded.
     pub async fn add_code(&self, actor: &Actor, site: &SiteId, new: &NewCode) -> Result<(), StoreError> {
         let mut tx = self.locked(actor).await?;
         let stored = sites::stored(&mut tx, site).await?;
@@ -103,12 +103,13 @@ impl Store {
         tx.commit(&[Entry::of_site(Action::CodeMade, site).after(after)]).await
     }
 
-    /// Uses a code up and makes the key one of its site's. Returns the site.
+    /// Uses a code, and adds the key to its site. Returns the site.
     ///
     /// # Errors
-    /// [`StoreError::CodeRefused`]; [`StoreError::NoRoomForKey`], after which the code is as good as before.
+    /// [`StoreError::CodeRefused`]; [`StoreError::NoRoomForKey`], after which the code can still be used.
     pub async fn trade_code(&self, actor: &Actor, trade: &Trade) -> Result<SiteId, StoreError> {
-        // Wrong codes are many where somebody guesses. They must not take the write lock, so they are looked for before.
+        // If a client guesses, there are many wrong codes. They must not take the write lock, so the code is
+        // looked up before.
         let query = sqlx::query(SITE_OF_CODE).bind(text(&trade.digest)).bind(trade.now.as_millisecond());
         let row = query.fetch_optional(&self.pool).await?.ok_or(StoreError::CodeRefused)?;
         let site = super::site(&row.try_get::<String, _>(0)?)?;
@@ -128,10 +129,10 @@ impl Store {
         Ok(site)
     }
 
-    /// The codes of a site that were used or still can be, the newest first, at most `limit`.
+    /// The codes of a site that were used or can still be used, the newest first, at most `limit`.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn enrolments(
         &self,
         site: &SiteId,
@@ -147,10 +148,10 @@ impl Store {
         rows.iter().map(record).collect()
     }
 
-    /// Forgets codes that ended unused, and those that were used before a time.
+    /// Deletes codes that expired unused, and codes that were used before a time.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn prune_codes(&self, now: Timestamp, used_before: Timestamp) -> Result<(), StoreError> {
         for (statement, time) in [(PRUNE_EXPIRED, now), (PRUNE_USED, used_before)] {
             sqlx::query(statement).bind(time.as_millisecond()).execute(&self.pool).await?;
@@ -159,7 +160,7 @@ impl Store {
     }
 }
 
-/// Marks a code as used. Of several that present it at once, the one that comes first has it.
+/// Marks a code as used. If several clients present it at once, the first one gets the key.
 async fn use_up(tx: &mut Transaction<'static, Any>, trade: &Trade) -> Result<(), StoreError> {
     let query = sqlx::query(USE)
         .bind(text(&trade.digest))

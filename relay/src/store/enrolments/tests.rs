@@ -8,7 +8,7 @@ use crate::store::{
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A store with the site acme, which has one key, at a time of its own.
+/// A store with the site acme, which has one key, at a fixed time.
 struct Place {
     store: Store,
     site: SiteId,

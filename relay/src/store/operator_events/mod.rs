@@ -1,4 +1,5 @@
-//! Operators' events: written with the change that they record, read, sent and, after their time, deleted.
+//! Operators' events: written with the change that they record, read, sent, and deleted at the end of their
+//! retention.
 
 use std::ops::{Deref, DerefMut};
 
@@ -11,12 +12,13 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 use super::{Cursor, Store, StoreError, conditions::Conditions, corrupt, meta, site, timestamp};
 use crate::model::operator_events::{Action, Actor, Entry, OperatorEvent, without_nulls};
 
-/// Bytes of `before` or `after` that are kept: the names of a thousand sites fit, and a row has a bounded size.
+/// The maximum size of `before` or `after` in bytes: the names of a thousand sites fit, and a row has a bounded
+/// size.
 const MAX_JSON_LEN: usize = 64 * 1024;
-/// The same read by the same actor is one event in this time, in milliseconds: a program that reads the audit every
-/// second would write 86,400 rows a day otherwise.
+/// Within this time, in milliseconds, the same read by the same actor is one event. Otherwise a program that
+/// reads the audit log every second would write 86,400 rows a day.
 const REPEAT_MS: i64 = 600_000;
-/// Events that are read at a time where all of them are wanted.
+/// Events per page when all events are read.
 const PAGE: u32 = 500;
 
 const LAST: &str = "SELECT MAX(id) FROM operator_events";
@@ -32,10 +34,10 @@ const UNTOLD: &str = "SELECT id, at_ms, actor_kind, actor, owner, address, actio
      reason FROM operator_events WHERE told_ms IS NULL AND at_ms >= $1 ORDER BY at_ms, id LIMIT $2";
 const CLAIM: &str = "UPDATE operator_events SET told_ms = $2 WHERE id = $1 AND told_ms IS NULL";
 const PRUNE: &str = "DELETE FROM operator_events WHERE at_ms < $1";
-/// Takes the write lock before anything is read, so that two writers queue up instead of one of them failing.
+/// Takes the write lock before anything is read, so that two writers queue up and neither fails.
 pub(super) const LOCK: &str = "UPDATE meta SET id = 1 WHERE id = 1";
 
-/// A change by somebody. It is committed together with its events, and rolled back when it is dropped.
+/// A change that an actor makes. It is committed together with its events, and rolled back when it is dropped.
 pub(super) struct Change<'a> {
     tx: Transaction<'static, Any>,
     actor: &'a Actor,
@@ -56,31 +58,32 @@ impl DerefMut for Change<'_> {
 }
 
 impl Change<'_> {
-    /// Writes the events of the change, and ends it.
+    /// Writes the events of the change, and commits it.
     pub(super) async fn commit(mut self, entries: &[Entry]) -> Result<(), StoreError> {
         insert(&mut self.tx, self.actor, entries).await?;
         Ok(self.tx.commit().await?)
     }
 }
 
-/// Which operators' events are asked for. What is not given does not narrow the answer.
+/// A filter for operators' events. A field that is not set does not restrict the result.
 #[derive(Debug, Clone, Default)]
 pub struct OperatorFilter {
-    /// The only sites whose events the asker may see; events without a site are for those who see all sites.
+    /// The only sites whose events the client may see. Events without a site are only for those who see all
+    /// sites.
     pub within: Option<Vec<SiteId>>,
-    /// Of this site.
+    /// Only events of this site.
     pub site: Option<SiteId>,
-    /// With this action.
+    /// Only events with this action.
     pub action: Option<Action>,
-    /// With one of these actions, unless there are none.
+    /// Only events with one of these actions. An empty list does not restrict the result.
     pub one_of: Vec<Action>,
-    /// By this user, API token or user of the operating system, or by a token that this user owns.
+    /// Only events of this user, API token or user of the operating system, or of a token that this user owns.
     pub actor: Option<String>,
-    /// At this time or later.
+    /// Only events at this time or later.
     pub from: Option<Timestamp>,
-    /// Before this time.
+    /// Only events before this time.
     pub until: Option<Timestamp>,
-    /// Older than this event, as the answer before ended.
+    /// Only events older than this one, the last of the previous page.
     pub after: Option<Cursor>,
 }
 
@@ -91,7 +94,7 @@ impl OperatorFilter {
             "site": self.site, "action": self.action, "actor": self.actor, "from": self.from,
             "until": self.until,
         });
-        // Without a site: otherwise the events of a site would be mostly reads of themselves.
+        // Without a site: otherwise most events of a site would be reads of its events.
         Entry::new(action).after(without_nulls(&after))
     }
 
@@ -122,16 +125,16 @@ impl Store {
         Ok(Change { tx: self.begin(meta::BUMP_GENERATION).await?, actor })
     }
 
-    /// Begins a change of what is not a site: takes the write lock.
+    /// Begins a change of anything but sites: takes the write lock.
     pub(super) async fn locked<'a>(&self, actor: &'a Actor) -> Result<Change<'a>, StoreError> {
         Ok(Change { tx: self.begin(LOCK).await?, actor })
     }
 
-    /// Writes an event of somebody who has changed nothing. A read or a lockout that the same actor has
-    /// just made is not written again.
+    /// Writes an event of an actor who has changed nothing. A read or a lockout that the same actor has just
+    /// made is not written again.
     ///
     /// # Errors
-    /// As every method; what was to be recorded must not happen then.
+    /// [`StoreError`] if the database fails; what the event is about must not happen then.
     pub(crate) async fn record(&self, actor: &Actor, entry: &Entry) -> Result<(), StoreError> {
         let repeatable = matches!(entry.action, Action::AuditRead | Action::EventsRead | Action::LockedOut);
         if repeatable && self.is_repeated(actor, entry).await? {
@@ -157,7 +160,7 @@ impl Store {
     /// Operators' events, the newest first, at most `limit`.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn operator_events(
         &self,
         filter: &OperatorFilter,
@@ -168,10 +171,10 @@ impl Store {
         rows.iter().map(event).collect()
     }
 
-    /// All operators' events, the newest first, in pages that are read when they are asked for.
+    /// All operators' events, the newest first, in pages. Each page is read when the stream is polled.
     ///
     /// # Errors
-    /// As every method; the stream ends with the error.
+    /// [`StoreError`] if the database fails; the stream ends with the error.
     pub fn operator_event_pages(
         &self,
         filter: OperatorFilter,
@@ -184,11 +187,11 @@ impl Store {
         })
     }
 
-    /// Takes events that no relay has sent to the webhook yet, the oldest first; each is taken once by all relays on
-    /// one database.
+    /// Takes the events that no relay has sent to the webhook yet, the oldest first. Of all relays on one
+    /// database, only one takes each event.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn claim_operator_events(
         &self,
         since: Timestamp,
@@ -211,18 +214,19 @@ impl Store {
         Ok(claimed)
     }
 
-    /// Deletes operators' events from before a time, and returns how many there were. Only the retention calls it.
+    /// Deletes operators' events from before a time, and returns how many there were. Only the retention task
+    /// calls it.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn prune_operator_events(&self, before: Timestamp) -> Result<u64, StoreError> {
         let done = sqlx::query(PRUNE).bind(before.as_millisecond()).execute(&self.pool).await?;
         Ok(done.rows_affected())
     }
 }
 
-/// Writes events within a transaction that has the write lock. Their ids count up without a gap, so that their order is
-/// that of the changes, and a row that somebody has deleted by hand is missed.
+/// Writes events within a transaction that has the write lock. Their ids count up without a gap. So their order
+/// is the order of the changes, and a row that was deleted by hand leaves a gap.
 pub(super) async fn insert(
     tx: &mut Transaction<'static, Any>,
     actor: &Actor,
@@ -261,13 +265,13 @@ async fn insert_one(
     Ok(())
 }
 
-/// JSON as it is kept. PostgreSQL takes no NUL, and JSON escapes it.
+/// JSON in the form that is stored. PostgreSQL does not accept NUL, and JSON escapes it.
 fn json(value: &Value) -> String {
     let text = value.to_string();
     if text.len() <= MAX_JSON_LEN { text } else { format!("{{\"too_long\":{}}}", text.len()) }
 }
 
-/// An action as it is kept.
+/// An action from the text that is stored.
 pub(super) fn action(text: &str) -> Result<Action, StoreError> {
     text.parse().map_err(|_| corrupt("action of an operator"))
 }

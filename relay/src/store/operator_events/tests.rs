@@ -199,7 +199,7 @@ async fn who_sees_some_sites_sees_the_events_of_those_alone() {
     assert_eq!(seen.iter().map(|event| event.site.clone()).collect::<Vec<_>>(), [Some(acme())]);
     store.remove(&operator(), &acme()).await.unwrap();
     let store = store.with_name_rest(Duration::ZERO);
-    // A site that is added in the same millisecond as another was removed is taken for the same.
+    // A site that is added in the same millisecond in which another was removed counts as the same site.
     while Timestamp::now().as_millisecond() <= all(&store).await.last().unwrap().at.as_millisecond() {}
     store.add_site(&operator(), &new_site("acme")).await.unwrap();
     let seen = store.operator_events(&filter, 10).await.unwrap();

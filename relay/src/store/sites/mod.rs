@@ -1,4 +1,4 @@
-//! Sites, the names they answer to, and digests of their keys.
+//! Sites, their names, and the digests of their keys.
 
 mod rows;
 
@@ -13,54 +13,54 @@ pub(super) use self::rows::{digest, digest_text};
 use super::{Store, StoreError, meta};
 use crate::model::operator_events::{Action, Actor, Entry};
 
-/// Keys of one site that may be valid at a time: the one in use and the one that is being rolled out.
+/// The maximum number of valid keys of one site: the key in use, and the key that replaces it.
 pub const MAX_VALID_KEYS: usize = 2;
 
-/// A site about to be added.
+/// A site that will be added.
 #[derive(Debug, Clone)]
 pub struct NewSite {
-    /// Its name.
+    /// The name of the site.
     pub site: SiteId,
     /// Free text for people.
     pub note: String,
-    /// Further names under which QueueMetrics may ask for it.
+    /// Further names that QueueMetrics may use for the site.
     pub aliases: BTreeSet<Alias>,
-    /// Digest of its first key.
+    /// Digest of the site's first key.
     pub key: KeyDigest,
 }
 
 impl NewSite {
-    /// All names under which it may be asked for.
+    /// All names that QueueMetrics may use for the site.
     fn names(&self) -> impl Iterator<Item = &str> {
         [self.site.as_str()].into_iter().chain(self.aliases.iter().map(Alias::as_str))
     }
 }
 
-/// A site as stored.
+/// A site in the database.
 #[derive(Debug, Clone)]
 pub struct StoredSite {
-    /// Its name.
+    /// The name of the site.
     pub site: SiteId,
     /// Free text for people.
     pub note: String,
     /// When it was added.
     pub created: Timestamp,
-    /// Since when it is disabled; nothing of it is served meanwhile.
+    /// Since when the site is disabled. A disabled site is not served.
     pub disabled: Option<Timestamp>,
-    /// Further names under which QueueMetrics may ask for it.
+    /// Further names that QueueMetrics may use for the site.
     pub aliases: Vec<Alias>,
-    /// Its keys, oldest first, revoked ones included.
+    /// The keys of the site, oldest first, revoked ones included.
     pub keys: Vec<StoredKey>,
 }
 
 impl StoredSite {
-    /// The keys by which an agent may connect, oldest first; at most [`MAX_VALID_KEYS`].
+    /// The keys with which an agent may connect, oldest first; at most [`MAX_VALID_KEYS`].
     pub fn valid_keys(&self) -> impl DoubleEndedIterator<Item = &StoredKey> {
         self.keys.iter().filter(|key| key.revoked.is_none())
     }
 }
 
-/// A key as stored: never the secret.
+/// A key in the database: its digest, never the secret.
 #[derive(Debug, Clone)]
 pub struct StoredKey {
     /// SHA-256 of the secret.
@@ -74,14 +74,15 @@ pub struct StoredKey {
 const SITES: &str = "SELECT site, note, created_ms, disabled_ms FROM sites ORDER BY site";
 const SITE: &str = "SELECT site, note, created_ms, disabled_ms FROM sites WHERE site = $1";
 const INSERT_SITE: &str = "INSERT INTO sites (site, note, created_ms) VALUES ($1, $2, $3)";
-/// Keeps the time of the first disabling when a disabled site is disabled again.
+/// If a disabled site is disabled again, the time of the first disabling stays.
 const DISABLE_SITE: &str = "UPDATE sites SET disabled_ms = COALESCE(disabled_ms, $2) WHERE site = $1";
 const ENABLE_SITE: &str = "UPDATE sites SET disabled_ms = NULL WHERE site = $1";
 const DELETE_SITE: &str = "DELETE FROM sites WHERE site = $1";
 
 const NAMES: &str = "SELECT name, site FROM names ORDER BY name";
 const NAMES_OF_SITE: &str = "SELECT name, site FROM names WHERE site = $1 ORDER BY name";
-/// A name rests from its removal on. The site that had an alias may take it back, as long as it is the same site.
+/// A name rests from its removal on. The site that had an alias may take it back, as long as it is still the
+/// same site.
 const RESTS: &str = "SELECT COUNT(*) FROM resting_names WHERE name = $1 AND removed_ms > $2 AND NOT (site = $3 AND name <> site \
      AND EXISTS (SELECT 1 FROM sites WHERE site = $3 AND created_ms <= removed_ms))";
 const REST: &str = "INSERT INTO resting_names (name, site, removed_ms) SELECT name, site, $2 FROM names WHERE site = $1 \
@@ -91,7 +92,7 @@ const REST_ALIAS: &str = "INSERT INTO resting_names (name, site, removed_ms) VAL
 const PRUNE_RESTING: &str = "DELETE FROM resting_names WHERE removed_ms <= $1";
 const OWNER_OF_NAME: &str = "SELECT site FROM names WHERE name = $1";
 const INSERT_NAME: &str = "INSERT INTO names (name, site) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-/// The name of the site itself is never deleted this way.
+/// Never deletes the name of the site itself.
 const DELETE_ALIAS: &str = "DELETE FROM names WHERE name = $1 AND site = $2 AND name <> site";
 
 const KEYS: &str = "SELECT digest, site, created_ms, revoked_ms FROM site_keys ORDER BY site, seq";
@@ -115,7 +116,7 @@ impl Store {
     /// Adds a site with its aliases and its first key.
     ///
     /// # Errors
-    /// [`StoreError::NameTaken`] when the site or one of the aliases is already the name of something.
+    /// [`StoreError::NameTaken`] if the site or one of the aliases is a name in use.
     pub async fn add_site(&self, actor: &Actor, new: &NewSite) -> Result<(), StoreError> {
         self.add_sites(actor, std::slice::from_ref(new)).await
     }
@@ -135,10 +136,10 @@ impl Store {
         change.commit(&new.iter().map(added).collect::<Vec<_>>()).await
     }
 
-    /// Every site, in the order of their names.
+    /// All sites, in the order of their names.
     ///
     /// # Errors
-    /// [`StoreError::Database`] and [`StoreError::Corrupt`], as every method.
+    /// [`StoreError::Database`] if the database fails, and [`StoreError::Corrupt`] if a row cannot be read.
     pub async fn list(&self) -> Result<Vec<StoredSite>, StoreError> {
         let mut tx = self.snapshot().await?;
         let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
@@ -156,8 +157,8 @@ impl Store {
         stored(&mut tx, site).await
     }
 
-    /// Adds a key. The previous one stays valid until it is revoked or the next rotation drops it; keys that are
-    /// dropped now are returned.
+    /// Adds a key. The previous key stays valid until it is revoked, or until the next rotation revokes it.
+    /// Returns the keys that are revoked now.
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`].
@@ -170,7 +171,7 @@ impl Store {
         let mut tx = self.change(actor).await?;
         let now = Timestamp::now().as_millisecond();
         let stored = stored(&mut tx, site).await?;
-        // One place is for the new key; whatever is older than the newest of the others goes.
+        // One of the valid keys is the new one. Of the others, only the newest stays.
         let dropped: Vec<KeyDigest> =
             stored.valid_keys().rev().skip(MAX_VALID_KEYS - 1).map(|key| key.digest).collect();
         for old in &dropped {
@@ -188,7 +189,8 @@ impl Store {
         Ok(dropped)
     }
 
-    /// Revokes the valid key whose [`KeyDigest::short`] is given, otherwise the oldest valid one, and returns it.
+    /// Revokes the valid key whose [`KeyDigest::short`] is given, or the oldest valid one if none is given.
+    /// Returns the key.
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`], [`StoreError::UnknownKey`], [`StoreError::NoValidKey`].
@@ -219,7 +221,7 @@ impl Store {
         Ok(key)
     }
 
-    /// Disables or enables a site; doing so twice is no error.
+    /// Disables or enables a site. Doing so twice is not an error.
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`].
@@ -257,7 +259,7 @@ impl Store {
         tx.commit(&[entry]).await
     }
 
-    /// Adds an alias; one that the site already has is no error.
+    /// Adds an alias. An alias that the site already has is not an error.
     ///
     /// # Errors
     /// [`StoreError::UnknownSite`], [`StoreError::NameTaken`].
@@ -291,8 +293,8 @@ impl Store {
         tx.commit(&[Entry::of_site(Action::AliasRemoved, site).before(json!({ "alias": alias }))]).await
     }
 
-    /// Refuses a name that was another site's, or another customer's site of the same name, not long ago: whoever still
-    /// searches under it would send that customer's token to the new one.
+    /// Refuses a name that belonged to another site recently, or to another customer's site of the same name. A
+    /// QueueMetrics that still searches under it would send that customer's token to the new site.
     async fn refuse_resting(
         &self,
         tx: &mut Transaction<'static, Any>,
@@ -306,22 +308,22 @@ impl Store {
         if resting > 0 { Err(taken(name)) } else { Ok(()) }
     }
 
-    /// Forgets names that have rested for long enough.
+    /// Deletes names that have rested for long enough.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn prune_resting_names(&self, now: Timestamp) -> Result<(), StoreError> {
         let since = now.as_millisecond() - i64::try_from(self.name_rest.as_millis()).unwrap_or(i64::MAX);
         sqlx::query(PRUNE_RESTING).bind(since).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// All sites, and the generation that they are of.
+    /// All sites, and their generation.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn load(&self) -> Result<LoadedSites, StoreError> {
-        // One transaction, hence one snapshot: the generation is the one of these very rows.
+        // One transaction reads from one snapshot, so the generation belongs to exactly these rows.
         let mut tx = self.snapshot().await?;
         let generation: i64 = sqlx::query(meta::GENERATION).fetch_one(&mut *tx).await?.try_get(0)?;
         let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
@@ -333,7 +335,7 @@ impl Store {
 
 async fn insert_site(tx: &mut Transaction<'static, Any>, new: &NewSite) -> Result<(), StoreError> {
     let now = Timestamp::now().as_millisecond();
-    // The name first: an alias of another site is not in the table of sites.
+    // Check the name first: an alias of another site is not in the table of sites.
     if owner(tx, new.site.as_str()).await?.is_some() {
         return Err(taken(new.site.as_str()));
     }
@@ -364,7 +366,7 @@ async fn owner(tx: &mut Transaction<'static, Any>, name: &str) -> Result<Option<
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Whether the name was free.
+/// Adds a name. Returns false if it was not free.
 async fn insert_name(
     tx: &mut Transaction<'static, Any>,
     name: &str,
@@ -374,7 +376,7 @@ async fn insert_name(
     Ok(done.rows_affected() == 1)
 }
 
-/// Adds a key to those of a site; the caller has looked whether there is room.
+/// Adds a key to a site. Check before that there is room for it.
 pub(super) async fn insert_key(
     tx: &mut Transaction<'static, Any>,
     site: &SiteId,
@@ -411,7 +413,7 @@ fn added(new: &NewSite) -> Entry {
     }))
 }
 
-/// The keys of a site that are valid, by the ids that pages show.
+/// The valid keys of a site, by the ids that the pages show.
 pub(super) fn keys(valid: impl Iterator<Item = KeyDigest>) -> Value {
     json!({ "valid_keys": valid.map(|key| key.short()).collect::<Vec<_>>() })
 }

@@ -1,4 +1,4 @@
-//! From rows to values, checked because a file can be edited by hand.
+//! Converts rows to values. The values are checked because a file can be edited by hand.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use sqlx::{Row, any::AnyRow};
 use super::{StoredKey, StoredSite};
 use crate::store::{self, StoreError, corrupt, timestamp};
 
-/// Puts sites together from three results, in the order of the first: (site, note, created, disabled),
+/// Builds sites from the rows of three queries, in the order of the first: (site, note, created, disabled),
 /// (name, site) and (digest, site, created, revoked).
 pub(super) fn sites(
     sites: &[AnyRow],
@@ -49,12 +49,12 @@ pub(super) fn sites(
         .collect()
 }
 
-/// A digest as it is stored.
+/// A digest in the form that the database stores.
 pub(in crate::store) fn digest_text(digest: &KeyDigest) -> String {
     HEXLOWER.encode(digest.as_bytes())
 }
 
-/// A digest from the text that [`digest_text`] wrote.
+/// Reads the text that [`digest_text`] wrote.
 pub(in crate::store) fn digest(text: &str) -> Result<KeyDigest, StoreError> {
     HEXLOWER
         .decode(text.as_bytes())

@@ -1,4 +1,4 @@
-//! Users, and the link by which the first of them is made.
+//! Users, and the set-up link that creates the first of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,18 +15,18 @@ use crate::model::{
     secret::SecretDigest,
 };
 
-/// A user about to be added.
+/// A user who will be added.
 #[derive(Debug, Clone)]
 pub struct NewUser {
     /// The name to log in with.
     pub name: Name,
     /// What the user may do.
     pub rights: Rights,
-    /// What is kept of the password.
+    /// The hash of the password.
     pub password: PasswordHash,
 }
 
-/// A user as stored, without the password.
+/// A user in the database, without the password.
 #[derive(Debug, Clone)]
 pub struct StoredUser {
     /// The name to log in with.
@@ -72,7 +72,7 @@ impl Store {
     /// All users, by name.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn users(&self) -> Result<Vec<StoredUser>, StoreError> {
         let mut sites = sites_by_name(sqlx::query(ALL_USER_SITES).fetch_all(&self.pool).await?)?;
         let rows = sqlx::query(USERS).fetch_all(&self.pool).await?;
@@ -95,19 +95,19 @@ impl Store {
         stored_user(&row, sites_of(&sites)?)
     }
 
-    /// Whether there is any user.
+    /// True if there is at least one user.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn has_users(&self) -> Result<bool, StoreError> {
         let row = sqlx::query(HAS_USERS).fetch_one(&self.pool).await?;
         Ok(row.try_get::<i64, _>(0)? > 0)
     }
 
-    /// What is kept of a user's password.
+    /// The hash of a user's password, if the user exists.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn password_of(&self, name: &Name) -> Result<Option<PasswordHash>, StoreError> {
         let row = sqlx::query(PASSWORD).bind(name.as_str()).fetch_optional(&self.pool).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?.map(PasswordHash::stored))
@@ -116,14 +116,14 @@ impl Store {
     /// Adds a user.
     ///
     /// # Errors
-    /// [`StoreError::UserExists`]; [`StoreError::UnknownSite`] for a scope with sites that are not there.
+    /// [`StoreError::UserExists`]; [`StoreError::UnknownSite`] if the scope has sites that do not exist.
     pub async fn add_user(&self, actor: &Actor, new: &NewUser) -> Result<(), StoreError> {
         let mut change = self.locked(actor).await?;
         insert_user(&mut change, new).await?;
         change.commit(&[added(new)]).await
     }
 
-    /// Adds the first user by the set-up link, which ends with it.
+    /// Adds the first user with the set-up link. The link cannot be used again.
     ///
     /// # Errors
     /// [`StoreError::SetupLinkEnded`].
@@ -143,20 +143,20 @@ impl Store {
         tx.commit(&[added(new)]).await
     }
 
-    /// Puts a set-up link in the place of the one before.
+    /// Replaces the set-up link by a new one.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn set_setup_link(&self, link: &SecretDigest, expires: Timestamp) -> Result<(), StoreError> {
         let query = sqlx::query(SET_LINK).bind(link.as_str()).bind(expires.as_millisecond());
         query.execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Whether the set-up link can still be used.
+    /// True if the set-up link can still be used.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub async fn setup_link_works(&self, link: &SecretDigest) -> Result<bool, StoreError> {
         let now = Timestamp::now().as_millisecond();
         let row = sqlx::query(LINK_WORKS).bind(link.as_str()).bind(now).fetch_one(&self.pool).await?;
@@ -207,10 +207,10 @@ impl Store {
         tx.commit(&[Entry::of(Action::PasswordSet, name.as_str())]).await
     }
 
-    /// Keeps the same password in another way, unless it was changed meanwhile.
+    /// Stores another hash of the same password, unless the password was changed in the meantime.
     ///
     /// # Errors
-    /// As every method.
+    /// [`StoreError`] if the database fails.
     pub(crate) async fn renew_hash(
         &self,
         name: &Name,
@@ -242,7 +242,7 @@ impl Store {
     }
 }
 
-/// Reads role, all_sites and playback from three columns in a row.
+/// Reads role, all_sites and playback from three neighbouring columns.
 pub(super) fn rights(row: &AnyRow, first: usize, sites: BTreeSet<SiteId>) -> Result<Rights, StoreError> {
     let role: Role = row.try_get::<String, _>(first)?.parse().map_err(|_| corrupt("role"))?;
     let all = row.try_get::<i64, _>(first + 1)? != 0;
@@ -254,7 +254,7 @@ pub(super) fn sites_of(rows: &[AnyRow]) -> Result<BTreeSet<SiteId>, StoreError> 
     rows.iter().map(|row| site(&row.try_get::<String, _>(0)?)).collect()
 }
 
-/// The sites of each holder, from rows of its name and a site.
+/// The sites of each user or API token, from rows of its name and a site.
 pub(super) fn sites_by_name(rows: Vec<AnyRow>) -> Result<BTreeMap<String, BTreeSet<SiteId>>, StoreError> {
     let mut sites: BTreeMap<String, BTreeSet<SiteId>> = BTreeMap::new();
     for row in rows {
@@ -263,7 +263,7 @@ pub(super) fn sites_by_name(rows: Vec<AnyRow>) -> Result<BTreeMap<String, BTreeS
     Ok(sites)
 }
 
-/// Writes the sites of a scope.
+/// Inserts the sites of a scope.
 pub(super) async fn insert_sites(
     tx: &mut Transaction<'static, Any>,
     insert: &'static str,
@@ -313,7 +313,7 @@ async fn managers(tx: &mut Transaction<'static, Any>) -> Result<i64, StoreError>
     Ok(sqlx::query(MANAGERS).fetch_one(&mut **tx).await?.try_get(0)?)
 }
 
-/// Refuses a change that takes the last of the users who manage users away.
+/// Refuses a change after which no user could manage users any more.
 async fn keep_a_manager(
     tx: &mut Transaction<'static, Any>,
     before: i64,

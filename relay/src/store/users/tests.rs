@@ -208,7 +208,7 @@ async fn a_token_works_until_it_ends_or_is_removed() {
 
 #[tokio::test]
 async fn a_locked_database_keeps_nobody_waiting_and_uses_are_noted_when_it_is_free() {
-    // Nobody can lock the whole of a server.
+    // No client can lock out a whole server.
     let (_dir, store) = store_on(Fresh::file()).await;
     let auth = Auth::new(store.clone(), Arc::new(Limits::new(&LimitsConfig::default())));
     add(&store, "maria", limited(&["acme"])).await;
