@@ -1,4 +1,4 @@
-//! The body of an agent's answer, whichever way it comes.
+//! The body of an agent's response, from a tunnel of this relay or from a peer relay.
 
 use std::{
     pin::Pin,
@@ -11,12 +11,12 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::cluster::ProvenBody;
 
-/// A body from an agent.
+/// The body of an agent's response.
 #[derive(Debug)]
 pub(crate) enum AnswerBody {
-    /// Through a tunnel of this relay.
+    /// Comes through a tunnel of this relay.
     Tunnel(TunnelBody),
-    /// Through another relay.
+    /// Comes through a peer relay.
     Node(ProvenBody),
 }
 

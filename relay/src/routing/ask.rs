@@ -1,8 +1,9 @@
-//! Has one of a site's agents answer; where its tunnel, or the relay that holds it, is lost before anything was answered, another
-//! one.
+//! Sends a request to one of the site's agents. If the tunnel or peer relay fails before a response starts, retries on
+//! another.
 //!
-//! Searches, GET and HEAD change nothing at the site, so asking twice is safe. What the relay has of an answer when its
-//! tunnel ends is never mixed with another's: see [`crate::public::resume`].
+//! Searches, GET and HEAD change nothing at the site, so it is safe to send them twice. If a tunnel ends in the middle
+//! of a response, the part that the relay already has is never mixed with the response of another agent: see
+//! [`crate::public::resume`].
 
 use std::time::Duration;
 
@@ -22,74 +23,75 @@ use crate::{
     },
 };
 
-/// Agents that are asked for one request at most. Only one of them may have seen it before the last; the others were
-/// going when they were asked, and had done nothing.
+/// Most agents that one request is sent to. At most one of them may have seen the request before the last one gets it;
+/// the others were about to close when they were asked, and had done nothing.
 const MOST_ASKED: usize = 4;
-/// The share of the deadline that is left for the answer when an agent was waited for.
+/// Divisor: after waiting for an agent, one third of the deadline is left for the response.
 const LEFT_FOR_ANSWER: u32 = 3;
 
-/// How long a request may take until its answer begins.
+/// How long a request may take until its response begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     deadline: Instant,
-    /// Until then an agent that should be back soon is waited for.
+    /// Until this moment the request waits for an agent that should be back soon.
     wait_until: Instant,
 }
 
 impl Patience {
-    /// That of the public: [`RELAY_DEADLINE`] for everything.
+    /// The deadlines of a request from a public client: [`RELAY_DEADLINE`] for everything.
     pub(crate) fn of_public() -> Self {
         let deadline = Instant::now() + RELAY_DEADLINE;
         Self { deadline, wait_until: deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER }
     }
 
-    /// Until when the request may wait for its turn, before any agent is asked.
+    /// Until when the request may wait for its permit, before it is sent to any agent.
     pub(crate) fn place_until(self) -> Instant {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.deadline - left / LEFT_FOR_ANSWER
     }
 
-    /// That of another relay, which does the waiting itself.
+    /// The deadlines of a request from a peer relay. The peer relay itself waits for agents, so this relay does not.
     pub(crate) fn of_relay(left: Duration) -> Self {
         let now = Instant::now();
         Self { deadline: now + left.min(RELAY_DEADLINE), wait_until: now }
     }
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(crate) enum Unanswered {
-    /// The tunnel of this relay says so.
+    /// A tunnel of this relay reports an error.
     Call(CallError),
-    /// Another relay refuses, and knows why.
+    /// A peer relay refuses the request and says why.
     Refused(Problem),
-    /// Another relay lost its tunnel, or is lost itself.
+    /// A peer relay lost its tunnel, or the peer relay itself was lost.
     Lost,
-    /// Another relay has nobody to ask.
+    /// A peer relay has no agent that can take the request.
     Nobody(NoSession),
-    /// Another relay did not answer in time.
+    /// A peer relay did not answer in time.
     Deadline,
 }
 
-/// What came of asking.
+/// The result of sending a request.
 pub(crate) struct Asked {
-    /// Who was asked last.
+    /// The tunnel or peer relay that was asked last.
     pub(crate) holder: Holder,
-    /// The answer.
+    /// The response.
     pub(crate) called: Result<http::Response<AnswerBody>, Unanswered>,
 }
 
 impl Asked {
-    /// A request's place at its site, if this relay's agent was asked: where another one's was, it has its place there.
+    /// Keeps the request's permit at its site if an agent of this relay was asked. Otherwise returns `None`: the peer
+    /// relay that was asked holds its own permit.
     pub(crate) fn keep(&self, slot: Option<SiteSlot>) -> Option<SiteSlot> {
         slot.filter(|_| matches!(self.holder, Holder::Here(_)))
     }
 }
 
-/// Asks. `request` makes the request, once for everybody who is asked.
+/// Sends the request. `request` builds it, once for each agent or peer relay that is asked.
 ///
 /// # Errors
-/// [`NoSession`] where there is nobody to ask; what `request` says is wrong.
+/// The outer error is that of `request`. The inner one is [`NoSession`], if no agent can take the request.
 pub(crate) async fn ask<E>(
     reach: &Reach,
     wanted: &Wanted,
@@ -107,7 +109,7 @@ pub(crate) async fn ask<E>(
         tried.push(&holder);
         let called = match &holder {
             Holder::Here(session) => {
-                // A second one that is silent is waited for: nobody would be asked after it.
+                // If a second agent is silent, the relay waits for it: no other agent would be asked after it.
                 let another = || !lost && reach.pick(wanted, &tried).is_ok_and(|other| !is_silent(&other));
                 unless_silent(session, request()?, left, another).await
             }
@@ -145,7 +147,7 @@ fn is_silent(holder: &Holder) -> bool {
     matches!(holder, Holder::Here(session) if session.caller.is_silent())
 }
 
-/// Asks an agent, and gives it up where it falls silent while there is another.
+/// Asks an agent. If it falls silent and `another` agent can take the request, gives up on it.
 async fn unless_silent(
     session: &Session,
     request: http::Request<Bytes>,
@@ -161,7 +163,7 @@ async fn unless_silent(
     called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(Unanswered::Call)
 }
 
-/// Asks another relay.
+/// Asks a peer relay.
 pub(crate) async fn ask_node(
     cluster: &Cluster,
     node: &Node,
@@ -174,7 +176,7 @@ pub(crate) async fn ask_node(
         Ok(NodeAnswer::Refused(problem)) => Err(Unanswered::Refused(problem)),
         Ok(NodeAnswer::Nobody(none)) => Err(Unanswered::Nobody(none)),
         Ok(NodeAnswer::Lost) | Err(Unreachable::Broken(_) | Unreachable::Lost) => Err(Unanswered::Lost),
-        // Nothing was asked.
+        // The request was not sent.
         Err(
             Unreachable::Connect(_)
             | Unreachable::Replaced
@@ -188,7 +190,7 @@ pub(crate) async fn ask_node(
 }
 
 impl Unanswered {
-    /// What the public is told of it.
+    /// The problem that the public client gets.
     pub(crate) fn problem(self) -> Problem {
         match self {
             Self::Call(error) => of_call(&error),

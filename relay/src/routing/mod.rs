@@ -1,4 +1,4 @@
-//! Sends a request to one of a site's agents, here or at another relay.
+//! Sends a request to one of a site's agents, through this relay or a peer relay.
 
 pub mod answer_body;
 pub mod ask;

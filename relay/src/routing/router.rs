@@ -1,4 +1,4 @@
-//! Who can have an agent of a site answer: a tunnel of this relay, or another relay that holds one.
+//! Picks a route to an agent of a site: a tunnel of this relay, or a peer relay that holds one.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::{
     },
 };
 
-/// Whoever can have an agent answer.
+/// A route to an agent.
 #[derive(Debug, Clone)]
 pub enum Holder {
-    /// This relay, through a tunnel of its own.
+    /// This relay, through one of its own tunnels.
     Here(Arc<Session>),
-    /// Another relay.
+    /// A peer relay.
     There(Node),
 }
 
 impl Holder {
-    /// The session, or the relay, for the log.
+    /// The id of the session or the address of the peer relay, for the log.
     pub fn name(&self) -> &str {
         match self {
             Self::Here(session) => &session.id,
@@ -33,17 +33,17 @@ impl Holder {
     }
 }
 
-/// Who was asked already.
+/// The tunnels and peer relays that were asked already.
 #[derive(Debug, Default)]
 pub struct Tried {
     sessions: Vec<Arc<Session>>,
     nodes: Vec<Node>,
-    /// Until when an agent is waited for that another relay was believed to have.
+    /// Until when the request waits for an agent that was expected at a peer relay but was not there.
     back_by: Option<Instant>,
 }
 
 impl Tried {
-    /// Adds one.
+    /// Adds a route.
     pub fn push(&mut self, holder: &Holder) {
         match holder {
             Holder::Here(session) => self.sessions.push(Arc::clone(session)),
@@ -51,21 +51,21 @@ impl Tried {
         }
     }
 
-    /// The agent was not where it was believed to be. It is waited for as one whose tunnel broke at this moment, whatever is
-    /// heard of that relay meanwhile.
+    /// The agent was not at the peer relay where it was expected. Requests wait for it as if its tunnel broke at this
+    /// moment, even if other news about that relay arrives in the meantime.
     pub fn miss(&mut self, holder: &Holder) {
         if matches!(holder, Holder::There(Node { tunnel: Some(_), .. })) {
             self.back_by = Some(Instant::now() + RETURN_TIME);
         }
     }
 
-    /// How many tunnels; relays that were asked whether they have one do not count.
+    /// How many tunnels were asked. A peer relay that was asked without knowing that it has a tunnel does not count.
     pub fn tunnels(&self) -> usize {
         self.sessions.len() + self.nodes.iter().filter(|node| node.tunnel.is_some()).count()
     }
 }
 
-/// The way to agents: through tunnels of this relay first, since another relay costs a hop.
+/// Finds routes to agents. Tunnels of this relay come first, because a peer relay costs one hop more.
 #[derive(Debug, Clone)]
 pub struct Reach {
     registry: Arc<Registry>,
@@ -73,12 +73,12 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// To the agents of this relay, and to those of others where it does not stand alone.
+    /// Routes to the agents of this relay and, if it is part of a cluster, to those of the peer relays.
     pub fn new(registry: Arc<Registry>, cluster: Option<Arc<Cluster>>) -> Self {
         Self { registry, cluster }
     }
 
-    /// The other relays.
+    /// The cluster, if this relay is part of one.
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
         self.cluster.as_ref()
     }
@@ -93,12 +93,12 @@ impl Reach {
         self.is_here(site) || self.cluster.as_ref().is_some_and(|cluster| cluster.holds(site))
     }
 
-    /// Whether other relays have all agents of a site.
+    /// Whether all agents of a site are connected to peer relays.
     pub fn is_elsewhere(&self, site: &SiteId) -> bool {
         self.cluster.as_ref().is_some_and(|cluster| cluster.holds(site)) && !self.is_here(site)
     }
 
-    /// The tunnels of a site, here and at other relays.
+    /// The tunnels of a site, here and at peer relays.
     pub async fn sessions(&self, site: &SiteId) -> Vec<SessionView> {
         let own_url = self.cluster.as_ref().map(|cluster| cluster.own_url());
         let here = self.registry.sessions(site);
@@ -109,10 +109,10 @@ impl Reach {
         all
     }
 
-    /// Whoever can have the wanted agent answer and is none of those that were `tried`.
+    /// A route to the wanted agent that is not among those `tried`.
     ///
     /// # Errors
-    /// [`NoSession`].
+    /// [`NoSession`] if there is none.
     pub fn pick(&self, wanted: &Wanted, tried: &Tried) -> Result<Holder, NoSession> {
         let here = match self.registry.pick(wanted, &tried.sessions) {
             Ok(session) => return Ok(Holder::Here(session)),
@@ -125,10 +125,10 @@ impl Reach {
         })
     }
 
-    /// As [`Reach::pick`], but waits where an agent should be back soon, at most until a moment.
+    /// As [`Reach::pick`], but waits if an agent should be back soon, at most until `until`.
     ///
     /// # Errors
-    /// [`NoSession`].
+    /// [`NoSession`] if no agent came in time.
     pub async fn await_pick(
         &self,
         wanted: &Wanted,
@@ -142,10 +142,10 @@ impl Reach {
         self.wait_for(wanted, tried, back_by).await
     }
 
-    /// As [`Reach::pick`], but waits until a moment, whether an agent is expected or not.
+    /// As [`Reach::pick`], but waits until `until`, even if no agent is expected.
     ///
     /// # Errors
-    /// [`NoSession`].
+    /// [`NoSession`] if no agent came in time.
     pub async fn await_holder(
         &self,
         wanted: &Wanted,
@@ -174,7 +174,7 @@ impl Reach {
             if let Some(changes) = &mut changes {
                 changes.mark_unchanged();
             }
-            // Whoever came before this was waited for has woken nobody.
+            // An agent that came before this loop began to wait has not woken it, so pick again.
             let none = match self.pick(wanted, tried) {
                 Ok(holder) => return Ok(holder),
                 Err(none) => none,
