@@ -1,4 +1,4 @@
-//! Agents that are connected: their sessions, and the registry of them.
+//! The sessions of connected agents, and the registry that holds them.
 
 pub mod registry;
 pub mod session;

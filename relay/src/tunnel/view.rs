@@ -1,4 +1,4 @@
-//! What is shown of connected agents.
+//! The views of connected agents that the API and the dashboard show.
 
 use audiovault_protocol::message::DriverStatus;
 use jiff::Timestamp;
@@ -7,40 +7,40 @@ use serde::{Deserialize, Serialize};
 
 use crate::tunnel::session::Session;
 
-/// A connected agent, as far as the board shows it.
+/// A connected agent, as the board shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AgentView {
-    /// Host name of its machine.
+    /// Host name of the agent's machine.
     pub host: String,
-    /// Its version.
+    /// Version of the agent.
     pub version: String,
-    /// Whether it is older than this relay.
+    /// Whether the agent is older than this relay.
     pub outdated: bool,
 }
 
 /// The health of a site's recordings, over all its agents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RecordingsView {
-    /// Whether every storage driver can be read.
+    /// Whether every storage root can be read.
     pub readable: bool,
-    /// What is wrong with the first one that cannot.
+    /// What is wrong with the first storage root that cannot be read.
     pub problem: Option<String>,
     /// How many recordings there are, as last counted.
     pub count: Option<u64>,
-    /// When the newest one was last written to.
+    /// When the newest recording was last written to.
     pub newest: Option<Timestamp>,
 }
 
-/// One session in every detail.
+/// One tunnel of an agent, with all details.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionView {
-    /// Names the session in both logs.
+    /// Identifies the tunnel in the logs of the relay and of the agent.
     pub session: String,
-    /// Names the run of the agent.
+    /// Identifies the run of the agent, from its start to its end.
     pub instance: String,
-    /// Which of the agent's connections this is.
+    /// Which of the agent's tunnels this is.
     pub slot: u16,
-    /// Since when it is connected.
+    /// When the tunnel was opened.
     pub since: Timestamp,
     /// Version of the agent.
     pub agent_version: String,
@@ -48,29 +48,30 @@ pub struct SessionView {
     pub outdated: bool,
     /// Host name of the agent's machine.
     pub host: String,
-    /// Its operating system.
+    /// Operating system of the agent's machine.
     pub os: String,
-    /// Where the tunnel comes from.
+    /// IP address that the tunnel comes from.
     pub address: String,
-    /// Latest round trip in milliseconds.
+    /// Latest round-trip time in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Requests being answered now.
+    /// Number of requests that are being answered now.
     pub open_streams: usize,
-    /// Octets received through the tunnel.
+    /// Bytes received through the tunnel.
     pub bytes_received: u64,
-    /// Octets sent through the tunnel.
+    /// Bytes sent through the tunnel.
     pub bytes_sent: u64,
-    /// Whether the agent is leaving and takes no new requests.
+    /// Whether the agent is about to disconnect and takes no new requests.
     pub leaving: bool,
     /// Tenants that the agent serves.
     pub tenants: Vec<String>,
-    /// The agent's storage drivers, once it has told.
+    /// The agent's storage roots; empty until the agent has reported them.
     #[schema(value_type = Vec<Object>)]
     pub drivers: Vec<DriverStatus>,
-    /// What the agent says is wrong with its configuration.
+    /// What the agent reports as wrong with its configuration.
     #[serde(default)]
     pub problems: Vec<String>,
-    /// The relay that holds the tunnel, by the address that others know it by; nothing where it stands alone.
+    /// Address of the relay that holds the tunnel, as the peer relays know it; null if the relay is not part of a
+    /// cluster.
     #[serde(default)]
     pub relay: Option<String>,
 }
@@ -83,8 +84,8 @@ impl AgentView {
 }
 
 impl RecordingsView {
-    /// Over the drivers of all agents; several agents of a site look at the same recordings, so the highest figures
-    /// of a pattern count.
+    /// Summary of the drivers of all agents. Several agents of a site see the same recordings, so the highest count of
+    /// each path pattern is taken.
     pub(crate) fn of(drivers: &[DriverStatus]) -> Option<Self> {
         drivers.first()?;
         let broken = drivers.iter().find(|driver| !driver.readable);
@@ -105,7 +106,7 @@ impl RecordingsView {
         })
     }
 
-    /// Together with what other agents see of the same recordings.
+    /// Merges this view with what other agents see of the same recordings.
     pub(crate) fn and(self, other: &Self) -> Self {
         Self {
             readable: self.readable && other.readable,
@@ -117,7 +118,7 @@ impl RecordingsView {
 }
 
 impl SessionView {
-    /// A session as it is now, at a relay that others know by an address.
+    /// The session as it is now. `relay` is the address by which peer relays know this relay.
     pub fn of(session: &Session, relay: Option<&str>) -> Self {
         let status = session.status().unwrap_or_default();
         Self {
@@ -143,13 +144,13 @@ impl SessionView {
     }
 }
 
-/// Whether a version comes before this relay's own. What is no version is not judged.
+/// Whether a version is older than this relay's own. A text that is not a version is not outdated.
 fn is_outdated(version: &str) -> bool {
     let own = Version::parse(env!("CARGO_PKG_VERSION"));
     matches!((Version::parse(version), own), (Ok(theirs), Ok(own)) if theirs < own)
 }
 
-/// Rounds a round trip to what people read: tenths below ten milliseconds, whole ones above.
+/// Rounds a round-trip time for people: to tenths below ten milliseconds, to whole milliseconds above.
 pub(crate) fn readable_ms(ms: f64) -> f64 {
     if ms < 10.0 { (ms * 10.0).round() / 10.0 } else { ms.round() }
 }

@@ -1,20 +1,21 @@
-//! Agents that were here a moment ago: requests wait for their return instead of being refused.
+//! Agents that were connected a moment ago: requests wait for their return instead of being refused.
 
 use std::time::Duration;
 
 use audiovault_protocol::signed_link::LinkKeyId;
 use tokio::time::Instant;
 
-/// How long requests wait for an agent whose tunnel broke: it dials again after half a second on average, and is let
-/// in where others come at the same time. An agent that needs longer is better told of than waited for.
+/// How long requests wait for an agent whose tunnel broke. The agent dials again after half a second on average, and
+/// is admitted even if others dial at the same time. If an agent needs longer, an error is better than more waiting.
 pub(crate) const RETURN_TIME: Duration = Duration::from_secs(8);
 
-/// Most agents of one site that are missed at a time. A site has a few; one that has more loses the oldest.
+/// Most absent agents of one site that are remembered at a time. A site has a few; if there are more, the oldest is
+/// dropped.
 const MOST: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 struct Missed {
-    /// None where nothing is known but that the site was connected.
+    /// `None` if nothing is known except that the site was connected.
     key: Option<LinkKeyId>,
     until: Instant,
 }
@@ -24,7 +25,7 @@ struct Missed {
 pub(crate) struct Absence(Vec<Missed>);
 
 impl Absence {
-    /// An agent is gone that should be back by then; without a key, any agent.
+    /// Notes that an agent has gone that should be back by `until`. Without a key, it may be any agent.
     pub(crate) fn miss(&mut self, key: Option<LinkKeyId>, until: Instant, now: Instant) {
         self.0.retain(|missed| missed.until > now);
         if self.0.len() == MOST {
@@ -33,7 +34,7 @@ impl Absence {
         self.0.push(Missed { key, until });
     }
 
-    /// An agent has come. Where several with one key were missed, that was one of them.
+    /// Notes that an agent has come. If several with the same key were absent, it counts as one of them.
     pub(crate) fn came(&mut self, key: LinkKeyId) {
         let known = self.0.iter().position(|missed| missed.key == Some(key));
         if let Some(at) = known.or_else(|| self.0.iter().position(|missed| missed.key.is_none())) {
@@ -41,7 +42,7 @@ impl Absence {
         }
     }
 
-    /// Until when an agent with this key, or any, may be waited for.
+    /// Until when requests may wait for an agent with this key, or for any agent if `key` is `None`.
     pub(crate) fn until(&self, key: Option<LinkKeyId>, now: Instant) -> Option<Instant> {
         let matches = |missed: &&Missed| key.is_none() || missed.key.is_none() || missed.key == key;
         self.0.iter().filter(matches).map(|missed| missed.until).filter(|until| *until > now).max()

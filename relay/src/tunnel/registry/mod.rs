@@ -1,4 +1,4 @@
-//! Which agents are connected for which site, and what passed through them.
+//! The registry of connected agents, with the traffic counters of each site.
 
 mod absence;
 
@@ -27,18 +27,18 @@ use crate::{
 /// Counters of one site since this process started.
 #[derive(Debug, Default)]
 pub struct SiteCounters {
-    /// Searches asked.
+    /// Searches that were received.
     pub searches: AtomicU64,
     /// Requests that ended in a server error (status 500 and above).
     pub errors: AtomicU64,
-    /// Octets of recordings handed to clients' connections.
+    /// Bytes of recordings handed to clients' connections.
     pub bytes_delivered: AtomicU64,
-    /// When the last agent was seen, in milliseconds since the Unix epoch; 0 for never.
+    /// When an agent was last seen, in milliseconds since the Unix epoch; 0 for never.
     last_seen_ms: AtomicU64,
 }
 
 impl SiteCounters {
-    /// Everything that was counted so far.
+    /// The counters as they are now.
     pub fn totals(&self) -> Traffic {
         Traffic {
             searches: self.searches.load(Ordering::Relaxed),
@@ -47,7 +47,7 @@ impl SiteCounters {
         }
     }
 
-    /// When an agent of the site was last connected, unless never.
+    /// When an agent of the site was last connected, or `None` if never.
     pub fn last_seen(&self) -> Option<Timestamp> {
         let ms = self.last_seen_ms.load(Ordering::Relaxed);
         let ms = i64::try_from(ms).ok().filter(|ms| *ms > 0)?;
@@ -64,7 +64,7 @@ impl SiteCounters {
 struct Entry {
     sessions: Vec<Arc<Session>>,
     absence: Absence,
-    /// Wakes whoever waits for an agent.
+    /// Wakes the requests that wait for an agent.
     arrived: Arc<Notify>,
     counters: Arc<SiteCounters>,
 }
@@ -72,9 +72,9 @@ struct Entry {
 /// Which agent a request needs.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// The site whose recordings are asked for.
+    /// The site whose recordings are requested.
     pub site: SiteId,
-    /// The key of the link that is to be opened; any agent can search.
+    /// The id of the key that made the link to open, or `None` for a search, which any agent can answer.
     pub key: Option<LinkKeyId>,
 }
 
@@ -108,15 +108,15 @@ impl Entry {
     }
 }
 
-/// A site has as much as it may have at this relay.
+/// The site has reached its maximum at this relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SiteFull {
-    /// All tunnels.
+    /// The maximum number of tunnels.
     #[error(
         "this site has {0} tunnels already, as many as it may have; stop an agent, or ask the relay's operator for more"
     )]
     Tunnels(u32),
-    /// All agents.
+    /// The maximum number of agents.
     #[error(
         "this site has {0} agents already, as many as it may have; stop one, or ask the relay's operator for more"
     )]
@@ -124,7 +124,7 @@ pub enum SiteFull {
 }
 
 impl SiteFull {
-    /// The setting that allows more.
+    /// The flag that raises the maximum.
     pub fn flag(self) -> &'static str {
         match self {
             Self::Tunnels(_) => "--max-site-tunnels",
@@ -139,7 +139,7 @@ pub struct Registry {
     sites: RwLock<HashMap<SiteId, Entry>>,
     site_maximum: SiteMaximum,
     window_budget: Arc<WindowBudget>,
-    /// How often a session was chosen, for all sites.
+    /// How many times a session was chosen, over all sites.
     choices: AtomicU64,
 }
 
@@ -150,7 +150,7 @@ impl Default for Registry {
 }
 
 impl Registry {
-    /// No sessions yet. The windows of all tunnels share a budget of so many bytes.
+    /// An empty registry. The windows of all tunnels share a budget of `window_budget` bytes.
     pub fn new(window_budget: u64, site_maximum: SiteMaximum) -> Self {
         Self {
             sites: RwLock::default(),
@@ -165,11 +165,12 @@ impl Registry {
         Arc::clone(&self.window_budget)
     }
 
-    /// Adds a session. One that is the same connection of the same agent, come anew, replaces the old. It is welcomed before a
-    /// request can reach it, while all sites wait: `welcome` only hands a message over.
+    /// Adds a session. It replaces an older session of the same connection slot of the same agent. The lock on all
+    /// sites is held while `welcome` runs, so that the agent is welcomed before a request can reach it; `welcome` must
+    /// only queue a message.
     ///
     /// # Errors
-    /// [`SiteFull`]. Tunnels that finish what is open on them do not count.
+    /// [`SiteFull`]. Tunnels that are draining do not count.
     pub fn add(&self, session: Arc<Session>, welcome: impl FnOnce(&Session)) -> Result<(), SiteFull> {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         let entry = sites.entry(session.site.clone()).or_default();
@@ -185,20 +186,20 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes a session out that has ended; where its agent should be back soon, requests wait for it.
+    /// Removes a session that has ended. If its agent should be back soon, requests wait for it.
     pub fn remove(&self, session: &Arc<Session>, back_soon: bool) {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = sites.get_mut(&session.site) {
             entry.sessions.retain(|other| !Arc::ptr_eq(other, session));
             entry.counters.saw_agent();
-            // One that was replaced is back already.
+            // An agent whose session was replaced is back already.
             if back_soon && !entry.sessions.iter().any(|other| other.is_same_agent(session)) {
                 entry.miss(Some(session.hello.link_key_id));
             }
         }
     }
 
-    /// Requests of these sites wait for an agent, which was connected to this relay before it was started anew.
+    /// Makes requests of these sites wait for an agent that was connected to this relay before the relay restarted.
     pub fn expect(&self, expected: impl IntoIterator<Item = SiteId>) {
         let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
         for site in expected {
@@ -206,10 +207,10 @@ impl Registry {
         }
     }
 
-    /// An agent that can take the request and is none of those that were `tried`.
+    /// An agent that can take the request and is not among those `tried`.
     ///
     /// # Errors
-    /// [`NoSession`].
+    /// [`NoSession`] if there is none.
     pub fn pick(&self, wanted: &Wanted, tried: &[Arc<Session>]) -> Result<Arc<Session>, NoSession> {
         let was_tried = |session: &Arc<Session>| tried.iter().any(|other| Arc::ptr_eq(other, session));
         let sessions = self.sessions(&wanted.site).into_iter().filter(|session| session.takes_requests());
@@ -221,19 +222,19 @@ impl Registry {
         self.idlest(sessions.filter(holds)).ok_or(NoSession::OtherKey)
     }
 
-    /// Until when the wanted agent may be waited for, because its tunnel broke a moment ago.
+    /// Until when requests may wait for the wanted agent because its tunnel broke a moment ago.
     pub fn back_by(&self, wanted: &Wanted) -> Option<Instant> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         sites.get(&wanted.site)?.absence.until(wanted.key, Instant::now())
     }
 
-    /// Wakes whoever waits for an agent of a site.
+    /// Notifies requests that wait for an agent of the site.
     pub fn arrivals(&self, site: &SiteId) -> Arc<Notify> {
         self.entry(site, |entry| Arc::clone(&entry.arrived))
     }
 
-    /// Of the sessions the one with the fewest streams open, and one that is silent only where all are; of equals, the
-    /// one that has waited longest, so that also requests that come one by one are spread.
+    /// The session with the fewest open streams; a silent session is chosen only if all are silent. Among equals, the
+    /// one that was not chosen for the longest time, so that requests that come one at a time are spread as well.
     fn idlest(&self, sessions: impl Iterator<Item = Arc<Session>>) -> Option<Arc<Session>> {
         let chosen = sessions.min_by_key(|session| {
             (session.caller.is_silent(), session.caller.open_streams(), session.last_chosen())
@@ -253,7 +254,7 @@ impl Registry {
         self.entry(site, |entry| Arc::clone(&entry.counters))
     }
 
-    /// What is known of a site; there is an entry for it from now on.
+    /// Reads a site's entry; creates it if there is none.
     fn entry<T>(&self, site: &SiteId, take: impl Fn(&Entry) -> T) -> T {
         if let Some(entry) = self.sites.read().unwrap_or_else(PoisonError::into_inner).get(site) {
             return take(entry);
@@ -262,8 +263,8 @@ impl Registry {
         take(sites.entry(site.clone()).or_default())
     }
 
-    /// The counters of every site that was asked for so far, in the order of their names: relays that share a database write
-    /// what they count in one order, and so never wait for each other.
+    /// The counters of every site seen so far, in the order of the site names. Relays that share a database write
+    /// their counters in the same order, and so never wait for each other.
     pub fn all_counters(&self) -> Vec<(SiteId, Arc<SiteCounters>)> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> =
@@ -278,7 +279,7 @@ impl Registry {
         sites.values().any(|entry| !entry.sessions.is_empty())
     }
 
-    /// The sessions that take requests, those with the fewest streams open first.
+    /// The sessions that take requests, the one with the fewest open streams first.
     pub fn idlest_first(&self) -> Vec<Arc<Session>> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         let all = sites.values().flat_map(|entry| &entry.sessions).filter(|session| session.takes_requests());
@@ -301,7 +302,8 @@ impl Registry {
         sites.values().map(|entry| entry.sessions.len()).sum()
     }
 
-    /// Asks every agent to dial again, no more in a second than a successor admits; what is open finishes.
+    /// Asks every agent to dial again, spread so that a successor can admit them at `accept_rate` per second. Open
+    /// requests finish.
     pub fn leave_all(&self, reason: &str, accept_rate: u32) {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         let sessions = || sites.values().flat_map(|entry| &entry.sessions);

@@ -1,4 +1,4 @@
-//! One connected agent, from its upgrade to its end.
+//! One connected agent's tunnel, from its upgrade to its end.
 
 mod tenants;
 
@@ -35,32 +35,33 @@ use crate::{
     tunnel::registry::Registry,
 };
 
-/// Notices of an agent that may wait for the session's task. STATUS comes every 15 s; an agent that floods loses
-/// the surplus.
+/// Most notices of an agent that may wait for the session's task. STATUS comes every 15 s; if an agent sends too many,
+/// the surplus is dropped.
 const NOTICES: usize = 16;
 
-/// Within what time an agent that is asked to leave should dial again, in milliseconds: long enough to spread
-/// hundreds, short enough that a supervisor who reloads the page hardly notices.
+/// Window, in milliseconds, in which an agent that is asked to leave should dial again: long enough to spread hundreds
+/// of agents, short enough that a supervisor who reloads the page hardly notices.
 pub(crate) const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
 
 const TAKEN_OVER: &str = "another tunnel of the same agent has taken over";
 
-/// The window in which so many agents should dial again, so that a relay with this accept rate admits them as they
-/// come: each draws its moment evenly, so a quarter more than the least time leaves room for chance.
+/// The window in which `sessions` agents should dial again, so that a relay with this accept rate can admit them as
+/// they come. Each agent draws its moment evenly from the window, so the window is a quarter longer than the shortest
+/// possible time, to leave room for chance.
 pub(crate) fn reconnect_window(sessions: usize, accept_rate: u32) -> [u64; 2] {
     let [least, most] = RECONNECT_AFTER_MS;
     let needed = sessions as u64 * 1_250 / u64::from(accept_rate.max(1));
     [least, most.max(least + needed)]
 }
 
-/// Where an agent takes the token of a search.
+/// The field names under which an agent takes the token of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenFields {
-    /// It has told that it takes it under the usual names alone.
+    /// The agent announced in HELLO that it takes the token under the usual names only.
     Usual,
-    /// It has told other names in HELLO.
+    /// The agent announced other names in HELLO.
     Own,
-    /// It has not told; its dialect may have other names.
+    /// The agent did not announce any names; its dialect file may define others.
     Untold,
 }
 
@@ -80,24 +81,24 @@ impl TokenFields {
 /// The relay's view of one connected agent.
 #[derive(Debug)]
 pub struct Session {
-    /// Names the session in both logs.
+    /// Identifies the session in the logs of relay and agent.
     pub id: String,
-    /// The site that the agent speaks for.
+    /// The site that the agent belongs to.
     pub site: SiteId,
-    /// How the agent introduced itself, within bounds and without its tenants.
+    /// The agent's HELLO, cut to its bounds and without the tenants.
     pub hello: Hello,
-    /// The tenants that it serves.
+    /// The tenants that the agent serves.
     pub tenants: TenantNames,
-    /// Where its agent takes the token of a search.
+    /// The field names under which the agent takes the token of a search.
     pub token_fields: TokenFields,
-    /// Since when it is connected.
+    /// When the tunnel was opened.
     pub since: Timestamp,
-    /// Where the tunnel comes from.
+    /// IP address that the tunnel comes from.
     pub address: IpAddr,
     /// Sends requests through the tunnel.
     pub caller: Caller,
     leaving: AtomicBool,
-    /// The agent itself has said goodbye.
+    /// True once the agent itself has sent GOAWAY.
     goodbye: AtomicBool,
     chosen: AtomicU64,
     status: Mutex<Option<Status>>,
@@ -123,7 +124,7 @@ impl Session {
         }
     }
 
-    /// What the books say of it, at a relay with this run.
+    /// The database entry for this session, at the relay process with this run id.
     pub fn opened(&self, run: &str) -> TunnelOpened {
         TunnelOpened {
             session: self.id.clone(),
@@ -139,27 +140,27 @@ impl Session {
         }
     }
 
-    /// Whether new requests may be sent.
+    /// Whether new requests may be sent to this session.
     pub fn takes_requests(&self) -> bool {
         !self.leaving.load(Ordering::Relaxed)
     }
 
-    /// When this was last chosen for a request, counted in choices; 0 is never.
+    /// The value of the choice counter when this session was last chosen for a request; 0 if never.
     pub fn last_chosen(&self) -> u64 {
         self.chosen.load(Ordering::Relaxed)
     }
 
-    /// This was chosen for a request.
+    /// Notes that this session was chosen for a request, at this value of the choice counter.
     pub fn choose(&self, at: u64) {
         self.chosen.store(at, Ordering::Relaxed);
     }
 
-    /// What the agent last told of its recordings.
+    /// The latest STATUS of the agent.
     pub fn status(&self) -> Option<Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the agent to dial again within a window of milliseconds; what is open finishes here.
+    /// Asks the agent to dial again within a window of milliseconds. Open requests finish on this tunnel.
     pub fn leave(&self, reason: &str, reconnect_after_ms: [u64; 2]) {
         if !self.leaving.swap(true, Ordering::Relaxed) {
             let reason = reason.to_owned();
@@ -167,8 +168,9 @@ impl Session {
         }
     }
 
-    /// Makes room for a tunnel that takes the place of this one: what is open here finishes, if the agent goes on with
-    /// it, and is otherwise asked of another tunnel at once.
+    /// Makes room for a tunnel that replaces this one. If the successor's HELLO says that the agent drains the old
+    /// tunnel, open requests finish here. Otherwise this tunnel is closed, and they are retried on another tunnel at
+    /// once.
     pub fn give_way(&self, successor: &Hello) {
         if successor.drains || !self.takes_requests() {
             return self.leave(TAKEN_OVER, RECONNECT_AFTER_MS);
@@ -177,28 +179,28 @@ impl Session {
         self.caller.close(Close::new(CloseCode::Replaced, TAKEN_OVER));
     }
 
-    /// Whether an agent whose tunnel has ended so dials again in a moment.
+    /// Whether the agent should dial again in a moment after its tunnel has ended like this.
     fn is_back_soon(&self, ended: &Ended) -> bool {
         let revoked = matches!(ended, Ended::ByUs(close) if close.code == CloseCode::Revoked);
         !revoked && !self.goodbye.load(Ordering::Relaxed)
     }
 
-    /// Whether this is the same connection of the same run of the same agent.
+    /// Whether this is the same connection slot of the same run of the same agent.
     pub fn is_same_agent(&self, other: &Self) -> bool {
         self.hello.instance == other.hello.instance && self.hello.slot == other.hello.slot
     }
 }
 
-/// What is known of a tunnel before its agent has said anything.
+/// What is known of a tunnel before its agent has sent anything.
 #[derive(Debug)]
 pub struct Admission {
     /// The site whose key was presented.
     pub site: SiteId,
-    /// The key that was presented: the tunnel lives as long as it is valid.
+    /// The key that was presented. The tunnel is closed when the key is no longer valid.
     pub key: KeyDigest,
     /// Where the tunnel comes from.
     pub address: IpAddr,
-    /// Address beneath which the agent makes links.
+    /// Base address of the links that the agent makes.
     pub base_url: String,
 }
 
@@ -223,14 +225,14 @@ pub async fn run(
     let ended = loop {
         tokio::select! {
             biased;
-            // First, so that no agent can keep a tunnel that is no longer its own by keeping it busy.
+            // Checked first: an agent whose key was revoked must not keep its tunnel by keeping it busy.
             Ok(()) = directory.changed() => {
                 let standing = directory.borrow_and_update().standing(&admission.site, &admission.key);
                 if let Err(refused) = standing {
                     caller.close(Close::new(CloseCode::Revoked, refused.to_string()));
                 }
             }
-            // The link tells while it is polled; what it told is heard right after.
+            // The link adds notices while it is polled; they are handled right after it.
             ended = &mut link => break ended,
             notice = notices.next() => {
                 let greeted = session.is_some();
@@ -255,8 +257,8 @@ pub async fn run(
     }
 }
 
-/// What the link has told and the session has not heard: both are one task, so nobody needs to be woken. A channel of
-/// tokio's would take a twelfth of what an idle tunnel costs.
+/// Notices that the link has added and the session has not handled yet. Both run in one task, so no wake-up is needed.
+/// A tokio channel would take a twelfth of the memory of an idle tunnel.
 #[derive(Default)]
 struct Notices(Mutex<VecDeque<RelayNotice>>);
 
@@ -268,7 +270,7 @@ impl Notices {
         }
     }
 
-    /// The oldest notice. Only to be waited for by the task that drives the link.
+    /// The oldest notice. Only the task that drives the link may await this.
     async fn next(&self) -> RelayNotice {
         let oldest = || self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         poll_fn(|_| oldest().map_or(Poll::Pending, Poll::Ready)).await

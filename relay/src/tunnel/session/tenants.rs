@@ -1,14 +1,14 @@
-//! The tenants that an agent has named, in little memory: thousands of strings cost ten times their bytes.
+//! The tenants that an agent has announced, stored compactly: thousands of strings cost ten times their bytes.
 
-/// Names of tenants, in the order in which the agent named them.
+/// Names of tenants, in the order in which the agent announced them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantNames(Box<str>);
 
-/// Stands between names, and so in none of them.
+/// Separates the names, so no name may contain it.
 const SEPARATOR: char = '\n';
 
 impl TenantNames {
-    /// Takes names in; those that cannot be kept are left out.
+    /// Stores the names. Leaves out those that contain the separator.
     pub fn new(names: &[String]) -> Self {
         let kept: Vec<&str> =
             names.iter().map(String::as_str).filter(|name| !name.contains(SEPARATOR)).collect();
@@ -20,7 +20,7 @@ impl TenantNames {
         self.0.split(SEPARATOR).filter(|name| !name.is_empty())
     }
 
-    /// Whether a tenant is among them.
+    /// Whether a tenant is among the names.
     pub fn contains(&self, tenant: &str) -> bool {
         self.iter().any(|name| name == tenant)
     }
