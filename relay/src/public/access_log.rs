@@ -1,5 +1,5 @@
-//! Gives every public request its id and its line in the log. Query strings, tokens and names of recordings stay
-//! out of both.
+//! Gives every public request its id and its line in the log. Query strings, tokens and names of recordings are in
+//! neither of them.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -21,7 +21,7 @@ use crate::{
     net::client::{self, Scheme},
 };
 
-/// The site that a handler found; set on responses, for the log.
+/// The site that a handler found. Set on responses, for the log.
 #[derive(Debug, Clone)]
 pub(super) struct LoggedSite(pub(super) SiteId);
 
@@ -38,7 +38,7 @@ pub(super) async fn record(
     let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let (method, version) = (request.method().clone(), request.version());
-    // Over plain HTTP anybody on the way could say so (RFC 6797, section 7.2).
+    // Sent over TLS only: over plain HTTP, anyone on the network path could have added it (RFC 6797, section 7.2).
     let over_tls = request.extensions().get::<Scheme>() == Some(&Scheme::Https);
     let hsts = state.hsts.as_ref().filter(|_| over_tls);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -48,8 +48,8 @@ pub(super) async fn record(
         Ok(slot) => hold(next.run(request).await, slot),
         Err(busy) => Refusal::from(busy).into_response(request.extensions()),
     };
-    // What is left of a body that is too large is not read, and a client that kept this connection would find it closed at the
-    // next request; so would one of a relay that drains.
+    // The rest of a body that is too large is not read, and a relay that drains closes its connections. A client that
+    // kept this connection would find it closed at its next request, so the response says that it is closed.
     let is_cut = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
     let stays = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if (is_cut || state.is_draining()) && version <= Version::HTTP_11 && !stays {

@@ -1,4 +1,4 @@
-//! From the agent's answer to the public one: what a hostile agent might say must not reach a browser.
+//! Makes the public response from the agent's: nothing that a hostile agent could send must reach a browser.
 
 use std::sync::atomic::Ordering;
 
@@ -20,7 +20,7 @@ use crate::{
     tunnel::registry::SiteCounters,
 };
 
-/// What a route expects in a successful answer.
+/// What a route expects in a successful response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     /// JSON from a search.
@@ -32,7 +32,7 @@ pub(super) enum Expected {
 impl Expected {
     fn allows(self, status: StatusCode, kind: Option<&str>) -> bool {
         let Some(kind) = kind else {
-            // Only 304 has no content and so no type.
+            // Only 304 has no content and therefore no type.
             return status == StatusCode::NOT_MODIFIED;
         };
         if status.is_client_error() || status.is_server_error() {
@@ -45,7 +45,8 @@ impl Expected {
     }
 }
 
-/// Headers that every recording's answer carries, whatever the agent says: recordings stay with who asked.
+/// Headers of every response with a recording, independent of what the agent sends: only the client may keep the
+/// recording.
 const PRIVACY: [(header::HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "private, no-store"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -61,7 +62,7 @@ pub(super) fn make_private(headers: &mut HeaderMap) {
     }
 }
 
-/// The answer of an agent, if it is one that may be passed on.
+/// The response of an agent, if it may be passed on.
 pub(super) fn from_agent(
     asked: Asked,
     expected: Expected,
@@ -84,8 +85,9 @@ pub(super) fn from_agent(
     Ok(response)
 }
 
-/// A browser stores what it gets under the name that the answer tells, and opens it by name and type: both are the relay's
-/// word, made from what the agent says. What is no listed type of recording is stored as bytes, never shown.
+/// Sets `Content-Disposition` and `Content-Type`. A browser stores a recording under the name in the response, and
+/// opens it by name and type, so the relay itself sets both, from what the agent sends. A type that is not listed as
+/// one of a recording becomes plain bytes: the browser stores them and never shows them.
 fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>) {
     let is_recording = expected == Expected::Audio && response.status().is_success();
     let headers = response.headers_mut();
@@ -101,13 +103,13 @@ fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(listed.unwrap_or(media::UNKNOWN)));
 }
 
-/// What is said of an answer that is kept from the public.
+/// The error in place of a response that is not passed on.
 pub(super) fn not_passed_on(site: &SiteId) -> Refusal {
     let detail = "the site's agent answered with something that is not passed on; update the agent";
     Refusal::new(StatusCode::BAD_GATEWAY, detail).at(site)
 }
 
-/// Whether an answer has a type of content that may be passed on with its status.
+/// Whether the content type of a response may be passed on with its status.
 pub(super) fn is_expected(expected: Expected, status: StatusCode, headers: &HeaderMap) -> bool {
     expected.allows(status, media_type(headers))
 }
@@ -117,7 +119,7 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
     Some(kind.split(';').next().unwrap_or_default().trim())
 }
 
-/// Counts an outcome that the site's operators should look into: a server error, whoever made it.
+/// Counts a result that the site's operators should look into: a server error, from the agent or the relay.
 pub(super) fn count_errors<B>(result: &Result<http::Response<B>, Refusal>, counters: &SiteCounters) {
     let failed = match result {
         Ok(response) => response.status().is_server_error(),

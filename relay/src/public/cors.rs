@@ -1,4 +1,4 @@
-//! Lets players on other pages read recordings and search answers (the Fetch standard's CORS protocol).
+//! Lets players on other pages read recordings and search responses (the Fetch standard's CORS protocol).
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tower_http::cors::CorsLayer;
 
 use crate::model::ids::X_REQUEST_ID;
 
-/// How long a browser may remember the answer to a preflight.
+/// How long a browser may remember the response to a preflight.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Origins (RFC 6454) whose pages may read what the relay serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowOrigin {
-    /// Any: a signed link is itself the permission.
+    /// Any origin: a signed link is itself the permission.
     Any,
-    /// These, as browsers send them in `Origin`.
+    /// These origins, as browsers send them in `Origin`.
     List(Vec<HeaderValue>),
 }
 

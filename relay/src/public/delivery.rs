@@ -1,4 +1,4 @@
-//! The body of an answer on its way from the tunnel to the client, counted as it goes.
+//! The body of a response on its way from the tunnel to the client, counted as it passes.
 
 use std::{
     pin::Pin,
@@ -16,17 +16,17 @@ use crate::{
     tunnel::registry::SiteCounters,
 };
 
-/// What is kept of a body that passes.
+/// What is noted about a body that passes.
 #[derive(Debug)]
 pub(super) struct Handover {
     /// The site, for the log.
     pub(super) site: String,
-    /// Where octets are counted.
+    /// Where the bytes are counted.
     pub(super) counters: Arc<SiteCounters>,
-    /// The recording's entry in the audit; answers that are no recordings have none.
+    /// The delivery in the audit log; `None` if the response is not a recording.
     pub(super) delivery: Option<Delivery>,
-    /// Octets that are still to come, where the head of the answer says how many. A connection that has them all
-    /// asks no more, and so never sees the end.
+    /// Bytes that are still to come, if the head of the response says how many. Once all of them have passed, the
+    /// connection stops polling the body, and so never sees its end.
     pub(super) remaining: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ impl Handover {
     }
 }
 
-/// A body from a tunnel whose way to the client is followed.
+/// A body from a tunnel, followed on its way to the client.
 #[derive(Debug)]
 pub(super) struct DeliveredBody {
     body: ResumableBody,

@@ -1,4 +1,4 @@
-//! Enrolment: trades a code for a site key, before the agent has ever been connected.
+//! Enrolment: trades a code for a site key, before the agent has ever connected.
 
 use std::{
     net::IpAddr,
@@ -26,9 +26,10 @@ use crate::{
     store::StoreError,
 };
 
-/// When to ask again while the database does not answer, in seconds.
+/// The `Retry-After` value while the database does not answer, in seconds.
 const DATABASE_RETRY: u32 = 5;
-/// How long an enrolment waits while others from the same address are under way: the database answers each within a second.
+/// How long an enrolment waits while others from the same address are running: the database answers each within a
+/// second.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `POST /enroll`.
@@ -46,7 +47,7 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
     let trial = state.limits.throttle.try_token(Subject::code(address.into()), Guess::Unknown, until).await?;
     match enrolment::trade_code(&state.store, &request.code, address).await {
         Ok(key) => {
-            // The agent comes at once, and its key is known then.
+            // The agent connects at once, so its key must be known by then.
             let _ = state.refresher.refresh().await;
             tracing::info!(
                 site = %key.site(), client = %address, key = key.digest().short(),
@@ -64,7 +65,7 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
     }
 }
 
-/// Says what is wrong, without the place in a body that people have not written themselves.
+/// Reports what is wrong, but not the position in a body that people have not written themselves.
 fn malformed(error: &serde_json::Error) -> Refusal {
     let error = error.to_string();
     let what = error.split(" at line ").next().unwrap_or_default();

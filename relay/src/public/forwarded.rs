@@ -1,9 +1,9 @@
-//! What other relays of the cluster ask for: the agents that are connected to this one. It asks its own tunnels alone, so no
+//! Requests from peer relays for the agents that are connected to this relay. It uses only its own tunnels, so no
 //! request ever takes a second hop.
 //!
-//! The relay that a client is connected to follows the delivery and writes the audit; this one holds the request to the
-//! limits of its site and to those on guesses, since requests of the site come here wherever they came in. Where several
-//! relays have tunnels of it, each counts what the others tell.
+//! The relay that the client is connected to follows the delivery and writes the audit log. This relay enforces the
+//! limits of the site and those on guesses, because all requests for the site come here, no matter which relay
+//! received them. If several relays have tunnels of the site, each also counts what its peers report.
 
 use std::sync::Arc;
 
@@ -43,7 +43,7 @@ use crate::{
     tunnel::{registry::NoSession, session::Session, view::SessionView},
 };
 
-/// The routes for other relays.
+/// The routes for peer relays.
 pub fn router(state: Arc<PublicState>) -> Router {
     let limit = DefaultBodyLimit::max(MAX_CALL_LEN);
     Router::new()
@@ -68,7 +68,7 @@ async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: B
     })
 }
 
-/// How the sites are whose agents are here.
+/// The state of the sites whose agents are connected to this relay.
 async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
     let told = proved(&state, "/parts", &headers, &body).map(|Proved { cluster, seal }| {
         let question: PartsQuestion = serde_json::from_slice(&body).unwrap_or_default();
@@ -77,7 +77,7 @@ async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: 
     super::answer(told, &Extensions::new())
 }
 
-/// The tunnels of a site that are here.
+/// The tunnels of a site at this relay.
 async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
     let told = proved(&state, "/sessions", &headers, &body).and_then(|Proved { cluster, seal }| {
         let question: SessionsQuestion = serde_json::from_slice(&body)
@@ -89,14 +89,14 @@ async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, bod
     super::answer(told, &Extensions::new())
 }
 
-/// A question that comes from a relay of the cluster.
+/// A request that was proved to come from a relay of the cluster.
 struct Proved<'a> {
     cluster: &'a Cluster,
-    /// Closes the answer to it.
+    /// Seals the response to it.
     seal: Seal,
 }
 
-/// The question's proof, held against it.
+/// Checks the proof that a peer relay's request carries.
 fn proved<'a>(
     state: &'a PublicState,
     path: &str,
@@ -153,13 +153,13 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
     hold(response, slot)
 }
 
-/// Who asked the other relay, as limits know it.
+/// The client that sent the request to the peer relay, as the key for limits.
 fn client_of(request: &http::Request<Bytes>) -> ClientKey {
     let client = request.extensions().get::<Client>().and_then(|client| client.address.as_deref());
     client.and_then(|address| address.parse().ok()).unwrap_or(super::NOBODY).into()
 }
 
-/// A search tries a token.
+/// Asks the throttle to admit the token of a search. A request that is not a search has no trial.
 async fn trial(
     state: &PublicState,
     client: ClientKey,
@@ -180,13 +180,14 @@ async fn trial(
     Ok(Some(try_token(state, client, site, &presented, patience.place_until()).await?))
 }
 
-/// An agent's answer for the other relay, which makes it one for the public. What has no body has none here either: the
-/// length that its head tells is not that of this answer.
+/// The agent's response in the form for the peer relay, which makes the public response from it. A response without a
+/// body (to HEAD, or 304) is sent without one: the length in its head is not that of this response.
 async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Response {
     let (mut parts, body) = answer.into_parts();
     let bare = *method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED;
     let body = if bare {
-        // It comes with the head, or right after it; dropped before, it would look as if the client had left.
+        // The end comes with the head or right after it. Dropping the body before would look as if the client had
+        // left.
         let _ = body.collect().await;
         Body::empty()
     } else {
@@ -197,7 +198,7 @@ async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Resp
         headers: parts.headers,
         audit: parts.extensions.remove(),
     };
-    // Strings and numbers always serialise.
+    // Strings and numbers always serialize.
     let head = BASE64.encode(&serde_json::to_vec(&head).unwrap_or_default());
     let mut response = Response::new(body);
     if let Ok(head) = HeaderValue::from_str(&head) {

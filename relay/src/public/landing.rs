@@ -1,4 +1,4 @@
-//! The page for those who open the relay's address in a browser.
+//! The page for people who open the relay's address in a browser.
 
 use std::sync::Arc;
 

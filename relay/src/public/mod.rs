@@ -1,4 +1,4 @@
-//! The public side: searches, recordings, tunnels, enrolment, and a landing page; and what other relays ask for.
+//! The public side: searches, recordings, tunnels, enrolment, a landing page, and the requests of peer relays.
 
 mod access_log;
 mod answer;
@@ -53,41 +53,41 @@ use crate::{
     tunnel::registry::Registry,
 };
 
-/// Stands for an address that is not known.
+/// Used if the client's address is not known.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// What the public routes work with.
+/// What the public routes need.
 #[derive(Debug)]
 pub struct PublicState {
-    /// Where the public reaches this relay.
+    /// The address under which clients reach this relay.
     pub public_url: PublicUrl,
-    /// Proxies whose word about the client is taken.
+    /// Proxies that the relay trusts to name the client's address.
     pub trusted_proxies: Vec<IpNet>,
-    /// The value of `Strict-Transport-Security`, for answers over TLS.
+    /// The value of `Strict-Transport-Security`, for responses over TLS.
     pub hsts: Option<HeaderValue>,
-    /// Whether searches by GET are answered.
+    /// Whether searches by GET are allowed.
     pub search_by_get: bool,
     /// Connected agents.
     pub registry: Arc<Registry>,
-    /// The way to them, and to those that are connected to other relays.
+    /// Finds routes to these agents and to those connected to peer relays.
     pub reach: Reach,
-    /// The sites; a running relay replaces the picture when the database has changed.
+    /// The sites. A running relay replaces the value when the database has changed.
     pub directory: watch::Receiver<Arc<Directory>>,
-    /// Where enrolment codes are traded; nothing else on this side waits for the database.
+    /// The database, where enrolment codes are traded; nothing else on this side waits for it.
     pub store: Store,
-    /// Has the database read at once where the picture lacks something.
+    /// Makes the relay read the sites from the database at once if `directory` lacks something.
     pub refresher: Refresher,
-    /// What one client, one site and all together may have.
+    /// The limits of each client, of each site and of all together.
     pub limits: Arc<Limits>,
     /// The tasks of all tunnels.
     pub tunnels: TaskTracker,
-    /// Where searches, deliveries and tunnels are put on record.
+    /// Writes searches, deliveries and tunnels to the database.
     pub journal: Journal,
-    /// How names of recordings stand on record, whatever agents tell.
+    /// How names of recordings are written to the audit log, independent of what agents send.
     pub recorded_names: RecordedNames,
-    /// What the landing page tells strangers.
+    /// Which version the landing page shows to unauthenticated clients.
     pub shown_version: ShownVersion,
-    /// Counts requests and times answers.
+    /// Counts requests and measures response times.
     pub metrics: HttpMetrics,
     /// Set once the relay is shutting down.
     pub draining: AtomicBool,
@@ -102,7 +102,7 @@ impl PublicState {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// The site of that name or alias, if there is one.
+    /// The site with this name or alias, if there is one.
     async fn find(&self, name: &str) -> Result<Option<SiteId>, Refusal> {
         if let Some(site) = self.directory().find(name) {
             return Ok(Some(site));
@@ -119,7 +119,8 @@ impl PublicState {
         self.directory().site(site).is_none_or(|record| record.disabled.is_some())
     }
 
-    /// A request's place at its site. Where other relays have all agents of it, a request has its place there, and none here.
+    /// A permit for a request at its site. If all agents of the site are connected to peer relays, the request gets
+    /// its permit there and none here.
     fn enter_site(&self, client: ClientKey, site: &SiteId) -> Result<Option<SiteSlot>, Refusal> {
         if self.reach.is_elsewhere(site) {
             return Ok(None);
@@ -149,7 +150,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
                 .into_response(request.extensions())
         })
         .layer(cors::layer(allow_origin));
-    // No page of whatever site is to read a key that is handed out.
+    // Without CORS: no web page may read a site key that is handed out.
     let for_agents = Router::new()
         .route(ENROLMENT_PATH, post(enrolment::trade))
         .method_not_allowed_fallback(method_not_allowed);
@@ -168,17 +169,17 @@ async fn method_not_allowed(request: Request) -> Response {
         .into_response(request.extensions())
 }
 
-/// Where a request comes from. The access log has found it out; without it nobody asks for anybody.
+/// The client's address, as the access log determined it; `NOBODY` if it did not.
 fn client_address(extensions: &Extensions) -> IpAddr {
     extensions.get::<ClientAddress>().map_or(NOBODY, |found| found.0)
 }
 
-/// Who asks, as limits know it.
+/// The client, as the key for limits.
 fn client_key(extensions: &Extensions) -> ClientKey {
     client_address(extensions).into()
 }
 
-/// Turns a problem inside a handler into its answer.
+/// Turns an error inside a handler into its response.
 fn answer(result: Result<Response, Refusal>, extensions: &Extensions) -> Response {
     result.unwrap_or_else(|refusal| refusal.into_response(extensions))
 }

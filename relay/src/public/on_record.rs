@@ -1,5 +1,6 @@
-//! Puts on record what agents were asked for and what was handed over. What this relay refuses by itself reaches no
-//! agent and delivers nothing: it stands in the log, not in the audit, which nobody can fill without a site.
+//! Writes requests to agents and deliveries to the audit log. A request that this relay refuses by itself reaches no
+//! agent and delivers nothing. It is written to the log and not to the audit log, so that nothing can fill the audit
+//! log without a site.
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::{
     store::Record,
 };
 
-/// A search at its beginning, with what the request itself says: an agent that refuses it need not repeat that.
+/// The event of a search that begins, with the fields of the request: an agent that refuses it need not repeat them.
 pub(super) fn search(site: &SiteId, parts: &Parts, parameters: &Parameters) -> AuditEvent {
     let mut event = event(Kind::Search, site, parts);
     let value = |field| parameters.value(field).map(str::to_owned);
@@ -36,12 +37,12 @@ pub(super) fn search(site: &SiteId, parts: &Parts, parameters: &Parameters) -> A
     event
 }
 
-/// A delivery at its beginning.
+/// The event of a delivery that begins.
 pub(super) fn delivery(site: &SiteId, parts: &Parts) -> AuditEvent {
     event(Kind::Delivery, site, parts)
 }
 
-/// Records a search with its answer.
+/// Writes a search with its response to the audit log.
 pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Result<Response, Refusal>) {
     let status = match result {
         Ok(response) => {
@@ -56,7 +57,8 @@ pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Resu
     record(state, event);
 }
 
-/// Records what has ended. Whoever has shown neither a right token nor a link that opens is a stranger.
+/// Writes an event that has ended. With status 401, 403 or 429, the client has shown neither a correct token nor a
+/// link that opens: it is unauthenticated.
 fn record(state: &PublicState, event: AuditEvent) {
     match event.status {
         401 | 403 | 429 => state.journal.record_stranger(event),
@@ -64,7 +66,7 @@ fn record(state: &PublicState, event: AuditEvent) {
     }
 }
 
-/// Records a delivery, and follows it if there is something to hand over.
+/// Writes a delivery to the audit log, and follows it if the response has a body with the recording.
 pub(super) fn handed_over(
     state: &PublicState,
     mut event: AuditEvent,
@@ -74,7 +76,7 @@ pub(super) fn handed_over(
     let (head, body) = response.into_parts();
     if let Some(audit) = head.extensions.get::<Audit>() {
         event.describe(audit);
-        // The agent masks names too; one that does not is not to decide this.
+        // The agent masks names too, but an agent that does not must not decide what is written here.
         event.recording = event.recording.map(|name| state.recorded_names.of(&name));
     }
     let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
@@ -93,7 +95,7 @@ pub(super) fn handed_over(
     Response::from_parts(head, Body::new(DeliveredBody::new(body, handover)))
 }
 
-/// Records a delivery that the agent did not make.
+/// Writes a delivery that the agent did not make.
 pub(super) fn refused(state: &PublicState, mut event: AuditEvent, refusal: &Refusal) {
     event.close(refusal.status().as_u16(), Outcome::Refused);
     record(state, event);

@@ -1,4 +1,4 @@
-//! Recordings: looks at the clear part of a signed link and passes the request on to an agent that can open it.
+//! Recordings: reads the clear part of a signed link and passes the request on to an agent that can open it.
 
 use std::{
     sync::Arc,
@@ -56,7 +56,8 @@ async fn pass_on(
         None => Subject::link_by_name(client, site),
     };
     throttle.check_link(&subject, [token, name], Instant::now())?;
-    // What is wrong with the link by itself is said whether there is such a site or not, so that strangers cannot tell.
+    // Errors of the link itself are reported whether the site exists or not, so that an unauthenticated client cannot
+    // find out which sites exist.
     let named = found.clone().or_else(|| SiteId::parse(site).ok());
     let header = read_header(named.as_ref(), token).map_err(|error| {
         if error == LinkError::Forged {
@@ -65,7 +66,8 @@ async fn pass_on(
         refuse(error)
     })?;
     let site = found.ok_or_else(Refusal::no_agent_for_link)?;
-    // For the same reason only those are told that a site is away for whom something opened there.
+    // For the same reason, only a client whose token was right at this site lately, or whose link opened lately,
+    // learns that the site is disabled or offline.
     let is_stranger =
         !throttle.was_right_for(client, &site) && !throttle.opened_lately(&subject, [token, name]);
     let away = |refusal: Refusal| if is_stranger { Refusal::no_agent_for_link() } else { refusal }.at(&site);
@@ -121,8 +123,8 @@ fn refuse(error: LinkError) -> Refusal {
     Refusal::new(status, &error.to_string())
 }
 
-/// The same request as the agent's own router knows it. Token and name were decoded by the router; what is not
-/// plain in them belongs to no link.
+/// The request in the form that the agent's own router expects. The relay's router has decoded token and name. If they
+/// contain characters that a path does not allow, they belong to no link.
 fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<http::Request<Bytes>, Refusal> {
     let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let target = format!("/recordings/{token}/{name}{query}");

@@ -1,4 +1,4 @@
-//! Errors for the public: one sentence each, and when to ask again.
+//! Errors for public clients: one sentence each, and when to try again.
 
 use std::time::Duration;
 
@@ -12,33 +12,33 @@ use crate::{
     sites::directory::Unreadable,
 };
 
-/// When to ask again where something under way has to end first: searches take a fraction of a second, and a player
-/// has its next piece soon.
+/// The `Retry-After` value, in seconds, if a running request must end first: searches take a fraction of a second, and
+/// a player has its next piece soon.
 const BUSY_RETRY: u32 = 2;
 
-/// When to ask again where the database is away: it is asked once a second.
+/// The `Retry-After` value, in seconds, while the database is unreachable: the relay tries to reach it once a second.
 const UNREADABLE_RETRY: u32 = 10;
 
-/// An error for the public, before its request has got its id.
+/// An error for a public client, before the id of the request is added.
 #[derive(Debug)]
 pub(super) struct Refusal {
     problem: Problem,
     /// For the log.
     site: Option<SiteId>,
-    /// Why the site cannot be asked, if that is what it says.
+    /// Why the site cannot be asked, if that is the error.
     absence: Option<Absence>,
-    /// Whether a search token is asked for.
+    /// Whether the response asks for a search token.
     wants_token: bool,
 }
 
-/// Why a site cannot be asked. Strangers are not told.
+/// Why a site cannot be asked. Unauthenticated clients do not learn this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Absence {
     /// No site has that name.
     Unknown,
-    /// The operator of the relay has disabled it.
+    /// The operator of the relay has disabled the site.
     Disabled,
-    /// None of its agents is connected.
+    /// No agent of the site is connected.
     Offline,
 }
 
@@ -47,14 +47,14 @@ impl Refusal {
         Problem::new(status, detail).into()
     }
 
-    /// The one answer to a search that has shown no right token: it does not tell whether there is such a site.
+    /// The single error for a search without a correct token. It does not reveal whether the site exists.
     pub(super) fn unproven() -> Self {
         let detail = "the search token is not right for this site, or there is no such site, or none of its agents is connected; \
                       check address and token in QueueMetrics, then the agent";
         Self { wants_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
     }
 
-    /// The one answer to a link that no connected agent has made, whether there is such a site or not.
+    /// The single error for a link that no connected agent has made, whether the site exists or not.
     pub(super) fn no_agent_for_link() -> Self {
         let detail = "no agent that is connected can open this link: it was made in a run that has ended, or its site is not \
                       connected; search again for a new one";
@@ -79,17 +79,17 @@ impl Refusal {
         Self { absence: Some(Absence::Offline), ..problem.retry_after(10).into() }
     }
 
-    /// Why the site cannot be asked, if that is what this says.
+    /// Why the site cannot be asked, if that is the error.
     pub(super) fn absence(&self) -> Option<Absence> {
         self.absence
     }
 
-    /// The site that the request was for, if it is known.
+    /// The site that the request was for, if known.
     pub(super) fn site(&self) -> Option<&SiteId> {
         self.site.as_ref()
     }
 
-    /// Names the site that the request was for.
+    /// Sets the site that the request was for.
     pub(super) fn at(self, site: &SiteId) -> Self {
         Self { site: Some(site.clone()), ..self }
     }
@@ -102,7 +102,7 @@ impl Refusal {
         let id = extensions.get::<RequestId>().map_or("", |id| id.0.as_str());
         let mut response = self.problem.for_request(id).into_response().map(Body::from);
         if self.wants_token {
-            // RFC 9110, section 15.5.2, asks for it; agents name the same scheme.
+            // Required by RFC 9110, section 15.5.2; agents use the same scheme.
             let challenge = HeaderValue::from_static("SearchToken realm=\"audiovault\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -143,7 +143,7 @@ impl From<Throttled> for Refusal {
     }
 }
 
-/// Whole seconds that are over when the duration is, at least one.
+/// The duration in seconds, rounded up, at least one.
 fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }

@@ -1,4 +1,4 @@
-//! Reads the body of a request whole, where it is short.
+//! Reads the whole body of a short request.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use tokio::time::timeout;
 
 use super::Refusal;
 
-/// How long a client may take over a body, which is a few hundred octets and at most 64 KiB: 50 kbit/s.
+/// How long a client may take to send a body, which has a few hundred bytes and at most 64 KiB: 50 kbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The body, if it has at most `limit` bytes; `too_large` says so otherwise. One that is announced to be longer is not asked for: a
-/// client that waits for 100 (RFC 9110, section 10.1.1) is answered at once.
+/// The body, if it has at most `limit` bytes; otherwise an error with the text `too_large`. If the announced length is
+/// over the limit, the body is not read: a client that waits for 100 (RFC 9110, section 10.1.1) gets its response at
+/// once.
 pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > limit as u64 {
         return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));

@@ -1,8 +1,8 @@
-//! A download that outlives its tunnel: while the client's connection lives, the rest is asked of an agent that holds the
-//! same link key, and the listener hears a pause instead of an error.
+//! A download that survives the end of its tunnel. While the client's connection lives, the relay requests the rest
+//! from an agent that has the same link key, and the listener hears a pause instead of an error.
 //!
-//! Only what is certain to be the same recording is put together: a strong entity tag (RFC 9110, section 8.8.3) must
-//! stand in both answers, and the second must begin exactly where the first was cut.
+//! Two parts are joined only if they are certain to come from the same recording: both responses must have the same
+//! strong entity tag (RFC 9110, section 8.8.3), and the second must begin exactly where the first was cut.
 
 use std::{
     future::Future,
@@ -31,23 +31,23 @@ use crate::{
     tunnel::registry::Wanted,
 };
 
-/// How long a listener may hear nothing until the agent is back: players hold some seconds of sound ready, and whoever
-/// listens waits for about a minute. An agent that was started anew, or whose line was dead, is back long before.
+/// How long the listener may hear nothing until the agent is back: players buffer some seconds of sound, and a
+/// listener waits for about a minute. An agent that was restarted, or whose line was dead, is back long before.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How often the rest is asked for without an octet of it: another relay does not tell whether its tunnel was lost or its agent
-/// cannot read.
+/// How often the rest is requested without getting a byte of it. A peer relay does not say whether its tunnel was lost
+/// or its agent cannot read the recording.
 const MOST_IN_VAIN: u32 = 3;
 
-/// What is needed to ask for the rest.
+/// What is needed to request the rest.
 #[derive(Debug, Clone)]
 struct Rest {
     reach: Reach,
     wanted: Wanted,
-    /// The request as it was asked at first.
+    /// The first request, unchanged.
     request: Request<Bytes>,
     etag: HeaderValue,
-    /// The first octet that is missing, and the last one that was asked for.
+    /// The first missing byte, and the last one that was requested.
     next: u64,
     last: u64,
     size: u64,
@@ -55,16 +55,16 @@ struct Rest {
 
 type Asking = Pin<Box<dyn Future<Output = Option<AnswerBody>> + Send>>;
 
-/// The body of a recording, from one tunnel after the other.
+/// The body of a recording, from one or more tunnels in turn.
 pub(super) struct ResumableBody {
     body: AnswerBody,
     size: SizeHint,
-    /// None where the answer says too little to be continued.
+    /// `None` if the response does not say enough to be continued.
     rest: Option<Rest>,
     asking: Option<Asking>,
-    /// Since when nothing has come.
+    /// Since when no data has come.
     waiting: Option<Instant>,
-    /// How often the rest was asked for since then.
+    /// How many times the rest was requested since then.
     asked: u32,
     done: bool,
 }
@@ -75,7 +75,7 @@ impl std::fmt::Debug for ResumableBody {
     }
 }
 
-/// Makes an answer one that is continued when its tunnel ends, where it can be.
+/// Makes a response that continues after its tunnel ends, if that is possible.
 pub(super) fn resumable(
     reach: &Reach,
     wanted: Wanted,
@@ -97,8 +97,8 @@ pub(super) fn resumable(
     })
 }
 
-/// The strong entity tag of an answer, with the first and last octet that it has and the size of the whole recording.
-/// Nothing where one is missing, nor for an answer so short that it came in one piece.
+/// The strong entity tag of a response, with the first and last byte that it has and the size of the whole recording.
+/// `None` if one of them is missing, or if the response is so short that it came in one piece.
 fn extent(status: StatusCode, headers: &HeaderMap) -> Option<(HeaderValue, [u64; 3])> {
     if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
         return None;
@@ -111,7 +111,7 @@ fn extent(status: StatusCode, headers: &HeaderMap) -> Option<(HeaderValue, [u64;
 }
 
 impl Rest {
-    /// The rest of the body, if an agent has it within [`GRACE`] of when the last octet came.
+    /// The rest of the body, if an agent has it within [`GRACE`] of when the last byte came.
     async fn ask(self, waiting: Instant) -> Option<AnswerBody> {
         let until = waiting + GRACE;
         let mut tried = Tried::default();
@@ -160,7 +160,7 @@ impl Rest {
         request
     }
 
-    /// The body of an answer that is exactly the rest.
+    /// The body of a response, if it is exactly the rest.
     fn continued_by(&self, answer: Response<AnswerBody>, holder: &Holder) -> Option<AnswerBody> {
         let headers = answer.headers();
         let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
@@ -179,7 +179,7 @@ impl Rest {
 }
 
 impl ResumableBody {
-    /// Begins to ask for the rest; whether that can be.
+    /// Starts to request the rest. Returns `false` if that is not possible.
     fn ask(&mut self, error: &BodyError) -> bool {
         let is_lost = *error == BodyError::Lost && self.asked < MOST_IN_VAIN;
         let Some(rest) = self.rest.as_ref().filter(|_| is_lost) else { return false };
@@ -189,7 +189,7 @@ impl ResumableBody {
         true
     }
 
-    /// Notes what has come; whether that is all of it, though its end was not told.
+    /// Notes the bytes that have come.
     fn passed(&mut self, octets: u64) {
         (self.waiting, self.asked) = (None, 0);
         if let Some(rest) = &mut self.rest {
@@ -229,7 +229,7 @@ impl Body for ResumableBody {
                     this.passed(frame.data_ref().map_or(0, Bytes::len) as u64);
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                // Every octet that was promised has come, and their number is all that the end would have told.
+                // All promised bytes have come. The lost end would have added no other information.
                 Some(Err(BodyError::Lost)) if this.is_whole() => this.done = true,
                 Some(Err(error)) if this.ask(&error) => {}
                 end => {

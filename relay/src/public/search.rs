@@ -1,4 +1,4 @@
-//! Searches: finds the site that is meant and passes the search on to one of its agents.
+//! Searches: finds the site of a search and passes the search on to one of its agents.
 
 use std::{
     borrow::Cow,
@@ -36,10 +36,10 @@ use crate::{
     },
 };
 
-/// When a search without a right token is answered: later than nearly all agents answer.
+/// When a search without a correct token gets its response: later than nearly all agents answer.
 const UNPROVEN_AFTER: Duration = Duration::from_millis(500);
 
-/// What is said of a body over [`MAX_REQUEST_BODY_LEN`].
+/// The error for a body over [`MAX_REQUEST_BODY_LEN`].
 const TOO_LARGE: &str = "a search has at most 64 KiB";
 
 /// `/{site}/search`: the path names the site.
@@ -53,7 +53,7 @@ pub(super) async fn by_path(
     super::answer(result, &parts.extensions)
 }
 
-/// `/search`: a parameter names the site, or one of its tenants.
+/// `/search`: a parameter names the site, or a tenant whose name is an alias of the site.
 pub(super) async fn by_parameter(State(state): State<Arc<PublicState>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let result = search_by_parameter(&state, &parts, body).await;
@@ -87,12 +87,15 @@ async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> 
     search_at(state, name, &parameters, parts, body).await
 }
 
-/// Searches at the site of a name.
+/// Searches at the site with this name or alias.
 ///
-/// A client that has shown no right token gets one answer, after one time, whether the token is wrong, the site is away or does not exist:
-/// otherwise strangers could list the customers of a relay. Only agents know the tokens, so a client is told that a site is away where
-/// a token of that client was right lately, and where a request shows the key of the site. What still tells something: an agent that is further away than [`UNPROVEN_AFTER`] or fails
-/// to answer, the seconds in which an agent is waited for whose tunnel has just broken, and limits that many clients reach together.
+/// A client that has shown no correct token always gets the same response after the same time, whether the token is
+/// wrong, the site is away or the site does not exist. Otherwise unauthenticated clients could list the customers of a
+/// relay. Only agents know the tokens. Therefore a client learns that a site is away only if a token of that client
+/// was right there lately, or if the request carries the key of the site.
+///
+/// What can still be observed: an agent that needs longer than [`UNPROVEN_AFTER`] or fails to answer, the seconds in
+/// which requests wait for an agent whose tunnel has just broken, and limits that many clients reach together.
 async fn search_at(
     state: &PublicState,
     name: &str,
@@ -130,7 +133,7 @@ async fn search_at(
         }
         _ => return result,
     }
-    // The place of the request at its site is given back before.
+    // Gives back the request's permit at its site before the wait.
     drop(result);
     tokio::time::sleep_until(answer_at).await;
     let refusal = Refusal::unproven();
@@ -140,13 +143,14 @@ async fn search_at(
     })
 }
 
-/// Whether a request comes from the site itself: an agent that tries the way of a search shows its key.
+/// Whether a request comes from the site itself: an agent that tests a search sends its site key.
 fn shows_key(state: &PublicState, site: &SiteId, parts: &Parts) -> bool {
     site_key(&parts.headers)
         .is_some_and(|key| key.site() == site && state.directory().verify_key(&key).is_ok())
 }
 
-/// All agents read parameters by the same rules, whatever they call them, so what is wrong with them is said without asking one.
+/// Reads the parameters. All agents read them by the same rules, even if they use other names for them, so an error in
+/// them is reported without asking an agent.
 fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, Refusal> {
     Parameters::read(parts.uri.query(), content_type(&parts.headers), body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
@@ -156,7 +160,7 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok())
 }
 
-/// Names the methods of a search where another one was tried (RFC 9110, section 15.5.6). The router would name HEAD as well.
+/// Adds `Allow` to a response for a wrong method (RFC 9110, section 15.5.6). The router would list HEAD as well.
 pub(super) async fn allow(State(state): State<Arc<PublicState>>, mut response: Response) -> Response {
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let methods = if state.search_by_get { "GET, POST" } else { "POST" };
@@ -165,8 +169,8 @@ pub(super) async fn allow(State(state): State<Arc<PublicState>>, mut response: R
     response
 }
 
-/// The router sends HEAD where it sends GET; a search has no answer without its body. A search by GET has its token in the address,
-/// which proxies write down.
+/// Checks the method. The router treats HEAD like GET, but the response to a search is useless without its body. A
+/// search by GET has its token in the address, which proxies log.
 fn check_method(state: &PublicState, parts: &Parts) -> Result<(), Refusal> {
     let detail = match parts.method {
         Method::GET if !state.search_by_get => "this relay takes searches by POST only (--search-by-get)",
@@ -186,7 +190,8 @@ async fn pass_on(
     let client = client_key(&parts.extensions);
     let mut slot = state.enter_site(client, site)?;
     let patience = Patience::of_public();
-    // Where another relay has the agent, that one judges: guesses count there, from wherever they come.
+    // If a peer relay has the agent, the peer checks the token: guesses count there, no matter which relay received
+    // them.
     let trial = match state.reach.is_here(site) {
         true => {
             let text = SearchText {
@@ -229,7 +234,7 @@ async fn pass_on(
     Ok(hold(response, slot))
 }
 
-/// Where the fields of a search stand.
+/// The parts of a request that contain the fields of a search.
 pub(super) struct SearchText<'a> {
     pub(super) query: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
@@ -238,16 +243,16 @@ pub(super) struct SearchText<'a> {
 
 /// What a search presents to the throttle.
 pub(super) struct Presented<'a> {
-    /// Tenants that no agent of the site has announced are one: their names may be made up.
+    /// The tenant; `None` if no agent of the site has announced it, because such a name may be made up.
     tenant: Option<&'a str>,
     tokens: Cow<'a, [String]>,
-    /// Whether every agent of the site has told where it takes the token.
+    /// Whether every agent of the site has announced the field names of its token.
     certain: bool,
 }
 
 impl<'a> Presented<'a> {
-    /// `parameters` are what stands in the search under the usual names. The token is looked for under all names that any agent of
-    /// the site takes it by: the one that is asked uses one of them.
+    /// `parameters` are the fields of the search under the usual names. The token is read under every name that any
+    /// agent of the site uses for it: the agent that gets the search uses one of them.
     pub(super) fn new(sessions: &[Arc<Session>], text: &SearchText<'_>, parameters: &'a Parameters) -> Self {
         let announced = |tenant: &&str| sessions.iter().any(|session| session.tenants.contains(tenant));
         let mut tokens = Cow::Borrowed(parameters.tokens());
@@ -268,7 +273,7 @@ impl<'a> Presented<'a> {
     }
 }
 
-/// Has the throttle admit a search, which may wait for others until `until`.
+/// Asks the throttle to admit a search. It may wait for other attempts until `until`.
 pub(super) async fn try_token(
     state: &PublicState,
     client: ClientKey,
@@ -281,7 +286,8 @@ pub(super) async fn try_token(
     state.limits.throttle.try_token(subject, guess, until).await
 }
 
-/// Only the agent knows its tokens; how it answers tells.
+/// Reports the result of a token to the throttle. Only the agent knows its tokens, so the status of its response
+/// decides.
 pub(super) fn judge(trial: Option<Trial>, asked: &Asked) {
     let status = asked.called.as_ref().ok().map(http::Response::status);
     match (trial, status) {
@@ -292,7 +298,7 @@ pub(super) fn judge(trial: Option<Trial>, asked: &Asked) {
     }
 }
 
-/// The same request as the agent's own router knows it: without the site in its path.
+/// The request in the form that the agent's own router expects: without the site in its path.
 fn to_agent(parts: &Parts, body: Bytes) -> Result<http::Request<Bytes>, Refusal> {
     let target = parts.uri.query().map_or_else(|| "/search".to_owned(), |query| format!("/search?{query}"));
     let mut request = http::Request::new(body);
@@ -304,7 +310,7 @@ fn to_agent(parts: &Parts, body: Bytes) -> Result<http::Request<Bytes>, Refusal>
     Ok(request)
 }
 
-/// Sends along who asked, and under which id.
+/// Passes on the client and the id of the request.
 pub(super) fn carry_context(parts: &Parts, request: &mut http::Request<Bytes>) {
     let extensions = request.extensions_mut();
     if let Some(id) = parts.extensions.get::<RequestId>() {

@@ -1,4 +1,4 @@
-//! The answer to a search, read whole before it is passed on: the links in it are followed because the relay names them.
+//! The response to a search, read whole before it is passed on: clients follow its links because they are the relay's.
 
 use audiovault_protocol::{
     search_answer::{MAX_SEARCH_ANSWER_LEN, make_own},
@@ -16,11 +16,11 @@ use crate::{
     routing::{answer_body::AnswerBody, ask::Unanswered},
 };
 
-/// The answer of an agent with nothing in it that leads away from its site.
+/// The response of an agent, with no address in it that leads away from its site.
 ///
 /// # Errors
-/// A refusal with 502 for an answer that is longer than [`MAX_SEARCH_ANSWER_LEN`], no JSON, or has an address of elsewhere;
-/// with 503 for one that was cut. What the agent itself refuses passes: its text is shown to no browser as a page.
+/// 502 if the response is longer than [`MAX_SEARCH_ANSWER_LEN`], is not JSON, or contains an address outside the site;
+/// 503 if it was cut. An error that the agent itself sends is passed on: no browser shows its text as a page.
 pub(super) async fn own(
     answer: http::Response<AnswerBody>,
     site: &SiteId,
@@ -37,14 +37,14 @@ pub(super) async fn own(
     let body = Limited::new(body, MAX_SEARCH_ANSWER_LEN).collect().await;
     let body = body.map_err(|error| match error.is::<LengthLimitError>() {
         true => refuse(&error),
-        // Nothing was passed on yet, so that asking again is all that is needed.
+        // Nothing was passed on yet, so the client only has to try again.
         false => Refusal::from(Unanswered::Lost.problem()).at(site),
     });
     let body = body?.to_bytes();
     let mut value: Value = serde_json::from_slice(&body).map_err(|error| refuse(&error))?;
     let changed = make_own(&mut value, &public_url.site(site)).map_err(|error| refuse(&error))?;
     let body = if changed { Bytes::from(value.to_string()) } else { body };
-    // The length is that of what is passed on; the server states it anew.
+    // The body may have another length now; the server sets the header again.
     head.headers.remove(header::CONTENT_LENGTH);
     Ok(Response::from_parts(head, Body::from(body)))
 }

@@ -16,12 +16,12 @@ use crate::{
     sites::directory::Directory,
 };
 
-/// Knows the names beneath which sites have host names of their own.
+/// Knows the host names of the sites.
 #[derive(Debug, Clone)]
 pub(super) struct SiteHosts {
-    /// What follows the site's name, with its dot; `None` where the relay has an address and no name.
+    /// What follows the site's name, with its dot; `None` if the relay's public host is an IP address.
     suffix: Option<String>,
-    /// What stands before all paths; no slash at the end.
+    /// The prefix of all paths, without a slash at the end.
     base: String,
     directory: watch::Receiver<Arc<Directory>>,
 }
@@ -29,14 +29,14 @@ pub(super) struct SiteHosts {
 impl SiteHosts {
     pub(super) fn new(public_url: &PublicUrl, directory: watch::Receiver<Arc<Directory>>) -> Self {
         let suffix = public_url.as_url().domain().map(|domain| {
-            // The parser has made it lower case.
+            // The URL parser has made it lower case.
             format!(".{}", domain.trim_end_matches('.'))
         });
         let base = public_url.as_url().path().trim_end_matches('/').to_owned();
         Self { suffix, base, directory }
     }
 
-    /// The site that the host names, where the path names none and needs one.
+    /// The site that the host name names, if the path needs a site and does not name one.
     fn named(&self, request: &Request) -> Option<Named> {
         let host = host::of(request.uri(), request.headers())?;
         let name = host.strip_suffix(self.suffix.as_deref()?)?;
@@ -47,7 +47,7 @@ impl SiteHosts {
         }
         let exists = self.directory.borrow().find(name).is_some();
         if is_search && !exists {
-            // It may be a name of the relay's own, where a parameter names the site.
+            // It may be a host name of the relay itself, and a parameter names the site.
             return Alias::parse(name).is_ok().then(|| Named::InCase(HostOfNoSite(name.to_owned())));
         }
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -55,27 +55,27 @@ impl SiteHosts {
     }
 }
 
-/// What a host name says of the site.
+/// What a host name says about the site.
 #[derive(Debug)]
 enum Named {
     /// The path with its site.
     InPath(PathAndQuery),
-    /// A name for a search that names no site otherwise.
+    /// A name for a search that names no site in another way.
     InCase(HostOfNoSite),
 }
 
-/// An extension of a search: the name under the relay's own name by which it came, which no site has. It is answered as a search at a
-/// site that does not exist, so that strangers cannot tell which do.
+/// An extension of a search: the label of the host name under which it came, if no site has that name. The search is
+/// answered like one at a site that does not exist, so that unauthenticated clients cannot find out which sites exist.
 #[derive(Debug, Clone)]
 pub(super) struct HostOfNoSite(pub(super) String);
 
-/// Puts the site of the host name into the path, before the routes are looked at.
+/// Puts the site of the host name into the path, before the routes are matched.
 pub(super) async fn into_path(State(hosts): State<SiteHosts>, mut request: Request, next: Next) -> Response {
     match hosts.named(&request) {
         Some(Named::InPath(path)) => {
             let mut parts = request.uri().clone().into_parts();
             parts.path_and_query = Some(path);
-            // The parts were those of a URI, and still are.
+            // The parts come from a valid URI, and still make one.
             if let Ok(uri) = Uri::from_parts(parts) {
                 *request.uri_mut() = uri;
             }

@@ -1,4 +1,4 @@
-//! Tunnels: judges the upgrade request of an agent before anything is upgraded.
+//! Tunnels: checks the upgrade request of an agent before the connection is upgraded.
 
 use std::{
     net::IpAddr,
@@ -28,7 +28,7 @@ use crate::{
     tunnel::session::{self, Admission},
 };
 
-/// How long agents should wait while the relay drains: the time that its successor needs to start.
+/// The `Retry-After` value, in seconds, while the relay drains: the time that its successor needs to start.
 const DRAIN_RETRY_AFTER: u32 = 2;
 /// Bytes of the nonce in `Sec-WebSocket-Key` (RFC 6455, section 4.1).
 const NONCE_LEN: usize = 16;
@@ -39,7 +39,7 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
     let admitted = identify(&state, address, request.headers()).await.and_then(|admission| {
         let accept = handshake(&request)?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
-        // Last, so that only what would become a tunnel takes room from others.
+        // Last, so that only a request that would become a tunnel uses up the rate of others.
         let admitted = state.limits.admissions.admit(&admission.site, address.into(), Instant::now());
         admitted.map_err(|wait| not_yet(wait).at(&admission.site))?;
         Ok((admission, accept, upgrade))
@@ -63,13 +63,13 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
     }
 }
 
-/// The key that a request shows.
+/// The site key in a request.
 pub(super) fn site_key(headers: &HeaderMap) -> Option<SiteKey> {
     let bearer = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     SiteKey::parse(bearer).ok()
 }
 
-/// Finds out for which site an agent speaks.
+/// Finds out which site an agent belongs to.
 async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
     if state.is_draining() {
         let problem =
@@ -93,8 +93,9 @@ async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> 
     }
 }
 
-/// Judges a key. One that is right passes whatever wrong ones came from the same address: 256 random bits are not
-/// guessed. One that is not in the picture may have been made a moment ago, or its site just enabled.
+/// Checks a key. A correct key passes even if wrong ones came from the same address: 256 random bits are not guessed.
+/// A key that the relay does not know may have been made a moment ago, or its site was just enabled, so the database
+/// is read again.
 async fn verify(
     state: &PublicState,
     key: Option<&SiteKey>,
@@ -129,7 +130,7 @@ async fn verify(
 
 fn not_yet(wait: Duration) -> Refusal {
     let detail = "this relay admits agents one after the other; dial again when told";
-    // Whole seconds, and none too early: a place that is not reached yet cannot be taken.
+    // Whole seconds, rounded up: an admission whose time has not come cannot be used.
     let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds).into()
 }
@@ -159,7 +160,7 @@ fn not_a_websocket() -> Refusal {
     Refusal::new(StatusCode::UPGRADE_REQUIRED, "agents connect here by WebSocket over HTTP/1.1")
 }
 
-/// Whether a comma-separated header names `wanted`, without regard to case.
+/// Whether a comma-separated header contains `wanted`, ignoring case.
 fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
