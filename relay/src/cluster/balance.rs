@@ -1,39 +1,41 @@
-//! How many agents a relay hands over so that those beside it have as many: after one of them was started, say. Pure.
+//! How many agents a relay moves to its peers so that all relays have a similar number, for example after one of them
+//! was started. Pure.
 //!
-//! It cannot swing. Only who has clearly more than the mean moves any, never more than what it has above it, few at a time, and
-//! no agent twice within an hour, wherever the load balancer sends it.
+//! It cannot oscillate. Only a relay that has clearly more than the mean moves any agents, it never moves more than
+//! its surplus over the mean, it moves few at a time, and it moves no agent twice within an hour, wherever the load
+//! balancer sends them.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// One agent's connection: its run, and which of its connections it is.
+/// One connection of an agent: the agent's run, and the slot of the connection.
 pub type AgentSlot = (String, u16);
 
 /// How long an agent that was moved stays where it is.
 pub const MOVED_FOR: Duration = Duration::from_secs(3600);
-/// Tunnels above the mean that are not worth a move, at least.
+/// An excess over the mean up to this many tunnels is not worth a move.
 const LEAST: usize = 2;
-/// And as a share of the mean.
+/// The same as a share of the mean: one tenth.
 const TOLERANCE: usize = 10;
-/// The share of its own that a relay moves at a time.
+/// The share of its own tunnels that a relay moves at a time: one twentieth.
 const PORTION: usize = 20;
 
-/// Who was moved when.
+/// Which agents were moved, and when.
 #[derive(Debug, Default)]
 pub struct Balance {
     moved: HashMap<AgentSlot, Instant>,
 }
 
 impl Balance {
-    /// How many of its own tunnels a relay should hand over now, where others have so many each.
+    /// How many of its own tunnels a relay should move now. `others` has the number of tunnels of each peer relay.
     pub fn surplus(own: usize, others: &[usize]) -> usize {
         let mean = (own + others.iter().sum::<usize>()).div_ceil(others.len() + 1);
         let allowed = mean + LEAST.max(mean / TOLERANCE);
         if own <= allowed { 0 } else { (own - mean).min((own / PORTION).max(1)) }
     }
 
-    /// Of these agents, in their order, so many that may be moved; they count as moved from now on.
+    /// The first of these agents, at most `most`, that may be moved. They count as moved from now on.
     pub fn choose(
         &mut self,
         agents: impl IntoIterator<Item = AgentSlot>,
@@ -67,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_cluster_comes_to_rest_wherever_moved_agents_land() {
-        // Where the next one lands: at the one with the least, at each in turn, or back where it was.
+        // Where the next agent lands: at the relay with the fewest, at each in turn, or back where it was.
         for policy in 0..3 {
             let mut tunnels: [Vec<u16>; 3] = [(0..900).collect(), (900..1200).collect(), Vec::new()];
             let (mut turn, mut moves, mut rest) = (0, 0, 0);
@@ -89,7 +91,7 @@ mod tests {
                     tunnels[[least, moves % 3, at][policy]].push(slot);
                 }
             }
-            // Sent back to where it was, each moves once; otherwise few move more often than needed.
+            // An agent that is sent back to where it was moves once; otherwise there are few more moves than needed.
             assert!(moves <= [500, 1200, 900][policy], "policy {policy}: {moves} moves");
             let lens = tunnels.each_ref().map(Vec::len);
             if policy < 2 {

@@ -1,4 +1,4 @@
-//! Asks another relay, over connections that are kept.
+//! Sends requests to peer relays, over pooled connections.
 
 use std::{
     sync::{
@@ -32,62 +32,62 @@ use crate::{
     tunnel::registry::NoSession,
 };
 
-/// How long a connection to a relay that is well takes: they stand beside each other.
+/// How long it takes at most to connect to a healthy peer relay: the relays are close to each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Half of how long the other side keeps a connection that carries nothing.
+/// Half of the time that the other side keeps an idle connection.
 const IDLE: Duration = Duration::from_secs(5);
-/// Connections that are kept for the next requests to one relay.
+/// Most idle connections that are kept for the next requests to one relay.
 const MAX_IDLE: usize = 256;
-/// Octets that the kernel may hold of one answer, so that a listener who pauses stops the agent soon, and does not fill the
-/// memory of two relays: two windows of a stream.
+/// Bytes that the kernel may hold of one response: two windows of a stream. A listener who pauses then soon stops the
+/// agent, and does not fill the memory of two relays.
 const RECEIVE_BUFFER: usize = 512 * 1024;
-/// The longest problem that another relay has words for.
+/// The longest problem details that a peer relay may send, in bytes.
 const MAX_PROBLEM_LEN: usize = 16 * 1024;
 
-/// Why another relay has not answered.
+/// Why a peer relay has not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
-    /// No connection could be made: nothing was asked.
+    /// No connection could be made: the request was not sent.
     #[error("no connection can be made: check that it runs, its --node-url and its certificate")]
     Connect(#[source] ClientError),
-    /// The connection broke before the head of an answer.
+    /// The connection broke before the head of a response.
     #[error("the connection broke before an answer came")]
     Broken(#[source] ClientError),
-    /// It is lost meanwhile.
+    /// The relay was lost while the request waited.
     #[error("it has not renewed its lease")]
     Lost,
-    /// No answer came in time.
+    /// No response came in time.
     #[error("no answer came in time")]
     Deadline,
-    /// Another run answers there, so that the one that was asked has ended.
+    /// Another run answers at this address, so the run that was asked has ended.
     #[error("it was started anew")]
     Replaced,
-    /// It is reached without TLS by a relay that has TLS.
+    /// The peer relay would be reached without TLS, but this relay has TLS between relays.
     #[error("it has no TLS between relays, and this relay has: write https:// in --node-url of every relay")]
     Plain,
-    /// It does not prove that it is a relay of this cluster.
+    /// The peer relay does not prove that it belongs to this cluster.
     #[error(
         "its answer is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY and the same \
          release"
     )]
     Impostor,
-    /// It does not believe that this is a relay of its cluster.
+    /// The peer relay does not accept the proof that this relay belongs to its cluster.
     #[error(
         "it does not accept this relay's signature: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY, and set \
          their clocks"
     )]
     Unproven,
-    /// It speaks, but not as relays do.
+    /// The peer relay answers, but not in the way that relays do.
     #[error("it answers with status {0}, as no relay of this release does: check its --node-url")]
     Stranger(StatusCode),
 }
 
-/// What another relay says.
+/// The response of a peer relay.
 #[derive(Debug)]
 pub enum NodeAnswer {
-    /// An agent's answer.
+    /// The response of an agent.
     Answer(Response<ProvenBody>),
-    /// It refuses, and so would any other.
+    /// It refuses the request, as any other relay would.
     Refused(Problem),
     /// It has no such agent.
     Nobody(NoSession),
@@ -102,14 +102,15 @@ pub(super) struct NodeClient {
     http: Mutex<Http>,
     key: ClusterKey,
     own_run: String,
-    /// Whether relays have TLS between them. Then nothing is asked without.
+    /// Whether the relays have TLS between them. If they do, no request is sent without TLS.
     tls: bool,
-    /// Numbers of the questions.
+    /// The number of the last request.
     asked: AtomicU64,
 }
 
 impl NodeClient {
-    /// With the certificate of this relay, where relays have some; it has to be followed by [`NodeClient::follow`].
+    /// Uses the certificate of this relay, if the relays have TLS between them. The caller must then run
+    /// [`NodeClient::follow`] with the returned files.
     pub(super) fn new(
         key: ClusterKey,
         own_run: &str,
@@ -128,10 +129,10 @@ impl NodeClient {
         Ok((client, watched))
     }
 
-    /// Follows the files of the certificate, for as long as this relay runs.
+    /// Watches the files of the certificate, for as long as this relay runs.
     pub(super) async fn follow(&self, watched: Watched) {
         let reload = watched.follow(RELOAD_EVERY, |files, read| {
-            // The listener with the same files says what is wrong with reading them.
+            // The listener with the same files reports errors in reading them.
             let Ok(content) = read else { return };
             match files.client(content) {
                 Ok(tls) => {
@@ -144,7 +145,7 @@ impl NodeClient {
         reload.await;
     }
 
-    /// Asks; dropping the future, or the body later, has the other relay stop.
+    /// Sends a request. If the future, or later the body, is dropped, the peer relay stops its work.
     pub(super) async fn ask(
         &self,
         node: &Node,
@@ -164,7 +165,7 @@ impl NodeClient {
         };
         let request = Request::post(format!("{}{path}", node.url.trim_end_matches('/')))
             .header(PROOF, self.key.prove(&stamp, path, &question))
-            // The proof of the body is one (RFC 9110, section 10.1.4).
+            // The proof of the body is a trailer (RFC 9110, section 10.1.4).
             .header(header::TE, "trailers")
             .body(Full::new(question))
             .map_err(|_| Unreachable::Stranger(StatusCode::BAD_REQUEST))?;
@@ -174,7 +175,8 @@ impl NodeClient {
             if error.is_connect() { Unreachable::Connect(error) } else { Unreachable::Broken(error) }
         })?;
         match answer.status() {
-            // Who does not know this relay proves nothing to it. What it says is nothing for the public.
+            // A relay that does not accept this relay's proof proves nothing in return. What it says must not reach
+            // public clients.
             StatusCode::UNAUTHORIZED => Err(Unreachable::Unproven),
             StatusCode::MISDIRECTED_REQUEST => Err(Unreachable::Replaced),
             _ => {
@@ -184,7 +186,7 @@ impl NodeClient {
         }
     }
 
-    /// Has an agent of another relay answer.
+    /// Sends a request to an agent of a peer relay.
     pub(super) async fn call(
         &self,
         node: &Node,
@@ -208,7 +210,7 @@ impl NodeClient {
     }
 }
 
-/// Connections to other relays. Whether they need TLS is looked at before.
+/// The HTTP client for peer relays. Whether they need TLS is checked before it is used.
 fn http(tls: ClientConfig) -> Http {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -225,7 +227,7 @@ fn http(tls: ClientConfig) -> Http {
     http.build(connector)
 }
 
-/// The agent's answer in that of the relay.
+/// The agent's response inside that of the peer relay.
 fn answer(response: Response<ProvenBody>) -> Result<Response<ProvenBody>, Unreachable> {
     let stranger = || Unreachable::Stranger(response.status());
     let head = response.headers().get(HEAD).and_then(|head| BASE64.decode(head.as_bytes()).ok());
@@ -241,7 +243,7 @@ fn answer(response: Response<ProvenBody>) -> Result<Response<ProvenBody>, Unreac
     Ok(answer)
 }
 
-/// What a relay says for the public.
+/// The problem that the peer relay reports to the public client.
 async fn refusal(response: Response<ProvenBody>) -> Option<Problem> {
     let wait = retry_after(response.headers());
     let json = Limited::new(response.into_body(), MAX_PROBLEM_LEN).collect().await.ok()?.to_bytes();

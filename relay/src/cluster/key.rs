@@ -1,4 +1,4 @@
-//! The secret that the relays of a cluster share, by which each knows that a request comes from one of them.
+//! The secret that the relays of a cluster share, with which they prove that a request comes from one of them.
 
 use std::{fmt, str::FromStr};
 
@@ -10,19 +10,19 @@ use zeroize::Zeroizing;
 
 /// Characters of the shortest secret: 128 bits in hexadecimal.
 const MIN_LEN: usize = 32;
-/// How far the clocks of two relays may be apart, in seconds.
+/// How far apart the clocks of two relays may be, in seconds.
 pub(super) const MAX_SKEW: u64 = 60;
-/// Keep these codes apart from one another, and from whatever else the secret may be used for.
+/// Keep these codes apart from each other, and from any other use of the secret.
 const QUESTION: &[u8] = b"audiovault relay to relay, 2, question";
 const ANSWER: &[u8] = b"audiovault relay to relay, 2, answer";
 const BODY: &[u8] = b"audiovault relay to relay, 2, body of an answer";
 
-/// Why a text is no cluster key. It is not repeated.
+/// The text is too short for a cluster key. The error does not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected 32 characters or more, such as `openssl rand -hex 32` prints")]
 pub struct ShortKey;
 
-/// Why a request is not believed to come from a relay of this cluster, or not to be for this one.
+/// Why a request is not accepted as one from a relay of this cluster, or not as one for this relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
     /// There is no proof, or it was made with another key or for something else.
@@ -30,27 +30,27 @@ pub enum Unproven {
         "it is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY and the same release"
     )]
     Forged,
-    /// The proof is of another time.
+    /// The proof was made at another time.
     #[error("it was signed more than a minute ago or ahead: set the clocks of the relays")]
     OtherTime,
     /// It is for another run of a relay, which was reached at this address before.
     #[error("it is for another relay, or for this one before it was started anew")]
     OtherRelay,
-    /// It has come before.
+    /// The same request has come before.
     #[error("it has come before: it was heard on the way and said again")]
     Replayed,
 }
 
-/// What makes one question unlike any other. The answer is bound to it as well.
+/// What makes each request unique. The response is bound to it as well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
-    /// When it was asked, in seconds since the Unix epoch.
+    /// When the request was sent, in seconds since the Unix epoch.
     pub time: u64,
-    /// The run of the relay that asks.
+    /// The run of the relay that sends the request.
     pub from: String,
-    /// Its how-manieth question this is.
+    /// The number of the request among those of its sender.
     pub number: u64,
-    /// The run of the relay that is asked.
+    /// The run of the relay that gets the request.
     pub to: String,
 }
 
@@ -86,15 +86,15 @@ impl fmt::Debug for ClusterKey {
 }
 
 impl ClusterKey {
-    /// Proves a question: where it goes and what it says.
+    /// The proof of a request: of its path and its body.
     pub fn prove(&self, stamp: &Stamp, path: &str, question: &[u8]) -> String {
         let Stamp { time, from, number, to } = stamp;
         let code = self.mac(QUESTION, stamp, &[path.as_bytes(), question]).finalize().into_bytes();
         format!("{time} {from} {number} {to} {}", HEXLOWER.encode(&code))
     }
 
-    /// Holds a question against its proof, and tells what it is stamped with. Whom it is for, and whether it has come before,
-    /// is for the caller to look at.
+    /// Checks the proof of a request and returns its stamp. The caller must check for which run it is and whether it
+    /// has come before.
     ///
     /// # Errors
     /// [`Unproven::Forged`] and [`Unproven::OtherTime`].
@@ -114,18 +114,18 @@ impl ClusterKey {
         if stamp.time.abs_diff(now) > MAX_SKEW { Err(Unproven::OtherTime) } else { Ok(stamp) }
     }
 
-    /// Proves the head of an answer, given in parts.
+    /// Proves the head of a response, given in parts.
     pub fn prove_answer(&self, stamp: &Stamp, parts: &[&[u8]]) -> String {
         HEXLOWER.encode(&self.mac(ANSWER, stamp, parts).finalize().into_bytes())
     }
 
-    /// Whether the head of an answer has this proof.
+    /// Whether `proof` proves the head of a response.
     pub fn proves_answer(&self, stamp: &Stamp, parts: &[&[u8]], proof: &[u8]) -> bool {
         let code = HEXLOWER.decode(proof).unwrap_or_default();
         self.mac(ANSWER, stamp, parts).verify_slice(&code).is_ok()
     }
 
-    /// Begins the proof of an answer's body.
+    /// Starts the proof of a response's body.
     pub fn body_proof(&self, stamp: &Stamp) -> BodyProof {
         BodyProof(Box::new(self.mac(BODY, stamp, &[])))
     }
@@ -145,7 +145,7 @@ impl ClusterKey {
     }
 }
 
-/// The proof of a body that passes.
+/// The proof of a body, computed while the body passes.
 #[derive(Clone)]
 pub struct BodyProof(Box<Hmac<Sha256>>);
 
@@ -156,17 +156,17 @@ impl fmt::Debug for BodyProof {
 }
 
 impl BodyProof {
-    /// Takes in what has passed.
+    /// Adds data that has passed.
     pub fn passed(&mut self, data: &[u8]) {
         self.0.update(data);
     }
 
-    /// The proof of everything that has passed.
+    /// The proof of all data that has passed.
     pub fn told(&self) -> String {
         HEXLOWER.encode(&Hmac::clone(&self.0).finalize().into_bytes())
     }
 
-    /// Whether everything that has passed has this proof.
+    /// Whether `proof` proves all data that has passed.
     pub fn is(&self, proof: &[u8]) -> bool {
         let code = HEXLOWER.decode(proof).unwrap_or_default();
         Hmac::clone(&self.0).verify_slice(&code).is_ok()
@@ -203,7 +203,7 @@ mod tests {
             let changed = proof.replacen(true_word, other, 1);
             assert_eq!(check("a", "/call", b"frame", &changed, NOW), Err(Unproven::Forged), "{changed}");
         }
-        // What is moved from one part to the next is another question.
+        // Moving bytes from one part to the next makes another request.
         for (path, question) in [("/cal", &b"lframe"[..]), ("/callframe", b"")] {
             assert_eq!(check("a", path, question, &proof, NOW), Err(Unproven::Forged));
         }

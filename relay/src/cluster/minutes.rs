@@ -1,20 +1,21 @@
-//! What one run of a relay has counted for a site, minute by minute.
+//! What one run of a relay has counted for a site, by minute.
 
 use std::collections::BTreeMap;
 
 use crate::store::Traffic;
 
-/// Minutes that series and figures go back.
+/// How many minutes the series and figures go back.
 pub const SERIES_MINUTES: usize = 60;
 
-/// The totals of the latest [`SERIES_MINUTES`] minutes in which anything passed, by minutes since the Unix epoch.
+/// The totals of the latest [`SERIES_MINUTES`] minutes in which there was any traffic, by minutes since the Unix
+/// epoch.
 ///
-/// Totals of one run only grow, so what was told of them can be taken in again, late and in any order.
+/// Totals of one run only grow, so a report can be applied again, late, and in any order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Minutes(BTreeMap<i64, Traffic>);
 
 impl Minutes {
-    /// Adds what has passed in a minute.
+    /// Adds traffic to a minute.
     pub fn add(&mut self, minute: i64, more: Traffic) {
         if more != Traffic::default() {
             let total = self.0.entry(minute).or_default();
@@ -23,7 +24,7 @@ impl Minutes {
         }
     }
 
-    /// Takes in the total of a minute as it was told, which may be older than what is known. Returns what it adds.
+    /// Applies a reported total of a minute, which may be older than the known one. Returns what it adds.
     pub fn raise(&mut self, minute: i64, told: Traffic) -> Traffic {
         let total = self.0.entry(minute).or_default();
         let more = told.minus(total);
@@ -32,29 +33,29 @@ impl Minutes {
         more
     }
 
-    /// Forgets the minutes up to one, inclusive.
+    /// Forgets the minutes up to `until`, inclusive.
     pub fn forget(&mut self, until: i64) {
         while self.0.first_key_value().is_some_and(|(minute, _)| *minute <= until) {
             self.0.pop_first();
         }
     }
 
-    /// All of them, the oldest first.
+    /// All minutes, the oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (i64, Traffic)> {
         self.0.iter().map(|(minute, total)| (*minute, *total))
     }
 
-    /// All of them together.
+    /// The sum of all minutes.
     pub fn sum(&self) -> Traffic {
         self.0.values().fold(Traffic::default(), |sum, total| sum.plus(total))
     }
 
-    /// Whether nothing was counted.
+    /// Whether there is no traffic.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Keeps no more than an hour, whatever minutes another relay names.
+    /// Keeps at most an hour, no matter which minutes a peer relay reports.
     fn bound(&mut self) {
         while self.0.len() > SERIES_MINUTES {
             self.0.pop_first();

@@ -1,8 +1,8 @@
-//! Several relays that share one PostgreSQL server: each knows which of them holds which tunnel, and has the right one answer
-//! what it cannot answer by itself.
+//! Several relays that share one PostgreSQL server: each knows which of them holds which tunnel, and passes on a
+//! request that it cannot answer by itself to the right one.
 //!
-//! There is no protocol of consensus here. The server is where everybody writes which tunnels they hold; [`watch`](self)
-//! reads it into [`Routes`], and requests are routed from there, whatever becomes of the server meanwhile.
+//! There is no consensus protocol. Every relay writes to the server which tunnels it holds; [`watch`](self) reads this
+//! into [`Routes`]. Requests are routed from there, even while the server is unreachable.
 
 mod balance;
 mod client;
@@ -54,60 +54,60 @@ use crate::{
     tunnel::registry::{NoSession, Wanted},
 };
 
-/// Requests in a second that ask other relays for an agent of which nothing is known: enough for those of sites that have just come,
-/// few for those of sites that are down.
+/// Requests in a second that may try a peer relay without a known route to their agent: enough for sites that have
+/// just connected, few enough for sites that are down.
 const IN_THE_DARK: NonZero<u32> = NonZero::new(20).expect("more than none");
-/// How long a request waits for the routes of its site to be read anew.
+/// How long a request waits while the routes of its site are read again.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What requests know of the other relays.
+/// What requests know about the peer relays.
 #[derive(Debug)]
 pub struct Cluster {
     own_run: String,
     own_url: String,
     book: RouteBook,
     routes: Mutex<Routes>,
-    /// Counts changes of the routes, for whoever waits for one.
+    /// Counts changes of the routes, for tasks that wait for one.
     changes: channel::Sender<u64>,
-    /// Counts changes of the relays, which are seldom.
+    /// Counts changes of the relays, which are rare.
     nodes: channel::Sender<u64>,
-    /// Somebody wants everything read anew.
+    /// Notified if all routes should be read again.
     read_anew: Notify,
     client: NodeClient,
     key: ClusterKey,
-    /// Whether relays have TLS between them.
+    /// Whether the relays have TLS between them.
     tls: bool,
-    /// The questions of other relays that have come.
+    /// The requests of peer relays that have come.
     replays: Mutex<Replays>,
     others: Others,
-    /// The database does not answer, so that changes are not told.
+    /// The database does not answer, so changes of routes may be missed.
     unheard: AtomicBool,
-    /// Requests that go to a relay of which it is not known that it has their agent.
+    /// Limits requests to a relay of which it is not known that it has their agent.
     in_the_dark: DefaultDirectRateLimiter,
 }
 
-/// Why a relay cannot be one of several.
+/// Why a relay cannot join a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     /// The database does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Other relays cannot be reached with TLS.
+    /// Peer relays cannot be reached with TLS.
     #[error("the certificate for other relays cannot be used")]
     Certificate(#[from] CertificateError),
 }
 
-/// A place in a cluster. It is given up when this is dropped.
+/// Membership in a cluster. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Membership {
-    /// What requests know of the others.
+    /// What requests know about the peer relays.
     pub cluster: Arc<Cluster>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Cluster {
-    /// Joins the relays that share a database: takes a lease for a run, and knows all routes when it returns. Its limits count
-    /// what happens at the others.
+    /// Joins the relays that share a database: takes a lease for this run, and knows all routes when it returns. The
+    /// limits of this relay count what happens at the peers.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -138,48 +138,48 @@ impl Cluster {
         Ok(Membership { cluster, _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
     }
 
-    /// A relay that can have the wanted agent answer, by another tunnel than those that were `tried`.
+    /// A peer relay that has the wanted agent on another tunnel than those `tried`.
     ///
     /// # Errors
-    /// [`NoSession`].
+    /// [`NoSession`] if there is none.
     pub fn find(&self, wanted: &Wanted, tried: &[Node]) -> Result<Node, NoSession> {
         let mut routes = self.lock();
         let none = match routes.find(wanted, tried) {
             Ok(node) => return Ok(node),
             Err(none) => none,
         };
-        // Of an agent that has just come nobody may have told yet; and nobody can while the database is away.
+        // The route of an agent that has just connected may not have been announced yet, and cannot be while the
+        // database is unreachable.
         let is_new = |node: &Node| tried.iter().all(|tried| tried.run != node.run);
         let other = routes.nodes().find(is_new).ok_or(none)?;
         let asks = self.unheard.load(Ordering::Relaxed) || self.in_the_dark.check().is_ok();
         if asks { Ok(other) } else { Err(none) }
     }
 
-    /// Until when the wanted agent may be waited for.
+    /// Until when requests may wait for the wanted agent.
     pub fn back_by(&self, wanted: &Wanted) -> Option<Instant> {
         self.lock().back_by(wanted, Instant::now())
     }
 
-    /// Whether another relay holds a tunnel of a site.
+    /// Whether a peer relay holds a tunnel of a site.
     pub fn holds(&self, site: &SiteId) -> bool {
         self.lock().holds(site)
     }
 
-    /// How many tunnels each other relay has, that is not lost.
+    /// The number of tunnels of each peer relay that is not lost.
     pub fn counts(&self) -> Vec<usize> {
         self.lock().counts()
     }
 
-    /// Is told of every change of the routes.
+    /// Receives a notification for every change of the routes.
     pub fn changes(&self) -> channel::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Has another relay's agent answer a request, within a time for everything up to the head of the answer. A relay that is
-    /// lost meanwhile is not waited for.
-    ///
+    /// Sends a request to an agent of a peer relay. `patience` is the timeout for everything up to the head of the
+    /// response. Stops waiting if the relay is lost.
     /// # Errors
-    /// [`Unreachable`]; the relay is not asked again until it is heard of.
+    /// [`Unreachable`]. The relay is then not asked again until there is a new sign of life.
     pub async fn call(
         &self,
         node: &Node,
@@ -187,7 +187,7 @@ impl Cluster {
         request: &http::Request<Bytes>,
         patience: Duration,
     ) -> Result<NodeAnswer, Unreachable> {
-        // It has to say that its agent was late before this relay thinks that of it.
+        // The peer must report that its agent was late before this relay gives up on the peer.
         let call = NodeCall::encode(wanted, request, patience * 9 / 10);
         let mut asking = std::pin::pin!(self.client.call(node, call, patience));
         let answered = tokio::select! {
@@ -202,7 +202,8 @@ impl Cluster {
                     self.look_up(&wanted.site, &node.run).await;
                 }
             }
-            // Its agent may be to blame; if it hangs itself, its lease says so. Nor is that it was given up a new failure.
+            // A timeout may be the agent's fault; if the relay itself hangs, its lease shows it. Giving up on a lost
+            // relay is not a new failure either.
             Err(Unreachable::Deadline | Unreachable::Lost) => {}
             Err(error) => {
                 if self.change_nodes(|routes, now| routes.suspect(&node.run, now)) {
@@ -214,7 +215,7 @@ impl Cluster {
         answered
     }
 
-    /// Reads anew which relays but one hold tunnels of a site, if the database answers soon.
+    /// Reads again which relays hold tunnels of a site, except for the run `but`, if the database answers soon.
     async fn look_up(&self, site: &SiteId, but: &str) {
         if let Ok(Ok(found)) = timeout(LOOK_UP_TIMEOUT, self.book.routes_of(site, &self.own_run)).await {
             self.change(|routes, now| {
@@ -225,8 +226,8 @@ impl Cluster {
         }
     }
 
-    /// Whether what is asked at a path is asked by a relay of this cluster, of this run of this one, and for the first time. By
-    /// what it returns the answer proves that it is the one to this question.
+    /// Checks that a request comes from a relay of this cluster, is for this run of this relay, and comes for the
+    /// first time. The returned [`Seal`] proves that the response belongs to this request.
     ///
     /// # Errors
     /// [`Unproven`].
@@ -244,12 +245,12 @@ impl Cluster {
         Ok(Seal { key: self.key.clone(), stamp, with_body: !self.tls })
     }
 
-    /// What all relays see of sites.
+    /// What the peer relays report about sites.
     pub fn others(&self) -> &Others {
         &self.others
     }
 
-    /// Where others reach this relay.
+    /// The address under which peer relays reach this relay.
     pub fn own_url(&self) -> &str {
         &self.own_url
     }
@@ -257,18 +258,18 @@ impl Cluster {
     /// Waits until a relay is lost.
     async fn lost(&self, node: &Node) {
         let mut changes = self.nodes.subscribe();
-        // The sender is held, so this does not end otherwise.
+        // The sender lives as long as `self`, so this ends in no other way.
         let _ = changes.wait_for(|_| self.lock().is_lost(&node.run)).await;
     }
 
-    /// Changes the routes and wakes whoever waits for that.
+    /// Changes the routes and wakes the tasks that wait for that.
     fn change<T>(&self, change: impl FnOnce(&mut Routes, Instant) -> T) -> T {
         let changed = change(&mut self.lock(), Instant::now());
         self.changes.send_modify(|count| *count += 1);
         changed
     }
 
-    /// As [`Cluster::change`], where relays may have come or gone.
+    /// As [`Cluster::change`], if relays may have come or gone.
     fn change_nodes<T>(&self, change: impl FnOnce(&mut Routes, Instant) -> T) -> T {
         let changed = self.change(change);
         self.nodes.send_modify(|count| *count += 1);

@@ -1,27 +1,27 @@
-//! How the relays of a cluster are.
+//! The health of the relays of a cluster.
 
 use serde::{Deserialize, Serialize};
 
 use crate::audit::journal::JournalHealth;
 
-/// One of several relays.
+/// One relay of a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NodeView {
-    /// Where the others reach it.
+    /// The address under which the peer relays reach it.
     pub url: String,
-    /// Whether it is the one that tells.
+    /// Whether it is the relay that answers this request.
     pub here: bool,
-    /// How it is.
+    /// Its health.
     #[serde(flatten)]
     pub health: NodeHealth,
 }
 
-/// How a relay is, as it tells others.
+/// The health of a relay, as it reports it to its peers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeHealth {
-    /// Whether the database answers it.
+    /// Whether the database answers this relay.
     pub database: bool,
-    /// Whether it writes audit and history.
+    /// Whether it can write the audit log and the history.
     pub journal: bool,
 }
 
@@ -30,7 +30,7 @@ impl NodeHealth {
         Self { database, journal: journal.is_well() }
     }
 
-    /// Whether all is well.
+    /// Whether everything works.
     pub fn is_well(&self) -> bool {
         self.database && self.journal
     }

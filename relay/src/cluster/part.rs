@@ -1,4 +1,4 @@
-//! What one relay knows of a site by its own tunnels, and what several know together.
+//! What one relay knows about a site from its own tunnels, and how the views of several relays are merged.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,20 +15,20 @@ use crate::{
 /// A site as one relay sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SitePart {
-    /// Agents that are connected to it.
+    /// Agents that are connected to this relay.
     pub agents: Vec<AgentView>,
-    /// Since when one of them has been.
+    /// Since when at least one of them has been connected.
     pub since: Option<Timestamp>,
-    /// How their recordings are; nothing while none has told.
+    /// The health of their recordings; `None` until an agent has reported it.
     pub recordings: Option<RecordingsView>,
-    /// The shortest of their latest round trips, in milliseconds.
+    /// The shortest of their latest round-trip times, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Requests being answered now.
+    /// Number of requests that are being answered now.
     pub open_streams: usize,
-    /// What clients of this relay had of the site since it was started. Relays of earlier releases read it; this one reads the
-    /// minutes.
+    /// The site's traffic through this relay since the relay started. Relays of earlier releases read it; this one
+    /// reads `minutes`.
     pub totals: Traffic,
-    /// The same by minutes since the Unix epoch; where it is told to another relay, the minutes that have changed.
+    /// The same by minutes since the Unix epoch. In a report to a peer relay, only the minutes that have changed.
     #[serde(default)]
     pub minutes: Vec<(i64, Traffic)>,
     /// What was refused there in the last hour.
@@ -36,12 +36,12 @@ pub struct SitePart {
 }
 
 impl SitePart {
-    /// Whether there is anything to tell.
+    /// Whether there is nothing to report.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Adds what another relay sees, but for what it has counted.
+    /// Adds what another relay sees, except for its traffic.
     pub fn join(&mut self, other: &Self) {
         self.agents.extend(other.agents.iter().cloned());
         self.since = [self.since, other.since].into_iter().flatten().min();
@@ -57,14 +57,14 @@ impl SitePart {
         self.refused = self.refused.and(&other.refused);
     }
 
-    /// Takes figures that change all the time from how they were a moment ago.
+    /// Takes the figures that change all the time from an earlier view.
     pub(crate) fn keep_figures(&mut self, before: &Self) {
         (self.rtt_ms, self.open_streams) = (before.rtt_ms, before.open_streams);
         (self.totals, self.refused) = (before.totals, before.refused);
     }
 }
 
-/// What a relay tells the others of its sites: those that have changed since they last asked.
+/// What a relay reports to its peers about its sites: those that have changed since a peer last asked.
 #[derive(Debug, Default)]
 pub struct PartBook {
     number: u64,
@@ -73,25 +73,25 @@ pub struct PartBook {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The number of the change that made it so.
+    /// The number of the change that made this entry.
     changed: u64,
-    /// Without its minutes.
+    /// The site without its minutes.
     part: SitePart,
-    /// Each with the number of the change that made it so.
+    /// The total of each minute, with the number of the change that made it.
     minutes: BTreeMap<i64, (u64, Traffic)>,
 }
 
 /// What has changed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct PartsChange {
-    /// Where to go on from.
+    /// The number of the latest change: the next request asks for changes after it.
     pub number: u64,
-    /// Sites as they are now.
+    /// The changed sites as they are now.
     pub parts: Vec<(SiteId, SitePart)>,
 }
 
 impl PartBook {
-    /// Writes down how a site is; `figures` says that figures may change too.
+    /// Stores the current view of a site. If `figures` is false, the figures keep their earlier values.
     pub fn write(&mut self, site: &SiteId, mut part: SitePart, figures: bool) {
         let minutes = std::mem::take(&mut part.minutes);
         let number = self.number + 1;
@@ -119,7 +119,7 @@ impl PartBook {
         }
     }
 
-    /// What has changed since a number; everything for who has another run's.
+    /// What has changed since a number. Everything, if the number comes from another run.
     pub fn since(&self, number: u64) -> PartsChange {
         let since = if number > self.number { 0 } else { number };
         let changed = self.parts.iter().filter(|(_, entry)| entry.changed > since);
@@ -131,7 +131,7 @@ impl PartBook {
 }
 
 impl Entry {
-    /// Takes the minutes as they are at the change of a number. Whether any total has changed.
+    /// Stores the minutes as of change `number`. Returns whether any total has changed.
     fn take_minutes(&mut self, minutes: &[(i64, Traffic)], number: u64) -> bool {
         let oldest = minutes.first().map(|(minute, _)| *minute);
         self.minutes.retain(|minute, _| oldest.is_some_and(|oldest| *minute >= oldest));
@@ -146,7 +146,7 @@ impl Entry {
         is_other
     }
 
-    /// With the minutes that have changed since a number.
+    /// The site with the minutes that have changed since a number.
     fn told(&self, since: u64) -> SitePart {
         let changed = self.minutes.iter().filter(|(_, (changed, _))| *changed > since);
         let minutes = changed.map(|(minute, (_, total))| (*minute, *total)).collect();

@@ -1,7 +1,7 @@
-//! Hands agents over to the other relays of the cluster: all of them when this one stops, some when it has more than its share.
+//! Moves agents to peer relays: all of them when this relay stops, some when it has more than its share.
 //!
-//! Each is asked to dial again at once, and few at a time, so that every site is without a tunnel for a moment only, and the
-//! others admit agents as they come.
+//! Each agent is asked to dial again at once, and few at a time. So every site is without a tunnel for only a moment,
+//! and the peers can admit agents as they come.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     tunnel::{registry::Registry, session::Session},
 };
 
-/// How often a portion goes.
+/// How often a portion of agents is asked to leave.
 const EVERY: Duration = Duration::from_millis(250);
-/// Within what time an agent of a portion dials again, in milliseconds.
+/// Window in which the agents of a portion dial again, in milliseconds.
 const AT_ONCE_MS: [u64; 2] = [0, 250];
-/// How often it is looked whether this relay has more than its share: long enough for those who were moved to be there.
+/// How often this relay checks whether it has more than its share: long enough for moved agents to have arrived.
 const BALANCE_EVERY: Duration = Duration::from_secs(5);
 
-/// Hands all agents over, so many in a second, at most for some time; then the rest at once.
+/// Moves all agents away, `per_second` at a time, for at most `most`; then the rest at once.
 pub async fn all(registry: &Registry, reason: &str, per_second: u32, most: Duration) {
     let portion = usize::try_from(per_second / 4).unwrap_or(usize::MAX).max(1);
     let portions = async {
@@ -37,7 +37,7 @@ pub async fn all(registry: &Registry, reason: &str, per_second: u32, most: Durat
     }
 }
 
-/// Hands agents over while others have fewer, for as long as this relay runs.
+/// Moves agents away while peer relays have fewer, for as long as this relay runs.
 pub async fn balance(registry: Arc<Registry>, cluster: Arc<Cluster>) {
     let mut balance = Balance::default();
     let mut ticks = interval(BALANCE_EVERY);
@@ -50,7 +50,7 @@ pub async fn balance(registry: Arc<Registry>, cluster: Arc<Cluster>) {
         if surplus == 0 {
             continue;
         }
-        // A listener would hear a pause; there are enough others to move.
+        // A listener would hear a pause, so only idle agents are moved; there are enough of them.
         let idle = agents.iter().filter(|session| session.caller.open_streams() == 0);
         let chosen = balance.choose(idle.clone().map(|session| slot(session)), surplus, Instant::now());
         if chosen.is_empty() {

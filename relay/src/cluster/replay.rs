@@ -1,17 +1,18 @@
-//! Which questions of other relays have come, so that what was heard on the way is not answered when it is said again.
+//! Which requests of peer relays have come, so that a request that was recorded on the network is not answered when it
+//! is sent again.
 //!
-//! Each relay numbers its questions. Of the last [`WINDOW`] of each there is a bit; older ones are refused, as IPsec does it
-//! (RFC 4303, section 3.4.3). Pure; the time comes from the caller.
+//! Each relay numbers its requests. There is a bit for each of the last [`WINDOW`] numbers; older ones are refused, as
+//! in IPsec (RFC 4303, section 3.4.3). Pure; the caller passes the time.
 
 use std::collections::HashMap;
 
 use super::key::{MAX_SKEW, Stamp};
 
-/// Questions of one relay that may overtake one another: those of several seconds at full load.
+/// Requests of one relay that may overtake each other: those of several seconds at full load.
 const WINDOW: u64 = 65_536;
 const BITS: u64 = u64::BITS as u64;
 
-/// The questions that have come, by the run of the relay that asked. Only who has the cluster's key can add a run.
+/// The requests that have come, by the run of the sender. Only a relay with the cluster's key can add a run.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
     runs: HashMap<String, Run>,
@@ -20,17 +21,17 @@ pub(super) struct Replays {
 #[derive(Debug)]
 struct Run {
     highest: u64,
-    /// A bit for each number of the window, at its place modulo the window.
+    /// A bit for each number of the window, at its number modulo the window.
     seen: Vec<u64>,
-    /// When a question came last, in seconds since the Unix epoch.
+    /// When the latest request came, in seconds since the Unix epoch.
     heard: u64,
 }
 
 impl Replays {
-    /// Takes in a question that was proved; whether it is the first with its number.
+    /// Notes a request whose proof is correct. Returns whether it is the first with its number.
     pub(super) fn is_first(&mut self, stamp: &Stamp, now: u64) -> bool {
         if !self.runs.contains_key(&stamp.from) {
-            // What they asked is too old by its own time.
+            // Requests of these runs are refused because of their own time.
             self.runs.retain(|_, run| now.saturating_sub(run.heard) <= 2 * MAX_SKEW);
             self.runs.insert(stamp.from.clone(), Run::new(now));
         }
@@ -59,7 +60,7 @@ impl Run {
         is_first
     }
 
-    /// Sets the bit of a number; what it was before.
+    /// Sets the bit of a number. Returns its earlier value.
     fn set(&mut self, number: u64, seen: bool) -> bool {
         let place = number % WINDOW;
         let bit = 1 << (place % BITS);

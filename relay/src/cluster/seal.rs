@@ -1,6 +1,7 @@
-//! The proof that an answer comes from the relay that was asked, and answers this very question: the head at once, the body
-//! behind its end, as a trailer (RFC 9112, section 7.1.2). With TLS between relays the body needs none: both sides are known
-//! by their certificates, and nothing on the way can change it.
+//! The proof that a response comes from the relay that was asked, and belongs to exactly this request. The proof of
+//! the head comes with the head; that of the body follows the body, as a trailer (RFC 9112, section 7.1.2). With TLS
+//! between relays the body needs no proof: both sides are known by their certificates, and nothing on the way can
+//! change it.
 
 use std::{
     pin::Pin,
@@ -19,17 +20,17 @@ use super::{
     wire::{ANSWER_PROOF, BODY_PROOF, HEAD, NOBODY},
 };
 
-/// Closes the answer to one question.
+/// Seals the response to one request.
 #[derive(Debug)]
 pub struct Seal {
     pub(super) key: ClusterKey,
     pub(super) stamp: Stamp,
-    /// Whether the body needs a proof of its own.
+    /// Whether the body needs its own proof.
     pub(super) with_body: bool,
 }
 
 impl Seal {
-    /// The answer with its proofs.
+    /// The response with its proofs.
     pub fn close(self, answer: AnyResponse) -> AnyResponse {
         let (mut head, body) = answer.into_parts();
         let proof = self.key.prove_answer(&self.stamp, &parts_of(head.status.as_str(), &head.headers));
@@ -44,7 +45,7 @@ impl Seal {
         Response::from_parts(head, AnyBody::new(SealedBody { body, proof, is_told: false }))
     }
 
-    /// Holds an answer against its proof; nothing for one that comes from elsewhere, or answers another question.
+    /// Checks the proof of a response. `None` if it comes from elsewhere or answers another request.
     pub(super) fn open(self, answer: Response<Incoming>) -> Option<Response<ProvenBody>> {
         let proof = answer.headers().get(ANSWER_PROOF)?;
         let status = answer.status();
@@ -57,13 +58,13 @@ impl Seal {
     }
 }
 
-/// What the asker goes by, before there is a body.
+/// The parts of a response that the receiver uses before there is a body.
 fn parts_of<'a>(status: &'a str, headers: &'a HeaderMap) -> [&'a [u8]; 4] {
     let value = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     [status.as_bytes(), value(HEAD), value(NOBODY), value(header::RETRY_AFTER)]
 }
 
-/// A body with its proof behind it.
+/// A body followed by its proof.
 #[derive(Debug)]
 struct SealedBody {
     body: AnyBody,
@@ -100,27 +101,28 @@ impl Body for SealedBody {
     }
 }
 
-/// The body of an answer, which ends with an error unless its proof is right.
+/// The body of a response. It ends with an error unless its proof is correct.
 #[derive(Debug)]
 pub struct ProvenBody {
     body: Incoming,
-    /// Nothing where none is needed, or once it was right.
+    /// `None` if no proof is needed, or once it was correct.
     proof: Option<BodyProof>,
-    /// Its bytes in all, as the head of the agent's answer says.
+    /// The length in bytes, as the head of the agent's response says.
     size: Option<u64>,
-    /// Those of them that are still to come.
+    /// The number of these bytes that are still to come.
     left: Option<u64>,
-    /// The end of the body until its proof has come: who has all bytes that were promised asks for nothing more.
+    /// The end of the body, kept back until its proof has come: a receiver that has all promised bytes would read no
+    /// further.
     held: Option<Bytes>,
 }
 
 impl ProvenBody {
-    /// The same with as many bytes as the head of the agent's answer promises.
+    /// The same body, with the length in the head of the agent's response.
     pub(super) fn with_size(self, size: Option<u64>) -> Self {
         Self { size, left: size, ..self }
     }
 
-    /// What of a frame may be passed on before the proof has come. More than was promised is left out.
+    /// The part of a frame that may be passed on before the proof has come. Drops what is over the promised length.
     fn before_proof(&mut self, data: Bytes) -> Option<Bytes> {
         let Some(left) = &mut self.left else { return Some(data) };
         *left = left.saturating_sub(data.len() as u64);
@@ -145,7 +147,7 @@ impl Body for ProvenBody {
             let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 None if this.proof.is_none() => return Poll::Ready(None),
-                // Whether the agent, its tunnel, the relay or the connection broke is not told.
+                // It is not known whether the agent, its tunnel, the relay or the connection broke.
                 Some(Err(_)) | None => return Poll::Ready(Some(Err(BodyError::Lost))),
             };
             match (frame.into_data(), &mut this.proof) {

@@ -1,4 +1,4 @@
-//! Settings of a relay that is one of several.
+//! Settings of a relay that is part of a cluster.
 
 use std::net::SocketAddr;
 
@@ -7,15 +7,15 @@ use url::Url;
 use super::ClusterKey;
 use crate::net::listen::CertificateFiles;
 
-/// Checked settings of a relay that is one of several.
+/// Checked settings of a relay that is part of a cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
-    /// Where the other relays reach this one.
+    /// The address under which the peer relays reach this relay.
     pub url: Url,
-    /// Where it listens for them.
+    /// The address on which it listens for them.
     pub bind: SocketAddr,
-    /// By which they know each other.
+    /// The key by which the relays prove who they are.
     pub key: ClusterKey,
-    /// By which they do so before anything is said, with TLS; usable when the configuration was checked.
+    /// The certificate by which they prove it in the TLS handshake. It was usable when the configuration was checked.
     pub tls: Option<CertificateFiles>,
 }

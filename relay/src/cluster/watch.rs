@@ -1,5 +1,5 @@
-//! Keeps the routes true: renews this relay's lease and reads those of the others, hears what changes, and reads everything
-//! anew from time to time, since what is told can be lost.
+//! Keeps the routes up to date: renews this relay's lease and reads those of its peers, listens for changes, and reads
+//! everything again from time to time, because notifications can be lost.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -20,18 +20,18 @@ use crate::{
 
 /// How often the lease is renewed: a fifth of [`super::LEASE`].
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// A server that takes longer counts as lost until it answers.
+/// A server that needs longer counts as lost until it answers.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
-/// Renewals after a gap from which on what is told of routes is taken to be all.
+/// After this many renewals in a row after a gap, the announced routes are taken to be complete.
 const HEARD_AFTER: u32 = 10;
-/// How often everything is read anew without a reason.
+/// How often everything is read again without a reason.
 const READ_EVERY: Duration = Duration::from_secs(30);
-/// The least time between two readings of everything, whoever asks for one.
+/// The shortest time between two readings of everything, no matter what asks for them.
 const READ_GAP: Duration = Duration::from_secs(1);
-/// How long to wait before a connection that was lost is made anew.
+/// How long to wait before a lost connection is made again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
-/// Begins; the routes are known when this returns.
+/// Starts the tasks. The routes are known when this returns.
 pub(super) async fn start(
     cluster: &Arc<Cluster>,
     certificate: Option<Watched>,
@@ -75,14 +75,14 @@ impl Cluster {
             } else if gap {
                 self.read_anew.notify_one();
             }
-            // The others still have to write down what they could not, and the listener to connect anew.
+            // The peers still have to write down what they could not, and the listener must reconnect.
             quiet = if failed { 0 } else { quiet.saturating_add(1) };
             self.unheard.store(quiet < HEARD_AFTER, Ordering::Relaxed);
             gap = failed;
         }
     }
 
-    /// Renews the lease of this relay and reads those of the others.
+    /// Renews the lease of this relay and reads those of its peers.
     async fn renew(&self, after_gap: bool) -> Result<(), StoreError> {
         self.book.renew_lease(&self.own_run, &self.own_url).await?;
         let begun = Instant::now();
@@ -105,7 +105,7 @@ impl Cluster {
                     changes.into_iter().for_each(|change| routes.apply(change, &self.own_run, now));
                 }),
                 Ok(RouteNews::Gap) => self.read_anew.notify_one(),
-                // The next call connects anew; what was missed meanwhile is read then.
+                // The next call reconnects; the routes that were missed are read then.
                 Err(error) => {
                     tracing::debug!(%error, cause = error.cause(), "routes are not heard");
                     tokio::time::sleep(LISTEN_AGAIN).await;
@@ -137,14 +137,14 @@ impl Cluster {
         }
     }
 
-    /// Reads everything anew.
+    /// Reads everything again.
     async fn read(&self) -> Result<(), StoreError> {
         self.lock().begin_reading();
         let mut reading = Reading::default();
         self.book.routes(&self.own_run, |record| reading.add(record)).await?;
         let places = self.lock().places(&reading, Instant::now());
         for part in reading.parts(&places) {
-            // Requests wait for one part at most, and not for what was there before to be dropped.
+            // Requests wait for one part at most, and not until the old part is dropped.
             let before = self.lock().replace_part(part, &self.own_run, Instant::now());
             drop(before);
         }

@@ -1,9 +1,9 @@
-//! What one relay says to another: a request for an agent, as the very REQUEST frame that its tunnel would carry, with the site
-//! and the key of the link before it.
+//! The messages between relays: a request for an agent is sent as the same REQUEST frame that the agent's tunnel would
+//! carry, after the site and the key of the link.
 //!
-//! A call is the body of `POST /call`, proved as a whole by [`PROOF`]. What the agent answers comes back with status 200, its
-//! head in [`HEAD`] and its body as it is; whatever else the other relay says is a problem, with [`NOBODY`] where another
-//! relay may know better. Every answer to a question that was proved has proofs too: see [`super::seal`].
+//! A call is the body of `POST /call`; [`PROOF`] proves all of it. The agent's response comes back with status 200,
+//! its head in [`HEAD`] and its body unchanged. Any other response of the peer relay is a problem, with [`NOBODY`] if
+//! another relay may have the agent. Every response to a proved request has proofs too: see [`super::seal`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,13 +19,13 @@ use http::HeaderName;
 
 use crate::tunnel::registry::Wanted;
 
-/// Carries the proof of a call: time, asker, number, who is asked, and an HMAC.
+/// Carries the proof of a call: time, sender, number, receiver, and an HMAC.
 pub const PROOF: HeaderName = HeaderName::from_static("audiovault-proof");
-/// Carries the proof of an answer's head.
+/// Carries the proof of a response's head.
 pub(super) const ANSWER_PROOF: HeaderName = HeaderName::from_static("audiovault-answer-proof");
-/// Carries the proof of an answer's body, behind it.
+/// Carries the proof of a response's body, after it.
 pub(super) const BODY_PROOF: HeaderName = HeaderName::from_static("audiovault-body-proof");
-/// Carries the head of an agent's answer: JSON of a RESPONSE, in base64.
+/// Carries the head of an agent's response: JSON of a RESPONSE, in base64.
 pub const HEAD: HeaderName = HeaderName::from_static("audiovault-head");
 /// Says that no agent was asked, or that its tunnel was lost: `offline`, `other-key` or `lost`.
 pub const NOBODY: HeaderName = HeaderName::from_static("audiovault-nobody");
@@ -33,29 +33,29 @@ pub const NOBODY: HeaderName = HeaderName::from_static("audiovault-nobody");
 /// The longest call: the frame, with a site's name and a key before it.
 pub const MAX_CALL_LEN: usize = 256 + FRAME_HEADER_LEN + 4 + MAX_HEAD_LEN + MAX_REQUEST_BODY_LEN;
 
-/// A call that says something else than what was agreed on. Its sender has another release, or another purpose.
+/// The call does not have the agreed form. Its sender has another release or another purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is no request for an agent: run the same release on every relay")]
 pub struct NotACall;
 
-/// A request for an agent that another relay has.
+/// A request for an agent that is connected to a peer relay.
 #[derive(Debug)]
 pub struct NodeCall {
     /// Which agent is wanted.
     pub wanted: Wanted,
-    /// What it is asked.
+    /// The request for the agent.
     pub request: http::Request<Bytes>,
 }
 
 impl NodeCall {
-    /// The octets of a call, whose answer is waited for so long.
+    /// The bytes of a call. `patience` is how long the sender waits for the response.
     pub(super) fn encode(wanted: &Wanted, request: &http::Request<Bytes>, patience: Duration) -> Bytes {
         let head = RequestHead::of(request, patience);
         let frame = Frame::Request(StreamId::FIRST, Box::new(head), request.body().clone()).encode();
         let key = wanted.key.map(|key| key.to_string()).unwrap_or_default();
         let mut call = BytesMut::with_capacity(2 + wanted.site.as_str().len() + key.len() + frame.len());
         for text in [wanted.site.as_str(), &key] {
-            // Neither a DNS label nor a key's name is longer than this.
+            // Neither a DNS label nor a key id is longer than this.
             call.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
             call.put_slice(text.as_bytes());
         }
@@ -63,7 +63,7 @@ impl NodeCall {
         call.freeze()
     }
 
-    /// Reads a call that was proved.
+    /// Reads a call whose proof is correct.
     ///
     /// # Errors
     /// [`NotACall`].

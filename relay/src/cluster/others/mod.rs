@@ -1,4 +1,5 @@
-//! What the relays of a cluster tell each other of their sites once a second, so that the board of each shows all of them.
+//! What the relays of a cluster report to each other about their sites once a second, so that the board of each shows
+//! all of them.
 
 use std::{
     collections::HashMap,
@@ -24,19 +25,19 @@ use crate::{
     tunnel::view::SessionView,
 };
 
-/// How often others are asked.
+/// How often the peer relays are asked.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long they may take. The first time they tell of all their sites.
+/// How long they may take. The first time, they report all their sites.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest that a relay tells at a time: a kilobyte for each of a quarter of a million sites.
+/// The longest report of a relay, in bytes: a kilobyte for each of a quarter of a million sites.
 const MAX_TOLD: usize = 256 << 20;
 
 /// Asks a relay for what has changed.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct PartsQuestion {
-    /// The number of the change that is known.
+    /// The number of the latest change that is known.
     pub since: u64,
-    /// What is known of what counts everywhere.
+    /// What is known of the limits that count across the cluster.
     #[serde(default)]
     pub limits: LimitsQuestion,
 }
@@ -48,14 +49,14 @@ pub struct SessionsQuestion {
     pub site: SiteId,
 }
 
-/// What a relay tells.
+/// The report of a relay.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Telling {
-    /// How it is.
+    /// The health of the relay.
     pub health: NodeHealth,
-    /// What has changed of its sites.
+    /// What has changed about its sites.
     pub change: PartsChange,
-    /// What counts everywhere.
+    /// The counts of limits that apply across the cluster.
     #[serde(default)]
     pub limits: LimitsTold,
 }
@@ -70,11 +71,11 @@ struct Heard {
     parts: HashMap<SiteId, HeardPart>,
 }
 
-/// A site as another relay sees it.
+/// A site as a peer relay sees it.
 #[derive(Debug, Default)]
 struct HeardPart {
     part: SitePart,
-    /// What its run has counted.
+    /// The traffic that its run has counted.
     minutes: Minutes,
 }
 
@@ -84,12 +85,12 @@ struct Own {
     health: NodeHealth,
 }
 
-/// What all relays see, and what they hold against who asks for too much.
+/// What the peer relays report, and what this relay reports to them.
 #[derive(Debug)]
 pub struct Others {
     limits: Arc<Limits>,
     own: Mutex<Own>,
-    /// By their runs.
+    /// The reports of the peer relays, by their runs.
     heard: Mutex<HashMap<Arc<str>, Heard>>,
 }
 
@@ -98,17 +99,17 @@ impl Others {
         Self { limits, own: Mutex::default(), heard: Mutex::default() }
     }
 
-    /// Writes down what this relay sees of a site.
+    /// Stores what this relay sees of a site.
     pub fn publish(&self, site: &SiteId, part: SitePart, figures: bool) {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).book.write(site, part, figures);
     }
 
-    /// Writes down how this relay is.
+    /// Stores the health of this relay.
     pub fn publish_health(&self, health: NodeHealth) {
         self.own.lock().unwrap_or_else(PoisonError::into_inner).health = health;
     }
 
-    /// What this relay tells another one.
+    /// What this relay reports to a peer.
     pub fn tell(&self, question: &PartsQuestion) -> Telling {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         Telling {
@@ -118,7 +119,7 @@ impl Others {
         }
     }
 
-    /// What each other relay sees of a site, with its run and what that has counted.
+    /// Calls `see` with what each peer relay sees of a site, with its run and the traffic that it has counted.
     pub fn each(&self, site: &SiteId, mut see: impl FnMut(&Arc<str>, &SitePart, &Minutes)) {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         for (run, other) in heard.iter() {
@@ -128,7 +129,7 @@ impl Others {
         }
     }
 
-    /// How the other relays are.
+    /// The health of the peer relays.
     pub fn relays(&self) -> Vec<NodeView> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let view = |other: &Heard| NodeView {
@@ -146,13 +147,14 @@ impl Others {
         PartsQuestion { since, limits }
     }
 
-    /// Takes in what a relay tells that was asked for what has changed since a number. It may come twice, late and in any
-    /// order: totals only grow, and what is older than what is known changes nothing else.
+    /// Applies the report of a relay that was asked for changes since a number. Reports may come twice, late and in
+    /// any order: totals only grow, and apart from them a report that is older than what is known changes nothing.
     fn hear(&self, node: &Node, since: u64, telling: Telling) {
         let (limits, under_way) = self.limits.hear(telling.limits);
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         if since > heard.get(&node.run).map_or(0, |other| other.number) {
-            // The relay was forgotten meanwhile, so what had changed before is missing: it is asked for everything.
+            // The relay was forgotten in the meantime, so earlier changes are missing: the next request asks for
+            // everything.
             return;
         }
         let other = heard.entry(Arc::clone(&node.run)).or_insert_with(|| Heard {
@@ -187,7 +189,7 @@ impl Others {
         heard.retain(|run, _| nodes.iter().any(|node| node.run == *run));
     }
 
-    /// Has the limits count what all others have under way.
+    /// Passes the running requests of all peer relays to the limits.
     fn count_under_way(&self) {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         self.limits.hear_under_way(heard.values().map(|other| &other.under_way));
@@ -195,7 +197,7 @@ impl Others {
 }
 
 impl Cluster {
-    /// Hears what others tell, for as long as this relay runs.
+    /// Asks the peer relays for their reports, for as long as this relay runs.
     pub(super) async fn keep_hearing(self: Arc<Self>) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -219,7 +221,7 @@ impl Cluster {
         }
     }
 
-    /// The tunnels of a site at all other relays; those of a relay that does not answer are missing.
+    /// The tunnels of a site at all peer relays; those of a relay that does not answer are missing.
     pub async fn sessions(&self, site: &SiteId) -> Vec<SessionView> {
         let nodes: Vec<Node> = self.lock().nodes().collect();
         let question = SessionsQuestion { site: site.clone() };
@@ -234,7 +236,7 @@ impl Cluster {
         path: &'static str,
         question: &impl Serialize,
     ) -> Result<T, Unreachable> {
-        // Names and numbers always serialise.
+        // Names and numbers always serialize.
         let question = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
         let response = self.client.ask(node, path, question, PATIENCE).await?;
         let status = response.status();

@@ -15,7 +15,7 @@ fn site(name: &str) -> SiteId {
     SiteId::parse(name).unwrap()
 }
 
-/// A site at which so many searches were counted in each minute.
+/// A site with this number of searches in each minute.
 fn counted(minutes: &[(i64, u64)]) -> SitePart {
     let total =
         |(minute, searches): &(i64, u64)| (*minute, Traffic { searches: *searches, ..Traffic::default() });
@@ -61,15 +61,15 @@ fn what_is_told_of_a_change_to_a_relay_that_forgot_what_was_before_is_not_taken_
 /// What may happen between two relays.
 #[derive(Debug, Clone)]
 enum Step {
-    /// The first one counts a search in a minute.
+    /// The first relay counts a search in a minute.
     Count(i64),
-    /// The other one asks; the answer is on its way.
+    /// The second relay asks; the response is on its way.
     Ask,
-    /// One of the answers on their way arrives; it may arrive again.
+    /// One of the responses on their way arrives; it may arrive again.
     Arrive(prop::sample::Index),
     /// One of them is lost.
     Lose(prop::sample::Index),
-    /// The other one takes the first for dead, and forgets it.
+    /// The second relay thinks that the first is dead, and forgets it.
     Forget,
 }
 

@@ -1,7 +1,8 @@
-//! The table of which relay holds which tunnel, in memory: what requests are routed by.
+//! The table of which relay holds which tunnel, in memory: requests are routed by it.
 //!
-//! Pure: it reads no clock and no database. A relay whose lease is not renewed is lost with all its routes at once, without
-//! looking at any of them; they stay in the table for when it is heard of again, or until all is read anew.
+//! Pure: it reads no clock and no database. A relay whose lease is not renewed is lost with all its routes at once,
+//! without a look at any of them. The routes stay in the table until the relay is heard of again or everything is read
+//! again.
 
 mod table;
 
@@ -21,15 +22,15 @@ use crate::{
     tunnel::registry::{Absence, NoSession, RETURN_TIME, Wanted},
 };
 
-/// A lease that was not renewed for this long is over: five renewals that did not come.
+/// A lease that was not renewed for this long has expired: five renewals did not come.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// Another relay.
+/// A peer relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its run: a relay that is started anew is another one.
+    /// Its run: a relay that restarts is another node.
     pub run: Arc<str>,
-    /// Where it is reached by others.
+    /// The address under which its peers reach it.
     pub url: Arc<str>,
     /// The tunnel for which it was chosen, if it is known to have one.
     pub tunnel: Option<SessionId>,
@@ -37,74 +38,73 @@ pub struct Node {
 
 #[derive(Debug)]
 struct Known {
-    /// Empty where a relay was forgotten: another one may take its place.
+    /// Empty if a relay was forgotten: another one may take its index.
     run: Arc<str>,
-    /// None until it has told: a tunnel may be heard of before its relay.
+    /// `None` until its lease was read: news of a tunnel may come before news of its relay.
     url: Option<Arc<str>>,
     lease_ms: i64,
     /// When its lease was last seen to be renewed.
     renewed: Instant,
     /// Since when it counts as lost.
     lost: Option<Instant>,
-    /// That it is lost because it did not answer.
+    /// Set if it is lost because it did not answer.
     failure: Option<Failure>,
 }
 
-/// A relay did not answer this one. That outweighs every lease that may have been written before: only a renewal between two
-/// readings that both began after the failure proves that the relay is alive.
+/// A relay did not answer this one. This outweighs every lease that may have been written before: only a renewal
+/// between two readings that both began after the failure proves that the relay is alive.
 #[derive(Debug, Clone, Copy)]
 struct Failure {
-    /// When it was last seen.
+    /// When it last failed to answer.
     at: Instant,
     /// The lease as the first reading after that found it, in milliseconds by the server's clock.
     lease_ms: Option<i64>,
 }
 
-/// The leases of all other relays, as they were read.
+/// The leases of all peer relays, as they were read.
 #[derive(Debug, Default)]
 pub struct LeaseReading {
-    /// What the relays say of themselves.
+    /// The lease of each relay.
     pub records: Vec<NodeRecord>,
-    /// The server could not be read before, so the relays may have been unable to renew.
+    /// The server could not be reached before, so the relays may have been unable to renew.
     pub after_gap: bool,
 }
 
-/// What has become of other relays.
+/// Which peer relays have come or gone.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct NodeNews {
-    /// They were not here before.
+    /// Relays that were not here before.
     pub came: Vec<Node>,
-    /// They have not renewed their lease, or have said that they stop.
+    /// Relays that have not renewed their lease, or have said that they stop.
     pub lost: Vec<Node>,
 }
 
-/// Where all tunnels of other relays are.
+/// The routes to all tunnels of peer relays.
 #[derive(Debug, Default)]
 pub struct Routes {
     nodes: Vec<Known>,
     table: Table,
-    /// Agents that should be back soon, somewhere.
+    /// Agents that should be back soon, at any relay.
     absences: HashMap<SiteId, Absence>,
-    /// How often a node was chosen, so that they take turns.
+    /// How many times a node was chosen, so that they take turns.
     choices: usize,
-    /// What was told since a reading of everything began: it may not have seen it.
+    /// What was announced since a reading of everything began: the reading may have missed it.
     since_reading: Option<Since>,
 }
 
 #[derive(Debug)]
 struct Since {
-    /// By the parts of the table.
+    /// The changes, by the parts of the table.
     changes: Vec<Vec<RouteChange>>,
     /// Relays at which tunnels were opened.
     nodes: BTreeSet<u32>,
 }
 
 impl Routes {
-    /// A relay that can have the wanted agent answer by another tunnel than those that were `tried`; of several, one after the
-    /// other.
+    /// A relay that has the wanted agent on another tunnel than those `tried`. If there are several, they take turns.
     ///
     /// # Errors
-    /// [`NoSession`].
+    /// [`NoSession`] if there is none.
     pub fn find(&mut self, wanted: &Wanted, tried: &[Node]) -> Result<Node, NoSession> {
         let was_tried = |route: &Route| tried.iter().any(|node| node.tunnel == Some(route.session));
         let reachable = self.table.get(&wanted.site).iter().filter_map(|route| {
@@ -127,8 +127,8 @@ impl Routes {
         Ok(nodes.swap_remove(self.choices % nodes.len()))
     }
 
-    /// Until when the wanted agent may be waited for: it was connected a moment ago, to a relay that lost it or is lost itself;
-    /// or it is connected to a relay whose address is not known yet.
+    /// Until when requests may wait for the wanted agent: it was connected a moment ago to a relay that lost it or is
+    /// itself lost, or it is connected to a relay whose address is not known yet.
     pub fn back_by(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
         let missed = self.absences.get(&wanted.site).and_then(|absence| absence.until(wanted.key, now));
         let routes =
@@ -141,12 +141,12 @@ impl Routes {
         back_by.filter(|until| *until > now).chain(missed).max()
     }
 
-    /// Whether another relay that is not lost holds a tunnel of a site.
+    /// Whether a peer relay that is not lost holds a tunnel of a site.
     pub fn holds(&self, site: &SiteId) -> bool {
         self.table.get(site).iter().any(|route| self.is_live(route))
     }
 
-    /// How many tunnels each relay has that is not lost.
+    /// The number of tunnels of each relay that is not lost.
     pub fn counts(&self) -> Vec<usize> {
         let live =
             self.nodes.iter().enumerate().filter(|(_, known)| known.lost.is_none() && known.url.is_some());
@@ -163,13 +163,13 @@ impl Routes {
         self.nodes.iter().filter(|known| known.lost.is_none()).filter_map(Known::node)
     }
 
-    /// Sites with routes, and routes.
+    /// The number of sites with routes, and the number of routes.
     pub fn len(&self) -> (usize, usize) {
         self.table.len()
     }
 
-    /// Takes in a reading of all leases that began at a time. After a gap no relay is held to what it did not renew meanwhile,
-    /// since none could.
+    /// Applies a reading of all leases that began at `begun`. Leases do not expire during a gap, because no relay
+    /// could renew them.
     pub fn heard(&mut self, reading: LeaseReading, begun: Instant, now: Instant) -> NodeNews {
         let mut news = NodeNews::default();
         let mut told = vec![false; self.nodes.len()];
@@ -184,7 +184,7 @@ impl Routes {
         }
         for (known, told) in self.nodes.iter_mut().zip(told) {
             let over = !told || now.duration_since(known.renewed) >= LEASE;
-            // One that has not told of itself yet has its lease's time for it.
+            // A relay whose lease was not read yet has as long as a lease for it.
             let over = over && (known.url.is_some() || now.duration_since(known.renewed) >= LEASE);
             if over && known.lost.is_none() {
                 known.lost = Some(now);
@@ -194,7 +194,8 @@ impl Routes {
         news
     }
 
-    /// A relay did not answer: it is lost until it renews its lease after this. Whether that is news.
+    /// A relay did not answer: it is lost until it renews its lease after this. Returns whether it was not lost
+    /// before.
     pub fn suspect(&mut self, run: &str, now: Instant) -> bool {
         let known = self.nodes.iter_mut().find(|known| *known.run == *run);
         known.is_some_and(|known| {
@@ -205,7 +206,8 @@ impl Routes {
         })
     }
 
-    /// No lease can be renewed, because the database is away: who did not answer for as long as a lease is tried again.
+    /// No lease can be renewed because the database is unreachable. A relay that failed to answer is tried again after
+    /// as long as a lease.
     pub fn unheard(&mut self, now: Instant) {
         for known in &mut self.nodes {
             if known.failure.is_some_and(|failure| now.duration_since(failure.at) >= LEASE) {
@@ -215,7 +217,7 @@ impl Routes {
         }
     }
 
-    /// A relay says that it has none of the agents that it was asked for. Whether it was believed to have one.
+    /// A relay says that it has none of the wanted agents. Returns whether it was thought to have one.
     pub fn stale(&mut self, run: &str, wanted: &Wanted, now: Instant) -> bool {
         let Some(at) = self.nodes.iter().position(|known| *known.run == *run) else { return false };
         let gone = |route: &Route| route.node as usize == at && wanted.key.is_none_or(|key| route.key == key);
@@ -231,12 +233,12 @@ impl Routes {
         }
     }
 
-    /// Everything is about to be read.
+    /// Called before everything is read.
     pub fn begin_reading(&mut self) {
         self.since_reading = Some(Since { changes: vec![Vec::new(); PARTS], nodes: BTreeSet::new() });
     }
 
-    /// Applies a change that was told.
+    /// Applies a change that was announced.
     pub fn apply(&mut self, change: RouteChange, own_run: &str, now: Instant) {
         if let Some(since) = &mut self.since_reading {
             let (RouteChange::Opened(RouteRecord { site, .. }) | RouteChange::Closed { site, .. }) = &change;
@@ -248,7 +250,7 @@ impl Routes {
     fn enact(&mut self, change: RouteChange, own_run: &str, now: Instant) {
         match change {
             RouteChange::Opened(record) if record.run == own_run => {
-                // It is back, and here.
+                // The agent is back, at this relay.
                 self.came(&record.site, record.key);
             }
             RouteChange::Opened(record) => {
@@ -256,7 +258,7 @@ impl Routes {
                 if let Some(since) = &mut self.since_reading {
                     since.nodes.insert(node);
                 }
-                // The news of a relay that is lost is late: its agent is still missing.
+                // News of a lost relay is late: its agent is still missing.
                 if self.nodes.get(node as usize).is_some_and(|known| known.lost.is_none()) {
                     self.came(&record.site, record.key);
                 }
@@ -270,9 +272,9 @@ impl Routes {
         }
     }
 
-    /// Replaces all routes by what was read since [`Routes::begin_reading`], and what was told meanwhile, at once. Whoever
-    /// cannot wait that long does the same in steps: [`Routes::places`], [`Routes::replace_part`] for each of
-    /// [`Reading::parts`], and [`Routes::end_reading`].
+    /// Replaces all routes by what was read since [`Routes::begin_reading`] and by what was announced in the meantime,
+    /// in one step. A caller that must not block that long does the same in steps: [`Routes::places`],
+    /// [`Routes::replace_part`] for each of [`Reading::parts`], and [`Routes::end_reading`].
     pub fn replace(&mut self, read: Reading, own_run: &str, now: Instant) {
         let places = self.places(&read, now);
         for part in read.parts(&places) {
@@ -281,13 +283,13 @@ impl Routes {
         self.end_reading(&places, now);
     }
 
-    /// Where the relays of a reading have their places, until it ends.
+    /// The index of each relay of a reading, valid until the reading ends.
     pub fn places(&mut self, read: &Reading, now: Instant) -> Places {
         Places(read.runs.iter().map(|run| self.index(run, now)).collect())
     }
 
-    /// Replaces a part by what was read, and what was told of it meanwhile. What was there before is for the caller to
-    /// drop, which takes as long as this.
+    /// Replaces a part by what was read and by what was announced for it in the meantime. Returns the old part for the
+    /// caller to drop, which takes as long as this.
     pub fn replace_part(&mut self, part: Part, own_run: &str, now: Instant) -> Part {
         let before = self.table.replace(part);
         let told = self.since_reading.as_mut().map(|since| std::mem::take(&mut since.changes[before.at()]));
@@ -305,8 +307,9 @@ impl Routes {
         before
     }
 
-    /// All parts are in place. Lost relays without any routes are forgotten, since every start of a relay is another one, but not
-    /// before their last lease is over: until then a reading of the leases would take them for new.
+    /// Ends a reading when all parts are in place. Forgets lost relays without routes, because every start of a relay
+    /// makes a new node, but not before their last lease has expired: until then a reading of the leases would take
+    /// them for new.
     pub fn end_reading(&mut self, places: &Places, now: Instant) {
         let opened = self.since_reading.take().map(|since| since.nodes).unwrap_or_default();
         let used: BTreeSet<u32> = places.0.iter().copied().chain(opened).collect();
@@ -319,7 +322,8 @@ impl Routes {
         self.absences.retain(|_, absence| absence.until(None, now).is_some());
     }
 
-    /// Removes routes of a site; where nobody else has their key, their agent is waited for. Whether there were any.
+    /// Removes routes of a site. If no other route has their key, requests wait for their agent. Returns whether there
+    /// were any.
     fn remove(
         &mut self,
         site: &SiteId,
@@ -346,7 +350,7 @@ impl Routes {
         }
     }
 
-    /// Whether a tunnel with this key is there, at a relay that is not lost.
+    /// Whether a relay that is not lost has a tunnel with this key.
     fn serves(&self, site: &SiteId, key: LinkKeyId) -> bool {
         self.table.get(site).iter().any(|route| route.key == key && self.is_live(route))
     }
@@ -355,7 +359,7 @@ impl Routes {
         self.nodes.get(route.node as usize).is_some_and(|known| known.lost.is_none())
     }
 
-    /// The place of a run among the nodes; it gets one if it has none.
+    /// The index of a run among the nodes. Adds the run if it is new.
     fn index(&mut self, run: &str, now: Instant) -> u32 {
         let place = |wanted: &str| self.nodes.iter().position(|known| *known.run == *wanted);
         let (known, free) = (place(run), place(""));
@@ -376,7 +380,8 @@ impl Known {
         Self { run, url: None, lease_ms: 0, renewed: now, lost: None, failure: None }
     }
 
-    /// Takes in its lease as a reading that began at a time found it. Whether the relay is here again, or for the first time.
+    /// Applies a relay's lease from a reading that began at `begun`. Returns whether the relay is back, or here for
+    /// the first time.
     fn take_lease(&mut self, record: NodeRecord, after_gap: bool, begun: Instant, now: Instant) -> bool {
         let is_new = self.url.is_none();
         if self.url.as_deref() != Some(record.url.as_str()) {
@@ -392,7 +397,7 @@ impl Known {
             }
             self.failure = None;
         } else if is_new && record.lease_age >= LEASE && !after_gap {
-            // It ended long ago and did not say so.
+            // Its run ended long ago without saying so.
             self.lost = Some(now.checked_sub(record.lease_age).unwrap_or(now));
             return false;
         } else if !is_renewed && !after_gap {

@@ -1,4 +1,5 @@
-//! Sites and their tunnels, in parts: each can be replaced by itself, so that nobody waits while a million sites are.
+//! Sites and their tunnels, in parts: each part can be replaced on its own, so that no request waits until a million
+//! sites are replaced.
 
 use std::{
     collections::HashMap,
@@ -11,18 +12,18 @@ use data_encoding::HEXLOWER;
 
 use crate::store::RouteRecord;
 
-/// Of a million sites, four thousand are in a part.
+/// Number of parts: with a million sites, each part has four thousand.
 pub(super) const PARTS: usize = 256;
 
-/// A tunnel by the 24 hexadecimal digits of its name.
+/// A tunnel's id: the bytes of its 24 hexadecimal digits.
 pub type SessionId = [u8; 12];
 
-/// A tunnel of one site. Small: there may be millions.
+/// A tunnel of one site. Small, because there may be millions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) session: SessionId,
     pub(super) key: LinkKeyId,
-    /// Its place among the nodes.
+    /// The index of its relay among the nodes.
     pub(super) node: u32,
 }
 
@@ -35,19 +36,19 @@ pub(super) struct Table(Box<[Part]>);
 pub struct Part {
     at: usize,
     sites: HashMap<SiteId, Box<[Route]>>,
-    /// Routes of each node.
+    /// The number of routes of each node.
     counts: Vec<usize>,
 }
 
 /// All routes, while they are read one by one.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// Here the node of a route is its place among these.
+    /// The runs that were read; here the node of a route is an index into these.
     pub(super) runs: Vec<Arc<str>>,
     table: Table,
 }
 
-/// Where the relays of a reading are among those that are known.
+/// For each relay of a reading, its index among the known nodes.
 #[derive(Debug)]
 pub struct Places(pub(super) Vec<u32>);
 
@@ -63,13 +64,13 @@ impl Table {
         self.0[part_of(site)].sites.get(site).map_or(&[], |routes| routes)
     }
 
-    /// Sites, and routes.
+    /// The number of sites and of routes.
     pub(super) fn len(&self) -> (usize, usize) {
         let sites = self.0.iter().map(|part| part.sites.len()).sum();
         (sites, self.0.iter().flat_map(|part| &part.counts).sum())
     }
 
-    /// Routes of a node.
+    /// The number of routes of a node.
     pub(super) fn count(&self, node: usize) -> usize {
         self.0.iter().filter_map(|part| part.counts.get(node)).sum()
     }
@@ -86,7 +87,7 @@ impl Table {
         }
     }
 
-    /// Takes routes of a site out.
+    /// Removes routes of a site and returns them.
     pub(super) fn remove(&mut self, site: &SiteId, gone: impl Fn(&Route) -> bool) -> Vec<Route> {
         let part = &mut self.0[part_of(site)];
         let Some(routes) = part.sites.get_mut(site) else { return Vec::new() };
@@ -102,7 +103,7 @@ impl Table {
         left
     }
 
-    /// Puts a part in the place of the one before.
+    /// Replaces a part and returns the old one.
     pub(super) fn replace(&mut self, part: Part) -> Part {
         let at = part.at;
         std::mem::replace(&mut self.0[at], part)
@@ -110,7 +111,7 @@ impl Table {
 }
 
 impl Part {
-    /// Which one it is.
+    /// The index of this part.
     pub(super) fn at(&self) -> usize {
         self.at
     }
@@ -127,7 +128,7 @@ impl Part {
         &mut self.counts[node]
     }
 
-    /// Gives the nodes of a reading their places.
+    /// Replaces the node indexes of a reading by those of the known nodes.
     fn placed(mut self, places: &Places) -> Self {
         for route in self.sites.values_mut().flat_map(|routes| routes.iter_mut()) {
             route.node = places.0[route.node as usize];
@@ -140,7 +141,7 @@ impl Part {
 }
 
 impl Reading {
-    /// Takes in the next route.
+    /// Adds the next route.
     pub fn add(&mut self, record: RouteRecord) {
         let known = self.runs.iter().position(|run| **run == *record.run);
         let node = known.unwrap_or_else(|| {
@@ -156,7 +157,7 @@ impl Reading {
     }
 }
 
-/// In which part a site is: the same for every table.
+/// The index of the part that a site is in: the same for every table.
 pub(super) fn part_of(site: &SiteId) -> usize {
     let mut hasher = DefaultHasher::new();
     site.hash(&mut hasher);

@@ -29,7 +29,7 @@ fn closed(number: u8, back_soon: bool) -> RouteChange {
     RouteChange::Closed { site: acme(), session: format!("{number:024x}"), back_soon }
 }
 
-/// What relays tell of themselves, each with its lease.
+/// The leases of these relays.
 fn leases(leases: &[(&str, i64)]) -> LeaseReading {
     let record = |(run, lease_ms): &(&str, i64)| NodeRecord {
         run: (*run).to_owned(),
@@ -40,7 +40,7 @@ fn leases(leases: &[(&str, i64)]) -> LeaseReading {
     LeaseReading { records: leases.iter().map(record).collect(), after_gap: false }
 }
 
-/// Who is found, where tunnels of these numbers were tried.
+/// The run that is found if the tunnels with these numbers were tried.
 fn found(routes: &mut Routes, wanted: &Wanted, tried: &[u8]) -> Result<String, NoSession> {
     let tried = tried.iter().map(|number| Node {
         run: "whoever".into(),
@@ -127,7 +127,7 @@ fn a_relay_that_does_not_answer_is_not_asked_until_it_renews_its_lease() {
     assert_eq!(found(&mut routes, &any(), &[]), Ok("a".to_owned()));
 }
 
-/// A relay renews its lease, is killed, and is seen dead by a request; then the leases are read.
+/// A relay renews its lease, is killed, and a request finds it dead; then the leases are read.
 #[test]
 fn a_lease_from_before_a_failure_does_not_bring_a_dead_relay_back() {
     let now = Instant::now();
@@ -197,7 +197,7 @@ fn who_did_not_answer_is_tried_again_while_no_lease_can_be_renewed() {
     assert!(routes.is_lost("a"));
     routes.unheard(now + LEASE);
     assert!(!routes.is_lost("a"));
-    // Who had ended its lease before is not tried.
+    // A relay that had ended its lease before is not tried.
     routes.heard(leases(&[("b", 2)]), now + LEASE, now + LEASE);
     routes.unheard(now + 9 * LEASE);
     assert!(routes.is_lost("a"));
@@ -320,7 +320,7 @@ fn what_is_told_while_parts_are_put_in_place_is_kept() {
                 let site = site.clone();
                 routes.apply(RouteChange::Closed { site, session, back_soon: false }, "own", now);
             }
-            // One that nothing that was read names.
+            // A relay that appears in nothing that was read.
             routes.apply(opened(3, "d"), "own", now);
             routes.suspect("d", now);
         }
