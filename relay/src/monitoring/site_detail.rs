@@ -1,4 +1,4 @@
-//! One site in every detail: what its page and the API show.
+//! One site with all details, as its page and the API show it.
 
 use audiovault_protocol::site::SiteId;
 use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
@@ -15,77 +15,77 @@ use crate::{
     tunnel::view::SessionView,
 };
 
-/// Tunnels that the timeline shows.
+/// Most tunnels that the timeline shows.
 const TIMELINE: u32 = 50;
-/// Enrolments that are shown: a site has a handful in its life.
+/// Most enrolments that are shown: a site has a handful in its life.
 const ENROLMENTS: u32 = 10;
-/// Tunnels from which uptime is computed; a site that has more in a week connects every minute, which the timeline
-/// shows well enough.
+/// Most tunnels from which uptime is computed. A site that has more in a week connects every minute, which the
+/// timeline shows well enough.
 const MAX_TUNNELS: u32 = 10_000;
 /// Pieces of the bar of a day: half hours.
 const DAY_PIECES: u32 = 48;
 /// Pieces of the bar of a week: quarters of a day.
 const WEEK_PIECES: u32 = 28;
 
-/// One site in every detail.
+/// One site with all details.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SiteDetail {
-    /// What the board shows of it.
+    /// What the board shows of the site.
     #[serde(flatten)]
     pub view: SiteView,
-    /// When it was added.
+    /// When the site was added.
     pub created: Timestamp,
-    /// Since when it is disabled.
+    /// Since when the site has been disabled.
     pub disabled_since: Option<Timestamp>,
-    /// Where QueueMetrics searches.
+    /// The address for searches in QueueMetrics.
     pub search_url: String,
-    /// Its keys, oldest first, revoked ones included.
+    /// The keys of the site, oldest first, including revoked ones.
     pub keys: Vec<KeyView>,
-    /// Its latest enrolment codes that were used or still can be, the newest first.
+    /// The latest enrolment codes that were used or can still be used, the newest first.
     pub enrolments: Vec<EnrolmentRecord>,
-    /// Its connected agents.
+    /// The tunnels of the site's connected agents.
     pub sessions: Vec<SessionView>,
-    /// What passed in this calendar month (UTC).
+    /// Searches, errors and bytes of this calendar month (UTC).
     pub traffic_this_month: Traffic,
-    /// The last 24 hours.
+    /// Uptime of the last 24 hours.
     pub uptime_day: Uptime,
-    /// The last 7 days.
+    /// Uptime of the last 7 days.
     pub uptime_week: Uptime,
-    /// Its latest tunnels, the newest first.
+    /// The latest tunnels of the site, the newest first.
     pub tunnels: Vec<TunnelRecord>,
-    /// The last hour, minute by minute.
+    /// The last hour, one point for each minute.
     pub last_hour: Vec<Point>,
 }
 
-/// A key, never its secret.
+/// A site key, without its secret.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub struct KeyView {
-    /// Names it.
+    /// Identifies the key.
     pub id: String,
-    /// When it was made.
+    /// When the key was made.
     pub created: Timestamp,
-    /// Since when it is no longer valid.
+    /// Since when the key has been invalid.
     pub revoked: Option<Timestamp>,
 }
 
-/// Where details come from.
+/// What the details are gathered from.
 #[derive(Debug)]
 pub struct Sources<'a> {
-    /// What happened.
+    /// The database, for what happened in the past.
     pub store: &'a Store,
-    /// What is connected, here and at other relays.
+    /// The connected agents, here and at peer relays.
     pub reach: &'a Reach,
-    /// What the board shows.
+    /// The snapshot of the board.
     pub picture: &'a Picture,
-    /// Where the relay is reached.
+    /// The public address of the relay.
     pub public_url: &'a PublicUrl,
 }
 
 impl SiteDetail {
-    /// Gathers everything about a site.
+    /// Gathers all details of a site.
     ///
     /// # Errors
-    /// [`StoreError::UnknownSite`], also for a site that is so new that the board does not show it yet.
+    /// [`StoreError::UnknownSite`] if there is no such site, or if it is so new that the board does not show it yet.
     pub async fn gather(sources: Sources<'_>, site: &SiteId) -> Result<Self, StoreError> {
         let Sources { store, reach, picture, public_url } = sources;
         let row = picture.site(site).ok_or_else(|| StoreError::UnknownSite(site.clone()))?;

@@ -1,11 +1,11 @@
-//! When a site was connected: spans of its tunnels put together, and how much of a stretch of time they cover. Pure.
+//! When a site was connected: merges the spans of its tunnels, and computes how much of a period they cover. Pure.
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::store::TunnelRecord;
 
-/// A stretch of time in which at least one tunnel lived.
+/// A period with at least one open tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     from_ms: i64,
@@ -15,27 +15,27 @@ struct Span {
 /// One piece of an uptime bar.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Piece {
-    /// Where it begins.
+    /// Start of the piece.
     pub from: Timestamp,
-    /// Where it ends.
+    /// End of the piece.
     pub until: Timestamp,
-    /// Which part of it an agent was connected, from 0 to 1.
+    /// The share of the piece in which an agent was connected, from 0 to 1.
     pub up: f64,
 }
 
-/// How a site was over a stretch of time.
+/// How much of a period a site was connected.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Uptime {
-    /// Which part of the whole stretch an agent was connected, from 0 to 1; only from the site's first connection on,
-    /// nothing before it.
+    /// The share of the period in which an agent was connected, from 0 to 1. Counted from the site's first connection
+    /// on; null if that is after the period or never was.
     pub up: Option<f64>,
-    /// The stretch in equal pieces.
+    /// The period in equal pieces.
     pub pieces: Vec<Piece>,
 }
 
 impl Uptime {
-    /// How a site was between two times, in so many pieces, from all its tunnels that lived in between. A site is
-    /// judged from `first` on, when it was first connected.
+    /// The uptime between two times, in `pieces` pieces, from all the site's tunnels that were open in between. Time
+    /// before `first`, when the site was first connected, does not count.
     pub fn of(
         tunnels: &[TunnelRecord],
         stretch: (Timestamp, Timestamp),
@@ -59,7 +59,7 @@ impl Uptime {
     }
 }
 
-/// The lives of tunnels, put together where they overlap, in their order.
+/// The spans of the tunnels, merged if they overlap, in order of time.
 fn spans(tunnels: &[TunnelRecord], now_ms: i64) -> Vec<Span> {
     let mut lives: Vec<_> = tunnels
         .iter()

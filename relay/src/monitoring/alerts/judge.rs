@@ -1,4 +1,4 @@
-//! Decides what is news. Pure: pictures and time are arguments.
+//! Decides which changes are announced. Pure: snapshots and time are arguments.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,16 +8,16 @@ use jiff::Timestamp;
 use super::{Alert, AlertData, Event};
 use crate::monitoring::board::{Picture, SiteState, SiteView};
 
-/// What was announced, and what may become news.
+/// What was announced, and what may be announced next.
 #[derive(Debug)]
 pub(super) struct Judge {
     announced: HashMap<SiteId, SiteState>,
-    /// States other than announced, with when they were first seen by this run.
+    /// States that differ from the announced ones, with when this run first saw them.
     pending: HashMap<SiteId, (SiteState, Timestamp)>,
-    /// Sites at which tokens are guessed, with when that began.
+    /// Sites whose tokens are being guessed, with when that began.
     guessing: HashMap<SiteId, Timestamp>,
     journal_failing: bool,
-    /// Whether it was this relay that told of it.
+    /// True if this relay sent the alert.
     journal_told: bool,
     journal_pending: Option<Timestamp>,
     hold: Duration,
@@ -39,7 +39,7 @@ impl Judge {
         }
     }
 
-    /// What is news in this picture.
+    /// The alerts that this snapshot causes.
     pub(super) fn judge(&mut self, picture: &Picture, now: Timestamp) -> Vec<Alert> {
         self.announced.retain(|site, _| picture.site(site).is_some());
         let mut alerts: Vec<_> =
@@ -54,7 +54,7 @@ impl Judge {
         let event = match view.state {
             SiteState::Up => Event::SiteUp,
             SiteState::Degraded => Event::SiteDegraded,
-            // A site that was never announced was never up: nobody misses it.
+            // A site that was never announced was never up, so its absence is no news.
             SiteState::Down if announced.is_some() => Event::SiteDown,
             SiteState::Down | SiteState::NeverSeen | SiteState::Disabled => {
                 self.pending.remove(&view.site);
@@ -87,7 +87,8 @@ impl Judge {
         ))
     }
 
-    /// Every time that guessing begins is news at once; who guesses for a minute has had a hundred guesses.
+    /// Every time that guessing begins, an alert is sent at once: after a minute, an attacker would have had a hundred
+    /// guesses.
     fn judge_guessing(&mut self, picture: &Picture) -> Vec<Alert> {
         let mut alerts = Vec::new();
         let views = picture.rows.iter().map(|row| &row.view);

@@ -1,8 +1,8 @@
-//! Tells a webhook when a site goes down, comes back or loses its recordings, when the audit cannot be written, and what
-//! operators do.
+//! Sends alerts to a webhook when a site goes down, comes back or loses its recordings, when the audit log cannot be
+//! written, and for operators' events.
 //!
-//! A state is news only after it has lasted for the hold time: an agent that dials again, or a relay that was
-//! restarted, is no alarm.
+//! A new state is announced only after it has lasted for the hold time: an agent that dials again, or a relay that was
+//! restarted, causes no alert.
 
 mod judge;
 pub(crate) mod operator_events;
@@ -26,10 +26,10 @@ use crate::{
     store::Store,
 };
 
-/// Alerts that may wait while the webhook does not answer: every site of a large relay, once.
+/// Most alerts that may wait while the webhook does not answer: one for every site of a large relay.
 const MAX_WAITING: usize = 4096;
 
-/// How long a state lasts before it is news, unless configured otherwise: agents dial again within seconds, and a
+/// How long a state lasts before it is announced, unless configured otherwise: agents dial again within seconds, and a
 /// thousand of them after a restart within half a minute.
 pub const DEFAULT_HOLD: Duration = Duration::from_secs(60);
 
@@ -39,19 +39,19 @@ pub enum Event {
     /// A site has an agent, and its recordings are readable.
     #[serde(rename = "site.up")]
     SiteUp,
-    /// A site has an agent, but one of its storage drivers cannot be read.
+    /// A site has an agent, but one of its storage roots cannot be read.
     #[serde(rename = "site.degraded")]
     SiteDegraded,
-    /// The agents of a site have gone.
+    /// No agent of a site is connected any more.
     #[serde(rename = "site.down")]
     SiteDown,
-    /// So many clients together send wrong tokens for a site that new clients are throttled.
+    /// Together, clients send so many wrong tokens for a site that new clients are throttled.
     #[serde(rename = "site.token_guessing")]
     TokenGuessing,
-    /// Audit and history cannot be written.
+    /// The audit log and the history cannot be written.
     #[serde(rename = "journal.failing")]
     JournalFailing,
-    /// Audit and history are written again.
+    /// The audit log and the history are written again.
     #[serde(rename = "journal.recovered")]
     JournalRecovered,
 }
@@ -59,21 +59,21 @@ pub enum Event {
 /// One message to the webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Alert {
-    /// Names the message, over all its attempts.
+    /// Identifies the message; the same in every attempt to deliver it.
     pub id: String,
     /// What has happened.
     #[serde(rename = "type")]
     pub event: Event,
     /// When the message was made.
     pub timestamp: Timestamp,
-    /// The rest.
+    /// The details.
     pub data: AlertData,
 }
 
-/// What a message says besides its type.
+/// The details of an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AlertData {
-    /// The site, where one is meant.
+    /// The site, if the alert is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub site: Option<SiteId>,
     /// The operator's note on the site.
@@ -82,9 +82,9 @@ pub struct AlertData {
     /// The state that was announced before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<SiteState>,
-    /// Since when it is so.
+    /// Since when the new state has lasted.
     pub since: Timestamp,
-    /// What is wrong with the recordings, or with the database.
+    /// What is wrong with the recordings or the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -115,7 +115,7 @@ pub(crate) enum Message {
 impl Message {
     pub(crate) fn operator(event: OperatorEvent) -> Self {
         Self::Operator {
-            // The same id, should another relay send the event as well.
+            // The same id, in case a peer relay sends the event as well.
             id: format!("msg_{}", event.id),
             kind: format!("operator.{}", event.action),
             timestamp: Timestamp::now(),
@@ -131,7 +131,7 @@ impl Message {
     }
 }
 
-/// Begins to watch the pictures and to send alerts; ends when the handle is aborted.
+/// Starts to watch the snapshots and to send alerts. Ends when the handle is aborted.
 pub fn start(
     mut pictures: watch::Receiver<Arc<Picture>>,
     store: Store,
@@ -142,7 +142,7 @@ pub fn start(
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
         let sending = webhook.run(waiting);
         let judging = async {
-            // Without memory of what was announced, nothing is announced twice, but a change meanwhile is missed.
+            // Without the announced states, no alert is sent twice, but a change in the meantime is missed.
             let announced = store.announced().await.unwrap_or_else(|error| {
                 tracing::error!(%error, "it is not known which states were announced before");
                 Default::default()
@@ -162,7 +162,7 @@ pub fn start(
     })
 }
 
-/// Whether this relay is the one to announce it. A database that does not answer must not silence an alarm.
+/// True if this relay should announce it. A database that does not answer must not suppress an alert.
 async fn is_ours(store: &Store, alert: &Alert) -> bool {
     let (Some(site), Some(state)) = (&alert.data.site, alert.event.state()) else { return true };
     store.announce(site, state.as_str()).await.unwrap_or(true)

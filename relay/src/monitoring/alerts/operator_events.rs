@@ -1,4 +1,4 @@
-//! Sends operators' events to the webhook, those of the command line and of other relays included.
+//! Sends operators' events to the webhook, including those of the command line and of peer relays.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tokio::{
 
 use crate::{monitoring::alerts::Message, store::Store};
 
-/// How often new events are looked for. An event is told while whoever caused it is still at the keyboard, and one
-/// indexed read in two seconds costs nothing.
+/// How often the database is checked for new events. An event is sent while the operator who caused it is still at the
+/// keyboard, and one indexed read every two seconds costs nothing.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Events that are taken at a time.
+/// Most events that are read at a time.
 const BATCH: u32 = 100;
-/// Events that are older are not sent any more: alerts are given up after a day as well. Without this bound a webhook
-/// that is set up after a year would get the whole year.
+/// Older events are not sent any more: alerts are given up after a day as well. Without this limit, a webhook that is
+/// set up after a year would get the whole year.
 const MAX_AGE: Duration = Duration::from_secs(86_400);
 
 /// Sends events until the receiver is gone.
@@ -25,7 +25,7 @@ pub(crate) async fn forward(store: Store, messages: mpsc::Sender<Message>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !messages.is_closed() {
         ticks.tick().await;
-        // An event is claimed only when there is room for it, so a webhook that is down loses none of the last day.
+        // An event is claimed only if there is room for it, so a webhook that is down loses none of the last day.
         let room = u32::try_from(messages.capacity()).unwrap_or(u32::MAX).min(BATCH);
         if room == 0 {
             continue;

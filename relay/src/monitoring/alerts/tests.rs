@@ -42,7 +42,7 @@ fn picture(state: SiteState, journal: bool) -> Picture {
     Picture { number: 1, generation: 1, rows, relay }
 }
 
-/// Shows a judge one state after another; what was announced, and when.
+/// Shows one state after another, and returns what was announced, and when.
 fn story(announced: &[(&str, &str)], steps: &[(i64, SiteState)]) -> Vec<(i64, Event)> {
     let announced: HashMap<_, _> =
         announced.iter().map(|(site, state)| (SiteId::parse(site).unwrap(), (*state).to_owned())).collect();

@@ -1,4 +1,4 @@
-//! Sends alerts, signed as the Standard Webhooks specification has it (version 1, symmetric): the receiver computes
+//! Sends alerts, signed according to the Standard Webhooks specification (version 1, symmetric): the receiver computes
 //! HMAC-SHA-256 over `<webhook-id>.<webhook-timestamp>.<body>` and compares it with `webhook-signature`.
 
 use std::time::Duration;
@@ -17,24 +17,24 @@ use super::Message;
 
 /// How long the receiver may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The first pause after a failed attempt...
+/// The pause after the first failed attempt. Pauses grow from here...
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// ...and the longest.
+/// ...up to this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// How long one alert is tried: after a day nobody waits for it.
+/// How long one alert is retried: after a day it is of no use any more.
 const PATIENCE: Duration = Duration::from_secs(86_400);
-/// The shortest secret that is taken, in octets.
+/// The shortest secret that is accepted, in bytes.
 const MIN_SECRET_LEN: usize = 16;
-/// How secrets begin that are written in base64.
+/// The prefix of secrets that are written in base64.
 const SECRET_PREFIX: &str = "whsec_";
 
 /// Why a webhook cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
-    /// The address is not one of the web.
+    /// The scheme of the address is not HTTP or HTTPS.
     #[error("expected an address that starts with https:// or http://")]
     Url,
-    /// The secret is too easily guessed.
+    /// The secret is too easy to guess.
     #[error("the secret must have at least {MIN_SECRET_LEN} octets: make one with `openssl rand -base64 32`")]
     Secret,
     /// No HTTP client can be made.
@@ -42,7 +42,7 @@ pub enum WebhookError {
     Client(#[from] reqwest::Error),
 }
 
-/// Where alerts go.
+/// The receiver of alerts.
 #[derive(Clone)]
 pub struct Webhook {
     url: Url,
@@ -74,7 +74,7 @@ impl Webhook {
             return Err(WebhookError::Secret);
         }
         let agent = concat!("audiovault-relay/", env!("CARGO_PKG_VERSION"));
-        // A redirect would carry the signed message to somebody that nobody has named.
+        // A redirect could send the signed message to a receiver that no operator has configured.
         let client = Client::builder().timeout(TIMEOUT).redirect(Policy::none()).user_agent(agent).build()?;
         Ok(Self { url, secret, client, first_pause: FIRST_PAUSE })
     }
@@ -85,7 +85,7 @@ impl Webhook {
         Self { first_pause: Duration::from_millis(10), ..self }
     }
 
-    /// Sends alerts in their order, each until it was taken or a day has passed.
+    /// Sends alerts in order, each until it was accepted or a day has passed.
     pub(super) async fn run(self, mut waiting: mpsc::Receiver<Message>) {
         while let Some(alert) = waiting.recv().await {
             self.deliver(&alert).await;
@@ -93,7 +93,7 @@ impl Webhook {
     }
 
     async fn deliver(&self, alert: &Message) {
-        // Texts, times and enumerations always serialise.
+        // Texts, times and enumerations always serialize.
         let body = serde_json::to_string(alert).unwrap_or_default();
         let mut pauses = self.pauses();
         loop {

@@ -1,5 +1,5 @@
-//! What has lately changed who can answer for a site. It is read from the database: the command line and other relays write
-//! there too.
+//! The latest changes of who can answer for a site. They are read from the database, because the command line and peer
+//! relays write there too.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ use crate::{
 
 /// For how long a change is shown: an operator who looks at the board once a day sees each.
 const SHOWN_FOR: Duration = Duration::from_secs(86_400);
-/// How often changes are read, an indexed query: one is seen while whoever caused it is still at work.
+/// How often changes are read, with an indexed query: a change is seen while the operator who made it is still at
+/// work.
 const EVERY: Duration = Duration::from_secs(5);
 
 type Changes = HashMap<SiteId, Vec<AccessChange>>;
@@ -37,7 +38,7 @@ impl AccessWatch {
         Ok(Self { current, task })
     }
 
-    /// The changes of all sites, of each the latest of every action.
+    /// The changes of all sites. For each site, the latest change of every action.
     pub(super) fn current(&self) -> Arc<Changes> {
         Arc::clone(&self.current.borrow())
     }
@@ -54,7 +55,7 @@ async fn follow(store: Store, sender: watch::Sender<Arc<Changes>>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // What was read before stays while the database is away; the board says that it is.
+        // While the database is unreachable, the earlier changes stay; the board shows that it is unreachable.
         if let Ok(changes) = read(&store).await {
             sender.send_replace(Arc::new(changes));
         }

@@ -1,4 +1,5 @@
-//! What passed for a site in the last hour, minute by minute, as each run of a relay has counted it. Pure: time is an argument.
+//! The traffic of a site in the last hour, by minute, as each run of a relay has counted it. Pure: time is an
+//! argument.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -17,51 +18,52 @@ use crate::{
 pub struct Point {
     /// Minutes since the Unix epoch.
     pub minute: i64,
-    /// Searches asked.
+    /// Number of searches.
     pub searches: u64,
     /// Requests that ended in a server error.
     pub errors: u64,
-    /// Octets of recordings handed over.
+    /// Bytes of recordings that were delivered.
     pub bytes: u64,
-    /// The last round trip of the minute in milliseconds.
+    /// The last round-trip time of the minute in milliseconds.
     pub rtt_ms: Option<f64>,
 }
 
-/// What another run counted: one before this one, or that of another relay.
+/// What another run has counted: an earlier run of this relay, or a run of a peer relay.
 #[derive(Debug, Clone)]
 struct OtherRun {
     run: Arc<str>,
     minutes: Minutes,
-    /// Whether the run has told this by itself. Until then it is what the database says, which counts differently.
+    /// Whether the run itself has reported this. Until then, these are the figures in the database, which counts
+    /// differently.
     told: bool,
-    /// Bytes that it has counted since it was first heard.
+    /// Bytes that it has counted since its first report.
     bytes: u64,
 }
 
 /// The last hour of one site, at all relays.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Activity {
-    /// Totals of this run as they were last sampled.
+    /// Totals of this run when they were last sampled.
     counted: Traffic,
     own: Minutes,
     others: Vec<OtherRun>,
-    /// The minutes in which this relay looked at the site, each with its last round trip in milliseconds.
+    /// The minutes in which this relay sampled the site, each with its last round-trip time in milliseconds.
     round_trips: VecDeque<(i64, Option<f64>)>,
 }
 
 impl Activity {
-    /// Begins with what the database knows of a run.
+    /// Starts with what the database knows of another run.
     pub(super) fn seed(&mut self, run: &str, minute: i64, traffic: Traffic) {
         self.other(&run.into()).minutes.raise(minute, traffic);
     }
 
-    /// Takes the totals of this run at a moment.
+    /// Counts the new totals of this run.
     pub(super) fn count(&mut self, minute: i64, totals: Traffic) {
         self.own.add(minute, totals.minus(&self.counted));
         self.counted = totals;
     }
 
-    /// Takes in what another run has told of itself.
+    /// Applies the report of another run.
     pub(super) fn hear(&mut self, run: &Arc<str>, told: &Minutes) {
         if told.is_empty() {
             return;
@@ -80,7 +82,7 @@ impl Activity {
         }
     }
 
-    /// Takes the round trip at a moment, and forgets what is older than an hour. Returns whether a minute has begun.
+    /// Notes a round-trip time, and forgets what is older than an hour. Returns whether a new minute has begun.
     pub(super) fn sample(&mut self, minute: i64, rtt_ms: Option<f64>) -> bool {
         let begun = self.round_trips.back().is_none_or(|(latest, _)| *latest < minute);
         if begun {
@@ -113,17 +115,18 @@ impl Activity {
         &mut self.others[at]
     }
 
-    /// What this run has counted, for the other relays.
+    /// What this run has counted, for the peer relays.
     pub(super) fn own(&self) -> &Minutes {
         &self.own
     }
 
-    /// Bytes that passed since this relay looks. It falls when a run from which nothing was heard for an hour is forgotten.
+    /// Bytes that passed since this relay started. The value falls when a run is forgotten that has reported nothing
+    /// for an hour.
     pub(super) fn bytes(&self) -> u64 {
         self.counted.bytes + self.others.iter().map(|other| other.bytes).sum::<u64>()
     }
 
-    /// What passed in the minutes that are kept.
+    /// The traffic in the minutes that are kept.
     pub(super) fn last_hour(&self) -> Traffic {
         self.others.iter().fold(self.own.sum(), |sum, other| sum.plus(&other.minutes.sum()))
     }

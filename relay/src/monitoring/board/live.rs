@@ -1,4 +1,4 @@
-//! Server-sent events (HTML standard, section 9.2): what has changed on the board, for those who may see it.
+//! Server-sent events (HTML standard, section 9.2): changes of the board, for operators who may see the sites.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -14,15 +14,16 @@ use tokio::{
 
 use super::{Board, Change, Picture, RelayView, SiteView, Totals};
 
-/// After this time a stream ends, and the browser opens the next one: whoever was signed off meanwhile is refused then.
+/// How long a stream lives. Then it ends and the browser opens the next one, which is refused if the user was logged
+/// out in the meantime.
 const LIFE: Duration = Duration::from_secs(60);
-/// After what time a browser comes again, in milliseconds.
+/// How long a browser waits before it reconnects.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Who may see a site.
+/// Decides whether a site may be seen.
 pub type Sight = Arc<dyn Fn(&SiteId) -> bool + Send + Sync>;
 
-/// One message: the sites that have changed, each with the fields that are other than before.
+/// One message: the sites that have changed, each with only the changed fields.
 #[derive(Debug, Default, Serialize)]
 struct Message {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -45,14 +46,14 @@ struct Watcher {
     changes: broadcast::Receiver<Arc<Change>>,
     pictures: tokio::sync::watch::Receiver<Arc<Picture>>,
     sight: Sight,
-    /// The number of the picture that the browser has.
+    /// The number of the snapshot that the browser has.
     seen: u64,
     waiting: VecDeque<Event>,
     until: Instant,
 }
 
-/// Changes since the picture that a browser has, for as long as a minute. Every event has the number of its picture
-/// as its id, so that a browser that comes again says what it has.
+/// Changes since the snapshot that a browser has, for at most a minute. Every event has the number of its snapshot as
+/// its id, so that a browser that reconnects sends the number that it has.
 pub fn watch(
     board: &Board,
     sight: Sight,
@@ -91,10 +92,10 @@ impl Watcher {
         }
     }
 
-    /// Sends whole rows of what changed while nobody listened.
+    /// Sends the whole rows that have changed since the browser's snapshot.
     fn catch_up(&mut self) {
         let picture = Arc::clone(&self.pictures.borrow());
-        // A number that is still to come was never told: the clock was set back, or somebody made it up.
+        // A number in the future was never sent: the clock was set back, or the client made the number up.
         let seen = if self.seen > picture.number { 0 } else { self.seen };
         let rows = picture.rows.iter().filter(|row| row.changed > seen && (self.sight)(&row.view.site));
         let sites = rows.filter_map(|row| fields(&row.view)).collect();

@@ -1,5 +1,5 @@
-//! What operators see of the sites, kept up to date: once a second the picture is made anew from the directory and
-//! the registry, and what has changed goes to everybody who watches.
+//! The board, kept up to date: once a second a new snapshot is built from the directory and the registry, and the
+//! changes are sent to every watcher.
 
 mod access;
 mod activity;
@@ -30,45 +30,46 @@ use crate::{
     store::StoreError,
 };
 
-/// Changes that a watcher may be behind before it is sent the rows themselves again.
+/// Most changes that a watcher may be behind before it gets the rows themselves again.
 const MAX_BEHIND: usize = 256;
-/// How long a picture with the latest changes of the sites is waited for: one is drawn every second.
+/// How long to wait for a snapshot with the latest changes of the sites: one is built every second.
 const DRAWN_WITHIN: Duration = Duration::from_secs(3);
 
-/// One site in the picture.
+/// One site in a snapshot.
 #[derive(Debug)]
 pub struct Row {
-    /// What is seen of it.
+    /// What the board shows of the site.
     pub view: SiteView,
     /// Figures of the last hour, a point for each minute.
     pub series: Vec<Point>,
-    /// The number of the picture in which the view changed last.
+    /// The number of the snapshot in which the view changed last.
     pub changed: u64,
 }
 
 /// All sites at one moment, in the order of their names.
 #[derive(Debug, Default)]
 pub struct Picture {
-    /// Grows with every picture that differs from the one before.
+    /// Grows with every snapshot that differs from the one before.
     pub number: u64,
-    /// The generation of the sites that it shows.
+    /// The generation of the sites in it.
     pub generation: i64,
     /// The sites.
     pub rows: Vec<Arc<Row>>,
-    /// How the relay itself is.
+    /// The health of the relay itself.
     pub relay: RelayView,
 }
 
-/// How the relay itself is.
+/// The health of the relay itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RelayView {
     /// Whether the database answers.
     pub database: bool,
-    /// Whether audit and history are written.
+    /// Whether the audit log and the history can be written.
     pub journal: bool,
-    /// Records of audit and history that were lost.
+    /// Entries of the audit log and the history that were lost.
     pub lost: u64,
-    /// All relays that share the database, in the order of their addresses; none where this one stands alone.
+    /// All relays that share the database, in the order of their addresses; empty if this relay is not part of a
+    /// cluster.
     pub relays: Vec<NodeView>,
 }
 
@@ -77,29 +78,29 @@ impl RelayView {
         Self { database: own.database, journal: own.journal, lost, relays }
     }
 
-    /// Whether it is this relay that tells of a journal that fails: one event that all of them notice is told once.
+    /// True if this relay should send the audit-failure alert (only one per cluster does).
     pub fn speaks(&self) -> bool {
         self.relays.iter().find(|relay| !relay.health.journal).is_none_or(|first| first.here)
     }
 }
 
-/// How many sites are in which state.
+/// The number of sites in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Totals {
     /// Sites with an agent and readable recordings.
     pub up: usize,
-    /// Sites with an agent, but not with all of their recordings.
+    /// Sites with an agent, but with a storage root that cannot be read.
     pub degraded: usize,
-    /// Sites whose agents have gone.
+    /// Sites with no agent connected any more.
     pub down: usize,
     /// Sites that never had an agent.
     pub never_seen: usize,
-    /// Sites that the operator has disabled.
+    /// Sites that an operator has disabled.
     pub disabled: usize,
 }
 
 impl Totals {
-    /// Counts sites.
+    /// Counts the sites.
     pub fn of<'a>(sites: impl Iterator<Item = &'a SiteView>) -> Self {
         let mut totals = Self::default();
         for site in sites {
@@ -114,33 +115,32 @@ impl Totals {
         totals
     }
 
-    /// All sites.
+    /// The number of all sites.
     pub fn sites(&self) -> usize {
         self.up + self.degraded + self.down + self.never_seen + self.disabled
     }
 }
 
 impl Picture {
-    /// One site.
+    /// The row of one site.
     pub fn site(&self, site: &SiteId) -> Option<&Arc<Row>> {
         let found = self.rows.binary_search_by(|row| row.view.site.cmp(site)).ok()?;
         self.rows.get(found)
     }
 }
 
-/// What has changed from one picture to the next.
+/// What has changed from one snapshot to the next.
 #[derive(Debug)]
 pub struct Change {
-    /// The number of the later picture.
+    /// The number of the later snapshot.
     pub number: u64,
-    /// Sites that are new or have changed, each with the fields that are other than before; a site that was removed
-    /// has none.
+    /// Sites that are new or have changed, each with its changed fields; `None` for a site that was removed.
     pub sites: Vec<(SiteId, Option<Map<String, Value>>)>,
-    /// Whether the relay itself has changed.
+    /// Whether the health of the relay has changed.
     pub relay: bool,
 }
 
-/// The picture that is kept up to date; the task ends when this is dropped.
+/// Keeps the current snapshot up to date. The task ends when this is dropped.
 #[derive(Debug)]
 pub struct Board {
     current: watch::Receiver<Arc<Picture>>,
@@ -150,10 +150,10 @@ pub struct Board {
 }
 
 impl Board {
-    /// Draws the first picture and begins to keep it up to date.
+    /// Builds the first snapshot and starts to keep it up to date.
     ///
     /// # Errors
-    /// [`StoreError`] when it cannot be read when each site was last seen.
+    /// [`StoreError`] if the database cannot be read.
     pub async fn start(sources: Sources) -> Result<Self, StoreError> {
         let directory = Arc::clone(&sources.directory);
         let mut painter = Painter::new(sources).await?;
@@ -164,13 +164,13 @@ impl Board {
         Ok(Self { current, changes, directory, task })
     }
 
-    /// The latest picture.
+    /// The latest snapshot.
     pub fn current(&self) -> Arc<Picture> {
         Arc::clone(&self.current.borrow())
     }
 
-    /// The first picture with every change of the sites that the relay knows of: whoever has just made one sees what
-    /// became of it. If none comes, the latest.
+    /// The first snapshot with every change of the sites that the relay knows of, so that an operator sees the result
+    /// of a change at once. If none comes in time, the latest snapshot.
     pub async fn up_to_date(&self) -> Arc<Picture> {
         let mut pictures = self.pictures();
         let drawn = pictures.wait_for(|picture| picture.generation == self.directory.current().generation());
@@ -178,12 +178,12 @@ impl Board {
         self.current()
     }
 
-    /// Follows the pictures themselves.
+    /// Receives the snapshots.
     pub fn pictures(&self) -> watch::Receiver<Arc<Picture>> {
         self.current.clone()
     }
 
-    /// Follows the changes from now on.
+    /// Receives the changes from now on.
     pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
         self.changes.subscribe()
     }

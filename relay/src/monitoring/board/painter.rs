@@ -1,4 +1,4 @@
-//! Draws the picture, and finds out what has changed.
+//! Builds the snapshots of the board, and finds out what has changed.
 
 use std::{
     collections::HashMap,
@@ -32,35 +32,35 @@ use crate::{
     },
 };
 
-/// How often the picture is drawn: a change of state is seen within this time.
+/// How often a snapshot is built: a change of state is seen within this time.
 const EVERY: Duration = Duration::from_secs(1);
-/// How often figures are drawn anew, in ticks; only states are faster.
+/// How often figures are updated, in ticks; only states are faster.
 const FIGURE_TICKS: u64 = 5;
 const MINUTE: i64 = 60;
 const HOUR: i64 = 3600;
 
-/// Where the picture comes from.
+/// What the snapshot is built from.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// The sites.
     pub directory: Arc<DirectoryWatch>,
     /// Their connected agents.
     pub registry: Arc<Registry>,
-    /// Who is slowed down.
+    /// Who is throttled.
     pub limits: Arc<Limits>,
-    /// Whether what happens can be written down.
+    /// Whether the audit log and the history can be written.
     pub journal: Journal,
-    /// What happened before this run.
+    /// The database, for what happened before this run.
     pub store: Store,
-    /// The other relays, where this one does not stand alone.
+    /// The cluster, if this relay is part of one.
     pub cluster: Option<Arc<Cluster>>,
 }
 
-/// What is remembered of a site from one picture to the next.
+/// What is remembered of a site from one snapshot to the next.
 #[derive(Debug, Default)]
 struct Memory {
     activity: Activity,
-    /// Bytes handed over up to the last time that figures were drawn.
+    /// Bytes delivered up to the last update of the figures.
     bytes: u64,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Painter {
     last_seen: HashMap<SiteId, Timestamp>,
     picture: Arc<Picture>,
     ticks: u64,
-    /// Whether figures are drawn this time.
+    /// Whether figures are updated this time.
     figures: bool,
 }
 
@@ -82,14 +82,14 @@ impl Painter {
         let since = Timestamp::from_second(Timestamp::now().as_second() - HOUR).unwrap_or_default();
         let mut memories: HashMap<SiteId, Memory> = HashMap::new();
         for counted in sources.store.minutes_since(since).await? {
-            // This run counts by itself what it has written already.
+            // This run itself counts what it has already written.
             if counted.run != sources.journal.run() {
                 let memory = memories.entry(counted.site).or_default();
                 memory.activity.seed(&counted.run, counted.minute, counted.traffic);
             }
         }
-        // A run numbers its pictures from its start in seconds on. There is one picture a second at most, so no number
-        // of an earlier run is higher, and whoever comes with one is told everything.
+        // A run numbers its snapshots from its start time in seconds on. There is at most one snapshot a second, so no
+        // earlier run used a higher number, and a browser with an earlier number gets everything.
         let number = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let picture = Arc::new(Picture { number, ..Picture::default() });
         Ok(Self { sources, access, memories, last_seen, picture, ticks: 0, figures: true })
@@ -111,13 +111,13 @@ impl Painter {
             let change = self.paint();
             current.send_replace(self.picture());
             if !change.sites.is_empty() || change.relay {
-                // Nobody may be watching.
+                // There may be no watcher.
                 let _ = changes.send(Arc::new(change));
             }
         }
     }
 
-    /// Draws the next picture and tells what is other than before.
+    /// Builds the next snapshot and returns what has changed.
     pub(super) fn paint(&mut self) -> Change {
         self.figures = self.ticks.is_multiple_of(FIGURE_TICKS);
         self.ticks += 1;
@@ -158,7 +158,7 @@ impl Painter {
         Change { number, sites: changed, relay: relay_changed }
     }
 
-    /// How the relays are.
+    /// The health of this relay and its peers.
     fn relay_view(&self) -> RelayView {
         let journal = self.sources.journal.health();
         let health = NodeHealth::new(self.sources.directory.healthy(), &journal);
@@ -195,7 +195,7 @@ impl Painter {
         }
     }
 
-    /// What all relays see of a site, in a minute; what all of them have counted goes to its activity.
+    /// What all relays see of a site, in a minute. Adds what all of them have counted to the site's activity.
     fn part(&mut self, site: &SiteId, minute: i64) -> SitePart {
         let mut part = self.own_part(site);
         let memory = self.memories.entry(site.clone()).or_default();
@@ -285,7 +285,7 @@ fn state(record: &SiteRecord, offline: bool, readable: bool, seen: bool) -> Site
     }
 }
 
-/// Since when a site is in its state, when the relay has just begun to look at it.
+/// Since when a site has been in its state, if the relay has just started to watch it.
 fn first_since(
     state: SiteState,
     record: &SiteRecord,
@@ -300,7 +300,7 @@ fn first_since(
     }
 }
 
-/// The fields that are other than before; all of them where there was nothing.
+/// The fields that have changed; all of them if there was no earlier view.
 fn difference(old: Option<&SiteView>, new: &SiteView) -> Map<String, Value> {
     let fields = |view: &SiteView| match serde_json::to_value(view) {
         Ok(Value::Object(fields)) => fields,

@@ -148,7 +148,7 @@ fn several_agents_at_the_same_recordings_do_not_double_them() {
     assert_eq!(RecordingsView::of(&[]), None);
 }
 
-/// What a watcher's stream sends next, as the browser sees it.
+/// The next event of a watcher's stream, as the browser gets it.
 async fn next_event(response: &mut axum::body::BodyDataStream) -> String {
     use futures_util::StreamExt;
     let chunk = timeout(Duration::from_secs(60), response.next()).await.unwrap();
@@ -197,7 +197,7 @@ async fn whoever_comes_again_is_told_what_was_missed() {
     pictures.wait_for(|picture| picture.number > seen).await.unwrap();
     let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(seen))).await;
     assert!(told.contains("acme") && !told.contains("beta"), "{told}");
-    // The numbers of another run say nothing: everything is told.
+    // The numbers of another run mean nothing here: everything is sent.
     let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(u64::MAX))).await;
     assert!(told.contains("acme") && told.contains("beta"), "{told}");
 }

@@ -1,4 +1,4 @@
-//! What is seen of one site.
+//! What the board shows of one site.
 
 use audiovault_protocol::site::{Alias, SiteId};
 use jiff::Timestamp;
@@ -10,19 +10,19 @@ use crate::{
     tunnel::view::{AgentView, RecordingsView},
 };
 
-/// How a site is.
+/// State of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SiteState {
-    /// An agent was connected, but none is.
+    /// An agent was connected before, but none is now.
     Down,
-    /// An agent is connected, but one of its storage drivers cannot be read.
+    /// An agent is connected, but one of its storage roots cannot be read.
     Degraded,
     /// An agent is connected.
     Up,
     /// No agent was ever connected.
     NeverSeen,
-    /// The operator has disabled the site.
+    /// An operator has disabled the site.
     Disabled,
 }
 
@@ -39,28 +39,28 @@ impl SiteState {
     }
 }
 
-/// One site on the board. Figures are rounded to what people read, so that it changes only when there is news.
+/// One site on the board. Figures are rounded for people, so that they change only if the difference matters.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct SiteView {
-    /// Its name.
+    /// Name of the site.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// The operator's note.
+    /// The operator's note on the site.
     pub note: String,
-    /// Further names under which QueueMetrics asks for it.
+    /// Other names under which QueueMetrics can search the site.
     #[schema(value_type = Vec<String>)]
     pub aliases: Vec<Alias>,
-    /// How it is.
+    /// State of the site.
     pub state: SiteState,
-    /// Since when it is so.
+    /// Since when the site has been in this state.
     pub since: Timestamp,
-    /// Its connected agents.
+    /// The connected agents of the site.
     pub agents: Vec<AgentView>,
-    /// The shortest of its agents' latest round trips, in milliseconds.
+    /// The shortest of the agents' latest round-trip times, in milliseconds.
     pub rtt_ms: Option<f64>,
-    /// Octets of recordings handed over per second, over the last five.
+    /// Bytes of recordings delivered per second, over the last five seconds.
     pub bytes_per_second: u64,
-    /// Requests being answered now.
+    /// Number of requests that are being answered now.
     pub open_streams: usize,
     /// Searches of the last hour.
     pub searches_last_hour: u64,
@@ -68,8 +68,8 @@ pub struct SiteView {
     pub errors_last_hour: u64,
     /// Wrong search tokens and site keys of the last hour, and attempts that were refused because of them.
     pub refused_last_hour: SiteThrottle,
-    /// What changed in the last day who can answer for the site: of every action the latest event, the newest first.
+    /// Changes in the last day to who can answer for the site: the latest event of each action, the newest first.
     pub access_changes: Vec<AccessChange>,
-    /// How its recordings are; nothing while no agent has told.
+    /// The health of the site's recordings; null until an agent has reported it.
     pub recordings: Option<RecordingsView>,
 }

@@ -1,19 +1,19 @@
-//! The two text formats of figures, and who gets which.
+//! The two text formats of metrics, and which client gets which.
 
 use std::fmt::Write;
 
 use http::{HeaderMap, header};
 
-/// A format in which figures are told.
+/// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0, for those who name it.
+    /// OpenMetrics 1.0, for clients that ask for it by name.
     OpenMetrics,
-    /// The text format of Prometheus, version 0.0.4, for everybody else.
+    /// The text format of Prometheus, version 0.0.4, for all other clients.
     Text,
 }
 
-/// How much a client wants the two formats, between 0 and 1.
+/// How much a client wants each of the two formats, between 0 and 1.
 #[derive(Debug, Default, Clone, Copy)]
 struct Wish {
     open_metrics: f32,
@@ -21,8 +21,8 @@ struct Wish {
 }
 
 impl Format {
-    /// What `Accept` (RFC 9110, section 12.5.1) asks for. OpenMetrics has to be named: a client that takes anything may know the
-    /// older format only.
+    /// The format that `Accept` (RFC 9110, section 12.5.1) asks for. OpenMetrics must be named: a client that accepts
+    /// anything may know only the older format.
     pub fn accepted(headers: &HeaderMap) -> Self {
         let mut wish = Wish::default();
         let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -32,7 +32,7 @@ impl Format {
         if wish.open_metrics > 0.0 && wish.open_metrics >= wish.text { Self::OpenMetrics } else { Self::Text }
     }
 
-    /// The media type of an answer.
+    /// The media type of a response.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -49,7 +49,7 @@ impl Wish {
         for parameter in parts {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             match name.trim().to_ascii_lowercase().as_str() {
-                // A weight that cannot be read is no wish.
+                // A weight that cannot be read counts as 0.
                 "q" => weight = value.trim().parse().unwrap_or(0.0),
                 "version" => version = Some(value.trim().trim_matches('"')),
                 _ => {}
@@ -65,14 +65,14 @@ impl Wish {
     }
 }
 
-/// Turns OpenMetrics text into the older format: there `_total` and `_info` belong to the name of the family, information is a
-/// gauge, and units, exemplars and the end are not told.
+/// Converts OpenMetrics text to the older format. There, `_total` and `_info` belong to the name of the family,
+/// information is a gauge, and units, exemplars and the end marker are left out.
 pub(super) fn to_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = "";
     for line in open_metrics.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
-            // Which suffix the name has is told by the type, which follows.
+            // The suffix of the name depends on the type, which follows.
             help = rest.split_once(' ').map_or("", |(_, help)| help);
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap_or((rest, "unknown"));
@@ -92,7 +92,8 @@ pub(super) fn to_text(open_metrics: &str) -> String {
     text
 }
 
-/// A sample without what stands behind ` # `. A label may hold the same letters, so only those outside of quotes count.
+/// A sample without what follows ` # `. A label may contain the same characters, so only those outside of quotes
+/// count.
 fn without_exemplar(sample: &str) -> &str {
     let (mut quoted, mut escaped) = (false, false);
     for (at, letter) in sample.char_indices() {

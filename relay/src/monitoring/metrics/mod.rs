@@ -1,4 +1,4 @@
-//! Figures for Prometheus, made when they are asked for, as OpenMetrics 1.0 or in the older text format.
+//! Metrics for Prometheus, built on request, as OpenMetrics 1.0 or in the older text format.
 
 mod format;
 mod process;
@@ -21,11 +21,11 @@ use crate::{
     tunnel::registry::Registry as Sessions,
 };
 
-/// How all names begin.
+/// The prefix of all names.
 const PREFIX: &str = "audiovault_relay";
 
-/// Bounds of the histogram of answers in seconds: a search on one machine takes a millisecond, through a slow uplink
-/// a second, and after 15 s the relay gives up.
+/// Bounds of the histogram of response times in seconds: a search on one machine takes a millisecond, through a slow
+/// uplink a second, and after 15 s the relay gives up.
 const ANSWER_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,7 +39,7 @@ struct Route {
     route: String,
 }
 
-/// What the public side counts as it works. Cheap to clone.
+/// What the public side counts while it runs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
     requests: Family<Answered, Counter>,
@@ -54,7 +54,7 @@ impl Default for HttpMetrics {
 }
 
 impl HttpMetrics {
-    /// Counts a request by its route (never by its path), with the time to the head of its answer.
+    /// Counts a request by its route (never by its path), with the time to the head of its response.
     pub fn answered(&self, route: &str, status: u16, took: Duration) {
         let route = route.to_owned();
         self.answers.get_or_create(&Route { route: route.clone() }).observe(took.as_secs_f64());
@@ -62,24 +62,24 @@ impl HttpMetrics {
     }
 }
 
-/// Where the figures of state come from.
+/// What the metrics are read from.
 #[derive(Debug, Clone)]
 pub struct Sources {
-    /// What operators see of the sites.
+    /// The snapshots of the board.
     pub pictures: watch::Receiver<Arc<Picture>>,
     /// The connected sessions and their counters.
     pub sessions: Arc<Sessions>,
-    /// How audit and history are.
+    /// The health of the audit log and the history.
     pub journal: Journal,
     /// Wrong tokens and keys.
     pub limits: Arc<Limits>,
     /// The public connections.
     pub gate: Arc<Gate>,
-    /// Whether each site has figures of its own.
+    /// Whether there are metrics for each site.
     pub per_site: bool,
 }
 
-/// Everything that is told to Prometheus.
+/// All metrics of the relay.
 pub struct Metrics(Registry);
 
 impl fmt::Debug for Metrics {
@@ -89,7 +89,7 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Figures from these sources.
+    /// The metrics from these sources.
     pub fn new(http: &HttpMetrics, sources: Sources) -> Self {
         let mut all = Registry::default();
         all.register_collector(Box::new(ProcessCollector));
@@ -108,10 +108,9 @@ impl Metrics {
         Self(all)
     }
 
-    /// The figures as they are now, in a format.
-    ///
+    /// The metrics as they are now, in a format.
     /// # Errors
-    /// [`fmt::Error`] when a figure cannot be written, which is a fault of this program.
+    /// [`fmt::Error`] if a metric cannot be written, which is a fault of this program.
     pub fn render(&self, format: Format) -> Result<String, fmt::Error> {
         let mut open_metrics = String::new();
         encode(&mut open_metrics, &self.0)?;

@@ -1,4 +1,4 @@
-//! Figures of the process, under the names that every exporter gives them.
+//! Metrics of the process, under the names that every exporter uses.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub(super) struct ProcessCollector;
 
 impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        // A kernel that does not tell leaves the figures out.
+        // If the kernel does not give the figures, they are left out.
         let Ok(process) = Process::myself() else { return Ok(()) };
         if let Ok(stat) = process.stat() {
             let resident = stat.rss_bytes().get() as f64;

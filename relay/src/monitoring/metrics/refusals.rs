@@ -1,4 +1,4 @@
-//! Figures of who comes in and who is refused.
+//! Metrics of public connections and of refused credentials.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Figures of the sites, the tunnels and the journal, read from the picture that operators see.
+//! Metrics of the sites, the tunnels, and the writing of audit log and history, read from the board's snapshot.
 
 use std::fmt;
 
@@ -55,7 +55,7 @@ impl SitesCollector {
         let sum = |of: fn(&Traffic) -> u64| totals.iter().map(|(_, traffic)| of(traffic)).sum::<u64>();
         let searches = sum(|traffic| traffic.searches);
         let (errors, bytes) = (sum(|traffic| traffic.errors), sum(|traffic| traffic.bytes));
-        // Of this relay alone, where several share a database: who adds them up has them all.
+        // Of this relay only, even if several share a database: the sum over all relays is the total.
         let tunnels = gauge(self.0.sessions.count() as f64);
         one(encoder, Descriptor::new("tunnels", "Connected tunnels", None), &tunnels)?;
         one(encoder, Descriptor::new("searches", "Searches asked", None), &counter(searches))?;
@@ -113,7 +113,7 @@ fn each_counter(encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)
     each(encoder, Descriptor::new("site_delivered", help, Some(Unit::Bytes)), LABEL, bytes)
 }
 
-/// What is told of a figure besides its values.
+/// The name, help text and unit of a metric.
 pub(super) struct Descriptor {
     name: &'static str,
     help: &'static str,
@@ -134,7 +134,7 @@ pub(super) fn counter(value: u64) -> ConstCounter<u64> {
     ConstCounter::new(value)
 }
 
-/// A figure with a single value.
+/// Encodes a metric with a single value.
 pub(super) fn one(
     encoder: &mut DescriptorEncoder<'_>,
     descriptor: Descriptor,
@@ -144,7 +144,7 @@ pub(super) fn one(
     value.encode(encoder.encode_descriptor(name, help, unit.as_ref(), value.metric_type())?)
 }
 
-/// A figure with a value for each value of a label.
+/// Encodes a metric with a value for each value of a label.
 pub(super) fn each<'l, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     descriptor: Descriptor,
