@@ -6,7 +6,8 @@ use http::{HeaderMap, StatusCode, Uri, Version, header, uri::Authority};
 
 use crate::model::ids::new_id;
 
-/// What is wrong with how a request names its host. Where two names disagree, a proxy in front may have judged by the other one.
+/// What is wrong with the host in a request. If two names disagree, a proxy in front may have decided by the other
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
     /// HTTP/1.1 without `Host` (RFC 9112, section 3.2).
@@ -15,7 +16,7 @@ pub enum HostError {
     /// More than one `Host` (RFC 9112, section 3.2).
     #[error("the request has several Host headers; send one")]
     Several,
-    /// A `Host` that is none (RFC 9110, section 7.2).
+    /// A `Host` that is not a host name or address (RFC 9110, section 7.2).
     #[error("the Host header is not a host name or an address with an optional port")]
     Malformed,
     /// `:authority` and `Host` differ (RFC 9113, section 8.3.1).
@@ -23,10 +24,10 @@ pub enum HostError {
     Contradicting,
 }
 
-/// Checks how a request names its host.
+/// Checks the host in a request.
 ///
 /// # Errors
-/// [`HostError`]; the request is answered 400.
+/// [`HostError`]; the response has status 400.
 pub fn check(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), HostError> {
     let mut hosts = headers.get_all(header::HOST).into_iter();
     let Some(host) = hosts.next() else {
@@ -38,14 +39,14 @@ pub fn check(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), Hos
     let host =
         host.to_str().ok().filter(|host| !host.contains('@')).and_then(|host| host.parse::<Authority>().ok());
     let host = host.ok_or(HostError::Malformed)?;
-    // In HTTP/1.1 an absolute target replaces Host; in HTTP/2 both stand for the same.
+    // In HTTP/1.1 an absolute target replaces Host; in HTTP/2 both must be the same.
     match uri.authority() {
         Some(authority) if version >= Version::HTTP_2 && *authority != host => Err(HostError::Contradicting),
         _ => Ok(()),
     }
 }
 
-/// Lets requests pass whose host is named as it has to be.
+/// Passes on requests with a valid host, and refuses others with status 400.
 pub async fn require(request: Request, next: Next) -> Response {
     match check(request.version(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -56,8 +57,8 @@ pub async fn require(request: Request, next: Next) -> Response {
     }
 }
 
-/// The name in its plainest spelling: lower case, without port and without the dot of the root. It stands in the
-/// target of an HTTP/2 request (`:authority`) or of one in absolute form, which wins (RFC 9112, section 3.2.2), and
+/// The host name in its simplest form: lower case, without port and without the dot of the root. It is in the target
+/// of an HTTP/2 request (`:authority`) or of one in absolute form, which has priority (RFC 9112, section 3.2.2), and
 /// otherwise in `Host`.
 pub fn of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
     let named = uri.host().map(str::to_owned).or_else(|| {

@@ -1,4 +1,4 @@
-//! Listeners, and what is known of a connection and its client.
+//! Listeners, and what is known about a connection and its client.
 
 pub mod client;
 pub mod host;

@@ -1,4 +1,4 @@
-//! The address under which the world reaches this relay, and the addresses that follow from it.
+//! The address under which clients reach this relay, and the addresses that are made from it.
 
 use std::{fmt, str::FromStr};
 
@@ -8,13 +8,13 @@ use url::{Host, Url};
 /// Why a text is not a public URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicUrlError {
-    /// It is no URL at all.
+    /// The text is not a URL.
     #[error("this is not a URL: expected something like https://relay.example.com")]
     NotAUrl,
-    /// Only browsers' schemes make sense.
+    /// The scheme is not one that browsers use.
     #[error("a public URL starts with https:// (or http:// for trials)")]
     Scheme,
-    /// Links are made by appending to it.
+    /// Links are made by appending to it, so it has no other parts.
     #[error("a public URL has no user name, no query and no fragment")]
     TooMuch,
 }
@@ -42,7 +42,7 @@ impl PublicUrl {
         self.url.scheme() == "https"
     }
 
-    /// Whether only this machine is meant.
+    /// Whether the address is one of this machine only.
     pub fn is_loopback(&self) -> bool {
         match self.url.host() {
             Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -52,19 +52,19 @@ impl PublicUrl {
         }
     }
 
-    /// Where the pages of one site begin, without a slash at the end.
+    /// The base address of one site, without a slash at the end.
     pub fn site(&self, site: &SiteId) -> String {
         format!("{}/{site}", self.text)
     }
 
-    /// Where QueueMetrics searches the recordings of one site.
+    /// The address where QueueMetrics searches the recordings of one site.
     pub fn search(&self, site: &SiteId) -> String {
         format!("{}/{site}/search", self.text)
     }
 
-    /// What agents take as `--relay`: the same address with the scheme of a WebSocket.
+    /// The value for the agent's `--relay`: the same address with the scheme of a WebSocket.
     pub fn relay(&self) -> String {
-        // The schemes differ in their first letters alone: http, https and ws, wss.
+        // The schemes differ only at the start: http, https and ws, wss.
         self.text.replacen("http", "ws", 1)
     }
 }

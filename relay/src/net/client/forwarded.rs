@@ -2,7 +2,7 @@
 
 use super::{Hop, node, scheme_named};
 
-/// The elements of one header value, from left to right. An element that cannot be understood says nothing, which
+/// The elements of one header value, from left to right. An element that cannot be parsed becomes an empty hop, which
 /// ends the walk there.
 pub(super) fn parse(value: &str) -> Vec<Hop> {
     split(value, ',').into_iter().map(element).collect()

@@ -1,12 +1,12 @@
-//! Who is asking: the client's address and scheme, taken from the connection, or from a proxy that is trusted to
-//! tell the truth about its own clients.
+//! The client's address and scheme, taken from the connection, or from a proxy that is trusted to tell the truth about
+//! its own clients.
 //!
-//! Proxies append: the rightmost entry was written by the proxy that is connected to us, and whatever stands left
-//! of the first stranger may be made up by that stranger. So the walk goes from the right and ends at the first
-//! address that is no trusted proxy.
+//! Proxies append: the rightmost entry was written by the proxy that is connected to this relay, and everything left
+//! of the first untrusted address may be made up by the client at that address. So the walk goes from the right and
+//! ends at the first address that is not a trusted proxy.
 //!
-//! Where both kinds of header are present, `X-Forwarded-For` is believed: it is what nearly every proxy writes,
-//! and one that writes only `Forwarded` (RFC 7239) has to remove the other.
+//! If both kinds of header are present, `X-Forwarded-For` is used: nearly every proxy writes it, and one that writes
+//! only `Forwarded` (RFC 7239) must remove the other.
 
 mod forwarded;
 
@@ -26,7 +26,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// How a client reached the first proxy, or this relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// In the clear.
+    /// Without TLS.
     Http,
     /// Over TLS.
     Https,
@@ -36,14 +36,14 @@ pub enum Scheme {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
 
-/// One proxy's word: from whom a request came to it, and how, as far as it says.
+/// What one proxy says about a request: from which address it came, and by which scheme, as far as known.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Hop {
     address: Option<IpAddr>,
     scheme: Option<Scheme>,
 }
 
-/// Finds out who makes a request and by which scheme, and lets the request carry both: [`ClientAddress`] and
+/// Finds the client of a request and its scheme, and adds both to the request's extensions: [`ClientAddress`] and
 /// [`Scheme`]. Every listener does so once.
 pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
@@ -53,9 +53,9 @@ pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) ->
     address
 }
 
-/// The address of the client is that of the peer, unless that is a trusted proxy that tells of another one; IPv4
-/// addresses in IPv6 clothes are undressed, so that one client has one address. The scheme is that of the connection
-/// (`tls`), unless a trusted proxy says otherwise.
+/// The client's address is that of the peer, unless the peer is a trusted proxy that names another one. IPv4-mapped
+/// IPv6 addresses are normalized to IPv4, so that one client has one address. The scheme is that of the connection
+/// (`tls`), unless a trusted proxy names another.
 fn judge(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Scheme) {
     let (address, told) = walk(peer, headers, trusted);
     (address, told.unwrap_or(if tls { Scheme::Https } else { Scheme::Http }))
@@ -70,7 +70,7 @@ fn walk(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Option
         scheme = hop.scheme.or(scheme);
         match hop.address {
             Some(next) => address = next,
-            // The proxy does not know or does not say; what stands further left is nobody's word.
+            // The proxy does not know the address or does not name it; entries further left cannot be trusted.
             None => break,
         }
     }
@@ -96,7 +96,7 @@ fn x_forwarded(headers: &HeaderMap) -> Vec<Hop> {
     if hops.is_empty() {
         hops.push(Hop::default());
     }
-    // Most proxies replace the scheme where they append the address: the nearest one speaks for all then.
+    // Most proxies append the address but replace the scheme: then the nearest proxy speaks for all.
     let first = hops.len().saturating_sub(schemes.len());
     for (hop, text) in hops.iter_mut().skip(first).rev().zip(schemes.iter().rev()) {
         hop.scheme = scheme_named(text);

@@ -27,7 +27,7 @@ fn scheme(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> Sc
     judge(peer, tls, headers, trusted).1
 }
 
-/// The client as seen behind the proxy 127.0.0.1.
+/// The client's address, as seen behind the proxy 127.0.0.1.
 fn seen(pairs: &[(&'static str, &str)]) -> String {
     address(ip("127.0.0.1"), &headers(pairs), &trusted()).to_string()
 }

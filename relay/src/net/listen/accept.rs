@@ -1,4 +1,4 @@
-//! What happens to a connection between its acceptance and its first request, beneath TLS.
+//! What happens to a connection between its acceptance and its first request, below TLS.
 
 use std::{
     future::{Ready, ready},
@@ -19,16 +19,16 @@ use tokio::net::TcpStream;
 use super::gate::Gate;
 use crate::model::ids::new_id;
 
-/// When a client that has too many connections should try again: some will have ended by then.
+/// The `Retry-After` value, in seconds, for a client with too many connections: some will have ended by then.
 const CLIENT_RETRY: u32 = 10;
-/// When to try again if all clients together have too many.
+/// The `Retry-After` value, in seconds, if all clients together have too many connections.
 const ALL_RETRY: u32 = 5;
 
-/// Judges every connection, puts a meter around it and hands the meter to every request.
+/// Checks every connection against the limits, wraps it in a meter and adds the meter to every request.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor {
     pub(super) gate: Arc<Gate>,
-    /// Whether the listener speaks TLS above.
+    /// Whether the listener uses TLS above this.
     pub(super) tls: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A certificate that an ACME server issues and renews (RFC 8555), proved by TLS-ALPN-01 (RFC 8737) on the very
+//! A certificate that an ACME server issues and renews (RFC 8555), validated by TLS-ALPN-01 (RFC 8737) on the same
 //! listener that uses it.
 
 use std::{
@@ -15,35 +15,35 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs};
 use rustls_acme::{AcmeState, EventError, EventOk, OrderError, acme::ACME_TLS_ALPN_NAME, caches::DirCache};
 use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
 
-/// Who alone may look into the directory of keys.
+/// Mode of the directory of keys: only its owner has access.
 const OWNER_ONLY: u32 = 0o700;
-/// Failures after which the wait before the next attempt grows no more: 2¹⁶ seconds, as `rustls-acme` has it.
+/// After this many failures the wait before the next attempt stops growing: 2¹⁶ seconds, as in `rustls-acme`.
 const MAX_DOUBLINGS: u32 = 16;
 
-/// What an ACME server is asked for.
+/// The settings for a certificate from an ACME server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmeOrder {
-    /// The names in the certificate; this relay must be reachable under each of them at port 443.
+    /// The names in the certificate. This relay must be reachable under each of them at port 443.
     pub domains: Vec<String>,
-    /// Where the ACME server may write to when something is wrong with the certificate.
+    /// The address to which the ACME server may write if something is wrong with the certificate.
     pub email: String,
-    /// Where the account's key and the certificate are kept across restarts.
+    /// The directory that keeps the account's key and the certificate across restarts.
     pub cache: PathBuf,
-    /// The ACME server's directory.
+    /// The address of the ACME server's directory.
     pub directory: String,
-    /// Certificate authorities in PEM by which the ACME server itself is trusted, instead of those of the web.
+    /// Certificate authorities, in PEM, for the connection to the ACME server, instead of the public ones.
     pub cacert: Option<PathBuf>,
 }
 
-/// Why no certificate can even be ordered.
+/// Why ordering a certificate is impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
-    /// The directory for keys cannot be made, or kept from others.
+    /// The directory for keys cannot be made, or access by others cannot be removed.
     #[error("cannot use {} for the keys of --acme-domain: it must be a directory of this program's own", path.display())]
     Cache {
         /// The directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file of certificate authorities cannot be read.
@@ -59,7 +59,7 @@ pub enum AcmeError {
     Tls(#[from] rustls::Error),
 }
 
-/// An order under way, for ever.
+/// Orders and renews the certificate for as long as the relay runs.
 pub(super) struct AcmeClient {
     state: AcmeState<io::Error>,
     live: RustlsConfig,
@@ -87,7 +87,7 @@ impl AcmeClient {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(state.resolver());
-        // No client but an ACME server's offers the last one.
+        // Only an ACME server's client offers the last one.
         server.alpn_protocols = [&b"h2"[..], b"http/1.1", ACME_TLS_ALPN_NAME].map(<[u8]>::to_vec).to_vec();
         let live = RustlsConfig::from_config(Arc::new(server));
         Ok(Self { state, live, domains: order.domains.join(", "), failures: 0, deployed: false })
@@ -98,7 +98,7 @@ impl AcmeClient {
         self.live.clone()
     }
 
-    /// Orders and renews. Connections that are already open keep what they have.
+    /// Orders and renews. Open connections keep their configuration.
     pub(super) async fn run(mut self) -> Infallible {
         loop {
             match self.state.next().await {
@@ -165,7 +165,7 @@ impl AcmeClient {
     }
 }
 
-/// Who is to blame and what to do.
+/// What is to blame and what to do.
 fn advice(error: &OrderError) -> &'static str {
     match error {
         OrderError::BadAuth(_) | OrderError::TooManyAttemptsAuth(_) => {
@@ -184,7 +184,7 @@ fn advice(error: &OrderError) -> &'static str {
 
 fn keep_private(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(OWNER_ONLY).create(directory)?;
-    // One that was there before may have been open to others.
+    // An existing directory may have been open to others.
     fs::set_permissions(directory, fs::Permissions::from_mode(OWNER_ONLY))
 }
 

@@ -1,5 +1,5 @@
-//! The certificate of a TLS listener: read from files, and read again when they change. Where both sides prove who they are,
-//! the same files make the other side's configuration.
+//! The certificate of a TLS listener: read from files, and read again when they change. If both sides authenticate,
+//! the same files make the client's configuration.
 
 use std::{convert::Infallible, fs, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,18 +13,19 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject};
 use tokio::time::{MissedTickBehavior, interval};
 use zeroize::Zeroizing;
 
-/// How often the files are compared with what is in use. They are small, and an ACME client renews them weeks
-/// before the old ones expire: seconds are prompt enough.
+/// How often the files are compared with what is in use. They are small, and an ACME client renews them weeks before
+/// the old ones expire: seconds are prompt enough.
 pub(crate) const RELOAD_EVERY: Duration = Duration::from_secs(2);
 
-/// Where the certificate chain and its key are, both in PEM.
+/// The files of the certificate chain and its key, both in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFiles {
     /// The certificate, followed by the intermediate ones.
     pub certificate: PathBuf,
     /// The private key: PKCS#8, PKCS#1 or SEC1.
     pub key: PathBuf,
-    /// Certificates of those who sign for everybody who may connect, in PEM; nothing where anybody may.
+    /// Certificates of the authorities that must sign the certificate of every client, in PEM. `None` if any client
+    /// may connect.
     pub authority: Option<PathBuf>,
 }
 
@@ -36,7 +37,7 @@ pub enum CertificateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file holds no PEM certificate.
@@ -55,7 +56,7 @@ pub enum CertificateError {
         /// What is wrong with it.
         source: pem::Error,
     },
-    /// Nobody can be recognised by what signs for them.
+    /// The file of authorities cannot be used.
     #[error("{} cannot be used as an authority", path.display())]
     Authority {
         /// The file.
@@ -63,17 +64,17 @@ pub enum CertificateError {
         /// What is wrong with it.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There is no TLS at all.
+    /// TLS is not available at all.
     #[error("TLS cannot be used")]
     Tls(#[source] rustls::Error),
-    /// Certificate and key do not fit together, or are of a kind that cannot be used.
+    /// Certificate and key do not match, or are of an unsupported kind.
     #[error("the certificate {} and the key {} cannot be used together", certificate.display(), key.display())]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls said.
+        /// The error of rustls.
         source: rustls::Error,
     },
 }
@@ -90,7 +91,7 @@ impl CertificateFiles {
     /// Reads the files and makes a TLS configuration that offers HTTP/2 and HTTP/1.1.
     ///
     /// # Errors
-    /// [`CertificateError`]: the operator has to mend the files.
+    /// [`CertificateError`]: the operator must fix the files.
     pub fn load(&self) -> Result<Arc<ServerConfig>, CertificateError> {
         self.configure(&self.read()?)
     }
@@ -123,7 +124,7 @@ impl CertificateFiles {
         Ok(Arc::new(config))
     }
 
-    /// What the other side of such a listener needs: the same certificate, and whom to believe.
+    /// The configuration of a client for such a listener: the same certificate, and the authorities that it trusts.
     ///
     /// # Errors
     /// [`CertificateError`].
@@ -149,7 +150,7 @@ impl CertificateFiles {
         Ok((chain, key))
     }
 
-    /// Whoever signs for those who may connect.
+    /// The authorities that sign for those who may connect.
     fn roots(&self, content: &Content) -> Result<Option<RootCertStore>, CertificateError> {
         let Some(authority) = &content.authority else { return Ok(None) };
         let mut roots = RootCertStore::empty();
@@ -174,10 +175,10 @@ impl CertificateFiles {
     }
 }
 
-/// A chain and its key.
+/// A certificate chain and its key.
 type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// TLS with those whose certificates nobody here has signed: with nobody.
+/// A client's TLS configuration that trusts no authority and has no certificate, so that no handshake succeeds.
 ///
 /// # Errors
 /// [`CertificateError::Tls`].
@@ -191,14 +192,14 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The files of a certificate, and their content at the last look at them.
+/// The files of a certificate, and their content when they were last read.
 pub(crate) struct Watched {
     files: CertificateFiles,
     seen: Option<Content>,
 }
 
 impl Watched {
-    /// Reads the files for the first time, and hands on what `make` makes of them.
+    /// Reads the files for the first time, and returns what `make` makes of them.
     pub(crate) fn new<T>(
         files: CertificateFiles,
         make: impl FnOnce(&CertificateFiles, &Content) -> Result<T, CertificateError>,
@@ -208,7 +209,8 @@ impl Watched {
         Ok((Self { files, seen: Some(content) }, made))
     }
 
-    /// Follows the files for ever, and tells of each new content, and of each time that they can no longer be read, once.
+    /// Watches the files for ever. Calls `tell` once for each new content, and once each time that they can no longer
+    /// be read.
     pub(crate) async fn follow(
         mut self,
         every: Duration,
@@ -219,7 +221,7 @@ impl Watched {
         loop {
             ticks.tick().await;
             let files = self.files.clone();
-            // A panic in there is impossible to continue from, but keeping the old certificate is always right.
+            // Nothing can be done about a panic in the reading, but it is always right to keep the old certificate.
             let Ok(read) = tokio::task::spawn_blocking(move || files.read()).await else {
                 continue;
             };
@@ -235,7 +237,7 @@ impl Watched {
         match read {
             Ok(content) if self.seen.as_ref() == Some(&content) => {}
             Ok(content) => tell(&self.files, Ok(self.seen.insert(content))),
-            // Nothing was seen before either: it has been said.
+            // They could not be read before either: this was already reported.
             Err(_) if self.seen.is_none() => {}
             Err(error) => {
                 self.seen = None;
@@ -245,7 +247,7 @@ impl Watched {
     }
 }
 
-/// The certificate of a listener.
+/// Keeps the certificate of a listener up to date.
 pub(super) struct Reloader {
     watched: Watched,
     live: RustlsConfig,
@@ -263,7 +265,7 @@ impl Reloader {
         self.live.clone()
     }
 
-    /// Follows the files for ever. Connections that are already open keep what they have.
+    /// Watches the files for ever. Open connections keep their configuration.
     pub(super) async fn run(self) -> Infallible {
         let live = self.live;
         self.watched.follow(self.every, |files, read| reload(&live, files, read)).await
@@ -289,7 +291,7 @@ fn reload(live: &RustlsConfig, files: &CertificateFiles, read: Result<&Content, 
     }
 }
 
-/// Says that what was before stays.
+/// Logs that the previous certificate stays in use.
 pub(crate) fn kept(error: &CertificateError) {
     tracing::warn!(%error, "the new certificate cannot be used; the previous one stays in use");
 }

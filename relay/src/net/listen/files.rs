@@ -1,4 +1,4 @@
-//! The limit of open files: every connection is one.
+//! The limit of open files: every connection needs one.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -6,18 +6,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// runtime needs.
 const RESERVE: u64 = 256;
 
-/// Raises this process's limit of open files as far as it may, and tells how many connections fit into it, at most
-/// `wanted`. Fewer is said in the log.
+/// Raises this process's limit of open files as far as allowed, and returns how many connections fit into it, at most
+/// `wanted`. Logs a warning if there are fewer.
 ///
-/// Without room for a file nothing can be accepted, so a relay that ran into this limit would serve nobody.
+/// Without a free file no connection can be accepted, so a relay that reached this limit would serve no client at all.
 pub fn room_for(wanted: u32) -> u32 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // The soft limit is for programs that cannot deal with high numbers of files; this one can.
+    // The soft limit is for programs that cannot handle high file numbers; this one can.
     let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
     let Some(files) = current else { return wanted };
     let room = u32::try_from(files.saturating_sub(RESERVE).max(RESERVE)).unwrap_or(u32::MAX);
-    // What is told that it is too much needs files as well.
+    // Connections over the limit need files too, until they have got their response.
     let room = room - room / 8;
     if room < wanted {
         tracing::warn!(

@@ -1,4 +1,4 @@
-//! Lets connections in, but for what is known of proxies it is that of `protocol`.
+//! The limits on connections: the gate of `protocol`, with an exception for trusted proxies.
 
 use std::net::IpAddr;
 
@@ -7,39 +7,39 @@ use ipnet::IpNet;
 
 use crate::limits::ClientKey;
 
-/// Lets connections in, to all listeners that share it.
+/// Limits the connections of all listeners that share it.
 #[derive(Debug)]
 pub struct Gate {
     all: gate::Gate,
-    /// They speak for many clients; none of those counts for the others.
+    /// Proxies that speak for many clients; the limit per client does not apply to them.
     proxies: Vec<IpNet>,
-    /// What is answered also to those who are told that they are beyond a limit.
+    /// Paths that are served even on connections over a limit.
     pub(super) always: &'static [&'static str],
 }
 
 impl Gate {
-    /// A gate that lets in so many connections in all and so many of each client, proxies excepted.
+    /// A gate for at most `most` connections in all and `per_client` of each client, except for proxies.
     pub fn new(most: u32, per_client: u32, proxies: Vec<IpNet>) -> Self {
         Self { all: gate::Gate::new(most, per_client), proxies, always: &[] }
     }
 
-    /// Has requests for these paths answered on connections beyond a limit too.
+    /// Serves these paths even on connections over a limit.
     #[must_use]
     pub fn with_room_for(self, always: &'static [&'static str]) -> Self {
         Self { always, ..self }
     }
 
-    /// Connections open now.
+    /// The number of open connections.
     pub fn open(&self) -> u32 {
         self.all.open()
     }
 
-    /// Connections that were refused since the start, whether told or not.
+    /// Connections that were refused since the start, with or without a response.
     pub fn refused(&self) -> u32 {
         self.all.refused()
     }
 
-    /// Judges a connection.
+    /// Decides about a connection.
     pub(super) fn knock(&self, peer: IpAddr) -> Knock {
         let peer = peer.to_canonical();
         let proxy = self.proxies.iter().any(|network| network.contains(&peer));

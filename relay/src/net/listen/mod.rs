@@ -1,5 +1,5 @@
-//! Listeners for HTTP and HTTPS: the same routes behind both, with the limits that keep slow and greedy clients
-//! from costing anybody else.
+//! Listeners for HTTP and HTTPS: the same routes on both, with limits so that slow and greedy clients do not harm the
+//! others.
 
 mod accept;
 mod acme;
@@ -37,36 +37,36 @@ pub use self::{
 
 pub use audiovault_protocol::connection::ConnectionMeter;
 
-/// How long a client may take over the head of a request, from the opening of the connection or the end of the
-/// previous answer; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.
+/// How long a client may take to send the head of a request, from the opening of the connection or the end of the
+/// previous response; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take over the TLS handshake.
+/// How long a client may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Octets buffered in each direction of an HTTP/1.1 connection: the longest head of a request, its URI included
-/// (longer ones are answered with 431 or 414), and two DATA frames of a recording on their way out, so that one
-/// of them is written while the next arrives.
+/// Bytes buffered in each direction of an HTTP/1.1 connection: the longest head of a request, including its URI
+/// (longer ones get status 431 or 414), and two DATA frames of a recording on their way out, so that one of them is
+/// written while the next arrives.
 const MAX_BUFFER: usize = 64 * 1024;
-/// Octets of an HTTP/2 request's head, counted with 32 for each field (RFC 9113, section 6.5.2): common proxies
-/// let 8 KiB through, twice that leaves room for what they add.
+/// Bytes of an HTTP/2 request's head, counted with 32 for each field (RFC 9113, section 6.5.2): common proxies let 8
+/// KiB through, and twice that leaves room for what they add.
 const MAX_HEADER_LIST: u32 = 16 * 1024;
-/// Header fields of a request; browsers behind two proxies send some thirty.
+/// Most header fields of a request; browsers behind two proxies send about thirty.
 const MAX_HEADERS: usize = 100;
-/// Requests under way on one HTTP/2 connection; a page of players has a few dozen.
+/// Most requests at a time on one HTTP/2 connection; a page of players has a few dozen.
 const MAX_STREAMS: u32 = 128;
-/// An HTTP/2 client that answers no ping for this long is gone, even when its TCP connection does not say so.
+/// An HTTP/2 client that answers no ping for this long is gone, even if its TCP connection is still open.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Silence after which an HTTP/2 client is asked whether it is there.
+/// Silence after which an HTTP/2 client gets a ping.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a listener could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// The address cannot be listened on.
+    /// The relay cannot listen on the address.
     #[error("cannot listen on {addr}: check that the address is of this machine and the port is free")]
     Bind {
         /// The address.
         addr: SocketAddr,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The certificate cannot be used.
@@ -86,10 +86,10 @@ pub enum CertificateSource {
     Acme(AcmeOrder),
 }
 
-/// A listener at work. Dropping it does not stop it; its handle does.
+/// A running listener. Dropping it does not stop it; its handle does.
 #[derive(Debug)]
 pub struct Listening {
-    /// Where it listens, with the real port.
+    /// The address that it listens on, with the real port.
     pub addr: SocketAddr,
     /// Stops it, at once or gracefully, and counts its connections. An upgraded connection is no longer counted.
     pub handle: Handle<SocketAddr>,
@@ -97,8 +97,8 @@ pub struct Listening {
     pub task: JoinHandle<io::Result<()>>,
 }
 
-/// Serves a router over plain HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge. Handlers find the address
-/// of the peer in `ConnectInfo<SocketAddr>` and what is known of the connection in `Arc<ConnectionMeter>`.
+/// Serves a router over plain HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge. Handlers find the address of
+/// the peer in `ConnectInfo<SocketAddr>` and the state of the connection in `Arc<ConnectionMeter>`.
 ///
 /// # Errors
 /// [`ListenError::Bind`].
@@ -113,8 +113,9 @@ pub fn start_plain(
     Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
 }
 
-/// Serves a router over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. Open connections keep the
-/// certificate that they began with when it is replaced; files that cannot be used leave the previous one in place.
+/// Serves a router over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. When the certificate is
+/// replaced, open connections keep the old one. If the new files cannot be used, the previous certificate stays in
+/// use.
 ///
 /// # Errors
 /// [`ListenError`].
@@ -136,7 +137,7 @@ pub fn start_tls(
     }
 }
 
-/// Starts with a configuration and the task that keeps it up to date.
+/// Starts a listener with a configuration and the task that keeps it up to date.
 fn start_with(
     listener: TcpListener,
     (live, keep): (RustlsConfig, impl Future<Output = Infallible> + Send + 'static),
@@ -169,7 +170,7 @@ fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {
         .handle(handle.clone())
         .first_request_timeout(HEAD_TIMEOUT)
         .accept_error_handler(|peer, error| match peer {
-            // A client that hangs up or speaks no TLS is everyday life.
+            // It is normal that some clients hang up or do not speak TLS.
             Some(peer) => tracing::debug!(%peer, %error, "a connection could not be opened"),
             None => tracing::warn!(%error, "cannot accept connections: check the limit of open files"),
         });

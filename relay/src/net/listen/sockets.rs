@@ -1,5 +1,6 @@
-//! Where listening sockets come from: inherited from whoever started this relay (socket activation, `sd_listen_fds(3)`),
-//! so that a relay and its successor accept from one queue and no client is refused meanwhile; otherwise opened here.
+//! The source of listening sockets: inherited from the program that started this relay (socket activation,
+//! `sd_listen_fds(3)`), so that a relay and its successor accept from one queue and no client is refused during a
+//! restart; otherwise opened here.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 
@@ -13,18 +14,18 @@ use super::ListenError;
 pub struct Sockets(Vec<(SocketAddr, StdListener)>);
 
 impl Sockets {
-    /// What was inherited. To be called once: the sockets have one owner.
+    /// The inherited sockets. Call this once: the sockets have one owner.
     pub fn inherited() -> Self {
         let mut inherited = ListenFd::from_env();
         let sockets = (0..inherited.len()).filter_map(|number| {
-            // Anything else that was handed over is none of ours, and stays where it is.
+            // Any other inherited file does not belong to this program, and is left alone.
             let listener = inherited.take_tcp_listener(number).ok().flatten()?;
             Some((listener.local_addr().ok()?, listener))
         });
         Self(sockets.collect())
     }
 
-    /// The socket that listens at an address: the inherited one, where there is one.
+    /// The socket that listens at an address: the inherited one, if there is one.
     ///
     /// # Errors
     /// [`ListenError::Bind`].
@@ -39,7 +40,7 @@ impl Sockets {
         TcpListener::from_std(listener).map_err(failed)
     }
 
-    /// Says which sockets nobody wants: clients who connect to them would wait in vain.
+    /// Logs the sockets that are not used: clients that connect to them would wait in vain.
     pub fn check_all_used(&self) {
         for (addr, _) in &self.0 {
             tracing::warn!(%addr, "an inherited socket is of no use: no listener is configured at this address");

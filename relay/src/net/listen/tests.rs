@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
 
-/// Far longer than anything here takes; a test that hangs fails instead.
+/// Far longer than any test here takes; a test that hangs fails instead.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn any_port() -> TcpListener {
@@ -33,11 +33,11 @@ fn router() -> Router {
         .route("/peer", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.to_string() }))
 }
 
-/// Sends a request as it stands and reads until the server hangs up.
+/// Sends a request unchanged and reads until the server hangs up.
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // A server that refuses a request may reset the connection after its answer.
+    // A server that refuses a request may reset the connection after its response.
     let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
     String::from_utf8(answer).unwrap()
 }
@@ -46,7 +46,7 @@ fn get_request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 }
 
-/// A certificate of its own for `localhost`, in files.
+/// A self-signed certificate for `localhost`, in files.
 struct Certificate {
     directory: TempDir,
 }
@@ -121,7 +121,7 @@ async fn handlers_learn_the_peer_and_port_zero_becomes_a_real_one() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&own), "{answer}");
 }
 
-/// Tells its connection's meter to the test, then answers with a body of known length.
+/// Sends its connection's meter to the test, then answers with a body of known length.
 fn metered_router(tell: mpsc::UnboundedSender<Arc<ConnectionMeter>>) -> Router {
     Router::new().route(
         "/body",
@@ -145,7 +145,7 @@ async fn every_request_carries_the_meter_of_its_connection() {
     let answer = exchange(&mut stream, &get_request("/body")).await;
     let meter = told.recv().await.unwrap();
     assert!(!meter.is_tls());
-    // The connection is at its end: every octet of the answer was accepted by the socket, and none besides.
+    // The connection has ended: the socket accepted every byte of the response, and no other byte.
     assert_eq!(meter.written(), answer.len() as u64);
     until_closed(&meter).await;
 
@@ -222,7 +222,7 @@ async fn a_client_that_sends_no_head_is_hung_up_on() {
         let mut stream = TcpStream::connect(listening.addr).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // The clock stands still but for timers: what remains is the head timeout, however it is told.
+        // Paused time advances only to timers, so only the head timeout can end this, in one way or another.
         let _ = stream.read_to_end(&mut answer).await;
         assert!(!answer.starts_with(b"HTTP/1.1 200"));
     }
