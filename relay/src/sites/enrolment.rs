@@ -1,5 +1,5 @@
-//! Makes enrolment codes, and hands out a key for one: what the command line, the pages and the API, and the public
-//! listener do. Codes and keys are made here and kept nowhere; the store has their digests.
+//! Makes enrolment codes and trades them for keys, for the command line, the pages, the API and the public listener.
+//! Codes and keys are made here and stored nowhere; the store has only their digests.
 
 use std::{fmt, net::IpAddr};
 
@@ -18,27 +18,28 @@ use crate::{
     store::{NewCode, Store, StoreError, Trade},
 };
 
-/// A code that was made. Its `Debug` does not tell it.
+/// An enrolment code that was made.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct AddedCode {
-    /// The site.
+    /// Name of the site.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// The code, for whoever installs the site's agent.
+    /// The code, for the person who installs the site's agent.
     pub code: String,
-    /// When it ends.
+    /// When the code expires.
     pub expires: Timestamp,
-    /// The command that installs the agent with it.
+    /// The command that installs the agent with this code.
     pub install_command: String,
 }
 
+// Does not show the code.
 impl fmt::Debug for AddedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddedCode").field("site", &self.site).finish_non_exhaustive()
     }
 }
 
-/// Makes a code for a site, in the place of those that were not used yet.
+/// Makes a code for a site. It replaces the site's unused codes.
 ///
 /// # Errors
 /// As [`Store::add_code`].
@@ -51,7 +52,7 @@ pub async fn add_code(
     let code = EnrolmentCode::from_random(rand::random());
     let created = Timestamp::now();
     let expires = created + CODE_LIFETIME;
-    // Users and tokens have names by their nature; the page says where the command line made a code.
+    // Only users and tokens have names here; the page itself says if a code was made on the command line.
     let created_by = actor.name.parse().ok().filter(|_| actor.kind != ActorKind::CommandLine);
     let new = NewCode { digest: code.digest(), created_by, created, expires };
     store.add_code(actor, site, &new).await?;
@@ -59,7 +60,7 @@ pub async fn add_code(
     Ok(AddedCode { site: site.clone(), code: code.to_string(), expires, install_command })
 }
 
-/// Uses a code up for a new key of its site.
+/// Uses up a code and returns a new key of its site.
 ///
 /// # Errors
 /// As [`Store::trade_code`].

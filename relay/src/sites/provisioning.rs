@@ -1,5 +1,5 @@
-//! Makes sites and keys: what the command line, the pages and the API all do in the same way. Secrets are made here,
-//! shown once and kept nowhere; the store has their digests.
+//! Makes sites and keys, in the same way for the command line, the pages and the API. Secrets are made here, shown
+//! once and stored nowhere; the store has only their digests.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -14,28 +14,28 @@ use crate::{
     store::{NewSite, Store, StoreError},
 };
 
-/// A site that was asked for.
+/// A site that should be added.
 #[derive(Debug, Clone)]
 pub struct WantedSite {
-    /// Its name.
+    /// Name of the site.
     pub site: SiteId,
-    /// Free text for people.
+    /// The operator's note on the site.
     pub note: String,
-    /// Further names under which QueueMetrics may ask for it.
+    /// Other names under which QueueMetrics can search the site.
     pub aliases: BTreeSet<Alias>,
 }
 
-/// A site that was added, with everything that is needed once. Its `Debug` tells no secret.
+/// A site that was added, with the secrets and commands that are shown only once.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct AddedSite {
-    /// Its name.
+    /// Name of the site.
     #[schema(value_type = String)]
     pub site: SiteId,
-    /// The key for its agent.
+    /// The site key for the site's agent.
     pub site_key: String,
-    /// A search token for its agent and its QueueMetrics; the relay keeps nothing of it.
+    /// A search token for the site's agent and its QueueMetrics. The relay does not store it.
     pub search_token: String,
-    /// Where QueueMetrics searches.
+    /// The address for searches in QueueMetrics.
     pub search_url: String,
     /// The command that starts the agent.
     pub agent_command: String,
@@ -43,23 +43,25 @@ pub struct AddedSite {
     pub queuemetrics: String,
 }
 
-/// A key that was added. Its `Debug` tells no secret.
+/// A site key that was added.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct AddedKey {
-    /// The key for the site's agent.
+    /// The site key for the site's agent.
     pub site_key: String,
     /// The command that starts the agent.
     pub agent_command: String,
-    /// Ids of keys that are no longer valid because of it.
+    /// Ids of keys that are no longer valid because of this one.
     pub dropped: Vec<String>,
 }
 
+// Does not show the secrets.
 impl fmt::Debug for AddedSite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddedSite").field("site", &self.site).finish_non_exhaustive()
     }
 }
 
+// Does not show the secrets.
 impl fmt::Debug for AddedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddedKey").field("dropped", &self.dropped).finish_non_exhaustive()
@@ -107,7 +109,7 @@ pub async fn add_sites(
     Ok(added)
 }
 
-/// Gives a site a new key; the previous one stays valid until it is revoked or the next rotation.
+/// Gives a site a new key. The previous one stays valid until it is revoked or until the next rotation.
 ///
 /// # Errors
 /// As [`Store::rotate_key`].

@@ -1,5 +1,5 @@
-//! What an operator copies elsewhere after adding a site: the properties for QueueMetrics, and the command that
-//! starts the agent.
+//! The texts that an operator copies elsewhere after adding a site: the properties for QueueMetrics, and the command
+//! that starts the agent.
 
 use audiovault_protocol::{
     enrolment::EnrolmentCode,
@@ -9,14 +9,14 @@ use zeroize::Zeroizing;
 
 use crate::net::public_url::PublicUrl;
 
-/// Stands for the relay's address while nobody has told it: obvious to people, and no host that could exist.
+/// Used while the relay's address is not configured: people see that it is not real, and no such host can exist.
 pub const UNKNOWN_RELAY: &str = "https://relay.invalid";
 
-/// Where the agent command keeps its secrets.
+/// The directory in which the agent command keeps its secrets.
 const SECRETS_DIR: &str = "/etc/audiovault-agent";
 
-/// The block of `configuration.properties` by which QueueMetrics searches a site's recordings, as in the tutorial
-/// of AudioVault.
+/// The block of `configuration.properties` with which QueueMetrics searches a site's recordings, as in the tutorial of
+/// AudioVault.
 pub fn properties(url: &PublicUrl, site: &SiteId, search_token: &str) -> String {
     format!(
         "audio.server=it.loway.app.queuemetrics.callListen.listeners.JsonListener\n\
@@ -29,9 +29,9 @@ pub fn properties(url: &PublicUrl, site: &SiteId, search_token: &str) -> String 
     )
 }
 
-/// A shell command that writes the secrets to files that only their owner can read, and starts the agent. The
-/// shell itself writes them (`printf` is a builtin), so that they stand in no argument list of a process; a
-/// missing token means that its file is already there.
+/// A shell command that writes the secrets to files that only their owner can read, and starts the agent. The shell
+/// itself writes them (`printf` is a builtin), so that no process has them in its argument list. If there is no token,
+/// its file already exists.
 pub fn agent_command(url: &PublicUrl, key: &SiteKey, search_token: Option<&str>) -> Zeroizing<String> {
     let revealed = Zeroizing::new(key.reveal());
     let mut command = Zeroizing::new(format!(
@@ -46,7 +46,7 @@ pub fn agent_command(url: &PublicUrl, key: &SiteKey, search_token: Option<&str>)
     command
 }
 
-/// The shell command that starts an agent whose secrets are in their files already.
+/// The shell command that starts an agent whose secrets are already in their files.
 pub fn agent_start(url: &PublicUrl) -> String {
     let mut command = format!(
         "audiovault-agent tunnel --relay '{}' \\\n  \
@@ -58,13 +58,13 @@ pub fn agent_start(url: &PublicUrl) -> String {
     command
 }
 
-/// The shell command that installs an agent, which trades the code for its site key by itself. The code stands among the
-/// arguments of the process, where a key must not: it is worth nothing any more when the command has ended.
+/// The shell command that installs an agent. The agent trades the code for its site key by itself. The code is in the
+/// argument list of the process, where a key must not be: it is worthless once the command has ended.
 pub fn agent_install(url: &PublicUrl, code: &EnrolmentCode) -> String {
     format!("audiovault-agent install --relay '{}' --enroll {code}{}", url.relay(), plaintext_flag(url))
 }
 
-/// The agent sends its secrets in the clear only when it is told that this is meant.
+/// The agent sends its secrets without TLS only if this flag says that it is intended.
 fn plaintext_flag(url: &PublicUrl) -> &'static str {
     if url.is_secure() || url.is_loopback() { "" } else { " --allow-plaintext" }
 }

@@ -1,7 +1,7 @@
-//! The sites of this relay as one immutable picture in memory.
+//! The sites of this relay as one immutable snapshot in memory.
 //!
-//! Every public request and every tunnel is judged against the current picture, without touching the database;
-//! [`DirectoryWatch`] puts a new one in its place when the database has changed.
+//! Every public request and every tunnel is checked against the current snapshot, without touching the database.
+//! [`DirectoryWatch`] replaces the snapshot when the database has changed.
 
 mod watch;
 
@@ -13,44 +13,44 @@ use jiff::Timestamp;
 pub use self::watch::{DirectoryWatch, Refresher, Unreadable};
 use crate::store::LoadedSites;
 
-/// Why an agent may not speak for a site (any longer).
+/// Why an agent may not connect for a site, or may no longer stay connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRefused {
-    /// There is no such site, or the key is not, or no longer, one of its keys. One answer for both: who holds no
-    /// key learns nothing about which sites exist.
+    /// The site does not exist, or the key is not, or no longer, one of its keys. Both give the same error, so that a
+    /// client without a key cannot find out which sites exist.
     #[error("the site key is not valid: rotate the key of the site and give the agent the new one")]
     Unknown,
-    /// The key is right, but the operator has disabled the site.
+    /// The key is correct, but the operator has disabled the site.
     #[error("the site is disabled: ask the operator of the relay to enable it")]
     Disabled,
 }
 
-/// What the relay knows of one site.
+/// What the relay knows about one site.
 #[derive(Debug, Clone)]
 pub struct SiteRecord {
-    /// Free text for people.
+    /// The operator's note on the site.
     pub note: String,
-    /// When it was added.
+    /// When the site was added.
     pub created: Timestamp,
-    /// Since when the operator has it disabled: its tunnels are refused and nothing of it is served.
+    /// Since when the operator has disabled the site: its tunnels are refused and none of its recordings is served.
     pub disabled: Option<Timestamp>,
-    /// Its aliases, in alphabetical order.
+    /// The aliases of the site, in alphabetical order.
     pub aliases: Vec<Alias>,
-    /// Digests of the keys by which an agent may connect now.
+    /// Digests of the keys with which an agent may connect now.
     valid_keys: Vec<KeyDigest>,
 }
 
-/// An immutable picture of all sites at one generation of the store.
+/// An immutable snapshot of all sites at one generation of the store.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     generation: i64,
     sites: HashMap<SiteId, SiteRecord>,
-    /// Sites and aliases, in lower case.
+    /// The sites by their names and aliases, in lower case.
     names: HashMap<String, SiteId>,
 }
 
 impl Directory {
-    /// A picture of these sites.
+    /// A snapshot of these sites.
     pub fn new(loaded: LoadedSites) -> Self {
         let LoadedSites { generation, sites: stored } = loaded;
         let mut names = HashMap::new();
@@ -73,17 +73,17 @@ impl Directory {
         Self { generation, sites, names }
     }
 
-    /// The generation of the store that this is a picture of.
+    /// The generation of the store that this snapshot shows.
     pub fn generation(&self) -> i64 {
         self.generation
     }
 
-    /// The site that answers to a name: its own or an alias, without regard to case. Disabled sites are found too.
+    /// The site with this name or alias, ignoring case. Disabled sites are found too.
     pub fn find(&self, name: &str) -> Option<SiteId> {
         self.names.get(&name.to_ascii_lowercase()).cloned()
     }
 
-    /// What is known of a site.
+    /// What is known about a site.
     pub fn site(&self, site: &SiteId) -> Option<&SiteRecord> {
         self.sites.get(site)
     }
@@ -93,8 +93,8 @@ impl Directory {
         self.sites.iter()
     }
 
-    /// Judges the key that an agent presents, in a time that does not depend on how much of it is right. The
-    /// digest is what a live tunnel is judged by later, with [`Directory::standing`].
+    /// Checks the key that an agent presents, in a time that does not depend on how much of it is correct. Returns the
+    /// digest, with which a live tunnel is checked later: see [`Directory::standing`].
     ///
     /// # Errors
     /// [`KeyRefused`].
@@ -110,7 +110,7 @@ impl Directory {
     /// [`KeyRefused`].
     pub fn standing(&self, site: &SiteId, key: &KeyDigest) -> Result<(), KeyRefused> {
         let record = self.sites.get(site).ok_or(KeyRefused::Unknown)?;
-        // Every key is compared, also after a match.
+        // Every key is compared, even after a match, so that the time does not depend on the position.
         let known = record.valid_keys.iter().fold(false, |known, valid| known | valid.matches(key));
         match (known, record.disabled.is_some()) {
             (false, _) => Err(KeyRefused::Unknown),

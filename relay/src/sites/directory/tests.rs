@@ -8,7 +8,7 @@ use crate::store::{
     fresh::{Fresh, operator},
 };
 
-/// What the outside is promised about changes by another process.
+/// The time within which changes by another process must take effect.
 const PROMISED: Duration = Duration::from_secs(3);
 
 fn site(name: &str) -> SiteId {

@@ -1,4 +1,4 @@
-//! Keeps the picture of the sites up to date while the database lives, and keeps the last one while it does not.
+//! Keeps the snapshot of the sites up to date; while the database is unreachable, keeps the last one.
 
 use std::{
     sync::{
@@ -17,27 +17,27 @@ use tokio::{
 use super::Directory;
 use crate::store::{Store, StoreError};
 
-/// Changes by another process must take effect within three seconds; one read of one integer a second leaves two
-/// for the change itself.
+/// Changes by another process must take effect within three seconds. Reading one integer every second leaves two
+/// seconds for the change itself.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// The least time between two reads, however many requests ask for one.
+/// The shortest time between two reads, no matter how many requests ask for one.
 const POLL_GAP: Duration = Duration::from_millis(100);
-/// How long a request waits for a read that it asked for; a database that is slower must not slow requests down.
+/// How long a request waits for a read that it asked for; a slower database must not slow down requests.
 const REFRESH_TIMEOUT: Duration = Duration::from_millis(500);
-/// A database that takes longer to answer counts as lost until it does.
+/// A database that needs longer to answer counts as lost until it answers.
 const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Lets a request that finds no site have the database looked at before it is turned away: whoever has just added a
-/// site or rotated a key should not have to wait for the next second.
+/// Lets a request for an unknown site or key have the database read before it is refused: an operator who has just
+/// added a site or rotated a key should not have to wait for the next second.
 #[derive(Debug, Clone)]
 pub struct Refresher {
     asked: Arc<Notify>,
-    /// Reads that were begun and that were finished.
+    /// The numbers of reads that were started and finished.
     reads: watch::Receiver<Reads>,
     healthy: Arc<AtomicBool>,
 }
 
-/// The database does not answer: who is not known cannot be judged.
+/// The database does not answer, so an unknown site or key may still be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the relay cannot look this up, since its database does not answer; try again")]
 pub struct Unreadable;
@@ -49,13 +49,13 @@ struct Reads {
 }
 
 impl Refresher {
-    /// Waits until the database was read once more, but not long.
+    /// Waits until the database was read once more, but only for a short time.
     ///
     /// # Errors
-    /// [`Unreadable`]: what is not in the picture may be there all the same.
+    /// [`Unreadable`]: a site that is not in the snapshot may exist all the same.
     pub async fn refresh(&self) -> Result<(), Unreadable> {
         let mut reads = self.reads.clone();
-        // A read that has begun already may have missed the change.
+        // A read that has already started may have missed the change.
         let wanted = reads.borrow().begun + 1;
         self.asked.notify_one();
         let read = timeout(REFRESH_TIMEOUT, reads.wait_for(|reads| reads.finished >= wanted)).await;
@@ -65,7 +65,7 @@ impl Refresher {
 
 /// The current [`Directory`] and a task that replaces it when the store has changed.
 ///
-/// The task ends when this is dropped; subscribers then keep the last picture.
+/// The task ends when this is dropped; subscribers then keep the last snapshot.
 #[derive(Debug)]
 pub struct DirectoryWatch {
     current: watch::Receiver<Arc<Directory>>,
@@ -75,10 +75,10 @@ pub struct DirectoryWatch {
 }
 
 impl DirectoryWatch {
-    /// Loads the first picture and starts to poll the store once a second.
+    /// Loads the first snapshot and starts to poll the store once a second.
     ///
     /// # Errors
-    /// [`StoreError`] when even the first picture cannot be loaded; later losses are survived.
+    /// [`StoreError`] if the first snapshot cannot be loaded. Later failures are only logged.
     pub async fn start(store: Store) -> Result<Self, StoreError> {
         let (sender, current) = watch::channel(Arc::new(Directory::new(store.load().await?)));
         let healthy = Arc::new(AtomicBool::new(true));
@@ -90,17 +90,17 @@ impl DirectoryWatch {
         Ok(Self { current, healthy, refresher, poller: tokio::spawn(poller.run()) })
     }
 
-    /// The latest picture.
+    /// The latest snapshot.
     pub fn current(&self) -> Arc<Directory> {
         Arc::clone(&self.current.borrow())
     }
 
-    /// A receiver that is told of every new picture; live tunnels are judged again by it.
+    /// A receiver of every new snapshot; live tunnels are checked again with it.
     pub fn subscribe(&self) -> watch::Receiver<Arc<Directory>> {
         self.current.clone()
     }
 
-    /// Has the database read out of turn.
+    /// Makes the database be read before the next poll.
     pub fn refresher(&self) -> Refresher {
         self.refresher.clone()
     }
@@ -147,7 +147,7 @@ impl Poller {
 
     async fn poll(&self) -> Result<(), StoreError> {
         let known = self.sender.borrow().generation();
-        // Not "newer": a database that was restored from a backup counts backwards.
+        // Not "newer": the generation of a database that was restored from a backup is lower.
         if self.store.generation().await? == known {
             return Ok(());
         }
