@@ -45,8 +45,8 @@ impl Expected {
     }
 }
 
-/// Headers of every response with a recording, independent of what the agent sends: only the client may keep the
-/// recording.
+/// Headers of every response with a recording, no matter what the agent sends: recordings stay with the client that
+/// asked for them.
 const PRIVACY: [(header::HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "private, no-store"),
     (header::REFERRER_POLICY, "no-referrer"),

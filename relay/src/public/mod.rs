@@ -83,7 +83,7 @@ pub struct PublicState {
     pub tunnels: TaskTracker,
     /// Writes searches, deliveries and tunnels to the database.
     pub journal: Journal,
-    /// How names of recordings are written to the audit log, independent of what agents send.
+    /// How names of recordings are written to the audit log, no matter what agents send.
     pub recorded_names: RecordedNames,
     /// Which version the landing page shows to unauthenticated clients.
     pub shown_version: ShownVersion,

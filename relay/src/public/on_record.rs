@@ -76,7 +76,7 @@ pub(super) fn handed_over(
     let (head, body) = response.into_parts();
     if let Some(audit) = head.extensions.get::<Audit>() {
         event.describe(audit);
-        // The agent masks names too, but an agent that does not must not decide what is written here.
+        // The agent masks names too, but this relay does not rely on it.
         event.recording = event.recording.map(|name| state.recorded_names.of(&name));
     }
     let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);

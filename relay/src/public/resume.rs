@@ -35,8 +35,8 @@ use crate::{
 /// listener waits for about a minute. An agent that was restarted, or whose line was dead, is back long before.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// How often the rest is requested without getting a byte of it. A peer relay does not say whether its tunnel was lost
-/// or its agent cannot read the recording.
+/// How many times the rest is requested at most without getting a byte of it. A peer relay does not say whether its
+/// tunnel was lost or its agent cannot read the recording.
 const MOST_IN_VAIN: u32 = 3;
 
 /// What is needed to request the rest.

@@ -64,8 +64,9 @@ enum Named {
     InCase(HostOfNoSite),
 }
 
-/// An extension of a search: the label of the host name under which it came, if no site has that name. The search is
-/// answered like one at a site that does not exist, so that unauthenticated clients cannot find out which sites exist.
+/// An extension of a search: what precedes the relay's own name in the host name under which it came, if no site has
+/// that name. The search is answered like one at a site that does not exist, so that unauthenticated clients cannot
+/// find out which sites exist.
 #[derive(Debug, Clone)]
 pub(super) struct HostOfNoSite(pub(super) String);
 

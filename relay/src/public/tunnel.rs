@@ -39,7 +39,7 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
     let admitted = identify(&state, address, request.headers()).await.and_then(|admission| {
         let accept = handshake(&request)?;
         let upgrade = request.extensions_mut().remove::<OnUpgrade>().ok_or_else(not_a_websocket)?;
-        // Last, so that only a request that would become a tunnel uses up the rate of others.
+        // Last, so that only a request that would become a tunnel takes an admission from others.
         let admitted = state.limits.admissions.admit(&admission.site, address.into(), Instant::now());
         admitted.map_err(|wait| not_yet(wait).at(&admission.site))?;
         Ok((admission, accept, upgrade))
