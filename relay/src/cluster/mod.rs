@@ -178,6 +178,7 @@ impl Cluster {
 
     /// Sends a request to an agent of a peer relay. `patience` is the timeout for everything up to the head of the
     /// response. Stops waiting if the relay is lost.
+    ///
     /// # Errors
     /// [`Unreachable`]. The relay is then not asked again until there is a new sign of life.
     pub async fn call(

@@ -109,6 +109,7 @@ impl Metrics {
     }
 
     /// The metrics as they are now, in a format.
+    ///
     /// # Errors
     /// [`fmt::Error`] if a metric cannot be written, which is a fault of this program.
     pub fn render(&self, format: Format) -> Result<String, fmt::Error> {
