@@ -19,7 +19,7 @@ const AT_ONCE_MS: [u64; 2] = [0, 250];
 /// How often this relay checks whether it has more than its share: long enough for moved agents to have arrived.
 const BALANCE_EVERY: Duration = Duration::from_secs(5);
 
-/// Moves all agents away, `per_second` at a time, for at most `most`; then the rest at once.
+/// Moves all agents away, `per_second` each second, for at most the time `most`; then the rest at once.
 pub async fn all(registry: &Registry, reason: &str, per_second: u32, most: Duration) {
     let portion = usize::try_from(per_second / 4).unwrap_or(usize::MAX).max(1);
     let portions = async {

@@ -21,7 +21,7 @@ pub(super) struct Replays {
 #[derive(Debug)]
 struct Run {
     highest: u64,
-    /// A bit for each number of the window, at its number modulo the window.
+    /// A bit for each number of the window; its index is the number modulo the window.
     seen: Vec<u64>,
     /// When the latest request came, in seconds since the Unix epoch.
     heard: u64,

@@ -64,7 +64,7 @@ struct Failure {
 /// The leases of all peer relays, as they were read.
 #[derive(Debug, Default)]
 pub struct LeaseReading {
-    /// The lease of each relay.
+    /// The address and the lease of each relay.
     pub records: Vec<NodeRecord>,
     /// The server could not be reached before, so the relays may have been unable to renew.
     pub after_gap: bool,
