@@ -3,7 +3,7 @@
 //!
 //! Searches, GET and HEAD change nothing at the site, so it is safe to send them twice. If a tunnel ends in the middle
 //! of a response, the part that the relay already has is never mixed with the response of another agent: see
-//! [`crate::public::resume`].
+//! `public::resume`.
 
 use std::time::Duration;
 
