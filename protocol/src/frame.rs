@@ -1,4 +1,4 @@
-//! Frames and their octets: one binary WebSocket message is one frame, `type(1) stream(4, big endian) payload`.
+//! Frames and their encoding: one binary WebSocket message is one frame, `type(1) stream(4, big endian) payload`.
 
 use bytes::{BufMut, Bytes};
 use serde::{Serialize, de::DeserializeOwned};
@@ -8,7 +8,7 @@ use crate::{
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
 };
 
-/// Names a stream on its tunnel. Counted up from 1 by the relay, never used twice.
+/// Identifies a stream on its tunnel. The relay counts ids up from 1 and never uses one twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(u32);
 
@@ -16,7 +16,7 @@ impl StreamId {
     /// The first stream of every tunnel.
     pub const FIRST: Self = Self(1);
 
-    /// A stream id from its number; 0 means the tunnel itself and is none.
+    /// A stream id from its number, or `None` for 0, which means the tunnel itself.
     pub fn new(number: u32) -> Option<Self> {
         (number != 0).then_some(Self(number))
     }
@@ -26,7 +26,7 @@ impl StreamId {
         self.0
     }
 
-    /// The id after this one, if there is one.
+    /// The id after this one, or `None` after the largest.
     pub fn next(self) -> Option<Self> {
         self.0.checked_add(1).map(Self)
     }
@@ -57,42 +57,42 @@ pub enum Frame {
     Data(StreamId, Bytes),
     /// 0x13, agent to relay: the body is complete.
     End(StreamId),
-    /// 0x14, both ways: the stream is given up.
+    /// 0x14, both ways: the sender gives the stream up.
     Reset(StreamId, ResetCode, String),
-    /// 0x15, relay to agent: so many more octets of body may come; never 0.
+    /// 0x15, relay to agent: allows this many more bytes of body; never 0.
     Credit(StreamId, u32),
     /// 0x16, agent to relay: RESPONSE, the whole body and END at once.
     Answer(StreamId, Box<ResponseHead>, Bytes),
-    /// 0x80 and above: for later versions, ignored.
+    /// 0x80 and above: reserved for later versions, ignored.
     Unknown(u8),
 }
 
-/// Why octets are not a frame. The sender is broken; the tunnel ends.
+/// Why a message is not a valid frame. The sender is broken; the tunnel ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Fewer octets than a frame header, or than the frame's fixed fields.
+    /// Fewer bytes than a frame header, or than the fixed fields of the frame.
     #[error("a {0} frame is cut short")]
     Truncated(&'static str),
     /// A payload longer than its limit.
     #[error("the payload of a {what} frame has {len} octets, more than {max}")]
     TooLong {
-        /// Which frame.
+        /// The frame's name.
         what: &'static str,
-        /// How long it is.
+        /// Its length in bytes.
         len: usize,
-        /// How long it may be.
+        /// Its longest allowed length in bytes.
         max: usize,
     },
     /// A type below 0x80 that this version does not know.
     #[error("frame type 0x{0:02x} is not part of this protocol version")]
     UnknownType(u8),
-    /// A stream frame on stream 0, or a tunnel frame on another.
+    /// A stream frame on stream 0, or a tunnel frame on another stream.
     #[error("a {0} frame names a wrong stream")]
     WrongStream(&'static str),
     /// A payload that is not the JSON it should be.
     #[error("the payload of a {0} frame is not the JSON it should be")]
     Json(&'static str),
-    /// A DATA frame without data, a CREDIT of 0, an END with a payload.
+    /// A DATA frame without data, a CREDIT of 0, or an END with a payload.
     #[error("a {0} frame has a payload that it must not have")]
     Payload(&'static str),
 }
@@ -108,14 +108,14 @@ const END: u8 = 0x13;
 const RESET: u8 = 0x14;
 const CREDIT: u8 = 0x15;
 const ANSWER: u8 = 0x16;
-/// From here on, unknown types are ignored.
+/// Unknown types from this number on are ignored.
 const FIRST_OPTIONAL: u8 = 0x80;
 
-/// Octets that nearly every head has room in; others make their message grow.
+/// Bytes that are enough for nearly every head; for a longer head, the buffer of the message grows.
 const USUAL_HEAD_LEN: usize = 768;
 
 impl Frame {
-    /// Decodes one message; payloads are slices of it, not copies.
+    /// Decodes one message. Payloads are slices of it, not copies.
     ///
     /// # Errors
     /// [`DecodeError`] when the message breaks the protocol.
@@ -156,8 +156,8 @@ impl Frame {
 
     /// Encodes into one message.
     ///
-    /// A reason longer than [`MAX_REASON_LEN`] is cut; other payloads are the caller's to keep within limits,
-    /// which [`Frame::decode`] at the other side enforces.
+    /// A reason longer than [`MAX_REASON_LEN`] is cut. The caller keeps other payloads within their limits, which
+    /// [`Frame::decode`] enforces at the other side.
     pub fn encode(&self) -> Bytes {
         match self {
             Self::Hello(hello) => encode_json(HELLO, None, hello),
@@ -178,7 +178,7 @@ impl Frame {
         }
     }
 
-    /// The frame's name in the protocol's own words.
+    /// The frame's name as the protocol writes it.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "HELLO",
@@ -197,7 +197,7 @@ impl Frame {
     }
 }
 
-/// What a peer says for the log, without the control characters by which it could forge lines of that log.
+/// Text of a peer, made safe for a log line: control characters, which could forge lines of the log, are replaced.
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
@@ -214,7 +214,7 @@ fn json<T: DeserializeOwned>(what: &'static str, payload: &[u8]) -> Result<T, De
     serde_json::from_slice(payload).map_err(|_| DecodeError::Json(what))
 }
 
-/// The JSON of a head, after its length, and the body that follows it.
+/// Splits a payload into the JSON of the head, which follows its length, and the body.
 fn head_and_body(
     what: &'static str,
     mut payload: Bytes,
@@ -247,7 +247,7 @@ fn decode_reset(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> 
         return Err(DecodeError::Truncated("RESET"));
     };
     check_len("RESET", reason.len(), MAX_REASON_LEN)?;
-    // A reason is for a log line; broken UTF-8 in it harms nobody.
+    // A reason is only for a log line; broken UTF-8 in it does no harm.
     let reason = one_line(&String::from_utf8_lossy(reason));
     Ok(Frame::Reset(stream, ResetCode::from(u16::from_be_bytes(*code)), reason))
 }
@@ -260,7 +260,7 @@ fn decode_credit(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError>
     }
 }
 
-/// The beginning of a message, with room for what follows.
+/// Starts a message, with room for this many bytes of payload.
 fn begin(kind: u8, stream: Option<StreamId>, room: usize) -> Vec<u8> {
     let mut message = Vec::with_capacity(FRAME_HEADER_LEN + room);
     message.put_u8(kind);

@@ -1,4 +1,6 @@
-//! The JSON payloads of frames. Unknown fields are ignored everywhere: that is how the protocol grows.
+//! The JSON payloads of frames.
+//!
+//! Unknown fields are ignored everywhere; later versions can add fields without breaking older peers.
 
 mod bounds;
 
@@ -22,12 +24,13 @@ pub use self::bounds::{
 /// The WebSocket subprotocol that names this version (RFC 6455, section 1.9).
 pub const SUBPROTOCOL: &str = "audiovault-tunnel.v1";
 
-/// Most names that an agent may give to the token of a search: four are known anyway, and a dialect has one or two more.
+/// Most field names that an agent may declare for the token of a search: four are known anyway, and a dialect file has
+/// one or two more.
 pub const MAX_TOKEN_FIELDS: usize = 16;
-/// Longest name of a field for the token, in bytes. Names of fields that people choose have a few words.
+/// Longest of these field names in bytes. Field names that people choose have a few words.
 pub const MAX_TOKEN_FIELD_LEN: usize = 64;
 
-/// Most sentences about its configuration in an agent's STATUS: an agent has a handful of things to warn of.
+/// Most sentences about its configuration in an agent's STATUS: an agent has a handful of warnings.
 pub const MAX_STATUS_PROBLEMS: usize = 4;
 /// Longest of these sentences in bytes: two lines of a page.
 pub const MAX_STATUS_PROBLEM_LEN: usize = 256;
@@ -37,12 +40,12 @@ pub const MAX_STATUS_PROBLEM_LEN: usize = 256;
 pub struct Hello {
     /// Version of the agent program.
     pub agent_version: String,
-    /// Drawn at random once per run of the agent: 16 hexadecimal digits.
+    /// Drawn at random for each run of the agent: 16 hexadecimal digits.
     pub instance: String,
-    /// Which of the agent's connections to this relay this is, from 0.
+    /// Which of the agent's tunnels to this relay this is, from 0.
     #[serde(default)]
     pub slot: u16,
-    /// The secret behind this agent's links; links that name it should come here.
+    /// Id of the link key of this agent. The relay should send requests for links that name it here.
     pub link_key_id: LinkKeyId,
     /// Host name of the machine.
     #[serde(default)]
@@ -53,23 +56,23 @@ pub struct Hello {
     /// When the agent was started, in seconds since the Unix epoch.
     #[serde(default)]
     pub started_at: u64,
-    /// Tenants that the agent serves: information, never routing.
+    /// Tenants that the agent serves: for information, never for routing.
     #[serde(default)]
     pub tenants: Vec<String>,
     /// Most streams that the agent will serve at a time.
     pub max_streams: u32,
-    /// Whether the agent finishes what is open on an earlier tunnel of the same instance and slot. Otherwise it has given
+    /// Whether the agent finishes what is open on an earlier tunnel of the same instance and slot. If not, it has given
     /// that tunnel up, even if the relay has not noticed yet.
     #[serde(default)]
     pub drains: bool,
-    /// The names under which this agent takes a search's token, at most [`MAX_TOKEN_FIELDS`]. By them the relay counts wrong
-    /// tokens. Empty for agents that do not tell.
+    /// Names of the fields in which this agent accepts the token of a search, at most [`MAX_TOKEN_FIELDS`]. The relay
+    /// uses them to count wrong tokens. Empty if the agent does not declare them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_fields: Vec<String>,
 }
 
 impl Hello {
-    /// The names of the token, where the agent tells them within their bounds.
+    /// The field names of the token, or `None` if the agent declares none or exceeds the limits.
     pub fn told_token_fields(&self) -> Option<&[String]> {
         let fits = |name: &String| name.len() <= MAX_TOKEN_FIELD_LEN;
         let told = (1..=MAX_TOKEN_FIELDS).contains(&self.token_fields.len());
@@ -82,38 +85,38 @@ impl Hello {
 pub struct Welcome {
     /// Version of the relay program.
     pub relay_version: String,
-    /// Names this session in both logs.
+    /// Identifies this tunnel in both logs.
     pub session: String,
-    /// Links for this site are made beneath this address; no slash at the end.
+    /// Base URL of the links of this site; no slash at the end.
     pub base_url: String,
-    /// Credit that every stream has from the start, in octets.
+    /// Credit that every stream has from the start, in bytes.
     pub initial_window: u32,
     /// Most streams that the relay will open at a time.
     pub max_streams: u32,
     /// Silence after which the relay pings, in milliseconds.
     pub ping_after_ms: u64,
-    /// Silence after which the relay gives the agent up, in milliseconds.
+    /// Silence after which the relay considers the agent dead, in milliseconds.
     pub dead_after_ms: u64,
 }
 
-/// GOAWAY: the sender will go. From a relay: no new streams come, dial again within the window. From an agent:
-/// open no new streams here.
+/// GOAWAY: the sender is about to leave. From a relay: no new streams will come, dial again within the window. From an
+/// agent: open no new streams on this tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Goaway {
     /// One sentence for the log.
     pub reason: String,
-    /// The agent dials again at a random moment between these, in milliseconds from now.
+    /// The agent dials again at a random moment between these two, in milliseconds from now.
     pub reconnect_after_ms: [u64; 2],
 }
 
-/// STATUS: how the agent's recordings are.
+/// STATUS: the state of the agent's recordings.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Every storage driver, in order of search.
     #[serde(default)]
     pub drivers: Vec<DriverStatus>,
-    /// What the relay's operator should know of the agent itself, in sentences: at most [`MAX_STATUS_PROBLEMS`], of at most
-    /// [`MAX_STATUS_PROBLEM_LEN`] bytes.
+    /// What the relay's operator should know about the agent itself, in sentences: at most [`MAX_STATUS_PROBLEMS`],
+    /// each of at most [`MAX_STATUS_PROBLEM_LEN`] bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
 }
@@ -125,10 +128,10 @@ pub struct DriverStatus {
     pub pattern: String,
     /// Whether its root can be read now.
     pub readable: bool,
-    /// What is wrong, where something is.
+    /// What is wrong, if anything is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// How many recordings lie beneath the root, as last counted.
+    /// Number of recordings below the root, as last counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recordings: Option<u64>,
     /// When the newest of them was last written to, in seconds since the Unix epoch.
@@ -139,7 +142,7 @@ pub struct DriverStatus {
 /// The head of a REQUEST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestHead {
-    /// The id under which both logs speak of this request.
+    /// The id of this request in both logs.
     pub request_id: String,
     /// HTTP method.
     pub method: String,
@@ -150,13 +153,14 @@ pub struct RequestHead {
     pub headers: HeaderMap,
     /// How long the relay will wait for RESPONSE, in milliseconds.
     pub deadline_ms: u32,
-    /// Who asked.
+    /// Who sent the request.
     #[serde(default)]
     pub client: Client,
 }
 
 impl RequestHead {
-    /// The head of a request, with what its extensions [`RequestId`] and [`Client`] tell, and how long the asker will wait.
+    /// The head of a request, with the values of its extensions [`RequestId`] and [`Client`]. `deadline` is how long
+    /// the sender of the request will wait.
     pub fn of(request: &Request<Bytes>, deadline: Duration) -> Self {
         let (uri, extensions) = (request.uri(), request.extensions());
         Self {
@@ -169,8 +173,8 @@ impl RequestHead {
         }
     }
 
-    /// The request that has this head, with the extensions [`RequestId`], [`Client`] and [`Deadline`]; none where method or
-    /// target are no HTTP.
+    /// The request that has this head, with the extensions [`RequestId`], [`Client`] and [`Deadline`]; `None` if method
+    /// or target are not valid HTTP.
     pub fn into_request(self, body: Bytes) -> Option<Request<Bytes>> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
@@ -192,7 +196,7 @@ pub struct ResponseHead {
     /// Headers by allow-list; see [`crate::headers`].
     #[serde(with = "crate::headers::response")]
     pub headers: HeaderMap,
-    /// For the relay's audit; never passed on.
+    /// For the relay's audit log; never passed on to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
 }
@@ -210,7 +214,7 @@ pub enum ResetCode {
     ReadFailed,
     /// 5: no progress for [`crate::limits::STALL_TIMEOUT`], or for [`crate::limits::PAUSE_TIMEOUT`] without credit.
     Stalled,
-    /// 6: the request or response could not be expressed or understood.
+    /// 6: the request or response could not be encoded or understood.
     Malformed,
     /// Any other number, from a later version.
     Other(u16),
@@ -244,28 +248,29 @@ impl From<ResetCode> for u16 {
     }
 }
 
-/// Why a tunnel ended: the code of a WebSocket close frame (RFC 6455, section 7.4; 4000 and up are ours).
+/// Why a tunnel ended: the code of a WebSocket close frame (RFC 6455, section 7.4; codes from 4000 on are of this
+/// protocol).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCode {
-    /// 1000: all is done.
+    /// 1000: everything is done.
     Normal,
     /// 1001: the sender is shutting down and has drained.
     GoingAway,
-    /// 1002: what came breaks the rules of WebSocket.
+    /// 1002: the peer broke the rules of WebSocket.
     WebSocketViolation,
-    /// 1003: a text message came.
+    /// 1003: a text message was received.
     UnsupportedData,
-    /// 1007: a text came that is not UTF-8.
+    /// 1007: a text was received that is not UTF-8.
     InvalidPayload,
     /// 1009: a message is too long.
     TooBig,
-    /// 4000: the peer broke the protocol of frames.
+    /// 4000: the peer broke the rules of this protocol.
     ProtocolViolation,
     /// 4001: the agent sent more than its credit.
     CreditExceeded,
     /// 4002: the site or its key was disabled or removed.
     Revoked,
-    /// 4003: a new tunnel of the same agent has taken the place of this one, which the agent has given up.
+    /// 4003: a new tunnel of the same agent has replaced this one, which the agent has given up.
     Replaced,
     /// 4004: HELLO or WELCOME did not come in time.
     NoGreeting,

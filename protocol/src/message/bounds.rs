@@ -1,38 +1,40 @@
-//! What a relay keeps at most of the texts and lists that an agent sends of itself. A frame bounds their sum
-//! ([`crate::limits::MAX_HEAD_LEN`]), but thousands of short texts cost far more memory than their bytes, and one long text
-//! is written to a database and shown on pages.
+//! Limits on the texts and lists that an agent sends about itself, as a relay keeps them.
 //!
-//! What is longer is cut and kept, not refused: a newer agent may have more to say.
+//! A frame limits their sum ([`crate::limits::MAX_HEAD_LEN`]), but thousands of short texts cost far more memory than
+//! their bytes, and one long text is written to a database and shown on pages.
+//!
+//! A longer text or list is cut and kept, not refused: a newer agent may have more to say.
 
 use super::{Hello, Status};
 
-/// Longest version of an agent in bytes: a semantic version with a build of its own.
+/// Longest version of an agent in bytes: a semantic version with build metadata.
 pub const MAX_VERSION_LEN: usize = 64;
-/// Longest name of a run in bytes: the 16 digits of this version, and as many for a later one.
+/// Longest `instance` in bytes: the 16 digits of this version, and as many again for a later one.
 pub const MAX_INSTANCE_LEN: usize = 32;
-/// Longest host name in bytes: a name of the DNS as it is written (RFC 1035, section 2.3.4, less the two bytes of its form).
+/// Longest host name in bytes: a DNS name in text form (RFC 1035, section 2.3.4: 255, less the two bytes of the wire
+/// format).
 pub const MAX_HOST_LEN: usize = 253;
 /// Longest description of an operating system in bytes: its name, version and architecture.
 pub const MAX_OS_LEN: usize = 64;
-/// Longest name of a tenant in bytes: twice a label of the DNS, which FusionPBX names tenants by.
+/// Longest name of a tenant in bytes: two DNS labels, which FusionPBX uses as names of tenants.
 pub const MAX_TENANT_LEN: usize = 128;
-/// All names of tenants together, in bytes with one more for each: five hundred domains.
+/// Most bytes of all tenant names together, with one more for each: five hundred domains.
 pub const MAX_TENANTS_LEN: usize = 16 * 1024;
-/// Most storage drivers: a site has a handful; the unreadable ones are kept first.
+/// Most storage drivers: a site has a handful. Unreadable ones are kept first.
 pub const MAX_DRIVERS: usize = 32;
 /// Longest pattern of a storage driver in bytes: two lines of a page.
 pub const MAX_PATTERN_LEN: usize = 256;
-/// Longest problem of a storage driver in bytes: two lines of a page.
+/// Longest description of a storage driver's problem in bytes: two lines of a page.
 pub const MAX_PROBLEM_LEN: usize = 256;
 
 impl Hello {
-    /// Cuts texts and lists to their bounds, and gives back the memory.
+    /// Cuts texts and lists to their limits, and releases the memory of the rest.
     pub fn bound(&mut self) {
         cut(&mut self.agent_version, MAX_VERSION_LEN);
         cut(&mut self.instance, MAX_INSTANCE_LEN);
         cut(&mut self.host, MAX_HOST_LEN);
         cut(&mut self.os, MAX_OS_LEN);
-        // A name that is cut is the name of another tenant.
+        // A name that is cut would be the name of another tenant, so a long one is dropped.
         self.tenants.retain(|tenant| (1..=MAX_TENANT_LEN).contains(&tenant.len()));
         let mut left = MAX_TENANTS_LEN;
         let kept = self.tenants.iter().take_while(|tenant| {
@@ -50,10 +52,10 @@ impl Hello {
 }
 
 impl Status {
-    /// Cuts texts and lists to their bounds, and gives back the memory.
+    /// Cuts texts and lists to their limits, and releases the memory of the rest.
     pub fn bound(&mut self) {
         if self.drivers.len() > MAX_DRIVERS {
-            // Stable, so that the others stay in the order of search.
+            // The sort is stable, so that the others stay in the order of search.
             self.drivers.sort_by_key(|driver| driver.readable);
             self.drivers.truncate(MAX_DRIVERS);
         }
@@ -72,7 +74,7 @@ impl Status {
     }
 }
 
-/// Cuts a text to so many bytes, and not within a character.
+/// Cuts a text to at most this many bytes, at a character boundary.
 fn cut(text: &mut String, len: usize) {
     text.truncate(text.floor_char_boundary(len));
     text.shrink_to_fit();
