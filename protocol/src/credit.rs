@@ -1,6 +1,6 @@
-//! Flow control of one stream: how much body the agent may send, and what the relay has room for.
+//! Flow control of one stream: how much body the agent may send, and how much the relay has room for.
 //!
-//! There is no window over a whole tunnel: a listener who paused must not stop another one.
+//! There is no window for a whole tunnel: a client that pauses must not stop another one.
 
 use std::{
     sync::{
@@ -15,18 +15,18 @@ use crate::limits::{
     WINDOW_GROWTH_FLOOR, WINDOW_GROWTH_RTTS,
 };
 
-/// The credit that a DATA frame with so many octets uses up.
+/// The credit, in bytes, that a DATA frame with `len` bytes of payload uses up.
 pub fn cost(len: usize) -> u32 {
-    // A DATA frame has at most `MAX_DATA_LEN` octets, so the conversion never saturates.
+    // A DATA frame has at most `MAX_DATA_LEN` bytes, so the conversion never saturates.
     u32::try_from(len).unwrap_or(u32::MAX).max(MIN_DATA_COST)
 }
 
 /// What a window takes from a budget.
 #[derive(Debug, Clone, Copy)]
 enum Want {
-    /// The window of a stream that opens.
+    /// The first window of a new stream.
     First,
-    /// So many octets for a window that grows.
+    /// This many more bytes for a window that grows.
     More(u32),
 }
 
@@ -39,8 +39,8 @@ impl Want {
     }
 }
 
-/// A bound on the sum of windows, shared by the streams of one tunnel or of one process. Windows grow into one half of it
-/// only: however quick some downloads are, there is room for others to begin.
+/// A limit on the sum of windows, shared by the streams of one tunnel or of one process. Windows grow only into one
+/// half of it: however fast some downloads are, there is room for others to start.
 #[derive(Debug)]
 pub struct WindowBudget {
     limit: u64,
@@ -48,12 +48,12 @@ pub struct WindowBudget {
 }
 
 impl WindowBudget {
-    /// A budget of so many octets.
+    /// A budget of `limit` bytes.
     pub fn new(limit: u64) -> Arc<Self> {
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
-    /// Octets taken now.
+    /// Bytes that are in use now.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -76,9 +76,9 @@ impl WindowBudget {
 /// The two budgets that a window must fit into.
 #[derive(Debug, Clone)]
 pub struct Budgets {
-    /// Of the stream's tunnel.
+    /// The budget of the stream's tunnel.
     pub tunnel: Arc<WindowBudget>,
-    /// Of the whole process.
+    /// The budget of the whole process.
     pub process: Arc<WindowBudget>,
 }
 
@@ -100,13 +100,13 @@ impl Budgets {
     }
 }
 
-/// The agent's side: credit not yet used.
+/// The agent's side: credit that is not used yet.
 #[derive(Debug)]
 pub(crate) struct SendWindow {
     available: u32,
 }
 
-/// The relay granted more than a u32 of credit: it is broken.
+/// The relay granted more credit than fits into a u32: it is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CreditOverflow;
 
@@ -120,7 +120,7 @@ impl SendWindow {
         Ok(())
     }
 
-    /// The longest payload that may be sent now; 0 while even the cheapest frame costs too much.
+    /// Longest payload that may be sent now, in bytes; 0 while even the cheapest frame costs too much.
     pub(crate) fn sendable(&self) -> usize {
         if self.available < MIN_DATA_COST { 0 } else { FULL_DATA_LEN.min(self.available as usize) }
     }
@@ -131,32 +131,32 @@ impl SendWindow {
     }
 }
 
-/// The relay's side: what it promised to hold for one stream.
+/// The relay's side: the bytes that it has promised to hold for one stream.
 ///
-/// Always: `outstanding + buffered + unreturned == window`, where `buffered` is what the consumer has not taken.
-/// The window is taken from the budgets while the value lives.
+/// Invariant: `outstanding + buffered + unreturned == window`, where `buffered` is what the consumer has not taken yet.
+/// The window is taken from the budgets as long as this value lives.
 #[derive(Debug)]
 pub(crate) struct ReceiveWindow {
     budgets: Budgets,
     window: u32,
     /// Credit that the agent holds.
     outstanding: u32,
-    /// Credit that the consumer has freed and the agent was not yet told of.
+    /// Credit that the consumer has freed and that was not sent to the agent yet.
     unreturned: u32,
     growth: Growth,
 }
 
-/// The way between agent and relay, as far as windows depend on it.
+/// The network path between agent and relay, as far as windows depend on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
     /// The shortest recent round trip.
     pub(crate) min_rtt: Duration,
-    /// Whether small answers may have to wait behind what a window lets the agent send.
+    /// True if small answers may have to wait behind the bytes that a window lets the agent send.
     pub(crate) shared: bool,
 }
 
 impl Way {
-    /// The largest window that is used now.
+    /// The largest window that is used now, in bytes.
     fn largest(self) -> u32 {
         if !self.shared {
             return MAX_WINDOW;
@@ -170,7 +170,8 @@ impl Way {
 #[derive(Debug)]
 struct Growth {
     since: Instant,
-    /// Cost still to be consumed: what had been received before, which tells nothing of the link, and half a window.
+    /// Cost that is still to be consumed: what was received earlier, which says nothing about the link, plus half a
+    /// window.
     left: u32,
 }
 
@@ -179,7 +180,7 @@ struct Growth {
 pub(crate) struct CreditExceeded;
 
 impl ReceiveWindow {
-    /// A first window, or `None` when a budget is spent.
+    /// A first window, or `None` if a budget is used up.
     pub(crate) fn open(budgets: &Budgets, now: Instant) -> Option<Self> {
         budgets.take(Want::First).then(|| Self {
             budgets: budgets.clone(),
@@ -195,12 +196,12 @@ impl ReceiveWindow {
         self.outstanding
     }
 
-    /// Whether the agent could send now.
+    /// True if the agent may send now.
     pub(crate) fn is_open(&self) -> bool {
         self.outstanding >= MIN_DATA_COST
     }
 
-    /// The largest sum of queued costs that there can be.
+    /// The largest possible sum of queued costs.
     #[cfg(test)]
     pub(crate) fn window(&self) -> u32 {
         self.window
@@ -211,8 +212,8 @@ impl ReceiveWindow {
         Ok(())
     }
 
-    /// The consumer took chunks of this cost. Returns the credit to send once half a window has gathered; what exceeds
-    /// the largest window that is used now is kept back.
+    /// The consumer took chunks of this cost. Returns the credit to send once half a window has been freed. Credit
+    /// above the largest window that is used now is kept back.
     pub(crate) fn consume(&mut self, cost: u32, now: Instant, way: Way) -> Option<u32> {
         debug_assert!(
             self.outstanding + self.unreturned + cost <= self.window,

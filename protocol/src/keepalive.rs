@@ -4,22 +4,24 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{BUSY_FOR, DEAD_AFTER, PING_AFTER, PING_AFTER_BUSY, SILENT_AFTER};
 
-/// How many round trips the minimum looks back on: a minute of a busy tunnel, so that a change of route is noticed.
+/// How many round trips the minimum looks back on: a minute of a busy tunnel, so that a changed network route is
+/// noticed.
 const SAMPLES: usize = 32;
 
-/// The payload of our pings (RFC 6455, section 5.5.2): a counter, so that an old pong is not taken for a new one.
+/// The payload of our pings (RFC 6455, section 5.5.2): a counter, so that a late pong is not taken for the pong of a
+/// later ping.
 pub type PingPayload = [u8; 8];
 
-/// One side's view of the peer's life.
+/// One side's view of whether its peer is alive.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
     heard: Instant,
     last_ping: Option<Instant>,
     awaited: Option<PingPayload>,
-    /// Since when no ping was answered.
+    /// Time of the first ping after the last one that was answered, if a ping waits for its answer.
     unanswered: Option<Instant>,
     count: u64,
-    /// Since when without a break, and until when.
+    /// Since when the tunnel has been busy without a break, and until when it counts as busy.
     busy: Option<[Instant; 2]>,
     silent: bool,
     samples: [Option<Duration>; SAMPLES],
@@ -41,7 +43,7 @@ impl KeepAlive {
         }
     }
 
-    /// Octets came in, whatever they were.
+    /// Bytes were received, of any kind.
     pub(crate) fn on_inbound(&mut self, now: Instant) {
         self.heard = self.heard.max(now);
     }
@@ -67,7 +69,7 @@ impl KeepAlive {
         }
     }
 
-    /// The ping that is due, if one is. The first is due at once: it measures the fresh path.
+    /// The ping that is due, if any. The first one is due at once: it measures the new path.
     pub(crate) fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {
         if now < self.ping_due() {
             return None;
@@ -80,22 +82,23 @@ impl KeepAlive {
         Some(payload)
     }
 
-    /// Whether the peer should have been heard by now: something is under way, and for [`SILENT_AFTER`] nothing has come,
-    /// or no answer to a ping. The latter is a way that carries in one direction only.
+    /// True if something should have been received from the peer by now: the tunnel is busy, and for [`SILENT_AFTER`]
+    /// nothing was received, or no answer to a ping. No answer to a ping means that the path carries data in one
+    /// direction only.
     pub(crate) fn is_silent(&self) -> bool {
         self.silent
     }
 
-    /// Judges the silence until now.
+    /// Decides whether the peer is silent at `now`.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.silent = self.silent_from().is_some_and(|from| now >= from);
     }
 
     fn silent_from(&self) -> Option<Instant> {
-        // Where queues on the way make round trips long, so is a silence that means nothing.
+        // Where queues on the path make round trips long, a silence of the same length means nothing.
         let patience = SILENT_AFTER.max(3 * self.rtt().unwrap_or_default());
         let [busy, until] = self.busy?;
-        // A tunnel that was idle has heard nothing for long, and need not have.
+        // On an idle tunnel nothing was received for a long time, and nothing had to be.
         let heard = self.heard.max(busy);
         let from = self.unanswered.map_or(heard, |since| since.min(heard)) + patience;
         (from <= until).then_some(from)
@@ -105,7 +108,7 @@ impl KeepAlive {
         now >= self.heard + DEAD_AFTER
     }
 
-    /// When something is due; a ping is nothing to wake up for while the socket takes none (`may_send`).
+    /// When something is due next. While the socket accepts no data (not `may_send`), a ping is no reason to wake up.
     pub(crate) fn next_timeout(&self, may_send: bool) -> Instant {
         let dead = self.heard + DEAD_AFTER;
         let silent = self.silent_from().filter(|_| !self.silent);
@@ -118,7 +121,7 @@ impl KeepAlive {
         self.samples[(self.next_sample + SAMPLES - 1) % SAMPLES]
     }
 
-    /// The shortest recent round trip: one that was measured under load would lie.
+    /// The shortest recent round trip. One that was measured under load would be too long.
     pub(crate) fn min_rtt(&self) -> Option<Duration> {
         self.samples.iter().flatten().min().copied()
     }
@@ -208,7 +211,7 @@ mod tests {
     fn a_slow_way_is_no_silence() {
         let start = start_of_time();
         let mut life = KeepAlive::new(start);
-        // Every pong comes after the next two pings.
+        // Every pong arrives after the next two pings.
         for n in 1..60 {
             let now = start + n * SECOND;
             life.on_busy(now);

@@ -1,20 +1,20 @@
-//! Which stream of an agent sends next: small answers before bulk, bulk in turns, and nobody starves.
+//! Which stream of an agent sends next: small answers before bulk, bulk in turns, and no stream starves.
 
 use std::collections::VecDeque;
 
 use crate::{frame::StreamId, limits::SMALL_RUN};
 
-/// What a stream is sending, as far as the lanes care.
+/// What a stream is sending, as far as the lanes need to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// The first [`crate::limits::SMALL_ANSWER_LEN`] octets of a body.
+    /// The first [`crate::limits::SMALL_ANSWER_LEN`] bytes of a body.
     Small,
-    /// Everything after.
+    /// Everything after that.
     Bulk,
 }
 
-/// The streams that could send a frame now. A stream stands in at most one lane, at most once: the caller keeps
-/// a flag per stream.
+/// The streams that could send a frame now. A stream is in at most one lane, at most once; the caller keeps a flag per
+/// stream to make sure.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
     small: VecDeque<StreamId>,
@@ -42,12 +42,12 @@ impl Lanes {
         self.bulk.pop_front()
     }
 
-    /// Whether so many small frames went that one of bulk must be next.
+    /// True if so many small frames were sent that the next one must be a bulk frame.
     pub(crate) fn owes_bulk(&self) -> bool {
         self.run >= SMALL_RUN && !self.bulk.is_empty()
     }
 
-    /// A small frame went that stood in no lane.
+    /// Counts a small frame that was sent without being in a lane.
     pub(crate) fn small_went(&mut self) {
         self.run += 1;
     }

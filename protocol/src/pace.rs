@@ -1,4 +1,4 @@
-//! How much may lie beneath the lanes: little on a slow uplink, where whatever has left them holds up the next answer.
+//! How many bytes may wait below the lanes: few on a slow uplink, because the next answer waits behind all of them.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,16 @@ use crate::limits::{
     BURST_TIME, FULL_BURST, FULL_UNSENT, PACE_INTERVAL, SHORTEST_BURST, UNSENT_FLOOR, UNSENT_TIME,
 };
 
-/// How quickly the socket takes bodies, and what follows from that.
+/// How fast the socket takes bodies, and what follows from that.
 ///
-/// An interval throughout which bodies waited shows how quick the link is; one in which nothing waited shows only that
-/// it is at least so quick.
+/// An interval in which bodies waited all the time shows how fast the link is. An interval in which at some time
+/// nothing waited shows only that the link is at least that fast.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// Octets per second. A link of which nothing is known may be a slow one: it costs a tenth of a second to be wrong.
+    /// Bytes per second. It starts at 0, because an unknown link may be a slow one; being wrong costs a tenth of a
+    /// second.
     rate: u64,
-    /// Whether that was ever all that the socket would take.
+    /// True if, in any interval so far, bodies waited all the time: the rate was all that the socket would take.
     limited: bool,
     since: Option<Instant>,
     octets: u64,
@@ -22,21 +23,21 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Octets that may be handed to the socket before it must have passed them on: what the link carries in
+    /// Bytes that may be handed to the socket before it must have passed them on: what the link carries in
     /// [`BURST_TIME`].
     pub(crate) fn burst(&self) -> usize {
         self.carries(BURST_TIME).clamp(SHORTEST_BURST, FULL_BURST)
     }
 
-    /// Octets that may wait unsent in the kernel: what the link carries in half a round trip, but not in more than
-    /// [`UNSENT_TIME`]. Where TCP finds nothing to send, it takes its own measure of the link for too small a one and
-    /// keeps an older one, by which it overflows the queues on the way. On a slow link two bursts are enough for that.
+    /// Bytes that may wait unsent in the kernel: what the link carries in half a round trip, but not in more than
+    /// [`UNSENT_TIME`]. If TCP finds nothing to send, it considers its own measurement of the link too low and keeps an
+    /// older one, with which it overflows the queues on the path. On a slow link two bursts are enough to prevent that.
     pub(crate) fn unsent(&self, round_trip: Duration) -> usize {
         let floor = if self.limited { (2 * self.burst()).min(UNSENT_FLOOR) } else { UNSENT_FLOOR };
         self.carries(UNSENT_TIME.min(round_trip / 2)).clamp(floor, FULL_UNSENT)
     }
 
-    /// So many octets of body go to the socket.
+    /// This many bytes of body go to the socket.
     pub(crate) fn on_sent(&mut self, len: usize, now: Instant) {
         match self.since.map(|since| now.saturating_duration_since(since)) {
             Some(elapsed) if elapsed < PACE_INTERVAL => {}
@@ -51,7 +52,7 @@ impl Pace {
         self.octets += len as u64;
     }
 
-    /// No body waits any more, though the socket would take it.
+    /// No body waits any more, though the socket would take one.
     pub(crate) fn on_starved(&mut self) {
         self.starved = true;
         self.rate = self.rate.max(rate(self.octets, PACE_INTERVAL));
@@ -67,7 +68,7 @@ impl Pace {
     }
 }
 
-/// Octets per second.
+/// Bytes per second.
 fn rate(octets: u64, elapsed: Duration) -> u64 {
     let rate = u128::from(octets) * 1_000_000 / elapsed.as_micros().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
     use crate::testing::start_of_time;
 
-    /// Sends bursts for a second over a link of this many octets per second; what the pace is then.
+    /// Sends bursts for one second over a link of `rate` bytes per second. Returns the burst after that.
     fn after_a_second(pace: &mut Pace, rate: u64, now: &mut Instant) -> usize {
         let end = *now + Duration::from_secs(1);
         while *now < end {

@@ -1,4 +1,4 @@
-//! The life of one stream, seen from either side.
+//! The states of one stream, seen from either side.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -10,18 +10,18 @@ use crate::{
     limits::{PAUSE_TIMEOUT, SEND_QUEUE_LEN, SMALL_ANSWER_LEN, STALL_TIMEOUT},
 };
 
-/// The frame does not fit the state.
+/// The frame does not fit the state of its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutOfOrder;
 
-/// Why the relay received no further octet.
+/// Why the relay did not accept a DATA frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReceiveError {
     OutOfOrder,
     CreditExceeded,
 }
 
-/// The relay's half.
+/// The relay's half of a stream.
 ///
 /// ```text
 ///  REQUEST ──► Awaiting ──RESPONSE──► Receiving ──END──► gone
@@ -32,7 +32,7 @@ pub(crate) enum ReceiveError {
 pub(crate) struct RequestStream {
     state: RequestState,
     window: ReceiveWindow,
-    /// Credit granted but not yet sent.
+    /// Credit that is granted but not sent yet.
     credit_due: u32,
 }
 
@@ -74,11 +74,11 @@ impl RequestStream {
         }
     }
 
-    /// The listener took chunks of this cost. Whether credit became due where none was before.
+    /// The consumer took chunks of this cost. Returns true if credit is now due and none was due before.
     pub(crate) fn consume(&mut self, cost: u32, now: Instant, way: Way) -> bool {
         let could_send = self.window.is_open();
         let credit = self.window.consume(cost, now, way);
-        // While the agent may send nothing, progress is what the listener takes, however little.
+        // While the agent may send nothing, progress is what the consumer takes, however little.
         if (credit.is_some() || !could_send)
             && let RequestState::Receiving { progress } = &mut self.state
         {
@@ -114,13 +114,13 @@ impl RequestStream {
         self.window.outstanding()
     }
 
-    /// What is left of the stream for as long as its listener holds chunks of it.
+    /// The part of the stream that is kept as long as its consumer holds chunks of it.
     pub(crate) fn into_window(self) -> ReceiveWindow {
         self.window
     }
 }
 
-/// The agent's half.
+/// The agent's half of a stream.
 ///
 /// ```text
 ///  REQUEST ──► Working ──respond──► Sending ──finish──► Finishing ──queue sent, END──► gone
@@ -134,9 +134,9 @@ pub(crate) struct ResponseStream {
     queue: VecDeque<Bytes>,
     queued: usize,
     sent: u64,
-    /// Whether a lane holds the stream.
+    /// True if the stream is in a lane.
     pub(crate) in_lane: bool,
-    /// Whether the writer found the queue full and waits.
+    /// True if the writer found the queue full and waits.
     writer_waits: bool,
 }
 
@@ -175,7 +175,7 @@ impl ResponseStream {
         Ok(())
     }
 
-    /// Queues a chunk. Whether there is room for more.
+    /// Queues a chunk. Returns true if there is room for more.
     pub(crate) fn push(&mut self, chunk: Bytes) -> Result<bool, OutOfOrder> {
         if self.state != ResponseState::Sending {
             return Err(OutOfOrder);
@@ -200,7 +200,7 @@ impl ResponseStream {
         self.window.grant(octets)
     }
 
-    /// Whether a frame could be sent now.
+    /// True if a frame could be sent now.
     pub(crate) fn is_ready(&self) -> bool {
         if self.queue.is_empty() {
             return self.state == ResponseState::Finishing;
@@ -212,7 +212,7 @@ impl ResponseStream {
         if self.sent < SMALL_ANSWER_LEN { Lane::Small } else { Lane::Bulk }
     }
 
-    /// The next frame's content, of so many octets at most; to be called only when ready.
+    /// The content of the next frame, of at most `max` bytes. Call this only if the stream is ready.
     pub(crate) fn next(&mut self, max: usize) -> Option<Next> {
         let Some(chunk) = self.queue.front_mut() else {
             return (self.state == ResponseState::Finishing).then_some(Next::End);
@@ -231,7 +231,7 @@ impl ResponseStream {
         Some(Next::Data(data))
     }
 
-    /// The whole body, if it is complete, may be sent, and has so many octets at most. The stream is over then.
+    /// The whole body, if it is complete, may be sent, and has at most `longest` bytes. The stream is over then.
     pub(crate) fn take_whole(&mut self, longest: usize) -> Option<Bytes> {
         let fits = self.queue.len() <= 1 && self.queued <= longest.min(self.window.sendable());
         if self.state != ResponseState::Finishing || self.sent > 0 || !fits {
@@ -245,7 +245,7 @@ impl ResponseStream {
         Some(body)
     }
 
-    /// Whether a waiting writer should be woken: once, when half the queue is free.
+    /// True if a waiting writer should be woken: once, when half the queue is free.
     pub(crate) fn wakes_writer(&mut self) -> bool {
         let wakes = self.writer_waits && self.queued <= SEND_QUEUE_LEN / 2;
         if wakes {

@@ -10,7 +10,7 @@ fn budgets(tunnel: u64, process: u64) -> Budgets {
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A way that nothing else uses.
+/// A path that nothing else uses.
 fn alone(min_rtt: Duration) -> Way {
     Way { min_rtt, shared: false }
 }
@@ -75,7 +75,7 @@ fn a_window_doubles_for_a_consumer_who_takes_every_frame_at_once() {
     let (mut now, mut queue) = (start_of_time(), std::collections::VecDeque::new());
     let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
     let mut credit = INITIAL_WINDOW as usize;
-    // Credit is under way for a round trip, and the link itself is quick.
+    // Credit is in flight for one round trip, and the link itself is fast.
     for _ in 0..40 {
         now += 10 * MS;
         while queue.front().is_some_and(|(at, _)| *at <= now) {
@@ -120,7 +120,7 @@ fn what_had_waited_for_its_consumer_tells_nothing_of_the_link() {
     for _ in 0..8 {
         window.receive(MAX_DATA_LEN).unwrap();
     }
-    // The consumer comes back after ten seconds and takes at once what is there.
+    // The consumer comes back after ten seconds and takes everything at once.
     for _ in 0..8 {
         window.consume(cost(MAX_DATA_LEN), now + 20_000 * MS, alone(MS));
     }

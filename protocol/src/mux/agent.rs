@@ -23,9 +23,9 @@ use crate::{
 pub enum AgentEvent {
     /// The relay accepted the agent.
     Welcome(Box<Welcome>),
-    /// The relay will go: dial again within the window, finish what is open here.
+    /// The relay is about to leave: dial again within the window, and finish the open streams of this tunnel.
     Goaway(Goaway),
-    /// A request to be answered with [`AgentMux::respond`].
+    /// A request, to be answered with [`AgentMux::respond`].
     Request(StreamId, Box<RequestHead>, Bytes),
     /// The stream's queue has room again.
     Writable(StreamId),
@@ -35,14 +35,14 @@ pub enum AgentEvent {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// WELCOME must come until then.
+    /// WELCOME must be received before this time.
     AwaitingWelcome(Instant),
     Open {
         initial_window: u32,
     },
 }
 
-/// The pure state of an agent's end of one tunnel.
+/// The pure state of the agent's end of one tunnel.
 #[derive(Debug)]
 pub struct AgentMux {
     phase: Phase,
@@ -52,9 +52,9 @@ pub struct AgentMux {
     streams: BTreeMap<StreamId, ResponseStream>,
     /// HELLO, GOAWAY, and at most one RESPONSE and one RESET per stream.
     control: VecDeque<Frame>,
-    /// RESETs in `control`: their streams count until the relay can know.
+    /// Number of RESETs in `control`: their streams count as open until the relay can know of the RESET.
     resets_queued: usize,
-    /// Refusals wait here and are bounded like streams.
+    /// Refused streams whose RESET waits to be sent; they are limited like open streams.
     refused: VecDeque<StreamId>,
     status: Option<Status>,
     lanes: Lanes,
@@ -64,7 +64,7 @@ pub struct AgentMux {
 }
 
 impl AgentMux {
-    /// A tunnel that was just dialled; HELLO is the first thing to be sent.
+    /// The state of a tunnel that was just dialled; HELLO is the first frame to be sent.
     pub fn new(hello: Hello, now: Instant) -> Self {
         Self {
             phase: Phase::AwaitingWelcome(now + GREETING_TIMEOUT),
@@ -83,7 +83,7 @@ impl AgentMux {
         }
     }
 
-    /// Answers a stream; its body follows. Does nothing for a stream that is gone.
+    /// Sends the head of a response; its body follows. Does nothing if the stream is gone.
     pub fn respond(&mut self, stream: StreamId, head: ResponseHead) {
         let Some(open) = self.streams.get_mut(&stream) else {
             return;
@@ -93,8 +93,8 @@ impl AgentMux {
         }
     }
 
-    /// Queues a piece of body. Whether there is room for more; if not, wait for [`AgentEvent::Writable`] or
-    /// [`AgentEvent::Reset`]. `false` too for a stream that is gone.
+    /// Queues a piece of body. Returns true if there is room for more. If not, wait for [`AgentEvent::Writable`] or
+    /// [`AgentEvent::Reset`]. Returns `false` also if the stream is gone.
     pub fn send(&mut self, stream: StreamId, chunk: Bytes) -> bool {
         let Some(open) = self.streams.get_mut(&stream) else {
             return false;
@@ -114,7 +114,7 @@ impl AgentMux {
         }
     }
 
-    /// Gives a stream up; what is queued is not sent.
+    /// Gives a stream up. Data that is still queued is not sent.
     pub fn reset(&mut self, stream: StreamId, code: ResetCode, reason: &str) {
         if self.forget(stream) {
             self.control.push_back(Frame::Reset(stream, code, reason.to_owned()));
@@ -122,12 +122,12 @@ impl AgentMux {
         }
     }
 
-    /// Tells the relay how the recordings are; a status that was not yet sent is replaced.
+    /// Reports the state of the recordings to the relay. A status that was not sent yet is replaced.
     pub fn set_status(&mut self, status: Status) {
         self.status = Some(status);
     }
 
-    /// Says that this agent will go: what is open may finish, new requests are refused.
+    /// Announces that this agent will go away. Open streams may finish, new requests are refused.
     pub fn go_away(&mut self, goaway: Goaway) {
         if !self.leaving {
             self.leaving = true;
@@ -135,10 +135,10 @@ impl AgentMux {
         }
     }
 
-    /// Takes one frame in; what follows from it comes from [`AgentMux::poll_event`].
+    /// Handles one frame. The events that follow from it come from [`AgentMux::poll_event`].
     ///
     /// # Errors
-    /// [`Violation`] when the relay broke the protocol; the tunnel must end.
+    /// [`Violation`] if the relay broke the protocol; the tunnel must end.
     pub fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         let initial_window = match (self.phase, &frame) {
             (_, Frame::Unknown(_)) => return Ok(()),
@@ -185,17 +185,17 @@ impl AgentMux {
         }
     }
 
-    /// Octets came in, whatever they were.
+    /// Bytes were received, of any kind.
     pub fn handle_inbound(&mut self, now: Instant) {
         self.life.on_inbound(now);
     }
 
-    /// A pong came in.
+    /// A pong was received.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) {
         self.life.on_pong(payload, now);
     }
 
-    /// Judges the peer at `now`.
+    /// Checks at `now` whether the greeting is overdue or the peer is silent or dead.
     ///
     /// # Errors
     /// [`Violation::NoGreeting`] or [`Violation::Silent`]: the tunnel must end.
@@ -213,7 +213,8 @@ impl AgentMux {
         Ok(())
     }
 
-    /// When to call [`AgentMux::handle_timeout`], and where it `may_send` [`AgentMux::poll_ping`], at the latest.
+    /// The latest time for the next call of [`AgentMux::handle_timeout`] and, if the socket accepts data (`may_send`),
+    /// of [`AgentMux::poll_ping`].
     pub fn poll_timeout(&self, may_send: bool) -> Instant {
         let at = self.life.next_timeout(may_send);
         match self.phase {
@@ -222,22 +223,23 @@ impl AgentMux {
         }
     }
 
-    /// The ping that is due, if one is.
+    /// The ping that is due, if any.
     pub fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {
         self.life.poll_ping(now)
     }
 
-    /// How many octets may be handed to the socket before it must have passed them on: little on a slow uplink.
+    /// How many bytes may be handed to the socket before it must have passed them on: few on a slow uplink.
     pub fn burst(&self) -> usize {
         self.pace.burst()
     }
 
-    /// How many octets may wait unsent in the kernel: little too, but enough for TCP to keep a long way full.
+    /// How many bytes may wait unsent in the kernel: few, but enough for TCP to keep a long path full.
     pub fn unsent(&self) -> usize {
         self.pace.unsent(self.life.min_rtt().unwrap_or_default())
     }
 
-    /// The next frame to send: control, with it small answers that are complete, then small answers, then bulk in turns.
+    /// The next frame to send. Control frames come first, with small answers that are complete; then other small
+    /// answers; then bulk streams in turns.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Frame> {
         if let Some(frame) = self.control.pop_front() {
             self.resets_queued -= usize::from(matches!(frame, Frame::Reset(..)));
@@ -282,17 +284,17 @@ impl AgentMux {
         self.events.pop_front()
     }
 
-    /// Streams open now.
+    /// Number of open streams.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// Whether nothing is open and nothing waits to be sent.
+    /// True if no stream is open and nothing waits to be sent.
     pub fn is_drained(&self) -> bool {
         self.streams.is_empty() && self.control.is_empty() && self.refused.is_empty()
     }
 
-    /// Whether the relay should have been heard by now: see [`crate::limits::SILENT_AFTER`].
+    /// True if something should have been received from the relay by now: see [`crate::limits::SILENT_AFTER`].
     pub fn is_silent(&self) -> bool {
         self.life.is_silent()
     }
@@ -307,8 +309,8 @@ impl AgentMux {
             return Err(Violation::Reused(stream));
         }
         self.last = Some(stream);
-        // The relay counts a stream until it receives the stream's end, which is later than here: a relay that
-        // keeps to the limit can never be over it.
+        // The relay counts a stream as open until it receives the end of the stream, which is later than here. So a
+        // relay that keeps to the limit can never exceed it here.
         if self.streams.len() + self.resets_queued + self.refused.len() >= self.max_streams {
             return Err(Violation::TooManyStreams(stream));
         }
@@ -320,7 +322,8 @@ impl AgentMux {
         Ok(())
     }
 
-    /// The relay gave up what this side was about to give up: it waits for no RESET, and counts the stream no more.
+    /// The relay gave up a stream that this side was about to give up. It does not wait for a RESET, and the stream no
+    /// longer counts.
     fn keep_quiet(&mut self, stream: StreamId) {
         self.control.retain(|frame| !matches!(frame, Frame::Reset(id, ..) if *id == stream));
         self.resets_queued = self.control.iter().filter(|frame| matches!(frame, Frame::Reset(..))).count();
@@ -329,7 +332,7 @@ impl AgentMux {
 
     fn on_credit(&mut self, stream: StreamId, octets: u32) -> Result<(), Violation> {
         self.check_opened("CREDIT", stream)?;
-        // Credit for a stream that has ended was under way; it is of no use any more.
+        // Credit for a stream that has ended was in flight and is no longer needed.
         let Some(open) = self.streams.get_mut(&stream) else {
             return Ok(());
         };
@@ -345,7 +348,7 @@ impl AgentMux {
         Ok(())
     }
 
-    /// Makes a RESPONSE whose whole small body is at hand an ANSWER, unless it is bulk's turn.
+    /// Turns a RESPONSE into an ANSWER if its whole body is queued and small, unless it is bulk's turn.
     fn with_whole_body(&mut self, frame: Frame, now: Instant) -> Frame {
         let Frame::Response(stream, head) = frame else { return frame };
         let longest = ANSWER_BODY_LEN.min(self.pace.burst());
@@ -376,7 +379,7 @@ impl AgentMux {
         if gone.in_lane {
             self.lanes.remove(stream);
         }
-        // A RESPONSE that was not sent yet must not follow the stream's RESET.
+        // A RESPONSE that was not sent yet must not follow the RESET of its stream.
         self.control.retain(|frame| !matches!(frame, Frame::Response(id, _) if *id == stream));
         true
     }

@@ -1,8 +1,8 @@
-//! The pure multiplexers: frames in, frames and events out, with the time as an argument.
+//! The pure multiplexers: they take in frames and give out frames and events, and get the time as an argument.
 //!
 //! The two sides of a tunnel do different things, so they are two types: [`RelayMux`] opens streams and receives
-//! bodies, [`AgentMux`] accepts streams and sends bodies. Neither ever waits: what cannot be sent yet stays in
-//! queues whose bounds follow from the number of streams and their windows.
+//! bodies, [`AgentMux`] accepts streams and sends bodies. Neither ever waits: frames and bytes that cannot be sent yet
+//! stay in queues whose limits follow from the number of streams and their windows.
 
 mod agent;
 mod relay;
@@ -17,7 +17,7 @@ use crate::{
     message::CloseCode,
 };
 
-/// The peer broke the protocol; the tunnel ends with [`Violation::close_code`] and this sentence as the reason.
+/// How the peer broke the protocol. The tunnel ends with [`Violation::close_code`] and this sentence as the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// A message that is not a frame.
@@ -26,13 +26,13 @@ pub enum Violation {
     /// A text message; frames are binary.
     #[error("a text message came, frames are binary")]
     NotBinary,
-    /// A text message, or a reason of a close, that is not UTF-8.
+    /// A text message, or the reason of a close frame, that is not UTF-8.
     #[error("a text came that is not UTF-8")]
     NotUtf8,
     /// A message longer than either side may send.
     #[error("a message is longer than {} octets", crate::limits::MAX_MESSAGE_LEN)]
     TooLong,
-    /// What came is no WebSocket (RFC 6455): unmasked, compressed, or otherwise malformed.
+    /// The peer does not follow WebSocket (RFC 6455): a message is unmasked, compressed, or otherwise malformed.
     #[error("what came breaks the rules of WebSocket: {0}")]
     NotWebSocket(String),
     /// Another frame came before the greeting.
@@ -50,7 +50,7 @@ pub enum Violation {
     /// The frame does not fit the state of its stream.
     #[error("a {0} frame came out of order on stream {1}")]
     OutOfOrder(&'static str, StreamId),
-    /// A REQUEST used an id that is not larger than all before.
+    /// A REQUEST used an id that is not larger than all earlier ones.
     #[error("the id of stream {0} was used before")]
     Reused(StreamId),
     /// More streams were opened than the agent allows.
@@ -59,19 +59,19 @@ pub enum Violation {
     /// The agent sent more than its credit.
     #[error("stream {0} sent more than its credit")]
     CreditExceeded(StreamId),
-    /// More credit was granted than can be counted.
+    /// More credit was granted than fits into a u32.
     #[error("stream {0} was granted more credit than can be counted")]
     CreditOverflow(StreamId),
-    /// No greeting came within [`crate::limits::GREETING_TIMEOUT`].
+    /// No greeting was received within [`crate::limits::GREETING_TIMEOUT`].
     #[error("no greeting came in time")]
     NoGreeting,
-    /// Nothing was heard for [`crate::limits::DEAD_AFTER`].
+    /// Nothing was received for [`crate::limits::DEAD_AFTER`].
     #[error("nothing was heard for too long")]
     Silent,
 }
 
 impl Violation {
-    /// The WebSocket close code that tells the peer.
+    /// The WebSocket close code that says this to the peer.
     pub fn close_code(&self) -> CloseCode {
         match self {
             Self::CreditExceeded(_) => CloseCode::CreditExceeded,

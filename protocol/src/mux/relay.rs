@@ -20,7 +20,7 @@ use crate::{
     stream::{ReceiveError, RequestStream},
 };
 
-/// What may still arrive on streams that this side gave up: no more than was under way.
+/// What may still arrive on streams that this side gave up: no more than was in flight at that moment.
 #[derive(Debug, Default)]
 struct Late {
     credit: u64,
@@ -29,40 +29,40 @@ struct Late {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// HELLO must come until then.
+    /// HELLO must be received before this time.
     AwaitingHello(Instant),
     Open,
-    /// A GOAWAY came or went: what is open may finish.
+    /// A GOAWAY was sent or received: open streams may finish.
     Leaving,
 }
 
-/// The pure state of a relay's end of one tunnel.
+/// The pure state of the relay's end of one tunnel.
 #[derive(Debug)]
 pub struct RelayMux {
     phase: Phase,
     budgets: Budgets,
     agent_max: usize,
     next: Option<StreamId>,
-    /// The last stream whose REQUEST went out: an agent knows of no later one.
+    /// The last stream whose REQUEST was sent: the agent knows no later one.
     asked: Option<StreamId>,
     streams: BTreeMap<StreamId, RequestStream>,
-    /// Windows of streams that are over while their listener still holds chunks.
+    /// Windows of streams that have ended while their consumer still holds chunks.
     ended: BTreeMap<StreamId, ReceiveWindow>,
     late: Late,
     /// At most one REQUEST or RESET per stream slot, and a few tunnel frames.
     control: VecDeque<Frame>,
     resets_queued: usize,
     credits: VecDeque<StreamId>,
-    /// Requests came beside others not long before that.
+    /// The tunnel counts as shared until this time: a request came while others were open.
     shared_until: Option<Instant>,
     life: KeepAlive,
     events: VecDeque<RelayEvent>,
-    /// No stream times out before this.
+    /// No stream times out before this time.
     check_at: Option<Instant>,
 }
 
 impl RelayMux {
-    /// A tunnel that was just accepted.
+    /// The state of a tunnel that was just accepted.
     pub fn new(budgets: Budgets, now: Instant) -> Self {
         Self {
             phase: Phase::AwaitingHello(now + GREETING_TIMEOUT),
@@ -88,10 +88,10 @@ impl RelayMux {
         self.control.push_back(Frame::Welcome(Box::new(welcome)));
     }
 
-    /// Opens a stream with a whole request, to be answered within `patience`.
+    /// Opens a stream with a whole request. The head of the response must arrive within `patience`.
     ///
     /// # Errors
-    /// [`OpenError`]; nothing was sent then.
+    /// [`OpenError`]; then nothing was sent.
     pub fn open(
         &mut self,
         head: RequestHead,
@@ -117,7 +117,7 @@ impl RelayMux {
         Ok(stream)
     }
 
-    /// The listener took chunks of this [`crate::credit::cost`].
+    /// The consumer of the body took chunks of this [`crate::credit::cost`].
     pub fn consume(&mut self, stream: StreamId, cost: u32, now: Instant) {
         let shared = self.shared_until.is_some_and(|until| now < until);
         let way = Way { min_rtt: self.life.min_rtt().unwrap_or_default(), shared };
@@ -130,13 +130,13 @@ impl RelayMux {
         }
     }
 
-    /// The listener is gone, or has all it wanted: to be called once for every stream that was opened.
+    /// The consumer of the body is gone, or has all that it wanted. To be called once for every stream that was opened.
     pub fn release(&mut self, stream: StreamId) {
         self.abandon(stream, ResetCode::Cancelled, "the client went away");
         self.ended.remove(&stream);
     }
 
-    /// Says that this relay will go; what is open may finish.
+    /// Announces that this relay will go away. Open streams may finish.
     pub fn go_away(&mut self, goaway: Goaway) {
         if self.phase == Phase::Open {
             self.phase = Phase::Leaving;
@@ -144,10 +144,10 @@ impl RelayMux {
         }
     }
 
-    /// Takes one frame in; what follows from it comes from [`RelayMux::poll_event`].
+    /// Handles one frame. The events that follow from it come from [`RelayMux::poll_event`].
     ///
     /// # Errors
-    /// [`Violation`] when the agent broke the protocol; the tunnel must end.
+    /// [`Violation`] if the agent broke the protocol; the tunnel must end.
     pub fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
         match (self.phase, &frame) {
             (_, Frame::Unknown(_)) | (Phase::AwaitingHello(_), Frame::Hello(_)) => {}
@@ -183,17 +183,17 @@ impl RelayMux {
         }
     }
 
-    /// Octets came in, whatever they were.
+    /// Bytes were received, of any kind.
     pub fn handle_inbound(&mut self, now: Instant) {
         self.life.on_inbound(now);
     }
 
-    /// A pong came in.
+    /// A pong was received.
     pub fn handle_pong(&mut self, payload: &[u8], now: Instant) {
         self.life.on_pong(payload, now);
     }
 
-    /// Gives up what is overdue at `now`.
+    /// Gives up streams that are overdue at `now`.
     ///
     /// # Errors
     /// [`Violation::NoGreeting`] or [`Violation::Silent`]: the tunnel must end.
@@ -214,7 +214,8 @@ impl RelayMux {
         Ok(())
     }
 
-    /// When to call [`RelayMux::handle_timeout`], and where it `may_send` [`RelayMux::poll_ping`], at the latest.
+    /// The latest time for the next call of [`RelayMux::handle_timeout`] and, if the socket accepts data (`may_send`),
+    /// of [`RelayMux::poll_ping`].
     pub fn poll_timeout(&self, may_send: bool) -> Instant {
         let mut at = self.life.next_timeout(may_send);
         if let Phase::AwaitingHello(until) = self.phase {
@@ -223,7 +224,7 @@ impl RelayMux {
         self.check_at.map_or(at, |check| at.min(check))
     }
 
-    /// The ping that is due, if one is.
+    /// The ping that is due, if any.
     pub fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {
         self.life.poll_ping(now)
     }
@@ -231,7 +232,7 @@ impl RelayMux {
     /// The next frame to send.
     pub fn poll_transmit(&mut self) -> Option<Frame> {
         while let Some(stream) = self.credits.pop_front() {
-            // A stream that ended meanwhile needs no credit.
+            // A stream that has ended in the meantime needs no credit.
             let credit = self.streams.get_mut(&stream).map_or(0, RequestStream::take_credit);
             if credit > 0 {
                 return Some(Frame::Credit(stream, credit));
@@ -250,17 +251,17 @@ impl RelayMux {
         self.events.pop_front()
     }
 
-    /// Streams open now.
+    /// Number of open streams.
     pub fn open_streams(&self) -> usize {
         self.streams.len()
     }
 
-    /// Whether nothing is open and nothing waits to be sent.
+    /// True if no stream is open and nothing waits to be sent.
     pub fn is_drained(&self) -> bool {
         self.streams.is_empty() && self.control.is_empty()
     }
 
-    /// Whether the agent should have been heard by now: see [`crate::limits::SILENT_AFTER`].
+    /// True if something should have been received from the agent by now: see [`crate::limits::SILENT_AFTER`].
     pub fn is_silent(&self) -> bool {
         self.life.is_silent()
     }
@@ -270,7 +271,8 @@ impl RelayMux {
         self.life.rtt()
     }
 
-    /// An agent that could answer what was never sent would not have to read, and requests would pile up here.
+    /// Checks that the agent can know this stream. An agent that could answer requests that were never sent would not
+    /// have to read, and requests would pile up here.
     fn check_asked(&self, frame: &'static str, stream: StreamId) -> Result<(), Violation> {
         if self.asked.is_none_or(|asked| stream > asked) {
             return Err(Violation::NeverOpened(frame, stream));
@@ -354,7 +356,7 @@ impl RelayMux {
         Ok(())
     }
 
-    /// The three frames that it stands for, one after the other.
+    /// Handles an ANSWER as the three frames that it replaces, one after the other.
     fn on_answer(
         &mut self,
         stream: StreamId,
@@ -385,7 +387,8 @@ impl RelayMux {
         }
     }
 
-    /// A frame for a stream that is not open: under way when this side gave the stream up, or a violation.
+    /// Handles a frame for a stream that is not open. Either it was in flight when this side gave the stream up, or it
+    /// is a violation.
     fn on_late(&mut self, frame: &'static str, stream: StreamId, len: usize) -> Result<(), Violation> {
         self.check_asked(frame, stream)?;
         let (left, cost) = if frame == "DATA" {
