@@ -18,7 +18,7 @@ pub(crate) struct KeepAlive {
     heard: Instant,
     last_ping: Option<Instant>,
     awaited: Option<PingPayload>,
-    /// Time of the first ping after the last one that was answered, if a ping waits for its answer.
+    /// Since when no ping has been answered, if a ping waits for its answer.
     unanswered: Option<Instant>,
     count: u64,
     /// Since when the tunnel has been busy without a break, and until when it counts as busy.

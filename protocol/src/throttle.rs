@@ -1,8 +1,9 @@
-//! Limits wrong attempts: at search tokens, site keys, enrolment codes and links. Relay and agent use the same arithmetic.
+//! Limits wrong attempts at search tokens, site keys, enrolment codes and links. Relay and agent use the same
+//! arithmetic.
 //!
-//! Every attempt belongs to one or several keys, such as a client and what it tries. Each key has an [`Allowance`]: a bucket of
-//! wrong attempts that refills over time. An attempt whose outcome is not known yet takes a place in the bucket, as if it were
-//! wrong: otherwise two hundred attempts at once would be two hundred attempts that are looked at.
+//! Every attempt belongs to one or several keys, such as a client and what it tries. Each key has an [`Allowance`]: a
+//! bucket of wrong attempts that refills over time. An attempt reserves a place in the bucket before its outcome is
+//! known, as if it were wrong. Otherwise two hundred concurrent attempts would all be checked.
 //!
 //! Pure: the caller brings the time and the keys of the hash tables.
 
@@ -16,56 +17,58 @@ use std::{
 
 pub use self::client_key::{ClientKey, Network};
 
-/// Buckets below which no time is spent on looking for full ones: they take less than 200 kB.
+/// With fewer buckets than this, no time is spent on searching for full ones: they take less than 200 kB.
 const SWEEP_FROM: usize = 1024;
 
 /// How many wrong attempts a key may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Wrong attempts at once.
+    /// Wrong attempts that are allowed at once.
     pub burst: u32,
-    /// After this time one more is allowed. An empty bucket is full again after `burst` times this.
+    /// Time after which one more is allowed. An empty bucket is full again after `burst` times this.
     pub refill: Duration,
 }
 
 impl Allowance {
-    /// What one client has for one thing that it tries. Ten at once: a person who pastes the wrong token needs three or four to
-    /// notice. Then one in six seconds: with ten a minute a token of 160 bits is safe for ever, and one of eight random letters
-    /// for forty thousand years. Six seconds is also the longest that a right token waits that comes first behind wrong ones.
+    /// The allowance of one client for one thing that it tries. Ten at once: a person who pastes the wrong token needs
+    /// three or four attempts to notice. Then one every six seconds: at ten a minute, a token of 160 bits is safe for
+    /// ever, and one of eight random letters for forty thousand years. Six seconds is also the longest wait for a right
+    /// token that comes first after wrong ones.
     pub const CLIENT: Self = Self { burst: 10, refill: Duration::from_secs(6) };
 
-    /// What an IPv6 network of 56 bits has, which many providers give to each customer (RFC 6177): what two clients have. A
-    /// customer has 256 networks of 64 bits, and has them for nothing.
+    /// The allowance of an IPv6 network of 56 bits, which many providers give to each customer (RFC 6177): that of two
+    /// clients. Such a customer has 256 networks of 64 bits, at no cost.
     pub const NETWORK_56: Self = Self { burst: 20, refill: Duration::from_secs(3) };
 
-    /// What an IPv6 network of 48 bits has: a company's, or 256 customers of a provider who gives 56 bits to each. What four clients
-    /// have is enough for those among them who make mistakes, and whose token was right before does not need it.
+    /// The allowance of an IPv6 network of 48 bits: a company's, or that of 256 customers of a provider who gives each
+    /// 56 bits. The allowance of four clients is enough for those customers who make mistakes; a client whose token was
+    /// right before does not need it.
     pub const NETWORK_48: Self = Self { burst: 40, refill: Duration::from_millis(1_500) };
 
-    /// What all clients together have at one site: what ten clients have. More are no mistakes: a site has one or a few installations
-    /// of QueueMetrics. A hundred a minute are 144,000 a day, so a secret of eight random letters holds for four thousand
-    /// years against as many addresses as there are.
+    /// The allowance of all clients together at one site: that of ten clients. More wrong attempts are not mistakes: a
+    /// site has one or a few installations of QueueMetrics. A hundred a minute are 144,000 a day, so a secret of eight
+    /// random letters holds for four thousand years, however many addresses an attacker has.
     pub const SITE: Self = Self { burst: 100, refill: Duration::from_millis(600) };
 
-    /// The time in which an empty bucket fills.
+    /// The time in which an empty bucket becomes full.
     pub const fn full_after(self) -> Duration {
         self.refill.saturating_mul(self.burst)
     }
 }
 
-/// The buckets in which a client's attempts at one thing count.
+/// Which buckets count a client's attempts at one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// The client's own: nobody else's attempts shut it out.
+    /// Only the client's own: attempts of others cannot lock it out.
     ForItself,
     /// Those of the wider IPv6 networks as well.
     WithNeighbours,
-    /// And that of all clients together.
+    /// Those of the wider IPv6 networks and that of all clients together.
     WithEverybody,
 }
 
 impl Counted {
-    /// The keys of the buckets. `target` is what the client tries, `everybody` what all clients together try.
+    /// The keys of the buckets. `target` is what the client tries, `everybody` is what all clients together try.
     pub fn keys<T: Clone>(
         self,
         client: ClientKey,
@@ -84,20 +87,20 @@ impl Counted {
     }
 }
 
-/// Why an attempt is not looked at now.
+/// Why an attempt is not checked now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// Attempts under way have all places. As soon as one of them ends well there is a place again.
+    /// Running attempts have taken all places. As soon as one of them turns out to be right, a place is free again.
     UnderWay,
-    /// Too many attempts were wrong; the next one is looked at after this time.
+    /// Too many attempts were wrong; the next one is checked after this time.
     Wrong(Duration),
 }
 
-/// A bucket is forgotten when it is full and no attempt is under way.
+/// The state of one key. A bucket is removed when it is full and no attempt is running.
 #[derive(Debug)]
 struct Bucket {
     allowance: Allowance,
-    /// When the bucket will be full again, if anything was wrong: the later, the emptier it is.
+    /// When the bucket will be full again, if any attempt was wrong. The later, the emptier it is.
     full_at: Option<Instant>,
     /// Attempts whose outcome is not known yet.
     under_way: u32,
@@ -108,7 +111,7 @@ impl Bucket {
         Self { allowance, full_at: None, under_way: 0 }
     }
 
-    /// How long an attempt has to wait that comes beside this many others.
+    /// How long an attempt has to wait if `beside` others are running.
     fn wait(&self, beside: u32, now: Instant) -> Duration {
         let places = beside.saturating_add(1);
         let full_at =
@@ -117,7 +120,7 @@ impl Bucket {
     }
 }
 
-/// The buckets of all keys. A key costs memory from its first attempt until its bucket is full again.
+/// The buckets of all keys. A key takes memory from its first attempt until its bucket is full again.
 #[derive(Debug)]
 pub struct Buckets<K, S> {
     buckets: HashMap<K, Bucket, S>,
@@ -126,16 +129,16 @@ pub struct Buckets<K, S> {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
-    /// No attempts yet. At most `max_len` keys are remembered; when there are more, the half that would be full soonest is
-    /// forgotten.
+    /// No attempts yet. At most `max_len` keys are kept; if there are more, the half that would be full soonest is
+    /// removed.
     pub fn new(max_len: usize, hasher: S) -> Self {
         Self { buckets: HashMap::with_hasher(hasher), max_len, swept: None }
     }
 
-    /// Takes a place in the bucket of every key for an attempt that has not been judged yet.
+    /// Reserves a place in the bucket of every key, for an attempt that has not been checked yet.
     ///
     /// # Errors
-    /// [`Full`]; no place is taken then.
+    /// [`Full`]; then no place is reserved.
     pub fn reserve(&mut self, keys: &[(K, Allowance)], now: Instant) -> Result<(), Full> {
         self.check(keys, now)?;
         for (key, allowance) in keys {
@@ -144,10 +147,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
         Ok(())
     }
 
-    /// Whether another attempt would be looked at.
+    /// Checks whether another attempt would be accepted.
     ///
     /// # Errors
-    /// [`Full`].
+    /// [`Full`] if it would not.
     pub fn check(&self, keys: &[(K, Allowance)], now: Instant) -> Result<(), Full> {
         let buckets = || keys.iter().filter_map(|(key, _)| self.buckets.get(key));
         let wait = buckets().map(|bucket| bucket.wait(0, now)).max().unwrap_or_default();
@@ -160,7 +163,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
         }
     }
 
-    /// Gives the places of an attempt back.
+    /// Releases the places of an attempt.
     pub fn release(&mut self, keys: &[(K, Allowance)]) {
         for (key, _) in keys {
             let Some(bucket) = self.buckets.get_mut(key) else { continue };
@@ -171,7 +174,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
         }
     }
 
-    /// Counts a wrong attempt. A bucket never gets emptier than empty: who stops is forgiven after [`Allowance::full_after`].
+    /// Counts a wrong attempt. A bucket never gets emptier than empty: a client that stops is forgiven after
+    /// [`Allowance::full_after`].
     pub fn wrong(&mut self, keys: &[(K, Allowance)], now: Instant) {
         self.sweep_if_due(now);
         for (key, allowance) in keys {
@@ -181,12 +185,12 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
         }
     }
 
-    /// How many keys are remembered.
+    /// Number of keys that are kept.
     pub fn len(&self) -> usize {
         self.buckets.len()
     }
 
-    /// Whether no key is remembered.
+    /// True if no key is kept.
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty()
     }
@@ -204,7 +208,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
         }
     }
 
-    /// Forgets the buckets that are full; if too many are left, those that would be full soonest.
+    /// Removes the buckets that are full. If too many are left, also removes those that would be full soonest.
     fn sweep(&mut self, now: Instant) {
         self.buckets.retain(|_, bucket| bucket.full_at > Some(now) || bucket.under_way > 0);
         if self.buckets.len() >= self.max_len {
@@ -212,7 +216,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
             let middle = times.len() / 2;
             let (_, median, _) = times.select_nth_unstable(middle);
             let median = *median;
-            // Half of the table at a time, so that the next half comes in without looking.
+            // Half of the table is removed at a time, so that the next half can be added without a sweep.
             let mut surplus = self.buckets.len() - middle;
             self.buckets.retain(|_, bucket| {
                 let kept = bucket.full_at > median || surplus == 0;
@@ -225,8 +229,9 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Buckets<K, S> {
     }
 }
 
-/// Digests of what was right lately, each together with the client that presented it. The client is part of it because otherwise the
-/// answer to a guess would tell, from any address and at any rate, whether another client uses that secret.
+/// Digests of secrets that were right recently, each together with the client that presented it. The client is part of
+/// the digest because otherwise the answer to a guess would show, from any address and at any rate, whether another
+/// client uses that secret.
 #[derive(Debug)]
 pub struct RightLately<S> {
     digests: HashSet<u64, S>,
@@ -234,17 +239,17 @@ pub struct RightLately<S> {
 }
 
 impl<S: BuildHasher> RightLately<S> {
-    /// Nothing yet; at most `max_len` digests.
+    /// An empty set of at most `max_len` digests.
     pub fn new(max_len: usize, hasher: S) -> Self {
         Self { digests: HashSet::with_hasher(hasher), max_len }
     }
 
-    /// Whether this was right lately.
+    /// True if this was right recently.
     pub fn contains(&self, digest: u64) -> bool {
         self.digests.contains(&digest)
     }
 
-    /// This is right. Where there are too many, all others are forgotten: those in use come back with their next attempt.
+    /// Adds a digest. If there are too many, all others are removed; those in use come back with their next attempt.
     pub fn insert(&mut self, digest: u64) {
         if self.digests.len() >= self.max_len && !self.digests.contains(&digest) {
             self.digests.clear();
@@ -252,7 +257,7 @@ impl<S: BuildHasher> RightLately<S> {
         self.digests.insert(digest);
     }
 
-    /// This is not right any more. Whether it was.
+    /// Removes a digest that is no longer right. Returns true if it was in the set.
     pub fn remove(&mut self, digest: u64) -> bool {
         self.digests.remove(&digest)
     }

@@ -1,4 +1,4 @@
-//! The agent's end of a tunnel as an application sees it: an HTTP service that is called.
+//! The agent's end of a tunnel, as an application sees it: it calls the application's HTTP service.
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +42,7 @@ pub enum LinkState {
     Greeting,
     /// The relay accepted the agent.
     Welcomed(Arc<Welcome>),
-    /// The relay will go: dial again within the window; what is open here finishes.
+    /// The relay is about to leave: dial again within the window; open streams finish here.
     Leaving(Goaway),
 }
 
@@ -60,37 +60,38 @@ impl std::fmt::Debug for AgentControl {
 }
 
 impl AgentControl {
-    /// Follows the tunnel's state.
+    /// Follows the state of the tunnel.
     pub fn state(&self) -> watch::Receiver<LinkState> {
         self.state.clone()
     }
 
-    /// Follows whether the relay is silent though it should be heard: the way to it may be dead.
+    /// Follows whether the relay is silent when something should have been received from it: the path to it may be
+    /// dead.
     pub fn silence(&self) -> watch::Receiver<bool> {
         self.mailbox.gauges.silence()
     }
 
-    /// Says that this agent will go; the relay closes the tunnel when what is open has finished.
+    /// Announces that this agent will go away. The relay closes the tunnel when the open streams have finished.
     pub fn go_away(&self, goaway: Goaway) {
         self.mailbox.leave(|outbox| outbox.goaway = Some(goaway));
     }
 
-    /// Closes the tunnel now; what is open is cut.
+    /// Closes the tunnel now; open streams are cut.
     pub fn close(&self, close: Close) {
         self.mailbox.leave(|outbox| outbox.close = Some(close));
     }
 
-    /// Tells the relay how the recordings are.
+    /// Reports the state of the recordings to the relay.
     pub fn set_status(&self, status: Status) {
         self.mailbox.leave(|outbox| outbox.status = Some(status));
     }
 
-    /// Streams open now.
+    /// Number of open streams.
     pub fn open_streams(&self) -> usize {
         self.mailbox.gauges.open_streams()
     }
 
-    /// The latest round trip, once there was one.
+    /// The latest round trip, if one was measured yet.
     pub fn rtt(&self) -> Option<Duration> {
         self.mailbox.gauges.rtt()
     }
@@ -102,7 +103,7 @@ struct Worker {
     task: AbortHandle,
 }
 
-/// The agent's end of one tunnel, to be run by a task of its own. `S` is the agent's own HTTP service.
+/// The agent's end of one tunnel, to be run by its own task. `S` is the agent's HTTP service.
 pub struct AgentLink<S> {
     mux: AgentMux,
     mailbox: Arc<AgentMailbox>,
@@ -126,7 +127,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Display,
 {
-    /// The end of a tunnel that was just dialled.
+    /// The end of a tunnel that was just dialled, and a handle on it.
     pub fn new(hello: Hello, service: S) -> (Self, AgentControl) {
         let mailbox = Arc::new(AgentMailbox::default());
         let (sender, state) = watch::channel(LinkState::Greeting);
@@ -144,7 +145,7 @@ where
         (link, AgentControl { mailbox, state })
     }
 
-    /// Runs the tunnel to its end. Work under way is stopped then.
+    /// Runs the tunnel to its end. Requests that are still running are stopped then.
     pub async fn run<T>(mut self, socket: WebSocketStream<T>, traffic: Arc<Traffic>) -> Ended
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -319,7 +320,7 @@ fn to_request(head: RequestHead, body: Bytes, base: LinkBase) -> Option<Request<
     Some(request)
 }
 
-/// Answers one request; being dropped at any moment stops the work.
+/// Answers one request. Dropping the future at any moment stops the work.
 async fn answer<S, B>(service: S, request: Request<Bytes>, outlet: Outlet)
 where
     S: Service<Request<Bytes>, Response = Response<B>, Error = Infallible> + Send,
@@ -351,7 +352,7 @@ where
     }
 }
 
-/// Sends a body to its end, or to what is wrong with it.
+/// Sends a body to its end. If the body fails, returns what is wrong.
 async fn pass_on<B>(body: B, outlet: &Outlet) -> Result<(), String>
 where
     B: Body<Data = Bytes> + Send,
@@ -362,7 +363,7 @@ where
         let chunk = match poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
             None => return Ok(()),
             Some(Err(error)) => return Err(error.to_string()),
-            // Trailers do not cross, and empty chunks say nothing.
+            // Trailers do not cross the tunnel, and empty chunks carry nothing.
             Some(Ok(frame)) => frame.into_data().ok().filter(|chunk| !chunk.is_empty()),
         };
         if let Some(chunk) = chunk {

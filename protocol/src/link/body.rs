@@ -20,28 +20,28 @@ use crate::{
     message::{ResetCode, ResponseHead},
 };
 
-/// Consumed credit is reported in pieces of at least this size, or when nothing is left to read: waking the driver
-/// for every chunk would cost more than the chunk.
+/// Consumed credit is reported in pieces of at least this many bytes, or when nothing is left to read. Waking the
+/// driver for every chunk would cost more than the chunk.
 const REPORT_COST: u32 = 64 * 1024;
-/// ...or when the last report was so long ago: where the agent may send nothing, what the listener takes is the only
-/// progress there is (see [`crate::limits::PAUSE_TIMEOUT`]), however little.
+/// ...or when the last report is this old. While the agent may send nothing, what the client takes, however little, is
+/// the only progress (see [`crate::limits::PAUSE_TIMEOUT`]).
 const REPORT_AFTER: Duration = Duration::from_secs(60);
 
-/// Why a body was cut. What came before is right but not all.
+/// Why a body was cut. The bytes before the cut are right, but not complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The agent gave the stream up, or it made no progress.
+    /// The agent gave the stream up, or the stream made no progress.
     #[error("the agent gave the response up: {1} ({code})", code = u16::from(*.0))]
     Reset(ResetCode, String),
     /// The tunnel ended.
     #[error("the tunnel ended before the response did")]
     Lost,
-    /// It is not what was sent. No link says so by itself; what carries a body further may.
+    /// The body is not what was sent. A link itself never reports this; a later stage that passes the body on may.
     #[error("the response was changed on its way")]
     Changed,
 }
 
-/// What the driver and one caller share about one stream. The queue is bounded by the stream's window.
+/// State of one stream, shared by the driver and one caller. The queue is limited by the stream's window.
 #[derive(Debug, Default)]
 pub(crate) struct Slot(Mutex<SlotState>);
 
@@ -49,18 +49,18 @@ pub(crate) struct Slot(Mutex<SlotState>);
 pub(crate) struct SlotState {
     /// Set once the stream is open.
     pub(crate) stream: Option<StreamId>,
-    /// Set once, when the answer is known.
+    /// Set once, when the response head or an error is known.
     pub(crate) head: Option<Result<Box<ResponseHead>, CallError>>,
     pub(crate) chunks: VecDeque<Bytes>,
     pub(crate) end: Option<Result<(), BodyError>>,
-    /// The caller has gone.
+    /// The caller is gone.
     pub(crate) abandoned: bool,
     waker: Option<Waker>,
 }
 
 impl Slot {
     pub(crate) fn lock(&self) -> MutexGuard<'_, SlotState> {
-        // Nothing panics while holding the lock; if it did, the state would still be sound.
+        // Nothing panics while it holds the lock; if something did, the state would still be valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,7 +75,7 @@ impl Slot {
         }
     }
 
-    /// Waits for the answer.
+    /// Waits for the response head.
     pub(crate) fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<Box<ResponseHead>, CallError>> {
         let mut state = self.lock();
         if let Some(head) = state.head.take() {
@@ -86,7 +86,7 @@ impl Slot {
     }
 }
 
-/// One caller's hold on a stream: dropping it gives the stream up and its window back.
+/// One caller's hold on a stream. Dropping it gives up the stream and releases its window.
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) slot: Arc<Slot>,
@@ -109,7 +109,7 @@ impl Drop for Hold {
 
 /// The body of a response that comes through a tunnel.
 ///
-/// What is taken from it is returned to the agent as credit; dropping it early stops the agent.
+/// Bytes that are taken from it are returned to the agent as credit. Dropping it early stops the agent.
 #[derive(Debug)]
 pub struct TunnelBody {
     hold: Hold,

@@ -1,4 +1,4 @@
-//! The relay's end of a tunnel as an application sees it: call with a request, get a response.
+//! The relay's end of a tunnel, as an application sees it: call it with a request, get a response.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -26,31 +26,31 @@ pub enum CallError {
     /// The request does not fit into a REQUEST frame; nothing was sent.
     #[error("the request is too large for the tunnel")]
     TooLarge,
-    /// No answer came within the deadline.
+    /// No response came within the deadline.
     #[error("the agent did not answer in time")]
     Deadline,
-    /// The agent had no room and did nothing.
+    /// The agent did not accept the request and did nothing for it.
     #[error("the agent is shutting down")]
     Refused,
     /// The agent gave the request up.
     #[error("the agent gave the request up: {1} ({code})", code = u16::from(*.0))]
     Reset(ResetCode, String),
-    /// The agent's answer is no HTTP response.
+    /// The agent's answer is not a valid HTTP response.
     #[error("the agent's answer is not a valid response")]
     Malformed,
-    /// The tunnel ended before the answer.
+    /// The tunnel ended before the response came.
     #[error("the tunnel ended before the answer came")]
     Lost,
 }
 
-/// What an agent tells outside of streams.
+/// A message of the agent that belongs to no stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayNotice {
-    /// It introduced itself; [`Caller::welcome`] is expected.
+    /// The agent introduced itself; [`Caller::welcome`] is expected.
     Hello(Box<Hello>),
-    /// How its recordings are.
+    /// The state of its recordings.
     Status(Status),
-    /// It will go and takes no more requests.
+    /// The agent is about to leave and takes no more requests.
     Goaway(Goaway),
 }
 
@@ -69,19 +69,19 @@ impl Caller {
     /// Sends a request through the tunnel and waits for the head of its response, at most [`RELAY_DEADLINE`].
     ///
     /// # Errors
-    /// As [`Caller::call_within`].
+    /// The same as [`Caller::call_within`].
     pub async fn call(&self, request: Request<Bytes>) -> Result<Response<TunnelBody>, CallError> {
         self.call_within(request, RELAY_DEADLINE).await
     }
 
-    /// Sends a request through the tunnel and waits for the head of its response, at most for `patience`, of which the
-    /// agent has four fifths. Dropping the future, or the body later, stops the agent.
+    /// Sends a request through the tunnel and waits for the head of its response, at most for `patience`. The agent
+    /// gets four fifths of that time. Dropping the future, or later the body, stops the agent.
     ///
-    /// What [`RequestHead::of`] takes from the request travels with it; the response's extension
-    /// [`crate::context::Audit`] holds what the agent wants recorded.
+    /// The values that [`RequestHead::of`] takes from the request travel with it. The response's extension
+    /// [`crate::context::Audit`] holds what the agent wants in the audit log.
     ///
     /// # Errors
-    /// [`CallError`] when there is no response.
+    /// [`CallError`] if there is no response.
     pub async fn call_within(
         &self,
         request: Request<Bytes>,
@@ -110,39 +110,39 @@ impl Caller {
         self.mailbox.leave(|inbox| inbox.welcome = Some(welcome));
     }
 
-    /// Says that this relay will go; the tunnel closes when what is open has finished.
+    /// Announces that this relay will go away. The tunnel closes when the open streams have finished.
     pub fn go_away(&self, goaway: Goaway) {
         self.mailbox.leave(|inbox| inbox.goaway = Some(goaway));
     }
 
-    /// Closes the tunnel now; what is open is cut.
+    /// Closes the tunnel now; open streams are cut.
     pub fn close(&self, close: Close) {
         self.mailbox.leave(|inbox| inbox.close = Some(close));
     }
 
-    /// Streams open now.
+    /// Number of open streams.
     pub fn open_streams(&self) -> usize {
         self.mailbox.gauges.open_streams()
     }
 
-    /// Whether the agent is silent though it should be heard.
+    /// True if the agent is silent when something should have been received from it.
     pub fn is_silent(&self) -> bool {
         self.mailbox.gauges.is_silent()
     }
 
-    /// Waits until the agent is silent though it should be heard.
+    /// Waits until the agent is silent when something should have been received from it.
     pub async fn silent(&self) {
         let mut silence = self.mailbox.gauges.silence();
-        // The gauges are held, so this does not end otherwise.
+        // This object keeps the sender alive, so the wait cannot end in another way.
         let _ = silence.wait_for(|silent| *silent).await;
     }
 
-    /// The latest round trip, once there was one.
+    /// The latest round trip, if one was measured yet.
     pub fn rtt(&self) -> Option<Duration> {
         self.mailbox.gauges.rtt()
     }
 
-    /// Octets that went through the tunnel.
+    /// Counts the bytes that went through the tunnel.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
     }
@@ -157,14 +157,14 @@ fn to_wire(request: Request<Bytes>, patience: Duration) -> Result<(RequestHead, 
     Ok((head, body))
 }
 
-/// Whether a head fits into its frame. Nearly every one is so short that it would fit with every octet escaped
-/// (`\u00XX`); only the others are tried.
+/// True if a head fits into its frame. Nearly every head is so short that it would fit even with every byte escaped
+/// (`\u00XX`); only a longer one is really encoded.
 fn fits(head: &RequestHead) -> bool {
     let texts = [&head.request_id, &head.method, &head.target].map(String::len).iter().sum::<usize>();
     let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 8).sum();
     let client = [&head.client.address, &head.client.user_agent];
     let client: usize = client.into_iter().flatten().map(String::len).sum();
-    // The names of the fields, numbers and punctuation take less than the last.
+    // Field names, numbers and punctuation take less than the last term.
     let most = 6 * (texts + headers + client) + 256;
     most <= MAX_HEAD_LEN || serde_json::to_vec(head).is_ok_and(|json| json.len() <= MAX_HEAD_LEN)
 }

@@ -27,24 +27,25 @@ use crate::{
     mux::{PingPayload, Violation},
 };
 
-/// Messages read before the other directions get their turn: enough to make a wake-up worth its price, few
-/// enough that credit flows back while bulk comes in. At most half a megabyte: what the processor's own memory holds.
+/// Messages that are read before the other directions get their turn. Enough to make a wake-up worth its cost, but few
+/// enough that credit flows back while bulk comes in. Together at most half a megabyte, which fits into the processor's
+/// cache.
 const READ_TURN: usize = 16;
 
-/// Longest reason of a close frame (RFC 6455, section 5.5: 125 octets with the two of the code).
+/// Longest reason of a close frame in bytes (RFC 6455, section 5.5: 125 bytes, two of them for the code).
 const MAX_CLOSE_REASON_LEN: usize = 123;
 
-/// Why a side closes a tunnel, as the other will read it.
+/// Why a side closes a tunnel, as the other side will read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
-    /// Tells programs.
+    /// The reason for programs.
     pub code: CloseCode,
-    /// Tells people, in one sentence.
+    /// The reason for people, in one sentence.
     pub reason: String,
 }
 
 impl Close {
-    /// A close with its sentence.
+    /// A close with its code and sentence.
     pub fn new(code: CloseCode, reason: impl Into<String>) -> Self {
         Self { code, reason: reason.into() }
     }
@@ -59,7 +60,7 @@ pub enum Ended {
     /// This side closed it.
     #[error("closed the tunnel: {} ({})", .0.reason, u16::from(.0.code))]
     ByUs(Close),
-    /// The peer broke the protocol, or fell silent.
+    /// The peer broke the protocol, or became silent.
     #[error("the peer broke the protocol: {0}")]
     Violation(Violation),
     /// The connection broke.
@@ -73,22 +74,22 @@ pub(crate) trait Endpoint {
     fn handle_inbound(&mut self, now: Instant);
     fn handle_pong(&mut self, payload: &[u8], now: Instant);
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation>;
-    /// Does what events and the application's commands ask for.
+    /// Handles the events of the multiplexer and the commands of the application.
     fn work(&mut self, now: Instant);
-    /// When the next turn is due, whatever comes; pings are not where the socket takes nothing.
+    /// When the next turn is due at the latest. A ping is not due while the socket accepts no data (not `may_send`).
     fn poll_timeout(&self, may_send: bool) -> Instant;
     fn poll_ping(&mut self, now: Instant) -> Option<PingPayload>;
-    /// How many octets may be handed to the socket before it must have passed them on.
+    /// How many bytes may be handed to the socket before it must have passed them on.
     fn burst(&self) -> usize;
-    /// How many octets may wait unsent in the kernel, where that is to be set.
+    /// How many bytes may wait unsent in the kernel, or `None` if no limit is to be set.
     fn unsent(&self) -> Option<usize>;
     fn poll_transmit(&mut self, now: Instant) -> Option<Frame>;
-    /// Whom to wake when the application gives a command.
+    /// Sets the waker to be woken when the application gives a command.
     fn register(&self, waker: &Waker);
-    /// Whether the tunnel should be closed from this side now.
+    /// The reason to close the tunnel from this side now, if there is one.
     fn poll_close(&mut self) -> Option<Close>;
-    /// Gives up whatever is open: the tunnel carries nothing any more. Called once, before the closing handshake, which
-    /// may take as long as [`CLOSE_TIMEOUT`]; not where the driver itself is dropped.
+    /// Gives up all open streams: the tunnel no longer carries data. Called once, before the closing handshake, which
+    /// may take as long as [`CLOSE_TIMEOUT`]. Not called if the driver itself is dropped.
     fn give_up(&mut self);
 }
 
@@ -97,7 +98,7 @@ struct Driver<'a, E, S> {
     socket: WebSocketStream<S>,
     traffic: Arc<Traffic>,
     heard: u64,
-    /// Octets handed to the socket since it was last seen to have passed on everything.
+    /// Bytes handed to the socket since the last time it had passed on everything.
     held: usize,
     sleep: Pin<Box<Sleep>>,
 }
@@ -116,11 +117,11 @@ where
     let goodbye = match &ended {
         Ended::ByUs(close) => Some(close.clone()),
         Ended::Violation(violation) => Some(Close::new(violation.close_code(), violation.to_string())),
-        // The library has queued the answer to the peer's close frame.
+        // The library has already queued the answer to the peer's close frame.
         Ended::ByPeer(_) => None,
         Ended::Broken(_) => return ended,
     };
-    // A peer that does not answer loses the connection all the same.
+    // If the peer does not answer, the connection is closed anyway.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, driver.close(goodbye)).await;
     ended
 }
@@ -149,9 +150,11 @@ where
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<(), Ended> {
         loop {
             let now = clock();
-            // What has arrived is read before the peer is judged: a machine that slept must not blame the other.
+            // Messages that have arrived are read before the silence of the peer is judged: after this machine slept,
+            // the peer must not be blamed.
             let read = self.read(cx, now);
-            // What came before the end of the tunnel is heard before it: a last body, or when to dial again.
+            // Frames that arrived before the end of the tunnel are handled before the end: a last body, or when to dial
+            // again.
             self.endpoint.work(now);
             read?;
             self.endpoint.handle_timeout(now).map_err(Ended::Violation)?;
@@ -211,16 +214,16 @@ where
                 },
             ))),
             Message::Text(_) => Err(Ended::Violation(Violation::NotBinary)),
-            // The library answers pings by itself; raw frames are never read.
+            // The library answers pings itself; raw frames are never read.
             Message::Ping(_) | Message::Frame(_) => Ok(()),
         }
     }
 
-    /// Hands over what there is to send; whether the socket would take more.
+    /// Hands over everything that may be sent. Returns true if the socket would take more.
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Ended> {
         let broken = |error| Ended::Broken(Box::new(error));
         loop {
-            // What lies beneath the lanes is overtaken by nobody; WebSocket and TLS would take much.
+            // Bytes below the lanes cannot be overtaken, and the buffers of WebSocket and TLS would take many.
             if self.held >= self.endpoint.burst() && self.flush(cx)?.is_pending() {
                 return Ok(false);
             }
@@ -240,7 +243,7 @@ where
         Ok(true)
     }
 
-    /// Has the socket pass everything on.
+    /// Asks the socket to pass on everything that it holds.
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Ended> {
         match Pin::new(&mut self.socket).poll_flush(cx) {
             Poll::Ready(Err(error)) => Err(Ended::Broken(Box::new(error))),
@@ -264,7 +267,8 @@ where
             }
         }
         let _ = poll_fn(|cx| Pin::new(&mut self.socket).poll_flush(cx)).await;
-        // Frames that were under way are of no use any more; the peer's close, or its end, ends the stream.
+        // Frames that were in flight are no longer needed. The loop ends with the peer's close frame or the end of its
+        // data.
         while let Some(Ok(message)) = poll_fn(|cx| Pin::new(&mut self.socket).poll_next(cx)).await {
             answered |= message.is_close();
         }
@@ -273,8 +277,8 @@ where
         }
     }
 
-    /// Takes what a peer still sends whose messages cannot be read any more. A connection that is closed with octets
-    /// unread is reset, and a reset may overtake the goodbye (RFC 6455, section 7.1.1).
+    /// Reads and drops what the peer still sends, if its messages cannot be read any more. A connection that is closed
+    /// with unread bytes is reset, and the reset may overtake our close frame (RFC 6455, section 7.1.1).
     async fn hear_out(&mut self) {
         let connection = self.socket.get_mut();
         let mut unread = vec![0; 4096];
@@ -284,11 +288,11 @@ where
     }
 }
 
-/// Whether the peer is to blame for a connection that gives no more messages, or the way.
+/// Decides whether the peer or the network is to blame for a connection that gives no more messages.
 fn because(error: WsError) -> Ended {
     match error {
         WsError::Capacity(_) => Ended::Violation(Violation::TooLong),
-        // Every break looks like an end without a close frame.
+        // Every broken connection looks like an end without a close frame.
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
         | WsError::ConnectionClosed
         | WsError::AlreadyClosed

@@ -1,4 +1,4 @@
-//! What a tunnel's driver lets others see of it.
+//! Figures of a tunnel that its driver publishes.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -7,11 +7,11 @@ use std::{
 
 use tokio::sync::watch;
 
-/// Figures that the driver updates and handles read.
+/// Figures that the driver updates and that handles read.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
     open_streams: AtomicUsize,
-    /// 0 until there was a round trip.
+    /// 0 until a round trip was measured.
     rtt_micros: AtomicU64,
     silent: watch::Sender<bool>,
 }
@@ -25,7 +25,7 @@ impl Gauges {
         self.open_streams.store(count, Ordering::Relaxed);
     }
 
-    /// Follows whether the peer is silent though it should be heard.
+    /// Follows whether the peer is silent when something should have been received from it.
     pub(crate) fn silence(&self) -> watch::Receiver<bool> {
         self.silent.subscribe()
     }

@@ -1,4 +1,4 @@
-//! Where callers and listeners leave what the relay's driver should do next.
+//! The queue of commands from callers and response bodies to the relay's driver.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -24,13 +24,13 @@ pub(crate) struct Call {
     pub(crate) patience: Duration,
 }
 
-/// What waits for the driver's next turn.
+/// Commands that wait for the driver's next turn.
 #[derive(Default)]
 pub(crate) struct Inbox {
     pub(crate) ended: bool,
-    /// At most [`crate::limits::MAX_WAITING_CALLS`]; more callers are turned away.
+    /// At most [`crate::limits::MAX_WAITING_CALLS`]; further calls fail at once.
     pub(crate) calls: VecDeque<Call>,
-    /// One entry per stream at most, since entries are merged.
+    /// At most one entry per stream, because entries are merged.
     pub(crate) consumed: BTreeMap<StreamId, u32>,
     pub(crate) released: Vec<StreamId>,
     pub(crate) welcome: Option<Welcome>,
@@ -38,7 +38,7 @@ pub(crate) struct Inbox {
     pub(crate) close: Option<Close>,
 }
 
-/// What callers leave for the driver.
+/// The shared queue of commands for the driver.
 #[derive(Default)]
 pub(crate) struct Mailbox {
     inbox: Mutex<Inbox>,
@@ -65,7 +65,7 @@ impl Mailbox {
         self.leave(|inbox| inbox.released.push(stream));
     }
 
-    /// Leaves a message, unless the tunnel has ended, and wakes the driver.
+    /// Leaves a message and wakes the driver, unless the tunnel has ended.
     pub(crate) fn leave(&self, message: impl FnOnce(&mut Inbox)) {
         let mut inbox = self.lock();
         if inbox.ended {

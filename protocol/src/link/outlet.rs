@@ -1,4 +1,4 @@
-//! Where the task of one stream hands its response to the agent's driver.
+//! How the task of one stream hands its response to the agent's driver.
 
 use std::{
     collections::VecDeque,
@@ -16,10 +16,10 @@ use crate::{
     message::{Goaway, ResetCode, ResponseHead, Status},
 };
 
-/// What a stream's task wants sent.
+/// A command of a stream's task.
 pub(crate) enum Command {
     Respond(StreamId, ResponseHead),
-    /// At most one per stream waits here; the next needs the driver's leave.
+    /// At most one per stream waits here; the next one needs the driver's permission ([`Gate`]).
     Send(StreamId, Bytes),
     Finish(StreamId),
     Reset(StreamId, ResetCode, String),
@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
     pub(crate) close: Option<Close>,
 }
 
-/// What streams and the agent leave for the driver.
+/// The queue of commands from streams and the agent to the driver.
 #[derive(Default)]
 pub(crate) struct AgentMailbox {
     outbox: Mutex<Outbox>,
@@ -52,7 +52,7 @@ impl AgentMailbox {
     }
 }
 
-/// Whether one stream's task may send its next chunk.
+/// Decides when the task of a stream may send its next chunk.
 #[derive(Debug, Default)]
 pub(crate) struct Gate(Mutex<GateState>);
 
@@ -67,7 +67,7 @@ impl Gate {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the next chunk through.
+    /// Lets the next chunk pass.
     pub(crate) fn open(&self) {
         let mut state = self.lock();
         state.waits = false;
@@ -88,8 +88,8 @@ impl Gate {
     }
 }
 
-/// The sending end of one stream. Dropped before it was finished, it resets the stream: a task that failed must
-/// not look like a complete body.
+/// The sending end of one stream. If it is dropped before it was finished, it resets the stream: a failed task must not
+/// look like a complete body.
 pub(crate) struct Outlet {
     stream: StreamId,
     mailbox: Arc<AgentMailbox>,
@@ -106,7 +106,7 @@ impl Outlet {
         self.mailbox.leave(|outbox| outbox.commands.push_back(Command::Respond(self.stream, head)));
     }
 
-    /// Waits until the chunk before was taken and there is room.
+    /// Waits until the previous chunk was taken and there is room, then sends this one.
     pub(crate) async fn send(&self, chunk: Bytes) {
         poll_fn(|cx| self.gate.poll(cx)).await;
         self.gate.lock().waits = true;

@@ -1,4 +1,4 @@
-//! The relay's end of a tunnel: what its task does with calls that were made and with frames that came.
+//! The relay's end of a tunnel: its task carries out calls and handles incoming frames.
 
 use std::{collections::BTreeMap, sync::Arc, task::Waker, time::Instant};
 
@@ -19,7 +19,7 @@ use crate::{
     mux::{OpenError, PingPayload, RelayEvent, RelayMux, Violation},
 };
 
-/// The relay's end of one tunnel, to be run by a task of its own.
+/// The relay's end of one tunnel, to be run by its own task.
 pub struct RelayLink<N> {
     mux: RelayMux,
     mailbox: Arc<Mailbox>,
@@ -36,8 +36,8 @@ impl<N> std::fmt::Debug for RelayLink<N> {
 }
 
 impl<N: FnMut(RelayNotice)> RelayLink<N> {
-    /// The end of a tunnel that was just upgraded; `notify` is called with what the agent tells outside of
-    /// streams and must not block.
+    /// The end of a tunnel that was just upgraded. `notify` is called with every message of the agent that belongs to
+    /// no stream, and must not block.
     pub fn new(budgets: Budgets, traffic: Arc<Traffic>, notify: N) -> (Self, Caller) {
         let mailbox = Arc::new(Mailbox::default());
         #[expect(clippy::disallowed_methods, reason = "a tunnel begins now")]
@@ -47,7 +47,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
         (Self { mux, mailbox, slots: BTreeMap::new(), notify, leaving: None, close: None }, caller)
     }
 
-    /// Runs the tunnel to its end. Calls that were not answered fail, bodies under way are cut.
+    /// Runs the tunnel to its end. Then unanswered calls fail, and running bodies are cut.
     pub fn run<S>(
         self,
         socket: WebSocketStream<Counted<S>>,
@@ -56,7 +56,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        // An async function would keep room for `self` twice, a kibibyte for every tunnel.
+        // An async function would reserve room for `self` twice: one KiB for every tunnel.
         let mut link = self;
         async move { drive(&mut link, socket, traffic).await }
     }
@@ -113,7 +113,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
             }
             RelayEvent::Response(stream, head) => self.tell(stream, |state| state.head = Some(Ok(head))),
             RelayEvent::Data(stream, data) => self.tell(stream, |state| {
-                // The listener that has gone gives the window back by releasing the stream.
+                // A caller that is gone releases the stream, which gives the window back.
                 if !state.abandoned {
                     state.chunks.push_back(data);
                 }
@@ -145,7 +145,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
 }
 
 impl<N> RelayLink<N> {
-    /// Fails calls and cuts bodies.
+    /// Fails all calls and cuts all bodies.
     fn cut(&mut self) {
         let unopened = {
             let mut inbox = self.mailbox.lock();
@@ -206,7 +206,7 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
         self.mux.poll_ping(now)
     }
 
-    /// Requests are small, and few wait for longer than a moment.
+    /// Requests are small, and few of them wait for longer than a moment.
     fn burst(&self) -> usize {
         FULL_BURST
     }
@@ -227,7 +227,7 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
         if self.close.is_some() {
             return self.close.take();
         }
-        // The relay alone opens streams, so it alone knows when none can come any more.
+        // Only the relay opens streams, so only the relay knows when none can come any more.
         if self.leaving.is_some() && self.mux.is_drained() {
             return self.leaving.take();
         }

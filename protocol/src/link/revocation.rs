@@ -1,4 +1,4 @@
-//! A response that may be taken back while it is under way.
+//! A response that can be revoked while it is being sent.
 
 use std::{
     fmt,
@@ -12,19 +12,19 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 
-/// Completes when a response is taken back. Set as an extension on responses, it has the stream reset at once, also
-/// while the listener pauses and nobody asks the body for more; what was sent before cannot be called back. Cheap to
-/// clone; all clones are one.
+/// Completes when a response is revoked. As an extension of a response, it makes the link reset the stream at once,
+/// even while the client pauses and no more of the body is requested. Bytes that were already sent cannot be taken
+/// back. Cheap to clone; all clones share one state.
 #[derive(Clone)]
 pub struct Revocation(Shared<BoxFuture<'static, ()>>);
 
 impl Revocation {
-    /// Takes the response back when `when` completes.
+    /// Revokes the response when `when` completes.
     pub fn new(when: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(when.boxed().shared())
     }
 
-    /// Whether somebody who waited for it has seen it happen.
+    /// True if the revocation has happened and a task that waited for it has seen it.
     pub fn has_happened(&self) -> bool {
         self.0.peek().is_some()
     }

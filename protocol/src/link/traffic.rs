@@ -1,4 +1,4 @@
-//! Counts octets beneath the WebSocket: any octet is a sign of life, even in the middle of a message.
+//! Counts the bytes below the WebSocket: every byte is a sign of life, even in the middle of a message.
 
 use std::{
     io::{self, IoSlice},
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Octets that went through one connection, and how many should wait unsent.
+/// Bytes that went through one connection, and how many should wait unsent.
 #[derive(Debug, Default)]
 pub struct Traffic {
     received: AtomicU64,
@@ -22,17 +22,17 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Octets received so far.
+    /// Bytes received so far.
     pub fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Octets sent so far.
+    /// Bytes sent so far.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Octets that the driver wants to wait unsent in the kernel at most; none before it has found out.
+    /// Most bytes that the driver wants to wait unsent in the kernel; `None` until it has found out.
     pub fn unsent(&self) -> Option<NonZeroUsize> {
         NonZeroUsize::new(self.unsent.load(Ordering::Relaxed))
     }
@@ -42,7 +42,7 @@ impl Traffic {
     }
 }
 
-/// A connection that counts.
+/// A connection that counts its bytes.
 #[derive(Debug)]
 pub struct Counted<S> {
     inner: S,
@@ -50,7 +50,7 @@ pub struct Counted<S> {
 }
 
 impl<S> Counted<S> {
-    /// Counts what goes through `inner`.
+    /// Counts the bytes that go through `inner`.
     pub fn new(inner: S, traffic: Arc<Traffic>) -> Self {
         Self { inner, traffic }
     }

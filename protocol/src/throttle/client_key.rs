@@ -1,4 +1,4 @@
-//! What counts as one client.
+//! Which addresses count as one client.
 
 use std::{
     fmt,
@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Allowance;
 
-/// A client as limits know it: an IPv4 address, or the 64 leading bits of an IPv6 address. A provider gives every
-/// customer at least such a network of 2⁶⁴ addresses (RFC 6177), so a single one of them says nothing.
+/// A client as limits see it: an IPv4 address, or the first 64 bits of an IPv6 address. A provider gives every customer
+/// at least such a network of 2⁶⁴ addresses (RFC 6177), so a single IPv6 address says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClientKey(IpAddr);
 
-/// A network that attempts are counted by: a client, one that its provider may have given to the same customer, or everybody.
+/// A network for which attempts are counted: a client, a wider network that its provider may have given to the same
+/// customer, or all clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
     first: IpAddr,
@@ -34,7 +35,7 @@ impl Network {
 }
 
 impl ClientKey {
-    /// The client by itself.
+    /// The client's own network, with its allowance.
     pub fn network(self) -> (Network, Allowance) {
         let network = match self.0 {
             IpAddr::V4(_) => Network { first: self.0, prefix_len: 32 },
@@ -43,7 +44,8 @@ impl ClientKey {
         (network, Allowance::CLIENT)
     }
 
-    /// The wider networks that an IPv6 client may have all addresses of; none for IPv4, where every address costs money.
+    /// The wider networks of which an IPv6 client may have all addresses. None for IPv4, where every address costs
+    /// money.
     pub fn wider_networks(self) -> impl Iterator<Item = (Network, Allowance)> {
         let wider = match self.0 {
             IpAddr::V4(_) => None,
@@ -69,7 +71,7 @@ impl From<IpAddr> for ClientKey {
 }
 
 impl fmt::Display for ClientKey {
-    /// As an address, or a network with the length of its prefix (RFC 4291 section 2.3).
+    /// An address, or a network with its prefix length (RFC 4291, section 2.3).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             IpAddr::V4(address) => address.fmt(f),

@@ -64,7 +64,7 @@ fn what_was_right_lately_is_bounded() {
     assert!(right.remove(3) && !right.remove(3));
 }
 
-/// How many wrong attempts are looked at, one from each of these addresses.
+/// How many wrong attempts are checked, one from each of these addresses.
 fn looked_at(addresses: impl Iterator<Item = std::net::IpAddr>, counted: Counted) -> usize {
     let mut buckets = Buckets::new(10_000, Hasher::default());
     let now = Instant::now();
@@ -85,7 +85,7 @@ fn many_networks_of_one_customer_are_not_many_clients() {
     let address =
         |bits: u32, n: u128| std::net::Ipv6Addr::from((0x2001_0db8_u128 << 96) + (n << bits)).into();
     let of = |bits: u32| (0..200).map(move |n| address(bits, n));
-    // 200 networks of 64 bits within one of 56, within one of 48, and networks of 48 bits.
+    // 200 networks of 64 bits within one of 56 bits, then within one of 48 bits, then 200 networks of 48 bits.
     assert_eq!(looked_at(of(64), Counted::WithEverybody), 20);
     assert_eq!(looked_at(of(72), Counted::WithEverybody), 40);
     assert_eq!(looked_at(of(80), Counted::WithEverybody), 100);

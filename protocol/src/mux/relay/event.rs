@@ -1,4 +1,4 @@
-//! What a relay's multiplexer tells.
+//! Events and errors of the relay's multiplexer.
 
 use bytes::Bytes;
 
@@ -12,30 +12,30 @@ use crate::{
 pub enum RelayEvent {
     /// The agent introduced itself; answer with [`RelayMux::welcome`](super::RelayMux::welcome).
     Hello(Box<Hello>),
-    /// The agent told how its recordings are.
+    /// The agent reported the state of its recordings.
     Status(Status),
-    /// The agent will go; no stream can be opened any more.
+    /// The agent is about to leave; no more streams can be opened.
     Goaway(Goaway),
-    /// A stream was answered.
+    /// The head of a response was received.
     Response(StreamId, Box<ResponseHead>),
-    /// A piece of body; take its cost back with [`RelayMux::consume`](super::RelayMux::consume).
+    /// A piece of body. When it has been taken, report its cost with [`RelayMux::consume`](super::RelayMux::consume).
     Data(StreamId, Bytes),
     /// The body is complete.
     End(StreamId),
-    /// The stream was given up, by the agent or for lack of progress.
+    /// The stream was given up, by the agent or by this side because a deadline passed or nothing progressed.
     Reset(StreamId, ResetCode, String),
 }
 
 /// Why no stream was opened. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The agent has not introduced itself, or is leaving, or the stream ids are used up.
+    /// The agent has not introduced itself or is leaving, or the stream ids are used up.
     #[error("the tunnel takes no new requests")]
     Closed,
     /// As many streams are open as the agent allows.
     #[error("the agent is busy with as many requests as it allows")]
     TooManyStreams,
-    /// The sum of windows of the tunnel or the process is spent.
+    /// The window budget of the tunnel or of the process is used up.
     #[error("the relay has no memory left for another download")]
     NoBudget,
 }
