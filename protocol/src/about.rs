@@ -1,4 +1,4 @@
-//! What a program says of itself: on its command line, and to who opens its address in a browser.
+//! What a program says about itself: on its command line, and on the landing page at its address.
 
 use std::fmt;
 
@@ -9,45 +9,45 @@ use sha2::{Digest, Sha256};
 
 /// The name of the product, as the tutorials of AudioVault tell admins to look for it.
 const PRODUCT: &str = "AudioVault";
-/// How the page looks; it is found in the page by its digest (CSP Level 3, section 2.3.1).
+/// The style sheet of the page. The page's security policy names it by its digest (CSP Level 3, section 2.3.1).
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0;padding:12vh 1.5rem}\
                      main{max-width:34rem;margin:auto}h1{font-size:1.5rem}dl{display:grid;grid-template-columns:max-content 1fr;\
                      gap:.25rem 1.5rem}dt{opacity:.7}dd{margin:0;overflow-wrap:anywhere}";
 
-/// A program and where it comes from.
+/// A program and its build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
-    /// Its name, such as `audiovault-agent`.
+    /// The program's name, such as `audiovault-agent`.
     pub name: &'static str,
-    /// Its version.
+    /// The program's version.
     pub version: &'static str,
-    /// The commit that it was built from, if it was told.
+    /// The commit that it was built from, if known.
     pub commit: Option<&'static str>,
-    /// When it was built, in RFC 3339, if it was told.
+    /// When it was built, in RFC 3339, if known.
     pub built: Option<String>,
 }
 
-/// What is to be found at an address, and so what its landing page says.
+/// What an address serves, and therefore what its landing page says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Recordings of this very place.
+    /// Recordings of this site itself.
     Agent,
-    /// The way to recordings elsewhere.
+    /// Access to the recordings of other sites.
     Relay,
 }
 
-/// How much of [`About`] strangers see.
+/// How much of [`About`] unauthenticated clients see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ShownVersion {
-    /// Version, commit and time.
+    /// Version, commit and build time.
     #[default]
     Shown,
-    /// The name alone.
+    /// Only the name.
     Hidden,
 }
 
 impl About {
-    /// What follows from the texts that a build script tells; an empty commit is one that was not told.
+    /// From the texts that a build script passes on; an empty commit means that it is not known.
     pub fn new(
         name: &'static str,
         version: &'static str,
@@ -57,8 +57,8 @@ impl About {
         Self { name, version, commit: Some(commit).filter(|commit| !commit.is_empty()), built }
     }
 
-    /// The landing page, or the same as JSON where `Accept` (RFC 9110, section 12.5.1) names that and no page. The page is in
-    /// Spanish where `Accept-Language` begins with it, otherwise in English.
+    /// The landing page, or the same as JSON if `Accept` (RFC 9110, section 12.5.1) names JSON and not HTML. The page
+    /// is in Spanish if `Accept-Language` begins with Spanish, otherwise in English.
     pub fn landing(&self, purpose: Purpose, shown: ShownVersion, asked: &HeaderMap) -> Response<String> {
         let text =
             |name| asked.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
@@ -120,7 +120,7 @@ impl About {
 }
 
 impl fmt::Display for About {
-    /// What `--version` says behind the name: `0.1.0 (commit 0123456789ab, built 2026-11-30T08:00:00Z)`.
+    /// The text that `--version` prints after the name: `0.1.0 (commit 0123456789ab, built 2026-11-30T08:00:00Z)`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.version)?;
         let commit = self.commit.map(|commit| format!("commit {commit}"));
@@ -130,7 +130,7 @@ impl fmt::Display for About {
     }
 }
 
-/// The page's words in one language.
+/// The texts of the page in one language.
 struct Words {
     language: &'static str,
     agent: &'static str,

@@ -1,45 +1,48 @@
-//! Ids of calls as they are compared, wherever they stand: in a search, in the name of a recording, in a record. Letters are equal to
-//! capitals and `_` to `.`, and an id may have the name of a server before it. Pure.
+//! Call ids in a form that can be compared: in a search, in the name of a recording, or in the audit log.
+//!
+//! Letters are compared without regard to case, `_` equals `.`, and an id may have the name of a server before it.
+//! Pure.
 
 use data_encoding::HEXLOWER;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Digits of the first part of Asterisk's unique id, seconds since the Unix epoch: from 1973 until long after this program.
+/// Digits of the first part of Asterisk's unique id, which is in seconds since the Unix epoch: from 1973 until long
+/// after this program's time.
 const EPOCH_DIGITS: std::ops::RangeInclusive<usize> = 9..=11;
 /// Digits of its second part.
 const NUMBER_DIGITS: std::ops::RangeInclusive<usize> = 1..=10;
-/// Characters of the parts of a UUID (RFC 9562, section 4), which hyphens separate.
+/// Characters of the parts of a UUID (RFC 9562, section 4), which are separated by hyphens.
 const UUID_PARTS: [usize; 5] = [8, 4, 4, 4, 12];
 const UUID_LEN: usize = 36;
 
-/// A call id in the form in which two ids of one call are equal.
+/// A call id in a form in which two ids of one call are equal.
 pub fn call_key(call_id: &str) -> String {
     call_id.trim().to_lowercase().replace('_', ".")
 }
 
-/// A byte of an id, or of a name that may hold one, as [`call_key`] has it.
+/// One byte of an id, or of a name that may contain one, in the form of [`call_key`].
 pub fn fold(byte: u8) -> u8 {
     if byte == b'_' { b'.' } else { byte.to_ascii_lowercase() }
 }
 
-/// A call as somebody names it who wants to have every trace of it.
+/// A call that is named by someone who wants to find all audit events about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedCall {
     key: String,
-    /// Where the id without the server begins.
+    /// Where the id without the server begins in the key.
     bare_at: usize,
 }
 
 impl NamedCall {
-    /// The call of this id, with or without a server before it.
+    /// The call with this id, with or without a server before it.
     pub fn new(call_id: &str) -> Self {
         let key = call_key(call_id);
         let bare_at = bare_at(&key);
         Self { key, bare_at }
     }
 
-    /// The id as it was given, as ids are compared.
+    /// The id as it was given, in the form in which ids are compared.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -49,24 +52,25 @@ impl NamedCall {
         self.key.get(self.bare_at..).unwrap_or(&self.key)
     }
 
-    /// Whether the id names a server.
+    /// True if the id names a server.
     pub fn has_server(&self) -> bool {
         self.bare_at > 0
     }
 
-    /// Whether the other id may be of the same call: the ids without servers are equal, and the servers are where both have one.
+    /// True if the other id may be of the same call: the ids without servers are equal and, if both have a server, so
+    /// are the servers.
     pub fn is(&self, other: &Self) -> bool {
         let known = self.has_server() && other.has_server();
         self.bare() == other.bare() && (!known || self.key == other.key)
     }
 
-    /// Whether the id, without the server, stands in the name of a recording.
+    /// True if the id, without the server, is part of the name of a recording.
     pub fn stands_in(&self, name: &str) -> bool {
         stands_in(self.bare().as_bytes(), name.as_bytes())
     }
 
-    /// Whether a record is about this call: by the id that was asked for, or by the recording's name. One about a call of that id on
-    /// another server is not.
+    /// True if an audit event is about this call: by the id that was searched for, or by the recording's name. An event
+    /// about a call with that id on another server is not.
     pub fn is_told_of(&self, call_id: Option<&str>, recording: Option<&str>) -> bool {
         let asked = call_id.map(Self::new);
         let elsewhere = |asked: &Self| asked.bare() == self.bare() && !self.is(asked);
@@ -78,8 +82,8 @@ impl NamedCall {
     }
 }
 
-/// What stands for a call in the program's log: the same in all lines of a run, which alone has the key. Six bytes tell a million calls apart,
-/// and say nothing to those who do not have the key.
+/// A name for a call in the program's log. It is the same in all lines of one run, because the key belongs to the run.
+/// Six bytes are enough to tell a million calls apart, and reveal nothing to those who do not have the key.
 pub fn log_name(run_key: &[u8], call_id: &str) -> String {
     // HMAC takes keys of any length (RFC 2104, section 2).
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(run_key) else { return String::new() };
@@ -87,8 +91,8 @@ pub fn log_name(run_key: &[u8], call_id: &str) -> String {
     format!("~{}", HEXLOWER.encode(&mac.finalize().into_bytes()[..6]))
 }
 
-/// Whether an id (folded, see [`fold`]) stands in a file name with no letter or digit directly before or after: `1629882000.1` is not in
-/// `1629882000.17` nor in `11629882000.1`.
+/// True if an id (folded, see [`fold`]) is part of a file name, with no letter or digit directly before or after it.
+/// `1629882000.1` is not in `1629882000.17` nor in `11629882000.1`.
 pub fn stands_in(id: &[u8], name: &[u8]) -> bool {
     let Some(last) = name.len().checked_sub(id.len()) else { return false };
     let Some(&first) = id.first() else { return false };
@@ -174,7 +178,7 @@ mod tests {
             |named: &str, id: Option<&str>, name: Option<&str>| NamedCall::new(named).is_told_of(id, name);
         let name = Some("in-600-1772705472_1.wav");
         assert!(told("1772705472.1", Some("pbx1-1772705472.1"), None));
-        // A search for another leg of the conversation has found it.
+        // A search for another leg of the conversation has found the recording.
         assert!(told("pbx1-1772705472.1", Some("1772705400.9"), name));
         assert!(told("1772705472.1", None, name));
         assert!(!told("pbx1-1772705472.1", Some("pbx2-1772705472.1"), name), "another call");

@@ -18,7 +18,7 @@ const NOT_ATTR_CHAR: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// How a browser treats and names a recording. Characters that a quoted string cannot safely hold become `_` there;
+/// Says how a browser treats and names a recording. Characters that are not safe in a quoted string become `_` there;
 /// the exact name then follows in the extended form.
 pub fn content_disposition(name: &str, download: bool) -> HeaderValue {
     let kind = if download { "attachment" } else { "inline" };
@@ -33,8 +33,8 @@ pub fn content_disposition(name: &str, download: bool) -> HeaderValue {
     HeaderValue::try_from(value).unwrap_or_else(|_| HeaderValue::from_static("inline"))
 }
 
-/// What a header that [`content_disposition`] has written says: the exact name, and whether it is a download. The name is
-/// empty where the header has none of that form.
+/// Reads a header that [`content_disposition`] has written: the exact name, and whether the recording is to be
+/// downloaded. The name is empty if the header has no name in such a form.
 pub fn read_disposition(value: &HeaderValue) -> (String, bool) {
     let text = value.to_str().unwrap_or_default();
     let download = !text.starts_with("inline");

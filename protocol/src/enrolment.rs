@@ -1,5 +1,5 @@
-//! Enrolment: a short code that people tell each other over the phone is traded for a site key
-//! (`PROTOCOL.md`, section 10).
+//! Enrolment: a short code, which people tell each other over the phone, is exchanged for a site key (`PROTOCOL.md`,
+//! section 10).
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -9,12 +9,13 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::site::{SiteId, SiteKey};
 
-/// Where a code is traded, beneath the relay's public URL.
+/// Where a code is exchanged, below the relay's public URL.
 pub const ENROLMENT_PATH: &str = "/enroll";
-/// How long a code can be traded. Long enough to read it out and have it typed while both are on the phone; to try all
-/// 2⁶⁰ in that time, with ten attempts a minute from each address, takes a million times as many as IPv4 has.
+/// How long a code is valid. Long enough to read it out and have it typed while both people are on the phone. To try
+/// all 2⁶⁰ codes in that time, with ten attempts a minute from each address, takes a million times as many addresses as
+/// IPv4 has.
 pub const CODE_LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// Longest [`EnrolmentRequest`] in octets: some forty, with room for blanks and for members of later versions.
+/// Longest [`EnrolmentRequest`] in bytes: some forty, with room for blanks and for members of later versions.
 pub const MAX_ENROLMENT_REQUEST_LEN: usize = 512;
 /// Symbols of a code: 5 random bits each, 60 in all.
 pub const CODE_LEN: usize = 12;
@@ -25,20 +26,20 @@ const GROUP_LEN: usize = 4;
 /// digits, and without U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// A text is no enrolment code. It never tells the text.
+/// The text is not an enrolment code. The error never contains the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not an enrolment code: expected 12 letters and digits, such as 7K2M-QX4D-09RB")]
 pub struct NotACode;
 
-/// A code that is traded once for a site key: 60 random bits, written `XXXX-XXXX-XXXX` in Crockford's base32.
+/// A code that can be exchanged once for a site key: 60 random bits, written `XXXX-XXXX-XXXX` in Crockford's base32.
 ///
-/// Twelve symbols are no whole number of octets, so the codecs for octets do not fit. `Debug` tells nothing; it is wiped
-/// from memory on drop.
+/// Twelve symbols are not a whole number of bytes, so codecs for bytes do not fit. `Debug` does not show the code, and
+/// it is wiped from memory on drop.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct EnrolmentCode([u8; CODE_LEN]);
 
 impl EnrolmentCode {
-    /// A code of the lowest 60 of these bits, which the caller drew at random.
+    /// A code from the lowest 60 of these bits, which the caller drew at random.
     pub fn from_random(bits: u64) -> Self {
         let symbol = |place: usize| {
             // Five bits are below 32, the length of the alphabet.
@@ -48,7 +49,7 @@ impl EnrolmentCode {
         Self(std::array::from_fn(symbol))
     }
 
-    /// Reads what somebody typed: in either case, blanks and dashes anywhere, I and L for 1, O for 0.
+    /// Reads what a person typed: in either case, with blanks and dashes anywhere, I and L for 1, O for 0.
     ///
     /// # Errors
     /// [`NotACode`].
@@ -61,13 +62,13 @@ impl EnrolmentCode {
         if places.next().is_some() { Err(NotACode) } else { Ok(code) }
     }
 
-    /// What a relay keeps of the code.
+    /// The digest that a relay stores for the code.
     pub fn digest(&self) -> CodeDigest {
         CodeDigest(Sha256::digest(self.0).into())
     }
 }
 
-/// The code with its dashes: for the one moment at which it is shown or sent.
+/// The code with its dashes, for the one moment at which it is shown or sent.
 impl fmt::Display for EnrolmentCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, symbol) in self.0.iter().enumerate() {
@@ -107,8 +108,8 @@ impl<'de> Deserialize<'de> for EnrolmentCode {
     }
 }
 
-/// SHA-256 of the twelve symbols of a code, in upper case and without dashes. It stands for the code for a quarter of an
-/// hour; after that, finding the code again opens nothing.
+/// SHA-256 of the twelve symbols of a code, in upper case and without dashes. It is stored in place of the code for a
+/// quarter of an hour; after that, recovering the code from it opens nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CodeDigest([u8; 32]);
 
@@ -125,25 +126,25 @@ impl fmt::Debug for CodeDigest {
     }
 }
 
-/// What an agent sends to [`ENROLMENT_PATH`], as JSON.
+/// The request of an agent to [`ENROLMENT_PATH`], as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EnrolmentRequest {
     /// The code as its user typed it.
     pub code: EnrolmentCode,
 }
 
-/// What a relay answers to a code that is right, as JSON. The relay keeps a digest of the key only, so there is no
-/// second answer.
+/// The relay's answer to a code that is right, as JSON. The relay keeps only a digest of the key, so it can never
+/// answer twice.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EnrolmentAnswer {
-    /// The site that the code was made for; the key names it too.
+    /// The site that the code was made for; the key contains its name too.
     pub site: SiteId,
     /// A new key of that site.
     #[serde(with = "key_text")]
     pub site_key: SiteKey,
 }
 
-/// A site key as its text. It is no general way of serialising keys: nothing else may send one.
+/// A site key as text. This is not a general way to serialize keys: no other message may contain one.
 mod key_text {
     use super::{Deserialize, Deserializer, Serializer, SiteKey, Zeroizing, de};
 
@@ -157,7 +158,7 @@ mod key_text {
     }
 }
 
-/// Blanks, and every dash that a word processor makes of one.
+/// True for blanks, and for every dash that a word processor may put in place of a hyphen.
 fn is_separator(typed: char) -> bool {
     typed.is_whitespace() || typed == '-' || ('\u{2010}'..='\u{2015}').contains(&typed)
 }

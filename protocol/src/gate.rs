@@ -1,5 +1,7 @@
-//! How many connections are open, of each client and in all. Pure; a listener asks it about every connection, and holds the place that
-//! it gives as long as the connection is open.
+//! Counts open connections, of each client and in total, and limits them.
+//!
+//! Pure. A listener asks it about every new connection and holds the place that it returns as long as the connection is
+//! open.
 
 use std::sync::{
     Arc,
@@ -11,42 +13,42 @@ use crate::{
     throttle::ClientKey,
 };
 
-/// Connections above a limit that are still told so, as a share of the limit: those who have made a mistake learn of
-/// it, those who flood cost no more than the opening of a connection.
+/// Connections above a limit that still get an answer, as a share of the limit (one eighth). Clients that made a
+/// mistake learn of the limit; clients that flood cost no more than the opening of a connection.
 const TOLD: u32 = 8;
 
-/// Lets connections in, to all listeners that share it.
+/// Admits connections, for all listeners that share it.
 #[derive(Debug)]
 pub struct Gate {
     most: u32,
     open: Arc<AtomicU32>,
     per_client: u32,
-    /// Up to what is told beyond the limit.
+    /// Also counts the connections above the limit that still get an answer.
     clients: Slots<ClientKey>,
     refused: AtomicU32,
 }
 
-/// What became of a connection that knocks.
+/// The decision about a new connection.
 #[derive(Debug)]
 pub enum Knock {
-    /// It is within all limits.
+    /// The connection is within all limits.
     Welcome(Place),
-    /// It is beyond one and is told so.
+    /// The connection is above a limit and gets an answer that says so.
     Told(Place, Over),
-    /// It is so far beyond one that it is not even told.
+    /// The connection is so far above a limit that it gets no answer.
     Refused,
 }
 
-/// Which limit a connection is beyond.
+/// Which limit a connection exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
-    /// That of its client.
+    /// The limit of its client.
     Client,
-    /// That of all together.
+    /// The limit of all clients together.
     All,
 }
 
-/// The place of one connection; dropping it frees it.
+/// The place of one connection. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Place {
     open: Arc<AtomicU32>,
@@ -60,7 +62,7 @@ impl Drop for Place {
 }
 
 impl Gate {
-    /// A gate that lets in so many connections in all and so many of each client.
+    /// A gate that admits at most `most` connections in total and `per_client` of each client.
     pub fn new(most: u32, per_client: u32) -> Self {
         Self {
             most,
@@ -76,14 +78,15 @@ impl Gate {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Connections that were refused since the start, whether told or not.
+    /// Connections that were refused since the start, with or without an answer.
     pub fn refused(&self) -> u32 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Judges a connection. One of a proxy that speaks for many has no client, and counts for all together alone.
+    /// Decides about a connection. A connection from a proxy that serves many clients has no client, and counts only
+    /// for the total.
     pub fn knock(&self, client: Option<ClientKey>) -> Knock {
-        // The place is taken first and given back by its drop, so that no two take the last one.
+        // The place is taken first and given back on drop, so that two connections cannot both take the last one.
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         let mut place = Place { open: Arc::clone(&self.open), _client: None };
         if open > beyond(self.most) {
@@ -130,7 +133,7 @@ mod tests {
         Some(ClientKey::from(IpAddr::from([192, 0, 2, last])))
     }
 
-    /// Knocks until refused: how many were welcome and how many were told.
+    /// Opens connections until one is refused. Returns how many were welcome and how many got an answer.
     fn fill(gate: &Gate, client: Option<ClientKey>, kept: &mut Vec<Knock>) -> (u32, u32, Option<Over>) {
         let mut welcome = 0;
         let mut told = 0;

@@ -1,8 +1,10 @@
-//! Which HTTP headers cross the tunnel, and how. Everything else stays where it was said: cookies, credentials and hop
-//! headers of one side are none of the other's business.
+//! Which HTTP headers cross the tunnel, and how they are encoded.
 //!
-//! In the head of a frame they are an array of `[name, value]`. What is not allowed is neither written nor read, so that
-//! no code path can let it cross.
+//! All other headers stay on their side: cookies, credentials and hop-by-hop headers of one side do not concern the
+//! other.
+//!
+//! In the head of a frame, headers are an array of `[name, value]`. A header that is not allowed is neither written nor
+//! read, so that no code path can let it cross.
 
 use std::{borrow::Cow, fmt};
 
@@ -25,8 +27,8 @@ pub static REQUEST: [HeaderName; 8] = [
     header::RANGE,
 ];
 
-/// Response headers that go from agent to relay. Those that keep a recording private are not among them: the relay sets
-/// them by itself, whatever an agent says.
+/// Response headers that go from agent to relay. The headers that keep a recording private are not among them: the
+/// relay sets them itself, regardless of what an agent sends.
 pub static RESPONSE: [HeaderName; 9] = [
     header::ACCEPT_RANGES,
     header::ALLOW,
@@ -39,7 +41,7 @@ pub static RESPONSE: [HeaderName; 9] = [
     header::RETRY_AFTER,
 ];
 
-/// The headers of a request that may cross, by themselves: what holds them can be told and kept.
+/// Only the headers of a request that may cross.
 pub fn of_request(headers: &HeaderMap) -> HeaderMap {
     let mut allowed = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| REQUEST.contains(name)) {
@@ -52,7 +54,7 @@ pub fn of_request(headers: &HeaderMap) -> HeaderMap {
 pub mod request {
     use super::{Deserializer, HeaderMap, REQUEST, Serializer, read, write};
 
-    /// Writes what may cross.
+    /// Writes the headers that may cross.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -60,10 +62,10 @@ pub mod request {
         write(headers, &REQUEST, to)
     }
 
-    /// Reads what may cross.
+    /// Reads the headers that may cross.
     ///
     /// # Errors
-    /// What is not an array of `[name, value]`.
+    /// An error if the input is not an array of `[name, value]`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderMap, D::Error> {
         read(from, &REQUEST)
     }
@@ -73,7 +75,7 @@ pub mod request {
 pub mod response {
     use super::{Deserializer, HeaderMap, RESPONSE, Serializer, read, write};
 
-    /// Writes what may cross.
+    /// Writes the headers that may cross.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -81,16 +83,16 @@ pub mod response {
         write(headers, &RESPONSE, to)
     }
 
-    /// Reads what may cross.
+    /// Reads the headers that may cross.
     ///
     /// # Errors
-    /// What is not an array of `[name, value]`.
+    /// An error if the input is not an array of `[name, value]`.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<HeaderMap, D::Error> {
         read(from, &RESPONSE)
     }
 }
 
-/// Values that are not visible ASCII (RFC 9110, section 5.5) are left out.
+/// Leaves out values that are not visible ASCII (RFC 9110, section 5.5).
 fn write<S: Serializer>(headers: &HeaderMap, allowed: &[HeaderName], to: S) -> Result<S::Ok, S::Error> {
     let mut pairs = to.serialize_seq(None)?;
     for (name, value) in headers.iter().filter(|(name, _)| allowed.contains(name)) {
@@ -101,7 +103,7 @@ fn write<S: Serializer>(headers: &HeaderMap, allowed: &[HeaderName], to: S) -> R
     pairs.end()
 }
 
-/// Keeps the allowed and well-formed ones, which are those that would be written: the peer may be hostile.
+/// Keeps only headers that are allowed and well-formed, which are those that would be written: the peer may be hostile.
 fn read<'de, D: Deserializer<'de>>(from: D, allowed: &'static [HeaderName]) -> Result<HeaderMap, D::Error> {
     from.deserialize_seq(Pairs { allowed })
 }
@@ -133,7 +135,8 @@ impl<'de> Visitor<'de> for Pairs {
     }
 }
 
-/// The first octet of a recording that an answer has, and the recording's whole size: from `Content-Range` (RFC 9110, section 14.4) or from the length of a whole answer.
+/// The position of the first byte of a recording that a response carries, and the recording's whole size: from
+/// `Content-Range` (RFC 9110, section 14.4), or from the length of a response with the whole recording.
 pub fn extent(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
     let Some(value) = headers.get(header::CONTENT_RANGE) else {
         return (Some(0), content_length(headers));
@@ -146,7 +149,7 @@ pub fn extent(headers: &HeaderMap) -> (Option<u64>, Option<u64>) {
     parsed.unwrap_or_default()
 }
 
-/// The length of an answer's body, where it is stated.
+/// The length of a response's body, if it is given.
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

@@ -1,8 +1,8 @@
-//! What an AudioVault Tunnel agent and relay must agree on.
+//! The parts that an AudioVault Tunnel agent and relay must agree on.
 //!
-//! The core is pure: it does no input or output, reads no clock and draws no random numbers; callers bring all
-//! three. The wire is described octet by octet in `PROTOCOL.md` beside this crate. With the feature `link`, a
-//! driver runs the pure multiplexer over a WebSocket; with `testing`, a simulated pair runs it over nothing.
+//! The core is pure: it does no input or output, reads no clock and draws no random numbers; callers bring all three.
+//! `PROTOCOL.md`, next to this crate, describes the wire format byte by byte. With the feature `link`, a driver runs
+//! the pure multiplexer over a WebSocket. With `testing`, a simulated pair runs it without any network.
 
 pub mod about;
 pub mod call;

@@ -1,5 +1,5 @@
-//! What a signed link opens, and its octets inside the seal: two fingerprints of 8 octets, then path, call id,
-//! tenant and user, each after its length in two octets (big endian).
+//! The target of a signed link, and its encoding inside the seal: two fingerprints of 8 bytes, then path, call id,
+//! tenant and user, each after its length in two bytes (big endian).
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use crate::{
     signed_link::{Fingerprint, LinkError, MAX_PATH_LEN},
 };
 
-/// What a link opens, and for whom it was made. Travels sealed.
+/// What a link opens, and for whom it was made. It travels encrypted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LinkTarget {
     /// Fingerprint of the storage root's pattern (not its position: a reload may reorder roots).
     pub root: Fingerprint,
-    /// Fingerprint of the search token that asked: withdrawing the token kills its links.
+    /// Fingerprint of the token with which the search was made: when the token is withdrawn, its links no longer work.
     pub search_token: Fingerprint,
-    /// Path beneath the directory that the root opens; file names are octets, not text.
+    /// Path below the directory that the root opens; file names are bytes, not text.
     pub path: Vec<u8>,
-    /// The call that was searched for, for the audit.
+    /// The call that was searched for, for the audit log.
     pub call_id: String,
-    /// The tenant on whose behalf, empty for none.
+    /// The tenant for which the search was made; empty if there is none.
     pub tenant: String,
-    /// The user of QueueMetrics who asked, for the audit; empty for none.
+    /// The QueueMetrics user who searched, for the audit log; empty if there is none.
     pub user: String,
 }
 

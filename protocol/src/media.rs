@@ -1,10 +1,10 @@
-//! The media types of recordings, by the extensions of their files.
+//! The media types of recordings, by file extension.
 //!
-//! An agent names one of these types, and a relay passes on no other: what a browser does with a file goes by its type
-//! and by the extension of its name.
+//! An agent names one of these types, and a relay passes on no others: what a browser does with a file depends on its
+//! type and on the extension of its name.
 
-/// Extensions in lower case with their media types. The first extension of a type is the one that a name gets which
-/// has none of them.
+/// Extensions in lower case with their media types. The first extension of a type is added to a name that has none of
+/// them.
 ///
 /// Raw G.711 has no registered type for files; `audio/basic` is G.711 µ-law at 8 kHz (RFC 2046, section 4.3).
 pub const RECORDINGS: &[(&str, &str)] = &[
@@ -62,32 +62,33 @@ const MORE: &[(&str, &str)] = &[
     ("sln192", "audio/x-sln192"),
 ];
 
-/// What a recording of an unknown format is delivered as: bytes that no program opens by itself (RFC 2046, section 4.5.1).
+/// The media type of a recording of an unknown format: bytes that no program opens by itself (RFC 2046, section 4.5.1).
 pub const UNKNOWN: &str = "application/octet-stream";
-/// The extension of its name.
+/// The extension for [`UNKNOWN`].
 const UNKNOWN_EXTENSION: &str = "bin";
-/// The longest name that is passed on, in bytes: that of a file on Linux.
+/// The longest name that is passed on, in bytes: the longest file name on Linux.
 const MAX_NAME_LEN: usize = 255;
 /// The name of a recording that has none.
 const NO_NAME: &str = "recording";
 
-/// The media type for an extension in lower case, such as `audio/mpeg` for `mp3`; `audio/x-` and the extension for one
-/// that is in no list.
+/// The media type for an extension in lower case, such as `audio/mpeg` for `mp3`. For an extension that is in no list,
+/// `audio/x-` and the extension.
 pub fn content_type(extension: &str) -> String {
     let known = all().find(|(known, _)| *known == extension);
     known.map_or_else(|| format!("audio/x-{extension}"), |(_, media)| media.to_owned())
 }
 
-/// The type as the list has it, for one that an agent names in any case; nothing for types that are not listed.
+/// The type as it is written in the list, for a type that an agent names in any case; `None` for types that are not
+/// listed.
 pub fn listed(media_type: &str) -> Option<&'static str> {
     all().map(|(_, media)| media).find(|media| media.eq_ignore_ascii_case(media_type))
 }
 
-/// The name under which a recording of `media_type` is delivered: without control characters, marks that turn the
-/// direction of text, and separators of directories, at most 255 bytes long, and with an extension of that type.
+/// The name under which a recording of `media_type` is delivered: at most 255 bytes long, with an extension of that
+/// type, and without control characters, marks that change the direction of text, and directory separators.
 ///
-/// A name with another extension gets one of the type behind it: `Setup.exe` of `audio/wav` becomes `Setup.exe.wav`. That
-/// of a type that is not listed ends in `.bin`.
+/// A name with another extension gets one of the type added: `Setup.exe` of `audio/wav` becomes `Setup.exe.wav`. The
+/// name of a type that is not listed ends in `.bin`.
 pub fn safe_name(name: &str, media_type: &str) -> String {
     let listed = listed(media_type);
     let mut safe: String = name.chars().map(|c| if is_harmful(c) { '_' } else { c }).collect();
@@ -108,8 +109,8 @@ pub fn safe_name(name: &str, media_type: &str) -> String {
     format!("{safe}.{extension}")
 }
 
-/// A text with characters that mislead a reader, or a program that reads it line by line, replaced; nothing where it has
-/// none of them.
+/// A text in which characters that mislead a reader, or a program that reads line by line, are replaced; `None` if it
+/// has no such characters.
 pub fn cleaned(text: &str) -> Option<String> {
     let misleads = |c: char| is_invisible(c);
     text.contains(misleads).then(|| text.replace(misleads, "_"))
@@ -123,8 +124,8 @@ fn is_harmful(c: char) -> bool {
     matches!(c, '/' | '\\') || is_invisible(c)
 }
 
-/// Control characters; separators of lines and paragraphs; marks, embeddings, overrides and isolates of direction, by which
-/// `exe.vaw` can look like `wav.exe` (Unicode Standard Annex 9, section 2).
+/// True for control characters, for separators of lines and paragraphs, and for marks, embeddings, overrides and
+/// isolates of text direction, with which `exe.vaw` can look like `wav.exe` (Unicode Standard Annex 9, section 2).
 fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

@@ -1,7 +1,7 @@
-//! The parameters of a search, from wherever the asker put them: query string, form or JSON, also mixed.
+//! The parameters of a search, as the client sent them: in the query string, in a form or in JSON, also mixed.
 //!
-//! The field names that QueueMetrics' `JsonListener` sends are not public, so every accepted name stands in one
-//! table. The relay reads them to find the site, the agent to search; both read them here.
+//! The field names that QueueMetrics' `JsonListener` sends are not public, so every accepted name is in one table. The
+//! relay reads parameters to find the site, the agent to search; both read them here.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 /// Most fields that one request may carry; a search has nine of its own.
 pub const MAX_FIELDS: usize = 64;
-/// Longest value of one field in octets; the longest sensible one is a token or a file-name-long call id.
+/// Longest value of one field in bytes; the longest sensible value is a token, or a call id as long as a file name.
 pub const MAX_VALUE_LEN: usize = 1024;
 
 /// A field that a search may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
-    /// Which site is meant, where the path does not say.
+    /// Which site is meant, if the path does not say.
     Site,
     /// Which customer inside a multi-tenant PBX.
     Tenant,
@@ -31,7 +31,7 @@ pub enum Field {
     Queue,
     /// The PBX that handled the call.
     Server,
-    /// The QueueMetrics user on whose behalf the search is made; kept for the audit only.
+    /// The QueueMetrics user for whom the search is made; kept only for the audit log.
     User,
 }
 
@@ -98,8 +98,8 @@ pub struct Parameters {
     unknown: Vec<String>,
 }
 
-/// Every value that a request gives under one of these names, in the order in which they are read, without those that are empty.
-/// Names are compared without regard to case. By this a relay finds the token where an agent gives other names to it.
+/// Every non-empty value that a request gives for one of these names, in the order in which they are read. Names are
+/// compared without regard to case. A relay uses this to find the token where an agent has other names for it.
 ///
 /// # Errors
 /// [`ParameterError`], as [`Parameters::read`].
@@ -119,7 +119,7 @@ pub fn values_named(
     Ok(values)
 }
 
-/// The names that mean the token for an agent that reads with names which go before the accepted ones.
+/// The names of the token for an agent that has its own names, which take precedence over the accepted ones.
 pub fn token_names(names: &[(String, Field)]) -> Vec<String> {
     let is_first = |name: &str| !names.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
     let own = names.iter().map(|(name, field)| (name.as_str(), *field));
@@ -128,12 +128,12 @@ pub fn token_names(names: &[(String, Field)]) -> Vec<String> {
 }
 
 impl Parameters {
-    /// Reads the query string and the body; where both carry a field, the body wins.
+    /// Reads the query string and the body. If both have a field, the body wins.
     ///
     /// A body is JSON if its media type says so or if it starts with `{`, and a form otherwise.
     ///
     /// # Errors
-    /// [`ParameterError`] when the body is malformed or a limit is exceeded.
+    /// [`ParameterError`] if the body is malformed or a limit is exceeded.
     pub fn read(
         query: Option<&str>,
         content_type: Option<&str>,
@@ -142,10 +142,10 @@ impl Parameters {
         Self::read_with(&[], query, content_type, body)
     }
 
-    /// Reads them as [`Parameters::read`] does, with names that go before the accepted ones.
+    /// Reads parameters as [`Parameters::read`] does, with names that take precedence over the accepted ones.
     ///
     /// # Errors
-    /// [`ParameterError`], as there.
+    /// [`ParameterError`], as [`Parameters::read`].
     pub fn read_with(
         names: &[(String, Field)],
         query: Option<&str>,
@@ -162,12 +162,12 @@ impl Parameters {
         self.values[field as usize].as_deref()
     }
 
-    /// Every value that was given under a name of the token and is not empty, in the order in which they were read.
+    /// Every non-empty value that was given under a name of the token, in the order in which they were read.
     pub fn tokens(&self) -> &[String] {
         &self.tokens
     }
 
-    /// Names that stand in no table, for the log: names only, never values.
+    /// Names that are in no table, for the log: only names, never values.
     pub fn unknown(&self) -> &[String] {
         &self.unknown
     }
@@ -197,7 +197,7 @@ fn each_field(
     }
 }
 
-/// Fields as they are read, within their limits.
+/// The reader of fields, which enforces their limits.
 struct Fields<T> {
     take: T,
     count: usize,
@@ -223,7 +223,7 @@ impl<T: FnMut(&str, &str)> Fields<T> {
                     self.field(&name, &value)?;
                 }
                 Some(b'0'..=b'9' | b'-') => self.field(&name, raw)?,
-                // null, booleans, arrays and objects carry nothing that a search could use.
+                // null, booleans, arrays and objects have no value that a search could use.
                 _ => self.field(&name, "")?,
             }
         }
@@ -243,9 +243,9 @@ impl<T: FnMut(&str, &str)> Fields<T> {
     }
 }
 
-/// Parameters as they are read.
+/// Parameters while they are read.
 struct Reading<'a> {
-    /// Names that go before the accepted ones.
+    /// Names that take precedence over the accepted ones.
     names: &'a [(String, Field)],
     read: Parameters,
 }

@@ -1,6 +1,6 @@
-//! Errors as the public sees them: problem details (RFC 9457) with one sentence and a request id.
+//! HTTP errors for clients: problem details (RFC 9457) with one sentence and a request id.
 //!
-//! The private half of an error belongs in the log, under the same request id.
+//! The private part of an error belongs in the log, under the same request id.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 /// Media type of problem details (RFC 9457, section 3).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// One error for the public.
+/// One error, as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// HTTP status code.
     pub status: u16,
-    /// The status code's own phrase; others may leave it out (RFC 9457, section 3.1).
+    /// The standard phrase of the status code; other implementations may leave it out (RFC 9457, section 3.1).
     #[serde(default)]
     pub title: String,
-    /// One sentence: who is to blame and what to do.
+    /// One sentence: what is to blame, and what to do.
     pub detail: String,
-    /// The id under which both logs tell the rest; ours alone.
+    /// The id under which both logs have the details; an extension of this program.
     #[serde(default)]
     pub request_id: String,
-    /// Seconds after which it is worth asking again; becomes `Retry-After`.
+    /// Seconds after which a retry is useful; becomes `Retry-After`.
     #[serde(skip)]
     pub retry_after: Option<u32>,
 }
@@ -39,21 +39,21 @@ impl Problem {
         }
     }
 
-    /// Names the request that failed.
+    /// Sets the id of the request that failed.
     #[must_use]
     pub fn for_request(mut self, request_id: &str) -> Self {
         request_id.clone_into(&mut self.request_id);
         self
     }
 
-    /// Says after how many seconds to ask again.
+    /// Sets after how many seconds to retry.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
-    /// The HTTP answer: `application/problem+json`, never stored by caches.
+    /// The HTTP response: `application/problem+json`, never stored by caches.
     pub fn into_response(self) -> Response<Bytes> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         // Strings and integers always serialise.

@@ -1,23 +1,23 @@
-//! File names of recordings as they stand on record: they hold telephone numbers.
+//! File names of recordings as the audit log shows them: the names contain telephone numbers.
 
 use std::str::FromStr;
 
-/// Shortest row of digits that may be a telephone number; extensions have three.
+/// Shortest run of digits that may be a telephone number; internal extensions have three.
 const MASKED_FROM: usize = 3;
-/// Digits at the end of a row that stay, so that a person can still tell two recordings apart.
+/// Digits at the end of a run that stay visible, so that a person can still tell two recordings apart.
 const SHOWN: usize = 2;
 
-/// How names of recordings stand on record.
+/// How the audit log shows names of recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecordedNames {
     /// With the digits of telephone numbers masked.
     #[default]
     Masked,
-    /// As they are. Agent and relay must both be told so.
+    /// Unchanged. Agent and relay must both be configured for this.
     Full,
 }
 
-/// A text that names none of [`RecordedNames`].
+/// A text that is not a value of [`RecordedNames`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected masked or full")]
 pub struct UnknownNames;
@@ -35,7 +35,7 @@ impl FromStr for RecordedNames {
 }
 
 impl RecordedNames {
-    /// A recording's file name as it may be written down.
+    /// A recording's file name as it may be written to the audit log.
     pub fn of(self, name: &str) -> String {
         match self {
             Self::Masked => mask(name),
@@ -44,9 +44,9 @@ impl RecordedNames {
     }
 }
 
-/// Masks a file name: of every row of three or more digits only the last two stay, whatever it stands for; the
-/// extension stays whole. `out-34911223344-20240326.mp3` becomes `out-*********44-******26.mp3`. A masked name stays
-/// as it is.
+/// Masks a file name: of every run of three or more digits only the last two stay, regardless of its meaning. The
+/// extension is not masked. `out-34911223344-20240326.mp3` becomes `out-*********44-******26.mp3`. Masking a masked
+/// name does not change it.
 pub fn mask(name: &str) -> String {
     let (stem, extension) = name.rfind('.').map_or((name, ""), |dot| name.split_at(dot));
     let mut masked = String::with_capacity(name.len());

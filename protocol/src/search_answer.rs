@@ -1,17 +1,17 @@
-//! What may stand in an agent's answer to a search that a relay passes on in its own name.
+//! Checks which content of an agent's search response the relay may pass on in its own name.
 //!
-//! The answer has any shape, since the agent's dialect may give it one. So every text in it is looked at, wherever it stands:
-//! an address must be a link to a recording of this very site.
+//! The response can have any shape, because the agent's dialect file may define one. So every text in it is checked, at
+//! any position: an address must be a link to a recording of the same site.
 
 use serde_json::Value;
 use url::Url;
 
 use crate::media;
 
-/// The longest answer to a search in bytes: some 1,500 recordings of one call. A longer one is refused.
+/// The longest search response in bytes: some 1,500 recordings of one call. A longer one is refused.
 pub const MAX_SEARCH_ANSWER_LEN: usize = 1 << 20;
 
-/// Schemes that a browser acts on, beside those with an authority, which have `//` behind them.
+/// Schemes that a browser acts on even without `//` after them.
 const ACTED_ON: [&str; 13] = [
     "about",
     "blob",
@@ -28,19 +28,19 @@ const ACTED_ON: [&str; 13] = [
     "wss",
 ];
 
-/// An address in an answer that is no link to a recording of the site.
+/// An address in a response that is not a link to a recording of the site.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the answer has an address that is no link of this site: {0:?}")]
 pub struct ForeignAddress(pub String);
 
-/// Makes an answer one that may be passed on: names are made harmless, in every text and, in an answer that no dialect has
-/// shaped, by the type of the recording as well (see [`media::safe_name`]). Says whether anything was changed.
+/// Makes a response safe to pass on. Names are made harmless: in every text, and, in a response that no dialect file
+/// has shaped, also by the type of the recording (see [`media::safe_name`]). Returns true if anything was changed.
 ///
-/// `base` is where the pages of the site begin, without a slash at the end.
+/// `base` is the base URL of the site, without a slash at the end.
 ///
 /// # Errors
-/// [`ForeignAddress`] for the first address that does not lead to a recording of the site; and in an answer that no dialect
-/// has shaped, for a `url` that is none.
+/// [`ForeignAddress`] for the first address that does not lead to a recording of the site; in a response that no
+/// dialect file has shaped, also for a `url` that is not a link of the site.
 pub fn make_own(answer: &mut Value, base: &str) -> Result<bool, ForeignAddress> {
     let mut changed = clean(answer, base)?;
     let files = answer.get_mut("files").and_then(Value::as_array_mut);
@@ -64,9 +64,10 @@ pub fn make_own(answer: &mut Value, base: &str) -> Result<bool, ForeignAddress> 
     Ok(changed)
 }
 
-/// Whether a browser would go somewhere by this text: an absolute address, or one that begins with a slash.
+/// True if a browser would follow this text: an absolute address, or one that begins with a slash.
 pub fn is_address(text: &str) -> bool {
-    // As a browser reads it: without what surrounds it, and without line ends and tabs (WHATWG URL, section 4.4).
+    // As a browser reads it: without surrounding blanks and control characters, and without line ends and tabs (WHATWG
+    // URL, section 4.4).
     let text: String = text
         .trim_matches(|c: char| c.is_ascii_control() || c == ' ')
         .chars()
@@ -108,7 +109,7 @@ fn clean_all<'a>(values: impl Iterator<Item = &'a mut Value>, base: &str) -> Res
     Ok(changed)
 }
 
-/// `<base>/recordings/<token>/<name>`, and nothing that a browser would read in another way.
+/// True for `<base>/recordings/<token>/<name>`, with nothing that a browser would read in another way.
 fn is_own(url: &str, base: &str) -> bool {
     let plain = |part: &str| {
         !part.is_empty()

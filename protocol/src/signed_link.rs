@@ -1,13 +1,13 @@
-//! Signed links: download addresses that only the agent can make and that end by themselves.
+//! Signed links: download addresses that only the agent can make and that expire.
 //!
-//! A link's token is URL-safe base64 (RFC 4648, section 5, unpadded) of
-//! `version(1) key id(8) expiry(8) check(4) nonce(12) sealed(…) tag(16)`. Version, key id and expiry stand in the
-//! clear so that the relay can refuse a link that has ended without waking the site and can pick an agent that
-//! holds the key. What the link opens is sealed with AES-256-GCM (RFC 5116, section 5.2), with the clear part and
-//! the site as associated data: names of recordings hold telephone numbers, and addresses end up in histories.
+//! The token of a link is URL-safe base64 (RFC 4648, section 5, unpadded) of
+//! `version(1) key id(8) expiry(8) check(4) nonce(12) sealed(…) tag(16)`. Version, key id and expiry are not encrypted,
+//! so that the relay can refuse an expired link without asking the site, and can pick an agent that holds the key. The
+//! target of the link is sealed with AES-256-GCM (RFC 5116, section 5.2), with the clear part and the site as associated
+//! data: names of recordings contain telephone numbers, and addresses end up in browser histories.
 //!
-//! The four octets of check are an unkeyed digest of site and clear part. They secure nothing; they let a relay
-//! tell a mangled or misdirected link from one that has ended, so that one kind of damage has one answer.
+//! The four bytes of check are an unkeyed digest of site and clear part. They secure nothing. With them a relay can
+//! tell a damaged or misdirected link from an expired one, so that each kind of fault always gets the same response.
 //!
 //! Pure: the caller brings the time, the nonce and the secret.
 
@@ -23,21 +23,22 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub use crate::link_target::LinkTarget;
 use crate::{link_target, site::SiteId};
 
-/// Octets of a link secret, and of every key derived from it.
+/// Length in bytes of a link secret, and of every key derived from it.
 pub const LINK_SECRET_LEN: usize = 32;
-/// Octets of the nonce that the caller draws for each link.
+/// Length in bytes of the nonce that the caller draws for each link.
 pub const LINK_NONCE_LEN: usize = NONCE_LEN;
-/// Longest path that a link may carry: Linux' `PATH_MAX`.
+/// Longest path that a link may carry, in bytes: `PATH_MAX` of Linux.
 pub const MAX_PATH_LEN: usize = 4096;
-/// Longest token in characters: a path, and a call id, a tenant and a user of
-/// [`crate::parameters::MAX_VALUE_LEN`] octets each, their lengths, header, nonce and tag, in base64 (4 characters for 3 octets).
+/// Longest token in characters: a path; a call id, a tenant and a user of [`crate::parameters::MAX_VALUE_LEN`] bytes
+/// each; their lengths, header, nonce and tag; in base64 (4 characters for 3 bytes).
 pub const MAX_TOKEN_LEN: usize =
     (HEADER_LEN + CHECK_LEN + NONCE_LEN + 16 + 4 * 2 + MAX_PATH_LEN + 3 * 1024 + 16) * 4 / 3 + 4;
 
-/// Longest life of a link in seconds: one that opens for months is no longer a link but a publication. Agents refuse to be configured
-/// for longer ones.
+/// Longest life of a link in seconds: a link that opens for months is no longer a link but a publication. An agent
+/// refuses a configuration with a longer one.
 pub const MAX_LINK_LIFE: u64 = 31 * 24 * 3600;
-/// How far an agent's clock may be ahead of a relay's, in seconds: a day covers a clock that was set in another time zone.
+/// How far an agent's clock may be ahead of a relay's, in seconds: a day covers a clock that was set in another time
+/// zone.
 const MAX_CLOCK_LEAD: u64 = 24 * 3600;
 
 const VERSION: u8 = 1;
@@ -45,13 +46,13 @@ const HEADER_LEN: usize = 1 + 8 + 8;
 const CHECK_LEN: usize = 4;
 const TAG_LEN: usize = 16;
 
-/// The secret from which all keys of an agent's links come: drawn at random for each run, or read from a file
+/// The secret from which all keys of an agent's links are derived: drawn at random for each run, or read from a file
 /// that the agents of a site share.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct LinkSecret([u8; LINK_SECRET_LEN]);
 
 impl LinkSecret {
-    /// A secret from octets that the caller drew at random.
+    /// A secret from bytes that the caller drew at random.
     pub fn from_bytes(octets: [u8; LINK_SECRET_LEN]) -> Self {
         Self(octets)
     }
@@ -63,7 +64,7 @@ impl fmt::Debug for LinkSecret {
     }
 }
 
-/// Names a link secret without telling it: eight octets, in text as 16 hexadecimal digits.
+/// Identifies a link secret without revealing it: eight bytes, in text 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LinkKeyId([u8; 8]);
@@ -95,19 +96,19 @@ impl From<LinkKeyId> for String {
     }
 }
 
-/// A keyed fingerprint of something that must not travel itself: a root's pattern, or a search token.
+/// A keyed fingerprint of a value that must not travel itself: a root's pattern, or a search token.
 pub type Fingerprint = [u8; 8];
 
 /// Why a link does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// Altered, cut, invented, or made for another site: one answer for every kind of forgery.
+    /// Altered, cut, invented, or made for another site: the same answer for every kind of forgery.
     #[error("this link was altered or is not for this site")]
     Forged,
-    /// Its time is over.
+    /// The link has expired.
     #[error("this link has expired; search again for a new one")]
     Expired,
-    /// Made with a secret that this agent does not hold, such as that of a run that has ended.
+    /// The link was made with a secret that this agent does not hold, such as the secret of a run that has ended.
     #[error("this link was made by an earlier run; search again for a new one")]
     OtherKey,
     /// The target does not fit into a link; see [`MAX_PATH_LEN`].
@@ -115,10 +116,10 @@ pub enum LinkError {
     TooLong,
 }
 
-/// The part of a link that anyone may read.
+/// The part of a link that is not encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkHeader {
-    /// Which secret sealed the rest.
+    /// The secret that sealed the rest.
     pub key_id: LinkKeyId,
     /// The first second, since the Unix epoch, at which the link no longer opens.
     pub expires: u64,
@@ -128,17 +129,18 @@ impl LinkHeader {
     /// Reads the clear part of a token.
     ///
     /// # Errors
-    /// [`LinkError::Forged`] unless the token is whole and its clear part was made for `site`.
+    /// [`LinkError::Forged`] unless the token is complete and its clear part was made for `site`.
     pub fn read(site: &SiteId, token: &str) -> Result<Self, LinkError> {
         Ok(split(site, &decode(token)?)?.0)
     }
 
-    /// Whether the link has ended at `now` (seconds since the Unix epoch).
+    /// True if the link has expired at `now` (seconds since the Unix epoch).
     pub fn is_expired(&self, now: u64) -> bool {
         now >= self.expires
     }
 
-    /// Whether the link ends later than any that an agent makes at `now` (seconds since the Unix epoch), so that it must be forged.
+    /// True if the link expires later than any that an agent makes at `now` (seconds since the Unix epoch), so that it
+    /// must be forged.
     pub fn is_implausible(&self, now: u64) -> bool {
         self.expires > now.saturating_add(MAX_LINK_LIFE + MAX_CLOCK_LEAD)
     }
@@ -166,7 +168,7 @@ impl LinkSigner {
         let key_id = derive(secret, b"audiovault link key id v1");
         let mut sealing = derive(secret, b"audiovault link sealing v1");
         let mut fingerprints = derive(secret, b"audiovault link fingerprints v1");
-        // AES-256 takes exactly the 32 octets that SHA-256 gives.
+        // AES-256 takes exactly the 32 bytes that SHA-256 gives.
         #[expect(clippy::expect_used, reason = "the key has the one length that the algorithm accepts")]
         let unbound = UnboundKey::new(&AES_256_GCM, &sealing).expect("a 32-octet key");
         let mut id = [0; 8];
@@ -181,12 +183,12 @@ impl LinkSigner {
         signer
     }
 
-    /// The name of the secret, announced in HELLO.
+    /// The id of the secret, sent in HELLO.
     pub fn key_id(&self) -> LinkKeyId {
         self.key_id
     }
 
-    /// A fingerprint of `what`, useless without the secret.
+    /// A fingerprint of `what`, which reveals nothing without the secret.
     pub fn fingerprint(&self, what: &[u8]) -> Fingerprint {
         let mut mac = self.fingerprints.clone();
         mac.update(what);
@@ -195,11 +197,11 @@ impl LinkSigner {
         print
     }
 
-    /// Makes the token of a link that opens until `expires` (seconds since the Unix epoch). The nonce must be
-    /// fresh random octets each time.
+    /// Makes the token of a link that opens until `expires` (seconds since the Unix epoch). The nonce must be new
+    /// random bytes each time.
     ///
     /// # Errors
-    /// [`LinkError::TooLong`] when the target does not fit.
+    /// [`LinkError::TooLong`] if the target does not fit.
     pub fn mint(
         &self,
         site: &SiteId,
@@ -225,7 +227,7 @@ impl LinkSigner {
     /// Opens a token at `now` (seconds since the Unix epoch).
     ///
     /// # Errors
-    /// [`LinkError`]; a forgery is reported before expiry only where the seal is not needed to see it.
+    /// [`LinkError`]. A forgery is reported before expiry only if it shows without opening the seal.
     pub fn open(&self, site: &SiteId, token: &str, now: u64) -> Result<LinkTarget, LinkError> {
         let octets = decode(token)?;
         let (header, sealed) = split(site, &octets)?;
@@ -270,7 +272,7 @@ fn check(site: &SiteId, header: &[u8]) -> [u8; CHECK_LEN] {
 }
 
 fn associated_data(site: &SiteId, clear: &[u8]) -> Vec<u8> {
-    // The site is at most 63 octets and stands last, so no two pairs have one encoding.
+    // The site has at most 63 bytes and comes last, so no two pairs have the same encoding.
     [clear, site.as_str().as_bytes()].concat()
 }
 

@@ -1,6 +1,6 @@
-//! Names of sites and the keys by which agents prove that they speak for them.
+//! Names of sites and aliases, and the keys with which agents prove that they belong to a site.
 //!
-//! Everything here is parsed once, at the edge, and trusted afterwards.
+//! Every value is parsed once, where it comes in, and is trusted after that.
 
 use std::{fmt, str::FromStr};
 
@@ -10,15 +10,16 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Longest DNS label in octets (RFC 1035, section 2.3.4).
+/// Longest DNS label in bytes (RFC 1035, section 2.3.4).
 pub const MAX_SITE_LEN: usize = 63;
-/// Longest alias in octets: the longest DNS name (RFC 1035, section 2.3.4), because FusionPBX names its tenants
-/// by domain.
+/// Longest alias in bytes: the longest DNS name (RFC 1035, section 2.3.4), because FusionPBX uses domains as names of
+/// its tenants.
 pub const MAX_ALIAS_LEN: usize = 253;
-/// Random octets in a site key: as many as the digest that the relay keeps of them.
+/// Random bytes in a site key: as many as the digest that the relay stores.
 pub const SITE_SECRET_LEN: usize = 32;
 
-/// First path segments of the relay's own routes, now or foreseeably; no site and no alias may take one.
+/// First path segments of the relay's own routes, present or likely in future; no site and no alias may be named like
+/// one.
 pub const RESERVED: &[&str] = &[
     "admin",
     "api",
@@ -51,9 +52,9 @@ pub enum SiteError {
     /// The name is empty or longer than [`MAX_SITE_LEN`] (a site) or [`MAX_ALIAS_LEN`] (an alias).
     #[error("a name must have 1 to {max} characters, this one has {len}")]
     Length {
-        /// What was given, in octets.
+        /// The given length, in bytes.
         len: usize,
-        /// What is allowed, in octets.
+        /// The longest allowed length, in bytes.
         max: usize,
     },
     /// The name holds a character that a DNS label may not hold.
@@ -72,8 +73,8 @@ pub enum SiteError {
     NotAKey,
 }
 
-/// The name of one customer installation: a DNS label (RFC 1035, section 2.3.1, with digits allowed first as in
-/// RFC 1123, section 2.1), in lower case, and not one of [`RESERVED`].
+/// The name of one customer's installation: a DNS label (RFC 1035, section 2.3.1, with digits allowed first as in RFC
+/// 1123, section 2.1), in lower case, and not one of [`RESERVED`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SiteId(String);
@@ -82,7 +83,7 @@ impl SiteId {
     /// Parses a site name.
     ///
     /// # Errors
-    /// [`SiteError`] when the text is not a lower-case DNS label or is reserved.
+    /// [`SiteError`] if the text is not a lower-case DNS label or is reserved.
     pub fn parse(text: &str) -> Result<Self, SiteError> {
         check_length(text, MAX_SITE_LEN)?;
         let label = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
@@ -99,7 +100,7 @@ impl SiteId {
     }
 }
 
-/// Another name under which QueueMetrics may ask for a site: one of its tenants.
+/// Another name under which QueueMetrics may address a site: one of its tenants.
 ///
 /// Aliases and sites share one namespace, compared without regard to case.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,7 +111,7 @@ impl Alias {
     /// Parses an alias; upper case is kept for display but folded for comparison by the caller's store.
     ///
     /// # Errors
-    /// [`SiteError`] when the text could not be a tenant's name or is reserved.
+    /// [`SiteError`] if the text cannot be the name of a tenant or is reserved.
     pub fn parse(text: &str) -> Result<Self, SiteError> {
         check_length(text, MAX_ALIAS_LEN)?;
         let allowed = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
@@ -182,10 +183,10 @@ macro_rules! name_traits {
 name_traits!(SiteId);
 name_traits!(Alias);
 
-/// The secret by which an agent proves that it speaks for a site: `avk_<site>_<base32 of 32 random octets>`
-/// (RFC 4648, section 6, in lower case without padding).
+/// The secret with which an agent proves that it belongs to a site: `avk_<site>_<base32 of 32 random bytes>` (RFC 4648,
+/// section 6, in lower case without padding).
 ///
-/// The secret never appears in `Debug`; it is wiped from memory on drop.
+/// The secret never appears in `Debug`, and is wiped from memory on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SiteKey {
     #[zeroize(skip)]
@@ -194,7 +195,7 @@ pub struct SiteKey {
 }
 
 impl SiteKey {
-    /// A key for a site from octets that the caller drew at random.
+    /// A key for a site, from bytes that the caller drew at random.
     pub fn from_secret(site: SiteId, secret: [u8; SITE_SECRET_LEN]) -> Self {
         Self { site, secret }
     }
@@ -202,7 +203,7 @@ impl SiteKey {
     /// Parses the text form.
     ///
     /// # Errors
-    /// [`SiteError::NotAKey`] when the text has another shape; the text itself is never part of the error.
+    /// [`SiteError::NotAKey`] if the text has another form; the text itself is never part of the error.
     pub fn parse(text: &str) -> Result<Self, SiteError> {
         let rest = text.trim().strip_prefix("avk_").ok_or(SiteError::NotAKey)?;
         let (site, secret) = rest.rsplit_once('_').ok_or(SiteError::NotAKey)?;
@@ -219,12 +220,12 @@ impl SiteKey {
         &self.site
     }
 
-    /// The text form, secret included: for the one moment at which it is shown or sent.
+    /// The text form, including the secret, for the one moment at which it is shown or sent.
     pub fn reveal(&self) -> String {
         format!("avk_{}_{}", self.site, BASE32_NOPAD.encode(&self.secret).to_ascii_lowercase())
     }
 
-    /// What a relay keeps of the key.
+    /// The digest that a relay stores for the key.
     pub fn digest(&self) -> KeyDigest {
         KeyDigest::of_secret(&self.secret)
     }
@@ -246,12 +247,12 @@ impl KeyDigest {
         Self(Sha256::digest(secret).into())
     }
 
-    /// The digest as stored.
+    /// A digest that was stored.
     pub fn from_bytes(octets: [u8; 32]) -> Self {
         Self(octets)
     }
 
-    /// The digest for storing.
+    /// The digest, to be stored.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -261,7 +262,7 @@ impl KeyDigest {
         self.0.ct_eq(&other.0).into()
     }
 
-    /// Eight hexadecimal digits by which people tell the keys of a site apart.
+    /// Eight hexadecimal digits with which people tell the keys of a site apart.
     pub fn short(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0[..4])
     }

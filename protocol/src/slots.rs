@@ -1,4 +1,4 @@
-//! Counts what is taken by each of many, and gives it back by itself.
+//! Per-key counting semaphore; permits are released on drop.
 
 use std::{
     collections::HashMap,
@@ -9,22 +9,22 @@ use std::{
 
 type Taken<K> = Arc<Mutex<HashMap<K, u32>>>;
 
-/// A number of slots for each key. Only keys with a slot taken cost memory.
+/// A number of slots for each key. Only keys with a slot in use take memory.
 #[derive(Debug)]
 pub struct Slots<K> {
     most: u32,
     taken: Taken<K>,
-    /// What is taken at other relays, as they told a moment ago.
+    /// Slots in use at other relays, as these last reported.
     elsewhere: Mutex<HashMap<K, u32>>,
 }
 
 impl<K: Hash + Eq + Clone> Slots<K> {
-    /// So many slots for each key.
+    /// At most `most` slots for each key.
     pub fn new(most: u32) -> Self {
         Self { most, taken: Taken::default(), elsewhere: Mutex::default() }
     }
 
-    /// Takes a slot, if one is left for this key.
+    /// Takes a slot, or returns `None` if this key has none left.
     pub fn take(&self, key: K) -> Option<Slot<K>> {
         let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,18 +36,18 @@ impl<K: Hash + Eq + Clone> Slots<K> {
         Some(Slot { taken: Arc::clone(&self.taken), key })
     }
 
-    /// How many are taken of a key's slots.
+    /// How many slots of a key are in use.
     pub fn taken(&self, key: &K) -> u32 {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
     }
 
-    /// What is taken of all keys.
+    /// How many slots are in use, for all keys.
     pub fn all(&self) -> Vec<(K, u32)> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.iter().map(|(key, count)| (key.clone(), *count)).collect()
     }
 
-    /// Counts what is taken at other relays, in place of what was before.
+    /// Sets the slots in use at other relays, in place of the earlier numbers.
     pub fn hear(&self, elsewhere: HashMap<K, u32>) {
         *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
     }
@@ -58,7 +58,7 @@ impl<K: Hash + Eq + Clone> Slots<K> {
     }
 }
 
-/// One slot; dropping it gives it back.
+/// One slot; dropping it releases it.
 pub struct Slot<K: Hash + Eq> {
     taken: Taken<K>,
     key: K,

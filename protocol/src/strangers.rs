@@ -1,19 +1,21 @@
-//! Keeps strangers from filling a record: who has shown neither a right token nor a link that opens gets a few lines
-//! a minute, and the rest is counted. Relay and agent do the same. The agent also keeps one asker's repeats from filling its audit log
-//! in this way. Pure; takes `now`, and the time of day as the caller has it.
+//! Keeps unauthenticated clients from filling the audit log.
+//!
+//! A client that has shown neither a right token nor a link that opens gets a few lines a minute; its other requests
+//! are only counted. Relay and agent do the same. The agent also uses this to keep the repeated requests of one client
+//! from filling its audit log. Pure: the caller passes `now`, and the time of day in its own form.
 
 use std::time::{Duration, Instant};
 
-/// The time over which lines are counted.
+/// The period over which lines are counted.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Lines of their own for strangers in a window. With the counting line that is at most 10 MB a day, so that not even
-/// weeks of knocking push the true record out of the files that are kept.
+/// Lines for unauthenticated clients in a window. With the line that has the count, this is at most 10 MB a day, so
+/// that even weeks of such requests do not push the real events out of the files that are kept.
 const LINES: u32 = 10;
 
-/// Counts the strangers' requests.
+/// Counts the requests of unauthenticated clients.
 #[derive(Debug)]
 pub struct Strangers<T> {
-    /// Lines of their own in a window.
+    /// Most lines of single requests in a window.
     most: u32,
     window: Option<Window<T>>,
 }
@@ -26,12 +28,12 @@ struct Window<T> {
     counted: u64,
 }
 
-/// What was counted and has no lines.
+/// The requests of a window that were counted and have no line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Suppressed<T> {
-    /// Since when.
+    /// Since when they were counted.
     pub since: T,
-    /// How many requests.
+    /// Number of requests.
     pub count: u64,
 }
 
@@ -42,12 +44,12 @@ impl<T> Default for Strangers<T> {
 }
 
 impl<T> Strangers<T> {
-    /// With room for `most` lines a minute.
+    /// Allows `most` lines a minute.
     pub const fn with_lines(most: u32) -> Self {
         Self { most, window: None }
     }
 
-    /// Whether a stranger's request at `now` gets a line of its own. It is counted otherwise.
+    /// Returns true if an unauthenticated request at `now` gets its own line. Otherwise it is counted.
     pub fn admit(&mut self, now: Instant, time_of_day: T) -> bool {
         let most = self.most;
         let window = self.window(now, time_of_day);
@@ -60,7 +62,8 @@ impl<T> Strangers<T> {
         admitted
     }
 
-    /// Whether a request that begins at `now` gets lines of its own. Where it does not, [`Strangers::count`] counts it when it ends.
+    /// Returns true if a request that begins at `now` gets its own lines. If not, [`Strangers::count`] counts it when
+    /// it ends.
     pub fn begin(&mut self, now: Instant, time_of_day: T) -> bool {
         let most = self.most;
         let window = self.window(now, time_of_day);
@@ -76,12 +79,12 @@ impl<T> Strangers<T> {
         self.window(now, time_of_day).counted += 1;
     }
 
-    /// Whether `now` is after the window, and nothing is left to tell of it.
+    /// True if `now` is after the window, and no count is left to report.
     pub fn is_over(&self, now: Instant) -> bool {
         self.window.as_ref().is_none_or(|window| now >= window.began + WINDOW && window.counted == 0)
     }
 
-    /// The window of `now`. One with a count goes on until [`Strangers::close`] has told the count.
+    /// The window of `now`. A window with a count goes on until [`Strangers::close`] has reported the count.
     fn window(&mut self, now: Instant, time_of_day: T) -> &mut Window<T> {
         if self.is_over(now) {
             self.window = None;
@@ -89,12 +92,12 @@ impl<T> Strangers<T> {
         self.window.get_or_insert(Window { began: now, since: time_of_day, lines: 0, counted: 0 })
     }
 
-    /// When the count is to be told; never while there is none.
+    /// When the count is to be reported; `None` while there is no count.
     pub fn due(&self) -> Option<Instant> {
         self.window.as_ref().filter(|window| window.counted > 0).map(|window| window.began + WINDOW)
     }
 
-    /// Ends a window that is over at `now`, or any if it is the last: what was counted in it.
+    /// Ends a window that is over at `now`, or any window if it is the `last`. Returns what was counted in it.
     pub fn close(&mut self, now: Instant, last: bool) -> Option<Suppressed<T>> {
         if !last && self.due().is_none_or(|due| now < due) {
             return None;
@@ -117,7 +120,7 @@ mod tests {
         assert_eq!(lines, 10);
         assert_eq!(strangers.due(), Some(began + WINDOW));
         assert_eq!(strangers.close(began + WINDOW / 2, false), None);
-        // The count is told late; who comes meanwhile is counted too.
+        // The count is reported late; requests that come in the meantime are counted too.
         assert!(!strangers.admit(began + 2 * WINDOW, ()));
         assert_eq!(strangers.close(began + 2 * WINDOW, false).unwrap().count, 991);
         assert_eq!((strangers.due(), strangers.close(began + 2 * WINDOW, true)), (None, None));

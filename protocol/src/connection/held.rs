@@ -1,4 +1,4 @@
-//! A response body that keeps something until it has ended or was given up.
+//! A response body that holds a guard until it has ended or was given up.
 
 use std::{
     pin::Pin,
@@ -15,7 +15,7 @@ pub struct HeldBody<B, G> {
 }
 
 impl<B, G> HeldBody<B, G> {
-    /// The same body, which keeps `guard` until it is gone.
+    /// The same body, which keeps `guard` until it is dropped.
     pub fn new(body: B, guard: G) -> Self {
         Self { body, _guard: guard }
     }

@@ -1,23 +1,23 @@
-//! Counts what the operating system's socket has taken from one connection, and what goes on on it.
+//! Counts the bytes that the operating system's socket has accepted on one connection, and the requests on it.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-/// What is known of one client connection beneath TLS and HTTP. Every request of the connection carries it as the
-/// extension `Arc<ConnectionMeter>`.
+/// Figures of one client connection below TLS and HTTP. Every request of the connection carries it as the extension
+/// `Arc<ConnectionMeter>`.
 ///
-/// What a socket has accepted is the last that a program can know of a delivery: it may still wait in the kernel's
-/// buffer or be lost on the way.
+/// The bytes that a socket has accepted are the last that a program can know about a delivery. They may still wait in
+/// the kernel's buffer or be lost on the way.
 #[derive(Debug)]
 pub struct ConnectionMeter {
     tls: bool,
     written: AtomicU64,
     closed: AtomicBool,
-    /// Requests that are not answered to the end.
+    /// Requests whose response is not complete yet.
     under_way: AtomicUsize,
-    /// Requests so far, so that one that came and went is noticed.
+    /// Requests so far, so that a request that began and ended between two looks is noticed.
     requests: AtomicU64,
     upgraded: AtomicBool,
     done: AtomicBool,
@@ -36,18 +36,19 @@ impl ConnectionMeter {
         }
     }
 
-    /// Octets that the operating system's socket has accepted so far: of all requests of the connection, with the
-    /// overhead of HTTP and, where [`ConnectionMeter::is_tls`], of TLS.
+    /// Bytes that the operating system's socket has accepted so far: for all requests of the connection, with the
+    /// overhead of HTTP and, if [`ConnectionMeter::is_tls`], of TLS.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Whether the connection has ended: [`ConnectionMeter::written`] grows no more.
+    /// True if the connection has ended: [`ConnectionMeter::written`] no longer grows.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Whether the client speaks TLS with this program itself. A proxy in front may have ended a TLS of its own.
+    /// True if this program itself speaks TLS on the connection. A proxy in front may have ended a TLS connection of
+    /// its own.
     pub fn is_tls(&self) -> bool {
         self.tls
     }
@@ -60,24 +61,24 @@ impl ConnectionMeter {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// A request has begun; it ends when what is returned is dropped.
+    /// Counts a request that has begun. It ends when the returned value is dropped.
     pub(super) fn request(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
-    /// The connection has become a tunnel, which looks after itself.
+    /// The connection has become a tunnel, which has its own timeouts.
     pub(super) fn upgrade(&self) {
         self.upgraded.store(true, Ordering::Relaxed);
     }
 
-    /// The connection shall end soon after what is under way on it.
+    /// The connection is to end soon after its running requests.
     pub(super) fn finish(&self) {
         self.done.store(true, Ordering::Relaxed);
     }
 
-    /// What was going on at this moment; equal if nothing has since.
+    /// The activity at this moment. Two values are equal if nothing happened in between.
     pub(super) fn activity(&self) -> Activity {
         let busy = self.under_way.load(Ordering::Relaxed) > 0 || self.upgraded.load(Ordering::Relaxed);
         Activity {
@@ -88,17 +89,17 @@ impl ConnectionMeter {
     }
 }
 
-/// What goes on on a connection.
+/// The activity on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Activity {
-    /// A request is under way, or the connection is a tunnel.
+    /// A request is running, or the connection is a tunnel.
     pub(super) busy: bool,
-    /// It shall end soon.
+    /// The connection is to end soon.
     pub(super) done: bool,
     requests: u64,
 }
 
-/// One request under way.
+/// One running request.
 #[derive(Debug)]
 pub struct UnderWay(Arc<ConnectionMeter>);
 

@@ -1,4 +1,4 @@
-//! A connection beneath TLS and HTTP: tells its meter what was written, and ends when nothing has come of it for long.
+//! A connection below TLS and HTTP: reports written bytes to its meter, and ends after a long time without requests.
 
 use std::{
     io::{self, IoSlice},
@@ -16,13 +16,13 @@ use tokio::{
 use super::meter::{Activity, ConnectionMeter};
 use crate::{gate::Place, limits::PAUSE_TIMEOUT};
 
-/// How long a connection without a request is kept. Octets do not count, only requests: the beginning of a head that
-/// never ends, or an HTTP/2 client that answers pings and asks for nothing, is idle. Browsers close after a minute or
-/// two by themselves; HTTP/1.1 connections go earlier, by the timeout of their heads.
+/// How long a connection without a request is kept. Only requests count, not bytes: a connection with the beginning of
+/// a head that never ends, or with an HTTP/2 client that answers pings and sends no request, is idle. Browsers close by
+/// themselves after a minute or two; HTTP/1.1 connections end earlier, through the timeout of their request heads.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection that shall end is kept, for its last answer to leave.
+/// How long a connection that is to end is kept, so that its last response can be sent.
 const DONE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a client may take nothing of an answer: no longer than a listener may pause.
+/// How long a client may take nothing of a response: no longer than a client may pause a download.
 const WRITE_STALL: Duration = PAUSE_TIMEOUT;
 
 /// A connection with its meter and its place among all connections.
@@ -31,7 +31,7 @@ pub struct Metered<S> {
     inner: S,
     meter: Arc<ConnectionMeter>,
     idle: Pin<Box<Sleep>>,
-    /// What went on when the timer was set.
+    /// The activity at the time when the timer was set.
     seen: Activity,
     stalled: Option<Pin<Box<Sleep>>>,
     _place: Option<Place>,
@@ -43,7 +43,7 @@ impl<S> Metered<S> {
         Self { inner, meter, idle: Box::pin(sleep(IDLE_TIMEOUT)), seen, stalled: None, _place: place }
     }
 
-    /// Whether there was no request for a whole [`IDLE_TIMEOUT`]; otherwise the reader is woken to look again.
+    /// Returns true if there was no request for a whole [`IDLE_TIMEOUT`]. Otherwise the reader is woken to check again.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> bool {
         if self.meter.activity().done && !self.seen.done {
             self.seen = self.meter.activity();
@@ -93,7 +93,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // To HTTP the end of a connection that is idle looks as if the client had ended it.
+        // HTTP sees the end of an idle connection as if the client had closed it.
         if self.poll_idle(cx) {
             return Poll::Ready(Ok(()));
         }

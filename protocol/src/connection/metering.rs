@@ -1,4 +1,4 @@
-//! What a connection's requests pass on their way in and their answers on their way out.
+//! The service around a connection's requests and responses, which connects them with the connection's meter.
 
 use std::{
     convert::Infallible,
@@ -17,13 +17,13 @@ use super::{
 };
 use crate::gate::Over;
 
-/// What is answered on a connection beyond a limit. It carries one request, which has to come within a second, so those
-/// who send nothing do not keep the room for long.
+/// What is answered on a connection above a limit. The connection carries one request, which must come within a second,
+/// so that clients that send nothing do not use the room for long.
 #[derive(Debug)]
 pub struct BeyondLimit<B> {
-    /// The answer to what is refused.
+    /// The response to a request that is refused.
     pub refusal: fn(Over) -> Response<B>,
-    /// Paths that are answered all the same.
+    /// Paths that are served in spite of the limit.
     pub answered: &'static [&'static str],
 }
 
@@ -35,7 +35,7 @@ impl<B> Clone for BeyondLimit<B> {
 
 impl<B> Copy for BeyondLimit<B> {}
 
-/// Gives every request of a connection its meter, and the meter every request.
+/// Gives every request of a connection its meter, and counts the request on the meter.
 #[derive(Debug)]
 pub struct Metering<S, B> {
     inner: S,

@@ -1,5 +1,7 @@
-//! A client's connection beneath TLS and HTTP, as relay and agent take it: it has a place among all connections ([`crate::gate`]), it ends
-//! when nothing has come of it for long, and every request on it knows what its socket has taken.
+//! A client's connection below TLS and HTTP, as relay and agent handle it.
+//!
+//! It has a place among all connections ([`crate::gate`]), it ends when it was idle for too long, and every request on
+//! it knows how many bytes the socket has accepted.
 
 mod held;
 mod meter;
@@ -18,11 +20,12 @@ pub use self::{
 };
 use crate::gate::Knock;
 
-/// Puts a meter around a connection that was judged, and around the service that answers its requests. `tls` says whether TLS is spoken
-/// above. What is answered on a connection beyond a limit that is told so, `beyond` says.
+/// Puts a meter around a connection that the gate has admitted, and around the service that answers its requests. `tls`
+/// says whether the client speaks TLS on it. `beyond` says what is answered on a connection that is above a limit and
+/// gets an answer.
 ///
 /// # Errors
-/// When the connection is refused without a word, or its socket has failed.
+/// If the gate refused the connection without an answer, or its socket has failed.
 pub fn open<S, B>(
     stream: TcpStream,
     knock: Knock,
@@ -35,12 +38,12 @@ pub fn open<S, B>(
         Knock::Told(place, over) => (place, Some(over)),
         Knock::Refused => return Err(io::Error::other("too many connections are open")),
     };
-    // A head must not wait for the acknowledgement of the previous answer.
+    // A response head must not wait for the acknowledgement of the previous response.
     stream.set_nodelay(true)?;
     let meter = Arc::new(ConnectionMeter::new(tls));
     let stream = Metered::new(stream, Arc::clone(&meter), Some(place));
     if over.is_some() {
-        // The room beyond a limit is small: it is for those who ask at once.
+        // The room above a limit is small: it is for clients that send their request at once.
         meter.finish();
     }
     Ok((stream, Metering::new(service, meter, over, beyond)))
