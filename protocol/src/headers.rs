@@ -41,7 +41,7 @@ pub static RESPONSE: [HeaderName; 9] = [
     header::RETRY_AFTER,
 ];
 
-/// Only the headers of a request that may cross.
+/// Only those headers of a request that may cross, so that the result is safe to log and to keep.
 pub fn of_request(headers: &HeaderMap) -> HeaderMap {
     let mut allowed = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| REQUEST.contains(name)) {

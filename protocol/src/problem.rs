@@ -17,7 +17,7 @@ pub struct Problem {
     /// The standard phrase of the status code; other implementations may leave it out (RFC 9457, section 3.1).
     #[serde(default)]
     pub title: String,
-    /// One sentence: what is to blame, and what to do.
+    /// One sentence: who is to blame and what to do.
     pub detail: String,
     /// The id under which both logs have the details; an extension of this program.
     #[serde(default)]

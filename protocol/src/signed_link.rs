@@ -3,8 +3,8 @@
 //! The token of a link is URL-safe base64 (RFC 4648, section 5, unpadded) of
 //! `version(1) key id(8) expiry(8) check(4) nonce(12) sealed(…) tag(16)`. Version, key id and expiry are not encrypted,
 //! so that the relay can refuse an expired link without asking the site, and can pick an agent that holds the key. The
-//! target of the link is sealed with AES-256-GCM (RFC 5116, section 5.2), with the clear part and the site as associated
-//! data: names of recordings contain telephone numbers, and addresses end up in browser histories.
+//! target of the link is sealed with AES-256-GCM (RFC 5116, section 5.2), with the clear part and the site as
+//! associated data: names of recordings contain telephone numbers, and addresses end up in browser histories.
 //!
 //! The four bytes of check are an unkeyed digest of site and clear part. They secure nothing. With them a relay can
 //! tell a damaged or misdirected link from an expired one, so that each kind of fault always gets the same response.

@@ -108,7 +108,7 @@ impl SiteId {
 pub struct Alias(String);
 
 impl Alias {
-    /// Parses an alias; upper case is kept for display but folded for comparison by the caller's store.
+    /// Parses an alias. Upper case is folded to lower case.
     ///
     /// # Errors
     /// [`SiteError`] if the text cannot be the name of a tenant or is reserved.

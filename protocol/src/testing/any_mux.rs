@@ -1,4 +1,4 @@
-//! What the two multiplexers have in common, for what treats both alike.
+//! A trait with what the two multiplexers have in common, for code that treats both alike.
 
 use std::time::Instant;
 
@@ -9,27 +9,28 @@ use crate::{
 
 /// Either multiplexer, as a driver sees it.
 pub trait AnyMux {
-    /// Takes one frame in.
+    /// Handles one frame.
     ///
     /// # Errors
-    /// [`Violation`] when the peer broke the protocol.
+    /// [`Violation`] if the peer broke the protocol.
     fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Violation>;
-    /// Octets came in, whatever they were.
+    /// Bytes were received, of any kind.
     fn handle_inbound(&mut self, now: Instant);
-    /// A pong came in.
+    /// A pong was received.
     fn handle_pong(&mut self, payload: &[u8], now: Instant);
-    /// Judges the peer, and gives up what is overdue.
+    /// Checks whether the peer is silent or dead, and gives up streams that are overdue.
     ///
     /// # Errors
-    /// [`Violation`] when the tunnel must end.
+    /// [`Violation`] if the tunnel must end.
     fn handle_timeout(&mut self, now: Instant) -> Result<(), Violation>;
-    /// When to call that, and where it `may_send` [`AnyMux::poll_ping`], at the latest.
+    /// The latest time for the next call of [`AnyMux::handle_timeout`] and, if the socket accepts data (`may_send`), of
+    /// [`AnyMux::poll_ping`].
     fn poll_timeout(&self, may_send: bool) -> Instant;
-    /// The ping that is due, if one is.
+    /// The ping that is due, if any.
     fn poll_ping(&mut self, now: Instant) -> Option<PingPayload>;
     /// The next frame to send.
     fn poll_transmit(&mut self, now: Instant) -> Option<Frame>;
-    /// Whether nothing is open and nothing waits to be sent.
+    /// True if no stream is open and nothing waits to be sent.
     fn is_drained(&self) -> bool;
 }
 

@@ -1,4 +1,4 @@
-//! Strategies that make every kind of frame.
+//! Proptest strategies that make every kind of frame.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};

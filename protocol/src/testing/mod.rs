@@ -1,4 +1,4 @@
-//! For tests: strategies for frames, a simulated pair with its own clock, and a simulation of faults.
+//! For tests: strategies that make frames, a simulated pair with its own clock, and a simulation of faults.
 
 mod any_mux;
 pub mod frames;

@@ -1,8 +1,8 @@
-//! An agent and a relay without a network: two multiplexers, a clock, and messages that take their time.
+//! An agent and a relay without a network: two multiplexers, a clock, and messages with a delay.
 //!
-//! The pair plays both applications too. The agent answers every request with the number of octets that the
-//! request's target names (`/5000`), each octet computed from stream and offset; the relay's listener checks them
-//! and takes them at once, unless it is paused.
+//! The pair also plays both applications. The agent answers every request with as many bytes as the request's target
+//! says (`/5000`); each byte is computed from stream and offset. The relay's listener checks the bytes and takes them
+//! at once, unless it is paused.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -29,29 +29,29 @@ use crate::{
 pub enum Outcome {
     /// Neither ended nor given up.
     Open,
-    /// END came.
+    /// END was received.
     Complete,
-    /// RESET came, or time ran out.
+    /// RESET was received, or a deadline passed.
     Reset(ResetCode),
 }
 
 /// One stream from the listener's side.
 #[derive(Debug)]
 pub struct Listener {
-    /// Octets that the agent was asked for.
+    /// Bytes that were requested from the agent.
     pub expected: u64,
-    /// Octets that came, all of them right.
+    /// Bytes that were received, all of them right.
     pub received: u64,
-    /// Whether RESPONSE came.
+    /// True if RESPONSE was received.
     pub answered: bool,
-    /// How the stream stands.
+    /// The state of the stream.
     pub outcome: Outcome,
-    /// Whether the listener takes nothing.
+    /// True if the listener takes nothing.
     pub paused: bool,
     held: VecDeque<u32>,
 }
 
-/// What the agent still has to send of a stream.
+/// The part of a stream that the agent still has to send.
 #[derive(Debug)]
 struct Source {
     left: u64,
@@ -68,25 +68,25 @@ pub struct Pair {
     pub agent: AgentMux,
     /// The simulated time.
     pub now: Instant,
-    /// One way's delay.
+    /// Delay in one direction.
     pub delay: Duration,
-    /// Messages that the agent's socket takes in one step; the rest waits in the lanes.
+    /// Most messages that the agent's socket takes in one step; the rest waits in the lanes.
     pub uplink: usize,
     /// Every stream that was ever opened.
     pub listeners: BTreeMap<StreamId, Listener>,
     /// The budgets of the relay's end.
     pub budgets: Budgets,
-    /// Order in which streams sent DATA.
+    /// The order in which streams sent DATA.
     pub data_order: Vec<StreamId>,
     sources: BTreeMap<StreamId, Source>,
     to_agent: VecDeque<(Instant, Bytes)>,
     to_relay: VecDeque<(Instant, Bytes)>,
 }
 
-/// Bodies repeat after a prime number of octets, so that no loss or swap of frames goes unseen.
+/// Bodies repeat after a prime number of bytes, so that every loss or swap of frames is noticed.
 const PERIOD: u64 = 65_521;
 
-/// A stretch of the body of a stream: any swap, loss or repetition shows.
+/// A part of the body of a stream. Every swap, loss or repetition is noticed.
 pub(super) fn body(stream: StreamId, range: std::ops::Range<u64>) -> Bytes {
     static OCTETS: OnceLock<Bytes> = OnceLock::new();
     let octets = OCTETS.get_or_init(|| {
@@ -97,7 +97,7 @@ pub(super) fn body(stream: StreamId, range: std::ops::Range<u64>) -> Bytes {
     octets.slice(start as usize..(start + range.end - range.start) as usize)
 }
 
-/// A HELLO as an agent with so many streams would send it.
+/// A HELLO of an agent with this many streams.
 pub fn hello(max_streams: u32) -> Hello {
     Hello {
         agent_version: "1".to_owned(),
@@ -127,7 +127,7 @@ pub fn welcome() -> Welcome {
     }
 }
 
-/// A request for so many octets.
+/// A request for this many bytes.
 pub fn request(octets: u64) -> RequestHead {
     RequestHead {
         request_id: "r1".to_owned(),
@@ -140,7 +140,7 @@ pub fn request(octets: u64) -> RequestHead {
 }
 
 impl Pair {
-    /// A pair that has not greeted yet.
+    /// A pair whose sides have not greeted each other yet.
     pub fn new(max_streams: u32) -> Self {
         let now = start_of_time();
         let process = WindowBudget::new(TUNNEL_WINDOW_BUDGET);
@@ -160,7 +160,7 @@ impl Pair {
         }
     }
 
-    /// A pair that has greeted.
+    /// A pair whose sides have greeted each other.
     ///
     /// # Errors
     /// [`Violation`] if greeting breaks the protocol.
@@ -170,10 +170,10 @@ impl Pair {
         Ok(pair)
     }
 
-    /// The relay asks for so many octets.
+    /// The relay requests this many bytes.
     ///
     /// # Errors
-    /// [`OpenError`] as the multiplexer says.
+    /// [`OpenError`], as the multiplexer returns it.
     pub fn open(&mut self, octets: u64, paused: bool) -> Result<StreamId, OpenError> {
         let stream = self.relay.open(request(octets), Bytes::new(), RELAY_DEADLINE, self.now)?;
         let held = VecDeque::new();
@@ -193,16 +193,16 @@ impl Pair {
         }
     }
 
-    /// The agent cannot read on.
+    /// The agent can no longer read the body.
     pub fn fail(&mut self, stream: StreamId) {
         self.sources.remove(&stream);
         self.agent.reset(stream, ResetCode::ReadFailed, "the disk is gone");
     }
 
-    /// Lets so many steps of one millisecond pass.
+    /// Lets this many steps of one millisecond pass.
     ///
     /// # Errors
-    /// [`Violation`] if either side says that the other broke the protocol.
+    /// [`Violation`] if either side finds that the other broke the protocol.
     pub fn run(&mut self, steps: usize) -> Result<(), Violation> {
         for _ in 0..steps {
             self.now += Duration::from_millis(1);
@@ -219,7 +219,7 @@ impl Pair {
     /// Lets steps pass until nothing happens any more.
     ///
     /// # Errors
-    /// As [`Pair::run`].
+    /// The same as [`Pair::run`].
     pub fn settle(&mut self) -> Result<(), Violation> {
         loop {
             let before = self.data_order.len();

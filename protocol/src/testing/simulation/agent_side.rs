@@ -17,7 +17,7 @@ use crate::{
     testing::pair::{body, hello},
 };
 
-/// What the service still has to do for a stream.
+/// The work that the service still has to do for a stream.
 #[derive(Debug)]
 struct Source {
     call: usize,
@@ -25,7 +25,7 @@ struct Source {
     responded: bool,
     may_write: bool,
     hung: bool,
-    /// It does nothing before that.
+    /// The service does nothing before this time.
     ready_at: Instant,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct AgentSide {
     pub(super) driver: Driver<AgentMux>,
     max_streams: u32,
     sources: BTreeMap<StreamId, Source>,
-    /// Whether the relay or the agent has said GOAWAY: another tunnel is wanted.
+    /// True if the relay or the agent has sent GOAWAY: another tunnel is needed.
     pub(super) leaving: bool,
     pub(super) welcomed: bool,
 }
@@ -50,7 +50,7 @@ impl AgentSide {
         }
     }
 
-    /// When something is due, whatever comes.
+    /// When something is due at the latest.
     pub(super) fn due(&self) -> Instant {
         let writers = self.sources.values().filter(|source| source.may_write || !source.responded);
         let next = writers.map(|source| source.ready_at).min();
@@ -61,7 +61,7 @@ impl AgentSide {
         self.sources.is_empty() && self.driver.mux.is_drained()
     }
 
-    /// What the service does for one stream, until it waits for something.
+    /// Does the service's work for one stream until it has to wait for something.
     fn serve(&mut self, stream: StreamId, calls: &Calls, now: Instant) -> Result<(), Finding> {
         let Some(source) = self.sources.get_mut(&stream) else { return Ok(()) };
         let plan = calls.plan(source.call)?;
@@ -137,7 +137,7 @@ impl Side for AgentSide {
         Ok(())
     }
 
-    /// The relay closes what is drained, or was replaced, and nothing else.
+    /// The relay closes only tunnels that are drained or replaced.
     fn on_close(&mut self, code: CloseCode) -> Result<(), Finding> {
         if code == CloseCode::Replaced {
             return Ok(());

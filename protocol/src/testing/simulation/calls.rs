@@ -1,4 +1,4 @@
-//! What was called for, what it came to, and who is told of it all.
+//! The calls of a simulation, their outcomes, and the trace of events.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use crate::{
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The whole body came, and its end.
+    /// The whole body was received, and its end.
     Complete,
     /// The stream was given up, by either side.
     Reset(ResetCode),
@@ -24,27 +24,27 @@ pub(super) enum Outcome {
     Left,
     /// The tunnel ended.
     Cut,
-    /// No tunnel took it.
+    /// No tunnel accepted the call.
     NotOpened,
 }
 
-/// Tunnels that a call is asked of at most before it is answered, as in the relay.
+/// Most tunnels that are tried for a call before it has a response, as in the relay.
 const MOST_ASKED: usize = 4;
-/// The share of the deadline that is left for the answer when a tunnel was waited for.
+/// The share of the deadline that is left for the response after waiting for a tunnel: one third.
 const LEFT_FOR_ANSWER: u32 = 3;
 
 /// How far a call has come.
 #[derive(Debug)]
 pub(super) struct Ask {
     deadline: Instant,
-    /// The first octet that is missing where it is asked.
+    /// The offset of the first missing byte, from which the body is requested.
     pub(super) from: u64,
-    /// Octets that were delivered in all.
+    /// Bytes that were delivered in total.
     delivered: u64,
-    /// Whether only the rest of a body is asked for.
+    /// True if only the rest of a body is requested.
     pub(super) continued: bool,
     tried: Vec<u64>,
-    /// A tunnel was lost that may have carried it.
+    /// A tunnel that may have carried the call was lost.
     lost: bool,
     answered: bool,
 }
@@ -58,12 +58,12 @@ impl Ask {
         self.tried.contains(&tunnel)
     }
 
-    /// How long the answer may take.
+    /// How long the response may take.
     pub(super) fn patience(&self, now: Instant) -> Duration {
         if self.continued { RELAY_DEADLINE } else { self.deadline.saturating_duration_since(now) }
     }
 
-    /// Until when a tunnel may be waited for.
+    /// Until when the call may wait for a tunnel.
     pub(super) fn answer_from(&self) -> Instant {
         self.deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER
     }
@@ -73,13 +73,13 @@ impl Ask {
 pub(super) struct Calls<'a> {
     plans: Vec<CallPlan>,
     asks: Vec<Ask>,
-    /// To be asked again.
+    /// Calls that are to be retried.
     lost: Vec<usize>,
     outcomes: Vec<Option<Outcome>>,
     settled_twice: bool,
-    /// How often a call was asked of another tunnel.
+    /// How often a call was retried on another tunnel.
     pub(super) asked_again: u64,
-    /// Octets of complete bodies.
+    /// Bytes of complete bodies.
     pub(super) octets: u64,
     trace: &'a mut dyn FnMut(Duration, fmt::Arguments<'_>),
 }
@@ -122,7 +122,7 @@ impl<'a> Calls<'a> {
         self.asks.get(call).ok_or_else(|| Finding::new("nobody made this call"))
     }
 
-    /// A call was asked of a tunnel.
+    /// A call was sent on a tunnel.
     pub(super) fn asked(&mut self, call: usize, tunnel: u64) {
         if let Some(ask) = self.asks.get_mut(call) {
             self.asked_again += u64::from(ask.was_asked());
@@ -130,7 +130,7 @@ impl<'a> Calls<'a> {
         }
     }
 
-    /// RESPONSE came.
+    /// RESPONSE was received.
     pub(super) fn answer(&mut self, call: usize) -> Result<(), Finding> {
         let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("nobody made this call"))?;
         if std::mem::replace(&mut ask.answered, true) {
@@ -139,7 +139,7 @@ impl<'a> Calls<'a> {
         Ok(())
     }
 
-    /// Octets came that follow on so many.
+    /// Bytes were received, which must follow those before.
     pub(super) fn deliver(&mut self, call: usize, [from, to]: [u64; 2]) -> Result<(), Finding> {
         let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("nobody made this call"))?;
         if std::mem::replace(&mut ask.delivered, to) != from {
@@ -148,7 +148,7 @@ impl<'a> Calls<'a> {
         Ok(())
     }
 
-    /// The tunnel of a call is lost before anything was answered: it may be asked of another one, once.
+    /// The tunnel of a call was lost before a response: the call may be retried once on another tunnel.
     pub(super) fn lose(&mut self, call: usize) {
         let Some(ask) = self.asks.get_mut(call) else { return };
         if std::mem::replace(&mut ask.lost, true) {
@@ -158,7 +158,7 @@ impl<'a> Calls<'a> {
         }
     }
 
-    /// The agent was leaving when it was asked, and has done nothing.
+    /// The agent was leaving when it received the call, and has done nothing for it.
     pub(super) fn refuse(&mut self, call: usize) {
         if self.asks.get(call).is_some_and(|ask| ask.tried.len() < MOST_ASKED) {
             self.lost.push(call);
@@ -167,7 +167,7 @@ impl<'a> Calls<'a> {
         }
     }
 
-    /// The tunnel is lost while the body comes: the rest may be asked of another one.
+    /// The tunnel was lost during the body: the rest may be requested on another one.
     pub(super) fn cut(&mut self, call: usize, received: u64) {
         let continues = self.plans.get(call).is_some_and(|plan| plan.continues);
         let Some(ask) = self.asks.get_mut(call).filter(|_| continues) else {
@@ -182,7 +182,7 @@ impl<'a> Calls<'a> {
         std::mem::take(&mut self.lost)
     }
 
-    /// From now on listeners take whatever comes at once.
+    /// From now on listeners take everything at once.
     pub(super) fn hurry(&mut self) {
         self.plans.iter_mut().for_each(|plan| plan.rests = Duration::ZERO);
     }
@@ -213,12 +213,12 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// Stands for a call in its body, so that octets of another call show.
+/// Marks the bytes of a call's body, so that bytes of another call are noticed.
 pub(super) fn mark(call: usize) -> StreamId {
     u32::try_from(call).ok().and_then(|call| StreamId::new(call + 1)).unwrap_or(StreamId::FIRST)
 }
 
-/// A frame in a few words.
+/// A short description of a frame.
 pub(super) fn summary(frame: &Frame) -> String {
     let name = frame.name();
     match frame {

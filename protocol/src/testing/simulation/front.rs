@@ -1,4 +1,4 @@
-//! The public side of the simulated relay: which tunnel a call is asked of, and of which one again.
+//! The public side of the simulated relay: which tunnel gets a call, and which one gets its retry.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ pub(super) struct Waiting {
 }
 
 impl World<'_> {
-    /// Somebody calls.
+    /// Starts a call.
     pub(super) fn call(&mut self) -> Result<(), Finding> {
         let plan = CallPlan::random(&mut self.chance);
         let call = self.calls.add(plan.clone(), self.now);
@@ -24,7 +24,7 @@ impl World<'_> {
         self.ask_waiting()
     }
 
-    /// A tunnel whose agent has greeted takes the place of the others of the same agent: they are closed at once, since
+    /// A tunnel whose agent has greeted replaces the other tunnels of the same agent. They are closed at once, because
     /// the agent has given them up.
     pub(super) fn replace(&mut self) {
         let greets = |tunnel: &mut Tunnel| tunnel.relay.as_mut().is_some_and(|relay| relay.greets());
@@ -33,7 +33,8 @@ impl World<'_> {
         others.filter_map(|(_, tunnel)| tunnel.relay.as_mut()).for_each(|relay| relay.give_way());
     }
 
-    /// Calls that are not answered are asked of another tunnel, where theirs falls silent while there is one.
+    /// Calls without a response are retried on another tunnel, if theirs becomes silent and another tunnel is not
+    /// silent.
     pub(super) fn leave_silent(&mut self) {
         let speaks = |tunnel: &Tunnel| {
             tunnel.relay.as_ref().is_some_and(|relay| relay.takes_requests() && !relay.driver.mux.is_silent())
@@ -46,7 +47,7 @@ impl World<'_> {
         }
     }
 
-    /// Asks what waits; what has waited for too long is over.
+    /// Sends calls that wait. A call that has waited for too long is over.
     pub(super) fn ask_waiting(&mut self) -> Result<(), Finding> {
         for call in self.calls.take_lost() {
             self.wait(call)?;
@@ -72,7 +73,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whether a call is asked of a tunnel, or over.
+    /// Returns true if the call was sent on a tunnel, or is over.
     fn ask(&mut self, call: usize) -> Result<bool, Finding> {
         let ask = self.calls.ask(call)?;
         let open_to = |tunnel: &&mut Tunnel| {

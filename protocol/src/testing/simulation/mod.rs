@@ -1,15 +1,17 @@
-//! A simulation of random faults: two honest sides, a network that is none of their doing, and rules that hold whatever
-//! happens.
+//! A simulation of random faults, with two honest sides, a network that they do not control, and rules that must always
+//! hold.
 //!
-//! A seed is a whole history over hours of simulated time: calls of all sizes, services that think, hang and fail,
-//! listeners who rest and leave, wires that are slow, held up or lost, tunnels that are cut for one end or for both,
-//! agents that dial again, and beside a tunnel that is silent, GOAWAY from either side, and a clock that steps. Time goes
-//! from one thing that happens to the next, so there is no waiting, and the same seed is always the same history.
+//! A seed defines a whole history over hours of simulated time: calls of all sizes; services that work slowly, hang and
+//! fail; listeners that pause and leave; wires that are slow, held up or lost; tunnels that are cut for one end or for
+//! both; agents that dial again, also in parallel to a silent tunnel; GOAWAY from either side; and a clock that steps.
+//! The simulated time jumps from one event to the next, so there is no waiting, and the same seed always gives the same
+//! history.
 //!
-//! What holds is checked where it could break, after every step: wrong octets are never delivered, nor a part for the
-//! whole; no stream stays open past its time or is given up before it; whatever waits is bounded and accounted for, and
-//! returned in the end; neither loop is ever busy, or told that there is nothing to send when there is; and neither side
-//! accuses the other of anything. `link`, where the feature is on, lives through the like with the link's real drivers.
+//! The rules are checked where they could break, after every step. Wrong bytes are never delivered, nor a part in place
+//! of the whole. No stream stays open past its time or is given up before it. Everything that waits is limited and
+//! accounted for, and is returned in the end. Neither loop is ever busy, or told that there is nothing to send when
+//! there is something. Neither side accuses the other of a violation. With the feature `link`, the module `link`
+//! simulates similar histories with the link's real drivers.
 
 mod agent_side;
 mod calls;
@@ -43,7 +45,7 @@ use crate::{
     testing::start_of_time,
 };
 
-/// Steps after which a history goes round in circles: a hundred times those of the longest.
+/// A history with more steps than this runs in circles: the longest one has a hundredth of them.
 const MOST_STEPS: u64 = 3_000_000;
 
 /// A rule that did not hold.
@@ -61,26 +63,26 @@ impl Finding {
     }
 }
 
-/// What a history, or many of them, came to.
+/// The result of a history, or the sum of many.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Figures {
-    /// Time that went by in it.
+    /// Simulated time.
     pub simulated: Duration,
-    /// Moments at which something happened.
+    /// Number of moments at which something happened.
     pub steps: u64,
     /// Tunnels that were dialled.
     pub tunnels: u64,
-    /// Tunnels that took the place of a silent one.
+    /// Tunnels that replaced a silent one.
     pub taken_over: u64,
     /// Calls that were made.
     pub calls: u64,
-    /// Calls whose whole body came.
+    /// Calls whose whole body was received.
     pub complete: u64,
     /// Calls that ended with their tunnel.
     pub cut: u64,
-    /// How often a call, or the rest of it, was asked of another tunnel.
+    /// How often a call, or the rest of it, was retried on another tunnel.
     pub asked_again: u64,
-    /// Octets of the bodies that came whole.
+    /// Bytes of the bodies that were received as a whole.
     pub octets: u64,
 }
 
@@ -98,7 +100,7 @@ impl std::ops::AddAssign for Figures {
     }
 }
 
-/// Lives through the history of a seed; `trace` is told what happens, and how long after the beginning.
+/// Simulates the history of a seed. `trace` is called with each event and its time since the beginning.
 ///
 /// # Errors
 /// The first [`Finding`].
@@ -118,13 +120,13 @@ struct World<'a> {
     /// Calls that wait for a tunnel.
     waiting: Vec<Waiting>,
     dial_at: Option<Instant>,
-    /// The tunnel that the agent looks after, whether it was silent before, and what goes on beside it.
+    /// The tunnel that the agent uses, whether it was silent before, and the parallel dial, if one runs.
     attended: u64,
     was_silent: bool,
     beside: Option<Beside>,
-    /// The agent's line carries nothing until then.
+    /// The agent's line carries nothing before this time.
     line_held_until: Option<Instant>,
-    /// What is still to happen besides, and when the next of it does.
+    /// How many random events are still to come, and when the next one comes.
     events_left: u64,
     event_at: Instant,
     steps: u64,
@@ -165,7 +167,7 @@ impl<'a> World<'a> {
         self.tunnels.iter_mut().for_each(Tunnel::heal);
         self.line_held_until = None;
         self.calls.hurry();
-        // By then everything has ended that ever will.
+        // Everything that can end has ended by then.
         let until = self.now + 2 * PAUSE_TIMEOUT;
         while !self.is_settled() {
             self.step()?;
@@ -227,7 +229,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A connection is made; the number of its tunnel.
+    /// Makes a connection. Returns the number of its tunnel.
     fn accept(&mut self) -> u64 {
         self.dialled += 1;
         self.calls.say(self.now, format_args!("an agent dials tunnel {}", self.dialled));
@@ -235,12 +237,12 @@ impl<'a> World<'a> {
         self.dialled
     }
 
-    /// When a connection can be made.
+    /// The earliest time at which a connection can be made.
     fn line_free_at(&self) -> Instant {
         self.line_held_until.map_or(self.now, |until| until.max(self.now))
     }
 
-    /// One of the things that do not follow from others.
+    /// One random event, which does not follow from others.
     fn happen(&mut self) -> Result<(), Finding> {
         self.events_left -= 1;
         self.event_at = self.now + self.chance.time(Duration::from_secs(60));
@@ -293,8 +295,8 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// The agent's line carries nothing for a while, nor do the tunnels that were on it for a while longer, until TCP has
-    /// found out that it is back.
+    /// The agent's line carries nothing for a while. Its tunnels carry nothing for a while longer, until TCP has
+    /// noticed that the line is back.
     fn hold_line(&mut self, which: u64, long: Duration) {
         self.calls.say(self.now, format_args!("the line is dead for {long:?}, case {which}"));
         let until = self.now + long;

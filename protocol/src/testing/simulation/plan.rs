@@ -1,4 +1,4 @@
-//! What one call is to go like: what its agent does and what its listener does.
+//! The plan of one call: what its agent does and what its listener does.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use super::random::Chance;
 
 #[derive(Debug, Clone)]
 pub(super) struct CallPlan {
-    /// Octets of the request's body.
+    /// Bytes of the request's body.
     pub(super) asks: usize,
-    /// Octets of the response's body.
+    /// Bytes of the response's body.
     pub(super) octets: u64,
-    /// How long the agent's service thinks.
+    /// How long the agent's service works before it responds.
     pub(super) thinks: Duration,
-    /// How many octets it reads at a time, and how long that takes.
+    /// How many bytes it reads at a time, and how long that takes.
     pub(super) chunk: u64,
     pub(super) reads: Duration,
-    /// Where its disk fails, if it does.
+    /// The offset at which its disk fails, if it does.
     pub(super) fails_at: Option<u64>,
-    /// Where its disk stands still, and for how long.
+    /// The offset at which its disk hangs, and for how long.
     pub(super) hangs: Option<(u64, Duration)>,
-    /// How long the listener waits before he takes another chunk.
+    /// How long the listener waits before it takes another chunk.
     pub(super) rests: Duration,
-    /// When the listener leaves, if he does.
+    /// When the listener leaves, if it does.
     pub(super) leaves: Option<Duration>,
-    /// Whether the rest of a body that was cut is asked of another tunnel.
+    /// True if the rest of a body that was cut is requested on another tunnel.
     pub(super) continues: bool,
 }
 
@@ -42,7 +42,7 @@ impl CallPlan {
             fails_at: chance.one_in(10).then(|| chance.below(somewhere)),
             hangs: chance.one_in(6).then(|| (chance.below(somewhere), chance.time(50 * second))),
             rests: match chance.below(8) {
-                // A chunk of speech in minutes rather than in seconds, as by a browser that has enough of it.
+                // A chunk of speech in minutes rather than in seconds, as a browser reads that has enough buffered.
                 0 if chance.one_in(2) => 60 * second + chance.time(1700 * second),
                 0 => chance.time(60 * second),
                 1 | 2 => chance.time(second),
@@ -53,7 +53,7 @@ impl CallPlan {
         }
     }
 
-    /// Whether the agent may send nothing for as long as would have the relay give the stream up.
+    /// True if the agent may send nothing for so long that the relay gives the stream up.
     pub(super) fn may_stall(&self) -> bool {
         self.hangs.is_some_and(|(_, time)| time > Duration::from_secs(25))
     }

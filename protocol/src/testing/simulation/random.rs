@@ -1,4 +1,4 @@
-//! Chance that comes out the same for the same seed, on every machine and with every version of every library.
+//! Random numbers that are the same for the same seed, on every machine and with every version of every library.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ impl Chance {
         Self(seed)
     }
 
-    /// Chance of its own for something that goes on beside.
+    /// A separate generator for a task that runs in parallel.
     #[cfg(feature = "link")]
     pub(super) fn fork(&mut self) -> Self {
         Self(self.next())
@@ -24,24 +24,24 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which is not 0. That some come up a little more often does not matter here.
+    /// A number below `end`, which must not be 0. Some numbers come up a little more often, which does not matter here.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// Something that happens in one of so many cases.
+    /// True in one of `cases` cases.
     pub(super) fn one_in(&mut self, cases: u64) -> bool {
         self.below(cases) == 0
     }
 
-    /// A number of any order of magnitude up to `most`, small ones as often as large ones.
+    /// A number of any order of magnitude up to `most`; small magnitudes are as likely as large ones.
     pub(super) fn magnitude(&mut self, most: u64) -> u64 {
         let bits = u64::from(most.max(1).ilog2()) + 1;
         let below = 1_u64 << self.below(bits + 1);
         self.below(below).min(most)
     }
 
-    /// A time of any order of magnitude, in whole microseconds.
+    /// A duration of any order of magnitude up to `most`, in whole microseconds.
     pub(super) fn time(&mut self, most: Duration) -> Duration {
         Duration::from_micros(self.magnitude(u64::try_from(most.as_micros()).unwrap_or(u64::MAX)))
     }

@@ -1,4 +1,4 @@
-//! The relay's end of a simulated tunnel, with the listeners.
+//! The relay's end of a simulated tunnel, with its listeners.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,22 +21,22 @@ use crate::{
     testing::pair::{body, request, welcome},
 };
 
-/// One call as its listener sees it.
+/// One call, as its listener sees it.
 #[derive(Debug)]
 struct Listener {
     call: usize,
     opened: Instant,
-    /// How long the answer may take.
+    /// How long the response may take.
     patience: Duration,
     received: u64,
     answered: bool,
-    /// When something last came.
+    /// When something was last received.
     came: Instant,
-    /// When the agent was last told of credit.
+    /// When credit was last sent to the agent.
     told: Instant,
     /// When the listener last took something.
     took: Instant,
-    /// Credit that went out, and what was used of it.
+    /// Credit that was sent, and how much of it was used.
     granted: u64,
     spent: u64,
     held: VecDeque<u32>,
@@ -48,14 +48,14 @@ pub(super) struct RelaySide {
     pub(super) driver: Driver<RelayMux>,
     pub(super) budgets: Budgets,
     greeted: bool,
-    /// The agent has greeted, and nobody has seen it yet.
+    /// The agent has greeted, and this was not noticed yet.
     greets: bool,
     leaving: bool,
-    /// Another tunnel of the agent has taken the place of this one.
+    /// Another tunnel of the agent has replaced this one.
     replaced: bool,
     was_silent: bool,
     listeners: BTreeMap<StreamId, Listener>,
-    /// Something of the network's was to blame until then.
+    /// Until this time, stalls may be caused by the network.
     pub(super) excused_until: Instant,
 }
 
@@ -78,7 +78,7 @@ impl RelaySide {
         }
     }
 
-    /// Opens a stream for a call, if the tunnel takes it.
+    /// Opens a stream for a call. Returns true if the tunnel accepted it.
     pub(super) fn open(&mut self, call: usize, calls: &Calls, now: Instant) -> Result<bool, Finding> {
         let (plan, ask) = (calls.plan(call)?, calls.ask(call)?);
         let mut head = request(ask.from);
@@ -105,7 +105,7 @@ impl RelaySide {
         Ok(true)
     }
 
-    /// Says GOAWAY, unless there was no HELLO yet: then there is nothing to leave.
+    /// Sends GOAWAY, unless there was no HELLO yet: then there is nothing to leave.
     pub(super) fn go_away(&mut self, goaway: Goaway) {
         if self.greeted {
             self.leaving = true;
@@ -117,23 +117,23 @@ impl RelaySide {
         self.greeted && !self.leaving && !self.replaced
     }
 
-    /// Whether the agent has greeted just now.
+    /// Returns true once after the agent has greeted.
     pub(super) fn greets(&mut self) -> bool {
         std::mem::take(&mut self.greets)
     }
 
-    /// Another tunnel of the agent takes the place of this one.
+    /// Another tunnel of the agent replaces this one.
     pub(super) fn give_way(&mut self) {
         self.replaced |= self.takes_requests();
     }
 
-    /// Whether the agent has fallen silent just now.
+    /// Returns true once after the agent has become silent.
     pub(super) fn falls_silent(&mut self) -> bool {
         let silent = self.driver.mux.is_silent();
         !std::mem::replace(&mut self.was_silent, silent) && silent
     }
 
-    /// What was not answered is asked elsewhere.
+    /// Calls without a response are retried on another tunnel.
     pub(super) fn lose_unanswered(&mut self, calls: &mut Calls) {
         let unanswered = self.listeners.extract_if(.., |_, listener| !listener.answered && !listener.over);
         for (stream, listener) in unanswered {
@@ -142,7 +142,7 @@ impl RelaySide {
         }
     }
 
-    /// When something is due, whatever comes.
+    /// When something is due at the latest.
     pub(super) fn due(&self, calls: &Calls) -> Instant {
         let timers = self.listeners.values().flat_map(|listener| listener.due(calls));
         timers.chain([self.driver.due()]).min().unwrap_or_else(|| self.driver.due())
@@ -177,7 +177,7 @@ impl RelaySide {
         Ok(())
     }
 
-    /// Whether a stream was given up for a reason that there is, and not before its time.
+    /// Checks that a stream was given up for a valid reason, and not before its time.
     fn give_up(
         &mut self,
         stream: StreamId,
@@ -216,7 +216,7 @@ impl RelaySide {
         finding.map_or(Ok(()), Err)
     }
 
-    /// What the listener does, until he waits for something.
+    /// Does the listener's work until it has to wait for something.
     fn listen(&mut self, stream: StreamId, calls: &mut Calls, now: Instant) -> Result<(), Finding> {
         let Some(listener) = self.listeners.get_mut(&stream) else { return Ok(()) };
         let plan = calls.plan(listener.call)?;
@@ -303,7 +303,7 @@ impl Side for RelaySide {
         self.replaced.then_some(CloseCode::Replaced).or(done.then_some(CloseCode::GoingAway))
     }
 
-    /// The tunnel is gone: what was under way is cut.
+    /// The tunnel is gone: running calls are cut.
     fn on_end(&mut self, calls: &mut Calls) {
         for listener in std::mem::take(&mut self.listeners).into_values().filter(|listener| !listener.over) {
             if listener.answered {
@@ -351,7 +351,7 @@ impl Listener {
         now >= self.came.max(self.told).max(self.took) + patience
     }
 
-    /// When the listener takes the next chunk, and when he leaves.
+    /// When the listener takes the next chunk, and when it leaves.
     fn due(&self, calls: &Calls) -> [Instant; 2] {
         let far = self.opened + 100 * PAUSE_TIMEOUT;
         let Ok(plan) = calls.plan(self.call) else { return [far; 2] };

@@ -1,4 +1,5 @@
-//! What both ends of a simulated tunnel do alike: one turn after the other, in the order in which the driver takes them.
+//! The part that both ends of a simulated tunnel have in common: one turn after the other, in the order of the real
+//! driver.
 
 use std::time::Instant;
 
@@ -15,15 +16,15 @@ use crate::{
     testing::AnyMux,
 };
 
-/// A multiplexer and what its driver knows.
+/// A multiplexer and the state of its driver.
 #[derive(Debug)]
 pub(super) struct Driver<M> {
     pub(super) mux: M,
     began: Instant,
     heard: Instant,
-    /// Whether the socket took all there was.
+    /// True if the socket took everything.
     pub(super) may_send: bool,
-    /// The connection is gone, or closed.
+    /// The connection is gone or closed.
     pub(super) ended: bool,
 }
 
@@ -40,7 +41,7 @@ impl<M: AnyMux> Driver<M> {
         !self.ended && !self.may_send
     }
 
-    /// Whether the peer was given up for what the network may have done to it, and not before its time.
+    /// True if the peer was given up for something that the network may have caused, and not before its time.
     fn is_right(&self, violation: &Violation, now: Instant) -> bool {
         (*violation == Violation::Silent && now >= self.heard + DEAD_AFTER)
             || (*violation == Violation::NoGreeting && now >= self.began + GREETING_TIMEOUT)
@@ -54,24 +55,24 @@ pub(super) enum Gone {
     Closed(CloseCode),
 }
 
-/// One end: its driver, and the application that is driven.
+/// One end: its driver and its application.
 pub(super) trait Side {
     type Mux: AnyMux;
-    /// In words.
+    /// The name for messages.
     const NAME: &'static str;
 
     fn driver(&mut self) -> &mut Driver<Self::Mux>;
 
-    /// Does what events and time ask for.
+    /// Handles events and the passing of time.
     fn work(&mut self, calls: &mut Calls, now: Instant) -> Result<(), Finding>;
 
-    /// A frame went out.
+    /// A frame was sent.
     fn on_sent(&mut self, _frame: &Frame, _now: Instant) {}
 
     /// The peer closes the tunnel.
     fn on_close(&mut self, code: CloseCode) -> Result<(), Finding>;
 
-    /// How this side closes the tunnel now, if it does.
+    /// The code with which this side closes the tunnel now, if it does.
     fn closes(&self) -> Option<CloseCode> {
         None
     }
@@ -79,7 +80,7 @@ pub(super) trait Side {
     /// The tunnel is gone for this side.
     fn on_end(&mut self, _calls: &mut Calls) {}
 
-    /// What holds after every turn.
+    /// Checks the rules that hold after every turn.
     fn check(&self, calls: &Calls, now: Instant) -> Result<(), Finding>;
 
     fn end(&mut self, calls: &mut Calls) {
@@ -90,7 +91,7 @@ pub(super) trait Side {
     /// One turn.
     fn turn(&mut self, calls: &mut Calls, [from, to]: [&mut Wire; 2], now: Instant) -> Result<(), Finding> {
         let gone = self.read([from, &mut *to], now)?;
-        // What came before the end of the tunnel is heard before it.
+        // Frames that arrived before the end of the tunnel are handled before the end.
         self.work(calls, now)?;
         if let Some(gone) = gone {
             self.end(calls);
@@ -120,7 +121,7 @@ pub(super) trait Side {
         self.check(calls, now)
     }
 
-    /// Takes in what has come; whether that was the end.
+    /// Handles everything that has arrived. Returns how the tunnel ended, if it did.
     fn read(&mut self, [from, to]: [&mut Wire; 2], now: Instant) -> Result<Option<Gone>, Finding> {
         while let Some(message) = from.receive(now) {
             let driver = self.driver();

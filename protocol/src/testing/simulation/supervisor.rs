@@ -1,5 +1,5 @@
-//! The agent's rule of making a tunnel before it breaks another, as its supervisor has it: where a tunnel is silent, it
-//! dials beside it, greets one of the connections at a time, and lets the first that is welcomed take over.
+//! The agent's rule to make a new tunnel before it breaks the old one, as in its supervisor: if a tunnel is silent, it
+//! dials in parallel, greets one of the connections at a time, and the first one that is welcomed takes over.
 
 use std::{
     collections::VecDeque,
@@ -8,23 +8,23 @@ use std::{
 
 use super::{World, tunnel::Tunnel};
 
-/// How often another connection is dialled.
+/// Interval between two dials.
 const EVERY: Duration = Duration::from_secs(1);
-/// For how long.
+/// How long dialling in parallel goes on.
 const FOR: Duration = Duration::from_secs(30);
-/// How long one connection may take to be made, and how long its welcome.
+/// How long one connection may take to be made, and how long its welcome may take.
 const EACH: Duration = Duration::from_secs(5);
 
-/// What goes on beside a silent tunnel.
+/// The state of a parallel dial.
 #[derive(Debug)]
 pub(super) struct Beside {
     until: Instant,
     dial_at: Instant,
-    /// When connections are made, and whether the relay then refuses.
+    /// When connections are made, and whether the relay then refuses them.
     connecting: Vec<(Instant, bool)>,
     /// Tunnels that were not greeted yet.
     made: VecDeque<u64>,
-    /// A tunnel that was, and until when its welcome is waited for.
+    /// The tunnel that was greeted, and until when its welcome is awaited.
     greeting: Option<(u64, Instant)>,
 }
 
@@ -51,7 +51,7 @@ impl Beside {
 }
 
 impl World<'_> {
-    /// Looks after the tunnel that the agent has.
+    /// Checks the tunnel that the agent uses.
     pub(super) fn supervise(&mut self) {
         let attended = self.tunnels.iter().find(|tunnel| tunnel.number == self.attended);
         let serves = attended.is_some_and(Tunnel::serves);
@@ -114,7 +114,7 @@ impl World<'_> {
         self.beside = Some(beside);
     }
 
-    /// Makes the connections that are due; whether the relay refused one.
+    /// Makes the connections that are due. Returns true if the relay refused one.
     fn connect(&mut self, beside: &mut Beside) -> bool {
         let now = self.now;
         let mut refused = false;

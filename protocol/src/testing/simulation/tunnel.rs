@@ -1,4 +1,4 @@
-//! One simulated tunnel: two ends that may end at different times, and a wire each way.
+//! One simulated tunnel: two ends that may end at different times, and one wire in each direction.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use crate::{
     message::{Goaway, Status},
 };
 
-/// How long after a fault a stream may still stand still for it: its 30 s, and as long to catch up.
+/// How long after a fault a stream may stall because of it: the stall timeout of 30 s, and as long again to catch up.
 const EXCUSED_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -28,12 +28,12 @@ pub(super) struct Tunnel {
     pub(super) number: u64,
     pub(super) relay: Option<RelaySide>,
     pub(super) agent: Option<AgentSide>,
-    /// From relay to agent, and back.
+    /// From relay to agent, and from agent to relay.
     wires: [Wire; 2],
 }
 
 impl Tunnel {
-    /// A connection that was just made, and not greeted yet.
+    /// A connection that was just made, without a greeting yet.
     pub(super) fn new(number: u64, process: &Arc<WindowBudget>, chance: &mut Chance, now: Instant) -> Self {
         let wires = [random_wire(chance), random_wire(chance)];
         Self { number, relay: Some(RelaySide::new(process, now)), agent: None, wires }
@@ -70,7 +70,7 @@ impl Tunnel {
         if let Some(agent) = &mut self.agent {
             agent.turn(calls, [&mut *down, &mut *up], now)?;
         }
-        // What the agent has received makes room, for which the relay's socket waits.
+        // Messages that the agent has received make room, for which the relay's socket waits.
         if let Some(relay) = self.relay.as_mut().filter(|relay| relay.driver.waits_for_room())
             && down.takes_more()
         {
@@ -79,7 +79,7 @@ impl Tunnel {
         self.bury()
     }
 
-    /// Ends that are over leave nothing behind.
+    /// Removes ends that are over, and checks that they keep no windows.
     fn bury(&mut self) -> Result<(), Finding> {
         self.agent.take_if(|agent| agent.driver.ended);
         if let Some(relay) = self.relay.take_if(|relay| relay.driver.ended) {
@@ -96,18 +96,18 @@ impl Tunnel {
         self.relay.is_none() && self.agent.is_none()
     }
 
-    /// Whether both ends live and have nothing to do but to ping.
+    /// True if both ends live and have nothing to do but to ping.
     pub(super) fn is_idle(&self) -> bool {
         self.relay.as_ref().is_some_and(RelaySide::is_idle)
             && self.agent.as_ref().is_some_and(AgentSide::is_idle)
     }
 
-    /// Whether the agent has no reason to dial another one.
+    /// True if the agent has no reason to dial another tunnel.
     pub(super) fn serves(&self) -> bool {
         self.agent.as_ref().is_some_and(|agent| !agent.leaving)
     }
 
-    /// Whether the agent misses the relay.
+    /// True if the agent finds the relay silent.
     pub(super) fn is_silent(&self) -> bool {
         self.agent.as_ref().is_some_and(|agent| agent.driver.mux.is_silent())
     }
@@ -116,7 +116,7 @@ impl Tunnel {
         self.agent.as_ref().is_some_and(|agent| agent.welcomed)
     }
 
-    /// The connection breaks: both ends are told, or only one, and the other finds out.
+    /// The connection breaks. Both ends are told, or only one, and the other finds out.
     pub(super) fn cut(&mut self, calls: &mut Calls, told: u64, now: Instant) -> Result<(), Finding> {
         self.wires.iter_mut().for_each(Wire::lose);
         self.excuse(now + DEAD_AFTER);
@@ -133,7 +133,7 @@ impl Tunnel {
         self.bury()
     }
 
-    /// One direction, or both, carry nothing until then.
+    /// One direction, or both, carry nothing before this time.
     pub(super) fn hold(&mut self, which: u64, until: Instant) {
         if which != 1 {
             self.wires[0].hold(until);
@@ -144,14 +144,14 @@ impl Tunnel {
         self.excuse(until);
     }
 
-    /// What stands still until then, and a while longer, does so for a reason.
+    /// Streams that stall until this time, and a while longer, are excused.
     pub(super) fn excuse(&mut self, until: Instant) {
         if let Some(relay) = &mut self.relay {
             relay.excused_until = relay.excused_until.max(until + EXCUSED_FOR);
         }
     }
 
-    /// Another way for what is sent from now on, in words.
+    /// Changes the network for everything that is sent from now on. Returns a description.
     pub(super) fn change_weather(&mut self, chance: &mut Chance) -> String {
         for wire in &mut self.wires {
             wire.become_like(&random_wire(chance));
@@ -184,7 +184,8 @@ impl Tunnel {
     }
 }
 
-/// Any wire from one machine's to a satellite's, over which no stream stands still for seconds because of others.
+/// A random wire, between those of one machine and of a satellite. On it, no stream stalls for seconds because of
+/// others.
 pub(super) fn random_wire<M: Carried>(chance: &mut Chance) -> Wire<M> {
     let latency = Duration::from_micros(50) + chance.time(Duration::from_secs(1));
     let rate = 100_000 + chance.magnitude(1_000_000_000);

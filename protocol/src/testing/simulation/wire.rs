@@ -1,4 +1,4 @@
-//! One direction of a connection: what is sent arrives in order, late, at a bounded rate, or not at all.
+//! One direction of a connection: messages arrive in order, late, at a limited rate, or not at all.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::{message::CloseCode, mux::PingPayload};
 
-/// What a WebSocket carries.
+/// A message of the WebSocket.
 #[derive(Debug)]
 pub(super) enum Message {
     Frame(Bytes),
@@ -20,7 +20,7 @@ pub(super) enum Message {
     Reset,
 }
 
-/// What takes its time on a wire.
+/// An item that takes time on a wire, depending on its length.
 pub(super) trait Carried {
     fn len(&self) -> usize;
 }
@@ -37,11 +37,11 @@ impl Carried for Message {
 #[derive(Debug)]
 pub(super) struct Wire<M = Message> {
     pub(super) latency: Duration,
-    /// Octets per second.
+    /// Bytes per second.
     pub(super) rate: u64,
-    /// Octets under way beyond which the sender's socket takes nothing.
+    /// When this many bytes are in flight, the sender's socket takes no more.
     pub(super) room: usize,
-    /// Nothing arrives before that.
+    /// Nothing arrives before this time.
     held_until: Option<Instant>,
     /// Nothing arrives any more.
     lost: bool,
@@ -66,7 +66,7 @@ impl<M: Carried> Wire<M> {
         }
     }
 
-    /// From now on as slow, and as quick to be full, as another.
+    /// Takes over latency, rate and room of another wire.
     pub(super) fn become_like(&mut self, other: &Self) {
         (self.latency, self.rate, self.room) = (other.latency, other.rate, other.room);
     }
@@ -75,7 +75,7 @@ impl<M: Carried> Wire<M> {
         self.octets < self.room
     }
 
-    /// Sends a message; those that come by themselves, such as pongs, do not ask whether there is room.
+    /// Sends a message. Messages that are sent automatically, such as pongs, do not check for room.
     pub(super) fn send(&mut self, message: M, now: Instant) {
         let takes = Duration::from_micros(message.len() as u64 * 1_000_000 / self.rate.max(1));
         let gone = self.free_at.map_or(now, |free| free.max(now)) + takes;
@@ -85,17 +85,17 @@ impl<M: Carried> Wire<M> {
         self.queue.push_back((at, message));
     }
 
-    /// Holds everything up until then, as a network does that has lost its way for a while.
+    /// Holds everything up until this time, as a network does that has lost its route for a while.
     pub(super) fn hold(&mut self, until: Instant) {
         self.held_until = self.held_until.max(Some(until));
     }
 
-    /// From now on nothing arrives, and nobody is told.
+    /// From now on nothing arrives, and neither end is told.
     pub(super) fn lose(&mut self) {
         self.lost = true;
     }
 
-    /// Lets everything through that was held up.
+    /// Releases everything that is held up.
     pub(super) fn heal(&mut self) {
         self.held_until = None;
     }

@@ -1,4 +1,4 @@
-//! The agent: keeps a tunnel up, and makes another before one breaks, as its supervisor has it.
+//! The agent: keeps a tunnel up, and makes a new one before it breaks the old one, as in its supervisor.
 
 use std::{
     sync::Arc,
@@ -19,15 +19,15 @@ use crate::{
     testing::{pair::hello, simulation::random::Chance},
 };
 
-/// How often another connection is dialled beside a silent tunnel, and for how long.
+/// Interval between two dials in parallel to a silent tunnel, and how long they go on.
 const EVERY: Duration = Duration::from_secs(1);
 const FOR: Duration = Duration::from_secs(30);
-/// How long one connection may take to be made, and how long its welcome.
+/// How long one connection may take to be made, and how long its welcome may take.
 const EACH: Duration = Duration::from_secs(5);
 
 type Socket = (WebSocketStream<Counted<pipe::Pipe>>, Arc<Traffic>, u64);
 
-/// A tunnel that was dialled. One that is dropped carries nothing any more.
+/// A tunnel that was dialled. Dropping it stops its task.
 struct Tunnel {
     task: JoinHandle<Ended>,
     control: AgentControl,
@@ -40,7 +40,7 @@ impl Drop for Tunnel {
     }
 }
 
-/// A connection is made, once the line carries it; none where the relay refuses.
+/// Makes a connection as soon as the line carries it. `None` if the relay refuses.
 async fn connect(world: Arc<World>, mut chance: Chance) -> Option<Socket> {
     sleep_until(world.line_free_at().into()).await;
     sleep(chance.time(EVERY)).await;
@@ -82,7 +82,7 @@ impl Tunnel {
     }
 }
 
-/// Keeps a tunnel up for as long as the world lasts.
+/// Keeps a tunnel up as long as the simulation runs.
 pub(super) async fn supervise(world: Arc<World>, mut chance: Chance) {
     let _watched = Watched(Arc::clone(&world));
     let mut old = JoinSet::new();
@@ -91,7 +91,7 @@ pub(super) async fn supervise(world: Arc<World>, mut chance: Chance) {
         let Some(socket) = connect(Arc::clone(&world), chance.fork()).await else { continue };
         let mut tunnel = Tunnel::begin(&world, &mut chance, socket);
         while attend(&world, &mut chance, &mut tunnel).await {}
-        // What is open there finishes.
+        // Open streams finish there.
         if !tunnel.task.is_finished() {
             old.spawn(async move { drop((&mut tunnel.task).await) });
         }
@@ -99,7 +99,7 @@ pub(super) async fn supervise(world: Arc<World>, mut chance: Chance) {
     }
 }
 
-/// Looks after a tunnel until it ends or leaves (false), or another has taken its place (true).
+/// Attends to a tunnel until it ends or leaves (false), or another one has replaced it (true).
 async fn attend(world: &Arc<World>, chance: &mut Chance, tunnel: &mut Tunnel) -> bool {
     world.state().control = Some(tunnel.control.clone());
     let mut state = tunnel.control.state();
@@ -127,7 +127,7 @@ async fn attend(world: &Arc<World>, chance: &mut Chance, tunnel: &mut Tunnel) ->
     }
 }
 
-/// The first tunnel that the relay welcomes beside a silent one, as the agent's own rule has it.
+/// The first tunnel that the relay welcomes while another is silent, by the agent's own rule.
 async fn dial_beside(
     world: &Arc<World>,
     chance: &mut Chance,

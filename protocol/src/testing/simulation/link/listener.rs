@@ -1,4 +1,4 @@
-//! One call from outside: asks, listens, and knows what it should hear and when.
+//! One call from outside: sends the request, takes the body, and checks what should come and when.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
@@ -23,10 +23,10 @@ use crate::{
 
 /// How long a cut body waits for another tunnel.
 const GRACE: Duration = Duration::from_secs(60);
-/// What the clock's grain may add to a time.
+/// How much the resolution of the clock may add to a time.
 const GRAIN: Duration = Duration::from_millis(10);
 
-/// One call, to its end.
+/// Runs one call to its end.
 pub(super) async fn call(world: Arc<World>, number: usize, plan: CallPlan) {
     let _watched = Watched(Arc::clone(&world));
     let listener = Listener { world: &world, number, plan: &plan, received: 0, behind: Duration::ZERO };
@@ -45,7 +45,7 @@ struct Listener<'a> {
     number: usize,
     plan: &'a CallPlan,
     received: u64,
-    /// How long ago at most it may have been that something happened of which the listener, who rests, hears now.
+    /// The longest time by which the listener, because it pauses, may learn of an event too late.
     behind: Duration,
 }
 
@@ -93,7 +93,7 @@ impl Listener<'_> {
         Ok(Outcome::Cut)
     }
 
-    /// Hears a body, or a part of it; none where the rest is to be asked for.
+    /// Takes a body, or a part of it. Returns `None` if the rest is to be requested.
     async fn hear(&mut self, body_of_call: TunnelBody) -> Result<Option<Outcome>, Finding> {
         let mut heard = pin!(body_of_call);
         loop {

@@ -1,9 +1,10 @@
 //! The same faults with the link's real drivers: sockets, mailboxes and tasks on tokio's paused clock.
 //!
-//! A seed is a history of minutes to hours: connections in memory that are slow, held up, cut, or carry in one direction
-//! only; an agent that dials beside a silent tunnel; a relay that lets the new one replace the old, asks again what was
-//! not answered, and has the rest of what was cut continued; listeners who rest and leave. Everything runs on one thread
-//! and time goes on when nothing else can, so the same seed is the same history.
+//! A seed defines a history of minutes to hours: connections in memory that are slow, held up, cut, or carry data in
+//! one direction only; an agent that dials in parallel to a silent tunnel; a relay that lets the new tunnel replace the
+//! old one, retries calls without a response, and requests the rest of bodies that were cut; listeners that pause and
+//! leave. Everything runs on one thread, and time goes on only when nothing else can, so the same seed always gives the
+//! same history.
 
 mod agent;
 mod listener;
@@ -34,10 +35,11 @@ use crate::{
     mux::Violation,
 };
 
-/// How long after a fault a tunnel or a stream may end for it: the tunnel is found dead, and as long again.
+/// How long after a fault a tunnel or a stream may end because of it: until the tunnel is found dead, and as long
+/// again.
 const EXCUSED_FOR: Duration = Duration::from_secs(2 * DEAD_AFTER.as_secs());
 
-/// Lives through the history of a seed; `trace` is told afterwards what happened, and how long after the beginning.
+/// Simulates the history of a seed. `trace` is called afterwards with each event and its time since the beginning.
 ///
 /// # Errors
 /// The first [`Finding`].
@@ -60,12 +62,12 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// What everybody in the simulation shares.
+/// The shared state of the simulation.
 #[derive(Debug)]
 struct World {
     began: Instant,
     process: Arc<WindowBudget>,
-    /// Wakes who waits for a tunnel.
+    /// Wakes tasks that wait for a tunnel.
     arrived: Notify,
     state: Mutex<State>,
 }
@@ -79,7 +81,7 @@ struct State {
     outcomes: BTreeMap<usize, Outcome>,
     /// How often each part of a call was served.
     served: BTreeMap<(usize, u64), u32>,
-    /// Requests on which the agent's service works.
+    /// Number of requests that the agent's service is working on.
     alive: usize,
     sessions: Vec<Arc<Session>>,
     control: Option<AgentControl>,
@@ -133,7 +135,7 @@ impl World {
         self.state().plans.get(call).cloned()
     }
 
-    /// The service is asked for a part of a call: how often by now.
+    /// Counts that the service serves a part of a call. Returns how often it has done so.
     fn serves(&self, call: usize, part: u64) -> u32 {
         let mut state = self.state();
         let served = state.served.entry((call, part)).or_default();
@@ -176,7 +178,7 @@ impl World {
         self.state().calm
     }
 
-    /// Whether the network was to blame so long ago or later.
+    /// True if the network may be to blame for something that happened at most this long `ago`.
     fn is_excused(&self, ago: Duration) -> bool {
         now() <= self.state().excused_until + ago
     }
@@ -200,7 +202,7 @@ impl World {
         state.cables.iter().for_each(Cable::heal);
     }
 
-    /// What the history came to, after its end.
+    /// The figures of the history, after its end.
     fn sum_up(&self) -> Result<Figures, Finding> {
         let mut state = self.state();
         let streams = state.sessions.iter().map(|session| session.caller.open_streams()).sum::<usize>();
@@ -214,7 +216,7 @@ impl World {
         state.finding.take().map_or(Ok(state.figures), Err)
     }
 
-    /// Whether a tunnel ended for a reason that there is.
+    /// Checks that a tunnel ended for a valid reason.
     fn judge(&self, side: &str, ended: &Ended) {
         let right = match ended {
             Ended::Broken(_) => true,
@@ -242,7 +244,7 @@ impl World {
     }
 }
 
-/// A task that panics ends without a word; what it held tells.
+/// Reports a panic: a task that panics ends without a message, but it drops this guard.
 struct Watched(Arc<World>);
 
 impl Drop for Watched {
@@ -257,7 +259,7 @@ async fn live(world: &Arc<World>, mut chance: Chance) -> Result<Figures, Finding
     let mut agent = JoinSet::new();
     agent.spawn(agent::supervise(Arc::clone(world), chance.fork()));
     let mut calls = JoinSet::new();
-    // Where the network does nothing wrong, nothing is excused by it.
+    // Without faults of the network, no failure is excused by it.
     let faulty = !chance.one_in(3);
     for _ in 0..5 + chance.below(40) {
         sleep(chance.time(Duration::from_secs(60))).await;
@@ -285,10 +287,10 @@ async fn live(world: &Arc<World>, mut chance: Chance) -> Result<Figures, Finding
         }
     }
     world.calm_down();
-    // By then everything has ended that ever will.
+    // Everything that can end has ended by then.
     let ended = async { while calls.join_next().await.is_some() {} };
     let in_time = timeout(2 * PAUSE_TIMEOUT, ended).await.is_ok();
-    // What listeners have left is on its way to the agent, or its tunnel is found dead.
+    // Streams that listeners have left are being reset at the agent, or their tunnel is found dead.
     sleep(2 * DEAD_AFTER).await;
     if !in_time {
         world.find(Finding::new("a call never ends"));
@@ -296,7 +298,7 @@ async fn live(world: &Arc<World>, mut chance: Chance) -> Result<Figures, Finding
     world.sum_up()
 }
 
-/// The machine slept.
+/// The clock steps, as if the machine had slept.
 async fn step_clock(world: &World, step: Duration) {
     world.excuse(now() + step);
     world.say(format!("the clock steps by {step:?}"));
@@ -304,7 +306,7 @@ async fn step_clock(world: &World, step: Duration) {
     tokio::time::advance(step).await;
 }
 
-/// One of the things that do not follow from others.
+/// One random event, which does not follow from others.
 fn happen(world: &Arc<World>, chance: &mut Chance, faulty: bool) {
     let kind = if faulty { chance.below(9) } else { 5 + chance.below(4) };
     let which = chance.below(3);

@@ -1,4 +1,4 @@
-//! A connection in memory, with a network between its ends that is none of their doing.
+//! A connection in memory, with a network between its ends that they do not control.
 
 use std::{
     io,
@@ -21,10 +21,10 @@ use crate::testing::simulation::{
     wire::{Carried, Wire},
 };
 
-/// Octets that the network takes at a time.
+/// Bytes that the network takes at a time.
 const PIECE_LEN: usize = 16 * 1024;
 
-/// What the network carries.
+/// A piece of data that the network carries.
 #[derive(Debug)]
 enum Piece {
     Octets(Bytes),
@@ -46,7 +46,7 @@ struct Way {
     wire: Wire<Piece>,
     /// Reading, or writing, fails: the connection was reset.
     cut_for: [bool; 2],
-    /// Nobody reads any more.
+    /// The reader is gone.
     deaf: bool,
     wakers: [Option<Waker>; 2],
 }
@@ -80,20 +80,20 @@ fn lock(way: &Mutex<Way>) -> MutexGuard<'_, Way> {
 pub(super) struct Pipe {
     from: Arc<Mutex<Way>>,
     to: Arc<Mutex<Way>>,
-    /// What was received and not read.
+    /// Bytes that were received and not read yet.
     rest: Bytes,
     ended: bool,
     arrival: Pin<Box<Sleep>>,
 }
 
-/// What the network does to a connection.
+/// The network of one connection, through which faults are made.
 #[derive(Debug)]
 pub(super) struct Cable {
-    /// From relay to agent, and back.
+    /// From relay to agent, and from agent to relay.
     ways: [Arc<Mutex<Way>>; 2],
 }
 
-/// The relay's end, the agent's end, and what is between them.
+/// The relay's end, the agent's end, and the network between them.
 pub(super) fn connection(chance: &mut Chance) -> (Pipe, Pipe, Cable) {
     let [down, up] = [(); 2].map(|()| Way::new(random_wire(chance)));
     let end = |from: &Arc<Mutex<Way>>, to: &Arc<Mutex<Way>>| Pipe {
@@ -107,12 +107,12 @@ pub(super) fn connection(chance: &mut Chance) -> (Pipe, Pipe, Cable) {
 }
 
 impl Cable {
-    /// Whether both ends are gone.
+    /// True if both ends are gone.
     pub(super) fn is_over(&self) -> bool {
         self.ways.iter().all(|way| lock(way).deaf)
     }
 
-    /// The connection breaks: both ends are told, or only the agent (1), or only the relay (2).
+    /// The connection breaks. Both ends are told, or only the agent (1), or only the relay (2).
     pub(super) fn cut(&self, told: u64) {
         for (way, [reader, writer]) in self.ways.iter().zip([[told != 2, told != 1], [told != 1, told != 2]])
         {
@@ -123,19 +123,19 @@ impl Cable {
         }
     }
 
-    /// One direction, or both, carry nothing until then.
+    /// One direction, or both, carry nothing before this time.
     pub(super) fn hold(&self, which: u64, until: Instant) {
         let held = self.ways.iter().enumerate().filter(|(at, _)| which != 1 - *at as u64);
         held.for_each(|(_, way)| lock(way).wire.hold(until));
     }
 
-    /// One direction, or both, carry nothing any more, and nobody is told.
+    /// One direction, or both, carry nothing any more, and neither end is told.
     pub(super) fn lose(&self, which: u64) {
         let lost = self.ways.iter().enumerate().filter(|(at, _)| which != 1 - *at as u64);
         lost.for_each(|(_, way)| lock(way).wire.lose());
     }
 
-    /// Another way for what is sent from now on.
+    /// Changes the network for everything that is sent from now on.
     pub(super) fn change_weather(&self, chance: &mut Chance) {
         for way in &self.ways {
             lock(way).wire.become_like(&random_wire::<Piece>(chance));

@@ -1,4 +1,4 @@
-//! The relay: which tunnels there are, and which of them a call is asked of, as its registry and its public side have it.
+//! The relay: its tunnels, and which of them gets a call, with the rules of its registry and its public side.
 
 use std::{
     pin::pin,
@@ -26,7 +26,7 @@ use crate::{
     testing::{pair::welcome, simulation::Finding},
 };
 
-/// Tunnels that a call is asked of at most.
+/// Most tunnels that are tried for a call.
 const MOST_ASKED: usize = 4;
 
 /// The relay's view of a tunnel.
@@ -48,7 +48,7 @@ impl Session {
         }
     }
 
-    /// Another tunnel of the agent takes the place of this one.
+    /// Another tunnel of the agent replaces this one.
     fn give_way(&self, successor: &Hello) {
         if successor.drains {
             self.go_away();
@@ -106,7 +106,7 @@ impl World {
         self.state().sessions.retain(|other| !Arc::ptr_eq(other, session));
     }
 
-    /// Of the tunnels that were not tried the idlest, and a silent one only where all are.
+    /// The least busy of the tunnels that were not tried; a silent one only if all are silent.
     fn pick(&self, tried: &[u64]) -> Option<Arc<Session>> {
         let state = self.state();
         let open = state.sessions.iter().filter(|session| session.takes_requests());
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// Asks one tunnel after the other, as the relay's public side does. None where there is nobody to ask.
+    /// Tries one tunnel after the other, as the relay's public side does. `None` if there is no tunnel to try.
     pub(super) async fn ask(
         &self,
         request: impl Fn() -> Request<Bytes>,
@@ -158,7 +158,7 @@ impl World {
     }
 }
 
-/// Asks a tunnel, and gives it up where it falls silent while there is another.
+/// Sends a request on a tunnel, and gives it up if the tunnel becomes silent and there is another one.
 async fn unless_silent(
     session: &Session,
     request: Request<Bytes>,

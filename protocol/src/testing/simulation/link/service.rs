@@ -1,4 +1,4 @@
-//! The agent's HTTP service: it thinks, hangs and fails as planned.
+//! The agent's HTTP service: it works slowly, hangs and fails as planned.
 
 use std::{
     convert::Infallible,
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Counts work that goes on for a request.
+/// Counts one request as running until it is dropped.
 #[derive(Debug)]
 struct Alive(Arc<World>);
 
@@ -39,7 +39,7 @@ impl Drop for Alive {
     }
 }
 
-/// The body of a call's answer, as it is read from a disk.
+/// The body of a response, as it is read from a disk.
 #[derive(Debug)]
 pub(super) struct Recording {
     call: usize,
@@ -50,7 +50,7 @@ pub(super) struct Recording {
     _alive: Alive,
 }
 
-/// Answers `/CALL/PART/FIRST-OCTET`.
+/// Answers `/CALL/PART/FIRST-BYTE`.
 pub(super) async fn answer(
     world: Arc<World>,
     request: Request<Bytes>,
@@ -71,7 +71,7 @@ pub(super) async fn answer(
     Ok(Response::new(Recording { call, plan, offset, hung: false, waits: None, _alive: alive }))
 }
 
-/// Waits, and does not even give up its turn where there is nothing to wait for.
+/// Waits. If `time` is zero, it does not even yield.
 pub(super) async fn wait(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
