@@ -1,4 +1,4 @@
-//! The codec of frames: what every octet and every request pays on both sides.
+//! Cost of the frame codec: what every byte and every request costs on both sides.
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
 

@@ -1,5 +1,7 @@
-//! Both multiplexers with their frames and windows, without a network: what a tunnel costs besides sockets, TLS and
-//! files. The pair compares every octet that arrives, which is part of the figures.
+//! Cost of both multiplexers with their frames and windows, without a network: what a tunnel costs besides sockets, TLS
+//! and files.
+//!
+//! The pair compares every byte that arrives; the figures include this.
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
 
@@ -12,14 +14,14 @@ fn main() {
     divan::main();
 }
 
-/// A pair that has greeted and whose messages arrive in the next step.
+/// A pair whose sides have greeted each other, and whose messages arrive in the next step.
 fn pair() -> Pair {
     let mut pair = Pair::greeted(256).expect("a greeting");
     pair.delay = Duration::ZERO;
     pair
 }
 
-/// Opens a stream for so many octets and runs it to its end.
+/// Opens a stream for a response of `octets` bytes and runs it to its end.
 fn answer(pair: &mut Pair, octets: u64) {
     let stream = pair.open(octets, false).expect("room for a stream");
     while pair.listeners[&stream].outcome == Outcome::Open {
@@ -30,7 +32,7 @@ fn answer(pair: &mut Pair, octets: u64) {
     pair.data_order.clear();
 }
 
-/// Moves a body: reading credit-limited windows, at 256 KiB first.
+/// Moves a body through windows that credit limits, at first 256 KiB.
 #[divan::bench(args = [1024 * 1024])]
 fn move_octets(bencher: Bencher, octets: u64) {
     let mut pair = pair();
@@ -44,7 +46,8 @@ fn open_and_answer(bencher: Bencher, octets: u64) {
     bencher.bench_local(|| answer(&mut pair, octets));
 }
 
-/// The same while this many other streams wait for their listeners. The pair asks each of them whether it still does.
+/// The same while this many other streams wait for their paused listeners. The pair checks for each of them in every
+/// step whether it is still paused.
 #[divan::bench(args = [20, 200])]
 fn open_and_answer_beside_paused(bencher: Bencher, paused: usize) {
     let mut pair = pair();

@@ -1,4 +1,5 @@
-//! Signed links: made for every recording that a search finds, opened for every request of a browser.
+//! Cost of signed links: one is made for every recording that a search finds, and opened for every request of a
+//! browser.
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
 
@@ -34,7 +35,7 @@ fn target(signer: &LinkSigner) -> LinkTarget {
     }
 }
 
-/// Once for each run of an agent.
+/// Happens once in each run of an agent.
 #[divan::bench]
 fn derive_keys(bencher: Bencher) {
     let secret = LinkSecret::from_bytes([7; 32]);
@@ -45,7 +46,7 @@ fn derive_keys(bencher: Bencher) {
 fn mint(bencher: Bencher) {
     let (site, signer) = (site(), signer());
     let target = target(&signer);
-    // A nonce that repeats is no link to give out, and costs the same.
+    // A repeated nonce is not allowed in a real link, but costs the same.
     bencher.bench(|| signer.mint(&site, black_box(&target), EXPIRES, [3; LINK_NONCE_LEN]));
 }
 
@@ -56,7 +57,7 @@ fn open(bencher: Bencher) {
     bencher.bench(|| signer.open(&site, black_box(&token), NOW).expect("its own link"));
 }
 
-/// What the relay reads, which cannot open it.
+/// The part that the relay reads; it cannot open the link.
 #[divan::bench]
 fn read_header(bencher: Bencher) {
     let (site, signer) = (site(), signer());

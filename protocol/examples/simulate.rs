@@ -1,4 +1,4 @@
-//! Lives through many histories of random faults, or tells one of them: of the pure multiplexers, and of the link's real
+//! Simulates many histories of random faults, or prints one of them: of the pure multiplexers, and of the link's real
 //! drivers on a simulated clock.
 //!
 //! ```text
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Lives through all seeds of one simulation; how many of them found something.
+/// Simulates all seeds of one simulation. Returns how many of them have a finding.
 fn run(name: &str, simulate: Simulate, options: &Options) -> u64 {
     let began = now();
     let (mut figures, mut findings) = (Figures::default(), 0_u64);
@@ -80,7 +80,7 @@ fn run(name: &str, simulate: Simulate, options: &Options) -> u64 {
     findings
 }
 
-/// What a seed came to; a failed assertion of the crate is a finding like others.
+/// Simulates one seed. A failed assertion of the crate is a finding like others.
 fn live(simulate: Simulate, seed: u64, traced: bool) -> Result<Figures, String> {
     let lived = catch_unwind(AssertUnwindSafe(|| {
         simulate(seed, &mut |at, what| {

@@ -1,5 +1,7 @@
-//! Random faults, for a few seconds' worth of seeds: between the pure multiplexers, and between the link's real drivers.
-//! `examples/simulate.rs` takes more.
+//! Random faults, with as many seeds as take a few seconds: between the pure multiplexers, and between the link's real
+//! drivers.
+//!
+//! `examples/simulate.rs` runs more seeds.
 
 use std::{fmt::Arguments, panic::catch_unwind, time::Duration};
 
@@ -7,7 +9,7 @@ use audiovault_protocol::testing::simulation::{Figures, Finding, link, simulate}
 
 type Simulate = fn(u64, &mut dyn FnMut(Duration, Arguments<'_>)) -> Result<Figures, Finding>;
 
-/// Lives through seeds until they have run out or one fails, which is named with how to see it again.
+/// Simulates seeds until all are done or one fails. The failure names the seed and the command that shows it again.
 fn live(name: &str, simulate: Simulate, seeds: u64) {
     let mut figures = Figures::default();
     for seed in 0..seeds {
@@ -26,7 +28,7 @@ fn live(name: &str, simulate: Simulate, seeds: u64) {
     assert!(all.iter().all(|count| *count > 0), "the network does too much, or too little: {figures:?}");
 }
 
-/// What happens in the history of a seed, in words.
+/// The events in the history of a seed, as text.
 fn history(simulate: Simulate, seed: u64) -> Vec<String> {
     let mut lines = Vec::new();
     let _ = simulate(seed, &mut |at, what| lines.push(format!("{at:?} {what}")));

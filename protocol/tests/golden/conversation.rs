@@ -1,4 +1,4 @@
-//! Conversations of the two sides: held anew, or one side played against what a transcript says of the other.
+//! Conversations of the two sides: played by both sides, or by one side against the other side's part of a transcript.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::{
     transcript::{Entry, Message, Section},
 };
 
-/// What an application does at a moment.
+/// An action of an application at one moment.
 pub(crate) type Does<E> = fn(&mut E, Instant);
 
-/// One thing that happens, and what is then said until nobody has anything to say.
+/// One event, and all messages that follow from it.
 pub(crate) struct Turn {
     pub(crate) at: Duration,
     pub(crate) told: &'static str,
     pub(crate) relay: Option<Does<Relay>>,
     pub(crate) agent: Option<Does<Agent>>,
-    /// Both say what they have to say before either hears the other.
+    /// True if both sides send everything before either receives the other's messages.
     pub(crate) crossing: bool,
 }
 
@@ -34,10 +34,10 @@ impl Turn {
     }
 }
 
-/// Holds a conversation: what both sides say.
+/// Plays a conversation with both sides. Returns what both sides sent.
 ///
 /// # Errors
-/// What one says is wrong with the other.
+/// The [`Violation`] that one side finds in the other's messages.
 pub(crate) fn hold(turns: &[Turn]) -> Result<Vec<Section>, Violation> {
     let mut relay = Relay::accepted(start_of_time());
     let mut agent = Agent::dialled(hello(), start_of_time());
@@ -66,7 +66,7 @@ pub(crate) fn hold(turns: &[Turn]) -> Result<Vec<Section>, Violation> {
     Ok(sections)
 }
 
-/// Has one side say all it has to say; how many messages.
+/// Lets one side send everything that it has to send. Returns the number of messages.
 fn say<M: Played, N: Played>(
     one: &mut End<M>,
     other: &mut End<N>,
@@ -82,15 +82,15 @@ fn say<M: Played, N: Played>(
     Ok(said)
 }
 
-/// Where a side does not say what it once said.
+/// A place where a side does not send what it once sent.
 #[derive(Debug)]
 pub(crate) struct Difference {
-    /// Of the transcript; 0 where it says nothing.
+    /// Line of the transcript; 0 if the transcript has no such line.
     pub(crate) line: usize,
     pub(crate) what: String,
 }
 
-/// Plays one side; the transcript is the other, and judges.
+/// Plays one side. The transcript plays the other side, and the played side's messages must equal it.
 ///
 /// # Errors
 /// The first [`Difference`].
@@ -122,7 +122,7 @@ pub(crate) fn play<M: Played>(
                 }
             }
         }
-        // What crossed is answered in the next section.
+        // Messages that crossed are answered in the next section.
         if turn.crossing {
             continue;
         }
@@ -140,7 +140,7 @@ fn compare(entry: &Entry, now: Option<Message>) -> Result<(), Difference> {
     }
     let then = entry.message.lines(entry.times);
     let now = now.map(|message| message.lines(entry.times)).unwrap_or_default();
-    // The octets tell more than the name, unless they are the same.
+    // The bytes show more than the name, unless they are the same.
     let mut rows = 1..then.len().max(now.len());
     let at = rows.find(|at| then.get(*at) != now.get(*at)).unwrap_or(0);
     let row = |lines: &[String]| lines.get(at).map_or("(nothing)", |line| line.trim()).to_owned();

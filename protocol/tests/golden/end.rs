@@ -1,4 +1,5 @@
-//! The two ends of a tunnel as their applications use them: a real multiplexer, and what its WebSocket does by itself.
+//! The two ends of a tunnel as their applications use them: a real multiplexer, and what its WebSocket does
+//! automatically.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -14,14 +15,14 @@ use bytes::Bytes;
 
 use crate::transcript::{Kind, Message, Side};
 
-/// A multiplexer and what its application does without being told by the story.
+/// A multiplexer, and what its application does without instruction from the story.
 pub(crate) trait Played: AnyMux {
     const SIDE: Side;
 
     fn hear(&mut self, now: Instant);
 }
 
-/// One end: takes and gives whole messages.
+/// One end, which receives and sends whole messages.
 pub(crate) struct End<M> {
     pub(crate) mux: M,
     outbox: VecDeque<(Kind, Bytes)>,
@@ -37,7 +38,7 @@ impl Relay {
         Self { mux: RelayMux::new(Budgets { tunnel, process }, now), outbox: VecDeque::new() }
     }
 
-    /// Closes a tunnel on which nothing is open any more.
+    /// Closes a tunnel that has no open stream.
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
         assert!(self.mux.is_drained(), "a tunnel is closed that is in use");
         let octets = [&u16::from(code).to_be_bytes(), reason.as_bytes()].concat();
@@ -55,17 +56,17 @@ impl<M: Played> End<M> {
     /// Lets time pass.
     ///
     /// # Errors
-    /// What this side then says is wrong with the other.
+    /// The [`Violation`] that this side then finds in the other.
     pub(crate) fn pass(&mut self, now: Instant) -> Result<(), Violation> {
         self.mux.handle_timeout(now)?;
         self.mux.hear(now);
         Ok(())
     }
 
-    /// Takes a message in.
+    /// Handles a message.
     ///
     /// # Errors
-    /// What this side says is wrong with it.
+    /// The [`Violation`] that this side finds in it.
     pub(crate) fn receive(&mut self, message: &Message, now: Instant) -> Result<(), Violation> {
         self.mux.handle_inbound(now);
         match message.kind {

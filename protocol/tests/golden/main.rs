@@ -1,4 +1,5 @@
-//! Golden transcripts: what this version of the protocol says, octet by octet, as agents and relays out there say it.
+//! Golden transcripts: the exact bytes that this version of the protocol sends, as deployed agents and relays send
+//! them.
 //!
 //! Each story is played by the real multiplexers, one side at a time; the transcript is the other side.
 
@@ -20,7 +21,7 @@ use self::{
     transcript::{Kind, Section, parse, render},
 };
 
-/// Writes the transcripts anew where it is set.
+/// If this variable is set, the transcripts are written anew.
 const WRITE: &str = "AUDIOVAULT_WRITE_GOLDEN";
 
 const WHAT_TO_DO: &str = "\
@@ -31,7 +32,7 @@ const WHAT_TO_DO: &str = "\
     anew and read what has become of them (git diff):\n\
     AUDIOVAULT_WRITE_GOLDEN=1 cargo test -p audiovault-protocol --all-features --test golden";
 
-/// A story as it is played: with the greeting before it.
+/// A story as it is played: after the greeting.
 struct Scene {
     path: PathBuf,
     turns: Vec<Turn>,
@@ -43,7 +44,7 @@ fn path(story: &Story) -> PathBuf {
     directory.join(story.name).with_extension("txt")
 }
 
-/// A story with the turns of the greeting before its own; how many these are.
+/// Puts the turns of the greeting before those of the story. Returns how many these are.
 fn greeted(mut story: Story) -> (Story, usize) {
     let mut turns = greeting().turns;
     let before = turns.len();
@@ -62,7 +63,7 @@ fn read(story: &Story) -> Vec<Section> {
     parse(&text).unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()))
 }
 
-/// Every story with its transcript; or, where that is asked for, all of them written anew.
+/// Every story with its transcript. If [`WRITE`] is set, all transcripts are written anew instead.
 fn scenes() -> Vec<Scene> {
     if std::env::var_os(WRITE).is_some() {
         write();
@@ -75,7 +76,7 @@ fn scenes() -> Vec<Scene> {
     all_stories().into_iter().map(scene).collect()
 }
 
-/// Never comes back, so that nothing can pass by writing what it should read.
+/// Never returns, so that no test can pass by writing what it should read.
 fn write() -> ! {
     for (story, before) in all_stories() {
         let sections = hold(&story.turns).unwrap();

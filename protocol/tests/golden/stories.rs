@@ -1,4 +1,4 @@
-//! What the transcripts tell: one conversation for everything that two sides say to each other.
+//! The stories of the transcripts: one conversation for each kind of message exchange.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,9 @@ use crate::{
     end::{Agent, Relay},
 };
 
-/// One conversation. All but the greeting begin where the greeting ends.
+/// One conversation. All except the greeting begin where the greeting ends.
 pub(crate) struct Story {
-    /// Of its file, without `.txt`.
+    /// Name of its file, without `.txt`.
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) turns: Vec<Turn>,
@@ -29,12 +29,12 @@ pub(crate) struct Story {
 
 const GET_RECORDING: &str = "GET /recordings/AbCd/recording.wav";
 const ETAG: &str = "\"4000-17b3c\"";
-/// Octets of a recording that cross in one DATA frame, however slow the link is.
+/// Bytes of a recording that fit into one DATA frame, however slow the link is.
 const PIECE: usize = 4096;
 const HEADER_LEN: usize = 44;
-/// Pieces after which half of a first window is used up.
+/// Number of pieces after which half of a first window is used up.
 const HALF_A_WINDOW: usize = INITIAL_WINDOW as usize / 2 / PIECE;
-/// Pieces of the whole recording.
+/// Number of pieces of the whole recording.
 const PIECES: usize = HALF_A_WINDOW + 4;
 
 pub(crate) fn greeting() -> Story {
@@ -52,7 +52,7 @@ pub(crate) fn greeting() -> Story {
     }
 }
 
-/// All conversations but the greeting.
+/// All conversations except the greeting.
 pub(crate) fn stories() -> Vec<Story> {
     vec![search(), download(), range(), failures(), life(), relay_leaves(), agent_leaves()]
 }
@@ -283,7 +283,7 @@ fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
     pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
 }
 
-/// `line` is the method and the target.
+/// Sends a request. `line` is the method and the target.
 fn ask(relay: &mut Relay, line: &str, pairs: &[(HeaderName, &str)], body: Bytes, now: Instant) {
     let (method, target) = line.split_once(' ').unwrap();
     let head = RequestHead {
@@ -301,12 +301,12 @@ fn respond(agent: &mut Agent, stream: u32, status: u16, pairs: &[(HeaderName, &s
     agent.mux.respond(id(stream), ResponseHead { status, headers: headers(pairs), audit });
 }
 
-/// A piece of the first body; its queue has room for all that a story sends.
+/// Sends a piece of the first body. The queue has room for everything that a story sends.
 fn send(agent: &mut Agent, piece: Bytes) {
     assert!(agent.mux.send(id(1), piece));
 }
 
-/// The first octets of a WAV file that holds µ-law.
+/// The first bytes of a WAV file with µ-law sound.
 fn wav_header() -> Bytes {
     let mut header = [0; HEADER_LEN];
     header[..16].copy_from_slice(b"RIFF\x24\x40\x02\x00WAVEfmt ");

@@ -1,4 +1,4 @@
-//! Transcripts as text: who said what, in octets that people can read.
+//! Transcripts as text: which side sent which bytes, in a form that people can read.
 //!
 //! ```text
 //! # What the conversation is about.
@@ -9,18 +9,18 @@
 //!     15 00 00 00 01 00 02 00 40                       │ ........@
 //! ```
 //!
-//! What stands after the bar is the same octets for people; `ff ×4096` is an octet that comes 4096 times, and
-//! `, 3 times` after the name of a frame says that the same frame comes three times. `ping`, `pong` or `close` is
-//! what the WebSocket carries besides; the octets of a `close` are its code and its reason.
+//! The text after the bar shows the same bytes as characters. `ff ×4096` is a byte that is repeated 4096 times. `, 3
+//! times` after the name of a frame means that the same frame comes three times. `ping`, `pong` and `close` are the
+//! other messages of the WebSocket; the bytes of a `close` are its code and its reason.
 
 use std::fmt::Write;
 
 use audiovault_protocol::frame::Frame;
 use bytes::Bytes;
 
-/// Octets that stand in one line.
+/// Bytes in one line.
 const ROW: usize = 16;
-/// The same octet so often in a row stands in a line of its own.
+/// A byte that is repeated at least this often gets its own line.
 const RUN: usize = 2 * ROW;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Side {
     Agent,
 }
 
-/// What a WebSocket carries.
+/// The kind of a WebSocket message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Frame,
@@ -53,10 +53,10 @@ pub(crate) struct Entry {
     pub(crate) line: usize,
 }
 
-/// What is said because of one thing that happens.
+/// The messages that follow from one event.
 #[derive(Debug)]
 pub(crate) struct Section {
-    /// When it happens and what, in one line.
+    /// The time and the description of the event, in one line.
     pub(crate) heading: String,
     pub(crate) entries: Vec<Entry>,
     pub(crate) line: usize,
@@ -88,7 +88,7 @@ impl Side {
 }
 
 impl Message {
-    /// The lines of a message that comes so often: its name, then its octets.
+    /// The lines of a message that comes this many times: its name, then its bytes.
     pub(crate) fn lines(&self, times: usize) -> Vec<String> {
         let times = if times > 1 { format!(", {times} times") } else { String::new() };
         let mut lines = vec![format!("{}  {}{times}", self.from.names(), self.name())];
@@ -132,7 +132,7 @@ fn line_of(octets: &[u8]) -> String {
     format!("    {hex:<47}  │ {text}").trim_end().to_owned()
 }
 
-/// The text of a transcript.
+/// Writes a transcript as text.
 pub(crate) fn render(about: &str, sections: &[Section]) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "# {about}\n# How to read this is told by tests/golden/transcript.rs.");
@@ -148,7 +148,7 @@ pub(crate) fn render(about: &str, sections: &[Section]) -> String {
 /// Reads a transcript.
 ///
 /// # Errors
-/// The line that means nothing.
+/// A description of a line that has no meaning.
 pub(crate) fn parse(text: &str) -> Result<Vec<Section>, String> {
     let mut sections: Vec<Section> = Vec::new();
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
@@ -172,7 +172,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Section>, String> {
     Ok(sections)
 }
 
-/// What a line says that begins a message.
+/// Reads a line that begins a message.
 fn entry_of(line: &str, number: usize) -> Option<Entry> {
     let (names, what) = line.split_once("  ")?;
     let from = [Side::Relay, Side::Agent].into_iter().find(|side| side.names() == names)?;

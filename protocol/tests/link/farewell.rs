@@ -1,4 +1,4 @@
-//! Stories of last words: they arrive, whatever else was under way.
+//! Tests of last messages: they arrive even if other data is in flight.
 
 use std::sync::Arc;
 
@@ -18,8 +18,8 @@ use tokio_tungstenite::{
 
 use super::socket;
 
-/// A relay's end of a tunnel over a real connection, and the connection to it. Only a real one loses what is unread at
-/// its other end when it is closed.
+/// A relay's end of a tunnel over a real connection, and the connection to it. Only a real connection loses unread
+/// bytes at its other end when it is closed.
 async fn relay_on_tcp() -> (tokio::task::JoinHandle<Ended>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (peer, accepted) =

@@ -1,4 +1,4 @@
-//! Stories of two links over an in-memory connection that is too small on purpose.
+//! Tests of two links over an in-memory connection whose buffer is too small on purpose.
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
@@ -42,11 +42,11 @@ use self::slow::Slow;
 
 type Answer = Response<BoxBody<Bytes, String>>;
 
-/// A body of so many octets in chunks of 100,000, which may fail or stall at its end.
+/// A body of this many bytes in chunks of 100,000, which may fail or stall at its end.
 struct Octets {
     left: usize,
     end: End,
-    /// Dropped with the body: tells the test that the agent stopped.
+    /// Dropped with the body: shows the test that the agent stopped.
     _alive: mpsc::Sender<()>,
 }
 
@@ -76,7 +76,7 @@ impl Body for Octets {
     }
 }
 
-/// The agent's service: `/hello` tells what it was asked, `/octets/N/END` sends a body, `/never` never answers.
+/// The agent's service: `/hello` answers with what was requested, `/octets/N/END` sends a body, `/never` never answers.
 async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answer, Infallible> {
     let mut parts = request.uri().path().split('/').skip(1);
     let response = match parts.next() {
@@ -119,7 +119,7 @@ struct Tunnel {
     agent: JoinHandle<Ended>,
     budgets: Budgets,
     notices: mpsc::UnboundedReceiver<RelayNotice>,
-    /// Yields `None` when no work of the agent's service is alive any more.
+    /// Yields `None` when no work of the agent's service is running any more.
     alive: mpsc::Receiver<()>,
 }
 
@@ -228,7 +228,7 @@ async fn a_small_answer_waits_behind_little_of_a_download_on_a_slow_link() {
         tunnel.caller.call(get("/hello")).await.unwrap().into_body().collect().await.unwrap();
         slowest = slowest.max(begun.elapsed());
     }
-    // Two of the shortest frames, which take 17 ms each, and what the connection itself holds.
+    // Two of the shortest frames, which take 17 ms each, and the bytes that the connection itself holds.
     assert!(slowest < Duration::from_millis(45), "{slowest:?}");
 }
 
@@ -238,7 +238,7 @@ async fn a_listener_who_leaves_stops_the_agent_and_gives_everything_back() {
     let mut body = tunnel.caller.call(get("/octets/1000000000")).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
-    // An answer to another request shows that the RESET has arrived, since frames keep their order.
+    // The response to another request shows that the RESET has arrived, because frames keep their order.
     tunnel.caller.call(get("/hello")).await.unwrap();
     tunnel.control.close(Close::new(CloseCode::Normal, "done"));
     tunnel.agent.await.unwrap();
@@ -312,7 +312,7 @@ async fn idle_tunnels_live_and_silent_ones_end() {
     assert!(tunnel.caller.rtt().is_some() && tunnel.control.rtt().is_some());
     tunnel.caller.call(get("/hello")).await.unwrap();
 
-    // The connection stays open while nobody reads or writes at the other side.
+    // The connection stays open while the other side neither reads nor writes.
     let (near, _far) = tokio::io::duplex(1000);
     let traffic = Arc::new(Traffic::default());
     let service = tower::service_fn(|request| answer(request, mpsc::channel(1).0));

@@ -1,4 +1,4 @@
-//! Stories of listeners who take their time.
+//! Tests of listeners that read slowly.
 
 use std::time::Duration;
 

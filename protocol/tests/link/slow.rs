@@ -1,4 +1,4 @@
-//! A connection as slow as an uplink, in tokio's time.
+//! A connection as slow as an uplink, on tokio's clock.
 
 use std::{
     io,
@@ -12,10 +12,10 @@ use tokio::{
     time::{Instant, Interval, interval},
 };
 
-/// How often octets arrive.
+/// How often bytes arrive.
 const TICK: Duration = Duration::from_millis(1);
 
-/// An end that is read slowly; what it writes goes at once.
+/// An end that reads slowly; what it writes is sent at once.
 pub(crate) struct Slow {
     stream: DuplexStream,
     tick: Interval,
@@ -23,7 +23,7 @@ pub(crate) struct Slow {
 }
 
 impl Slow {
-    /// So many octets per millisecond.
+    /// Reads `per_tick` bytes per millisecond.
     pub(crate) fn new(stream: DuplexStream, per_tick: usize) -> Self {
         Self { stream, tick: interval(TICK), per_tick }
     }

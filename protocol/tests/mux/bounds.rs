@@ -1,4 +1,5 @@
-//! What waits to be sent is bounded, whatever a peer does that reads nothing; and what waits is sent.
+//! Tests that frames which wait are limited in number, even if the peer reads nothing, and that they are sent in the
+//! end.
 
 use audiovault_protocol::{
     frame::Frame,
@@ -34,7 +35,7 @@ fn an_agent_that_answers_what_it_cannot_have_read_breaks_the_protocol() {
     }
 }
 
-/// Has a listener of this stream take half a window, so that credit waits to be sent.
+/// Lets the consumer of this stream take half a window, so that credit waits to be sent.
 fn half_a_window(relay: &mut RelayMux, stream: u32) {
     let frames = INITIAL_WINDOW as usize / MAX_DATA_LEN / 2;
     relay.handle_frame(response(stream), start_of_time()).unwrap();

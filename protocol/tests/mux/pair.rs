@@ -1,4 +1,4 @@
-//! Two sides that keep to the protocol, whatever their applications and the link do.
+//! Tests with two sides that keep to the protocol, with all kinds of applications and links.
 
 use std::time::Duration;
 
@@ -243,7 +243,7 @@ fn answered(agent: &mut AgentMux, stream: u32, body: usize) {
 #[test]
 fn a_small_answer_that_is_complete_is_one_frame() {
     let mut agent = agent_with(4, 4);
-    // A link of which nothing is known may be slow, where the shortest burst is the most.
+    // An unknown link may be slow, so the shortest burst is the most that it takes.
     for (stream, body) in [(1, 0), (2, 1), (3, SHORTEST_BURST)] {
         answered(&mut agent, stream, body);
         let frame = agent.poll_transmit(start_of_time());

@@ -1,4 +1,4 @@
-//! What counts as progress of a body, and for how long there may be none.
+//! Tests of what counts as progress of a body, and how long it may make none.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn a_listener_who_takes_little_at_a_time_is_not_given_up() {
         relay.handle_timeout(now).unwrap();
         now
     };
-    // Three chunks are less than half a window, so none of them is worth credit.
+    // Three chunks are less than half a window, so no credit is returned for them.
     for _ in 0..3 {
         let now = pass(&mut relay, PAUSE_TIMEOUT / 2);
         relay.consume(id(1), MAX_DATA_LEN as u32, now);

@@ -1,4 +1,4 @@
-//! One side alone, ready for a peer that a test plays by hand.
+//! One side alone; the test plays its peer by hand.
 
 use audiovault_protocol::{
     credit::{Budgets, WindowBudget},
@@ -54,7 +54,7 @@ pub(crate) fn relay_with(open: u32) -> RelayMux {
     relay
 }
 
-/// An agent's end that was welcomed and has taken streams 1 to `open`.
+/// An agent's end that was welcomed and has accepted streams 1 to `open`.
 pub(crate) fn agent_with(open: u32, max_streams: u32) -> AgentMux {
     let now = start_of_time();
     let mut agent = AgentMux::new(hello(max_streams), now);

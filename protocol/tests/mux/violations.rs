@@ -1,4 +1,5 @@
-//! A peer that breaks the protocol loses its tunnel, with a reason; one that is merely late does not.
+//! Tests that a peer which breaks the protocol loses its tunnel, with a reason, and that a peer which is only late does
+//! not.
 
 use audiovault_protocol::{
     credit::{Budgets, WindowBudget},
