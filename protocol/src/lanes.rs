@@ -42,7 +42,7 @@ impl Lanes {
         self.bulk.pop_front()
     }
 
-    /// True if so many small frames were sent that the next one must be a bulk frame.
+    /// True if the limit of small frames in a row is reached, so that a bulk frame must be next.
     pub(crate) fn owes_bulk(&self) -> bool {
         self.run >= SMALL_RUN && !self.bulk.is_empty()
     }

@@ -75,7 +75,7 @@ pub const BURST_TIME: Duration = Duration::from_millis(16);
 /// congestion control that counts packets would count a partly filled packet as a full one, and so think the link
 /// faster than it is.
 pub const SHORTEST_BURST: usize = 3 * 1440 - 22 - FRAME_HEADER_LEN - 8;
-/// Most that leaves the lanes at a time, in bytes: room for large writes.
+/// Most that leaves the lanes at a time, in bytes: enough for large writes.
 pub const FULL_BURST: usize = 32 * 1024;
 /// Bytes that may always wait unsent in the kernel on a fast link, however short the round trip: one DATA frame.
 pub const UNSENT_FLOOR: usize = 32 * 1024;
@@ -122,7 +122,7 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(45);
 /// How long a relay waits for HELLO after the upgrade, and how long an agent waits for WELCOME.
 pub const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the relay waits for RESPONSE. The agent itself answers within 12 s, its storage driver within 10 s.
+/// How long the relay waits for RESPONSE. The agent itself answers within 12 s, its storage drivers within 10 s.
 pub const RELAY_DEADLINE: Duration = Duration::from_secs(15);
 /// How long the agent lets its own service work on a response head.
 pub const AGENT_DEADLINE: Duration = Duration::from_secs(12);

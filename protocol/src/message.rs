@@ -99,8 +99,8 @@ pub struct Welcome {
     pub dead_after_ms: u64,
 }
 
-/// GOAWAY: the sender is about to leave. From a relay: no new streams will come, dial again within the window. From an
-/// agent: open no new streams on this tunnel.
+/// GOAWAY: the sender is about to leave. From a relay: no new streams will be opened, dial again within the
+/// window. From an agent: open no new streams on this tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Goaway {
     /// One sentence for the log.
@@ -274,7 +274,7 @@ pub enum CloseCode {
     Replaced,
     /// 4004: HELLO or WELCOME did not come in time.
     NoGreeting,
-    /// 4005: nothing was heard from the peer for too long.
+    /// 4005: nothing was received from the peer for too long.
     Silent,
     /// 4006: the site has as many tunnels or agents as it may have.
     TooManyTunnels,

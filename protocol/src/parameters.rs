@@ -1,7 +1,7 @@
 //! The parameters of a search, as the client sent them: in the query string, in a form or in JSON, also mixed.
 //!
 //! The field names that QueueMetrics' `JsonListener` sends are not public, so every accepted name is in one table. The
-//! relay reads parameters to find the site, the agent to search; both read them here.
+//! relay reads the parameters to find the site, and the agent to search. Both use this module.
 
 use std::fmt;
 

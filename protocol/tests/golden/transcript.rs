@@ -9,9 +9,9 @@
 //!     15 00 00 00 01 00 02 00 40                       │ ........@
 //! ```
 //!
-//! The text after the bar shows the same bytes as characters. `ff ×4096` is a byte that is repeated 4096 times. `, 3
-//! times` after the name of a frame means that the same frame comes three times. `ping`, `pong` and `close` are the
-//! other messages of the WebSocket; the bytes of a `close` are its code and its reason.
+//! The text after the bar shows the same bytes as characters. `ff ×4096` is a byte that is repeated 4096 times.
+//! `, 3 times` after the name of a frame means that the same frame is sent three times. `ping`, `pong` and `close` are
+//! the other messages of the WebSocket; the bytes of a `close` are its code and its reason.
 
 use std::fmt::Write;
 
