@@ -10,7 +10,7 @@ use sha2::Sha256;
 /// Digits of the first part of Asterisk's unique id, which is in seconds since the Unix epoch: from 1973 until long
 /// after this program's time.
 const EPOCH_DIGITS: std::ops::RangeInclusive<usize> = 9..=11;
-/// Digits of its second part.
+/// Digits of the second part of Asterisk's unique id.
 const NUMBER_DIGITS: std::ops::RangeInclusive<usize> = 1..=10;
 /// Characters of the parts of a UUID (RFC 9562, section 4), which are separated by hyphens.
 const UUID_PARTS: [usize; 5] = [8, 4, 4, 4, 12];

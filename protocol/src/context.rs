@@ -47,7 +47,7 @@ pub struct Client {
     /// Network address of the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// Its `User-Agent`.
+    /// The client's `User-Agent` header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
 }

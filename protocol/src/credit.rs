@@ -21,7 +21,7 @@ pub fn cost(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX).max(MIN_DATA_COST)
 }
 
-/// What a window takes from a budget.
+/// A request of a window to its budgets.
 #[derive(Debug, Clone, Copy)]
 enum Want {
     /// The first window of a new stream.

@@ -89,7 +89,7 @@ pub enum DecodeError {
     /// A stream frame on stream 0, or a tunnel frame on another stream.
     #[error("a {0} frame names a wrong stream")]
     WrongStream(&'static str),
-    /// A payload that is not the JSON it should be.
+    /// A payload that is not valid JSON of the expected form.
     #[error("the payload of a {0} frame is not the JSON it should be")]
     Json(&'static str),
     /// A DATA frame without data, a CREDIT of 0, or an END with a payload.

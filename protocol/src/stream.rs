@@ -147,7 +147,7 @@ enum ResponseState {
     Finishing,
 }
 
-/// What a stream sends next.
+/// The next frame of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Data(Bytes),

@@ -18,7 +18,7 @@ use crate::{
     stream::{Next, ResponseStream},
 };
 
-/// What the agent should do or know.
+/// An event that the agent's application should handle.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AgentEvent {
     /// The relay accepted the agent.

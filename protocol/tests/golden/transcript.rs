@@ -3,7 +3,7 @@
 //! ```text
 //! # What the conversation is about.
 //!
-//! [0.040 s] When something happens, and what: all that follows is said because of it.
+//! [0.040 s] The event at this time; all messages below follow from it.
 //!
 //! relay → agent  CREDIT on stream 1
 //!     15 00 00 00 01 00 02 00 40                       │ ........@

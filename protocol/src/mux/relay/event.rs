@@ -7,7 +7,7 @@ use crate::{
     message::{Goaway, Hello, ResetCode, ResponseHead, Status},
 };
 
-/// What the relay should do or know.
+/// An event that the relay's application should handle.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RelayEvent {
     /// The agent introduced itself; answer with [`RelayMux::welcome`](super::RelayMux::welcome).

@@ -247,7 +247,7 @@ impl<'a> World<'a> {
         self.events_left -= 1;
         self.event_at = self.now + self.chance.time(Duration::from_secs(60));
         if self.chance.one_in(40) {
-            // A long lunch.
+            // Longer than the pause timeout: a long lunch.
             self.event_at += PAUSE_TIMEOUT + self.chance.time(PAUSE_TIMEOUT);
         }
         let (kind, which) = (self.chance.below(20), self.chance.below(3));

@@ -264,7 +264,7 @@ async fn live(world: &Arc<World>, mut chance: Chance) -> Result<Figures, Finding
     for _ in 0..5 + chance.below(40) {
         sleep(chance.time(Duration::from_secs(60))).await;
         if chance.one_in(40) {
-            // A long lunch.
+            // Longer than the pause timeout: a long lunch.
             sleep(PAUSE_TIMEOUT + chance.time(PAUSE_TIMEOUT)).await;
         }
         if chance.one_in(2) {
