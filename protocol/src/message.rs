@@ -208,7 +208,7 @@ pub enum ResetCode {
     Cancelled,
     /// 2: the deadline passed before RESPONSE.
     DeadlineExceeded,
-    /// 3: the agent has no room for another stream; nothing was done.
+    /// 3: the agent is leaving and refuses the stream; nothing was done.
     Refused,
     /// 4: the recording could not be read to its end.
     ReadFailed,

@@ -1,5 +1,4 @@
-//! Limits wrong attempts at search tokens, site keys, enrolment codes and links. Relay and agent use the same
-//! arithmetic.
+//! Limits wrong attempts at search tokens, site keys, enrolment codes and links, for relay and agent alike.
 //!
 //! Every attempt belongs to one or several keys, such as a client and what it tries. Each key has an [`Allowance`]: a
 //! bucket of wrong attempts that refills over time. An attempt reserves a place in the bucket before its outcome is

@@ -29,7 +29,7 @@ pub enum CallError {
     /// No response came within the deadline.
     #[error("the agent did not answer in time")]
     Deadline,
-    /// The agent did not accept the request and did nothing for it.
+    /// The agent is leaving, refused the request and did nothing for it.
     #[error("the agent is shutting down")]
     Refused,
     /// The agent gave the request up.
