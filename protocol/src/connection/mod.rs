@@ -20,9 +20,9 @@ pub use self::{
 };
 use crate::gate::Knock;
 
-/// Puts a meter around a connection that the gate has admitted, and around the service that answers its requests. `tls`
-/// says whether the client speaks TLS on it. `beyond` says what is answered on a connection that is above a limit and
-/// gets an answer.
+/// Puts a meter around a connection that the gate has decided about, and around the service that answers its requests.
+/// `tls` says whether the client speaks TLS on it. `beyond` says what is answered on a connection that is above a limit
+/// and gets an answer.
 ///
 /// # Errors
 /// If the gate refused the connection without an answer, or its socket has failed.

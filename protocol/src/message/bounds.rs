@@ -16,7 +16,7 @@ pub const MAX_INSTANCE_LEN: usize = 32;
 pub const MAX_HOST_LEN: usize = 253;
 /// Longest description of an operating system in bytes: its name, version and architecture.
 pub const MAX_OS_LEN: usize = 64;
-/// Longest name of a tenant in bytes: two DNS labels, which FusionPBX uses as names of tenants.
+/// Longest name of a tenant in bytes: twice the longest DNS label, because FusionPBX uses DNS names for tenants.
 pub const MAX_TENANT_LEN: usize = 128;
 /// Most bytes of all tenant names together, with one more for each: five hundred domains.
 pub const MAX_TENANTS_LEN: usize = 16 * 1024;
