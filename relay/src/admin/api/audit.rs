@@ -1,4 +1,4 @@
-//! The audit.
+//! The audit log: list, export as CSV, erase a call.
 
 use std::sync::Arc;
 
@@ -20,63 +20,63 @@ use crate::{
     store::{AuditFilter, Cursor},
 };
 
-/// Which events are asked for; what is left out does not narrow the answer.
+/// Which events to return. A parameter that is absent does not narrow the result.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    /// Of this site.
+    /// Events of this site.
     #[param(value_type = Option<SiteName>, inline)]
     site: Option<SiteId>,
-    /// Searches or deliveries.
+    /// Only searches, or only deliveries.
     #[param(inline)]
     kind: Option<Kind>,
-    /// That ended, or stand, like this.
+    /// Events that ended like this, or deliveries that have not ended.
     #[param(inline)]
     outcome: Option<Outcome>,
-    /// Of this call; compared as ids are: `.` and `_` are equal, and so are upper and lower case.
+    /// Events of this call. Call ids are compared without regard to case, and `.` equals `_`.
     call_id: Option<String>,
-    /// On behalf of this tenant.
+    /// Events on behalf of this tenant.
     tenant: Option<String>,
-    /// By this user of QueueMetrics.
+    /// Events of this user of QueueMetrics.
     user: Option<String>,
-    /// From this address or pseudonym.
+    /// Events from this IP address or pseudonym.
     client: Option<String>,
-    /// That began at this time or later.
+    /// Events that began at this time or later.
     from: Option<Timestamp>,
-    /// That began before this time.
+    /// Events that began before this time.
     until: Option<Timestamp>,
-    /// Older than this: the `next` of the answer before.
+    /// Events older than this: the value of `next` in the previous response.
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,13}-[0-9a-f]{16,24}$")]
     after: Option<Cursor>,
-    /// Events in one answer, 100 unless said; CSV always has all of them.
+    /// Number of events in one response, 100 by default. The CSV export ignores it and has all events.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// Events, the newest first.
+/// Events of the audit log, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 struct Events {
     /// The events.
     events: Vec<AuditEvent>,
-    /// What to send as `after` for those that are older; null where there are none.
+    /// Send this as `after` to get the older events; null if there are none.
     #[schema(value_type = Option<String>)]
     next: Option<Cursor>,
 }
 
-/// Why something is done.
+/// The reason for a change.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Why {
-    /// Why, for the operators' events.
+    /// The reason, for the operators' events.
     reason: Option<String>,
 }
 
-/// What an erasure has done.
+/// The result of an erasure.
 #[derive(Debug, Serialize, ToSchema)]
 struct Erased {
-    /// How many events there were.
+    /// Number of erased events.
     erased: u64,
 }
 
@@ -84,7 +84,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(export)).routes(routes!(erase))
 }
 
-/// What was searched and delivered, the newest first
+/// List the searches and deliveries, newest first
 #[utoipa::path(
     get, path = "/audit", tag = "audit", responses((status = 200, body = Events), Failures)
 )]
@@ -99,7 +99,7 @@ async fn list(
     Ok(Json(Events { events, next }))
 }
 
-/// The same as CSV (RFC 4180), all of it
+/// Export the searches and deliveries as CSV (RFC 4180), without a limit on their number
 #[utoipa::path(
     get, path = "/audit.csv", tag = "audit",
     responses((status = 200, content_type = "text/csv", body = String), Failures)

@@ -1,4 +1,4 @@
-//! What has changed on the board, as server-sent events.
+//! Changes of the board, as server-sent events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,15 +18,16 @@ use crate::{
     monitoring::board::live,
 };
 
-/// Proxies end connections that are silent for half a minute.
+/// Interval of the keep-alive comments. Proxies close a connection that sends no data for 30 seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What the asker knows.
+/// What the client already has.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Seen {
-    /// The number of the picture from which to go on; without it, from now on.
+    /// Number of the snapshot that the client has; the stream continues from there. Without it, the stream starts from
+    /// the current snapshot.
     seen: Option<u64>,
 }
 
@@ -34,7 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(watch))
 }
 
-/// What changes on the board, as server-sent events with the changed fields of each site; ask again after a minute
+/// Stream the board's changes as server-sent events, with each site's changed fields; it ends after a minute
 #[utoipa::path(
     get, path = "/events", tag = "sites",
     responses((status = 200, content_type = "text/event-stream", body = String), Failures)
@@ -45,12 +46,12 @@ async fn watch(
     Query(Seen { seen }): Query<Seen>,
     headers: HeaderMap,
 ) -> Response {
-    // What a browser that comes again has heard last counts more than what its page was made with.
+    // A browser that reconnects sends the last id that it received. It is newer than the number in its page's address.
     let heard = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
     let principal = who.principal;
     let changes = live::watch(&state.board, Arc::new(move |site| principal.may_see(site)), heard.or(seen));
     let mut response = Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    // nginx would gather events otherwise.
+    // Without this header nginx buffers the events.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

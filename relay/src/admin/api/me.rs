@@ -1,4 +1,4 @@
-//! Whoever asks.
+//! The user or API token that sends the request.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::{
     model::name::Name,
 };
 
-/// Whoever asks, and what they may do.
+/// The user or API token that sent the request, with its rights.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Me)]
 struct Me {
     /// The name of the user or of the API token.
     #[schema(value_type = String)]
     name: Name,
-    /// Whether this is a user at a browser, not a program with a token.
+    /// True for a user in a browser, false for an API token.
     user: bool,
     #[serde(flatten)]
     rights: RightsView,
@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(show))
 }
 
-/// Who am I, and what may I do?
+/// Show the name and the rights of the user or API token that asks
 #[utoipa::path(get, path = "/me", tag = "me", responses((status = 200, body = Me), Failures))]
 async fn show(Extension(signed_in): Extension<SignedIn>) -> Json<Me> {
     let principal = &signed_in.principal;

@@ -1,9 +1,9 @@
 //! The API for programs, `/api/v1`, described by `/api/openapi.json`.
 //!
-//! A part is a file with a `routes()` of its own, an [`OpenApiRouter`] merged in [`routes`]; paths are relative to
-//! `/api/v1`. It stands behind the gate; errors are [`crate::admin::Refused`] and leave as problem details, also those
-//! of axum's own extractors. Bodies deny unknown fields; what is checked is a type. Names are those of the command
-//! line's `--json`.
+//! Each file has a `routes()` of its own, an [`OpenApiRouter`] that [`routes`] merges. Its paths are relative to
+//! `/api/v1`. All of them are behind the login check. Errors are [`crate::admin::Refused`] and are sent as problem
+//! details, and so are the errors of axum's own extractors. A body with an unknown field is rejected. A value that needs
+//! a check has a type of its own. Fields have the same names as in the command line's `--json`.
 
 mod audit;
 mod events;
@@ -57,7 +57,7 @@ impl Modify for TokenScheme {
     }
 }
 
-/// The API and its description.
+/// The routes of the API and of its description.
 pub fn routes() -> Router<Arc<AdminState>> {
     let parts = OpenApiRouter::new()
         .merge(me::routes())

@@ -1,5 +1,5 @@
-//! How names look in the description of the API: as tight as the types that read them, so that a client that keeps to
-//! the description is not refused because of a name's spelling.
+//! Schemas of site names and aliases in the description of the API. They are as strict as the types that parse the
+//! names, so a client that follows the description is never refused for the spelling of a name.
 
 use std::borrow::Cow;
 
@@ -60,7 +60,7 @@ fn reserved(written: impl Fn(&str) -> String) -> String {
     RESERVED.iter().map(|name| written(&name.replace('.', "\\."))).collect::<Vec<_>>().join("|")
 }
 
-/// A pattern for a name in any case: the patterns of JSON Schema cannot say that case does not matter.
+/// A pattern that matches a name in upper and lower case. The patterns of JSON Schema have no flag to ignore case.
 fn either_case(name: &str) -> String {
     let letter = |letter: char| match letter {
         'a'..='z' => format!("[{letter}{}]", letter.to_ascii_uppercase()),

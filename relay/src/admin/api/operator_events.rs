@@ -1,4 +1,4 @@
-//! The operators' events.
+//! The operators' events: list and export as CSV.
 
 use std::sync::Arc;
 
@@ -20,37 +20,37 @@ use crate::{
     store::{Cursor, OperatorFilter},
 };
 
-/// Which events are asked for; what is left out does not narrow the answer.
+/// Which events to return. A parameter that is absent does not narrow the result.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct EventFilter {
-    /// That concern this site.
+    /// Events about this site.
     #[param(value_type = Option<SiteName>, inline)]
     site: Option<SiteId>,
-    /// With this action.
+    /// Events with this action.
     #[param(inline)]
     action: Option<Action>,
-    /// By this user, API token or user of the operating system, or by a token that this user owns.
+    /// Events by this user, API token or user of the operating system, or by a token that this user owns.
     actor: Option<String>,
-    /// At this time or later.
+    /// Events at this time or later.
     from: Option<Timestamp>,
-    /// Before this time.
+    /// Events before this time.
     until: Option<Timestamp>,
-    /// Older than this: the `next` of the answer before.
+    /// Events older than this: the value of `next` in the previous response.
     #[param(value_type = Option<String>, pattern = "^[0-9]{1,13}-[0-9a-f]{16,24}$")]
     after: Option<Cursor>,
-    /// Events in one answer, 100 unless said; CSV always has all of them.
+    /// Number of events in one response, 100 by default. The CSV export ignores it and has all events.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-/// Operators' events, the newest first.
+/// Operators' events, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 struct OperatorEvents {
     /// The events.
     events: Vec<OperatorEvent>,
-    /// What to send as `after` for those that are older; null where there are none.
+    /// Send this as `after` to get the older events; null if there are none.
     #[schema(value_type = Option<String>)]
     next: Option<Cursor>,
 }
@@ -59,7 +59,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(export))
 }
 
-/// Who changed what, and who read the audit, the newest first; nothing deletes an event but its retention time
+/// List who changed what and who read the audit log, newest first; events are deleted only after their retention time
 #[utoipa::path(
     get, path = "/operator-events", tag = "audit",
     responses((status = 200, body = OperatorEvents), Failures)
@@ -75,7 +75,7 @@ async fn list(
     Ok(Json(OperatorEvents { events, next }))
 }
 
-/// The same as CSV (RFC 4180), all of it
+/// Export the operators' events as CSV (RFC 4180), without a limit on their number
 #[utoipa::path(
     get, path = "/operator-events.csv", tag = "audit",
     responses((status = 200, content_type = "text/csv", body = String), Failures)

@@ -1,23 +1,23 @@
-//! Lists of events that are answered in parts.
+//! The limit on the number of events in one response, and the cursor for the next one.
 
 use std::ops::RangeInclusive;
 
 use crate::{admin::Refused, store::Cursor};
 
-/// Events in one answer where the request does not say how many.
+/// Number of events in one response if the request has no `limit`.
 const USUAL_LIMIT: u32 = 100;
-/// Events that one answer may have.
+/// How many events one response can have.
 const LIMITS: RangeInclusive<u32> = 1..=1000;
 
-/// How many events one answer has.
+/// The number of events in one response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit(u32);
 
 impl Limit {
-    /// As a request says it.
+    /// The limit that the request asks for, or the default.
     ///
     /// # Errors
-    /// [`Refused`] with 422 where it is out of bounds.
+    /// [`Refused`] with status 422 if the limit is out of bounds.
     pub(super) fn check(asked: Option<u32>) -> Result<Self, Refused> {
         let limit = asked.unwrap_or(USUAL_LIMIT);
         if !LIMITS.contains(&limit) {
@@ -26,12 +26,12 @@ impl Limit {
         Ok(Self(limit))
     }
 
-    /// How many to read: one more shows whether there are older ones.
+    /// Number of events to read: one more than the limit, which shows whether there are older ones.
     pub(super) fn to_read(self) -> u32 {
         self.0 + 1
     }
 
-    /// Cuts what was read to one answer, and returns where the next one goes on.
+    /// Cuts the events to the limit. Returns the cursor of the next response, or `None` if there are no more events.
     pub(super) fn cut<T>(self, events: &mut Vec<T>, place: impl Fn(&T) -> Cursor) -> Option<Cursor> {
         let more = events.len() > self.0 as usize;
         events.truncate(self.0 as usize);

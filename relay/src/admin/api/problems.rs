@@ -1,23 +1,23 @@
-//! How errors look in the description of the API.
+//! Schemas of the errors in the description of the API.
 
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-/// What went wrong (RFC 9457).
+/// An error, as problem details (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemBody {
     /// HTTP status code.
     pub status: u16,
-    /// The status code's own phrase.
+    /// The standard phrase of the status code.
     pub title: String,
     /// One sentence: who is to blame and what to do.
     pub detail: String,
-    /// The id under which the log tells the rest.
+    /// The id of the request. The relay's log has more about it under this id.
     pub request_id: String,
 }
 
-/// The errors that every part of the API may answer with.
+/// The errors that every operation of the API can return.
 #[derive(Debug, IntoResponses)]
 pub enum Failures {
     /// The request cannot be read
@@ -29,10 +29,10 @@ pub enum Failures {
     /// The token's role does not allow this
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(#[to_schema] ProblemBody),
-    /// There is no such thing, or none that the token may see
+    /// The object does not exist, or the token may not see it
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(#[to_schema] ProblemBody),
-    /// The change does not fit to what is there
+    /// The change conflicts with the current state
     #[response(status = 409, content_type = "application/problem+json")]
     Conflict(#[to_schema] ProblemBody),
     /// The body is too large
@@ -41,10 +41,10 @@ pub enum Failures {
     /// The body is not JSON
     #[response(status = 415, content_type = "application/problem+json")]
     NotJson(#[to_schema] ProblemBody),
-    /// The body holds something else than described
+    /// The request has a field or a value that is not accepted
     #[response(status = 422, content_type = "application/problem+json")]
     Unprocessable(#[to_schema] ProblemBody),
-    /// The relay cannot answer now; try again
+    /// The relay cannot answer now; try again later
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(#[to_schema] ProblemBody),
 }

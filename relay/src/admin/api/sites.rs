@@ -1,4 +1,4 @@
-//! Sites.
+//! Sites: list, add, show, change, remove.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -33,23 +33,23 @@ use crate::{
 struct Sites {
     /// Version of the relay.
     relay_version: &'static str,
-    /// How many sites are in which state.
+    /// Number of sites in each state.
     totals: Totals,
     /// The sites, in the order of their names.
     sites: Vec<SiteView>,
 }
 
-/// A site to be added.
+/// A site to add.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SiteToAdd {
-    /// Its name: a DNS label.
+    /// The name of the site: a DNS label.
     #[schema(value_type = SiteName)]
     site: SiteId,
-    /// Free text for people.
+    /// A note for the operators, in free text.
     #[serde(default)]
     note: String,
-    /// Further names under which QueueMetrics may ask for it.
+    /// Other names by which QueueMetrics can address the site.
     #[serde(default)]
     #[schema(value_type = Vec<AliasName>)]
     aliases: BTreeSet<Alias>,
@@ -67,7 +67,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
         .routes(routes!(enable))
 }
 
-/// All sites
+/// List all sites that the token may see
 #[utoipa::path(get, path = "/sites", tag = "sites", responses((status = 200, body = Sites), Failures))]
 async fn list(Extension(who): Extension<SignedIn>, State(state): State<Arc<AdminState>>) -> Json<Sites> {
     let picture = state.board.up_to_date().await;
@@ -77,7 +77,7 @@ async fn list(Extension(who): Extension<SignedIn>, State(state): State<Arc<Admin
     Json(Sites { relay_version: env!("CARGO_PKG_VERSION"), totals, sites })
 }
 
-/// Add a site; its key and search token are answered this once
+/// Add a site; only this response shows its key and its search token
 #[utoipa::path(
     post, path = "/sites", tag = "sites", request_body = SiteToAdd,
     responses((status = 201, body = AddedSite), Failures)
@@ -92,7 +92,7 @@ async fn add(
     Ok((StatusCode::CREATED, Json(added)))
 }
 
-/// One site in every detail
+/// Show one site in full detail
 #[utoipa::path(
     get, path = "/sites/{site}", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 200, body = SiteDetail), Failures)
@@ -144,7 +144,7 @@ async fn revoke_key(
     change(&state, &who, &site, SiteChange::RevokeKey(&path.0.1)).await
 }
 
-/// Make a code that is traded once for a new key; it takes the place of those that were not used yet
+/// Make an enrolment code, which can be traded once for a new key; it replaces codes that were not used
 #[utoipa::path(
     post, path = "/sites/{site}/enrolment", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 201, body = AddedCode), Failures)
@@ -157,7 +157,7 @@ async fn enrol(
     Ok((StatusCode::CREATED, Json(state.add_code(&who.principal, &site).await?)))
 }
 
-/// Let the site answer to another name
+/// Add an alias to the site
 #[utoipa::path(
     put, path = "/sites/{site}/aliases/{alias}", tag = "sites",
     params(("site" = inline(SiteName), Path), ("alias" = inline(AliasName), Path)), responses((status = 204), Failures)
@@ -171,7 +171,7 @@ async fn add_alias(
     change(&state, &who, &site, SiteChange::AddAlias(&path.0.1)).await
 }
 
-/// Take a further name away from the site
+/// Remove an alias of the site
 #[utoipa::path(
     delete, path = "/sites/{site}/aliases/{alias}", tag = "sites",
     params(("site" = inline(SiteName), Path), ("alias" = inline(AliasName), Path)), responses((status = 204), Failures)
@@ -185,7 +185,7 @@ async fn remove_alias(
     change(&state, &who, &site, SiteChange::RemoveAlias(&path.0.1)).await
 }
 
-/// Refuse the site's agents and searches until it is enabled again
+/// Disable the site: its agents and searches are refused until it is enabled again
 #[utoipa::path(
     post, path = "/sites/{site}/disable", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 204), Failures)
@@ -198,7 +198,7 @@ async fn disable(
     change(&state, &who, &site, SiteChange::Disable).await
 }
 
-/// Serve a disabled site again
+/// Enable a disabled site again
 #[utoipa::path(
     post, path = "/sites/{site}/enable", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 204), Failures)

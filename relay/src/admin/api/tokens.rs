@@ -1,4 +1,4 @@
-//! API tokens.
+//! API tokens: list, add, remove.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -24,33 +24,34 @@ use crate::{
     store::NewToken,
 };
 
-/// An API token to be made.
+/// An API token to add.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TokenToAdd {
-    /// Its name; upper case is folded.
+    /// The name of the token; upper case is changed to lower case.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
     name: Name,
-    /// The role of its holder.
+    /// The role of the token.
     role: Role,
-    /// The only sites that exist for its holder; null or nothing for all sites. One that does not exist is answered 422.
+    /// The only sites that the token may see; null or absent for all sites. A site that does not exist is refused with
+    /// status 422.
     #[schema(value_type = Option<Vec<SiteName>>)]
     sites: Option<BTreeSet<SiteId>>,
-    /// Whether its holder may search for recordings and listen to them.
+    /// Whether the token may search for recordings and listen to them.
     #[serde(default)]
     playback: bool,
-    /// When it ends, within a year to come (another time is answered 422); null or nothing for ninety days from now. It ends
-    /// earlier with the user who makes it.
+    /// When the token expires: at most one year from now (any other time is refused with status 422); null or absent
+    /// for ninety days from now. The token ends earlier if the user who owns it is removed.
     expires: Option<Timestamp>,
 }
 
 /// An API token that was just made.
 #[derive(Serialize, ToSchema)]
 struct MadeToken {
-    /// Its name.
+    /// The name of the token.
     #[schema(value_type = String)]
     name: Name,
-    /// The token itself: shown this once and kept nowhere.
+    /// The token itself. It is shown only here; the relay does not store it.
     token: String,
 }
 
@@ -58,7 +59,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
     OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
 }
 
-/// All API tokens
+/// List all API tokens
 #[utoipa::path(get, path = "/tokens", tag = "tokens", responses((status = 200, body = [TokenView]), Failures))]
 async fn list(
     Extension(who): Extension<SignedIn>,
@@ -69,7 +70,7 @@ async fn list(
     Ok(Json(tokens.iter().map(TokenView::from).collect()))
 }
 
-/// Make an API token
+/// Add an API token
 #[utoipa::path(
     post, path = "/tokens", tag = "tokens", request_body = TokenToAdd,
     responses((status = 201, body = MadeToken), Failures)
@@ -97,7 +98,7 @@ async fn add(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// Remove an API token; it ends at once
+/// Remove an API token; it stops working at once
 #[utoipa::path(
     delete, path = "/tokens/{name}", tag = "tokens", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     responses((status = 204), Failures)

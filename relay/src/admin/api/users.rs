@@ -1,4 +1,4 @@
-//! Users.
+//! Users: list, add, show, change, remove.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,19 +22,20 @@ use crate::{
     store::{NewUser, StoreError},
 };
 
-/// A user to be added.
+/// A user to add.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UserToAdd {
-    /// The name to log in with; upper case is folded.
+    /// The name to log in with; upper case is changed to lower case.
     #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
     name: Name,
-    /// At least 12 characters, and not easily guessed: one that is gets 422.
+    /// The password: at least 12 characters, and not easily guessed, or it is refused with status 422.
     #[schema(min_length = 12, max_length = 256)]
     password: String,
-    /// The role.
+    /// The role of the user.
     role: Role,
-    /// The only sites that exist for the user; null or nothing for all sites. One that does not exist is answered 422.
+    /// The only sites that the user may see; null or absent for all sites. A site that does not exist is refused with
+    /// status 422.
     #[schema(value_type = Option<Vec<SiteName>>)]
     sites: Option<BTreeSet<SiteId>>,
     /// Whether the user may search for recordings and listen to them.
@@ -42,25 +43,26 @@ struct UserToAdd {
     playback: bool,
 }
 
-/// What a user may do from now on.
+/// The new rights of a user.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RightsToGive {
-    /// The role.
+    /// The role of the user.
     pub(super) role: Role,
-    /// The only sites that exist for them; null or nothing for all sites. One that does not exist is answered 422.
+    /// The only sites that the user may see; null or absent for all sites. A site that does not exist is refused with
+    /// status 422.
     #[schema(value_type = Option<Vec<SiteName>>)]
     pub(super) sites: Option<BTreeSet<SiteId>>,
-    /// Whether they may search for recordings and listen to them.
+    /// Whether the user may search for recordings and listen to them.
     #[serde(default)]
     pub(super) playback: bool,
 }
 
-/// A password to be set.
+/// A new password.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PasswordToSet {
-    /// At least 12 characters, and not easily guessed: one that is gets 422.
+    /// The password: at least 12 characters, and not easily guessed, or it is refused with status 422.
     #[schema(min_length = 12, max_length = 256)]
     password: String,
 }
@@ -74,7 +76,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
 
 type WhoAsks = Extension<SignedIn>;
 
-/// All users
+/// List all users
 #[utoipa::path(get, path = "/users", tag = "users", responses((status = 200, body = [UserView]), Failures))]
 async fn list(
     Extension(who): WhoAsks,
@@ -105,7 +107,7 @@ async fn add(
     Ok((StatusCode::CREATED, Json((&user).into())))
 }
 
-/// One user
+/// Show one user
 #[utoipa::path(
     get, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     responses((status = 200, body = UserView), Failures)
@@ -120,7 +122,7 @@ async fn show(
     Ok(Json((&user).into()))
 }
 
-/// Change what a user may do; ends their sessions
+/// Change the rights of a user; ends the user's sessions
 #[utoipa::path(
     put, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")), request_body = RightsToGive,
     responses((status = 200, body = UserView), Failures)
@@ -134,7 +136,7 @@ async fn change(
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
-    // Who is unknown comes before what is wrong with the rest.
+    // An unknown user (404) is reported before an unknown site in the body (422).
     state.auth.store().user(&name).await?;
     state.auth.store().change_user(&actor, &name, &rights).await.map_err(unknown_site_in_body)?;
     tracing::info!(%actor, user = %name, ?rights, "a user is changed");
@@ -142,7 +144,7 @@ async fn change(
     Ok(Json((&user).into()))
 }
 
-/// Set a user's password; ends their sessions
+/// Set a user's password; ends the user's sessions
 #[utoipa::path(
     put, path = "/users/{name}/password", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     request_body = PasswordToSet, responses((status = 204), Failures)
@@ -162,7 +164,7 @@ async fn set_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Remove a user; ends their sessions
+/// Remove a user; ends the user's sessions
 #[utoipa::path(
     delete, path = "/users/{name}", tag = "users", params(("name" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")),
     responses((status = 204), Failures)
@@ -179,7 +181,7 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A site that is named in a body is no address: 422, not 404.
+/// Converts a store error. A site that is named in the body and does not exist gives 422: 404 is about the address.
 pub(super) fn unknown_site_in_body(error: StoreError) -> Refused {
     if let StoreError::UnknownSite(_) = &error {
         return Refused::unprocessable(error.to_string());

@@ -15,16 +15,16 @@ use crate::{
     store::{StoredToken, StoredUser},
 };
 
-/// What somebody may do.
+/// The rights of a user or an API token.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Rights)]
 pub struct RightsView {
     /// The role.
     pub role: Role,
-    /// The only sites that exist for them; null for all sites.
+    /// The only sites that the user or token may see; null for all sites.
     #[schema(value_type = Option<BTreeSet<String>>)]
     pub sites: Option<BTreeSet<SiteId>>,
-    /// Whether they may search for recordings and listen to them.
+    /// Whether the user or token may search for recordings and listen to them.
     pub playback: bool,
 }
 
@@ -35,14 +35,14 @@ pub struct UserView {
     /// The name to log in with.
     #[schema(value_type = String)]
     pub name: Name,
-    /// What they may do.
+    /// The rights of the user.
     #[serde(flatten)]
     pub rights: RightsView,
     /// When the user was added.
     pub created: Timestamp,
     /// When the password was last set.
     pub password_set: Timestamp,
-    /// When they last logged in.
+    /// When the user last logged in; null for never.
     pub last_login: Option<Timestamp>,
 }
 
@@ -50,19 +50,19 @@ pub struct UserView {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(as = Token)]
 pub struct TokenView {
-    /// Its name.
+    /// The name of the token.
     #[schema(value_type = String)]
     pub name: Name,
-    /// What its holder may do.
+    /// The rights of the token.
     #[serde(flatten)]
     pub rights: RightsView,
-    /// When it was made.
+    /// When the token was made.
     pub created: Timestamp,
-    /// When it ends.
+    /// When the token expires; null for never.
     pub expires: Option<Timestamp>,
-    /// When it was last used, to the minute.
+    /// When the token was last used, to the minute; null for never.
     pub last_used: Option<Timestamp>,
-    /// The user whose token it is, with whom it ends; null for one of the command line.
+    /// The user who owns the token, which ends with the user; null for a token that was made on the command line.
     #[schema(value_type = Option<String>)]
     pub owner: Option<Name>,
 }
