@@ -1,43 +1,44 @@
-//! The cookie by which a browser proves its session.
+//! The cookie that holds a browser's session.
 
 use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 
 use crate::{model::secret::Secret, net::client::Scheme};
 
-/// Over TLS. The prefix makes browsers refuse it unless it is `Secure`, of this host alone and of all its paths (RFC
-/// 6265bis, section 4.1.3.2), so that no neighbouring host can plant one.
+/// Name of the cookie over TLS. Because of the prefix, browsers refuse the cookie unless it is `Secure`, belongs to
+/// this host alone and is valid for all its paths (RFC 6265bis, section 4.1.3.2), so no neighbouring host can set one.
 const SECURE_NAME: &str = "__Host-audiovault";
-/// Over plain HTTP, where browsers would refuse the prefix.
+/// Name of the cookie over plain HTTP, where browsers would refuse the prefix.
 const PLAIN_NAME: &str = "audiovault";
 
-/// The session's cookie as one scheme allows it.
+/// The session cookie in the form that one scheme allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCookie {
     secure: bool,
 }
 
 impl SessionCookie {
-    /// The cookie for clients that came by this scheme.
+    /// The cookie for clients that use this scheme.
     pub fn over(scheme: Scheme) -> Self {
         Self { secure: scheme == Scheme::Https }
     }
 
-    /// Its name.
+    /// The name of the cookie.
     pub fn name(self) -> &'static str {
         if self.secure { SECURE_NAME } else { PLAIN_NAME }
     }
 
-    /// The session that a request names.
+    /// The session in a request's cookies, if there is one.
     pub fn read(self, jar: &CookieJar) -> Option<Secret> {
         Secret::parse(jar.get(self.name())?.value())
     }
 
-    /// Gives a session to the browser, until that is closed; when the session ends is kept here, not there.
+    /// A cookie that gives a session to the browser until the browser is closed. When the session ends is stored in
+    /// the relay's database, not in the cookie.
     pub fn set(self, session: &Secret) -> Cookie<'static> {
         self.with_value(session.reveal().to_string())
     }
 
-    /// Takes it away.
+    /// A cookie that removes the session from the browser.
     pub fn clear(self) -> Cookie<'static> {
         let mut cookie = self.with_value(String::new());
         cookie.make_removal();

@@ -1,4 +1,4 @@
-//! What can go wrong when somebody proves who they are.
+//! Errors of logins and of password hashing.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use crate::store::StoreError;
 /// Why a password could not be hashed or compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// Too many others are at it.
+    /// Too many hashes are waiting.
     #[error("too many logins are under way: try again in a moment")]
     Busy,
-    /// The stored hash is none, or the computation failed.
+    /// The stored hash cannot be parsed, or the computation failed.
     #[error("a password could not be judged: set it again")]
     Failed,
 }
 
-/// Why somebody is not logged in.
+/// Why a login failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// No such user, or another password. One answer for both.
+    /// The user does not exist, or the password is wrong. Both get the same text.
     #[error("the user name or the password is wrong")]
     Wrong,
     /// Too many attempts.
@@ -27,7 +27,7 @@ pub enum LoginError {
         /// How long to wait.
         wait: Duration,
     },
-    /// The password could not be judged.
+    /// The password could not be compared.
     #[error(transparent)]
     Password(#[from] PasswordError),
     /// The database failed.

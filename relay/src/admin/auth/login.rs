@@ -1,4 +1,4 @@
-//! Users come, are known again, and go.
+//! Logins, sessions, and the check of the credential in each request.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,49 +17,50 @@ use crate::{
     store::{SessionTimes, Store, StoreError},
 };
 
-/// A session ends when it was not used for this long, unless configured otherwise: the half hour that NIST SP 800-63B,
-/// section 2.2.3, asks for where personal data is seen. The board, which asks for news every minute, keeps its session.
+/// A session ends when it has not been used for this long, unless another time is configured. NIST SP 800-63B, section
+/// 2.2.3, asks for this half hour where personal data can be seen. The board requests changes every minute, so it
+/// keeps its session alive.
 pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
-/// A session ends after this long, however much it is used.
+/// A session ends after this long, even if it is used all the time.
 pub const SESSION_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// How exactly the last use of a session or a token is kept: writing it down at every request would cost more than the
+/// Precision of the stored time of last use of a session or a token. A write at every request would cost more than the
 /// request.
 const SEEN_EVERY: Duration = Duration::from_secs(60);
 
 /// A session that has just begun.
 #[expect(missing_debug_implementations, reason = "it holds the secret of a session")]
 pub struct NewSession {
-    /// What the browser keeps.
+    /// The secret that the browser keeps.
     pub secret: Secret,
-    /// Whose it is.
+    /// The user of the session.
     pub user: Name,
 }
 
-/// Knows who may look.
+/// Logs users in, and finds the principal behind a credential.
 #[derive(Debug)]
 pub struct Auth {
     store: Store,
     passwords: Passwords,
     limits: Arc<Limits>,
     session_idle: Duration,
-    /// Held while the use of a credential is noted.
+    /// Locked while the use of a credential is being stored.
     noting: Arc<Mutex<()>>,
 }
 
 impl Auth {
-    /// With the users of this database, and the limits on attempts to log in.
+    /// Uses the users of this database, and these limits on login attempts.
     pub fn new(store: Store, limits: Arc<Limits>) -> Self {
         let (passwords, noting) = (Passwords::default(), Arc::default());
         Self { store, passwords, limits, session_idle: SESSION_IDLE, noting }
     }
 
-    /// The same with another time after which a session that is not used ends.
+    /// The same with another idle time of sessions.
     #[must_use]
     pub fn with_session_idle(self, session_idle: Duration) -> Self {
         Self { session_idle, ..self }
     }
 
-    /// Checks a name and a password, and begins a session. Every attempt has its line in the log.
+    /// Checks a name and a password, and begins a session. Logs every attempt.
     ///
     /// # Errors
     /// [`LoginError`].
@@ -69,7 +70,7 @@ impl Auth {
         password: Password,
         client: IpAddr,
     ) -> Result<NewSession, LoginError> {
-        // A text that cannot be a name is not repeated in the log: it may be a password in the wrong field.
+        // Text that cannot be a name is not logged: it may be a password in the wrong field.
         let name: Option<Name> = name.trim().parse().ok();
         let shown = name.as_ref().map_or("-", Name::as_str).to_owned();
         let result = self.try_log_in(name, password, client).await;
@@ -100,7 +101,7 @@ impl Auth {
         Ok(self.begin_session(name, client).await?)
     }
 
-    /// Whether this is the user's password; counts as an attempt to log in.
+    /// Checks that this is the user's password. Counts as a login attempt.
     ///
     /// # Errors
     /// [`LoginError`].
@@ -109,7 +110,8 @@ impl Auth {
         self.check(name, password).await
     }
 
-    /// Counts an attempt. One that is refused is an operators' event, once in a while.
+    /// Counts a login attempt. A throttled attempt is stored as an operators' event, unless the same one was stored
+    /// shortly before.
     async fn attempt(&self, name: Option<&Name>, client: IpAddr) -> Result<(), LoginError> {
         let Err(wait) = self.limits.logins.attempt(name, client.into()) else { return Ok(()) };
         let actor = Actor::at(ActorKind::Unknown, name.map_or("-", Name::as_str), client);
@@ -134,10 +136,10 @@ impl Auth {
         }
     }
 
-    /// Begins a session for a user who has proved who they are.
+    /// Begins a session for a user who has just proved who they are, by password or set-up link.
     ///
     /// # Errors
-    /// [`StoreError`], also when the user was removed meanwhile.
+    /// [`StoreError`], also if the user has been removed in the meantime.
     pub async fn begin_session(&self, user: Name, client: IpAddr) -> Result<NewSession, StoreError> {
         let now = Timestamp::now();
         self.store.prune_sessions(now - self.session_idle, now - SESSION_LIFE).await?;
@@ -147,7 +149,7 @@ impl Auth {
         Ok(NewSession { secret, user })
     }
 
-    /// Whoever holds a credential, with the rights of this moment; nobody if it has ended.
+    /// The holder of a credential, with the rights that are in the database now; `None` if the credential has ended.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -174,9 +176,9 @@ impl Auth {
         Ok(Some(Principal { name, rights, via, owner, address }))
     }
 
-    /// Notes a use apart from its request: a database that is locked or full must not lock out whoever comes to see what
-    /// is wrong with it. One note at a time, since each may wait for the lock with a connection in its hand; whom it
-    /// misses, it finds at his next request.
+    /// Stores the time of last use in a task of its own, not in the request: if the database is locked or full, an
+    /// operator must still be able to log in and see why. Only one such write runs at a time, since each may hold a
+    /// connection while it waits for the lock. A use that is skipped is stored at the next request.
     fn note_use(&self, via: Credential, now: Timestamp) {
         let Ok(turn) = Arc::clone(&self.noting).try_lock_owned() else { return };
         let store = self.store.clone();
@@ -186,14 +188,15 @@ impl Auth {
                 Credential::Session(digest) => store.touch_session(digest, now).await,
             };
             if let Err(error) = noted {
-                // The journal says aloud that nothing can be written; this would say it at every request.
+                // The audit log already reports loudly that the database cannot be written. Here it would be reported
+                // at every request.
                 tracing::debug!(%error, cause = error.cause(), "a use was not noted");
             }
             drop(turn);
         });
     }
 
-    /// Ends the session of a principal; a token has none.
+    /// Ends the session of a principal. A principal with an API token has no session.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -205,7 +208,7 @@ impl Auth {
         Ok(())
     }
 
-    /// Hashes a password that is about to be kept.
+    /// Hashes a password that will be stored.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -213,7 +216,7 @@ impl Auth {
         self.passwords.hash(password).await
     }
 
-    /// Where users, sessions and tokens are kept.
+    /// The store of users, sessions and tokens.
     pub fn store(&self) -> &Store {
         &self.store
     }

@@ -1,8 +1,8 @@
-//! Who may look: users and their passwords, sessions of browsers, API tokens, and what each of them may do.
+//! Authentication: users and their passwords, browser sessions, API tokens, and what each of them may do.
 //!
-//! A request becomes a [`Principal`] in one place ([`Auth::principal`]), from the database, every time: a change of a
-//! user takes effect with the next request, whichever process made it. The gate in front of the admin routes
-//! ([`crate::admin`]) lets nothing through without one.
+//! Only [`Auth::principal`] turns a request into a [`Principal`]. It reads the database every time, so a change of a
+//! user takes effect at the next request, whichever process made the change. The login check in front of the admin
+//! routes ([`crate::admin`]) lets no request through that has no principal.
 
 mod cookie;
 mod error;

@@ -1,4 +1,4 @@
-//! Passwords: what they must be, and how they are kept.
+//! Passwords: the rules for new ones, and how they are hashed and compared.
 
 use std::{
     fmt,
@@ -18,36 +18,38 @@ use zeroize::Zeroizing;
 use super::PasswordError;
 use crate::model::password_hash::PasswordHash;
 
-/// Shortest password in characters. NIST SP 800-63B, section 3.1.1.2, asks for 15 where a password is all there is and
-/// for 8 at the very least; logins here are throttled as well.
+/// Shortest password, in characters. NIST SP 800-63B, section 3.1.1.2, asks for 15 if the password is the only factor,
+/// and for 8 in any case. Logins here are throttled as well.
 pub const MIN_PASSWORD_CHARS: usize = 12;
-/// Longest password in characters: longer than any that is typed or generated, short enough to be hashed as it is.
+/// Longest password, in characters: longer than any that is typed or generated, and short enough to be hashed
+/// directly.
 const MAX_PASSWORD_CHARS: usize = 256;
 
-/// Memory of one hash in KiB, passes over it, and lanes: OWASP's first choice for argon2id (Password Storage Cheat
-/// Sheet).
+/// Memory of one hash in KiB, number of passes, and number of lanes: the first choice of OWASP for argon2id (Password
+/// Storage Cheat Sheet).
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-/// Hashes that may wait for the one thread that computes them: at some 30 ms each the last one waits for a second.
+/// How many hashes may wait for the one thread that computes them. At about 30 ms each, the last one waits for one
+/// second.
 const MAX_WAITING: usize = 32;
-/// How long the thread keeps its memory after the last hash: a burst of logins allocates once, and a relay at rest
-/// holds nothing.
+/// How long the thread keeps its memory after the last hash. A burst of logins allocates once, and an idle relay holds
+/// no such memory.
 const KEEP_MEMORY: Duration = Duration::from_secs(5);
-/// Blocks that the thread reserves; of a block that is not written to the kernel has no page. glibc's threshold for memory
-/// of its own (mallopt(3), M_MMAP_THRESHOLD) grows with what is freed, up to 32 MiB: anything smaller would stay in a heap
-/// after it is freed. 33 MiB always go back.
+/// Number of blocks that the thread reserves. The kernel assigns no page to a block that is not written. glibc's
+/// threshold for a separate mapping (mallopt(3), M_MMAP_THRESHOLD) grows with the sizes that are freed, up to 32 MiB:
+/// a smaller allocation could stay in a heap after it is freed. 33 MiB always go back to the kernel.
 const RESERVED_BLOCKS: usize = 33 * 1024;
 
-/// What an unknown user's password is compared with, so that the answer takes as long as for a known one. It has the
-/// parameters above and no password that anybody knows.
+/// The hash that is compared if the user is unknown, so that the response takes as long as for a known user. It has
+/// the parameters above, and its password is not known to anyone.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$YXVkaW92YXVsdG5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Words that everybody guesses first for an account here, besides its own name.
+/// The words that an attacker tries first for an account here, besides the account's own name.
 const OWN_WORDS: [&str; 3] = ["audiovault", "queuemetrics", "relay"];
 
-/// Why a password will not do.
+/// Why a new password is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
     /// It is too short or too long.
@@ -60,21 +62,21 @@ pub enum WeakPassword {
     Guessable,
 }
 
-/// A password as somebody typed it.
+/// A password as the user typed it.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
-/// How a password compares with what is kept.
+/// The result of a comparison with the stored hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Wrong,
     Right,
-    /// Right, but kept with parameters of the past.
+    /// The password is right, but its hash was made with older parameters.
     RightButOutdated,
 }
 
-/// Computes hashes one after the other, on a thread of its own that uses the same memory for all of them: 19 MiB, whatever
-/// knocks at the door. The thread ends with the last clone.
+/// Computes hashes one after the other on a thread of its own. The thread uses the same memory for all of them, so
+/// they need 19 MiB however many logins arrive. The thread ends when the last clone is dropped.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     jobs: SyncSender<Job>,
@@ -83,12 +85,12 @@ pub struct Passwords {
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
 impl Password {
-    /// A password that somebody claims to have, whatever it looks like.
+    /// A password from a login form. It is not checked against the rules for new passwords.
     pub fn claimed(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// A password that is about to be set for a user of this name.
+    /// A new password for the user of this name.
     ///
     /// # Errors
     /// [`WeakPassword`].
@@ -99,7 +101,7 @@ impl Password {
             return Err(WeakPassword::Length);
         }
         let [first, second, third] = OWN_WORDS;
-        // Three of four: more than 10^8 guesses. Where the hash is stolen, each of them costs 19 MiB and 30 ms.
+        // Score three of four means more than 10^8 guesses. If the hash is stolen, each guess costs 19 MiB and 30 ms.
         if zxcvbn::zxcvbn(&password.0, &[name, first, second, third]).score() < zxcvbn::Score::Three {
             return Err(WeakPassword::Guessable);
         }
@@ -126,7 +128,7 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Hashes a password with a salt of its own.
+    /// Hashes a password with a new salt.
     ///
     /// # Errors
     /// [`PasswordError`].
@@ -134,7 +136,7 @@ impl Passwords {
         self.compute(move |memory| hash(&password, memory)).await
     }
 
-    /// Compares a password with what is kept, or, in the same time, with nothing.
+    /// Compares a password with the stored hash. Without one, takes the same time and returns [`Verdict::Wrong`].
     pub(super) async fn verify(
         &self,
         password: Password,
@@ -149,7 +151,7 @@ impl Passwords {
     ) -> Result<T, PasswordError> {
         let (answer, computed) = oneshot::channel();
         let job: Job = Box::new(move |memory| {
-            // A client that has gone away costs no time.
+            // If the client has disconnected, nothing is computed for it.
             if !answer.is_closed() {
                 let _ = answer.send(job(memory));
             }
@@ -162,7 +164,7 @@ impl Passwords {
     }
 }
 
-/// The thread. Its memory is made by the first hash, kept while others come, and given back afterwards.
+/// The thread's main loop. The first hash allocates the memory, which is kept while others follow and then freed.
 fn work(jobs: &Receiver<Job>) {
     let mut memory = Vec::new();
     loop {
@@ -227,7 +229,7 @@ fn judge(
     let (Some(salt), Some(expected)) = (&parsed.salt, &parsed.hash) else {
         return Err(PasswordError::Failed);
     };
-    // The parameters are those of the hash, which may be older than the ones above.
+    // These are the parameters of the stored hash, which may be older than the ones above.
     let algorithm = Algorithm::try_from(parsed.algorithm.as_str()).map_err(|_| PasswordError::Failed)?;
     let version = parsed.version.unwrap_or(Version::V0x13.into());
     let version = Version::try_from(version).map_err(|_| PasswordError::Failed)?;

@@ -1,4 +1,4 @@
-//! Who makes a request.
+//! The user or API token that makes a request.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::model::{
     secret::SecretDigest,
 };
 
-/// By what somebody has proved who they are.
+/// What proves who makes the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// The cookie of a session.
@@ -20,14 +20,14 @@ pub enum Credential {
     Token(SecretDigest),
 }
 
-/// A user or an API token that makes a request, with the rights of this moment.
+/// A user or an API token that makes a request, with the rights that are in the database now.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// The user's name or that of the token.
+    /// The name of the user or of the token.
     pub name: Name,
-    /// What it may do.
+    /// The rights of the user or token.
     pub rights: Rights,
-    /// How it was proved. Streams that outlive their request ask [`super::Auth::principal`] again by it.
+    /// The credential of the request. Streams that outlive their request give it to [`super::Auth::principal`] again.
     pub via: Credential,
     /// The user who owns the API token.
     pub owner: Option<Name>,
@@ -36,29 +36,30 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The role.
+    /// The role of the user or token.
     pub fn role(&self) -> Role {
         self.rights.role
     }
 
-    /// Whether a site exists for this principal. To what it may not see, the answer is 404.
+    /// Whether the principal may see a site. For all other sites the response is 404.
     pub fn may_see(&self, site: &SiteId) -> bool {
         self.rights.scope.holds(site)
     }
 
-    /// Whether it may do that where it sees something at all.
+    /// Whether the role allows this, for the sites that the principal may see.
     pub fn may(&self, permission: Permission) -> bool {
         self.rights.allow(permission)
     }
 
-    /// The principal as operators' events name it.
+    /// The principal as it is named in the operators' events.
     pub fn actor(&self) -> Actor {
         let kind = if self.is_user() { ActorKind::User } else { ActorKind::Token };
         let owner = self.owner.as_ref().map(ToString::to_string);
         Actor { owner, ..Actor::at(kind, self.name.as_str(), self.address) }
     }
 
-    /// The user whose a new API token is: who makes it, or the owner of the token that makes it.
+    /// The owner of a new API token that this principal makes: the user itself, or the owner of the API token that is
+    /// used.
     pub fn owner_of_new_token(&self) -> Option<Name> {
         if self.is_user() { Some(self.name.clone()) } else { self.owner.clone() }
     }

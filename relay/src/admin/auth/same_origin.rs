@@ -1,7 +1,7 @@
-//! Keeps other sites from using a browser's session: requests that change something must come from our own pages.
+//! Protection against requests from other web sites: requests that change something must come from our own pages.
 //!
-//! Two walls, each enough alone: the browser's word about where a request comes from, and a token that only our pages
-//! hold. Requests with an API token need neither, since no browser adds one by itself.
+//! There are two checks, and each is enough alone: what the browser says about the origin of a request, and a token
+//! that only our pages have. Requests with an API token need neither, since no browser adds one by itself.
 
 use http::{HeaderMap, HeaderName, Uri, header};
 use sha2::{Digest, Sha256};
@@ -11,26 +11,28 @@ use crate::model::secret::Secret;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a browser says that a request comes from a page of the host it goes to. `Sec-Fetch-Site` is trusted where it
-/// is sent (over TLS and to loopback), otherwise `Origin` has to name our own host. What says nothing is refused.
+/// Whether the browser says that the request comes from a page of the host it goes to. If `Sec-Fetch-Site` is sent
+/// (over TLS and to loopback), it decides; otherwise `Origin` has to name our own host. A request with neither is
+/// refused.
 pub fn is_same_origin(uri: &Uri, headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
         return site == "same-origin";
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    // HTTP/2 puts the host into the address itself.
+    // In HTTP/2 the host is part of the address.
     let host = host.or_else(|| uri.authority().map(http::uri::Authority::as_str));
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let origin = origin.and_then(|origin| origin.split_once("://"));
     matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
 }
 
-/// Bytes of a token, and of what masks it.
+/// Length of a token and of its mask, in bytes.
 const TOKEN_LEN: usize = 32;
 
-/// The token that every form of a session carries, as one answer has it. It follows from the session's secret, so nobody else
-/// can make it and it ends with the session. Each call masks it by other random bytes, which stand before it: answers are
-/// compressed, and the length of many answers with the same letters would tell them (BREACH).
+/// The token for the forms of a session, masked for one response. It is derived from the session's secret, so nothing
+/// can compute it without that secret, and it ends with the session. Each call masks it with other random bytes, which
+/// precede it: responses are compressed, and an attacker could guess characters that are the same in many responses
+/// from the lengths of these responses (BREACH).
 pub fn csrf_token(session: &Secret) -> String {
     let mask: [u8; TOKEN_LEN] = rand::random();
     data_encoding::BASE64URL_NOPAD.encode(&[mask, masked(token(session), &mask)].concat())
@@ -40,13 +42,13 @@ fn token(session: &Secret) -> [u8; TOKEN_LEN] {
     Sha256::new().chain_update(b"audiovault csrf 1").chain_update(session.octets()).finalize().into()
 }
 
-/// Puts a mask on, or takes it off.
+/// Applies the mask, or removes it.
 fn masked(mut token: [u8; TOKEN_LEN], mask: &[u8]) -> [u8; TOKEN_LEN] {
     token.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
     token
 }
 
-/// Whether a text is the session's token, in a time that does not depend on how much of it is right.
+/// Whether a text is the session's token. The time does not depend on how much of the text is right.
 pub fn is_csrf_token(session: &Secret, text: &str) -> bool {
     let Ok(bytes) = data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()) else { return false };
     let Some((mask, rest)) = bytes.split_at_checked(TOKEN_LEN) else { return false };

@@ -1,4 +1,4 @@
-//! The way in when there is no user yet: a link that works once.
+//! The set-up link: makes the first user, and works once.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How long the link may be used: until somebody who has just started a relay has read its log.
+/// How long the link may be used: enough time for an operator who has just started the relay to read its log.
 pub const SETUP_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Makes a new link if there is no user, in place of an earlier one. `admin_url` is where the admin listener is
-/// reached, without a slash at its end.
+/// If there is no user, makes a new link, which replaces an earlier one. `admin_url` is the address of the admin
+/// listener, without a slash at its end.
 ///
 /// # Errors
 /// [`StoreError`].
