@@ -1,5 +1,7 @@
-//! The audit and the operators' events for operators: read, exported and erased from, alike for the pages and the API, and
-//! never beyond what the reader may see. What cannot be put on record is not shown.
+//! Reads, exports and erases events of the audit log, and reads the operators' events, for the pages and for the API.
+//!
+//! A reader gets only the events of the sites that the reader may see. Each read is recorded in the operators' events
+//! first; if that fails, no events are returned.
 
 use audiovault_protocol::site::SiteId;
 use axum::{
@@ -22,7 +24,7 @@ use crate::{
 };
 
 impl AdminState {
-    /// Events, the newest first, at most `limit`.
+    /// Events of the audit log, newest first, at most `limit`.
     pub(crate) async fn audit(
         &self,
         reader: &Principal,
@@ -34,7 +36,7 @@ impl AdminState {
         store.audit(&visible(reader, filter), limit).await
     }
 
-    /// Events as CSV; read and sent piece by piece, for as long as somebody takes them.
+    /// Events of the audit log as CSV. Reads and sends them piece by piece, as fast as the client takes them.
     pub(crate) async fn audit_csv(
         &self,
         reader: &Principal,
@@ -45,7 +47,7 @@ impl AdminState {
         Ok(csv(store.audit_pages(visible(reader, filter)), "attachment; filename=\"audit.csv\""))
     }
 
-    /// Operators' events, the newest first, at most `limit`.
+    /// Operators' events, newest first, at most `limit`.
     pub(crate) async fn operator_events(
         &self,
         reader: &Principal,
@@ -57,7 +59,7 @@ impl AdminState {
         store.operator_events(&visible_events(reader, filter), limit).await
     }
 
-    /// Operators' events as CSV; read and sent piece by piece, for as long as somebody takes them.
+    /// Operators' events as CSV. Reads and sends them piece by piece, as fast as the client takes them.
     pub(crate) async fn operator_events_csv(
         &self,
         reader: &Principal,
@@ -69,7 +71,7 @@ impl AdminState {
         Ok(csv(pages, "attachment; filename=\"operator-events.csv\""))
     }
 
-    /// Removes every event of a call. Returns how many there were.
+    /// Erases every event of a call. Returns the number of erased events.
     pub(crate) async fn erase_call(
         &self,
         who: &Principal,
@@ -86,7 +88,7 @@ impl AdminState {
     }
 }
 
-/// Rows as CSV, read page by page as they are taken.
+/// Rows as CSV. The next page of rows is read when the client has taken the one before.
 fn csv<R: CsvRow<COLUMNS>, const COLUMNS: usize>(
     pages: impl Stream<Item = Result<Vec<R>, StoreError>> + Send + 'static,
     disposition: &'static str,
@@ -106,7 +108,7 @@ fn csv<R: CsvRow<COLUMNS>, const COLUMNS: usize>(
     (headers, Body::from_stream(stream::iter([Ok(Bytes::from(head))]).chain(rest))).into_response()
 }
 
-/// What is asked for, cut down to what the reader may see.
+/// The filter, limited to the sites that the reader may see.
 fn visible(reader: &Principal, filter: AuditFilter) -> AuditFilter {
     AuditFilter { within: sites_of(reader), ..filter }
 }
@@ -115,7 +117,7 @@ fn visible_events(reader: &Principal, filter: OperatorFilter) -> OperatorFilter 
     OperatorFilter { within: sites_of(reader), ..filter }
 }
 
-/// The only sites that a reader may see; nothing where that is all of them.
+/// The only sites that the reader may see; `None` for all sites.
 fn sites_of(reader: &Principal) -> Option<Vec<SiteId>> {
     reader.rights.scope.sites().map(|sites| sites.iter().cloned().collect())
 }

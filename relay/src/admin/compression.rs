@@ -1,16 +1,16 @@
-//! Compresses what operators read: pages, JSON, CSV, figures, style sheets and scripts.
+//! Compresses what operators read: pages, JSON, CSV, metrics, style sheets and scripts.
 //!
-//! The length of a compressed answer tells whether text that somebody chose is alike to a secret in the same answer (BREACH). Three
-//! things keep it from telling anything:
+//! The length of a compressed response shows whether text that an attacker chose is similar to a secret in the same
+//! response (BREACH). Three rules prevent this:
 //!
-//! - Answers are compressed that are marked for it, and none is that shows a secret: those are answers to POST (new keys, tokens, codes
-//!   and passwords) and the page of a set-up link, whose address is the secret. What is marked are answers to GET behind the gate,
-//!   figures, and the files that pages load.
-//! - The token of the forms, which stands in every page, is masked anew in every answer
-//!   ([`csrf_token`](crate::admin::auth::csrf_token)), so no two answers hold the same letters of it.
-//! - A page elsewhere cannot have a browser ask with its session again and again: the cookie is `SameSite=Strict`.
+//! - Only marked responses are compressed, and no response that shows a secret is marked. Secrets are in responses to
+//!   POST (new keys, tokens, codes and passwords) and in the page of a set-up link, whose address is the secret.
+//!   Marked are responses to GET behind the login check, metrics, and the files that pages load.
+//! - The token of the forms, which is in every page, has another mask in every response
+//!   ([`csrf_token`](crate::admin::auth::csrf_token)), so no two responses contain the same characters of it.
+//! - A page of another web site cannot make a browser send requests with its session: the cookie is `SameSite=Strict`.
 //!
-//! Recordings go out on the public side, where nothing is compressed.
+//! Recordings are sent by the public listener, which compresses nothing.
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use http::{Extensions, HeaderMap, StatusCode, Version, header};
@@ -19,10 +19,10 @@ use tower_http::compression::{
     predicate::{And, Predicate, SizeAbove},
 };
 
-/// Bytes from which compressing is worth its head and its time.
+/// Bytes from which a response is compressed: below, the gzip header and the time are not worth it.
 const SHORTEST: u64 = 1024;
 
-/// What is text. Server-sent events are not here: they have to leave at once.
+/// Content types that are text. Server-sent events are not in this list: they have to be sent at once.
 const KINDS: [&str; 9] = [
     "text/html",
     "text/css",
@@ -35,21 +35,21 @@ const KINDS: [&str; 9] = [
     "image/svg+xml",
 ];
 
-/// An answer's extension: it holds no secret and may be compressed.
+/// Extension of a response: it holds no secret and may be compressed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Compressible;
 
-/// What decides whether an answer is compressed.
+/// The condition for compressing a response.
 type Judge = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
 
-/// Compresses answers that are marked, for clients that take gzip: all browsers, Prometheus and most programs do.
+/// Compresses marked responses for clients that accept gzip: all browsers, Prometheus and most programs do.
 pub(super) fn layer() -> CompressionLayer<And<SizeAbove, Judge>> {
     let judge: Judge =
         |_, _, headers, extensions| extensions.get::<Compressible>().is_some() && is_text(headers);
     CompressionLayer::new().compress_when(SizeAbove::new(SHORTEST).and(judge))
 }
 
-/// Marks the answers to requests that change nothing; they show no secret.
+/// Marks the responses to requests that change nothing. They show no secret.
 pub(super) async fn mark(request: Request, next: Next) -> Response {
     let is_safe = request.method().is_safe();
     let mut response = next.run(request).await;

@@ -1,4 +1,4 @@
-//! What every request to the admin listener passes first: is it for this host, who asks, and is the way private?
+//! The first check of every request to the admin listener: is the request for this host, and who is the client?
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -20,20 +20,22 @@ use crate::{
     net::{client, host},
 };
 
-/// Pages by which machines look after the relay. They may come under any host name: what they learn is no secret.
+/// Paths that load balancers and monitoring request. They are allowed with any host name, since the response is no
+/// secret.
 pub(crate) const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Judges requests to the admin listener.
+/// Checks requests to the admin listener.
 #[derive(Debug)]
 pub(crate) struct Entrance {
-    /// The names under which the pages are served, beside `localhost`.
+    /// The host names under which the pages are served, besides `localhost`.
     pub(crate) hosts: Vec<String>,
     pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 impl Entrance {
-    /// Whether a request names a host that is this one. A page elsewhere can point its own name at this address (DNS rebinding)
-    /// and would then be of the same origin; it can do so neither with an address nor with `localhost`.
+    /// Whether the host of a request is this one. A page of another web site can point its own host name at this
+    /// address (DNS rebinding) and would then have the same origin. It can do so neither with an IP address nor with
+    /// `localhost`.
     fn is_for(&self, request: &Request) -> bool {
         if HEALTH.contains(&request.uri().path()) {
             return true;
@@ -47,8 +49,7 @@ impl Entrance {
     }
 }
 
-/// Turns away what is for another host (a page elsewhere that points its own name here, or a mistake) and lets the
-/// others carry who the client is.
+/// Refuses requests for another host (DNS rebinding, or a mistake). Passes the others on and adds who the client is.
 pub(crate) async fn enter(
     State(entrance): State<Arc<Entrance>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,

@@ -1,5 +1,5 @@
-//! Puts every error into the form in which whoever asks can read it, also those that handlers and extractors of the
-//! framework make.
+//! Turns every error into a page for browsers or problem details for programs, also the errors of the framework's
+//! handlers and extractors.
 
 use audiovault_protocol::{context::RequestId, problem::Problem};
 use axum::{
@@ -13,7 +13,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::{Refused, SignedIn};
 use crate::admin::pages::{ErrorPage, Shell, Visitor, page_with};
 
-/// Octets of the framework's own explanations that are passed on: they are a sentence.
+/// Longest explanation of the framework that is passed on, in bytes. They are single sentences.
 const MAX_EXPLANATION: usize = 2048;
 
 pub(super) async fn present(request: Request, next: Next) -> Response {
@@ -26,7 +26,7 @@ pub(super) async fn present(request: Request, next: Next) -> Response {
     let (mut parts, body) = response.into_parts();
     let refused = match parts.extensions.remove::<Refused>() {
         Some(refused) => refused,
-        // A page that explains itself, such as a form that was filled in wrong.
+        // The response is a page that explains the error itself, such as a form with a wrong field.
         None if is_presentable(&parts.headers) => return Response::from_parts(parts, body),
         None => Refused::new(status, explanation(status, body).await),
     };
@@ -54,7 +54,7 @@ pub(super) async fn present(request: Request, next: Next) -> Response {
     rendered
 }
 
-/// Whether errors at this path are read by programs.
+/// Whether programs read the errors at this path.
 pub(super) fn is_for_programs(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/") || path == "/metrics"
 }
@@ -78,7 +78,7 @@ async fn explanation(status: StatusCode, body: Body) -> String {
 }
 
 impl Refused {
-    /// The answer to somebody who has to log in first: browsers are led to the login, programs get 401.
+    /// The response to a client that has to log in first: browsers are redirected to the login, programs get 401.
     pub(super) fn to_log_in(visitor: &Visitor, safe: bool) -> Response {
         if is_for_programs(visitor.uri.path()) {
             return Self::unauthorized().into_response();

@@ -1,4 +1,4 @@
-//! The gate in front of everything that is not for everybody.
+//! The login check in front of everything that is not public.
 
 use std::sync::Arc;
 
@@ -20,27 +20,27 @@ use crate::{
     model::secret::{Secret, parse_api_token},
 };
 
-/// Where scripts put the token that forms carry as the field `csrf`.
+/// Header in which scripts send the token that forms send in the field `csrf`.
 const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Who is logged in. Every request behind the gate carries it as an extension.
+/// The user or API token that is logged in. Every request behind the login check has it as an extension.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
-    /// Who.
+    /// The user or API token.
     pub principal: Principal,
-    /// What the forms of this session carry; empty for an API token.
+    /// The token for the forms of this session; empty for an API token.
     pub csrf: String,
 }
 
-/// What a request presents.
+/// The credential that a request presents.
 enum Presented {
     Session(Secret),
     Token(Secret),
     Nothing,
 }
 
-/// Lets nobody through who has not proved who they are, and nothing that another site made a browser send.
+/// Refuses requests without a valid credential, and requests that another web site made a browser send.
 pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
     let Some(visitor) = request.extensions().get::<Visitor>().cloned() else {
         return Refused::internal().into_response();
@@ -49,7 +49,7 @@ pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request
         Ok(Some((signed_in, mut request))) => {
             request.extensions_mut().insert(signed_in.clone());
             let mut response = next.run(request).await;
-            // Errors are presented, and requests logged, outside of the gate.
+            // Errors are rendered and requests are logged outside of this layer, so the response needs it too.
             response.extensions_mut().insert(signed_in);
             response
         }
@@ -83,7 +83,7 @@ async fn admit(
     Ok(Some((SignedIn { principal, csrf: csrf_token(&secret) }, request)))
 }
 
-/// A bearer token that is sent is meant, whatever cookie comes along. Other schemes of `Authorization` are a proxy's.
+/// A bearer token has precedence over a cookie. Other schemes of `Authorization` belong to a proxy and are ignored.
 fn presented(headers: &HeaderMap, visitor: &Visitor) -> Presented {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some((scheme, token)) = authorization.and_then(|value| value.split_once(' '))
@@ -95,7 +95,7 @@ fn presented(headers: &HeaderMap, visitor: &Visitor) -> Presented {
     session.map_or(Presented::Nothing, Presented::Session)
 }
 
-/// Checks the origin and the token of a request that changes something.
+/// Checks the origin and the form token of a request that changes something.
 async fn from_own_page(request: Request, session: &Secret) -> Result<Request, Response> {
     if !is_same_origin(request.uri(), request.headers()) {
         return Err(foreign());
@@ -121,8 +121,8 @@ async fn from_own_page(request: Request, session: &Secret) -> Result<Request, Re
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 
-/// Refuses requests that change something and come from other sites; for pages before the login, where no session
-/// stands behind a token.
+/// Refuses requests that change something and come from another web site. For pages before the login, where there is
+/// no session and so no form token.
 pub(super) async fn own_pages_only(request: Request, next: Next) -> Response {
     if request.method().is_safe() || is_same_origin(request.uri(), request.headers()) {
         return next.run(request).await;

@@ -1,4 +1,4 @@
-//! What machines ask for: health, and figures.
+//! Health endpoints and metrics.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -16,8 +16,8 @@ pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// Ready means: send traffic here. A lost database does not stop connected sites from being served, so it is told
-/// but does not make the relay unready.
+/// Ready means that traffic can be sent here. Connected sites are still served while the database is lost, so a lost
+/// database is reported in the text but does not make the relay unready.
 pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> Response {
     if state.public.draining.load(Ordering::Relaxed) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
@@ -26,7 +26,8 @@ pub(super) async fn ready(State(state): State<Arc<AdminState>>) -> Response {
         .into_response()
 }
 
-/// The figures name every site, so they are for those who see all of them, unless the operator has made them public.
+/// The metrics name every site, so only a principal that may see all sites gets them, unless the operator has made
+/// them public.
 pub(super) async fn metrics(
     State(state): State<Arc<AdminState>>,
     signed_in: Option<Extension<SignedIn>>,

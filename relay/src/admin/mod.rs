@@ -1,7 +1,7 @@
 //! The operators' listener.
 //!
-//! It fails closed: everything is one protected tree behind the gate, its 404 included, beside a short list of what
-//! answers without a login.
+//! It fails closed: everything, including its 404, is one tree of routes behind the login check. Only a short list of
+//! routes works without a login.
 
 pub mod api;
 mod audit;
@@ -33,31 +33,31 @@ use crate::{
     sites::directory::DirectoryWatch,
 };
 
-/// Octets of a request's body for somebody who is logged in: thousands of sites as CSV. Routes may allow less.
+/// Longest body of a request after the login, in bytes: thousands of sites as CSV. A route may allow less.
 const MAX_BODY: usize = 1024 * 1024;
-/// Octets of a body from anybody: a login.
+/// Longest body of a request without a login, in bytes: a login form is small.
 const MAX_PUBLIC_BODY: usize = 16 * 1024;
 
-/// What the admin routes work with.
+/// What the admin routes use.
 #[derive(Debug)]
 pub struct AdminState {
     /// The public side, whose state is shown.
     pub public: Arc<PublicState>,
     /// The sites, and whether the database answers.
     pub directory: Arc<DirectoryWatch>,
-    /// What is seen of the sites.
+    /// The board's snapshots of the sites.
     pub board: Board,
-    /// Figures for Prometheus.
+    /// Metrics for Prometheus.
     pub metrics: Metrics,
-    /// Who may look; also the way to the database.
+    /// Authentication. It also gives access to the database.
     pub auth: Auth,
-    /// What every answer carries.
+    /// The security headers of every response.
     pub headers: SecurityHeaders,
-    /// Whether the figures are for anybody who asks.
+    /// Whether the metrics can be read without a login.
     pub metrics_public: bool,
 }
 
-/// The admin routes.
+/// All routes of the admin listener.
 pub fn router(state: Arc<AdminState>) -> Router {
     let health = Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready));
     let public = pages::public_routes()

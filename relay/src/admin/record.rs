@@ -1,4 +1,4 @@
-//! Gives every request of operators its id, its headers and its line in the log.
+//! Gives every request to the admin listener an id, security headers and a log line.
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
@@ -26,7 +26,7 @@ pub(super) async fn record(
     let id = new_id();
     let visitor = Visitor::of(&request, peer.ip());
     let (client, scheme) = (visitor.address, visitor.scheme);
-    // Addresses hold set-up links; the route does not.
+    // The route is logged instead of the address, since an address can hold a set-up link.
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -40,7 +40,7 @@ pub(super) async fn record(
     let user = response.extensions().get::<SignedIn>().map_or("-", |user| user.principal.name.as_str());
     let status = response.status().as_u16();
     let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    // Pages are looked at and machines ask all the time; what changes something is news.
+    // Pages and health checks are requested all the time. A request that changes something is worth the info level.
     if method == Method::GET || method == Method::HEAD {
         tracing::debug!(request_id = id, %method, route, user, status, %client, ms, "operator's request");
     } else {

@@ -11,8 +11,8 @@ use crate::{
     store::StoreError,
 };
 
-/// Why a request is not answered as asked. It becomes its answer where it is known who asks: a page in their language,
-/// or problem details (RFC 9457) beneath `/api/`.
+/// Why a request failed. It is rendered later, where the client is known: as a page in the client's language, or as
+/// problem details (RFC 9457) under `/api/`.
 #[derive(Debug, Clone)]
 pub struct Refused {
     status: StatusCode,
@@ -21,17 +21,17 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// An error with one sentence for whoever uses the API: who is to blame and what to do.
+    /// An error with one sentence for users of the API: who is to blame and what to do.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), retry_after: None }
     }
 
-    /// There is nothing here, or nothing that this principal may know of.
+    /// The address does not exist, or this principal may not see what is there.
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is nothing at this address")
     }
 
-    /// Nobody has said who they are.
+    /// The request has no valid credential.
     pub fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
@@ -39,34 +39,34 @@ impl Refused {
         )
     }
 
-    /// Known, but not allowed.
+    /// The credential is valid, but the role does not allow this.
     pub fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "your role does not allow this; ask an admin of this relay")
     }
 
-    /// What was sent makes no sense.
+    /// The request has a value that is not accepted.
     pub fn unprocessable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 
-    /// This relay is to blame; the log tells why.
+    /// This relay is to blame; its log says why.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this relay has failed; its log tells why")
     }
 
-    /// Says when to ask again.
+    /// Sets after how long the client may try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// The status of the answer.
+    /// The status of the response.
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The sentence.
+    /// The sentence for the client.
     pub fn detail(&self) -> &str {
         &self.detail
     }
@@ -131,7 +131,7 @@ impl IntoResponse for Refused {
 }
 
 impl Principal {
-    /// Lets those on who may do that.
+    /// Checks that the principal's role allows this.
     ///
     /// # Errors
     /// [`Refused::forbidden`].
@@ -139,7 +139,7 @@ impl Principal {
         if self.may(permission) { Ok(()) } else { Err(Refused::forbidden()) }
     }
 
-    /// Somebody who may manage users and API tokens.
+    /// Checks that the principal may manage users and API tokens. Returns it as the actor of a change.
     ///
     /// # Errors
     /// [`Refused::forbidden`].
@@ -149,7 +149,7 @@ impl Principal {
     }
 }
 
-/// The name of a user or token in an address: what cannot be one belongs to nobody.
+/// Parses the name of a user or token in an address. Text that cannot be a name gives 404, like an unknown name.
 pub(crate) fn known_name(text: &str) -> Result<Name, Refused> {
     text.parse().map_err(|_| Refused::not_found())
 }

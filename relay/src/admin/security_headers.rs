@@ -1,13 +1,14 @@
-//! Headers that keep pages from doing what ours never do.
+//! Headers that forbid pages to do what our pages never do.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::net::{client::Scheme, public_url::PublicUrl};
 
-/// What every answer carries.
+/// Headers of every response.
 ///
-/// `Referrer-Policy` is `same-origin`, not `no-referrer`: with the latter browsers send `Origin: null` with our own
-/// forms (Fetch, section 3.2), and over plain HTTP nothing else would tell ours from others.
+/// `Referrer-Policy` is `same-origin`, not `no-referrer`. With `no-referrer`, browsers send `Origin: null` with our
+/// own forms (Fetch, section 3.2), and over plain HTTP nothing else would distinguish our forms from those of other
+/// web sites.
 const HEADERS: [(HeaderName, &str); 7] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "same-origin"),
@@ -21,7 +22,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("x-robots-tag"), "noindex"),
 ];
 
-/// The headers of this relay's pages.
+/// The security headers of this relay's pages.
 #[derive(Debug, Clone)]
 pub struct SecurityHeaders {
     policy: HeaderValue,
@@ -29,7 +30,8 @@ pub struct SecurityHeaders {
 }
 
 impl SecurityHeaders {
-    /// Pages load from this listener alone; they ask and play recordings where the public does. `hsts` is told over TLS.
+    /// Pages load files from this listener alone. They search and play recordings at `public_url`. `hsts` is sent over
+    /// TLS.
     pub fn new(public_url: &PublicUrl, hsts: Option<HeaderValue>) -> Self {
         let public = public_url.as_url().origin().ascii_serialization();
         let policy = format!(
@@ -37,7 +39,7 @@ impl SecurityHeaders {
              connect-src 'self' {public}; media-src 'self' {public}; form-action 'self'; base-uri 'none'; \
              frame-ancestors 'none'"
         );
-        // The origin of a checked URL is ASCII; without it only "try it" would not work.
+        // The origin of a checked URL is ASCII, so this does not fail. With the fallback only "try it" would not work.
         let policy = HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'self'"));
         Self { policy, hsts }
     }

@@ -1,5 +1,5 @@
-//! What operators do to sites. The pages and the API come here, so that a change takes the same right, is seen at once
-//! and has its line in the log, whichever way it was made.
+//! Changes of sites by operators. The pages and the API both use this module, so a change needs the same right, is
+//! visible at once and is logged, whichever way it was made.
 
 use audiovault_protocol::site::{Alias, SiteId};
 
@@ -14,20 +14,21 @@ use crate::{
     store::StoreError,
 };
 
-/// A change of a site that answers nothing. What comes from addresses and forms is judged after the right to change.
+/// A change of a site that has no result. Text from addresses and forms is checked only after the right to make the
+/// change.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SiteChange<'a> {
-    /// Revoke the key of this id.
+    /// Revoke the key with this id.
     RevokeKey(&'a str),
-    /// Let the site answer to another name.
+    /// Add an alias.
     AddAlias(&'a str),
-    /// Take a further name away.
+    /// Remove an alias.
     RemoveAlias(&'a str),
-    /// Refuse its agents and searches.
+    /// Disable the site: refuse its agents and searches.
     Disable,
-    /// Serve it again.
+    /// Enable the site again.
     Enable,
-    /// Remove it with all that belongs to it.
+    /// Remove the site with all that belongs to it.
     Remove,
 }
 
@@ -54,7 +55,7 @@ impl SiteChange<'_> {
 }
 
 impl AdminState {
-    /// Changes a site that the principal sees.
+    /// Changes a site that the principal may see.
     pub(crate) async fn change_site(
         &self,
         who: &Principal,
@@ -67,7 +68,8 @@ impl AdminState {
             SiteChange::RevokeKey(key) => store.revoke_key(&actor, site, Some(key)).await.map(drop)?,
             SiteChange::AddAlias(alias) => {
                 let alias = Alias::parse(alias).map_err(|error| Refused::unprocessable(error.to_string()))?;
-                // The same answer as for a name that is taken: a refusal must not tell which names are.
+                // The same error as for a name that is taken, so that the response does not show which names are
+                // taken.
                 if !may_have(who, site, &alias) {
                     return Err(StoreError::NameTaken(alias.to_string()).into());
                 }
@@ -85,7 +87,7 @@ impl AdminState {
         Ok(())
     }
 
-    /// Adds a site with a key and a search token. A name that is taken is a conflict.
+    /// Adds a site with a key and a search token. If the name is taken, the error is a conflict.
     pub(crate) async fn add_site(&self, who: &Principal, wanted: WantedSite) -> Result<AddedSite, Refused> {
         who.require(Permission::AddSites)?;
         who.require(Permission::MintKeys)?;
@@ -113,16 +115,17 @@ impl AdminState {
         Ok(code)
     }
 
-    /// What has changed takes effect before it is answered.
+    /// Applies the change before the response is sent, and logs it.
     async fn site_changed(&self, who: &Principal, site: &SiteId, what: &'static str) {
-        // Whoever made the change sees it a second later otherwise.
+        // Without this refresh the change would be visible only a second later.
         let _ = self.directory.refresher().refresh().await;
         tracing::info!(actor = %who.name, %site, what, "a site is changed");
     }
 }
 
-/// Whether somebody may let a site answer to a name. Those who may not add sites have the names that begin with that of the
-/// site and a dot: no site's name has a dot, so they can be no other customer's.
+/// Whether the principal may add this alias to the site. Without the right to add sites, only aliases that begin with
+/// the site's name and a dot are allowed: no site's name has a dot, so such an alias cannot be the name of another
+/// customer's site.
 fn may_have(who: &Principal, site: &SiteId, alias: &Alias) -> bool {
     let own = alias.as_str().strip_prefix(site.as_str()).is_some_and(|rest| rest.starts_with('.'));
     own || who.may(Permission::AddSites)

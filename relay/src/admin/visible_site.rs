@@ -1,4 +1,4 @@
-//! The site that an address names, for those who may see it.
+//! The site in the address of a request, if the principal may see it.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,8 +8,8 @@ use http::request::Parts;
 
 use super::{AdminState, Refused, SignedIn};
 
-/// The `{site}` of a route. A site that does not exist, one outside of the principal's scope and a text that cannot be
-/// a site all get the same 404.
+/// The `{site}` of a route. The 404 is the same for a site that does not exist, a site outside of the principal's
+/// scope, and text that cannot be a site's name.
 #[derive(Debug, Clone)]
 pub struct VisibleSite(pub SiteId);
 
@@ -25,7 +25,7 @@ impl FromRequestParts<Arc<AdminState>> for VisibleSite {
         if !signed_in.principal.may_see(&site) {
             return Err(Refused::not_found());
         }
-        // A site that another process has just added is looked for once more.
+        // Another process may just have added the site, so an unknown site is looked up once more after a refresh.
         if state.directory.current().site(&site).is_none() {
             let _ = state.directory.refresher().refresh().await;
         }
