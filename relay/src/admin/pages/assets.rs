@@ -1,4 +1,4 @@
-//! Style sheets, scripts and pictures, built into the program.
+//! Style sheets, scripts and pictures, compiled into the program.
 
 use std::sync::LazyLock;
 
@@ -24,7 +24,7 @@ macro_rules! assets {
     };
 }
 
-/// Everything that pages load. Scripts are modules and import each other by name.
+/// All files that pages load. Scripts are modules and import each other by name.
 static ASSETS: &[Asset] = &assets!["app.css" CSS, "app.js" JS, "board.js" JS, "copy.js" JS, "press.js" JS, "site.js" JS, "time.js" JS, "icon.svg" SVG];
 
 struct Asset {
@@ -33,7 +33,7 @@ struct Asset {
     content: &'static [u8],
 }
 
-/// The hashes of [`ASSETS`] in their order: 64 bits tell two releases of a file apart.
+/// The hashes of [`ASSETS`], in the same order. 64 bits are enough to distinguish two releases of a file.
 static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let hash = |asset: &Asset| {
         let digest = Sha256::digest(asset.content);
@@ -42,7 +42,7 @@ static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
     ASSETS.iter().map(hash).collect()
 });
 
-/// Which release of a file is asked for.
+/// The release of the file that the request asks for, as its hash.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     v: Option<String>,
@@ -53,7 +53,7 @@ fn find(name: &str) -> Option<(&'static Asset, &'static str)> {
     both.find(|(asset, _)| asset.name == name).map(|(asset, hash)| (asset, hash.as_str()))
 }
 
-/// Where a page loads the asset from.
+/// The address from which a page loads the asset.
 pub(super) fn address(name: &str) -> String {
     match find(name) {
         Some((_, hash)) => format!("/assets/{name}?v={hash}"),
@@ -61,14 +61,15 @@ pub(super) fn address(name: &str) -> String {
     }
 }
 
-/// `GET /assets/{name}`: for ever where the address names this very content, asked for again otherwise.
+/// `GET /assets/{name}`. If the address has the hash of the current content, browsers may cache the file for a year;
+/// otherwise they have to revalidate it.
 pub(super) async fn serve(
     Path(name): Path<String>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
     let (asset, hash) = find(&name).ok_or_else(Refused::not_found)?;
-    // Weak: the same file goes out as it is and compressed.
+    // A weak tag, because the same file is sent compressed and uncompressed.
     let tag = format!("W/\"{hash}\"");
     let lasting = wanted.v.as_deref() == Some(hash);
     let caching = if lasting { "public, max-age=31536000, immutable" } else { "no-cache" };

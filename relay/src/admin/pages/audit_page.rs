@@ -1,4 +1,4 @@
-//! The audit: what was searched and delivered, with filters, on pages of a hundred, and as CSV.
+//! The audit log: searches and deliveries with filters, a hundred on a page, and as CSV.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
 /// Events on one page.
 const PAGE: u32 = 100;
 
-/// What the address asks for; what is empty does not narrow the answer.
+/// The parameters of the address. An empty one does not narrow the result.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
@@ -63,7 +63,7 @@ pub(super) async fn show(
     Ok(page(&AuditPage { shell, wanted, events, problem }))
 }
 
-/// The same events, all of them, as CSV; read and sent piece by piece.
+/// All events of the filter as CSV, read and sent piece by piece.
 pub(super) async fn export(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
@@ -85,7 +85,10 @@ pub(super) async fn erase(
 }
 
 impl Wanted {
-    /// What is asked for; the key of a text where it makes no sense.
+    /// The filter that the parameters mean.
+    ///
+    /// # Errors
+    /// The text key of the problem, if a parameter cannot be parsed.
     fn filter(&self) -> Result<AuditFilter, &'static str> {
         let text = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
         let moment = |value: &str| text(value).map(|value| moment(&value)).transpose();
@@ -139,7 +142,7 @@ impl Wanted {
     }
 }
 
-/// A time as the API writes it, or as a date field of a browser does, in UTC.
+/// Parses a time as the API writes it, or as a date field of a browser sends it, which is read as UTC.
 pub(super) fn moment(text: &str) -> Result<Timestamp, &'static str> {
     let civil = || text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
     text.parse().ok().or_else(|| civil().map(|zoned| zoned.timestamp())).ok_or("problem-time")
@@ -175,7 +178,7 @@ impl AuditPage {
         ["complete", "left", "cut", "refused", "open"]
     }
 
-    /// What was delivered, in words: a row without an end tells of the least.
+    /// What was delivered, in words. For a delivery without a recorded end, the size is a lower bound.
     fn delivered(&self, event: &AuditEvent) -> String {
         let found = |key| event.found.map(|found| self.shell.t1(key, "count", &found)).unwrap_or_default();
         match event.kind {

@@ -1,5 +1,7 @@
-//! The board: every site that its reader may see, on pages of a hundred, with search, filter and order in the address,
-//! so that it works without scripts; `board.js` keeps what is shown up to date.
+//! The board: all sites that the user may see, a hundred on a page.
+//!
+//! Search, filter and order are in the address, so the board works without scripts. `board.js` keeps the shown rows up
+//! to date.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -24,15 +26,15 @@ use crate::{
 
 /// Sites on one page.
 const PAGE: usize = 100;
-/// Age of the newest recording from which it is pointed at, in seconds: a week-end and a holiday.
+/// Age of the newest recording from which the board highlights it, in seconds: a weekend and a holiday.
 const STALE_AFTER: u64 = 3 * 86_400;
 
 const STATES: [SiteState; 5] =
     [SiteState::Up, SiteState::Degraded, SiteState::Down, SiteState::NeverSeen, SiteState::Disabled];
-/// Orders of the board, as they stand in addresses; each has a text `sort-<name>`.
+/// Orders of the board, as the address names them. Each has a text `sort-<name>`.
 const ORDERS: [&str; 7] = ["site", "state", "since", "searches", "errors", "rtt", "newest"];
 
-/// What the address asks for.
+/// The parameters of the address.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
@@ -85,7 +87,7 @@ impl Wanted {
             || view.agents.iter().any(|agent| agent.host.to_lowercase().contains(&q) || agent.version == q)
     }
 
-    /// The address with other values.
+    /// The address of the board with other values.
     fn address(&self, state: &str, page: usize) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let page = page.to_string();
@@ -106,12 +108,12 @@ fn sort(rows: &mut [Arc<Row>], order: &str) {
             Reverse(row.view.errors_last_hour + u64::from(row.view.refused_last_hour.sum()))
         }),
         "rtt" => rows.sort_by(|a, b| b.view.rtt_ms.unwrap_or(-1.0).total_cmp(&a.view.rtt_ms.unwrap_or(-1.0))),
-        // The oldest first: those are the news. Sites that do not tell come last.
+        // The oldest first, since these need attention. Sites that report no recordings come last.
         "newest" => rows.sort_by_key(|row| {
             let newest = row.view.recordings.as_ref().and_then(|recordings| recordings.newest);
             newest.unwrap_or(Timestamp::MAX)
         }),
-        // They come in the order of their names.
+        // The rows are already in the order of their names.
         _ => {}
     }
 }
@@ -129,7 +131,7 @@ impl BoardPage {
         ORDERS
     }
 
-    /// Every state with its number of sites, its address, and whether it is the one that is shown.
+    /// Every state with its number of sites, its address, and whether it is the current filter.
     fn filters(&self) -> Vec<(SiteState, u64, String, bool)> {
         let Totals { up, degraded, down, never_seen, disabled } = self.totals;
         let filter = |(state, count): (SiteState, usize)| {
@@ -139,7 +141,7 @@ impl BoardPage {
         STATES.into_iter().zip([up, degraded, down, never_seen, disabled]).map(filter).collect()
     }
 
-    /// The names of states for scripts.
+    /// The names of the states, as JSON for scripts.
     fn state_names(&self) -> String {
         let names = STATES.map(|state| (state.as_str(), self.shell.state(&state)));
         json!(names.into_iter().collect::<std::collections::BTreeMap<_, _>>()).to_string()
@@ -168,7 +170,7 @@ impl BoardPage {
         u64::try_from(Timestamp::now().as_second() - newest.as_second()).ok()
     }
 
-    /// A word or two for a change of who can answer for the site.
+    /// A short text for a change of which agents can answer for the site.
     fn access_tag(&self, change: &AccessChange) -> String {
         let key = if change.action == Action::AgentAdded {
             "access-second-agent"

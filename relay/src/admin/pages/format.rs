@@ -1,11 +1,11 @@
-//! Numbers, sizes, durations and times as people of each language write them.
+//! Numbers, sizes, durations and times in the notation of each language.
 
 use jiff::Timestamp;
 
 use super::Language;
 
 impl Language {
-    /// The mark between the whole and its fraction.
+    /// The decimal mark.
     fn decimal_mark(self) -> char {
         match self {
             Self::English => '.',
@@ -13,7 +13,7 @@ impl Language {
         }
     }
 
-    /// A whole number. Spanish sets groups of three apart from five digits on, with a narrow space.
+    /// A whole number. Spanish separates groups of three digits with a narrow space, from five digits on.
     pub fn number(self, number: u64) -> String {
         let digits = number.to_string();
         let (mark, from) = match self {
@@ -33,7 +33,7 @@ impl Language {
         text
     }
 
-    /// Octets, in the largest unit that keeps a digit before the mark, with powers of ten as disks are sold.
+    /// A size in bytes, in the largest unit in which it is at least 1. Units are powers of ten, as for disks.
     pub fn size(self, octets: u64) -> String {
         const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
         let mut unit = 0;
@@ -49,12 +49,12 @@ impl Language {
         format!("{}{}{}\u{a0}{name}", tenths / 10, self.decimal_mark(), tenths % 10)
     }
 
-    /// A number with one digit after the mark.
+    /// A number with one decimal.
     pub fn decimal(self, number: f64) -> String {
         format!("{number:.1}").replace('.', &self.decimal_mark().to_string())
     }
 
-    /// A span of time in its two largest units, which both languages abbreviate alike.
+    /// A duration in its two largest units. Both languages have the same abbreviations for them.
     pub fn duration(self, seconds: u64) -> String {
         const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
         let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else {
@@ -71,7 +71,7 @@ impl Language {
         parts.join(" ")
     }
 
-    /// A moment in UTC: what is shown until a script knows the reader's zone.
+    /// A time in UTC. It is shown until a script converts it to the browser's time zone.
     pub fn moment(self, time: Timestamp) -> String {
         let format = match self {
             Self::English => "%Y-%m-%d %H:%M UTC",

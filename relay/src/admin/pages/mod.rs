@@ -1,8 +1,8 @@
-//! The operators' pages, made here and readable without JavaScript.
+//! The operators' pages. The relay renders them as HTML, and they can be read without JavaScript.
 //!
 //! # How a page is made
 //!
-//! A handler takes a [`Shell`], which exists only for somebody who is logged in, and answers with [`page`]:
+//! A handler takes a [`Shell`], which exists only for a user who is logged in, and responds with [`page`]:
 //!
 //! ```ignore
 //! #[derive(Template)]
@@ -14,25 +14,25 @@
 //!
 //! async fn things(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
 //!     shell.principal()?.require(Permission::ChangeSites)?;    // 403
-//!     let things = state.auth.store().things().await?;         // 500, told in the log
+//!     let things = state.auth.store().things().await?;         // 503, and the cause is logged
 //!     Ok(page(&ThingsPage { shell, things }))
 //! }
 //! ```
 //!
-//! with a template that begins with `{% extends "base.html" %}` and fills `title`, `content` and, for scripts of its
-//! own, `scripts`. Its route goes into [`routes`]; whatever is merged there stands behind the login. A site of the
-//! address comes as [`crate::admin::VisibleSite`], which answers 404 where the scope ends. Errors are
-//! [`crate::admin::Refused`]: a page for browsers, problem details beneath `/api/`.
+//! The template begins with `{% extends "base.html" %}` and fills `title`, `content` and, for scripts of its own,
+//! `scripts`. Its route is added in [`routes`]; all routes that are merged there need a login. A handler gets the site
+//! in the address as [`crate::admin::VisibleSite`], which responds with 404 for a site outside of the principal's
+//! scope. Errors are [`crate::admin::Refused`]: a page for browsers, problem details under `/api/`.
 //!
-//! - Words come from `relay/locales/*.ftl` by `{{ shell.t("site-add") }}`, with arguments `{{ shell.t1("site-added", "site", site)
-//!   }}`; a test holds the languages, the templates and the code together.
-//! - Times are `{{ shell.time(timestamp)|safe }}`, which `time.js` puts into the browser's zone; numbers
-//!   `shell.number(n)`, durations `shell.duration(seconds)`, sizes `shell.size(octets)`.
-//! - Every form that posts carries `<input type="hidden" name="csrf" value="{{ shell.csrf() }}">`; scripts send it as
-//!   `X-CSRF-Token`. The gate refuses everything else.
-//! - After a change answer with [`done`], which says so on the next page.
-//! - A file in `relay/assets` that is named in `assets.rs` is served as `{{ shell.asset("name") }}`. Nothing is loaded
-//!   from elsewhere and nothing is inline: the policy of the page forbids it.
+//! - Texts are in `relay/locales/*.ftl`. A template inserts one with `{{ shell.t("site-add") }}`, or with an argument:
+//!   `{{ shell.t1("site-added", "site", site) }}`. A test checks that languages, templates and code have the same keys.
+//! - Times are `{{ shell.time(timestamp)|safe }}`; `time.js` converts them to the browser's time zone. Numbers are
+//!   `shell.number(n)`, durations `shell.duration(seconds)`, sizes `shell.size(bytes)`.
+//! - Every form that posts has `<input type="hidden" name="csrf" value="{{ shell.csrf() }}">`. Scripts send the same
+//!   token as `X-CSRF-Token`. The login check refuses other requests that change something.
+//! - After a change, respond with [`done`]. The next page then shows what was done.
+//! - A file in `relay/assets` that is listed in `assets.rs` is served as `{{ shell.asset("name") }}`. Pages load
+//!   no files from other hosts and have no inline scripts or styles: their content security policy forbids both.
 
 mod assets;
 mod audit_page;
@@ -70,7 +70,7 @@ pub use self::{
 };
 use crate::admin::AdminState;
 
-/// The pages behind the login.
+/// The pages that need a login.
 pub fn routes() -> Router<Arc<AdminState>> {
     Router::new()
         .route("/", get(board_page::show))
@@ -99,7 +99,7 @@ pub fn routes() -> Router<Arc<AdminState>> {
         .route("/tokens/{name}/remove", post(token_page::remove))
 }
 
-/// The pages that answer without a login.
+/// The pages that need no login.
 pub fn public_routes() -> Router<Arc<AdminState>> {
     Router::new()
         .route("/login", get(session_pages::login_form).post(session_pages::log_in))
@@ -107,12 +107,12 @@ pub fn public_routes() -> Router<Arc<AdminState>> {
         .route("/assets/{name}", get(assets::serve))
 }
 
-/// A page as the answer.
+/// A response with a page, status 200.
 pub fn page(template: &impl Template) -> Response {
     page_with(StatusCode::OK, template)
 }
 
-/// A page with a status of its own, such as 422 for a form that was filled in wrong.
+/// A response with a page and this status, such as 422 for a form with a wrong field.
 pub fn page_with(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(text) => (status, Html(text)).into_response(),
@@ -123,7 +123,7 @@ pub fn page_with(status: StatusCode, template: &impl Template) -> Response {
     }
 }
 
-/// After a change: back to a page, which says `done-<what>`.
+/// The response to a change: redirects to a page, which then shows the text `done-<what>`.
 pub fn done(path: &str, what: &str) -> Response {
     Redirect::to(&format!("{path}?done={what}")).into_response()
 }

@@ -1,4 +1,4 @@
-//! The operators' events, with filters, on pages of a hundred, and as CSV.
+//! The operators' events with filters, a hundred on a page, and as CSV.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
 /// Events on one page.
 const PAGE: u32 = 100;
 
-/// What the address asks for; what is empty does not narrow the answer.
+/// The parameters of the address. An empty one does not narrow the result.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct EventFilter {
@@ -55,7 +55,7 @@ pub(super) async fn show(
     Ok(page(&OperatorEventsPage { shell, filter, events, problem }))
 }
 
-/// The same events, all of them, as CSV; read and sent piece by piece.
+/// All events of the filter as CSV, read and sent piece by piece.
 pub(super) async fn export(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
@@ -67,7 +67,10 @@ pub(super) async fn export(
 }
 
 impl EventFilter {
-    /// What is asked for; the key of a text where it makes no sense.
+    /// The filter that the parameters mean.
+    ///
+    /// # Errors
+    /// The text key of the problem, if a parameter cannot be parsed.
     fn parse(&self) -> Result<OperatorFilter, &'static str> {
         let text = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
         let moment = |value: &str| text(value).map(|value| moment(&value)).transpose();

@@ -1,4 +1,4 @@
-//! One's own password.
+//! The page on which users change their own password.
 
 use std::sync::Arc;
 
@@ -67,12 +67,12 @@ pub(super) async fn change(
     let password = state.auth.hash(password).await?;
     state.auth.store().set_password(&actor, &user, &password).await?;
     tracing::info!(%user, "a user has changed their password");
-    // Every session has ended with the old password; this browser gets a new one.
+    // The change of the password has ended all sessions of the user. This browser gets a new one.
     let session = state.auth.begin_session(user, shell.visitor().address).await?;
     Ok(entered(&shell, jar, &session, "/?done=own-password-set"))
 }
 
-/// Whoever sits at the browser; a token has no password.
+/// The user who is logged in. An API token has no password.
 fn user(shell: &Shell) -> Result<Name, Refused> {
     let user = shell.user().filter(|user| user.is_user()).ok_or_else(Refused::not_found)?;
     Ok(user.name.clone())

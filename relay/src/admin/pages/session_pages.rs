@@ -1,4 +1,4 @@
-//! Logging in and out.
+//! Login and logout.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub(super) async fn log_in(
     let shell = Shell::public(visitor);
     let (status, key, wait) = match result {
         Ok(session) => {
-            // Whatever session the browser had is replaced, so nobody can have planted this one.
+            // The new session replaces any session that the browser had, so an attacker cannot have planted it.
             return Ok(entered(&shell, jar, &session, local(&next)));
         }
         Err(LoginError::Wrong) => (StatusCode::UNAUTHORIZED, "login-wrong", None),
@@ -92,14 +92,14 @@ pub(super) async fn log_out(
     Ok((jar.add(cookie.clear()), Redirect::to("/login")).into_response())
 }
 
-/// Gives the browser its session and leads it to a page.
+/// Sets the session cookie and redirects to a page.
 pub(super) fn entered(shell: &Shell, jar: CookieJar, session: &NewSession, to: &str) -> Response {
     let cookie = SessionCookie::over(shell.visitor().scheme).set(&session.secret);
     (jar.add(cookie), Redirect::to(to)).into_response()
 }
 
-/// A path on this host, whatever was asked for. Browsers read `//host` and `/\host` as another host, and leave control
-/// characters out.
+/// The requested path if it is on this host, otherwise `/`. Browsers read `//host` and `/\host` as another host, and
+/// they ignore control characters.
 fn local(next: &str) -> &str {
     let harmless = next.starts_with('/')
         && !next.starts_with("//")

@@ -1,4 +1,4 @@
-//! The first user, made by the link that the relay logs while there is none.
+//! The page that makes the first user. Its link is in the relay's log while there is no user.
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ pub(super) async fn set_up(
     Ok(entered(&shell, jar, &session, "/"))
 }
 
-/// The digest of a link that works.
+/// The digest of the link, if the link is valid.
 async fn working(state: &AdminState, link: &str) -> Result<SecretDigest, Refused> {
     let link = Secret::parse(link).ok_or_else(Refused::not_found)?.digest();
     if state.auth.store().setup_link_works(&link).await? { Ok(link) } else { Err(Refused::not_found()) }

@@ -1,4 +1,4 @@
-//! What every page stands in: header, navigation, words, and who looks at it.
+//! The shell of every page: header, navigation, texts, and the user who is logged in.
 
 use askama::Template;
 use axum::extract::FromRequestParts;
@@ -12,7 +12,7 @@ use crate::{
     monitoring::board::SiteState,
 };
 
-/// The frame of a page for somebody who is logged in. As an extractor it refuses everybody else.
+/// The shell of a page for a user who is logged in. As an extractor it refuses all other requests.
 #[derive(Debug, Clone)]
 pub struct Shell {
     visitor: Visitor,
@@ -30,27 +30,27 @@ impl<S: Send + Sync> FromRequestParts<S> for Shell {
 }
 
 impl Shell {
-    /// The frame of a page that anybody may see.
+    /// The shell of a page that needs no login.
     pub fn public(visitor: Visitor) -> Self {
         Self { visitor, signed_in: None }
     }
 
-    /// The frame of a page for whoever it is.
+    /// The shell of a page that is shown with or without a login.
     pub fn for_anybody(visitor: Visitor, signed_in: Option<SignedIn>) -> Self {
         Self { visitor, signed_in }
     }
 
-    /// Who looks at the page.
+    /// What is known about the client of this page.
     pub fn visitor(&self) -> &Visitor {
         &self.visitor
     }
 
-    /// Who is logged in; on public pages, nobody.
+    /// The principal that is logged in; `None` on public pages.
     pub fn user(&self) -> Option<&Principal> {
         self.signed_in.as_ref().map(|signed_in| &signed_in.principal)
     }
 
-    /// Who is logged in, for handlers behind the gate.
+    /// The principal that is logged in, for handlers behind the login check.
     ///
     /// # Errors
     /// [`Refused::unauthorized`] on public pages.
@@ -58,7 +58,7 @@ impl Shell {
         self.user().ok_or_else(Refused::unauthorized)
     }
 
-    /// Whether somebody is logged in who may do that.
+    /// True if a principal is logged in whose role allows this.
     pub fn may(&self, permission: Permission) -> bool {
         self.user().is_some_and(|user| user.may(permission))
     }
@@ -68,7 +68,7 @@ impl Shell {
         self.may(Permission::ManageUsers)
     }
 
-    /// What the forms of this page carry.
+    /// The token for the forms of this page.
     pub fn csrf(&self) -> &str {
         self.signed_in.as_ref().map_or("", |signed_in| signed_in.csrf.as_str())
     }
@@ -78,25 +78,25 @@ impl Shell {
         self.visitor.language
     }
 
-    /// All languages, each with the address of this page in it.
+    /// All languages, each with the address of this page in that language.
     pub fn languages(&self) -> Vec<(Language, String)> {
         let address = |language: Language| self.visitor.with_parameter("lang", language.tag());
         Language::ALL.into_iter().map(|language| (language, address(language))).collect()
     }
 
-    /// The colours of the page.
+    /// The theme of the page.
     pub fn theme(&self) -> Theme {
         self.visitor.theme
     }
 
-    /// All themes, each with the key of its name and the address of this page in it.
+    /// All themes, each with the text key of its name and the address of this page in that theme.
     pub fn themes(&self) -> Vec<(Theme, String, String)> {
         let address = |theme: Theme| self.visitor.with_parameter("theme", theme.as_str());
         let key = |theme: Theme| format!("theme-{}", theme.as_str());
         Theme::ALL.into_iter().map(|theme| (theme, key(theme), address(theme))).collect()
     }
 
-    /// Whether the page belongs to a part of the navigation; `/` stands for the board and the pages of sites.
+    /// Whether the page belongs to this part of the navigation. `/` is the board and the pages of sites.
     pub fn is_in(&self, part: &str) -> bool {
         let path = self.visitor.uri.path();
         if part == "/" {
@@ -105,7 +105,7 @@ impl Shell {
         path == part || path.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// What was done before this page, in words.
+    /// The message about the change that led to this page.
     pub fn flash(&self) -> Option<String> {
         let key = format!("done-{}", self.visitor.parameter("done")?);
         self.language().has(&key).then(|| self.t(&key))
@@ -126,19 +126,19 @@ impl Shell {
         self.language().text(key, &[first, second])
     }
 
-    /// A state in words.
+    /// The name of a state.
     pub fn state(&self, state: &SiteState) -> String {
         self.t(&format!("state-{}", state.as_str()))
     }
 
-    /// Milliseconds, where there are any.
+    /// Milliseconds; an empty text for `None`.
     pub fn milliseconds(&self, ms: &Option<f64>) -> String {
         ms.map(|ms| format!("{}\u{a0}ms", self.language().decimal(ms))).unwrap_or_default()
     }
 
-    /// A moment as HTML: in UTC, until a script puts it into the reader's zone.
+    /// A time as HTML: in UTC, until a script converts it to the browser's time zone.
     pub fn time(&self, time: &Timestamp) -> String {
-        // Neither holds a character that HTML minds.
+        // Neither part contains a character that has to be escaped in HTML.
         format!("<time datetime=\"{time:.0}\">{}</time>", self.language().moment(*time))
     }
 
@@ -147,17 +147,17 @@ impl Shell {
         self.language().number(*number)
     }
 
-    /// Octets.
+    /// A size in bytes.
     pub fn size(&self, octets: &u64) -> String {
         self.language().size(*octets)
     }
 
-    /// A span of time.
+    /// A duration.
     pub fn duration(&self, seconds: &u64) -> String {
         self.language().duration(*seconds)
     }
 
-    /// The address of an asset, which changes with its content.
+    /// The address of an asset. It changes with the content.
     pub fn asset(&self, name: &str) -> String {
         assets::address(name)
     }
@@ -168,17 +168,17 @@ impl Shell {
     }
 }
 
-/// A page that says why there is no other one.
+/// The page that shows an error.
 #[derive(Debug, Template)]
 #[template(path = "error.html")]
 pub struct ErrorPage {
-    /// The frame.
+    /// The shell of the page.
     pub shell: Shell,
-    /// What happened.
+    /// The status of the response.
     pub status: StatusCode,
-    /// What to do about it.
+    /// What happened and what to do about it.
     pub detail: String,
-    /// Where the log tells more.
+    /// The id of the request, under which the log has more.
     pub request_id: String,
 }
 

@@ -1,4 +1,4 @@
-//! What operators do with a site: add it, change its keys and names, disable, enable and remove it.
+//! The forms for sites: add a site, change its keys and aliases, disable, enable and remove it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -68,7 +68,7 @@ pub(super) async fn add(
     Form(fields): Fields,
 ) -> Result<Response, Refused> {
     let who = shell.principal()?;
-    // Whoever may not add sites learns nothing about names.
+    // The rights are checked first, so that the response shows nothing about names to a user who may not add sites.
     who.require(Permission::AddSites)?;
     who.require(Permission::MintKeys)?;
     let (site, note, aliases) = (field(&fields, "site"), field(&fields, "note"), field(&fields, "aliases"));
@@ -78,7 +78,7 @@ pub(super) async fn add(
     };
     match added {
         Ok(added) => Ok(page(&AddedSitePage { shell, added })),
-        // Both are for whoever filled in the form to mend.
+        // The user can correct both errors in the form.
         Err(refused)
             if matches!(refused.status(), StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY) =>
         {
@@ -177,7 +177,7 @@ pub(super) async fn remove(
     Ok(done("/", "site-removed"))
 }
 
-/// To the page of the site, which says what was done.
+/// Redirects to the page of the site, which shows what was done.
 fn back(site: &SiteId, what: &str) -> Response {
     done(&format!("/sites/{site}"), what)
 }

@@ -41,7 +41,7 @@ pub(super) async fn show(
     Ok(page(&SitePage { shell, site, properties, agent_start }))
 }
 
-/// A site in every detail.
+/// All details of a site.
 pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDetail, Refused> {
     let picture = state.board.up_to_date().await;
     let sources = Sources {
@@ -74,7 +74,7 @@ impl SitePage {
         self.site.view.state == SiteState::Disabled
     }
 
-    /// Whether a code can be traded for another key; if not, why.
+    /// The text key of the reason why no enrolment code can be made; `None` if one can be made.
     fn no_enrolment(&self) -> Option<&'static str> {
         let valid = self.site.keys.iter().filter(|key| key.revoked.is_none()).count();
         if self.is_disabled() {
@@ -83,7 +83,7 @@ impl SitePage {
         (valid >= MAX_VALID_KEYS).then_some("problem-enrol-no-room")
     }
 
-    /// Keys of the past are many after years; only the latest of them are shown.
+    /// The valid keys and the latest revoked ones. After years a site has many revoked keys.
     fn keys(&self) -> impl Iterator<Item = &crate::monitoring::site_detail::KeyView> {
         let revoked = self.site.keys.iter().filter(|key| key.revoked.is_some()).count();
         self.site.keys.iter().skip(revoked.saturating_sub(MAX_VALID_KEYS))
@@ -94,7 +94,7 @@ impl SitePage {
         all.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// What was refused in the last hour, by the key of its text; what did not happen is left out.
+    /// Refused requests of the last hour, as text keys with counts. Counts of zero are left out.
     fn refusals(&self) -> impl Iterator<Item = (&'static str, u32)> + use<> {
         let refused = self.site.view.refused_last_hour;
         let counts = [
@@ -108,11 +108,11 @@ impl SitePage {
 
     fn percent(&self, up: &Option<f64>) -> String {
         let language = self.shell.language();
-        // Rounded down: only what was never away was always there.
+        // Rounded down, so that 100 % is shown only for a site that was never down.
         up.map(|up| format!("{}\u{a0}%", language.decimal((up * 1000.0).floor() / 10.0))).unwrap_or_default()
     }
 
-    /// The bar as shapes: where each piece begins, and how high it is of ten.
+    /// The pieces of the uptime bar: position, height from 0 to 10, and label.
     fn bar(&self, uptime: &Uptime) -> Vec<(usize, f64, String)> {
         let label = |piece: &Piece| {
             let from = self.shell.language().moment(piece.from);

@@ -1,11 +1,11 @@
-//! Small curves of the last hour, drawn as SVG.
+//! Small line charts of the last hour, as SVG.
 
 use crate::{cluster::minutes::SERIES_MINUTES, monitoring::board::Point};
 
-/// Height of the drawing; its width is one unit a minute.
+/// Height of the drawing. Its width is one unit per minute.
 const HEIGHT: f64 = 16.0;
 
-/// Where the curve of a figure runs, as the `points` of a polyline; empty where there is nothing to show.
+/// The line of one metric as the `points` of an SVG polyline; empty if there is nothing to show.
 pub(super) fn curve(points: &[Point], figure: impl Fn(&Point) -> Option<f64>) -> String {
     let Some(last) = points.last().map(|point| point.minute) else { return String::new() };
     let values: Vec<(i64, f64)> =

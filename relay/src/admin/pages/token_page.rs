@@ -34,7 +34,7 @@ struct TokensPage {
     days: String,
     form: RightsForm,
     problem: Option<String>,
-    /// The secret of a token that was just made; shown this once.
+    /// The secret of a token that was just made. It is shown only once.
     made: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the forms about users and tokens have in common. What is wrong comes as the key of a text.
+//! Shared code of the forms about users and tokens. Errors are text keys.
 
 use std::{collections::BTreeSet, str::FromStr};
 
@@ -10,7 +10,7 @@ use crate::{
     store::StoreError,
 };
 
-/// A password that was typed twice.
+/// Checks a new password that was typed twice.
 pub(super) fn new_password(name: &str, password: String, again: &str) -> Result<Password, &'static str> {
     if password != again {
         return Err("problem-passwords-differ");
@@ -21,7 +21,7 @@ pub(super) fn new_password(name: &str, password: String, again: &str) -> Result<
     })
 }
 
-/// The fields of a form by which rights are given; a box that is not ticked is not sent.
+/// The fields of a form for rights. Browsers do not send a box that is not ticked.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RightsForm {
     pub(super) role: String,
@@ -31,7 +31,7 @@ pub(super) struct RightsForm {
 }
 
 impl RightsForm {
-    /// Takes the fields from a form as it was sent.
+    /// Takes the fields from a submitted form.
     pub(super) fn of(pairs: &[(String, String)]) -> Self {
         let field = |name| field(pairs, name);
         Self {
@@ -42,7 +42,7 @@ impl RightsForm {
         }
     }
 
-    /// The fields that give these rights.
+    /// The fields for these rights.
     pub(super) fn from_rights(rights: &Rights) -> Self {
         let sites = rights.scope.sites();
         let names: Vec<&str> = sites.into_iter().flatten().map(SiteId::as_str).collect();
@@ -54,7 +54,7 @@ impl RightsForm {
         }
     }
 
-    /// The rights that the fields give.
+    /// The rights that the fields describe.
     pub(super) fn rights(&self) -> Result<Rights, &'static str> {
         let role = Role::from_str(&self.role).map_err(|_| "problem-role")?;
         let scope = match self.scope.as_str() {
@@ -74,12 +74,12 @@ impl RightsForm {
     }
 }
 
-/// A field of a form; empty if it was not sent.
+/// The value of a form field; empty if it was not sent.
 pub(super) fn field(pairs: &[(String, String)], name: &str) -> String {
     pairs.iter().find(|(given, _)| given == name).map(|(_, value)| value.clone()).unwrap_or_default()
 }
 
-/// What to say of a change that the store refuses for a reason of the form; other reasons are errors.
+/// The text key for a store error that the user can correct in the form. Any other error is returned unchanged.
 pub(super) fn problem(error: StoreError) -> Result<&'static str, StoreError> {
     match error {
         StoreError::UserExists(_) => Ok("problem-user-exists"),

@@ -52,7 +52,7 @@ impl UserPage {
         Role::ALL
     }
 
-    /// Whether this is the page of whoever looks at it.
+    /// Whether this is the page of the user who is logged in.
     fn is_own(&self) -> bool {
         self.shell.user().is_some_and(|user| user.is_user() && user.name == self.user.name)
     }
@@ -186,12 +186,12 @@ pub(super) async fn remove(
     }
 }
 
-/// Somebody has switched the language of a form that was refused.
+/// Redirects to the user's page. The browser gets here when the language is switched on a form that was refused.
 pub(super) async fn back(Path(name): Path<String>) -> Result<Redirect, Refused> {
     Ok(Redirect::to(&format!("/users/{}", known_name(&name)?)))
 }
 
-/// The form again, with what is wrong.
+/// Shows the form again, with the problem.
 async fn refill(
     shell: Shell,
     state: &AdminState,

@@ -1,4 +1,4 @@
-//! Who looks at a page, as far as the page has to know, logged in or not.
+//! What a page knows about the client, whether it is logged in or not.
 
 use std::net::IpAddr;
 
@@ -16,23 +16,23 @@ use crate::net::client::{ClientAddress, Scheme};
 const LANGUAGE_COOKIE: &str = "audiovault-language";
 const THEME_COOKIE: &str = "audiovault-theme";
 
-/// Light or dark.
+/// The colours of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Theme {
-    /// As the browser says.
+    /// As the browser is set.
     #[default]
     Auto,
-    /// Dark on light.
+    /// Dark text on a light background.
     Light,
-    /// Light on dark.
+    /// Light text on a dark background.
     Dark,
 }
 
 impl Theme {
-    /// All themes, in the order of the switch.
+    /// All themes, in the order in which the switch shows them.
     pub const ALL: [Self; 3] = [Self::Auto, Self::Light, Self::Dark];
 
-    /// The name in addresses, cookies and style sheets.
+    /// The name of the theme in addresses, cookies and style sheets.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -46,23 +46,23 @@ impl Theme {
     }
 }
 
-/// What every request on the admin listener carries as an extension.
+/// What is known about the client. Every request to the admin listener has it as an extension.
 #[derive(Debug, Clone)]
 pub struct Visitor {
-    /// In which language to answer.
+    /// The language of the response.
     pub language: Language,
-    /// In which colours.
+    /// The theme of the response.
     pub theme: Theme,
-    /// What was asked for.
+    /// The requested address.
     pub uri: Uri,
-    /// From where.
+    /// The client's IP address.
     pub address: IpAddr,
-    /// By which scheme.
+    /// The scheme of the request.
     pub scheme: Scheme,
 }
 
 impl Visitor {
-    /// Who makes this request, by what the listener found out about it.
+    /// Collects what the request and the listener tell about the client.
     pub fn of(request: &Request, peer: IpAddr) -> Self {
         let extensions = request.extensions();
         let jar = CookieJar::from_headers(request.headers());
@@ -78,12 +78,12 @@ impl Visitor {
         }
     }
 
-    /// The address of this page with another value of one of its parameters.
+    /// The address of this page with a new value for one parameter.
     pub fn with_parameter(&self, name: &str, value: &str) -> String {
         with_parameters(&self.uri, |given| given == name, Some((name, value)))
     }
 
-    /// One parameter of the address.
+    /// The value of one parameter of the address.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let query = self.uri.query().unwrap_or_default();
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
@@ -91,8 +91,8 @@ impl Visitor {
     }
 }
 
-/// Takes the switches for language and colours from the address (`?lang=es`, `?theme=dark`) into cookies, and leads to
-/// the address without them. They are links, so that they work without scripts and before the login.
+/// Stores a switch of language or theme from the address (`?lang=es`, `?theme=dark`) in a cookie, and redirects to the
+/// address without it. The switches are links, so they work without scripts and before the login.
 pub async fn preferences(request: Request, next: Next) -> Response {
     let switched = match request.extensions().get::<Visitor>() {
         Some(visitor) if request.method() == Method::GET => switches(visitor),
@@ -144,7 +144,7 @@ fn with_parameters(uri: &Uri, drop: impl Fn(&str) -> bool, add: Option<(&str, &s
         kept.append_pair(name, value);
     }
     let query = kept.finish();
-    // More than one slash at the beginning would name another host.
+    // With more than one slash at the beginning, browsers would read the path as another host.
     let path = format!("/{}", uri.path().trim_start_matches('/'));
     if query.is_empty() { path } else { format!("{path}?{query}") }
 }

@@ -1,4 +1,4 @@
-//! The words of the pages in the languages of their readers.
+//! The texts of the pages in each language.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,8 @@ use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentB
 use fluent_langneg::{NegotiationStrategy, accepted_languages, negotiate_languages};
 use unic_langid::LanguageIdentifier;
 
-/// The argument that chooses plural forms. Others are names, which may consist of digits and stay as they are.
+/// The argument that selects the plural form. Other arguments are texts: a name may consist of digits and must stay as
+/// it is.
 const COUNT: &str = "count";
 
 /// A language of the pages.
@@ -28,7 +29,7 @@ impl Language {
     /// All languages.
     pub const ALL: [Self; 2] = [Self::English, Self::Spanish];
 
-    /// Its tag (BCP 47), in addresses, cookies and pages.
+    /// The language's tag (BCP 47) in addresses, cookies and pages.
     pub fn tag(self) -> &'static str {
         match self {
             Self::English => "en",
@@ -36,7 +37,7 @@ impl Language {
         }
     }
 
-    /// What it calls itself.
+    /// The language's name in the language itself.
     pub fn name(self) -> &'static str {
         match self {
             Self::English => "English",
@@ -49,7 +50,7 @@ impl Language {
         Self::ALL.into_iter().find(|language| language.tag() == tag)
     }
 
-    /// The one that a browser likes best, by its `Accept-Language` (RFC 9110, section 12.5.4).
+    /// The available language that the browser prefers, from its `Accept-Language` (RFC 9110, section 12.5.4).
     pub fn preferred(accept_language: &str) -> Self {
         let asked = accepted_languages::parse(accept_language);
         let available = Self::ALL.map(Self::identifier);
@@ -88,26 +89,26 @@ impl Language {
     }
 
     fn identifier(self) -> LanguageIdentifier {
-        // Two letters are a language identifier.
+        // Both tags are valid language identifiers, so this does not fail.
         self.tag().parse().unwrap_or_default()
     }
 }
 
 fn bundle(language: Language, text: &str) -> FluentBundle<FluentResource> {
     let mut bundle = FluentBundle::new_concurrent(vec![language.identifier()]);
-    // The texts go into HTML, which isolates by elements where it must.
+    // The texts are inserted into HTML, where elements isolate text direction if needed.
     bundle.set_use_isolating(false);
     bundle.set_formatter(Some(match language {
         Language::English => |value, _| counted(Language::English, value),
         Language::Spanish => |value, _| counted(Language::Spanish, value),
     }));
-    // The files are part of the program; tests prove that they hold no mistake.
+    // The files are compiled into the program, and tests show that they have no errors.
     let resource = FluentResource::try_new(text.to_owned()).unwrap_or_else(|(resource, _)| resource);
     let _ = bundle.add_resource(resource);
     bundle
 }
 
-/// A count as all other numbers of the pages are written.
+/// Formats a count like all other numbers of the pages.
 fn counted(language: Language, value: &FluentValue<'_>) -> Option<String> {
     let FluentValue::Number(number) = value else { return None };
     Some(language.number(number.value as u64))

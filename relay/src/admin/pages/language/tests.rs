@@ -4,7 +4,7 @@ use regex::Regex;
 
 use super::*;
 
-/// Every key of a file with the arguments that its text takes.
+/// Every key of a file with the arguments of its text.
 fn keys(text: &str) -> BTreeMap<String, Vec<String>> {
     let argument = Regex::new(r"\{ *\$([a-z-]+)").unwrap();
     let mut keys = BTreeMap::new();
@@ -71,7 +71,7 @@ fn every_text_that_is_asked_for_exists_and_gets_its_arguments() {
             assert_eq!(known.get(&key), Some(&arguments), "{key} in {file}");
             seen += 1;
         }
-        // Keys that handlers choose stand in the code as they are.
+        // The keys that handlers choose are in the code as literals.
         for found in chosen.captures_iter(text) {
             assert!(known.contains_key(&found[1]), "{} in {file}", &found[1]);
         }
