@@ -1,4 +1,4 @@
-//! Opens the listeners that a configuration asks for.
+//! Starts the listeners of a configuration.
 
 use std::sync::Arc;
 
@@ -16,24 +16,24 @@ use crate::{
     },
 };
 
-/// Connections to the admin listener: a page or two for each operator, and the machines that ask for health. It has a
-/// number of its own, so that operators get in while the public side is full.
+/// Connections to the admin listener: one or two pages for each operator, and health checks. The limit is separate
+/// from the public one, so that operators get in while the public side is full.
 const ADMIN_CONNECTIONS: u32 = 200;
 
-/// Of these, those of one client: two browsers with six each, a programme of the API, and as many again for colleagues behind
-/// the same address. Four clients have to come together to fill the listener.
+/// How many of these one client may have: two browsers with six each, a program that uses the API, and as many again
+/// for colleagues behind the same address. It takes four clients to fill the listener.
 const ADMIN_CLIENT_CONNECTIONS: u32 = 50;
 
-/// Connections of other relays: one for each request that is under way, and those that are kept.
+/// Connections from peer relays: one for each running request, and idle ones that are kept open.
 const RELAY_CONNECTIONS: u32 = 20_000;
 
-/// The gate of the public listeners, whose connections are counted together.
+/// The connection limit that all public listeners share.
 pub fn public_gate(config: &ServeConfig) -> Arc<Gate> {
     let room = room_for(config.limits.max_connections);
     Arc::new(Gate::new(room, config.limits.max_client_connections, config.trusted_proxies.clone()))
 }
 
-/// Starts the public listeners, plain before TLS.
+/// Starts the public listeners, plain HTTP before TLS.
 ///
 /// # Errors
 /// [`ListenError`].
@@ -57,7 +57,7 @@ pub async fn start_public(
     Ok(public)
 }
 
-/// Starts the listener for other relays, whose requests prove where they come from.
+/// Starts the listener for peer relays, whose requests are authenticated.
 ///
 /// # Errors
 /// [`ListenError`].
@@ -76,8 +76,8 @@ pub async fn start_for_relays(
     Ok(listening)
 }
 
-/// Starts the admin listener. Its routes find the client's [`ClientAddress`](crate::net::client::ClientAddress) and
-/// [`Scheme`](crate::net::client::Scheme) among the extensions of each request.
+/// Starts the admin listener. Its routes get [`ClientAddress`](crate::net::client::ClientAddress) and
+/// [`Scheme`](crate::net::client::Scheme) of the client as extensions of each request.
 ///
 /// # Errors
 /// [`ListenError`].

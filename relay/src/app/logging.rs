@@ -1,7 +1,7 @@
-//! The log: to standard error, as text for people or as one JSON object a line for machines.
+//! The log, on standard error: text for people, or one JSON object per line for programs.
 //!
-//! Levels mean: *error*, somebody has to act; *warn*, somebody should know; *info*, the life of listeners, tunnels
-//! and sites, and a line for each request; *debug*, what helps to find a fault; *trace*, frames.
+//! Levels: *error*, an operator has to act; *warn*, an operator should know; *info*, start and end of listeners,
+//! tunnels and sites, and one line for each request; *debug*, details that help to find a fault; *trace*, frames.
 
 use std::io::{self, IsTerminal};
 
@@ -11,16 +11,16 @@ use tracing_subscriber::{
     util::{SubscriberInitExt, TryInitError},
 };
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people; in colour on a terminal.
+    /// Text for people, coloured on a terminal.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// How the log is written.
+/// The format and the level of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     format: LogFormat,
@@ -28,21 +28,21 @@ pub struct LogConfig {
 }
 
 impl LogConfig {
-    /// A log of this format, with a level such as `info` or directives such as `info,audiovault_relay=debug`.
+    /// A log with this format and a level such as `info`, or directives such as `info,audiovault_relay=debug`.
     ///
     /// # Errors
-    /// [`ParseError`] when the level cannot be understood.
+    /// [`ParseError`] if the level cannot be parsed.
     pub fn new(format: LogFormat, level: &str) -> Result<Self, ParseError> {
         EnvFilter::try_new(level)?;
         Ok(Self { format, level: level.to_owned() })
     }
 
-    /// Begins to log, for the whole process.
+    /// Starts logging for the whole process.
     ///
     /// # Errors
-    /// [`TryInitError`] when something else in this process logs already.
+    /// [`TryInitError`] if the process already has a logger.
     pub fn init(&self) -> Result<(), TryInitError> {
-        // The level was parsed by `new`; the lossy constructor would at worst drop a directive.
+        // `new` has already parsed the level. At worst, this constructor would skip a directive that it cannot parse.
         let builder =
             tracing_subscriber::fmt().with_env_filter(EnvFilter::new(&self.level)).with_writer(io::stderr);
         match self.format {

@@ -1,4 +1,4 @@
-//! The running relay: opens the database, starts the listeners, and drains when it is told to stop.
+//! The running relay: opens the database, starts the listeners, and drains when it has to stop.
 
 pub mod config;
 pub mod listeners;
@@ -34,14 +34,14 @@ use crate::{
     store::{OpenError, Store, StoreError},
 };
 
-/// How long the admin listener may take to finish what it is answering.
+/// How long the admin listener may take to finish running requests.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
-/// What agents are told.
+/// The reason that agents are given.
 const SHUTTING_DOWN: &str = "the relay is shutting down";
-/// How long connections of clients are still accepted and served when the relay is told to stop, each for one request.
+/// When the relay has to stop, how long it still accepts connections of clients, each for one request.
 const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
-/// How long the agents still serve after that: the last connection's request is on its way.
+/// How long agents are kept after that, for the request of the last connection.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Why the relay could not run.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +49,13 @@ pub enum RelayError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// Records have no place to wait.
+    /// The directory for waiting audit events cannot be used.
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// The database cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no place among the relays that share the database.
+    /// The relay cannot join the cluster.
     #[error(transparent)]
     Join(#[from] JoinError),
     /// A listener cannot be started.
@@ -63,19 +63,19 @@ pub enum RelayError {
     Listen(#[from] ListenError),
 }
 
-/// A relay at work.
+/// A running relay.
 #[derive(Debug)]
 pub struct Relay {
     public: Vec<Listening>,
     admin: Listening,
     for_relays: Option<Listening>,
     membership: Option<Membership>,
-    /// Ends before the relay does.
+    /// Stops rebalancing at the start of a drain.
     balancing: Option<AbortOnDropHandle<()>>,
     state: Arc<PublicState>,
     journal: JournalWriter,
     store: Store,
-    /// Tasks that end with the relay.
+    /// Tasks that are aborted when the relay ends.
     background: Vec<AbortOnDropHandle<()>>,
     drain_timeout: Duration,
     accept_rate: u32,
@@ -134,22 +134,22 @@ impl Relay {
         })
     }
 
-    /// Where the public listeners are, plain before TLS, with their real ports.
+    /// The addresses of the public listeners, plain HTTP before TLS, with their real ports.
     pub fn public_addrs(&self) -> Vec<SocketAddr> {
         self.public.iter().map(|listening| listening.addr).collect()
     }
 
-    /// Where the admin listener is.
+    /// The address of the admin listener, with its real port.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin.addr
     }
 
-    /// Stops: new tunnels are refused, agents are asked to dial again, running downloads end by themselves or
-    /// after the drain timeout.
+    /// Stops the relay: refuses new tunnels, asks agents to dial again, and lets running downloads end until the drain
+    /// timeout.
     ///
-    /// Every step leaves time for what the step before has let in, so that no request fails where a successor
-    /// accepts from the same sockets: clients first hear that their connection will close, then no more are accepted,
-    /// and the agents go last.
+    /// Every step leaves time for the work that the step before has let in, so that no request fails while a successor
+    /// accepts from the same sockets. Clients are first told that their connection will close, then no more
+    /// connections are accepted, and the agents are sent away last.
     pub async fn drain(self) {
         tracing::info!("shutting down: waiting for running downloads");
         systemd::stopping();
@@ -172,7 +172,7 @@ impl Relay {
         for listening in self.public {
             let _ = listening.task.await;
         }
-        // Tunnels close by themselves once nothing is open on them.
+        // A tunnel closes by itself when no stream is open on it.
         self.state.tunnels.close();
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.state.tunnels.wait()).await;
         self.admin.handle.graceful_shutdown(Some(ADMIN_DRAIN));
@@ -184,13 +184,13 @@ impl Relay {
         drop(self.background);
         drop(self.membership);
         self.journal.close().await;
-        // What is open on the database otherwise leaves its write-ahead log behind.
+        // If a connection to the database stays open, its write-ahead log is left behind.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await;
         tracing::info!("stopped");
     }
 }
 
-/// Begins to forget what is too old, and to tell the webhook, where there is one.
+/// Starts the tasks that delete expired events and, if a webhook is configured, send alerts.
 fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<AbortOnDropHandle<()>> {
     let retention = config.records.retention.start(store.clone());
     let alerts =
@@ -200,7 +200,7 @@ fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<A
     [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect()
 }
 
-/// While there is no user, the log tells how to make the first one.
+/// While there is no user, logs the link that makes the first one.
 async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreError> {
     if let Some(link) = offer_setup(store, admin_url).await? {
         tracing::warn!(link = link.as_str(), "there is no user yet: open this link to make the first one");
@@ -208,10 +208,10 @@ async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreE
     Ok(())
 }
 
-/// Runs the relay until `shutdown`, then drains it.
+/// Runs the relay until `shutdown` is cancelled, then drains it.
 ///
 /// # Errors
-/// [`RelayError`] when it cannot start.
+/// [`RelayError`] if the relay cannot start.
 pub async fn run(config: ServeConfig, shutdown: CancellationToken) -> Result<(), RelayError> {
     let relay = Relay::start(config).await?;
     systemd::ready();

@@ -1,4 +1,4 @@
-//! What a relay is made of before it listens: its database, what it knows from it, and what watches over it.
+//! The parts of a relay that exist before it listens: database, sites, limits, audit log, cluster.
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
@@ -27,8 +27,8 @@ use crate::{
     tunnel::registry::Registry,
 };
 
-/// Sites that were connected so long before this relay was started are expected to be connected again at once: long
-/// enough for a new version to be installed.
+/// A site that was connected this short a time before the relay started is expected to connect again soon. Two minutes
+/// are long enough to install a new version.
 const A_MOMENT: Duration = Duration::from_secs(120);
 
 pub(super) struct Parts {
@@ -41,7 +41,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Opens the database, and takes a place among the relays that share it where the configuration asks for one.
+    /// Opens the database, and joins the cluster if one is configured.
     pub(super) async fn open(config: &ServeConfig) -> Result<Self, RelayError> {
         let store = store::open(&config.database, IfMissing::Create).await?;
         let store = store.with_name_rest(config.records.name_rest);
@@ -75,8 +75,8 @@ impl Parts {
         Ok(parts)
     }
 
-    /// Agents that were connected a moment ago, to a relay whose place this one takes, will be back; those that another
-    /// relay has are there.
+    /// Expects the agents that were connected shortly before, to a relay that this one replaces. Agents whose tunnel a
+    /// peer relay holds are not expected here.
     async fn expect_agents(&self) -> Result<(), StoreError> {
         let since = self.store.connected_since(Timestamp::now() - A_MOMENT).await?;
         let cluster = self.cluster();
@@ -89,7 +89,7 @@ impl Parts {
         self.membership.as_ref().map(|membership| Arc::clone(&membership.cluster))
     }
 
-    /// Begins to even out how many agents each relay has.
+    /// Starts to rebalance agents between the relays, if there is a cluster.
     pub(super) fn balance(&self) -> Option<AbortOnDropHandle<()>> {
         let balancing = rebalance::balance(Arc::clone(&self.registry), self.cluster()?);
         Some(AbortOnDropHandle::new(tokio::spawn(balancing)))

@@ -1,18 +1,18 @@
-//! What systemd is told (`sd_notify(3)`). Where there is no systemd nothing happens.
+//! Notifications to systemd (`sd_notify(3)`). Without systemd they do nothing.
 
 use sd_notify::NotifyState;
 
-/// The relay accepts: whoever it is the successor of may stop.
+/// The relay accepts connections. A relay that it replaces can stop now.
 pub fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// The relay lets running downloads finish and ends.
+/// The relay is draining: it lets running downloads finish and then ends.
 pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
 fn tell(state: NotifyState<'_>) {
-    // A manager that does not listen is none of the relay's business.
+    // If the service manager cannot be reached, the relay runs all the same.
     let _ = sd_notify::notify(&[state]);
 }

@@ -1,4 +1,4 @@
-//! Checks the settings of a relay that is one of several.
+//! Checks the settings of a relay in a cluster.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -54,7 +54,7 @@ fn has_certificate(args: &ServeArgs) -> bool {
     [&args.node_tls_cert, &args.node_tls_key, &args.node_tls_ca].into_iter().any(Option::is_some)
 }
 
-/// The certificate of this relay for the others, and whom of them to believe.
+/// The certificate that this relay shows to peer relays, and the CA that must have signed theirs.
 fn certificate(args: &ServeArgs) -> Result<CertificateFiles, ConfigError> {
     let given = |file: &Option<PathBuf>, flag| file.clone().ok_or(ConfigError::IncompleteNodeTls(flag));
     let files = CertificateFiles {

@@ -10,22 +10,22 @@ use crate::app::config::settings::ServeArgs;
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the configuration {}: check the path and its permissions", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It is not TOML, holds an unknown key, or a value of the wrong kind.
+    /// The file is not TOML, or has an unknown key or a value of the wrong type.
     #[error("{} line {line}: {message}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line of the error, counted from 1.
         line: usize,
-        /// What is wrong there, in one line.
+        /// The error, in one line.
         message: String,
     },
 }

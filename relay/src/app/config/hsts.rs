@@ -1,4 +1,4 @@
-//! For how long browsers that came over TLS come over TLS alone (HTTP Strict Transport Security, RFC 6797).
+//! HTTP Strict Transport Security (RFC 6797): for how long browsers that have used TLS use only TLS.
 
 use std::time::Duration;
 
@@ -7,21 +7,22 @@ use http::HeaderValue;
 use super::{ConfigError, TlsListener, invalid};
 use crate::net::{listen::CertificateSource, public_url::PublicUrl};
 
-/// A year: what browsers ask of sites that mean it.
+/// One year, the usual value for sites that use only TLS.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The values of `Strict-Transport-Security`, for answers over TLS.
+/// The values of `Strict-Transport-Security` for responses over TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hsts {
-    /// At the public listeners.
+    /// For the public listeners.
     pub public: Option<HeaderValue>,
-    /// At the admin listener.
+    /// For the admin listener.
     pub admin: Option<HeaderValue>,
 }
 
 impl Hsts {
-    /// Without a word both sides say so that are meant for TLS alone: the admin listener where it has TLS, and the public side with a
-    /// certificate by ACME or an `https` address. A public side with an `http` address is asked in the clear on purpose.
+    /// Checks the setting. Without one, the header is sent where only TLS is expected: by the admin listener if it has
+    /// TLS, and by the public listeners with an ACME certificate or an `https` address. A public `http` address means
+    /// that plain HTTP is used on purpose.
     pub(super) fn check(
         text: Option<&str>,
         public_url: &PublicUrl,
@@ -47,6 +48,6 @@ impl Hsts {
 }
 
 fn max_age(time: Duration) -> Option<HeaderValue> {
-    // A number is a header value always.
+    // A number is always a valid header value.
     HeaderValue::try_from(format!("max-age={}", time.as_secs())).ok()
 }

@@ -10,7 +10,7 @@ use crate::{
     limits::settings::{LimitsConfig, SiteMaximum},
 };
 
-/// The least memory that recordings under way can do with: one tunnel's.
+/// The smallest memory budget for running downloads: that of one tunnel.
 const MIN_MEMORY_BUDGET: u64 = audiovault_protocol::limits::TUNNEL_WINDOW_BUDGET;
 
 pub(super) fn check(args: &ServeArgs) -> Result<LimitsConfig, ConfigError> {

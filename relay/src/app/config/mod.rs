@@ -1,4 +1,4 @@
-//! From settings as written to a configuration that holds: checked once, trusted afterwards.
+//! Turns the settings into a checked configuration, which is not checked again afterwards.
 
 mod cluster;
 mod file;
@@ -40,14 +40,15 @@ use crate::{
     store::{DatabaseUrl, DatabaseUrlError, without_passwords},
 };
 
-/// Where plain HTTP is served when no listener is asked for: a port that needs no privilege, on all addresses,
-/// because a relay that nobody reaches is of no use.
+/// Address for plain HTTP if no listener is configured. The port needs no privileges. It listens on all addresses,
+/// because a relay that cannot be reached is of no use.
 pub const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080);
-/// The variable with the secret that the relays of a cluster share.
+/// The environment variable with the secret that the relays of a cluster share.
 const CLUSTER_KEY: &str = "AUDIOVAULT_RELAY_CLUSTER_KEY";
-/// Where health and status are served by default: for this machine alone.
+/// Default address for health, metrics and the dashboard: reachable only from this machine.
 pub const DEFAULT_ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
-/// How long running downloads may take to end by default: a recording of an hour needs less at any usual rate.
+/// Default time for running downloads to end when the relay stops: at any usual rate, a recording of one hour needs
+/// less.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a relay cannot start with these settings. The operator has to change one of them.
@@ -58,34 +59,34 @@ pub enum ConfigError {
     Missing {
         /// The flag, with its dashes.
         flag: &'static str,
-        /// The variable.
+        /// The environment variable.
         env: &'static str,
-        /// The key in the file.
+        /// The key in the configuration file.
         key: &'static str,
     },
-    /// A setting cannot be understood.
+    /// A setting cannot be parsed.
     #[error("{flag}: {value:?}: {reason}")]
     Invalid {
         /// The flag, with its dashes.
         flag: &'static str,
-        /// What was given.
+        /// The value that was given.
         value: String,
         /// What was expected.
         reason: String,
     },
-    /// Settings of TLS come together or not at all.
+    /// TLS needs all of its settings or none.
     #[error("--tls-bind, --tls-cert and --tls-key belong together: {0} is missing")]
     IncompleteTls(&'static str),
-    /// Settings of ACME come together or not at all.
+    /// ACME needs all of its settings or none.
     #[error("--tls-bind, --acme-domain, --acme-email and --acme-cache belong together: {0} is missing")]
     IncompleteAcme(&'static str),
-    /// There are two sources of one certificate.
+    /// Two sources of one certificate are configured.
     #[error("--tls-cert and --acme-domain exclude each other: give the certificate or have it issued")]
     TwoCertificates,
-    /// The certificate cannot be used.
+    /// The certificate cannot be loaded.
     #[error("the certificate of --tls-cert cannot be used")]
     Certificate(#[from] CertificateError),
-    /// Settings of alerts come together or not at all.
+    /// Alerts need all of their settings or none.
     #[error("--alert-webhook and --alert-secret-file belong together: {0} is missing")]
     IncompleteAlerts(&'static str),
     /// A file that a setting names cannot be read.
@@ -95,89 +96,89 @@ pub enum ConfigError {
         flag: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Settings of the admin listener's TLS come together or not at all.
+    /// TLS of the admin listener needs all of its settings or none.
     #[error("--admin-tls-cert and --admin-tls-key belong together: {0} is missing")]
     IncompleteAdminTls(&'static str),
-    /// Passwords and sessions would cross a network in the clear.
+    /// Passwords and sessions would be sent unencrypted over a network.
     #[error(
         "--admin-bind {0} is reached from other machines, and the admin listener has no TLS: passwords and sessions would be \
          sent in the clear; give --admin-tls-cert and --admin-tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS or \
          an SSH tunnel; on a private network --admin-allow-plaintext permits it"
     )]
     AdminInTheClear(SocketAddr),
-    /// The admin listener's certificate cannot be used.
+    /// The certificate of the admin listener cannot be loaded.
     #[error("the certificate of --admin-tls-cert cannot be used")]
     AdminCertificate(#[source] CertificateError),
-    /// Settings of a cluster come together or not at all.
+    /// A cluster needs all of its settings or none.
     #[error("--node-url and AUDIOVAULT_RELAY_CLUSTER_KEY belong together: {0} is missing")]
     IncompleteCluster(&'static str),
-    /// So do those of TLS between relays.
+    /// TLS between relays needs all of its settings or none.
     #[error(
         "--node-tls-cert, --node-tls-key and --node-tls-ca belong to an https:// address in --node-url: {0} is missing"
     )]
     IncompleteNodeTls(&'static str),
-    /// The certificate for other relays cannot be used.
+    /// The certificate for peer relays cannot be loaded.
     #[error("the certificate of --node-tls-cert cannot be used")]
     NodeCertificate(#[source] CertificateError),
-    /// A file is nobody else's.
+    /// The database is a SQLite file, which several relays cannot share.
     #[error("--node-url is for relays that share a database: give --database postgres://USER@HOST/DATABASE")]
     ClusterOnFile,
-    /// The cluster's key is too weak. It is not repeated.
+    /// The key of the cluster is too weak. The error does not repeat it.
     #[error("AUDIOVAULT_RELAY_CLUSTER_KEY: {0}")]
     ClusterKey(ShortKey),
-    /// The file of `--config` cannot be used.
+    /// The file that `--config` names cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// Everything a relay needs to know to run.
+/// The checked configuration of `serve`.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
-    /// Where plain HTTP is served. This or [`ServeConfig::tls`] is always there; port 0 takes any free one.
+    /// Address for plain HTTP. At least one of this and [`ServeConfig::tls`] is set. Port 0 means any free port.
     pub plain: Option<SocketAddr>,
-    /// Where the same routes are served over TLS.
+    /// The listener that serves the same routes over TLS.
     pub tls: Option<TlsListener>,
-    /// The address under which the world reaches the relay; links and agents are told this one.
+    /// The public address of the relay, for links and agents.
     pub public_url: PublicUrl,
-    /// Where the sites are kept.
+    /// The database.
     pub database: DatabaseUrl,
-    /// Where operators are served.
+    /// The listener for operators.
     pub admin: AdminListener,
-    /// For how long browsers are told to come over TLS alone.
+    /// For how long browsers are told to use only TLS.
     pub hsts: Hsts,
-    /// Whether the figures for Prometheus are for anybody who reaches the admin listener.
+    /// Whether the metrics for Prometheus can be read without a login.
     pub metrics_public: bool,
-    /// The proxies whose word about their clients is believed.
+    /// The proxies whose headers about their clients are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// What the landing page tells strangers of this program.
+    /// What the landing page shows of this program's version.
     pub shown_version: ShownVersion,
-    /// Whose pages may play recordings.
+    /// The web pages that may play recordings.
     pub allow_origin: AllowOrigin,
-    /// Whether searches by GET are answered, whose tokens stand in the logs of proxies.
+    /// Whether searches by GET are answered. Their tokens end up in the logs of proxies.
     pub search_by_get: bool,
-    /// How the log is written.
+    /// The format and level of the log.
     pub log: LogConfig,
-    /// How long running downloads may take to end after the relay was told to stop.
+    /// How long running downloads may take to end after the relay was asked to stop.
     pub drain_timeout: Duration,
-    /// What one client, one site and all together may have under way.
+    /// Limits for one client, for one site, and for all together.
     pub limits: LimitsConfig,
-    /// What is kept, told and counted of what happens.
+    /// Settings of the audit log, alerts and metrics.
     pub records: RecordsConfig,
-    /// The place of this relay among others, if it does not stand alone.
+    /// Settings of the cluster, if the relay is in one.
     pub cluster: Option<ClusterConfig>,
 }
 
 impl ServeConfig {
-    /// Reads the file that the arguments name, fills from it what they leave open, and checks everything,
-    /// including that the certificate can be loaded.
+    /// Reads the configuration file that the arguments name, uses it for settings that the arguments do not set, and
+    /// checks everything, including that the certificate can be loaded.
     ///
     /// # Errors
     /// [`ConfigError`], the first one found.
     pub fn load(mut args: ServeArgs) -> Result<Self, ConfigError> {
-        // A secret has no flag: what runs with which arguments is seen by everybody on the machine.
+        // The secret has no flag: every user of the machine can see the arguments of a process.
         if let Some(key) = env::var(CLUSTER_KEY).ok().map(Zeroizing::new).filter(|key| !key.trim().is_empty())
         {
             args.cluster_key = Some(key.parse().map_err(ConfigError::ClusterKey)?);

@@ -1,4 +1,4 @@
-//! What is kept, told and counted of what happens.
+//! Settings of the audit log, alerts and metrics.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -15,31 +15,31 @@ use crate::{
     store::DEFAULT_NAME_REST,
 };
 
-/// Checked settings of audit, alerts and metrics.
+/// Checked settings of the audit log, alerts and metrics.
 #[derive(Debug, Clone)]
 pub struct RecordsConfig {
-    /// How long the audit keeps what.
+    /// How long events are kept.
     pub retention: Retention,
-    /// How names of recordings stand in the audit.
+    /// How names of recordings are written in the audit log.
     pub names: RecordedNames,
-    /// Where alerts go, if anywhere.
+    /// Where alerts are sent; `None` for no alerts.
     pub alerts: Option<AlertConfig>,
-    /// Whether every single site has figures of its own.
+    /// Whether each site has metrics of its own.
     pub site_metrics: bool,
-    /// After what time without use a session ends.
+    /// How long a session can be idle before it ends.
     pub session_idle: Duration,
-    /// How long the names of removed sites and aliases rest.
+    /// How long the names of removed sites and aliases cannot be reused.
     pub name_rest: Duration,
-    /// Where records wait while the database is away, if not in memory.
+    /// Directory in which audit events wait while the database is unreachable; `None` for memory.
     pub spool_dir: Option<PathBuf>,
 }
 
 /// Where and when alerts are sent.
 #[derive(Debug, Clone)]
 pub struct AlertConfig {
-    /// Where they go.
+    /// The webhook that receives the alerts.
     pub webhook: Webhook,
-    /// How long a state lasts before it is news.
+    /// How long a state must last before an alert is sent.
     pub hold: Duration,
 }
 
@@ -106,7 +106,7 @@ fn alerts(args: &ServeArgs) -> Result<Option<AlertConfig>, ConfigError> {
         path: file.clone(),
         source,
     })?;
-    // The address may hold a token: errors must not repeat it.
+    // The address may hold a token, so errors must not repeat it.
     let wrong = |reason: &dyn ToString| invalid("--alert-webhook", "(not shown)", reason);
     let url = Url::parse(url.trim()).map_err(|error| wrong(&error))?;
     let webhook = Webhook::new(url, &secret).map_err(|error| wrong(&error))?;

@@ -9,7 +9,7 @@ use crate::{
     net::listen::CertificateSource,
 };
 
-/// What `serve` was given on the command line; the environment of the tests sets nothing.
+/// The arguments of `serve` from a command line. The environment of the tests has no settings.
 fn args(line: &[&str]) -> ServeArgs {
     let all = ["audiovault-relay", "serve"].iter().chain(line);
     let Command::Serve(args) = Cli::try_parse_from(all).unwrap().command else {

@@ -1,4 +1,4 @@
-//! The listeners with TLS and where their certificates come from.
+//! The listeners with TLS, and the sources of their certificates.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,15 +10,15 @@ use crate::{
     net::listen::{AcmeOrder, CertificateFiles, CertificateSource},
 };
 
-/// Let's Encrypt, for the world.
+/// The production directory of Let's Encrypt.
 const DEFAULT_ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 /// A listener with TLS.
 #[derive(Debug, Clone)]
 pub struct TlsListener {
-    /// Where to listen; port 0 takes any free one.
+    /// The address to listen on. Port 0 means any free port.
     pub addr: SocketAddr,
-    /// Where the certificate comes from; files were usable when the configuration was checked.
+    /// The source of the certificate. If it is files, they could be loaded when the configuration was checked.
     pub certificate: CertificateSource,
 }
 
@@ -48,24 +48,25 @@ impl TlsListener {
     }
 }
 
-/// Where operators are served.
+/// The listener for operators.
 #[derive(Debug, Clone)]
 pub struct AdminListener {
-    /// Where to listen; port 0 takes any free one.
+    /// The address to listen on. Port 0 means any free port.
     pub addr: SocketAddr,
-    /// The certificate, with TLS; usable when the configuration was checked.
+    /// The certificate, if the listener has TLS. It could be loaded when the configuration was checked.
     pub certificate: Option<CertificateFiles>,
-    /// The host names that are answered beside `localhost`, in lower case; without any, every address is.
+    /// The host names that are served besides `localhost`, in lower case. Without any, all IP addresses are served as
+    /// well.
     pub hosts: Vec<String>,
 }
 
 impl AdminListener {
-    /// Without TLS, for `localhost` and by address.
+    /// A listener without TLS, for `localhost` and IP addresses.
     pub fn plain(addr: SocketAddr) -> Self {
         Self { addr, certificate: None, hosts: Vec::new() }
     }
 
-    /// The address that operators open, without a slash at its end, once it is known where this listens.
+    /// The address that operators open, without a slash at its end. `listening` is the address that the listener got.
     pub fn url(&self, listening: SocketAddr) -> String {
         let scheme = if self.certificate.is_some() { "https" } else { "http" };
         match self.hosts.first() {
