@@ -1,4 +1,4 @@
-//! The AudioVault relay.
+//! The library of `audiovault-relay`, the public end of the AudioVault Tunnel.
 
 pub mod admin;
 pub mod app;

@@ -1,5 +1,6 @@
-//! `audiovault-relay`: parse, configure, log, run, exit code. 0 is success, 1 a failure, 2 a mistake in the
-//! command line or the configuration.
+//! `audiovault-relay`: parses the command line, loads the configuration, starts the log, runs, and sets the exit code.
+//!
+//! The exit code is 0 for success, 1 for a failure, 2 for a mistake in the command line or the configuration.
 
 use std::{
     env,
@@ -26,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    // Before there is a secret.
+    // This must run before the process has any secret.
     memory::keep_private();
     match runtime() {
         Ok(runtime) => runtime.block_on(run()),
@@ -34,9 +35,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Threads for half of the cores, unless `TOKIO_WORKER_THREADS` says otherwise. A request takes a few dozen
-/// microseconds here; on more threads it would spend several times that waking one after the other. The database's
-/// threads and the kernel's part of the network have the other cores.
+/// The runtime, with threads for half of the cores unless `TOKIO_WORKER_THREADS` says otherwise. A request takes a few
+/// dozen microseconds here. With more threads, waking one after the other would take several times that. The other
+/// cores are for the database's threads and the kernel's network code.
 fn runtime() -> io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
     if env::var_os("TOKIO_WORKER_THREADS").is_none() {
@@ -47,7 +48,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 async fn run() -> ExitCode {
-    // An error means that a provider is installed already, which is as good.
+    // An error means that a provider is already installed, which works as well.
     let _ = aws_lc_rs::default_provider().install_default();
     let cli = match Cli::from_process() {
         Ok(cli) => cli,
@@ -66,7 +67,7 @@ async fn run() -> ExitCode {
     }
 }
 
-/// How the process ends after a command.
+/// The exit code of a command. Prints the error if there is one.
 fn ended<E: Error>(result: Result<(), E>, code: impl FnOnce(&E) -> u8) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -89,7 +90,7 @@ async fn serve(args: ServeArgs) -> ExitCode {
     ended(app::run(config, shutdown).await, |_| 1)
 }
 
-/// SIGTERM and SIGINT ask the relay to drain; asking again changes nothing, SIGKILL does.
+/// SIGTERM and SIGINT make the relay drain. A second signal changes nothing; SIGKILL ends the relay at once.
 fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
@@ -102,7 +103,7 @@ fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells an error and what caused it in one line.
+/// Prints an error and its causes in one line.
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
     let mut line = format!("error: {error}");
     let mut cause = error.source();
@@ -111,7 +112,7 @@ fn fail(error: &dyn Error, code: u8) -> ExitCode {
         line.push_str(&error.to_string());
         cause = error.source();
     }
-    // There is nobody left to tell when standard error is gone.
+    // If standard error is closed, there is no other place to report the error.
     let _ = writeln!(io::stderr(), "{}", line.replace('\n', " "));
     ExitCode::from(code)
 }
