@@ -1,4 +1,4 @@
-//! What `audit`, `backup` and `import` take.
+//! The arguments of `audit`, `backup` and `import`.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
-//! What the `audit`, `backup` and `import` commands do. They work on the database; but for `import`, beside a relay that runs
-//! on it.
+//! The `audit`, `backup` and `import` commands.
+//!
+//! They work on the database. All but `import` can run beside a relay that uses the same database.
 
 use std::{
     io::{self, Write},
@@ -18,28 +19,28 @@ use crate::{
     },
 };
 
-/// Why a command has not done what it should.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DataCommandError {
-    /// There is no database to work on.
+    /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] NoDatabase),
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is no backup.
+    /// No backup was written.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// Nothing was moved.
+    /// Nothing was copied.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// The result cannot be written.
+    /// The result cannot be printed.
     #[error("the result cannot be printed")]
     Output(#[from] io::Error),
 }
 
 impl DataCommandError {
-    /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
+    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Database(error) => error.exit_code(),
@@ -48,7 +49,7 @@ impl DataCommandError {
     }
 }
 
-/// Carries out an `audit` command.
+/// Runs an `audit` command.
 ///
 /// # Errors
 /// [`DataCommandError`].
@@ -79,7 +80,7 @@ pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
     Ok(out.flush()?)
 }
 
-/// Carries out `backup`.
+/// Runs `backup`.
 ///
 /// # Errors
 /// [`DataCommandError`].
@@ -91,7 +92,7 @@ pub async fn backup(args: BackupArgs, out: &mut (dyn Write + Send)) -> Result<()
     Ok(out.flush()?)
 }
 
-/// Carries out `import`.
+/// Runs `import`.
 ///
 /// # Errors
 /// [`DataCommandError`].

@@ -1,4 +1,4 @@
-//! Which database a command works on.
+//! The argument that names the database of a command.
 
 use clap::Args;
 

@@ -1,44 +1,44 @@
-//! `health`: asks a running relay whether it is ready, for containers and monitors that have no HTTP client.
+//! The `health` command: asks a running relay whether it is ready, for containers and monitors without an HTTP client.
 
 use std::time::Duration;
 
 use reqwest::{Client, redirect::Policy};
 use url::{Host, Url};
 
-/// How long the relay may take to answer; container engines give up after about as long.
+/// How long the relay may take to respond. Container engines give up after about the same time.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a relay does not count as healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// The address cannot be asked.
+    /// The address is not an HTTP URL.
     #[error("--url: {0:?}: expected an address such as http://127.0.0.1:8090/readyz")]
     Url(String),
-    /// Nobody who can be understood answers there.
+    /// The request failed.
     #[error("cannot ask {url}: check that the relay runs, its --admin-bind and whether it speaks TLS there")]
     Ask {
-        /// Who was asked.
+        /// The address of the request.
         url: Url,
-        /// What went wrong.
+        /// The error of the HTTP client.
         source: reqwest::Error,
     },
-    /// The answer does not come.
+    /// There was no response in time.
     #[error("{0} does not answer: the relay hangs or is overloaded")]
     Timeout(Url),
     /// The relay says that it is not ready.
     #[error("not ready: {url} answers {status}")]
     NotReady {
-        /// Who was asked.
+        /// The address of the request.
         url: Url,
-        /// The HTTP status.
+        /// The HTTP status of the response.
         status: u16,
     },
 }
 
-/// Asks once. A relay on this machine is asked by its address, which no certificate names: there it is not looked at.
+/// Sends one request. On a loopback address the certificate is not checked, since no certificate names that address.
 ///
 /// # Errors
-/// [`HealthError`] unless the answer is a 2xx status within five seconds.
+/// [`HealthError`] unless a response with a 2xx status comes within five seconds.
 pub async fn check(url: &str) -> Result<(), HealthError> {
     let wrong = || HealthError::Url(url.to_owned());
     let url = Url::parse(url).map_err(|_| wrong())?;
@@ -49,7 +49,7 @@ pub async fn check(url: &str) -> Result<(), HealthError> {
         let url = url.clone();
         if source.is_timeout() { HealthError::Timeout(url) } else { HealthError::Ask { url, source } }
     };
-    // What is asked is this machine or a host of the operator's: no proxy stands between.
+    // The address is on this machine or on a host of the operator, so a configured proxy is not used.
     let client = Client::builder().timeout(TIMEOUT).redirect(Policy::none()).no_proxy();
     let client = client.danger_accept_invalid_certs(is_loopback(&url)).build().map_err(failed)?;
     let status = client.get(url.clone()).send().await.map_err(failed)?.status();

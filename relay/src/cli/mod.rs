@@ -1,4 +1,4 @@
-//! The command line, as people type it. What it means is checked in [`crate::app::config`].
+//! The command line of `audiovault-relay`; [`crate::app::config`] checks the values of `serve`.
 
 pub mod account_commands;
 mod data;
@@ -76,15 +76,15 @@ pub struct HealthArgs {
 }
 
 impl Cli {
-    /// Parses the arguments of this process. Help and version are printed, mistakes become one line on standard
-    /// error; in these cases there is nothing left to do but to exit with the code returned.
+    /// Parses the arguments of this process. Prints help and version on request, and a mistake as one line on standard
+    /// error. In these cases the process should exit with the returned code.
     ///
     /// # Errors
     /// The exit code: 0 for help and version, 2 for a mistake.
     pub fn from_process() -> Result<Self, u8> {
         Self::try_parse().map_err(|error| {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            // There is nobody left to tell when the terminal is gone.
+            // If the terminal is closed, there is no other place to print this.
             let asked_for_help = matches!(
                 error.kind(),
                 ErrorKind::DisplayHelp
@@ -98,7 +98,8 @@ impl Cli {
     }
 }
 
-/// The message of a parse error without the usage lines below it, and without passwords: it repeats what was typed.
+/// The message of a parse error, without the usage lines below it. Passwords are removed, since the message repeats
+/// what was typed.
 fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let message: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();

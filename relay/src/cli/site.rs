@@ -1,4 +1,4 @@
-//! What `site` takes.
+//! The arguments of `site`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What `token` takes.
+//! The arguments of `token`.
 
 use clap::{Args, Subcommand};
 

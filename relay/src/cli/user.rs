@@ -1,4 +1,4 @@
-//! What `user` takes.
+//! The arguments of `user`.
 
 use std::path::PathBuf;
 

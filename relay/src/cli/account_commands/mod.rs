@@ -1,5 +1,6 @@
-//! What the `user` and `token` commands do. They work on the database alone; a relay that runs on it judges every
-//! request by it.
+//! The `user` and `token` commands.
+//!
+//! They change only the database. A running relay reads it for every request, so changes take effect at once.
 
 mod password;
 mod report;
@@ -24,10 +25,10 @@ use crate::{
     store::{IfMissing, NewToken, NewUser, NoDatabase, Store, StoreError, open_named},
 };
 
-/// Why a command has changed nothing.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountCommandError {
-    /// There is no database to work on.
+    /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] NoDatabase),
     /// The store refused or failed.
@@ -36,30 +37,30 @@ pub enum AccountCommandError {
     /// No password could be read.
     #[error("cannot read the password from {from}")]
     NoPassword {
-        /// Where it should have come from.
+        /// The source that was read.
         from: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The two passwords that were typed differ.
     #[error("the two passwords differ: try again")]
     Differ,
-    /// The password will not do.
+    /// The password is too weak.
     #[error(transparent)]
     Weak(#[from] WeakPassword),
     /// The password cannot be hashed.
     #[error(transparent)]
     Hash(#[from] PasswordError),
-    /// The token would end at once, or later than a token may.
+    /// The expiry time is not in the future, or is later than allowed.
     #[error("--expires has to lie between 1s and 365d ahead")]
     Expires,
-    /// The result cannot be written; what it tells of has happened.
+    /// The result cannot be printed. The change that it reports has been made.
     #[error("the result cannot be printed: check what the change has done")]
     Output(#[from] io::Error),
 }
 
 impl AccountCommandError {
-    /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
+    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Database(error) => error.exit_code(),
@@ -74,12 +75,12 @@ impl AccountCommandError {
     }
 }
 
-/// Carries out a `user` command and prints its result.
+/// Runs a `user` command and prints its result.
 ///
 /// # Errors
-/// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
+/// [`AccountCommandError`]. Nothing has changed then, unless it is [`AccountCommandError::Output`].
 pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
-    // A user may be added before the relay has ever run.
+    // Users can be added before the relay has ever run, so this command makes the database if it is missing.
     let adds = matches!(args.command, UserCommand::Add { .. });
     let store = open_named(args.database.url.as_ref(), IfMissing::when_adding(adds)).await?;
     let report = change_user(&store, args.command).await;
@@ -87,10 +88,10 @@ pub async fn user(args: UserArgs, out: &mut (dyn Write + Send)) -> Result<(), Ac
     report?.print(args.json, out)
 }
 
-/// Carries out a `token` command and prints its result.
+/// Runs a `token` command and prints its result.
 ///
 /// # Errors
-/// [`AccountCommandError`]; nothing has changed then, unless it is [`AccountCommandError::Output`].
+/// [`AccountCommandError`]. Nothing has changed then, unless it is [`AccountCommandError::Output`].
 pub async fn token(args: TokenArgs, out: &mut (dyn Write + Send)) -> Result<(), AccountCommandError> {
     let adds = matches!(args.command, TokenCommand::Add { .. });
     let store = open_named(args.database.url.as_ref(), IfMissing::when_adding(adds)).await?;
@@ -112,7 +113,7 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
             shown("added", &name).await
         }
         UserCommand::Passwd { name, password } => {
-            // Nobody should type a password in vain.
+            // Check that the user exists before asking for the password.
             store.user(&name).await?;
             let password = Passwords::default().hash(read_password(password, &name)?).await?;
             store.set_password(&actor, &name, &password).await?;

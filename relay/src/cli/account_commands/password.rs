@@ -1,4 +1,4 @@
-//! Where a password comes from.
+//! Reads a password for a command.
 
 use std::{
     fs,
@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use super::AccountCommandError;
 use crate::{admin::auth::Password, cli::PasswordArgs, model::name::Name};
 
-/// Reads a new password: from the file that was named, from standard input where that is no terminal, otherwise twice
-/// from the terminal, which does not show it.
+/// Reads a new password: from the file in the arguments, else from standard input if it is not a terminal, else from
+/// the terminal, which asks twice and does not show it.
 pub(super) fn read_password(args: PasswordArgs, name: &Name) -> Result<Password, AccountCommandError> {
     let failed = |from: &str| {
         let from = from.to_owned();

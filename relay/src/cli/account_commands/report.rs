@@ -1,4 +1,4 @@
-//! What a command has done, for programs and for people.
+//! The results of the `user` and `token` commands, as JSON for programs and as text for people.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use crate::{
     model::name::Name,
 };
 
-/// The result of one command. It may hold a secret that is shown this once: it has no `Debug`.
+/// The result of one command. It has no `Debug`, since it may hold a secret that is shown only once.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Report {
@@ -35,7 +35,7 @@ pub(super) enum Report {
 impl Report {
     pub(super) fn print(&self, json: bool, out: &mut dyn Write) -> Result<(), AccountCommandError> {
         if json {
-            // Texts, flags and lists of them always serialise.
+            // This cannot fail: the value holds only texts, flags and lists of them.
             writeln!(out, "{}", serde_json::to_string_pretty(self).unwrap_or_default())?;
         } else {
             self.text(out)?;

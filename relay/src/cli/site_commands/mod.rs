@@ -1,4 +1,4 @@
-//! What the `site` commands do. They work on the database alone; a relay that runs on it follows by itself.
+//! The `site` commands; they change only the database, and a running relay picks the changes up from there.
 
 mod report;
 mod table;
@@ -26,16 +26,16 @@ use crate::{
     store::{DEFAULT_NAME_REST, IfMissing, NoDatabase, Store, StoreError, open_named},
 };
 
-/// Why a command has changed nothing.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteCommandError {
-    /// There is no database to work on.
+    /// The database cannot be used.
     #[error(transparent)]
     Database(#[from] NoDatabase),
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The address of the relay that the database remembers is none.
+    /// The relay's address that is stored in the database cannot be parsed.
     #[error("the database remembers no usable address of the relay: give --public-url")]
     PublicUrl(#[from] PublicUrlError),
     /// The file to import cannot be read.
@@ -43,27 +43,27 @@ pub enum SiteCommandError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The file to import is wrong.
+    /// The file to import has an error.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The secrets of imported sites cannot be written down.
+    /// The secrets of imported sites cannot be written to the file.
     #[error("cannot write {}: it must not exist yet, and its directory must be writable", path.display())]
     Secrets {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The result cannot be written; what it tells of has happened.
+    /// The result cannot be printed. The change that it reports has been made.
     #[error("the result cannot be printed: check what the change has done")]
     Output(#[from] io::Error),
 }
 
 impl SiteCommandError {
-    /// What the process exits with: 2 for a mistake on the command line, otherwise 1.
+    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Database(error) => error.exit_code(),
@@ -77,16 +77,17 @@ impl SiteCommandError {
     }
 }
 
-/// Carries out one command and prints its result, with warnings for people apart from it.
+/// Runs one command. Prints its result to `out`, and warnings for people to `warnings`.
 ///
 /// # Errors
-/// [`SiteCommandError`]; nothing has changed then, unless it is [`SiteCommandError::Output`].
+/// [`SiteCommandError`]. Nothing has changed then, unless it is [`SiteCommandError::Output`], or
+/// [`SiteCommandError::Secrets`] after the sites were added.
 pub async fn run(
     args: SiteArgs,
     out: &mut (dyn Write + Send),
     warnings: &mut (dyn Write + Send),
 ) -> Result<(), SiteCommandError> {
-    // A site may be added before the relay has ever run; every other command needs something to work on.
+    // Sites can be added before the relay has ever run. All other commands need an existing database.
     let adds = matches!(args.command, SiteCommand::Add { .. } | SiteCommand::Import { .. });
     let if_missing = IfMissing::when_adding(adds);
     let store = open_named(args.database.url.as_ref(), if_missing).await?;
@@ -184,7 +185,8 @@ impl Commands<'_> {
         Ok(Report::Rotated { key, site: SiteReport::of(&self.store.show(&site).await?) })
     }
 
-    /// The file of secrets is made before the sites: keys that cannot be written down would be lost.
+    /// Imports sites. The file of secrets is made before the sites, since keys that cannot be written to it would be
+    /// lost.
     async fn import(
         &mut self,
         file: &Path,
@@ -200,7 +202,7 @@ impl Commands<'_> {
         let added = match provisioning::add_sites(&self.store, &self.actor, &url, wanted).await {
             Ok(added) => added,
             Err(error) => {
-                // It is empty; if it stays, nothing is lost.
+                // The file is empty, so it does no harm if it cannot be removed.
                 let _ = std::fs::remove_file(&secrets);
                 return Err(error.into());
             }
@@ -209,8 +211,9 @@ impl Commands<'_> {
         Ok(Report::Imported { imported: added.len(), secrets })
     }
 
-    /// What was given, otherwise what the relay was last started with. Without either the site is added all the
-    /// same: its secrets are what cannot be had twice, an address is easily filled in.
+    /// The address in the arguments, else the one with which the relay was last started. If there is neither, prints a
+    /// warning and uses a placeholder, so that the site is added anyway: its secrets are shown only once, but an
+    /// address is easy to fill in later.
     async fn public_url(&mut self, given: Option<PublicUrl>) -> Result<PublicUrl, SiteCommandError> {
         if let Some(url) = given {
             return Ok(url);

@@ -1,4 +1,4 @@
-//! What a command has done, for programs and for people.
+//! The results of the `site` commands, as JSON for programs and as text for people.
 
 use std::{
     io::{self, Write},
@@ -17,7 +17,7 @@ use crate::{
     store::StoredSite,
 };
 
-/// The result of one command. It may hold secrets that are shown this once: it has no `Debug`.
+/// The result of one command. It has no `Debug`, since it may hold secrets that are shown only once.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Report {
@@ -31,7 +31,7 @@ pub(super) enum Report {
     Code(AddedCode),
     Imported {
         imported: usize,
-        /// Where the keys and tokens are.
+        /// The file with the keys and search tokens.
         secrets: PathBuf,
     },
     #[serde(serialize_with = "reports")]
@@ -59,7 +59,7 @@ fn reports<S: Serializer>(sites: &[StoredSite], serializer: S) -> Result<S::Ok, 
     serializer.collect_seq(sites.iter().map(SiteReport::of))
 }
 
-/// A site without anything secret.
+/// A site without its secrets.
 #[derive(Serialize)]
 pub(super) struct SiteReport {
     site: SiteId,
@@ -139,7 +139,7 @@ impl SiteReport {
 
 impl Report {
     pub(super) fn json(&self) -> String {
-        // Texts, flags and lists of them always serialise.
+        // This cannot fail: the value holds only texts, flags and lists of them.
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 

@@ -1,4 +1,4 @@
-//! Sites as CSV (RFC 4180): read for import, written by export, and the secrets of imported sites.
+//! Sites as CSV (RFC 4180): reads the file of an import, and writes exports and the secrets of imported sites.
 
 use std::io::{self, Read, Write};
 
@@ -10,33 +10,33 @@ use crate::{
     store::StoredSite,
 };
 
-/// Sites in one file; more is a mistake, or several files.
+/// How many sites a file may have. A larger file is a mistake, or should be several files.
 const MAX_SITES: usize = 100_000;
 
-/// Why a table cannot be imported. Nothing has changed then.
+/// Why a file of sites cannot be imported. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// The file is no CSV.
+    /// The file is not CSV.
     #[error("this is no CSV file with a line of column names")]
     Csv(#[from] csv::Error),
-    /// A column is missing.
+    /// The column `site` is missing.
     #[error("the first line must name the column site, and may name note and aliases")]
     NoSiteColumn,
-    /// A line is wrong.
+    /// A line has an error.
     #[error("line {line}: {reason}")]
     Line {
-        /// Counted from 1, the line of column names included.
+        /// The line number, counted from 1 with the line of column names.
         line: u64,
-        /// What is wrong there.
+        /// The error in the line.
         reason: String,
     },
-    /// There are too many.
+    /// The file has too many sites.
     #[error("a file may hold at most {MAX_SITES} sites")]
     TooMany,
 }
 
-/// Reads sites: the columns `site`, `note` and `aliases` (separated by spaces); others are ignored, so that an export
-/// can be imported.
+/// Reads sites from the columns `site`, `note` and `aliases` (separated by spaces). Other columns are ignored, so that
+/// an export can be imported.
 pub(super) fn read(input: impl Read) -> Result<Vec<WantedSite>, TableError> {
     let mut reader = ReaderBuilder::new().trim(Trim::All).flexible(true).from_reader(input);
     let columns = Columns::of(&mut reader)?;

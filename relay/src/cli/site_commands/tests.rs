@@ -10,7 +10,7 @@ use crate::{
     store,
 };
 
-/// An operator at a shell, with a database of their own.
+/// An operator at a shell, with a database for one test.
 struct Operator {
     directory: TempDir,
 }
@@ -229,7 +229,7 @@ async fn hundreds_of_sites_come_in_a_file_and_their_secrets_go_into_one() {
     let exported = operator.types("export").await.unwrap().out;
     assert!(exported.contains("\nacme,\"Acme, Madrid\",t1 t2,"), "{exported}");
 
-    // One name that is taken, and nothing is added, nor is a file left behind.
+    // One name is taken, so no site is added and no file of secrets is left behind.
     std::fs::write(&file, "site,aliases\ngamma,\ndelta,T1\n").unwrap();
     std::fs::remove_file(&secrets).unwrap();
     let refused = operator.refused(&line).await;
