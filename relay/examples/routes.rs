@@ -1,6 +1,8 @@
-//! Measures the table of routes that a relay keeps of all others: what it holds in memory for each site, how quickly it
-//! is read anew and asked, and how it takes the loss of a relay. What takes long is told as processor time, so that others
-//! on the machine do not count; what is quick as the median and the 99th percentile of many.
+//! Measures the table of routes to peer relays: its memory per site, how quickly it is read again and looked up, and
+//! how it takes the loss of a relay.
+//!
+//! Long steps are reported as processor time, so that other programs on the machine do not count. Short ones are
+//! reported as the median and the 99th percentile of many.
 //!
 //! ```text
 //! cargo run --release -p audiovault-relay --example routes -- [--sites N]
@@ -25,11 +27,11 @@ use clap::Parser;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use tokio::time::Instant;
 
-/// Among how many other relays the tunnels are.
+/// Number of relays that hold the tunnels.
 const NODES: usize = 10;
-/// The relay that has the table.
+/// The name of the relay that has the table.
 const OWN: &str = "own";
-/// How many tunnels are opened and closed.
+/// Number of tunnels that are opened and closed.
 const CHANGES: usize = 100_000;
 
 /// Measures the table of routes.
@@ -66,7 +68,7 @@ fn main() {
     lose(&mut routes, sites);
 }
 
-/// Reads all routes as from the database.
+/// Makes a reading of all routes, as if they came from the database.
 fn read(routes: &mut Routes, sites: usize) -> Reading {
     routes.begin_reading();
     let mut reading = Reading::default();
@@ -74,7 +76,7 @@ fn read(routes: &mut Routes, sites: usize) -> Reading {
     reading
 }
 
-/// Puts what was read in the place of what was there, as a relay does: requests wait for one step at a time.
+/// Replaces the routes with the reading in steps, as a relay does. Requests wait for one step at a time.
 fn replace_in_steps(routes: &mut Routes, reading: Reading) {
     let (mut steps, begun, now) = (Vec::new(), processor_time(), Instant::now());
     let places = routes.places(&reading, now);
@@ -89,7 +91,7 @@ fn replace_in_steps(routes: &mut Routes, reading: Reading) {
     row("one step, which requests wait for", quantiles(steps));
 }
 
-/// Asks for random sites that are there, and for some that are not.
+/// Looks up random sites that are in the table, and random sites that are not.
 fn look_up(routes: &mut Routes, sites: usize) {
     let mut random = SmallRng::seed_from_u64(1);
     let nothing = times(sites, || (), |()| ());
@@ -103,7 +105,7 @@ fn look_up(routes: &mut Routes, sites: usize) {
     }
 }
 
-/// Opens second tunnels of sites, and closes them.
+/// Opens second tunnels of random sites, and closes them.
 fn change(routes: &mut Routes, sites: usize) {
     let mut random = SmallRng::seed_from_u64(2);
     let numbers: Vec<usize> = (0..CHANGES).map(|_| random.random_range(0..sites)).collect();
@@ -128,7 +130,7 @@ fn change(routes: &mut Routes, sites: usize) {
     }
 }
 
-/// One relay does not tell of itself any more, again and again.
+/// Loses one relay again and again: its lease is missing in every other reading.
 fn lose(routes: &mut Routes, sites: usize) {
     let (now, mut losses, mut look_ups) = (Instant::now(), Vec::new(), Vec::new());
     for lease in (2..200).step_by(2) {
@@ -148,7 +150,7 @@ fn lose(routes: &mut Routes, sites: usize) {
     row("look-up of a site of that relay right after", quantiles(look_ups));
 }
 
-/// Times something so many times, each time with something that is made before.
+/// Times `run` for `count` values, each of which `make` prepares outside of the measured time.
 fn times<T>(count: usize, mut make: impl FnMut() -> T, mut run: impl FnMut(&T)) -> Vec<Duration> {
     let one = |_| {
         let made = make();
@@ -159,7 +161,7 @@ fn times<T>(count: usize, mut make: impl FnMut() -> T, mut run: impl FnMut(&T)) 
     (0..count).map(one).collect()
 }
 
-/// All relays from this one on, with a lease.
+/// Leases of all relays from the number `from` on.
 fn leases(from: usize, lease_ms: i64) -> LeaseReading {
     let node = |node| NodeRecord {
         run: run(node),
@@ -175,7 +177,7 @@ fn record(number: usize) -> RouteRecord {
     RouteRecord { site: site(number), session: format!("{number:024x}"), run: run(number % NODES), key }
 }
 
-/// A name as long as names of sites are.
+/// A site name of typical length.
 fn site(number: usize) -> SiteId {
     SiteId::parse(&format!("customer-{number:07}")).unwrap()
 }
@@ -188,13 +190,13 @@ fn wanted(number: usize) -> Wanted {
     Wanted { site: site(number), key: None }
 }
 
-/// Processor time of this program, which has one thread, in steps of a few milliseconds.
+/// The processor time of this program, which has one thread. Its resolution is a few milliseconds.
 fn processor_time() -> Duration {
     let own = procfs::process::Process::myself().and_then(|own| own.schedstat()).unwrap();
     Duration::from_nanos(own.sum_exec_runtime)
 }
 
-/// Octets that this process has in memory.
+/// The resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = procfs::process::Process::myself().and_then(|own| own.status()).unwrap();
     status.vmrss.expect("the kernel tells it") * 1024

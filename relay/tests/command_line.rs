@@ -1,4 +1,4 @@
-//! What people and scripts meet at a shell: exit codes, one line for each mistake, and which setting wins.
+//! The command line as people and scripts see it: exit codes, one line for each mistake, and which setting wins.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail it where an assumption does not hold")]
 
@@ -18,7 +18,7 @@ fn relay(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     command.envs(environment.iter().copied()).output().unwrap()
 }
 
-/// The one line on standard error of a run that was refused.
+/// The one line on standard error of a run that failed with this exit code.
 fn refusal(output: &Output, code: i32) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(code), "{text}");

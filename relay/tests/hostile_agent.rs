@@ -1,4 +1,4 @@
-//! What an agent that is broken or hostile can do to the public side: nothing but fail its own site.
+//! A broken or hostile agent can only make its own site fail, and nothing else of the public side.
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
@@ -40,12 +40,12 @@ struct Place {
 }
 
 impl Place {
-    /// A relay with one site, whose agent answers with `answer`.
+    /// A relay with one site. Its agent responds with `answer` after `delay`.
     async fn new(answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>, delay: Duration) -> Self {
         Self::with_fields(&[], answer, delay).await
     }
 
-    /// A relay with one site, whose agent tells that it takes the token under these names.
+    /// A relay with one site. Its agent reports that it takes the search token in these fields.
     async fn with_fields(
         token_fields: &[&str],
         answer: fn(&Request<Bytes>) -> Response<Full<Bytes>>,
@@ -122,7 +122,7 @@ impl Place {
     }
 }
 
-/// What an agent says of itself.
+/// What the agent reports about itself.
 struct Peer<'a> {
     signer: &'a LinkSigner,
     token_fields: &'a [&'a str],
@@ -195,7 +195,7 @@ async fn sound_is_passed_on_with_the_relays_own_privacy_and_without_the_agents_e
     assert_eq!(status, 502, "sound is no answer to a search");
 }
 
-/// A recording whose name and type are those of a program.
+/// A recording with the name and the type of a program.
 fn disguised(request: &Request<Bytes>) -> Response<Full<Bytes>> {
     let kind = if request.uri().query() == Some("odd") { "audio/x-msdownload" } else { "audio/wav" };
     let mut response = typed(kind, "MZ");
@@ -218,7 +218,7 @@ async fn a_program_is_not_delivered_as_one() {
     assert!(headers.contains("application/octet-stream") && !headers.contains("msdownload"), "{headers}");
 }
 
-/// A search answer by the number of the call that is asked for.
+/// Search responses for different call ids: most of them name addresses of other hosts or sites, or are not valid.
 fn luring(request: &Request<Bytes>) -> Response<Full<Bytes>> {
     typed(
         "application/json",
@@ -247,7 +247,7 @@ async fn addresses_of_elsewhere_are_not_passed_on() {
         (status, body.as_str()),
         (200, r#"{"files":[{"content_type":"audio/wav","filename":"x_vaw.exe.wav"}]}"#)
     );
-    // What is right passes byte for byte.
+    // A correct response passes unchanged.
     let (status, _, body) = place.get("/acme/search?callid=5").await;
     let own = r#"{"files": [{"url":"https://relay.example.com/acme/recordings/a/b.wav","duration":1.50}]}"#;
     assert_eq!((status, body.as_str()), (200, own));
@@ -293,7 +293,7 @@ async fn an_agent_that_does_not_answer_is_a_504() {
     assert_eq!(place.control.open_streams(), 0, "the agent was told to stop");
 }
 
-/// An agent whose dialect takes the token as `apikey`, and the usual `token` for something else.
+/// An agent whose dialect file takes the search token as `apikey`, and uses the field `token` for something else.
 fn in_a_dialect(request: &Request<Bytes>) -> Response<Full<Bytes>> {
     let query = request.uri().query().unwrap_or_default();
     if query.split('&').any(|field| field == "apikey=right") {
@@ -304,7 +304,7 @@ fn in_a_dialect(request: &Request<Bytes>) -> Response<Full<Bytes>> {
     denied
 }
 
-/// How many searches at once are answered with each of these statuses.
+/// Sends 120 searches at once. Returns how many responses have each of these statuses.
 async fn at_once(place: &Place, query: impl Fn(usize) -> String, statuses: [u16; 3]) -> [usize; 3] {
     let searches = (0..120).map(|n| {
         let path = format!("/acme/search?{}", query(n));
@@ -319,10 +319,10 @@ async fn a_dialect_does_not_let_guesses_at_the_token_through() {
     for delay in [0, 50, 500].map(Duration::from_millis) {
         for fields in [&["apikey", "secret"][..], &[]] {
             let place = Place::with_fields(fields, in_a_dialect, delay).await;
-            // Right ones pass, all at once and though they come for the first time.
+            // Searches with the right token pass, all at once, even if each is sent for the first time.
             let right = |n| format!("apikey=right&token=1711441902.{n}");
             assert_eq!(at_once(&place, right, [200, 401, 429]).await, [120, 0, 0], "{fields:?} {delay:?}");
-            // The same with what was right in another field, and without any.
+            // Wrong tokens, half of them with a value in the field `token` as well.
             let wrong = |n| match n % 2 {
                 0 => format!("apikey=guess-{n}"),
                 _ => format!("apikey=guess-{n}&token=1711441902.x"),
@@ -334,7 +334,7 @@ async fn a_dialect_does_not_let_guesses_at_the_token_through() {
     }
 }
 
-/// An agent that opens no link.
+/// An agent that refuses every link.
 fn forged(_: &Request<Bytes>) -> Response<Full<Bytes>> {
     let mut refused = typed("application/problem+json", "{}");
     *refused.status_mut() = http::StatusCode::FORBIDDEN;
