@@ -1,12 +1,12 @@
-//! Addresses that no other test uses: every one has a loopback address of its own.
+//! Addresses that no other test uses: each one has a loopback address of its own.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// A free address on a part of 127.0.0.0/8 that belongs to this process and call alone, so that the port stays free
-/// until a program takes it, and can be taken again after that program was killed.
+/// A free address in a part of 127.0.0.0/8 that only this process and this call use. The port stays free until a
+/// program takes it, and can be taken again after that program was killed.
 pub fn free_address() -> SocketAddr {
     static COUNT: AtomicU32 = AtomicU32::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

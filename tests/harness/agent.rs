@@ -1,4 +1,4 @@
-//! An agent as a process beside a directory of recordings.
+//! An agent as a process, with a directory of recordings.
 
 use std::{
     fs::Permissions,
@@ -20,46 +20,46 @@ use crate::{
 /// What an agent logs when its tunnel is up.
 pub const CONNECTED: &str = " connected session=";
 
-/// What an agent is started with.
+/// The options with which an agent is started.
 #[derive(Debug)]
 pub struct AgentOptions {
     /// The storage roots, as `--path` takes them.
     pub paths: Vec<String>,
     /// Further arguments.
     pub extra: Vec<String>,
-    /// What to dial instead of the relay itself.
+    /// The value of `--relay`, if it is not the relay's own address.
     pub relay: Option<String>,
-    /// Variables of its environment.
+    /// Environment variables of the agent.
     pub environment: Vec<(&'static str, String)>,
-    /// What it believes about host names, unless what the machine does.
+    /// The agent's view of host names; `None` for that of the machine.
     pub names: Option<Arc<Names>>,
-    /// The network namespace that it lives in, unless that of the story.
+    /// The network namespace in which the agent runs; `None` for that of the test.
     pub namespace: Option<String>,
     /// The certificate authorities that it trusts.
     pub trust: Trust,
-    /// A program with arguments that starts it in turn.
+    /// A program with arguments that starts the agent.
     pub starter: Vec<String>,
 }
 
-/// Whose certificates an agent trusts.
+/// The certificate authorities that an agent trusts.
 #[derive(Debug, Clone)]
 pub enum Trust {
-    /// The relay's.
+    /// The certificate of the relay.
     Relay,
-    /// Those of this file, by `--cacert`.
+    /// The certificates in this file, given by `--cacert`.
     File(PathBuf),
-    /// Those that this file says the machine trusts.
+    /// The certificates in this file, as if they were the machine's trust store.
     Machine(PathBuf),
 }
 
 impl AgentOptions {
-    /// One root and nothing special.
+    /// One storage root and no other options.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             paths: vec![format!("file:{}", path.as_ref().display())],
             extra: Vec::new(),
             relay: None,
-            // The zone of the machine must not decide what a story finds.
+            // The result of a test must not depend on the machine's time zone.
             environment: vec![("TZ", "UTC".to_owned())],
             names: None,
             namespace: None,
@@ -68,70 +68,70 @@ impl AgentOptions {
         }
     }
 
-    /// Another root, searched after those before.
+    /// Adds another storage root, which is searched after the earlier ones.
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.paths.push(path.into());
         self
     }
 
-    /// Dials the relay by way of something else.
+    /// Makes the agent dial this address instead of the relay.
     #[must_use]
     pub fn through(mut self, relay: String) -> Self {
         self.relay = Some(relay);
         self
     }
 
-    /// A variable of its environment.
+    /// Adds an environment variable.
     #[must_use]
     pub fn variable(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.environment.push((name, value.into()));
         self
     }
 
-    /// Goes by a clock of the story's.
+    /// Makes the agent use this clock.
     #[must_use]
     pub fn by(mut self, clock: &Clock) -> Self {
         self.environment.extend(clock.variables());
         self
     }
 
-    /// Host names of its own.
+    /// Makes the agent use these host names.
     #[must_use]
     pub fn believing(mut self, names: &Arc<Names>) -> Self {
         self.names = Some(Arc::clone(names));
         self
     }
 
-    /// Lives in a network namespace.
+    /// Runs the agent in a network namespace.
     #[must_use]
     pub fn inside(mut self, namespace: String) -> Self {
         self.namespace = Some(namespace);
         self
     }
 
-    /// Trusts somebody else.
+    /// Sets the certificate authorities that the agent trusts.
     #[must_use]
     pub fn trusting(mut self, trust: Trust) -> Self {
         self.trust = trust;
         self
     }
 
-    /// Is started by another program.
+    /// Starts the agent by another program.
     #[must_use]
     pub fn started_by(mut self, starter: &[&str]) -> Self {
         self.starter = starter.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// Further arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.extra.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
-    /// The whole command line of one of the agent's commands. Secrets are put into a directory.
+    /// The whole command line of one of the agent's commands. Secrets are written to files in a directory.
     pub fn command_line(&self, command: &str, relay: &Relay, site: &Site, secrets: &Path) -> CommandLine {
         let mut words = match (&self.names, &self.namespace) {
             (Some(names), _) => names.enter(),
@@ -157,7 +157,7 @@ impl AgentOptions {
     }
 }
 
-/// A program with its arguments, and its environment.
+/// A program with its arguments and its environment.
 #[derive(Debug)]
 pub struct CommandLine {
     words: Vec<String>,
@@ -165,13 +165,13 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
-    /// Starts it.
+    /// Starts the program.
     pub fn start(&self) -> Process {
         let (program, arguments) = self.words.split_first().expect("a program");
         Process::start_program(program.as_ref(), arguments, &self.environment)
     }
 
-    /// Runs it to its end, with further arguments: exit code, standard output, standard error.
+    /// Runs the program with further arguments until it ends. Returns exit code, standard output and standard error.
     pub async fn run(&self, more: &[&str]) -> (i32, String, String) {
         let (program, arguments) = self.words.split_first().expect("a program");
         let more = more.iter().map(ToString::to_string);
@@ -180,7 +180,7 @@ impl CommandLine {
     }
 }
 
-/// Puts a secret into a file that only its owner may read; the file.
+/// Writes a secret to a file that only its owner may read. Returns the file.
 pub fn secret(directory: &Path, name: &str, secret: &str) -> String {
     secrets::remember(secret);
     let path = directory.join(name);

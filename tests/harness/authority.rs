@@ -1,4 +1,4 @@
-//! Certificate authorities: a customer's own, a firewall's, or one that nobody knows.
+//! Certificate authorities: a customer's own, a firewall's, or an unknown one.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// An authority of this name.
+    /// An authority with this name.
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -32,18 +32,19 @@ impl Authority {
         Self { issuer, life: None, dir }
     }
 
-    /// The same, whose signatures count from so long ago until so long from now.
+    /// The same, but its certificates are valid from this long ago until this long from now.
     #[must_use]
     pub fn for_short(self, life: Duration) -> Self {
         Self { life: Some(life), ..self }
     }
 
-    /// PEM file of its own certificate: who trusts this trusts all that it signs.
+    /// PEM file of its own certificate. A program that trusts this file trusts all certificates that the authority
+    /// signs.
     pub fn file(&self) -> PathBuf {
         self.dir.path().join("authority.pem")
     }
 
-    /// Signs a new certificate for a host name or an address, with its key, into a directory.
+    /// Makes and signs a certificate for a host name or an address, and writes it with its key into a directory.
     pub fn sign(&self, directory: &Path, host: &str) -> Certificate {
         let mut params = CertificateParams::new([host.to_owned()]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, host);

@@ -1,6 +1,7 @@
-//! A line between agent and relay that fails on purpose, as a TCP relay of the story's own: it cuts connections, lets them
-//! live while nothing passes, and lets pass what goes one way only. What it withholds comes late, never wrong: TCP
-//! promises no less.
+//! A link between agent and relay that fails on purpose.
+//!
+//! It is a TCP relay in the test. It can cut connections, keep them open while no data passes, and pass data in one
+//! direction only. Data that it holds back arrives late but never changed: TCP promises no less.
 
 use std::{
     net::SocketAddr,
@@ -19,20 +20,20 @@ use tokio::{
 
 use crate::relay::Relay;
 
-/// What the line does with octets.
+/// What the link does with data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// Passes everything.
+    /// Passes all data.
     Sound,
-    /// Passes nothing, though connections live and can be made.
+    /// Passes no data. Connections stay open, and new ones can be made.
     Dead,
-    /// Passes what comes from the relay only.
+    /// Passes only data from the relay.
     DeadUpwards,
-    /// Passes what comes from the agent only.
+    /// Passes only data from the agent.
     DeadDownwards,
 }
 
-/// Which way octets go.
+/// The direction of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Up,
@@ -50,14 +51,15 @@ impl Line {
     }
 }
 
-/// What applies to one connection: the line when it was made counts only as long as nothing was changed for it.
+/// What applies to each connection: the state that the link had when the connection was made, until the test changes
+/// the state of that connection too.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// For connections made before `since`.
+    /// State of connections that were made before `since`.
     old: Line,
-    /// For connections made later.
+    /// State of later connections.
     new: Line,
-    /// The number of the first connection that is new.
+    /// The number of the first later connection.
     since: u64,
     /// Connections with a lower number are cut.
     cut: u64,
@@ -70,10 +72,10 @@ struct Counters {
     connections: AtomicU64,
 }
 
-/// The line. It ends, with its connections, when this is dropped.
+/// The link. It ends with its connections when this is dropped.
 #[derive(Debug)]
 pub struct BadLink {
-    /// Where the agent finds the relay.
+    /// The address at which the agent reaches the relay.
     pub address: SocketAddr,
     scheme: &'static str,
     state: watch::Sender<State>,
@@ -82,9 +84,9 @@ pub struct BadLink {
 }
 
 impl BadLink {
-    /// A sound line to a relay.
+    /// A link to a relay that passes all data.
     pub async fn to(relay: &Relay) -> Self {
-        // The same loopback address: the relay's certificate names it.
+        // The listener has the relay's loopback address, since the relay's certificate names that address.
         let listener = TcpListener::bind((relay.address.ip(), 0)).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = watch::Sender::new(State { old: Line::Sound, new: Line::Sound, since: 0, cut: 0 });
@@ -95,39 +97,39 @@ impl BadLink {
         Self { address, scheme, state, counters, _task: task }
     }
 
-    /// What the agent takes as `--relay`.
+    /// The value of the agent's `--relay`.
     pub fn url(&self) -> String {
         format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Makes the line so, for connections that live and those to come.
+    /// Sets the state for existing and for future connections.
     pub fn set(&self, line: Line) {
         self.state.send_modify(|state| (state.old, state.new) = (line, line));
     }
 
-    /// Makes the line so for the connections that live; those to come find it sound.
+    /// Sets the state for existing connections only. Future ones pass all data.
     pub fn set_living(&self, line: Line) {
         let since = self.connections();
         self.state.send_modify(|state| (state.old, state.new, state.since) = (line, Line::Sound, since));
     }
 
-    /// Cuts all connections that live.
+    /// Cuts all existing connections.
     pub fn cut(&self) {
         let cut = self.connections();
         self.state.send_modify(|state| state.cut = cut);
     }
 
-    /// How many connections were made so far.
+    /// The number of connections that have been made.
     pub fn connections(&self) -> u64 {
         self.counters.connections.load(Ordering::SeqCst)
     }
 
-    /// Octets that have passed from the agent to the relay.
+    /// The number of bytes that have passed from the agent to the relay.
     pub fn passed_up(&self) -> u64 {
         self.counters.up.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many octets more have passed from the agent to the relay.
+    /// Waits until this many more bytes have passed from the agent to the relay.
     pub async fn wait_for_octets(&self, more: u64) {
         let until = self.passed_up() + more;
         let passed = async {
@@ -166,7 +168,7 @@ async fn serve(
     }
 }
 
-/// Passes octets one way until their sender has no more.
+/// Passes data in one direction until its sender ends the stream.
 async fn pass(
     (mut from, mut to): (tcp::OwnedReadHalf, tcp::OwnedWriteHalf),
     (number, way): (u64, Way),
@@ -181,7 +183,7 @@ async fn pass(
     loop {
         state.wait_for(&passes).await.ok()?;
         let len = from.read(&mut octets).await.ok()?;
-        // The line may have died since.
+        // The state may have changed during the read.
         state.wait_for(&passes).await.ok()?;
         if len == 0 {
             return to.shutdown().await.ok();

@@ -15,7 +15,7 @@ use crate::{
     relay::{Relay, Site},
 };
 
-/// Where the recordings lie, as the agent sees it.
+/// The directory of recordings, as the agent sees it.
 pub const RECORDINGS: &str = "/recordings";
 const CONFIG: &str = "/etc/audiovault/agent.toml";
 const SITE_KEY: &str = "/etc/audiovault/site-key";
@@ -28,13 +28,14 @@ pub struct BareRoot {
     dir: TempDir,
 }
 
-/// The agent as `agent/build-static.sh` builds it.
+/// The static agent, as `agent/build-static.sh` builds it.
 pub fn static_agent() -> PathBuf {
     artefacts("static").join("audiovault-agent")
 }
 
 impl BareRoot {
-    /// One with the static agent alone; `None`, noted as skipped, where it is not built, or this is not root.
+    /// A directory with only the static agent. `None`, recorded as skipped, if the static agent is not built or the
+    /// test does not run as root.
     pub fn new() -> Option<Self> {
         if !static_agent().exists() {
             skip("stories with the static agent: it is not built; agent/build-static.sh builds it");
@@ -49,12 +50,12 @@ impl BareRoot {
         Some(Self { dir })
     }
 
-    /// The directory as everybody else sees it.
+    /// The directory as programs outside of it see it.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Puts a file there, for its owner alone.
+    /// Writes a file that only its owner may read.
     pub fn file(&self, path: &str, content: &str) {
         let path = self.inside(path);
         fs::create_dir_all(path.parent().expect("a directory")).expect("directories");
@@ -62,7 +63,7 @@ impl BareRoot {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its owner's");
     }
 
-    /// Every file that is there, sorted.
+    /// All files in the directory, sorted.
     pub fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut open = vec![self.dir.path().to_owned()];
@@ -81,7 +82,8 @@ impl BareRoot {
         found
     }
 
-    /// Starts the agent with a configuration file, its secrets, and the relay's certificate; waits until it is connected.
+    /// Starts the agent with a configuration file, its secrets and the relay's certificate. Waits until it is
+    /// connected.
     pub async fn start_agent(&self, relay: &Relay, site: &Site, name: &str, more: &str) -> Process {
         self.file(SITE_KEY, &site.site_key);
         self.file(TOKEN, &site.search_token);

@@ -1,4 +1,4 @@
-//! A real browser: headless Chromium, led by ChromeDriver (Debian packages `chromium` and `chromium-driver`).
+//! A real browser: headless Chromium, controlled by ChromeDriver (Debian packages `chromium` and `chromium-driver`).
 
 use std::{
     path::Path,
@@ -13,16 +13,16 @@ use tokio::process::Command;
 
 use crate::process::{PATIENCE, Process, artefacts};
 
-/// How often a page is asked for what a story waits for.
+/// How often the page is polled for what a test waits for.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// Chromium makes no narrower windows, but shows pages as a narrower phone does.
+/// The narrowest window that Chromium makes. It can still show pages as a narrower phone does.
 const NARROWEST_WINDOW: u32 = 500;
 
-/// How the browser presents itself.
+/// Options of the browser.
 #[derive(Debug, Clone)]
 pub struct BrowserOptions {
-    /// The languages that it prefers, as `Accept-Language` has them.
+    /// The languages that it prefers, as the value of `Accept-Language`.
     pub languages: &'static str,
     /// Width and height of the window in pixels.
     pub window: (u32, u32),
@@ -46,8 +46,9 @@ pub struct Browser {
     _profile: TempDir,
 }
 
-/// A port for a driver. It takes the same one of IPv6 and of IPv4, and ends where the second is taken; one that the kernel
-/// chooses for the first may be that of some connection by IPv4. So it is none of those that the kernel gives away.
+/// A port for a driver. A driver takes the same port for IPv6 and for IPv4, and ends if the second is taken. A port
+/// that the kernel chooses for the first may be in use by a connection over IPv4, so this one is outside of the
+/// kernel's range.
 fn own_port() -> u16 {
     static COUNT: AtomicU16 = AtomicU16::new(0);
     let of_process = u16::try_from(std::process::id() % 3_000).unwrap_or_default();
@@ -55,7 +56,7 @@ fn own_port() -> u16 {
 }
 
 impl Browser {
-    /// Starts a browser that speaks English.
+    /// Starts a browser with English as its language.
     pub async fn start() -> Self {
         Self::start_with(BrowserOptions::default()).await
     }
@@ -81,12 +82,12 @@ impl Browser {
         self.client.goto(url).await.expect("the page opens");
     }
 
-    /// The address that is shown.
+    /// The address of the current page.
     pub async fn url(&self) -> String {
         self.client.current_url().await.expect("an address").to_string()
     }
 
-    /// Waits for a page whose address ends so.
+    /// Waits for a page whose address ends with `end`.
     pub async fn arrives_at(&self, end: &str) {
         let arrived = async {
             while !self.url().await.ends_with(end) {
@@ -98,7 +99,8 @@ impl Browser {
         }
     }
 
-    /// Waits for an element, across a page that is being left: the driver then answers with a bare text.
+    /// Waits for an element. While the browser changes to another page, the driver responds with plain text, which is
+    /// ignored.
     pub async fn find(&self, css: &str) -> Element {
         let begun = Instant::now();
         loop {
@@ -111,7 +113,7 @@ impl Browser {
         }
     }
 
-    /// Waits for an element and clicks on it; once more where the page drew it anew in between.
+    /// Waits for an element and clicks on it. Tries again if the page has replaced the element in between.
     pub async fn click(&self, css: &str) {
         let clicked = async {
             while let Err(error) = self.find(css).await.click().await {
@@ -123,15 +125,15 @@ impl Browser {
         }
     }
 
-    /// Waits for a field and writes into it in place of what stands there.
+    /// Waits for a field and replaces its text.
     pub async fn fill(&self, css: &str, text: &str) {
         let field = self.find(css).await;
         field.clear().await.expect("it can be emptied");
         field.send_keys(text).await.expect("it can be written into");
     }
 
-    /// Waits for a list and chooses an entry by the keyboard: ChromeDriver's own way of choosing tells the page less than
-    /// a user does.
+    /// Waits for a list and chooses an entry with the keyboard. ChromeDriver's own way of choosing sends fewer events
+    /// to the page than a user does.
     pub async fn choose(&self, css: &str, entry: &str) {
         self.find(css).await.send_keys(entry).await.expect("it can be chosen from");
     }
@@ -142,12 +144,12 @@ impl Browser {
         self.run(script, vec![json!(css)]).await.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits for an element and reads its text, also where the page may run no scripts.
+    /// Waits for an element and reads its text. Works also if the page may not run scripts.
     pub async fn read(&self, css: &str) -> String {
         self.find(css).await.text().await.expect("it has a text")
     }
 
-    /// The texts of all elements that are there now.
+    /// The texts of all elements that exist now.
     pub async fn read_all(&self, css: &str) -> Vec<String> {
         let mut texts = Vec::new();
         for element in self.client.find_all(Locator::Css(css)).await.expect("the page can be searched") {
@@ -156,12 +158,12 @@ impl Browser {
         texts
     }
 
-    /// Runs a function's body in the page.
+    /// Runs the body of a function in the page.
     pub async fn run(&self, script: &str, arguments: Vec<Value>) -> Value {
         self.client.execute(script, arguments).await.expect("the script runs")
     }
 
-    /// Waits until an expression of JavaScript is true in the page.
+    /// Waits until a JavaScript expression is true in the page.
     pub async fn wait_until(&self, expression: &str) {
         let asked = async {
             while self.run(&format!("return Boolean({expression})"), vec![]).await != json!(true) {
@@ -173,7 +175,7 @@ impl Browser {
         }
     }
 
-    /// Keeps a picture of the window among the artefacts of the run: `target/screenshots/<name>.png`.
+    /// Stores a picture of the window with the artefacts of the run: `target/screenshots/<name>.png`.
     pub async fn screenshot(&self, name: &str) {
         let directory = artefacts("screenshots");
         std::fs::create_dir_all(&directory).expect("a directory");
@@ -181,7 +183,7 @@ impl Browser {
         std::fs::write(directory.join(format!("{name}.png")), picture).expect("a file");
     }
 
-    /// What axe-core finds wrong with the page, one line for each kind of violation.
+    /// The problems that axe-core finds in the page, one line for each kind of violation.
     pub async fn violations(&self) -> Vec<String> {
         let axe = artefacts("npm/node_modules/axe-core/axe.min.js");
         let axe = std::fs::read_to_string(&axe).unwrap_or_else(|error| {
@@ -216,7 +218,7 @@ fn capabilities(options: &BrowserOptions, profile: &Path) -> serde_json::Map<Str
         "--disable-dev-shm-usage",
         "--autoplay-policy=no-user-gesture-required",
         "--ignore-certificate-errors",
-        // Containers run as root, where Chromium's own sandbox cannot.
+        // Containers run as root, where Chromium's own sandbox does not work.
         "--no-sandbox",
     ]
     .map(str::to_owned)

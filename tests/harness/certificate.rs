@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 pub struct Certificate {
     /// PEM file of the certificate.
     pub certificate: PathBuf,
-    /// PEM file of what a client must trust: whoever signed it.
+    /// PEM file of the certificate that a client must trust: that of the signer.
     pub authority: PathBuf,
     /// PEM file of its key.
     pub key: PathBuf,
 }
 
 impl Certificate {
-    /// Makes one that signs itself in a directory, for these names and addresses.
+    /// Makes a self-signed certificate for these names and addresses, and writes it into a directory.
     pub fn make(dir: &Path, names: &[&str]) -> Self {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("a certificate");

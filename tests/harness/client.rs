@@ -1,4 +1,4 @@
-//! QueueMetrics and its browsers, as far as recordings are concerned.
+//! The requests of QueueMetrics and of its users' browsers for recordings.
 
 use std::net::IpAddr;
 
@@ -10,8 +10,8 @@ use crate::{
     secrets,
 };
 
-/// A client that trusts the relay's certificate, finds it by its name, if it has one, and speaks HTTP/1.1, like
-/// QueueMetrics.
+/// A client that trusts the relay's certificate and speaks HTTP/1.1, like QueueMetrics. If the relay has a name, the
+/// client resolves it to the relay's address.
 pub fn client(relay: &Relay) -> Client {
     let mut builder = Client::builder().http1_only();
     if let Some(name) = relay.name() {
@@ -25,20 +25,20 @@ pub fn client(relay: &Relay) -> Client {
     builder.build().expect("a client")
 }
 
-/// A client with a loopback address of its own, so that no limit takes it for another one; over plain HTTP.
+/// A client over plain HTTP with a loopback address of its own, so that no limit takes it for another client.
 pub fn client_at(last: u8) -> Client {
     let address = IpAddr::from([127, 0, 0, last]);
     Client::builder().http1_only().local_address(address).build().expect("a client")
 }
 
-/// Asks for recordings with further parameters; the whole answer.
+/// Searches with further parameters. Returns the whole response.
 pub async fn search_with(client: &Client, site: &Site, call: &str, more: &[(&str, &str)]) -> Response {
     let mut form = vec![("token", site.search_token.as_str()), ("callid", call)];
     form.extend(more);
     client.post(&site.search_url).form(&form).send().await.expect("the relay answers")
 }
 
-/// Asks for recordings; the parsed answer, which must be a success.
+/// Searches with further parameters. Returns the parsed response, which must be a success.
 pub async fn search(client: &Client, site: &Site, call: &str, more: &[(&str, &str)]) -> Value {
     let response = search_with(client, site, call, more).await;
     let (status, text) = (response.status(), response.text().await.expect("text"));
@@ -55,17 +55,17 @@ pub fn names(found: &Value) -> Vec<String> {
 /// The link of the first file that a search found.
 pub fn first_link(found: &Value) -> String {
     let link = found["files"][0]["url"].as_str().unwrap_or_else(|| panic!("a link in {found}"));
-    // Whoever has the token before the name may listen.
+    // The second-last part of the link is the link token: anyone who has it may listen, so it is a secret.
     link.split('/').nth_back(1).into_iter().for_each(secrets::remember);
     link.to_owned()
 }
 
-/// Sends a request that must be answered.
+/// Sends a request, which must get a response.
 pub async fn send(request: RequestBuilder) -> Response {
     request.send().await.expect("the relay answers")
 }
 
-/// A response as one compares it: status and body.
+/// Status and body of a response, for comparison.
 pub async fn body(response: Response) -> (u16, Vec<u8>) {
     let status = response.status().as_u16();
     (status, response.bytes().await.expect("a whole body").to_vec())

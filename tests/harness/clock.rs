@@ -1,4 +1,4 @@
-//! A clock that a story sets, or that runs faster than time, for the programs that are started by it (libfaketime).
+//! A clock that a test sets, or that runs faster than real time, for the programs that the test starts (libfaketime).
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +6,23 @@ use tempfile::TempDir;
 
 use crate::{matrix, process::installed};
 
-/// The clock. Programs look at it whenever they ask for the time.
+/// The clock. Programs read it whenever they ask for the time.
 #[derive(Debug)]
 pub struct Clock {
     directory: TempDir,
-    /// Whether it is the steady clock too, and every wait by it.
+    /// Whether this is also the monotonic clock, with all timers and waits.
     all: bool,
 }
 
 impl Clock {
-    /// One that is right until it is set. Its steady sibling, by which times are measured, goes on as ever. `None`,
-    /// noted as skipped, where libfaketime is not installed.
+    /// A clock that shows the real time until it is set. The monotonic clock, which measures durations, is not
+    /// changed. `None`, recorded as skipped, if libfaketime is not installed.
     pub fn right() -> Option<Self> {
         Self::new("+0", false)
     }
 
-    /// One that runs so many times as fast as time, and so do all waits: an hour is over in 3600 divided by `factor`
-    /// seconds. `None`, noted as skipped, where libfaketime is not installed.
+    /// A clock that runs `factor` times as fast as real time, with all timers and waits: an hour is over in 3600 /
+    /// `factor` seconds. `None`, recorded as skipped, if libfaketime is not installed.
     pub fn fast(factor: u32) -> Option<Self> {
         Self::new(&format!("+0 x{factor}"), true)
     }
@@ -36,21 +36,21 @@ impl Clock {
         Some(clock)
     }
 
-    /// Sets it so far from the right time, as `faketime -f` takes it (`+1d`).
+    /// Sets the offset from the real time, in the format of `faketime -f` (`+1d`).
     pub fn set(&self, offset: &str) {
         let fresh = self.directory.path().join("fresh");
         std::fs::write(&fresh, offset).expect("a file");
         std::fs::rename(fresh, self.file()).expect("a file");
     }
 
-    /// What a program's environment has to say for it to go by this clock.
+    /// The environment variables that make a program use this clock.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let mut variables = vec![
             ("LD_PRELOAD", library().display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", self.file().display().to_string()),
         ];
         if self.all {
-            // It is never set: looking at it once spares a file's reading for every look at the clock.
+            // This clock is never set, so its file needs to be read only once, not at every query of the time.
             variables.push(("FAKETIME_CACHE_DURATION", "100000".to_owned()));
         } else {
             variables.extend([("FAKETIME_NO_CACHE", "1"), ("DONT_FAKE_MONOTONIC", "1")].map(owned));
@@ -58,7 +58,7 @@ impl Clock {
         variables
     }
 
-    /// The words before a command line whose program is to go by this clock.
+    /// The words to put before a command line so that its program uses this clock.
     pub fn words(&self) -> Vec<String> {
         let set = self.variables().into_iter().map(|(name, value)| format!("{name}={value}"));
         std::iter::once("env".to_owned()).chain(set).collect()
@@ -73,13 +73,13 @@ fn owned((name, value): (&'static str, &str)) -> (&'static str, String) {
     (name, value.to_owned())
 }
 
-/// How many times as fast as time programs are to run in a story that is too long for every day: as often as the story
-/// says, and not at all faster where the long stories are wanted as they are.
+/// How many times as fast as real time a long test should run: `everyday` times, or at normal speed if the long tests
+/// are wanted in full length.
 pub fn factor(everyday: u32) -> u32 {
     if matrix::is_long() { 1 } else { everyday }
 }
 
-/// Where Debian puts the library.
+/// Where Debian installs the library.
 fn library() -> PathBuf {
     let directories = ["x86_64-linux-gnu", "aarch64-linux-gnu"].map(|arch| Path::new("/usr/lib").join(arch));
     let mut files = directories.map(|directory| directory.join("faketime/libfaketimeMT.so.1")).into_iter();

@@ -13,15 +13,15 @@ use crate::{
     secrets,
 };
 
-/// By which the relays know each other.
+/// The secret that the relays share.
 pub const KEY: &str = "5f1c7d1e0b8a4c6f9e2d3a4b5c6d7e8f";
 
-/// Where a relay is for the others.
+/// The addresses of a relay for its peer relays.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Where they reach it.
+    /// The address at which peer relays reach it.
     pub url: String,
-    /// Where it listens for them, if elsewhere.
+    /// The address on which it listens for peer relays, if it is another one.
     pub bind: Option<SocketAddr>,
 }
 
@@ -34,36 +34,36 @@ impl Place {
 /// A cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Where all of them are reached.
+    /// The public address of all relays: the load balancer's.
     pub address: SocketAddr,
-    /// The relays. Dropped before what they stand on.
+    /// The relays. This field comes before those that the relays need, so it is dropped first.
     pub relays: Vec<Relay>,
-    /// Where each relay is reached by the others.
+    /// The address of each relay for its peer relays.
     pub nodes: Vec<String>,
-    /// What stands in front of them.
+    /// The load balancer in front of the relays.
     pub balancer: Haproxy,
-    /// Where they keep what they know; a story may take it.
+    /// The database server of the relays. A test may take it away.
     pub server: Option<Postgres>,
 }
 
 impl Cluster {
-    /// Starts so many relays; `None`, noted as skipped, where PostgreSQL or HAProxy is not installed.
+    /// Starts this many relays. `None`, recorded as skipped, if PostgreSQL or HAProxy is not installed.
     pub async fn start(relays: usize) -> Option<Self> {
         Self::start_with(relays, &[]).await
     }
 
-    /// Starts so many relays with further arguments.
+    /// Starts this many relays with further arguments.
     pub async fn start_with(relays: usize, extra: &[&str]) -> Option<Self> {
         let nodes = (0..relays).map(|_| Place::at(format!("http://{}", free_address())));
         Self::start_at(nodes.collect(), extra).await
     }
 
-    /// Starts relays that are reached by each other at one address and listen at another.
+    /// Starts relays that peer relays reach at one address and that listen on another.
     pub async fn start_behind(places: Vec<Place>) -> Option<Self> {
         Self::start_at(places, &[]).await
     }
 
-    /// Starts so many relays with TLS between them, by a certificate that is made in a directory and is that of all of them.
+    /// Starts this many relays with TLS between them. They share one certificate, which is made in a directory.
     pub async fn start_with_tls(relays: usize, dir: &Path) -> Option<Self> {
         let nodes: Vec<SocketAddr> = (0..relays).map(|_| free_address()).collect();
         let names: Vec<String> = nodes.iter().map(|node| node.ip().to_string()).collect();
@@ -101,22 +101,22 @@ impl Cluster {
         Some(Self { address, relays: started, nodes, balancer, server: Some(server) })
     }
 
-    /// What agents take as `--relay`: the load balancer.
+    /// The value of the agents' `--relay`: the load balancer's address.
     pub fn tunnel_url(&self) -> String {
         format!("ws://{}", self.address)
     }
 
-    /// The site as one relay alone serves it.
+    /// The site with the addresses of one relay instead of the cluster.
     pub fn at(&self, relay: usize, site: &Site) -> Site {
         Site { search_url: self.link_at(relay, &site.search_url), ..site.clone() }
     }
 
-    /// An address of the cluster as one relay alone serves it.
+    /// A link of the cluster with the address of one relay.
     pub fn link_at(&self, relay: usize, link: &str) -> String {
         link.replace(&self.address.to_string(), &self.relays[relay].address.to_string())
     }
 
-    /// Which relay holds the first tunnel of a site, as any of them that runs knows.
+    /// The relay that holds the first tunnel of a site, as any running relay knows it.
     pub async fn holder(&self, site: &str) -> usize {
         let asked = self.relays.iter().find(|relay| relay.process.is_some()).expect("a relay runs");
         let status = asked.wait_for_status(site, |status| status["sessions"][0]["relay"].is_string()).await;

@@ -1,4 +1,4 @@
-//! A Docker engine of a story's own, and base images that come from Debian's packages.
+//! A Docker engine for one test, and base images made of Debian's packages.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,10 +10,10 @@ use tokio::process::Command;
 
 use crate::process::{Process, artefacts, installed, skip};
 
-/// The release of Debian that the images are made of, and that the programs of this run have to be compiled on.
+/// The release of Debian in the images. The programs of this run must be compiled on the same release.
 const RELEASE: &str = "bookworm";
 
-/// A running engine. What it has built and started ends with it.
+/// A running engine. Everything that it has built and started ends with it.
 #[derive(Debug)]
 pub struct Engine {
     daemon: Process,
@@ -22,8 +22,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one; `None`, noted as skipped, where it cannot run, or where programs that are compiled here do not run in the
-    /// images.
+    /// Starts an engine. `None`, recorded as skipped, if it cannot run, or if programs that are compiled here do not
+    /// run in the images.
     pub async fn start() -> Option<Self> {
         if !["dockerd", "docker", "docker-compose", "debootstrap"].into_iter().all(installed) {
             return None;
@@ -42,7 +42,7 @@ impl Engine {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| dir.path().join(name).display().to_string();
         let host = format!("unix://{}", path("docker.sock"));
-        // Bridges are made for each network; the usual one may belong to the machine's own engine.
+        // Bridges are made for each network. The default bridge may belong to the machine's own engine.
         let options = [
             ("--data-root", path("data")),
             ("--exec-root", path("exec")),
@@ -59,20 +59,20 @@ impl Engine {
         Some(Self { daemon, host, dir })
     }
 
-    /// What a command of the client prints; it has to succeed.
+    /// Runs a command of the Docker client, which must succeed. Returns its output.
     pub async fn docker(&self, words: &[&str]) -> String {
         self.succeed(self.command("docker").args(words)).await
     }
 
-    /// A command for this engine.
+    /// A command with the environment for this engine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        // The classic builder, which every engine has.
+        // The classic builder, since every engine has it.
         command.env("DOCKER_HOST", &self.host).env("DOCKER_BUILDKIT", "0").kill_on_drop(true);
         command
     }
 
-    /// Runs a command to its end, which has to be a success; what it prints.
+    /// Runs a command, which must succeed. Returns its output.
     pub async fn succeed(&self, command: &mut Command) -> String {
         let Output { status, stdout, stderr } = command.output().await.expect("the program starts");
         let printed = String::from_utf8_lossy(&stdout).into_owned();
@@ -80,14 +80,14 @@ impl Engine {
         printed
     }
 
-    /// Makes Debian's image, as the Dockerfiles name it. Its files are kept for the next run.
+    /// Makes Debian's image under the name that the Dockerfiles use. Its files are kept for the next run.
     pub async fn import_debian(&self) {
         let archive = artefacts("images").join(format!("debian-{RELEASE}.tar"));
         if !archive.exists() {
             let root = self.dir.path().join("root");
             self.succeed(Command::new("debootstrap").args(["--variant=minbase", RELEASE]).arg(&root)).await;
             std::fs::create_dir_all(artefacts("images")).expect("a directory");
-            // Another run sees all of it or nothing.
+            // The file is renamed when it is complete, so that another run never sees a part of it.
             let unfinished = archive.with_extension("unfinished");
             self.succeed(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&unfinished).arg(".")).await;
             std::fs::rename(&unfinished, &archive).expect("the same directory");
@@ -103,12 +103,12 @@ impl Engine {
             .await;
     }
 
-    /// Where the engine keeps the files of a volume.
+    /// The directory in which the engine keeps the files of a volume.
     pub fn volume(&self, name: &str) -> PathBuf {
         self.dir.path().join("data/volumes").join(name).join("_data")
     }
 
-    /// A directory of this engine's for files of the story.
+    /// A directory in the engine's own, for files of the test.
     pub fn scratch(&self) -> &Path {
         self.dir.path()
     }

@@ -1,5 +1,7 @@
-//! Many agents in this process: the agent's own code from dialling to backoff, each with its own site, its own
-//! connection and its own TLS. Only the service behind them is small: one directory with one recording.
+//! Many agents in this process.
+//!
+//! They run the agent's own code from dialling to backoff, each with its own site, its own connection and its own TLS.
+//! Only the service behind them is small: one directory with one recording.
 
 use std::{
     collections::BTreeMap,
@@ -39,12 +41,12 @@ pub struct Fleet {
     _tasks: JoinSet<()>,
 }
 
-/// The agents that are connected, in the order in which they came, and when each came.
+/// The connected agents in the order in which they connected, each with the time.
 #[derive(Debug, Clone, Default)]
 pub struct Connected(Arc<Mutex<Vec<(usize, Instant)>>>);
 
 impl Connected {
-    /// Who came so far.
+    /// The agents that have connected so far.
     pub fn so_far(&self) -> Vec<(usize, Instant)> {
         self.0.lock().expect("no panic under the lock").clone()
     }
@@ -55,14 +57,14 @@ impl Connected {
 }
 
 impl Fleet {
-    /// Starts one agent for each site; they dial at once.
+    /// Starts one agent for each site. All of them dial at once.
     pub fn start(relay: &Relay, sites: &[Site], recordings: &Path) -> Self {
         let mut tasks = JoinSet::new();
         let states = sites.iter().map(|site| start(relay, site, recordings, &mut tasks).follow()).collect();
         Self { states, _tasks: tasks }
     }
 
-    /// Notes every agent that connects from now on, until all have.
+    /// Records every agent that connects from now on, until all are connected.
     pub fn follow(&self, connected: &Connected) -> JoinSet<()> {
         let followed = self.states.iter().enumerate().map(|(agent, states)| {
             let (mut states, connected) = (states.clone(), connected.clone());
@@ -88,7 +90,7 @@ impl Debug for Fleet {
     }
 }
 
-/// Adds so many sites at once, by way of files in a directory.
+/// Imports this many sites at once, with files in a directory.
 pub async fn import(relay: &Relay, dir: &Path, count: usize) -> Vec<Site> {
     let mut table = "site\n".to_owned();
     for number in 0..count {
@@ -145,7 +147,7 @@ fn start(relay: &Relay, site: &Site, recordings: &Path, tasks: &mut JoinSet<()>)
         max_streams: DEFAULT_MAX_STREAMS,
     };
     let (status, states) = (monitor::start(&service), TunnelStates::default());
-    // The sender is dropped: an agent whose configuration nobody can change runs until its shutdown.
+    // The sender is dropped, so the configuration never changes and the agent runs until its shutdown.
     let (_, config) = watch::channel(Arc::new(config));
     let shutdown = CancellationToken::new();
     tasks.spawn(tunnel::run(Shared { config, service, status, states: states.clone(), shutdown }));
