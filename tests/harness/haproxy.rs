@@ -1,4 +1,4 @@
-//! HAProxy in front of several relays, set up as docker/haproxy.cfg says.
+//! HAProxy in front of several relays, configured as in docker/haproxy.cfg.
 
 use std::net::SocketAddr;
 
@@ -6,15 +6,15 @@ use tempfile::TempDir;
 
 use crate::process::{Process, installed};
 
-/// From where it asks the relays: an address that no client has.
+/// The source address of its connections to the relays. No client has this address.
 pub const SOURCE: &str = "127.0.0.201";
 
-/// A relay behind it.
+/// A relay behind the load balancer.
 #[derive(Debug, Clone, Copy)]
 pub struct Server {
-    /// Where the public reaches it.
+    /// The relay's public address.
     pub public: SocketAddr,
-    /// Where it tells whether it is ready.
+    /// The relay's admin address, which HAProxy asks whether the relay is ready.
     pub admin: SocketAddr,
 }
 
@@ -27,7 +27,7 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts one at an address; `None`, noted as skipped, where HAProxy is not installed.
+    /// Starts a load balancer at an address. `None`, recorded as skipped, if HAProxy is not installed.
     pub async fn start(address: SocketAddr, servers: &[Server]) -> Option<Self> {
         if !installed("haproxy") {
             return None;
@@ -44,7 +44,7 @@ impl Haproxy {
     }
 }
 
-/// The configuration of docker/, but for addresses, and for as many connections as a test may have open.
+/// The configuration in docker/, with other addresses, and with as many connections as a test may open.
 fn config(address: SocketAddr, servers: &[Server]) -> String {
     let text = include_str!("../../docker/haproxy.cfg");
     let others = text.lines().filter(|line| !line.trim_start().starts_with("server "));
@@ -60,7 +60,7 @@ fn config(address: SocketAddr, servers: &[Server]) -> String {
 
 impl Drop for Haproxy {
     fn drop(&mut self) {
-        // Killed, it would leave its worker behind.
+        // SIGKILL would leave its worker process running.
         self.process.end();
     }
 }

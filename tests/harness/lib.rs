@@ -1,5 +1,5 @@
-//! What the stories and the demo stand on: real programs as processes, on addresses of their own, watched by their
-//! logs.
+//! The base of the end-to-end tests and of the demo: real programs as processes, on addresses of their own, observed
+//! through their logs.
 
 #![expect(clippy::expect_used, reason = "a failed assumption of a story is a failed story")]
 

@@ -1,4 +1,4 @@
-//! A machine with a real systemd: a copy of this one that lives in memory, booted in namespaces of its own.
+//! A machine with a real systemd: a copy of this machine in memory, booted in namespaces of its own.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -11,24 +11,24 @@ use crate::{
 };
 
 const BOOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/harness/boot.sh");
-/// How often a machine that boots is asked whether it has.
+/// How often a booting machine is asked whether it is up.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// A machine that is not up by then cannot be had here.
+/// A machine that is not up after this time cannot be booted here.
 const BOOT_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The machine. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Machine {
-    /// `unshare`, whose death kills everything inside.
+    /// `unshare`. When it dies, every process inside is killed.
     boot: Child,
-    /// Its init, as this machine numbers it.
+    /// The init process of the machine, by its process id on this machine.
     init: u32,
     group: String,
     _work: TempDir,
 }
 
 impl Machine {
-    /// Boots one with a program in `/root`; `None`, noted as skipped, where that cannot be done.
+    /// Boots a machine with a program in `/root`. `None`, recorded as skipped, if that is not possible here.
     pub async fn boot(program: &Path) -> Option<Self> {
         let not_here = |why: &str| {
             skip(&format!("stories under a real systemd: {why}"));
@@ -68,7 +68,7 @@ impl Machine {
         name.trim() == "systemd" && self.run("systemctl is-system-running").await.1.trim() == "running"
     }
 
-    /// Runs a line of shell inside: exit code, standard output and error.
+    /// Runs a shell command inside. Returns exit code, standard output and standard error.
     pub async fn run(&self, line: &str) -> (i32, String, String) {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.init.to_string(), "-m", "-p", "-u", "-i", "-C", "-r", "-w"]);
@@ -79,7 +79,7 @@ impl Machine {
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    /// Runs a line of shell inside that must succeed; its standard output.
+    /// Runs a shell command inside, which must succeed. Returns its standard output.
     pub async fn sh(&self, line: &str) -> String {
         let (code, out, err) = self.run(line).await;
         if code != 0 {
@@ -89,7 +89,7 @@ impl Machine {
         out
     }
 
-    /// Waits until a line of shell prints what is wanted.
+    /// Repeats a shell command until its output is as wanted. Returns the output.
     pub async fn wait_for(&self, line: &str, wanted: impl Fn(&str) -> bool) -> String {
         let asked = async {
             loop {
@@ -109,7 +109,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Everything inside dies with its init.
+        // When init dies, every process inside dies too.
         if let Some(init) = i32::try_from(self.init).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
         }
@@ -120,7 +120,7 @@ impl Drop for Machine {
     }
 }
 
-/// Control groups go one by one, the innermost first, once their last process is gone.
+/// Removes the control groups one by one, the innermost first, when their last process has ended.
 fn remove_groups(group: &Path) {
     let children = std::fs::read_dir(group).into_iter().flatten().flatten();
     children.filter(|entry| entry.path().is_dir()).for_each(|entry| remove_groups(&entry.path()));

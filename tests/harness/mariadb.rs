@@ -1,4 +1,4 @@
-//! A MariaDB with the call records of a PBX, as FreePBX makes the table.
+//! A MariaDB server with the call records of a PBX, in a table as FreePBX makes it.
 
 use std::{fs, path::PathBuf};
 
@@ -11,12 +11,12 @@ use crate::{
     process::{Process, installed},
 };
 
-/// The user that may read the records.
+/// The user that may read the call records.
 pub const USER: &str = "recordings";
 /// The password of that user.
 pub const PASSWORD: &str = "p@ss/word";
 
-/// The table, with the columns that matter and some that do not.
+/// The table, with the columns that are used and some that are not.
 const TABLE: &str = "CREATE TABLE cdr (
     calldate datetime NOT NULL DEFAULT '2024-03-26 10:15:02',
     src varchar(80) NOT NULL DEFAULT '',
@@ -39,12 +39,12 @@ pub struct MariaDb {
 }
 
 impl MariaDb {
-    /// Starts one; `None`, noted as skipped, where MariaDB is not installed.
+    /// Starts a server. `None`, recorded as skipped, if MariaDB is not installed.
     pub async fn start() -> Option<Self> {
         Self::start_with(None).await
     }
 
-    /// Starts one with TLS by a certificate of an authority for a host; `None` as [`MariaDb::start`].
+    /// Starts a server with TLS. The authority signs its certificate for the host. `None` as for [`MariaDb::start`].
     pub async fn start_tls(authority: &Authority, host: &str) -> Option<Self> {
         Self::start_with(Some((authority, host))).await
     }
@@ -63,13 +63,13 @@ impl MariaDb {
                 "--skip-test-db",
             ])
             .arg(format!("--datadir={}", data.display()))
-            // Servers that share a directory for temporary tables remove each other's.
+            // Servers with the same directory for temporary tables would remove each other's tables.
             .env("TMPDIR", dir.path())
             .output();
         let installed = install.await.expect("mariadb-install-db starts");
         assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
         let init = dir.path().join("init.sql");
-        // One statement a line.
+        // One statement per line.
         let sql = format!(
             "CREATE DATABASE asteriskcdrdb;\nUSE asteriskcdrdb;\n{};\n\
              CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT SELECT ON asteriskcdrdb.cdr TO '{USER}'@'%';\n",
@@ -101,12 +101,12 @@ impl MariaDb {
         Some(Self { process, port, socket, dir })
     }
 
-    /// What the agent is told.
+    /// The address of the database for the agent.
     pub fn url(&self) -> String {
         format!("mysql://{USER}@127.0.0.1:{}/asteriskcdrdb", self.port)
     }
 
-    /// The same, by a name and with the password in it.
+    /// The same address with a host name, and with the password in it.
     pub fn url_at(&self, host: &str) -> String {
         format!("mysql://{USER}:p%40ss%2Fword@{host}:{}/asteriskcdrdb", self.port)
     }
@@ -118,7 +118,7 @@ impl MariaDb {
         path
     }
 
-    /// Does something as root.
+    /// Runs a statement as root.
     pub async fn run(&self, sql: &str) {
         let options = sqlx::mysql::MySqlConnectOptions::new()
             .socket(&self.socket)
@@ -128,7 +128,7 @@ impl MariaDb {
         connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.expect("the statement is right");
     }
 
-    /// Puts a leg on record.
+    /// Inserts one leg of a call.
     pub async fn leg(&self, id: &str, linked: &str, recording: &str) {
         let sql = format!(
             "INSERT INTO cdr (uniqueid, linkedid, recordingfile) VALUES ('{id}', '{linked}', '{recording}')"
@@ -136,7 +136,7 @@ impl MariaDb {
         self.run(&sql).await;
     }
 
-    /// Has it stop answering, and answer again.
+    /// Pauses the server so that it does not respond, or lets it continue.
     pub fn pause(&self, paused: bool) {
         self.process.signal(if paused { "STOP" } else { "CONT" });
     }

@@ -1,14 +1,14 @@
-//! The fault matrix: every story of a fault adds its row, with what was promised and what was measured.
+//! The fault matrix: every test of a fault adds a row with the promised and the measured behaviour.
 
 use std::{fmt::Display, io::Write};
 
-/// Adds a row to the file that `AUDIOVAULT_FAULTS` names, where it names one, and shows it to whoever runs the story by
-/// hand.
+/// Prints a row and, if `AUDIOVAULT_FAULTS` names a file, appends the row to it.
 pub fn row(part: &str, fault: &str, promised: &str, measured: impl Display) {
     show("AUDIOVAULT_FAULTS", &format!("| {part} | {fault} | {promised} | {measured} |"));
 }
 
-/// Shows what does not fit into a row: beneath the matrix, by the file that `AUDIOVAULT_FIGURES` names.
+/// Prints a text that does not fit into a row and, if `AUDIOVAULT_FIGURES` names a file, appends it there, to be shown
+/// below the matrix.
 pub fn figure(text: &str) {
     show("AUDIOVAULT_FIGURES", text);
 }
@@ -21,7 +21,7 @@ fn show(variable: &str, text: &str) {
     }
 }
 
-/// Whether the stories that take longer than a minute are wanted; `tests/run --long` wants them.
+/// Whether tests that take longer than a minute should run. `tests/run --long` sets this.
 pub fn is_long() -> bool {
     std::env::var_os("AUDIOVAULT_LONG").is_some()
 }

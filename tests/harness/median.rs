@@ -1,6 +1,6 @@
-//! What several rounds of a measurement come to.
+//! The median of several rounds of a measurement.
 
-/// The middle one of some figures, or what lies between the two in the middle; not a number where there are none.
+/// The median of some values, or the mean of the two in the middle; NaN if there are no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_unstable_by(f64::total_cmp);

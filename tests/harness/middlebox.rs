@@ -1,5 +1,5 @@
-//! A firewall that opens TLS: it shows every client a certificate of its own for the relay's name, reads all that goes
-//! by, and speaks TLS with the relay itself.
+//! A firewall that intercepts TLS: it shows every client a certificate of its own for the relay's name, reads all
+//! data, and makes its own TLS connection to the relay.
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
@@ -15,17 +15,17 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{address::free_address, authority::Authority, relay::Relay};
 
-/// One that runs. It ends when this is dropped.
+/// A running firewall. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Middlebox {
-    /// Where it stands.
+    /// The address on which it listens.
     pub address: SocketAddr,
     _task: JoinSet<()>,
 }
 
 impl Middlebox {
-    /// Stands in the way to a relay: at an address of its own with the relay's port, with a certificate for the relay's
-    /// name that `authority` has signed.
+    /// Starts a firewall in front of a relay, on an address of its own with the relay's port. Its certificate is for
+    /// the relay's name and signed by `authority`.
     pub async fn before(relay: &Relay, name: &'static str, authority: &Authority) -> Self {
         let address = SocketAddr::new(free_address().ip(), relay.address.port());
         let listener = TcpListener::bind(address).await.expect("a loopback address");
@@ -54,7 +54,7 @@ impl Middlebox {
     }
 }
 
-/// The way to the relay.
+/// The address and the TLS settings of the relay.
 #[derive(Clone)]
 struct Outside {
     tls: TlsConnector,
@@ -62,7 +62,8 @@ struct Outside {
     name: ServerName<'static>,
 }
 
-/// One connection, until either side ends it. A client that does not like the certificate hangs up at once.
+/// Passes data of one connection until either side ends it. A client that does not trust the certificate disconnects
+/// at once.
 async fn open(client: TcpStream, inside: TlsAcceptor, outside: Outside) -> Option<()> {
     let mut client = inside.accept(client).await.ok()?;
     let stream = TcpStream::connect(outside.relay).await.ok()?;

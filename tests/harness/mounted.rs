@@ -1,4 +1,5 @@
-//! Storage that comes and goes, as that of a NAS does: a directory that root binds to another place, and takes away.
+//! Storage that disappears and comes back, like that of a NAS: a directory that root bind-mounts at another path and
+//! unmounts.
 
 use std::{
     io::{BufRead, BufReader, Lines, Write},
@@ -10,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::process::skip;
 
-/// Mounts and unmounts as it is told, and unmounts when its standard input ends: also when the story was killed, which
-/// leaves nothing behind then.
+/// Mounts and unmounts on command, and unmounts when its standard input ends. That also happens if the test is killed,
+/// so nothing is left behind.
 const KEEPER: &str = r#"trap '' TERM INT
 while read -r wanted; do
   if [ "$wanted" = mount ]; then mount --bind "$1" "$2"; else umount -l "$2"; fi
@@ -19,7 +20,7 @@ while read -r wanted; do
 done
 umount -l "$2" 2>/dev/null"#;
 
-/// Storage and the place where it is mounted now and then.
+/// Storage and the path where it is mounted at times.
 #[derive(Debug)]
 pub struct Mounted {
     storage: TempDir,
@@ -30,7 +31,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts an empty storage; `None`, noted as skipped, where that is not allowed.
+    /// Mounts an empty storage. `None`, recorded as skipped, if mounting is not allowed.
     pub fn mount() -> Option<Self> {
         let [storage, place] = [(), ()].map(|()| tempfile::tempdir().expect("a temporary directory"));
         let paths = [&storage, &place].map(|dir| dir.path().display().to_string());
@@ -51,17 +52,17 @@ impl Mounted {
         None
     }
 
-    /// Where it is mounted.
+    /// The path where it is mounted.
     pub fn place(&self) -> &Path {
         self.place.path()
     }
 
-    /// Where its content is, mounted or not.
+    /// The directory with its content, mounted or not.
     pub fn storage(&self) -> &Path {
         self.storage.path()
     }
 
-    /// Takes it away, also while somebody uses it: what is open stays open (`umount -l`).
+    /// Unmounts the storage even while it is in use. Open files stay open (`umount -l`).
     pub fn take_away(&mut self) {
         assert!(self.has("unmount"), "it was mounted");
     }
@@ -71,7 +72,7 @@ impl Mounted {
         assert!(self.has("mount"), "it was mounted before");
     }
 
-    /// Has the keeper do something; whether that could be done.
+    /// Sends a command to the keeper. Returns whether it succeeded.
     fn has(&mut self, wanted: &str) -> bool {
         let orders = self.orders.as_mut().expect("the keeper listens until the end");
         writeln!(orders, "{wanted}").expect("the keeper listens");

@@ -1,5 +1,5 @@
-//! Host names that only chosen programs know: an `/etc/hosts` and an `/etc/resolv.conf` of their own, in a mount
-//! namespace, and a name server whose answers change.
+//! Host names that only some programs know: an `/etc/hosts` and an `/etc/resolv.conf` of their own, in a mount
+//! namespace, and a name server whose responses change.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,19 +13,19 @@ use crate::{
     process::{Process, installed, skip},
 };
 
-/// Puts the two files in place, for this program alone, and becomes it.
+/// Mounts the two files for this program alone, and then executes the program.
 const ENTER: &str =
     r#"mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2 && exec "$@""#;
 
-/// What some programs believe about host names.
+/// The host names that some programs see.
 #[derive(Debug)]
 pub struct Names {
     dir: TempDir,
 }
 
 impl Names {
-    /// Names by an `/etc/hosts` with these lines, and by a name server if there is one. `None`, noted as skipped, where
-    /// files cannot be mounted.
+    /// Host names from an `/etc/hosts` with these lines, and from a name server if one is given. `None`, recorded as
+    /// skipped, if files cannot be mounted.
     pub fn new(hosts: &str, server: Option<&NameServer>) -> Option<Self> {
         let allowed =
             std::process::Command::new("unshare").args(["-m", "mount", "--bind", "/etc", "/etc"]).output();
@@ -36,14 +36,14 @@ impl Names {
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
-        // Where nobody is to be asked, nobody answers.
+        // Without a name server, the resolver is at an address where nothing responds.
         let conf = server.map_or_else(|| resolv_conf(free_address().ip()), NameServer::resolv_conf);
         std::fs::write(dir.path().join("hosts"), hosts).expect("a file");
         std::fs::write(dir.path().join("resolv.conf"), conf).expect("a file");
         Some(Self { dir })
     }
 
-    /// The words before a command line whose program is to believe this.
+    /// The words to put before a command line so that its program sees these host names.
     pub fn enter(&self) -> Vec<String> {
         let file = |name: &str| self.dir.path().join(name).display().to_string();
         let mut words = ["unshare", "-m", "sh", "-c", ENTER, "enter"].map(str::to_owned).to_vec();
@@ -51,7 +51,7 @@ impl Names {
         words
     }
 
-    /// Starts a program that believes this.
+    /// Starts a program that sees these host names.
     pub fn start(&self, program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Process {
         let mut all = self.enter().split_off(1);
         all.push(program.display().to_string());
@@ -60,19 +60,19 @@ impl Names {
     }
 }
 
-/// A name server that knows one name. It lets everybody remember its answers for an hour.
+/// A name server that knows one name. Its responses may be cached for an hour.
 #[derive(Debug)]
 pub struct NameServer {
     address: IpAddr,
     name: String,
     hosts: PathBuf,
-    /// Its log tells of every question.
+    /// The program. It logs every query.
     pub process: Process,
     _dir: TempDir,
 }
 
 impl NameServer {
-    /// Starts one; `None`, noted as skipped, where dnsmasq is not installed or may not listen on port 53.
+    /// Starts a name server. `None`, recorded as skipped, if dnsmasq is not installed or may not listen on port 53.
     pub async fn start(name: &str, address: IpAddr) -> Option<Self> {
         if !installed("dnsmasq") {
             return None;
@@ -94,7 +94,7 @@ impl NameServer {
             "--user=root",
             "--no-resolv",
             "--no-hosts",
-            // Names that it does not know do not exist.
+            // All other names do not exist.
             "--local=/#/",
             "--bind-interfaces",
             "--local-ttl=3600",
@@ -107,12 +107,12 @@ impl NameServer {
         Some(Self { address: own, name: name.to_owned(), hosts, process, _dir: dir })
     }
 
-    /// The `/etc/resolv.conf` of those who ask it.
+    /// The `/etc/resolv.conf` of programs that use this name server.
     pub fn resolv_conf(&self) -> String {
         resolv_conf(self.address)
     }
 
-    /// Gives the name another address.
+    /// Changes the address of the name.
     pub async fn moves_to(&self, address: IpAddr) {
         std::fs::write(&self.hosts, format!("{address} {}\n", self.name)).expect("a file");
         let mark = self.process.mark();

@@ -1,4 +1,4 @@
-//! Network namespaces that belong to one story and go with it.
+//! Network namespaces of one test, which are removed with it.
 
 use std::{
     fs::File,
@@ -13,17 +13,19 @@ use crate::{
     process::{installed, skip},
 };
 
-/// Some namespaces. They go when this is dropped; what lives in them goes on until it ends by itself.
+/// Some namespaces. They are removed when this is dropped; programs in them continue until they end by themselves.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
-    /// Begins the names of all of them; at most seven characters, so that names of interfaces can begin with it too.
+    /// The prefix of all their names. It has at most seven characters, so that names of interfaces can begin with it
+    /// too.
     pub(crate) id: String,
     sides: &'static [&'static str],
 }
 
 impl Namespaces {
-    /// Makes them, each with a loopback interface that is up, and has iproute2 and others set them up by a script in
-    /// which every side's name is a variable. `None`, noted as skipped, where that cannot be done.
+    /// Makes the namespaces, each with its loopback interface up, and runs a script (iproute2 and others) that sets
+    /// them up. In the script, each side's name is a variable. `None`, recorded as skipped, if that is not possible
+    /// here.
     pub(crate) fn make(sides: &'static [&'static str], setup: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skip("stories in network namespaces: only root may make them");
@@ -45,17 +47,17 @@ impl Namespaces {
         Some(made)
     }
 
-    /// The whole name of a side.
+    /// The full name of a side.
     pub(crate) fn name(&self, side: &str) -> String {
         format!("{}-{side}", self.id)
     }
 
-    /// A side, to be entered.
+    /// A side, which a thread can enter.
     pub(crate) fn side(&self, side: &str) -> Side {
         Side(File::open(format!("/run/netns/{}", self.name(side))).expect("a namespace"))
     }
 
-    /// Runs a script in which every side's name is a variable; its standard output, or what it complained of.
+    /// Runs a script in which each side's name is a variable. Returns its standard output, or its error text.
     pub(crate) fn run(&self, script: &str) -> Result<String, String> {
         let done = self.shell(script).expect("a shell");
         if done.status.success() {
@@ -77,7 +79,7 @@ impl Namespaces {
 pub(crate) struct Side(File);
 
 impl Side {
-    /// Moves this thread, with every thread and program that it starts from now on, to it.
+    /// Moves this thread into the namespace, with every thread and program that it starts from now on.
     pub(crate) fn enter(&self) {
         move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may");
     }

@@ -1,16 +1,16 @@
-//! A small Internet: a relay's side, a router that translates addresses and lets nothing in, and a site behind it, each
-//! in a network namespace of its own.
+//! A small Internet, each part in a network namespace of its own: the relay's side, a NAT router that lets no
+//! connection in, and a site behind the router.
 
 use std::net::SocketAddr;
 
 use crate::{namespaces::Namespaces, process::installed};
 
-/// Where the relay listens. Addresses are those of RFC 5737, for documentation.
+/// The address on which the relay listens. The addresses are those for documentation (RFC 5737).
 pub const RELAY: &str = "198.51.100.1:443";
-/// The router's address on the relay's side: all that anybody sees of the site.
+/// The router's address on the relay's side, which is all that can be seen of the site.
 pub const ROUTER: &str = "198.51.100.2";
 
-/// What each of the three is told.
+/// The commands that set up the three namespaces.
 const SETUP: &str = "
 ip -n $net link add wire type veth peer name outside netns $nat
 ip -n $nat link add inside type veth peer name wire netns $site
@@ -42,15 +42,15 @@ table inet wall {
 RULES
 ";
 
-/// The namespaces. They go when this is dropped.
+/// The namespaces. They are removed when this is dropped.
 #[derive(Debug)]
 pub struct Network {
     namespaces: Namespaces,
 }
 
 impl Network {
-    /// Makes one, and moves this thread, with every program that it starts from now on, to the relay's side. `None`,
-    /// noted as skipped, where that cannot be done.
+    /// Makes the network and moves this thread, with every program that it starts from now on, to the relay's side.
+    /// `None`, recorded as skipped, if that is not possible here.
     pub fn enter() -> Option<Self> {
         if !installed("nft") {
             return None;
@@ -60,7 +60,7 @@ impl Network {
         Some(Self { namespaces })
     }
 
-    /// Where a relay can listen.
+    /// The address on which a relay can listen.
     pub fn relay_address() -> SocketAddr {
         RELAY.parse().expect("an address")
     }
@@ -70,7 +70,7 @@ impl Network {
         self.namespaces.name("site")
     }
 
-    /// Runs a line of shell in which `$net`, `$nat` and `$site` are the namespaces; its standard output.
+    /// Runs a shell command in which `$net`, `$nat` and `$site` are the namespaces. Returns its standard output.
     pub fn sh(&self, line: &str) -> String {
         self.namespaces.run(line).unwrap_or_else(|why| panic!("{line}: {why}"))
     }

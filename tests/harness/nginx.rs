@@ -1,4 +1,4 @@
-//! nginx in front of a relay, set up as docs/relay/proxy.md says.
+//! nginx in front of a relay, configured as in docs/relay/proxy.md.
 
 use std::net::SocketAddr;
 
@@ -9,13 +9,13 @@ use crate::{
     process::{Process, installed},
 };
 
-/// From where it asks the relay: an address that no client has.
+/// The source address of its connections to the relay. No client has this address.
 pub const SOURCE: &str = "127.0.0.200";
 
 /// A running proxy.
 #[derive(Debug)]
 pub struct Nginx {
-    /// Where it listens, by plain HTTP.
+    /// The address on which it listens for plain HTTP.
     pub address: SocketAddr,
     /// The program.
     pub process: Process,
@@ -23,9 +23,9 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one in front of `relay`; `None`, noted as skipped, where nginx is not installed.
+    /// Starts a proxy in front of `relay`. `None`, recorded as skipped, if nginx is not installed.
     pub async fn start(relay: SocketAddr) -> Option<Self> {
-        // The block of docs/relay/proxy.md, but for the address from where it asks.
+        // The block of docs/relay/proxy.md, with another source address.
         let location = format!(
             "proxy_pass http://{relay};
              proxy_bind {SOURCE};
@@ -41,18 +41,19 @@ impl Nginx {
         Self::start_with(&location).await
     }
 
-    /// Starts one whose only location has these directives; `None`, noted as skipped, where nginx is not installed.
+    /// Starts a proxy whose only location has these directives. `None`, recorded as skipped, if nginx is not
+    /// installed.
     pub async fn start_with(location: &str) -> Option<Self> {
         Self::start_beside(location, "").await
     }
 
-    /// Starts one whose only location has these directives, and whose `http` block has these beside it; `None`, noted
-    /// as skipped, where nginx is not installed.
+    /// Starts a proxy whose only location has the directives in `location`, and whose `http` block also has those in
+    /// `http`. `None`, recorded as skipped, if nginx is not installed.
     pub async fn start_beside(location: &str, http: &str) -> Option<Self> {
         Self::start_at(free_address(), &[], location, http).await
     }
 
-    /// The same at an address of the story's choice, started by another program if one is given with its arguments.
+    /// The same at an address of the test's choice. If `starter` is not empty, that program starts nginx.
     pub async fn start_at(address: SocketAddr, starter: &[&str], location: &str, http: &str) -> Option<Self> {
         if !installed("nginx") {
             return None;
@@ -88,7 +89,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // Killed, it would leave its worker behind.
+        // SIGKILL would leave its worker process running.
         self.process.end();
     }
 }

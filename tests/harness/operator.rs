@@ -1,19 +1,19 @@
-//! Operators of a relay: at a browser without scripts, and as programs with an API token.
+//! Operators of a relay: in a browser without scripts, and as programs with an API token.
 
 use reqwest::{Client, Method, RequestBuilder, Response, header, redirect::Policy};
 use serde_json::Value;
 
 use crate::{browser::Browser, relay::Relay, secrets};
 
-/// A password that is long enough for everybody in the stories.
+/// The password of all users in the tests. It is strong enough for all rules.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// A browser as far as forms and cookies are concerned. It follows no redirect.
+/// The part of a browser that handles forms and cookies. It follows no redirects.
 #[derive(Debug, Clone)]
 pub struct Operator {
     client: Client,
     url: String,
-    /// `name=value` of the session; nobody is logged in without it.
+    /// The session cookie as `name=value`; `None` without a login.
     pub cookie: Option<String>,
 }
 
@@ -25,15 +25,15 @@ pub struct Api {
     token: String,
 }
 
-/// Every request has a connection of its own: after a body that was refused the relay closes the one that it came by,
-/// and another request must not be on it then.
+/// Every request has a connection of its own. After the relay has refused a body, it closes the connection, and
+/// another request must not be on it then.
 fn client() -> Client {
     let builder = Client::builder().redirect(Policy::none()).pool_max_idle_per_host(0);
     builder.build().expect("a client")
 }
 
-/// The routes of the pages behind the login, as the program's own source names them: one that is added later is tried
-/// like the others.
+/// The routes of the pages behind the login, taken from the program's source, so that a route that is added later is
+/// tested too.
 pub fn page_routes() -> Vec<&'static str> {
     let source = include_str!("../../relay/src/admin/pages/mod.rs");
     let routes = source.split("pub fn routes()").nth(1).and_then(|rest| rest.split("\n}").next());
@@ -42,12 +42,12 @@ pub fn page_routes() -> Vec<&'static str> {
 }
 
 impl Operator {
-    /// Somebody who is not logged in.
+    /// An operator who is not logged in.
     pub fn stranger(relay: &Relay) -> Self {
         Self { client: client(), url: relay.admin_url(), cookie: None }
     }
 
-    /// Somebody who has logged in with [`PASSWORD`].
+    /// An operator who has logged in with [`PASSWORD`].
     pub async fn log_in(relay: &Relay, name: &str) -> Self {
         let stranger = Self::stranger(relay);
         let response = stranger.try_log_in(name, PASSWORD).await;
@@ -57,21 +57,21 @@ impl Operator {
         operator
     }
 
-    /// The same browser with the session that an answer gives.
+    /// The same browser with the session of a response.
     pub fn entered(&self, response: &Response) -> Self {
         let cookie = session_cookie(response);
         cookie.iter().filter_map(|cookie| cookie.split('=').next_back()).for_each(secrets::remember);
         Self { cookie, ..self.clone() }
     }
 
-    /// Sends the login form; the answer, whatever it is.
+    /// Sends the login form. Returns the response, whether or not the login succeeded.
     pub async fn try_log_in(&self, name: &str, password: &str) -> Response {
         secrets::remember(password);
         let form = [("name", name), ("password", password)];
         answered(self.request(Method::POST, "/login").form(&form)).await
     }
 
-    /// A request as this browser's own pages make it.
+    /// A request as the relay's own pages send it from this browser.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let safe = method.is_safe();
         let request = self.client.request(method, format!("{}{path}", self.url));
@@ -87,14 +87,14 @@ impl Operator {
         answered(self.request(Method::GET, path)).await
     }
 
-    /// Opens a page that must be there: its text.
+    /// Opens a page, which must exist. Returns its text.
     pub async fn page(&self, path: &str) -> String {
         let response = self.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         response.text().await.expect("text")
     }
 
-    /// What the forms of this session carry.
+    /// The token for the forms of this session.
     pub async fn csrf(&self) -> String {
         let page = self.page("/").await;
         let token = page.split("data-csrf=\"").nth(1).and_then(|rest| rest.split('"').next());
@@ -108,7 +108,7 @@ impl Operator {
         answered(self.request(Method::POST, path).form(&form)).await
     }
 
-    /// Whether somebody is still logged in.
+    /// Whether the session is still valid.
     pub async fn is_logged_in(&self) -> bool {
         self.get("/").await.status() == 200
     }
@@ -120,12 +120,12 @@ impl Api {
         Self { client: client(), url: relay.admin_url(), token: token.to_owned() }
     }
 
-    /// A program that may do everything.
+    /// A program with all rights.
     pub async fn admin(relay: &Relay) -> Self {
         Self::new(relay, relay.token().await)
     }
 
-    /// A program with a new token, made by the command line with these rights.
+    /// A program with a new token that has these rights. The command line makes the token.
     pub async fn with(relay: &Relay, name: &str, rights: &[&str]) -> Self {
         let made = relay.command("token", &[&["add", name], rights].concat()).await;
         Self::new(relay, made["token"].as_str().expect("a token"))
@@ -136,7 +136,7 @@ impl Api {
         self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
     }
 
-    /// Status and JSON (or null) of an answer.
+    /// Sends a request. Returns status and JSON (or null) of the response.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
         let request = self.request(method, path);
         let response = answered(if let Some(body) = body { request.json(body) } else { request }).await;
@@ -145,19 +145,19 @@ impl Api {
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    /// Status and JSON of what stands at a path.
+    /// Sends a GET request. Returns status and JSON of the response.
     pub async fn get(&self, path: &str) -> (u16, Value) {
         self.call(Method::GET, path, None).await
     }
 
-    /// Status and JSON of the answer to a POST.
+    /// Sends a POST request. Returns status and JSON of the response.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         self.call(Method::POST, path, Some(body)).await
     }
 }
 
 impl Browser {
-    /// Logs in with [`PASSWORD`], from the page that asks for it.
+    /// Logs in with [`PASSWORD`] on the login page.
     pub async fn log_in(&self, relay: &Relay, name: &str) {
         self.open(&relay.admin_url()).await;
         self.fill("#name", name).await;
@@ -178,7 +178,7 @@ impl Relay {
     }
 }
 
-/// The session that an answer gives, as the browser sends it back.
+/// The session cookie of a response, as the browser sends it back.
 pub fn session_cookie(response: &Response) -> Option<String> {
     let cookies = response.headers().get_all(header::SET_COOKIE).iter();
     let mut cookies = cookies.filter_map(|cookie| cookie.to_str().ok()?.split(';').next());

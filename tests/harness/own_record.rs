@@ -1,4 +1,4 @@
-//! What an agent writes down for the customer.
+//! The audit log that an agent writes for the customer.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +18,7 @@ pub struct OwnRecord {
 }
 
 impl OwnRecord {
-    /// In this directory.
+    /// The audit log in this directory.
     pub fn beneath(directory: &Path) -> Self {
         Self { path: directory.join("audit.jsonl") }
     }
@@ -28,22 +28,22 @@ impl OwnRecord {
         &self.path
     }
 
-    /// The flag that has it written.
+    /// The flag that makes the agent write the file.
     pub fn flag(&self) -> [&str; 2] {
         ["--audit-log", self.path.to_str().expect("a path that is text")]
     }
 
-    /// What has ended, of the file as it is now: all but the beginnings of deliveries.
+    /// The lines that are in the file now, without the beginnings of deliveries.
     pub fn lines(&self) -> Vec<Value> {
         lines(&self.path).into_iter().filter(|line| line["kind"] != "begun").collect()
     }
 
-    /// The beginnings of deliveries, of the file as it is now.
+    /// The beginnings of deliveries that are in the file now.
     pub fn begun(&self) -> Vec<Value> {
         lines(&self.path).into_iter().filter(|line| line["kind"] == "begun").collect()
     }
 
-    /// The files that were put aside, the oldest first. Their names end in the time at which that was.
+    /// The rotated files, the oldest first. Their names end with the time of the rotation.
     pub fn aside(&self) -> Vec<PathBuf> {
         let name = self.path.file_name().and_then(OsStr::to_str).expect("a name that is text");
         let directory = fs::read_dir(self.path.parent().expect("a directory")).expect("a directory");
@@ -58,19 +58,19 @@ impl OwnRecord {
         found
     }
 
-    /// Everything in the file and those that were put aside, the oldest first.
+    /// All lines of the rotated files and of the current file, the oldest first.
     pub fn all_lines(&self) -> Vec<Value> {
         let mut files = self.aside();
         files.push(self.path.clone());
         files.iter().flat_map(|path| lines(path)).collect()
     }
 
-    /// Waits until the file has so many lines.
+    /// Waits until the file has this many lines.
     pub async fn wait_for(&self, count: usize) -> Vec<Value> {
         self.wait_until(|lines| lines.len() >= count).await
     }
 
-    /// Waits until the file holds what the story wants.
+    /// Waits until the file has what the test wants.
     pub async fn wait_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let looked = async {
             loop {
@@ -78,7 +78,7 @@ impl OwnRecord {
                 if wanted(&lines) {
                     return lines;
                 }
-                // A file has no event to wait for; looking is what an operator does.
+                // A file sends no events, so the test polls it, as an operator would.
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
@@ -89,7 +89,7 @@ impl OwnRecord {
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    // The last line may be in the middle of being written.
+    // The last line may be incomplete, since the agent may still be writing it.
     let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
     whole.map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"))).collect()
 }

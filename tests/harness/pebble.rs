@@ -1,4 +1,4 @@
-//! Pebble, the ACME server that Let's Encrypt tests with, and the name server by which it finds the relay.
+//! Pebble, the ACME server with which Let's Encrypt tests, and the name server with which it finds the relay.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -18,15 +18,15 @@ pub struct Pebble {
     address: SocketAddr,
     management: SocketAddr,
     certificate: OwnCertificate,
-    /// Its log tells of every order.
+    /// The program. It logs every order.
     pub process: Process,
     _names: Process,
     _dir: TempDir,
 }
 
 impl Pebble {
-    /// Starts one that verifies every name at `relay` and issues certificates for so many seconds; `None`, noted as
-    /// skipped, where Pebble is not installed.
+    /// Starts a server that verifies every name at `relay` and issues certificates that are valid for `validity`
+    /// seconds. `None`, recorded as skipped, if Pebble is not installed.
     pub async fn start(relay: SocketAddr, validity: u64) -> Option<Self> {
         if !installed("pebble") || !installed("pebble-challtestsrv") {
             return None;
@@ -66,24 +66,24 @@ impl Pebble {
         );
         let arguments =
             ["-config".to_owned(), file.display().to_string(), "-dnsserver".to_owned(), dns.to_string()];
-        // Waits and refusals at random would only make the story longer.
+        // Pebble's random waits and refusals would only make the test longer.
         let calm = [("PEBBLE_VA_NOSLEEP", "1".to_owned()), ("PEBBLE_WFE_NONCEREJECT", "0".to_owned())];
         let process = Process::start_program("pebble".as_ref(), &arguments, &calm);
         process.wait_for("ACME directory available").await;
         Some(Self { address, management, certificate, process, _names: names, _dir: dir })
     }
 
-    /// What `--acme-directory` takes.
+    /// The value of `--acme-directory`.
     pub fn directory(&self) -> String {
         format!("https://{}/dir", self.address)
     }
 
-    /// What `--acme-cacert` takes.
+    /// The value of `--acme-cacert`.
     pub fn cacert(&self) -> PathBuf {
         self.certificate.certificate.clone()
     }
 
-    /// The authority that signs what it issues, in PEM.
+    /// The certificate of the authority that signs the issued certificates, in PEM.
     pub async fn root(&self) -> Vec<u8> {
         let own = std::fs::read(&self.certificate.certificate).expect("the certificate");
         let own = Certificate::from_pem(&own).expect("a certificate");

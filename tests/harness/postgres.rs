@@ -1,4 +1,4 @@
-//! A PostgreSQL server of the story's own.
+//! A PostgreSQL server for one test.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
@@ -17,12 +17,13 @@ use crate::{
     secrets,
 };
 
-/// The user that relays are.
+/// The user of the relays.
 const USER: &str = "relay";
 /// The password of that user.
 const PASSWORD: &str = "c0rrect-p0stgres-p@ss";
 
-/// This machine, by an address that is no loopback address by its letters: what is told of other machines' databases holds for it.
+/// An address of this machine that does not look like a loopback address, so the rules for databases on other machines
+/// apply to it.
 pub const FAR: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A server with an empty database.
@@ -36,12 +37,13 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one; `None`, noted as skipped, where PostgreSQL is not installed.
+    /// Starts a server. `None`, recorded as skipped, if PostgreSQL is not installed.
     pub async fn start() -> Option<Self> {
         Self::start_at(free_address(), None).await
     }
 
-    /// Starts one at [`FAR`], with a certificate by an authority, or without TLS; `None` as [`Postgres::start`].
+    /// Starts a server at [`FAR`], with a certificate of an authority or without TLS. `None` as for
+    /// [`Postgres::start`].
     pub async fn start_far(authority: Option<&Authority>) -> Option<Self> {
         let here = SocketAddr::new(FAR, 0);
         let port = TcpListener::bind(here).expect("a port").local_addr().expect("an address").port();
@@ -78,7 +80,7 @@ impl Postgres {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let postgres = programs.join("postgres").display().to_string();
         let here = dir.path().display().to_string();
-        // What a story writes need not outlive the machine.
+        // Data of a test need not survive a crash of the machine.
         let listen = format!("listen_addresses={}", address.ip());
         let set = [listen.as_str(), "fsync=off", "max_connections=200"].into_iter();
         let set: Vec<_> = set.chain(tls.iter().map(String::as_str)).flat_map(|set| ["-c", set]).collect();
@@ -92,14 +94,14 @@ impl Postgres {
         Some(server)
     }
 
-    /// Starts it again after [`Postgres::stop`].
+    /// Starts the server again after [`Postgres::stop`].
     pub async fn run(&mut self) {
         let process = Process::start_program(self.words[0].as_ref(), &self.words[1..], &[]);
         process.wait_for("ready to accept connections").await;
         self.process = Some(process);
     }
 
-    /// Stops it at once: connections are cut, nothing that was committed is lost.
+    /// Stops the server at once. Connections are cut, but committed data is kept.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.signal("INT");
@@ -107,22 +109,22 @@ impl Postgres {
         }
     }
 
-    /// What relays are told; the password is not in it.
+    /// The address of the database for the relays, without the password.
     pub fn url(&self) -> String {
         format!("postgres://{USER}@{}/audiovault", self.address)
     }
 
-    /// Where they find the password.
+    /// The environment variables with which relays find the password.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         vec![("PGPASSWORD", PASSWORD.to_owned())]
     }
 
-    /// Where it keeps what it has.
+    /// The server's data directory.
     pub fn directory(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A connection beside those of the relays.
+    /// A connection to the database, separate from those of the relays.
     pub async fn connection(&self) -> PgConnection {
         self.connect("audiovault").await
     }
@@ -142,7 +144,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Killed, it would leave its shared memory behind.
+        // SIGKILL would leave its shared memory behind.
         if let Some(process) = &mut self.process {
             process.signal("INT");
             process.end();
@@ -150,14 +152,14 @@ impl Drop for Postgres {
     }
 }
 
-/// Where Debian puts the newest version's programs.
+/// The directory in which Debian installs the programs of the newest version.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let versions = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
     versions.filter(|programs| programs.join("postgres").exists()).max()
 }
 
-/// The words before a command line whose program must not be root, which PostgreSQL refuses to be.
+/// The words to put before a command line so that its program does not run as root, which PostgreSQL refuses.
 fn as_nobody_special(dir: &Path) -> Vec<String> {
     if !rustix::process::getuid().is_root() {
         return Vec::new();
@@ -172,7 +174,7 @@ fn as_nobody_special(dir: &Path) -> Vec<String> {
     ["setpriv", &user, &group, "--clear-groups", "--"].map(str::to_owned).to_vec()
 }
 
-/// A number of the user that comes with the package.
+/// A numeric id of the user that the package creates.
 fn id(which: &str) -> u32 {
     let told = std::process::Command::new("id").args([which, "postgres"]).output().expect("id");
     String::from_utf8_lossy(&told.stdout).trim().parse().expect("Debian's package makes the user postgres")

@@ -1,4 +1,4 @@
-//! `audiovault-agent check` as an admin, or a program of the admin's, runs it.
+//! `audiovault-agent check`, as an admin or an admin's program runs it.
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ use crate::{
     relay::{Relay, Site},
 };
 
-/// The rows that a check with one relay and one path has, in their order.
+/// The rows of a check with one relay and one path, in their order.
 pub const STEPS: [&str; 12] = [
     "configuration",
     "path",
@@ -25,23 +25,23 @@ pub const STEPS: [&str; 12] = [
     "round_trip",
 ];
 
-/// What `check --json` has found.
+/// The result of `check --json`.
 #[derive(Debug)]
 pub struct Report {
     /// The exit code.
     pub code: i32,
-    /// All that was printed.
+    /// The whole output.
     pub json: Value,
 }
 
-/// Runs the check for programs.
+/// Runs the check with `--json`.
 pub async fn check(relay: &Relay, site: &Site, options: &AgentOptions) -> Report {
     let (code, out) = run(relay, site, options, &["--json"]).await;
     let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"));
     Report { code, json }
 }
 
-/// Runs the check for people: exit code and table.
+/// Runs the check for people. Returns exit code and table.
 pub async fn table(relay: &Relay, site: &Site, options: &AgentOptions) -> (i32, String) {
     run(relay, site, options, &[]).await
 }
@@ -59,35 +59,36 @@ async fn run(relay: &Relay, site: &Site, options: &AgentOptions, more: &[&str]) 
 }
 
 impl Report {
-    /// Every row, as its id and state.
+    /// Every row as its id and its state.
     pub fn states(&self) -> Vec<(&str, &str)> {
         self.rows().map(|row| (text(row, "id"), text(row, "state"))).collect()
     }
 
-    /// What is said at a step, and what to do: `detail → advice`.
+    /// The detail and the advice of a step: `detail → advice`.
     ///
     /// # Panics
-    /// Without such a row.
+    /// If the step has no row.
     pub fn said(&self, step: &str) -> String {
         let found = self.rows().find(|row| row["id"] == step);
         said(found.unwrap_or_else(|| panic!("{step} in {:#}", self.json)))
     }
 
-    /// Checks that all is well.
+    /// Checks that every step has passed.
     pub fn is_well(&self) {
         let states = STEPS.map(|step| (step, "PASS"));
         assert_eq!((self.code, self.states()), (0, states.to_vec()), "{:#}", self.json);
         assert_eq!(self.json["state"], "PASS");
     }
 
-    /// Checks that nothing is wrong but one step, at which all this is said, and that no step is tried that needs it.
-    /// What is said there.
+    /// Checks that only this step fails, and that its text contains all of these words. Steps that depend on it must
+    /// not be tried. Returns the text.
     pub fn fails_at(&self, step: &str, words: &[&str]) -> String {
         assert_eq!(self.code, 3, "{:#}", self.json);
         self.has_only("FAIL", step, words)
     }
 
-    /// Checks that it works, with a warning about one step, at which all this is said. What is said there.
+    /// Checks that the check works, with a warning about this step only whose text contains all of these words.
+    /// Returns the text.
     pub fn warns_at(&self, step: &str, words: &[&str]) -> String {
         assert_eq!(self.code, 1, "{:#}", self.json);
         self.has_only("WARN", step, words)

@@ -1,4 +1,4 @@
-//! A program under watch: its log is read line by line, and tests wait for lines instead of sleeping.
+//! A program that is observed through its log. Tests wait for log lines instead of sleeping.
 
 use std::{
     io::Write,
@@ -16,10 +16,10 @@ use tokio::{
 
 use crate::secrets;
 
-/// How long a test waits for anything at all: far more than a loaded machine needs.
+/// How long a test waits for any event: far longer than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Finds a program of this workspace beside the running test, building it if need be.
+/// The path of a program of this workspace, next to the running test. Builds it if necessary.
 pub fn program(name: &str) -> PathBuf {
     let here = std::env::current_exe().expect("the path of this program");
     let profile = here.ancestors().find(|dir| dir.join("deps").is_dir()).expect("the target directory");
@@ -36,7 +36,8 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Whether a program that a story needs is there; if not, the story is noted as skipped, which is not passed.
+/// Whether a program that a test needs is installed. If not, the test is recorded as skipped, which does not count as
+/// passed.
 pub fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
@@ -47,14 +48,15 @@ pub fn installed(program: &str) -> bool {
     found
 }
 
-/// Notes that a story is skipped. It fails where nobody keeps the list: who runs a story by hand wants it told.
+/// Records that a test is skipped. Fails if there is no list of skipped tests, so that a person who runs one test sees
+/// it.
 pub fn skip(reason: &str) {
     let file = std::env::var_os("AUDIOVAULT_SKIPPED").unwrap_or_else(|| panic!("skipped: {reason}"));
     let mut file = std::fs::OpenOptions::new().append(true).open(file).expect("the list of skipped tests");
     writeln!(file, "SKIPPED: {reason}").expect("room on the disk");
 }
 
-/// Where things of this run are kept: beneath the target directory.
+/// The path of an artefact of this run, in the target directory.
 pub fn artefacts(name: &str) -> PathBuf {
     let here = std::env::current_exe().expect("the path of this program");
     let profile = here.ancestors().find(|dir| dir.join("deps").is_dir()).expect("the target directory");
@@ -70,21 +72,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program of this workspace; it is killed when this is dropped.
+    /// Starts a program of this workspace. It is killed when this is dropped.
     pub fn start(name: &str, arguments: &[String], environment: &[(&str, String)]) -> Self {
         Self::start_program(&program(name), arguments, environment)
     }
 
-    /// Starts any program with arguments and variables; it is killed when this is dropped.
+    /// Starts any program with arguments and environment variables. It is killed when this is dropped.
     pub fn start_program(program: &Path, arguments: &[String], environment: &[(&str, String)]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
         Self::watch(command)
     }
 
-    /// Starts any program; it is killed when this is dropped.
+    /// Starts any program. It is killed when this is dropped.
     pub fn watch(mut command: Command) -> Self {
-        // Every story starts a program before it asks one; the client needs a provider even without TLS.
+        // Every test starts a program before it sends a request, and the HTTP client needs a crypto provider even
+        // without TLS.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("the program starts");
@@ -96,22 +99,22 @@ impl Process {
         Self { child, log, lines }
     }
 
-    /// Everything that was logged so far.
+    /// All lines that have been logged so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic under the lock").clone()
     }
 
-    /// How many lines were logged so far: a mark for [`Process::wait_for_after`].
+    /// The number of lines that have been logged so far: a mark for [`Process::wait_for_after`].
     pub fn mark(&self) -> usize {
         *self.lines.borrow()
     }
 
-    /// Waits for a line that holds `text`.
+    /// Waits for a line that contains `text`.
     pub async fn wait_for(&self, text: &str) -> String {
         self.wait_for_after(0, text).await
     }
 
-    /// Waits for a line that holds `text` and came after the mark.
+    /// Waits for a line that contains `text` and comes after the mark.
     pub async fn wait_for_after(&self, mark: usize, text: &str) -> String {
         let mut lines = self.lines.clone();
         let found = async {
@@ -130,12 +133,12 @@ impl Process {
             .unwrap_or_else(|_| panic!("{text:?} was never logged: {:#?}", self.log()))
     }
 
-    /// Kills the program as a crash would (SIGKILL).
+    /// Kills the program, like a crash (SIGKILL).
     pub async fn kill(mut self) {
         self.child.kill().await.expect("the program can be killed");
     }
 
-    /// Has the program end by itself (SIGTERM) and waits for that, for who cannot await it; but only for a moment.
+    /// Asks the program to end (SIGTERM) and waits a short time for that. For code that cannot use `await`.
     pub fn end(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             self.terminate();
@@ -156,7 +159,7 @@ impl Process {
         self.child.id().expect("the program runs")
     }
 
-    /// Sends the program a signal, named as `kill` names it.
+    /// Sends the program a signal, with the name that `kill` uses.
     pub fn signal(&self, signal: &str) {
         let id = self.id();
         let signal = format!("-{signal}");
@@ -164,7 +167,7 @@ impl Process {
         assert!(status.expect("kill").success());
     }
 
-    /// Waits for the program's end.
+    /// Waits until the program has ended.
     pub async fn wait(&mut self) -> ExitStatus {
         tokio::time::timeout(PATIENCE, self.child.wait())
             .await
@@ -192,13 +195,13 @@ async fn read(pipe: impl AsyncRead + Unpin, log: Arc<Mutex<Vec<String>>>, count:
     }
 }
 
-/// Runs a program of this workspace to its end: exit code, standard output, standard error.
+/// Runs a program of this workspace until it ends. Returns exit code, standard output and standard error.
 pub async fn run(name: &str, arguments: &[&str], environment: &[(&str, String)]) -> (i32, String, String) {
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
     run_program(&program(name), &arguments, environment).await
 }
 
-/// Runs any program to its end: exit code, standard output, standard error.
+/// Runs any program until it ends. Returns exit code, standard output and standard error.
 pub async fn run_program(
     program: &Path,
     arguments: &[String],

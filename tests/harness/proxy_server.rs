@@ -1,4 +1,4 @@
-//! Proxies between an agent and its relay, which want a user and a password.
+//! Proxies between an agent and its relay. They require a user and a password.
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -14,21 +14,22 @@ use crate::{
     process::{PATIENCE, Process, installed},
 };
 
-/// Who may use the proxies, as `--proxy-credentials-file` takes it.
+/// The user and the password of the proxies, in the format of `--proxy-credentials-file`.
 pub const CREDENTIALS: &str = "maria:s3cr3t";
 
 /// A running proxy.
 #[derive(Debug)]
 pub struct ProxyServer {
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
-    /// Its log tells of every connection.
+    /// The program. It logs every connection.
     pub process: Process,
     _dir: TempDir,
 }
 
 impl ProxyServer {
-    /// Starts an HTTP proxy that finds names as `names` says; `None`, noted as skipped, where tinyproxy is not installed.
+    /// Starts an HTTP proxy that resolves names as `names` says. `None`, recorded as skipped, if tinyproxy is not
+    /// installed.
     pub async fn http(names: Option<&Names>) -> Option<Self> {
         if !installed("tinyproxy") {
             return None;
@@ -48,7 +49,7 @@ impl ProxyServer {
         Some(Self { address, process, _dir: dir })
     }
 
-    /// Starts a SOCKS5 proxy that finds names as `names` says; `None`, noted as skipped, where microsocks is not
+    /// Starts a SOCKS5 proxy that resolves names as `names` says. `None`, recorded as skipped, if microsocks is not
     /// installed.
     pub async fn socks(names: Option<&Names>) -> Option<Self> {
         if !installed("microsocks") {
@@ -59,7 +60,7 @@ impl ProxyServer {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let arguments = ["-i", &ip, "-p", &port, "-u", user, "-P", password].map(str::to_owned);
         let process = start("microsocks", &arguments, names);
-        // It says nothing until it has a client.
+        // It logs nothing before its first client, so the test waits until the port accepts.
         let listens = async {
             while TcpStream::connect(address).is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;

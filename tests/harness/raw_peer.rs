@@ -1,4 +1,4 @@
-//! Peers that speak the wire themselves and keep to nothing: a hostile agent and a hostile relay, over plain WebSockets.
+//! Peers that write frames themselves and break any rule: a hostile agent and a hostile relay, over plain WebSockets.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,35 +27,35 @@ use crate::{
     relay::{Relay, Site},
 };
 
-/// One end of a tunnel in the hands of a story.
+/// One end of a tunnel, controlled by the test.
 #[derive(Debug)]
 pub struct RawPeer {
-    /// The WebSocket, with limits of nobody.
+    /// The WebSocket, without the size limits of an agent or a relay.
     pub socket: WebSocketStream<TcpStream>,
 }
 
-/// How the other side ended the tunnel.
+/// How the other side closed the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// The code of its close frame.
+    /// The code of its WebSocket close message.
     pub code: u16,
-    /// The reason beside it.
+    /// The reason in that message.
     pub reason: String,
 }
 
 impl RawPeer {
-    /// A tunnel to a relay with plain HTTP, upgraded by the key of a site, on which nothing was said yet.
+    /// A tunnel to a relay over plain HTTP, upgraded with the key of a site. No frame has been sent yet.
     pub async fn agent(relay: &Relay, site: &Site) -> Self {
         Self::try_agent(relay.address, site).await.expect("the relay upgrades")
     }
 
-    /// As [`RawPeer::agent`]; nothing where the relay does not upgrade.
+    /// Like [`RawPeer::agent`]; `None` if the relay does not upgrade.
     pub async fn try_agent(relay: SocketAddr, site: &Site) -> Option<Self> {
         let stream = TcpStream::connect(relay).await.ok()?;
         Self::upgrade(site, relay, stream).await
     }
 
-    /// As [`RawPeer::agent`], from an address of this machine.
+    /// Like [`RawPeer::agent`], from this address of the machine.
     pub async fn agent_from(source: IpAddr, relay: &Relay, site: &Site) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((source, 0).into()).expect("an address of this machine");
@@ -73,12 +73,12 @@ impl RawPeer {
         Some(Self { socket })
     }
 
-    /// A tunnel to a relay, greeted as an agent does.
+    /// A tunnel to a relay after the greeting of an agent.
     pub async fn greeted_agent(relay: &Relay, site: &Site) -> Self {
         Self::greeted_as(relay, site, hello()).await
     }
 
-    /// A tunnel to a relay, greeted as a certain agent does.
+    /// A tunnel to a relay after the greeting with this HELLO.
     pub async fn greeted_as(relay: &Relay, site: &Site, hello: Hello) -> Self {
         let mut peer = Self::agent(relay, site).await;
         peer.frame(Frame::Hello(Box::new(hello))).await;
@@ -96,12 +96,12 @@ impl RawPeer {
         self.message(Message::Binary(octets.into())).await;
     }
 
-    /// Sends any message; that the other side has had enough shows elsewhere.
+    /// Sends any message. An error is ignored: that the other side has closed the tunnel shows elsewhere.
     pub async fn message(&mut self, message: Message) {
         let _ = self.socket.send(message).await;
     }
 
-    /// Waits for a frame in which the story finds what it wants.
+    /// Waits for a frame in which `find` finds something.
     pub async fn wait_for<T>(&mut self, find: impl Fn(&Frame) -> Option<T>) -> T {
         let found = async {
             loop {
@@ -126,7 +126,7 @@ impl RawPeer {
             loop {
                 match self.socket.next().await {
                     Some(Ok(Message::Close(Some(frame)))) => {
-                        // Hostile, not slow: the other side need not wait for the answer.
+                        // This peer is hostile, not slow: the other side should not have to wait for the response.
                         let _ = self.socket.flush().await;
                         let _ = self.socket.get_mut().shutdown().await;
                         return Closed { code: frame.code.into(), reason: frame.reason.to_string() };
@@ -140,17 +140,17 @@ impl RawPeer {
     }
 }
 
-/// A stream by its number, which is not 0.
+/// A stream id. The number is not 0.
 pub fn id(number: u32) -> StreamId {
     StreamId::new(number).expect("a stream")
 }
 
-/// The octets of a frame, right or wrong, from its type, its stream and its payload.
+/// The bytes of a valid or invalid frame, from its type, its stream and its payload.
 pub fn octets(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&[kind][..], &stream.to_be_bytes(), payload].concat()
 }
 
-/// A HELLO that nobody could object to.
+/// A HELLO that is valid in every respect.
 pub fn hello() -> Hello {
     Hello {
         agent_version: "0.0.0".to_owned(),
@@ -167,28 +167,28 @@ pub fn hello() -> Hello {
     }
 }
 
-/// A relay that takes any key.
+/// A relay that accepts any key.
 #[derive(Debug)]
 pub struct RawRelay {
     listener: TcpListener,
-    /// Where it is.
+    /// The address on which it listens.
     pub address: SocketAddr,
 }
 
 impl RawRelay {
-    /// One that listens.
+    /// A relay that listens.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         Self { listener, address }
     }
 
-    /// What agents take as `--relay`.
+    /// The value of the agents' `--relay`.
     pub fn url(&self) -> String {
         format!("ws://{}", self.address)
     }
 
-    /// The next agent that dials, upgraded; nothing was said yet.
+    /// Accepts the next agent and upgrades its connection. No frame has been sent yet.
     pub async fn accept(&self) -> RawPeer {
         let accepted = tokio::time::timeout(PATIENCE, self.listener.accept());
         let (stream, _) = accepted.await.expect("the agent dials").expect("a connection");
@@ -202,7 +202,7 @@ impl RawRelay {
         RawPeer { socket }
     }
 
-    /// The next agent that dials, welcomed.
+    /// Accepts the next agent and sends it a WELCOME.
     pub async fn welcome(&self) -> RawPeer {
         let mut peer = self.accept().await;
         peer.wait_for(|frame| matches!(frame, Frame::Hello(_)).then_some(())).await;
@@ -211,7 +211,7 @@ impl RawRelay {
     }
 }
 
-/// A WELCOME that nobody could object to.
+/// A WELCOME that is valid in every respect.
 pub fn welcome(host: &str) -> Welcome {
     Welcome {
         relay_version: "0.0.0".to_owned(),
