@@ -1,4 +1,4 @@
-//! Recordings that sound like something: real WAV files with real lengths.
+//! Recordings with audible content: real WAV files with real durations.
 
 use std::{
     f64::consts::TAU,
@@ -10,10 +10,10 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Samples per second of telephony.
+/// Samples per second in telephony.
 pub const RATE: u32 = 8_000;
 
-/// A mono 16-bit PCM WAV of so many seconds: syllables of a humming voice with pauses, different for each seed.
+/// A mono 16-bit PCM WAV file of this duration: syllables of a humming voice with pauses, different for each seed.
 pub fn wav(seconds: f64, seed: u32) -> Vec<u8> {
     let samples = (seconds * f64::from(RATE)) as u32;
     let octets = samples * 2;
@@ -43,23 +43,23 @@ pub fn wav(seconds: f64, seed: u32) -> Vec<u8> {
     file
 }
 
-/// The call of [`one_recording`].
+/// The call id of [`one_recording`].
 pub const CALL: &str = "1711441902.17";
 
-/// A directory with one second of one call.
+/// A directory with one recording, which has one second of one call.
 pub fn one_recording() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     write(dir.path(), format!("in-{CALL}.wav"), &wav(1.0, 1));
     dir
 }
 
-/// Writes a file with all directories above it, with the modification time of an hour ago: it is not growing.
+/// Writes a file and all directories above it. Its modification time is one hour ago, so it does not count as growing.
 pub fn write(root: &Path, path: impl AsRef<Path>, content: &[u8]) -> PathBuf {
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
     write_at(root, path, content, hour_ago)
 }
 
-/// Writes a file with all directories above it and a modification time.
+/// Writes a file with this modification time, and all directories above it.
 pub fn write_at(root: &Path, path: impl AsRef<Path>, content: &[u8], modified: SystemTime) -> PathBuf {
     let path = root.join(path);
     fs::create_dir_all(path.parent().expect("a directory")).expect("directories");
@@ -69,7 +69,7 @@ pub fn write_at(root: &Path, path: impl AsRef<Path>, content: &[u8], modified: S
     path
 }
 
-/// Octets that repeat nowhere soon, so that a wrong offset shows.
+/// Bytes that do not repeat soon, so that a wrong offset is noticed.
 pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = || {

@@ -1,5 +1,5 @@
-//! A relay that is killed and started again while its agents dial by their own backoff, and what searches of those
-//! that are back notice of the others.
+//! Measures a restart after a crash: a relay is killed and started again, its agents dial with their own backoff, and
+//! the sites that are back are searched meanwhile.
 
 use std::{
     fmt::{self, Display},
@@ -22,24 +22,24 @@ use crate::{
     relay::{Relay, Site},
 };
 
-/// From one search to the next.
+/// The time between two searches.
 const SEARCH_EVERY: Duration = Duration::from_millis(10);
-/// How long somebody waits for all agents before the run is given up: far more than the aim.
+/// How long the run waits for all agents before it fails: far longer than the aim.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How it went.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Recovery {
-    /// How long the relay was away.
+    /// How long the relay was down.
     down: Duration,
-    /// From the start of the relay until each agent was welcome, in order.
+    /// For each agent, the time from the start of the relay until the agent was welcomed, in order.
     back: Vec<Duration>,
-    /// How long searches took meanwhile, in order.
+    /// The durations of the searches in that time, in order.
     searches: Vec<Duration>,
 }
 
 impl Recovery {
-    /// Kills the relay, starts it again after a while, and waits until all agents are back.
+    /// Kills the relay, starts it again after `down`, and waits until all agents are back.
     pub async fn measure(relay: &mut Relay, sites: &[Site], agents: &Fleet, down: Duration) -> Self {
         relay.kill().await;
         agents.all_gone().await;
@@ -57,24 +57,24 @@ impl Recovery {
         Self { down, back, searches }
     }
 
-    /// From the start of the relay until the last agent was welcome.
+    /// The time from the start of the relay until the last agent was welcomed.
     pub fn took(&self) -> Duration {
         self.back.last().copied().unwrap_or_default()
     }
 
-    /// The slowest search of a connected site meanwhile, in milliseconds.
+    /// The slowest search of a connected site in that time, in milliseconds.
     pub fn slowest_search(&self) -> f64 {
         percentile(&self.searches, 100)
     }
 
-    /// Agents that are back after each second.
+    /// The number of agents that were back after each second.
     fn curve(&self) -> Vec<usize> {
         let seconds = self.took().as_secs() + 1;
         let back_by = |second| self.back.partition_point(|back| *back <= Duration::from_secs(second));
         (1..=seconds).map(back_by).collect()
     }
 
-    /// Agents that came within the busiest second.
+    /// The number of agents that came back in the busiest second.
     pub fn busiest_second(&self) -> usize {
         let within = |from: &Duration| {
             let end = *from + Duration::from_secs(1);
@@ -83,12 +83,12 @@ impl Recovery {
         self.back.iter().map(within).max().unwrap_or_default()
     }
 
-    /// How long searches of connected sites took meanwhile, in milliseconds: how many there were, p50, p99, max.
+    /// The searches of connected sites in that time: their number, and p50, p99 and maximum in milliseconds.
     pub fn searches(&self) -> (usize, [f64; 3]) {
         (self.searches.len(), [50, 99, 100].map(|percent| percentile(&self.searches, percent)))
     }
 
-    /// The figures.
+    /// The figures as JSON.
     pub fn json(&self) -> Value {
         let (count, [p50, p99, max]) = self.searches();
         json!({
@@ -125,8 +125,8 @@ fn percentile(times: &[Duration], percent: usize) -> f64 {
     times.get(last * percent / 100).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
 }
 
-/// Searches sites that are connected, one after the other. It has a thread and a runtime of its own, so that its
-/// clock does not tell how busy the agents' runtime is.
+/// Searches sites that are connected, one after the other. It has a thread and a runtime of its own, so that its times
+/// do not depend on how busy the agents' runtime is.
 struct Searcher {
     enough: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Duration>>,
@@ -143,7 +143,7 @@ impl Searcher {
         Self { enough, thread }
     }
 
-    /// How long each search took, in order.
+    /// Stops the searches. Returns their durations, in order.
     fn stop(self) -> Vec<Duration> {
         self.enough.store(true, Ordering::Relaxed);
         let mut times = self.thread.join().expect("every search is answered");

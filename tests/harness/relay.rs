@@ -24,24 +24,25 @@ use crate::{
 #[derive(Debug)]
 pub struct Relay {
     dir: TempDir,
-    /// Its database, as the command line takes it; a file in the directory of its own unless the story says otherwise.
+    /// The database as the command line takes it: a file in the relay's own directory, unless the test chooses
+    /// another.
     database: String,
     /// Its public address, plain or TLS.
     pub address: SocketAddr,
     tls: Option<Certificate>,
-    /// The name in its public URL, instead of its address.
+    /// The host name in the public URL; `None` if it has the address.
     name: Option<String>,
-    /// Its public URL, where it stands behind something else.
+    /// The public URL, if the relay is behind something else.
     public_url: Option<String>,
     extra: Vec<String>,
-    /// Variables of its environment.
+    /// Environment variables of the relay.
     environment: Vec<(&'static str, String)>,
-    /// The public listening socket, where it is not the relay's own but handed to it.
+    /// The public listening socket, if the relay inherits it instead of opening it.
     socket: Option<TcpListener>,
     /// The running program; `None` while it is killed.
     pub process: Option<Process>,
     admin: Option<SocketAddr>,
-    /// An API token that may do everything; made when it is first needed.
+    /// An API token with all rights. It is made when it is first needed.
     token: OnceCell<String>,
 }
 
@@ -52,9 +53,9 @@ pub struct Site {
     pub name: String,
     /// The key for the agent.
     pub site_key: String,
-    /// The token for agent and QueueMetrics.
+    /// The search token for the agent and QueueMetrics.
     pub search_token: String,
-    /// Where QueueMetrics searches.
+    /// The address at which QueueMetrics searches.
     pub search_url: String,
 }
 
@@ -79,7 +80,8 @@ impl Relay {
         relay
     }
 
-    /// Starts a relay with HTTPS whose public URL has a name, with a certificate for it and all names beneath.
+    /// Starts a relay with HTTPS whose public URL has a host name. The certificate is for that name and all names
+    /// below it.
     pub async fn start_named(name: &str) -> Self {
         let mut relay = Self::stopped();
         let names = [name, &format!("*.{name}"), &relay.address.ip().to_string()];
@@ -89,8 +91,8 @@ impl Relay {
         relay
     }
 
-    /// Starts a relay with HTTPS by a certificate that an authority has signed, for its address, or for the name that its
-    /// public URL then has.
+    /// Starts a relay with HTTPS whose certificate an authority has signed. The certificate is for `name`, which is
+    /// then in the public URL, or for the relay's address.
     pub async fn start_signed(authority: &Authority, name: Option<&str>) -> Self {
         let mut relay = Self::stopped();
         let address = relay.address.ip().to_string();
@@ -100,7 +102,7 @@ impl Relay {
         relay
     }
 
-    /// Starts a relay with HTTPS at an address of the story's choice.
+    /// Starts a relay with HTTPS at an address of the test's choice.
     pub async fn start_at(address: SocketAddr) -> Self {
         let mut relay = Self { address, ..Self::stopped() };
         relay.tls = Some(Certificate::make(relay.dir.path(), &[&address.ip().to_string()]));
@@ -108,14 +110,14 @@ impl Relay {
         relay
     }
 
-    /// Starts a relay with plain HTTP whose database is in a directory of the story's choice.
+    /// Starts a relay with plain HTTP whose database is in a directory of the test's choice.
     pub async fn start_on(directory: &Path) -> Self {
         let mut relay = Self { database: sqlite(directory), ..Self::stopped() };
         relay.restart().await;
         relay
     }
 
-    /// Starts a relay with plain HTTP on the database of a server, beside others perhaps.
+    /// Starts a relay with plain HTTP on the database of a server, which other relays may use too.
     pub async fn start_on_postgres(server: &Postgres, extra: &[&str]) -> Self {
         let mut relay = Self::stopped();
         relay.moves_to(server);
@@ -124,14 +126,14 @@ impl Relay {
         relay
     }
 
-    /// Starts a relay with plain HTTP on a database that is named as on the command line, with variables of its environment.
+    /// Starts a relay with plain HTTP on a database in the command line's notation, with environment variables.
     pub async fn start_on_database(database: &str, environment: Vec<(&'static str, String)>) -> Self {
         let mut relay = Self { database: database.to_owned(), environment, ..Self::stopped() };
         relay.restart().await;
         relay
     }
 
-    /// Starts a relay that is one of several on the database of a server, behind a load balancer.
+    /// Starts a relay of a cluster on the database of a server, behind a load balancer.
     pub async fn start_in_cluster(server: &Postgres, public_url: String, key: &str, extra: &[&str]) -> Self {
         let mut relay = Self::stopped();
         relay.moves_to(server);
@@ -146,17 +148,17 @@ impl Relay {
         relay
     }
 
-    /// Where what it cannot write waits, if it is one of several.
+    /// The directory for audit events that wait for the database, if the relay is in a cluster.
     pub fn spool_dir(&self) -> PathBuf {
         self.dir.path().join("spool")
     }
 
-    /// From its next start on it works on the database of a server.
+    /// Makes the relay use the database of a server from its next start on.
     pub fn moves_to(&mut self, server: &Postgres) {
         (self.database, self.environment) = (server.url(), server.variables());
     }
 
-    /// Starts a relay with plain HTTP that goes by a clock of the story's.
+    /// Starts a relay with plain HTTP that uses a clock of the test.
     pub async fn start_by(clock: &Clock) -> Self {
         let mut relay = Self { environment: clock.variables(), ..Self::stopped() };
         relay.restart().await;
@@ -181,7 +183,7 @@ impl Relay {
         }
     }
 
-    /// Starts a relay with plain HTTP that inherits its public socket, as by systemd's socket activation.
+    /// Starts a relay with plain HTTP that inherits its public socket, as with systemd's socket activation.
     pub async fn start_activated(extra: &[&str]) -> Self {
         let mut relay = Self::stopped();
         relay.socket = Some(TcpListener::bind(relay.address).expect("the address is free"));
@@ -190,8 +192,8 @@ impl Relay {
         relay
     }
 
-    /// Starts the program again at the same address with the same database. One that runs goes on if it is held by
-    /// the story, and is killed otherwise.
+    /// Starts the program again at the same address with the same database. If the test has taken the running process,
+    /// that one goes on; otherwise it is killed.
     pub async fn restart(&mut self) {
         let mut arguments = vec!["serve".to_owned()];
         match &self.tls {
@@ -209,7 +211,7 @@ impl Relay {
         arguments.extend(["--public-url".to_owned(), public_url, "--database".to_owned(), self.database()]);
         if !self.extra.iter().any(|argument| argument == "--admin-bind") {
             arguments.extend(["--admin-bind".to_owned(), format!("{}:0", self.address.ip())]);
-            // Networks of a story's own have other addresses than loopback.
+            // Networks of a test have other addresses than loopback.
             arguments.extend(["--admin-allow-plaintext".to_owned(), "true".to_owned()]);
         }
         arguments.extend(self.extra.clone());
@@ -217,7 +219,7 @@ impl Relay {
         command.args(&arguments).envs(self.environment.clone());
         if let Some(socket) = &self.socket {
             let parent_fd = socket.try_clone().expect("a descriptor").into();
-            // The first of those that are handed over (`sd_listen_fds(3)`).
+            // The number of the first inherited descriptor (`sd_listen_fds(3)`).
             let inherited = vec![FdMapping { parent_fd, child_fd: 3 }];
             command.env("LISTEN_FDS", "1").fd_mappings(inherited).expect("no collision");
         }
@@ -238,7 +240,7 @@ impl Relay {
     /// The running program.
     ///
     /// # Panics
-    /// While the relay is killed.
+    /// If the relay has been killed.
     pub fn process(&self) -> &Process {
         self.process.as_ref().expect("the relay runs")
     }
@@ -252,12 +254,12 @@ impl Relay {
         }
     }
 
-    /// The name in its public URL, if there is one.
+    /// The host name in the public URL, if there is one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// What agents take as `--relay`.
+    /// The value of the agents' `--relay`.
     pub fn tunnel_url(&self) -> String {
         format!("{}://{}", if self.tls.is_some() { "wss" } else { "ws" }, self.address)
     }
@@ -272,12 +274,12 @@ impl Relay {
         self.tls.as_ref()
     }
 
-    /// Runs a `site` command in a process of its own and reads the JSON that it prints.
+    /// Runs a `site` command as a process and parses the JSON that it prints.
     pub async fn site_command(&self, arguments: &[&str]) -> Value {
         self.command("site", arguments).await
     }
 
-    /// Runs a command on the relay's database in a process of its own and reads the JSON that it prints.
+    /// Runs a command on the relay's database as a process and parses the JSON that it prints.
     pub async fn command(&self, command: &str, arguments: &[&str]) -> Value {
         let database = self.database();
         let arguments = [&[command], arguments, &["--database", &database, "--json"]].concat();
@@ -313,15 +315,15 @@ impl Relay {
         }
     }
 
-    /// Where the admin listener is, without a slash at the end.
+    /// The address of the admin listener, without a slash at the end.
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.admin.expect("the relay runs"))
     }
 
-    /// An API token that may do everything.
+    /// An API token with all rights.
     pub async fn token(&self) -> &str {
         let make = || async {
-            // Several relays may share a database, where names of tokens are unique.
+            // Relays may share a database, and the names of tokens are unique in it.
             let name = format!("harness-{}", self.address.port());
             let made = self.command("token", &["add", &name, "--role", "admin", "--playback"]).await;
             made["token"].as_str().expect("a token").to_owned()
@@ -329,7 +331,7 @@ impl Relay {
         self.token.get_or_init(make).await
     }
 
-    /// A page of the admin listener, asked for with [`Relay::token`]: status and text.
+    /// Requests a page of the admin listener with [`Relay::token`]. Returns status and text.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         let url = format!("{}{path}", self.admin_url());
         let request = reqwest::Client::new().get(url).bearer_auth(self.token().await);
@@ -337,7 +339,7 @@ impl Relay {
         (response.status().as_u16(), response.text().await.expect("text"))
     }
 
-    /// A figure that `/metrics` tells, by its whole name with its labels.
+    /// The value of a metric in `/metrics`, by its full name with its labels.
     pub async fn figure(&self, name: &str) -> f64 {
         let (status, text) = self.admin("/metrics").await;
         assert_eq!(status, 200, "{text}");
@@ -345,7 +347,7 @@ impl Relay {
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
     }
 
-    /// The audit as CSV without its head, once it has so many events and no delivery goes on.
+    /// The audit log as CSV lines without the header, once it has this many events and all deliveries have ended.
     pub async fn audit(&self, events: usize) -> Vec<String> {
         let database = self.database();
         let exported = async {
@@ -363,7 +365,7 @@ impl Relay {
         tokio::time::timeout(crate::process::PATIENCE, exported).await.expect("the events are on record")
     }
 
-    /// What the API says of one site; null for one that it does not know.
+    /// The API's response about one site; null if the API does not know the site.
     pub async fn status(&self, site: &str) -> Value {
         let (status, text) = self.admin(&format!("/api/v1/sites/{site}")).await;
         if status == 404 {
@@ -373,7 +375,7 @@ impl Relay {
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Waits until the API says what the test wants of a site.
+    /// Waits until the API's response about a site is as the test wants.
     pub async fn wait_for_status(&self, site: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let asked = async {
             loop {
@@ -381,7 +383,7 @@ impl Relay {
                 if wanted(&status) {
                     return status;
                 }
-                // The status has no event to wait for; asking is what an operator does.
+                // The status sends no events, so the test polls it, as an operator would.
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         };
@@ -389,7 +391,7 @@ impl Relay {
     }
 }
 
-/// A file in a directory.
+/// The SQLite database in a directory.
 fn sqlite(directory: &Path) -> String {
     format!("sqlite:{}", directory.join("relay.db").display())
 }

@@ -1,4 +1,4 @@
-//! The secrets of a story, which stand in nobody's log: every program's log is searched for all of them when it ends.
+//! The secrets of a test, which must not be in any log: when a program ends, its log is searched for all of them.
 
 use std::{
     collections::BTreeSet,
@@ -6,13 +6,13 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// What is shorter could be in a log by chance.
+/// A shorter text could be in a log by chance.
 const SHORTEST: usize = 8;
 
 static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 static FILES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// From now on this is a secret of the story.
+/// Makes this text a secret of the test from now on.
 pub fn remember(secret: &str) {
     let secret = secret.trim();
     if secret.len() >= SHORTEST {
@@ -20,12 +20,12 @@ pub fn remember(secret: &str) {
     }
 }
 
-/// From now on what a program of the story will have written to this file is a secret.
+/// Makes the text that a program of the test will write to this file a secret from now on.
 pub fn remember_file(file: &Path) {
     FILES.lock().unwrap_or_else(PoisonError::into_inner).insert(file.to_owned());
 }
 
-/// The first line that holds a secret, if there is one.
+/// The first log line that has a secret in it.
 pub fn told_in(log: &[String]) -> Option<String> {
     let files: Vec<_> = FILES.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
     for text in files.iter().filter_map(|file| std::fs::read_to_string(file).ok()) {

@@ -1,5 +1,5 @@
-//! Clients that take their time on purpose: each sends the beginning of something and then an octet now and then, to
-//! keep a connection for ever.
+//! Slow clients: each sends the beginning of something and then a few bytes now and then, to keep a connection open
+//! for ever.
 
 use std::{
     net::SocketAddr,
@@ -11,10 +11,10 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// How often a slow client sends its next octets: far within any timeout between octets.
+/// How often a slow client sends its next bytes: far more often than any timeout between bytes.
 const DRIP: Duration = Duration::from_millis(500);
 
-/// What is slow.
+/// The part that the client sends slowly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slow {
     /// The head of an HTTP/1.1 request.
@@ -29,20 +29,20 @@ pub enum Slow {
     Http2Body,
 }
 
-/// How a slow client ended.
+/// How the connection of a slow client ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// After this time.
+    /// The time after which it ended.
     pub after: Duration,
-    /// What it was told.
+    /// The bytes that the relay sent.
     pub answer: Vec<u8>,
 }
 
 impl Slow {
-    /// Every kind that works without TLS.
+    /// All kinds that work without TLS.
     pub const PLAIN: [Self; 4] = [Self::Head, Self::Body, Self::Http2Head, Self::Http2Body];
 
-    /// Goes on until the relay hangs up or answers.
+    /// Sends slowly until the relay closes the connection or responds.
     pub async fn run(self, relay: SocketAddr, site: &str) -> Ended {
         let start = Instant::now();
         let mut stream = TcpStream::connect(relay).await.expect("the relay accepts");
@@ -62,7 +62,7 @@ impl Slow {
                         }
                     }
                 },
-                // What cannot be sent any more shows as the end of the other direction.
+                // A write error is ignored, since the end of the connection also shows at the reader.
                 _ = ticks.tick() => drop(writer.write_all(self.drip()).await),
             }
         }
@@ -77,7 +77,7 @@ impl Slow {
                     format!("POST /{site}/search HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n");
                 head.into_bytes()
             }
-            // The header of a record and of a ClientHello of 508 octets.
+            // The header of a TLS record, and of a ClientHello of 508 bytes.
             Self::Handshake => vec![22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3],
             Self::Http2Head => [PREFACE, &frame(HEADERS, 0, &[0x83, 0x86])].concat(),
             Self::Http2Body => {
@@ -93,13 +93,13 @@ impl Slow {
         match self {
             Self::Head => b"x-a: b\r\n",
             Self::Body | Self::Handshake => b"x",
-            // CONTINUATION and DATA, of the field `a: b` and of one octet.
+            // A CONTINUATION frame with the field `a: b`, and a DATA frame with one byte.
             Self::Http2Head => &[0, 0, 5, 9, 0, 0, 0, 0, 1, 0, 1, b'a', 1, b'b'],
             Self::Http2Body => &[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x'],
         }
     }
 
-    /// An HTTP/2 connection stays open after an answer.
+    /// Whether an HTTP/2 response has come. Its connection stays open, so the end of the connection does not show it.
     fn is_answered(self, answer: &[u8]) -> bool {
         let mut rest = answer;
         while self == Self::Http2Body && rest.len() >= 9 {
@@ -113,7 +113,7 @@ impl Slow {
     }
 }
 
-/// The preface of an HTTP/2 client with its empty SETTINGS (RFC 9113, section 3.4).
+/// The preface of an HTTP/2 client with an empty SETTINGS frame (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 const HEADERS: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -123,7 +123,7 @@ fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     [&[0, 0, len, kind, flags, 0, 0, 0, 1], payload].concat()
 }
 
-/// A connection from a loopback address of one's choice, on which nothing happens.
+/// An idle connection from a loopback address of the test's choice.
 pub async fn idle(relay: SocketAddr, from: std::net::IpAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::new(from, 0)).expect("a loopback address");

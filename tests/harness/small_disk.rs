@@ -1,4 +1,4 @@
-//! A disk that is soon full: a tmpfs of a few megabytes, which only root may mount.
+//! A disk that fills up soon: a tmpfs of a few megabytes, which only root may mount.
 
 use std::{
     fs::File,
@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use crate::process::skip;
 
-/// Mounts, and unmounts when its standard input ends: also when the story was killed, which leaves nothing behind then.
+/// Mounts the disk, and unmounts it when standard input ends. That also happens if the test is killed, so nothing is
+/// left behind.
 const KEEPER: &str = r#"trap '' TERM INT
 mount -t tmpfs -o size=4m,mode=700 tmpfs "$1" || exit
 echo mounted
@@ -26,7 +27,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one; `None`, noted as skipped, where that is not allowed.
+    /// Mounts a disk. `None`, recorded as skipped, if mounting is not allowed.
     pub fn mount() -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut keeper = Command::new("sh")
@@ -44,16 +45,16 @@ impl SmallDisk {
         (!said.is_empty()).then_some(disk)
     }
 
-    /// Where it is mounted.
+    /// The path where it is mounted.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Writes until nothing more fits.
+    /// Writes until the disk is full.
     pub fn fill(&self) {
         let mut file = File::create(self.filler()).expect("a file");
         loop {
-            // A page is the least that a tmpfs gives.
+            // A page is the smallest unit of a tmpfs.
             match file.write_all(&[1; 4096]) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::StorageFull => return,
@@ -62,7 +63,7 @@ impl SmallDisk {
         }
     }
 
-    /// Takes back what [`SmallDisk::fill`] has written.
+    /// Removes what [`SmallDisk::fill`] has written.
     pub fn free(&self) {
         std::fs::remove_file(self.filler()).expect("the file was written");
     }

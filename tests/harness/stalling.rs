@@ -1,5 +1,7 @@
-//! Storage across a network whose server can stop to answer, as NFS with `hard` mounts knows it: a FUSE file system that
-//! the story serves itself. Whoever asks it meanwhile waits, in the kernel, for as long as the story wants.
+//! Network storage whose server can stop responding, like NFS with `hard` mounts.
+//!
+//! It is a FUSE file system that the test serves itself. While it is stalled, every program that uses it waits in the
+//! kernel for as long as the test wants.
 
 use std::{
     ffi::OsStr,
@@ -19,17 +21,17 @@ use tempfile::TempDir;
 
 use crate::process::skip;
 
-/// Nothing is taken from memory that can be asked for: every call comes here.
+/// The kernel may not cache anything, so that every call gets here.
 const NEVER_KEPT: Duration = Duration::ZERO;
-/// The inode of the first file; the root has 1.
+/// The inode of the first file. The root directory has inode 1.
 const FIRST: u64 = 2;
 
-/// Ends the mount with its standard input: also when the story was killed, which leaves nothing behind then.
+/// Ends the mount when standard input ends. That also happens if the test is killed, so nothing is left behind.
 const KEEPER: &str = r#"trap '' TERM INT
 read -r _
 umount -l "$1""#;
 
-/// A mounted storage of some files.
+/// A mounted storage with some files.
 #[derive(Debug)]
 pub struct Stalling {
     place: TempDir,
@@ -39,7 +41,8 @@ pub struct Stalling {
 }
 
 impl Stalling {
-    /// Mounts one with these files, an hour old; `None`, noted as skipped, where that is not allowed.
+    /// Mounts a storage with these files, whose modification time is one hour ago. `None`, recorded as skipped, if
+    /// mounting is not allowed.
     pub fn mount(files: &[(String, Vec<u8>)]) -> Option<Self> {
         let place = tempfile::tempdir().expect("a temporary directory");
         let gate = Arc::<Gate>::default();
@@ -66,23 +69,23 @@ impl Stalling {
         Some(Self { place, gate, session, keeper })
     }
 
-    /// Where it is mounted.
+    /// The path where it is mounted.
     pub fn place(&self) -> &Path {
         self.place.path()
     }
 
-    /// Answers nothing any more.
+    /// Stops responding.
     pub fn stall(&self) {
         self.gate.state().shut = true;
     }
 
-    /// Answers again, also what was asked meanwhile.
+    /// Responds again, also to the calls that have waited.
     pub fn go_on(&self) {
         self.gate.state().shut = false;
         self.gate.opened.notify_all();
     }
 
-    /// Waits until nobody has asked for anything for some time.
+    /// Waits until there has been no call for this long.
     pub async fn quiet(&self, time: Duration) {
         loop {
             let last = self.gate.state().last;
@@ -101,13 +104,13 @@ impl Drop for Stalling {
         drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
         if let Some(session) = self.session.take() {
-            // Ends with the last who has something open.
+            // The session ends when the last open file is closed.
             drop(session);
         }
     }
 }
 
-/// What every call has to pass.
+/// The gate that every call has to pass.
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<State>,
@@ -117,7 +120,7 @@ struct Gate {
 #[derive(Debug, Default)]
 struct State {
     shut: bool,
-    /// When somebody asked last.
+    /// The time of the last call.
     last: Option<Instant>,
 }
 
@@ -126,7 +129,7 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is open.
+    /// Waits until the gate is open.
     fn pass(&self) {
         let mut state = self.state();
         state.last = Some(Instant::now());
@@ -180,7 +183,7 @@ impl Files {
 }
 
 impl Filesystem for Files {
-    /// In any case, as servers of SMB find files.
+    /// Names are compared without regard to case, as SMB servers do.
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.gate.pass();
         let found = (FIRST..).zip(&self.files).find(|(_, (file, _))| name.eq_ignore_ascii_case(file));
@@ -227,7 +230,7 @@ impl Filesystem for Files {
         reply.data(&octets);
     }
 
-    /// What a server is asked when a file is closed; whoever closes it waits for the answer.
+    /// The call when a file is closed. The program that closes the file waits for the response.
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         self.gate.pass();
         reply.ok();
@@ -238,7 +241,7 @@ impl Filesystem for Files {
         for (inode, (name, _)) in
             (FIRST..).zip(&self.files).skip(usize::try_from(offset).unwrap_or(usize::MAX))
         {
-            // Where to go on: after so many files.
+            // The offset at which the next call continues: the number of files so far.
             if reply.add(INodeNo(inode), inode - FIRST + 1, FileType::RegularFile, name) {
                 break;
             }

@@ -1,18 +1,18 @@
-//! What processes cost: processor time and memory, with those that they have started.
+//! The resources that processes use, with all processes that they have started: processor time and memory.
 
 use std::time::Duration;
 
 use procfs::process::{Process, Stat, all_processes};
 
-/// The processes of one program, by the ids of those that were started first.
+/// The processes of one program, found from those that were started first.
 #[derive(Debug, Default, Clone)]
 pub struct Processes(
-    /// Ids of those that were started first.
+    /// The ids of the processes that were started first.
     pub Vec<u32>,
 );
 
 impl Processes {
-    /// Everything that runs beneath the first ones.
+    /// The first processes and all their descendants.
     fn all(&self) -> Vec<Stat> {
         let stats: Vec<Stat> =
             all_processes().into_iter().flatten().filter_map(|process| process.ok()?.stat().ok()).collect();
@@ -25,13 +25,13 @@ impl Processes {
         stats.into_iter().filter(|stat| members.contains(&stat.pid)).collect()
     }
 
-    /// Processor time so far, in steps of the kernel's clock (10 ms mostly).
+    /// The processor time so far, in steps of the kernel's clock (usually 10 ms).
     pub fn processor_time(&self) -> Duration {
         let ticks: u64 = self.all().iter().map(|stat| stat.utime + stat.stime).sum();
         Duration::from_secs_f64(ticks as f64 / procfs::ticks_per_second() as f64)
     }
 
-    /// Octets resident now.
+    /// The resident memory, in bytes.
     pub fn resident(&self) -> u64 {
         let resident = |stat: Stat| Process::new(stat.pid).ok()?.status().ok()?.vmrss;
         self.all().into_iter().filter_map(resident).sum::<u64>() * 1024

@@ -1,5 +1,7 @@
-//! A link over a wide area, between two network namespaces: delay, rate, loss and a queue that overflows, all to be
-//! changed while it runs. It is made of two TUN devices and a thread between them, since many kernels lack netem.
+//! A wide-area link between two network namespaces, with a delay, a rate, loss and a queue that overflows. All of them
+//! can be changed while it runs.
+//!
+//! It consists of two TUN devices and a thread between them, since many kernels have no netem.
 
 mod forward;
 mod pipe;
@@ -16,16 +18,16 @@ use self::forward::Forwarder;
 pub use self::pipe::{Counts, Settings};
 use crate::{namespaces::Namespaces, process::skip};
 
-/// The relay's address, of those for documentation (RFC 5737).
+/// The relay's address, one of those for documentation (RFC 5737).
 pub const RELAY: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1));
-/// The site's.
+/// The site's address.
 pub const SITE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 2));
 
-/// Packets that may wait in a device for the thread: more than any sender has under way, so that the only queue that
-/// overflows is the one of [`Settings`].
+/// How many packets may wait in a device for the thread: more than any sender has in flight, so that the only queue
+/// that overflows is the one of [`Settings`].
 const DEVICE_QUEUE: u32 = 20_000;
 
-/// Each device goes to its side. Packets of IPv6, which nobody asked for, would be lost and counted among the others.
+/// Moves each device to its side. IPv6 is turned off, since its packets would be lost and counted with the others.
 const SETUP: &str = "
 for side in $relay $site; do ip netns exec $side sh -c 'echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6'; done
 ip link set ${id}r netns $relay name wan
@@ -35,7 +37,7 @@ ip -n $site addr add 198.51.100.2/24 dev wan
 for side in $relay $site; do ip -n $side link set wan up; done
 ";
 
-/// Which way packets go.
+/// The direction of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the site to the relay: recordings.
@@ -44,7 +46,7 @@ pub enum Direction {
     Down,
 }
 
-/// The link with its two namespaces. They go when this is dropped.
+/// The link with its two namespaces. They are removed when this is dropped.
 #[derive(Debug)]
 pub struct WanLink {
     forwarder: Arc<Forwarder>,
@@ -53,8 +55,8 @@ pub struct WanLink {
 }
 
 impl WanLink {
-    /// Makes one, and moves this thread, with every thread and program that it starts from now on, to the relay's
-    /// side. `None`, noted as skipped, where that cannot be done.
+    /// Makes a link and moves this thread, with every thread and program that it starts from now on, to the relay's
+    /// side. `None`, recorded as skipped, if that is not possible here.
     pub fn enter(up: Settings, down: Settings) -> Option<Self> {
         let namespaces = Namespaces::make(&["relay", "site"], "")?;
         let devices = device(&namespaces, "r").and_then(|relay| Ok([relay, device(&namespaces, "s")?]));
@@ -73,12 +75,12 @@ impl WanLink {
         Some(Self { forwarder, thread: Some(thread.expect("a thread")), namespaces })
     }
 
-    /// Changes one direction from the next packet on.
+    /// Changes the settings of one direction, from the next packet on.
     pub fn set(&self, direction: Direction, settings: Settings) {
         self.forwarder.pipe(direction).set(settings);
     }
 
-    /// Changes something about one direction from the next packet on.
+    /// Changes some settings of one direction, from the next packet on.
     pub fn change(&self, direction: Direction, change: impl FnOnce(&mut Settings)) {
         let mut pipe = self.forwarder.pipe(direction);
         let mut settings = pipe.settings();
@@ -86,7 +88,7 @@ impl WanLink {
         pipe.set(settings);
     }
 
-    /// What has become of the packets that went one way.
+    /// The counts of the packets in one direction.
     pub fn counts(&self, direction: Direction) -> Counts {
         self.forwarder.pipe(direction).counts()
     }
@@ -96,7 +98,7 @@ impl WanLink {
         self.namespaces.name("site")
     }
 
-    /// Runs something on a thread at the site.
+    /// Runs `work` on a thread in the site's namespace.
     pub fn at_site<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let side = self.namespaces.side("site");
         std::thread::spawn(move || {
@@ -105,7 +107,7 @@ impl WanLink {
         })
     }
 
-    /// Runs a line of shell in which `$relay` and `$site` are the namespaces; its standard output.
+    /// Runs a shell command in which `$relay` and `$site` are the namespaces. Returns its standard output.
     pub fn sh(&self, line: &str) -> String {
         self.namespaces.run(line).unwrap_or_else(|why| panic!("{line}: {why}"))
     }

@@ -18,21 +18,22 @@ use super::{
     pipe::{Pipe, Settings},
 };
 
-/// How long the thread rests after it has moved packets. What comes meanwhile is moved in one go: at 17,000 packets a
-/// second, waking for each would cost more than moving it. It is the error of all times here.
+/// How long the thread sleeps after it has moved packets. Packets that arrive meanwhile are moved together: at 17,000
+/// packets per second, a wake-up for each would cost more than moving it. All times here have an error of up to this
+/// much.
 const REST: Duration = Duration::from_micros(100);
 
-/// Packets taken from one device before the other has its turn.
+/// How many packets are taken from one device before it is the other's turn.
 const TURN: usize = 256;
 
-/// Longest packet in octets; the devices' MTU is less.
+/// Length of the longest packet, in bytes. The MTU of the devices is smaller.
 const LONGEST: usize = 2048;
 
-/// Devices and pipes. Pipe 0 begins at device 0, the relay's; pipe 1 at device 1, the site's.
+/// The devices and the pipes. Pipe 0 begins at device 0, the relay's; pipe 1 begins at device 1, the site's.
 pub(super) struct Forwarder {
     devices: [SyncDevice; 2],
     pipes: [Mutex<Pipe>; 2],
-    /// Written to when the thread has to end.
+    /// Written to when the thread must end.
     end: OwnedFd,
 }
 
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Forwarder {
 }
 
 impl Forwarder {
-    /// Between the relay's device and the site's: settings of the packets from either.
+    /// Connects the relay's device and the site's. The settings are for the packets that come from each of them.
     pub(super) fn new(devices: [SyncDevice; 2], settings: [Settings; 2]) -> Self {
         let (now, mut seed) = (Instant::now(), 0);
         let pipes = settings.map(|settings| {
@@ -65,12 +66,12 @@ impl Forwarder {
         self.pipes[from].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has [`Forwarder::run`] return.
+    /// Makes [`Forwarder::run`] return.
     pub(super) fn stop(&self) {
         let _ = write(&self.end, &1u64.to_ne_bytes());
     }
 
-    /// Moves packets until it is stopped.
+    /// Moves packets until [`Forwarder::stop`] is called.
     pub(super) fn run(&self) {
         let mut buffer = [0; LONGEST];
         loop {
@@ -87,7 +88,7 @@ impl Forwarder {
         }
     }
 
-    /// Moves what there is to move one way; whether there was anything.
+    /// Moves the packets of one direction that are ready. Returns whether there were any.
     fn move_packets(&self, from: usize, buffer: &mut [u8]) -> bool {
         let mut pipe = self.lock(from);
         let now = Instant::now();
@@ -98,18 +99,18 @@ impl Forwarder {
             pipe.push(&buffer[..len], now);
             taken += 1;
         }
-        // A device that is gone takes nothing; neither does a cable that was pulled.
+        // An error is ignored: a removed device loses packets as an unplugged cable does.
         let delivered = pipe.deliver(now, |packet| drop(self.devices[1 - from].send(packet)));
         taken + delivered > 0
     }
 
-    /// Waits for packets from devices, but no longer than a limit; whether this is the end.
+    /// Waits for packets from the devices, but not longer than `limit`. Returns whether the thread must end.
     fn wait(&self, devices: &[SyncDevice], limit: Option<Duration>) -> bool {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut watched: Vec<_> = devices.iter().map(|device| PollFd::new(device, PollFlags::IN)).collect();
         watched.push(PollFd::new(&self.end, PollFlags::IN));
         let waited = poll(&mut watched, limit.as_ref());
-        // A device that went with its namespace will never have a packet again.
+        // A device that was removed with its namespace never has a packet again.
         let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
         watched.last().is_some_and(|end| !end.revents().is_empty())
             || watched.iter().any(|fd| fd.revents().intersects(gone))

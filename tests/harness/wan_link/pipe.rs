@@ -1,4 +1,4 @@
-//! One direction of a link: which packets pass it, and when. It knows no clock and no device.
+//! One direction of a link: which packets pass, and when. This module uses no clock and no device.
 
 use std::{
     collections::VecDeque,
@@ -7,29 +7,30 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
-/// Octets that fit at least into the queue before a link: what small routers have.
+/// The smallest queue before a link, in bytes: the size that small routers have.
 const SHORTEST_QUEUE: f64 = 256.0 * 1024.0;
 
-/// How much later than its turn a packet comes that others overtake.
+/// How late a packet is if others overtake it.
 const OVERTAKEN_BY: Duration = Duration::from_millis(5);
 
-/// What one direction of a link does to packets. By default it passes everything on at once.
+/// What one direction of a link does to packets. By default it delivers all of them at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// How long every packet is under way, once it has left the queue.
+    /// How long every packet travels after it has left the queue.
     pub delay: Duration,
-    /// How much longer it may take, at random and evenly; no packet overtakes another by that.
+    /// The most by which a random delay, evenly distributed, is added to that. It does not change the order of
+    /// packets.
     pub jitter: Duration,
-    /// Bits per second of whole IP packets; without a limit, there is no queue either.
+    /// The rate in bits per second, counted for whole IP packets. Without a rate there is no queue.
     pub rate: Option<u64>,
-    /// Octets that may wait before the link; a packet that finds more is lost. By default what the link carries in
-    /// one round trip that takes twice this delay, but at least 256 KiB.
+    /// How many bytes may wait before the link. A packet that arrives when the queue is full is lost. By default it is
+    /// what the link transmits in one round trip, which is twice this delay, but at least 256 KiB.
     pub queue: Option<usize>,
     /// The share of packets that are lost at random, from 0 to 1.
     pub loss: f64,
-    /// The share of packets that come so late that others overtake them, from 0 to 1.
+    /// The share of packets that are so late that others overtake them, from 0 to 1.
     pub reorder: f64,
-    /// Whether nothing passes at all. What is under way is lost too.
+    /// Whether nothing passes at all. Packets in flight are lost too.
     pub down: bool,
 }
 
@@ -48,18 +49,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Half the delay of a round trip, and a rate in bits per second.
+    /// Settings with half of a round trip as the delay, and a rate in bits per second.
     pub fn new(round_trip: Duration, rate: u64) -> Self {
         Self { delay: round_trip / 2, rate: Some(rate), ..Self::default() }
     }
 
-    /// Loses this share of packets besides, from 0 to 1.
+    /// Adds a loss of this share of packets, from 0 to 1.
     #[must_use]
     pub fn losing(self, loss: f64) -> Self {
         Self { loss, ..self }
     }
 
-    /// How long a packet may have to wait in the queue at this rate.
+    /// The longest time that a packet can wait in the queue at this rate.
     fn longest_wait(&self, rate: u64) -> Duration {
         let octets_per_second = rate as f64 / 8.0;
         let round_trip = 2.0 * self.delay.as_secs_f64() * octets_per_second;
@@ -68,34 +69,34 @@ impl Settings {
     }
 }
 
-/// What became of packets.
+/// The number of packets by what happened to them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Came out at the other end.
+    /// Packets that arrived at the other end.
     pub passed: u64,
-    /// Were lost at random.
+    /// Packets that were lost at random.
     pub lost: u64,
-    /// Found the queue full.
+    /// Packets that were lost because the queue was full.
     pub overflowed: u64,
-    /// Came, or were under way, while the link was down.
+    /// Packets that were sent, or in flight, while the link was down.
     pub cut: u64,
 }
 
-/// One direction.
+/// One direction of the link.
 #[derive(Debug)]
 pub(super) struct Pipe {
     settings: Settings,
     random: SmallRng,
     counts: Counts,
-    /// When the packet before has left the queue.
+    /// When the previous packet has left the queue.
     free: Instant,
-    /// In the order in which they are due, and those that the others overtake.
+    /// Packets in flight, by due time: those that arrive in order, and those that others overtake.
     under_way: [VecDeque<(Instant, Packet)>; 2],
-    /// Buffers to be used again.
+    /// Buffers that can be used again.
     spare: Vec<Packet>,
 }
 
-/// A packet's octets.
+/// The bytes of a packet.
 type Packet = Vec<u8>;
 
 impl Pipe {
@@ -122,7 +123,7 @@ impl Pipe {
         self.counts
     }
 
-    /// Takes a packet in.
+    /// Takes a packet from the sender.
     pub(super) fn push(&mut self, packet: &[u8], now: Instant) {
         if self.settings.down {
             self.counts.cut += 1;
@@ -152,7 +153,7 @@ impl Pipe {
         lane.push_back((due, buffer));
     }
 
-    /// Hands over every packet that has arrived by now; how many those were.
+    /// Delivers every packet that has arrived by now. Returns their number.
     pub(super) fn deliver(&mut self, now: Instant, mut out: impl FnMut(&[u8])) -> usize {
         let mut arrived = 0;
         while let Some(lane) = self.earliest().filter(|(due, _)| *due <= now).map(|(_, lane)| lane) {
@@ -189,12 +190,12 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
-    /// Octets of each packet here: 10 ms at [`RATE`].
+    /// Length of each packet in these tests, in bytes: 10 ms at [`RATE`].
     const LEN: usize = 1250;
     const RATE: u64 = 1_000_000;
 
-    /// Sends packets of [`LEN`] octets at once, each with its number in front, and looks at the pipe every
-    /// millisecond: number and time of arrival in milliseconds.
+    /// Sends packets of [`LEN`] bytes at once, each with its number in the first byte, and checks the pipe every
+    /// millisecond. Returns number and arrival time in milliseconds.
     fn run(settings: Settings, packets: u8) -> (Vec<(u8, u128)>, Counts) {
         let start = Instant::now();
         let mut pipe = Pipe::new(settings, 1, start);
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn who_finds_the_queue_full_is_lost() {
         let (arrived, counts) = run(Settings { queue: Some(3 * LEN), ..Settings::new(MS, RATE) }, 100);
-        // The one that is being sent does not wait.
+        // The packet that is being sent is not in the queue.
         assert_eq!((arrived.len(), counts.overflowed), (4, 96));
         let (arrived, _) = run(Settings::new(MS, RATE), 255);
         assert_eq!(arrived.len(), SHORTEST_QUEUE as usize / LEN + 1);
