@@ -121,8 +121,8 @@ async fn from_own_page(request: Request, session: &Secret) -> Result<Request, Re
     Ok(Request::from_parts(parts, Body::from(body)))
 }
 
-/// Refuses requests that change something and come from another web site. For pages before the login, where there is
-/// no session and so no form token.
+/// Refuses requests that change something and come from another web site. It protects the pages before the login, where
+/// there is no session and so no form token.
 pub(super) async fn own_pages_only(request: Request, next: Next) -> Response {
     if request.method().is_safe() || is_same_origin(request.uri(), request.headers()) {
         return next.run(request).await;

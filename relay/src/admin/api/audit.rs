@@ -28,7 +28,7 @@ struct Wanted {
     /// Events of this site.
     #[param(value_type = Option<SiteName>, inline)]
     site: Option<SiteId>,
-    /// Only searches, or only deliveries.
+    /// Events of this kind.
     #[param(inline)]
     kind: Option<Kind>,
     /// Events that ended like this, or deliveries that have not ended.
