@@ -1,4 +1,4 @@
-//! Tells of an index what is news: that it is finished, that it cannot be kept, that it can again.
+//! Logs changes in the state of an index: finished, failed, or working again.
 
 use std::{
     error::Error,
@@ -11,7 +11,7 @@ use crate::vault::{
     index::Scanned,
 };
 
-/// How the index of a driver was, when that was told last.
+/// The state of a driver's index when it was last logged.
 #[derive(Debug, Default)]
 pub(super) struct Indexed(Mutex<Told>);
 
@@ -24,13 +24,14 @@ enum Told {
 }
 
 impl Indexed {
-    /// Tells of a scan if it is news.
+    /// Logs the result of a scan; a result that is not new is logged at debug level, or not at all if it is a
+    /// failure.
     pub(super) fn judge(&self, driver: &FileDriver, result: &Result<Scanned, IndexFault>, took: Duration) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pattern = driver.pattern();
         let now = match result {
             Ok(_) => Told::Finished,
-            // That the root is gone is told by searches and probes.
+            // Searches and probes report that the root cannot be opened.
             Err(IndexFault::Root(_)) => return,
             Err(fault) => Told::Failed(fault.to_string()),
         };

@@ -1,4 +1,4 @@
-//! What an index knows about a call, and what may have changed since.
+//! What an index knows about a call, and which directories may have changed since.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -26,30 +26,30 @@ use crate::vault::{
     walk::Walk,
 };
 
-/// What an index knows.
+/// The answer of an index.
 pub(crate) struct Known {
-    /// Where recordings of the call were, beneath the root.
+    /// The paths of the call's recordings below the root, at the last scan.
     pub(crate) hits: Vec<PathBuf>,
-    /// Whether there may be others since.
+    /// Whether recordings may have been added since the scan.
     pub(crate) may_be_newer: bool,
-    /// The state of the index that this was read from; what changes meanwhile is news.
+    /// The state of the index from which this was read. Later changes of the index do not affect it.
     reading: Reading,
 }
 
-/// What a look at the folders that have changed came to.
+/// The result of reading the directories that have changed.
 #[derive(Default)]
 pub(crate) struct Looked {
-    /// The folders that were read; what the index knows of them does not count.
+    /// The directories that were read; what the index says about them no longer counts.
     pub(crate) changed: HashSet<PathBuf>,
-    /// The recordings in them.
+    /// The paths of the recordings that were found in them.
     pub(crate) hits: Vec<PathBuf>,
-    /// Why this may not be everything.
+    /// Why the result may be incomplete.
     pub(crate) shortfall: Shortfall,
 }
 
 impl Index {
-    /// What is known about a call in folders that these ways lead to. Nothing if the index cannot answer: it is not
-    /// finished, or not made for such a question. Blocks.
+    /// What the index knows about a call in the directories of these ways. `None` if the index cannot answer: it is
+    /// not finished, or it cannot answer this query. Blocks.
     pub(crate) fn known(&self, query: &Query, ways: &[Vec<Step>]) -> Option<Known> {
         if ways.iter().flatten().any(leads_to_debris) {
             return None;
@@ -76,13 +76,13 @@ impl Index {
         let latest =
             query.began().map(|began| began.as_nanosecond() + self.look_ahead.as_nanos().cast_signed());
         let may_be_newer = latest.is_none_or(|latest| latest >= scanned);
-        // One name may be filed under several of these.
+        // One name may be stored under several of these tokens.
         let hits: BTreeSet<PathBuf> =
             hits.into_iter().filter(|path| ways.iter().any(|way| leads_to(way, path))).collect();
         Some(Known { hits: hits.into_iter().collect(), may_be_newer, reading })
     }
 
-    /// Under what everything is filed that is asked for; nothing if some of it may be filed under nothing.
+    /// Index keys for the query, or `None` if any term cannot be indexed.
     fn tokens(&self, query: &Query) -> Option<Vec<Vec<u8>>> {
         let ids = [&query.call_id].into_iter().chain(&query.linked.ids).map(CallId::needle);
         let files = query.linked.files.iter().map(String::as_bytes);
@@ -91,8 +91,8 @@ impl Index {
 }
 
 impl Known {
-    /// Looks into the folders at the ends of these ways, and beneath, that have changed since they were scanned. Nothing if
-    /// the index cannot be read any more. Blocks.
+    /// Reads the directories at the ends of these ways, and below, that have changed since they were scanned. `None`
+    /// if the index cannot be read any more. Blocks.
     pub(crate) fn look(&self, index: &Index, walk: Walk<'_>, starts: Vec<PathBuf>) -> Option<Looked> {
         let look = Look { walk, watch: index.watch(), reading: &self.reading, looked: Looked::default() };
         guarded(|| look.through(starts)).ok()
@@ -131,7 +131,7 @@ impl Look<'_> {
         Ok(self.looked)
     }
 
-    /// The folders in a folder, which is read if it has changed.
+    /// The subdirectories of a directory. Reads it if it has changed.
     fn enter(&mut self, path: &Path, known: Option<&Folder>) -> io::Result<Vec<Vec<u8>>> {
         let folder = folder::open(self.walk.root, path)?;
         let modified = nanoseconds(folder::modified(&folder)?);
@@ -163,7 +163,7 @@ impl Look<'_> {
         Ok(below)
     }
 
-    /// The folders in a folder that is watched, of which the news is enough.
+    /// The subdirectories of a watched directory, if the reported changes are enough and it need not be read.
     fn hear(&mut self, path: &Path, folder: &Dir, known: Option<&Folder>) -> Option<Vec<Vec<u8>>> {
         let (known, watch) = (known?, self.watch?);
         let news = watch.news(path, folder).filter(|news| !news.has_link(self.walk, path))?;
@@ -175,7 +175,7 @@ impl Look<'_> {
     }
 }
 
-/// Whether a way leads to a folder that no scan enters.
+/// Whether a step leads to a directory that no scan enters.
 fn leads_to_debris(step: &Step) -> bool {
     match step {
         Step::Exact(name) => is_debris(name.as_bytes()),

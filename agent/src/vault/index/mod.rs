@@ -1,8 +1,8 @@
-//! The index: which recordings there are, so that a search among millions reads no folder.
+//! The index: a list of all recordings, so that a search among millions reads no directory.
 //!
-//! It is never believed where it may be wrong. What it names is looked at before it is given out; calls that may be newer
-//! than the last scan, or whose recordings are not where they were filed, have the folders looked at that changed since.
-//! Whatever it cannot answer is searched for as if there were none.
+//! The index is never trusted if it may be wrong. Every recording in it is looked up on disk before it is returned.
+//! If a call may be newer than the last scan, or a recording is not where the index says, the search reads the
+//! directories that have changed since the scan. If the index cannot answer, the search runs without it.
 
 mod known;
 mod scan;
@@ -39,7 +39,8 @@ pub use self::{
     store::StoreError,
 };
 
-/// The files that are open in this process: a reload has two vaults for a moment, and a file only one owner.
+/// The index files that are open in this process. A reload has two vaults for a moment, but a file can be opened only
+/// once.
 static OPEN: LazyLock<Mutex<HashMap<PathBuf, Weak<Store>>>> = LazyLock::new(Mutex::default);
 
 /// The index of one root.
@@ -50,7 +51,7 @@ pub struct Index {
     rules: Rules,
     look_ahead: Duration,
     store: Mutex<Option<Arc<Store>>>,
-    /// Made by the first scan, where there can be one.
+    /// Created by the first scan, if the kernel allows it.
     watch: OnceLock<Option<Watch>>,
 }
 
@@ -61,7 +62,7 @@ impl fmt::Debug for Index {
 }
 
 impl Index {
-    /// The index of a root, in a file of its own in `directory`. Nothing is opened yet.
+    /// The index of a root, in its own file in `directory`. Nothing is opened yet.
     pub(crate) fn new(directory: &Path, pattern: &Pattern, settings: &VaultSettings) -> Self {
         let name = Sha256::digest(pattern.to_string());
         let name =
@@ -77,15 +78,16 @@ impl Index {
         }
     }
 
-    /// Where it is kept.
+    /// The path of the index file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Brings the index up to date, from scratch if need be. Blocks, for minutes where there are many recordings.
+    /// Brings the index up to date, or builds it again if necessary. Blocks, for minutes if there are many
+    /// recordings.
     ///
     /// # Errors
-    /// [`ScanError`]; searches go on without what was not seen.
+    /// [`ScanError`]; searches go on without what was not scanned.
     pub(crate) fn refresh(
         &self,
         root: &Dir,
@@ -96,7 +98,7 @@ impl Index {
         let store = self.opened()?;
         let done = self.scan((root, &store), names, cancelled, pace);
         if let Err(ScanError::Store(StoreError::Failed(_) | StoreError::Garbled)) = &done {
-            // Opened anew it is examined, and built anew if it is damaged.
+            // The next open checks the file, and builds it again if it is damaged.
             self.close();
         }
         done
@@ -109,7 +111,7 @@ impl Index {
         cancelled: &Arc<AtomicBool>,
         pace: Pace,
     ) -> Result<Scanned, ScanError> {
-        // No deadline: whoever waits for this can end it.
+        // No deadline: the scan ends if `cancelled` is set.
         let budget = Budget { deadline: None, cancelled: Arc::clone(cancelled) };
         let walk = Walk { root, budget: &budget, names };
         let mut shortfall = Shortfall::default();
@@ -122,7 +124,7 @@ impl Index {
         self.watch.get().and_then(Option::as_ref)
     }
 
-    /// The store if it is open.
+    /// The store, if it is open.
     fn store(&self) -> Option<Arc<Store>> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,7 +1,7 @@
-//! The scan: brings an index up to date with what lies beneath a root.
+//! The scan: brings an index up to date with the files below a root.
 //!
-//! A folder is read when its modification time has changed, which is right on NFS and SMB too, and again until that time
-//! tells its state from the next one.
+//! A directory is read if its modification time has changed, which is correct on NFS and SMB too. It is read again
+//! until a further change would show in that time.
 
 use std::{
     collections::HashSet,
@@ -26,19 +26,19 @@ use crate::vault::{
     walk::Walk,
 };
 
-/// Names that are written at a time: some ten megabytes.
+/// Number of names in one write: about ten megabytes.
 const BATCH: usize = 100_000;
-/// A folder whose modification time lies further back is taken at its word; the clocks of this machine and of a file
-/// server may differ by so much.
+/// If a directory's modification time is older than this, it is trusted. The clocks of this machine and of a file
+/// server may differ by this much.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(15 * 60);
 
-/// Why a scan did not end.
+/// Why a scan did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// Nobody wants it any more.
+    /// The scan was cancelled.
     #[error("the scan was ended")]
     Cancelled,
-    /// A folder cannot be read; what was seen is filed.
+    /// A directory cannot be read; what was seen is in the index.
     #[error("a folder cannot be read")]
     Unreadable(#[source] io::Error),
     /// The index cannot be written.
@@ -46,16 +46,16 @@ pub enum ScanError {
     Store(#[from] StoreError),
 }
 
-/// What a scan did.
+/// The counts of a scan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// Folders beneath the root.
+    /// Directories below the root.
     pub folders: u64,
-    /// Of those, folders that had to be read.
+    /// Directories that had to be read.
     pub read: u64,
-    /// Recordings that were filed.
+    /// Recordings that were added to the index.
     pub added: u64,
-    /// Recordings that were taken out.
+    /// Recordings that were removed from the index.
     pub removed: u64,
 }
 
@@ -63,13 +63,13 @@ pub struct Scanned {
 pub(super) struct Scan<'a> {
     walk: Walk<'a>,
     store: &'a Store,
-    /// What tells of changes, and the root's whole path.
+    /// The watch that reports changes, and the absolute path of the root.
     watched: Option<(&'a Watch, &'a Path)>,
     rules: Rules,
     pace: Pace,
     done: Scanned,
     change: Change,
-    /// Folders that the change brings up to date, and whether they were read whole.
+    /// Directories that `change` brings up to date, and whether they were read completely.
     filed: Vec<(PathBuf, bool)>,
     free_number: u32,
     seen: HashSet<PathBuf>,
@@ -98,10 +98,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Sees everything beneath these folders. Blocks, for minutes where many have changed.
+    /// Scans all directories below these. Blocks, for minutes if many have changed.
     ///
     /// # Errors
-    /// [`ScanError`]; what was filed until then stays, and what is not seen is not taken out.
+    /// [`ScanError`]; what was stored before the error stays, and what was not seen is not removed.
     pub(super) fn run(mut self, bases: Vec<PathBuf>, shortfall: Shortfall) -> Result<Scanned, ScanError> {
         let began = nanoseconds(SystemTime::now());
         self.free_number = self.store.free_number()?;
@@ -141,11 +141,12 @@ impl<'a> Scan<'a> {
         Ok(self.done)
     }
 
-    /// The folders in a folder, which is read if it may have changed.
+    /// The subdirectories of a directory. Reads it if it may have changed.
     fn enter(&mut self, path: &Path) -> Result<Vec<Vec<u8>>, ScanError> {
         let folder = folder::open(self.walk.root, path).map_err(ScanError::Unreadable)?;
         let modified = folder::modified(&folder).map_err(ScanError::Unreadable)?;
-        // Let go before the folder is read: pages of a state that somebody reads are not used again.
+        // The snapshot is dropped before the directory is read: redb does not reuse pages while a snapshot may read
+        // them.
         let known = self.store.reading()?.folder(path)?;
         match known {
             Some(known) if known.settled && known.modified == nanoseconds(modified) => Ok(known.below),
@@ -157,7 +158,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Files what has come and gone in a folder that is watched, in place of reading it. The folders in it.
+    /// Stores the reported changes of a watched directory instead of reading it. Returns its subdirectories.
     fn hear(&mut self, folder: &Dir, path: &Path, known: &Folder) -> Option<Vec<Vec<u8>>> {
         let (watch, _) = self.watched?;
         let news = watch.take(path, folder).filter(|news| !news.has_link(self.walk, path))?;
@@ -180,7 +181,7 @@ impl<'a> Scan<'a> {
         let came = came.filter(|name| self.walk.names.lead_on(name)).map(<[u8]>::to_vec);
         folder.below.extend(came.filter(|name| !known.below.contains(name)).collect::<Vec<_>>());
         let below = folder.below.clone();
-        // Whoever does not watch it has to read it.
+        // A process that does not watch the directory has to read it.
         folder.modified = i128::MIN;
         self.change.remember(path, folder);
         self.filed.push((path.to_owned(), false));
@@ -215,7 +216,7 @@ impl<'a> Scan<'a> {
                 }
                 Ok(None) => Ok(()),
                 Err(error) => {
-                    // An entry that could not be judged may be one that is filed.
+                    // An entry that could not be examined may be one that is in the index.
                     unsure |= !is_absent(&error);
                     self.shortfall.note(error);
                     Ok(())
@@ -240,7 +241,8 @@ impl<'a> Scan<'a> {
                 self.change.take_out(known.id, *gone);
                 self.done.removed += 1;
             }
-            // Together with the last of its names: whatever ends the process before has the folder read again.
+            // In the same transaction as the last of its names: if the process ends before, the directory is read
+            // again.
             self.change.remember(path, as_read(&known, modified, &below));
             self.filed.push((path.to_owned(), true));
         }
@@ -248,7 +250,7 @@ impl<'a> Scan<'a> {
         Ok(below)
     }
 
-    /// A folder that was not known, remembered as one that is still to be read.
+    /// A directory that was not known before. It is stored as one that is still to be read.
     fn begin(&mut self, path: &Path) -> Folder {
         let folder = Folder {
             id: self.free_number,
@@ -282,7 +284,7 @@ impl<'a> Scan<'a> {
         self.write(BATCH)
     }
 
-    /// Writes what has come together, if that is so much.
+    /// Writes the collected changes, if there are at least `least` names.
     fn write(&mut self, least: usize) -> Result<(), StoreError> {
         if self.change.len() < least {
             return Ok(());
@@ -296,7 +298,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Takes folders out that are not there any more.
+    /// Removes directories that no longer exist.
     fn forget_the_unseen(&mut self) -> Result<(), StoreError> {
         self.write(0)?;
         let mut folders = self.store.reading()?.folders()?;
@@ -314,7 +316,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// A folder as it was read now, having changed at `modified`.
+/// The state of a directory that was just read and was last changed at `modified`.
 fn as_read(known: &Folder, modified: SystemTime, below: &[Vec<u8>]) -> Folder {
     let (now, at) = (SystemTime::now(), nanoseconds(modified));
     let first_seen = if known.modified == at { known.first_seen } else { nanoseconds(now) };

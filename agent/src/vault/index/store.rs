@@ -1,7 +1,8 @@
-//! The index on disk: one file for each root, as redb keeps it.
+//! The index on disk: one redb file for each root.
 //!
-//! `names` files every name under its tokens, `folders` remembers each folder as it was read, and `files` tells what is
-//! filed of a folder, so that a folder read again costs writes for what has changed alone.
+//! `names` has every name under each of its tokens, `folders` has the state of each directory when it was read, and
+//! `files` has the names that are stored for each directory. So when a directory is read again, only the changes are
+//! written.
 
 use std::{
     ffi::OsStr,
@@ -15,35 +16,35 @@ use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTab
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Token, folder and name, each name under each of its tokens; see [`name_key`].
+/// Key: token, directory and name; each name is stored under each of its tokens, see [`name_key`].
 const NAMES: TableDefinition<&[u8], ()> = TableDefinition::new("names");
-/// Folder and digest of a name to its tokens, for names that have any.
+/// From directory and digest of a name to its tokens, for names that have tokens.
 const FILES: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("files");
-/// Path of a folder to what is known of it, as JSON.
+/// From the path of a directory to what is known about it, as JSON.
 const FOLDERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("folders");
-/// Number of a folder to its path.
+/// From the number of a directory to its path.
 const PATHS: TableDefinition<u32, &[u8]> = TableDefinition::new("paths");
-/// What the file is about.
+/// For which configuration the index was built.
 const ABOUT: TableDefinition<&str, &str> = TableDefinition::new("about");
 
-/// Changed whenever the tables or the tokens do.
+/// The version of the format. It changes whenever the tables or the tokens change.
 const FORMAT: &str = "1";
-/// What redb may keep in memory, in octets: far less than the index of a great archive, more than one needs to be quick.
+/// Bytes that redb may keep in memory: far less than the index of a large archive, and more than it needs to be fast.
 const CACHE: usize = 8 << 20;
 
-/// Why an index cannot be used or kept.
+/// Why an index cannot be used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Its directory or file cannot be made or read.
+    /// Its directory or file cannot be created or read.
     #[error("the index in {} cannot be kept; check that the agent's user may write there", .0.display())]
     Unusable(PathBuf, #[source] io::Error),
-    /// Another process keeps it.
+    /// Another process has it open.
     #[error("the index {} is kept by another process; give each agent a directory of its own", .0.display())]
     Kept(PathBuf),
-    /// The store failed.
+    /// The database reported an error.
     #[error("the index failed")]
     Failed(#[source] Box<redb::Error>),
-    /// What is written there is not what was written.
+    /// A record in the file is not valid.
     #[error("the index holds a record that is none")]
     Garbled,
 }
@@ -54,18 +55,18 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     }
 }
 
-/// A folder as it was read.
+/// The state of a directory when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Folder {
-    /// Its number.
+    /// The number of the directory.
     pub(super) id: u32,
-    /// When it had changed, by the clock of its file system, in nanoseconds since the Unix epoch.
+    /// Its modification time, by the clock of its file system, in nanoseconds since the Unix epoch.
     pub(super) modified: i128,
-    /// When that was seen first, by this machine's clock, in nanoseconds since the Unix epoch.
+    /// When this modification time was first seen, by this machine's clock, in nanoseconds since the Unix epoch.
     pub(super) first_seen: i128,
-    /// Whether it can be told from its next state by its modification time.
+    /// Whether its next change will show in its modification time.
     pub(super) settled: bool,
-    /// Names of the folders in it, as octets.
+    /// Names of its subdirectories, as bytes.
     pub(super) below: Vec<Vec<u8>>,
 }
 
@@ -76,11 +77,11 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens the file of an index about this, and begins a new one if it is about something else or is damaged. Reads the
-    /// whole file. Blocks.
+    /// Opens the index file for this configuration. Starts a new file if it is for another configuration or damaged.
+    /// Reads the whole file. Blocks.
     ///
     /// # Errors
-    /// [`StoreError`]; a damaged file is none.
+    /// [`StoreError`]; a damaged file is not an error.
     pub(super) fn open(file: &Path, about: &str) -> Result<Self, StoreError> {
         let unusable = |error| StoreError::Unusable(file.to_owned(), error);
         let directory = file.parent().unwrap_or(Path::new("."));
@@ -109,7 +110,7 @@ impl Store {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
         let database = builder.create(file)?;
-        // Names hold telephone numbers.
+        // File names contain telephone numbers.
         fs::set_permissions(file, fs::Permissions::from_mode(0o600))
             .map_err(|error| StoreError::Unusable(file.to_owned(), error))?;
         let store = Self { database };
@@ -131,22 +132,22 @@ impl Store {
         Ok(fits.then_some(store))
     }
 
-    /// Begins to read a state of the index that does not change meanwhile.
+    /// Begins to read a snapshot of the index.
     pub(super) fn reading(&self) -> Result<Reading, StoreError> {
         Ok(Reading { transaction: self.database.begin_read()? })
     }
 
-    /// A number that no folder has, nor any above it.
+    /// The first number that is not used; all higher numbers are free too.
     pub(super) fn free_number(&self) -> Result<u32, StoreError> {
         let paths = self.database.begin_read()?.open_table(PATHS)?;
         let last = paths.last()?.map(|(number, _)| number.value());
         last.map_or(Ok(0), |last| last.checked_add(1).ok_or(StoreError::Garbled))
     }
 
-    /// Puts a change in force, and on disk.
+    /// Applies a change, and writes it to disk.
     pub(super) fn apply(&self, change: Change) -> Result<(), StoreError> {
         let Change { mut names, mut files, taken_out, folders, forgotten, scanned } = change;
-        // In the order of the tables, so that each of their pages is written once.
+        // In the order of the tables, so that each page is written once.
         names.sort_unstable();
         files.sort_unstable();
         let transaction = self.database.begin_write()?;
@@ -180,7 +181,7 @@ impl Store {
     }
 }
 
-/// Takes a file out of both tables.
+/// Removes a file from both tables.
 fn take_out(
     names: &mut Table<'_, &'static [u8], ()>,
     files: &mut Table<'_, (u32, u64), &'static [u8]>,
@@ -208,7 +209,7 @@ fn take_out(
     Ok(())
 }
 
-/// What is to change; all of it or nothing.
+/// A set of changes, applied in one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Change {
     names: Vec<Vec<u8>>,
@@ -220,57 +221,57 @@ pub(super) struct Change {
 }
 
 impl Change {
-    /// How many names are in it.
+    /// How many names the change adds and removes.
     pub(super) fn len(&self) -> usize {
         self.files.len() + self.taken_out.len()
     }
 
-    /// Files a name of a folder under its tokens.
+    /// Adds a name of a directory under its tokens.
     pub(super) fn file(&mut self, folder: u32, name: &[u8], tokens: &[Vec<u8>]) {
         self.names.extend(tokens.iter().map(|token| name_key(token, folder, name)));
         let listed = tokens.iter().flat_map(|token| token_key(token)).collect();
         self.files.push(((folder, digest(name)), listed));
     }
 
-    /// Takes a name of a folder out, by its digest.
+    /// Removes a name of a directory, by its digest.
     pub(super) fn take_out(&mut self, folder: u32, gone: u64) {
         self.taken_out.push((folder, gone));
     }
 
-    /// Remembers a folder.
+    /// Stores the state of a directory.
     pub(super) fn remember(&mut self, path: &Path, folder: Folder) {
         self.folders.push((path.to_owned(), folder));
     }
 
-    /// Forgets a folder whose names are taken out.
+    /// Removes a directory. Its names are removed separately.
     pub(super) fn forget(&mut self, path: PathBuf, number: u32) {
         self.forgotten.push((path, number));
     }
 
-    /// Notes that everything has been seen by a scan that began then, in nanoseconds since the Unix epoch.
+    /// Stores that a complete scan began at this time, in nanoseconds since the Unix epoch.
     pub(super) fn note_scan(&mut self, began: i128) {
         self.scanned = Some(began);
     }
 }
 
-/// A damaged file may have its reader stop instead of say so.
+/// Reads from the database. A damaged file can make the reader panic; this returns an error instead.
 pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(StoreError::Garbled))
 }
 
-/// Whether the disk or a permission is to blame, and not the file.
+/// Whether the error comes from the disk or a permission, and not from a damaged file.
 fn is_trouble(error: &redb::Error) -> bool {
     let damage = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
     matches!(error, redb::Error::Io(error) if !damage.contains(&error.kind()))
 }
 
-/// One state of an index.
+/// A snapshot of the index.
 pub(super) struct Reading {
     transaction: ReadTransaction,
 }
 
 impl Reading {
-    /// The paths of all files that are filed under a token and pass `wanted`, by folder and name.
+    /// The paths of all files that are stored under a token and pass `wanted`, by directory and name.
     pub(super) fn filed(
         &self,
         token: &[u8],
@@ -291,21 +292,22 @@ impl Reading {
         Ok(found)
     }
 
-    /// What is known of a folder.
+    /// What is known about a directory.
     pub(super) fn folder(&self, path: &Path) -> Result<Option<Folder>, StoreError> {
         let folders = self.transaction.open_table(FOLDERS)?;
         let record = folders.get(path.as_os_str().as_bytes())?;
         record.map(|record| folder_of(record.value())).transpose()
     }
 
-    /// When the last whole scan began, in nanoseconds since the Unix epoch; nothing before the first has ended.
+    /// When the last complete scan began, in nanoseconds since the Unix epoch; `None` before the first one has
+    /// finished.
     pub(super) fn scanned(&self) -> Result<Option<i128>, StoreError> {
         let about = self.transaction.open_table(ABOUT)?;
         let text = about.get("scanned")?.map(|text| text.value().to_owned());
         text.map(|text| text.parse().map_err(|_| StoreError::Garbled)).transpose()
     }
 
-    /// All folders, by number and path.
+    /// The numbers and paths of all directories.
     pub(super) fn folders(&self) -> Result<Vec<(u32, PathBuf)>, StoreError> {
         let paths = self.transaction.open_table(PATHS)?;
         let entries = paths.range::<u32>(..)?;
@@ -316,7 +318,7 @@ impl Reading {
         entries.map(folder).collect()
     }
 
-    /// Every path that is filed.
+    /// The path of every stored name.
     #[cfg(test)]
     pub(super) fn listed(&self) -> Vec<PathBuf> {
         let names = self.transaction.open_table(NAMES).unwrap();
@@ -329,7 +331,7 @@ impl Reading {
         names.range::<&[u8]>(..).unwrap().map(|entry| path(entry.unwrap().0.value())).collect()
     }
 
-    /// The digests of the names that are filed of a folder, in order.
+    /// The digests of the names that are stored for a directory, in order.
     pub(super) fn digests(&self, folder: u32) -> Result<Vec<u64>, StoreError> {
         let files = self.transaction.open_table(FILES)?;
         let entries = files.range((folder, 0)..=(folder, u64::MAX))?;
@@ -337,13 +339,13 @@ impl Reading {
     }
 }
 
-/// The first 64 bits of a name's digest; it has to be the same in every version of this program.
+/// The first 64 bits of a name's SHA-256 digest. It must be the same in every version of this program.
 pub(super) fn digest(name: &[u8]) -> u64 {
     let whole: [u8; 32] = Sha256::digest(name).into();
     whole.first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
-/// The length of a token and the token: no token is the beginning of another's key.
+/// The length of a token, and the token. With the length, no key is the beginning of another token's key.
 fn token_key(token: &[u8]) -> Vec<u8> {
     let token = token.get(..usize::from(u8::MAX)).unwrap_or(token);
     let len = u8::try_from(token.len()).unwrap_or(u8::MAX);

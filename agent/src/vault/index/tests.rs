@@ -1,4 +1,4 @@
-//! An index gives the answers of a fresh search, whatever has happened since it was made.
+//! A search with an index finds the same as one without, after any sequence of changes.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +24,7 @@ struct Place {
     below: &'static str,
     indexed: FileDriver,
     plain: FileDriver,
-    /// Whether the kernel tells of changes; across the network it does not.
+    /// Whether the kernel reports changes. It does not for a disk across the network.
     watched: bool,
 }
 
@@ -42,7 +42,7 @@ impl Place {
         Self { recordings, indexes, below, indexed, plain, watched: true }
     }
 
-    /// As across the network.
+    /// A driver without a watch, as for a disk across the network.
     fn unwatched(below: &'static str) -> Self {
         let mut place = Self { watched: false, ..Self::new(below) };
         place.restart();
@@ -76,14 +76,14 @@ impl Place {
         report.recordings.into_iter().map(|found| found.path).collect()
     }
 
-    /// What both drivers find, which is the same.
+    /// What both drivers find; asserts that it is the same.
     fn found(&self, query: &Query) -> Vec<String> {
         let (fresh, known) = (Self::find(&self.plain, query), Self::find(&self.indexed, query));
         assert_eq!(fresh, known, "{query:?}");
         known.into_iter().map(|path| path.display().to_string()).collect()
     }
 
-    /// What the index finds without looking into folders.
+    /// Whether the index alone answers, without reading directories; `None` if it cannot answer.
     fn by_index_alone(&self, query: &Query) -> Option<bool> {
         let ways = expand::expand(
             self.indexed.pattern(),
@@ -99,7 +99,7 @@ fn query(id: &str) -> Query {
     Query::new(crate::vault::call_id::CallIdRules::default().parse(id).unwrap())
 }
 
-/// A call of years ago, which no search looks into folders for once everything is scanned.
+/// A call of years ago. Once everything is scanned, a search for it reads no directories.
 const OLD: &str = "1511444502.17";
 
 fn recent() -> String {
@@ -228,7 +228,7 @@ fn an_index_that_another_process_keeps_is_left_to_it() {
     let place = Place::new("");
     place.scan();
     let file = place.indexed.index().unwrap().file();
-    // A second opening of the same file, as another process would.
+    // Opens the same file a second time, as another process would.
     assert!(matches!(Store::open(file, "about"), Err(StoreError::Kept(_))));
 }
 
@@ -251,7 +251,7 @@ enum Event {
     Delete(usize, usize),
     RemoveFolder(usize),
     MoveFolder(usize),
-    /// Time passes: the folder was changed long ago.
+    /// Time passes: the directory was last changed long ago.
     Age(usize),
     Scan,
     Restart,
@@ -273,7 +273,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Even numbers are calls of years ago, odd ones of this moment.
+/// Even numbers are calls of years ago, odd numbers are calls of now.
 fn name(n: usize, now: i64) -> String {
     if n.is_multiple_of(2) { format!("1511444502.{n}") } else { format!("{now}.{n}") }
 }
@@ -302,7 +302,7 @@ fn happen(place: &mut Place, event: &Event, (now, step): (i64, u64)) {
     }
 }
 
-/// As if the file system's clock ticked every two seconds.
+/// Makes a modification time as coarse as a file system's clock that ticks every two seconds.
 fn coarsen(folder: &Path) {
     if let Ok(folder) = fs::File::open(folder) {
         let modified = folder.metadata().unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();

@@ -1,8 +1,9 @@
-//! What the kernel tells of changes (inotify), so that a folder in which a PBX writes all day need not be read again and again.
+//! Receives changes from the kernel (inotify), so that a directory into which a PBX writes all day is not read again
+//! and again.
 //!
-//! The kernel tells what this machine itself changes, and nothing of what others do to a disk across the network. So only
-//! folders of file systems that are this machine's own are watched, and a folder that is not watched, or of which word may
-//! have been lost, is judged by its modification time.
+//! The kernel reports changes that this machine makes, but not those that others make on a disk across the network.
+//! So only directories on local file systems are watched. If a directory is not watched, or if reports may have been
+//! lost, its modification time decides.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,23 +21,23 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
 use crate::vault::{at_hand::is_own, walk::Walk};
 
-/// Folders that are watched at most; the kernel gives every user some thousands.
+/// The most directories that are watched; the kernel allows each user some thousands.
 const MOST: usize = 4096;
-/// Folders that nobody has touched for so long are not worth it.
+/// A directory without a change for this long is not watched.
 const QUIET: Duration = Duration::from_secs(7 * 86_400);
-/// A watched folder is read all the same when its last reading is so long ago.
+/// A watched directory is read anyway if it was last read longer ago than this.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
-/// Names that are remembered of a folder; one with more news is read.
+/// Names that are kept for a directory; with more changes than this, it is read.
 const MOST_NEWS: usize = 100_000;
 
-/// What has happened in a folder.
+/// The changes in a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct News {
-    /// Names that are there now.
+    /// Names that exist now.
     pub(super) appeared: BTreeSet<OsString>,
-    /// Names that are not there any more.
+    /// Names that no longer exist.
     pub(super) gone: BTreeSet<OsString>,
-    /// Folders that came.
+    /// Subdirectories that were added.
     pub(super) folders: BTreeSet<OsString>,
 }
 
@@ -49,7 +50,7 @@ impl News {
         self.folders.extend(later.folders);
     }
 
-    /// Whether a link came that may lead to a folder: only reading tells.
+    /// Whether a link was added that may lead to a directory; only reading the directory can show that.
     pub(super) fn has_link(&self, walk: Walk<'_>, path: &Path) -> bool {
         let (root, names) = (walk.root, walk.names);
         let mut others = self.appeared.iter().filter(|name| names.lead_on(name.as_bytes()));
@@ -61,7 +62,7 @@ impl News {
     }
 }
 
-/// Watches folders beneath one root.
+/// Watches directories below one root.
 pub(super) struct Watch {
     kernel: OwnedFd,
     state: Mutex<State>,
@@ -75,25 +76,27 @@ struct State {
 
 struct Watched {
     number: i32,
-    /// The folder itself; another may have been mounted over it.
+    /// Device and inode of the directory; another may have been mounted over it.
     identity: (u64, u64),
-    /// When it was read whole since it is watched, if it was.
+    /// When it was last read completely while it was watched.
     read: Option<SystemTime>,
-    /// What a scan has taken to file it. Kept when it is filed, for searches that see the state before.
+    /// The changes that a scan has taken to store them. They stay after that, for searches that read an older
+    /// snapshot.
     taken: News,
     filed: bool,
-    /// What has come since.
+    /// The changes since then.
     news: News,
 }
 
 impl Watch {
-    /// A watch over nothing; none where the kernel has none to give.
+    /// A watch without directories; `None` if the kernel does not provide one.
     pub(super) fn new() -> Option<Self> {
         let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
         Some(Self { kernel, state: Mutex::default() })
     }
 
-    /// Begins to watch a folder that is about to be read whole, if that is worth it. What it tells from now on is news.
+    /// Begins to watch a directory that is about to be read completely, if that is useful. Changes from now on are
+    /// collected.
     pub(super) fn begin(&self, (root, path): (&Path, &Path), folder: &Dir, modified: SystemTime) {
         let mut state = self.heard();
         let Ok(identity) = identity(folder) else { return };
@@ -102,7 +105,7 @@ impl Watch {
         }
         if let Some(before) = state.folders.remove(path) {
             state.paths.remove(&before.number);
-            // It may be gone by itself.
+            // The kernel may have removed the watch already.
             let _ = inotify::remove_watch(&self.kernel, before.number);
         }
         let quiet = SystemTime::now().duration_since(modified).is_ok_and(|age| age > QUIET);
@@ -117,7 +120,7 @@ impl Watch {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
         let Ok(number) = inotify::add_watch(&self.kernel, root.join(path), flags) else { return };
-        // One folder has one watch, by whichever path it was reached first.
+        // A directory has one watch, with the path by which it was reached first.
         if state.paths.get(&number).is_some_and(|known| known != path) {
             return;
         }
@@ -128,7 +131,7 @@ impl Watch {
             .insert(path.to_owned(), Watched { number, identity, read: None, taken, filed: false, news });
     }
 
-    /// What is to be filed of a folder in place of reading it; nothing if it has to be read.
+    /// The changes of a directory that are to be stored instead of reading it; `None` if it has to be read.
     pub(super) fn take(&self, path: &Path, folder: &Dir) -> Option<News> {
         let mut state = self.heard();
         let watched = state.folders.get_mut(path).filter(|watched| watched.is_trusted(folder))?;
@@ -140,7 +143,7 @@ impl Watch {
         Some(watched.taken.clone())
     }
 
-    /// Notes that a folder has been filed as it was when it was taken, after it was read whole or not.
+    /// Notes that a directory was stored with the changes that were taken; `whole` if it was read completely.
     pub(super) fn filed(&self, path: &Path, whole: bool) {
         if let Some(watched) = self.lock().folders.get_mut(path) {
             watched.filed = true;
@@ -150,7 +153,7 @@ impl Watch {
         }
     }
 
-    /// What may have happened in a folder beyond what is filed of it; nothing if nobody knows.
+    /// The changes of a directory that may not be in the index yet; `None` if they are not known.
     pub(super) fn news(&self, path: &Path, folder: &Dir) -> Option<News> {
         let state = self.heard();
         let watched = state.folders.get(path).filter(|watched| watched.is_trusted(folder))?;
@@ -163,12 +166,12 @@ impl Watch {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state after everything that the kernel has to tell.
+    /// The state, after all waiting reports of the kernel are read.
     fn heard(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let mut room = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = Reader::new(&self.kernel, &mut room);
-        // Ends with what has been told by now: an error says that there is no more.
+        // Ends after the reports that are waiting now: an error means that there are no more.
         while let Ok(event) = reader.next() {
             let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
             state.hear(event.wd(), event.events(), name);
@@ -185,7 +188,7 @@ impl State {
             || events.contains(ReadFlags::MOVE_SELF)
             || (folder && events.intersects(moved))
         {
-            // Word was lost, or paths lead elsewhere now.
+            // Reports were lost, or the known paths are no longer correct.
             self.folders.clear();
             self.paths.clear();
             return;
