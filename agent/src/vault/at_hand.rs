@@ -1,8 +1,8 @@
-//! Recordings that can be opened and read without waiting for any disk: on a file system of this machine, with the
-//! way to them and their octets in the kernel's memory.
+//! Recordings that can be opened and read without waiting for a disk: they are on a local file system, and the kernel
+//! has their directories and bytes in memory.
 //!
-//! Nothing here ever waits, so that it may be done between network events: a stalled mount stalls nobody. What is not at
-//! hand is opened by somebody who may wait, see [`super::driver`].
+//! Nothing here waits, so it can run between network events: a mount that hangs delays nothing else. All other
+//! recordings are opened on threads that may wait, see [`super::driver`].
 
 use std::{
     fs::File,
@@ -19,23 +19,23 @@ use rustix::{
 
 use super::{open::OpenRecording, resolved::Resolved, wav::HEADER_READ};
 
-/// File systems of this machine (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS. Opening a file never asks
+/// Local file systems (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS. Opening a file on one never asks
 /// another machine or program, and the kernel sees every change.
 const OWN: [i64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1];
 
-/// Whether a folder is on a file system of this machine. May wait.
+/// Whether a directory is on a local file system. May wait.
 pub(crate) fn is_own(folder: impl AsFd) -> bool {
     rustix::fs::fstatfs(folder).is_ok_and(|system| OWN.contains(&system.f_type))
 }
 
-/// What is known of the device beneath a root, so that nobody has to wait to learn it.
+/// The device of a root, looked up once so that later calls need not wait for it.
 #[derive(Debug, Default)]
 pub(crate) struct OwnDevice(Mutex<Option<Device>>);
 
 type Device = (u32, u32);
 
 impl OwnDevice {
-    /// Looks at the root. May wait.
+    /// Looks up the device of the root. May wait.
     pub(crate) fn learn(&self, root: impl AsFd) {
         let device = if is_own(&root) { look(&root).ok().map(|found| device(&found)) } else { None };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = device;
@@ -46,8 +46,8 @@ impl OwnDevice {
     }
 }
 
-/// Opens the recording `path` beneath `root`, if all that is wanted of it is at hand and the sentinel stands; with its
-/// first octets, if they are wanted.
+/// Opens the recording `path` below `root`, if everything that is needed is in memory and the sentinel file exists.
+/// Also reads its first bytes, if `wanted` asks for them.
 pub(crate) fn open(
     root: &Path,
     own: &OwnDevice,
@@ -56,7 +56,7 @@ pub(crate) fn open(
 ) -> Option<OpenRecording> {
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat2(CWD, root, folder, Mode::empty(), ResolveFlags::CACHED).ok()?;
-    // Another device beneath the root, mounted since, may wait for anything.
+    // A different device may have been mounted at the root since then, and may wait for another machine.
     if !own.is(&look(&root).ok()?) {
         return None;
     }
@@ -75,20 +75,20 @@ pub(crate) fn open(
     Some(open)
 }
 
-/// What is wanted of a recording.
+/// Which recording to open, and how much of it to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    /// Where it lies beneath the root.
+    /// The path below the root.
     pub(crate) path: &'a Path,
-    /// Whether its first octets tell how it sounds.
+    /// Whether to read the first bytes, because they describe the sound.
     pub(crate) head: bool,
 }
 
-/// Reads the octets of a file from `offset` on that are in memory into `buffer`; how many. Fewer than there is room for
-/// where some are not in memory, none at the end of the file.
+/// Reads the bytes of a file from `offset` on into `buffer`, as far as they are in memory, and returns how many. That
+/// is less than the buffer's length if some are not in memory, and 0 at the end of the file.
 ///
 /// # Errors
-/// [`io::ErrorKind::WouldBlock`] where none are, or where this cannot be told.
+/// [`io::ErrorKind::WouldBlock`] if none of them are in memory, or if this cannot be determined.
 pub(crate) fn read(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
     let read = preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
     Ok(read.map_err(|_| io::ErrorKind::WouldBlock)?)

@@ -1,6 +1,6 @@
-//! What counts as the id of a call, and where it stands in a file name.
+//! Which texts are call ids, and how an id is found in a file name.
 //!
-//! Not any string is an id: `400` would return every call of queue 400, and `20240326` a whole day.
+//! An id must identify one call: `400` would find every call of queue 400, and `20240326` all calls of a day.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use audiovault_protocol::call;
 use regex::Regex;
 
 /// `<epoch>.<n>` as Asterisk makes it, with or without a system name or server before it. The epoch has 9 to 11
-/// digits: from 1973 until long after this program. `_` may stand for the dot, as one variant of Yeastar writes.
+/// digits: from 1973 until long after this program. `_` may replace the dot, as in one variant of Yeastar.
 const ASTERISK: &str =
     r"^(?:(?P<server>[A-Za-z0-9][A-Za-z0-9._-]{0,62})-)?(?P<epoch>\d{9,11})[._](?P<n>\d{1,10})$";
 /// A UUID (RFC 9562, section 4) as FreeSWITCH makes it, with or without a server before it.
@@ -17,7 +17,7 @@ const UUID: &str = r"^(?:(?P<server>[A-Za-z0-9][A-Za-z0-9._-]{0,62})-)?(?P<id>[0
 /// `callid` of every Yeastar has Asterisk's form.
 const YEASTAR: &str = r"^(?:19|20)\d{12}[0-9A-Fa-f]{4,6}$";
 
-/// Why a text is not the id of a call. The text itself is not repeated: it may be a telephone number.
+/// Why a text is not a call id. The message does not repeat the text, because it may be a telephone number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this is not the id of a call: send an Asterisk unique id such as 1711444502.17, a UUID, a Yeastar id, or one \
@@ -25,7 +25,7 @@ const YEASTAR: &str = r"^(?:19|20)\d{12}[0-9A-Fa-f]{4,6}$";
 )]
 pub struct CallIdError;
 
-/// Which texts are ids: the built-in forms and the operator's own.
+/// The rules for call ids: the built-in forms, and the operator's own form.
 #[derive(Debug, Clone, Default)]
 pub struct CallIdRules {
     custom: Option<Regex>,
@@ -38,23 +38,23 @@ impl PartialEq for CallIdRules {
 }
 
 impl CallIdRules {
-    /// Admits, beside the built-in forms, what `expression` matches from the first to the last character.
+    /// Also accepts texts that `expression` matches from the first to the last character.
     ///
     /// # Errors
-    /// [`regex::Error`] when the expression is not one.
+    /// [`regex::Error`] if the expression is not valid.
     pub fn with_custom(expression: &str) -> Result<Self, regex::Error> {
         Ok(Self { custom: Some(Regex::new(&format!("^(?:{expression})$"))?) })
     }
 
-    /// Whether the operator admits more than the built-in forms.
+    /// Whether the operator accepts more than the built-in forms.
     pub(crate) fn has_custom(&self) -> bool {
         self.custom.is_some()
     }
 
-    /// Reads an id.
+    /// Parses a call id.
     ///
     /// # Errors
-    /// [`CallIdError`] when no rule admits the text.
+    /// [`CallIdError`] if no rule accepts the text.
     pub fn parse(&self, text: &str) -> Result<CallId, CallIdError> {
         static FORMS: LazyLock<Option<[Regex; 3]>> = LazyLock::new(|| {
             Some([Regex::new(ASTERISK).ok()?, Regex::new(UUID).ok()?, Regex::new(YEASTAR).ok()?])
@@ -96,32 +96,32 @@ impl CallId {
         }
     }
 
-    /// The id as it was asked for.
+    /// The id as it was given.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The id without the server before it.
+    /// The id without the server in front of it.
     pub fn bare(&self) -> &str {
         self.server.as_ref().and_then(|server| self.text.get(server.len() + 1..)).unwrap_or(&self.text)
     }
 
-    /// What is looked for in names: letters small, `.` for `_`.
+    /// The text to look for in file names: in lower case, with `.` in place of `_`.
     pub(crate) fn needle(&self) -> &[u8] {
         &self.needle
     }
 
-    /// The server that the id's prefix names; it chooses the tree and is not searched for.
+    /// The server in the id's prefix. It selects the directories, and is not searched for in file names.
     pub fn server(&self) -> Option<&str> {
         self.server.as_deref()
     }
 
-    /// When the call began, in seconds since the Unix epoch, where the id tells.
+    /// When the call began, in seconds since the Unix epoch, if the id contains it.
     pub fn epoch(&self) -> Option<i64> {
         self.epoch
     }
 
-    /// Whether the id stands in a file name, as [`call::stands_in`] says.
+    /// Whether the id occurs in a file name, by the rules of [`call::stands_in`].
     pub fn stands_in(&self, name: &[u8]) -> bool {
         call::stands_in(&self.needle, name)
     }

@@ -1,19 +1,20 @@
-//! The call id in a file name: the reverse of a search, by which a sample for one is found.
+//! Finds the call id in a file name: the reverse of a search, used to find a sample recording.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::vault::call_id::{CallId, CallIdRules};
 
-/// Parts of a name between which an id may begin and end, counted from the end: PBXs write the id late. 16 of them make
-/// 136 texts to judge.
+/// How many parts of a name are considered, counted from the end, because PBXs write the id late. 16 parts make 136
+/// texts to parse.
 const MAX_PARTS: usize = 16;
-/// A recording is written when its call is over; a time in an id that lies further ahead of that is a telephone number.
+/// A recording is written when its call is over. A time in an id that is further than this after the recording is a
+/// telephone number.
 const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 impl CallIdRules {
-    /// Reads the id of the call out of a recording's file name. Of several texts that could be one, a time with a number
-    /// behind it, not later than the recording, goes before a UUID or Yeastar's form, and those before the operator's own
-    /// rule, the longest first.
+    /// Reads the call id out of a recording's file name. If several texts could be one, the order is: a time with a
+    /// number after it that is not later than the recording; a UUID or Yeastar's form; the operator's own rule, with
+    /// the longest text first.
     pub fn find_in(&self, name: &[u8], modified: SystemTime) -> Option<CallId> {
         let name = std::str::from_utf8(name).ok()?;
         let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
@@ -31,7 +32,7 @@ impl CallIdRules {
     }
 }
 
-/// Every run of whole parts of a name, the shortest first, and of those the last in the name.
+/// Every run of whole parts of a name. The shortest come first; of equally long ones, the last in the name.
 fn texts(stem: &str) -> Vec<&str> {
     let mut edges = Vec::new();
     let mut inside = false;

@@ -1,7 +1,8 @@
-//! How many recordings there are, and how old the newest one is: a PBX that stopped recording is news.
+//! Counts the recordings and finds the age of the newest one, so that a PBX that stopped recording is noticed.
 //!
-//! A folder whose modification time has not changed since it was read is not read again, so that ten years in folders
-//! by date cost one look at each folder. Modification times of folders are right on NFS and SMB too.
+//! A directory whose modification time has not changed since it was read is not read again. Ten years in directories
+//! by date therefore cost one look at each directory. Modification times of directories are correct on NFS and SMB
+//! too.
 
 use std::{
     collections::HashMap,
@@ -20,12 +21,12 @@ use crate::vault::{
     pace::Pace,
 };
 
-/// What a count has found.
+/// The result of a count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Recordings beneath the root.
+    /// Recordings below the root.
     pub recordings: u64,
-    /// When the newest of them was last written to.
+    /// When the newest of them was last written.
     pub newest: Option<SystemTime>,
 }
 
@@ -44,17 +45,18 @@ struct Folder {
     below: Vec<PathBuf>,
 }
 
-/// What is known of the folders beneath one root.
+/// What is known about the directories below one root.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     folders: HashMap<PathBuf, Folder>,
 }
 
 impl Census {
-    /// Counts beneath a root. Blocks, for minutes where many folders have changed.
+    /// Counts the recordings below a root. Blocks, for minutes if many directories have changed.
     ///
     /// # Errors
-    /// The first folder that could not be read, or that `cancelled` was set; what was counted then is not all.
+    /// The error of the first directory that could not be read, or `Interrupted` if `cancelled` was set; the count is
+    /// then incomplete.
     pub(crate) fn take(
         &mut self,
         root: &Dir,
@@ -79,7 +81,7 @@ impl Census {
         count.shortfall.unreadable.map_or(Ok(count.total), Err)
     }
 
-    /// What the latest count has seen; if that was cut short, less than there is.
+    /// The result of the latest count, as far as it went.
     pub(crate) fn seen(&self) -> Figures {
         self.folders.values().fold(Figures::default(), |mut total, folder| {
             total.add(folder.own);
@@ -87,7 +89,7 @@ impl Census {
         })
     }
 
-    /// The folders with the newest recordings, so many at most, that of the newest first.
+    /// The directories with the newest recordings, at most `most` of them, newest first.
     pub(crate) fn latest(&self, most: usize) -> Vec<PathBuf> {
         let newest = |(path, folder): (&PathBuf, &Folder)| Some((folder.own.newest?, path.clone()));
         let mut folders: Vec<_> = self.folders.iter().filter_map(newest).collect();
@@ -124,7 +126,7 @@ impl Count<'_> {
         }
     }
 
-    /// A folder as it is now: as it was known, or read anew.
+    /// The current state of a directory: from the last count, or read again if it may have changed.
     fn folder(&mut self, path: &Path) -> io::Result<Folder> {
         let dir = folder::open(self.root, path)?;
         let modified = folder::modified(&dir)?;
@@ -230,7 +232,7 @@ mod tests {
         place.write("new/b.wav", DAY);
         place.age_folder("old");
         assert_eq!(place.take().recordings, 2);
-        // A change that leaves no trace on its folder would be seen only by reading the folder again.
+        // Only reading the directory again would show a change that leaves its modification time as it was.
         place.write("old/unseen.wav", DAY);
         place.age_folder("old");
         let modified = place.census.folders[Path::new("old")].modified;

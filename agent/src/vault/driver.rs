@@ -1,4 +1,4 @@
-//! The `file:` driver: one pattern, searched and opened.
+//! The `file:` driver: searches one path pattern and opens its recordings.
 
 use std::{
     io,
@@ -36,10 +36,10 @@ use crate::{
     },
 };
 
-/// Most directories that a report names; a search without a date may enter thousands.
+/// The most directories that a report lists; a search without a date may enter thousands.
 const MAX_REPORTED: usize = 1000;
 
-/// Why a driver could not look everywhere it should have.
+/// Why a driver could not search everything.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverFault {
     /// The root does not exist or cannot be opened.
@@ -47,24 +47,24 @@ pub enum DriverFault {
     Root {
         /// The literal part of the pattern.
         root: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The root lacks the file that stands in it when it is mounted.
+    /// The file that is in the root while its storage is mounted is missing.
     #[error("the directory {} lacks its sentinel file; the storage behind it is probably not mounted", .0.display())]
     Sentinel(PathBuf),
-    /// A directory beneath the root cannot be read.
+    /// A directory below the root cannot be read.
     #[error("a directory beneath {} cannot be read; check its permissions and the disk", root.display())]
     Unreadable {
         /// The literal part of the pattern.
         root: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The search was not finished in time.
     #[error("the search beneath {} took too long; narrow the pattern by date, or look at the disk", .0.display())]
     Slow(PathBuf),
-    /// Not even opening the root came to an end.
+    /// Opening the root did not return in time.
     #[error("the storage of {} does not answer; is the machine up that has it, and the network to it?", .0.display())]
     Stalled(PathBuf),
 }
@@ -75,15 +75,15 @@ pub(crate) enum IndexFault {
     /// The root cannot be opened.
     #[error(transparent)]
     Root(#[from] DriverFault),
-    /// The scan did not end.
+    /// The scan did not finish.
     #[error(transparent)]
     Scan(#[from] ScanError),
 }
 
-/// One directory that a search looked at.
+/// One directory of a search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookedAt {
-    /// The whole path.
+    /// The absolute path.
     pub directory: PathBuf,
     /// Whether it exists.
     pub exists: bool,
@@ -92,18 +92,18 @@ pub struct LookedAt {
 /// What one driver found.
 #[derive(Debug, Default)]
 pub struct DriverReport {
-    /// The recordings, not yet tidied.
+    /// The recordings, before [`tidy`](crate::vault::recording::tidy).
     pub recordings: Vec<Recording>,
-    /// How many were taken out because they are denied.
+    /// How many recordings were left out because of the deny list.
     pub denied: usize,
-    /// Where it looked, up to a thousand directories.
+    /// The directories that were searched, at most a thousand.
     pub looked_at: Vec<LookedAt>,
-    /// Why this may not be everything.
+    /// Why the result may be incomplete.
     pub fault: Option<DriverFault>,
 }
 
 impl DriverReport {
-    /// Takes out what is denied beneath this root.
+    /// Removes the recordings on the deny list.
     pub(crate) fn withhold(&mut self, root: &Path, query: &Query, rules: &InForce) {
         let found = self.recordings.len();
         let whole_call = rules.deny_call(query.call_id.as_str());
@@ -113,7 +113,7 @@ impl DriverReport {
     }
 }
 
-/// One storage root.
+/// The driver of one storage root.
 #[derive(Debug)]
 pub struct FileDriver {
     position: usize,
@@ -130,12 +130,12 @@ impl FileDriver {
         Self { position, pattern, settings, index, own: OwnDevice::default(), closing: Arc::default() }
     }
 
-    /// The index of this root, where there is to be one.
+    /// The index of this root, if indexes are enabled.
     pub(crate) fn index(&self) -> Option<&Index> {
         self.index.as_ref()
     }
 
-    /// Brings the index up to date. Blocks, for minutes where there are many recordings.
+    /// Brings the index up to date. Blocks, for minutes if there are many recordings.
     ///
     /// # Errors
     /// [`IndexFault`].
@@ -156,7 +156,7 @@ impl FileDriver {
         &self.pattern
     }
 
-    /// Looks for a call. Blocks.
+    /// Searches for a call. Blocks.
     pub(crate) fn search(&self, query: &Query, budget: &Budget) -> DriverReport {
         let mut report = DriverReport::default();
         let ways = expand::expand(&self.pattern, query, &self.settings.zone, self.settings.look_back);
@@ -203,7 +203,7 @@ impl FileDriver {
         self.describe_all(walk.root, &found.hits, report, shortfall);
     }
 
-    /// Searches by what an index knows, and looks only where that may not be true any more.
+    /// Searches with an index, and reads only the directories for which the index may be out of date.
     fn search_known(
         &self,
         known: &Known,
@@ -228,7 +228,7 @@ impl FileDriver {
         self.describe_all(walk.root, &looked.hits, report, shortfall);
     }
 
-    /// Whether all of them are there.
+    /// Adds these recordings to the report. Returns whether all of them still exist.
     fn describe_all(
         &self,
         root: &Dir,
@@ -255,16 +255,16 @@ impl FileDriver {
         }
     }
 
-    /// The whole path of a folder beneath the root.
+    /// The absolute path of a directory below the root.
     fn whole(&self, path: &Path) -> PathBuf {
         // Joining the empty path would add a slash.
         path.components().fold(self.pattern.root().to_owned(), |whole, part| whole.join(part))
     }
 
-    /// Opens a recording by its path beneath the root. Blocks.
+    /// Opens a recording by its path below the root. Blocks.
     ///
     /// # Errors
-    /// [`OpenError`]; an unmounted root is an unreadable recording, not one that is gone.
+    /// [`OpenError`]; if the root is not mounted, the recording is unreadable, not gone.
     pub fn open(&self, path: &Path) -> Result<OpenRecording, OpenError> {
         let root = self.open_root().map_err(|fault| OpenError::Unreadable(io::Error::other(fault)))?;
         self.own.learn(&root);
@@ -274,17 +274,17 @@ impl FileDriver {
         Ok(OpenRecording { file: open.file.closed_by(&self.closing), resolved, ..open })
     }
 
-    /// Opens a recording without waiting for any disk, if that can be done.
+    /// Opens a recording without waiting for a disk, if that is possible.
     pub(crate) fn open_at_hand(&self, path: &Path, extension: &str) -> Option<OpenRecording> {
         let wanted = Wanted { path, head: is_told_by_its_head(extension) };
         at_hand::open(self.pattern.root(), &self.own, self.settings.sentinel.as_deref(), wanted)
     }
 
-    /// Whether the root is there, and can be opened and read. Blocks.
+    /// Whether the root exists and can be opened and read. Blocks.
     pub(crate) fn probe(&self) -> Result<(), DriverFault> {
         let root = self.open_root()?;
-        // Opening asks for no right to read. A pattern may lead past the root without reading it; without one, every
-        // search begins there.
+        // Opening a directory needs no right to read it. A pattern with placeholders may pass through the root
+        // without reading it; without placeholders, every search begins by reading the root.
         if self.pattern.components().is_empty() {
             let fault = |source| DriverFault::Root { root: self.pattern.root().to_owned(), source };
             root.entries().map(drop).map_err(fault)?;
@@ -292,8 +292,8 @@ impl FileDriver {
         Ok(())
     }
 
-    /// The recordings of these names everywhere beneath the root, whatever the pattern. Blocks, without a limit; also why that
-    /// may not be all.
+    /// The recordings with these names everywhere below the root, also outside the pattern, and why the result may be
+    /// incomplete. Blocks, without a time limit.
     pub(crate) fn everywhere(
         &self,
         wanted: &(dyn Fn(&[u8]) -> bool + Sync),
@@ -311,14 +311,14 @@ impl FileDriver {
         (found.hits, self.fault(found.shortfall))
     }
 
-    /// Whether a file beneath the root has sound. Blocks.
+    /// Whether a file below the root has sound. Blocks.
     pub(crate) fn has_sound(&self, path: &Path) -> bool {
         let described =
             self.open_root().ok().and_then(|root| self.describe(&root, path, SystemTime::now()).ok());
         described.flatten().is_some_and(|recording| !recording.empty)
     }
 
-    /// Counts the recordings beneath the root. Blocks, for minutes where there are many.
+    /// Counts the recordings below the root. Blocks, for minutes if there are many.
     pub(crate) fn count(&self, census: &mut Census, cancelled: &AtomicBool) -> Result<Figures, DriverFault> {
         let root = self.open_root()?;
         census.take(&root, &self.settings.extensions, cancelled).map_err(|source| {
@@ -327,10 +327,10 @@ impl FileDriver {
         })
     }
 
-    /// Looks for the newest recording with a call id in its name, in the folders of a count. Blocks.
+    /// Finds the newest recording with a call id in its name, in the directories of a count. Blocks.
     ///
     /// # Errors
-    /// [`DriverFault`] of the root.
+    /// [`DriverFault`] if the root cannot be opened.
     pub(crate) fn sample(&self, census: &Census, denied: &InForce) -> Result<Sampled, DriverFault> {
         let root = self.open_root()?;
         let offered = |path: &Path, call_id: &CallId| {
@@ -363,7 +363,7 @@ impl FileDriver {
         }
         let modified =
             metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
-        // A recording that may be listed but not read is still a recording; it just has no header to tell.
+        // A recording that can be listed but not read is still a recording, but nothing is known about its sound.
         let told = if is_told_by_its_head(extension) {
             OpenRecording::open(root, path).map(|open| open.told(extension)).unwrap_or_default()
         } else {

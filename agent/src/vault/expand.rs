@@ -1,4 +1,4 @@
-//! From a pattern and a query to the directories that may hold the recording. Pure.
+//! Expands a pattern and a query to the directories that may contain the recording. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,11 +13,11 @@ use crate::vault::{
     query::Query,
 };
 
-/// Longest name of a directory in octets (Linux' `NAME_MAX`).
+/// Longest name of a directory in bytes (`NAME_MAX` of Linux).
 const MAX_NAME_LEN: usize = 255;
-/// Local time is sampled this often to list hours: zones are shifted by quarters of an hour at the finest.
+/// The interval at which local time is sampled to list hours: time zones differ by multiples of a quarter of an hour.
 const HOUR_STEP: SignedDuration = SignedDuration::from_mins(15);
-/// Local time is sampled this often to list days, months and years: no day is shorter.
+/// The interval at which local time is sampled to list days, months and years; no day is shorter.
 const DAY_STEP: SignedDuration = SignedDuration::from_hours(1);
 
 /// How one level of directories is entered.
@@ -29,16 +29,16 @@ pub enum Step {
     Like(Vec<Piece>),
 }
 
-/// A piece of a directory's name where a value is not known.
+/// A piece of a directory's name, if its value may be unknown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Piece {
     /// This text.
     Text(String),
-    /// So many digits.
+    /// This number of digits.
     Digits(usize),
     /// `Jan` to `Dec`.
     MonthName,
-    /// One or more octets of anything.
+    /// One or more bytes of any kind.
     Anything,
 }
 
@@ -46,7 +46,8 @@ const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 impl Step {
-    /// Whether a directory of this name is meant. Directories that start with a dot never are by guessing.
+    /// Whether a directory with this name is entered. A name with placeholders never matches one that starts with a
+    /// dot.
     pub fn admits(&self, name: &[u8]) -> bool {
         match self {
             Self::Exact(exact) => exact.as_bytes() == name,
@@ -69,8 +70,8 @@ fn like(pieces: &[Piece], name: &[u8]) -> bool {
     }
 }
 
-/// All ways down from a pattern's root, without duplicates and in order. Empty when the query cannot be answered
-/// from this pattern: it asks for a tenant and there is none, or a value is no name of a directory.
+/// All ways down from a pattern's root, without duplicates and in order. Empty if the pattern cannot answer the
+/// query: it needs a tenant and the query has none, or a value is not a valid directory name.
 pub fn expand(
     pattern: &Pattern,
     query: &Query,
@@ -108,12 +109,12 @@ pub fn expand(
     steps.filter(|steps: &Vec<Step>| seen.insert(steps.clone())).collect()
 }
 
-/// The way down to every directory that any query may lead to.
+/// The way that covers every directory to which a query may lead.
 pub(crate) fn anywhere(pattern: &Pattern) -> Vec<Step> {
     pattern.components().iter().map(|parts| step(parts, &Values::new())).collect()
 }
 
-/// Whether a file lies at the end of a way, or beneath.
+/// Whether a file is in a directory at the end of a way, or below one.
 pub(crate) fn leads_to(way: &[Step], file: &Path) -> bool {
     let mut folders = file.parent().unwrap_or(Path::new("")).components();
     way.iter().all(|step| match folders.next() {
@@ -122,7 +123,7 @@ pub(crate) fn leads_to(way: &[Step], file: &Path) -> bool {
     })
 }
 
-/// What is known for one way down, by placeholder.
+/// The known values for one way, by placeholder.
 type Values = BTreeMap<u8, String>;
 
 fn step(parts: &[Part], values: &Values) -> Step {
@@ -156,8 +157,8 @@ fn step(parts: &[Part], values: &Values) -> Step {
     }
 }
 
-/// The names under which a value of the request may stand on disk. QueueMetrics names agents by their channel,
-/// `Agent/101`; PBXs name directories by the part behind the slash.
+/// The directory names that a value of the request may have on disk. QueueMetrics names agents by their channel,
+/// `Agent/101`; PBXs name directories by the part after the slash.
 fn directory_names(place: Placeholder, value: &str) -> Vec<String> {
     let behind =
         (place == Placeholder::Agent).then(|| value.rsplit_once('/')).flatten().map(|(_, name)| name);
@@ -165,7 +166,7 @@ fn directory_names(place: Placeholder, value: &str) -> Vec<String> {
     names.filter(|name| is_directory_name(name)).map(str::to_owned).collect()
 }
 
-/// A value from outside becomes exactly one name and never leads anywhere else.
+/// Whether a value from outside is exactly one directory name, so that it cannot lead to another place.
 fn is_directory_name(value: &str) -> bool {
     !value.is_empty()
         && value.len() <= MAX_NAME_LEN

@@ -1,4 +1,4 @@
-//! Expansion against stories and against a naive oracle.
+//! Tests of expansion with examples, and against a naive implementation.
 
 use proptest::prelude::*;
 
@@ -47,7 +47,7 @@ fn look_back_and_look_ahead_cross_midnight_and_the_new_year() {
 #[test]
 fn hours_are_listed_one_by_one_and_an_hour_that_is_skipped_is_not() {
     let mut asked = query("1711444502.17");
-    // Madrid goes from 02:00 to 03:00 on that night.
+    // Madrid goes from 02:00 to 03:00 in that night.
     asked.start = Some(at("2024-03-31T01:30:00Z"));
     let hours = paths("file:/m/%DD/%HH", &asked, "Europe/Madrid");
     let expected = ["30/22", "30/23", "31/00", "31/01", "31/03", "31/04", "31/05", "31/06", "31/07"];

@@ -1,4 +1,4 @@
-//! The file of a recording while it is open: it knows whether it still is what it was, and is closed where nobody waits.
+//! The open file of a recording: it notices when its content changes, and is closed on a thread that may wait.
 
 use std::{
     cmp::Ordering,
@@ -12,42 +12,43 @@ use std::{
 
 use super::open::is_settled;
 
-/// How long a file that is appended to may have its new time before its new size: the kernel writes the time first, and the
-/// size with the first page.
+/// How long a file that is being appended to may have its new time but its old size: the kernel writes the time
+/// first, and the size with the first page.
 const APPENDING: Duration = Duration::from_millis(100);
-/// How often its size is looked at meanwhile.
+/// How often the size is read during that time.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// An open recording's file.
 #[derive(Debug)]
 pub struct RecordingFile {
-    /// `None` once it is to be closed.
+    /// `None` once it is being closed.
     file: Option<File>,
-    /// Size and modification time when it was opened, where they tell one content from the next.
+    /// Size and modification time when it was opened, if they distinguish one content from the next.
     content: Option<(u64, SystemTime)>,
-    /// Who closes it; nobody else than whoever has it, where that never takes long.
+    /// Closes the file on another thread. `None` if closing never takes long; then the owner closes it.
     closing: Option<Arc<Closing>>,
 }
 
 impl RecordingFile {
-    /// A file with what is known of it, which is closed by whoever has it.
+    /// A file with its metadata. It is closed by its owner.
     pub(super) fn new(file: File, metadata: &Metadata) -> Self {
         let modified = metadata.modified().ok().filter(|at| is_settled(*at, SystemTime::now()));
         let content = modified.map(|modified| (metadata.len(), modified));
         Self { file: Some(file), content, closing: None }
     }
 
-    /// Is closed by somebody who may wait.
+    /// Lets another thread close the file, one that may wait.
     pub(super) fn closed_by(mut self, closing: &Arc<Closing>) -> Self {
         self.closing = Some(Arc::clone(closing));
         self
     }
 
-    /// Whether what was read until now is of the content that was opened: a file that was written over has another time.
-    /// One that has grown has as well, but what it had it still has. Blocks, a tenth of a second more where there is doubt.
+    /// Checks that everything that was read so far belongs to the content that was opened. A file that was written
+    /// over has a new time. So has a file that has grown, but its old bytes are unchanged. Blocks, and in case of
+    /// doubt for up to a tenth of a second more.
     ///
     /// # Errors
-    /// What the operating system says, or that it is not.
+    /// The error of the operating system, or one that says that the file was written over.
     pub(crate) fn is_unchanged(&self) -> io::Result<()> {
         let since = Instant::now();
         loop {
@@ -61,12 +62,12 @@ impl RecordingFile {
         }
     }
 
-    /// Whether that is certain at once.
+    /// Whether [`Self::is_unchanged`] would succeed without waiting.
     pub(crate) fn is_certainly_unchanged(&self) -> bool {
         matches!(self.rewritten(), Ok(None | Some(Ordering::Greater)))
     }
 
-    /// How the size of the file compares with what it was, where it has another time.
+    /// How the size of the file compares with its old size; `None` if the modification time is the same.
     fn rewritten(&self) -> io::Result<Option<Ordering>> {
         let Some((size, modified)) = self.content else { return Ok(None) };
         let now = self.metadata()?;
@@ -86,7 +87,7 @@ impl Deref for RecordingFile {
     type Target = File;
 
     fn deref(&self) -> &File {
-        // Taken out by `drop` alone.
+        // Only `drop` takes it out.
         self.file.as_ref().unwrap_or_else(|| unreachable!("a file is there until it is dropped"))
     }
 }
@@ -99,15 +100,15 @@ impl Drop for RecordingFile {
     }
 }
 
-/// Closes the files of one storage, one after the other, on a thread that may wait: where they lie on another machine, that
-/// is asked (FLUSH of FUSE, CLOSE of NFS and SMB), and may not answer.
+/// Closes the files of one storage root, one after the other, on a thread that may wait. If they lie on another
+/// machine, closing sends it a request (FLUSH of FUSE, CLOSE of NFS and SMB), and it may not answer.
 #[derive(Debug, Default)]
 pub(super) struct Closing(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
     files: Vec<File>,
-    /// Whether somebody closes them.
+    /// Whether a thread is closing them.
     at_work: bool,
 }
 
@@ -118,12 +119,12 @@ impl Closing {
         if !queue.at_work {
             let closing = Arc::clone(self);
             let thread = thread::Builder::new().name("closing".to_owned());
-            // Where there is no thread to be had, the next one who closes something tries again.
+            // If no thread can be started, the next call tries again.
             queue.at_work = thread.spawn(move || while closing.next().map(drop).is_some() {}).is_ok();
         }
     }
 
-    /// The next file to close; without one, nobody is at work any more.
+    /// The next file to close. If there is none, the thread ends.
     fn next(&self) -> Option<File> {
         let mut queue = self.queue();
         let file = queue.files.pop();
@@ -152,7 +153,7 @@ mod tests {
         let metadata = file.metadata().unwrap();
         let file = RecordingFile::new(file, &metadata).closed_by(&Arc::default());
         drop(file);
-        // The end of a pipe whose writer is closed.
+        // A pipe ends when its writer is closed.
         assert_eq!((&reader).read(&mut [0]).unwrap(), 0);
     }
 
@@ -169,7 +170,7 @@ mod tests {
         grown.is_unchanged().unwrap();
         (&*grown).write_all(b" more").unwrap();
         grown.is_unchanged().unwrap();
-        // Its time is written before its size.
+        // The time is written before the size.
         let growing = opened();
         growing.set_modified(SystemTime::now()).unwrap();
         thread::scope(|scope| {

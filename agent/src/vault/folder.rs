@@ -1,4 +1,4 @@
-//! Reading one folder: which of its entries are recordings, and which may hold more.
+//! Reads one directory: which of its entries are recordings, and which may contain more.
 
 use std::{
     ffi::OsString,
@@ -13,58 +13,59 @@ use cap_std::fs::{Dir, DirEntry, Metadata, MetadataExt};
 
 use crate::vault::open::leads_out;
 
-/// Levels of folders below an expanded pattern. Recordings lie a handful deep; this ends a loop of mounts.
+/// Levels of directories below an expanded pattern. Recordings are only a few levels deep; the limit ends a loop of
+/// mounts.
 pub(crate) const MAX_DEPTH: usize = 32;
-/// A folder that changed so shortly before it was read may have changed again within the same tick of the clock that
-/// its file system keeps; FAT has the coarsest, two seconds.
+/// If a directory changed less than this before it was read, it may change again within the same tick of its file
+/// system's clock. FAT has the coarsest clock, two seconds.
 pub(crate) const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
-/// Folders that appliances and file systems leave about; never entered.
+/// Directories that appliances and file systems create for themselves; never entered.
 const DEBRIS: [&[u8]; 6] =
     [b"#recycle", b"@Recycle", b"@eaDir", b"@Recently-Snapshot", b"#snapshot", b"lost+found"];
 
-/// Whether a name belongs to what appliances and file systems leave about, or is hidden.
+/// Whether a name is hidden, or belongs to what appliances and file systems create for themselves.
 pub(crate) fn is_debris(name: &[u8]) -> bool {
     name.starts_with(b".") || DEBRIS.contains(&name)
 }
 
-/// What is looked for in a folder, by name.
+/// Which names in a directory are of interest.
 #[derive(Clone, Copy)]
 pub(crate) struct Names<'a> {
-    /// Whether a file of this name is wanted.
+    /// Whether a file with this name is wanted.
     pub(crate) recording: &'a (dyn Fn(&[u8]) -> bool + Sync),
-    /// Whether a folder of this name is passed over: one that is named like a recording.
+    /// Whether a directory with this name is skipped because it is named like a recording.
     pub(crate) skipped: &'a (dyn Fn(&[u8]) -> bool + Sync),
 }
 
 impl Names<'_> {
-    /// Whether a folder of this name may be entered.
+    /// Whether a directory with this name may be entered.
     pub(crate) fn lead_on(&self, name: &[u8]) -> bool {
         !is_debris(name) && !(self.skipped)(name)
     }
 }
 
-/// An entry that matters.
+/// A directory entry that is of interest.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// A file, or a link to one.
     Recording(OsString),
-    /// A folder, or a link to one that is not above it.
+    /// A directory, or a link to one that is not above it.
     Folder(OsString),
 }
 
-/// Why not everything was seen.
+/// Why a result may be incomplete.
 #[derive(Debug, Default)]
 pub(crate) struct Shortfall {
-    /// The budget was spent.
+    /// The deadline passed, or the search was cancelled.
     pub(crate) out_of_time: bool,
-    /// The first folder that could not be read, and why.
+    /// The error of the first directory that could not be read.
     pub(crate) unreadable: Option<io::Error>,
 }
 
 impl Shortfall {
     pub(crate) fn note(&mut self, error: io::Error) {
-        // What has vanished since it was listed, or leads out of the root, is simply not there.
+        // An entry that has disappeared since it was listed, or that leads out of the root, counts as absent.
         let absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         if !absent && !leads_out(&error) && self.unreadable.is_none() {
             self.unreadable = Some(error);
@@ -77,18 +78,18 @@ impl Shortfall {
     }
 }
 
-/// Opens a folder beneath a root; the empty path is the root itself.
+/// Opens a directory below a root; the empty path is the root itself.
 pub(crate) fn open(root: &Dir, path: &Path) -> io::Result<Dir> {
     if path.as_os_str().is_empty() { root.try_clone() } else { root.open_dir(path) }
 }
 
-/// When a folder was last changed, by the clock of its file system.
+/// When a directory was last changed, by the clock of its file system.
 pub(crate) fn modified(folder: &Dir) -> io::Result<SystemTime> {
     Ok(folder.dir_metadata()?.modified()?.into_std())
 }
 
-/// Reads an open folder, which lies at `path` beneath `root`. `each` is called for every entry, also for those that do not
-/// matter, until it breaks.
+/// Reads an open directory, which is at `path` below `root`. Calls `each` for every entry, also with `None` for one
+/// that is not of interest, until it breaks.
 pub(crate) fn read(
     (root, folder): (&Dir, &Dir),
     path: &Path,
@@ -115,11 +116,11 @@ fn judge(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Res
     }
     let mut kind = entry.file_type()?;
     if !kind.is_file() && !kind.is_dir() && !kind.is_symlink() {
-        // Some file systems do not tell in the listing.
+        // Some file systems do not give the type in the listing.
         kind = entry.metadata()?.file_type();
     }
     if kind.is_symlink() {
-        // Asked of the root, because a link may lead sideways and stay within it.
+        // Looked up from the root, because a link may lead to another directory and still stay inside the root.
         let target = root.metadata(path.join(&name))?;
         return Ok(if target.is_file() && recording {
             Some(Entry::Recording(name))
@@ -138,7 +139,7 @@ fn judge(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Res
     })
 }
 
-/// Whether a folder is this one or one above it: a link there would never end.
+/// Whether `target` is this directory or one above it. Following a link to it would never end.
 fn is_above(root: &Dir, path: &Path, target: &Metadata) -> bool {
     let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
     path.ancestors().any(|above| {

@@ -1,4 +1,4 @@
-//! Which files are recordings, by extension.
+//! Which files are recordings, by their extension.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -7,30 +7,30 @@ use std::{
 
 use audiovault_protocol::media::RECORDINGS;
 
-/// Longest extension in octets; longer ones are part of a name.
+/// Longest extension in bytes; a longer one is part of the name.
 const MAX_EXTENSION_LEN: usize = 10;
 
 /// The extensions of recordings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extensions(Vec<String>);
 
-/// An extension that cannot be one.
+/// A text that is not a file extension.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a file extension: write 1 to {MAX_EXTENSION_LEN} letters and digits, such as webm")]
 pub struct ExtensionError(String);
 
 impl Default for Extensions {
-    /// Those with a type of their own: [`RECORDINGS`].
+    /// The extensions that have a media type of their own: [`RECORDINGS`].
     fn default() -> Self {
         Self(RECORDINGS.iter().map(|(extension, _)| (*extension).to_owned()).collect())
     }
 }
 
 impl Extensions {
-    /// Looks at these extensions only; a dot before them is ignored, and so is their case.
+    /// Accepts these extensions only. A leading dot and the case are ignored.
     ///
     /// # Errors
-    /// [`ExtensionError`] for the first that is not one.
+    /// [`ExtensionError`] for the first one that is not valid.
     pub fn only<'a>(extensions: impl IntoIterator<Item = &'a str>) -> Result<Self, ExtensionError> {
         let checked = extensions.into_iter().map(|given| {
             let extension = given.trim().trim_start_matches('.').to_ascii_lowercase();
@@ -41,7 +41,7 @@ impl Extensions {
         checked.collect::<Result<_, _>>().map(Self)
     }
 
-    /// The extension of a recording's name, in lower case; nothing for other files.
+    /// The extension of a recording's file name, in lower case; `None` for other files.
     pub fn of(&self, name: &[u8]) -> Option<&str> {
         let (stem, extension) = split_name(name)?;
         let known = self.0.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(extension));
@@ -49,20 +49,20 @@ impl Extensions {
     }
 }
 
-/// A name before and after its last dot.
+/// The parts of a name before and after its last dot.
 pub fn split_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let dot = name.iter().rposition(|byte| *byte == b'.')?;
     Some((&name[..dot], &name[dot + 1..]))
 }
 
-/// The name of a recording that is delivered decoded: the file's, as a WAV file.
+/// The file name with which a decoded recording is delivered: the same name, as a WAV file.
 pub fn decoded_name(name: &OsStr) -> OsString {
     Path::new(name).with_extension("wav").into_os_string()
 }
 
-/// How well a format is played, best first: MP3 and plain WAV everywhere, the rest in this order. What is decoded for
-/// browsers plays everywhere too, but was coded for a telephone and takes more of the site's uplink than those before
-/// it. Anything else plays nowhere.
+/// How well browsers play a format; lower is better. MP3 and plain WAV play everywhere, the others follow in this
+/// order. A decoded recording plays everywhere too, but was coded for a telephone and takes more of the site's uplink
+/// than the formats before it. Other formats do not play.
 pub fn playability(extension: &str, plain_wav: bool, decoded: bool) -> u8 {
     match extension {
         "mp3" => 0,

@@ -1,4 +1,4 @@
-//! Where recordings lie and how they are found: storage drivers, asked in order.
+//! Storage drivers: where recordings lie, and how they are found and opened.
 
 pub(crate) mod at_hand;
 pub mod call_id;
@@ -55,54 +55,55 @@ use crate::{
     },
 };
 
-/// How long the drivers may search: within the agent's 12 s and the relay's 15 s.
+/// How long the drivers may search. It is shorter than the agent's 12 s and the relay's 15 s.
 pub const SEARCH_DEADLINE: Duration = Duration::from_secs(10);
-/// How far around a call's start directories are searched, as QueueMetrics' `audio.lookBack`.
+/// How far before and after the start of a call directories are searched, as QueueMetrics' `audio.lookBack`.
 pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(4);
-/// Searches at a time in one driver. More do not make a disk faster, and a dead NAS, whose calls never return,
-/// holds no more threads than this.
+/// Searches at a time in one driver. More do not make a disk faster. It also limits the threads that a dead NAS
+/// holds, whose calls never return.
 const SEARCHES_PER_DRIVER: usize = 8;
-/// How long the root of a driver may take to open: a NAS that spins up its disks takes about ten seconds, one that is
-/// gone takes for ever.
+/// How long a driver may take to open its root. A NAS that spins up its disks takes about ten seconds; one that is
+/// gone never answers.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
-/// How much longer than its budget a driver may take to notice that it is spent, before it is left alone.
+/// How long after its deadline a driver may still answer. It needs a moment to notice the deadline; after that, the
+/// search goes on without it.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Which drivers are asked.
+/// Which drivers a search asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SearchMode {
-    /// In order, until one finds something.
+    /// One after the other, until one finds something.
     #[default]
     First,
-    /// All of them, since parts of a call may lie apart.
+    /// All of them, because the parts of one call may lie in several roots.
     All,
 }
 
-/// How to search.
+/// The settings of the storage drivers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VaultSettings {
-    /// The storage roots in order.
+    /// The storage roots, in the order of the search.
     pub roots: Vec<Pattern>,
-    /// The zone in which the PBX names its directories.
+    /// The time zone in which the PBX names its directories.
     pub zone: TimeZone,
-    /// How far around a call's start to look.
+    /// How far before and after the start of a call to look.
     pub look_back: SignedDuration,
-    /// What is a recording.
+    /// The file name extensions of recordings.
     pub extensions: Extensions,
-    /// A file that stands in every root while its storage is mounted.
+    /// The name of a file that is in every root while its storage is mounted.
     pub sentinel: Option<String>,
-    /// Which drivers are asked.
+    /// Which drivers a search asks.
     pub mode: SearchMode,
-    /// What is a call id.
+    /// The rules for call ids.
     pub call_ids: CallIdRules,
     /// How long one search may take.
     pub deadline: Duration,
-    /// The directory of the indexes, where there are to be any.
+    /// The directory for the indexes, or `None` to work without an index.
     pub index: Option<PathBuf>,
 }
 
 impl VaultSettings {
-    /// The defaults for the given roots, in UTC.
+    /// The default settings for the given roots, with UTC as the time zone.
     pub fn new(roots: Vec<Pattern>) -> Self {
         Self {
             roots,
@@ -123,33 +124,33 @@ impl VaultSettings {
 pub enum Scope {
     /// Every driver.
     Everything,
-    /// Only drivers that keep tenants apart: their pattern has `%TE`.
+    /// Only drivers that separate tenants: a whole directory name of their pattern is `%TE`.
     OneTenant,
 }
 
 /// What a search found.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// The recordings, in the order in which the parts of the call were made.
+    /// The recordings, in the order in which the parts of the call were recorded.
     pub recordings: Vec<Recording>,
-    /// Whether every driver that was asked could look everywhere.
+    /// Whether every driver that was asked could search all its directories.
     pub complete: bool,
-    /// Where was looked.
+    /// The directories that were searched.
     pub looked_at: Vec<LookedAt>,
-    /// How many were found that are denied.
+    /// How many recordings were found but are on the deny list.
     pub denied: usize,
-    /// How long it took.
+    /// How long the search took.
     pub elapsed: Duration,
 }
 
-/// Health of one driver, as of its last search or probe.
+/// The health of one driver, as of its last search or probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverHealth {
-    /// The operator's pattern.
+    /// The pattern as the operator wrote it.
     pub pattern: String,
-    /// What is wrong, if something is.
+    /// What is wrong, or `None`.
     pub degraded: Option<String>,
-    /// How many recordings there are and how new, as last counted.
+    /// How many recordings there are and how new they are, from the last count.
     pub figures: Option<Figures>,
 }
 
@@ -160,7 +161,7 @@ pub struct Vault {
 }
 
 impl Vault {
-    /// A vault; nothing is opened yet, since storage may be mounted later.
+    /// Creates the drivers. Opens nothing yet, because the storage may be mounted later.
     pub fn new(settings: VaultSettings) -> Self {
         let settings = Arc::new(settings);
         let drivers = settings.roots.iter().enumerate().map(|(index, pattern)| Slot {
@@ -175,22 +176,22 @@ impl Vault {
         Self { drivers: drivers.collect(), settings }
     }
 
-    /// How this vault searches.
+    /// The settings of this vault.
     pub fn settings(&self) -> &VaultSettings {
         &self.settings
     }
 
-    /// The directory that a driver opens; an empty path for one that there is not.
+    /// The root directory of a driver; an empty path if there is no such driver.
     pub fn root(&self, driver: usize) -> PathBuf {
         self.settings.roots.get(driver).map(|pattern| pattern.root().to_owned()).unwrap_or_default()
     }
 
-    /// Looks for a call, within the vault's deadline. Dropping the future ends the search.
+    /// Searches for a call, within the vault's deadline. Dropping the future ends the search.
     pub async fn find(&self, query: Query, scope: Scope) -> Findings {
         self.find_allowed(query, scope, &InForce::default()).await
     }
 
-    /// Looks for a call as [`Vault::find`] does, as if what is denied were not there.
+    /// Searches as [`Vault::find`] does, but leaves out the recordings on the deny list.
     pub async fn find_allowed(&self, query: Query, scope: Scope, rules: &InForce) -> Findings {
         let began = Instant::now();
         let deadline = began + self.settings.deadline;
@@ -224,7 +225,7 @@ impl Vault {
         slot.driver.open(path)
     }
 
-    /// Opens a recording on the blocking pool and does something with it there.
+    /// Opens a recording on the blocking pool and calls `then` with it there.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -245,12 +246,12 @@ impl Vault {
         done.unwrap_or_else(|error| Err(OpenError::Unreadable(error)))
     }
 
-    /// The threads that may wait for a driver's disks.
+    /// The blocking pool of a driver's storage.
     pub(crate) fn waiting(&self, driver: usize) -> Waiting {
         self.drivers.get(driver).map(|slot| slot.waiting.clone()).unwrap_or_default()
     }
 
-    /// Opens a recording without waiting for any disk, if that can be done: to be tried before [`Vault::with_open`].
+    /// Opens a recording without waiting for a disk, if that is possible. To be tried before [`Vault::with_open`].
     pub(crate) fn open_at_hand(
         &self,
         driver: usize,
@@ -260,27 +261,28 @@ impl Vault {
         self.drivers.get(driver)?.driver.open_at_hand(path, extension)
     }
 
-    /// Tries the root of every driver, each within a few seconds, so that an unmounted disk is known before
-    /// somebody searches it.
+    /// Tries to open the root of every driver, each within a few seconds, so that an unmounted disk is known before
+    /// the first search of it.
     pub async fn probe(&self) {
         join_all(self.drivers.iter().map(Slot::probe)).await;
     }
 
-    /// Counts the recordings of every driver, one after the other. Dropping the future ends the counting.
+    /// Counts the recordings of every driver, one driver after the other. Dropping the future ends the count.
     pub async fn count(&self) {
         for slot in &self.drivers {
             slot.count().await;
         }
     }
 
-    /// Brings the indexes up to date, one after the other. Dropping the future ends that; what is filed by then stays.
+    /// Brings the indexes up to date, one after the other. Dropping the future ends that; what is indexed by then
+    /// stays.
     pub async fn refresh_indexes(&self) {
         for slot in &self.drivers {
             slot.refresh_index().await;
         }
     }
 
-    /// How the drivers are.
+    /// The health of every driver.
     pub fn health(&self) -> Vec<DriverHealth> {
         let health = |slot: &Slot| DriverHealth {
             pattern: slot.driver.pattern().to_string(),
@@ -297,8 +299,8 @@ impl fmt::Debug for Vault {
     }
 }
 
-/// Asks one driver after another. One that is not the last gets half of the time that is left, so that a dead NAS
-/// does not starve those behind it.
+/// Asks one driver after another. Every driver but the last gets half of the time that is left, so that a dead NAS
+/// leaves time for the drivers after it.
 async fn first_match(
     slots: &[&Slot],
     query: &Arc<Query>,

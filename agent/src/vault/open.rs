@@ -1,4 +1,4 @@
-//! Opening a recording beneath its root.
+//! Opens a recording below its root.
 
 use std::{
     borrow::Cow,
@@ -21,25 +21,25 @@ use crate::{
     },
 };
 
-/// A file younger than this has no validators: it may change again within the same tick of its file system's
-/// clock, which is two seconds on FAT and one on old NFS servers.
+/// A file that is younger than this has no validators. It may change again within the same tick of its file system's
+/// clock, which is two seconds on FAT and one second on old NFS servers.
 pub const VALIDATOR_AGE: Duration = Duration::from_secs(2);
 
-/// Linux' number for too many levels of links.
+/// The error number of Linux for too many levels of links.
 const ELOOP: i32 = 40;
-/// Linux' number for a path that would leave the directory it must stay beneath (openat2).
+/// The error number of Linux for a path that would leave the directory in which it must stay (openat2).
 const EXDEV: i32 = 18;
 
 /// Why a recording cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No such file any more, or not a regular one, or only reachable by leaving the root.
+    /// The file no longer exists, is not a regular file, or can only be reached by leaving the root.
     #[error("the recording is no longer on the site's disks")]
     Gone(#[source] io::Error),
-    /// It is there and cannot be read.
+    /// The file exists but cannot be read.
     #[error("the site cannot read the recording; its operator should look at the agent's log")]
     Unreadable(#[source] io::Error),
-    /// The storage is known not to answer, so that it was not asked.
+    /// The storage is known not to answer, so the agent did not try.
     #[error("the storage of the recording does not answer; try again in a moment")]
     Stalled,
 }
@@ -49,18 +49,18 @@ pub enum OpenError {
 pub struct OpenRecording {
     /// The file, open for reading.
     pub file: RecordingFile,
-    /// Octets at the time of opening.
+    /// Size in bytes when it was opened.
     pub size: u64,
-    /// Modification time at the time of opening; the epoch where the file system has none.
+    /// Modification time when it was opened; the Unix epoch if the file system has none.
     pub modified: SystemTime,
-    /// Its first octets, where they were read already: all of them, or [`wav::HEADER_READ`].
+    /// The first bytes, if they were already read: the whole file, or its first [`wav::HEADER_READ`] bytes.
     pub(crate) head: Option<Vec<u8>>,
-    /// Where it lies without the links on its way, where that was asked.
+    /// The path with all links resolved, if it was looked up.
     pub(crate) resolved: Option<Resolved>,
 }
 
 impl OpenRecording {
-    /// Opens `path` beneath `root`. Only regular files; nothing is waited for, not even a pipe's writer.
+    /// Opens `path` below `root`. Opens regular files only, and does not wait for the writer of a pipe.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -74,7 +74,7 @@ impl OpenRecording {
         Self::of(root.open_with(path, &options).map_err(classify)?.into_std())
     }
 
-    /// What was opened, if it is a regular file.
+    /// The recording in an open file, if that is a regular file.
     pub(crate) fn of(file: File) -> Result<Self, OpenError> {
         let metadata = file.metadata().map_err(classify)?;
         if !metadata.is_file() {
@@ -86,7 +86,7 @@ impl OpenRecording {
     }
 
     /// A strong validator (RFC 9110, section 8.8.3), quotes included: size and modification time in nanoseconds.
-    /// None while the file is younger than [`VALIDATOR_AGE`] at `now`.
+    /// `None` while the file is younger than [`VALIDATOR_AGE`] at `now`.
     pub fn etag(&self, now: SystemTime) -> Option<String> {
         self.is_settled(now).then(|| {
             let (sign, age) = match self.modified.duration_since(SystemTime::UNIX_EPOCH) {
@@ -97,13 +97,13 @@ impl OpenRecording {
         })
     }
 
-    /// Whether the modification time is old enough at `now` to tell one content from the next.
+    /// Whether the modification time is old enough at `now` to distinguish one content from the next.
     pub fn is_settled(&self, now: SystemTime) -> bool {
         is_settled(self.modified, now)
     }
 
-    /// What the recording's start tells of its sound, for an extension in lower case. Reads at most
-    /// [`wav::HEADER_READ`] octets, and none where there is nothing to learn.
+    /// What the start of the recording says about its sound. The extension is in lower case. Reads at most
+    /// [`wav::HEADER_READ`] bytes, and nothing if the start says nothing for this extension.
     pub fn told(&self, extension: &str) -> Told {
         let head = match &self.head {
             _ if !layout::is_told_by_its_head(extension) => None,
@@ -132,30 +132,30 @@ impl OpenRecording {
     }
 }
 
-/// What the start of a recording tells of its sound.
+/// What the start of a recording says about its sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Told {
-    /// The header of a WAV file.
+    /// The header, if it is a WAV file.
     pub wav: Option<WavHeader>,
-    /// What it is delivered as where browsers do not play it as it is.
+    /// The form in which it is delivered, if browsers cannot play the file itself.
     pub decoded: Option<Layout>,
 }
 
 impl Told {
-    /// Length of the sound, where it is known.
+    /// Length of the sound, if it is known.
     pub fn duration(&self) -> Option<Duration> {
         let decoded = self.decoded.map(|layout| layout.duration());
         decoded.or_else(|| self.wav.and_then(|header| header.duration()))
     }
 
-    /// Whether there is a header and no sound.
+    /// Whether the file has a header but no sound.
     pub fn is_empty(&self) -> bool {
         self.wav.is_some_and(|header| header.sound == 0)
             || self.decoded.is_some_and(|layout| layout.blocks() == 0)
     }
 }
 
-/// Whether a modification time is old enough at `now` to tell one content from the next.
+/// Whether a modification time is old enough at `now` to distinguish one content from the next.
 pub(super) fn is_settled(modified: SystemTime, now: SystemTime) -> bool {
     now.duration_since(modified).is_ok_and(|age| age >= VALIDATOR_AGE)
 }
@@ -171,9 +171,10 @@ fn classify(error: io::Error) -> OpenError {
     if absent || leads_out(&error) { OpenError::Gone(error) } else { OpenError::Unreadable(error) }
 }
 
-/// Whether a path was refused because it leads out of its root, or because its links loop.
+/// Whether a path was refused because it leads out of its root, or because its links form a loop.
 pub(crate) fn leads_out(error: &io::Error) -> bool {
-    // cap-std's own refusals carry no number of the operating system; the kernel's are ELOOP and EXDEV.
+    // An error that cap-std makes itself has no number of the operating system; the kernel's errors are ELOOP and
+    // EXDEV.
     match error.raw_os_error() {
         None => error.kind() == io::ErrorKind::PermissionDenied,
         Some(number) => number == ELOOP || number == EXDEV,

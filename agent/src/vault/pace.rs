@@ -1,13 +1,13 @@
-//! How fast the background goes through folders.
+//! Limits how fast background work reads directories.
 
 use std::{thread, time::Duration};
 
-/// After so many entries there is a pause, to leave the disk to calls and searches...
+/// Number of entries between two pauses. The pauses leave the disk to calls and searches.
 const ENTRIES_PER_PAUSE: u32 = 256;
-/// ...for this long: a million files take four seconds longer.
+/// Length of a pause: a million files take four seconds longer.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A pace.
+/// Counts directory entries, and pauses regularly.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pace {
     hurried: bool,
@@ -15,13 +15,13 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Without pauses.
+    /// Never pauses.
     #[cfg(test)]
     pub(crate) fn hurried() -> Self {
         Self { hurried: true, entries: 0 }
     }
 
-    /// Takes an entry; pauses now and then.
+    /// Counts one entry, and pauses after every [`ENTRIES_PER_PAUSE`].
     pub(crate) fn breathe(&mut self) {
         self.entries = self.entries.wrapping_add(1);
         if !self.hurried && self.entries.is_multiple_of(ENTRIES_PER_PAUSE) {

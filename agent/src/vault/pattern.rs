@@ -1,4 +1,4 @@
-//! The operator's `file:` patterns: a directory to open and, beneath it, directories with placeholders.
+//! The operator's `file:` patterns: a root directory, and below it directories with placeholders.
 
 use std::{
     fmt,
@@ -9,16 +9,16 @@ use std::{
 /// Why a pattern cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// Only `file:` is understood.
+    /// The text does not begin with `file:` or `/`.
     #[error("the path {0:?} is not a file: pattern; write file:/absolute/directory")]
     Scheme(String),
     /// The directory is not absolute.
     #[error("the path {0:?} must be absolute: write file:/absolute/directory")]
     Relative(String),
-    /// The directory holds `..` or NUL.
+    /// The directory contains `..` or NUL.
     #[error("the path {0:?} must not contain .. or NUL")]
     Escape(String),
-    /// A percent sign with something unknown behind it.
+    /// A percent sign that begins no known placeholder.
     #[error(
         "the path {0:?} has a % that starts no placeholder; known are %YY %MM %ME %DD %HH %TE %SE %QU %AG, and %% for a \
          percent sign"
@@ -26,7 +26,7 @@ pub enum PatternError {
     Placeholder(String),
 }
 
-/// What a request or its date puts into a pattern.
+/// A part of a pattern that is filled in from the request or its date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Placeholder {
     /// `%YY`: the year in four digits.
@@ -39,13 +39,13 @@ pub enum Placeholder {
     Day,
     /// `%HH`: the hour in two digits.
     Hour,
-    /// `%TE`: the tenant; without one the pattern matches nothing.
+    /// `%TE`: the tenant; if the request names none, the pattern matches nothing.
     Tenant,
-    /// `%SE`: the server; without one any directory.
+    /// `%SE`: the server; if the request names none, any directory matches.
     Server,
-    /// `%QU`: the queue; without one any directory.
+    /// `%QU`: the queue; if the request names none, any directory matches.
     Queue,
-    /// `%AG`: the agent; without one any directory.
+    /// `%AG`: the agent; if the request names none, any directory matches.
     Agent,
 }
 
@@ -62,7 +62,7 @@ const PLACEHOLDERS: [(&str, Placeholder); 9] = [
 ];
 
 impl Placeholder {
-    /// Whether this name may stand in its place.
+    /// Whether the placeholder may be filled in with this name.
     fn may_be(self, name: &str) -> bool {
         let digits = |len: usize| name.len() == len && name.bytes().all(|byte| byte.is_ascii_digit());
         match self {
@@ -73,7 +73,7 @@ impl Placeholder {
         }
     }
 
-    /// How fine a date this placeholder needs, if it is part of one.
+    /// The precision of the date that this placeholder needs, if it is part of a date.
     pub fn granularity(self) -> Option<Granularity> {
         match self {
             Self::Year => Some(Granularity::Year),
@@ -98,16 +98,16 @@ pub enum Granularity {
     Hour,
 }
 
-/// A piece of one directory's name.
+/// A part of one directory's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
-    /// Stands there as it is.
+    /// Fixed text.
     Literal(String),
-    /// Filled in for each search.
+    /// A placeholder that is filled in for each search.
     Place(Placeholder),
 }
 
-/// One storage root: the literal directory before the first placeholder, and what follows.
+/// One path pattern: the literal directory before the first placeholder (the root), and the names after it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pattern {
     text: String,
@@ -119,7 +119,7 @@ impl Pattern {
     /// Parses one pattern: `file:/a/%YY`, `file:///a/%YY`, or a plain absolute path.
     ///
     /// # Errors
-    /// [`PatternError`] when the text is not an absolute directory with known placeholders.
+    /// [`PatternError`] if the text is not an absolute directory with known placeholders.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let text = text.trim();
         let path = match text.strip_prefix("file:") {
@@ -146,8 +146,8 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), root, components })
     }
 
-    /// Parses a comma-separated list, as Uniloader's `--path` is. A comma separates only where a new pattern
-    /// starts behind it, so that directories may have commas in their names.
+    /// Parses a comma-separated list, such as Uniloader's `--path`. A comma separates only if a new pattern begins
+    /// after it, so that directories may have commas in their names.
     ///
     /// # Errors
     /// [`PatternError`] for the first pattern that cannot be used.
@@ -167,43 +167,45 @@ impl Pattern {
         patterns.iter().map(|pattern| Self::parse(pattern)).collect()
     }
 
-    /// The directory to open; nothing outside it is ever touched.
+    /// The root directory. The agent touches nothing outside it.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The directories beneath the root.
+    /// The directory names below the root.
     pub fn components(&self) -> &[Vec<Part>] {
         &self.components
     }
 
-    /// Whether a placeholder occurs.
+    /// Whether the pattern contains a placeholder.
     pub fn mentions(&self, placeholder: Placeholder) -> bool {
         self.places().any(|place| place == placeholder)
     }
 
-    /// Whether no two tenants share a directory: one directory's name is `%TE` and nothing else. Within a name, what
-    /// follows the tenant may continue it: `%TE-%QU` admits `acme-vip-400` for the tenant `acme` and for `acme-vip`.
+    /// Whether tenants never share a directory: the whole name of one directory is `%TE`. Inside a longer name, the
+    /// text after the tenant could be part of the tenant's name: `%TE-%QU` matches `acme-vip-400` for the tenant
+    /// `acme` and for `acme-vip`.
     pub fn separates_tenants(&self) -> bool {
         self.components.iter().any(|parts| parts.as_slice() == [Part::Place(Placeholder::Tenant)])
     }
 
-    /// Whether a tenant's directory of `other` may lie within one of this pattern's. A tenant whose name is that of the directory between
-    /// would find what is another tenant's: with `/rec/%TE` and `/rec/old/%TE` the tenant `old` has all recordings of `/rec/old/acme`.
+    /// Whether a tenant's directory of `other` may lie inside a tenant's directory of this pattern. A tenant that has
+    /// the name of the directory in between would find recordings of another tenant: with `/rec/%TE` and
+    /// `/rec/old/%TE`, the tenant `old` finds all recordings in `/rec/old/acme`.
     pub fn holds_tenants_of(&self, other: &Self) -> bool {
         let (own, others) = (self.names(), other.names());
         let (Some(depth), Some(deeper)) = (tenant_at(&own), tenant_at(&others)) else { return false };
         deeper > depth && own.iter().zip(&others).take(depth + 1).all(|(own, other)| may_be_one(own, other))
     }
 
-    /// The names of all directories from `/` on.
+    /// The names of all directories, from `/` on.
     fn names(&self) -> Vec<Vec<Part>> {
         let root =
             self.root.iter().skip(1).map(|name| vec![Part::Literal(name.to_string_lossy().into_owned())]);
         root.chain(self.components.iter().cloned()).collect()
     }
 
-    /// The finest part of a date that occurs, if any does.
+    /// The finest part of a date in the pattern, if there is one.
     pub fn granularity(&self) -> Option<Granularity> {
         self.places().filter_map(Placeholder::granularity).max()
     }
@@ -236,12 +238,12 @@ impl fmt::Debug for Pattern {
     }
 }
 
-/// At which of the directories the tenant's name stands.
+/// The index of the first directory whose name contains the tenant.
 fn tenant_at(names: &[Vec<Part>]) -> Option<usize> {
     names.iter().position(|parts| parts.contains(&Part::Place(Placeholder::Tenant)))
 }
 
-/// Whether two names of directories may be the same for some search.
+/// Whether two directory names may be equal for some search.
 fn may_be_one(one: &[Part], other: &[Part]) -> bool {
     match (one, other) {
         ([Part::Literal(one)], [Part::Literal(other)]) => one == other,

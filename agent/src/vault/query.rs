@@ -1,10 +1,10 @@
-//! What is being looked for.
+//! A search query, and the start time of a call.
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
 use crate::vault::call_id::CallId;
 
-/// Whole seconds since the Unix epoch have at most this many digits until the year 5138; longer numbers count
+/// Whole seconds since the Unix epoch have at most this many digits until the year 5138; a longer number is in
 /// milliseconds.
 const SECONDS_DIGITS: usize = 11;
 
@@ -13,9 +13,9 @@ const SECONDS_DIGITS: usize = 11;
 pub struct Query {
     /// The call.
     pub call_id: CallId,
-    /// When the call began, where the asker said so.
+    /// When the call began, if the request contains it.
     pub start: Option<Timestamp>,
-    /// The customer inside a multi-tenant PBX.
+    /// The tenant of the PBX.
     pub tenant: Option<String>,
     /// The PBX that handled the call.
     pub server: Option<String>,
@@ -23,16 +23,16 @@ pub struct Query {
     pub queue: Option<String>,
     /// The agent who took the call (the person).
     pub agent: Option<String>,
-    /// What else belongs to the conversation.
+    /// The other legs and files of the conversation.
     pub linked: Linked,
 }
 
-/// What call records tell to belong to the same conversation.
+/// What belongs to the same conversation, according to the call detail records.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Linked {
-    /// The ids of its other legs.
+    /// The call ids of the other legs.
     pub ids: Vec<CallId>,
-    /// The names of files that it was recorded in.
+    /// The names of the files in which it was recorded.
     pub files: Vec<String>,
 }
 
@@ -54,11 +54,11 @@ impl Query {
     pub(crate) fn wants(&self, name: &[u8]) -> bool {
         self.call_id.stands_in(name)
             || self.linked.ids.iter().any(|id| id.stands_in(name))
-            // A recording may have been converted since it was put on record.
+            // The file may have been converted since the call detail record was written.
             || self.linked.files.iter().any(|file| stem(file.as_bytes()) == stem(name))
     }
 
-    /// When the call began: as the asker said, else as the id tells.
+    /// When the call began: from the request, or else from the call id.
     pub fn began(&self) -> Option<Timestamp> {
         self.start.or_else(|| Timestamp::from_second(self.call_id.epoch()?).ok())
     }
@@ -69,15 +69,15 @@ fn stem(name: &[u8]) -> &[u8] {
     name.iter().rposition(|byte| *byte == b'.').and_then(|dot| name.get(..dot)).unwrap_or(name)
 }
 
-/// Why a text is not a time.
+/// A text is not a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the start of the call is not a time: send seconds or milliseconds since 1970, ISO 8601, or YYYY-MM-DD hh:mm:ss"
 )]
 pub struct StartError;
 
-/// Reads the start of a call: seconds or milliseconds since the Unix epoch (fractions are dropped), ISO 8601 with
-/// an offset, or ISO 8601 or `YYYY-MM-DD hh:mm:ss` without one, which is then the site's local time.
+/// Parses the start of a call: seconds or milliseconds since the Unix epoch (fractions are dropped), ISO 8601 with an
+/// offset, or ISO 8601 or `YYYY-MM-DD hh:mm:ss` without one, which is then the site's local time.
 ///
 /// # Errors
 /// [`StartError`] for anything else, and for times beyond the year 9999.

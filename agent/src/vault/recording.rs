@@ -1,4 +1,4 @@
-//! One recording as a search finds it, and the rules by which several files become one answer.
+//! One recording as a search finds it, and the rules that combine several files into one result.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,41 +18,41 @@ use crate::{
     },
 };
 
-/// A file that changed this recently is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at GSM's 1.6 kB
-/// a second, and NFS may hide a change for 3 s.
+/// A file that changed more recently than this is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at
+/// GSM's 1.6 kB a second, and NFS may hide a change for 3 s.
 pub const GROWING_FOR: Duration = Duration::from_secs(5);
 
 /// A recording on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
-    /// Which driver found it: its position in the order given.
+    /// The driver that found it: its position in the configuration.
     pub driver: usize,
-    /// Where it lies beneath the driver's root.
+    /// The path below the driver's root.
     pub path: PathBuf,
-    /// Octets.
+    /// Size in bytes.
     pub size: u64,
     /// Modification time.
     pub modified: SystemTime,
-    /// Extension in lower case.
+    /// File name extension in lower case.
     pub extension: String,
-    /// Length of the sound, where a header tells.
+    /// Length of the sound, if the header contains it.
     pub duration: Option<Duration>,
-    /// Nobody answered: a header and no sound.
+    /// The file is empty, or has a header but no sound: the call was not answered.
     pub empty: bool,
     /// Still being written.
     pub growing: bool,
     /// A WAV file that browsers play.
     pub plain_wav: bool,
-    /// What it is delivered as where browsers do not play it as it is.
+    /// The form in which it is delivered, if browsers cannot play the file itself.
     pub decoded: Option<Layout>,
-    /// Device and inode, by which two paths to one file are known.
+    /// Device and inode: two paths with the same pair are the same file.
     pub identity: (u64, u64),
-    /// Where it lies without the links on its way.
+    /// The path with all links resolved.
     pub resolved: Option<Resolved>,
 }
 
 impl Recording {
-    /// The file's own name.
+    /// The file name.
     pub fn name(&self) -> OsString {
         self.path.file_name().unwrap_or_default().to_owned()
     }
@@ -62,25 +62,25 @@ impl Recording {
         content_type(&self.extension)
     }
 
-    /// The media type that it is delivered as.
+    /// The media type that is delivered.
     pub fn delivered_type(&self) -> String {
         let decoded = self.decoded.map(|_| delivered_extension(&self.extension));
         content_type(decoded.unwrap_or(&self.extension))
     }
 
-    /// Octets that are delivered.
+    /// The number of bytes that are delivered.
     pub fn delivered_size(&self) -> u64 {
         self.decoded.map_or(self.size, |layout| layout.size())
     }
 
-    /// The name that it is delivered with.
+    /// The file name that is delivered.
     pub fn delivered_name(&self) -> OsString {
         let name = self.name();
         if self.decoded.is_some() { media::decoded_name(&name) } else { name }
     }
 
-    /// Whether a modification time means that somebody still writes at `now`. A clock ahead on a NAS must not make
-    /// a finished recording grow for ever, so only the near future counts.
+    /// Whether a file with this modification time is still being written at `now`. The clock of a NAS may be ahead,
+    /// and a finished recording must not appear to grow for ever; so a time in the future counts only if it is near.
     pub fn is_growing(modified: SystemTime, now: SystemTime) -> bool {
         let distance = now.duration_since(modified).unwrap_or_else(|ahead| ahead.duration());
         distance < GROWING_FOR
@@ -91,10 +91,10 @@ impl Recording {
     }
 }
 
-/// Drops second paths to one file and all but one of twins (the same recording in several formats: same directory,
-/// same name, other extension), then orders by modification time and name.
+/// Keeps one path for each file, and one file of each set of twins (the same recording in several formats: same
+/// directory, same name, other extension). Then sorts by modification time and name.
 ///
-/// Of twins the one stays that has sound, that is finished, and that browsers play best; see
+/// Of twins, a file with sound is preferred, then a finished one, then the one that browsers play best; see
 /// [`media::playability`].
 pub fn tidy(found: Vec<Recording>) -> Vec<Recording> {
     let mut seen = HashSet::new();

@@ -1,4 +1,4 @@
-//! Where a recording lies when all links on the way to it are followed.
+//! The path of a recording after all links are resolved.
 
 use std::{
     fs,
@@ -8,32 +8,33 @@ use std::{
 
 use cap_std::fs::Dir;
 
-/// The name of a recording without any link in it: another one than it was found under where a link leads to it.
+/// The path of a recording without links. It differs from the path in the search result if that contains a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
-    /// The root's own directory.
+    /// The root directory.
     pub root: PathBuf,
-    /// Where the recording lies beneath it.
+    /// The path of the recording below it.
     pub path: PathBuf,
 }
 
 impl Resolved {
-    /// Where the kernel opened `file`, which was opened beneath `root`. Asks no disk. `None` where that cannot be told
-    /// (without `/proc`).
+    /// The path at which the kernel opened `file`, which was opened below `root`. Reads no disk. `None` if the kernel
+    /// does not say (without `/proc`).
     pub(crate) fn of_open(root: impl AsFd, file: impl AsFd) -> Option<Self> {
         let root = opened_at(root)?;
         let path = opened_at(file)?.strip_prefix(&root).ok()?.to_owned();
         Some(Self { root, path })
     }
 
-    /// Follows the links of `path` beneath `root`, which is known as `spelled`. Blocks. `None` where `path` is not there.
+    /// Resolves the links of `path` below `root`; `spelled` is the configured path of the root. Blocks. `None` if
+    /// `path` does not exist.
     pub(crate) fn look_up(root: &Dir, spelled: &Path, path: &Path) -> Option<Self> {
         let path = root.canonicalize(path).ok()?;
         Some(Self { root: opened_at(root).unwrap_or_else(|| spelled.to_owned()), path })
     }
 }
 
-/// The kernel's name for what is open (proc(5), `/proc/pid/fd`).
+/// The path that the kernel has for an open file (proc(5), `/proc/pid/fd`).
 fn opened_at(open: impl AsFd) -> Option<PathBuf> {
     let link = format!("/proc/self/fd/{}", open.as_fd().as_raw_fd());
     fs::read_link(link).ok().filter(|path| path.is_absolute())

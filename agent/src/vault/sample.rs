@@ -1,4 +1,4 @@
-//! The newest recording with a call id in its name: what a search can be tried with.
+//! Finds the newest recording with a call id in its name, to try a search with.
 
 use std::{
     cmp::Reverse,
@@ -18,48 +18,48 @@ use crate::vault::{
     recording::Recording,
 };
 
-/// Folders that are looked into, the one with the newest recording first: enough to pass folders of greetings and
-/// music.
+/// Number of directories to read, the one with the newest recording first: enough to get past directories of
+/// greetings and music.
 pub(crate) const FOLDERS: usize = 8;
-/// Names of each folder that are read for an id, newest first.
+/// Number of names in each directory that are searched for an id, newest first.
 const NAMES: usize = 200;
 
 /// A recording to try a search with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// Where it lies beneath the root.
+    /// The path below the root.
     pub path: PathBuf,
-    /// When it was last written to.
+    /// When it was last written.
     pub modified: SystemTime,
-    /// The call that its name tells.
+    /// The call id in its name.
     pub call_id: CallId,
-    /// The tenant that its directory names, where the pattern has one.
+    /// The tenant in its directory's name, if the pattern has one.
     pub tenant: Option<String>,
 }
 
-/// What there is to try a search with.
+/// The result of looking for a recording to try a search with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sampled {
-    /// This recording.
+    /// A recording was found.
     Found(Box<Sample>),
-    /// There are recordings, and no name that was read has a call id; this is the newest.
+    /// There are recordings, but no name that was read contains a call id; this is the newest name.
     Nameless(OsString),
     /// There is no recording.
     Nothing,
 }
 
-/// Among which recordings of a root to choose.
+/// The recordings of a root from which a sample is chosen.
 pub(crate) struct Among<'a> {
-    /// Folders beneath the root, the first first.
+    /// Directories below the root, in the order in which to read them.
     pub(crate) folders: &'a [PathBuf],
     /// The root's pattern.
     pub(crate) pattern: &'a Pattern,
-    /// Whether a recording of a call would be found.
+    /// Whether a search would return this recording of this call.
     pub(crate) offered: &'a dyn Fn(&Path, &CallId) -> bool,
 }
 
-/// Looks through folders beneath a root. One that is finished goes before one that is still being written. What cannot
-/// be read is passed over. Blocks.
+/// Looks for a sample in directories below a root. A finished recording is preferred to one that is still being
+/// written. Skips what cannot be read. Blocks.
 pub(crate) fn take(root: &Dir, among: &Among<'_>, settings: &VaultSettings) -> Sampled {
     let now = SystemTime::now();
     let mut newest = None;
@@ -87,7 +87,7 @@ pub(crate) fn take(root: &Dir, among: &Among<'_>, settings: &VaultSettings) -> S
     }
 }
 
-/// The recordings of a folder, the newest first.
+/// The names of the recordings in a directory, newest first.
 fn names(
     root: &Dir,
     folder: &Path,
@@ -112,7 +112,7 @@ fn names(
     Ok(found)
 }
 
-/// The tenant in a path beneath a pattern's root, where a directory is named for one.
+/// The tenant in a path below a pattern's root, if a directory name contains it.
 fn tenant(pattern: &Pattern, path: &Path) -> Option<String> {
     let named = pattern.components().iter().zip(path.components());
     let (parts, component) =

@@ -1,4 +1,4 @@
-//! One storage driver at work: searched, tried, counted and indexed on threads that may wait, each within its bounds.
+//! One storage driver with its threads and limits: searches, probes, counts and index updates.
 
 use std::{
     path::PathBuf,
@@ -25,11 +25,11 @@ use crate::{
     },
 };
 
-/// A storage driver with what is known of it between searches.
+/// A storage driver and what is known about it between searches.
 pub(super) struct Slot {
     pub(super) driver: Arc<FileDriver>,
     pub(super) searches: Arc<Semaphore>,
-    /// One at a time: as long as one does not come back, no other would.
+    /// One at a time: while one does not return, another would not return either.
     pub(super) probes: Arc<Semaphore>,
     pub(super) waiting: Waiting,
     pub(super) degraded: Mutex<Option<String>>,
@@ -37,7 +37,7 @@ pub(super) struct Slot {
     pub(super) indexed: Indexed,
 }
 
-/// What was counted last, and what is remembered for the next time.
+/// The result of the last count, and what the next count needs.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     pub(super) census: Arc<Mutex<Census>>,
@@ -84,7 +84,8 @@ impl Slot {
         report
     }
 
-    /// Tries the root. While that does not come to an end nothing is asked of the storage; as soon as it does, everything is.
+    /// Tries to open the root. If that takes too long, the agent sends no more requests to the storage until it
+    /// returns.
     pub(super) async fn probe(&self) {
         let (driver, waiting) = (Arc::clone(&self.driver), self.waiting.clone());
         let before = Arc::clone(&self.probes).acquire_owned();
@@ -112,7 +113,8 @@ impl Slot {
         DriverFault::Stalled(PathBuf::from(self.driver.pattern().root()))
     }
 
-    /// What cannot be counted now keeps its last figures; that it cannot be read is told by searches and probes.
+    /// Counts the recordings. If that fails, the last figures stay; searches and probes report why the storage cannot
+    /// be read.
     pub(super) async fn count(&self) {
         if self.waiting.is_stalled() {
             return;
@@ -121,7 +123,7 @@ impl Slot {
         let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
         let (driver, census) = (Arc::clone(&self.driver), Arc::clone(&self.counted.census));
         let work = tokio::task::spawn_blocking(move || {
-            // Whoever counted before may still wait for the storage.
+            // An earlier count may still be waiting for the storage.
             let mut census = match census.try_lock() {
                 Ok(census) => census,
                 Err(TryLockError::Poisoned(census)) => census.into_inner(),
@@ -162,7 +164,7 @@ impl Slot {
         }
     }
 
-    /// Remembers how the driver is, and says so once each time that changes.
+    /// Stores the health of the driver, and logs each change once.
     fn judge(&self, fault: Option<&DriverFault>) {
         let now = fault.map(ToString::to_string);
         let mut before = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Searches in every layout that is known, with what lies about on real disks.
+//! Searches in every known layout, among other files that real disks contain.
 
 use std::{
     ffi::OsStr,
@@ -71,7 +71,7 @@ async fn fusionpbx_keeps_tenants_apart() {
 #[tokio::test]
 async fn mikopbx_keeps_hours_and_the_hour_before_is_looked_at() {
     let dir = TempDir::new().unwrap();
-    // The call began at 10:15; its recording was filed under the hour at which it was stored.
+    // The call began at 10:15; its recording was stored in the directory of the hour in which it was written.
     put(dir.path().join("2024/03/26/11/mikopbx-1711444502.17_aB3dE.webm"), b"webm");
     put(dir.path().join("2024/03/26/15/mikopbx-1711444502.17_late.webm"), b"webm");
     let found = names(&vault(&dir, "/%YY/%MM/%DD/%HH"), query(CALL)).await;

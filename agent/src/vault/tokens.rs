@@ -1,37 +1,39 @@
-//! The parts of a name by which calls are found: those long enough to tell one call from most others. Pure.
+//! The tokens of a file name under which the index finds calls: parts that are long enough to distinguish one call
+//! from most others. Pure.
 //!
-//! An id that stands in a name at token boundaries (see [`CallId::stands_in`]) brings all its own parts along as whole
-//! parts of the name. So a name is filed under its long parts, and a call is looked for under the longest of its own.
+//! If an id occurs in a name at token boundaries (see [`CallId::stands_in`]), all parts of the id are whole parts of
+//! the name. So the index stores a name under each of its long parts, and looks a call up under the longest part of
+//! its id.
 //!
 //! [`CallId::stands_in`]: crate::vault::call_id::CallId::stands_in
 
 use crate::vault::call_id::CallIdRules;
 
-/// A part shorter than this is shared by too many names: the shortest time of a call has 9 digits, a date 8.
+/// A shorter part occurs in too many names: the shortest time of a call has 9 digits, a date has 8.
 const LEAST: usize = 9;
-/// The time of an Asterisk id has no more digits.
+/// The most digits that the time of an Asterisk id has.
 const LONGEST_TIME: usize = 11;
-/// The last group of a UUID.
+/// Length of the last group of a UUID.
 const LAST_OF_UUID: usize = 12;
-/// The shortest id of a Yeastar has so many characters; a number as long is no telephone number (15 digits, with a
+/// The fewest characters that a Yeastar id has. A number of this length is not a telephone number (15 digits, with a
 /// prefix 17).
 const SHORTEST_YEASTAR: usize = 18;
 
-/// Which parts count.
+/// Which parts are tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// Numbers without a counter behind them count too: the operator admits ids of another form.
+    /// Numbers without a counter after them are tokens too, because the operator accepts ids of another form.
     pub(crate) numbers: bool,
 }
 
 impl Rules {
-    /// The rules that go with those for ids.
+    /// The rules that fit the rules for call ids.
     pub(crate) fn for_ids(ids: &CallIdRules) -> Self {
         Self { numbers: ids.has_custom() }
     }
 }
 
-/// The long parts of a name, letters small.
+/// The tokens of a name, in lower case.
 pub(crate) fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut at = 0;
@@ -49,7 +51,7 @@ pub(crate) fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
     found
 }
 
-/// The part by which an id is looked for; nothing if it has none that counts.
+/// The token under which an id is looked up, or `None` if it has no token.
 pub(crate) fn key(needle: &[u8], rules: Rules) -> Option<Vec<u8>> {
     tokens(needle, rules).into_iter().max_by_key(Vec::len)
 }
@@ -58,7 +60,7 @@ fn is_number(part: &[u8]) -> bool {
     part.iter().all(u8::is_ascii_digit)
 }
 
-/// Whether a number stands as ids of calls have theirs; it would be a telephone number otherwise, or a date and time.
+/// Whether a number is in the position of a call id's number. Otherwise it is a telephone number, or a date and time.
 fn is_of_a_call(before: &[u8], number: &[u8], behind: &[u8]) -> bool {
     match number.len() {
         LEAST..=LONGEST_TIME => matches!(behind, [b'.' | b'_', digit, ..] if digit.is_ascii_digit()),

@@ -1,5 +1,5 @@
-//! Threads that may wait for one storage. A dead server's calls never return, so they are bounded, and where the server
-//! is known not to answer it is not asked.
+//! A pool of threads that may wait for one storage. Calls to a dead server never return, so their number is limited,
+//! and a server that is known not to answer gets no further calls.
 
 use std::{io, sync::Arc};
 
@@ -9,8 +9,8 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// Calls at a time that open and read the recordings of one storage: many listeners of a disk that answers, few enough
-/// threads for one that never does.
+/// Calls at a time that open and read the recordings of one storage: enough for many listeners if the disk answers,
+/// and few enough threads if it never does.
 const PLACES: usize = 64;
 
 /// The threads that may wait for one storage.
@@ -27,7 +27,8 @@ impl Default for Waiting {
 }
 
 impl Waiting {
-    /// Has a thread do something as soon as there is one: at once, as a rule. Whoever drops the handle wants it no more.
+    /// Runs a task on a thread as soon as there is a permit, which is usually at once. Dropping the handle abandons
+    /// the task.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -55,12 +56,12 @@ impl Waiting {
         *self.stalled.borrow()
     }
 
-    /// Remembers whether it answers.
+    /// Stores whether the storage answers.
     pub(super) fn judge(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
     }
 
-    /// Does something unless the storage is known not to answer, and until then.
+    /// Awaits `work` while the storage answers. `None` as soon as the storage is known not to answer.
     pub(super) async fn unless_stalled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut stalled = self.stalled.subscribe();
         tokio::select! {
@@ -90,7 +91,7 @@ mod tests {
                 let (begun, answers) = (begun.clone(), Arc::clone(&answers));
                 waiting.run(move || {
                     begun.send(()).unwrap();
-                    // The end of the channel is the answer.
+                    // The tasks wait until the channel closes.
                     answers.lock().unwrap().recv().unwrap_err();
                 })
             })

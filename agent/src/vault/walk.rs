@@ -1,6 +1,7 @@
-//! The way down from a root: through the steps of an expanded pattern, then everywhere beneath.
+//! Searches below a root: first along the steps of an expanded pattern, then in all directories below.
 //!
-//! Several folders are read at a time, since a disk across the network takes its time for each and has more than one arm.
+//! Reads several directories at a time, because a disk across the network needs some time for each, and can serve
+//! several at once.
 
 use std::{
     io,
@@ -22,13 +23,13 @@ use crate::vault::{
     folder::{self, Entry, MAX_DEPTH, Names, Shortfall},
 };
 
-/// The clock is read once in so many entries: often enough to end within a millisecond of the deadline on a disk
-/// that answers, rarely enough not to be felt.
+/// The clock is read once for this many entries: often enough to end within a millisecond of the deadline on a disk
+/// that answers, and seldom enough to cost nothing noticeable.
 const ENTRIES_PER_CHECK: u32 = 128;
-/// Folders that one search reads at a time.
+/// Directories that one search reads at a time.
 const READERS: usize = 4;
 
-/// How long a search may go on, and whether anybody still wants it.
+/// How long a search may go on, and whether it was cancelled.
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     pub(crate) deadline: Option<Instant>,
@@ -41,18 +42,18 @@ impl Budget {
     }
 }
 
-/// What a walk came upon.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// The recordings, by their paths beneath the root.
+    /// The paths of the recordings below the root.
     pub(crate) hits: Vec<PathBuf>,
-    /// Of the folders where the walk began, whether they are there.
+    /// Whether each of the start directories exists.
     pub(crate) exist: Vec<bool>,
-    /// Why this may not be everything.
+    /// Why the result may be incomplete.
     pub(crate) shortfall: Shortfall,
 }
 
-/// One walk beneath one root.
+/// One search below one root.
 #[derive(Clone, Copy)]
 pub(crate) struct Walk<'a> {
     pub(crate) root: &'a Dir,
@@ -61,7 +62,7 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The folders at the end of `steps`, relative to the root; those whose names are known need not exist.
+    /// The directories at the end of `steps`, relative to the root. A directory with an exact name need not exist.
     pub(crate) fn descend(&self, steps: &[Step], shortfall: &mut Shortfall) -> Vec<PathBuf> {
         let mut here = vec![PathBuf::new()];
         for step in steps {
@@ -95,7 +96,7 @@ impl Walk<'_> {
             let Ok(entry) = entry.map_err(|error| shortfall.note(error)) else { continue };
             let name = entry.file_name();
             let admitted = step.admits(name.as_bytes()) && self.names.lead_on(name.as_bytes());
-            // A link is tried like a folder; if it is none, opening it says so.
+            // A link is treated like a directory. If it leads to something else, opening it fails.
             let file = entry.file_type().is_ok_and(|kind| kind.is_file());
             if admitted && !file {
                 into.push(parent.join(name));
@@ -104,7 +105,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Looks through these folders and everything beneath.
+    /// Searches these directories and all directories below them.
     pub(crate) fn search(&self, starts: &[PathBuf]) -> Found {
         let tasks = starts.iter().enumerate().map(|(start, path)| Task {
             path: path.clone(),
@@ -116,7 +117,7 @@ impl Walk<'_> {
         shared.state.into_inner().unwrap_or_else(PoisonError::into_inner).found
     }
 
-    /// Reads folder after folder until there is none left, and has others help while more than one waits.
+    /// Reads directories until none is left. Starts another reader if more directories are waiting.
     fn work<'s>(&'s self, scope: &'s Scope<'s, '_>, shared: &'s Shared) {
         while let Some(task) = shared.next() {
             if shared.wants_help() {
@@ -157,7 +158,7 @@ impl Walk<'_> {
     }
 }
 
-/// Looks at the budget now and then.
+/// Checks the budget once for [`ENTRIES_PER_CHECK`] entries.
 struct Clock<'a> {
     budget: &'a Budget,
     entries: u32,
@@ -174,15 +175,15 @@ impl<'a> Clock<'a> {
     }
 }
 
-/// A folder that is to be read.
+/// A directory to be read.
 struct Task {
     path: PathBuf,
     depth: usize,
-    /// Which of the folders where the walk began, if it is one.
+    /// The index of the start directory, if it is one.
     start: Option<usize>,
 }
 
-/// What one folder came to.
+/// The result of reading one directory.
 #[derive(Default)]
 struct Seen {
     exists: bool,
@@ -191,7 +192,7 @@ struct Seen {
     shortfall: Shortfall,
 }
 
-/// What those who read folders share.
+/// The state that all readers share.
 struct Shared {
     state: Mutex<State>,
     more: Condvar,
@@ -214,7 +215,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next folder, as soon as there is one; nothing when all are read.
+    /// The next directory to read. Waits for one if others are still being read; `None` if all are done.
     fn next(&self) -> Option<Task> {
         let mut state = self.lock();
         loop {
@@ -229,7 +230,7 @@ impl Shared {
         }
     }
 
-    /// Whether another reader should begin, who is counted then.
+    /// Whether to start another reader. If so, it is counted already.
     fn wants_help(&self) -> bool {
         let mut state = self.lock();
         let wanted = !state.waiting.is_empty() && state.readers < READERS;

@@ -1,15 +1,15 @@
-//! What the first few kilobytes of a WAV file tell about it. Pure.
+//! Reads the first few kilobytes of a WAV file. Pure.
 
 use std::time::Duration;
 
-/// Octets to read for [`read`]: the format and data chunks stand within the first 60 in what PBXs write; the rest
-/// is for tools that put a list of titles in between.
+/// Bytes to read for [`read`]. PBXs write the format and data chunks within the first 60 bytes; the rest is for tools
+/// that put a list of titles in between.
 pub const HEADER_READ: usize = 4096;
 
-/// Uncompressed sound, A-law and µ-law: the format tags that browsers play.
+/// The format tags that browsers play: uncompressed sound, A-law and µ-law.
 const PLAIN_TAGS: [u16; 4] = [0x0001, 0x0003, 0x0006, 0x0007];
 
-/// The tag of a format that names the real one in what follows (Microsoft's `WAVE_FORMAT_EXTENSIBLE`).
+/// The tag of a format whose real tag is in the extension that follows (Microsoft's `WAVE_FORMAT_EXTENSIBLE`).
 const EXTENSIBLE: u16 = 0xfffe;
 
 /// The header of a WAV file.
@@ -17,17 +17,17 @@ const EXTENSIBLE: u16 = 0xfffe;
 pub struct WavHeader {
     /// The codec's number (RFC 2361).
     pub tag: u16,
-    /// Channels.
+    /// Number of channels.
     pub channels: u16,
     /// Samples per second of each channel.
     pub rate: u32,
-    /// Octets that stand for one second of sound.
+    /// Bytes per second of sound.
     pub bytes_per_second: u32,
-    /// Octets that can only be decoded together.
+    /// Bytes that can only be decoded together.
     pub block: u16,
-    /// Where in the file the sound begins.
+    /// Offset in the file at which the sound begins.
     pub start: u64,
-    /// Octets of sound.
+    /// Length of the sound in bytes.
     pub sound: u64,
     /// Whether browsers play it.
     pub plain: bool,
@@ -41,10 +41,10 @@ impl WavHeader {
     }
 }
 
-/// Reads the start of a file of `size` octets; nothing if it is no WAV or its format is not within `head`.
+/// Reads the start of a file of `size` bytes. `None` if it is not a WAV file, or if its format is not within `head`.
 ///
-/// The size that the data chunk states is believed only where it can be: a recorder writes zero, or all ones,
-/// until it has finished, and a file that was cut is shorter than it says. The file's own size counts then.
+/// The size in the data chunk is used only if it can be true. A recorder writes zero, or all ones, until it has
+/// finished, and a file that was cut is shorter than its header says. In these cases the size of the file counts.
 pub fn read(head: &[u8], size: u64) -> Option<WavHeader> {
     if head.get(..4)? != b"RIFF" || head.get(8..12)? != b"WAVE" {
         return None;
@@ -72,7 +72,7 @@ pub fn read(head: &[u8], size: u64) -> Option<WavHeader> {
     }
 }
 
-/// Reads the body of a format chunk. Where the sound lies is not told there.
+/// Reads the body of a format chunk. It does not say where the sound is, so `start` and `sound` are 0.
 fn read_format(head: &[u8], body: usize) -> Option<WavHeader> {
     let tag = match number16(head, body)? {
         // The identifier of the real format begins with its tag.
