@@ -1,4 +1,4 @@
-//! The body of a delivery that may be taken back.
+//! The body of a delivery that can be revoked.
 
 use std::{
     future::Future,
@@ -12,8 +12,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-/// A body that ends in an error as soon as its recording is denied, so that the transport cuts the answer short for all
-/// to see.
+/// A body that ends in an error as soon as its recording is denied, so that the transport cuts the response visibly.
 #[derive(Debug)]
 pub(crate) struct RevocableBody {
     body: Body,

@@ -1,10 +1,10 @@
-//! Texts as the deny file compares them: without regard to case, and to how accents are written.
+//! Case folding for the deny list: compares texts without regard to case, and to how accents are written.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 
-/// A path, folded (Unicode, section 3.13, canonical caseless matching), and composed so that a letter with its accent is
-/// one character. What is not UTF-8 stays as it is.
+/// Folds a path (Unicode, section 3.13, canonical caseless matching), and composes it, so that a letter with its
+/// accent is one character. Bytes that are not UTF-8 stay as they are.
 pub(super) fn path(bytes: &[u8]) -> Vec<u8> {
     if bytes.is_ascii() {
         return bytes.to_ascii_lowercase();
@@ -17,7 +17,7 @@ pub(super) fn path(bytes: &[u8]) -> Vec<u8> {
     folded
 }
 
-/// A glob, folded likewise, all but its classes: `[Z-a]` is a range, and `[z-a]` is none.
+/// Folds a glob in the same way, except its character classes: `[Z-a]` is a range, but `[z-a]` would be empty.
 pub(super) fn glob(glob: &str) -> String {
     let mut folded = String::with_capacity(glob.len());
     let mut rest = glob;
@@ -36,7 +36,7 @@ fn text(text: &str) -> String {
     ComposingNormalizer::new_nfc().normalize(&folded).into_owned()
 }
 
-/// Where the first class begins.
+/// The position at which the first character class begins.
 fn class_start(glob: &str) -> Option<usize> {
     let mut escaped = false;
     glob.char_indices().find_map(|(at, c)| {
@@ -46,7 +46,7 @@ fn class_start(glob: &str) -> Option<usize> {
     })
 }
 
-/// Length of the class at the start of this text. A `]` that comes first in a class belongs to it.
+/// Length of the character class at the start of this text. A `]` directly after the opening belongs to the class.
 fn class_end(class: &str) -> Option<usize> {
     let inside = class.strip_prefix('[')?;
     let inside = inside.strip_prefix(['!', '^']).unwrap_or(inside);

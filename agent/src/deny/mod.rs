@@ -1,7 +1,7 @@
-//! The deny file: recordings that are no longer offered, from the moment that it says so.
+//! The deny list: recordings that the agent no longer serves, from the moment at which the file lists them.
 //!
-//! The file is looked at for every request, and twice a second for downloads that are under way. What cannot be used
-//! changes nothing: the last good rules stay in force, and the log and the agent's problems say so.
+//! The file is checked for every request, and twice a second for running downloads. A file that cannot be used
+//! changes nothing: the last good rules stay in force, and the log and the agent's problems report it.
 
 mod body;
 mod folding;
@@ -33,33 +33,33 @@ pub use self::{
     watched::{DenyError, read},
 };
 
-/// How often the file is looked at when nobody asks for anything: a running download ends within a second.
+/// How often the file is checked between requests: a running download ends within a second.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// The deny file as it was when the configuration was checked.
+/// The deny list as it was when the configuration was checked.
 #[derive(Debug, Clone)]
 pub struct DenySettings {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What is a call id in it.
+    /// The rules for call ids in the file.
     pub call_ids: CallIdRules,
-    /// What it said.
+    /// The rules that were read from it.
     pub rules: Arc<DenyRules>,
 }
 
 impl DenySettings {
-    /// What it denied then.
+    /// The rules that were read then, as the rules in force.
     pub fn in_force(&self) -> InForce {
         InForce(vec![Arc::clone(&self.rules)])
     }
 }
 
-/// The rules that hold at one moment.
+/// The rules that are in force at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct InForce(Vec<Arc<DenyRules>>);
 
 impl InForce {
-    /// Whether the recording at `path` beneath `root` is denied, under this name or without the links on its way.
+    /// Whether the recording at `path` below `root` is denied, by this path or by its resolved path.
     pub fn deny(&self, root: &Path, path: &Path, resolved: Option<&Resolved>) -> bool {
         let named = |rules: &DenyRules| match resolved {
             Some(resolved) => rules.deny(root, &resolved.path) || rules.deny(&resolved.root, &resolved.path),
@@ -68,7 +68,7 @@ impl InForce {
         self.0.iter().any(|rules| rules.deny(root, path) || named(rules))
     }
 
-    /// Whether a call is denied as such, by its id.
+    /// Whether a call is denied by its id.
     pub fn deny_call(&self, call_id: &str) -> bool {
         self.0.iter().any(|rules| rules.deny_call(call_id))
     }
@@ -79,16 +79,16 @@ impl InForce {
     }
 }
 
-/// One recording as a link names it.
+/// The recording of one link.
 #[derive(Clone)]
 pub(crate) struct Place {
-    /// The directory that the driver opens.
+    /// The root directory of the driver.
     pub(crate) root: PathBuf,
-    /// Where the recording lies beneath it.
+    /// The path below the root.
     pub(crate) path: PathBuf,
-    /// Where it was opened, once it is.
+    /// The resolved path, once the file is open.
     pub(crate) resolved: Option<Resolved>,
-    /// The call that was searched for.
+    /// The call id of the search.
     pub(crate) call_id: String,
 }
 
@@ -100,12 +100,12 @@ impl Place {
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The path holds telephone numbers.
+        // The path contains telephone numbers.
         f.write_str("Place(…)")
     }
 }
 
-/// Knows what is denied. Cheap to clone; all clones are one.
+/// The deny list that is in use. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Deny(Arc<Inner>);
 
@@ -120,19 +120,19 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct File {
     settings: DenySettings,
-    /// Held by whoever looks at the file, so that a file on a dead disk costs one thread and not all of them.
+    /// Locked while the file is checked, so that a file on a dead disk blocks one thread and not all of them.
     watched: Arc<tokio::sync::Mutex<Watched>>,
 }
 
 impl Deny {
-    /// Denies nothing until it is configured to. What is wrong with the file is noted among the problems.
+    /// Denies nothing until it is configured. Problems with the file are reported to `problems`.
     pub fn new(problems: Problems) -> Self {
         let in_force = watch::Sender::default();
         Self(Arc::new(Inner { file: Mutex::default(), in_force, problems, watching: OnceLock::new() }))
     }
 
-    /// Goes by this file from now on, or by none; running downloads too. Must be called within a runtime if there is
-    /// one.
+    /// Uses this file from now on, or none; this applies to running downloads too. With a file, it must be called
+    /// within a Tokio runtime.
     pub fn configure(&self, settings: Option<DenySettings>) {
         let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |one: &DenySettings, other: &DenySettings| {
@@ -140,7 +140,7 @@ impl Deny {
         };
         match (&*file, &settings) {
             (None, None) => return,
-            // Changes of the file itself are followed anyway.
+            // Changes of the file itself are noticed anyway.
             (Some(before), Some(now)) if same(&before.settings, now) => return,
             (_, _) => {}
         }
@@ -154,23 +154,23 @@ impl Deny {
         } else {
             self.0.watching.get_or_init(|| drop(tokio::spawn(watch(Arc::downgrade(&self.0)))));
         }
-        // The new file has just been read well.
+        // The new file has just been read without an error.
         self.0.problems.note(watched::SUBJECT, None);
     }
 
-    /// What is denied now.
+    /// The rules in force now; checks the file first.
     pub async fn rules(&self) -> InForce {
         self.0.look().await;
         self.0.in_force.borrow().clone()
     }
 
-    /// Takes a delivery of this recording back as soon as it is denied.
+    /// A revocation that takes effect as soon as this recording is denied.
     pub(crate) fn revocation(&self, place: Place) -> Revocation {
         let mut in_force = self.0.in_force.subscribe();
         Revocation::new(async move {
             let denied = in_force.wait_for(|rules| place.is_denied(rules)).await.is_ok();
             if !denied {
-                // Nobody follows the file any more, so nothing is denied any more.
+                // The watch has ended, so nothing can be denied any more.
                 std::future::pending::<()>().await;
             }
         })
@@ -187,7 +187,7 @@ impl Inner {
         let mut watched = Arc::clone(&file.watched).lock_owned().await;
         let looked = tokio::task::spawn_blocking(move || watched.look(Instant::now())).await;
         let now = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // A reload may have chosen another file meanwhile. Whoever fails inside changes nothing.
+        // A reload may have replaced the file since. If the task failed, nothing changes.
         if let (Ok(found), Some(now)) = (looked, &*now)
             && Arc::ptr_eq(&now.watched, &file.watched)
         {
@@ -200,7 +200,7 @@ impl Inner {
     }
 }
 
-/// Looks at the file between requests, as long as anybody may ask.
+/// Checks the file between requests, until the deny list is dropped.
 async fn watch(deny: Weak<Inner>) {
     loop {
         tokio::time::sleep(EVERY).await;

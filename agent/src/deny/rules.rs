@@ -1,4 +1,4 @@
-//! Which recordings are no longer offered: call ids and globs, one a line. Pure.
+//! The rules of the deny list: call ids and globs, one per line. Pure.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
@@ -7,12 +7,12 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use super::folding;
 use crate::vault::call_id::{CallId, CallIdRules};
 
-/// Most rules in a file: every recording that a search finds is held against all of them.
+/// The most rules in a file: every recording that a search finds is compared with all of them.
 const MAX_RULES: usize = 10_000;
-/// Most globs among them: as many of the worst kind still fit into the matcher's 10 MB.
+/// The most globs among them: this many of the worst kind still fit into the matcher's 10 MB.
 const MAX_GLOBS: usize = 1_000;
 
-/// Why a text holds no rules. Lines are not repeated: they may hold telephone numbers.
+/// Why a text cannot be used as rules. The message does not repeat lines, because they may contain telephone numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
     /// A line is neither a call id nor a glob.
@@ -23,40 +23,40 @@ pub enum RulesError {
     /// A glob is malformed.
     #[error("the glob in line {0} is malformed: {1}")]
     Glob(usize, String),
-    /// Too many.
+    /// There are too many rules or globs.
     #[error(
         "there are more than {MAX_RULES} rules or {MAX_GLOBS} globs; globs that name directories need fewer"
     )]
     TooMany,
-    /// All globs together are too much for the matcher.
+    /// All globs together are too large for the matcher.
     #[error("the globs are too many or too long to be used together: {0}")]
     Together(String),
 }
 
-/// What is denied.
+/// The rules of a deny list.
 #[derive(Debug, Default)]
 pub struct DenyRules {
     calls: Vec<CallId>,
-    /// Against the path beneath the root.
+    /// Globs that are compared with the path below the root.
     beneath: GlobSet,
-    /// Against the root with the path beneath it.
+    /// Globs that are compared with the absolute path.
     absolute: GlobSet,
 }
 
 impl DenyRules {
-    /// Reads rules: a call id, or a glob, on each line; empty lines and those that begin with `#` say nothing.
+    /// Parses rules: one call id or one glob per line. Empty lines and lines that begin with `#` are ignored.
     ///
-    /// A glob that begins with `/` is held against the whole path, any other against the path beneath the root, and one
-    /// without `/` against the name of the file and of every directory above it. What matches a directory denies
-    /// everything beneath. `*` and `?` stop at `/`, `**` does not; letters match without regard to case and to
-    /// how their accents are written.
+    /// A glob that begins with `/` is compared with the absolute path. Any other glob with `/` is compared with the
+    /// path below the root, and one without `/` with the name of the file and of every directory above it. A glob
+    /// that matches a directory denies everything in it. `*` and `?` stop at `/`, `**` does not. Letters match
+    /// without regard to case and to how their accents are written.
     ///
     /// # Errors
-    /// [`RulesError`], for the first line that is wrong.
+    /// [`RulesError`] for the first line that is wrong.
     pub fn parse(text: &str, call_ids: &CallIdRules) -> Result<Self, RulesError> {
         let mut calls = Vec::new();
         let (mut beneath, mut absolute) = (GlobSetBuilder::new(), GlobSetBuilder::new());
-        // As Windows saves it, with a mark before the first line.
+        // Windows may save the file with a byte order mark before the first line.
         let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).enumerate();
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         let mut globs = 0;
@@ -65,7 +65,7 @@ impl DenyRules {
             if globs >= MAX_GLOBS || globs + calls.len() >= MAX_RULES {
                 return Err(RulesError::TooMany);
             }
-            // A lavish --call-id must not swallow globs.
+            // A `--call-id` that accepts nearly every text must not accept globs as ids.
             if !line.contains(['/', '*', '?', '[', '{']) {
                 calls.push(call_ids.parse(line).map_err(|_| RulesError::Neither(number))?);
                 continue;
@@ -80,7 +80,7 @@ impl DenyRules {
         Ok(Self { calls, beneath: built(&beneath)?, absolute: built(&absolute)? })
     }
 
-    /// Whether the recording at `path` beneath `root` is denied.
+    /// Whether the recording at `path` below `root` is denied.
     pub fn deny(&self, root: &Path, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().as_bytes();
         self.calls.iter().any(|call| call.stands_in(name))
@@ -88,7 +88,7 @@ impl DenyRules {
             || (!self.absolute.is_empty() && matches(&self.absolute, &root.join(path)))
     }
 
-    /// Whether a call is denied as such, by its id.
+    /// Whether a call is denied by its id.
     pub fn deny_call(&self, call_id: &str) -> bool {
         self.calls.iter().any(|call| call.stands_in(call_id.as_bytes()))
     }
@@ -103,7 +103,7 @@ fn matches(globs: &GlobSet, path: &Path) -> bool {
     !globs.is_empty() && globs.is_match(OsStr::from_bytes(&folding::path(path.as_os_str().as_bytes())))
 }
 
-/// Adds what matches the glob, and what lies beneath that.
+/// Adds a pattern for what matches the glob, and one for everything below that.
 fn add(set: &mut GlobSetBuilder, line: &str) -> Result<(), globset::Error> {
     let glob = line.trim_end_matches('/');
     let glob = folding::glob(glob.strip_prefix("./").unwrap_or(glob));

@@ -1,4 +1,4 @@
-//! A deny file that changes under whoever goes by it.
+//! A deny list that changes while it is in use.
 
 use std::{fs, time::SystemTime};
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// Less than a file must stand still.
+/// Shorter than the time for which a file must stay unchanged.
 const STEP: Duration = Duration::from_millis(100);
 const CALL: &str = "1711444502.17";
 
@@ -44,7 +44,7 @@ impl Case {
         self.denies()
     }
 
-    /// Whether the one call is denied now.
+    /// Whether the call of the test is denied now.
     fn denies(&mut self) -> bool {
         self.watched.look(self.now).deny_call(CALL)
     }
@@ -91,7 +91,7 @@ fn changes_within_one_tick_of_the_clock_are_seen() {
         case.denies();
         assert_eq!(case.later(2), text == CALL, "{text}");
     }
-    // An old time on a new file is no reason to believe that it is the old one.
+    // An old modification time must not make a new file pass for the old one.
     let file = fs::File::create(case.dir.path().join("draft")).unwrap();
     fs::write(case.dir.path().join("draft"), "1711444502.20").unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();

@@ -1,4 +1,4 @@
-//! One deny file, looked at again and again.
+//! Watches one deny list and reads it again when it changes.
 
 use std::{
     fs::File,
@@ -14,30 +14,32 @@ use super::{
 };
 use crate::{problems::Problems, stamp::Stamp, vault::call_id::CallIdRules};
 
-/// What the problems of this part are filed under.
+/// The subject under which problems of the deny list are reported.
 pub(super) const SUBJECT: &str = "deny file";
-/// Largest file: far more than the most rules need.
+/// Size limit of the file in bytes: far more than the maximum number of rules needs.
 const MAX_LEN: u64 = 4 * 1024 * 1024;
-/// A rule that was taken out holds for so long after the last change: whoever writes the file anew may leave it empty
-/// for a moment, and nothing may get out then.
+/// How long a removed rule stays in force after the last change of the file. A program that rewrites the file may
+/// leave it empty for a moment, and no denied recording may be served then.
 const STOOD_STILL: Duration = Duration::from_secs(1);
-/// Most versions of a file that never stands still: what was in one of them is denied.
+/// The most versions that are kept of a file that changes all the time. A recording that one of them denies is
+/// denied.
 const MAX_RECENT: usize = 8;
-/// A file younger than this may change again without a sign: two seconds are a tick of FAT's clock.
+/// A file younger than this may change again without a new modification time; the clock of FAT ticks every two
+/// seconds.
 const TICK: Duration = Duration::from_secs(2);
 
-/// Why a deny file cannot be used.
+/// Why a deny list cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DenyError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("the deny file {} cannot be read", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
-    /// It holds something else than rules.
+    /// The file contains a line that is not a rule.
     #[error("the deny file {} cannot be used", .0.display())]
     Rules(PathBuf, #[source] RulesError),
 }
 
-/// Reads a deny file. Blocks.
+/// Reads a deny list. Blocks.
 ///
 /// # Errors
 /// [`DenyError`].
@@ -58,18 +60,18 @@ fn parse(path: &Path, text: &str, call_ids: &CallIdRules) -> Result<DenyRules, D
     DenyRules::parse(text, call_ids).map_err(|error| DenyError::Rules(path.to_owned(), error))
 }
 
-/// What is known of the file.
+/// The state of a watched deny list.
 #[derive(Debug)]
 pub(super) struct Watched {
     path: PathBuf,
     call_ids: CallIdRules,
     problems: Problems,
-    /// How the file looked when it was last read, unless it must be read again anyway.
+    /// The file's stamp when it was last read; `None` if the file must be read again in any case.
     known: Option<Stamp>,
     text: Option<String>,
-    /// The last rules that stood still, and all after them.
+    /// The last rules that stayed unchanged for [`STOOD_STILL`], and all rules that were read after them.
     rules: Vec<Arc<DenyRules>>,
-    /// When the latest came, unless they stand still.
+    /// When the file last changed; `None` once it has stayed unchanged for [`STOOD_STILL`].
     changed: Option<Instant>,
     problem: Option<String>,
 }
@@ -88,7 +90,7 @@ impl Watched {
         }
     }
 
-    /// What holds at `now`. Blocks.
+    /// The rules in force at `now`. Blocks.
     pub(super) fn look(&mut self, now: Instant) -> InForce {
         let stamp = Stamp::of(&self.path);
         if self.known != Some(stamp) {
@@ -122,7 +124,7 @@ impl Watched {
         self.text = Some(text);
         self.rules.push(Arc::new(rules));
         if self.rules.len() > MAX_RECENT {
-            // Not the first, which are the ones to trust.
+            // The first ones stay: they are the last that stayed unchanged.
             self.rules.remove(1);
         }
         self.changed = Some(now);
