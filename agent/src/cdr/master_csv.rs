@@ -1,7 +1,7 @@
-//! Call detail records in Asterisk's `Master.csv` (`cdr_csv`): which leg belongs to which conversation.
+//! Reads call detail records from Asterisk's `Master.csv` (`cdr_csv`): which leg belongs to which conversation.
 //!
-//! The file has no header. Its columns are those of `cdr_csv.c`: sixteen, then `uniqueid` with `loguniqueid`, `userfield` with
-//! `loguserfield`, and `peeraccount`, `linkedid`, `sequence` with `newcdrcolumns`.
+//! The file has no header. Its columns are those of `cdr_csv.c`: sixteen, then `uniqueid` with `loguniqueid`,
+//! `userfield` with `loguserfield`, and `peeraccount`, `linkedid`, `sequence` with `newcdrcolumns`.
 
 use std::{
     fs::File,
@@ -13,12 +13,12 @@ use memchr::memmem::Finder;
 
 use super::{CdrError, Leg, MOST_LEGS};
 
-/// The first column that may be missing.
+/// The index of the first column that may be missing.
 const UNIQUEID: usize = 16;
-/// Columns with everything, and without `userfield`.
+/// The number of columns with all options, and without `userfield`.
 const ALL: usize = 21;
 const NO_USERFIELD: usize = 20;
-/// How FreePBX before its version 2.11 told what was recorded, in `userfield`.
+/// The prefix with which FreePBX before version 2.11 wrote the file name of the recording into `userfield`.
 const AUDIO: &str = "audio:";
 
 struct Record {
@@ -59,7 +59,7 @@ pub(super) fn legs(path: &Path, ids: &[String; 2]) -> Result<Vec<Leg>, CdrError>
     Ok(legs)
 }
 
-/// Calls `each` for every record that has one of these texts somewhere, until it has enough.
+/// Calls `each` for every record that contains one of these texts, until it returns false.
 fn each(path: &Path, texts: &[&[u8]], mut each: impl FnMut(Option<Record>) -> bool) -> Result<(), CdrError> {
     let failed = |error| CdrError::File(path.to_owned(), error);
     let finders: Vec<Finder<'_>> = texts.iter().map(Finder::new).collect();
@@ -81,7 +81,7 @@ fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     Ok(file.read_until(b'\n', line)? > 0)
 }
 
-/// A record; `Some(None)` for one that does not tell its conversation, and nothing for what is no record.
+/// Parses a record: `Some(None)` if it does not name its conversation, and `None` if the line is not a record.
 fn parse(line: &[u8]) -> Option<Option<Record>> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(line);
     let mut record = csv::ByteRecord::new();

@@ -1,7 +1,7 @@
-//! Linked calls: a PBX gives every leg of a conversation an id of its own, and its call detail records (CDR) tell which belong
-//! together. With them a search for one leg finds the recordings of all.
+//! Linked calls: a PBX gives every leg of a conversation its own call id, and its call detail records (CDR) say which
+//! legs belong together. With them, a search for one leg finds the recordings of all legs.
 //!
-//! The records are read, never written. What they cannot tell leaves a search with what the call's own id finds.
+//! The records are read, never written. If they cannot be read, a search finds only what the call's own id finds.
 
 mod master_csv;
 mod mysql;
@@ -19,17 +19,17 @@ use crate::{
 use self::mysql::Database;
 pub use self::mysql::DatabaseError;
 
-/// How long the records may take to answer; the search needs what is left of the agent's 12 s.
+/// How long reading the records may take. The search needs the rest of the agent's 12 s.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Most legs of one conversation: a call that was handed on for hours has a few dozen.
+/// The most legs of one conversation: a call that was transferred for hours has a few dozen.
 const MOST_LEGS: usize = 100;
 
-/// Where the records are.
+/// The source of the call detail records.
 #[derive(Clone)]
 pub enum CdrSettings {
-    /// The table `cdr` of a MySQL or MariaDB, as Asterisk and FreePBX have it.
+    /// The table `cdr` of a MySQL or MariaDB database, as Asterisk and FreePBX create it.
     MySql {
-        /// Where, and as whom; without a password.
+        /// Host, user and database, without the password.
         url: url::Url,
         /// The password.
         password: Option<Secret>,
@@ -47,13 +47,13 @@ impl fmt::Debug for CdrSettings {
     }
 }
 
-/// Why the records tell nothing.
+/// Why the call detail records cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CdrError {
-    /// The address is none.
+    /// The address is not valid.
     #[error("the address of the call records is none; write mysql://USER@HOST/DATABASE")]
     Address(#[source] sqlx::Error),
-    /// The database does not answer, or not what it is asked.
+    /// The database does not answer, or refuses the query.
     #[error(
         "the database of the call records cannot be asked; check its address, user and grants (SELECT on cdr)"
     )]
@@ -61,19 +61,19 @@ pub enum CdrError {
     /// The file cannot be read.
     #[error("the call records in {} cannot be read", .0.display())]
     File(PathBuf, #[source] std::io::Error),
-    /// The file does not tell which calls belong together.
+    /// The file does not say which calls belong together.
     #[error("{} has no linkedid; set newcdrcolumns=yes and loguniqueid=yes in cdr.conf of Asterisk", .0.display())]
     NoLinks(PathBuf),
-    /// They took too long.
+    /// Reading the records took too long.
     #[error("the call records took more than {} s to answer; put indexes on uniqueid and linkedid", PATIENCE.as_secs())]
     Slow,
 }
 
-/// A leg of a conversation, as it is on record.
+/// A leg of a conversation, from its call detail record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Leg {
     id: String,
-    /// The file that it was recorded in, where the record tells.
+    /// The file in which it was recorded, or empty if the record does not say.
     recording: String,
 }
 
@@ -94,7 +94,7 @@ impl fmt::Debug for Cdr {
 }
 
 impl Cdr {
-    /// Nothing is opened yet.
+    /// Prepares the source. Opens nothing yet.
     ///
     /// # Errors
     /// [`CdrError::Address`].

@@ -1,5 +1,5 @@
-//! Call detail records in MySQL or MariaDB: the table `cdr` that Asterisk's `cdr_mysql` and `cdr_adaptive_odbc` fill, and
-//! FreePBX, which adds `recordingfile`.
+//! Reads call detail records from MySQL or MariaDB: the table `cdr` that Asterisk's `cdr_mysql` and
+//! `cdr_adaptive_odbc` fill, and FreePBX, which adds `recordingfile`.
 
 use std::{
     io,
@@ -26,27 +26,27 @@ use crate::{
     secret::Secret,
 };
 
-/// Connections that are kept for the next question. The database is the PBX's, and has calls to write.
+/// Connections that are kept for the next query. The database belongs to the PBX, which needs it to record calls.
 const KEPT: usize = 2;
-/// Where MySQL listens unless told otherwise.
+/// The default port of MySQL.
 const PORT: u16 = 3306;
-/// SQLSTATE of a column that there is not.
+/// SQLSTATE for a column that does not exist.
 const UNKNOWN_COLUMN: &str = "42S22";
 
-/// Why a database does not answer.
+/// Why the database does not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// Its name has no address.
+    /// The host name has no address.
     #[error("cannot find the address of {0}")]
     Name(String, #[source] DnsError),
-    /// It has no TLS, or a certificate that proves nothing.
+    /// The server has no TLS, or its certificate does not prove its identity.
     #[error(
         "the server does not prove by TLS who it is: give it a certificate for that host, and name the certificate of who signed it \
          with ssl-ca=FILE in the address; on a network that only you reach, ssl-mode=REQUIRED (encrypted, not verified) or \
          ssl-mode=DISABLED permits less"
     )]
     Unproven(#[source] sqlx::Error),
-    /// It cannot be connected to, or refuses.
+    /// The database cannot be connected to, or refuses the query.
     #[error(transparent)]
     Database(sqlx::Error),
 }
@@ -61,13 +61,13 @@ impl From<sqlx::Error> for DatabaseError {
     }
 }
 
-/// The database.
+/// The database of the call detail records.
 pub(super) struct Database {
     options: MySqlConnectOptions,
-    /// Where it is, unless at a socket of this machine.
+    /// The host; `None` for a local Unix socket.
     host: Option<String>,
     port: u16,
-    /// How the connection is protected, if the address says so.
+    /// How TLS is used, if the address says so.
     mode: Option<MySqlSslMode>,
     idle: Mutex<Vec<MySqlConnection>>,
 }
@@ -89,7 +89,7 @@ impl Database {
     pub(super) async fn legs(&self, ids: &[String; 2]) -> Result<Vec<Leg>, DatabaseError> {
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(mut connection) = kept
-            // The database may have closed it meanwhile.
+            // The database may have closed it since.
             && let Ok(legs) = legs(&mut connection, ids).await
         {
             self.keep(connection);
@@ -108,8 +108,8 @@ impl Database {
         }
     }
 
-    /// Connects to one of its addresses, which are asked for anew. The library's own way would be that of the C library,
-    /// which a static program has not.
+    /// Connects to one of the host's addresses, which are looked up again each time. The library would look them up
+    /// with the C library, which a static program does not have.
     async fn connect(&self) -> Result<MySqlConnection, DatabaseError> {
         let Some(host) = &self.host else { return Ok(open(&self.options).await?) };
         let addresses = resolve(host).await.map_err(|error| DatabaseError::Name(host.clone(), error))?;
@@ -123,8 +123,8 @@ impl Database {
         Err(failure.into())
     }
 
-    /// Connects to an address that a host has. On another machine the server has to prove by TLS who it is, unless it is said
-    /// otherwise.
+    /// Connects to one address of the host. Unless configured otherwise, a server on another machine must prove its
+    /// identity with TLS.
     async fn connect_to(&self, host: &str, address: IpAddr) -> Result<MySqlConnection, sqlx::Error> {
         let is_here = address.to_canonical().is_loopback();
         let mode = match self.mode {
@@ -141,17 +141,18 @@ impl Database {
     }
 }
 
-/// Makes a socket that leads to an address. The library takes the name for the certificate and the place to connect to from one
-/// field, and would look the name up by the C library; with a socket it connects there, and the name is for the certificate.
+/// Creates a Unix socket that forwards to an address. The library takes the name for the certificate and the host to
+/// connect to from one field, and would look the name up with the C library. With a socket it connects there, and
+/// uses the name for the certificate only.
 async fn socket_to(address: SocketAddr) -> io::Result<PathBuf> {
     let mut far = TcpStream::connect(address).await?;
     far.set_nodelay(true)?;
-    // A name without a file, of this network namespace (unix(7)), and too long to be guessed.
+    // An abstract socket, without a file, in this network namespace (unix(7)), with a name too long to guess.
     let path = PathBuf::from(format!("\0audiovault-agent-{:032x}", rand::random::<u128>()));
     let listener = UnixListener::bind(&path)?;
     tokio::spawn(async move {
         while let Ok(Ok((mut near, _))) = timeout(PATIENCE, listener.accept()).await {
-            // Other programs of the machine can read the name while it is there.
+            // Other programs on this machine can see the name while the socket exists.
             let peer = near.peer_cred().ok().and_then(|peer| peer.pid());
             if peer.is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id())) {
                 drop(listener);
@@ -186,7 +187,7 @@ async fn conversation(connection: &mut MySqlConnection, linked: &str) -> Result<
     let told = "SELECT DISTINCT uniqueid, recordingfile FROM cdr WHERE linkedid = ? LIMIT 100";
     let rows = match sqlx::query(told).bind(linked).fetch_all(&mut *connection).await {
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNKNOWN_COLUMN) => {
-            // Plain Asterisk does not know what was recorded.
+            // Plain Asterisk has no column for the recording.
             let plain = "SELECT DISTINCT uniqueid FROM cdr WHERE linkedid = ? LIMIT 100";
             sqlx::query(plain).bind(linked).fetch_all(connection).await
         }
@@ -195,7 +196,7 @@ async fn conversation(connection: &mut MySqlConnection, linked: &str) -> Result<
     Ok(rows?.iter().map(|row| Leg { id: string(row, 0), recording: string(row, 1) }).collect())
 }
 
-/// A text; nothing where there is none.
+/// A text column; empty if it is NULL or missing.
 fn string(row: &MySqlRow, column: usize) -> String {
     row.try_get::<Option<String>, _>(column).ok().flatten().unwrap_or_default()
 }
