@@ -1,4 +1,4 @@
-//! Reads a recording and decodes it on the way.
+//! Reads a recording and decodes it while it is read.
 
 use std::{io, os::unix::fs::FileExt, sync::Arc};
 
@@ -12,20 +12,20 @@ use super::{
 };
 use crate::vault::file::RecordingFile;
 
-/// Decoded octets at a time: a few milliseconds of work, after which whoever has lost interest can stop it.
+/// Decoded bytes in one step: a few milliseconds of work, after which a cancelled download can stop.
 const STEP: u64 = 256 * 1024;
 
-/// The decoded form of a recording from some place on.
+/// The decoded form of a recording, from any position on.
 ///
-/// Each place has the octets that it has when everything is decoded from the beginning: a decoder with a memory begins
-/// there, or at a state that was kept on the way.
+/// Each position has the same bytes as if everything were decoded from the beginning: if the codec has a memory,
+/// decoding begins there, or at a stored state.
 #[derive(Debug)]
 pub struct Decoding {
     file: RecordingFile,
     layout: Layout,
-    /// The next octet to give.
+    /// The position of the next byte to return.
     at: u64,
-    /// Octets from there on.
+    /// Decoded bytes from `at` on.
     ready: Bytes,
     /// The next block to decode.
     block: u64,
@@ -34,7 +34,7 @@ pub struct Decoding {
 }
 
 impl Decoding {
-    /// Begins at an octet of the decoded form. Nothing is read yet.
+    /// Begins at a position of the decoded form. Reads nothing yet.
     pub fn new(file: RecordingFile, layout: Layout, at: u64, states: Option<Arc<States>>) -> Self {
         let wanted = layout.block_of(at);
         let (block, decoder) = match &states {
@@ -47,10 +47,10 @@ impl Decoding {
         Self { file, layout, at, ready, block, decoder, states }
     }
 
-    /// The next octets, `len` at most. None at all while the place to begin at is not reached: ask again.
+    /// Returns the next bytes, at most `len`. Empty while the start position is not reached yet: call again.
     ///
     /// # Errors
-    /// Whatever reading ends in; a file that has become shorter, or a place after its end, is an unexpected end.
+    /// The error of the read. A file that has become shorter, or a position after its end, gives `UnexpectedEof`.
     pub fn read(&mut self, len: usize) -> io::Result<Bytes> {
         if self.ready.is_empty() {
             self.advance(len as u64)?;
@@ -60,7 +60,7 @@ impl Decoding {
         Ok(octets)
     }
 
-    /// Decodes as much as is wanted and fits into a step.
+    /// Decodes as much as is requested, but at most one step.
     fn advance(&mut self, len: u64) -> io::Result<()> {
         let behind = self.at.saturating_sub(self.layout.position_of(self.block));
         let blocks = (behind + len).min(STEP).div_ceil(self.layout.block_out());
@@ -86,7 +86,7 @@ impl Decoding {
             Codec::Gsm => {
                 for (block, octets) in (self.block..).zip(octets.as_chunks::<FRAME_LEN>().0) {
                     self.keep(block);
-                    // What is no frame is silence, and as long.
+                    // A block that is not a frame becomes silence of the same length.
                     let samples = Frame::from_octets(octets).map(|frame| self.decoder.decode(&frame));
                     append(&samples.unwrap_or([0; SAMPLES]), &mut decoded);
                 }
@@ -153,7 +153,7 @@ mod tests {
         octets
     }
 
-    /// Recordings of every codec, some longer than a step.
+    /// Recordings of every codec, some of them longer than a step.
     fn recordings() -> Vec<(&'static str, Vec<u8>)> {
         let random: Vec<u8> = (0..30_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         vec![

@@ -1,4 +1,4 @@
-//! What a recording becomes when it is decoded: a WAV file of 16-bit samples, whose every octet has a known place in
+//! The layout of a decoded recording: a WAV file of 16-bit samples in which every byte comes from a known position of
 //! the recording. Pure.
 
 use std::time::Duration;
@@ -6,22 +6,22 @@ use std::time::Duration;
 use super::gsm;
 use crate::vault::wav;
 
-/// Octets before the sound of every file that is delivered decoded.
+/// Length in bytes of the header of a decoded recording.
 pub const HEADER_LEN: u64 = 44;
 
-/// Samples per second of files without a header: that of telephony.
+/// Samples per second of files without a header, as in telephony.
 const RAW_RATE: u32 = 8_000;
 /// Format tags of WAV files (RFC 2361).
 const TAG_A_LAW: u16 = 0x0006;
 const TAG_MU_LAW: u16 = 0x0007;
 const TAG_GSM: u16 = 0x0031;
 
-/// How a recording is coded, if browsers refuse it.
+/// The codec of a recording that browsers do not play.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// GSM 06.10 in frames of 33 octets: `.gsm`.
+    /// GSM 06.10 in frames of 33 bytes: `.gsm`.
     Gsm,
-    /// GSM 06.10 in pairs of frames of 65 octets, as WAV files hold it: `wav49`.
+    /// GSM 06.10 in pairs of frames of 65 bytes, as in WAV files: `wav49`.
     GsmPairs,
     /// G.711 µ-law.
     MuLaw,
@@ -33,16 +33,16 @@ pub enum Codec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     codec: Codec,
-    /// Where in the recording the sound begins.
+    /// Offset in the recording at which the sound begins.
     start: u64,
-    /// Whole blocks of sound: what can be decoded by itself or after the blocks before it.
+    /// Number of whole blocks of sound. A block can be decoded alone, or after the blocks before it.
     blocks: u64,
     rate: u32,
     channels: u16,
 }
 
-/// The extension, in lower case, with which recordings of a given one are delivered. That of WAV stays whatever is in
-/// the file, so that a link need not know.
+/// The extension, in lower case, with which recordings of a given extension are delivered. That of WAV files never
+/// changes, so that a link need not know their codec.
 pub fn delivered_extension(extension: &str) -> &str {
     match raw_codec(extension) {
         Some(_) => "wav",
@@ -51,12 +51,12 @@ pub fn delivered_extension(extension: &str) -> &str {
     }
 }
 
-/// Whether the start of a recording tells how it is delivered.
+/// Whether the start of a recording decides how it is delivered.
 pub fn is_told_by_its_head(extension: &str) -> bool {
     extension.starts_with("wav") || raw_codec(extension).is_some()
 }
 
-/// What files without a header hold, by their extension in lower case.
+/// The codec of files without a header, by their extension in lower case.
 fn raw_codec(extension: &str) -> Option<Codec> {
     match extension {
         "gsm" => Some(Codec::Gsm),
@@ -67,10 +67,10 @@ fn raw_codec(extension: &str) -> Option<Codec> {
 }
 
 impl Layout {
-    /// What a recording of `size` octets becomes that begins with `head`; nothing for one that is delivered as it is:
-    /// browsers play it, it is not what its name says, or it would be longer than a WAV file can be (4 GiB).
+    /// The layout of a recording of `size` bytes that begins with `head`. `None` if it is delivered as it is:
+    /// browsers play it, its content does not fit its name, or it would be longer than a WAV file can be (4 GiB).
     ///
-    /// A block at the end that is cut short, or not yet written, does not count: it cannot be decoded.
+    /// A last block that is cut short or not yet fully written does not count, because it cannot be decoded.
     pub fn of(extension: &str, head: &[u8], size: u64) -> Option<Self> {
         let (codec, start, sound, rate, channels) = if let Some(codec) = raw_codec(extension) {
             let signed = head.first().is_none_or(|octet| gsm::Frame::may_begin_with(*octet));
@@ -98,7 +98,7 @@ impl Layout {
         (!unfit && layout.fits()).then_some(layout)
     }
 
-    /// Whether every field of the header can say what it has to.
+    /// Whether every value fits into its field of the header.
     fn fits(&self) -> bool {
         let size = self.blocks.checked_mul(self.block_out()).and_then(|sound| sound.checked_add(HEADER_LEN));
         let second = u64::from(self.rate) * u64::from(self.channels) * 2;
@@ -107,52 +107,52 @@ impl Layout {
             && self.channels < 1 << 15
     }
 
-    /// How the recording is coded.
+    /// The codec of the recording.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// Octets of the file that is delivered.
+    /// Size in bytes of the delivered file.
     pub fn size(&self) -> u64 {
         self.position_of(self.blocks)
     }
 
-    /// Whole blocks of sound.
+    /// Number of whole blocks of sound.
     pub fn blocks(&self) -> u64 {
         self.blocks
     }
 
-    /// Octets of a block in the recording.
+    /// Bytes of a block in the recording.
     pub fn block_len(&self) -> u64 {
         self.codec.block_len(self.channels)
     }
 
-    /// Octets of a decoded block.
+    /// Bytes of a decoded block.
     pub fn block_out(&self) -> u64 {
         self.codec.samples() * 2 * u64::from(self.channels)
     }
 
-    /// Where in the recording a block begins.
+    /// Offset in the recording at which a block begins.
     pub fn source_of(&self, block: u64) -> u64 {
         self.start + block * self.block_len()
     }
 
-    /// Where in the file that is delivered a block begins.
+    /// Offset in the delivered file at which a block begins.
     pub fn position_of(&self, block: u64) -> u64 {
         HEADER_LEN + block * self.block_out()
     }
 
-    /// The block that an octet of the file that is delivered comes from; the first for those of the header.
+    /// The block from which a byte of the delivered file comes; the first block for bytes of the header.
     pub fn block_of(&self, position: u64) -> u64 {
         position.saturating_sub(HEADER_LEN) / self.block_out()
     }
 
-    /// Octets that stand for one second of sound in the file that is delivered.
+    /// Bytes per second of sound in the delivered file.
     pub fn bytes_per_second(&self) -> u32 {
         self.rate.saturating_mul(u32::from(self.channels)).saturating_mul(2)
     }
 
-    /// Octets that stand for one second of sound in the recording itself.
+    /// Bytes per second of sound in the recording itself.
     pub fn source_bytes_per_second(&self) -> u32 {
         let second = u64::from(self.rate) * self.block_len() / self.codec.samples();
         u32::try_from(second).unwrap_or(u32::MAX)
@@ -165,8 +165,8 @@ impl Layout {
         Duration::from_millis(u64::try_from(milliseconds).unwrap_or(u64::MAX))
     }
 
-    /// What the file that is delivered begins with: RIFF, a format of uncompressed 16-bit samples, and the size of the
-    /// sound (Microsoft's Multimedia Programming Interface and Data Specifications 1.0).
+    /// The header of the delivered file: RIFF, a format of uncompressed 16-bit samples, and the size of the sound
+    /// (Microsoft's Multimedia Programming Interface and Data Specifications 1.0).
     pub fn header(&self) -> Vec<u8> {
         let sound = u32::try_from(self.blocks * self.block_out()).unwrap_or(u32::MAX);
         let mut header = Vec::with_capacity(usize::try_from(HEADER_LEN).unwrap_or_default());
@@ -184,7 +184,7 @@ impl Layout {
 }
 
 impl Codec {
-    /// Whether what a block sounds like depends on the blocks before it.
+    /// Whether decoding a block depends on the blocks before it.
     pub fn has_memory(self) -> bool {
         match self {
             Self::Gsm | Self::GsmPairs => true,
@@ -200,7 +200,7 @@ impl Codec {
         }
     }
 
-    /// Samples of a block for each channel.
+    /// Samples of a block in each channel.
     fn samples(self) -> u64 {
         match self {
             Self::Gsm => gsm::SAMPLES as u64,

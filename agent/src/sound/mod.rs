@@ -1,7 +1,8 @@
-//! Recordings in codecs that browsers refuse, as uncompressed WAV.
+//! Decodes recordings in codecs that browsers do not play to uncompressed WAV.
 //!
-//! [`layout`] knows what a recording becomes and how each octet of that follows from the file, so that sizes and ranges
-//! are exact before anything is decoded. [`gsm`] is a decoder; that of G.711 is a library's. Only [`decoding`] reads.
+//! [`layout`] computes what a recording becomes and where each byte comes from, so that sizes and ranges are exact
+//! before anything is decoded. [`gsm`] is a decoder; the one for G.711 comes from a library. Only [`decoding`] reads
+//! files.
 
 pub mod decoding;
 pub mod gsm;

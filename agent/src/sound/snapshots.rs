@@ -1,5 +1,5 @@
-//! States of the GSM decoder on the way through recordings, so that a listener who seeks does not wait until everything
-//! before has been decoded again.
+//! Snapshots of the GSM decoder's state at points of recordings, so that a seek does not decode everything before it
+//! again.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,46 +10,46 @@ use std::{
 
 use super::{gsm::Decoder, layout::Layout};
 
-/// Recordings whose states are kept, those that were listened to last: as many as listeners of a busy site. With
-/// [`MAX_STATES`] of about 300 octets each they take 2.5 MB at most.
+/// The most recordings whose states are kept, those used last: as many as a busy site has listeners. With
+/// [`MAX_STATES`] of about 300 bytes each they take 2.5 MB at most.
 const MAX_RECORDINGS: usize = 32;
-/// States kept of one recording. An hour then has one every 14 s, from which any place is decoded within a few
-/// milliseconds.
+/// The most states of one recording. An hour then has one state every 14 s, from which any position is decoded within
+/// a few milliseconds.
 const MAX_STATES: u64 = 256;
-/// States do not lie closer than this many octets of decoded sound: ten seconds.
+/// The least distance between two states, in bytes of decoded sound: ten seconds.
 const MIN_SPACING: u64 = 160_000;
 
-/// One content of one file.
+/// Identifies one content of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// The driver's position.
     pub driver: usize,
-    /// Where the recording lies beneath its root.
+    /// The path below the driver's root.
     pub path: PathBuf,
-    /// Octets.
+    /// Size in bytes.
     pub size: u64,
-    /// Modification time, old enough to tell one content from the next.
+    /// Modification time, old enough to distinguish one content from the next.
     pub modified: SystemTime,
 }
 
 /// The states of several recordings.
 #[derive(Debug, Default)]
 pub struct Snapshots {
-    /// Last used first.
+    /// The one used last comes first.
     recordings: Mutex<VecDeque<(Content, Arc<States>)>>,
 }
 
 /// The states of one recording.
 #[derive(Debug)]
 pub struct States {
-    /// Blocks from one to the next.
+    /// Number of blocks from one state to the next.
     spacing: u64,
-    /// By the block before which they hold.
+    /// Each state, under the number of the block that it decodes next.
     states: Mutex<BTreeMap<u64, Decoder>>,
 }
 
 impl Snapshots {
-    /// The states of a recording, none of them at first.
+    /// The states of a recording; there are none at first.
     pub fn of(&self, content: Content, layout: &Layout) -> Arc<States> {
         let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
         let known = recordings.iter().position(|(known, _)| *known == content);
@@ -68,14 +68,14 @@ impl States {
         Self { spacing: near.max(layout.blocks().div_ceil(MAX_STATES)), states: Mutex::default() }
     }
 
-    /// The last state that holds at a block or before it, and the block before which it holds.
+    /// The last state at or before a block, and the block that it decodes next.
     pub fn before(&self, block: u64) -> (u64, Decoder) {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let last = states.range(..=block).next_back();
         last.map(|(block, state)| (*block, state.clone())).unwrap_or_default()
     }
 
-    /// Keeps a state where it is one of those to keep.
+    /// Stores the state if this block is one at which states are kept.
     pub fn pass(&self, block: u64, state: &Decoder) {
         if block.is_multiple_of(self.spacing) {
             let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);

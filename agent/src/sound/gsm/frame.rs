@@ -1,11 +1,11 @@
-//! The parameters of one frame and how files pack them.
+//! The parameters of one GSM frame, and how files pack them.
 
-/// Octets of a frame in a `.gsm` file: a signature of 4 bits and 260 bits of parameters (RFC 3551, section 4.5.8).
+/// Bytes of a frame in a `.gsm` file: a signature of 4 bits and 260 bits of parameters (RFC 3551, section 4.5.8).
 pub const FRAME_LEN: usize = 33;
-/// Octets of a pair of frames in a WAV file: twice 260 bits.
+/// Bytes of a pair of frames in a WAV file: twice 260 bits.
 pub const PAIR_LEN: usize = 65;
 
-/// What every frame of a `.gsm` file begins with.
+/// The first 4 bits of every frame of a `.gsm` file.
 const SIGNATURE: u32 = 0xd;
 
 /// Bits of the eight logarithmic area ratios (EN 300 961, table 1.1).
@@ -16,32 +16,31 @@ const LAR_BITS: [u32; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
 pub(super) struct Subframe {
     /// Lag of the long-term prediction.
     pub(super) lag: u8,
-    /// Its coded gain.
+    /// Its gain, coded.
     pub(super) gain: u8,
-    /// Where the grid of pulses begins.
+    /// The position at which the grid of pulses begins.
     pub(super) grid: u8,
-    /// Coded amplitude of the largest pulse.
+    /// Amplitude of the largest pulse, coded.
     pub(super) largest: u8,
-    /// The coded pulses.
+    /// The pulses, coded.
     pub(super) pulses: [u8; 13],
 }
 
 /// The parameters of 20 ms of sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Frame {
-    /// Coded logarithmic area ratios.
+    /// Logarithmic area ratios, coded.
     pub(super) ratios: [u8; 8],
     pub(super) subframes: [Subframe; 4],
 }
 
 impl Frame {
-    /// Whether a `.gsm` file may begin with this octet.
+    /// Whether a `.gsm` file may begin with this byte.
     pub fn may_begin_with(octet: u8) -> bool {
         u32::from(octet >> 4) == SIGNATURE
     }
 
-    /// Reads a frame of a `.gsm` file, whose fields begin with their highest bit; nothing where the signature is
-    /// missing.
+    /// Reads a frame of a `.gsm` file, whose fields begin with their highest bit. `None` if the signature is missing.
     pub fn from_octets(octets: &[u8; FRAME_LEN]) -> Option<Self> {
         let mut bits = Bits { octets: octets.iter(), held: 0, count: 0, order: Order::HighestFirst };
         (bits.take(4) == SIGNATURE).then(|| Self::read(&mut bits))
@@ -71,17 +70,17 @@ impl Frame {
     }
 }
 
-/// Which bit of a field, and of an octet, comes first.
+/// Which bit of a field, and of a byte, comes first.
 enum Order {
     HighestFirst,
     LowestFirst,
 }
 
-/// Takes fields out of octets. Past the end there are zeros.
+/// Takes bit fields out of bytes. After the last byte, all bits are zero.
 struct Bits<'a> {
     octets: std::slice::Iter<'a, u8>,
     held: u32,
-    /// How many bits are held: at most 7 between two calls, so that with the next octet they fit.
+    /// The number of bits held: at most 7 between two calls, so that the next byte fits.
     count: u32,
     order: Order,
 }

@@ -1,7 +1,7 @@
-//! A decoder of GSM 06.10 full rate speech (ETSI EN 300 961), bit-exact as the standard wants it. Pure.
+//! A decoder of GSM 06.10 full rate speech (ETSI EN 300 961), bit-exact as the standard requires. Pure.
 //!
-//! A frame of 260 bits stands for 160 samples at 8 kHz. What a frame sounds like depends on all frames before it,
-//! through the few numbers that a [`Decoder`] holds.
+//! A frame of 260 bits holds 160 samples at 8 kHz. The sound of a frame depends on all frames before it, through the
+//! few numbers in a [`Decoder`].
 
 mod arithmetic;
 mod frame;
@@ -15,16 +15,17 @@ use self::{
 
 pub use self::frame::{FRAME_LEN, Frame, PAIR_LEN};
 
-/// Samples of a frame.
+/// Number of samples in a frame.
 pub const SAMPLES: usize = 160;
-/// Samples of a subframe.
+/// Number of samples in a subframe.
 const SUBFRAME: usize = 40;
 /// The longest lag of the long-term prediction in samples.
 const LONGEST_LAG: u8 = 120;
-/// The shortest lag, and the one before the first frame (EN 300 961, section 5.3.2).
+/// The shortest lag, also used before the first frame (EN 300 961, section 5.3.2).
 const SHORTEST_LAG: u8 = 40;
 
-/// For each logarithmic area ratio its least code, and offset and inverted factor of its scale (EN 300 961, table 5.1).
+/// For each logarithmic area ratio: its lowest code, and the offset and inverted factor of its scale (EN 300 961,
+/// table 5.1).
 const RATIOS: [(i16, i16, i16); 8] = [
     (-32, 0, 13_107),
     (-32, 0, 13_107),
@@ -39,20 +40,20 @@ const RATIOS: [(i16, i16, i16); 8] = [
 const GAINS: [i16; 4] = [3_277, 11_469, 21_299, 32_767];
 /// Normalised mantissas of the largest pulse (EN 300 961, table 5.6).
 const MANTISSAS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
-/// How strongly the high frequencies were raised before coding, 0.86 (EN 300 961, section 5.2.4).
+/// How much the high frequencies were raised before coding, 0.86 (EN 300 961, section 5.2.4).
 const EMPHASIS: i16 = 28_180;
 
-/// Makes a ratio for a part of a frame from the last frame's and this one's.
+/// Computes a ratio for a part of a frame from the ratio of the last frame and of this one.
 type Weigh = fn(i16, i16) -> i16;
 
-/// The state between two frames: 280 octets.
+/// The state of the decoder between two frames: 276 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoder {
     /// The last samples of the reconstructed short-term residual, oldest first.
     residual: [i16; LONGEST_LAG as usize],
-    /// The last lag that was one.
+    /// The last valid lag.
     lag: u8,
-    /// The logarithmic area ratios of the frame before.
+    /// The logarithmic area ratios of the last frame.
     ratios: [i16; 8],
     /// The memory of the short-term synthesis filter.
     lattice: [i16; 8],
@@ -61,7 +62,7 @@ pub struct Decoder {
 }
 
 impl Default for Decoder {
-    /// The home state: nothing was heard yet.
+    /// The home state, before the first frame.
     fn default() -> Self {
         Self {
             residual: [0; LONGEST_LAG as usize],
@@ -74,7 +75,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Decodes the next frame into samples of 16 bits, of which the standard leaves the lowest three empty.
+    /// Decodes the next frame into 16-bit samples. The standard leaves their lowest three bits zero.
     pub fn decode(&mut self, frame: &Frame) -> [i16; SAMPLES] {
         let mut samples = [0; SAMPLES];
         for (subframe, part) in frame.subframes.iter().zip(samples.chunks_exact_mut(SUBFRAME)) {
@@ -88,7 +89,7 @@ impl Decoder {
             (13, |old, new| (old >> 2).saturating_add(new >> 2).saturating_add(new >> 1)),
             (120, |_, new| new),
         ];
-        // The filter glides from the last frame's to this one's (EN 300 961, section 5.2.9.1).
+        // The filter changes gradually from the last frame's ratios to this one's (EN 300 961, section 5.2.9.1).
         let mut rest = &mut samples[..];
         for (len, weigh) in glides {
             let (part, after) = rest.split_at_mut(len);
@@ -103,7 +104,7 @@ impl Decoder {
         samples
     }
 
-    /// Long-term synthesis (EN 300 961, section 5.3.2): the pulses of a subframe upon an echo of what came before.
+    /// Long-term synthesis (EN 300 961, section 5.3.2): adds an echo of earlier samples to the pulses of a subframe.
     fn predict(&mut self, subframe: &Subframe, part: &mut [i16]) {
         if (SHORTEST_LAG..=LONGEST_LAG).contains(&subframe.lag) {
             self.lag = subframe.lag;
@@ -125,7 +126,7 @@ impl Decoder {
     fn synthesise(&mut self, reflections: &[i16; 8], samples: &mut [i16]) {
         for sample in samples {
             let mut signal = *sample;
-            // Each step's memory goes to the step above it; the uppermost has nowhere to go.
+            // The memory of each step goes to the step above it; that of the uppermost step is dropped.
             let mut above: Option<&mut i16> = None;
             for (reflection, memory) in reflections.iter().zip(&mut self.lattice).rev() {
                 signal = signal.saturating_sub(product(*reflection, *memory));
@@ -154,7 +155,7 @@ impl Decoder {
 fn decode_ratios(coded: [u8; 8]) -> [i16; 8] {
     let mut ratios = [0; 8];
     for ((ratio, code), (least, offset, factor)) in ratios.iter_mut().zip(coded).zip(RATIOS) {
-        // Codes have at most 6 bits, so that the shift loses nothing.
+        // Codes have at most 6 bits, so the shift loses nothing.
         let scaled = (i16::from(code) + least) << 10;
         let value = product(factor, scaled.saturating_sub(offset << 1));
         *ratio = value.saturating_add(value);

@@ -1,4 +1,4 @@
-//! The decoder against digests of what libgsm makes of the same files, and against anything at all.
+//! Compares the decoder with digests of libgsm's output for the same files, and decodes arbitrary input.
 
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
