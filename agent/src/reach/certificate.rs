@@ -1,4 +1,4 @@
-//! What a certificate says, for people.
+//! The fields of a certificate that people need.
 
 use std::{fmt, time::Duration};
 
@@ -7,28 +7,30 @@ use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
 
-/// Longest name that is told, in characters. Names come from the other side, which may be anybody.
+/// Longest name that is shown, in characters. Names come from the other side, which is not trusted.
 const MAX_NAME: usize = 200;
 
-/// A certificate as it was presented.
+/// A certificate that was presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// Whose it is, such as `CN=relay.example.com`.
+    /// The subject, such as `CN=relay.example.com`.
     pub subject: String,
-    /// Who signed it, such as `C=US, O=Let's Encrypt, CN=R11`; the same as the subject where it signs itself.
+    /// The issuer, such as `C=US, O=Let's Encrypt, CN=R11`; the same as the subject if the certificate is
+    /// self-signed.
     pub issuer: String,
-    /// The host names and addresses that it is for.
+    /// The host names and addresses for which it is valid.
     pub names: Vec<String>,
-    /// From when it counts.
+    /// The start of its validity.
     pub not_before: Timestamp,
-    /// Until when it counts.
+    /// The end of its validity.
     pub not_after: Timestamp,
-    /// Whether it may sign others (RFC 5280, section 4.2.1.9). No server may present such a one as its own.
+    /// Whether it may sign others (RFC 5280, section 4.2.1.9). A server must not present such a certificate as its
+    /// own.
     pub is_authority: bool,
     pub(super) der: Encoded,
 }
 
-/// A certificate as it came. Its octets tell nobody anything, so `Debug` leaves them out.
+/// The encoded certificate. `Debug` shows its length only, because its bytes help no reader.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Encoded(pub(super) CertificateDer<'static>);
 
@@ -39,12 +41,12 @@ impl fmt::Debug for Encoded {
 }
 
 impl Certificate {
-    /// Whether it is signed by nobody else.
+    /// Whether it is self-signed: subject and issuer are the same.
     pub fn signs_itself(&self) -> bool {
         self.subject == self.issuer
     }
 
-    /// `now`, or the moment nearest to it at which this certificate is valid.
+    /// `now`, or the nearest moment at which this certificate is valid.
     pub(super) fn within_its_life(&self, now: UnixTime) -> UnixTime {
         let [first, last] =
             [self.not_before, self.not_after].map(|at| u64::try_from(at.as_second()).unwrap_or(0));
@@ -53,7 +55,8 @@ impl Certificate {
     }
 }
 
-/// Reads a chain as it came, the server's own certificate first. What cannot be read is left out.
+/// Reads a chain in the order in which it was presented, the server's own certificate first. Leaves out what cannot
+/// be read.
 pub(super) fn read_chain(chain: &[CertificateDer<'_>]) -> Vec<Certificate> {
     chain.iter().filter_map(|der| read(der)).collect()
 }
@@ -79,7 +82,8 @@ fn name(name: &X509Name<'_>) -> String {
     clipped(&name.to_string())
 }
 
-/// RFC 5280, section 4.2.1.6: `dNSName`, and `iPAddress` of four or sixteen octets.
+/// A host name or address for which the certificate is valid. RFC 5280, section 4.2.1.6: `dNSName`, and `iPAddress`
+/// of four or sixteen bytes.
 fn host(name: &GeneralName<'_>) -> Option<String> {
     if let GeneralName::DNSName(name) = name {
         return Some(clipped(name));

@@ -1,6 +1,6 @@
-//! Names become addresses, as the system's configuration says but without its C library: `/etc/hosts`, then the name
-//! servers of `/etc/resolv.conf`, both read anew each time. Nothing is remembered from one question to the next, so a
-//! name that has moved is found at the next attempt.
+//! Resolves names to addresses, by the system's configuration but without its C library: `/etc/hosts`, then the name
+//! servers of `/etc/resolv.conf`. Both files are read each time, and nothing is cached, so a name with a new address
+//! is found at the next attempt.
 
 use std::{io, net::IpAddr, path::Path, time::Duration};
 
@@ -17,11 +17,11 @@ use hickory_resolver::{
 };
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Whom to ask where `/etc/resolv.conf` names nobody, or does not exist: this machine (resolv.conf(5)).
+/// The name server if `/etc/resolv.conf` names none, or does not exist: this machine (resolv.conf(5)).
 const NAME_SERVER: &str = "nameserver 127.0.0.1\n";
-/// How long the answers for both families are waited for before IPv4 is asked for alone: some old name servers never
-/// answer a question for AAAA. RFC 8305 (section 3) waits 50 ms for the second family; here an address that comes
-/// later is not used at all, so the wait covers a slow but honest answer.
+/// How long to wait for the answers for both address families before asking for IPv4 alone: some old name servers
+/// never answer a question for AAAA. RFC 8305 (section 3) waits 50 ms for the second family. Here an address that
+/// comes later is not used at all, so the wait covers a slow but honest answer.
 const BOTH_FAMILIES: Duration = Duration::from_secs(1);
 
 /// Why a name has no address.
@@ -39,19 +39,19 @@ pub enum DnsError {
          work"
     )]
     Refused(String),
-    /// The name servers cannot be asked, or what they answer is none.
+    /// The name servers cannot be asked, or their answer is not valid.
     #[error("the name servers in /etc/resolv.conf give no answer; check them and the way to them")]
     NoAnswer(#[source] NetError),
     /// `/etc/resolv.conf` cannot be used.
     #[error("/etc/resolv.conf cannot be used")]
     Configuration(#[source] NetError),
-    /// `/etc/resolv.conf` is there and cannot be read.
+    /// `/etc/resolv.conf` exists but cannot be read.
     #[error("/etc/resolv.conf cannot be read")]
     Unreadable(#[source] io::Error),
 }
 
-/// The addresses of a name, or the one that `host` is, IPv6 before IPv4. Never empty. It takes as long as
-/// `/etc/resolv.conf` allows (10 s unless it says otherwise): the caller sets the limit.
+/// The addresses of a name, IPv6 before IPv4, or `host` itself if it is an address. Never empty. It may take as long
+/// as `/etc/resolv.conf` allows (10 s unless it says otherwise): the calling code sets the limit.
 ///
 /// # Errors
 /// [`DnsError`].
@@ -82,17 +82,17 @@ async fn ask(host: &str, config: &ResolverConfig, options: &ResolverOpts) -> Res
     Ok(addresses)
 }
 
-/// IPv4 alone, asked for after [`BOTH_FAMILIES`].
+/// The IPv4 addresses alone, looked up after [`BOTH_FAMILIES`].
 async fn late(resolver: &TokioResolver, host: &str) -> Option<LookupIp> {
     tokio::time::sleep(BOTH_FAMILIES).await;
     resolver.lookup_ip(host).await.ok().filter(|found| found.iter().next().is_some())
 }
 
-/// What `/etc/hosts` says. A name that stands there is not asked for elsewhere, for neither family, as nsswitch.conf(5)
-/// has it with `files dns`; the resolver would ask for the other family.
+/// The addresses in `/etc/hosts`. A name that is in this file is not looked up elsewhere, for either family, as
+/// nsswitch.conf(5) specifies for `files dns`; the resolver would look up the other family.
 async fn in_hosts_file(host: &str) -> Option<Vec<IpAddr>> {
     let name = Name::from_str_relaxed(host.to_ascii_lowercase()).ok()?;
-    // A file of this machine is read in no time, but it is a file.
+    // A local file is read quickly, but reading it still blocks.
     let hosts = tokio::task::spawn_blocking(Hosts::from_system).await.ok()?.ok()?;
     let of = |kind| hosts.lookup_static_host(&Query::query(name.clone(), kind));
     let found = [RecordType::AAAA, RecordType::A].into_iter().filter_map(of);
@@ -128,7 +128,7 @@ fn configuration(mut text: String) -> Result<(ResolverConfig, ResolverOpts), Net
         text.push_str(NAME_SERVER);
     }
     let (config, options) = parse_resolv_conf(text)?;
-    // The machine's own domain is searched only where the file gives no list.
+    // The machine's own domain is searched only if the file has no search list.
     let domain = if config.search().is_empty() { config.domain().cloned() } else { None };
     let servers = config.name_servers().to_vec();
     Ok((ResolverConfig::from_parts(domain, config.search().to_vec(), servers), options))
@@ -159,8 +159,8 @@ mod tests {
 
     use super::*;
 
-    /// A name server that answers questions for some types of records only: with 192.0.2.7, or with an error. It stops
-    /// with the story.
+    /// A name server that answers only questions for some record types: with 192.0.2.7, or with an error. It stops at
+    /// the end of the test.
     async fn name_server(answers: &'static [RecordType], code: ResponseCode) -> ResolverConfig {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut connection = ConnectionConfig::udp();

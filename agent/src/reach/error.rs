@@ -1,19 +1,19 @@
-//! What went wrong on the way, by the stage at which it did.
+//! Why a service cannot be reached, by the stage that failed.
 
 use std::{fmt, time::Duration};
 
 use super::{Attempts, DnsError, ProxyError, TlsFailure};
 
-/// A part of the way.
+/// A stage on the way to a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// A name becomes addresses.
+    /// A name is resolved to addresses.
     Dns,
-    /// An address is connected to.
+    /// TCP connects to an address.
     Tcp,
-    /// The proxy is asked to connect further.
+    /// The proxy connects to the service.
     Proxy,
-    /// TLS with the service.
+    /// The TLS handshake with the service.
     Tls,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Why something is not reached. Hosts are shown as `HOST:PORT`.
+/// Why a service cannot be reached. Hosts are shown as `HOST:PORT`.
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
     /// The name has no address.
@@ -46,17 +46,17 @@ pub enum ReachError {
     /// A stage took too long.
     #[error("{host} does not answer: {stage} took more than {} s; check the address and the firewalls", limit.as_secs())]
     Timeout {
-        /// Which.
+        /// The stage.
         stage: Stage,
-        /// With whom.
+        /// The host of this stage.
         host: String,
-        /// How long it was waited for.
+        /// How long it was allowed to take.
         limit: Duration,
     },
 }
 
 impl ReachError {
-    /// The stage at which the way ended.
+    /// The stage that failed.
     pub fn stage(&self) -> Stage {
         match self {
             Self::Dns(..) => Stage::Dns,
@@ -67,7 +67,7 @@ impl ReachError {
         }
     }
 
-    /// Whether somebody has answered, and said no; silence and dead ways are no answers.
+    /// Whether the other side answered and refused. A timeout or an unreachable address is not an answer.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Tcp(_, attempts) => attempts.all_refused(),
@@ -76,7 +76,7 @@ impl ReachError {
         }
     }
 
-    /// Whether it takes somebody to change something before another attempt can help.
+    /// Whether another attempt can help only after somebody has changed the configuration or the proxy.
     pub fn needs_change(&self) -> bool {
         match self {
             Self::Proxy(_, error) => error.needs_change(),

@@ -1,8 +1,8 @@
-//! Happy eyeballs (RFC 8305): a machine with several addresses is tried at the next one before the first has failed, so
-//! that an address that swallows everything, often an IPv6 one, costs a quarter of a second and not the whole attempt.
+//! Happy eyeballs (RFC 8305): if a host has several addresses, the next one is tried before the first has failed. An
+//! address that never answers, often an IPv6 one, then costs a quarter of a second and not the whole attempt.
 //!
-//! hyper-util's `HttpConnector` races the two families only, not the addresses within them, and tells neither which
-//! address failed nor how.
+//! hyper-util's `HttpConnector` races only the two families, not the addresses within them, and does not report which
+//! address failed or how.
 
 use std::{collections::VecDeque, fmt, io, net::SocketAddr};
 
@@ -12,29 +12,30 @@ use tokio::{
     time::{Duration, Instant, sleep, timeout_at},
 };
 
-/// How long an address has for itself before the next is tried beside it (RFC 8305, section 8).
+/// How long an attempt runs before the next address is tried as well (RFC 8305, section 8).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// An address that could not be connected to, and why. One that did not answer has [`io::ErrorKind::TimedOut`].
+/// An address to which no connection was made, and the reason. If it did not answer, the reason is
+/// [`io::ErrorKind::TimedOut`].
 #[derive(Debug)]
 pub struct Attempt {
     /// The address.
     pub address: SocketAddr,
-    /// What the operating system said.
+    /// The error of the operating system.
     pub error: io::Error,
 }
 
-/// The addresses that failed, in the order in which they did.
+/// The addresses that failed, in the order in which they failed.
 #[derive(Debug, Default)]
 pub struct Attempts(pub Vec<Attempt>);
 
 impl Attempts {
-    /// Whether no address has answered at all.
+    /// Whether no address answered.
     pub fn all_silent(&self) -> bool {
         self.0.iter().all(|attempt| attempt.error.kind() == io::ErrorKind::TimedOut)
     }
 
-    /// Whether every address has refused, which machines do where nothing listens.
+    /// Whether every address refused, which a machine does if nothing listens on the port.
     pub fn all_refused(&self) -> bool {
         self.0.iter().all(|attempt| attempt.error.kind() == io::ErrorKind::ConnectionRefused)
     }
@@ -52,10 +53,10 @@ impl fmt::Display for Attempts {
 
 impl std::error::Error for Attempts {}
 
-/// Connects to the first address that answers within `limit`. Also tells which addresses failed until then.
+/// Connects to the first address that answers within `limit`. Also returns the addresses that failed until then.
 ///
 /// # Errors
-/// All addresses, each with what became of it.
+/// All addresses, each with its error.
 pub(super) async fn connect(
     addresses: &[SocketAddr],
     limit: Duration,
@@ -81,7 +82,8 @@ pub(super) async fn connect(
     }
 }
 
-/// The order of trial: the families by turns, the first address' family first (RFC 8305, section 4).
+/// The order of the attempts: the families alternate, beginning with the family of the first address (RFC 8305,
+/// section 4).
 fn alternating(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     let six_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =

@@ -1,5 +1,5 @@
-//! The way out of this machine: name, TCP, proxy, TLS. Each stage can be taken by itself, by whoever wants to tell of
-//! it ([`Route`]); [`Outbound::reach`] takes all of them.
+//! The way from this machine to a service: name, TCP, proxy, TLS. [`Outbound::reach`] goes through all stages; with a
+//! [`Route`], each stage can be done and reported separately.
 
 mod certificate;
 mod dns;
@@ -32,7 +32,7 @@ pub use self::{
 /// How long each stage may take.
 pub const STAGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Octets both ways: TCP, or TLS over it.
+/// A stream of bytes in both directions: TCP, or TLS over TCP.
 pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug> Connection for T {}
@@ -40,16 +40,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug> Connection for T {}
 /// Any connection.
 pub type Stream = Box<dyn Connection>;
 
-/// How to get out.
+/// The network settings.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkSettings {
-    /// Through which proxy.
+    /// Which proxy a connection uses.
     pub proxies: ProxyRules,
-    /// PEM file of certificate authorities to trust instead of the machine's own.
+    /// PEM file with the certificate authorities to trust instead of the machine's own.
     pub cacert: Option<PathBuf>,
 }
 
-/// The way out, made once.
+/// Connects to services. Created once from the network settings.
 #[derive(Debug, Clone)]
 pub struct Outbound {
     trust: Trust,
@@ -65,12 +65,12 @@ impl Outbound {
         Ok(Self { trust: Trust::new(settings.cacert.as_deref())?, proxies: settings.proxies.clone() })
     }
 
-    /// The way to a service.
+    /// The route to a service.
     pub fn route<'a>(&'a self, target: &'a Target) -> Route<'a> {
         Route::new(&self.trust, target, self.proxies.choose(target))
     }
 
-    /// Takes all stages to a service, each in [`STAGE_TIMEOUT`].
+    /// Goes through all stages to a service, each within [`STAGE_TIMEOUT`].
     ///
     /// # Errors
     /// [`ReachError`] of the stage that failed.

@@ -1,4 +1,4 @@
-//! The stages of the way to one service, each to be taken by itself.
+//! The stages on the way to one service, each as a separate step.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,7 +14,7 @@ use super::{
     uplink::Uplink,
 };
 
-/// The way to one service.
+/// The route to one service.
 #[derive(Debug, Clone, Copy)]
 pub struct Route<'a> {
     trust: &'a Trust,
@@ -23,40 +23,40 @@ pub struct Route<'a> {
     clock: Clock,
 }
 
-/// Where the names on the way lead.
+/// The addresses of the names on the route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
-    /// The addresses to connect to: those of the proxy, or without one those of the service.
+    /// The addresses to connect to: those of the proxy, or without a proxy those of the service.
     pub hop: Vec<SocketAddr>,
-    /// The address that the proxy is told, where it wants one.
+    /// The address of the service that is sent to the proxy, if the proxy needs one.
     pub beyond: Option<SocketAddr>,
 }
 
 /// A TCP connection.
 #[derive(Debug)]
 pub struct Connected {
-    /// The connection; its octets are counted.
+    /// The connection; its bytes are counted.
     pub stream: Stream,
-    /// How many octets have gone through.
+    /// The number of bytes that were transferred.
     pub traffic: Arc<Traffic>,
-    /// The address that won.
+    /// The address that answered first.
     pub address: SocketAddr,
-    /// The addresses that had failed until then.
+    /// The addresses that had failed before.
     pub failed: Attempts,
 }
 
-/// A connection with a service, ready to use.
+/// A connection to a service, ready to use.
 #[derive(Debug)]
 pub struct Reached {
-    /// The connection; octets are counted beneath its TLS.
+    /// The connection; bytes are counted below TLS.
     pub stream: Stream,
-    /// How many octets have gone through.
+    /// The number of bytes that were transferred.
     pub traffic: Arc<Traffic>,
-    /// The address that TCP is connected to.
+    /// The address of the TCP connection.
     pub address: SocketAddr,
-    /// The certificates that were presented, the server's own first; none without TLS.
+    /// The certificates that were presented, the server's own first; empty without TLS.
     pub certificates: Vec<Certificate>,
-    /// The version of TLS, such as `TLSv1_3`; none without TLS.
+    /// The version of TLS, such as `TLSv1_3`; `None` without TLS.
     pub tls_version: Option<ProtocolVersion>,
 }
 
@@ -65,18 +65,18 @@ impl<'a> Route<'a> {
         Self { trust, target, proxy, clock: Clock::Machine }
     }
 
-    /// The same way, on which the certificate of the service counts whatever the time. Nothing secret may go this way.
+    /// The same route, but the certificate of the service is accepted at any time. No secret may be sent on it.
     #[must_use]
     pub fn at_any_time(self) -> Self {
         Self { clock: Clock::Ignored, ..self }
     }
 
-    /// The proxy on the way.
+    /// The proxy on the route.
     pub fn proxy(&self) -> Option<&'a Proxy> {
         self.proxy
     }
 
-    /// Stage [`Stage::Dns`]: the addresses, asked for anew.
+    /// Stage [`Stage::Dns`]: looks the addresses up, without a cache.
     ///
     /// # Errors
     /// [`ReachError::Dns`].
@@ -96,7 +96,7 @@ impl<'a> Route<'a> {
     /// Stage [`Stage::Tcp`]: connects to the address that answers first.
     ///
     /// # Errors
-    /// [`ReachError::Tcp`], or a time-out where no address has answered at all.
+    /// [`ReachError::Tcp`], or a timeout if no address answered.
     pub async fn connect(&self, addresses: &Addresses) -> Result<Connected, ReachError> {
         let (tcp, address, failed) = match eyeballs::connect(&addresses.hop, STAGE_TIMEOUT).await {
             Ok(connected) => connected,
@@ -108,10 +108,10 @@ impl<'a> Route<'a> {
         Ok(Connected { stream, traffic, address, failed })
     }
 
-    /// Stage [`Stage::Proxy`]: has the proxy, where there is one, connect to the service.
+    /// Stage [`Stage::Proxy`]: lets the proxy, if there is one, connect to the service.
     ///
     /// # Errors
-    /// [`ReachError::Proxy`], or a time-out.
+    /// [`ReachError::Proxy`], or a timeout.
     pub async fn pass_proxy(
         &self,
         connected: Connected,
@@ -134,10 +134,10 @@ impl<'a> Route<'a> {
         Ok(Connected { stream, traffic, address, failed })
     }
 
-    /// Stage [`Stage::Tls`]: speaks TLS where the service does.
+    /// Stage [`Stage::Tls`]: does the TLS handshake, if the service uses TLS.
     ///
     /// # Errors
-    /// [`ReachError::Tls`], or a time-out.
+    /// [`ReachError::Tls`], or a timeout.
     pub async fn secure(&self, connected: Connected) -> Result<Reached, ReachError> {
         let Connected { stream, traffic, address, .. } = connected;
         let Some(name) = self.target.tls() else {
@@ -159,7 +159,7 @@ impl<'a> Route<'a> {
         Ok(found.into_iter().map(|address| SocketAddr::new(address, target.port())).collect())
     }
 
-    /// Whom this machine itself connects to.
+    /// The host to which this machine itself connects.
     fn hop(&self) -> &'a Target {
         self.proxy.map_or(self.target, Proxy::target)
     }

@@ -1,11 +1,11 @@
-//! What is to be reached.
+//! The host and port of a service to connect to.
 
 use std::fmt;
 
 use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
-/// A service somewhere: host, port, and whether it speaks TLS. Shown as `HOST:PORT`.
+/// A service: host, port, and whether it uses TLS. Shown as `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     host: String,
@@ -14,7 +14,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads an address with `wss`, `https`, `ws`, `http` or the scheme of a proxy; nothing where it names no host or
+    /// Reads an address with the scheme `wss`, `https`, `ws`, `http` or that of a proxy. `None` if it has no host or
     /// no port.
     pub fn of(url: &Url) -> Option<Self> {
         let host = match url.host()? {
@@ -39,7 +39,7 @@ impl Target {
         self.port
     }
 
-    /// The name that its certificate must have, if it speaks TLS.
+    /// The name that must be in its certificate, if it uses TLS.
     pub fn tls(&self) -> Option<&ServerName<'static>> {
         self.tls.as_ref()
     }

@@ -14,7 +14,7 @@ use url::Url;
 use super::{trust::leads_to, *};
 use crate::secret::Secret;
 
-/// A certificate authority of the story's own, and the file that holds it.
+/// A certificate authority for one test, and the file with its certificate.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     dir: TempDir,
@@ -33,7 +33,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), dir }
     }
 
-    /// How a server with a certificate for `name`, valid in these years, speaks TLS.
+    /// A TLS acceptor with a certificate for `name` that is valid in these years.
     fn acceptor(&self, name: &str, [from, until]: [i32; 2]) -> TlsAcceptor {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(from, 1, 1);
@@ -47,7 +47,7 @@ impl Authority {
         TlsAcceptor::from(Arc::new(config.unwrap()))
     }
 
-    /// A server that does nothing but speak TLS.
+    /// A server that only does TLS handshakes.
     async fn server(&self, name: &str, years: [i32; 2]) -> Target {
         let acceptor = self.acceptor(name, years);
         let (listener, target) = listener("wss").await;
@@ -171,7 +171,7 @@ async fn what_speaks_no_tls_is_told_so() {
     tokio::spawn(async move {
         let (mut tcp, _) = listener.accept().await.unwrap();
         tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-        // Held open, so that the other side reads what was said.
+        // Stays open, so that the other side reads what was sent.
         std::future::pending::<()>().await;
     });
     let failure = failure(&outbound, &target).await;
@@ -214,7 +214,7 @@ async fn a_closed_port_and_a_wrong_name_are_different_stages() {
     let error = outbound.reach(&target).await.unwrap_err();
     assert_eq!(error.stage(), Stage::Tcp);
     assert!(error.to_string().contains(&target.to_string()), "{error}");
-    // Reserved by RFC 6761, and longer than a label may be: no name server needs to be asked.
+    // `.invalid` is reserved by RFC 6761, and the label is too long: no name server needs to be asked.
     let nowhere = format!("ws://{}.invalid", "x".repeat(64));
     let error = outbound.reach(&Target::of(&Url::parse(&nowhere).unwrap()).unwrap()).await.unwrap_err();
     assert_eq!(error.stage(), Stage::Dns);

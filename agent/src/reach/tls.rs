@@ -1,4 +1,4 @@
-//! TLS, with a clear word about what is wrong with a certificate, and the certificates themselves.
+//! TLS handshakes, with a clear error if a certificate is wrong, and the certificates themselves.
 
 use std::{
     io,
@@ -24,18 +24,18 @@ use super::{
 /// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFailure {
-    /// Nobody who is trusted has signed the certificate.
+    /// The certificate is not signed by a trusted authority.
     #[error(
         "its certificate is signed by {issuer:?}, whom this machine does not trust; if that is a firewall which opens \
          TLS, have it let this connection pass, or trust its certificate authority with --cacert"
     )]
     UnknownIssuer {
-        /// Who signed the last certificate that was presented.
+        /// The issuer of the last certificate that was presented.
         issuer: String,
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
     },
-    /// The certificate has ended.
+    /// The certificate has expired.
     #[error(
         "its certificate has expired{}; whoever runs the server has to renew it, unless this machine's clock is wrong",
         chain.first().map(|own| format!(" at {}", own.not_after)).unwrap_or_default()
@@ -44,7 +44,7 @@ pub enum TlsFailure {
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
     },
-    /// The certificate has not begun.
+    /// The certificate is not valid yet.
     #[error(
         "its certificate is not valid yet{}; check this machine's clock",
         chain.first().map(|own| format!(", only from {}", own.not_before)).unwrap_or_default()
@@ -53,7 +53,7 @@ pub enum TlsFailure {
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
     },
-    /// The certificate is somebody else's.
+    /// The certificate is for another name.
     #[error("its certificate is for {}; check the address, or whoever answers there", names_of(chain))]
     WrongName {
         /// The certificates, the server's own first.
@@ -64,13 +64,13 @@ pub enum TlsFailure {
     Unusable {
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
-        /// What is wrong.
+        /// The error of the TLS library.
         source: RustlsError,
     },
-    /// Both sides speak TLS and do not agree.
+    /// Both sides use TLS but have no common parameters.
     #[error("both sides do not agree how to speak TLS")]
     Disagreement(#[source] RustlsError),
-    /// What answers speaks no TLS.
+    /// The other side does not use TLS.
     #[error("what answers speaks no TLS; check the port, and that no filter answers in the server's place")]
     NotTls(#[source] RustlsError),
     /// The connection broke.
@@ -92,17 +92,17 @@ impl TlsFailure {
     }
 }
 
-/// By which clock the life of a certificate is judged.
+/// The clock by which the validity of a certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clock {
-    /// That of this machine.
+    /// The clock of this machine.
     Machine,
-    /// None: at a time at which the server's certificate is valid. Everything else is judged as always. Only good for
-    /// asking somebody what time it is.
+    /// No clock: a time at which the server's certificate is valid. Everything else is checked as usual. Only to be
+    /// used to ask a server for the current time.
     Ignored,
 }
 
-/// Speaks TLS as a client. Also gives the certificates, the server's own first.
+/// Does a TLS handshake as a client. Also returns the certificates, the server's own first.
 pub(super) async fn handshake(
     trust: &Trust,
     name: ServerName<'static>,
@@ -152,7 +152,7 @@ fn names_of(chain: &[Certificate]) -> String {
     }
 }
 
-/// Keeps the certificates that it passes on to the judge, since rustls drops those that it refuses.
+/// Stores the certificates before they are verified, because rustls drops those that it refuses.
 #[derive(Debug)]
 struct Witness {
     judge: Arc<WebPkiServerVerifier>,

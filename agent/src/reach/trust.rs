@@ -1,4 +1,4 @@
-//! Which certificate authorities are trusted.
+//! The certificate authorities that are trusted.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,24 +16,24 @@ use rustls_pki_types::{
 
 use super::Certificate;
 
-/// Why nobody can be trusted.
+/// Why no certificate authority can be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file of certificate authorities cannot be read.
     #[error("cannot read the certificates in {}; check --cacert", .0.display())]
     Unreadable(PathBuf, #[source] pem::Error),
-    /// The file of certificate authorities holds something that is no certificate.
+    /// The file of certificate authorities contains something that is not a usable certificate.
     #[error("{} holds a certificate that cannot be used; check --cacert", .0.display())]
     Certificate(PathBuf, #[source] rustls::Error),
-    /// The file of certificate authorities holds none.
+    /// The file of certificate authorities is empty.
     #[error("{} holds no certificate; check --cacert", .0.display())]
     Empty(PathBuf),
-    /// The certificate authorities built in cannot be used.
+    /// The certificate authorities cannot be used.
     #[error("the certificate authorities cannot be used")]
     Verifier(#[source] rustls::client::VerifierBuilderError),
 }
 
-/// Certificate authorities, and how to speak TLS.
+/// The certificate authorities, and the TLS settings.
 #[derive(Debug, Clone)]
 pub(super) struct Trust {
     pub(super) verifier: Arc<WebPkiServerVerifier>,
@@ -41,8 +41,8 @@ pub(super) struct Trust {
 }
 
 impl Trust {
-    /// The certificate authorities of `cacert` if given; otherwise those of the machine (or of `SSL_CERT_FILE`), or,
-    /// where it has none, those that Mozilla trusts, as built in.
+    /// The certificate authorities of `cacert` if given. Otherwise those of the machine (or of `SSL_CERT_FILE`), or,
+    /// if it has none, the built-in list of those that Mozilla trusts.
     pub(super) fn new(cacert: Option<&Path>) -> Result<Self, TrustError> {
         let roots = match cacert {
             Some(path) => from_file(path)?,
@@ -55,26 +55,26 @@ impl Trust {
             .with_custom_certificate_verifier(Arc::<WebPkiServerVerifier>::clone(&verifier))
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A resumed session shows no certificate, and connections are days apart.
+        // A resumed TLS session shows no certificate, and connections are days apart.
         config.resumption = Resumption::disabled();
         Ok(Self { verifier, config })
     }
 }
 
-/// Whether a chain, the server's own certificate first, leads to an authority that Mozilla trusts, whatever the time,
-/// whatever its name, and whomever this machine trusts.
+/// Whether a chain, the server's own certificate first, leads to an authority that Mozilla trusts. Ignores the time,
+/// the name in the certificate, and the authorities that this machine trusts.
 pub fn is_publicly_signed(chain: &[Certificate]) -> bool {
     leads_to(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, chain)
 }
 
-/// Whether a chain leads to one of these, whatever the time and its name.
+/// Whether a chain leads to one of these authorities. Ignores the time and the name in the certificate.
 pub(super) fn leads_to(roots: RootCertStore, chain: &[Certificate]) -> bool {
     let Some((own, others)) = chain.split_first() else { return false };
     let Ok(judge) = WebPkiServerVerifier::builder(Arc::new(roots)).build() else { return false };
     let others: Vec<_> = others.iter().map(|other| other.der.0.clone()).collect();
     let now = own.within_its_life(UnixTime::now());
     let anybody = ServerName::IpAddress(IpAddr::V4([192, 0, 2, 1].into()));
-    // The name is judged last, once everything else was found in order.
+    // The name is checked last: an error about the name means that everything else is correct.
     let judged = judge.verify_server_cert(&own.der.0, &others, &anybody, &[], now);
     match judged {
         Ok(_) => true,
@@ -102,7 +102,7 @@ fn from_file(path: &Path) -> Result<RootCertStore, TrustError> {
 fn from_machine() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
-    // One broken certificate among a hundred is no reason to trust none.
+    // One broken certificate among a hundred is no reason to reject all.
     let (added, _) = roots.add_parsable_certificates(native.certs);
     if added == 0 {
         tracing::info!("this machine has no certificate authorities of its own; using those built in");

@@ -1,4 +1,5 @@
-//! The socket of a connection, kept from holding more than it needs: what waits in the kernel is overtaken by nobody.
+//! The TCP socket of a connection, which limits the unsent bytes in the kernel: new data cannot overtake data that
+//! waits there.
 
 use std::{
     io::{self, IoSlice},
@@ -17,7 +18,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// A socket whose bound of unsent octets follows what [`Traffic::unsent`] wants.
+/// A socket whose limit of unsent bytes follows [`Traffic::unsent`].
 #[derive(Debug)]
 pub(super) struct Uplink {
     tcp: TcpStream,
@@ -26,7 +27,7 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    /// Makes the socket answer quickly. A kernel that does not know an option works all the same.
+    /// Sets the options for low latency. If the kernel does not know an option, the socket works without it.
     pub(super) fn new(tcp: TcpStream, traffic: Arc<Traffic>) -> Self {
         let _ = tcp.set_nodelay(true);
         let mut uplink = Self { tcp, traffic, unsent: 0 };
@@ -34,7 +35,7 @@ impl Uplink {
         uplink
     }
 
-    /// Follows what is wanted, but not every little change.
+    /// Adopts a new limit, unless the change is small.
     fn follow(&mut self) {
         if let Some(wanted) = self.traffic.unsent()
             && wanted.get().abs_diff(self.unsent) > self.unsent / 4
@@ -43,8 +44,8 @@ impl Uplink {
         }
     }
 
-    /// Waits until the kernel has sent nearly everything. It looks at its bound by itself only where a buffer of up to
-    /// 64 KiB begins, which is a quarter of a second at 2 Mbit/s; where it is asked, it looks at once.
+    /// Waits until the kernel has sent nearly everything. By itself, the kernel checks its limit only at the start of
+    /// a buffer of up to 64 KiB, which is a quarter of a second at 2 Mbit/s; `poll` makes it check at once.
     fn poll_sent(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ask = || {
             let mut asked = [PollFd::new(&self.tcp, PollFlags::OUT)];

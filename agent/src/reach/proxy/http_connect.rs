@@ -1,7 +1,7 @@
 //! HTTP CONNECT (RFC 9110, section 9.3.6) with Basic authentication (RFC 7617).
 //!
-//! hyper speaks it. hyper-util's `Tunnel` would be shorter, but keeps the proxy's status and words to itself, and
-//! whoever has to ask a proxy's administrator for something needs both.
+//! hyper implements it. hyper-util's `Tunnel` would be shorter, but does not return the proxy's status and reason,
+//! and an operator who asks the proxy's administrator for help needs both.
 
 use audiovault_protocol::frame::one_line;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::{Credentials, ProxyError};
 use crate::reach::{Stream, Target};
 
-/// Longest words of a proxy that are repeated, in characters.
+/// Longest reason of a proxy that is repeated, in characters.
 const MAX_WORDS: usize = 120;
 
 pub(super) async fn pass(
@@ -65,14 +65,14 @@ fn refused<B>(response: &Response<B>, target: &Target, named: bool) -> ProxyErro
             None if named => ProxyError::CredentialsRefused(words),
             None => ProxyError::CredentialsWanted(words),
         },
-        // Not what the standard says, but what tinyproxy answers to a wrong password.
+        // Not what the standard says, but tinyproxy answers this to a wrong password.
         StatusCode::UNAUTHORIZED if named => ProxyError::CredentialsRefused(words),
         status if status.is_server_error() => ProxyError::Unreachable(target, words),
         _ => ProxyError::Forbidden(target, words),
     }
 }
 
-/// Status and reason as the proxy wrote them.
+/// Status and reason as the proxy sent them.
 fn words<B>(response: &Response<B>) -> String {
     let status = response.status();
     let reason = match response.extensions().get::<ReasonPhrase>() {
@@ -83,7 +83,7 @@ fn words<B>(response: &Response<B>) -> String {
     format!("{} {words}", status.as_str()).trim_end().to_owned()
 }
 
-/// What the proxy asks for where Basic is not among it (RFC 9110, section 11.7.1).
+/// The authentication schemes that the proxy offers, if Basic is not one of them (RFC 9110, section 11.7.1).
 fn other_schemes(headers: &HeaderMap) -> Option<String> {
     let challenges = headers.get_all(header::PROXY_AUTHENTICATE).iter();
     let schemes: Vec<String> = challenges

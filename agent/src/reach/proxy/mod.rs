@@ -1,4 +1,4 @@
-//! A proxy between this machine and everything else.
+//! Connects through a proxy, HTTP or SOCKS.
 
 mod http_connect;
 mod rules;
@@ -13,48 +13,48 @@ pub use self::rules::ProxyRules;
 use super::{Stream, Target, TlsFailure};
 use crate::secret::Secret;
 
-/// Where SOCKS proxies listen (RFC 1928, section 3); HTTP's ports are those of `http` and `https`.
+/// The default port of SOCKS proxies (RFC 1928, section 3). For HTTP it is the port of `http` or `https`.
 const SOCKS_PORT: u16 = 1080;
 
-/// Why a text is no proxy. The text may hold a password and is never repeated.
+/// Why a text is not a proxy. The text may contain a password, so the message does not repeat it.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProxyTextError {
-    /// No address.
+    /// It is not an address.
     #[error("not an address; write http://HOST:PORT or socks5h://HOST:PORT")]
     Address,
-    /// Another protocol.
+    /// It is an address of another protocol.
     #[error("{0}: is not spoken here; write http, https, socks5 or socks5h")]
     Scheme(String),
-    /// User or password are not text.
+    /// User or password are not valid text.
     #[error("user and password must be text, percent-encoded where they hold one of @ : / % # ?")]
     Credentials,
 }
 
-/// Why a proxy does not let a connection through.
+/// Why a connection through the proxy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
-    /// It wants to know who asks.
+    /// The proxy wants a user and a password.
     #[error(
         "it wants a user and a password ({0}); write USER:PASSWORD into a file and give it as --proxy-credentials-file"
     )]
     CredentialsWanted(String),
-    /// It does not like who asks.
+    /// The proxy does not accept the user and password.
     #[error(
         "it does not accept the user and password ({0}); correct them in the file of --proxy-credentials-file"
     )]
     CredentialsRefused(String),
-    /// It wants to know who asks, in a way that is not spoken here.
+    /// The proxy wants a way to authenticate that the agent does not have.
     #[error(
         "it wants {0}, which is not spoken here; have whoever runs the proxy allow Basic, or an exception"
     )]
     Unspoken(String),
-    /// It may not connect to the target.
+    /// The proxy does not allow connections to the target.
     #[error("it refuses to connect to {0} ({1}); have whoever runs the proxy allow it")]
     Forbidden(String, String),
-    /// It cannot connect to the target.
+    /// The proxy cannot connect to the target.
     #[error("it cannot reach {0} ({1}); check that address, and have whoever runs the proxy look why")]
     Unreachable(String, String),
-    /// It speaks another protocol, or hung up.
+    /// It uses another protocol, or closed the connection.
     #[error(
         "what answers there is not this kind of proxy; check its address and whether it is HTTP or SOCKS"
     )]
@@ -65,7 +65,7 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
-    /// Whether it takes somebody to change something before another attempt can help.
+    /// Whether another attempt can help only after somebody has changed the configuration or the proxy.
     pub fn needs_change(&self) -> bool {
         match self {
             Self::CredentialsWanted(_) | Self::CredentialsRefused(_) | Self::Unspoken(_) => true,
@@ -74,7 +74,7 @@ impl ProxyError {
     }
 }
 
-/// Who asks a proxy.
+/// User and password for a proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     user: Secret,
@@ -82,7 +82,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Reads `user:password`; the user has no colon (RFC 7617, section 2).
+    /// Parses `user:password`; the user contains no colon (RFC 7617, section 2).
     pub fn parse(text: &Secret) -> Option<Self> {
         let (user, password) = text.reveal().split_once(':')?;
         Some(Self { user: Secret::new(user), password: Secret::new(password) })
@@ -93,9 +93,9 @@ impl Credentials {
 enum Protocol {
     /// CONNECT (RFC 9110, section 9.3.6), over TLS if the proxy's address says `https`.
     Http,
-    /// SOCKS5 (RFC 1928) with the address that this machine finds for a name.
+    /// SOCKS5 (RFC 1928); this machine resolves the name and sends an address.
     Socks,
-    /// SOCKS5 with the name, for the proxy to resolve.
+    /// SOCKS5; the proxy resolves the name.
     SocksWithNames,
 }
 
@@ -108,7 +108,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Reads `[http|https|socks5|socks5h]://[USER:PASSWORD@]HOST[:PORT]`; without a scheme it is `http`.
+    /// Parses `[http|https|socks5|socks5h]://[USER:PASSWORD@]HOST[:PORT]`; without a scheme it is `http`.
     ///
     /// # Errors
     /// [`ProxyTextError`].
@@ -130,28 +130,28 @@ impl Proxy {
         Ok(Self { protocol, target, credentials: credentials(&url)? })
     }
 
-    /// Names who asks, for a proxy whose address does not.
+    /// Adds a user and a password to a proxy whose address has none.
     #[must_use]
     pub fn with(self, credentials: Credentials) -> Self {
         Self { credentials: Some(credentials), ..self }
     }
 
-    /// Whether its address named who asks.
+    /// Whether its address contains a user and a password.
     pub fn has_credentials(&self) -> bool {
         self.credentials.is_some()
     }
 
-    /// The proxy itself.
+    /// Host and port of the proxy itself.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Whether it is told addresses, so that names have to be resolved here.
+    /// Whether it needs an address, so that names have to be resolved here.
     pub(super) fn wants_address(&self) -> bool {
         matches!(self.protocol, Protocol::Socks)
     }
 
-    /// Has it connect to `target`, or to the address that was found for it.
+    /// Lets the proxy connect to `target`, or to the address that was found for it.
     pub(super) async fn pass(
         &self,
         stream: Stream,

@@ -1,4 +1,4 @@
-//! Which way a connection takes: through which proxy, or through none.
+//! Decides which proxy a connection uses, if any.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -8,7 +8,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use super::Proxy;
 use crate::reach::Target;
 
-/// Proxies, and what is reached without them.
+/// The proxies, and the hosts that are reached without them.
 #[derive(Debug, Clone, Default)]
 pub struct ProxyRules {
     chosen: Chosen,
@@ -19,10 +19,10 @@ pub struct ProxyRules {
 enum Chosen {
     #[default]
     Nobody,
-    /// By whoever configured this program: for everything.
+    /// From the configuration of this program: for everything.
     Configured(Box<Proxy>),
-    /// By the environment, for what speaks TLS and for what does not. Never for this machine itself, which a proxy
-    /// elsewhere cannot reach.
+    /// From the environment: one for services with TLS, one for those without. Never used for this machine itself,
+    /// which a proxy elsewhere cannot reach.
     Environment { secure: Option<Box<Proxy>>, plain: Option<Box<Proxy>> },
 }
 
@@ -37,18 +37,19 @@ impl ProxyRules {
         Self { chosen: Chosen::Configured(Box::new(proxy)), except: None }
     }
 
-    /// One for what speaks TLS and one for what does not; neither for loopback addresses.
+    /// One proxy for services with TLS, and one for those without; neither is used for loopback addresses.
     pub fn environment(secure: Option<Proxy>, plain: Option<Proxy>) -> Self {
         let (secure, plain) = (secure.map(Box::new), plain.map(Box::new));
         Self { chosen: Chosen::Environment { secure, plain }, except: None }
     }
 
-    /// Hosts that are reached without a proxy, as curl reads `NO_PROXY`: host names with all names beneath them,
-    /// addresses and networks such as `10.0.0.0/8`, separated by commas or spaces; `*` is every host.
+    /// Hosts that are reached without a proxy, in the format that curl reads from `NO_PROXY`: host names with all
+    /// names below them, addresses and networks such as `10.0.0.0/8`, separated by commas or spaces; `*` is every
+    /// host.
     #[must_use]
     pub fn except(self, hosts: &str) -> Self {
         let hosts: Vec<&str> = hosts.split([',', ' ', '\t', '\n']).filter(|part| !part.is_empty()).collect();
-        // The matcher knows no list without a proxy; any will do, since only the list is asked.
+        // The matcher needs a proxy to have a list. Any proxy will do, since only the list is used.
         let matcher = Matcher::builder().all("http://proxy.invalid").no(hosts.join(",")).build();
         Self { except: Some(Arc::new(matcher)), ..self }
     }

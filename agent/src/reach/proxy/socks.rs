@@ -1,7 +1,7 @@
-//! SOCKS5 (RFC 1928) with user and password (RFC 1929), spoken by tokio-socks.
+//! SOCKS5 (RFC 1928) with user and password (RFC 1929), with the library tokio-socks.
 //!
-//! hyper-util's `SocksV5` offers a proxy either user and password or nothing, never the choice, and would call
-//! getaddrinfo for names that are resolved here.
+//! hyper-util's `SocksV5` offers a proxy either user and password or no authentication, never the choice, and would
+//! call getaddrinfo for names that are resolved here.
 
 use std::net::SocketAddr;
 

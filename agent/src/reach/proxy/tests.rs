@@ -10,7 +10,8 @@ fn target() -> Target {
     Target::of(&Url::parse("wss://relay.example").unwrap()).unwrap()
 }
 
-/// Asks a proxy that says `answer` to whatever it hears first. Also what it heard, and its end of the line.
+/// Sends a request to a proxy that replies `answer` to the first bytes. Also returns those bytes, and the proxy's end
+/// of the stream.
 async fn asked(proxy: &str, answer: &'static [u8]) -> (Result<Stream, ProxyError>, String, DuplexStream) {
     let (ours, mut theirs) = tokio::io::duplex(4096);
     let (proxy, target) = (self::proxy(proxy), target());
