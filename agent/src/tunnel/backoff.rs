@@ -1,24 +1,24 @@
-//! When to dial again: exponential backoff with full jitter, for ever.
+//! The waits between attempts to dial: exponential backoff with full jitter, without an end.
 
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 use rand::RngExt;
 
-/// Ceiling of the first wait.
+/// Upper limit of the first wait.
 const FIRST: Duration = Duration::from_secs(1);
-/// Ceiling of every later wait: a thousand agents then knock seventeen times a second at worst.
+/// Upper limit of every later wait: a thousand agents then dial seventeen times a second at worst.
 const MAX: Duration = Duration::from_secs(60);
-/// A tunnel that lasted this long was a success; shorter ones keep the backoff growing, or a relay that accepts
-/// and drops at once would be hammered.
+/// A tunnel that lasted this long was a success. After a shorter one the backoff keeps growing; otherwise a relay
+/// that accepts and drops at once would be dialled without a pause.
 pub(super) const LASTED: Duration = Duration::from_secs(30);
 
-/// Ceiling of a wait after a tunnel broke that the relay had welcomed: half of the time for which the relay lets searches
-/// wait for the agent. A proxy may cut every tunnel after some seconds; the relay is none the worse, and bounds by itself
-/// how many it admits in a second.
+/// Upper limit of a wait after a tunnel broke that the relay had welcomed: half of the time for which the relay lets
+/// searches wait for the agent. A proxy may cut every tunnel after some seconds. That does not harm the relay, which
+/// itself limits how many tunnels it accepts in a second.
 const AFTER_BREAK: Duration = Duration::from_secs(4);
 
-/// Grows the ceiling and draws the wait.
+/// Computes the waits.
 #[derive(Debug)]
 pub(super) struct Backoff {
     ceilings: ExponentialBackoff,
@@ -26,7 +26,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new() -> Self {
-        // The library's own jitter is half an interval at most and its default gives up after fifteen minutes.
+        // The library's own jitter is at most half an interval, and by default it gives up after fifteen minutes.
         let ceilings = ExponentialBackoffBuilder::new()
             .with_initial_interval(FIRST)
             .with_multiplier(2.0)
@@ -37,26 +37,26 @@ impl Backoff {
         Self { ceilings }
     }
 
-    /// The next wait: uniform between nothing and the ceiling, which doubles each time.
+    /// The next wait: uniformly random between zero and the upper limit, which doubles each time.
     pub(super) fn next(&mut self) -> Duration {
         let ceiling = self.ceilings.next_backoff().unwrap_or(MAX);
         between(Duration::ZERO, ceiling)
     }
 
-    /// The next wait after a tunnel broke without a word that the relay had welcomed.
+    /// The next wait after a tunnel that the relay had welcomed broke without a message.
     pub(super) fn next_after_break(&mut self) -> Duration {
         let ceiling = self.ceilings.next_backoff().unwrap_or(MAX).min(AFTER_BREAK);
         self.ceilings.current_interval = self.ceilings.current_interval.min(AFTER_BREAK);
         between(Duration::ZERO, ceiling)
     }
 
-    /// A tunnel has lasted: begin anew.
+    /// Starts again with the first wait, because a tunnel has lasted.
     pub(super) fn reset(&mut self) {
         self.ceilings.reset();
     }
 }
 
-/// A uniformly random duration; `least` if the bounds are the wrong way round.
+/// A uniformly random duration between the bounds; `least` if they are in the wrong order.
 pub(super) fn between(least: Duration, most: Duration) -> Duration {
     if least >= most { least } else { rand::rng().random_range(least..=most) }
 }

@@ -1,5 +1,5 @@
-//! Dials beside a tunnel that has fallen silent: after a break of the line, TCP finds its way back seconds later than a new
-//! connection does.
+//! Dials a parallel tunnel when a tunnel has fallen silent: after a network failure, a new connection works seconds
+//! before the old TCP connection recovers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,15 +18,14 @@ use super::{
     supervisor::Tunnel,
 };
 
-/// How often another connection is dialled: so long after a line is back it is noticed at the latest.
+/// The interval between two attempts: a network that works again is noticed after this time at the latest.
 const EVERY: Duration = Duration::from_secs(1);
-/// For how long. A break that lasts longer is one for the backoff, which spares a relay that is gone.
+/// How long to go on dialling. A longer failure is left to the backoff, which does not overload a relay that is gone.
 const FOR: Duration = Duration::from_secs(30);
-/// How long one connection may take to be made, and how long the relay's welcome: a dozen round trips to another
-/// continent.
+/// Timeout of one connection attempt, and of the relay's welcome: a dozen round trips to another continent.
 const EACH: Duration = Duration::from_secs(5);
 
-/// What is dialled with.
+/// Everything that is needed to dial a new tunnel.
 #[derive(Clone)]
 pub(super) struct Fresh {
     pub(super) dialler: Arc<Dialler>,
@@ -36,34 +35,34 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    /// Dials, and greets.
+    /// Dials, and sends HELLO.
     pub(super) async fn dial(self) -> Result<Tunnel, ConnectError> {
         let connection = self.dialler.dial().await?;
         Ok(Tunnel::begin(self, connection))
     }
 
-    /// A connection, not greeted yet; none if it takes too long.
+    /// Dials without sending HELLO; `None` if it takes too long.
     async fn connect(self) -> Option<Result<Connection, ConnectError>> {
         tokio::time::timeout(EACH, self.dialler.dial()).await.ok()
     }
 
-    /// A tunnel that the relay has welcomed; none if it does not in time.
+    /// Sends HELLO. `None` if the relay does not welcome the tunnel in time.
     async fn greet(self, connection: Connection) -> Option<Tunnel> {
         let tunnel = Tunnel::begin(self, connection);
         tunnel.is_welcomed(EACH).await.then_some(tunnel)
     }
 }
 
-/// The first fresh tunnel that the relay welcomes. None where the silent one speaks again or has ended, where the relay
-/// answers with a refusal, or after [`FOR`].
+/// The first new tunnel that the relay welcomes. `None` if the silent one receives data again or has ended, if the
+/// relay refuses, or after [`FOR`].
 ///
-/// Many connections may be on their way when the line comes back, but one is greeted at a time: to the relay, whoever
-/// greets last is the agent, and takes the place of the one before.
+/// Several connections may be in progress when the network works again, but HELLO is sent on one at a time: for the
+/// relay, the tunnel with the latest HELLO is the agent's, and replaces the one before.
 pub(super) async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool>) -> Option<Tunnel> {
     tracing::warn!("the relay is silent; dialling beside the tunnel");
     let until = Instant::now() + FOR;
     let mut attempts = JoinSet::new();
-    // Thousands of agents may find one relay silent in the same moment.
+    // Thousands of agents may find one relay silent at the same moment.
     let first = Instant::now() + between(Duration::ZERO, EVERY);
     let mut ticks = interval_at(first, EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

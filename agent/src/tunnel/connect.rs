@@ -1,4 +1,4 @@
-//! One attempt to connect to the relay: the way out, and the WebSocket upgrade.
+//! One attempt to connect to the relay: the network connection and the WebSocket upgrade.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -20,13 +20,13 @@ use url::Url;
 use super::{TunnelConfig, TunnelError};
 use crate::reach::{Outbound, ReachError, Stream, Target};
 
-/// How long the upgrade may take.
+/// Timeout of the upgrade.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection that was upgraded.
+/// A connection after the upgrade.
 pub(crate) type Socket = WebSocketStream<Stream>;
 
-/// One, and what counts the octets beneath it.
+/// A socket, and the counter of the bytes below it.
 pub(super) type Connection = (Socket, Arc<Traffic>);
 
 /// Why an attempt failed.
@@ -35,7 +35,7 @@ pub(crate) enum ConnectError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Unusable(#[from] TunnelError),
-    /// The relay is not reached.
+    /// The relay cannot be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
     /// The connection broke during the upgrade.
@@ -44,17 +44,17 @@ pub(crate) enum ConnectError {
     /// The upgrade took longer than [`UPGRADE_TIMEOUT`].
     #[error("{0} accepts connections and does not answer")]
     Timeout(String),
-    /// The relay said no before upgrading.
+    /// The relay refused before the upgrade.
     #[error("the relay refused the tunnel with {status}: {detail}")]
     Refused {
         /// Its HTTP status.
         status: StatusCode,
-        /// Its sentence.
+        /// The detail of the problem that it sent.
         detail: String,
-        /// When it wants to be asked again.
+        /// When it allows another attempt.
         retry_after: Option<Duration>,
     },
-    /// Something answered that is not a relay.
+    /// The answer does not come from a relay.
     #[error("the answer from {0} is not a relay's; check the address")]
     NotARelay(String, #[source] Box<WsError>),
 }
@@ -64,14 +64,14 @@ pub(crate) enum ConnectError {
 pub(super) enum Retry {
     /// With backoff.
     Backoff,
-    /// When the relay said so.
+    /// After the time that the relay gave.
     After(Duration),
-    /// Only after somebody has changed something: asked rarely and said loudly.
+    /// Only after somebody has changed something: retried rarely, and logged as an error.
     AfterChange,
 }
 
 impl ConnectError {
-    /// Whether somebody has answered, and said no; silence and dead ways are no answers.
+    /// Whether the other side answered and refused. A timeout or an unreachable address is not an answer.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
             Self::Reach(error) => error.is_refusal(),
@@ -102,7 +102,7 @@ impl ConnectError {
     }
 }
 
-/// What every attempt needs, made once.
+/// Everything that an attempt needs, created once.
 pub(crate) struct Dialler {
     outbound: Outbound,
     target: Target,
@@ -111,7 +111,7 @@ pub(crate) struct Dialler {
 
 impl Dialler {
     /// # Errors
-    /// [`TunnelError`] when the configuration cannot be used.
+    /// [`TunnelError`] if the configuration cannot be used.
     pub(crate) fn new(relay: &Url, config: &TunnelConfig) -> Result<Self, TunnelError> {
         let target = Target::of(relay).ok_or(TunnelError::NoHost)?;
         let outbound = Outbound::new(&config.network)?;
@@ -124,12 +124,12 @@ impl Dialler {
         self.outbound.route(&self.target).proxy().map(ToString::to_string)
     }
 
-    /// The way out of this machine.
+    /// The network settings, ready to connect.
     pub(crate) fn outbound(&self) -> &Outbound {
         &self.outbound
     }
 
-    /// The relay.
+    /// Host and port of the relay.
     pub(crate) fn target(&self) -> &Target {
         &self.target
     }
@@ -143,7 +143,7 @@ impl Dialler {
         Ok((socket, reached.traffic))
     }
 
-    /// Asks a relay that was reached for a tunnel; nothing if it does not answer within [`UPGRADE_TIMEOUT`].
+    /// Sends the upgrade request to the relay; `None` if it does not answer within [`UPGRADE_TIMEOUT`].
     pub(crate) async fn upgrade(&self, stream: Stream) -> Option<Result<Socket, WsError>> {
         let upgrade = client_async_with_config(self.request.clone(), stream, Some(websocket_config()));
         let upgraded = timeout(UPGRADE_TIMEOUT, upgrade).await.ok()?;
@@ -151,7 +151,7 @@ impl Dialler {
     }
 }
 
-/// How the key is shown to the relay.
+/// The `Authorization` header with the site key.
 pub(crate) fn bearer(key: &SiteKey) -> Option<HeaderValue> {
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.reveal())).ok()?;
     bearer.set_sensitive(true);

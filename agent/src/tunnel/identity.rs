@@ -1,4 +1,4 @@
-//! How this run of the agent introduces itself.
+//! The identity of this run of the agent, as it is sent in HELLO.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use super::TunnelConfig;
 use crate::service::AgentService;
 
-/// What stays the same in every HELLO of one run.
+/// The fields that are the same in every HELLO of one run.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     instance: String,

@@ -1,4 +1,5 @@
-//! Outbound tunnels: to every relay so many connections, each dialled, served and dialled again for ever.
+//! Outbound tunnels: to every relay the configured number of tunnels, each dialled, served and dialled again for
+//! ever.
 
 mod backoff;
 mod beside;
@@ -31,28 +32,28 @@ use crate::{
 
 pub use self::supervisor::DRAIN_TIMEOUT;
 
-/// Streams that all tunnels together serve at a time unless configured otherwise: what one relay opens on one tunnel.
+/// The default limit of streams that all tunnels together serve at a time: as many as one relay opens on one tunnel.
 pub const DEFAULT_MAX_STREAMS: u32 = 256;
 
-/// Where to dial and as whom.
+/// The relays to dial, and how.
 #[derive(Debug, Clone)]
 pub struct TunnelConfig {
     /// The relays: `ws://`, `wss://`, `http://` or `https://`, with or without a path.
     pub relays: Vec<Url>,
-    /// Connections to each of them.
+    /// Number of tunnels to each relay.
     pub connections: u16,
-    /// Proves the site.
+    /// Proves to the relay that the agent belongs to the site.
     pub site_key: SiteKey,
-    /// How to get out.
+    /// The network settings.
     pub network: NetworkSettings,
-    /// Most streams that all tunnels together serve at a time.
+    /// The most streams that all tunnels together serve at a time.
     pub max_streams: u32,
 }
 
-/// Why the tunnel cannot even be attempted; everything else is retried for ever.
+/// Why a tunnel cannot be attempted; every other failure is retried for ever.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    /// The relay's address names no host, or a scheme that is none of a relay's.
+    /// The relay's address has no host, or a scheme that relays do not have.
     #[error("the relay's address must be wss://HOST[:PORT], or ws:// on a trusted network")]
     NoHost,
     /// The certificate authorities cannot be used.
@@ -61,7 +62,7 @@ pub enum TunnelError {
 }
 
 impl TunnelConfig {
-    /// Whether this can be dialled with at all.
+    /// Checks whether tunnels can be dialled with this configuration.
     ///
     /// # Errors
     /// [`TunnelError`].
@@ -69,12 +70,12 @@ impl TunnelConfig {
         self.relays.iter().try_for_each(|relay| Dialler::new(relay, self).map(drop))
     }
 
-    /// Whether both prove the site with the same key.
+    /// Whether both have the same site key.
     fn has_key_of(&self, other: &Self) -> bool {
         self.site_key.digest().matches(&other.site_key.digest())
     }
 
-    /// The streams that one tunnel may carry: its share, and one at least.
+    /// The number of streams that one tunnel may carry: its share, but at least one.
     fn streams_each(&self) -> u32 {
         let tunnels = u32::try_from(self.relays.len()).unwrap_or(u32::MAX) * u32::from(self.connections);
         (self.max_streams / tunnels.max(1)).max(1)
@@ -84,14 +85,14 @@ impl TunnelConfig {
 /// What the tunnels of one agent share.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// How to dial. A new value is used at the next attempt; where it changes how the agent introduces itself, a
-    /// fresh tunnel takes the place of each old one, which finishes what is open.
+    /// The configuration. A new value is used at the next attempt. If it changes the HELLO or the site key, a new
+    /// tunnel replaces each old one, which finishes its open streams.
     pub config: watch::Receiver<Arc<TunnelConfig>>,
-    /// What the tunnels serve.
+    /// The service that answers requests from the tunnels.
     pub service: Current,
-    /// How the recordings are; every new value is sent to the relays.
+    /// The state of the storage; every new value is sent to the relays.
     pub status: watch::Receiver<Status>,
-    /// Where every tunnel tells how it is.
+    /// The states of all tunnels.
     pub states: TunnelStates,
     /// Ends all tunnels, after running downloads have finished.
     pub shutdown: CancellationToken,
@@ -112,7 +113,7 @@ pub async fn run(shared: Shared) {
         tokio::select! {
             () = shared.shutdown.cancelled() => break,
             changed = config.changed() => if changed.is_err() {
-                // Nobody will change anything any more.
+                // No more changes can come.
                 shared.shutdown.cancelled().await;
                 break;
             },
@@ -131,7 +132,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Begins tunnels that are missing and ends those that are not wanted.
+    /// Starts tunnels that are missing and ends those that are no longer configured.
     fn keep(&mut self, config: &TunnelConfig, shared: &Shared) {
         let relays = config.relays.iter();
         let wanted: Vec<TunnelName> = relays

@@ -1,4 +1,4 @@
-//! How every tunnel is, for whoever tells it to people.
+//! The states of all tunnels, for status displays.
 
 use std::{
     cmp::Ordering,
@@ -10,12 +10,12 @@ use audiovault_protocol::link::AgentControl;
 use tokio::sync::watch;
 use url::Url;
 
-/// Which tunnel.
+/// Identifies a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TunnelName {
-    /// To which relay.
+    /// The relay.
     pub relay: Url,
-    /// Which of the connections to it, from 0.
+    /// The number of the tunnel among those to this relay, from 0.
     pub slot: u16,
 }
 
@@ -31,42 +31,42 @@ impl Ord for TunnelName {
     }
 }
 
-/// How one tunnel is.
+/// The state of one tunnel.
 #[derive(Debug, Clone)]
 pub enum TunnelState {
     /// It is being dialled.
     Dialling,
-    /// It serves.
+    /// It is connected and serves requests.
     Connected {
-        /// Names the session in both logs.
+        /// Identifies the tunnel in the logs of agent and relay.
         session: String,
-        /// Since when.
+        /// When the relay welcomed it.
         since: SystemTime,
-        /// Knows the figures of this moment.
+        /// Gives the current figures of the tunnel.
         control: AgentControl,
     },
     /// It failed and will be dialled again.
     Waiting {
-        /// What was wrong.
+        /// Why it failed or ended.
         reason: String,
-        /// How long from the failure to the next attempt.
+        /// The time from the failure to the next attempt.
         wait: Duration,
     },
 }
 
 impl TunnelState {
-    /// Whether it serves.
+    /// Whether the tunnel is connected.
     pub fn is_connected(&self) -> bool {
         matches!(self, Self::Connected { .. })
     }
 }
 
-/// All tunnels of this agent. Cheap to clone; all clones are one.
+/// The states of all tunnels of this agent. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct TunnelStates(watch::Sender<BTreeMap<TunnelName, TunnelState>>);
 
 impl TunnelStates {
-    /// Follows the tunnels.
+    /// Subscribes to changes.
     pub fn follow(&self) -> watch::Receiver<BTreeMap<TunnelName, TunnelState>> {
         self.0.subscribe()
     }

@@ -1,4 +1,4 @@
-//! Keeps one tunnel up: dial, serve, back off, dial again.
+//! Keeps one tunnel up: dials, serves, waits, and dials again.
 
 use std::{
     convert::Infallible,
@@ -27,14 +27,14 @@ use super::{
     states::{TunnelName, TunnelState},
 };
 
-/// How long an agent that shuts down lets running downloads finish.
+/// How long an agent that shuts down waits for running downloads to finish.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Added to the backoff when somebody must change something first: there is no hurry, but whoever makes the change
-/// looks whether it helped.
+/// Added to the backoff if somebody must change something first. There is no hurry, but the person who makes the
+/// change wants to see whether it helped.
 const AFTER_CHANGE: Duration = Duration::from_secs(5);
-/// Spreads agents that were told the same moment.
+/// Spreads the retries of agents that were given the same time.
 const RETRY_AFTER_SPREAD: Duration = Duration::from_secs(1);
-/// How long a relay may take to welcome a fresh tunnel beside one that works.
+/// How long a relay may take to welcome a new tunnel while another one works.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Supervisor {
@@ -44,22 +44,22 @@ pub(super) struct Supervisor {
     shared: Shared,
     backoff: Backoff,
     dialler: Option<(Arc<TunnelConfig>, Arc<Dialler>)>,
-    /// Tunnels that the relay is closing while downloads finish on them.
+    /// Tunnels on which downloads finish before the relay closes them.
     old: JoinSet<()>,
 }
 
-/// A tunnel that was dialled. One that is dropped carries nothing any more.
+/// A tunnel that was dialled. Dropping it ends the tunnel.
 pub(super) struct Tunnel {
     task: AbortOnDropHandle<Ended>,
     control: AgentControl,
-    /// What was said in it, and how it was dialled.
+    /// The HELLO that was sent, and the configuration with which the tunnel was dialled.
     hello: Hello,
     config: Arc<TunnelConfig>,
     began: Instant,
 }
 
 impl Tunnel {
-    /// Greets the relay through a connection that was just made.
+    /// Sends HELLO through a new connection.
     pub(super) fn begin(fresh: Fresh, (socket, traffic): Connection) -> Self {
         let Fresh { hello, config, router, .. } = fresh;
         let (link, control) = AgentLink::new(hello.clone(), bytes_service(router));
@@ -67,7 +67,7 @@ impl Tunnel {
         Self { task, control, hello, config, began: Instant::now() }
     }
 
-    /// Whether the relay welcomes it within so long.
+    /// Whether the relay welcomes the tunnel within this time.
     pub(super) async fn is_welcomed(&self, within: Duration) -> bool {
         let mut state = self.control.state();
         let welcome = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
@@ -79,13 +79,13 @@ impl Tunnel {
         !matches!(*self.control.state().borrow(), LinkState::Greeting)
     }
 
-    /// Whether an agent that introduces itself so would say what this tunnel's has said.
+    /// Whether this HELLO would say the same as the one that was sent in this tunnel.
     fn says(&self, hello: &Hello) -> bool {
         self.hello == Hello { drains: self.hello.drains, ..hello.clone() }
     }
 }
 
-/// How one tunnel let go of the supervisor.
+/// Why the supervisor stopped serving a tunnel.
 enum Outcome {
     Ended(Ended),
     Leaving(Goaway),
@@ -106,7 +106,7 @@ impl Supervisor {
             while self.old.try_join_next().is_some() {}
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                // Whoever mends the configuration sees at once whether it helped.
+                // A new configuration is tried at once, so that the operator sees whether it helped.
                 Ok(()) = config.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -115,7 +115,7 @@ impl Supervisor {
             .await;
     }
 
-    /// Dials once and serves what comes of it. How long to wait before the next attempt, or `None` after a
+    /// Dials once and serves the tunnel. Returns how long to wait before the next attempt, or `None` after a
     /// shutdown.
     async fn attempt(&mut self) -> Option<Duration> {
         self.tell(TunnelState::Dialling);
@@ -165,12 +165,12 @@ impl Supervisor {
         Some(wait)
     }
 
-    /// `drains` tells whether an earlier tunnel finishes what is open on it.
+    /// Dials a tunnel. `drains` says whether an earlier tunnel is finishing its open streams.
     async fn dial(&mut self, drains: bool) -> Result<Tunnel, ConnectError> {
         self.fresh(drains)?.dial().await
     }
 
-    /// What a tunnel is dialled with now.
+    /// Everything that is needed to dial a tunnel now.
     fn fresh(&mut self, drains: bool) -> Result<Fresh, ConnectError> {
         let config = Arc::clone(&self.shared.config.borrow());
         let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
@@ -178,7 +178,7 @@ impl Supervisor {
         Ok(Fresh { dialler, hello: Hello { drains, ..hello }, config, router })
     }
 
-    /// What dials as configured; made anew when that has changed.
+    /// The dialler for this configuration; created again if the configuration has changed.
     fn dialler(&mut self, config: &Arc<TunnelConfig>) -> Result<Arc<Dialler>, ConnectError> {
         if let Some((made_for, dialler)) = &self.dialler
             && Arc::ptr_eq(made_for, config)
@@ -193,19 +193,20 @@ impl Supervisor {
         Ok(dialler)
     }
 
-    /// Watches one tunnel until it ends, or the agent shuts down. None where another has taken its place.
+    /// Serves one tunnel until it ends or the agent shuts down. `None` if another tunnel has replaced it.
     async fn attend(&mut self, tunnel: &mut Tunnel) -> Option<Outcome> {
         let mut status = self.shared.status.clone();
         let mut config = self.shared.config.clone();
         let mut service = self.shared.service.follow();
         let mut state = tunnel.control.state();
         let mut silence = tunnel.control.silence();
-        // What changed while this was dialled counts as well.
+        // Changes while the tunnel was dialled count as well.
         config.mark_changed();
         status.mark_changed();
         loop {
             tokio::select! {
-                // What was said in a tunnel comes before its end: a relay that asked to dial again has then ended it.
+                // Messages of a tunnel are handled before its end: the relay may have asked to dial again and then
+                // ended it.
                 biased;
                 () = self.shared.shutdown.cancelled() => return Some(Outcome::Shutdown),
                 Ok(()) = state.changed() => match state.borrow_and_update().clone() {
@@ -245,8 +246,8 @@ impl Supervisor {
         self.tell(TunnelState::Connected { session, since: SystemTime::now(), control });
     }
 
-    /// Dials a fresh tunnel beside one that no longer introduces the agent as it is, and lets it take over. The old
-    /// one finishes what is open, and stays if the fresh one cannot be had.
+    /// If the tunnel's HELLO or key is out of date, dials a new tunnel that takes over. The old one finishes its open
+    /// streams, and stays if the new one cannot connect. Returns whether the tunnel was replaced.
     async fn replace_if_changed(&mut self, tunnel: &mut Tunnel) -> bool {
         let config = Arc::clone(&self.shared.config.borrow());
         let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
@@ -267,8 +268,8 @@ impl Supervisor {
         }
     }
 
-    /// Dials beside a tunnel that has fallen silent; the first to be heard is kept. What was open on the silent one is
-    /// cut, and the relay asks for it again.
+    /// Dials while the tunnel is silent, and keeps the first of the two from which data comes. Open streams of a
+    /// silent tunnel that is replaced are cut, and the relay requests them again.
     async fn replace_silent(&mut self, tunnel: &mut Tunnel, silence: &mut watch::Receiver<bool>) -> bool {
         let Ok(fresh) = self.fresh(false) else { return false };
         let shutdown = self.shared.shutdown.clone();
@@ -282,7 +283,7 @@ impl Supervisor {
         true
     }
 
-    /// A tunnel that the relay has welcomed; otherwise what is wrong.
+    /// Dials a tunnel and waits until the relay has welcomed it; otherwise returns what is wrong.
     async fn dial_anew(&mut self) -> Result<Tunnel, String> {
         let tunnel = self.dial(true).await.map_err(|error| with_cause(&error))?;
         if tunnel.is_welcomed(WELCOME_TIMEOUT).await {
@@ -317,7 +318,7 @@ impl Supervisor {
     }
 }
 
-/// Says goodbye and waits until the relay has closed the tunnel.
+/// Sends GOAWAY and waits until the relay has closed the tunnel.
 async fn drain(mut tunnel: Tunnel, reason: &str) {
     tracing::info!(
         downloads = tunnel.control.open_streams(),
@@ -338,7 +339,7 @@ fn with_cause(error: &ConnectError) -> String {
     }
 }
 
-/// What lies behind an error, in one line.
+/// The causes of an error, in one line.
 fn causes(error: &ConnectError) -> String {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -348,7 +349,7 @@ fn crashed() -> Ended {
     Ended::ByUs(Close::new(CloseCode::Other(1011), "the tunnel's task failed inside"))
 }
 
-/// The agent's router as the link calls it.
+/// The agent's router in the form that the link calls.
 pub(crate) fn bytes_service(
     router: Router,
 ) -> impl Service<Request<Bytes>, Response = Response<Body>, Error = Infallible, Future: Send>
