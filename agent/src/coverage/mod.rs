@@ -1,4 +1,5 @@
-//! Coverage: of the calls that a queue_log says were answered, how many recordings a search finds, and why not the others.
+//! Coverage: for how many of the calls that a queue_log lists as answered a search finds a recording, and why not for
+//! the others.
 
 pub mod picture;
 pub mod queue_log;

@@ -1,4 +1,4 @@
-//! The picture: a bar for each day, found below and what is missing above, as SVG 1.1.
+//! Draws coverage as SVG 1.1: one bar for each day, with found recordings at the bottom and missing ones above.
 
 use std::fmt::Write;
 
@@ -9,12 +9,12 @@ use super::{
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 320.0;
-/// Around the bars: left, right, top, bottom.
+/// The margins around the bars: left, right, top, bottom.
 const MARGIN: [f64; 4] = [56.0, 16.0, 72.0, 36.0];
-/// Share of a day's place that its bar fills.
+/// The part of a day's width that its bar fills.
 const BAR: f64 = 0.8;
 
-/// Colours that are told apart also by those who do not see red and green (Okabe and Ito's palette).
+/// Colours that people with red-green colour blindness can distinguish too (Okabe and Ito's palette).
 fn colour(fate: Fate) -> &'static str {
     match fate {
         Fate::Found => "#009e73",
@@ -26,7 +26,7 @@ fn colour(fate: Fate) -> &'static str {
     }
 }
 
-/// Draws the days.
+/// Draws the bars of all days.
 pub fn draw(coverage: &Coverage) -> String {
     let [left, right, top, bottom] = MARGIN;
     let most = coverage.days.values().map(|day| day.calls).max().unwrap_or(1).max(1);
@@ -83,7 +83,7 @@ fn legend(svg: &mut String, all: &Tally) {
     }
 }
 
-/// One day, with its figures for whoever points at it.
+/// Draws one day. Its figures are the tooltip.
 fn bar(svg: &mut String, day: &str, tally: &Tally, (x, width, base, scale): (f64, f64, f64, f64)) {
     let told: Vec<String> = Fate::ALL
         .into_iter()

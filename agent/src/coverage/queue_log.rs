@@ -1,7 +1,7 @@
-//! Asterisk's queue_log: which calls were answered, when, and in which queue.
+//! Reads Asterisk's queue_log: which calls were answered, when, and in which queue.
 //!
-//! A line is `time|call id|queue|agent|event|data…` (Asterisk's documentation, "Queue Logs"); the time in seconds since the
-//! Unix epoch, from Asterisk 13 on also with a fraction.
+//! A line is `time|call id|queue|agent|event|data…` (Asterisk's documentation, "Queue Logs"). The time is in seconds
+//! since the Unix epoch, from Asterisk 13 on also with a fraction.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,41 +10,41 @@ use std::{
 
 use jiff::Timestamp;
 
-/// Longest line that is read in octets; what is longer is no line of a queue_log.
+/// Longest line in bytes; a longer one is not a line of a queue_log.
 const MAX_LINE: usize = 64 << 10;
 
-/// A call that somebody answered.
+/// An answered call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// Its id.
+    /// The call id.
     pub id: String,
     /// When it came in.
     pub began: Timestamp,
-    /// When it was answered first.
+    /// When it was first answered.
     pub at: Timestamp,
-    /// The queue in which that was.
+    /// The queue in which it was first answered.
     pub queue: String,
-    /// Who answered.
+    /// The agent who answered.
     pub agent: String,
 }
 
-/// What a queue_log tells.
+/// The contents of a queue_log.
 #[derive(Debug, Default)]
 pub struct QueueLog {
     /// The calls that were answered, each once, in the order of the file.
     pub calls: Vec<Answered>,
     /// Lines that were read.
     pub lines: u64,
-    /// Of those, lines that are none of a queue_log.
+    /// Lines among them that are not lines of a queue_log.
     pub unread: u64,
 }
 
-/// Which calls count.
+/// The period in which a call must have been answered.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Period {
-    /// Calls answered from then on.
+    /// Only calls answered at this time or later.
     pub since: Option<Timestamp>,
-    /// Calls answered before then.
+    /// Only calls answered before this time.
     pub until: Option<Timestamp>,
 }
 
@@ -57,7 +57,7 @@ impl Period {
 /// Reads a queue_log.
 ///
 /// # Errors
-/// What reading fails with; lines that mean nothing are counted.
+/// The error of reading the file. Lines that cannot be understood are counted.
 pub fn read(mut log: impl BufRead, period: Period) -> io::Result<QueueLog> {
     let mut told = QueueLog::default();
     let mut began: HashMap<String, Timestamp> = HashMap::new();
@@ -110,7 +110,7 @@ impl<'a> Event<'a> {
         Some(Self { at: Timestamp::from_second(seconds).ok()?, call, queue, agent, name })
     }
 
-    /// Events of queues and agents as such have `NONE` for a call.
+    /// Whether the event belongs to a call. Events of queues and agents have `NONE` as their call id.
     fn is_of_a_call(&self) -> bool {
         !self.call.is_empty() && self.call != "NONE"
     }

@@ -1,7 +1,7 @@
-//! What became of the recording of each call: found, or why not.
+//! Searches for the recording of each call: found, or why not.
 //!
-//! The roots are walked once, everywhere, for all calls together: so a recording that lies where the pattern does not lead is
-//! told from one that was never made.
+//! Every root is walked once, completely, for all calls together. This distinguishes a recording that is outside the
+//! pattern from one that was never made.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,21 +21,21 @@ use crate::vault::{
     tokens::{self, Rules},
 };
 
-/// What became of a recording.
+/// The result of the search for one call's recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
     /// A search finds it, with sound.
     Found,
-    /// A search finds files without sound alone.
+    /// A search finds only files without sound.
     Empty,
-    /// It lies beneath a root, where the pattern does not lead for this call.
+    /// It is below a root, but in a directory to which the pattern does not lead for this call.
     OutsidePattern,
-    /// It is nowhere beneath the roots.
+    /// It is not below any root.
     NotRecorded,
-    /// It is not found, and a root is missing or could not be read everywhere.
+    /// It is not found, but a root is missing or could not be read completely.
     RootMissing,
-    /// The id in the queue_log is none.
+    /// The id in the queue_log is not a call id.
     NoId,
 }
 
@@ -56,7 +56,7 @@ impl Fate {
         }
     }
 
-    /// What it means, and what to do.
+    /// What the result means, and what to do.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Found => "a search finds the recording",
@@ -77,19 +77,19 @@ impl Fate {
     }
 }
 
-/// A call and what became of its recording.
+/// A call and the result of its search.
 #[derive(Debug, Clone)]
 pub struct Tried {
     /// The call.
     pub call: Answered,
-    /// What became of its recording.
+    /// The result of the search for its recording.
     pub fate: Fate,
-    /// A file of the call, where there is one: the root's position, and the path beneath it.
+    /// A file of the call, if there is one: the root's position, and the path below it.
     pub file: Option<(usize, PathBuf)>,
 }
 
-/// Tries calls. Blocks, as long as it takes to walk through all roots. Also the roots that could not be read everywhere, and
-/// why.
+/// Searches for the recordings of these calls. Blocks, as long as it takes to walk through all roots. Also returns
+/// the faults of roots that could not be read completely.
 pub fn try_all(
     settings: &VaultSettings,
     calls: Vec<Answered>,
@@ -154,11 +154,11 @@ fn judge(
     }
 }
 
-/// Which names are of calls that are tried.
+/// Which file names belong to the calls.
 struct Wanted {
     rules: Rules,
     keys: HashSet<Vec<u8>>,
-    /// Ids without a part that names are sorted by.
+    /// Ids without a token.
     others: Vec<CallId>,
 }
 
@@ -197,7 +197,7 @@ impl Wanted {
     }
 }
 
-/// The files of one root, by the parts of their names.
+/// The files of one root, by the tokens of their names.
 struct Sorted {
     rules: Rules,
     by_token: HashMap<Vec<u8>, Vec<PathBuf>>,

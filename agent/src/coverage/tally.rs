@@ -1,4 +1,4 @@
-//! How many recordings were found, by day and by queue.
+//! Counts how many recordings were found, by day and by queue.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::search::{Fate, Tried};
 
-/// Calls of each fate.
+/// The number of calls for each result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
-    /// Calls in all.
+    /// All calls.
     pub calls: u64,
-    /// Calls by what became of their recordings.
+    /// Calls by the result of their search.
     #[serde(flatten)]
     pub fates: BTreeMap<Fate, u64>,
 }
@@ -23,31 +23,31 @@ impl Tally {
         *self.fates.entry(fate).or_default() += 1;
     }
 
-    /// Calls of a fate.
+    /// The number of calls with one result.
     pub fn of(&self, fate: Fate) -> u64 {
         self.fates.get(&fate).copied().unwrap_or_default()
     }
 
-    /// Recordings that were found, in percent of the calls.
+    /// Calls whose recording was found, in percent of all calls.
     pub fn percent(&self) -> f64 {
         if self.calls == 0 { 0.0 } else { self.of(Fate::Found) as f64 * 100.0 / self.calls as f64 }
     }
 }
 
-/// Calls, counted.
+/// The counts of all calls.
 #[derive(Debug, Default, Serialize)]
 pub struct Coverage {
-    /// All of them.
+    /// The counts of all days and queues together.
     #[serde(flatten)]
     pub all: Tally,
-    /// By the day on which they were answered, in the site's zone.
+    /// By the day on which they were answered, in the site's time zone.
     pub days: BTreeMap<String, Tally>,
     /// By queue.
     pub queues: BTreeMap<String, Tally>,
 }
 
 impl Coverage {
-    /// Counts calls.
+    /// Counts these calls.
     pub fn count(tried: &[Tried], zone: &TimeZone) -> Self {
         let mut coverage = Self::default();
         for one in tried {
