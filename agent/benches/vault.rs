@@ -1,4 +1,4 @@
-//! Searches without HTTP: from a pattern to directories, and in a directory with and without an index.
+//! Measures searches without HTTP: from a pattern to directories, and in a directory with and without an index.
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
 
@@ -40,7 +40,7 @@ fn expand_pattern(bencher: Bencher, pattern: &str) {
     bencher.bench(|| expand(black_box(&pattern), black_box(&query), &zone, LOOK_BACK));
 }
 
-/// A directory of recordings, and who searches it.
+/// A directory of recordings, and the vault that searches it.
 struct Archive {
     runtime: Runtime,
     vault: Vault,
@@ -56,7 +56,7 @@ impl Archive {
         let mut settings = VaultSettings::new(vec![Pattern::parse(&pattern).expect("a pattern")]);
         settings.index = indexed.then(|| directory.path().join("index"));
         let mut runtime = Builder::new_current_thread();
-        // The thread that has served one search serves the next.
+        // The thread that has run one search runs the next.
         runtime.enable_all().max_blocking_threads(1).thread_keep_alive(Duration::from_secs(60));
         let runtime = runtime.build().expect("a runtime");
         let vault = Vault::new(settings);
