@@ -1,5 +1,5 @@
-//! Coverage: for how many of the calls that a queue_log lists as answered a search finds a recording, and why not for
-//! the others.
+//! Coverage: the share of answered calls in a queue_log for which a search finds a recording, and the reasons for the
+//! others.
 
 pub mod picture;
 pub mod queue_log;

@@ -124,7 +124,7 @@ impl Watched {
         self.text = Some(text);
         self.rules.push(Arc::new(rules));
         if self.rules.len() > MAX_RECENT {
-            // The first ones stay: they are the last that stayed unchanged.
+            // The first rules stay: they are the last that stayed unchanged for long enough.
             self.rules.remove(1);
         }
         self.changed = Some(now);

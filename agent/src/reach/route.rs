@@ -85,7 +85,7 @@ impl<'a> Route<'a> {
         let beyond = match self.proxy {
             Some(proxy) if proxy.wants_address() => {
                 let found = self.lookup(self.target, "").await?;
-                // A proxy that has IPv6 has IPv4 too; the reverse is not so.
+                // A proxy with IPv6 has IPv4 too, but a proxy with IPv4 may not have IPv6.
                 found.iter().find(|address| address.is_ipv4()).or(found.first()).copied()
             }
             Some(_) | None => None,

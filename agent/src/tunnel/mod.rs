@@ -90,7 +90,7 @@ pub struct Shared {
     pub config: watch::Receiver<Arc<TunnelConfig>>,
     /// The service that answers requests from the tunnels.
     pub service: Current,
-    /// The state of the storage; every new value is sent to the relays.
+    /// The state of the recordings and of the agent; every new value is sent to the relays.
     pub status: watch::Receiver<Status>,
     /// The states of all tunnels.
     pub states: TunnelStates,

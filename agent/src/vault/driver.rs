@@ -50,7 +50,7 @@ pub enum DriverFault {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The file that is in the root while its storage is mounted is missing.
+    /// The root lacks its sentinel file, which is there while the storage is mounted.
     #[error("the directory {} lacks its sentinel file; the storage behind it is probably not mounted", .0.display())]
     Sentinel(PathBuf),
     /// A directory below the root cannot be read.
