@@ -1,4 +1,4 @@
-//! The body of a recording: read from disk in large chunks, and decoded where need be, at most one of them ahead of its
+//! The body of a recording, read from disk in large chunks (and decoded if necessary), at most one chunk ahead of the
 //! reader.
 
 use std::{
@@ -23,11 +23,11 @@ use crate::{
     vault::{at_hand, file::RecordingFile, waiting::Waiting},
 };
 
-/// Octets read at a time: a disk reads this many in about the time that it takes to find the first, and 64
-/// downloads at a time hold 32 MiB.
+/// Bytes per read. A disk needs about as long to read this many as to find the first, and 64 downloads at a time hold
+/// 32 MiB.
 pub const CHUNK_LEN: usize = 256 * 1024;
 
-/// Where the octets of a body come from.
+/// Where the bytes of a body come from.
 #[derive(Debug)]
 pub enum Source {
     /// A file, from an offset on.
@@ -37,7 +37,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The next octets, `len` at most; a decoder may need another call before it has any. Blocks.
+    /// Reads the next bytes, at most `len`. A decoder may need another call before it has any. Blocks.
     fn read(&mut self, len: usize) -> io::Result<Bytes> {
         match self {
             Self::File(file, offset) => {
@@ -59,8 +59,8 @@ impl Source {
         }
     }
 
-    /// The next octets that are in memory, `len` at most; nobody waits. `None` where there are none, or something is
-    /// wrong.
+    /// Returns the next bytes that are in memory, at most `len`, without blocking. `None` if there are none, or after
+    /// an error.
     fn read_at_hand(&mut self, len: usize) -> Option<Bytes> {
         let Self::File(file, offset) = self else { return None };
         let chunk = spare::read(len, |buffer| at_hand::read(file, *offset, buffer));
@@ -75,31 +75,31 @@ fn shorter() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was served")
 }
 
-/// A part of a recording of exactly the promised length.
+/// A part of a recording, of exactly the promised length.
 ///
-/// A file that has become shorter, that was written over, or that cannot be read, ends in an error, so that the transport
-/// cuts the answer short for all to see. One that has grown is served to the promised length. Dropping the body ends the
-/// reading.
+/// If the file becomes shorter, is overwritten, or cannot be read, the body ends in an error, so that the transport
+/// visibly cuts the response short. A file that has grown is served to the promised length. Dropping the body stops
+/// the reading.
 #[derive(Debug)]
 pub struct RecordingBody {
     ready: Option<Bytes>,
     reading: Option<Reading>,
     source: Option<Source>,
-    /// Octets that are neither handed out nor ready.
+    /// Bytes that are neither handed out nor ready.
     unread: u64,
-    /// Octets that are not handed out.
+    /// Bytes that are not handed out.
     remaining: u64,
-    /// Who reads what is not in memory.
+    /// Runs the reads of bytes that are not in memory.
     waiting: Waiting,
-    /// Given back when the body is gone.
+    /// The download's permit, released when the body is dropped.
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// A chunk that somebody waits for.
+/// A read that is running on the blocking pool.
 type Reading = AbortOnDropHandle<io::Result<io::Result<(Source, Bytes)>>>;
 
 impl RecordingBody {
-    /// A body of `len` octets, of which none are read yet.
+    /// A body of `len` bytes, with nothing read yet.
     pub(crate) fn new(source: Source, len: u64, waiting: Waiting) -> Self {
         let source = (len > 0).then_some(source);
         Self { ready: None, reading: None, source, unread: len, remaining: len, waiting, _place: None }
@@ -108,7 +108,7 @@ impl RecordingBody {
     /// Reads the first chunk. Blocks.
     ///
     /// # Errors
-    /// Whatever reading ends in.
+    /// The error of the read.
     pub fn read_first(&mut self) -> io::Result<()> {
         if let Some(source) = &mut self.source {
             let first = source.read(chunk_len(self.unread))?;
@@ -117,22 +117,22 @@ impl RecordingBody {
         Ok(())
     }
 
-    /// Waits until the first chunk is read, so that what is wrong with the file can still be said instead of an answer.
+    /// Waits until the first chunk is read, so that a problem with the file can still become an error response.
     ///
     /// # Errors
-    /// Whatever the first read ends in.
+    /// The error of the first read.
     pub async fn begun(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_ready(context)).await
     }
 
-    /// Holds a place among the downloads that may run, to its end.
+    /// Holds a permit for a running download until the body is dropped.
     #[must_use]
     pub fn holding(mut self, place: OwnedSemaphorePermit) -> Self {
         self._place = Some(place);
         self
     }
 
-    /// Puts a chunk that was read in its place.
+    /// Stores a chunk that was read.
     fn take(&mut self, chunk: Bytes) {
         self.unread -= chunk.len() as u64;
         if self.unread == 0 {
@@ -141,7 +141,7 @@ impl RecordingBody {
         self.ready = Some(chunk).filter(|chunk| !chunk.is_empty());
     }
 
-    /// Reads the next chunk: at once where it is in memory, else where one may wait.
+    /// Reads the next chunk: at once if it is in memory, otherwise on the blocking pool.
     fn read_ahead(&mut self) {
         let Some(mut source) = self.source.take() else { return };
         let len = chunk_len(self.unread);
@@ -156,14 +156,14 @@ impl RecordingBody {
         }));
     }
 
-    /// Waits until there is a chunk, or nothing more to come.
+    /// Waits until a chunk is ready or the body has ended.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.ready.is_none() {
             let Some(reading) = &mut self.reading else {
                 if self.source.is_none() {
                     break;
                 }
-                // A decoder may be still on its way.
+                // A decoder may have read without having a chunk yet, so read again.
                 self.read_ahead();
                 continue;
             };

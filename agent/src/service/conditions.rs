@@ -7,19 +7,19 @@ use http::{HeaderMap, HeaderName, header};
 /// The validators of the representation as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Validators {
-    /// Strong entity tag, quotes included; none while the file may still change within a tick of its clock.
+    /// Strong entity tag with its quotes. `None` while the file may still change within one tick of its clock.
     pub etag: Option<String>,
-    /// Modification time in whole seconds; none under the same condition, which makes it a strong validator
+    /// Modification time in whole seconds. `None` under the same condition, which makes it a strong validator
     /// (section 8.8.2.2).
     pub modified: Option<SystemTime>,
 }
 
-/// What the preconditions make of a request.
+/// The result of evaluating the preconditions of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Answer as if there were none; `range` tells whether a `Range` header may be honoured.
+    /// Respond as if there were no preconditions; `range` says whether a `Range` header may be honoured.
     Proceed {
-        /// No `If-Range`, or one that holds.
+        /// True without an `If-Range`, or with one that holds.
         range: bool,
     },
     /// 304.
@@ -28,7 +28,7 @@ pub enum Verdict {
     Failed,
 }
 
-/// Judges a GET or HEAD by the precedence of section 13.2.2.
+/// Evaluates the preconditions of a GET or HEAD in the order of section 13.2.2.
 pub fn judge(headers: &HeaderMap, current: &Validators) -> Verdict {
     if let Some(tags) = text(headers, &header::IF_MATCH) {
         if !matches_any(&tags, |tag| tag == Tag::Any || current.is_strongly(tag)) {
@@ -84,7 +84,7 @@ fn matches_any(list: &str, test: impl Fn(Tag<'_>) -> bool) -> bool {
     parse_tags(list).into_iter().any(test)
 }
 
-/// The entity tags of a list; reading ends at the first thing that is none.
+/// Parses a list of entity tags. Stops at the first item that is not an entity tag.
 fn parse_tags(list: &str) -> Vec<Tag<'_>> {
     let separators = [',', ' ', '\t'];
     let mut rest = list.trim_matches(separators);
@@ -110,7 +110,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn date(headers: &HeaderMap, name: &HeaderName) -> Option<SystemTime> {
-    // A date that is none is ignored (sections 13.1.3 and 13.1.4).
+    // An invalid date is ignored (sections 13.1.3 and 13.1.4).
     httpdate::parse_http_date(text(headers, name)?.trim()).ok()
 }
 

@@ -1,4 +1,4 @@
-//! The service as it is configured now: a reload replaces it whole, and what is under way ends as it began.
+//! The service with its current configuration: a reload replaces all of it, and running requests keep the old one.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{AgentService, Failure, ServiceSettings, frame, recordings, search};
 use crate::{deny::Deny, problems::Problems, record::Recorder};
 
-/// A service that can be replaced while it serves. Cheap to clone; all clones are one.
+/// A service that can be replaced while it serves. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]
 pub struct Current {
     service: watch::Sender<Arc<AgentService>>,
@@ -18,7 +18,7 @@ pub struct Current {
 }
 
 impl Current {
-    /// Begins with these settings.
+    /// Starts with these settings.
     pub fn new(settings: ServiceSettings) -> Self {
         let problems = Problems::default();
         let recorder = Recorder::new(problems.clone());
@@ -29,29 +29,29 @@ impl Current {
         Self { service, recorder, deny, problems }
     }
 
-    /// The service of this moment.
+    /// The current service.
     pub fn load(&self) -> Arc<AgentService> {
         Arc::clone(&self.service.borrow())
     }
 
-    /// Goes on with new settings.
+    /// Replaces the settings.
     pub fn renew(&self, settings: ServiceSettings) {
         self.recorder.configure(settings.record.clone());
         self.deny.configure(settings.deny.clone());
         self.service.send_modify(|service| *service = Arc::new(service.renewed(settings)));
     }
 
-    /// What is wrong with the agent itself.
+    /// The problems of the agent itself.
     pub fn problems(&self) -> &Problems {
         &self.problems
     }
 
-    /// Writes down what has happened. To be awaited when nothing is served any more.
+    /// Writes the pending events to the audit log. Call it when nothing is served any more.
     pub async fn finish(&self) {
         self.recorder.finish().await;
     }
 
-    /// Follows the service as it is renewed.
+    /// Subscribes to the service: the receiver sees each replacement.
     pub fn follow(&self) -> watch::Receiver<Arc<AgentService>> {
         self.service.subscribe()
     }
@@ -69,7 +69,7 @@ impl Current {
 }
 
 impl FromRef<Current> for Arc<AgentService> {
-    /// Every request is answered to its end by the service that it began with.
+    /// Each request is served to its end by the service that it began with.
     fn from_ref(current: &Current) -> Self {
         current.load()
     }

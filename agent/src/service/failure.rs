@@ -1,11 +1,11 @@
-//! Errors on their way out: one sentence for the public, the cause for the log.
+//! Error responses: one sentence for the client, the cause for the log.
 
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
-/// A request that cannot be answered as asked. [`super::frame`] turns it into a problem document.
+/// A request that cannot be served. [`super::frame`] turns it into a problem document.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) status: StatusCode,
@@ -20,7 +20,7 @@ impl Failure {
         Self { status, detail: detail.to_string().into(), cause: None, header: None }
     }
 
-    /// With what only the log may know.
+    /// Adds the cause, which is written to the log alone.
     #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and sentences alike")]
     pub(crate) fn because(mut self, cause: impl ToString) -> Self {
         self.cause = Some(cause.to_string().into());
@@ -42,13 +42,13 @@ impl Failure {
             .with(header::ALLOW, HeaderValue::from_static(allowed))
     }
 
-    /// A token that is missing or wrong; such an answer must name a scheme (RFC 9110, section 15.5.2).
+    /// A token that is missing or wrong. Such a response must name an authentication scheme (RFC 9110, section 15.5.2).
     pub(crate) fn denied(detail: impl ToString) -> Self {
         let challenge = HeaderValue::from_static("SearchToken realm=\"audiovault\"");
         Self::new(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, challenge)
     }
 
-    /// A token that is not looked at, and when the next one is (RFC 6585, section 4).
+    /// A token that is not checked because the client is throttled, with the time to wait (RFC 6585, section 4).
     pub(crate) fn throttled(wait: Duration) -> Self {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
         let detail = "too many wrong tokens came from your address; correct the token, then try again";

@@ -1,4 +1,4 @@
-//! In which form a recording is delivered: as it is, or decoded for a browser.
+//! The form in which a recording is delivered: unchanged, or decoded for a browser.
 
 use std::{ffi::OsStr, sync::Arc, time::SystemTime};
 
@@ -15,21 +15,21 @@ use crate::{
 };
 
 /// Distinguishes the entity tag of the decoded form from the file's. The number goes up when the same file begins to
-/// decode into other octets.
+/// decode into other bytes.
 const DECODED: &str = "-pcm1\"";
 
 /// One form of an open recording.
 #[derive(Debug)]
 pub(super) struct Form {
-    /// Octets.
+    /// Size in bytes.
     pub(super) size: u64,
-    /// Octets that stand for one second of sound, where that is known.
+    /// Bytes per second of sound, if known.
     pub(super) bytes_per_second: Option<u32>,
     decoded: Option<Layout>,
 }
 
 impl Form {
-    /// The form in which browsers play a recording, or the file itself where that is asked for.
+    /// The form that browsers can play, or the file itself if `original` is true.
     pub(super) fn of(open: &OpenRecording, extension: &str, original: bool) -> Self {
         let told = open.told(extension);
         let decoded = told.decoded.filter(|_| !original);
@@ -41,32 +41,32 @@ impl Form {
         Self { size: decoded.map_or(open.size, |layout| layout.size()), bytes_per_second, decoded }
     }
 
-    /// A strong validator: what is decoded is the same, octet for octet, as long as the file is.
+    /// A strong validator: the decoded bytes stay the same as long as the file does.
     pub(super) fn etag(&self, open: &OpenRecording, now: SystemTime) -> Option<String> {
         let etag = open.etag(now)?;
         Some(if self.decoded.is_some() { etag.trim_end_matches('"').to_owned() + DECODED } else { etag })
     }
 
-    /// The media type, for the file's extension in lower case.
+    /// The media type for the file's extension, which is in lower case.
     pub(super) fn content_type(&self, extension: &str) -> String {
         content_type(if self.decoded.is_some() { delivered_extension(extension) } else { extension })
     }
 
-    /// The name under which it is delivered.
+    /// The file name under which the recording is delivered.
     pub(super) fn name(&self, file_name: &OsStr) -> String {
         let decoded = self.decoded.map(|_| decoded_name(file_name));
         decoded.as_deref().unwrap_or(file_name).to_string_lossy().into_owned()
     }
 
-    /// Whether it is the file itself.
+    /// Whether the file itself is delivered.
     pub(super) fn is_original(&self) -> bool {
         self.decoded.is_none()
     }
 
-    /// Its octets from one on.
+    /// The source of its bytes, starting at `first`.
     pub(super) fn source(&self, open: OpenRecording, first: u64, kept: &Kept) -> Source {
         let Some(layout) = self.decoded else { return Source::File(open.file, first) };
-        // A file that may change within a tick of its clock cannot be told from what it was.
+        // A file that may change within one tick of its clock cannot be told apart from its earlier content.
         let settled = layout.codec().has_memory() && open.is_settled(SystemTime::now());
         let states = settled.then(|| {
             let content = Content {
@@ -81,7 +81,7 @@ impl Form {
     }
 }
 
-/// What is kept of decoding before, and where the recording lies.
+/// Saved states of earlier decoding, and where the recording lies.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) snapshots: Arc<Snapshots>,

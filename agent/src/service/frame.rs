@@ -1,4 +1,4 @@
-//! What every request has around it: an id, a deadline, a line in the log, and headers that keep recordings private.
+//! What surrounds every request: an id, a deadline, a line in the log, and headers that keep recordings private.
 
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,13 @@ use crate::{
     record::{Recorder, event::Kind},
 };
 
-/// The request id on the wire.
+/// The header that carries the request id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest request id accepted from outside: a UUID or a trace id, with a prefix.
+/// Longest request id accepted from outside: enough for a UUID or a trace id with a prefix.
 const MAX_REQUEST_ID_LEN: usize = 64;
 
-/// On every answer about a recording, errors too: nothing stores it, tells its address, guesses its type, indexes it
-/// or runs it.
+/// Headers of every response about a recording, errors included. They say that it must not be stored, that its address
+/// must not be passed on, and that its type must not be guessed. It must not be indexed or executed either.
 const PRIVACY: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "private, no-store"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -43,7 +43,7 @@ pub(crate) async fn frame(State(recorder): State<Recorder>, mut request: Request
     let asked = request.extensions().get::<Deadline>().map_or(AGENT_DEADLINE, |deadline| deadline.0);
     let method = request.method().clone();
     let client = request.extensions().get::<Client>().and_then(|client| client.address.clone());
-    // The path of a recording is its secret, so the log names the kind of request.
+    // The path of a recording is a secret, so the log names only the kind of request.
     let (kind, recorded) = match request.uri().path() {
         "/search" | "/search/" => ("search", Some(Kind::Search)),
         path if path.starts_with("/recordings/") => ("recording", Some(Kind::Delivery)),
@@ -80,7 +80,7 @@ fn too_slow(asked: Duration) -> Failure {
         .because(cause)
 }
 
-/// The document for a failure, with what else is known of the request.
+/// The problem document for a failure. It keeps the extensions of the bare response.
 fn problem(failure: &Failure, id: &str, bare: Response) -> Response {
     let mut response =
         Problem::new(failure.status, &*failure.detail).for_request(id).into_response().map(Body::from);

@@ -1,4 +1,4 @@
-//! The agent's HTTP service: the one implementation of search and download, behind a tunnel and on a local port.
+//! The agent's HTTP service: the only implementation of search and download, for tunnels and for a local port.
 
 pub mod body;
 pub mod conditions;
@@ -33,7 +33,7 @@ use crate::{
 };
 use audiovault_protocol::{parameters::token_names, recording_name::RecordedNames, signed_link::LinkKeyId};
 
-/// What the service needs to know.
+/// The settings of the service.
 #[derive(Debug, Clone)]
 pub struct ServiceSettings {
     /// Where recordings lie.
@@ -42,19 +42,19 @@ pub struct ServiceSettings {
     pub access: Access,
     /// How links are made.
     pub links: LinkSettings,
-    /// How names of recordings are told for the record.
+    /// How names of recordings are written to the audit log.
     pub recorded_names: RecordedNames,
-    /// How fast all downloads together may go.
+    /// The rate limit of all downloads together.
     pub max_rate: Schedule,
     /// How many downloads may run at a time.
     pub max_streams: u32,
-    /// Where searches and deliveries are recorded, if anywhere.
+    /// The audit log of searches and deliveries, if there is one.
     pub record: Option<RecordSettings>,
-    /// What is not offered although it is there, if anything.
+    /// The deny list, if there is one.
     pub deny: Option<DenySettings>,
-    /// What tells the legs of a conversation, if anything.
+    /// The database that knows which legs belong to a conversation, if there is one.
     pub cdr: Option<CdrSettings>,
-    /// In whose words searches come and are answered.
+    /// The field mapping of searches and their responses.
     pub dialect: Dialect,
     /// Whether the names of a search's fields are logged.
     pub verbose_search: bool,
@@ -62,8 +62,8 @@ pub struct ServiceSettings {
 
 /// Search and download.
 ///
-/// Requests may carry, as extensions, what [`audiovault_protocol::context`] defines: the request id, the base of
-/// links, the deadline. Responses carry an [`audiovault_protocol::context::Audit`]. Every error is a problem
+/// Requests may carry extensions that [`audiovault_protocol::context`] defines: the request id, the base address of
+/// links, and the deadline. Responses carry an [`audiovault_protocol::context::Audit`]. Every error is a problem
 /// document (RFC 9457) with the request id.
 #[derive(Debug)]
 pub struct AgentService {
@@ -79,18 +79,19 @@ pub struct AgentService {
     pacer: Option<Arc<Pacer>>,
     /// A permit for each download that may run.
     places: Arc<Semaphore>,
-    /// Where to go on decoding what was listened to last.
+    /// Decoder states from which the latest downloads can continue.
     snapshots: Arc<Snapshots>,
 }
 
 impl AgentService {
-    /// The service for these settings, which leaves out what `deny` says.
+    /// Creates the service for these settings. It leaves out what `deny` lists.
     pub fn new(settings: ServiceSettings, deny: Deny) -> Self {
         let vault = Arc::new(Vault::new(settings.vault.clone()));
         Self::over(vault, settings, deny, TokenThrottle::default())
     }
 
-    /// The service for new settings; what is known of the recordings stays known where they lie where they lay.
+    /// Creates the service for new settings. What is known of the recordings is kept if the vault's settings are the
+    /// same.
     pub fn renewed(&self, settings: ServiceSettings) -> Self {
         let vault = if *self.vault.settings() == settings.vault {
             Arc::clone(&self.vault)
@@ -116,27 +117,27 @@ impl AgentService {
             verbose_search: settings.verbose_search,
             pacer: Some(settings.max_rate).filter(|rates| !rates.is_empty()).map(Pacer::new),
             places: Arc::new(Semaphore::new(places)),
-            // Positions of drivers may mean others now.
+            // The positions of the drivers may mean other drivers now.
             snapshots: Arc::default(),
         }
     }
 
-    /// Where recordings lie, for whoever watches over the storage.
+    /// The vault, for the task that watches the storage.
     pub fn vault(&self) -> &Arc<Vault> {
         &self.vault
     }
 
-    /// Names the secret of the links, for HELLO.
+    /// The id of the link key, for HELLO.
     pub fn link_key_id(&self) -> LinkKeyId {
         self.links.key_id()
     }
 
-    /// The names under which a search's token is taken, for HELLO.
+    /// The names of fields that can hold a search token, for HELLO.
     pub fn token_fields(&self) -> Vec<String> {
         token_names(&self.dialect.names)
     }
 
-    /// What the relay's operator should know of the configuration, for STATUS.
+    /// Configuration problems that the relay's operator should know, for STATUS.
     pub fn problems(&self) -> Vec<String> {
         self.access.warning().into_iter().collect()
     }

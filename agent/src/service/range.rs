@@ -1,25 +1,25 @@
 //! Byte ranges of one representation (RFC 9110, section 14). Pure.
 
-/// What a `Range` header asks for.
+/// The part of a representation that a `Range` header selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
-    /// Everything: no range, one that is not understood, or several.
+    /// Everything: there is no range, it is not understood, or there are several.
     Whole,
-    /// From the first to the last octet, both included.
+    /// From the first to the last byte, both included.
     Part {
-        /// The first octet.
+        /// The first byte.
         first: u64,
-        /// The last octet; at least `first`, less than the size.
+        /// The last byte: at least `first`, and less than the size.
         last: u64,
     },
-    /// Nothing that is there.
+    /// The range selects nothing that exists.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header's value for a representation of `size` octets.
+/// Reads the value of a `Range` header for a representation of `size` bytes.
 ///
-/// A header that is malformed, names another unit, or asks for several ranges is ignored, as section 14.2 allows:
-/// players ask for one range at a time, and the whole is a right answer to the rest.
+/// A header is ignored if it is malformed, names another unit, or asks for several ranges, as section 14.2 allows.
+/// Players ask for one range at a time, and the whole is a correct response to everything else.
 pub fn select(header: &str, size: u64) -> Selection {
     let Some((unit, set)) = header.split_once('=') else { return Selection::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -48,7 +48,7 @@ fn select_between(first: u64, last: u64, size: u64) -> Selection {
 fn select_suffix(len: u64, size: u64) -> Selection {
     match (len, size) {
         (0, _) => Selection::Unsatisfiable,
-        // A suffix of nothing is satisfiable, but Content-Range has no words for it.
+        // A suffix of an empty file is satisfiable, but Content-Range cannot express it.
         (_, 0) => Selection::Whole,
         (len, size) => Selection::Part { first: size.saturating_sub(len), last: size - 1 },
     }
@@ -58,7 +58,7 @@ fn trim(spec: &str) -> &str {
     spec.trim_matches([' ', '\t'])
 }
 
-/// A row of digits; one too large for any file counts as the largest number.
+/// Parses digits. A number too large for any file counts as the largest number.
 fn number(digits: &str) -> Option<u64> {
     let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     all_digits.then(|| digits.parse().unwrap_or(u64::MAX))

@@ -41,7 +41,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 
-/// Seconds after which it is worth to ask again for what lies on storage that does not answer: as often as it is tried.
+/// Seconds until a client should retry when the storage does not respond: the agent itself tries as often.
 const STALLED_RETRY: &str = "15";
 
 pub(crate) async fn recording(
@@ -52,7 +52,7 @@ pub(crate) async fn recording(
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return Err(Failure::method("GET, HEAD"));
     }
-    // An address that is no text was not made here.
+    // This agent makes only addresses that are valid text.
     let UrlPath((token, name)) = path.map_err(|_| refused(LinkError::Forged.into()))?;
     let opened = service.links.open(&token).map_err(refused)?;
     let extension = extension(&opened.path);
@@ -96,13 +96,13 @@ pub(crate) async fn recording(
     Ok(with_audit(response, audit))
 }
 
-/// Opens what was asked for and makes its answer: at once where all that takes is at hand, else where one may wait.
+/// Opens the recording and builds the response: at once if everything is in memory, otherwise on the blocking pool.
 async fn serve(vault: &Vault, asked: Asked) -> Result<Answer, Failure> {
     let (driver, path) = (asked.kept.driver, asked.kept.path.clone());
     let original = asks_for(&asked.head, "original");
     let at_hand = vault.open_at_hand(driver, &path, &asked.extension).and_then(|open| {
         let form = Form::of(&open, &asked.extension, original);
-        // Where decoding begins is looked for in the file.
+        // To find where decoding begins, the file must be read.
         form.is_original().then_some((open, form))
     });
     let mut answer = match at_hand {
@@ -129,22 +129,22 @@ fn denied(audit: Audit) -> Response {
     response
 }
 
-/// The answer to somebody whose link opens.
+/// Adds what the audit log needs to the response of a client whose link is valid.
 fn with_audit(mut response: Response, audit: Audit) -> Response {
     response.extensions_mut().insert(audit);
     response.extensions_mut().insert(Known);
     response
 }
 
-/// Has an answer end when its recording is denied, by whoever hands it out: its body, and the tunnel while the listener
-/// pauses.
+/// Ends a response when its recording is denied. The sender of the body checks the revocation, and so does the tunnel
+/// while the listener pauses.
 fn revocable(response: Response, revocation: Revocation) -> Response {
     let (mut head, body) = response.into_parts();
     head.extensions.insert(revocation.clone());
     Response::from_parts(head, Body::new(RevocableBody::new(body, revocation)))
 }
 
-/// What is asked for, and what decoding goes on from.
+/// The request, and the saved states from which decoding can continue.
 struct Asked {
     head: request::Parts,
     extension: String,
@@ -153,10 +153,10 @@ struct Asked {
     waiting: Waiting,
 }
 
-/// An answer without what goes around it.
+/// A response before its common headers are added.
 struct Answer {
     head: http::response::Parts,
-    /// `None` where there is no content.
+    /// `None` if the response has no content.
     body: Option<RecordingBody>,
     bytes_per_second: Option<u32>,
     /// Where the recording lies.
@@ -164,7 +164,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// Reads the first chunk of the body. Blocks: in the same hop to the blocking pool that opened the file.
+    /// Reads the first chunk of the body. Blocks, so it runs in the blocking task that opened the file.
     fn read_first(mut self) -> io::Result<Self> {
         self.body.as_mut().map_or(Ok(()), RecordingBody::read_first)?;
         Ok(self)
@@ -211,14 +211,14 @@ fn audit(opened: &Opened, recording: String) -> Audit {
     }
 }
 
-/// The extension of a recording in lower case, as its link carries it.
+/// The extension of the recording in lower case, as in the name at the end of its link.
 fn extension(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().as_bytes();
     let extension = split_name(name).map_or(&b""[..], |(_, extension)| extension);
     String::from_utf8_lossy(extension).to_ascii_lowercase()
 }
 
-/// One answer in the making.
+/// The parts from which a response is built.
 struct Serving {
     open: OpenRecording,
     form: Form,
@@ -304,7 +304,7 @@ fn head_of(status: StatusCode, headers: HeaderMap) -> http::response::Parts {
     head
 }
 
-/// 304 carries the validators, not what describes a body (RFC 9110, section 15.4.5).
+/// A 304 carries the validators, but not the headers that describe a body (RFC 9110, section 15.4.5).
 fn not_modified(mut headers: HeaderMap) -> http::response::Parts {
     for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
         headers.remove(name);
@@ -313,17 +313,17 @@ fn not_modified(mut headers: HeaderMap) -> http::response::Parts {
 }
 
 fn content_range(range: &str) -> HeaderValue {
-    // Digits and punctuation only.
+    // The text has digits and punctuation only, so this cannot fail.
     HeaderValue::try_from(format!("bytes {range}")).unwrap_or_else(|_| HeaderValue::from_static("bytes */0"))
 }
 
-/// Whether the address says yes to something. It says nothing about what may be delivered, which the link alone does.
+/// Whether the query sets `what` to yes. The query never decides what may be delivered; the link alone does.
 fn asks_for(head: &request::Parts, what: &str) -> bool {
     url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
         .any(|(name, value)| name == what && matches!(&*value, "1" | "true" | "yes"))
 }
 
-/// A time as HTTP dates tell it; none before 1970 or after 9999, which they cannot tell.
+/// The time in whole seconds, as in an HTTP date. `None` before 1970 and after 9999, which HTTP dates cannot express.
 fn whole_seconds(time: SystemTime) -> Option<SystemTime> {
     const YEAR_10000: u64 = 253_402_300_800;
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();

@@ -1,4 +1,4 @@
-//! `/search`: which recordings belong to a call?
+//! `/search`: finds the recordings that belong to a call.
 
 use std::{
     sync::Arc,
@@ -39,7 +39,7 @@ use crate::{
     },
 };
 
-/// The answer, as scripts rely on it.
+/// The response; scripts rely on its shape.
 #[derive(Serialize)]
 struct Answer {
     status: &'static str,
@@ -51,7 +51,7 @@ struct Answer {
 #[derive(Serialize)]
 struct File {
     filename: String,
-    /// The name of the file, where another form of it is delivered.
+    /// The name of the file, if it is delivered in another form.
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<String>,
     url: String,
@@ -84,13 +84,13 @@ pub(crate) async fn search(State(service): State<Arc<AgentService>>, request: Re
     response
 }
 
-/// What is known of a search for the records, also of one that is refused.
+/// What the audit log needs of a search, even of one that is refused.
 #[derive(Default)]
 struct Said {
     audit: Audit,
     /// Whether the token is accepted.
     known: bool,
-    /// Whether something is not told that was found, or the whole call is denied.
+    /// Whether recordings were found but left out, or the whole call is denied.
     denied: bool,
 }
 
@@ -105,7 +105,7 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     let parameters = Parameters::read_with(&service.dialect.names, head.uri.query(), content_type, &body)
         .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
     said.audit = audit(service, &parameters);
-    // Whoever has no token learns nothing about the rest of the request.
+    // A client without a valid token must not learn anything about the rest of the request.
     let grant = service.admit(&parameters, client_key(head.extensions.get()))?;
     said.known = true;
     said.audit.tenant.clone_from(&grant.tenant);
@@ -126,7 +126,7 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
         .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer is none").because(error))
 }
 
-/// What a request says of itself. A call id that is none may be a telephone number and is left out.
+/// The audit details of a request. A value that is not a call id may be a telephone number and is left out.
 fn audit(service: &AgentService, parameters: &Parameters) -> Audit {
     let value = |field| parameters.value(field).map(str::to_owned);
     let call_ids = &service.vault.settings().call_ids;
@@ -171,11 +171,11 @@ fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) ->
 }
 
 impl AgentService {
-    /// Judges the token of a search.
+    /// Checks the token of a search.
     fn admit(&self, parameters: &Parameters, client: ClientKey) -> Result<Grant, Failure> {
         let token = parameters.value(Field::Token);
         let tenant = parameters.value(Field::Tenant);
-        // Made-up names of tenants are not told apart: each would be another pair.
+        // All unknown tenant names count as one; otherwise each made-up name would be a new pair for the throttle.
         let known = tenant.and_then(|tenant| self.access.tenant_named(tenant));
         let attempt = Attempt { client, tenant: known, token };
         let judged = self.throttle.judge(&attempt, Instant::now(), || self.access.check(token, tenant));
@@ -185,7 +185,8 @@ impl AgentService {
         })
     }
 
-    /// Adds what call records tell to belong to the same conversation; whether they could be asked, where there are any.
+    /// Adds the linked legs of the conversation from the call records. Returns false if the database could not be
+    /// asked.
     async fn linked(&self, query: &mut Query) -> bool {
         let Some(cdr) = &self.cdr else { return true };
         match cdr.linked(&query.call_id, &self.vault.settings().call_ids).await {
@@ -217,7 +218,7 @@ impl AgentService {
     }
 }
 
-/// The last part of a link: nothing but the extension of what is delivered, which some players want to see.
+/// The last part of a link: only the extension of the delivered form, which some players need.
 pub(crate) fn link_name(extension: &str) -> String {
     format!("recording.{}", delivered_extension(extension))
 }

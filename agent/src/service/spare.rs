@@ -1,5 +1,5 @@
-//! Buffers for what is in memory, read into again and again: a fresh one for every read would be filled with zeros first,
-//! and the memory of those that are done with would go back to the kernel and come again, page by page.
+//! A pool of buffers for reads of data that is in memory. A fresh buffer for each read would be filled with zeros
+//! first, and the memory of used ones would go back to the kernel and be fetched again, page by page.
 
 use std::{
     io,
@@ -9,16 +9,16 @@ use std::{
 use audiovault_protocol::limits::FULL_DATA_LEN;
 use bytes::Bytes;
 
-/// Octets of a buffer: four full DATA frames, which the processor's own memory still holds when they are encrypted.
+/// Bytes of a buffer: four full DATA frames, which are still in the processor's cache when they are encrypted.
 pub(super) const BUFFER_LEN: usize = 4 * FULL_DATA_LEN;
 
-/// Buffers that wait to be used again, 2 MiB in all: one for each of so many downloads, which one turn of a tunnel may empty
-/// all together before the first is filled again.
+/// Most buffers in the pool, 2 MiB in all: one for each of 16 downloads, which one turn of a tunnel may empty all
+/// together before the first is filled again.
 const MAX_SPARE: usize = 16;
 
 static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
-/// A buffer, of which the first octets were read.
+/// A buffer whose first `len` bytes were read.
 struct Filled {
     buffer: Vec<u8>,
     len: usize,
@@ -39,7 +39,7 @@ impl Drop for Filled {
     }
 }
 
-/// What `read` puts into `len` octets at most, and no more than [`BUFFER_LEN`].
+/// Has `read` fill a buffer of at most `len` bytes, and never more than [`BUFFER_LEN`].
 ///
 /// # Errors
 /// Those of `read`.

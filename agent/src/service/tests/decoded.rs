@@ -1,11 +1,11 @@
-//! The service as a browser sees it that cannot play what is on the disk.
+//! Tests of the service with a browser that cannot play the format on disk.
 
 use super::*;
 use crate::testing::coded_wav;
 
 const GSM: &str = "in-600-34911223344-20240326-101502-1711444502.17.gsm";
 
-/// Frames that no two are alike: 12 s, longer decoded than a chunk.
+/// GSM frames that all differ: 12 s, which decoded is longer than one chunk.
 fn gsm() -> Vec<u8> {
     include_bytes!("../../sound/fixtures/random.gsm").repeat(6)
 }

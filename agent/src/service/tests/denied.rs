@@ -1,4 +1,4 @@
-//! The service when a recording is no longer offered.
+//! Tests of the service with a deny list.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ struct Denying {
 }
 
 impl Denying {
-    /// A site with a deny file that says nothing yet, and a record.
+    /// A site with an empty deny list and an audit log.
     fn new(layout: &str, change: impl FnOnce(&mut ServiceSettings)) -> Self {
         let dir = TempDir::new().unwrap();
         let (path, call_ids) = (dir.path().join("deny"), CallIdRules::default());
@@ -81,7 +81,7 @@ async fn a_glob_takes_single_recordings_out() {
     place.deny("a/*");
     assert_eq!(place.found().await.1, ["in-1711444502.17-2.wav"]);
     place.deny(&format!("{}/b", place.site.dir.path().display()));
-    // For a second the file before holds too.
+    // The old deny list is used for up to a second.
     assert_eq!(place.found().await.1.len(), 0);
     let lines = place.lines().await;
     assert!(lines[1]["found"] == 1 && lines[1]["outcome"] == "denied", "{lines:?}");

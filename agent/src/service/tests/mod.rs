@@ -1,4 +1,4 @@
-//! The service as an asker sees it: searching.
+//! Tests of the service from the client's side: searching.
 
 mod decoded;
 mod denied;
@@ -38,7 +38,7 @@ struct Site {
 }
 
 impl Site {
-    /// A site whose recordings lie beneath `<temporary>/<layout>`.
+    /// A site whose recordings lie in `<temporary>/<layout>`.
     fn new(layout: &str) -> Self {
         Self::with(layout, |_| {})
     }

@@ -1,4 +1,4 @@
-//! The service as an asker sees it: following a link, and playing.
+//! Tests of the service from the client's side: following a link, and playing.
 
 use super::*;
 
@@ -98,7 +98,7 @@ async fn conditions_follow_the_validators() {
 #[tokio::test]
 async fn a_young_file_has_no_validators() {
     let site = Site::new("");
-    // In an hour, so that it is young however slow this test runs.
+    // An hour in the future, so that the file counts as young even if this test is slow.
     site.put(NAME, &wav(1));
     let file = fs::File::options().write(true).open(site.dir.path().join(NAME)).unwrap();
     file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();

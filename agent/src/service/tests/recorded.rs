@@ -1,4 +1,4 @@
-//! The service as the customer's own record tells of it.
+//! Tests of what the service writes to the customer's audit log.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ impl Recorded {
         Self { site, path, _dir: dir }
     }
 
-    /// Everything that is on record in the end.
+    /// All lines of the audit log at the end.
     async fn lines(self) -> Vec<Value> {
         self.site.service.finish().await;
         let text = fs::read_to_string(&self.path).unwrap();
@@ -100,7 +100,7 @@ async fn who_gives_up_a_body_shows_in_how_it_ended() {
     let deliveries: Vec<_> = lines.iter().filter(|line| line["kind"] == "delivery").collect();
     let ends: Vec<_> = deliveries.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
     assert_eq!(ends, ["left", "cut", "cut"]);
-    // The last had its first chunk when the file shrank.
+    // The last download had its first chunk when the file shrank.
     let octets: Vec<usize> =
         deliveries.iter().map(|line| line["octets"].as_u64().unwrap().try_into().unwrap()).collect();
     assert!(octets[..2] == sent && (1..=body::CHUNK_LEN).contains(&octets[2]), "{octets:?} {sent:?}");
