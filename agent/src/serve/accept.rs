@@ -1,4 +1,4 @@
-//! Which connections `serve` takes, with the limits that the relay has too.
+//! Decides which connections `serve` accepts, with the same limits as the relay.
 
 use std::{
     future::{Ready, ready},
@@ -17,16 +17,16 @@ use axum_server::accept::Accept;
 use http::StatusCode;
 use tokio::net::TcpStream;
 
-/// When a client that has too many connections should try again: some will have ended by then.
+/// Seconds after which a client with too many connections should retry: some will have ended by then.
 const CLIENT_RETRY: u32 = 10;
-/// When to try again if all clients together have too many.
+/// Seconds after which to retry if all clients together have too many connections.
 const ALL_RETRY: u32 = 5;
 
-/// Judges every connection, and ends it when nothing comes of it.
+/// Checks every new connection, and ends it if it sends no request in time.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptor {
     pub(super) gate: Arc<Gate>,
-    /// Whether the listener speaks TLS above.
+    /// Whether the listener uses TLS on these connections.
     pub(super) tls: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A certificate that is renewed on disk is used without a restart.
+//! Reloads a certificate that was renewed on disk, without a restart.
 
 use std::{
     fs,
@@ -10,11 +10,11 @@ use axum_server::tls_rustls::RustlsConfig;
 
 use super::TlsFiles;
 
-/// How often the files are looked at. Certificates are renewed weeks before they end; seconds are for the operator
-/// who watches.
+/// How often the files are checked. Certificates are renewed weeks before they expire; the interval is seconds for the
+/// operator who is watching.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Looks at the files for ever.
+/// Checks the files until the task is aborted.
 pub(super) async fn watch(files: TlsFiles, config: RustlsConfig) {
     let mut watcher = Watcher::new(files, config);
     let mut ticks = tokio::time::interval(EVERY);
@@ -35,13 +35,13 @@ impl Watcher {
         Self { known: stamp(&files), files, config }
     }
 
-    /// Takes a pair that has changed into use. One that cannot be used is logged, and the old one stays.
+    /// Loads the pair if it has changed. If it cannot be used, that is logged and the old one stays in use.
     async fn look(&mut self) {
         let now = stamp(&self.files);
         if now == self.known {
             return;
         }
-        // The stamp is older than what is read, so a change in between is seen next time.
+        // The stamp is taken before the files are read, so a change in between is seen next time.
         self.known = now;
         match self.config.reload_from_pem_file(&self.files.certificate, &self.files.key).await {
             Ok(()) => tracing::info!("the certificate has changed and is in use"),

@@ -1,4 +1,4 @@
-//! `serve`: the classic AudioVault, the agent's own router on a local port.
+//! `audiovault-agent serve`: the classic AudioVault, with the agent's own router on a local port.
 
 mod accept;
 mod certificate;
@@ -42,21 +42,22 @@ use crate::{
     service::{ServiceSettings, current::Current},
 };
 
-/// How long running downloads may take to finish after a shutdown was asked for.
+/// How long running downloads may take to finish after a shutdown was requested.
 pub const DRAIN: Duration = Duration::from_secs(60);
 /// How long a client may take to send the head of a request; a browser needs a round trip.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may take over the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Octets of an HTTP/1.1 request's head, its URI included, and of what is buffered in each direction. A signed link is a fraction of that.
+/// Bytes of the head of an HTTP/1.1 request, its URI included, and of the buffer in each direction. A signed link is
+/// a fraction of that.
 const MAX_BUFFER: usize = 64 * 1024;
-/// Octets of an HTTP/2 request's head, counted with 32 for each field (RFC 9113, section 6.5.2).
+/// Bytes of the head of an HTTP/2 request, counted with 32 for each field (RFC 9113, section 6.5.2).
 const MAX_HEADER_LIST: u32 = 16 * 1024;
-/// Header fields of a request; browsers behind two proxies send some thirty.
+/// Header fields of a request; browsers behind two proxies send about thirty.
 const MAX_HEADERS: usize = 100;
-/// Requests under way on one HTTP/2 connection; a page of players has a few dozen.
+/// Concurrent requests on one HTTP/2 connection; a page of players has a few dozen.
 const MAX_CONCURRENT_STREAMS: u32 = 128;
-/// How long browsers may remember what an origin is allowed to do.
+/// How long browsers may cache what an origin is allowed to do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 /// Response headers that players may read.
 const EXPOSED: [HeaderName; 7] = [
@@ -78,7 +79,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Web pages that may use the service from a browser.
+/// Origins of web pages that may use the service from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
     /// All of them.
@@ -88,7 +89,7 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Reads `*` or a comma-separated list; nothing if it is neither.
+    /// Reads `*` or a comma-separated list. `None` if it is neither.
     pub fn parse(text: &str) -> Option<Self> {
         if text.trim() == "*" {
             return Some(Self::Any);
@@ -101,24 +102,24 @@ impl Origins {
     }
 }
 
-/// What `serve` needs.
+/// The settings of `serve`.
 #[derive(Debug, Clone)]
 pub struct ServeSettings {
     /// Search and download.
     pub service: ServiceSettings,
-    /// `HOST:PORT`; port 0 is any free one.
+    /// `HOST:PORT`; port 0 means any free port.
     pub bind_to: String,
-    /// Where browsers reach the service, without a slash at the end; the address listened on if absent.
+    /// The address at which browsers reach the service, without a slash at the end. If absent, the address listened on.
     pub public_url: Option<String>,
-    /// For HTTPS.
+    /// The certificate for HTTPS, if any.
     pub tls: Option<TlsFiles>,
-    /// Who may play.
+    /// Origins of the pages that may play recordings.
     pub origins: Origins,
-    /// What the landing page tells strangers of this program.
+    /// How much of the version the landing page shows to unauthenticated clients.
     pub shown_version: ShownVersion,
-    /// Most connections at a time.
+    /// The largest number of connections at a time.
     pub max_connections: u32,
-    /// Most connections at a time of one client: an IPv4 address, or an IPv6 network of 64 bits.
+    /// The largest number of connections of one client at a time: an IPv4 address, or an IPv6 network of 64 bits.
     pub max_client_connections: u32,
 }
 
@@ -130,20 +131,20 @@ pub enum ServeError {
     Bind {
         /// As configured.
         address: String,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The certificate or its key cannot be used.
     #[error("cannot use the certificate {} with the key {}", files.certificate.display(), files.key.display())]
     Certificate {
-        /// Both.
+        /// The two files.
         files: TlsFiles,
         /// What is wrong with them.
         source: io::Error,
     },
 }
 
-/// A service that listens.
+/// A running service.
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
@@ -153,7 +154,7 @@ pub struct Running {
     handle: Handle<SocketAddr>,
     task: JoinHandle<io::Result<()>>,
     certificates: Option<JoinHandle<()>>,
-    /// The recordings are looked after for as long as somebody could be told of them.
+    /// The storage is watched only while this receiver exists.
     _recordings: watch::Receiver<Status>,
 }
 
@@ -163,18 +164,18 @@ impl Running {
         self.address
     }
 
-    /// Where links start, without a slash at the end.
+    /// The base address of links, without a slash at the end.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// Goes on with other settings of the service. Where it listens, and how, stays.
+    /// Replaces the settings of the service. The address and the options of the listener stay.
     pub fn renew(&self, settings: ServeSettings) {
         self.service.renew(settings.service);
     }
 
-    /// Stops listening, lets running downloads finish for at most `drain`, cuts what is left, and completes when all of
-    /// that stands on record.
+    /// Stops listening, lets running downloads finish for at most `drain`, and cuts the rest. Completes when all of
+    /// that is written to the audit log.
     pub async fn shutdown(mut self, drain: Duration) {
         self.handle.graceful_shutdown(None);
         let ended = match tokio::time::timeout(drain, &mut self.task).await {
@@ -195,7 +196,7 @@ impl Running {
     }
 }
 
-/// Starts to listen, in this runtime.
+/// Starts to listen, on this runtime.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -251,7 +252,7 @@ async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     Err(failure)
 }
 
-/// The addresses of `HOST:PORT`.
+/// Resolves `HOST:PORT` to addresses.
 async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = text.parse() {
         return Ok(vec![address]);
@@ -263,10 +264,10 @@ async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
-/// The router on one connection.
+/// The router for one connection.
 type Connected = AddExtension<Router, ConnectInfo<SocketAddr>>;
 
-/// Who asks: the other end of the connection, which is a proxy's where one stands before this service.
+/// Adds the client to the request: the other end of the connection, which is the proxy if there is one in front.
 async fn tell_client(mut request: Request) -> Request {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let address = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string());
@@ -276,7 +277,7 @@ async fn tell_client(mut request: Request) -> Request {
     request
 }
 
-/// Serves one listener, with or without TLS, in a task of its own.
+/// Serves one listener, with or without TLS, in its own task.
 fn listen<A>(
     mut server: Server<SocketAddr, A>,
     handle: &Handle<SocketAddr>,
@@ -318,9 +319,9 @@ fn cors(origins: &Origins) -> CorsLayer {
         .max_age(PREFLIGHT_AGE)
 }
 
-/// Chooses the process-wide cryptography, unless the program that embeds this one has.
+/// Chooses the process-wide cryptography provider, unless the embedding program has already chosen one.
 pub fn install_provider() {
-    // A second call changes nothing, which is what is wanted.
+    // It fails only if a provider is already installed, and that is fine.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 

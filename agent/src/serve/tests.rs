@@ -1,4 +1,4 @@
-//! The classic AudioVault over real sockets.
+//! Tests of `serve` over real sockets.
 
 use std::io;
 
@@ -96,7 +96,7 @@ async fn wrong_tokens_at_the_local_port_are_throttled() {
 #[tokio::test]
 async fn a_running_download_finishes_after_the_shutdown_began() {
     let dir = TempDir::new().unwrap();
-    // Far more than the sockets' buffers hold.
+    // Far more than the buffers of the sockets hold.
     let content = wav(2000);
     put(dir.path().join("1711444502.17.wav"), &content);
     let running = start(ServeSettings { public_url: Some(String::new()), ..settings(&dir) }).await.unwrap();
