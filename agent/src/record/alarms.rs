@@ -1,4 +1,4 @@
-//! What the operator is told before lines are lost: the disk is soon full, or the record grows faster than it should.
+//! Alarms that warn the operator before lines are lost: the disk is nearly full, or the audit log grows too fast.
 
 use std::{
     path::Path,
@@ -9,14 +9,14 @@ use bytesize::ByteSize;
 
 use super::{aside, rotation::RecordSettings};
 
-/// Bytes that an honest record grows by within [`PACE_TIME`] at most: the searches and deliveries of twelve requests a second, all
-/// around the clock.
+/// The most bytes by which the audit log grows within [`PACE_TIME`] in normal use: the searches and deliveries of
+/// twelve requests a second, around the clock.
 const PACE: u64 = 16 * 1024 * 1024;
 const PACE_TIME: Duration = Duration::from_secs(3600);
-/// How long the alarm stands after the last file that was full too soon.
+/// How long the alarm stays up after the last file that was full too soon.
 const STANDS: Duration = Duration::from_secs(3600);
 
-/// The alarm about a disk that has less room than it should, at the start and in `check`. Blocks.
+/// The alarm about a disk with less free space than it should have, for the start and for `check`. Blocks.
 pub fn space_warning(settings: &RecordSettings) -> Option<String> {
     let free = free(&settings.path)?;
     (free < settings.min_free).then(|| space(settings, free))
@@ -33,13 +33,13 @@ fn space(settings: &RecordSettings, free: u64) -> String {
     )
 }
 
-/// Bytes that the agent's user can still write where the file is. `None` where the file system does not tell.
+/// Bytes that the agent's user can still write where the file is. `None` if the file system does not say.
 fn free(path: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(aside::directory(path)).ok()?;
     Some(system.f_bavail.saturating_mul(system.f_frsize))
 }
 
-/// Judges how fast files become full. Pure; takes `now`.
+/// Watches how fast files become full. Pure; takes `now`.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     rotated: Option<Instant>,
@@ -48,7 +48,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// A file of `size` bytes was full at `now`. The first of a run tells nothing: it may have been nearly full before.
+    /// A file of `size` bytes was full at `now`. The first file of a run is ignored: it may have been nearly full
+    /// before.
     pub(super) fn rotated(&mut self, size: u64, now: Instant) {
         let Some(before) = self.rotated.replace(now) else { return };
         let took = now.saturating_duration_since(before);
@@ -57,7 +58,7 @@ impl Pace {
         }
     }
 
-    /// What is wrong at `now`, if anything is.
+    /// The alarm at `now`, if there is one.
     pub(super) fn alarm(&self, path: &Path, now: Instant) -> Option<String> {
         let (_, took) = self.fast.filter(|(at, _)| now.saturating_duration_since(*at) < STANDS)?;
         let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
@@ -89,7 +90,7 @@ mod tests {
         assert!(alarm(&pace, 62).unwrap().contains("full within 2m;"));
         pace.rotated(PACE, began + 123 * MINUTE);
         assert_eq!((alarm(&pace, 121).is_some(), alarm(&pace, 122)), (true, None));
-        // Small files are full sooner.
+        // Small files are full sooner, so the limit is in proportion to their size.
         pace.rotated(PACE / 60, began + 124 * MINUTE);
         assert_eq!(alarm(&pace, 124), None);
         pace.rotated(PACE / 60, began + 124 * MINUTE + MINUTE / 2);

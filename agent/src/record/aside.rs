@@ -1,6 +1,8 @@
-//! The files of the record that were put aside, named by when that was: `audit.jsonl.20261130T084820.123Z`. No file is renamed twice, so
-//! thousands of them cost a rotation no more than a reading of the directory. Names with a number, `audit.jsonl.1` the newest, are from
-//! agents before this naming and from logrotate; they are read and removed as the others are.
+//! The rotated files of the audit log, named by the time of rotation: `audit.jsonl.20261130T084820.123Z`.
+//!
+//! No file is renamed twice, so with thousands of files a rotation costs no more than reading the directory. Names with
+//! a number (`audit.jsonl.1` is the newest) are from agents before this naming and from logrotate; they are read and
+//! removed like the others.
 
 use std::{
     cmp::Reverse,
@@ -16,19 +18,19 @@ use rustix::{
     io::Errno,
 };
 
-/// The highest number of agents before; other numbers, such as dates, are not theirs.
+/// The highest number that earlier agents used. Other numbers, such as dates, are not theirs.
 const MAX_NUMBER: u32 = 1000;
-/// The finest difference between two names.
+/// The smallest difference between two names.
 const STEP: Duration = Duration::from_millis(1);
 
-/// A file that was put aside.
+/// A rotated file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Aside {
     pub(super) path: PathBuf,
     name: Name,
 }
 
-/// What follows the record's own name. The order is that of age, the oldest first.
+/// What follows the audit log's own name. The order is by age, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Name {
     Number(Reverse<u32>),
@@ -56,10 +58,10 @@ impl Aside {
     }
 }
 
-/// All files that were put aside, the oldest first.
+/// Lists all rotated files, oldest first.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// If the directory cannot be read.
 pub(super) fn list(path: &Path) -> io::Result<Vec<Aside>> {
     let Some(mut prefix) = path.file_name().map(OsString::from) else { return Ok(Vec::new()) };
     prefix.push(".");
@@ -75,16 +77,16 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<Aside>> {
     Ok(found)
 }
 
-/// Puts the file aside, later than all others whatever the clock says.
+/// Renames the file under a name later than all others, even if the clock has gone back.
 ///
 /// # Errors
-/// When the directory cannot be read, or the file not be renamed.
+/// If the directory cannot be read or the file cannot be renamed.
 pub(super) fn put(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     loop {
         let aside = next(path, now)?;
         match renameat_with(CWD, path, CWD, &aside, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(aside),
-            // A writer and whoever erases have chosen the same name.
+            // The writer and an erasure have chosen the same name; try the next one.
             Err(Errno::EXIST) => {}
             // Some network file systems cannot refuse to replace a file.
             Err(Errno::INVAL | Errno::NOSYS) => return fs::rename(path, &aside).map(|()| aside),
@@ -93,10 +95,10 @@ pub(super) fn put(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     }
 }
 
-/// The name of the next file that is put aside.
+/// The name of the next rotated file.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// If the directory cannot be read.
 pub(super) fn next(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let newest = list(path)?.last().map(|aside| aside.name);
     let now = now.round(jiff::Unit::Millisecond).unwrap_or(now);
@@ -109,15 +111,15 @@ pub(super) fn next(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     Ok(name.into())
 }
 
-/// Removes the oldest files until `keep` are left, but none whose lines are younger than `min_age`.
+/// Removes the oldest files until `keep` are left, but never one with lines younger than `min_age`.
 ///
 /// # Errors
-/// When the directory cannot be read, or a file not be removed.
+/// If the directory cannot be read or a file cannot be removed.
 pub(super) fn prune(path: &Path, keep: u32, min_age: Duration, now: SystemTime) -> io::Result<()> {
     let asides = list(path)?;
     let more = asides.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
     for aside in asides.iter().take(more) {
-        // A name may be a little later than the clock, so that all names differ.
+        // A name may be a little later than the clock, because all names must differ.
         if now.duration_since(aside.time()?).unwrap_or_default() >= min_age {
             fs::remove_file(&aside.path)?;
         }

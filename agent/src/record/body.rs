@@ -1,4 +1,4 @@
-//! The body of a delivery, counted as it is handed out.
+//! The body of a delivery, which counts the bytes that are handed out.
 
 use std::{
     pin::Pin,
@@ -11,13 +11,13 @@ use http_body::{Frame, SizeHint};
 
 use super::{entry::Entry, event::Outcome};
 
-/// A body whose way out is on record. Dropping it before its end is the end of the delivery too.
+/// A body that reports to its audit entry. Dropping it before its end also ends the delivery.
 #[derive(Debug)]
 pub(super) struct RecordedBody {
     body: Body,
     entry: Entry,
-    /// Octets that are still to come, where the head of the answer says how many. A connection that has them all asks
-    /// no more, and so never sees the end.
+    /// Bytes that are still to come, if the head of the response says how many. A connection that has all of them does
+    /// not poll again, and so never sees the end.
     remaining: Option<u64>,
 }
 

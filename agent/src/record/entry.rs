@@ -1,4 +1,4 @@
-//! One search or delivery under way, and its line in the record when it is over.
+//! One running search or delivery, which becomes a line in the audit log when it is over.
 
 use std::time::Instant;
 
@@ -18,16 +18,16 @@ use super::{
     queue::Asker,
 };
 
-/// Set on responses by whoever has seen that the asker has a right to ask: a token that is accepted, or a link that
-/// opens. All others are strangers.
+/// Set on the response when the client has shown an accepted token or a valid link. All other clients are
+/// unauthenticated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known;
 
-/// Set on responses from which the deny file kept something back.
+/// Set on responses from which the deny list removed something.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Denied;
 
-/// An event that is not over. Dropping it ends it, and leaves it to the writer.
+/// An event that is not over. Dropping it ends it and queues its line for the writer.
 #[derive(Debug)]
 pub(crate) struct Entry {
     event: Option<Event>,
@@ -36,7 +36,7 @@ pub(crate) struct Entry {
     asker: Asker,
     lifeline: Option<Lifeline>,
     revocation: Option<Revocation>,
-    /// How it ended, once that is certain.
+    /// The outcome, once it is certain.
     outcome: Option<Outcome>,
     _open: TaskTrackerToken,
 }
@@ -61,7 +61,7 @@ impl Entry {
         }
     }
 
-    /// Takes in the answer. Its body is followed where it is a recording, otherwise this is the end.
+    /// Takes the response. If it delivers a recording, its body is followed to the end; otherwise the event ends here.
     pub(crate) fn answered(mut self, response: Response, problem: Option<&str>) -> Response {
         let (head, body) = response.into_parts();
         if head.extensions.get::<Known>().is_some() {
@@ -99,19 +99,19 @@ impl Entry {
         Response::from_parts(head, body)
     }
 
-    /// So many octets more were handed out.
+    /// Counts bytes that were handed out.
     pub(super) fn handed_out(&mut self, octets: u64) {
         if let Some(event) = &mut self.event {
             event.octets = Some(event.octets.unwrap_or_default() + octets);
         }
     }
 
-    /// How it ended; the first word counts.
+    /// Sets the outcome, unless one is already set.
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// How it ended where nobody said so: by whose doing the body was dropped.
+    /// The outcome when the body was dropped without one: denied, cut, or left by the client.
     fn given_up(&self) -> Outcome {
         if self.revocation.as_ref().is_some_and(Revocation::has_happened) {
             Outcome::Denied
@@ -122,7 +122,7 @@ impl Entry {
         }
     }
 
-    /// The body ended in an error.
+    /// The body ended with an error.
     pub(super) fn failed(&mut self) {
         let given_up = self.given_up();
         self.end(if given_up == Outcome::Denied { given_up } else { Outcome::Cut });

@@ -1,8 +1,8 @@
-//! Makes the record forget a call, while an agent may be writing it.
+//! Erases a call from the audit log, while an agent may be writing it.
 //!
-//! The file that is written is put aside first. The writer notices within a second, begins another and lets go of its lock; so nothing is
-//! written any more to any file that is changed here. Each is written anew beside the old one and takes its place in one step: whoever reads
-//! meanwhile, or a machine that stops, has the old lines or the new ones.
+//! First the current file is rotated. The writer notices within a second, begins another and releases its lock, so that
+//! no file that is changed here is written any more. Each file is written again next to the old one and replaces it in
+//! one step: a reader, or a machine that stops in between, has either the old lines or the new ones.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
@@ -22,47 +22,48 @@ use super::{
     event::{Notice, bounded, line},
 };
 
-/// How long a writer may take to let go of a file that was put aside: it looks every second, and a slow disk may hold it up.
+/// How long a writer may take to release a rotated file. It checks every second, and a slow disk may delay it.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the lock is tried meanwhile.
+/// How often the lock is tried in the meantime.
 const RETRY: Duration = Duration::from_millis(50);
-/// What the name of a file that is being written ends in.
+/// How the name of a file ends while it is being written.
 const DRAFT: &str = ".erasing";
 
-/// What is to be forgotten, and for whom.
+/// What to erase, and on whose order.
 #[derive(Debug, Clone)]
 pub struct Erasure {
-    /// The call, and the other legs of its conversation.
+    /// The call ids, including those of the other legs of the conversation.
     pub calls: Vec<NamedCall>,
-    /// The user of this machine who wants it.
+    /// The user of this machine who ordered it.
     pub by: String,
-    /// Why.
+    /// The reason, if one was given.
     pub reason: Option<String>,
 }
 
-/// What was forgotten.
+/// The result of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Erased {
-    /// How many lines.
+    /// The number of erased lines.
     pub lines: u64,
-    /// Of how many files.
+    /// The number of files that held them.
     pub files: usize,
-    /// Files of the same name that are not the record's own, such as what logrotate has compressed. They were not looked into.
+    /// Files of the same name that the audit log did not make, such as those that logrotate has compressed. They were
+    /// not read.
     pub left_alone: Vec<PathBuf>,
 }
 
-/// Why a record was not, or not wholly, made to forget. What was done stays done; nothing is lost.
+/// Why an erasure failed or is incomplete. What was erased stays erased; no other line is lost.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
-    /// The directory or a file of it cannot be read or written.
+    /// The directory or one of its files cannot be read or written.
     #[error("{} cannot be changed; is this the user of the agent, or root?", path.display())]
     Failed {
         /// The file or the directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The writer did not let go of its file.
+    /// The writer did not release its file.
     #[error(
         "the agent still writes {}, after {} s; it should be well, see audiovault-agent status, or be stopped: then try again",
         .0.display(), PATIENCE.as_secs()
@@ -70,7 +71,8 @@ pub enum EraseError {
     Busy(PathBuf),
 }
 
-/// Removes every line about these calls from all files of the record at `path`, and adds one that says so, without their ids. Blocks.
+/// Removes every line about these calls from all files of the audit log at `path`, and adds one line that says so,
+/// without their ids. Blocks.
 ///
 /// # Errors
 /// [`EraseError`].
@@ -82,7 +84,7 @@ pub fn erase(path: &Path, erasure: &Erasure) -> Result<Erased, EraseError> {
         Err(error) => return Err(failed(error)),
     };
     let mut erased = Erased { lines: 0, files: 0, left_alone: left_alone(path).map_err(failed)? };
-    // The newest is the last: it says how many lines there were in all.
+    // The newest is the last: its line has the number of erased lines of all files.
     for Aside { path, .. } in aside::list(path).map_err(failed)? {
         let failed = |source| EraseError::Failed { path: path.clone(), source };
         let Some(file) = take(&path)? else { continue };
@@ -98,7 +100,7 @@ pub fn erase(path: &Path, erasure: &Erasure) -> Result<Erased, EraseError> {
     Ok(erased)
 }
 
-/// Makes a file with one line, for the owner of the directory to read.
+/// Creates a file with one line, for the owner of the directory to read.
 fn begin(path: &Path, line: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     give(&file, &fs::metadata(aside::directory(path))?)?;
@@ -106,7 +108,7 @@ fn begin(path: &Path, line: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives a file to whom another belongs, where it does not already.
+/// Gives the file the same owner and group as another, if they differ.
 fn give(file: &File, like: &Metadata) -> io::Result<()> {
     let own = file.metadata()?;
     if (own.uid(), own.gid()) == (like.uid(), like.gid()) {
@@ -125,7 +127,7 @@ fn said(erasure: &Erasure, count: u64) -> String {
     })
 }
 
-/// Waits until this process alone has the file. `None` where it is there no more.
+/// Waits until this process alone has the file. `None` if the file is gone.
 fn take(path: &Path) -> Result<Option<File>, EraseError> {
     let failed = |source| EraseError::Failed { path: path.to_owned(), source };
     let began = Instant::now();
@@ -141,11 +143,11 @@ fn take(path: &Path) -> Result<Option<File>, EraseError> {
                 continue;
             }
             Err(TryLockError::WouldBlock) => return Err(EraseError::Busy(path.to_owned())),
-            // Some network file systems have no locks; the writer has let go within a second there too.
+            // Some network file systems have no locks; there too the writer has released the file within a second.
             Err(TryLockError::Error(_)) => thread::sleep(Duration::from_secs(2)),
             Ok(()) => {}
         }
-        // Another erasure may have put a new file in its place before this one had the lock.
+        // Another erasure may have replaced the file before this one got the lock.
         let here = file.metadata().map_err(failed)?;
         match fs::metadata(path) {
             Ok(there) if (there.dev(), there.ino()) == (here.dev(), here.ino()) => return Ok(Some(file)),
@@ -156,8 +158,8 @@ fn take(path: &Path) -> Result<Option<File>, EraseError> {
     }
 }
 
-/// Writes a file anew without the lines about the calls; how many those are. The last one gets a line that counts those of all files,
-/// `before` of which were in others.
+/// Writes a file again without the lines about the calls, and returns their number. The last file also gets a line with
+/// the number of all files, `before` of which were in the others.
 fn rewrite(path: &Path, file: &File, erasure: &Erasure, before: Option<u64>) -> io::Result<u64> {
     // Most files have no line about the call; they are read once and stay as they are.
     if before.is_none() && copy(&mut BufReader::new(file), &mut io::sink(), &erasure.calls)? == 0 {
@@ -181,7 +183,7 @@ fn rewrite(path: &Path, file: &File, erasure: &Erasure, before: Option<u64>) -> 
         }
         writer.flush()?;
         drop(writer);
-        // The age of files that have a number is that of their last line.
+        // The age of a file with a number in its name is its modification time, so keep it.
         new.set_modified(metadata.modified()?)?;
         new.sync_all()?;
         fs::rename(&draft, path)?;
@@ -189,7 +191,7 @@ fn rewrite(path: &Path, file: &File, erasure: &Erasure, before: Option<u64>) -> 
         Ok(gone)
     })();
     if written.is_err() {
-        // Whatever it is, the old file is there and whole.
+        // After any error the old file is still there and complete.
         let _ = fs::remove_file(&draft);
     }
     written
@@ -217,7 +219,7 @@ fn copy(from: &mut impl BufRead, to: &mut impl Write, calls: &[NamedCall]) -> io
 /// Whether a line is about one of the calls.
 fn is_told_of(text: &[u8], calls: &[NamedCall]) -> bool {
     let Ok(line) = serde_json::from_slice::<Map<String, Value>>(text) else {
-        // What a crash tore has no fields any more.
+        // A line that a crash tore has no fields, so search its text.
         let text = String::from_utf8_lossy(text);
         return calls.iter().any(|call| call.stands_in(&text));
     };
@@ -225,7 +227,7 @@ fn is_told_of(text: &[u8], calls: &[NamedCall]) -> bool {
     calls.iter().any(|call| call.is_told_of(field("call_id"), field("recording")))
 }
 
-/// Files whose names begin as those of the record, and which the record has not made.
+/// Files whose names begin like the audit log's, but which the audit log did not make.
 fn left_alone(path: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = path.file_name() else { return Ok(Vec::new()) };
     let ours = aside::list(path)?;
@@ -298,7 +300,7 @@ mod tests {
         assert_eq!(fs::metadata(&old).unwrap().modified().unwrap(), std::time::UNIX_EPOCH);
         assert_eq!(fs::metadata(&untouched).unwrap().ino(), inode);
         assert!(!path.exists(), "whoever writes begins another");
-        // Also where nothing is written at the moment.
+        // Also when no agent is writing at the moment.
         assert_eq!(erase(&path, &erasure(&["1772705400.9"])).unwrap().lines, 3);
         assert_eq!(contents(&path).concat().matches("erased").count(), 2);
     }

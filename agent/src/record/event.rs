@@ -1,24 +1,24 @@
-//! What stands in the record: one event, one line of JSON.
+//! The content of the audit log: one event is one line of JSON.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-/// Characters of a text from outside that are kept: names, agents and ids are shorter, and a line has a bounded size.
+/// Characters of outside text that are kept. Names, agents and ids are shorter, and this bounds the size of a line.
 const MAX_TEXT_LEN: usize = 256;
 
-/// What an event tells of.
+/// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Somebody asked which recordings a call has.
+    /// A client asked for the recordings of a call.
     Search,
-    /// Somebody asked for a recording.
+    /// A client asked for a recording.
     Delivery,
     /// A delivery has begun; its end has a line of its own.
     Begun,
 }
 
 impl Kind {
-    /// As it stands in the record.
+    /// Its word in the audit log.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Search => "search",
@@ -28,23 +28,23 @@ impl Kind {
     }
 }
 
-/// How a request ended. The words are those of the relay's audit.
+/// How a request ended. The words are the same as in the relay's audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything that was asked for was handed over.
+    /// Everything that was requested was handed over.
     Complete,
-    /// The asker went away before the end.
+    /// The client went away before the end.
     Left,
-    /// The tunnel, the disk or the end of the agent broke it off.
+    /// The tunnel, the disk or the end of the agent cut it.
     Cut,
     /// It was answered with an error.
     Refused,
-    /// The deny file kept all or some of it back.
+    /// The deny list removed all or some of it.
     Denied,
 }
 
 impl Outcome {
-    /// As it stands in the record.
+    /// Its word in the audit log.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -76,25 +76,25 @@ pub struct Event {
     pub time: Timestamp,
     /// Search or delivery.
     pub kind: Kind,
-    /// The id under which the logs of relay and agent speak of the request.
+    /// The id of the request in the logs of relay and agent.
     pub request_id: String,
-    /// What the beginning and the end of a delivery have in common: the agent's run and a number. A request id would not
+    /// The id that the beginning and the end of a delivery share: the agent's run and a number. A request id would not
     /// do, since clients may choose it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
-    /// The call that was asked for.
+    /// The call that was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call_id: Option<String>,
-    /// The tenant on whose behalf.
+    /// The tenant of the search.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// The user of QueueMetrics, where the request named one.
+    /// The user of QueueMetrics, if the request named one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The recording's file name, masked unless configured otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recording: Option<String>,
-    /// Network address of the client: as the relay tells, or of the connection's other end.
+    /// Network address of the client: the one that the relay gives, or the other end of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     /// The client's `User-Agent`.
@@ -102,37 +102,37 @@ pub struct Event {
     pub user_agent: Option<String>,
     /// HTTP method.
     pub method: String,
-    /// HTTP status of the answer; none where there was no answer any more.
+    /// HTTP status of the response; `None` if there was no response any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// How it ended, once it has.
+    /// The outcome, once it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// How many recordings a search found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<u32>,
-    /// First octet that was asked for.
+    /// The first byte that was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range_start: Option<u64>,
-    /// Octets, from there on, that were handed out.
+    /// Bytes, from there on, that were handed out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub octets: Option<u64>,
-    /// Size of the whole recording in octets.
+    /// Size of the whole recording in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
     /// From the request to the end, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
-    /// What a refusal said.
+    /// The error text of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// Something about the record itself.
+/// A line about the audit log itself.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Notice {
-    /// So many events before this line could not be written.
+    /// `count` events before this line could not be written.
     Lost {
         /// When they could be counted.
         #[serde(serialize_with = "milliseconds")]
@@ -140,7 +140,7 @@ pub enum Notice {
         /// How many.
         count: u64,
     },
-    /// So many lines about a call were erased before this line.
+    /// `count` lines about a call were erased before this line.
     Erased {
         /// When.
         #[serde(serialize_with = "milliseconds")]
@@ -153,7 +153,8 @@ pub enum Notice {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// So many requests that have no lines of their own: of strangers, which were refused, or repeats of one client.
+    /// `count` requests that have no lines of their own: refused ones of unauthenticated clients, or repeats of one
+    /// client.
     Suppressed {
         /// When they were counted.
         #[serde(serialize_with = "milliseconds")]
@@ -163,29 +164,30 @@ pub enum Notice {
         since: Timestamp,
         /// How many.
         count: u64,
-        /// What one client repeated; the fields below tell of that, as in the lines of events. None for strangers.
+        /// What one client repeated; the fields below describe it, as in the lines of events. `None` for
+        /// unauthenticated clients.
         #[serde(skip_serializing_if = "Option::is_none")]
         of: Option<Kind>,
         /// Network address of the client.
         #[serde(skip_serializing_if = "Option::is_none")]
         client: Option<String>,
-        /// The tenant on whose behalf.
+        /// The tenant of the requests.
         #[serde(skip_serializing_if = "Option::is_none")]
         tenant: Option<String>,
-        /// The call, where searches for it found something.
+        /// The call, if searches for it found something.
         #[serde(skip_serializing_if = "Option::is_none")]
         call_id: Option<String>,
         /// The recording's file name.
         #[serde(skip_serializing_if = "Option::is_none")]
         recording: Option<String>,
-        /// Octets that were handed out in all.
+        /// The total number of bytes that were handed out.
         #[serde(skip_serializing_if = "Option::is_none")]
         octets: Option<u64>,
     },
 }
 
 impl Notice {
-    /// So many requests of strangers were refused since then.
+    /// `count` requests of unauthenticated clients were refused since `since`.
     pub fn of_strangers(time: Timestamp, since: Timestamp, count: u64) -> Self {
         Self::Suppressed {
             time,
@@ -202,7 +204,7 @@ impl Notice {
 }
 
 impl Event {
-    /// An event at its beginning.
+    /// An event that has just begun.
     pub fn new(kind: Kind, method: &str, request_id: &str) -> Self {
         Self {
             time: Timestamp::now(),
@@ -228,7 +230,7 @@ impl Event {
     }
 }
 
-/// One object in one line, with its end.
+/// Serializes one object as one line, with its line end.
 pub fn line(what: &impl Serialize) -> String {
     // Texts and numbers always become JSON, in which every line break is escaped (RFC 8259, section 7).
     let mut line = serde_json::to_string(what).unwrap_or_else(|_| "{}".to_owned());
@@ -236,7 +238,7 @@ pub fn line(what: &impl Serialize) -> String {
     line
 }
 
-/// As much of a text from outside as is kept.
+/// Cuts a text from outside to the length that is kept.
 pub(crate) fn bounded(text: &str) -> String {
     text.chars().take(MAX_TEXT_LEN).collect()
 }

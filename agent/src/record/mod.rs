@@ -1,9 +1,10 @@
-//! The customer's own record: a line of JSON for every search and every delivery, in a file beside the agent. The
-//! customer answers for the recordings and need not take the relay's word for what became of them.
+//! The agent's audit log: a line of JSON for every search and every delivery, in a file at the site. The customer is
+//! responsible for the recordings and need not rely on the relay's word for what became of them.
 //!
-//! Requests leave events in a bounded queue (`queue`), where one client's repeats are counted (`repeats`); one thread writes them
-//! (`writer`) into a file that is rotated (`rotation`). Files that are put aside (`aside`) stay for a time that no size undercuts; a disk
-//! that gets full and a record that grows too fast are alarms (`alarms`). `erase` makes all files forget a call.
+//! Requests put events into a bounded queue (`queue`), where one client's repeats are counted (`repeats`). One thread
+//! (`writer`) writes them into a file that is rotated (`rotation`). Rotated files (`aside`) stay for a minimum time,
+//! whatever their size. A disk that is nearly full and an audit log that grows too fast raise alarms (`alarms`).
+//! `erase` removes a call from all files.
 
 mod alarms;
 mod aside;
@@ -47,13 +48,13 @@ pub use self::{
     rotation::{RecordError, RecordSettings},
 };
 
-/// How long bodies that were cut may take to be dropped by their tasks.
+/// How long the tasks of bodies that were cut may take to drop them.
 const LAST_ENTRIES: Duration = Duration::from_secs(2);
-/// How long the last lines may take: more, and the disk is dead.
+/// How long the last lines may take; after that, the disk is considered dead.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
-/// Takes what happened and never waits. Cheap to clone; all clones are one. The last one that goes ends the thread,
-/// after it has written everything.
+/// Takes events and never blocks. Cheap to clone; all clones share one queue. When the last clone is dropped, the
+/// thread writes everything and ends.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Handle>);
 
@@ -63,13 +64,13 @@ struct Handle {
     problems: Problems,
     open: TaskTracker,
     thread: OnceLock<()>,
-    /// Tells deliveries of this run from those of others.
+    /// Distinguishes the deliveries of this run from those of other runs.
     run: String,
     deliveries: AtomicU64,
 }
 
 impl Recorder {
-    /// Records nothing until it is configured to. What goes wrong is noted among the problems.
+    /// Records nothing until it is configured. Failures are noted in `problems`.
     pub fn new(problems: Problems) -> Self {
         let queue = Arc::new(Queue::default());
         Self(Arc::new(Handle {
@@ -82,7 +83,7 @@ impl Recorder {
         }))
     }
 
-    /// Records there from now on, or nowhere. A file that was moved away meanwhile is begun anew.
+    /// Writes to this file from now on, or nowhere. A file that was moved away in the meantime is begun anew.
     pub fn configure(&self, settings: Option<RecordSettings>) {
         if settings.is_some() {
             self.0.thread.get_or_init(|| self.start());
@@ -92,10 +93,10 @@ impl Recorder {
         }
     }
 
-    /// Waits for what is under way, and until everything is written; nothing is recorded any more.
+    /// Waits for running requests, and until everything is written. After that nothing is recorded.
     pub async fn finish(&self) {
         self.0.open.close();
-        // A body that is still held by somebody now has no end to tell of.
+        // A body that is still held after this has no end that could be recorded.
         let _ = timeout(LAST_ENTRIES, self.0.open.wait()).await;
         if self.0.thread.get().is_none() {
             return;
@@ -114,12 +115,12 @@ impl Recorder {
         on.then(|| Entry::begin(self.clone(), kind, request, self.0.open.token()))
     }
 
-    /// A name for the next delivery.
+    /// An id for the next delivery.
     fn delivery(&self) -> String {
         format!("{}-{}", self.0.run, self.0.deliveries.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Whether the event has a line of its own.
+    /// Queues an event. Returns true if it gets a line of its own.
     fn push(&self, event: Event, asker: Asker) -> bool {
         self.0.queue.push(event, asker)
     }

@@ -1,4 +1,4 @@
-//! Between those who answer requests and the thread that writes: a bounded queue that nobody waits for.
+//! A bounded queue between the tasks that serve requests and the thread that writes. Adding to it never blocks.
 
 use std::{
     collections::VecDeque,
@@ -16,45 +16,45 @@ use super::{
     rotation::RecordSettings,
 };
 
-/// Events that wait for the disk: seconds of a busy site, and about a megabyte.
+/// Most events that wait for the disk: seconds of a busy site, and about a megabyte.
 pub(super) const CAPACITY: usize = 1024;
-/// Where so many wait, beginnings are left out: the lines of their ends say the same and more.
+/// With this many events waiting, begin lines are left out: the lines of their ends say the same and more.
 const ROOM_FOR_BEGINNINGS: usize = CAPACITY / 2;
 
-/// Whose event it is, and whether it has a line of its own.
+/// Whose event it is, and whether it gets a line of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
-    /// Has shown no right to ask.
+    /// An unauthenticated client.
     Stranger,
-    /// Has a right to ask; what is repeated too often is counted.
+    /// An authenticated client; what it repeats too often is counted.
     Known,
-    /// Of a delivery whose beginning has a line: so has its end.
+    /// A delivery whose beginning has a line: its end gets one too.
     Begun,
-    /// Of a delivery whose beginning has no line: its end is counted.
+    /// A delivery whose beginning has no line: its end is counted.
     Repeating,
 }
 
-/// What is left for the writer.
+/// A message for the writer.
 #[derive(Debug)]
 pub(super) enum Mail {
     /// Something to write.
     Event(Box<Event>),
-    /// Write there from now on, or nowhere.
+    /// Write to this file from now on, or nowhere.
     Target(Option<RecordSettings>),
 }
 
-/// What the writer finds to do.
+/// What the writer has to do next.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// In the order in which it came.
+    /// The messages, in the order in which they came.
     pub(super) mail: VecDeque<Mail>,
-    /// How many events after these found no room.
+    /// How many later events found no room.
     pub(super) lost: u64,
-    /// Counts of what has no lines of its own.
+    /// Counts of requests that have no lines of their own.
     pub(super) counts: Vec<Notice>,
     /// Whether this is the last work.
     pub(super) stop: bool,
-    /// Whoever waits for the end.
+    /// Dropped at the end, which wakes the task that waits for it.
     pub(super) waiting: Option<oneshot::Sender<()>>,
 }
 
@@ -73,7 +73,7 @@ struct State {
     waiting: Option<oneshot::Sender<()>>,
 }
 
-/// The queue.
+/// The queue between the requests and the writer.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -86,14 +86,14 @@ impl Queue {
         self.lock().on
     }
 
-    /// Leaves an event; whether it has a line of its own. Where there is no room it is counted instead.
+    /// Adds an event, or counts it if there is no room. Returns true if it gets a line of its own.
     pub(super) fn push(&self, event: Event, asker: Asker) -> bool {
         let mut state = self.lock();
         if !state.on {
             return false;
         }
         if !state.admit(&event, asker) {
-            // The writer tells the count when it is due.
+            // Wake the writer, so that it learns when the count is due.
             drop(state);
             self.news.notify_one();
             return false;
@@ -113,7 +113,7 @@ impl Queue {
         true
     }
 
-    /// Has what comes from now on written elsewhere, or nowhere.
+    /// Switches to another file, or to none, for all events from now on.
     pub(super) fn turn_to(&self, target: Option<RecordSettings>) {
         let mut state = self.lock();
         state.on = target.is_some() && !state.stop;
@@ -123,7 +123,7 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// Has the writer write everything and end. Nothing is taken any more.
+    /// Tells the writer to write everything and end. No event is accepted any more.
     pub(super) fn stop(&self, waiting: Option<oneshot::Sender<()>>) {
         let mut state = self.lock();
         state.on = false;
@@ -133,8 +133,8 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// Waits for something to do, until `wake_at` at most. A writer in trouble waits until the given time; events stay here then, as long
-    /// as there is room, unless there is another place to write them or the writer has to end.
+    /// Waits for work, until `wake_at` at most. After a write error the writer waits until `trouble_until`. Events stay
+    /// in the queue until then, while there is room, unless there is a new target or the writer has to end.
     pub(super) fn take(&self, trouble_until: Option<Instant>, wake_at: Option<Instant>) -> Work {
         let mut state = self.lock();
         loop {

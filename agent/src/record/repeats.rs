@@ -1,5 +1,6 @@
-//! Keeps an asker who has a right to ask from filling the record with repeats: the first of them have lines of their own, the others are
-//! counted. Whoever holds the token could otherwise fill the disk, in which the record stands for months. Pure; takes `now`.
+//! Counts the repeats of an authenticated client instead of filling the audit log with them: only the first get lines
+//! of their own. Otherwise a client with the token could fill the disk, since the audit log is kept for months. Pure;
+//! takes `now`.
 
 use std::{
     collections::HashMap,
@@ -11,25 +12,26 @@ use jiff::Timestamp;
 
 use super::event::{Event, Kind, Notice};
 
-/// Lines in a minute for one recording that one client asks for, or for one call that it searches and that has recordings. A listener who
-/// seeks once a second in one recording is at the limit.
+/// Lines per minute for one recording that one client downloads, or for one call that it searches and that has
+/// recordings. A listener who seeks once a second in one recording is at the limit.
 const SAME: u32 = 60;
-/// Lines in a minute for one client's searches that find nothing, and for what it asks and is refused. Nothing was disclosed by them, and
-/// each may name another call, so all of a client count together.
+/// Lines per minute for one client's searches that find nothing, and for its requests that are refused. They disclosed
+/// nothing, and each may name another call, so all of one client count together.
 const FRUITLESS: u32 = 60;
-/// Most repeats that are watched at a time, about 200 kB. What comes beyond them has lines of its own.
+/// Most repeats that are watched at a time, about 200 kB. Further events get lines of their own.
 const MAX_WATCHED: usize = 1024;
-/// How often those that are over are looked for where no more may be watched.
+/// How often expired entries are looked for when the limit is reached.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
-/// What makes two events repeats of each other. The user and the user agent are not among it: the asker chooses both.
+/// What makes two events repeats of each other. User and user agent are not part of it, because the client chooses
+/// both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     kind: Kind,
     client: Option<String>,
-    /// Of a search that has found something.
+    /// The call, for a search that found something.
     call: Option<Call>,
-    /// Of a delivery.
+    /// The recording, for a delivery.
     recording: Option<String>,
 }
 
@@ -61,21 +63,21 @@ impl Key {
 #[derive(Debug)]
 struct Watched {
     strangers: Strangers<Timestamp>,
-    /// Bytes that were handed out in what is counted.
+    /// Bytes that the counted requests handed out.
     octets: u64,
 }
 
-/// The repeats of all askers.
+/// The repeats of all clients.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     watched: HashMap<Key, Watched>,
-    /// When the first count is to be told.
+    /// When the first count is due.
     due: Option<Instant>,
     purged: Option<Instant>,
 }
 
 impl Repeats {
-    /// Whether an event that is over has a line of its own. It is counted otherwise.
+    /// Returns true if an event that is over gets a line of its own. Otherwise it is counted.
     pub(super) fn admit(&mut self, event: &Event, now: Instant) -> bool {
         let Some(watched) = self.watch(Key::of(event), now) else { return true };
         let admitted = watched.strangers.admit(now, event.time);
@@ -87,12 +89,12 @@ impl Repeats {
         admitted
     }
 
-    /// Whether a delivery that begins has lines of its own. Where it has not, it is to be counted when it ends.
+    /// Returns true if a delivery that begins gets lines of its own. Otherwise it is counted when it ends.
     pub(super) fn begin(&mut self, event: &Event, now: Instant) -> bool {
         self.watch(Key::of(event), now).is_none_or(|watched| watched.strangers.begin(now, event.time))
     }
 
-    /// Counts a delivery that has begun without a line. Whether there was room to; it has a line of its own otherwise.
+    /// Counts a delivery that began without a line. Returns false if there was no room; it then gets a line of its own.
     pub(super) fn count(&mut self, event: &Event, now: Instant) -> bool {
         let Some(watched) = self.watch(Key::of(event), now) else { return false };
         watched.strangers.count(now, event.time);
@@ -102,12 +104,12 @@ impl Repeats {
         true
     }
 
-    /// When there is a count to tell.
+    /// When the next count is due.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// The counts that are to be told at `now`, or all of them if they are the last.
+    /// The counts that are due at `now`, or all of them if `last` is true.
     pub(super) fn close(&mut self, now: Instant, last: bool) -> Vec<Notice> {
         if !last && self.due.is_none_or(|due| now < due) {
             return Vec::new();
@@ -190,7 +192,7 @@ mod tests {
         let now = Instant::now();
         let mut again = search(1, 1);
         let lines = (0..1000).filter(|n| {
-            // A name that the asker makes up does not make it another asker.
+            // Another made-up user name does not make it another client.
             again.user = Some(format!("user-{n}"));
             repeats.admit(&again, now)
         });

@@ -1,7 +1,7 @@
-//! The file of the record, `audit.jsonl`, which is put aside when it is full (`aside`).
+//! The current file of the audit log, `audit.jsonl`, which is rotated when it is full (`aside`).
 //!
-//! A module of its own, since the crates for it panic when a file was moved away, or go on writing to nowhere when one
-//! cannot be opened.
+//! This is written here because the existing crates panic when a file was moved away, or keep writing to nowhere when a
+//! file cannot be opened.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -15,44 +15,44 @@ use jiff::Timestamp;
 
 use super::aside;
 
-/// How long the record is kept where nothing else is said: the longest time after which an abuse is usually noticed.
+/// How long lines are kept by default: the longest time after which an abuse is usually noticed.
 pub(super) const MIN_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// Where the record is kept.
+/// Where and how long the audit log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordSettings {
     /// The file that is written.
     pub path: PathBuf,
-    /// Octets after which another file is begun; `None` leaves that to others, such as logrotate.
+    /// Bytes after which a new file is begun; `None` leaves rotation to other programs, such as logrotate.
     pub limit: Option<u64>,
     /// How many old files are kept, whatever their age.
     pub keep: u32,
-    /// How long every line is kept, whatever the size of all.
+    /// How long every line is kept at least, whatever the total size.
     pub min_age: Duration,
-    /// Octets that the disk should have left. With less, there is an alarm.
+    /// Bytes that the disk should have free. With less, there is an alarm.
     pub min_free: u64,
 }
 
 impl RecordSettings {
-    /// A record in this file, which is never rotated by size.
+    /// An audit log in this file, which is never rotated by size.
     pub fn new(path: PathBuf) -> Self {
         Self { path, limit: None, keep: 1, min_age: MIN_AGE, min_free: 0 }
     }
 }
 
-/// Why the record cannot be written now.
+/// Why the audit log cannot be written now.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file cannot be opened.
     #[error("the audit log {} cannot be opened", .0.display())]
     Open(PathBuf, #[source] io::Error),
-    /// Another program writes it.
+    /// Another program writes the file.
     #[error("the audit log {} is written by another process; give each its own", .0.display())]
     Shared(PathBuf),
     /// The file cannot be written.
     #[error("the audit log {} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
-    /// The file is full and cannot be put aside.
+    /// The file is full and cannot be renamed.
     #[error("the audit log {} cannot be renamed to begin another", .0.display())]
     Rotate(PathBuf, #[source] io::Error),
     /// An old file cannot be removed.
@@ -70,7 +70,7 @@ pub(super) struct RotatedFile {
 }
 
 impl RotatedFile {
-    /// Opens the file, or makes it, readable by its owner alone. What a crash left of a last line is ended.
+    /// Opens the file, or creates it, readable by its owner alone. A last line that a crash tore is ended.
     ///
     /// # Errors
     /// [`RecordError::Open`] and [`RecordError::Shared`].
@@ -81,7 +81,7 @@ impl RotatedFile {
         let mut file = options.read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(RecordError::Shared(path.clone())),
-            // Some network file systems have no locks; then nobody watches over a second writer.
+            // Some network file systems have no locks; there a second writer is not detected.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         let metadata = file.metadata().map_err(failed)?;
@@ -98,7 +98,7 @@ impl RotatedFile {
         Ok(Self { settings: settings.clone(), file, len, identity })
     }
 
-    /// Goes on in a new file where the old one was moved away or removed, and notices when it was cut short.
+    /// Opens a new file if the old one was moved away or removed, and notices if it was truncated.
     ///
     /// # Errors
     /// As [`RotatedFile::open`].
@@ -110,7 +110,8 @@ impl RotatedFile {
         Ok(())
     }
 
-    /// Writes one line, in another file if this one is full. A line is written whole or not at all. Whether another file was begun.
+    /// Writes one line, in a new file if this one is full. A line is written whole or not at all. Returns true if a new
+    /// file was begun.
     ///
     /// # Errors
     /// [`RecordError`].
@@ -121,7 +122,7 @@ impl RotatedFile {
             self.rotate()?;
         }
         if let Err(error) = self.file.write_all(line.as_bytes()) {
-            // What cannot be taken back is ended when the file is opened again.
+            // If truncating fails too, the partial line is ended when the file is opened again.
             let _ = self.file.set_len(self.len);
             return Err(RecordError::Write(self.settings.path.clone(), error));
         }
@@ -132,7 +133,7 @@ impl RotatedFile {
     fn rotate(&mut self) -> Result<(), RecordError> {
         let path = &self.settings.path;
         match aside::put(path, Timestamp::now()) {
-            // Somebody else has moved it away just now.
+            // Another program has just moved it away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             put => drop(put.map_err(|error| RecordError::Rotate(path.clone(), error))?),
         }
@@ -167,7 +168,7 @@ mod tests {
         RecordSettings { limit: Some(limit), keep, min_age: Duration::ZERO, ..RecordSettings::new(path) }
     }
 
-    /// The files' contents, the oldest first.
+    /// The contents of the files, oldest first.
     fn contents(settings: &RecordSettings) -> Vec<String> {
         let old = aside::list(&settings.path).unwrap().into_iter().map(|aside| aside.path);
         old.chain([settings.path.clone()]).map(|path| fs::read_to_string(path).unwrap()).collect()

@@ -1,4 +1,4 @@
-//! Events on their way to the disk, and what becomes of them when there is no way.
+//! Tests of events on their way to the disk, and of what happens when the disk cannot be written.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ impl Place {
         self.recorder.push(event, asker);
     }
 
-    /// Waits until the writer is, or is not, in trouble: what it says of it.
+    /// Waits until the writer does, or does not, report a problem, and returns the problem.
     async fn trouble(&self, wanted: bool) -> Option<String> {
         let mut board = self.problems.follow();
         let standing = board.wait_for(|standing| standing.is_empty() != wanted).await.unwrap();
@@ -59,7 +59,7 @@ fn ids(path: &Path) -> Vec<String> {
     lines(path).iter().filter_map(|line| line["request_id"].as_str().map(str::to_owned)).collect()
 }
 
-/// The writer tells nobody of single lines.
+/// Polls the condition, since the writer does not report single lines.
 async fn until(condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
@@ -111,7 +111,7 @@ async fn a_file_that_was_moved_away_is_begun_anew_at_the_next_event_or_reload() 
 #[tokio::test]
 async fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
     let place = Place::new();
-    // Not even root can open a file in a directory that is not there.
+    // Even root cannot open a file in a directory that does not exist.
     let settings = RecordSettings::new(place.path("none/a"));
     place.recorder.configure(Some(settings.clone()));
     let said = place.trouble(true).await.unwrap();
@@ -156,7 +156,7 @@ async fn what_is_under_way_at_the_end_is_written_too() {
     assert_eq!(lines(&place.path("a"))[0]["outcome"], "cut");
 }
 
-/// A delivery under way: a recording, of which nothing was taken yet.
+/// A running delivery: the response with a recording, from which nothing was read yet.
 fn delivery(recorder: &Recorder) -> axum::response::Response {
     let entry = recorder.begin(Kind::Delivery, &Request::default()).unwrap();
     let mut answer = axum::response::Response::new("some sound".into());
@@ -181,7 +181,7 @@ async fn a_delivery_stands_there_from_its_beginning_and_is_closed_by_the_next_ru
     assert_eq!(told(&path), ["begun -", "delivery left", "begun -"]);
     let begun = lines(&path).remove(2);
     assert_eq!((&begun["status"], &begun["octets"]), (&200.into(), &Value::Null));
-    // What a killed agent leaves: the file as it is now, with the last files put aside, and a line that is torn.
+    // What a killed agent leaves: the file as it is now, with the rotated files, and a torn line.
     let left = place.path("left");
     fs::copy(&path, PathBuf::from(format!("{}.1", left.display()))).unwrap();
     fs::write(&left, "{\"kind\":\"begun\",\"delivery\":\"0").unwrap();
@@ -199,7 +199,7 @@ async fn a_delivery_stands_there_from_its_beginning_and_is_closed_by_the_next_ru
     last.configure(Some(place.settings("left")));
     last.finish().await;
     assert_eq!(lines(&left).len(), 1, "closed once");
-    // The run itself closes nothing of its own.
+    // A run does not close its own deliveries.
     place.recorder.configure(Some(place.settings("b")));
     place.recorder.configure(Some(place.settings("a")));
     drop(under_way);

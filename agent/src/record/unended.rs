@@ -1,4 +1,4 @@
-//! Deliveries that stand in the record with their beginning alone.
+//! Finds deliveries that have a begin line in the audit log but no end.
 
 use std::{
     collections::HashSet,
@@ -15,16 +15,16 @@ use super::{
     event::{Kind, Outcome, line},
 };
 
-/// Bytes of the record that are read at a start, the newest files first: 150,000 lines, read within a second. What was
-/// still under way at the end of a run began within them, but for downloads that went on for days.
+/// Bytes of the audit log that are read at a start, the newest files first: 150,000 lines, read within a second. What
+/// was still running at the end of a run began within them, except for downloads that took days.
 const MAX_READ: u64 = 64 * 1024 * 1024;
-/// The key that a delivery's two lines have in common. Quotes in texts are escaped, so no text holds this.
+/// The key that the two lines of a delivery share. Quotes in texts are escaped, so no text can contain this.
 const KEY: &[u8] = b"\"delivery\":";
-/// What the closing line says. The line of an end can also be among those that were counted as lost.
+/// The text of the closing line. The line of an end can also be among those that were counted as lost.
 const PROBLEM: &str = "no end is on record: the agent or its machine stopped first, or the line was lost";
 
-/// The lines that close deliveries of earlier runs, in the order in which they began. Those of `run` are left alone.
-/// Blocks. A file that cannot be read ends the search.
+/// The lines that close deliveries of earlier runs, in the order in which these began. Deliveries of `run` are left
+/// alone. Blocks. A file that cannot be read ends the search.
 pub(super) fn closing_lines(path: &Path, run: &str) -> Vec<String> {
     let mut deliveries = Deliveries::default();
     let mut left = MAX_READ;
@@ -45,7 +45,7 @@ struct Deliveries {
 }
 
 impl Deliveries {
-    /// Takes in one file; how many bytes it had. `None` at the end of what may be read, or where it cannot be.
+    /// Reads one file and returns its size in bytes. `None` if the limit is reached or the file cannot be read.
     fn read(&mut self, file: impl Read, run: &str) -> Option<u64> {
         let mut file = BufReader::new(file);
         let (mut total, mut text, mut begun) = (0, Vec::new(), Vec::new());
@@ -58,7 +58,7 @@ impl Deliveries {
             if memmem::find(&text, KEY).is_none() {
                 continue;
             }
-            // A line that a crash tore is none.
+            // Skip a line that a crash tore.
             let Ok(line) = serde_json::from_slice::<Map<String, Value>>(&text) else { continue };
             let Some(id) = line.get("delivery").and_then(Value::as_str).map(str::to_owned) else { continue };
             if line.get("kind").and_then(Value::as_str) == Some(Kind::Begun.word()) {

@@ -1,4 +1,4 @@
-//! The thread that writes the record. It alone touches the disk, so a disk that is full, slow or dead stops nobody.
+//! The thread that writes the audit log. It alone uses the disk, so a full, slow or dead disk delays no request.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -18,34 +18,35 @@ use super::{
 };
 use crate::problems::{AUDIT_LOG, AUDIT_LOG_PACE, AUDIT_LOG_SPACE, Problems};
 
-/// How often a disk that could not be written is tried again.
+/// How often writing is retried after a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often the file is looked at when there is nothing to write: whoever moves it away waits so long for the writer to let go of it.
+/// How often the file is checked when there is nothing to write. A program that moves it away waits up to this long
+/// until the writer releases it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often the disk's room is looked at: at the pace of a disk a minute is what an alarm costs.
+/// How often the free space is checked: even at full disk speed, an alarm comes at most a minute late.
 const SPACE_EVERY: Duration = Duration::from_secs(60);
-/// How often old files are looked for that need not be kept any longer, beside when another file is begun.
+/// How often old files are pruned, in addition to each time that a new file is begun.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// What the thread keeps.
+/// The state of the thread.
 pub(super) struct Writer {
     queue: Arc<Queue>,
     problems: Problems,
     target: Option<RecordSettings>,
     file: Option<RotatedFile>,
-    /// What was taken from the queue and is not on disk: as many lines as the queue holds and a few.
+    /// Lines taken from the queue that are not on disk: as many as the queue holds, and a few more.
     lines: VecDeque<String>,
     run: String,
     /// Whether deliveries of earlier runs were closed in the file of this target.
     closed: bool,
-    /// When to try again, while the disk cannot be written.
+    /// When to try again, after the disk could not be written.
     trouble_until: Option<Instant>,
     pace: Pace,
-    /// When the disk's room was looked at last.
+    /// When the free space was last checked.
     space_at: Option<Instant>,
-    /// When old files were looked for last.
+    /// When old files were last pruned.
     pruned_at: Option<Instant>,
-    /// The alarms that stand.
+    /// The alarms that are up.
     alarms: BTreeSet<&'static str>,
 }
 
@@ -67,7 +68,7 @@ impl Writer {
         }
     }
 
-    /// Writes until it is told to stop.
+    /// Writes until the queue is stopped.
     pub(super) fn run(mut self) {
         loop {
             let look_at = self.target.is_some().then(|| Instant::now() + LOOK_EVERY);
@@ -87,14 +88,14 @@ impl Writer {
             self.watch();
             if stop {
                 self.end();
-                // Whoever waits is told by this.
+                // Dropping the sender wakes the task that waits for the end.
                 drop(waiting);
                 return;
             }
         }
     }
 
-    /// Writes what waits, and notices how that went.
+    /// Writes all waiting lines, and notes whether that worked.
     fn write(&mut self) {
         match self.try_write() {
             Ok(()) => self.recovered(),
@@ -114,7 +115,7 @@ impl Writer {
             }
             None => self.file.insert(RotatedFile::open(target)?),
         };
-        // The file is open, so no other agent writes it.
+        // The file is open and locked, so no other agent writes it.
         if !self.closed {
             self.closed = true;
             for line in unended::closing_lines(&target.path, &self.run).into_iter().rev() {
@@ -138,7 +139,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Raises alarms and takes them back.
+    /// Raises and clears alarms.
     fn watch(&mut self) {
         let now = Instant::now();
         let pace = self.target.as_ref().and_then(|target| self.pace.alarm(&target.path, now));
@@ -151,7 +152,7 @@ impl Writer {
     }
 
     fn alarm(&mut self, subject: &'static str, problem: Option<String>) {
-        // Said once in the log: the figures in the sentence change all the time.
+        // Log an alarm only once, because the figures in its sentence change all the time.
         match &problem {
             Some(problem) => {
                 if self.alarms.insert(subject) {
@@ -168,7 +169,7 @@ impl Writer {
     }
 
     fn failed(&mut self, error: &RecordError) {
-        // Opened afresh at the next attempt, whatever has become of it.
+        // The next attempt opens it again, so the state after the error does not matter.
         self.file = None;
         if self.trouble_until.is_none() {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
@@ -188,7 +189,7 @@ impl Writer {
         }
     }
 
-    /// Goes on elsewhere. What cannot be written where it was is written there.
+    /// Switches to another file. Lines that cannot be written to the old file are written to the new one.
     fn turn_to(&mut self, target: Option<RecordSettings>) {
         if self.target == target {
             return;
