@@ -1,4 +1,4 @@
-//! By what right a search is tried, and for which call.
+//! The token and the call for the search of a health check.
 
 use crate::{
     config::args::AccessArgs,
@@ -7,26 +7,26 @@ use crate::{
     vault::sample::Sample,
 };
 
-/// The tokens of the configuration, in the clear.
+/// The tokens of the configuration, in plain text.
 #[derive(Debug, Default)]
 pub(super) struct Askers {
     master: Option<Secret>,
     tenants: Vec<Tenant>,
 }
 
-/// A search.
+/// A search that the check makes.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// By what right.
+    /// The token.
     pub(super) token: Secret,
-    /// For whose recordings.
+    /// The tenant, if any.
     pub(super) tenant: Option<String>,
-    /// For which call; without, there is none to search for.
+    /// The call; without one there is nothing to search for.
     pub(super) sample: Option<Sample>,
 }
 
 impl Askers {
-    /// Reads the tokens. What cannot be read is told by the check of the configuration.
+    /// Reads the tokens. Files that cannot be read are reported by the check of the configuration.
     pub(super) fn read(args: &AccessArgs) -> Self {
         let file = |path| Secret::read(path).ok();
         let master = args.token.clone().or_else(|| args.token_file.as_deref().and_then(file));
@@ -34,8 +34,8 @@ impl Askers {
         Self { master, tenants: tenants.map(|tenants| tenants.usable).unwrap_or_default() }
     }
 
-    /// The search for a call: with the master token if there is one, otherwise with that of the call's tenant. Nothing if
-    /// nobody may search for it.
+    /// The search for a call: with the master token if there is one, otherwise with the token of the call's tenant.
+    /// `None` if no token may search for it.
     pub(super) fn question(&self, sample: Option<Sample>) -> Option<Question> {
         let tenant = sample.as_ref().and_then(|sample| sample.tenant.clone());
         if let Some(token) = &self.master {
@@ -46,7 +46,7 @@ impl Askers {
             (Some(_), Some(name)) => {
                 self.tenants.iter().find(|own| own.name.to_lowercase() == name.to_lowercase())
             }
-            // A tenant sees nothing where tenants are not kept apart.
+            // Without tenants in the paths, a tenant's token finds nothing.
             (Some(_), None) => None,
         };
         own.map(|own| Question { token: own.secret.clone(), tenant, sample })

@@ -1,4 +1,4 @@
-//! This machine's clock against the relay's, as the `Date` of an HTTP answer tells it (RFC 9110, section 6.6.1).
+//! Compares this machine's clock with the relay's, by the `Date` of an HTTP response (RFC 9110, section 6.6.1).
 
 use std::time::{Duration, SystemTime};
 
@@ -8,23 +8,23 @@ use jiff::Timestamp;
 use super::report::Verdict;
 use crate::rough::rough;
 
-/// A machine that is kept in time by anybody is right to a fraction of a second; `Date` and the way add two. Beyond
-/// this nobody keeps the clock, and it will be wrong by more.
+/// A machine whose clock is synchronized is right to a fraction of a second; `Date` and the network delay add two
+/// seconds. Beyond this the clock is not synchronized, and it will drift further.
 const WARN_FROM: Duration = Duration::from_secs(5);
-/// The agent sets the end of a link by its own clock and the relay judges it by its own; a minute is the shortest life
-/// that a link is given in earnest. Certificates are judged by this clock too.
+/// The agent sets the expiry of a link by its own clock and the relay checks it by its own; a minute is the shortest
+/// practical lifetime of a link. Certificates are checked by this clock too.
 const FAIL_FROM: Duration = Duration::from_secs(60);
 
 const ADVICE: &str =
     "set this machine's clock, and have it kept: timedatectl set-ntp true, or install chrony";
 
-/// How far the relay's clock is ahead of this machine's, in seconds; negative where it is behind.
+/// How many seconds the relay's clock is ahead of this machine's; negative if it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Offset(i64);
 
 impl Offset {
-    /// Reads the answer to a question that was asked and answered at these times by this machine's clock. `Date` has whole
-    /// seconds and is cut, not rounded.
+    /// Reads a response. The request and the response happened at these times by this machine's clock. `Date` has whole
+    /// seconds and is truncated, not rounded.
     pub(super) fn read(headers: &HeaderMap, asked: SystemTime, answered: SystemTime) -> Option<Self> {
         let date = headers.get(header::DATE)?.to_str().ok()?;
         let there = httpdate::parse_http_date(date).ok()? + Duration::from_millis(500);
@@ -39,19 +39,19 @@ impl Offset {
         Timestamp::from_second(there).unwrap_or(here)
     }
 
-    /// Whether it is enough to break things.
+    /// Whether the offset is large enough to break things.
     pub(super) fn is_wrong(self) -> bool {
         self.0.unsigned_abs() >= FAIL_FROM.as_secs()
     }
 
-    /// How far this machine's clock is off: `1day 2h behind the relay's`.
+    /// How far this machine's clock is off, for people: `1day 2h behind the relay's`.
     pub(super) fn told(self) -> String {
         let way = if self.0 > 0 { "behind the relay's" } else { "ahead of the relay's" };
         format!("{} {way}", rough(Duration::from_secs(self.0.unsigned_abs())))
     }
 }
 
-/// Judges the clock.
+/// Evaluates the offset.
 pub(super) fn judge(offset: Option<Offset>) -> Verdict {
     let Some(offset) = offset else {
         return Verdict::skipped("the relay's answer has no date to compare this machine's clock with");
@@ -70,7 +70,7 @@ pub(super) fn judge(offset: Option<Offset>) -> Verdict {
     }
 }
 
-/// Rounded, since [`Offset::read`] is right to a second at best.
+/// Rounds to seconds, since [`Offset::read`] is exact to a second at best.
 fn seconds(duration: Duration) -> i64 {
     let rounded = duration.saturating_add(Duration::from_millis(500));
     i64::try_from(rounded.as_secs()).unwrap_or(i64::MAX)

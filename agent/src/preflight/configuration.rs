@@ -1,4 +1,4 @@
-//! The configuration: can it be used, and what will surprise.
+//! Checks whether the configuration can be used, and warns of settings with surprising effects.
 
 use std::time::Instant;
 
@@ -20,24 +20,24 @@ use crate::{
 
 const CHANGE_IT: &str = "correct it, in the file, the environment or the flags; --help explains every flag";
 
-/// What everything else is checked with.
+/// What the other steps of the check need.
 #[derive(Debug)]
 pub(super) struct Ready {
-    /// Where to dial and as whom.
+    /// The relay addresses and the site key.
     pub(super) tunnel: TunnelConfig,
-    /// What a tunnel of the check serves.
+    /// The settings for a tunnel of the check.
     pub(super) service: ServiceSettings,
-    /// Who may search.
+    /// The tokens that may search.
     pub(super) askers: Askers,
 }
 
-/// Checks the configuration as `tunnel` does, but makes no file.
+/// Checks the configuration as `tunnel` does, but creates no file.
 pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready> {
     let begun = Instant::now();
     let askers = Askers::read(&args.access);
     let file = args.common.config.as_ref().map(|path| path.display().to_string());
     let link_secret = args.access.link_secret_file.take_if(|path| !path.exists());
-    // Links of a check must not be taken for those of an agent that shares its secret.
+    // Links of a check must not be valid at an agent with the same link key.
     let own = LinkSecret::from_bytes(rand::random());
     let checked = check::tunnel(args, &own);
     let checked = checked.and_then(|checked| {
@@ -66,7 +66,7 @@ pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready
     Some(Ready { tunnel, service, askers })
 }
 
-/// What a configuration that cannot be used is told as.
+/// The verdict on a configuration that cannot be used.
 pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> Verdict {
     Verdict::failed(Told::of(error), CHANGE_IT)
 }
@@ -79,7 +79,7 @@ fn usable(tunnel: &TunnelConfig, service: &ServiceSettings, file: Option<&str>) 
     Verdict::pass(format!("site {}, {relays}, {paths}, from {from}", tunnel.site_key.site()))
 }
 
-/// The service of a check: with links of its own, and without a trace in the files of an agent that runs.
+/// The service of a check: with its own link key, and without writing to the audit log of a running agent.
 fn served(service: ServiceSettings, secret: LinkSecret) -> ServiceSettings {
     let links = LinkSettings { secret, ..service.links };
     ServiceSettings { links, record: None, ..service }

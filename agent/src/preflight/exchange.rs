@@ -1,4 +1,4 @@
-//! One question over HTTP/1.1 and its answer, on a connection that stands.
+//! Sends one HTTP/1.1 request over an open connection and reads the response.
 
 use std::time::Duration;
 
@@ -13,29 +13,29 @@ use url::Url;
 
 use crate::reach::{Outbound, ReachError, Stream, Target};
 
-/// How long an answer may take: a relay waits for its agent for less than this, and then answers by itself.
+/// How long a response may take. A relay waits less than this for its agent, and then responds itself.
 const PATIENCE: Duration = Duration::from_secs(RELAY_DEADLINE.as_secs() + 5);
-/// Longest answer in octets: far more than the links of one call, or the part of a recording that is asked for.
+/// Longest response in bytes: far more than the links of one call, or the part of a recording that is requested.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
-    /// The service is not reached.
+    /// The service cannot be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// The address is none.
+    /// The address is invalid.
     #[error("{0} is no address; check the relay's --public-url")]
     Address(String),
-    /// What answers speaks no HTTP, or hung up.
+    /// The other end does not speak HTTP, or closed the connection.
     #[error("no HTTP answer; check what stands between this machine and the relay")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Nothing came in time.
+    /// No response came in time.
     #[error("no answer within {} s; check what stands between this machine and the relay", PATIENCE.as_secs())]
     Timeout,
 }
 
-/// Reaches the host of an address and asks there. The request names neither host nor path; the address does.
+/// Connects to the host of an address and sends the request. Host and path come from the address, not from the request.
 pub(super) async fn ask(
     outbound: &Outbound,
     url: &Url,
@@ -46,7 +46,7 @@ pub(super) async fn ask(
     on(reached.stream, url, request).await
 }
 
-/// Asks on a connection.
+/// Sends the request over a connection.
 pub(super) async fn on(
     stream: Stream,
     url: &Url,
@@ -67,7 +67,7 @@ pub(super) async fn on(
 
 async fn exchange(stream: Stream, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
-    // Ends with this function.
+    // The connection ends with this function.
     let mut driver = JoinSet::new();
     driver.spawn(connection);
     let response = sender.send_request(request.map(Full::new)).await.map_err(no_http)?;

@@ -1,8 +1,7 @@
-//! The check before anything runs: step by step from the configuration to a recording that comes back through the relay,
-//! with a row for each step that tells what was found and what to do.
+//! The health check, from the configuration to a recording that comes back through the relay. Each step has a row that
+//! says what was found and what to do.
 //!
-//! What is found out is judged by pure functions (`clock`, `signer`, `storage`, `websocket`); the others do the finding
-//! out.
+//! Pure functions evaluate the results (`clock`, `signer`, `storage`, `websocket`); the other modules collect them.
 
 mod asker;
 mod clock;
@@ -35,7 +34,7 @@ use self::{
 };
 use crate::{config::args::TunnelArgs, tunnel::connect::Dialler};
 
-/// How far a check goes.
+/// How much a check covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
     /// The configuration alone.
@@ -44,8 +43,8 @@ pub enum Extent {
     Everything,
 }
 
-/// Checks what `tunnel` would use with these flags. Nothing is changed: no file is made, and no agent that runs is
-/// disturbed. `watcher` is told of every row at once.
+/// Checks what `tunnel` would use with these flags. Nothing is changed: no file is created, and no running agent is
+/// disturbed. `watcher` gets every row at once.
 pub async fn run(args: TunnelArgs, extent: Extent, watcher: &mut dyn FnMut(&Row)) -> Report {
     let mut rows = Rows::new(watcher);
     let Some(ready) = configuration::examine(args, &mut rows) else {
@@ -120,7 +119,7 @@ async fn examine_relay(
     rows.add(Step::RoundTrip, begun, verdict);
 }
 
-/// Asks for a tunnel, and closes it before it is one: without HELLO the relay knows of no agent.
+/// Requests a tunnel, and closes it before it is one: without HELLO the relay knows of no agent.
 async fn upgrade(dialler: &Dialler) -> Answer {
     let reached = match dialler.outbound().reach(dialler.target()).await {
         Ok(reached) => reached,
@@ -128,7 +127,7 @@ async fn upgrade(dialler: &Dialler) -> Answer {
     };
     match dialler.upgrade(reached.stream).await {
         Some(Ok(mut socket)) => {
-            // Whether the goodbye arrives changes nothing.
+            // It does not matter whether the close frame arrives.
             let _ = socket.close(None).await;
             Answer::Upgraded
         }

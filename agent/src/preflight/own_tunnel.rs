@@ -1,7 +1,7 @@
-//! A tunnel for the time of a check, where no agent of the site is connected.
+//! A tunnel for the duration of a check, for a site that has no agent connected.
 //!
-//! It answers nobody but the check: for a moment the site looks connected, and whoever searched then would get links
-//! that end with the check.
+//! It serves only the searches of the check. The site looks connected for a moment, and anybody else who searched then
+//! would get links that expire with the check.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
     tunnel::{TunnelConfig, connect::Dialler, identity::Run, supervisor::bytes_service},
 };
 
-/// How long a relay may take to welcome the tunnel, and to close it.
+/// How long a relay may take to accept the tunnel, and to close it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A tunnel that serves the check.
@@ -40,10 +40,10 @@ pub(super) struct OwnTunnel {
 }
 
 impl OwnTunnel {
-    /// Dials, as an agent of its own: it takes no other's place. Only searches on behalf of `user` are answered.
+    /// Connects as a separate agent, so it replaces no other. Only searches on behalf of `user` are served.
     ///
     /// # Errors
-    /// What went wrong, in one sentence.
+    /// Says in one sentence what went wrong.
     pub(super) async fn open(
         dialler: &Dialler,
         config: &TunnelConfig,
@@ -66,16 +66,16 @@ impl OwnTunnel {
         Ok(Self { control, task })
     }
 
-    /// Says goodbye and waits until the relay has closed the tunnel.
+    /// Sends GOAWAY and waits until the relay has closed the tunnel.
     pub(super) async fn close(self) {
         let reason = "the check is over".to_owned();
         self.control.go_away(Goaway { reason, reconnect_after_ms: [0, 0] });
-        // What does not end by itself is ended here.
+        // After the timeout, dropping the task ends it.
         let _ = timeout(PATIENCE, self.task).await;
     }
 }
 
-/// The service, for searches on behalf of one user. Recordings need a link, which only a search gives.
+/// Limits the service to searches on behalf of one user. Recordings need a link, which only a search gives.
 fn for_one(router: Router, user: &str) -> Router {
     let user: Arc<str> = user.into();
     router.layer(from_fn_with_state(user, gate))

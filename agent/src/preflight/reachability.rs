@@ -1,4 +1,4 @@
-//! The way to a relay, stage by stage: name service, TCP, proxy, TLS, and what time it is there.
+//! The path to a relay, stage by stage: name service, TCP, proxy, TLS, and the relay's clock.
 
 use std::{
     path::Path,
@@ -27,10 +27,10 @@ use crate::{
 const REFUSED: &str =
     "nothing listens at that port, or a firewall refuses: check address and port, and the firewall";
 
-/// Takes all stages, with a row for each.
+/// Tries all stages, with a row for each.
 ///
 /// # Errors
-/// The step that failed; rows for all steps of this part are there.
+/// The step that failed. The rows for all steps of this part are added in any case.
 pub(super) async fn examine(
     dialler: &Dialler,
     relay: &Url,
@@ -74,7 +74,7 @@ pub(super) async fn examine(
     }
 }
 
-/// Everything before TLS.
+/// All stages before TLS.
 async fn connect(
     route: &Route<'_>,
     dialler: &Dialler,
@@ -119,7 +119,7 @@ async fn connect(
 
 fn failed(error: &ReachError) -> Verdict {
     let told = match error {
-        // What the library says beneath repeats the question.
+        // The error text of the library repeats the question.
         ReachError::Dns(host, error @ (DnsError::Unknown(_) | DnsError::Silent)) => {
             Told::sentence(&format!("cannot find the address of {host}: {error}"))
         }
@@ -183,7 +183,7 @@ fn is_about_time(failure: &TlsFailure) -> bool {
     }
 }
 
-/// What time it is there, asked of whoever has the right certificate, be that valid now or not.
+/// The relay's time, from a server with the right certificate, even if that is expired or not yet valid.
 async fn date_at_any_time(route: &Route<'_>, addresses: &Addresses, relay: &Url) -> Option<Offset> {
     let route = route.at_any_time();
     let connected = route.connect(addresses).await.ok()?;
@@ -191,7 +191,7 @@ async fn date_at_any_time(route: &Route<'_>, addresses: &Addresses, relay: &Url)
     date(route.secure(passed).await.ok()?, relay).await
 }
 
-/// Any answer has a date, also that a page is not there.
+/// Reads the date. Every response has one, even a 404.
 async fn date(reached: Reached, relay: &Url) -> Option<Offset> {
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = Method::HEAD;

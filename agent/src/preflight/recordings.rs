@@ -1,4 +1,4 @@
-//! Every root: can it be read, what lies there, and is a call found by its id.
+//! Checks every storage root: can it be read, what does it hold, and is a call found by its id.
 
 use std::{
     path::Path,
@@ -33,14 +33,15 @@ use crate::{
     },
 };
 
-/// How long a root may take to open; see the vault's own limit.
+/// How long opening a root may take; see the vault's own limit.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
-/// How long recordings are counted: ten million files of a local disk, or what a slow one gives.
+/// How long recordings are counted: enough for ten million files on a local disk. On a slow one, the count so far is
+/// used.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much longer than its limit a disk may take to notice that it is over.
+/// How much longer than its limit the count may take until it notices the timeout.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Examines all roots side by side, with rows in their order. The newest recording that can be found and read, if any.
+/// Checks all roots in parallel, with rows in their order. Returns the newest recording that can be found and read.
 pub(super) async fn examine(service: &ServiceSettings, rows: &mut Rows<'_>) -> Option<Sample> {
     let roots: Vec<Root> = service.vault.roots.iter().map(|pattern| Root::new(service, pattern)).collect();
     let facts = join_all(roots.iter().map(Root::look)).await;
@@ -57,14 +58,14 @@ pub(super) async fn examine(service: &ServiceSettings, rows: &mut Rows<'_>) -> O
     best
 }
 
-/// One root.
+/// One storage root.
 struct Root {
     driver: Arc<FileDriver>,
     settings: VaultSettings,
     denied: InForce,
 }
 
-/// What was found at one root.
+/// What was found in one root.
 struct Facts {
     opened: Result<(), DriverFault>,
     open_took: Duration,
@@ -135,7 +136,7 @@ impl Root {
         late.ok().and_then(Result::ok).unwrap_or((Counted::Not, Sampled::Nothing))
     }
 
-    /// Searches for a call that begins now and is not there: that tells where the pattern leads today.
+    /// Searches for a call that starts now and does not exist, which shows where the pattern leads today.
     async fn today(&self, tenant: Option<String>) -> Option<DriverReport> {
         let now = Timestamp::now();
         let call = self.settings.call_ids.parse(&format!("{}.4000000000", now.as_second())).ok()?;
@@ -166,7 +167,7 @@ impl Root {
         row(Step::Recordings, facts.count_took, storage::recordings(&facts.counted, newest, now));
     }
 
-    /// The sample search: whether the newest recording is found by its id, and can be read.
+    /// The sample search: is the newest recording found by its id, and can it be read.
     async fn search(&self, facts: Facts, rows: &mut Rows<'_>) -> Option<Sample> {
         let begun = Instant::now();
         let verdict = match facts.sampled {
@@ -203,7 +204,7 @@ impl Root {
         }
     }
 
-    /// Reads the first octet of a recording.
+    /// Reads the first byte of a recording.
     async fn read(&self, path: &Path) -> Result<(), OpenError> {
         let (driver, path) = (Arc::clone(&self.driver), path.to_owned());
         let job = tokio::task::spawn_blocking(move || {

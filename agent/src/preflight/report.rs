@@ -1,4 +1,4 @@
-//! What a check has found: rows, and how bad the worst of them is.
+//! The result of a check: its rows, and the severity of the worst one.
 
 use std::{
     process::ExitCode,
@@ -9,13 +9,13 @@ use serde::{Serialize, Serializer};
 
 use super::told::Told;
 
-/// How a step went.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum State {
-    /// Well.
+    /// It works.
     Pass,
-    /// It works, and something should be looked at.
+    /// It works, but something needs attention.
     Warn,
     /// It does not work.
     Fail,
@@ -23,23 +23,23 @@ pub enum State {
     Skipped,
 }
 
-/// What is tried.
+/// A step of the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Files, flags, and the permissions of secrets.
     Configuration,
-    /// A root can be read, and where its pattern leads today.
+    /// A root can be read; the row says where its pattern leads today.
     Path,
     /// The storage behind a root is mounted.
     Sentinel,
-    /// How many recordings there are, and how new.
+    /// How many recordings there are, and how new they are.
     Recordings,
     /// A call is found by its id.
     SampleSearch,
-    /// A name becomes addresses.
+    /// The relay's host name resolves to addresses.
     NameService,
-    /// An address is connected to.
+    /// A TCP connection to an address opens.
     Tcp,
     /// A proxy lets the connection through.
     Proxy,
@@ -51,12 +51,12 @@ pub enum Step {
     Websocket,
     /// The relay knows the site.
     SiteKey,
-    /// A search and a download as QueueMetrics makes them.
+    /// A search and a download work as QueueMetrics makes them.
     RoundTrip,
 }
 
 impl Step {
-    /// Its name for people.
+    /// Its name in the table.
     pub fn title(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
@@ -76,24 +76,24 @@ impl Step {
     }
 }
 
-/// What was found, and what to do about it.
+/// The result of a step, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// How it went.
+    /// The state.
     pub state: State,
     /// What was found.
     pub detail: String,
-    /// What to do, where something is to be done.
+    /// What to do, if anything.
     pub advice: Option<String>,
 }
 
 impl Verdict {
-    /// All is well.
+    /// It works.
     pub fn pass(detail: impl Into<String>) -> Self {
         Self { state: State::Pass, detail: detail.into(), advice: None }
     }
 
-    /// It works, and should be looked at.
+    /// It works, but something needs attention.
     pub fn warn(detail: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { state: State::Warn, detail: detail.into(), advice: Some(advice.into()) }
     }
@@ -103,7 +103,7 @@ impl Verdict {
         Self { state: State::Fail, detail: detail.into(), advice: Some(advice.into()) }
     }
 
-    /// It does not work, for a reason that tells what to do by itself; if not, `otherwise` does.
+    /// It does not work. The advice is the error's own if it has some, otherwise `otherwise`.
     pub(super) fn failed(told: Told, otherwise: &str) -> Self {
         Self::fail(told.what, told.advice.unwrap_or_else(|| otherwise.to_owned()))
     }
@@ -113,7 +113,7 @@ impl Verdict {
         Self { state: State::Skipped, detail: because.into(), advice: None }
     }
 
-    /// It was not tried, because this step did not go well.
+    /// It was not tried, because this step failed.
     pub fn after(step: Step) -> Self {
         Self::skipped(format!("{} has to work first", step.title()))
     }
@@ -122,19 +122,19 @@ impl Verdict {
 /// One row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// What was tried.
+    /// The step.
     #[serde(rename = "id")]
     pub step: Step,
-    /// Of several, which one: the pattern of a path.
+    /// What exactly was checked, if there are several: the pattern of a path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// With which relay, where one was needed.
+    /// The relay, if the step needs one.
     pub relay: Option<String>,
-    /// How it went.
+    /// The state.
     pub state: State,
     /// What was found.
     pub detail: String,
-    /// What to do.
+    /// What to do, if anything.
     pub advice: Option<String>,
     /// How long it took, in milliseconds.
     #[serde(rename = "elapsed_ms", serialize_with = "milliseconds")]
@@ -142,19 +142,19 @@ pub struct Row {
 }
 
 impl Row {
-    /// A row about a step that began then.
+    /// A row about a step that began at `begun`.
     pub fn new(step: Step, begun: Instant, verdict: Verdict) -> Self {
         let Verdict { state, detail, advice } = verdict;
         Self { step, subject: None, relay: None, state, detail, advice, elapsed: begun.elapsed() }
     }
 
-    /// The same about one of several.
+    /// The same row with a subject.
     #[must_use]
     pub fn about(self, subject: impl Into<String>) -> Self {
         Self { subject: Some(subject.into()), ..self }
     }
 
-    /// The same with a relay.
+    /// The same row with a relay.
     #[must_use]
     pub fn with(self, relay: impl Into<String>) -> Self {
         Self { relay: Some(relay.into()), ..self }
@@ -165,24 +165,24 @@ fn milliseconds<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::O
     serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Everything that was found.
+/// The result of the whole check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The version of this program.
     pub version: &'static str,
-    /// The site, where the configuration tells.
+    /// The site, if the configuration names it.
     pub site: Option<String>,
-    /// The worst state of all rows; those that were skipped do not count.
+    /// The worst state of all rows. Skipped rows do not count.
     pub state: State,
     /// The rows, in the order in which they were tried.
     pub rows: Vec<Row>,
 }
 
-/// The exit code of a check; a greater one is worse, but for a configuration that cannot be used, which has the code that
-/// it has everywhere.
+/// The exit code of a check. A greater one is worse, except that a configuration that cannot be used has code 2, as
+/// with every command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// 0: all is well.
+    /// 0: everything works.
     Well = 0,
     /// 1: it works, with warnings.
     Warnings = 1,
@@ -193,14 +193,14 @@ pub enum Severity {
 }
 
 impl Report {
-    /// Sums rows up.
+    /// Makes the report of these rows.
     pub fn new(site: Option<String>, rows: Vec<Row>) -> Self {
         let any = |state| rows.iter().any(|row| row.state == state);
         let state = [State::Fail, State::Warn].into_iter().find(|state| any(*state)).unwrap_or(State::Pass);
         Self { version: env!("CARGO_PKG_VERSION"), site, state, rows }
     }
 
-    /// How bad it is.
+    /// The severity of the worst row.
     pub fn severity(&self) -> Severity {
         let failed = |row: &&Row| row.state == State::Fail;
         let mut failures = self.rows.iter().filter(failed);

@@ -23,21 +23,21 @@ use crate::{
     },
 };
 
-/// Octets of the recording that are fetched: its header and the first sound.
+/// Bytes of the recording that are fetched: its header and the first sound.
 const PART: usize = 1024;
 const ASK_THE_OPERATOR: &str = "ask the relay's operator; its log says more";
 
-/// What is needed for it.
+/// What the round trip needs.
 pub(super) struct RoundTrip<'a> {
     /// Dials the relay.
     pub(super) dialler: &'a Dialler,
     /// The relay's address.
     pub(super) relay: &'a Url,
-    /// As whom.
+    /// The settings of the tunnel, with the site key.
     pub(super) config: &'a TunnelConfig,
-    /// What to serve where no agent is connected.
+    /// The service for a tunnel of the check, if no agent is connected.
     pub(super) service: &'a ServiceSettings,
-    /// Which call, and by what right.
+    /// The call and the token.
     pub(super) question: &'a Question,
 }
 
@@ -53,10 +53,10 @@ struct File {
 }
 
 impl RoundTrip<'_> {
-    /// Goes there and back: by way of the agent of this site that is connected, or where there is none, of a tunnel of
-    /// its own. A running agent is asked like by any other and not disturbed.
+    /// Searches and downloads: through the connected agent of this site or, if there is none, through a tunnel of its
+    /// own. A running agent gets an ordinary request and is not disturbed.
     pub(super) async fn make(&self) -> Verdict {
-        // Nobody else can know it, and the relay's audit tells who searched.
+        // The name is unguessable, and the relay's audit log says who searched.
         let user = format!("audiovault-agent check {:016x}", rand::random::<u64>());
         let first = match self.search(&user).await {
             Ok(answer) => answer,
@@ -83,7 +83,7 @@ impl RoundTrip<'_> {
         form.append_pair("token", self.question.token.reveal()).append_pair("user", user);
         match &self.question.sample {
             Some(sample) => form.append_pair("callid", sample.call_id.as_str()),
-            // A call that nobody has made.
+            // A call that does not exist.
             None => form.append_pair("callid", &format!("{}.4000000000", seconds(SystemTime::now()))),
         };
         if let Some(tenant) = &self.question.tenant {
@@ -95,7 +95,7 @@ impl RoundTrip<'_> {
         request.headers_mut().insert(header::CONTENT_TYPE, kind);
         let length = HeaderValue::from(request.body().len());
         request.headers_mut().insert(header::CONTENT_LENGTH, length);
-        // With the site's key the relay tells that no agent is connected; without it, it says 401 as for a wrong token.
+        // With the site key, the relay says that no agent is connected; without it, it says 401 as for a wrong token.
         if let Some(bearer) = bearer(&self.config.site_key) {
             request.headers_mut().insert(header::AUTHORIZATION, bearer);
         }
@@ -135,7 +135,7 @@ impl RoundTrip<'_> {
         }
     }
 
-    /// Fetches the beginning of a recording; how many octets came.
+    /// Fetches the beginning of a recording and returns the number of bytes received.
     async fn fetch(&self, file: &File) -> Result<usize, Verdict> {
         let odd = || {
             Verdict::fail(
@@ -151,7 +151,7 @@ impl RoundTrip<'_> {
         match exchange::ask(self.dialler.outbound(), &url, request).await {
             Ok(answer) if answer.status().is_success() => Ok(answer.body().len()),
             Ok(answer) => Err(refused(&answer, "the link")),
-            // The path of the link is its secret.
+            // The path of the link is a secret, so the text names only the host.
             Err(ExchangeError::Reach(error)) if elsewhere => Err(Verdict::warn(
                 format!("the call was found, but its link leads elsewhere: {}", Told::of(&error).what),
                 "browsers must reach that host, this machine need not; try a link in a browser",
@@ -161,11 +161,11 @@ impl RoundTrip<'_> {
     }
 }
 
-/// Where QueueMetrics searches, at the address that the agent dials.
+/// The address at which QueueMetrics searches, on the host that the agent dials.
 fn search_url(relay: &Url, config: &TunnelConfig) -> Url {
     let mut url = relay.clone();
     let scheme = if matches!(url.scheme(), "wss" | "https") { "https" } else { "http" };
-    // `ws` and `wss` are schemes of the same kind (https://url.spec.whatwg.org/#special-scheme).
+    // `ws` and `wss` are schemes of the same kind (https://url.spec.whatwg.org/#special-scheme), so this cannot fail.
     let _ = url.set_scheme(scheme);
     let base = url.path().trim_end_matches('/').trim_end_matches("/tunnel").to_owned();
     url.set_path(&format!("{base}/{}/search", config.site_key.site()));
@@ -188,7 +188,7 @@ fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {
         StatusCode::UNAUTHORIZED => {
             "give the agent that is connected the same search token, and restart it; where none is, try again"
         }
-        // The agent says when its links end, and the relay when that is.
+        // The agent sets the expiry of a link by its clock, and the relay checks it by its own.
         StatusCode::GONE => {
             "set the clock of the machine on which that agent runs; the row about time tells of this machine's"
         }

@@ -1,4 +1,4 @@
-//! Rows as they are found, told at once to whoever watches.
+//! Collects the rows of a check, and passes each to a watcher at once.
 
 use std::{fmt, time::Instant};
 
@@ -17,7 +17,7 @@ impl fmt::Debug for Rows<'_> {
 }
 
 impl<'w> Rows<'w> {
-    /// None yet.
+    /// Starts without rows.
     pub(super) fn new(watcher: &'w mut dyn FnMut(&Row)) -> Self {
         Self { found: Vec::new(), watcher }
     }
@@ -28,7 +28,7 @@ impl<'w> Rows<'w> {
         self.found.push(row);
     }
 
-    /// Adds a row about a step that began then.
+    /// Adds a row about a step that began at `begun`.
     pub(super) fn add(&mut self, step: Step, begun: Instant, verdict: Verdict) {
         self.push(Row::new(step, begun, verdict));
     }
@@ -52,12 +52,12 @@ pub(super) struct RelayRows<'r, 'w> {
 }
 
 impl RelayRows<'_, '_> {
-    /// Adds a row about a step that began then.
+    /// Adds a row about a step that began at `begun`.
     pub(super) fn add(&mut self, step: Step, begun: Instant, verdict: Verdict) {
         self.rows.push(Row::new(step, begun, verdict).with(self.relay));
     }
 
-    /// Tells that steps were not tried, because of one before them.
+    /// Adds a row for each step that was skipped because `first` failed.
     pub(super) fn skip_after(&mut self, first: Step, steps: &[Step]) {
         for step in steps {
             self.add(*step, Instant::now(), Verdict::after(first));

@@ -1,4 +1,4 @@
-//! Whose the certificate is, and who signed it: the relay's, or that of something in between which opens TLS.
+//! Evaluates the relay's certificate and its signer: is it the relay's, or that of a device in between that opens TLS.
 
 use std::path::Path;
 
@@ -10,20 +10,20 @@ use crate::reach::{Certificate, TlsFailure, is_publicly_signed};
 
 const READABLE: &str = "whoever opens TLS reads the site key, the search tokens and every recording";
 
-/// What is known beside the handshake itself.
+/// What is known besides the handshake itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances<'a> {
     /// The relay's host.
     pub(super) host: &'a str,
     /// The certificate authorities that the operator chose.
     pub(super) cacert: Option<&'a Path>,
-    /// The relay's clock, where it could be asked.
+    /// The offset of the relay's clock, if known.
     pub(super) offset: Option<Offset>,
     /// The time by this machine's clock.
     pub(super) now: Timestamp,
 }
 
-/// Judges a handshake that succeeded.
+/// Evaluates a handshake that succeeded.
 pub(super) fn trusted(
     version: Option<ProtocolVersion>,
     chain: &[Certificate],
@@ -57,7 +57,7 @@ pub(super) fn trusted(
     Verdict::warn(detail, advice)
 }
 
-/// Judges a handshake that failed.
+/// Evaluates a handshake that failed.
 pub(super) fn refused(failure: &TlsFailure, circumstances: &Circumstances<'_>) -> Verdict {
     match failure {
         TlsFailure::UnknownIssuer { chain, .. } => untrusted(chain, circumstances),
@@ -87,7 +87,7 @@ pub(super) fn refused(failure: &TlsFailure, circumstances: &Circumstances<'_>) -
     }
 }
 
-/// Whether somebody has signed under the name of an authority that this machine trusts, with a key that is not that
+/// Whether the certificate names an authority that this machine trusts, but is signed with a key that is not that
 /// authority's.
 fn is_forged(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(wrong) = error else { return false };
@@ -128,7 +128,7 @@ fn untrusted(chain: &[Certificate], circumstances: &Circumstances<'_>) -> Verdic
     }
 }
 
-/// Signed by nobody whom the public knows.
+/// The certificate is signed by an authority that is not public.
 fn unknown(host: &str, signer: &str, cacert: Option<&Path>) -> Verdict {
     let Some(cacert) = cacert else {
         return Verdict::fail(
@@ -156,7 +156,7 @@ fn unknown(host: &str, signer: &str, cacert: Option<&Path>) -> Verdict {
     )
 }
 
-/// webpki refuses what RFC 5280 (section 4.2.1.9) says is for signing others.
+/// The server's certificate is itself an authority, which webpki refuses (RFC 5280, section 4.2.1.9).
 fn authority(chain: &[Certificate]) -> Verdict {
     let whose = chain.first().map(|own| short(&own.subject)).unwrap_or_default();
     Verdict::fail(
@@ -168,14 +168,14 @@ fn authority(chain: &[Certificate]) -> Verdict {
     )
 }
 
-/// Who signed the server's certificate, and for whom: `'R11' (Let's Encrypt), under 'ISRG Root X1' (…)`.
+/// The signer of the server's certificate, and the authority above it: `'R11' (Let's Encrypt), under 'ISRG Root X1' (…)`.
 fn signer(chain: &[Certificate]) -> String {
     let (Some(own), Some(last)) = (chain.first(), chain.last()) else { return "nobody".to_owned() };
     let next = short(&own.issuer);
     if last.issuer == own.issuer { next } else { format!("{next}, under {}", short(&last.issuer)) }
 }
 
-/// A distinguished name as people say it: its common name, and its organisation where it has one.
+/// A short form of a distinguished name: its common name, and its organisation if it has one.
 fn short(name: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in name.split(", ") {
@@ -201,7 +201,7 @@ fn is_attribute(kind: &str) -> bool {
     !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.')
 }
 
-/// rustls speaks these two and no other.
+/// The name of the version; rustls speaks these two only.
 fn named(version: ProtocolVersion) -> &'static str {
     if version == ProtocolVersion::TLSv1_2 { "TLS 1.2" } else { "TLS 1.3" }
 }

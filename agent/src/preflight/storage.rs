@@ -1,4 +1,4 @@
-//! What is said of a root, from what was found there. Pure.
+//! The verdicts on a storage root, from what was found there. Pure.
 
 use std::{
     error::Error,
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// A PBX in use records something every day.
+/// Age from which the newest recording is a warning: a PBX in use records something every day.
 const OLD: Duration = Duration::from_secs(24 * 3600);
-/// A recording this young lies in a directory of today, with the look-back that searches have.
+/// A recording this young lies in a directory that searches for today look into, given their look-back.
 const FRESH: Duration = Duration::from_secs(3600);
-/// A recording that is written to so much later than now comes from a clock that is wrong.
+/// A recording modified further in the future than this was written with a wrong clock.
 const AHEAD: Duration = Duration::from_secs(60);
 /// Most directories that are named.
 const NAMED: usize = 3;
@@ -35,22 +35,22 @@ const NAMED: usize = 3;
 const READERS: &str =
     "let the agent's user read it: add that user to the group of the recordings, or chmod g+rX them";
 
-/// What counting came to.
+/// The result of counting.
 #[derive(Debug, Default)]
 pub(super) enum Counted {
-    /// Nothing.
+    /// Nothing was counted.
     #[default]
     Not,
-    /// Every recording.
+    /// Every recording was counted.
     All(Figures),
-    /// As many as the time was enough for.
+    /// The count ended at its time limit.
     Some(Figures),
-    /// As many as may be seen.
+    /// Recordings that could be seen; the rest cannot be read.
     Unreadable(Figures, DriverFault),
 }
 
 impl Counted {
-    /// When the newest recording was written to.
+    /// The modification time of the newest recording.
     pub(super) fn newest(&self) -> Option<SystemTime> {
         match self {
             Self::Not => None,
@@ -105,7 +105,7 @@ pub(super) fn path(
     }
 }
 
-/// Whether the storage is mounted.
+/// Whether the sentinel shows that the storage is mounted.
 pub(super) fn sentinel(name: &str, opened: &Result<(), DriverFault>) -> Verdict {
     let name = one_line(name);
     match opened {
@@ -123,7 +123,7 @@ pub(super) fn sentinel(name: &str, opened: &Result<(), DriverFault>) -> Verdict 
     }
 }
 
-/// How many recordings there are and how new; `newest` is the newest of all roots.
+/// How many recordings there are and how old the newest is; `newest` is the newest of all roots.
 pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: SystemTime) -> Verdict {
     let (figures, more) = match counted {
         Counted::Not => return Verdict::skipped("nothing could be counted"),
@@ -153,7 +153,7 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
     }
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
     let detail = format!("{}{more}; the newest is {} old", many(figures.recordings), rough(age(own)));
-    // An archive may be old while another root has today's recordings.
+    // An archive may be old if another root has today's recordings.
     if newest.is_none_or(|newest| age(newest) > OLD) {
         return Verdict::warn(
             detail,
@@ -163,7 +163,7 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
     Verdict::pass(detail)
 }
 
-/// Recordings whose names hold no call id.
+/// Verdict for recordings whose names have no call id.
 pub(super) fn nameless(name: &OsStr) -> Verdict {
     Verdict::fail(
         format!("no name of a recording holds a call id; the newest is {}", masked(name)),
@@ -172,12 +172,12 @@ pub(super) fn nameless(name: &OsStr) -> Verdict {
     )
 }
 
-/// Whether a search for a recording would need a tenant that its path does not tell.
+/// Whether a search for the recording would need a tenant that its path does not give.
 pub(super) fn lacks_tenant(pattern: &Pattern, sample: &Sample) -> bool {
     pattern.mentions(Placeholder::Tenant) && sample.tenant.is_none()
 }
 
-/// The sample was found.
+/// Verdict for a sample that was found.
 pub(super) fn found(sample: &Sample, findings: &Findings) -> Verdict {
     Verdict::pass(format!(
         "the call {} of the newest recording ({}) was found in {} ms",
@@ -187,7 +187,7 @@ pub(super) fn found(sample: &Sample, findings: &Findings) -> Verdict {
     ))
 }
 
-/// The sample was not found.
+/// Verdict for a sample that was not found.
 pub(super) fn unfound(sample: &Sample, findings: &Findings) -> Verdict {
     let folder = sample.path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let lies =
@@ -204,7 +204,7 @@ pub(super) fn unfound(sample: &Sample, findings: &Findings) -> Verdict {
     )
 }
 
-/// The sample was found and cannot be read.
+/// Verdict for a sample that was found but cannot be read.
 pub(super) fn locked(sample: &Sample, error: &OpenError) -> Verdict {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
     Verdict::fail(
@@ -217,7 +217,7 @@ fn faulty(fault: &DriverFault) -> Verdict {
     Verdict::fail(told(fault).what, advice(fault))
 }
 
-/// What to do about a root, or a part of it, that cannot be read.
+/// Advice about a root, or a part of it, that cannot be read.
 fn advice(fault: &DriverFault) -> String {
     match fault {
         DriverFault::Root { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
@@ -248,7 +248,7 @@ fn name(sample: &Sample) -> &OsStr {
     sample.path.file_name().unwrap_or_else(|| Path::new("").as_os_str())
 }
 
-/// A file name as it may be shown: telephone numbers masked, and nothing that commands a terminal.
+/// A file name for display: telephone numbers masked, and no control characters for the terminal.
 fn masked(name: &OsStr) -> String {
     one_line(&mask(&name.to_string_lossy()))
 }

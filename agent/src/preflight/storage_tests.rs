@@ -1,4 +1,4 @@
-//! What is said of a root.
+//! Tests of the verdicts on a storage root.
 
 use std::{io, path::PathBuf, time::UNIX_EPOCH};
 

@@ -1,15 +1,15 @@
-//! The table of a check, row by row.
+//! Formats the table of a check, row by row.
 
 use std::fmt::Write;
 
 use super::report::{Report, Row, Severity, State, Step};
 
-/// Columns before the text: state and step.
+/// Width of the columns before the text: state and step.
 const INDENT: usize = 24;
-/// Columns of a terminal.
+/// Longest line of the table, in columns.
 const WIDTH: usize = 110;
 
-/// One row: what was found, and beneath it what to do.
+/// One row: what was found, and below it what to do.
 pub fn row(row: &Row) -> String {
     let state = match row.state {
         State::Pass => "PASS",
@@ -31,7 +31,7 @@ pub fn relay(address: &str) -> String {
     format!("\n{address}\n")
 }
 
-/// The line beneath the table.
+/// The line below the table.
 pub fn sum(report: &Report) -> String {
     let count = |state| report.rows.iter().filter(|row| row.state == state).count();
     let alone = report.rows.iter().all(|row| row.step == Step::Configuration);
@@ -48,7 +48,7 @@ pub fn sum(report: &Report) -> String {
     format!("\n{said} {pass} PASS, {warn} WARN, {fail} FAIL, {skipped} SKIPPED\n")
 }
 
-/// Text behind a head, on lines of at most [`WIDTH`] columns. A word that is longer has a line of its own.
+/// Wraps text after a head, on lines of at most [`WIDTH`] columns. A longer word gets a line of its own.
 fn wrapped(head: &str, text: &str) -> String {
     let mut out = head.to_owned();
     let mut column = INDENT;

@@ -1,21 +1,21 @@
-//! An error as a row tells it: what is wrong, and what to do. Errors of this program say both in one sentence, with a
-//! semicolon between.
+//! Splits an error into what is wrong and what to do. Errors of this program say both in one sentence, with a semicolon
+//! in between.
 
 use std::error::Error;
 
 use audiovault_protocol::frame::one_line;
 
-/// An error, taken apart.
+/// An error in its two parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Told {
     /// What is wrong, with its causes.
     pub(super) what: String,
-    /// What to do, where the error or one of its causes knows.
+    /// What to do, if the error or one of its causes says so.
     pub(super) advice: Option<String>,
 }
 
 impl Told {
-    /// Takes a sentence apart.
+    /// Splits a sentence.
     pub(super) fn sentence(text: &str) -> Self {
         let text = one_line(text);
         match text.split_once("; ") {
@@ -24,7 +24,7 @@ impl Told {
         }
     }
 
-    /// Takes an error and its causes apart. The innermost advice is the most precise one, and the only one that is given.
+    /// Splits an error and its causes. The innermost advice is the most precise one, and the only one that is kept.
     pub(super) fn of(error: &dyn Error) -> Self {
         let mut told = Self::sentence(&error.to_string());
         let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! The upgrade to a WebSocket and the site key, out of one answer: a relay judges the key before it upgrades.
+//! Evaluates the WebSocket upgrade and the site key from one response: a relay checks the key before it upgrades.
 
 use audiovault_protocol::{frame::one_line, message::SUBPROTOCOL, problem::Problem, site::SiteId};
 use http::{HeaderMap, StatusCode, header};
@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, http::Response};
 
 use super::report::{Step, Verdict};
 
-/// Longest words of whoever answers that are repeated, in characters.
+/// Longest text of the other end that is repeated, in characters.
 const MAX_WORDS: usize = 200;
 
 const NO_WEBSOCKETS: &str = "have whatever stands between this machine and the relay (proxy, firewall, reverse proxy) let \
@@ -16,30 +16,30 @@ const NO_RELAY: &str = "check that --relay is the relay's address; if it is, hav
                         relay (proxy, firewall, reverse proxy) let WebSocket upgrades pass; docs/relay/proxy.md has the \
                         lines for nginx and Caddy";
 
-/// What became of the question for a tunnel.
+/// The response to the request for a tunnel.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// The connection is a WebSocket now.
     Upgraded,
-    /// An answer over HTTP instead.
+    /// An HTTP response instead.
     Http {
         /// Its status.
         status: StatusCode,
-        /// The relay's own words, if these are.
+        /// The text of the problem, if it comes from a relay.
         words: Option<String>,
-        /// Which protocols the answerer knows, where it says so.
+        /// The protocols that the server offers, if it says so.
         protocols: Option<String>,
     },
-    /// Something that is neither.
+    /// A response that is neither.
     Garbled(String),
     /// The connection was closed.
     HungUp(String),
-    /// Nothing came.
+    /// No response came.
     Silence,
 }
 
 impl Answer {
-    /// Reads what the WebSocket client made of the answer.
+    /// Reads the error of the WebSocket client.
     pub(super) fn of(error: WsError) -> Self {
         match error {
             WsError::Http(response) => Self::http(&response),
@@ -59,7 +59,7 @@ impl Answer {
     fn http(response: &Response<Option<Vec<u8>>>) -> Self {
         let body = response.body().as_deref().unwrap_or_default();
         let problem = serde_json::from_slice::<Problem>(body).ok();
-        // Problem details are a standard, but not everybody's have a request id.
+        // Problem details are a standard. The relay's have a request id; those of other servers need not.
         let words = problem.filter(|problem| !problem.request_id.is_empty());
         Self::Http {
             status: response.status(),
@@ -77,7 +77,7 @@ fn clipped(text: &str) -> String {
     one_line(text).chars().take(MAX_WORDS).collect()
 }
 
-/// The rows of WebSocket and site key.
+/// The verdicts on the WebSocket and the site key.
 pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
     let accepted = || Verdict::pass(format!("accepted for the site {site}"));
     let key_first = || Verdict::skipped("not reached: the relay judges the site key first");
@@ -86,7 +86,7 @@ pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
         Answer::Http { status, words: Some(words), protocols } => match *status {
             StatusCode::UNAUTHORIZED => (key_first(), unknown(words, site)),
             StatusCode::FORBIDDEN => (key_first(), disabled(words, site)),
-            // The key has been judged by then, and was right.
+            // The relay has checked the key by then, and it was right.
             StatusCode::UPGRADE_REQUIRED => (no_upgrade(words, protocols.as_deref()), accepted()),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 let busy =
@@ -139,7 +139,7 @@ fn disabled(words: &str, site: &SiteId) -> Verdict {
     )
 }
 
-/// Whoever speaks this protocol and still wants an upgrade has not seen that it was asked for one.
+/// The server wants an upgrade. If it speaks this protocol, it has not received the Upgrade header.
 fn no_upgrade(words: &str, protocols: Option<&str>) -> Verdict {
     let knows = protocols.is_some_and(|list| list.split(',').any(|known| known.trim() == SUBPROTOCOL));
     match protocols {
