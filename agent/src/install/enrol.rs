@@ -1,4 +1,4 @@
-//! Trades a code for a site key (`PROTOCOL.md`, section 10).
+//! Trades an enrolment code for a site key (`PROTOCOL.md`, section 10).
 
 use audiovault_protocol::{
     enrolment::{ENROLMENT_PATH, EnrolmentAnswer, EnrolmentCode, EnrolmentRequest},
@@ -19,10 +19,10 @@ use crate::{
     secret::Secret,
 };
 
-/// Longest answer that is read, in octets: a site and a key, or a problem.
+/// Longest response that is read, in bytes: a site and a key, or a problem.
 const MAX_ANSWER_LEN: usize = 16 * 1024;
 
-/// A code, and where to trade it.
+/// An enrolment code, and the relay that accepts it.
 #[derive(Debug)]
 pub struct Enrolment {
     relay: Url,
@@ -30,36 +30,36 @@ pub struct Enrolment {
     code: EnrolmentCode,
 }
 
-/// Why no key was had.
+/// Why the code was not traded for a key.
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
-    /// The relay's address is none.
+    /// The relay's address is invalid.
     #[error("{0} is no address of a relay")]
     Relay(Url),
     /// The certificate authorities cannot be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// The relay was not reached; the code is as good as before.
+    /// The relay could not be reached; the code can still be used.
     #[error("the relay was not reached, so the code can still be used")]
     Reach(#[from] ReachError),
-    /// The relay said no.
+    /// The relay refused the code.
     #[error("the relay refused the code with {0}: {1}")]
     Refused(StatusCode, String),
-    /// The answer did not arrive, or is not a relay's.
+    /// The response did not arrive, or is not from a relay.
     #[error("the relay's answer cannot be used, and the code may be used up; ask for a new one")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The relay took too long.
+    /// The relay did not respond in time.
     #[error("the relay does not answer; the code may be used up")]
     Timeout,
 }
 
 impl Enrolment {
-    /// Nothing is sent yet.
+    /// Stores the parameters; nothing is sent yet.
     pub fn new(relay: Url, network: NetworkSettings, code: EnrolmentCode) -> Self {
         Self { relay, network, code }
     }
 
-    /// Trades the code, once. The site, and its new key.
+    /// Trades the code, once. Returns the site and its new key.
     pub(super) async fn trade(self) -> Result<(SiteId, Secret), EnrolError> {
         let target = Target::of(&self.relay).ok_or_else(|| EnrolError::Relay(self.relay.clone()))?;
         let reached = Outbound::new(&self.network)?.reach(&target).await?;

@@ -1,33 +1,33 @@
-//! Where an installed agent keeps its things.
+//! The paths of an installed agent.
 
 use std::path::{Path, PathBuf};
 
 /// Name of the program, its user, its unit and its directories.
 pub(super) const NAME: &str = "audiovault-agent";
 
-/// An installation: on this machine, or beneath a directory that becomes one.
+/// An installation: on this machine, or in a directory that becomes the root of another machine.
 #[derive(Debug, Clone)]
 pub struct Layout {
     root: PathBuf,
 }
 
 impl Layout {
-    /// Beneath `root`; `/` is this machine.
+    /// An installation in `root`; `/` is this machine.
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
-    /// Whether this machine itself is meant.
+    /// Whether the installation is on this machine.
     pub fn is_here(&self) -> bool {
         self.root == Path::new("/")
     }
 
-    /// The directory that all paths lie beneath.
+    /// The directory that contains all paths.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where to write what the installed agent knows under this absolute path.
+    /// Where to write a file that has this absolute path for the installed agent.
     pub fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -42,12 +42,12 @@ impl Layout {
         Path::new("/usr/local/bin").join(NAME)
     }
 
-    /// The unit of systemd.
+    /// The systemd unit.
     pub(super) fn unit() -> PathBuf {
         Path::new("/etc/systemd/system").join(format!("{NAME}.service"))
     }
 
-    /// Configuration and secrets.
+    /// The directory of the configuration and the secrets.
     pub(super) fn directory() -> PathBuf {
         Path::new("/etc").join(NAME)
     }
@@ -57,22 +57,22 @@ impl Layout {
         Self::directory().join("agent.toml")
     }
 
-    /// The index of the recordings; the agent makes it in a directory that systemd makes.
+    /// The index of the recordings; the agent creates it in a directory that systemd creates.
     pub(super) fn index() -> PathBuf {
         Path::new("/var/lib").join(NAME).join("index")
     }
 
-    /// Logs; systemd makes the directory when the agent starts, if it is not there yet.
+    /// The directory of the logs; systemd creates it when the agent starts, if it does not exist.
     pub(super) fn logs() -> PathBuf {
         Path::new("/var/log").join(NAME)
     }
 
-    /// The customer's own record.
+    /// The agent's audit log.
     pub(super) fn audit_log() -> PathBuf {
         Self::logs().join("audit.jsonl")
     }
 
-    /// Where the agent says how it is; systemd makes the directory.
+    /// The state file; systemd creates its directory.
     pub(super) fn state_file() -> PathBuf {
         Path::new("/run").join(NAME).join("state.json")
     }

@@ -1,6 +1,6 @@
-//! Installs the agent on a machine with systemd: one command, all of it shown beforehand by `--dry-run`.
+//! Installs the agent on a machine with systemd, with one command; `--dry-run` shows all of its steps beforehand.
 //!
-//! What is to be done is a [`plan::Plan`], made without touching anything; [`perform`] does it or prints it.
+//! The steps are a [`plan::Plan`], which is made without changing anything; [`perform`] performs or prints it.
 
 pub mod enrol;
 mod layout;
@@ -19,7 +19,7 @@ pub use self::{
 
 /// The file with the site key, in the directory of the configuration.
 const SITE_KEY: &str = "site-key";
-/// The file with the search token, beside it.
+/// The file with the search token, in the same directory.
 const SEARCH_TOKEN: &str = "search-token";
-/// The file that names what is no longer offered, beside it.
+/// The deny list, in the same directory.
 const DENY: &str = "deny";

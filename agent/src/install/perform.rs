@@ -1,4 +1,4 @@
-//! Does what a plan says, or says what it would do.
+//! Performs the steps of a plan, or describes them.
 
 use std::{
     fmt::Write as _,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// Why an installation stopped. What was done before stays, and doing it again does no harm.
+/// Why an installation stopped. Earlier steps remain done; running it again does no harm.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// A file cannot be written.
@@ -25,18 +25,18 @@ pub enum InstallError {
     /// A file cannot be removed.
     #[error("cannot remove {}; run this as root (sudo)", .0.display())]
     Remove(PathBuf, #[source] io::Error),
-    /// A program of the system is missing or failed.
+    /// A system program is missing or failed.
     #[error("{0} failed: {1}")]
     Program(String, String),
-    /// The user that was made is not there.
+    /// The user that was created is not there.
     #[error("there is no user {NAME} in {}", .0.display())]
     NoUser(PathBuf),
-    /// No key was had for the code.
+    /// The enrolment code was not traded for a key.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
 }
 
-/// What would be done, one line a step, without any secret.
+/// Describes the steps, one line each, without any secret.
 pub fn explain(plan: &Plan) -> String {
     let mut text = String::new();
     for step in &plan.steps {
@@ -69,7 +69,7 @@ pub fn explain(plan: &Plan) -> String {
     text
 }
 
-/// Does it all.
+/// Performs all steps.
 ///
 /// # Errors
 /// [`InstallError`] of the first step that fails.
@@ -126,7 +126,7 @@ fn whose(owner: Owner) -> &'static str {
     }
 }
 
-/// Writes a file whole or not at all; a program that runs is replaced beneath its feet.
+/// Writes a file whole or not at all, by renaming; a running program can be replaced this way.
 fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
@@ -139,7 +139,7 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(draft, path)
 }
 
-/// The umask may have taken bits away, and what was there before had its own.
+/// Sets mode and owner: the umask may have removed bits, and an existing file had its own.
 fn own(layout: &Layout, path: &Path, mode: u32, owner: Owner) -> Result<(), InstallError> {
     let failed = |error| InstallError::Write(path.to_owned(), error);
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
@@ -177,7 +177,7 @@ fn make_user(layout: &Layout) -> Result<(), InstallError> {
 }
 
 fn remove_user(layout: &Layout) -> Result<(), InstallError> {
-    // Whether the group goes with its user is a setting of the machine (`USERGROUPS_ENAB` in login.defs(5)).
+    // Whether the group is removed with its user is a setting of the machine (`USERGROUPS_ENAB` in login.defs(5)).
     for (accounts, program) in [("/etc/passwd", "userdel"), ("/etc/group", "groupdel")] {
         let text = fs::read_to_string(layout.at(Path::new(accounts))).unwrap_or_default();
         if text.lines().any(|line| line.split(':').next() == Some(NAME)) {
@@ -198,7 +198,7 @@ fn systemctl(layout: &Layout, words: &[&str]) -> Vec<String> {
     ["systemctl".to_owned()].into_iter().chain(root).chain(words).collect()
 }
 
-/// Where no systemd runs (a container, another init) the unit is there, and somebody else has to start the agent.
+/// If systemd does not run (a container, another init), the unit is installed but the agent must be started otherwise.
 fn run_systemctl(layout: &Layout, words: &[&str]) -> Result<Option<String>, InstallError> {
     let command = systemctl(layout, words);
     if layout.is_here() && !Path::new("/run/systemd/system").is_dir() {

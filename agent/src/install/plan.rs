@@ -1,4 +1,4 @@
-//! What an installation consists of, step by step.
+//! The steps of an installation.
 
 use std::path::{Path, PathBuf};
 
@@ -10,34 +10,34 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// Whose a file is.
+/// The owner of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The administrator's.
+    /// Root.
     Root,
-    /// The administrator's; the agent's group may read it.
+    /// Root; the agent's group may read it.
     AgentsGroup,
-    /// The agent's.
+    /// The agent.
     Agent,
 }
 
-/// What stands in a file.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// Anybody may see it.
+    /// Text that may be shown.
     Text(String),
-    /// Nobody may.
+    /// Text that must not be shown.
     Secret(Secret),
-    /// A site key, for which a code is traded when its turn comes.
+    /// A site key, for which the enrolment code is traded when this step is performed.
     Enrolled(Box<Enrolment>),
-    /// A program, copied.
+    /// A copy of a program.
     CopyOf(PathBuf),
 }
 
 /// One step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Make the agent's user and group, if they are not there.
+    /// Create the agent's user and group, if they do not exist.
     User,
     Directory {
         path: PathBuf,
@@ -50,15 +50,15 @@ pub(super) enum Step {
         owner: Owner,
         content: Content,
     },
-    /// Have systemd do something.
+    /// Run `systemctl` with these arguments.
     Systemctl(&'static [&'static str]),
-    /// Remove a file or directory, if it is there.
+    /// Remove a file or directory, if it exists.
     Remove(PathBuf),
     /// Remove the agent's user.
     NoUser,
 }
 
-/// What is to be done, and what is to be said about it.
+/// The steps, and notes for the administrator.
 #[derive(Debug)]
 pub struct Plan {
     pub(super) layout: Layout,
@@ -67,21 +67,21 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// A configuration that is to be written. Files are named as they will lie on the machine.
+/// A new configuration. Files have the paths that they will have on the machine.
 #[derive(Debug)]
 pub struct Fresh {
     /// The content of the configuration file, which names the files below.
     pub config: String,
-    /// Secrets and certificates beside it: name and content.
+    /// Secrets and certificates in the same directory: name and content.
     pub files: Vec<(&'static str, Secret)>,
-    /// Whether the search token among them was drawn just now.
+    /// Whether the search token among them was generated just now.
     pub drawn: bool,
-    /// What the site key is traded for; without, it is among the files.
+    /// The enrolment that gives the site key; without it, the key is among the files.
     pub enrolment: Option<Enrolment>,
 }
 
 impl Fresh {
-    /// The search token, where there is one.
+    /// The search token, if there is one.
     pub fn token(&self) -> Option<&Secret> {
         self.files.iter().find(|(name, _)| *name == super::SEARCH_TOKEN).map(|(_, token)| token)
     }
@@ -90,22 +90,22 @@ impl Fresh {
 /// An installation, or an upgrade of one.
 #[derive(Debug)]
 pub struct Install {
-    /// Where.
+    /// The paths of the installation.
     pub layout: Layout,
-    /// The configuration; an upgrade keeps the one that is there.
+    /// The new configuration; an upgrade keeps the existing one.
     pub fresh: Option<Fresh>,
-    /// The program that is to be installed.
+    /// The program to install.
     pub program: PathBuf,
     /// The directories in which recordings lie.
     pub recordings: Vec<PathBuf>,
-    /// Most streams at a time.
+    /// The largest number of streams at a time.
     pub max_streams: u32,
     /// Whether to start the agent.
     pub start: bool,
 }
 
 impl Install {
-    /// What is to be done.
+    /// The steps of the installation.
     pub fn plan(self) -> Plan {
         let access = recordings::access(&self.recordings);
         let upgrade = self.fresh.is_none();
@@ -132,7 +132,7 @@ impl Install {
         }
         steps.push(Step::Systemctl(&["enable", NAME]));
         if self.start && self.layout.is_here() {
-            // `restart` starts what does not run, and waits until the agent says that it is ready.
+            // `restart` also starts an agent that does not run, and waits until it says that it is ready.
             steps.push(Step::Systemctl(&["restart", NAME]));
         }
         let mut notes = access.problems;
@@ -152,8 +152,8 @@ impl Install {
     }
 }
 
-/// The code is traded before anything else is written: what fails then fails without traces, and the key that it was
-/// traded for is on disk before something else can fail.
+/// The code is traded before anything else is written. If that fails, it leaves no traces; if a later step fails, the
+/// new key is already on disk.
 fn configuration(fresh: Fresh, directory: &Path) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(enrolment) = fresh.enrolment {
@@ -167,7 +167,7 @@ fn configuration(fresh: Fresh, directory: &Path) -> Vec<Step> {
     steps
 }
 
-/// What removes an installation. Configuration, secrets and records stay unless `purge`.
+/// The steps that remove an installation. Configuration, secrets and audit logs stay unless `purge` is set.
 pub fn uninstall(layout: Layout, purge: bool) -> Plan {
     let mut steps = Vec::new();
     if layout.is_here() {

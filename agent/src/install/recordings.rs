@@ -1,4 +1,4 @@
-//! Who may read the recordings on this machine.
+//! Finds the groups that the agent needs to read the recordings on this machine.
 
 use std::{
     collections::BTreeSet,
@@ -9,31 +9,31 @@ use std::{
 
 use super::layout::NAME;
 
-/// Permission bits: others may list and enter, or enter alone; the same for the group.
+/// Permission bits: others may list and enter, or only enter; the same for the group.
 const OTHERS_LIST: u32 = 0o005;
 const OTHERS_ENTER: u32 = 0o001;
 const GROUP_LIST: u32 = 0o050;
 const GROUP_ENTER: u32 = 0o010;
 
-/// What it takes to read recordings.
+/// What the agent needs to read the recordings.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Access {
-    /// The groups to belong to.
+    /// The groups to join.
     pub(super) groups: BTreeSet<String>,
-    /// Sentences about directories that no group opens.
+    /// Sentences about directories that no group can open.
     pub(super) problems: Vec<String>,
 }
 
-/// What it takes to pass one directory.
+/// What a user needs to enter one directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
-    /// Everybody may.
+    /// Nothing: all users may enter.
     Nothing,
-    /// To belong to the group of this number.
+    /// To belong to the group with this number.
     Group(u32),
-    /// To belong to root's group, to which half of a machine belongs: more than recordings. It is never joined.
+    /// To belong to root's group, which opens much more of a machine than recordings. It is never joined.
     RootsGroup,
-    /// To be its owner.
+    /// To be the owner.
     Owner,
 }
 
@@ -51,8 +51,8 @@ impl Need {
     }
 }
 
-/// What it takes to read all of these directories. A group opens a directory only where the way to it is open too, so
-/// that none is joined for a directory that has a problem.
+/// What the agent needs to read all of these directories. A group counts only if the path to the directory can be
+/// entered too, so that no group is joined for a directory that has a problem.
 pub(super) fn access(directories: &[PathBuf]) -> Access {
     let names = fs::read_to_string("/etc/group").unwrap_or_default();
     let mut access = Access::default();
@@ -98,7 +98,7 @@ fn locked(path: &Path) -> String {
     format!("only its owner may read {0}; run: chmod g+rx {0}, and install again", path.display())
 }
 
-/// The name of a group, or its number where it has none (group(5)).
+/// The name of a group, or its number if it has none (group(5)).
 fn name(groups: &str, id: u32) -> String {
     let id = id.to_string();
     let named = groups.lines().find_map(|line| {
@@ -150,7 +150,7 @@ mod tests {
         };
         assert_eq!(access(&[make("open", 0o755)]), Access::default());
         let shared = make("group", 0o750);
-        // What root makes is root's group's.
+        // A directory that root creates belongs to root's group.
         let _ = chown(&shared, None, Some(995));
         let group = access(std::slice::from_ref(&shared));
         assert_eq!((group.groups.len(), group.problems.len()), (1, 0));

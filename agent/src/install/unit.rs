@@ -1,27 +1,27 @@
-//! The unit under which systemd runs the agent.
+//! The systemd unit of the agent.
 //!
-//! Directives are those of systemd.exec(5), systemd.service(5) and systemd.resource-control(5). Older versions ignore, with
-//! a line in their log, those that they do not know.
+//! The directives are those of systemd.exec(5), systemd.service(5) and systemd.resource-control(5). Older versions of
+//! systemd ignore unknown directives, with a line in their log.
 
 use std::path::{Path, PathBuf};
 
 use super::layout::Layout;
 use crate::limits::process::{BASE_FILES, FILES_PER_STREAM};
 
-/// The unit with names in place of what differs.
+/// The unit, with placeholders for the parts that differ.
 const TEMPLATE: &str = include_str!("audiovault-agent.service");
-/// Memory of an agent that does nothing, in MiB, with room for counting a large archive.
+/// Memory of an idle agent in MiB, with room for counting a large archive.
 const BASE_MEMORY_MIB: u32 = 128;
-/// What a stream may hold, in MiB: two chunks of a file and what waits in its tunnel.
+/// Memory that a stream may use, in MiB: two chunks of a file and the data that waits in its tunnel.
 const STREAM_MEMORY_MIB: u32 = 1;
 
-/// Where PBXs keep passwords: of trunks and extensions, of the manager interface, of their databases. The group that opens
-/// recordings often opens these too, and the agent needs none of them.
+/// Where PBXs keep passwords: of trunks and extensions, of the manager interface, of their databases. The group that
+/// opens recordings often opens these too, and the agent needs none of them.
 ///
-/// The directory of MySQL is not among them: on some systems it holds the socket by which the agent asks for call records,
-/// and its files are open to its own user alone.
+/// The directory of MySQL is not in the list: on some systems it holds the socket by which the agent asks for call
+/// records, and its files are open to its own user alone.
 const CREDENTIALS: [&str; 13] = [
-    // Asterisk, and what is built on it: FreePBX, Issabel, VICIdial.
+    // Asterisk, and systems based on it: FreePBX, Issabel, VICIdial.
     "/etc/asterisk",
     "/var/lib/asterisk/astdb.sqlite3",
     "/var/lib/asterisk/keys",
@@ -39,21 +39,21 @@ const CREDENTIALS: [&str; 13] = [
     "/var/lib/postgresql",
 ];
 
-/// What differs from machine to machine.
+/// The parts that differ from machine to machine.
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
-    /// As whom it runs.
+    /// The user that the agent runs as.
     pub(super) user: String,
     /// The groups that may read the recordings.
     pub(super) groups: Vec<String>,
     /// The directories in which recordings lie.
     pub(super) recordings: Vec<PathBuf>,
-    /// Most streams at a time.
+    /// The largest number of streams at a time.
     pub(super) max_streams: u32,
 }
 
 impl Unit {
-    /// The whole file.
+    /// The content of the unit file.
     pub(super) fn text(&self) -> String {
         let groups = match self.groups.as_slice() {
             [] => String::new(),
@@ -68,13 +68,13 @@ impl Unit {
             ("@FILES@", (BASE_FILES + FILES_PER_STREAM * u64::from(self.max_streams)).to_string()),
             ("@HIDDEN@", self.hidden()),
             ("@HOMES@", self.homes().to_owned()),
-            // Last, since a path may hold anything.
+            // Last, since a path may contain any text, even a placeholder.
             ("@READABLE@", self.readable()),
         ];
         filled.iter().fold(TEMPLATE.to_owned(), |text, (name, value)| text.replace(name, value))
     }
 
-    /// Homes are hidden, unless recordings lie in one.
+    /// Home directories are hidden, unless recordings lie in one.
     fn homes(&self) -> &'static str {
         let homes = ["/home", "/root", "/run/user"].map(Path::new);
         let inside =
@@ -82,22 +82,22 @@ impl Unit {
         if self.recordings.iter().any(inside) { "read-only" } else { "yes" }
     }
 
-    /// Passwords of the PBX are out of reach, unless recordings lie among them. What is not there is left out, hence the
-    /// minus.
+    /// Hides the PBX's passwords, unless recordings lie in the same directory. The minus makes systemd skip paths that
+    /// do not exist.
     fn hidden(&self) -> String {
         let apart = |path: &&str| !self.recordings.iter().any(|recordings| recordings.starts_with(path));
         CREDENTIALS.into_iter().filter(apart).map(|path| format!("InaccessiblePaths=-{path}\n")).collect()
     }
 
-    /// Recordings stay readable and nothing more, also where somebody loosens the rest. A disk that is not mounted now
-    /// must not keep the agent from starting, hence the minus.
+    /// Keeps recordings readable and nothing more, even if somebody relaxes the rest. The minus lets the agent start if
+    /// a disk is not mounted at that moment.
     fn readable(&self) -> String {
         let line = |path: &PathBuf| format!("ReadOnlyPaths=\"-{}\"\n", escape(path));
         self.recordings.iter().map(line).collect()
     }
 }
 
-/// A path within double quotes; `%` begins a specifier in unit files.
+/// A path in double quotes; `%` begins a specifier in unit files.
 fn escape(path: &Path) -> String {
     path.to_string_lossy().replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")
 }

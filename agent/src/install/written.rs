@@ -1,4 +1,4 @@
-//! The configuration file of an installed agent, out of the flags that `install` was given.
+//! Builds the configuration file of an installed agent from the flags of `install`.
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
@@ -7,8 +7,8 @@ use toml::{Table, Value};
 use super::{DENY, SEARCH_TOKEN, SITE_KEY, layout::Layout, plan::Fresh};
 use crate::{config::layers::Typed, secret::Secret};
 
-/// Flags that name a file, and the name of its copy beside the configuration. A flag that holds a secret itself becomes
-/// the flag with `-file`.
+/// Flags that name a file, and the name of its copy in the configuration's directory. A flag that holds a secret itself
+/// is replaced by the flag with `-file`.
 const COPIED: [(&str, &str); 9] = [
     ("site-key-file", SITE_KEY),
     ("token-file", SEARCH_TOKEN),
@@ -20,9 +20,9 @@ const COPIED: [(&str, &str); 9] = [
     ("dialect", "dialect.toml"),
     ("cdr-password-file", "cdr-password"),
 ];
-/// Flags that hold a secret: they go into the file of the flag of the same name with `-file`.
+/// Flags that hold a secret. The secret goes into the file of the same flag with `-file`.
 const SECRETS: [&str; 2] = ["site-key", "token"];
-/// Octets of a search token that is drawn: 160 bits, in 32 characters.
+/// Bytes of a generated search token: 160 bits, in 32 characters.
 const TOKEN_LEN: usize = 20;
 
 /// A file that the configuration names cannot be read.
@@ -30,9 +30,9 @@ const TOKEN_LEN: usize = 20;
 #[error("{} cannot be read", .0.display())]
 pub struct Unreadable(PathBuf, #[source] io::Error);
 
-/// The configuration that says what these flags say. Secrets and certificates are copied beside it, where only the agent
-/// reads them. Where nobody could search, a search token is drawn. The customer's own record and an index are kept, and there is a
-/// file in which to deny recordings, unless the flags name others.
+/// Builds the configuration that corresponds to these flags. Secrets and certificates are copied to its directory,
+/// where only the agent can read them. If no token or tenant could search, a search token is generated. An audit log,
+/// an index and a deny list are configured, unless the flags name others.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -94,11 +94,11 @@ const NOTHING_DENIED: &str = "\
 
 fn read(path: PathBuf) -> Result<String, Unreadable> {
     let text = fs::read_to_string(&path).map_err(|error| Unreadable(path, error))?;
-    // Written with one line end.
+    // It is written with one line end.
     Ok(text.trim_end().to_owned())
 }
 
-/// As people write it: one value as it is, several as a list, numbers and switches without quotes.
+/// A value as people would write it: a single one as it is, several as a list, numbers and switches without quotes.
 fn value(values: &[String]) -> Value {
     let one = |text: &String| match text.as_str() {
         "true" => Value::Boolean(true),
