@@ -1,4 +1,4 @@
-//! What the agent takes of its machine at most: the PBX beside it comes first.
+//! The agent's limits on the resources of its machine: the PBX on the same machine comes first.
 
 mod pacer;
 pub mod process;

@@ -1,4 +1,4 @@
-//! Holds back what downloads send, so that together they stay below a rate.
+//! Delays what downloads send, so that all together stay below a rate.
 
 use std::{
     pin::Pin,
@@ -14,28 +14,28 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::schedule::Schedule;
 
-/// What may go at once after a pause: enough for a player to begin, little enough for a call not to notice.
+/// How much may be sent at once after a pause: enough for a player to begin, too little to disturb a call.
 const BURST: Duration = Duration::from_millis(250);
-/// What goes in one piece, between bounds in octets: downloads take turns by pieces.
+/// How much is sent in one piece, with limits in bytes. Downloads take turns, one piece at a time.
 const PIECE: Duration = Duration::from_millis(50);
 const MIN_PIECE: u64 = 1024;
 const MAX_PIECE: u64 = 32 * 1024;
 
-/// The turns that downloads take. All downloads of an agent share one.
+/// Gives downloads their turns. All downloads of an agent share one.
 #[derive(Debug)]
 pub struct Pacer {
     schedule: Schedule,
-    /// When the uplink will have sent everything that was let go.
+    /// When the uplink will have sent everything that was released.
     free: Mutex<Instant>,
 }
 
 impl Pacer {
-    /// Nothing was sent yet.
+    /// A pacer that has sent nothing yet.
     pub fn new(schedule: Schedule) -> Arc<Self> {
         Arc::new(Self { schedule, free: Mutex::new(Instant::now()) })
     }
 
-    /// How many octets, of so many, may go, and when. Nothing where no rate holds now.
+    /// How many of `octets` bytes may be sent, and when. `None` if no rate applies now.
     fn turn(&self, octets: usize, wall: Timestamp) -> Option<(usize, Instant)> {
         let rate = self.schedule.at(wall)?;
         let piece = rate.octets_in(PIECE).clamp(MIN_PIECE, MAX_PIECE);
@@ -48,24 +48,24 @@ impl Pacer {
     }
 }
 
-/// A body that takes its turns.
+/// A body that waits for its turns.
 #[derive(Debug)]
 pub struct Paced<B> {
     body: B,
     pacer: Option<Arc<Pacer>>,
-    /// What the body gave and may not go yet.
+    /// Bytes that the body returned and that may not be sent yet.
     waiting: Bytes,
-    /// How much of it goes next, and when.
+    /// How many bytes are sent next, and when.
     turn: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
 impl<B> Paced<B> {
-    /// A body that waits for its turns, where there is a pacer.
+    /// Wraps a body; without a pacer it does not wait.
     pub fn new(body: B, pacer: Option<Arc<Pacer>>) -> Self {
         Self { body, pacer, waiting: Bytes::new(), turn: None }
     }
 
-    /// The next piece of what waits, once it is its turn.
+    /// The next piece of the waiting bytes, once it is its turn.
     fn poll_piece(&mut self, pacer: &Pacer, context: &mut Context<'_>) -> Poll<Bytes> {
         if self.turn.is_none() {
             match pacer.turn(self.waiting.len(), Timestamp::now()) {
@@ -138,7 +138,7 @@ mod tests {
         Paced::new(Full::new(vec![7; len].into()), Some(Arc::clone(pacer)))
     }
 
-    /// Octets, and the seconds that they took on a clock that only waits.
+    /// Sends the bodies and returns the number of bytes and the seconds that they took, on a clock that only waits.
     async fn send(bodies: Vec<Paced<Full<Bytes>>>) -> (usize, f64) {
         let began = Instant::now();
         let sent = join_all(bodies.into_iter().map(BodyExt::collect)).await;

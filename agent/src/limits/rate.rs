@@ -1,13 +1,13 @@
-//! How fast octets may go.
+//! A data rate, as providers write it.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// Slowest rate: below this a telephone's sound (64 kbit/s) could not be followed, and requests would time out.
+/// Slowest rate: below it, telephone audio (64 kbit/s) could not be played in real time, and requests would time out.
 const MIN_BITS: u64 = 64_000;
-/// Fastest rate that is one: more than any uplink, and all sums stay far within 64 bits.
+/// Fastest valid rate: more than any uplink, and all sums stay far within 64 bits.
 const MAX_BITS: u64 = 100_000_000_000;
 
-/// Units of bits and octets per second; powers of ten, as networks count.
+/// Units of bits and bytes per second; powers of ten, as is usual for networks.
 const UNITS: [(&str, u64); 7] = [
     ("gbit", 1_000_000_000),
     ("mbit", 1_000_000),
@@ -22,19 +22,19 @@ const UNITS: [(&str, u64); 7] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(u64);
 
-/// A text is no rate.
+/// A text that is not a valid rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no rate: write 64kbit to 100Gbit, such as 2Mbit or 1.5Mbit/s (or kB, MB)")]
 pub struct RateError(String);
 
 impl Rate {
-    /// How long so many octets take.
+    /// How long this many bytes take.
     pub fn time_for(self, octets: u64) -> Duration {
         let nanos = u128::from(octets) * 8 * 1_000_000_000 / u128::from(self.0);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
-    /// How many octets go in this time.
+    /// How many bytes can be sent in this time.
     pub fn octets_in(self, time: Duration) -> u64 {
         let octets = u128::from(self.0) * time.as_nanos() / 8 / 1_000_000_000;
         u64::try_from(octets).unwrap_or(u64::MAX)
@@ -55,7 +55,7 @@ impl FromStr for Rate {
         if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 3 {
             return Err(wrong());
         }
-        // In thousandths, so that no rounding has to be thought about.
+        // Computed in thousandths, so that nothing has to be rounded.
         let thousandths: u64 = format!("{whole}{part:0<3}").parse().map_err(|_| wrong())?;
         let rate = thousandths.checked_mul(*bits).ok_or_else(wrong)? / 1000;
         (MIN_BITS..=MAX_BITS).contains(&rate).then_some(Self(rate)).ok_or_else(wrong)

@@ -1,4 +1,4 @@
-//! Which rate holds when: `2Mbit`, `1Mbit@08:00-18:00`, `512kbit@Mon-Fri,Sun@22:00-06:00`.
+//! Rates that depend on the time: `2Mbit`, `1Mbit@08:00-18:00`, `512kbit@Mon-Fri,Sun@22:00-06:00`.
 
 use std::str::FromStr;
 
@@ -20,28 +20,28 @@ const DAYS: [(&str, Weekday); 7] = [
     ("sun", Weekday::Sunday),
 ];
 
-/// A text is no rate with a time.
+/// A text that is not a valid rate with a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
-    /// The rate is none.
+    /// The rate is invalid.
     #[error(transparent)]
     Rate(#[from] RateError),
-    /// The days or hours are none.
+    /// The days or hours are invalid.
     #[error("{0:?} is no time: write days such as Mon-Fri or Sat,Sun, and hours such as 08:00-18:00")]
     Time(String),
 }
 
-/// A rate, and when it holds.
+/// A rate, and when it applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     rate: Rate,
     /// Monday first.
     days: [bool; 7],
-    /// From the first to before the second; past midnight where the second is not the later one.
+    /// From the first time until just before the second; past midnight if the second is not later than the first.
     hours: Option<(Time, Time)>,
 }
 
-/// Rates with times: of those that hold now, the first; none is no limit.
+/// Rates with times. The first one that applies now counts; without one there is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     entries: Vec<Entry>,
@@ -56,7 +56,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Reads one entry after the other, in the order of their weight.
+    /// Parses the entries; the first has the highest priority.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -73,7 +73,7 @@ impl Schedule {
         self.entries.is_empty()
     }
 
-    /// The rate that holds at a moment.
+    /// The rate that applies at a moment.
     pub fn at(&self, now: Timestamp) -> Option<Rate> {
         let local = now.to_zoned(self.zone.clone());
         let (day, time) = (local.weekday(), local.time());
@@ -87,7 +87,7 @@ impl Entry {
         match self.hours {
             None => on(day),
             Some((from, to)) if from < to => on(day) && (from..to).contains(&time),
-            // Past midnight the day is the one on which it began.
+            // Past midnight, the day is the one on which the period began.
             Some((from, to)) => (on(day) && time >= from) || (on(day.previous()) && time < to),
         }
     }
