@@ -1,4 +1,4 @@
-//! `audit`: what is done with the audit log from outside of the agent.
+//! `audit`: commands that change the audit log from outside the agent.
 
 use std::{
     fmt::Write as _,
@@ -43,14 +43,14 @@ async fn erase(args: EraseArgs) -> Result<ExitCode, Failure> {
     Ok(if erased.left_alone.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The calls, and what the call records tell to be other legs of them.
+/// The ids of the calls and, from the call records, of the other legs of their conversations.
 async fn legs(args: &EraseArgs) -> Result<Vec<String>, Failure> {
     let mut ids = args.call_ids.clone();
     let Some(settings) = check::cdr(&args.cdr)? else { return Ok(ids) };
     let cdr = Cdr::new(&settings).map_err(runtime)?;
     let rules = CallIdRules::default();
     for id in &args.call_ids {
-        // An id of the operator's own form is no unique id of Asterisk, which the records go by.
+        // An id in the operator's own form is not a unique id of Asterisk, by which call records are searched.
         let Ok(call) = rules.parse(id) else { continue };
         let linked = cdr.linked(&call, &rules).await.map_err(runtime)?;
         ids.extend(linked.ids.iter().map(|id| id.as_str().to_owned()));
@@ -67,7 +67,7 @@ fn told(erased: &Erased, ids: &[String]) -> String {
     text
 }
 
-/// The user of this machine who runs the command, and who it was before `sudo`.
+/// The user of this machine who runs the command, and the user before `sudo`.
 fn user() -> String {
     let uid = rustix::process::getuid().as_raw();
     match std::env::var("SUDO_USER") {

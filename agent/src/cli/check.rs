@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Which check was asked for, and how it is to be shown.
+/// Which check to run, and how to show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) extent: Extent,
@@ -29,7 +29,7 @@ pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Fai
     finish(&report, json).map_err(runtime)
 }
 
-/// A configuration that cannot be read is a row like any other.
+/// Shows a configuration that cannot be read as a row like any other.
 pub(super) fn unreadable(error: &LayerError, asked: Asked) -> ExitCode {
     let Asked { extent, json } = asked;
     let mut printer = Printer::new(json);
@@ -43,7 +43,7 @@ fn finish(report: &Report, json: bool) -> io::Result<ExitCode> {
     Ok(report.severity().into())
 }
 
-/// Shows rows as they come, unless JSON is wanted, which comes whole.
+/// Prints rows as they come. With JSON it prints nothing, because the report is printed at the end.
 struct Printer {
     silent: bool,
     relay: Option<String>,
@@ -64,7 +64,7 @@ impl Printer {
             self.relay.clone_from(&row.relay);
         }
         text.push_str(&table::row(row));
-        // Nobody reads on when standard output is closed; the exit code tells the rest.
+        // Standard output may be closed; the exit code still says the result.
         let _ = io::stdout().write_all(text.as_bytes());
     }
 }

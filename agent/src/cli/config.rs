@@ -1,4 +1,4 @@
-//! `config`: how a configuration is written, and whether one can be used.
+//! `config`: shows how to write a configuration, and checks whether one can be used.
 
 use std::{
     io::{self, Write},

@@ -1,4 +1,4 @@
-//! `coverage`: of the calls that were answered, how many recordings are found?
+//! `coverage`: the share of answered calls whose recordings are found.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use crate::{
     vault::{VaultSettings, driver::DriverFault, query::parse_start},
 };
 
-/// Examples that are told of each way to be missing.
+/// Number of examples shown for each kind of missing recording.
 const EXAMPLES: usize = 3;
 
 pub(super) async fn run(args: CoverageArgs) -> Result<ExitCode, Failure> {
@@ -86,7 +86,7 @@ impl Surveyed {
         self.tried.iter().filter(move |tried| tried.fate == fate).take(EXAMPLES)
     }
 
-    /// Where a file lies, telephone numbers masked.
+    /// The path of a file, with telephone numbers masked.
     fn place(&self, tried: &Tried) -> Option<String> {
         let (root, path) = tried.file.as_ref()?;
         let root = self.settings.roots.get(*root)?.root().display().to_string();
@@ -151,7 +151,7 @@ impl Surveyed {
     }
 }
 
-/// A table with a column for each fate that there is.
+/// A table with a column for each fate that occurs.
 fn table(text: &mut String, title: &str, rows: &BTreeMap<String, Tally>) {
     let fates: Vec<Fate> =
         Fate::ALL.into_iter().filter(|fate| rows.values().any(|row| row.of(*fate) > 0)).collect();

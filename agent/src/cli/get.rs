@@ -1,4 +1,4 @@
-//! `get`: the first recording of a call, into a file.
+//! `get`: writes the first recording of a call to a file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,7 +16,7 @@ use crate::{
 /// Why a recording could not be fetched.
 #[derive(Debug, thiserror::Error)]
 enum GetError {
-    /// There is none.
+    /// There is no recording.
     #[error("no recording found; `audiovault-agent search` shows where was looked")]
     None,
     /// Not everything could be searched.
@@ -25,9 +25,9 @@ enum GetError {
     /// The file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// Where to.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The file became shorter while it was read.
@@ -55,7 +55,7 @@ pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes beside the target and renames, so that half a recording never has its name.
+/// Writes to a second file and renames it, so that an incomplete recording never has the target's name.
 fn copy_to_file(from: &File, size: u64, path: &Path) -> Result<(), GetError> {
     let failed = |source| GetError::Write { path: path.to_owned(), source };
     let mut draft = path.as_os_str().to_owned();
@@ -65,7 +65,7 @@ fn copy_to_file(from: &File, size: u64, path: &Path) -> Result<(), GetError> {
     let done = copy(from, size, &mut file, path)
         .and_then(|()| file.sync_all().and_then(|()| fs::rename(&draft, path)).map_err(failed));
     if done.is_err() {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = fs::remove_file(&draft);
     }
     done

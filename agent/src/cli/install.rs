@@ -49,7 +49,7 @@ pub(super) async fn remove(args: &UninstallArgs) -> Result<ExitCode, Failure> {
     finish(uninstall(Layout::new(&args.root), args.purge), args.dry_run, "Removed.").await
 }
 
-/// Checks everything but the site key, which a code may have to be traded for.
+/// Checks everything but the site key, which may still have to be traded for an enrolment code.
 fn new(args: InstallArgs, fresh: Fresh) -> Result<(AgentSettings, Fresh), Failure> {
     let InstallArgs { enroll, tunnel: mut flags, .. } = args;
     if flags.access.token.is_none() && flags.access.token_file.is_none() && flags.access.tenants.is_none() {
@@ -69,13 +69,13 @@ fn new(args: InstallArgs, fresh: Fresh) -> Result<(AgentSettings, Fresh), Failur
     Ok((settings, Fresh { enrolment, ..fresh }))
 }
 
-/// The settings as they will be with whatever key the code is traded for.
+/// The settings, with a placeholder for the key that the code will be traded for.
 fn without_key(flags: TunnelArgs, run_secret: &LinkSecret) -> Result<AgentSettings, ConfigError> {
     let any = SiteKey::from_secret(SiteId::parse("enrolled")?, rand::random());
     Ok(announced(check::with_key(flags, any, run_secret)?))
 }
 
-/// The configuration that is installed already, as the service reads it.
+/// Reads the configuration that is already installed, as the service does.
 fn installed(layout: &Layout) -> Result<TunnelArgs, Failure> {
     let config = layout.at(&Layout::config()).into_os_string();
     let words = ["audiovault-agent", "tunnel", "--config"].map(OsString::from);
@@ -92,7 +92,7 @@ async fn finish(plan: Plan, dry_run: bool, done: &str) -> Result<ExitCode, Failu
         return Ok(ExitCode::SUCCESS);
     }
     let say = |line: &str| {
-        // Nobody reads on when standard output is closed; the work goes on.
+        // Standard output may be closed; the work continues.
         let _ = writeln!(io::stdout(), "{line}");
     };
     let notes = perform(plan, say).await.map_err(runtime)?;

@@ -36,26 +36,26 @@ use crate::{
 };
 use clap::error::ErrorKind;
 
-/// Most threads that wait for disks. Each storage root has some eighty at most for whatever is asked of it, so that fifty
-/// roots of servers that never answer leave threads for the rest; a thread that nobody needs does not exist.
+/// Most threads that wait for disks. Each storage root has about eighty at most, for requests of all kinds, so that
+/// fifty roots on servers that never respond leave threads for the rest. A thread is created only when it is needed.
 const MAX_WAITING_THREADS: usize = 4096;
 /// Exit code of a wrong configuration.
 const MISCONFIGURED: u8 = 2;
 
-/// Why a command ended badly.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The configuration is wrong: exit code 2.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Something happened: exit code 1.
+    /// An error while running: exit code 1.
     #[error(transparent)]
     Runtime(#[from] Box<dyn Error + Send + Sync>),
 }
 
 /// Runs the program.
 pub fn run() -> ExitCode {
-    // Before there is a secret.
+    // Before any secret is in memory.
     keep_memory_private();
     let line = CommandLine::of_this_process();
     let cli = match line.read() {
@@ -68,7 +68,7 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    // A table says it all; whoever wants the log as well says how much of it.
+    // The table says everything; with an explicit log level the log is shown too.
     let tells_by_itself = matches!(cli.command, Command::Check(_) | Command::Config(_));
     let logs = |common: &&CommonArgs| !tells_by_itself || common.log_level != DEFAULT_LOG_LEVEL;
     if let Some(common) = cli.command.common().filter(logs)
@@ -78,11 +78,11 @@ pub fn run() -> ExitCode {
     }
     classic::install_provider();
     if let Some(limits) = cli.command.limits() {
-        // Before there are threads, so that all of them are as nice.
+        // Before other threads start, so that all of them have the same niceness.
         be_nice(limits.nice);
         make_room(limits.max_streams, cli.command.max_connections());
     }
-    // One thread for all but the disks: a request is so little work that waking another thread for it would cost more
+    // One thread for everything but the disks: a request is so little work that waking another thread would cost more
     // than the work, and the machine belongs to the PBX.
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(MAX_WAITING_THREADS)
@@ -96,7 +96,7 @@ pub fn run() -> ExitCode {
         Failure::Config(error) => misconfigured(&error),
         Failure::Runtime(error) => failed(error.as_ref()),
     });
-    // A disk that never answers must not keep the process from ending.
+    // A disk that never responds must not keep the process from ending.
     runtime.shutdown_background();
     code
 }
@@ -139,7 +139,7 @@ fn state_file(named: Option<&PathBuf>) -> Result<&PathBuf, ConfigError> {
     named.ok_or(ConfigError::Missing("--state-file, here and at the agent"))
 }
 
-/// Completes when the process is asked to end.
+/// Completes when SIGTERM or SIGINT asks the process to end.
 fn termination() -> io::Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -152,15 +152,15 @@ fn termination() -> io::Result<impl Future<Output = ()> + Send> {
     })
 }
 
-/// Wraps what happened while running.
+/// Wraps an error that happened while running.
 pub(crate) fn runtime(error: impl Error + Send + Sync + 'static) -> Failure {
     Failure::Runtime(Box::new(error))
 }
 
-/// Help and version as clap prints them; mistakes in one line.
+/// Prints help and version as clap does, and mistakes in one line.
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // Nobody reads on when standard output is closed.
+        // Standard output may be closed; that is no failure.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
@@ -185,7 +185,7 @@ fn failed(error: &dyn Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// An error and its causes.
+/// An error and its causes, in one line.
 fn in_one_line(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
@@ -197,6 +197,6 @@ fn in_one_line(error: &dyn Error) -> String {
 }
 
 fn say(line: &str) {
-    // Standard error may be closed; there is nobody left to tell.
+    // Standard error may be closed; then there is no other place for the message.
     let _ = writeln!(io::stderr(), "audiovault-agent: {line}");
 }

@@ -1,4 +1,4 @@
-//! Reading the configuration of a running agent again: on SIGHUP, and when a file of it has changed.
+//! Reloads the configuration of a running agent: on SIGHUP, and when one of its files has changed.
 
 use std::{
     error::Error,
@@ -21,7 +21,7 @@ use crate::{
     systemd,
 };
 
-/// The command line as it was given. Environment and files are read anew each time.
+/// The command line as it was typed. Environment and files are read again each time.
 #[derive(Debug, Clone)]
 pub(super) struct CommandLine(Vec<OsString>);
 
@@ -30,7 +30,7 @@ impl CommandLine {
         Self(std::env::args_os().collect())
     }
 
-    /// Whether this is a check, and if so, which.
+    /// The check that this command line runs, if it is a check.
     pub(super) fn is_check(&self) -> Option<Asked> {
         let words: Vec<&OsStr> = self.0.iter().skip(1).map(OsString::as_os_str).collect();
         let extent = if words.starts_with(&["check".as_ref()]) {
@@ -54,7 +54,7 @@ impl CommandLine {
     }
 }
 
-/// Waits for reasons to read the configuration again.
+/// Waits for events that require a reload of the configuration.
 pub(super) struct Reloads {
     line: CommandLine,
     hangup: Signal,
@@ -62,19 +62,19 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
-    /// For the configuration that `command` was made of.
+    /// Watches the files of the configuration that `command` was made from.
     ///
     /// # Errors
-    /// When the signal cannot be listened for.
+    /// If the signal handler cannot be installed.
     pub(super) fn new(line: CommandLine, command: &Command) -> io::Result<Self> {
         Ok(Self { line, hangup: signal(SignalKind::hangup())?, files: Watcher::new(files(command)) })
     }
 
-    /// Has every new configuration applied until the process is asked to end. What cannot be used is said in the log,
-    /// and to `note`, which is told of every attempt; then the configuration before stays in use.
+    /// Applies every new configuration until the process is asked to end. `note` gets the result of every attempt. If a
+    /// configuration cannot be used, the error is also logged and the previous one stays in use.
     ///
     /// # Errors
-    /// When signals cannot be listened for.
+    /// If signal handlers cannot be installed.
     pub(super) async fn run<E: Error>(
         mut self,
         apply: impl Fn(Command) -> Result<(), E>,
@@ -108,7 +108,7 @@ impl Reloads {
     }
 }
 
-/// The files that a configuration consists of.
+/// The files of a configuration.
 fn files(command: &Command) -> Vec<PathBuf> {
     let (access, dialect, dialling) = match command {
         Command::Tunnel(args) => (

@@ -1,4 +1,4 @@
-//! `search`: where is the recording of this call?
+//! `search`: shows where the recordings of a call are.
 
 use std::{
     io::{self, Write},
@@ -71,7 +71,7 @@ fn print(out: &mut Vec<u8>, findings: &Findings, vault: &Vault) -> io::Result<()
     Ok(())
 }
 
-/// What to try when nothing was found.
+/// What to try if nothing was found.
 fn hint(findings: &Findings) -> &'static str {
     let there = findings.looked_at.iter().filter(|looked| looked.exists).count();
     if !findings.complete {
@@ -124,7 +124,7 @@ fn local(time: SystemTime, zone: &TimeZone) -> String {
     time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Names from disk must not command the terminal.
+/// Replaces control characters, so that names from disk cannot control the terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -1,4 +1,4 @@
-//! `serve`: the classic AudioVault.
+//! `serve`: runs the classic AudioVault.
 
 use std::process::ExitCode;
 

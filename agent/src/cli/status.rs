@@ -1,4 +1,4 @@
-//! `status`: how the running agent is.
+//! `status`: shows how the running agent is doing.
 
 use std::{
     fmt::Write as _,
@@ -17,7 +17,7 @@ use crate::{
     state::{self, State, Tunnel, seconds},
 };
 
-/// The exit code is that of `health`: whether the agent is connected.
+/// Shows the state. The exit code is that of `health`: whether the agent is connected.
 pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let now = SystemTime::now();
     let state = match state::read(state_file(args.state_file.as_ref())?, now) {
@@ -33,7 +33,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     Ok(if state.connected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The state for people, at a time in seconds since the Unix epoch.
+/// The state as text; `now` is in seconds since the Unix epoch.
 fn told(state: &State, now: u64) -> String {
     let since = |then: u64| rough(Duration::from_secs(now.saturating_sub(then)));
     let mut text = format!(

@@ -1,4 +1,4 @@
-//! `tunnel`: the agent as it runs for years.
+//! `tunnel`: runs the agent as a service.
 
 use std::process::ExitCode;
 
