@@ -1,4 +1,4 @@
-//! The command line. Every flag that `tunnel` and `serve` know may also stand in the environment and in a file; see
+//! The command line. Every flag of `tunnel` and `serve` can also be set in the environment and in a file; see
 //! [`super::layers`].
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{about::version, secret::Secret};
 
-/// What is logged unless told otherwise.
+/// The default log level.
 pub const DEFAULT_LOG_LEVEL: &str = "info";
 
 const ABOUT: &str = "Finds call recordings on this machine's disks and serves them to QueueMetrics, through an \
@@ -333,7 +333,7 @@ pub enum LogFormat {
 }
 
 impl Command {
-    /// What a command that serves may take.
+    /// The resource limits, for the commands that serve.
     pub fn limits(&self) -> Option<&LimitArgs> {
         match self {
             Self::Tunnel(args) => Some(&args.limits),
@@ -351,7 +351,7 @@ impl Command {
         }
     }
 
-    /// Connections of clients that may be open at a time, where clients connect at all.
+    /// The largest number of client connections, for the commands that accept some.
     pub fn max_connections(&self) -> u32 {
         if let Self::Serve(args) = self { args.max_connections } else { 0 }
     }

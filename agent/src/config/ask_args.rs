@@ -1,4 +1,4 @@
-//! Commands that ask how things are.
+//! The flags of commands that show a state or a result.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `audit`: what was typed.
+//! The flags of `audit`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Linked calls: what was typed.
+//! The flags of the call records, which link calls.
 
 use std::path::PathBuf;
 
@@ -22,27 +22,27 @@ pub struct CdrArgs {
     pub cdr_password_file: Option<PathBuf>,
 }
 
-/// Why the records cannot be used as configured.
+/// Why the settings of the call records cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CdrArgsError {
-    /// Neither an address nor a file.
+    /// The value is neither an address nor a file.
     #[error("--cdr is neither mysql://USER@HOST/DATABASE nor the path of a file")]
     Neither,
     /// The password cannot be read.
     #[error("--cdr-password-file")]
     Password(#[from] SecretError),
-    /// The address is none.
+    /// The address is invalid.
     #[error("--cdr")]
     Address(#[from] CdrError),
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "the shape that clap asks of a value parser")]
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
-    // The address may hold a password.
+    // The address may contain a password.
     Ok(Secret::new(text))
 }
 
-/// Where the records are.
+/// Checks the settings of the call records.
 ///
 /// # Errors
 /// [`CdrArgsError`].

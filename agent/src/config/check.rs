@@ -1,4 +1,4 @@
-//! From what was typed to what can be used: every value is checked once, here.
+//! Turns raw arguments into checked settings: every value is checked once, here.
 
 use std::{
     fs::OpenOptions,
@@ -50,31 +50,31 @@ use crate::{
     },
 };
 
-/// Longest look-back: a month of hours is 1500 directories; more is a pattern without dates.
+/// Longest look-back: a month of hourly directories is 1500 of them; more means a pattern without dates.
 const MAX_LOOK_BACK: Duration = Duration::from_secs(31 * 24 * 3600);
-/// Longest life of a link.
+/// Longest lifetime of a link.
 const MAX_LINK_TTL: Duration = Duration::from_secs(MAX_LINK_LIFE);
-/// Fewest characters of a link secret that is written by hand: 32 hexadecimal digits are 128 bits.
+/// Fewest characters of a link key that is written by hand: 32 hexadecimal digits are 128 bits.
 const MIN_LINK_SECRET_LEN: usize = 32;
-/// The name by which a classic AudioVault, which has no relay, seals its links.
+/// The site name with which a classic AudioVault, which has no relay, signs its links.
 const CLASSIC_SITE: &str = "classic";
 
-/// A configuration that can be used, and what the operator should know about it.
+/// A configuration that can be used, with warnings for the operator.
 #[derive(Debug)]
 pub struct Checked<T> {
-    /// What can be used.
+    /// The settings.
     pub settings: T,
-    /// Sentences for the log.
+    /// Warnings for the log.
     pub warnings: Vec<String>,
 }
 
-/// Checks the flags of `tunnel`. Links are sealed with `run_secret` unless a file holds another secret.
+/// Checks the flags of `tunnel`. Links are signed with `run_secret` unless a file holds another secret.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
 pub fn tunnel(args: TunnelArgs, run_secret: &LinkSecret) -> Result<Checked<AgentSettings>, ConfigError> {
     let mut warnings = Vec::new();
-    // Whoever has given nothing yet begins with the relay.
+    // Checked first, so that an operator who has set nothing yet is told about the relay first.
     relays(&args.relay, args.allow_plaintext)?;
     let typed = args.site_key.clone();
     let key = one_secret(typed, args.site_key_file.as_deref(), "--site-key", &mut warnings)?;
@@ -84,7 +84,7 @@ pub fn tunnel(args: TunnelArgs, run_secret: &LinkSecret) -> Result<Checked<Agent
     Ok(Checked { settings: checked.settings, warnings })
 }
 
-/// Checks the flags of `tunnel`, all but the site key.
+/// Checks the flags of `tunnel`, except the site key.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
@@ -109,7 +109,7 @@ pub fn with_key(
     Ok(Checked { settings, warnings })
 }
 
-/// Checks the flags of `serve`. Links are sealed with `run_secret` unless a file holds another secret.
+/// Checks the flags of `serve`. Links are signed with `run_secret` unless a file holds another secret.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
@@ -163,7 +163,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     Ok(Checked { settings, warnings })
 }
 
-/// Checks where and how to look.
+/// Checks where and how recordings are searched.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
@@ -212,7 +212,7 @@ pub fn vault(args: &VaultArgs) -> Result<Checked<VaultSettings>, ConfigError> {
     Ok(Checked { settings, warnings })
 }
 
-/// Checks where the call records are, if anywhere.
+/// Checks where the call records are, if any are configured.
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
@@ -220,10 +220,10 @@ pub fn cdr(args: &CdrArgs) -> Result<Option<CdrSettings>, ConfigError> {
     Ok(cdr_args::settings(args, &mut Vec::new())?)
 }
 
-/// Checks which call is meant.
+/// Checks the flags that name a call.
 ///
 /// # Errors
-/// [`ConfigError`] for an id or a start that is none.
+/// [`ConfigError`] for an invalid id or start.
 pub fn query(args: &CallArgs, settings: &VaultSettings) -> Result<Query, ConfigError> {
     let call_id = settings.call_ids.parse(&args.id);
     Ok(Query {
@@ -296,7 +296,7 @@ fn service(
     })
 }
 
-/// Two paths of which one may have a tenant whose directory holds other tenants' of the other.
+/// Finds two paths where a tenant's directory of the first may contain other tenants' directories of the second.
 fn nested(roots: &[Pattern]) -> Option<(&Pattern, &Pattern)> {
     roots.iter().find_map(|outer| Some((outer, roots.iter().find(|inner| outer.holds_tenants_of(inner))?)))
 }
@@ -324,7 +324,7 @@ fn one_secret(
     }
 }
 
-/// Reads the secret of links, or draws one and keeps it for the next run.
+/// Reads the link key. If the file does not exist, generates a key and stores it for the next run.
 fn link_secret(path: &Path) -> Result<LinkSecret, ConfigError> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
@@ -397,7 +397,7 @@ fn duration(
     read.ok_or_else(|| ConfigError::Duration { flag, text: text.to_owned(), least, most })
 }
 
-/// Whether a zone is nowhere off UTC, in winter as in summer.
+/// Whether a zone has the offset of UTC, in winter and in summer.
 fn is_utc(zone: &TimeZone) -> bool {
     [1_704_067_200, 1_719_792_000].iter().all(|second| {
         let at = Timestamp::from_second(*second).unwrap_or(Timestamp::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! What a configuration becomes, and what is said when it becomes nothing.
+//! Tests of the checks: what a valid configuration becomes, and the error texts of invalid ones.
 
 use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt};
 

@@ -1,4 +1,4 @@
-//! How searches are spoken: what was typed.
+//! The flag of the dialect file.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration.
+//! The errors of a configuration.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -18,13 +18,13 @@ use crate::{
 /// Why a configuration cannot be used; the operator has to change it. Secrets are never part of the text.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Something that must be there is not.
+    /// A required setting is missing.
     #[error("{0} is missing; give it as a flag, in the environment, or in the file of --config")]
     Missing(&'static str),
     /// A secret was given in two ways at once.
     #[error("{0} and {0}-file say the same; give one of them")]
     Twice(&'static str),
-    /// The relay's address is none.
+    /// The relay's address is invalid.
     #[error("--relay {0:?} is no address of a relay; write wss://HOST")]
     Relay(String),
     /// A relay is named twice.
@@ -33,42 +33,42 @@ pub enum ConfigError {
     /// The relay's address holds a user or password.
     #[error("--relay must not contain a user or password; the site key proves the site")]
     RelayCredentials,
-    /// The site key would travel unencrypted.
+    /// The site key would be sent unencrypted.
     #[error("--relay {0:?} is unencrypted; use wss://, or --allow-plaintext if you trust the whole network")]
     Plaintext(String),
-    /// The public address is none.
+    /// The public address is invalid.
     #[error("--public-url {0:?} is no address; write https://HOST[/PATH]")]
     PublicUrl(String),
-    /// An origin is none.
+    /// An origin is invalid.
     #[error("--allow-origin {0:?} must be * or a list of origins such as https://queuemetrics.example.com")]
     Origin(String),
-    /// The site key is none.
+    /// The site key is invalid.
     #[error("the site key cannot be used")]
     SiteKey(#[from] SiteError),
-    /// A pattern is none.
+    /// A path pattern is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// A tenant's directories cannot be told from another's.
+    /// One tenant's directories cannot be distinguished from another's.
     #[error(
         "--path {0:?} has %TE within a directory's name, so with --tenants one tenant finds another's recordings; give %TE a \
          directory of its own, such as /%TE/%QU"
     )]
     MixedTenants(String),
-    /// A tenant's directory may hold those of others.
+    /// A tenant's directory may contain those of others.
     #[error(
         "with --tenants no tenant's directory may lie within another's: {outer} may have a tenant whose directory holds those of {inner}; \
          keep the two paths apart, or put %TE at the same depth in both"
     )]
     NestedTenants {
-        /// The path whose directories are further up.
+        /// The path whose directories are higher.
         outer: String,
-        /// The path whose directories may lie within those.
+        /// The path whose directories may lie inside those.
         inner: String,
     },
     /// The time zone is not in the database.
     #[error("--timezone {0:?} is not in the time zone database; write a name such as Europe/Madrid")]
     TimeZone(String),
-    /// A time is none, or out of bounds.
+    /// A duration is invalid or out of bounds.
     #[error(
         "{flag} {text:?} must be a time from {} to {}, such as 4h or 90m",
         humantime::format_duration(*least),
@@ -77,35 +77,35 @@ pub enum ConfigError {
     Duration {
         /// The flag.
         flag: &'static str,
-        /// What was given.
+        /// The text that was given.
         text: String,
-        /// The shortest.
+        /// The shortest duration.
         least: Duration,
-        /// The longest.
+        /// The longest duration.
         most: Duration,
     },
-    /// The operator's rule for call ids is no regular expression.
+    /// The operator's rule for call ids is not a regular expression.
     #[error("--call-id is not a regular expression")]
     CallIdRegex(#[source] Box<regex::Error>),
-    /// An extension is none.
+    /// A file name extension is invalid.
     #[error(transparent)]
     Extension(#[from] ExtensionError),
-    /// A sentinel's name is none.
+    /// The name of a sentinel is invalid.
     #[error("--sentinel {0:?} must be the name of a file, without directories")]
     Sentinel(String),
     /// A file with a secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The file of the links' secret can neither be read nor made.
+    /// The file of the link key can neither be read nor created.
     #[error("the link secret file {} cannot be made", .0.display())]
     LinkSecret(PathBuf, #[source] std::io::Error),
-    /// The links' secret could be guessed.
+    /// The link key is so short that it could be guessed.
     #[error("the link secret in {} is too short; delete the file, and a good one is made", .0.display())]
     ShortLinkSecret(PathBuf),
-    /// The way out cannot be used.
+    /// The network settings cannot be used.
     #[error(transparent)]
     Network(#[from] NetworkError),
-    /// What is to be recorded cannot be.
+    /// The settings of the audit log or the deny list cannot be used.
     #[error(transparent)]
     Record(#[from] RecordArgsError),
     /// The tenants file cannot be used.
@@ -114,39 +114,39 @@ pub enum ConfigError {
     /// The tokens cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// The call id is none.
+    /// The call id is invalid.
     #[error("CALL-ID {text:?} cannot be searched")]
     CallId {
-        /// What was given.
+        /// The text that was given.
         text: String,
-        /// What an id is.
+        /// Why it is invalid.
         source: CallIdError,
     },
-    /// The start of the call is none.
+    /// The start of the call is invalid.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The tunnel cannot be attempted with it.
+    /// The settings of the tunnel cannot be used.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
-    /// The command line is that of another command than the one that runs.
+    /// The command line is for another command than the one that runs.
     #[error("the command line is not that of the command that runs")]
     OtherCommand,
-    /// The call records.
+    /// The settings of the call records cannot be used.
     #[error(transparent)]
     Cdr(#[from] CdrArgsError),
-    /// The dialect.
+    /// The dialect file cannot be used.
     #[error(transparent)]
     Dialect(#[from] DialectError),
-    /// An agent is installed already.
+    /// An agent is already installed.
     #[error("{} is there already; edit it, or run `install` without flags to upgrade the program alone", .0.display())]
     Installed(PathBuf),
-    /// A code was given beside the key that it would be traded for.
+    /// An enrolment code was given together with the key that it would be traded for.
     #[error("--enroll is traded for a site key, and there is one already; give one of them")]
     CodeAndKey,
-    /// A rate, or when it holds, is none.
+    /// A rate or its times are invalid.
     #[error("--max-rate cannot be used")]
     MaxRate(#[from] ScheduleError),
-    /// The level of the log is none.
+    /// The log level is invalid.
     #[error(
         "--log-level {0:?} must be error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug"
     )]

@@ -1,4 +1,4 @@
-//! The index of the recordings: what was typed.
+//! The flag of the index of the recordings.
 
 use std::path::PathBuf;
 

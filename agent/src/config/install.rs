@@ -1,4 +1,4 @@
-//! What to install.
+//! The flags of `install` and `uninstall`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Flag over environment over file, in one place: what the command line leaves open is filled in from
+//! Merges flags, environment and file, in this order of priority. What the command line leaves open is filled in from
 //! `AUDIOVAULT_<FLAG>` and then from the TOML file, as if it had been typed. So every value passes the same checks,
 //! and no flag is described twice.
 
@@ -15,21 +15,21 @@ use toml::{Table, Value};
 
 use super::args::Cli;
 
-/// Flags that say the same in two ways: giving one outranks the other in a weaker layer.
+/// Flags that set the same value in two ways. Giving one overrides the other in a weaker layer.
 const ALTERNATIVES: [[&str; 2]; 2] = [["token", "token-file"], ["site-key", "site-key-file"]];
-/// Commands whose flags may stand in environment and file. Other commands share them.
+/// Commands whose flags can be set in environment and file. Other commands share these flags.
 pub(super) const CONFIGURABLE: [&str; 2] = ["tunnel", "serve"];
 
-/// Commands that make a configuration file or remove it have no other layer than what was typed.
+/// Commands that create or remove a configuration file; for them only the typed flags count.
 const UNLAYERED: [&str; 2] = ["install", "uninstall"];
 
-/// The flag that names the file, and is the only one that cannot stand in it.
+/// The flag that names the file. It is the only one that the file cannot contain.
 const CONFIG: &str = "config";
 
-/// Why the layers do not make a command line.
+/// Why the layers could not be merged into a command line.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// The command line, once filled in, is wrong; or asks for help.
+    /// The command line, once filled in, is wrong or asks for help.
     #[error(transparent)]
     Clap(#[from] clap::Error),
     /// The file cannot be read.
@@ -37,7 +37,7 @@ pub enum LayerError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file is not TOML.
@@ -45,12 +45,12 @@ pub enum LayerError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where.
+        /// The line.
         line: usize,
         /// What the parser expected.
         message: String,
     },
-    /// The file has a key that is no flag.
+    /// The file has a key that is not a flag.
     #[error(
         "the configuration file {} has an unknown key {key:?}; keys are the flags of --help without the dashes in front",
         path.display()
@@ -69,11 +69,11 @@ pub enum LayerError {
     NotASwitch(String),
 }
 
-/// Reads the command line, filled in from `environment` and the file that `--config` names. Commands that ask about an
-/// agent rather than being one go by the file of the `installed` agent where none is named and that one is there.
+/// Reads the command line, filled in from `environment` and the file that `--config` names. Commands that query an
+/// agent (rather than run one) use the file of the `installed` agent if no file is named and that one exists.
 ///
 /// # Errors
-/// [`LayerError`]; help and version are among clap's errors.
+/// [`LayerError`]. Requests for help and version are among clap's errors.
 pub fn read(
     argv: impl IntoIterator<Item = OsString>,
     environment: impl Fn(&str) -> Option<OsString>,
@@ -104,7 +104,7 @@ pub fn read(
     if let Some(path) = file {
         filled.extend(from_file(&path, &command, &flags, &given)?);
     }
-    // Behind the command's names, which stand first because no flag stands before them.
+    // After the names of the command, which come first because no flag precedes them.
     let words = filled.into_iter().map(|(flag, value)| match value {
         Some(value) => [OsStr::new("--"), OsStr::new(&flag), OsStr::new("="), &value].into_iter().collect(),
         None => OsString::from(format!("--{flag}")),
@@ -130,7 +130,7 @@ impl std::fmt::Debug for Typed {
     }
 }
 
-/// The flags that the command line itself gives of those that a configuration file may hold.
+/// The flags that were typed, limited to those that a configuration file can contain.
 ///
 /// # Errors
 /// [`LayerError`].
@@ -156,7 +156,7 @@ struct Flag {
 
 type Filled = Vec<(String, Option<OsString>)>;
 
-/// The command that was chosen, by its names from the outermost on, and what was typed for it.
+/// The chosen command, by its names from the outermost to the innermost, and what was typed for it.
 fn chosen(mut matches: &ArgMatches) -> (Vec<&str>, &ArgMatches) {
     let mut names = Vec::new();
     while let Some((name, inner)) = matches.subcommand() {
@@ -283,7 +283,7 @@ mod tests {
         secret::Secret,
     };
 
-    /// Where no agent is installed.
+    /// A path at which no agent is installed.
     const NOWHERE: &str = "/nowhere/agent.toml";
 
     fn tunnel(

@@ -1,4 +1,4 @@
-//! What the agent may take of its machine and its uplink.
+//! The flags that limit what the agent takes of its machine and its uplink.
 
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -8,7 +8,7 @@ use crate::{
     tunnel::DEFAULT_MAX_STREAMS,
 };
 
-/// Niceness unless configured otherwise: whatever else wants the processor has it nine times out of ten.
+/// Default niceness: other programs that want the processor get it nine times out of ten.
 const DEFAULT_NICE: i32 = 10;
 
 /// Flags that keep the agent from being in the way.
@@ -26,12 +26,12 @@ pub struct LimitArgs {
     pub nice: i32,
 }
 
-/// When which rate holds, in the zone of the site.
+/// The schedule of rates, in the time zone of the site.
 pub(super) fn max_rate(args: &LimitArgs, zone: &TimeZone) -> Result<Schedule, ScheduleError> {
     Schedule::parse(args.max_rate.iter().map(String::as_str), zone.clone())
 }
 
-/// How many streams there may be: as many as wanted, but no more than this process may open files for.
+/// The largest number of streams: as configured, but no more than this process may open files for.
 pub(super) fn max_streams(args: &LimitArgs, warnings: &mut Vec<String>) -> u32 {
     let room = room();
     if room < args.max_streams {

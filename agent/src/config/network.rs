@@ -1,4 +1,4 @@
-//! How the agent gets out to its relay.
+//! The settings of the network path from the agent to its relay.
 
 use std::{convert::Infallible, path::PathBuf};
 
@@ -9,11 +9,11 @@ use crate::{
     secret::{Secret, SecretError, permission_warning},
 };
 
-/// Environment variables for a proxy to what speaks TLS, the first that is set; curl reads them in this order.
+/// Environment variables of the proxy for TLS. The first that is set counts; curl reads them in this order.
 const SECURE: [&str; 4] = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
-/// The same to what speaks none. curl leaves `HTTP_PROXY` out, which in a CGI program a client could set; this is none.
+/// The same without TLS. curl ignores `HTTP_PROXY`, which a client could set in a CGI program; this is not one.
 const PLAIN: [&str; 4] = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
-/// Environment variables for what is reached without a proxy.
+/// Environment variables of the hosts that are reached without a proxy.
 const EXCEPT: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// Flags of everything that connects to a relay.
@@ -35,24 +35,24 @@ pub struct NetworkArgs {
     pub cacert: Option<PathBuf>,
 }
 
-/// Why the way out cannot be used. User and password are never part of the text.
+/// Why the network settings cannot be used. User and password are never part of the text.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    /// A proxy is none.
+    /// A proxy's address is invalid.
     #[error("the proxy in {0} cannot be used; --proxy names another, --proxy none uses none")]
     Proxy(&'static str, #[source] ProxyTextError),
-    /// Who asks the proxy is named twice.
+    /// The user for the proxy is given twice.
     #[error("the proxy's address and --proxy-credentials-file both name a user; give one of them")]
     Twice,
-    /// The file with who asks the proxy has no colon.
+    /// The file with the user for the proxy has no colon.
     #[error("{} must hold USER:PASSWORD", .0.display())]
     Credentials(PathBuf),
-    /// The file with who asks the proxy cannot be read.
+    /// The file with the user for the proxy cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
-/// Checks how to get out, with the variables of the environment that all programs share.
+/// Checks the network settings, with the environment variables that all programs share.
 pub(super) fn network(
     args: NetworkArgs,
     environment: impl Fn(&str) -> Option<String>,

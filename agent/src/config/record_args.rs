@@ -1,4 +1,4 @@
-//! The customer's own record and the deny file: what was typed, and what can be used of it.
+//! The flags of the audit log and the deny list, and their checks.
 
 use std::{fs::OpenOptions, io, path::PathBuf, sync::Arc};
 
@@ -11,9 +11,9 @@ use crate::{
     service::ServiceSettings,
 };
 
-/// Smallest file of the record: a few lines.
+/// Smallest file of the audit log: a few lines.
 const LEAST_SIZE: u64 = 4096;
-/// Most old files of the record that are kept whatever their age.
+/// Largest number of old audit log files that can be kept whatever their age.
 const MOST_KEPT: i64 = 1000;
 
 /// What is recorded on this machine, and what is kept back.
@@ -39,7 +39,7 @@ pub struct RecordArgs {
     pub deny: Option<PathBuf>,
 }
 
-/// Why nothing can be recorded as configured.
+/// Why the audit log or the deny list cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordArgsError {
     /// The files would be too small.
@@ -48,19 +48,19 @@ pub enum RecordArgsError {
     /// There is no directory for the file.
     #[error("--audit-log: the directory of {} does not exist; make it, for the agent's user to write in", .0.display())]
     Directory(PathBuf),
-    /// Something that is no file stands there.
+    /// The path exists but is not a file.
     #[error("--audit-log: {} is not a file", .0.display())]
     NotAFile(PathBuf),
-    /// The file is there and cannot be written.
+    /// The file exists and cannot be written.
     #[error("--audit-log: {} cannot be written; is it the agent's user's?", .0.display())]
     Unwritable(PathBuf, #[source] io::Error),
-    /// The deny file cannot be used.
+    /// The deny list cannot be used.
     #[error(transparent)]
     Deny(#[from] DenyError),
 }
 
-/// Checks what is to be recorded and what is denied, and adds it to what the service is told. Nothing is made or locked: the agent that
-/// runs may be using it.
+/// Checks the settings of the audit log and the deny list, and adds them to those of the service. Nothing is created or
+/// locked, because a running agent may be using the files.
 ///
 /// # Errors
 /// [`RecordArgsError`].
@@ -79,7 +79,7 @@ pub(super) fn apply(
         service.deny = Some(DenySettings { path, call_ids, rules });
     }
     let Some(path) = args.audit_log else { return Ok(()) };
-    // The directory of a bare name is this one.
+    // A bare file name lies in the current directory.
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if directory.is_some_and(|directory| !directory.is_dir()) {
         return Err(RecordArgsError::Directory(path));

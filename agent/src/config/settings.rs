@@ -1,4 +1,4 @@
-//! Every setting, told in one place: what the command line knows, as a configuration file and as a table.
+//! All settings in one place: the flags of the command line as an example file and as a table.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, CommandFactory};
 
 use super::{args::Cli, layers::CONFIGURABLE};
 
-/// Keys that nearly every agent needs, as the example has them; all others are commented out.
+/// Keys that nearly every agent needs, as in the example file; all others are commented out there.
 const ESSENTIAL: [(&str, &str); 5] = [
     ("relay", "\"wss://relay.example.com\""),
     ("site-key-file", "\"/etc/audiovault-agent/site-key\""),
@@ -14,7 +14,7 @@ const ESSENTIAL: [(&str, &str); 5] = [
     ("timezone", "\"Europe/Madrid\""),
     ("token-file", "\"/etc/audiovault-agent/search-token\""),
 ];
-/// Columns of the example's comments.
+/// Line length of the comments in the example file.
 const WIDTH: usize = 110;
 
 const HEAD: &str = "\
@@ -41,11 +41,11 @@ struct Setting {
     key: String,
     heading: String,
     help: String,
-    /// What stands for its value: `FILE`.
+    /// The placeholder for its value: `FILE`.
     value: String,
     default: Option<String>,
     kind: Kind,
-    /// The command that alone knows it, unless both do.
+    /// The only command that has it, unless both do.
     only: Option<&'static str>,
 }
 
@@ -104,7 +104,7 @@ impl Setting {
             ArgAction::SetTrue => Kind::Switch,
             ArgAction::Append => Kind::Many,
             ArgAction::Set => Kind::One,
-            // Help has no value to set, and no setting is of the other kinds.
+            // Help has no value to set, and no setting has one of the other actions.
             ArgAction::SetFalse
             | ArgAction::Count
             | ArgAction::Help
@@ -134,12 +134,12 @@ impl Setting {
         })
     }
 
-    /// Whose it is, behind its heading: all settings of a heading are the same commands'.
+    /// The suffix of its heading: the command that alone has these settings. All settings of a heading have the same.
     fn whose(&self) -> String {
         self.only.map(|command| format!(" (`{command}` alone)")).unwrap_or_default()
     }
 
-    /// Its default as the file has it, or what stands for its value.
+    /// Its default in the form of the file, or the placeholder for its value.
     fn shown(&self) -> String {
         let quoted = |text: &str| match text.parse::<i64>() {
             Ok(number) => number.to_string(),
@@ -154,7 +154,7 @@ impl Setting {
     }
 }
 
-/// Every setting of the commands that serve, by heading and in their order.
+/// Every setting of `tunnel` and `serve`, by heading, in the order of the command line.
 fn all() -> Vec<Setting> {
     let cli = Cli::command();
     let mut settings: Vec<Setting> = Vec::new();
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::config::{args::Command, layers};
 
-    /// The example with everything in it uncommented.
+    /// The example file with every key uncommented.
     fn everything() -> String {
         let key = |line: &str| {
             let (key, _) = line.strip_prefix('#')?.split_once(" = ")?;
