@@ -1,4 +1,4 @@
-//! What this program says of itself.
+//! The name and version of this program.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ pub static ABOUT: LazyLock<About> = LazyLock::new(|| {
     About::new("audiovault-agent", env!("CARGO_PKG_VERSION"), env!("AUDIOVAULT_BUILD_COMMIT"), built)
 });
 
-/// What `--version` prints behind the name.
+/// What `--version` prints after the name.
 pub(crate) fn version() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| ABOUT.to_string());
     &TEXT

@@ -1,4 +1,4 @@
-//! Who may search for what.
+//! Decides which client may search for what, by its token.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ use crate::{
     vault::Scope,
 };
 
-/// Fewest characters of a token. With ten guesses a minute for each address eight random letters hold; what is shorter, or typed by a person,
-/// does not. AudioVault's published example has ten.
+/// Fewest characters of a token. With ten guesses per minute and address, eight random letters are safe; shorter
+/// tokens, or ones made up by people, are not. AudioVault's published example has ten.
 const MIN_TOKEN_LEN: usize = MIN_SECRET_LEN;
-/// A token with fewer characters than this is accepted with a warning: people make up short ones, and do not make them up at random.
+/// A shorter token is accepted with a warning: people make up short tokens, and what they make up is not random.
 const ADVISED_TOKEN_LEN: usize = 16;
 
-/// Why the tokens cannot be used together.
+/// Why the tokens cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    /// Nobody could search.
+    /// No client could search.
     #[error("nobody could search: give a token with --token-file, or tenants with usable secrets")]
     Nobody,
     /// The master token is the one of the published template.
@@ -31,7 +31,7 @@ pub enum AccessError {
         "the token has fewer than {MIN_TOKEN_LEN} characters; choose a longer one, such as openssl rand -hex 16 prints"
     )]
     Short,
-    /// Two tokens are one.
+    /// Two tokens are the same.
     #[error("{0} and {1} have the same token; give each its own")]
     Same(String, String),
 }
@@ -41,7 +41,7 @@ pub enum AccessError {
 pub struct Access {
     entries: Vec<Entry>,
     site: Option<String>,
-    /// Those whose tokens are shorter than advised.
+    /// Names of the tokens that are shorter than advised.
     short: Vec<String>,
 }
 
@@ -51,25 +51,25 @@ struct Entry {
     tenant: Option<String>,
 }
 
-/// What an asker may see.
+/// What a client may find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The tenant to search for.
     pub tenant: Option<String>,
-    /// Which drivers.
+    /// The drivers that may be searched.
     pub scope: Scope,
-    /// Names the token that asked, for its links: not the token, but nothing to publish either.
+    /// Identifies the token, for its links. It is not the token, but must not be published either.
     pub(crate) token: [u8; 32],
 }
 
-/// The token is wrong or missing, or speaks for another tenant. One error for all, so that nothing can be learnt.
+/// The token is wrong or missing, or belongs to another tenant. One error for all cases, so that it reveals nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token is missing or wrong; the operator of the site knows the right one")]
 pub struct Denied;
 
 impl Access {
-    /// The master token, which may search for every tenant, and the tenants' own. `site` is the site's name where
-    /// it has one: a request for the tenant of that name means the site itself.
+    /// Accepts the master token, which may search for every tenant, and the tenants' own tokens. `site` is the site's
+    /// name, if it has one: a request for the tenant of that name means the site itself.
     ///
     /// # Errors
     /// [`AccessError`].
@@ -99,7 +99,7 @@ impl Access {
         Ok(access)
     }
 
-    /// What a token that asks for `tenant` may see. Every entry is compared, in constant time.
+    /// What a token may find, for a request that names `tenant`. Every entry is compared, in constant time.
     ///
     /// # Errors
     /// [`Denied`].
@@ -122,7 +122,7 @@ impl Access {
         }
     }
 
-    /// A sentence if tokens are accepted that are shorter than advised, with the first of those that have them.
+    /// A warning if tokens are shorter than advised. It names the first of them.
     pub fn warning(&self) -> Option<String> {
         let first = self.short.first()?;
         let more = match self.short.len() - 1 {
@@ -140,19 +140,20 @@ impl Access {
         self.entries.iter().map(|entry| entry.digest)
     }
 
-    /// Names of the tenants with tokens of their own.
+    /// Names of the tenants that have their own token.
     pub fn tenants(&self) -> Vec<String> {
         self.entries.iter().filter_map(|entry| entry.tenant.clone()).collect()
     }
 
-    /// A tenant as the tenants file spells it, otherwise as the request does; nothing if the site itself is meant.
+    /// A tenant's name as the tenants file spells it, otherwise as the request does. `None` if it means the site
+    /// itself.
     fn spelling(&self, tenant: &str) -> Option<String> {
         let site = self.site.as_ref().is_some_and(|site| site.eq_ignore_ascii_case(tenant));
         let known = self.tenant_named(tenant).map(str::to_owned);
         known.or_else(|| (!site).then(|| tenant.to_owned()))
     }
 
-    /// The tenant with a token of its own that has this name, as the tenants file spells it.
+    /// The tenant of this name that has its own token, spelled as in the tenants file.
     pub(crate) fn tenant_named(&self, name: &str) -> Option<&str> {
         let mut known = self.entries.iter().filter_map(|entry| entry.tenant.as_deref());
         known.find(|known| known.to_lowercase() == name.to_lowercase())

@@ -1,4 +1,4 @@
-//! A running agent: one service, its tunnels, and whoever tells how they are.
+//! A running agent: its service, its tunnels, and the reporter of its state.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::{
     tunnel::{self, Shared, TunnelConfig, TunnelError, states::TunnelStates},
 };
 
-/// What an agent is told; all but the state file may change while it runs.
+/// The settings of an agent. All but the state file may change while it runs.
 #[derive(Debug)]
 pub struct AgentSettings {
     /// Search and download.
     pub service: ServiceSettings,
-    /// Where to dial and as whom.
+    /// The relay addresses, the site key and the options of the tunnels.
     pub tunnel: TunnelConfig,
-    /// Where to leave word of how the agent is.
+    /// The file to which the agent writes its state.
     pub state_file: Option<StateFile>,
 }
 
-/// An agent that runs.
+/// A running agent.
 #[derive(Debug)]
 pub struct Agent {
     service: Current,
@@ -34,10 +34,10 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Begins to dial and serve, in this runtime, until the shutdown.
+    /// Starts to dial and serve, on this runtime, until the shutdown.
     ///
     /// # Errors
-    /// [`TunnelError`] when the configuration cannot be used at all.
+    /// [`TunnelError`] if the configuration cannot be used at all.
     pub fn start(settings: AgentSettings, shutdown: CancellationToken) -> Result<Self, TunnelError> {
         settings.tunnel.check()?;
         let site = settings.tunnel.site_key.site().clone();
@@ -57,10 +57,10 @@ impl Agent {
         Ok(Self { service, config, reporter, tunnels: tokio::spawn(tunnel::run(shared)) })
     }
 
-    /// Goes on with other settings. What is under way ends as it began; no tunnel is dropped.
+    /// Applies new settings. Running requests keep the old ones; no tunnel is dropped.
     ///
     /// # Errors
-    /// [`TunnelError`] when they cannot be used; then nothing has changed.
+    /// [`TunnelError`] if they cannot be used; then nothing has changed.
     pub fn reconfigure(&self, settings: AgentSettings) -> Result<(), TunnelError> {
         settings.tunnel.check()?;
         self.service.renew(settings.service);
@@ -68,12 +68,12 @@ impl Agent {
         Ok(())
     }
 
-    /// Tells whoever watches the agent that its new configuration cannot be used, or can again.
+    /// Reports that the new configuration cannot be used, or clears that report.
     pub fn note_problem(&self, problem: Option<String>) {
         self.service.problems().note("configuration", problem);
     }
 
-    /// Completes after the shutdown, once running downloads have finished and stand on record.
+    /// Completes after the shutdown, when running downloads have finished and are written to the audit log.
     pub async fn finished(self) {
         // The task ends by itself or with the runtime.
         let _ = self.tunnels.await;

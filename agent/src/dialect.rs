@@ -1,12 +1,14 @@
-//! The dialect: other names for what a search carries, and another shape for its answer, by a file of the operator's. So
-//! what QueueMetrics turns out to send and expect needs no new version of this program.
+//! The dialect file: the field mapping of a search, and another shape for its response.
+//!
+//! The operator writes the file, so that no new version of this program is needed for what QueueMetrics turns out to
+//! send and expect.
 //!
 //! ```toml
-//! [request]                     # what the asker sends = what it means
+//! [request]                     # what the client sends = what it means
 //! uid = "callid"
 //! key = "token"
 //!
-//! [response]                    # the answer, with $ for what is filled in
+//! [response]                    # the response, with $ for what is filled in
 //! found = "$count"
 //! audio = ["$each", { name = "$filename", href = "$url", seconds = "$duration" }]
 //! ```
@@ -24,13 +26,13 @@ use audiovault_protocol::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What stands before the name of something that is filled in; twice, it stands for itself.
+/// The sign before the name of a value to fill in. Twice, it means the sign itself.
 const SIGN: char = '$';
 /// First in a list whose second item is repeated for each recording.
 const EACH: &str = "$each";
-/// What the answer as a whole has.
+/// Names of values of the response as a whole.
 const OF_ANSWER: [&str; 3] = ["status", "complete", "count"];
-/// What each recording has.
+/// Names of values of each recording.
 const OF_FILE: [&str; 10] = [
     "filename",
     "url",
@@ -44,41 +46,41 @@ const OF_FILE: [&str; 10] = [
     "original",
 ];
 
-/// Why a dialect cannot be used.
+/// Why a dialect file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DialectError {
     /// The file cannot be read.
     #[error("the dialect {} cannot be read", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
-    /// It is not TOML, or has something else in it.
+    /// It is not TOML, or it has unknown keys.
     #[error("the dialect is not right: {0}")]
     Malformed(String),
-    /// A request's field means nothing.
+    /// A field of a request is mapped to an unknown field.
     #[error("the dialect gives {0:?} the meaning {1:?}, which is none; known are {known}", known = meanings())]
     Meaning(String, String),
-    /// The answer wants something filled in that there is not.
+    /// The response uses an unknown value.
     #[error("the dialect's response has {0:?}; known are {known}, and $$ for a dollar sign", known = filled())]
     Unknown(String),
-    /// More names for the token than the relay can be told, or a longer one.
+    /// The token has more names, or longer ones, than the relay can be told.
     #[error(
         "the dialect gives the token too many names or too long ones; with those that are known anyway there may be \
          {MAX_TOKEN_FIELDS}, of at most {MAX_TOKEN_FIELD_LEN} bytes each"
     )]
     TokenNames,
-    /// The answer has an address of its own.
+    /// The response contains an address of its own.
     #[error(
         "the dialect's response has the address {0:?}; a relay passes on no address but links to recordings, so leave it out"
     )]
     Address(String),
-    /// A list that is repeated has not exactly one item to repeat.
+    /// A list that is repeated does not have exactly one item to repeat.
     #[error("the dialect's response has {EACH:?} in a list of other than two items; write [\"$each\", …]")]
     Each,
 }
 
-/// How searches are read and answered.
+/// How searches are read and how responses are shaped.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Dialect {
-    /// Names beside those that are known anyway, and before them.
+    /// Field names in addition to the built-in ones; they are tried first.
     pub names: Vec<(String, Field)>,
     response: Option<Value>,
 }
@@ -92,7 +94,7 @@ struct Written {
 }
 
 impl Dialect {
-    /// Reads a dialect from a file.
+    /// Reads a dialect file.
     ///
     /// # Errors
     /// [`DialectError`].
@@ -122,7 +124,7 @@ impl Dialect {
         Ok(Self { names, response })
     }
 
-    /// Gives an answer its shape.
+    /// Converts a response to the configured shape.
     pub fn shape(&self, answer: Value) -> Value {
         match &self.response {
             Some(template) => Filling::of(&answer).fill(template, None),
@@ -149,7 +151,7 @@ fn filled() -> String {
     format!("{}, and within [\"$each\", …] {}", signed(&OF_ANSWER), signed(&OF_FILE))
 }
 
-/// The name of what is to be filled in for a text, if it is such.
+/// The name of the value to fill in, if the text is such a placeholder.
 fn wanted(text: &str) -> Option<&str> {
     text.strip_prefix(SIGN).filter(|rest| !rest.starts_with(SIGN))
 }
@@ -178,7 +180,7 @@ fn check(template: &Value, in_file: bool) -> Result<(), DialectError> {
     }
 }
 
-/// An answer, as it is filled in.
+/// Fills in a template from a response.
 struct Filling<'a> {
     answer: &'a Value,
     files: &'a [Value],
@@ -211,7 +213,7 @@ impl<'a> Filling<'a> {
             Some(name) => file
                 .and_then(|file| file.get(name))
                 .or_else(|| self.answer.get(name))
-                // A flag that is off is left out of the answer, and so is a duration that nobody knows.
+                // A flag that is off is left out of the response, and so is an unknown duration.
                 .cloned()
                 .unwrap_or_else(|| {
                     if ["empty", "growing"].contains(&name) { false.into() } else { Value::Null }

@@ -1,4 +1,4 @@
-//! The agent's links: made for one asker, opened by whoever holds them until they end.
+//! The agent's signed links: made for one client, valid until they expire for any client that has them.
 
 use std::{
     collections::HashMap,
@@ -18,22 +18,22 @@ use crate::{
     vault::pattern::Pattern,
 };
 
-/// How long a link opens unless configured otherwise.
+/// The default lifetime of a link.
 pub const LINK_TTL: Duration = Duration::from_secs(2 * 3600);
 
 /// How links are made.
 #[derive(Debug, Clone)]
 pub struct LinkSettings {
-    /// The site that the links are for. A classic AudioVault has no relay to know it by, and any name does.
+    /// The site that the links are for. A classic AudioVault is not known to a relay, so any name can be used.
     pub site: SiteId,
-    /// From which all keys come.
+    /// The link key, from which all other keys are derived.
     pub secret: LinkSecret,
-    /// How long a link opens.
+    /// The lifetime of a link.
     pub ttl: Duration,
 }
 
 impl LinkSettings {
-    /// Links that open for [`LINK_TTL`] and only while this process runs.
+    /// Links that are valid for [`LINK_TTL`] and only while this process runs.
     pub fn for_this_run(site: SiteId) -> Self {
         Self { site, secret: LinkSecret::from_bytes(rand::random()), ttl: LINK_TTL }
     }
@@ -42,40 +42,40 @@ impl LinkSettings {
 /// Why a link does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenLinkError {
-    /// The link itself is at fault.
+    /// The link itself is invalid.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The token that it was made for is no longer accepted.
     #[error("the token that this link was made for has been withdrawn; search again")]
     Withdrawn,
-    /// The root that it leads to is no longer configured.
+    /// The root to which it leads is no longer configured.
     #[error("the storage that this link leads to is no longer served; search again")]
     UnknownRoot,
 }
 
-/// What an open link leads to.
+/// The content of a valid link.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opened {
     /// The driver's position.
     pub driver: usize,
-    /// Where the recording lies beneath its root.
+    /// The path of the recording, relative to its root.
     pub path: PathBuf,
     /// The call that was searched for.
     pub call_id: String,
-    /// The tenant on whose behalf.
+    /// The tenant of the search.
     pub tenant: Option<String>,
     /// The user of QueueMetrics who searched.
     pub user: Option<String>,
 }
 
-/// Who asked for what.
+/// The search for which a link is made.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// By what right.
+    /// The rights of the token.
     pub grant: &'a Grant,
     /// The call.
     pub call_id: &'a str,
-    /// The user of QueueMetrics, where the request names one.
+    /// The user of QueueMetrics, if the request names one.
     pub user: Option<&'a str>,
 }
 
@@ -98,7 +98,7 @@ impl fmt::Debug for Opened {
 }
 
 impl Links {
-    /// Links for these roots and tokens.
+    /// Creates the maker of links for these roots and tokens.
     pub fn new(settings: LinkSettings, roots: &[Pattern], access: &Access) -> Self {
         let signer = LinkSigner::new(&settings.secret);
         let roots: Vec<Fingerprint> =
@@ -108,15 +108,15 @@ impl Links {
         Self { site: settings.site, ttl: settings.ttl, signer, roots, drivers, tokens }
     }
 
-    /// Names the secret, for HELLO.
+    /// The id of the link key, for HELLO.
     pub fn key_id(&self) -> LinkKeyId {
         self.signer.key_id()
     }
 
-    /// Makes a link's token, and says when it ends in seconds since the Unix epoch.
+    /// Makes a link's token. Returns it with its expiry time in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// [`LinkError::TooLong`] when the recording's path does not fit.
+    /// [`LinkError::TooLong`] if the recording's path does not fit.
     pub fn mint(&self, asked: Asked<'_>, driver: usize, path: &Path) -> Result<(String, u64), LinkError> {
         let target = LinkTarget {
             root: self.roots.get(driver).copied().unwrap_or_default(),
@@ -130,7 +130,7 @@ impl Links {
         Ok((self.signer.mint(&self.site, &target, expires, rand::random())?, expires))
     }
 
-    /// Opens a link's token.
+    /// Opens a link's token and checks that it is still valid.
     ///
     /// # Errors
     /// [`OpenLinkError`].
@@ -147,7 +147,7 @@ impl Links {
     }
 }
 
-/// Keeps fingerprints of tokens apart from those of roots.
+/// Separates the fingerprints of tokens from those of roots.
 fn named(token: &[u8; 32]) -> Vec<u8> {
     [b"token ".as_slice(), token].concat()
 }

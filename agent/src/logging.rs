@@ -1,7 +1,7 @@
 //! The log on standard error.
 //!
-//! `error`: somebody must act. `warn`: something is wrong and may heal by itself. `info`: one line for each request
-//! and each change of state. `debug` and `trace`: for whoever looks for a mistake in this program.
+//! `error`: somebody must act. `warn`: something is wrong and may recover by itself. `info`: one line for each request
+//! and each change of state. `debug` and `trace`: for finding a mistake in this program.
 
 use std::{
     io::{self, IsTerminal},
@@ -39,7 +39,7 @@ pub fn start(args: &CommonArgs) -> Result<(), ConfigError> {
 }
 
 /// What stands for a call in the log: the same in all lines of a run. An id would outlive what is erased of the call from the audit log, since
-/// the log is kept by others; whoever looks for a request has its id in both.
+/// the log is kept by others; to look for a request, use its id, which is in both.
 pub(crate) fn call_in_log(call_id: &str) -> String {
     static KEY: LazyLock<[u8; 32]> = LazyLock::new(rand::random);
     log_name(&*KEY, call_id)

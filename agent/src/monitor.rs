@@ -1,4 +1,4 @@
-//! Looks after the recordings between searches and tells the relay how they are.
+//! Watches the storage between searches, and reports its state to the relay.
 
 use std::{
     sync::Arc,
@@ -15,18 +15,17 @@ use crate::{
     vault::Vault,
 };
 
-/// How often the roots are tried and STATUS is sent.
+/// How often the roots are probed and STATUS is sent.
 const EVERY: Duration = Duration::from_secs(15);
-/// The least time from one count of the recordings to the next...
+/// The shortest time from one count of the recordings to the next...
 const COUNT_EVERY: Duration = Duration::from_secs(60);
-/// ...which grows with what counting takes, so that it takes a twentieth of the time at most.
+/// ...which grows with the duration of a count, so that counting takes a twentieth of the time at most.
 const COUNT_PAUSES: u32 = 20;
 
-/// The least time from one look for changes to the next, where there is an index; grows in the same way.
+/// The shortest time from one update of the index to the next, if there is an index; it grows in the same way.
 const INDEX_EVERY: Duration = Duration::from_secs(30);
 
-/// Tries the roots now and then for as long as anybody listens; every value is a fresh STATUS. New roots are tried at
-/// once.
+/// Probes the roots regularly while a receiver exists; every value is a new STATUS. New roots are probed at once.
 pub fn start(service: &Current) -> watch::Receiver<Status> {
     let (sender, receiver) = watch::channel(Status::default());
     let mut services = service.follow();
@@ -58,7 +57,7 @@ async fn look_after(
     loop {
         tokio::select! {
             _ = ticks.tick() => vault.probe().await,
-            // An alarm does not wait for the next look at the roots.
+            // An alarm does not wait for the next probe.
             Ok(()) = standing.changed() => {}
         }
         let mut problems = problems::for_the_relay(&standing.borrow_and_update());
@@ -68,7 +67,7 @@ async fn look_after(
     }
 }
 
-/// Waits until the recordings lie elsewhere.
+/// Waits until the service uses another vault.
 async fn until_moved(
     services: &mut watch::Receiver<Arc<AgentService>>,
     vault: &Arc<Vault>,
@@ -105,7 +104,7 @@ fn status(vault: &Vault) -> Status {
     Status { drivers: drivers.collect(), problems: Vec::new() }
 }
 
-/// A sentence no longer than STATUS has room for.
+/// Truncates a sentence to the length that STATUS allows.
 fn truncated(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_STATUS_PROBLEM_LEN)].to_owned()
 }

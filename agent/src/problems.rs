@@ -1,5 +1,5 @@
-//! What is wrong with the agent itself, by subject: whoever finds out says so here, and whoever tells how the agent is
-//! reads it here.
+//! The current problems of the agent itself, by subject. The part that notices a problem notes it here; the parts that
+//! report the agent's state read it here.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,21 @@ use tokio::sync::watch;
 pub const AUDIT_LOG: &str = "audit log";
 /// The audit log grows faster than it should.
 pub const AUDIT_LOG_PACE: &str = "audit log's pace";
-/// The disk of the audit log is soon full.
+/// The disk of the audit log is nearly full.
 pub const AUDIT_LOG_SPACE: &str = "audit log's disk";
-/// What the relay's operator is told of too, in STATUS. Evidence is at stake, which the site may not notice for months.
+/// Subjects that are also reported to the relay's operator, in STATUS. Evidence is at stake, and the site may not
+/// notice for months.
 const FOR_THE_RELAY: [&str; 3] = [AUDIT_LOG, AUDIT_LOG_PACE, AUDIT_LOG_SPACE];
 
-/// What is wrong, by subject.
+/// The current problems, by subject.
 pub type Standing = BTreeMap<&'static str, String>;
 
-/// A board with one note for each subject. Cheap to clone; all clones are one.
+/// A shared table with at most one problem per subject. Cheap to clone; all clones share one table.
 #[derive(Debug, Clone, Default)]
 pub struct Problems(watch::Sender<Standing>);
 
 impl Problems {
-    /// What is wrong with `subject` from now on, or that nothing is any more.
+    /// Sets or clears the problem of a subject.
     pub fn note(&self, subject: &'static str, problem: Option<String>) {
         self.0.send_if_modified(|standing| match problem {
             Some(problem) => standing.insert(subject, problem.clone()).is_none_or(|before| before != problem),
@@ -30,18 +31,18 @@ impl Problems {
         });
     }
 
-    /// Follows the board.
+    /// Subscribes to the problems.
     pub fn follow(&self) -> watch::Receiver<Standing> {
         self.0.subscribe()
     }
 }
 
-/// All that is wrong in one line, if anything is.
+/// All problems in one line, if there are any.
 pub fn sentence(standing: &Standing) -> Option<String> {
     (!standing.is_empty()).then(|| standing.values().map(String::as_str).collect::<Vec<_>>().join("; "))
 }
 
-/// What the relay's operator should know of it.
+/// The problems that are reported to the relay's operator.
 pub fn for_the_relay(standing: &Standing) -> Vec<String> {
     FOR_THE_RELAY.iter().filter_map(|subject| standing.get(subject).cloned()).collect()
 }

@@ -1,4 +1,4 @@
-//! Tells how the agent is: in the state file, and to systemd.
+//! Reports the agent's state: in the state file, and to systemd.
 
 use std::{collections::BTreeMap, process, time::SystemTime};
 
@@ -15,7 +15,7 @@ use crate::{
 
 type Tunnels = BTreeMap<TunnelName, TunnelState>;
 
-/// Whoever tells, until [`Reporter::finish`].
+/// The task that reports, until [`Reporter::finish`].
 #[derive(Debug)]
 pub struct Reporter {
     stop: CancellationToken,
@@ -23,15 +23,15 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Tells a last time that nothing is connected any more.
+    /// Reports one last time, without any connected tunnel.
     pub async fn finish(self) {
         self.stop.cancel();
-        // A failure inside has been logged by whoever failed.
+        // If the task failed, that is already logged.
         let _ = self.task.await;
     }
 }
 
-/// Begins to tell: at every change, and every few seconds.
+/// Starts to report: at every change, and every few seconds.
 pub fn start(
     site: &SiteId,
     file: Option<StateFile>,
@@ -117,7 +117,7 @@ fn tunnel(name: &TunnelName, state: &TunnelState) -> Tunnel {
     }
 }
 
-/// How the agent is, in one line: `connected to relay.example.com, 3 streams`.
+/// The agent's state in one line: `connected to relay.example.com, 3 streams`.
 pub fn sentence(state: &State) -> String {
     let up: Vec<&Tunnel> = state.tunnels.iter().filter(|tunnel| tunnel.connected).collect();
     let streams: usize = up.iter().map(|tunnel| tunnel.streams).sum();
@@ -147,7 +147,7 @@ pub fn sentence(state: &State) -> String {
     line
 }
 
-/// The host and port of a relay's address.
+/// The host and port in a relay's address.
 fn host(relay: &str) -> &str {
     let rest = relay.split_once("://").map_or(relay, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest)

@@ -1,8 +1,8 @@
-//! Durations as people say them.
+//! Formats durations for people.
 
 use std::time::Duration;
 
-/// A duration in its two greatest units, cut to whole seconds: `2days 3h`.
+/// Formats a duration in its two largest units, truncated to whole seconds: `2days 3h`.
 pub fn rough(duration: Duration) -> String {
     let whole = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")

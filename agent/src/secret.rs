@@ -1,4 +1,4 @@
-//! Secrets on their way in: from a file, an argument or the environment.
+//! Secrets that are read from a file, an argument or the environment.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Longest file with one secret in octets. A secret is one line; a larger file is the wrong file.
+/// Longest file with one secret in bytes. A secret is one line; a larger file is the wrong file.
 const MAX_SECRET_FILE: u64 = 4096;
 /// Permission bits that let users other than the owner and its group read.
 const WORLD_READABLE: u32 = 0o004;
@@ -24,7 +24,7 @@ pub enum SecretError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file holds no secret.
@@ -32,18 +32,18 @@ pub enum SecretError {
     NotOneLine(PathBuf),
 }
 
-/// A text that must not be seen: wiped on drop, absent from `Debug`.
+/// A text that must not be shown: wiped on drop, absent from `Debug`.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text into custody.
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Reads a file that holds one line; white space around it is ignored.
+    /// Reads a file that holds one line; white space around the text is ignored.
     ///
     /// # Errors
     /// [`SecretError`].
@@ -74,7 +74,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A warning if every user of the machine may read this file.
+/// A warning if every user of the machine can read this file.
 pub fn permission_warning(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
     (mode & WORLD_READABLE != 0).then(|| {

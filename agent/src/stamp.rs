@@ -1,5 +1,5 @@
-//! Whether files have changed, told by looking at them now and then: that works on every file system, also where a
-//! file is replaced by a rename or through a link.
+//! Detects changes of files by polling: that works on every file system, even if a file is replaced by a rename or
+//! through a link.
 
 use std::{
     fs,
@@ -8,27 +8,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// How often files are looked at: seconds are for the operator who watches.
+/// How often files are checked: the interval is seconds for the operator who is watching.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What tells one content of a file from another. A file that is not there has one too.
+/// Distinguishes one version of a file from another. A file that does not exist has a stamp too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp(Option<(SystemTime, u64, u64)>);
 
 impl Stamp {
-    /// The stamp of a file as it is now. Blocks.
+    /// The stamp of the file as it is now. Blocks.
     pub fn of(path: &Path) -> Self {
         let of = |file: fs::Metadata| Some((file.modified().ok()?, file.len(), file.ino()));
         Self(fs::metadata(path).ok().and_then(of))
     }
 
-    /// Whether the file is there and was last changed so long before `now`.
+    /// Whether the file exists and was last changed at least `age` before `now`.
     pub fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         self.0.is_some_and(|(modified, ..)| now.duration_since(modified).is_ok_and(|since| since >= age))
     }
 }
 
-/// Looks at some files.
+/// Watches some files for changes.
 #[derive(Debug)]
 pub struct Watcher {
     files: Vec<PathBuf>,
@@ -36,13 +36,13 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// What the files hold now is known. Blocks.
+    /// Starts from the current content of the files. Blocks.
     pub fn new(files: Vec<PathBuf>) -> Self {
         let known = files.iter().map(|file| Stamp::of(file)).collect();
         Self { files, known }
     }
 
-    /// Waits until a file has changed and then stood still for a moment, so that none is read half written.
+    /// Waits until a file has changed and then stayed the same for a moment, so that it is not read half written.
     pub async fn changed(&mut self) {
         let mut before = self.known.clone();
         loop {

@@ -1,4 +1,4 @@
-//! A small file in which a running agent says how it is, for whoever asks from outside its process.
+//! A small file with the state of the running agent, for programs outside its process.
 
 use std::{
     fs, io,
@@ -9,25 +9,25 @@ use std::{
 use audiovault_protocol::message::DriverStatus;
 use serde::{Deserialize, Serialize};
 
-/// The file is written this often at least.
+/// The file is written at least this often.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A file older than this was left by an agent that hangs or has died.
 const STALE: Duration = Duration::from_secs(45);
 
-/// What the file says.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Whether a tunnel is up.
     pub connected: bool,
     /// When this was written, in seconds since the Unix epoch.
     pub at: u64,
-    /// Version of the agent that runs.
+    /// Version of the running agent.
     #[serde(default)]
     pub version: String,
     /// Its process id.
     #[serde(default)]
     pub pid: u32,
-    /// The site that it speaks for.
+    /// The agent's site.
     #[serde(default)]
     pub site: String,
     /// When it was started, in seconds since the Unix epoch.
@@ -39,7 +39,7 @@ pub struct State {
     /// Its storage drivers.
     #[serde(default)]
     pub drivers: Vec<DriverStatus>,
-    /// What is wrong with the agent itself, where something is.
+    /// The problems of the agent itself, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -49,17 +49,17 @@ pub struct State {
 pub struct Tunnel {
     /// The relay's address.
     pub relay: String,
-    /// Which of the connections to it, from 0.
+    /// The number of the tunnel to this relay, from 0.
     pub slot: u16,
     /// Whether it is up.
     pub connected: bool,
-    /// Since when, in seconds since the Unix epoch.
+    /// When it connected, in seconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// Names the session in both logs.
+    /// The id of the tunnel in both logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// Searches and downloads under way.
+    /// Running searches and downloads.
     #[serde(default)]
     pub streams: usize,
     /// The latest round trip in milliseconds.
@@ -70,34 +70,34 @@ pub struct Tunnel {
     pub reason: Option<String>,
 }
 
-/// Where the agent leaves its state.
+/// The file to which the agent writes its state.
 #[derive(Debug, Clone)]
 pub struct StateFile(PathBuf);
 
-/// Why nobody can tell how the agent is, or why it is not well.
+/// Why the state is unknown, or why it is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
-    /// There is no such file, or nobody may read it.
+    /// There is no such file, or it may not be read.
     #[error("cannot read {0}; does the agent run, with the same --state-file?")]
     Unreadable(PathBuf, #[source] io::Error),
-    /// The file holds something else.
+    /// The file has other content.
     #[error("{0} was not written by an agent")]
     Malformed(PathBuf),
     /// The agent has stopped writing.
     #[error("the agent has not been heard of for {0} s")]
     Stale(u64),
-    /// The agent runs and is not connected.
+    /// The agent runs but is not connected.
     #[error("the agent is not connected to its relay; its log says why")]
     Disconnected,
 }
 
 impl StateFile {
-    /// The state is left in this file.
+    /// Uses this file for the state.
     pub fn new(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Says how the agent is. A disk that is full must not stop the agent, so a failure is only logged.
+    /// Writes the state. A full disk must not stop the agent, so a failure is only logged.
     pub fn write(&self, state: &State) {
         if let Err(error) = replace(&self.0, state) {
             tracing::warn!(file = %self.0.display(), %error, "cannot write the state file");
@@ -105,10 +105,10 @@ impl StateFile {
     }
 }
 
-/// Reads how the agent was when it last said so.
+/// Reads the latest state that the agent wrote.
 ///
 /// # Errors
-/// [`Unhealthy::Unreadable`], [`Unhealthy::Malformed`], and [`Unhealthy::Stale`] when that is long ago.
+/// [`Unhealthy::Unreadable`], [`Unhealthy::Malformed`], and [`Unhealthy::Stale`] if the state is too old.
 pub fn read(path: &Path, now: SystemTime) -> Result<State, Unhealthy> {
     let text = fs::read(path).map_err(|error| Unhealthy::Unreadable(path.to_owned(), error))?;
     let state: State = serde_json::from_slice(&text).map_err(|_| Unhealthy::Malformed(path.to_owned()))?;
@@ -117,7 +117,7 @@ pub fn read(path: &Path, now: SystemTime) -> Result<State, Unhealthy> {
     if age > STALE { Err(Unhealthy::Stale(age.as_secs())) } else { Ok(state) }
 }
 
-/// Judges the agent that writes this file.
+/// Checks whether the agent that writes this file is healthy.
 ///
 /// # Errors
 /// [`Unhealthy`] unless it is connected.
@@ -130,7 +130,7 @@ pub fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// Readers see the old state or the new one, never half of it.
+/// Replaces the file in one step: readers see the old state or the new one, never half of it.
 fn replace(path: &Path, state: &State) -> io::Result<()> {
     let draft = path.with_extension("new");
     fs::write(&draft, serde_json::to_vec(state)?)?;

@@ -1,4 +1,4 @@
-//! What systemd is told (`sd_notify(3)`). Where there is no systemd nothing happens.
+//! Messages to systemd (`sd_notify(3)`). Without systemd nothing happens.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ pub fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The configuration is being read again; [`ready`] ends this.
+/// The configuration is being reloaded; [`ready`] ends this.
 pub fn reloading() {
-    // A manager that knows no `Type=notify-reload` needs no time either.
+    // A manager that does not know `Type=notify-reload` does not need the time either.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(_) => tell(&[NotifyState::Reloading]),
     }
 }
 
-/// The agent lets running downloads finish, for so long at most, and ends.
+/// The agent lets running downloads finish, for at most `within`, and ends.
 pub fn stopping(within: Duration) {
     let within = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(within)]);
@@ -29,13 +29,13 @@ pub fn alive(status: &str) {
     tell(&[NotifyState::Status(status), NotifyState::Watchdog]);
 }
 
-/// How often a sign of life is wanted, where it is.
+/// How often systemd needs a sign of life, if its watchdog is on.
 pub fn watchdog() -> Option<Duration> {
     // Twice as often as systemd asks for (`sd_watchdog_enabled(3)`).
     sd_notify::watchdog_enabled().map(|limit| limit / 2)
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    // A manager that does not listen is none of the agent's business.
+    // If the manager does not listen, that is no problem for the agent.
     let _ = sd_notify::notify(states);
 }

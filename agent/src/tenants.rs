@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 /// The secret of the last entry in the published template of the file; everybody knows it.
 pub const PUBLIC_SECRET: &str = "N0b0dyKn0ws";
-/// A tenant's secret must have at least this many characters: what a person might type a few of by chance is none.
+/// The fewest characters of a tenant's secret. A few characters that a person might type by chance are not a secret.
 pub const MIN_SECRET_LEN: usize = 8;
 
 /// Why the file cannot be used.
@@ -23,7 +23,7 @@ pub enum TenantsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The file is not JSON of the right shape.
@@ -49,12 +49,12 @@ pub struct Tenant {
     pub secret: Secret,
 }
 
-/// The tenants of a file, and what to tell the operator about those left out.
+/// The tenants of a file, and warnings about those that are left out.
 #[derive(Debug, Clone, Default)]
 pub struct Tenants {
-    /// Those that can search.
+    /// Tenants that can search.
     pub usable: Vec<Tenant>,
-    /// A sentence for each that cannot.
+    /// A warning for each tenant that cannot search.
     pub warnings: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl Tenants {
     /// # Errors
     /// [`TenantsError`].
     pub fn parse(text: &[u8]) -> Result<Self, TenantsError> {
-        // serde's own message might quote a secret; the line is enough to find the mistake.
+        // serde's own message might quote a secret; the line number is enough to find the mistake.
         let entries: Vec<Entry> =
             serde_json::from_slice(text).map_err(|error| TenantsError::Malformed { line: error.line() })?;
         let mut tenants = Self::default();

@@ -1,4 +1,4 @@
-//! Helpers of this crate's tests: recordings on disk.
+//! Helpers for this crate's tests: recordings on disk.
 
 use std::{
     fs::{self, File},
@@ -18,7 +18,7 @@ use crate::{
     vault::{VaultSettings, pattern::Pattern},
 };
 
-/// A service over one root, that anybody with the token `master-token` may search.
+/// The settings of a service with one root, which clients with the token `master-token` may search.
 pub(crate) fn settings(root: Pattern) -> ServiceSettings {
     let site = SiteId::parse("acme-madrid").unwrap();
     ServiceSettings {
@@ -36,7 +36,7 @@ pub(crate) fn settings(root: Pattern) -> ServiceSettings {
     }
 }
 
-/// The 44 octets before 8 kHz, 16-bit mono sound, stating `sound` octets of it.
+/// The 44 bytes before 8 kHz, 16-bit mono sound. They say that `sound` bytes follow.
 pub(crate) fn wav_header(sound: u32) -> Vec<u8> {
     let mut head = Vec::with_capacity(44);
     head.extend_from_slice(b"RIFF");
@@ -49,19 +49,19 @@ pub(crate) fn wav_header(sound: u32) -> Vec<u8> {
     head
 }
 
-/// A WAV of so many seconds whose sound differs from octet to octet.
+/// A WAV file of this many seconds whose sound differs from byte to byte.
 pub(crate) fn wav(seconds: u32) -> Vec<u8> {
     let mut octets = wav_header(seconds * 16_000);
     octets.extend((0..seconds * 16_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8));
     octets
 }
 
-/// Writes a file an hour old, and the directories above it.
+/// Writes a file that is an hour old, and creates its directories.
 pub(crate) fn put(path: impl AsRef<Path>, content: &[u8]) {
     put_aged(path, content, Duration::from_secs(3600));
 }
 
-/// Writes a file of the given age, and the directories above it.
+/// Writes a file of the given age, and creates its directories.
 pub(crate) fn put_aged(path: impl AsRef<Path>, content: &[u8], age: Duration) {
     let path = path.as_ref();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -69,7 +69,7 @@ pub(crate) fn put_aged(path: impl AsRef<Path>, content: &[u8], age: Duration) {
     set_age(path, age);
 }
 
-/// Makes a file look as if it had been written so long ago.
+/// Makes a file look as if it had been written `age` ago.
 pub(crate) fn set_age(path: impl AsRef<Path>, age: Duration) {
     let file = File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - age).unwrap();

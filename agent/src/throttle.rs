@@ -1,7 +1,7 @@
-//! Slows down who presents wrong search tokens, whether they come through a tunnel or to the local port.
+//! Throttles clients that send wrong search tokens, through a tunnel or to the local port.
 //!
-//! What counts is the pair of client and tenant, as at the relay. Behind a relay both count: the agent alone knows which field of a
-//! request is the token, and the relay alone can spare the site a request.
+//! Attempts are counted for each pair of client and tenant, as in the relay. Behind a relay both count: only the agent
+//! knows which field of a request is the token, and only the relay can keep a request away from the site.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -17,22 +17,22 @@ use audiovault_protocol::{
 
 use crate::access::{Denied, Grant};
 
-/// Pairs remembered at most: some 1 MB. One that is forgotten begins anew, which gives ten guesses to who has thousands of
-/// addresses.
+/// Most pairs that are remembered, about 1 MB. A forgotten pair starts again, which gives ten guesses to an attacker
+/// with thousands of addresses.
 const MAX_PAIRS: usize = 8_192;
-/// Right tokens remembered, each with a client: QueueMetrics for each tenant, and users whose browsers search.
+/// Right tokens that are remembered, each with a client: QueueMetrics for each tenant, and users whose browsers search.
 const MAX_RIGHT: usize = 1024;
 
-/// Why a search is not answered.
+/// Why a search is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unanswered {
     /// The token is missing or wrong.
     Denied(Denied),
-    /// It was not looked at. The next one is after this time.
+    /// The token was not checked. The next one is checked after this time.
     Throttled(Duration),
 }
 
-/// Counts wrong tokens, and remembers right ones. Cheap to clone; all clones are one.
+/// Counts wrong tokens, and remembers right ones. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenThrottle(Arc<Mutex<State>>);
 
@@ -43,11 +43,11 @@ struct State {
     hasher: RandomState,
 }
 
-/// What a search presents.
+/// The client, tenant and token of a search.
 #[derive(Debug)]
 pub(crate) struct Attempt<'a> {
     pub(crate) client: ClientKey,
-    /// The tenant that is asked for, if that is one of this site.
+    /// The tenant that is requested, if it is one of this site.
     pub(crate) tenant: Option<&'a str>,
     pub(crate) token: Option<&'a str>,
 }
@@ -63,7 +63,8 @@ impl Default for TokenThrottle {
 }
 
 impl TokenThrottle {
-    /// Has `check` look at a token, unless too many of the pair were wrong. A token that was right lately is always looked at.
+    /// Checks a token with `check`, unless too many of the pair were wrong. A token that was right recently is always
+    /// checked.
     pub(crate) fn judge(
         &self,
         attempt: &Attempt<'_>,
@@ -99,7 +100,7 @@ impl TokenThrottle {
     }
 }
 
-/// Who asks. Requests without an address are all one client.
+/// The client of a request. All requests without an address count as one client.
 pub(crate) fn client_key(client: Option<&Client>) -> ClientKey {
     let address = client.and_then(|client| client.address.as_deref()?.parse().ok());
     address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).into()
@@ -121,7 +122,7 @@ mod tests {
         })
     }
 
-    /// How many different wrong tokens are looked at, of many.
+    /// How many of many different wrong tokens are checked.
     fn guess(throttle: &TokenThrottle, last: u8, now: Instant) -> usize {
         let guesses = (0..100).map(|n| {
             let token = format!("guess-{n}");
