@@ -39,7 +39,7 @@ impl LinkSettings {
     }
 }
 
-/// Why a link does not open.
+/// Why a link cannot be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenLinkError {
     /// The link itself is invalid.
@@ -56,7 +56,7 @@ pub enum OpenLinkError {
 /// The content of a valid link.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// The driver's position.
+    /// The position of the driver.
     pub driver: usize,
     /// The path of the recording, relative to its root.
     pub path: PathBuf,
@@ -73,7 +73,7 @@ pub struct Opened {
 pub struct Asked<'a> {
     /// The rights of the token.
     pub grant: &'a Grant,
-    /// The call.
+    /// The call that was searched for.
     pub call_id: &'a str,
     /// The user of QueueMetrics, if the request names one.
     pub user: Option<&'a str>,

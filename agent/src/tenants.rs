@@ -29,7 +29,7 @@ pub enum TenantsError {
     /// The file is not JSON of the right shape.
     #[error(r#"the tenants file must be JSON such as [{{"tenant": "a", "secret": "…", "note": ""}}] (line {line})"#)]
     Malformed {
-        /// Where reading stopped.
+        /// The line at which reading stopped.
         line: usize,
     },
     /// A tenant has no name.

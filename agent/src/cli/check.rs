@@ -1,4 +1,4 @@
-//! `check` and `config check`: the table of what works and what does not.
+//! `check` and `config check`: print the table of what works and what does not.
 
 use std::{
     io::{self, Write},

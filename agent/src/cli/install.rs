@@ -1,4 +1,4 @@
-//! `install` and `uninstall`.
+//! `install` and `uninstall`: change the installation, or show what would change.
 
 use std::{
     ffi::OsString,

@@ -13,7 +13,7 @@ use crate::{
 
 /// Smallest file of the audit log: a few lines.
 const LEAST_SIZE: u64 = 4096;
-/// Largest number of old audit log files that can be kept whatever their age.
+/// Largest number of old audit log files that can be kept regardless of their age.
 const MOST_KEPT: i64 = 1000;
 
 /// What is recorded on this machine, and what is kept back.

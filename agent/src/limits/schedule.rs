@@ -35,7 +35,7 @@ pub enum ScheduleError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     rate: Rate,
-    /// Monday first.
+    /// The days on which it applies, Monday first.
     days: [bool; 7],
     /// From the first time until just before the second; past midnight if the second is not later than the first.
     hours: Option<(Time, Time)>,
@@ -117,7 +117,7 @@ fn hours(text: &str) -> Result<(Time, Time), ScheduleError> {
         let (hour, minute) = text.trim().split_once(':')?;
         let digits = |text: &str| (text.len() == 2).then(|| text.parse::<i8>().ok()).flatten();
         match (digits(hour)?, digits(minute)?) {
-            // The end of a day.
+            // 24:00 is the end of a day.
             (24, 0) => Some(Time::midnight()),
             (hour, minute) => Time::new(hour, minute, 0, 0).ok(),
         }

@@ -1,7 +1,7 @@
 //! A tunnel for the duration of a check, for a site that has no agent connected.
 //!
-//! It serves only the searches of the check. The site looks connected for a moment, and anybody else who searched then
-//! would get links that expire with the check.
+//! It serves only the searches of the check. The site looks connected for a moment; if other searches were served then,
+//! their links would stop working when the check ends.
 
 use std::{sync::Arc, time::Duration};
 

@@ -23,7 +23,7 @@ pub(super) enum Answer {
     Upgraded,
     /// An HTTP response instead.
     Http {
-        /// Its status.
+        /// Its HTTP status.
         status: StatusCode,
         /// The text of the problem, if it comes from a relay.
         words: Option<String>,

@@ -127,7 +127,7 @@ pub(super) fn prune(path: &Path, keep: u32, min_age: Duration, now: SystemTime) 
     Ok(())
 }
 
-/// The directory in which a file lies.
+/// The directory of a file.
 pub(super) fn directory(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -37,7 +37,7 @@ pub enum Outcome {
     Left,
     /// The tunnel, the disk or the end of the agent cut it.
     Cut,
-    /// It was answered with an error.
+    /// The response was an error.
     Refused,
     /// The deny list removed all or some of it.
     Denied,
@@ -137,19 +137,19 @@ pub enum Notice {
         /// When they could be counted.
         #[serde(serialize_with = "milliseconds")]
         time: Timestamp,
-        /// How many.
+        /// The number of events.
         count: u64,
     },
     /// `count` lines about a call were erased before this line.
     Erased {
-        /// When.
+        /// When they were erased.
         #[serde(serialize_with = "milliseconds")]
         time: Timestamp,
-        /// How many.
+        /// The number of lines.
         count: u64,
         /// The user of this machine who did it.
         by: String,
-        /// Why.
+        /// The reason, if one was given.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
@@ -159,10 +159,10 @@ pub enum Notice {
         /// When they were counted.
         #[serde(serialize_with = "milliseconds")]
         time: Timestamp,
-        /// Since when.
+        /// When the count began.
         #[serde(serialize_with = "milliseconds")]
         since: Timestamp,
-        /// How many.
+        /// The number of requests.
         count: u64,
         /// What one client repeated; the fields below describe it, as in the lines of events. `None` for
         /// unauthenticated clients.

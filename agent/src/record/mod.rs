@@ -3,7 +3,7 @@
 //!
 //! Requests put events into a bounded queue (`queue`), where one client's repeats are counted (`repeats`). One thread
 //! (`writer`) writes them into a file that is rotated (`rotation`). Rotated files (`aside`) stay for a minimum time,
-//! whatever their size. A disk that is nearly full and an audit log that grows too fast raise alarms (`alarms`).
+//! regardless of their size. A disk that is nearly full and an audit log that grows too fast raise alarms (`alarms`).
 //! `erase` removes a call from all files.
 
 mod alarms;

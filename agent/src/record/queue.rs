@@ -37,7 +37,7 @@ pub(super) enum Asker {
 /// A message for the writer.
 #[derive(Debug)]
 pub(super) enum Mail {
-    /// Something to write.
+    /// An event to write.
     Event(Box<Event>),
     /// Write to this file from now on, or nowhere.
     Target(Option<RecordSettings>),
@@ -52,7 +52,7 @@ pub(super) struct Work {
     pub(super) lost: u64,
     /// Counts of requests that have no lines of their own.
     pub(super) counts: Vec<Notice>,
-    /// Whether this is the last work.
+    /// Whether the writer has to end after this work.
     pub(super) stop: bool,
     /// Dropped at the end, which wakes the task that waits for it.
     pub(super) waiting: Option<oneshot::Sender<()>>,
@@ -62,9 +62,9 @@ pub(super) struct Work {
 struct State {
     on: bool,
     mail: VecDeque<Mail>,
-    /// Events among the mail.
+    /// The number of events in `mail`.
     events: usize,
-    /// Whether there is a new target among the mail.
+    /// Whether `mail` has a new target.
     retargeted: bool,
     lost: u64,
     strangers: Strangers<Timestamp>,

@@ -25,9 +25,9 @@ pub struct RecordSettings {
     pub path: PathBuf,
     /// Bytes after which a new file is begun; `None` leaves rotation to other programs, such as logrotate.
     pub limit: Option<u64>,
-    /// How many old files are kept, whatever their age.
+    /// How many old files are kept, regardless of their age.
     pub keep: u32,
-    /// How long every line is kept at least, whatever the total size.
+    /// How long every line is kept at least, regardless of the total size.
     pub min_age: Duration,
     /// Bytes that the disk should have free. With less, there is an alarm.
     pub min_free: u64,

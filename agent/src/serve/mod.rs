@@ -82,9 +82,9 @@ pub struct TlsFiles {
 /// Origins of web pages that may use the service from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
-    /// All of them.
+    /// All origins.
     Any,
-    /// These, such as `https://queuemetrics.example.com`.
+    /// These origins, such as `https://queuemetrics.example.com`.
     Only(Vec<HeaderValue>),
 }
 
@@ -129,7 +129,7 @@ pub enum ServeError {
     /// The address cannot be listened on.
     #[error("cannot listen on {address}; is it this machine's, and free?")]
     Bind {
-        /// As configured.
+        /// The address as configured.
         address: String,
         /// The error of the operating system.
         source: io::Error,

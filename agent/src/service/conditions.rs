@@ -22,9 +22,9 @@ pub enum Verdict {
         /// True without an `If-Range`, or with one that holds.
         range: bool,
     },
-    /// 304.
+    /// Respond with 304 (Not Modified).
     NotModified,
-    /// 412.
+    /// Respond with 412 (Precondition Failed).
     Failed,
 }
 
@@ -64,9 +64,9 @@ fn if_range_holds(headers: &HeaderMap, current: &Validators) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tag<'a> {
     Any,
-    /// With its quotes.
+    /// A strong tag, with its quotes.
     Strong(&'a str),
-    /// The quoted part.
+    /// A weak tag: the quoted part alone.
     Weak(&'a str),
 }
 

@@ -36,9 +36,9 @@ use audiovault_protocol::{parameters::token_names, recording_name::RecordedNames
 /// The settings of the service.
 #[derive(Debug, Clone)]
 pub struct ServiceSettings {
-    /// Where recordings lie.
+    /// Where recordings lie and how they are searched.
     pub vault: VaultSettings,
-    /// Who may search.
+    /// The tokens that may search.
     pub access: Access,
     /// How links are made.
     pub links: LinkSettings,

@@ -42,7 +42,7 @@ impl Drop for Filled {
 /// Has `read` fill a buffer of at most `len` bytes, and never more than [`BUFFER_LEN`].
 ///
 /// # Errors
-/// Those of `read`.
+/// The errors of `read`.
 pub(super) fn read(len: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
     let len = len.min(BUFFER_LEN);
     if len < BUFFER_LEN / 4 {
