@@ -159,7 +159,7 @@ fn take(path: &Path) -> Result<Option<File>, EraseError> {
 }
 
 /// Writes a file again without the lines about the calls, and returns their number. The last file also gets a line with
-/// the number of all files, `before` of which were in the others.
+/// the number of erased lines in all files; `before` of them were in the other files.
 fn rewrite(path: &Path, file: &File, erasure: &Erasure, before: Option<u64>) -> io::Result<u64> {
     // Most files have no line about the call; they are read once and stay as they are.
     if before.is_none() && copy(&mut BufReader::new(file), &mut io::sink(), &erasure.calls)? == 0 {
