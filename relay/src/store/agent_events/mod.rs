@@ -60,8 +60,8 @@ pub(super) async fn write(
     if is_new_network(tx, tunnel).await? {
         event(tx, tunnel, Action::AgentNewAddress, agents_before).await?;
     }
-    let is_new = count(tx, TUNNELS_OF_INSTANCE, &[site, &tunnel.instance]).await? == 0;
-    if is_new && agents_before > 0 {
+    // Most sites have one agent, and need no look at its past tunnels.
+    if agents_before > 0 && count(tx, TUNNELS_OF_INSTANCE, &[site, &tunnel.instance]).await? == 0 {
         event(tx, tunnel, Action::AgentAdded, agents_before).await?;
     }
     Ok(())
