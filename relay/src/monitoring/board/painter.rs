@@ -23,6 +23,7 @@ use crate::{
         part::SitePart,
     },
     limits::{Limits, SiteThrottle},
+    model::operator_events::AccessChange,
     sites::directory::{DirectoryWatch, SiteRecord},
     store::{Store, StoreError},
     tunnel::{
@@ -122,13 +123,15 @@ impl Painter {
         self.figures = self.ticks.is_multiple_of(FIGURE_TICKS);
         self.ticks += 1;
         let directory = self.sources.directory.current();
+        let access = self.access.current();
         let before = Arc::clone(&self.picture);
         let mut number = before.number + 1;
         let mut changed = Vec::new();
         let mut rows = Vec::with_capacity(before.rows.len());
         for (site, record) in directory.sites() {
             let old = before.site(site);
-            let (view, minute_begun) = self.view(site, record, old.map(|old| &old.view));
+            let access_changes = access.get(site).cloned().unwrap_or_default();
+            let (view, minute_begun) = self.view(site, record, access_changes, old.map(|old| &old.view));
             rows.push(match old {
                 Some(old) if old.view == view && !minute_begun => Arc::clone(old),
                 _ => {
@@ -220,7 +223,13 @@ impl Painter {
     }
 
     /// One site as it is now, and whether a minute has begun for it.
-    fn view(&mut self, site: &SiteId, record: &SiteRecord, old: Option<&SiteView>) -> (SiteView, bool) {
+    fn view(
+        &mut self,
+        site: &SiteId,
+        record: &SiteRecord,
+        access_changes: Vec<AccessChange>,
+        old: Option<&SiteView>,
+    ) -> (SiteView, bool) {
         let now = Timestamp::now();
         let minute = now.as_second().div_euclid(MINUTE);
         let part = self.part(site, minute);
@@ -249,7 +258,7 @@ impl Painter {
             searches_last_hour: hour.searches,
             errors_last_hour: hour.errors,
             refused_last_hour: part.refused,
-            access_changes: self.access.current().get(site).cloned().unwrap_or_default(),
+            access_changes,
             recordings: part.recordings,
         };
         match old {
