@@ -313,6 +313,14 @@ async fn logins_from_everywhere_leave_no_memory_behind() {
     matrix::row("trust", "200 logins from 50 addresses", promise, measured);
 }
 
+/// How many guesses were checked; all others must have been throttled.
+fn looked_at(statuses: &[u16]) -> usize {
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    let throttled = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(looked_at + throttled, statuses.len(), "{statuses:?}");
+    looked_at
+}
+
 #[tokio::test]
 async fn whoever_guesses_search_tokens_is_slowed_down() {
     const GUESSES: usize = 200;
@@ -326,9 +334,7 @@ async fn whoever_guesses_search_tokens_is_slowed_down() {
         async move { search_with(guesser, &site, CALL, &[]).await.status().as_u16() }
     };
     let statuses = join_all((0..GUESSES).map(guess)).await;
-    let looked_at = statuses.iter().filter(|status| **status == 401).count();
-    let throttled = statuses.iter().filter(|status| **status == 429).count();
-    assert_eq!(looked_at + throttled, GUESSES, "{statuses:?}");
+    let looked_at = looked_at(&statuses);
     assert!((1..=20).contains(&looked_at), "{looked_at}");
     // QueueMetrics goes on, from wherever it is.
     setting.search().await;
@@ -352,10 +358,7 @@ async fn guess_from(setting: &Setting, addresses: &[IpAddr]) -> usize {
         let guesses = at_once.iter().enumerate().map(|(n, address)| guess(round * 100 + n, address));
         statuses.extend(join_all(guesses).await);
     }
-    let looked_at = statuses.iter().filter(|status| **status == 401).count();
-    let throttled = statuses.iter().filter(|status| **status == 429).count();
-    assert_eq!(looked_at + throttled, addresses.len(), "{statuses:?}");
-    looked_at
+    looked_at(&statuses)
 }
 
 #[tokio::test]
@@ -414,9 +417,7 @@ async fn whoever_guesses_search_tokens_in_a_dialect_is_slowed_down() {
     // A guesser who shares the address of QueueMetrics.
     let tokens: Vec<String> = (0..GUESSES).map(|n| format!("guess-{n:030}")).collect();
     let statuses = join_all(tokens.iter().map(|token| ask(&setting.client, token))).await;
-    let looked_at = statuses.iter().filter(|status| **status == 401).count();
-    let throttled = statuses.iter().filter(|status| **status == 429).count();
-    assert_eq!(looked_at + throttled, GUESSES, "{statuses:?}");
+    let looked_at = looked_at(&statuses);
     assert!((1..=11).contains(&looked_at), "{looked_at}");
     assert_eq!(ask(&setting.client, &setting.site.search_token).await, 200);
     let promise = "ten guesses at once and one in 6 s after that; the right token is answered all the while";
