@@ -4,9 +4,11 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use audiovault_agent::vault::{
-    LOOK_BACK, Scope, Vault, VaultSettings, call_id::CallIdRules, expand::expand, pattern::Pattern,
-    query::Query,
+use audiovault_agent::{
+    auth::access::Scope,
+    storage::{
+        LOOK_BACK, Vault, VaultSettings, call_id::CallIdRules, expand::expand, pattern::Pattern, query::Query,
+    },
 };
 use divan::{Bencher, black_box};
 use jiff::tz::TimeZone;

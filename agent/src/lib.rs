@@ -1,35 +1,18 @@
 //! The AudioVault agent: finds call recordings on this machine's disks and serves them.
 
-pub mod about;
-pub mod access;
-pub mod agent;
-pub mod cdr;
+pub mod app;
+pub mod audio;
+pub mod audit;
+pub mod auth;
+pub mod check;
 pub mod cli;
 pub mod config;
-pub mod coverage;
-pub mod deny;
-pub mod dialect;
+pub mod http;
 pub mod install;
 pub mod limits;
-pub mod links;
-pub mod logging;
-pub mod monitor;
-pub mod preflight;
-pub mod problems;
-pub mod reach;
-pub mod record;
-pub mod report;
-pub mod rough;
-pub mod secret;
-pub mod serve;
-pub mod service;
-pub mod sound;
-pub mod stamp;
-pub mod state;
-pub mod systemd;
-pub mod tenants;
+pub mod net;
+pub mod status;
+pub mod storage;
 #[cfg(test)]
 mod testing;
-mod throttle;
 pub mod tunnel;
-pub mod vault;

@@ -9,13 +9,10 @@ use std::{
 use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
 
 use crate::{
-    access::Access,
-    dialect::Dialect,
+    auth::{access::Access, secret::Secret},
+    http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
-    links::LinkSettings,
-    secret::Secret,
-    service::ServiceSettings,
-    vault::{VaultSettings, pattern::Pattern},
+    storage::{VaultSettings, pattern::Pattern},
 };
 
 /// The settings of a service with one root, which clients with the token `master-token` may search.

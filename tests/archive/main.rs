@@ -18,8 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_agent::vault::{
-    Scope, Vault, VaultSettings, call_id::CallIdRules, pattern::Pattern, query::Query,
+use audiovault_agent::{
+    auth::access::Scope,
+    storage::{Vault, VaultSettings, call_id::CallIdRules, pattern::Pattern, query::Query},
 };
 use clap::Parser;
 use rand::{SeedableRng, rngs::SmallRng};

@@ -7,16 +7,13 @@ use std::{
 };
 
 use audiovault_agent::{
-    access::Access,
-    agent::{Agent, AgentSettings},
-    dialect::Dialect,
+    app::{Agent, AgentSettings},
+    auth::{access::Access, secret::Secret},
+    http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
-    links::LinkSettings,
-    reach::NetworkSettings,
-    secret::Secret,
-    service::ServiceSettings,
+    net::NetworkSettings,
+    storage::{VaultSettings, call_id::CallIdRules, pattern::Pattern},
     tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig},
-    vault::{VaultSettings, call_id::CallIdRules, pattern::Pattern},
 };
 use audiovault_protocol::{
     about::ShownVersion,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_agent::secret::Secret;
+use audiovault_agent::auth::secret::Secret;
 use audiovault_protocol::{
     enrolment::EnrolmentCode,
     frame::Frame,

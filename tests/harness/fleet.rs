@@ -12,19 +12,15 @@ use std::{
 };
 
 use audiovault_agent::{
-    access::Access,
-    dialect::Dialect,
+    auth::{access::Access, secret::Secret},
+    http::{ServiceSettings, current::Current, dialect::Dialect, links::LinkSettings, monitor},
     limits::Schedule,
-    links::LinkSettings,
-    monitor,
-    reach::NetworkSettings,
-    secret::Secret,
-    service::{ServiceSettings, current::Current},
+    net::NetworkSettings,
+    storage::{VaultSettings, pattern::Pattern},
     tunnel::{
         self, DEFAULT_MAX_STREAMS, Shared, TunnelConfig,
         states::{TunnelName, TunnelState, TunnelStates},
     },
-    vault::{VaultSettings, pattern::Pattern},
 };
 use audiovault_protocol::{recording_name::RecordedNames, site::SiteKey};
 use tokio::{sync::watch, task::JoinSet};

@@ -5,7 +5,7 @@
 
 use std::{fs, hint::black_box, path::PathBuf};
 
-use audiovault_agent::{access::Access, secret::Secret};
+use audiovault_agent::auth::{access::Access, secret::Secret};
 use audiovault_protocol::site::SiteKey;
 use clap::{Parser, ValueEnum};
 

@@ -16,7 +16,7 @@ use crate::{LONG, load::Load};
 
 /// Access logs are off, as in the other comparisons; the audit is not.
 const RELAY_LOG: [&str; 2] = ["--log-level", "audiovault_relay::public=warn,info"];
-const AGENT_LOG: [&str; 2] = ["--log-level", "audiovault_agent::service::frame=warn,info"];
+const AGENT_LOG: [&str; 2] = ["--log-level", "audiovault_agent::http::frame=warn,info"];
 
 /// So many relays behind HAProxy, with sites that have an agent each.
 pub(crate) struct Setting {

@@ -10,14 +10,13 @@ use audiovault_protocol::call::NamedCall;
 
 use super::{Failure, runtime, say};
 use crate::{
-    cdr::Cdr,
+    audit::{self, Erased, Erasure},
     config::{
         audit_args::{AuditCommand, EraseArgs},
         check,
         error::ConfigError,
     },
-    record::{self, Erased, Erasure},
-    vault::call_id::CallIdRules,
+    storage::{call_id::CallIdRules, linked_calls::Cdr},
 };
 
 pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, Failure> {
@@ -31,7 +30,7 @@ async fn erase(args: EraseArgs) -> Result<ExitCode, Failure> {
     let ids = legs(&args).await?;
     let calls = ids.iter().map(|id| NamedCall::new(id)).collect();
     let erasure = Erasure { calls, by: user(), reason: args.reason };
-    let work = tokio::task::spawn_blocking(move || record::erase(&path, &erasure));
+    let work = tokio::task::spawn_blocking(move || audit::erase(&path, &erasure));
     let erased = work.await.map_err(runtime)?.map_err(runtime)?;
     io::stdout().write_all(told(&erased, &ids).as_bytes()).map_err(runtime)?;
     for path in &erased.left_alone {

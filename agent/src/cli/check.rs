@@ -7,12 +7,12 @@ use std::{
 
 use super::{Failure, runtime};
 use crate::{
-    config::{ask_args::CheckArgs, layers::LayerError},
-    preflight::{
+    check::{
         self, Extent,
         report::{Report, Row},
         table,
     },
+    config::{ask_args::CheckArgs, layers::LayerError},
 };
 
 /// Which check to run, and how to show it.
@@ -25,7 +25,7 @@ pub(super) struct Asked {
 pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Failure> {
     let json = args.json;
     let mut printer = Printer::new(json);
-    let report = preflight::run(args.tunnel, extent, &mut |row| printer.row(row)).await;
+    let report = check::run(args.tunnel, extent, &mut |row| printer.row(row)).await;
     finish(&report, json).map_err(runtime)
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Fai
 pub(super) fn unreadable(error: &LayerError, asked: Asked) -> ExitCode {
     let Asked { extent, json } = asked;
     let mut printer = Printer::new(json);
-    let report = preflight::unreadable(error, extent, &mut |row| printer.row(row));
+    let report = check::unreadable(error, extent, &mut |row| printer.row(row));
     finish(&report, json).unwrap_or_else(|_| report.severity().into())
 }
 

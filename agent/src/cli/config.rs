@@ -7,8 +7,8 @@ use std::{
 
 use super::{Failure, check, runtime};
 use crate::{
+    check::Extent,
     config::{ask_args::ConfigCommand, settings},
-    preflight::Extent,
 };
 
 pub(super) async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 use super::{Failure, announced, runtime};
 use crate::{
-    config::{ask_args::CoverageArgs, check, error::ConfigError},
-    coverage::{
+    check::coverage::{
         picture,
         queue_log::{self, Period, QueueLog},
         search::{self, Fate, Tried},
         tally::{Coverage, Tally},
     },
-    vault::{VaultSettings, driver::DriverFault, query::parse_start},
+    config::{ask_args::CoverageArgs, check, error::ConfigError},
+    storage::{VaultSettings, driver::DriverFault, query::parse_start},
 };
 
 /// Number of examples shown for each kind of missing recording.

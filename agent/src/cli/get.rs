@@ -9,8 +9,9 @@ use std::{
 
 use super::{Failure, announced, runtime};
 use crate::{
+    auth::access::Scope,
     config::{args::GetArgs, check},
-    vault::{Scope, Vault},
+    storage::Vault,
 };
 
 /// Why a recording could not be fetched.

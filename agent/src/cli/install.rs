@@ -13,7 +13,7 @@ use audiovault_protocol::{
 
 use super::{Failure, announced, reload::CommandLine, runtime};
 use crate::{
-    agent::AgentSettings,
+    app::AgentSettings,
     config::{
         args::TunnelArgs,
         check,

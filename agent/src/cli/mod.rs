@@ -22,6 +22,8 @@ use std::{
 
 use self::reload::CommandLine;
 use crate::{
+    app::logging,
+    check::Extent,
     config::{
         args::{Command, CommonArgs, DEFAULT_LOG_LEVEL},
         ask_args::HealthArgs,
@@ -29,10 +31,9 @@ use crate::{
         error::ConfigError,
         layers::LayerError,
     },
+    http::listener as classic,
     limits::process::{be_nice, keep_memory_private, make_room},
-    logging,
-    preflight::Extent,
-    serve as classic, state,
+    status::state,
 };
 use clap::error::ErrorKind;
 
@@ -72,7 +73,7 @@ pub fn run() -> ExitCode {
     let tells_by_itself = matches!(cli.command, Command::Check(_) | Command::Config(_));
     let logs = |common: &&CommonArgs| !tells_by_itself || common.log_level != DEFAULT_LOG_LEVEL;
     if let Some(common) = cli.command.common().filter(logs)
-        && let Err(error) = logging::start(common)
+        && let Err(error) = logging::start(common.log_format, &common.log_level)
     {
         return misconfigured(&error);
     }

@@ -11,14 +11,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{check::Asked, in_one_line, termination};
 use crate::{
+    app::systemd,
+    check::Extent,
     config::{
         args::{Cli, Command},
         layers::{self, LayerError, Typed},
     },
     install::Layout,
-    preflight::Extent,
-    stamp::Watcher,
-    systemd,
+    storage::stamp::Watcher,
 };
 
 /// The command line as it was typed. Environment and files are read again each time.

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::{Failure, announced, runtime};
 use crate::{
+    auth::access::Scope,
     config::{args::SearchArgs, check},
-    vault::{Findings, Scope, Vault, VaultSettings, recording::Recording},
+    storage::{Findings, Vault, VaultSettings, recording::Recording},
 };
 
 /// Most directories named in the table; `--json` names them all.

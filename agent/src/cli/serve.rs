@@ -10,15 +10,15 @@ use super::{
     runtime,
 };
 use crate::{
+    app::systemd,
     config::{args::Command, check, error::ConfigError},
-    serve::{self, DRAIN, ServeSettings},
-    systemd,
+    http::listener::{self, DRAIN, ServeSettings},
 };
 
 pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode, Failure> {
     let run_secret = LinkSecret::from_bytes(rand::random());
     let reloads = Reloads::new(line, &command).map_err(runtime)?;
-    let running = serve::start(settings(command, &run_secret)?).await.map_err(runtime)?;
+    let running = listener::start(settings(command, &run_secret)?).await.map_err(runtime)?;
     systemd::ready();
     let apply = |command| -> Result<(), ConfigError> {
         running.renew(settings(command, &run_secret)?);

@@ -11,10 +11,12 @@ use audiovault_protocol::{frame::one_line, message::DriverStatus};
 
 use super::{Failure, failed, runtime, state_file};
 use crate::{
+    app::report,
     config::ask_args::StatusArgs,
-    report,
-    rough::rough,
-    state::{self, State, Tunnel, seconds},
+    status::{
+        rough::rough,
+        state::{self, State, Tunnel, seconds},
+    },
 };
 
 /// Shows the state. The exit code is that of `health`: whether the agent is connected.

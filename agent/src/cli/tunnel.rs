@@ -11,9 +11,8 @@ use super::{
     runtime,
 };
 use crate::{
-    agent::{Agent, AgentSettings},
+    app::{Agent, AgentSettings, systemd},
     config::{args::Command, check, error::ConfigError},
-    systemd,
     tunnel::DRAIN_TIMEOUT,
 };
 

@@ -16,7 +16,7 @@ use super::{
     network::NetworkArgs,
     record_args::RecordArgs,
 };
-use crate::{about::version, secret::Secret};
+use crate::{app::logging::LogFormat, auth::secret::Secret, http::about::version};
 
 /// The default log level.
 pub const DEFAULT_LOG_LEVEL: &str = "info";
@@ -321,15 +321,6 @@ pub enum AuditNames {
     Masked,
     /// As they are
     Full,
-}
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people
-    Text,
-    /// One JSON object a line
-    Json,
 }
 
 impl Command {

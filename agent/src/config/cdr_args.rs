@@ -6,8 +6,8 @@ use clap::Args;
 use url::Url;
 
 use crate::{
-    cdr::{Cdr, CdrError, CdrSettings},
-    secret::{Secret, SecretError, permission_warning},
+    auth::secret::{Secret, SecretError, permission_warning},
+    storage::linked_calls::{Cdr, CdrError, CdrSettings},
 };
 
 /// The call detail records.

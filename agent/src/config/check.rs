@@ -29,25 +29,29 @@ use super::{
     record_args,
 };
 use crate::{
-    access::Access,
-    agent::AgentSettings,
-    cdr::CdrSettings,
-    dialect::Dialect,
+    app::AgentSettings,
+    auth::{
+        access::Access,
+        secret::{Secret, permission_warning},
+        tenants::Tenants,
+    },
+    http::{
+        ServiceSettings,
+        dialect::Dialect,
+        links::{LINK_TTL, LinkSettings},
+        listener::{Origins, ServeSettings, TlsFiles},
+    },
     limits::process::room_for_connections,
-    links::{LINK_TTL, LinkSettings},
-    secret::{Secret, permission_warning},
-    serve::{Origins, ServeSettings, TlsFiles},
-    service::ServiceSettings,
-    state::StateFile,
-    tenants::Tenants,
-    tunnel::TunnelConfig,
-    vault::{
+    status::state::StateFile,
+    storage::{
         SearchMode, VaultSettings,
         call_id::CallIdRules,
+        linked_calls::CdrSettings,
         media::Extensions,
         pattern::{Pattern, Placeholder},
         query::{Linked, Query, parse_start},
     },
+    tunnel::TunnelConfig,
 };
 
 /// Longest look-back: a month of hourly directories is 1500 of them; more means a pattern without dates.

@@ -6,13 +6,12 @@ use audiovault_protocol::site::SiteError;
 
 use super::{cdr_args::CdrArgsError, network::NetworkError, record_args::RecordArgsError};
 use crate::{
-    access::AccessError,
-    dialect::DialectError,
+    app::logging::UnknownLogLevel,
+    auth::{access::AccessError, secret::SecretError, tenants::TenantsError},
+    http::dialect::DialectError,
     limits::ScheduleError,
-    secret::SecretError,
-    tenants::TenantsError,
+    storage::{call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError},
     tunnel::TunnelError,
-    vault::{call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError},
 };
 
 /// Why a configuration cannot be used; the operator has to change it. Secrets are never part of the text.
@@ -147,8 +146,6 @@ pub enum ConfigError {
     #[error("--max-rate cannot be used")]
     MaxRate(#[from] ScheduleError),
     /// The log level is invalid.
-    #[error(
-        "--log-level {0:?} must be error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug"
-    )]
-    LogLevel(String),
+    #[error(transparent)]
+    LogLevel(#[from] UnknownLogLevel),
 }

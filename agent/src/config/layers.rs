@@ -276,11 +276,11 @@ fn word(key: &str, value: &Value) -> Result<OsString, LayerError> {
 mod tests {
     use super::*;
     use crate::{
+        auth::secret::Secret,
         config::{
             args::{Command as Chosen, TunnelArgs},
             ask_args::{ConfigArgs, ConfigCommand},
         },
-        secret::Secret,
     };
 
     /// A path at which no agent is installed.

@@ -5,8 +5,8 @@ use std::{convert::Infallible, path::PathBuf};
 use clap::Args;
 
 use crate::{
-    reach::{Credentials, NetworkSettings, Proxy, ProxyRules, ProxyTextError},
-    secret::{Secret, SecretError, permission_warning},
+    auth::secret::{Secret, SecretError, permission_warning},
+    net::{Credentials, NetworkSettings, Proxy, ProxyRules, ProxyTextError},
 };
 
 /// Environment variables of the proxy for TLS. The first that is set counts; curl reads them in this order.
@@ -106,7 +106,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::reach::Target;
+    use crate::net::Target;
 
     const NOTHING: NetworkArgs =
         NetworkArgs { proxy: None, proxy_credentials_file: None, no_proxy: None, cacert: None };

@@ -6,9 +6,9 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use crate::{
-    deny::{self, DenyError, DenySettings},
-    record::{RecordSettings, space_warning},
-    service::ServiceSettings,
+    audit::{RecordSettings, space_warning},
+    http::ServiceSettings,
+    storage::deny_list::{self, DenyError, DenySettings},
 };
 
 /// Smallest file of the audit log: a few lines.
@@ -75,7 +75,7 @@ pub(super) fn apply(
     }
     if let Some(path) = args.deny {
         let call_ids = service.vault.call_ids.clone();
-        let rules = Arc::new(deny::read(&path, &call_ids)?);
+        let rules = Arc::new(deny_list::read(&path, &call_ids)?);
         service.deny = Some(DenySettings { path, call_ids, rules });
     }
     let Some(path) = args.audit_log else { return Ok(()) };

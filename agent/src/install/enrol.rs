@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 use url::Url;
 
 use crate::{
-    reach::{NetworkSettings, Outbound, ReachError, STAGE_TIMEOUT, Target, TrustError},
-    secret::Secret,
+    auth::secret::Secret,
+    net::{NetworkSettings, Outbound, ReachError, STAGE_TIMEOUT, Target, TrustError},
 };
 
 /// Longest response that is read, in bytes: a site and a key, or a problem.

@@ -14,7 +14,7 @@ use super::{
     layout::{Layout, NAME},
     plan::{Content, Owner, Plan, Step},
 };
-use crate::secret::Secret;
+use crate::auth::secret::Secret;
 
 /// Why an installation stopped. Earlier steps remain done; running it again does no harm.
 #[derive(Debug, thiserror::Error)]

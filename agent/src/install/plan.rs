@@ -8,7 +8,7 @@ use super::{
     recordings,
     unit::Unit,
 };
-use crate::secret::Secret;
+use crate::auth::secret::Secret;
 
 /// The owner of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

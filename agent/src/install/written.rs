@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 use toml::{Table, Value};
 
 use super::{DENY, SEARCH_TOKEN, SITE_KEY, layout::Layout, plan::Fresh};
-use crate::{config::layers::Typed, secret::Secret};
+use crate::{auth::secret::Secret, config::layers::Typed};
 
 /// Flags that name a file, and the name of its copy in the configuration's directory. A flag that holds a secret itself
 /// is replaced by the flag with `-file`.

@@ -4,6 +4,7 @@ mod pacer;
 pub mod process;
 mod rate;
 mod schedule;
+pub mod throttle;
 
 pub use self::{
     pacer::{Paced, Pacer},

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
 use url::Url;
 
 use super::{TunnelConfig, TunnelError};
-use crate::reach::{Outbound, ReachError, Stream, Target};
+use crate::net::{Outbound, ReachError, Stream, Target};
 
 /// Timeout of the upgrade.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use audiovault_protocol::message::Hello;
 use data_encoding::HEXLOWER;
 
 use super::TunnelConfig;
-use crate::service::AgentService;
+use crate::http::AgentService;
 
 /// The fields that are the same in every HELLO of one run.
 #[derive(Debug, Clone)]

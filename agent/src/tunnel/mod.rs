@@ -26,8 +26,8 @@ use self::{
     supervisor::Supervisor,
 };
 use crate::{
-    reach::{NetworkSettings, TrustError},
-    service::current::Current,
+    http::current::Current,
+    net::{NetworkSettings, TrustError},
 };
 
 pub use self::supervisor::DRAIN_TIMEOUT;

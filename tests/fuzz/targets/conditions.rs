@@ -8,7 +8,7 @@ use arbitrary::Arbitrary;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../../agent/src/service/conditions.rs"]
+#[path = "../../../agent/src/http/conditions.rs"]
 mod conditions;
 
 use conditions::{Validators, Verdict, judge};

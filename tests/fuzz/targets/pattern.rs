@@ -7,7 +7,7 @@ use std::path::Component;
 use libfuzzer_sys::fuzz_target;
 
 #[expect(dead_code, reason = "a target needs not all of the module")]
-#[path = "../../../agent/src/vault/pattern.rs"]
+#[path = "../../../agent/src/storage/pattern.rs"]
 mod pattern;
 
 use pattern::{Part, Pattern};

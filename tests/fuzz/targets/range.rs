@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../../agent/src/service/range.rs"]
+#[path = "../../../agent/src/http/range.rs"]
 mod range;
 
 use range::{Selection, select};

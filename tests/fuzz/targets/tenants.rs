@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use libfuzzer_sys::fuzz_target;
 
 #[expect(dead_code, reason = "a target needs not all of the module")]
-#[path = "../../../agent/src/secret.rs"]
+#[path = "../../../agent/src/auth/secret.rs"]
 mod secret;
 #[expect(dead_code, reason = "a target needs not all of the module")]
-#[path = "../../../agent/src/tenants.rs"]
+#[path = "../../../agent/src/auth/tenants.rs"]
 mod tenants;
 
 use tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenants};

@@ -1,0 +1,226 @@
+//! A search and a download as QueueMetrics makes them: through the relay's public address, back over a tunnel.
+
+use audiovault_protocol::{frame::one_line, problem::Problem};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use serde::Deserialize;
+use std::time::{Instant, SystemTime};
+use url::{Url, form_urlencoded};
+
+use super::{
+    asker::Question,
+    exchange::{self, ExchangeError},
+    own_tunnel::OwnTunnel,
+    report::Verdict,
+    told::Told,
+};
+use crate::{
+    http::ServiceSettings,
+    status::state::seconds,
+    tunnel::{
+        TunnelConfig,
+        connect::{Dialler, bearer},
+    },
+};
+
+/// Bytes of the recording that are fetched: its header and the first sound.
+const PART: usize = 1024;
+const ASK_THE_OPERATOR: &str = "ask the relay's operator; its log says more";
+
+/// What the round trip needs.
+pub(super) struct RoundTrip<'a> {
+    /// Dials the relay.
+    pub(super) dialler: &'a Dialler,
+    /// The relay's address.
+    pub(super) relay: &'a Url,
+    /// The settings of the tunnel, with the site key.
+    pub(super) config: &'a TunnelConfig,
+    /// The service for a tunnel of the check, if no agent is connected.
+    pub(super) service: &'a ServiceSettings,
+    /// The call and the token.
+    pub(super) question: &'a Question,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    #[serde(default)]
+    files: Vec<File>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    url: String,
+}
+
+impl RoundTrip<'_> {
+    /// Searches and downloads: through the connected agent of this site or, if there is none, through a tunnel of its
+    /// own. A running agent gets an ordinary request and is not disturbed.
+    pub(super) async fn make(&self) -> Verdict {
+        // The name is unguessable, and the relay's audit log says who searched.
+        let user = format!("audiovault-agent check {:016x}", rand::random::<u64>());
+        let first = match self.search(&user).await {
+            Ok(answer) => answer,
+            Err(error) => return broken("the search", &error),
+        };
+        if first.status() != StatusCode::SERVICE_UNAVAILABLE {
+            return self.judge(&first, "the agent that is connected").await;
+        }
+        let service = self.service.clone();
+        let tunnel = match OwnTunnel::open(self.dialler, self.config, service, &user).await {
+            Ok(tunnel) => tunnel,
+            Err(told) => return Verdict::failed(told, ASK_THE_OPERATOR),
+        };
+        let verdict = match self.search(&user).await {
+            Ok(answer) => self.judge(&answer, "a tunnel of this check's own").await,
+            Err(error) => broken("the search", &error),
+        };
+        tunnel.close().await;
+        verdict
+    }
+
+    async fn search(&self, user: &str) -> Result<Response<Bytes>, ExchangeError> {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", self.question.token.reveal()).append_pair("user", user);
+        match &self.question.sample {
+            Some(sample) => form.append_pair("callid", sample.call_id.as_str()),
+            // A call that does not exist.
+            None => form.append_pair("callid", &format!("{}.4000000000", seconds(SystemTime::now()))),
+        };
+        if let Some(tenant) = &self.question.tenant {
+            form.append_pair("tenant", tenant);
+        }
+        let mut request = Request::new(Bytes::from(form.finish()));
+        *request.method_mut() = Method::POST;
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, kind);
+        let length = HeaderValue::from(request.body().len());
+        request.headers_mut().insert(header::CONTENT_LENGTH, length);
+        // With the site key, the relay says that no agent is connected; without it, it says 401 as for a wrong token.
+        if let Some(bearer) = bearer(&self.config.site_key) {
+            request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
+        exchange::ask(self.dialler.outbound(), &search_url(self.relay, self.config), request).await
+    }
+
+    async fn judge(&self, answer: &Response<Bytes>, through: &str) -> Verdict {
+        let begun = Instant::now();
+        if answer.status() != StatusCode::OK {
+            return refused(answer, through);
+        }
+        let Ok(found) = serde_json::from_slice::<Found>(answer.body()) else {
+            return Verdict::fail(
+                "the answer to the search is not a relay's",
+                "compare --relay with the address that QueueMetrics searches",
+            );
+        };
+        let Some(sample) = &self.question.sample else {
+            return Verdict::pass(format!(
+                "a search was answered through {through}; there is no recording to fetch"
+            ));
+        };
+        let Some(file) = found.files.first() else {
+            return Verdict::fail(
+                format!("{through} was asked for the call {} and does not find it", sample.call_id.as_str()),
+                "compare the configuration of that agent with this one, and restart it; agents of one site must have the \
+                 same recordings",
+            );
+        };
+        match self.fetch(file).await {
+            Ok(octets) => Verdict::pass(format!(
+                "the call {} was found, and the first {octets} octets of its recording came in {} ms, through {through}",
+                sample.call_id.as_str(),
+                begun.elapsed().as_millis()
+            )),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// Fetches the beginning of a recording and returns the number of bytes received.
+    async fn fetch(&self, file: &File) -> Result<usize, Verdict> {
+        let odd = || {
+            Verdict::fail(
+                "the search gave a link that is no address",
+                "have the relay's operator correct --public-url",
+            )
+        };
+        let url = Url::parse(&file.url).map_err(|_| odd())?;
+        let mut request = Request::new(Bytes::new());
+        let range = HeaderValue::from_str(&format!("bytes=0-{}", PART - 1)).map_err(|_| odd())?;
+        request.headers_mut().insert(header::RANGE, range);
+        let elsewhere = url.host() != self.relay.host();
+        match exchange::ask(self.dialler.outbound(), &url, request).await {
+            Ok(answer) if answer.status().is_success() => Ok(answer.body().len()),
+            Ok(answer) => Err(refused(&answer, "the link")),
+            // The path of the link is a secret, so the text names only the host.
+            Err(ExchangeError::Reach(error)) if elsewhere => Err(Verdict::warn(
+                format!("the call was found, but its link leads elsewhere: {}", Told::of(&error).what),
+                "browsers must reach that host, this machine need not; try a link in a browser",
+            )),
+            Err(error) => Err(broken("the download", &error)),
+        }
+    }
+}
+
+/// The address at which QueueMetrics searches, on the host that the agent dials.
+fn search_url(relay: &Url, config: &TunnelConfig) -> Url {
+    let mut url = relay.clone();
+    let scheme = if matches!(url.scheme(), "wss" | "https") { "https" } else { "http" };
+    // `ws` and `wss` are schemes of the same kind (https://url.spec.whatwg.org/#special-scheme), so this cannot fail.
+    let _ = url.set_scheme(scheme);
+    let base = url.path().trim_end_matches('/').trim_end_matches("/tunnel").to_owned();
+    url.set_path(&format!("{base}/{}/search", config.site_key.site()));
+    url
+}
+
+fn broken(what: &str, error: &ExchangeError) -> Verdict {
+    let told = Told::of(error);
+    let otherwise = "look at what stands between this machine and the relay";
+    Verdict::failed(Told { what: format!("{what} got no answer: {}", told.what), ..told }, otherwise)
+}
+
+fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {
+    let status = answer.status();
+    let problem = serde_json::from_slice::<Problem>(answer.body()).ok();
+    let words =
+        problem.map_or_else(|| "not in a relay's words".to_owned(), |problem| one_line(&problem.detail));
+    let detail = format!("{through}: {status}, {words}");
+    let advice = match status {
+        StatusCode::UNAUTHORIZED => {
+            "give the agent that is connected the same search token, and restart it; where none is, try again"
+        }
+        // The agent sets the expiry of a link by its clock, and the relay checks it by its own.
+        StatusCode::GONE => {
+            "set the clock of the machine on which that agent runs; the row about time tells of this machine's"
+        }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "try again in a minute",
+        _ => ASK_THE_OPERATOR,
+    };
+    Verdict::fail(detail, advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use audiovault_protocol::site::{SiteId, SiteKey};
+
+    use super::*;
+    use crate::net::NetworkSettings;
+
+    #[test]
+    fn a_search_goes_where_queuemetrics_searches() {
+        let search = |relay: &str| {
+            let relay = Url::parse(relay).unwrap();
+            let site_key = SiteKey::from_secret(SiteId::parse("acme").unwrap(), [7; 32]);
+            let config = TunnelConfig {
+                relays: vec![relay.clone()],
+                connections: 1,
+                site_key,
+                network: NetworkSettings::default(),
+                max_streams: 1,
+            };
+            search_url(&relay, &config).to_string()
+        };
+        assert_eq!(search("wss://relay.example"), "https://relay.example/acme/search");
+        assert_eq!(search("https://relay.example:8443/base/"), "https://relay.example:8443/base/acme/search");
+        assert_eq!(search("ws://127.0.0.1:1/tunnel"), "http://127.0.0.1:1/acme/search");
+    }
+}

@@ -1,0 +1,271 @@
+//! The verdicts on a storage root, from what was found there. Pure.
+
+use std::{
+    error::Error,
+    ffi::OsStr,
+    io::ErrorKind,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use audiovault_protocol::{frame::one_line, recording_name::mask};
+
+use super::{report::Verdict, told::Told};
+use crate::{
+    status::rough::rough,
+    storage::{
+        Findings,
+        census::Figures,
+        driver::{DriverFault, DriverReport, LookedAt},
+        open::OpenError,
+        pattern::{Pattern, Placeholder},
+        sample::Sample,
+    },
+};
+
+/// Age from which the newest recording is a warning: a PBX in use records something every day.
+const OLD: Duration = Duration::from_secs(24 * 3600);
+/// A recording this young lies in a directory that searches for today look into, given their look-back.
+const FRESH: Duration = Duration::from_secs(3600);
+/// A recording modified further in the future than this was written with a wrong clock.
+const AHEAD: Duration = Duration::from_secs(60);
+/// Most directories that are named.
+const NAMED: usize = 3;
+
+const READERS: &str =
+    "let the agent's user read it: add that user to the group of the recordings, or chmod g+rX them";
+
+/// The result of counting.
+#[derive(Debug, Default)]
+pub(super) enum Counted {
+    /// Nothing was counted.
+    #[default]
+    Not,
+    /// Every recording was counted.
+    All(Figures),
+    /// The count ended at its time limit.
+    Some(Figures),
+    /// Recordings that could be seen; the rest cannot be read.
+    Unreadable(Figures, DriverFault),
+}
+
+impl Counted {
+    /// The modification time of the newest recording.
+    pub(super) fn newest(&self) -> Option<SystemTime> {
+        match self {
+            Self::Not => None,
+            Self::All(figures) | Self::Some(figures) | Self::Unreadable(figures, _) => figures.newest,
+        }
+    }
+}
+
+/// Whether a root can be read, and where its pattern leads today.
+pub(super) fn path(
+    pattern: &Pattern,
+    opened: &Result<(), DriverFault>,
+    today: Option<&DriverReport>,
+    newest: Option<SystemTime>,
+    now: SystemTime,
+) -> Verdict {
+    let root = pattern.root().display();
+    match opened {
+        Err(DriverFault::Sentinel(_)) => return Verdict::pass(format!("{root} can be opened")),
+        Err(fault) => return faulty(fault),
+        Ok(()) => {}
+    }
+    let Some(today) = today else {
+        let slow = DriverFault::Slow(pattern.root().to_owned());
+        return faulty(&slow);
+    };
+    if let Some(fault) = &today.fault {
+        return faulty(fault);
+    }
+    let there: Vec<&LookedAt> = today.looked_at.iter().filter(|looked| looked.exists).collect();
+    if pattern.components().is_empty() {
+        return Verdict::pass(format!("{root} can be read"));
+    }
+    if today.looked_at.is_empty() && pattern.mentions(Placeholder::Tenant) {
+        return Verdict::pass(format!("{root} can be read; where searches look depends on their tenant"));
+    }
+    let fresh = newest.and_then(|newest| now.duration_since(newest).ok()).is_some_and(|age| age < FRESH);
+    let looked = || named(&today.looked_at.iter().collect::<Vec<_>>());
+    match (there.as_slice(), fresh) {
+        ([], true) => Verdict::warn(
+            format!(
+                "there are fresh recordings beneath {root}, and none of the directories that the pattern names for \
+                 now: {}",
+                looked()
+            ),
+            "compare --path with the directories in which recordings lie, and check --timezone",
+        ),
+        ([], false) => {
+            Verdict::pass(format!("{root} can be read; no directory of today exists yet: {}", looked()))
+        }
+        (there, _) => Verdict::pass(format!("{root} can be read; today: {}", named(there))),
+    }
+}
+
+/// Whether the sentinel shows that the storage is mounted.
+pub(super) fn sentinel(name: &str, opened: &Result<(), DriverFault>) -> Verdict {
+    let name = one_line(name);
+    match opened {
+        Ok(()) => Verdict::pass(format!("{name} is there")),
+        Err(DriverFault::Sentinel(root)) => Verdict::fail(
+            format!("{name} is not in {}: the storage behind it is probably not mounted", root.display()),
+            "mount the storage, or make the file if --sentinel is new",
+        ),
+        Err(
+            DriverFault::Root { .. }
+            | DriverFault::Unreadable { .. }
+            | DriverFault::Slow(_)
+            | DriverFault::Stalled(_),
+        ) => Verdict::skipped("path has to work first"),
+    }
+}
+
+/// How many recordings there are and how old the newest is; `newest` is the newest of all roots.
+pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: SystemTime) -> Verdict {
+    let (figures, more) = match counted {
+        Counted::Not => return Verdict::skipped("nothing could be counted"),
+        Counted::All(figures) => (figures, ""),
+        Counted::Some(figures) => (figures, " and more; there was no time to count them all"),
+        Counted::Unreadable(figures, fault) => {
+            let told = told(fault);
+            return Verdict::fail(
+                format!("{} can be seen; {}", many(figures.recordings), told.what),
+                advice(fault),
+            );
+        }
+    };
+    let Some(own) = figures.newest else {
+        return Verdict::warn(
+            format!("there is no recording{more}"),
+            "does the PBX record, and into this directory? It may be right if it is new",
+        );
+    };
+    if let Ok(ahead) = own.duration_since(now)
+        && ahead > AHEAD
+    {
+        return Verdict::warn(
+            format!("{}{more}; the newest was written {} from now", many(figures.recordings), rough(ahead)),
+            "either this machine's clock is wrong, see the row about time, or that of whoever wrote the recording",
+        );
+    }
+    let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
+    let detail = format!("{}{more}; the newest is {} old", many(figures.recordings), rough(age(own)));
+    // An archive may be old if another root has today's recordings.
+    if newest.is_none_or(|newest| age(newest) > OLD) {
+        return Verdict::warn(
+            detail,
+            "does the PBX still record, and into this directory? After quiet days this is well",
+        );
+    }
+    Verdict::pass(detail)
+}
+
+/// Verdict for recordings whose names have no call id.
+pub(super) fn nameless(name: &OsStr) -> Verdict {
+    Verdict::fail(
+        format!("no name of a recording holds a call id; the newest is {}", masked(name)),
+        "searches come with the id of the call: have the PBX put it into the file name, or say with --call-id what an id is \
+         here",
+    )
+}
+
+/// Whether a search for the recording would need a tenant that its path does not give.
+pub(super) fn lacks_tenant(pattern: &Pattern, sample: &Sample) -> bool {
+    pattern.mentions(Placeholder::Tenant) && sample.tenant.is_none()
+}
+
+/// Verdict for a sample that was found.
+pub(super) fn found(sample: &Sample, findings: &Findings) -> Verdict {
+    Verdict::pass(format!(
+        "the call {} of the newest recording ({}) was found in {} ms",
+        sample.call_id.as_str(),
+        masked(name(sample)),
+        findings.elapsed.as_millis()
+    ))
+}
+
+/// Verdict for a sample that was not found.
+pub(super) fn unfound(sample: &Sample, findings: &Findings) -> Verdict {
+    let folder = sample.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let lies =
+        folder.map_or_else(|| "the root itself".to_owned(), |folder| one_line(&folder.to_string_lossy()));
+    let looked: Vec<&LookedAt> = findings.looked_at.iter().collect();
+    let looked = if looked.is_empty() { "nowhere".to_owned() } else { named(&looked) };
+    Verdict::fail(
+        format!(
+            "the newest recording ({}) lies in {lies}, and a search for its call {} does not find it; it looks into {looked}",
+            masked(name(sample)),
+            sample.call_id.as_str()
+        ),
+        "compare --path with where recordings lie; check --timezone, and --look-back",
+    )
+}
+
+/// Verdict for a sample that was found but cannot be read.
+pub(super) fn locked(sample: &Sample, error: &OpenError) -> Verdict {
+    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    Verdict::fail(
+        format!("the newest recording ({}) is found and cannot be read: {cause}", masked(name(sample))),
+        READERS,
+    )
+}
+
+fn faulty(fault: &DriverFault) -> Verdict {
+    Verdict::fail(told(fault).what, advice(fault))
+}
+
+/// Advice about a root, or a part of it, that cannot be read.
+fn advice(fault: &DriverFault) -> String {
+    match fault {
+        DriverFault::Root { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            READERS.to_owned()
+        }
+        DriverFault::Root { source, .. } if source.kind() == ErrorKind::NotFound => {
+            "compare --path with where the PBX writes its recordings, and mount what is not mounted"
+                .to_owned()
+        }
+        DriverFault::Unreadable { root, source } if source.kind() == ErrorKind::PermissionDenied => {
+            let root = root.display();
+            format!("{READERS}; find {root} -type d ! -readable, run by that user, names the directories")
+        }
+        DriverFault::Root { .. } | DriverFault::Unreadable { .. } | DriverFault::Stalled(_) => {
+            "look at the disk, or the share, and how it is mounted".to_owned()
+        }
+        DriverFault::Sentinel(_) | DriverFault::Slow(_) => {
+            told(fault).advice.unwrap_or_else(|| READERS.to_owned())
+        }
+    }
+}
+
+fn told(fault: &DriverFault) -> Told {
+    Told::of(fault)
+}
+
+fn name(sample: &Sample) -> &OsStr {
+    sample.path.file_name().unwrap_or_else(|| Path::new("").as_os_str())
+}
+
+/// A file name for display: telephone numbers masked, and no control characters for the terminal.
+fn masked(name: &OsStr) -> String {
+    one_line(&mask(&name.to_string_lossy()))
+}
+
+fn many(count: u64) -> String {
+    if count == 1 { "1 recording".to_owned() } else { format!("{count} recordings") }
+}
+
+fn named(directories: &[&LookedAt]) -> String {
+    let names = directories.iter().take(NAMED).map(|looked| one_line(&looked.directory.to_string_lossy()));
+    let mut text = names.collect::<Vec<_>>().join(", ");
+    if directories.len() > NAMED {
+        text.push_str(&format!(" and {} more", directories.len() - NAMED));
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "storage_tests.rs"]
+mod tests;

@@ -1,0 +1,90 @@
+//! Formats the table of a check, row by row.
+
+use std::fmt::Write;
+
+use super::report::{Report, Row, Severity, State, Step};
+
+/// Width of the columns before the text: state and step.
+const INDENT: usize = 24;
+/// Longest line of the table, in columns.
+const WIDTH: usize = 110;
+
+/// One row: what was found, and below it what to do.
+pub fn row(row: &Row) -> String {
+    let state = match row.state {
+        State::Pass => "PASS",
+        State::Warn => "WARN",
+        State::Fail => "FAIL",
+        State::Skipped => "SKIPPED",
+    };
+    let subject = row.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+    let head = format!("{state:<9}{:<15}", row.step.title());
+    let mut text = wrapped(&head, &format!("{subject}{}", row.detail));
+    if let Some(advice) = &row.advice {
+        text.push_str(&wrapped(&" ".repeat(INDENT), &format!("→ {advice}")));
+    }
+    text
+}
+
+/// The line before the rows of a relay.
+pub fn relay(address: &str) -> String {
+    format!("\n{address}\n")
+}
+
+/// The line below the table.
+pub fn sum(report: &Report) -> String {
+    let count = |state| report.rows.iter().filter(|row| row.state == state).count();
+    let alone = report.rows.iter().all(|row| row.step == Step::Configuration);
+    let said = match report.severity() {
+        Severity::Well if alone => "The configuration can be used.",
+        Severity::Warnings if alone => "The configuration can be used; look at the warnings.",
+        Severity::Well => "All is well.",
+        Severity::Warnings => "It works; look at the warnings.",
+        Severity::Misconfigured => "The configuration cannot be used.",
+        Severity::Failures => "Something does not work; begin with the first FAIL.",
+    };
+    let (pass, warn) = (count(State::Pass), count(State::Warn));
+    let (fail, skipped) = (count(State::Fail), count(State::Skipped));
+    format!("\n{said} {pass} PASS, {warn} WARN, {fail} FAIL, {skipped} SKIPPED\n")
+}
+
+/// Wraps text after a head, on lines of at most [`WIDTH`] columns. A longer word gets a line of its own.
+fn wrapped(head: &str, text: &str) -> String {
+    let mut out = head.to_owned();
+    let mut column = INDENT;
+    for (n, word) in text.split_whitespace().enumerate() {
+        let len = word.chars().count();
+        if n > 0 && column + 1 + len > WIDTH {
+            let _ = write!(out, "\n{:INDENT$}", "");
+            column = INDENT;
+        } else if n > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += len;
+    }
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::check::report::Verdict;
+
+    #[test]
+    fn a_row_has_columns_and_its_advice_beneath() {
+        let fail = Verdict::fail("word ".repeat(40), "do something");
+        let text = row(&Row::new(Step::NameService, Instant::now(), fail));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("FAIL     name service   word word"), "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(lines[1].starts_with(&format!("{}word", " ".repeat(INDENT))), "{text}");
+        assert_eq!(lines.last().unwrap().trim(), "→ do something");
+        let path = Row::new(Step::Path, Instant::now(), Verdict::pass("fine")).about("file:/a");
+        assert_eq!(row(&path), "PASS     path           file:/a: fine\n");
+    }
+}

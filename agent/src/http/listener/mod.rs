@@ -1,0 +1,327 @@
+//! `audiovault-agent serve`: the classic AudioVault, with the agent's own router on a local port.
+
+mod accept;
+mod certificate;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use audiovault_protocol::{
+    about::{Purpose, ShownVersion},
+    context::{Client, Lifeline, LinkBase},
+    gate::Gate,
+    message::Status,
+};
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{ConnectInfo, Request},
+    middleware::{self, AddExtension},
+    routing::get,
+};
+use axum_server::{
+    Handle, Server,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use hyper_util::rt::TokioTimer;
+use tokio::{sync::watch, task::JoinHandle};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use url::Url;
+
+use self::accept::Acceptor;
+use crate::{
+    http::{ServiceSettings, about::ABOUT, current::Current, monitor},
+    net::resolve,
+};
+
+/// How long running downloads may take to finish after a shutdown was requested.
+pub const DRAIN: Duration = Duration::from_secs(60);
+/// How long a client may take to send the head of a request; a browser needs a round trip.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client may take over the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of the head of an HTTP/1.1 request, its URI included, and of the buffer in each direction. A signed link is
+/// a fraction of that.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Bytes of the head of an HTTP/2 request, counted with 32 for each field (RFC 9113, section 6.5.2).
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// Header fields of a request; browsers behind two proxies send about thirty.
+const MAX_HEADERS: usize = 100;
+/// Concurrent requests on one HTTP/2 connection; a page of players has a few dozen.
+const MAX_CONCURRENT_STREAMS: u32 = 128;
+/// How long browsers may cache what an origin is allowed to do.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
+/// Response headers that players may read.
+const EXPOSED: [HeaderName; 7] = [
+    header::CONTENT_RANGE,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::CONTENT_LENGTH,
+    header::CONTENT_DISPOSITION,
+    HeaderName::from_static("x-request-id"),
+];
+
+/// A certificate and its key on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM file with the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// Origins of web pages that may use the service from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origins {
+    /// All origins.
+    Any,
+    /// These origins, such as `https://queuemetrics.example.com`.
+    Only(Vec<HeaderValue>),
+}
+
+impl Origins {
+    /// Reads `*` or a comma-separated list. `None` if it is neither.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.trim() == "*" {
+            return Some(Self::Any);
+        }
+        let origin = |text: &str| {
+            let origin = Url::parse(text.trim()).ok()?.origin();
+            origin.is_tuple().then(|| HeaderValue::try_from(origin.ascii_serialization()).ok()).flatten()
+        };
+        text.split(',').map(origin).collect::<Option<_>>().map(Self::Only)
+    }
+}
+
+/// The settings of `serve`.
+#[derive(Debug, Clone)]
+pub struct ServeSettings {
+    /// Search and download.
+    pub service: ServiceSettings,
+    /// `HOST:PORT`; port 0 means any free port.
+    pub bind_to: String,
+    /// The address at which browsers reach the service, without a slash at the end. If absent, the address listened on.
+    pub public_url: Option<String>,
+    /// The certificate for HTTPS, if any.
+    pub tls: Option<TlsFiles>,
+    /// Origins of the pages that may play recordings.
+    pub origins: Origins,
+    /// How much of the version the landing page shows to unauthenticated clients.
+    pub shown_version: ShownVersion,
+    /// The largest number of connections at a time.
+    pub max_connections: u32,
+    /// The largest number of connections of one client at a time: an IPv4 address, or an IPv6 network of 64 bits.
+    pub max_client_connections: u32,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}; is it this machine's, and free?")]
+    Bind {
+        /// The address as configured.
+        address: String,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("cannot use the certificate {} with the key {}", files.certificate.display(), files.key.display())]
+    Certificate {
+        /// The two files.
+        files: TlsFiles,
+        /// What is wrong with them.
+        source: io::Error,
+    },
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    base_url: Arc<str>,
+    service: Current,
+    lifeline: Lifeline,
+    handle: Handle<SocketAddr>,
+    task: JoinHandle<io::Result<()>>,
+    certificates: Option<JoinHandle<()>>,
+    /// The storage is watched only while this receiver exists.
+    _recordings: watch::Receiver<Status>,
+}
+
+impl Running {
+    /// The address listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base address of links, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// Replaces the settings of the service. The address and the options of the listener stay.
+    pub fn renew(&self, settings: ServeSettings) {
+        self.service.renew(settings.service);
+    }
+
+    /// Stops listening, lets running downloads finish for at most `drain`, and cuts the rest. Completes when all of
+    /// that is written to the audit log.
+    pub async fn shutdown(mut self, drain: Duration) {
+        self.handle.graceful_shutdown(None);
+        let ended = match tokio::time::timeout(drain, &mut self.task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.lifeline.cut();
+                self.handle.shutdown();
+                self.task.await
+            }
+        };
+        if let Ok(Err(error)) = ended {
+            tracing::error!(%error, "the listener failed");
+        }
+        self.service.finish().await;
+        if let Some(certificates) = self.certificates {
+            certificates.abort();
+        }
+    }
+}
+
+/// Starts to listen, on this runtime.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
+    let unbound = |source| ServeError::Bind { address: settings.bind_to.clone(), source };
+    let (listener, address) = bind(&settings.bind_to).await.map_err(unbound)?;
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    let base_url: Arc<str> =
+        settings.public_url.clone().map_or_else(|| format!("{scheme}://{address}").into(), Arc::from);
+    let service = Current::new(settings.service.clone());
+    let recordings = monitor::start(&service);
+    let lifeline = Lifeline::default();
+    let shown = settings.shown_version;
+    let landing = async move |asked: HeaderMap| ABOUT.landing(Purpose::Agent, shown, &asked).map(Body::from);
+    let router = service
+        .router()
+        .route("/", get(landing))
+        .layer(Extension(LinkBase(Arc::clone(&base_url))))
+        .layer(Extension(lifeline.clone()))
+        .layer(middleware::map_request(tell_client))
+        .layer(cors(&settings.origins));
+    let server = axum_server::from_tcp(listener).map_err(unbound)?;
+    let handle = Handle::new();
+    let gate = Arc::new(Gate::new(settings.max_connections, settings.max_client_connections));
+    let (task, certificates) = match &settings.tls {
+        None => (listen(server.acceptor(Acceptor { gate, tls: false }), &handle, router), None),
+        Some(files) => {
+            install_provider();
+            let config = RustlsConfig::from_pem_file(&files.certificate, &files.key).await;
+            let config = config.map_err(|source| ServeError::Certificate { files: files.clone(), source })?;
+            let acceptor = RustlsAcceptor::new(config.clone())
+                .handshake_timeout(HANDSHAKE_TIMEOUT)
+                .acceptor(Acceptor { gate, tls: true });
+            let watch = certificate::watch(files.clone(), config);
+            (listen(server.acceptor(acceptor), &handle, router), Some(tokio::spawn(watch)))
+        }
+    };
+    tracing::info!(%address, scheme, links = &*base_url, "listening");
+    Ok(Running { address, base_url, service, lifeline, handle, task, certificates, _recordings: recordings })
+}
+
+async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
+    let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for candidate in candidates(address).await? {
+        match tokio::net::TcpListener::bind(candidate).await {
+            Ok(listener) => {
+                let address = listener.local_addr()?;
+                return Ok((listener.into_std()?, address));
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Resolves `HOST:PORT` to addresses.
+async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "not HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let found = resolve(host).await.map_err(io::Error::other)?;
+    Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+}
+
+/// The router for one connection.
+type Connected = AddExtension<Router, ConnectInfo<SocketAddr>>;
+
+/// Adds the client to the request: the other end of the connection, which is the proxy if there is one in front.
+async fn tell_client(mut request: Request) -> Request {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let address = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string());
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let client = Client { address, user_agent: user_agent.map(str::to_owned) };
+    request.extensions_mut().insert(client);
+    request
+}
+
+/// Serves one listener, with or without TLS, in its own task.
+fn listen<A>(
+    mut server: Server<SocketAddr, A>,
+    handle: &Handle<SocketAddr>,
+    router: Router,
+) -> JoinHandle<io::Result<()>>
+where
+    A: axum_server::accept::Accept<tokio::net::TcpStream, Connected> + Clone + Send + Sync + 'static,
+    A::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+    A::Service: axum_server::service::SendService<http::Request<hyper::body::Incoming>> + Send,
+    A::Future: Send,
+{
+    let builder = server.http_builder();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_BUFFER)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_TIMEOUT)
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS);
+    let server = server.first_request_timeout(HEADER_TIMEOUT).handle(handle.clone());
+    tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()))
+}
+
+fn cors(origins: &Origins) -> CorsLayer {
+    let origins = match origins {
+        Origins::Any => AllowOrigin::any(),
+        Origins::Only(list) => AllowOrigin::list(list.iter().cloned()),
+    };
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([header::RANGE, header::IF_RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
+        .expose_headers(EXPOSED)
+        .max_age(PREFLIGHT_AGE)
+}
+
+/// Chooses the process-wide cryptography provider, unless the embedding program has already chosen one.
+pub fn install_provider() {
+    // It fails only if a provider is already installed, and that is fine.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests;

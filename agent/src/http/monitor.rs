@@ -1,0 +1,146 @@
+//! Watches the storage between searches, and reports its state to the relay.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use audiovault_protocol::message::{DriverStatus, MAX_STATUS_PROBLEM_LEN, Status};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    http::{AgentService, current::Current},
+    status::problems::{self, Standing},
+    storage::Vault,
+};
+
+/// How often the roots are probed and STATUS is sent.
+const EVERY: Duration = Duration::from_secs(15);
+/// The shortest time from one count of the recordings to the next...
+const COUNT_EVERY: Duration = Duration::from_secs(60);
+/// ...which grows with the duration of a count, so that counting takes a twentieth of the time at most.
+const COUNT_PAUSES: u32 = 20;
+
+/// The shortest time from one update of the index to the next, if there is an index; it grows in the same way.
+const INDEX_EVERY: Duration = Duration::from_secs(30);
+
+/// Probes the roots regularly while a receiver exists; every value is a new STATUS. New roots are probed at once.
+pub fn start(service: &Current) -> watch::Receiver<Status> {
+    let (sender, receiver) = watch::channel(Status::default());
+    let mut services = service.follow();
+    let standing = service.problems().follow();
+    tokio::spawn(async move {
+        loop {
+            let vault = Arc::clone(services.borrow_and_update().vault());
+            let counting = AbortOnDropHandle::new(tokio::spawn(count(Arc::clone(&vault))));
+            let indexing = AbortOnDropHandle::new(tokio::spawn(index(Arc::clone(&vault))));
+            tokio::select! {
+                () = sender.closed() => return,
+                () = look_after(&vault, services.clone(), standing.clone(), &sender) => {}
+                Ok(()) = until_moved(&mut services, &vault) => {}
+            }
+            drop((counting, indexing));
+        }
+    });
+    receiver
+}
+
+async fn look_after(
+    vault: &Vault,
+    services: watch::Receiver<Arc<AgentService>>,
+    mut standing: watch::Receiver<Standing>,
+    sender: &watch::Sender<Status>,
+) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => vault.probe().await,
+            // An alarm does not wait for the next probe.
+            Ok(()) = standing.changed() => {}
+        }
+        let mut problems = problems::for_the_relay(&standing.borrow_and_update());
+        problems.extend(services.borrow().problems());
+        let problems = problems.iter().map(|problem| truncated(problem)).collect();
+        sender.send_replace(Status { problems, ..status(vault) });
+    }
+}
+
+/// Waits until the service uses another vault.
+async fn until_moved(
+    services: &mut watch::Receiver<Arc<AgentService>>,
+    vault: &Arc<Vault>,
+) -> Result<(), watch::error::RecvError> {
+    services.wait_for(|service| !Arc::ptr_eq(service.vault(), vault)).await.map(drop)
+}
+
+async fn count(vault: Arc<Vault>) {
+    loop {
+        let began = Instant::now();
+        vault.count().await;
+        tokio::time::sleep(COUNT_EVERY.max(began.elapsed() * COUNT_PAUSES)).await;
+    }
+}
+
+async fn index(vault: Arc<Vault>) {
+    loop {
+        let began = Instant::now();
+        vault.refresh_indexes().await;
+        tokio::time::sleep(INDEX_EVERY.max(began.elapsed() * COUNT_PAUSES)).await;
+    }
+}
+
+fn status(vault: &Vault) -> Status {
+    let drivers = vault.health().into_iter().map(|driver| DriverStatus {
+        pattern: driver.pattern,
+        readable: driver.degraded.is_none(),
+        problem: driver.degraded,
+        recordings: driver.figures.map(|figures| figures.recordings),
+        newest: driver
+            .figures
+            .and_then(|figures| Some(figures.newest?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())),
+    });
+    Status { drivers: drivers.collect(), problems: Vec::new() }
+}
+
+/// Truncates a sentence to the length that STATUS allows.
+fn truncated(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_STATUS_PROBLEM_LEN)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{storage::pattern::Pattern, testing::settings};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_root_that_vanishes_and_returns_is_noticed_without_any_search() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("nas");
+        std::fs::create_dir(&root).unwrap();
+        let pattern = Pattern::parse(&format!("file:{}", root.display())).unwrap();
+        let mut statuses = start(&Current::new(settings(pattern)));
+        let wait_for = async |statuses: &mut watch::Receiver<Status>, readable| {
+            let wanted = |status: &Status| status.drivers.iter().any(|driver| driver.readable == readable);
+            statuses.wait_for(wanted).await.unwrap().clone()
+        };
+        wait_for(&mut statuses, true).await;
+        std::fs::remove_dir(&root).unwrap();
+        let gone = wait_for(&mut statuses, false).await;
+        assert!(gone.drivers[0].problem.as_deref().unwrap().contains("mounted"), "{gone:?}");
+        std::fs::create_dir(&root).unwrap();
+        wait_for(&mut statuses, true).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recordings_that_lie_elsewhere_after_a_reload_are_looked_after_there() {
+        let pattern = |path: &str| Pattern::parse(&format!("file:{path}")).unwrap();
+        let service = Current::new(settings(pattern("/nowhere/before")));
+        let mut statuses = start(&service);
+        service.renew(settings(pattern("/nowhere/after")));
+        let moved =
+            statuses.wait_for(|status| status.drivers.iter().any(|driver| driver.pattern.contains("after")));
+        moved.await.unwrap();
+    }
+}

@@ -1,0 +1,331 @@
+//! `/recordings/{token}/{name}`: one recording, whole or in part.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    AgentService,
+    body::RecordingBody,
+    conditions::{self, Validators, Verdict},
+    failure::Failure,
+    form::{Form, Kept},
+    range::{self, Selection},
+    search::link_name,
+};
+use crate::{
+    audit::{Denied, Known},
+    http::links::{OpenLinkError, Opened},
+    limits::Paced,
+    storage::{
+        Vault,
+        deny_list::{Place, RevocableBody},
+        media::split_name,
+        open::{OpenError, OpenRecording},
+        resolved::Resolved,
+        waiting::Waiting,
+    },
+};
+use audiovault_protocol::{
+    context::Audit, disposition::content_disposition, link::Revocation, signed_link::LinkError,
+};
+use axum::{
+    body::Body,
+    extract::{Path as UrlPath, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
+
+/// Seconds until a client should retry when the storage does not respond: the agent itself tries as often.
+const STALLED_RETRY: &str = "15";
+
+pub(crate) async fn recording(
+    State(service): State<Arc<AgentService>>,
+    path: Result<UrlPath<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Response, Failure> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Err(Failure::method("GET, HEAD"));
+    }
+    // This agent makes only addresses that are valid text.
+    let UrlPath((token, name)) = path.map_err(|_| refused(LinkError::Forged.into()))?;
+    let opened = service.links.open(&token).map_err(refused)?;
+    let extension = extension(&opened.path);
+    if name != link_name(&extension) {
+        return Err(refused(LinkError::Forged.into()));
+    }
+    let (head, _) = request.into_parts();
+    let file_name = opened.path.file_name().unwrap_or_default().to_owned();
+    let mut audit = audit(&opened, service.recorded_names.of(&file_name.to_string_lossy()));
+    let mut recording = Place {
+        root: service.vault.root(opened.driver),
+        path: opened.path.clone(),
+        resolved: None,
+        call_id: opened.call_id.clone(),
+    };
+    let rules = service.deny.rules().await;
+    if recording.is_denied(&rules) {
+        return Ok(denied(audit));
+    }
+    let path = opened.path.clone();
+    let Ok(place) = Arc::clone(&service.places).try_acquire_owned() else {
+        return Ok(with_audit(full().into_response(), audit));
+    };
+    let kept = Kept { snapshots: Arc::clone(&service.snapshots), driver: opened.driver, path: path.clone() };
+    let waiting = service.vault.waiting(opened.driver);
+    let asked = Asked { head, extension, file_name, kept, waiting };
+    let response = match serve(&service.vault, asked).await {
+        Ok(answer) => {
+            recording.resolved = answer.resolved;
+            if recording.is_denied(&rules) {
+                return Ok(denied(audit));
+            }
+            audit.bytes_per_second = answer.bytes_per_second;
+            let body = answer.body.map_or_else(Body::empty, |body| {
+                Body::new(Paced::new(body.holding(place), service.pacer.clone()))
+            });
+            revocable(Response::from_parts(answer.head, body), service.deny.revocation(recording))
+        }
+        Err(failure) => failure.into_response(),
+    };
+    Ok(with_audit(response, audit))
+}
+
+/// Opens the recording and builds the response: at once if everything is in memory, otherwise on the blocking pool.
+async fn serve(vault: &Vault, asked: Asked) -> Result<Answer, Failure> {
+    let (driver, path) = (asked.kept.driver, asked.kept.path.clone());
+    let original = asks_for(&asked.head, "original");
+    let at_hand = vault.open_at_hand(driver, &path, &asked.extension).and_then(|open| {
+        let form = Form::of(&open, &asked.extension, original);
+        // To find where decoding begins, the file must be read.
+        form.is_original().then_some((open, form))
+    });
+    let mut answer = match at_hand {
+        Some((open, form)) => Serving { open, form, asked }.answer(),
+        None => {
+            let opened = vault.with_open(driver, path, move |open| {
+                let form = Form::of(&open, &asked.extension, original);
+                let answer = Serving { open, form, asked }.answer()?;
+                answer.read_first().map_err(|error| unopened(&OpenError::Unreadable(error)))
+            });
+            opened.await.unwrap_or_else(|error| Err(unopened(&error)))
+        }
+    }?;
+    if let Some(body) = &mut answer.body {
+        body.begun().await.map_err(|error| unopened(&OpenError::Unreadable(error)))?;
+    }
+    Ok(answer)
+}
+
+fn denied(audit: Audit) -> Response {
+    let refused = Failure::new(StatusCode::GONE, "this recording is no longer offered");
+    let mut response = with_audit(refused.into_response(), audit);
+    response.extensions_mut().insert(Denied);
+    response
+}
+
+/// Adds what the audit log needs to the response of a client whose link is valid.
+fn with_audit(mut response: Response, audit: Audit) -> Response {
+    response.extensions_mut().insert(audit);
+    response.extensions_mut().insert(Known);
+    response
+}
+
+/// Ends a response when its recording is denied. The sender of the body checks the revocation, and so does the tunnel
+/// while the listener pauses.
+fn revocable(response: Response, revocation: Revocation) -> Response {
+    let (mut head, body) = response.into_parts();
+    head.extensions.insert(revocation.clone());
+    Response::from_parts(head, Body::new(RevocableBody::new(body, revocation)))
+}
+
+/// The request, and the saved states from which decoding can continue.
+struct Asked {
+    head: request::Parts,
+    extension: String,
+    file_name: OsString,
+    kept: Kept,
+    waiting: Waiting,
+}
+
+/// A response before its common headers are added.
+struct Answer {
+    head: http::response::Parts,
+    /// `None` if the response has no content.
+    body: Option<RecordingBody>,
+    bytes_per_second: Option<u32>,
+    /// Where the recording lies.
+    resolved: Option<Resolved>,
+}
+
+impl Answer {
+    /// Reads the first chunk of the body. Blocks, so it runs in the blocking task that opened the file.
+    fn read_first(mut self) -> io::Result<Self> {
+        self.body.as_mut().map_or(Ok(()), RecordingBody::read_first)?;
+        Ok(self)
+    }
+}
+
+fn full() -> Failure {
+    let detail = "the site serves as many downloads as it may; try again in a moment";
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        .with(header::RETRY_AFTER, HeaderValue::from_static("2"))
+}
+
+fn refused(error: OpenLinkError) -> Failure {
+    let status = match error {
+        OpenLinkError::Link(LinkError::Forged | LinkError::TooLong) => StatusCode::FORBIDDEN,
+        OpenLinkError::Link(LinkError::Expired | LinkError::OtherKey)
+        | OpenLinkError::Withdrawn
+        | OpenLinkError::UnknownRoot => StatusCode::GONE,
+    };
+    Failure::new(status, error)
+}
+
+fn unopened(error: &OpenError) -> Failure {
+    let status = match error {
+        OpenError::Gone(_) => StatusCode::NOT_FOUND,
+        OpenError::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        OpenError::Stalled => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let failure = Failure::new(status, error).because(cause);
+    match error {
+        OpenError::Stalled => failure.with(header::RETRY_AFTER, HeaderValue::from_static(STALLED_RETRY)),
+        OpenError::Gone(_) | OpenError::Unreadable(_) => failure,
+    }
+}
+
+fn audit(opened: &Opened, recording: String) -> Audit {
+    Audit {
+        call_id: Some(opened.call_id.clone()),
+        tenant: opened.tenant.clone(),
+        user: opened.user.clone(),
+        recording: Some(recording),
+        ..Audit::default()
+    }
+}
+
+/// The extension of the recording in lower case, as in the name at the end of its link.
+fn extension(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let extension = split_name(name).map_or(&b""[..], |(_, extension)| extension);
+    String::from_utf8_lossy(extension).to_ascii_lowercase()
+}
+
+/// The parts from which a response is built.
+struct Serving {
+    open: OpenRecording,
+    form: Form,
+    asked: Asked,
+}
+
+impl Serving {
+    fn answer(self) -> Result<Answer, Failure> {
+        let now = SystemTime::now();
+        let settled = self.open.is_settled(now);
+        let modified = settled.then(|| whole_seconds(self.open.modified)).flatten();
+        let validators = Validators { etag: self.form.etag(&self.open, now), modified };
+        let headers = self.headers(&validators);
+        let bytes_per_second = self.form.bytes_per_second;
+        let resolved = self.open.resolved.clone();
+        let answered = match conditions::judge(&self.asked.head.headers, &validators) {
+            Verdict::Failed => Err(Failure::new(
+                StatusCode::PRECONDITION_FAILED,
+                "the recording is not, or no longer, the one that the request expects",
+            )),
+            Verdict::NotModified => Ok((not_modified(headers), None)),
+            Verdict::Proceed { range } => self.deliver(range, headers),
+        };
+        answered.map(|(head, body)| Answer { head, body, bytes_per_second, resolved })
+    }
+
+    fn headers(&self, validators: &Validators) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let name = self.form.name(&self.asked.file_name);
+        let disposition = content_disposition(&name, asks_for(&self.asked.head, "download"));
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        let etag = validators.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok());
+        let modified = validators.modified.map(httpdate::fmt_http_date);
+        let modified = modified.and_then(|date| HeaderValue::try_from(date).ok());
+        let media = HeaderValue::try_from(self.form.content_type(&self.asked.extension)).ok();
+        for (name, value) in
+            [(header::ETAG, etag), (header::LAST_MODIFIED, modified), (header::CONTENT_TYPE, media)]
+        {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+
+    fn deliver(
+        self,
+        range: bool,
+        mut headers: HeaderMap,
+    ) -> Result<(http::response::Parts, Option<RecordingBody>), Failure> {
+        let asked = &self.asked;
+        let size = self.form.size;
+        // Ranges are defined for GET alone (RFC 9110, section 14.2).
+        let range =
+            asked.head.headers.get(header::RANGE).filter(|_| range && asked.head.method == Method::GET);
+        let selection = range
+            .and_then(|range| range.to_str().ok())
+            .map_or(Selection::Whole, |range| range::select(range, size));
+        let (status, first, len) = match selection {
+            Selection::Whole => (StatusCode::OK, 0, size),
+            Selection::Part { first, last } => {
+                headers.insert(header::CONTENT_RANGE, content_range(&format!("{first}-{last}/{size}")));
+                (StatusCode::PARTIAL_CONTENT, first, last - first + 1)
+            }
+            Selection::Unsatisfiable => {
+                let detail = format!("the recording has {size} bytes, and the range lies beyond them");
+                return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, detail)
+                    .with(header::CONTENT_RANGE, content_range(&format!("*/{size}"))));
+            }
+        };
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        let body = (asked.head.method != Method::HEAD).then(|| {
+            RecordingBody::new(self.form.source(self.open, first, &asked.kept), len, asked.waiting.clone())
+        });
+        Ok((head_of(status, headers), body))
+    }
+}
+
+fn head_of(status: StatusCode, headers: HeaderMap) -> http::response::Parts {
+    let (mut head, ()) = http::Response::new(()).into_parts();
+    (head.status, head.headers) = (status, headers);
+    head
+}
+
+/// A 304 carries the validators, but not the headers that describe a body (RFC 9110, section 15.4.5).
+fn not_modified(mut headers: HeaderMap) -> http::response::Parts {
+    for name in [header::CONTENT_TYPE, header::CONTENT_DISPOSITION, header::ACCEPT_RANGES] {
+        headers.remove(name);
+    }
+    head_of(StatusCode::NOT_MODIFIED, headers)
+}
+
+fn content_range(range: &str) -> HeaderValue {
+    // The text has digits and punctuation only, so this cannot fail.
+    HeaderValue::try_from(format!("bytes {range}")).unwrap_or_else(|_| HeaderValue::from_static("bytes */0"))
+}
+
+/// Whether the query sets `what` to yes. The query never decides what may be delivered; the link alone does.
+fn asks_for(head: &request::Parts, what: &str) -> bool {
+    url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
+        .any(|(name, value)| name == what && matches!(&*value, "1" | "true" | "yes"))
+}
+
+/// The time in whole seconds, as in an HTTP date. `None` before 1970 and after 9999, which HTTP dates cannot express.
+fn whole_seconds(time: SystemTime) -> Option<SystemTime> {
+    const YEAR_10000: u64 = 253_402_300_800;
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    (seconds < YEAR_10000).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}

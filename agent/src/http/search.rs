@@ -1,0 +1,247 @@
+//! `/search`: finds the recordings that belong to a call.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use audiovault_protocol::{
+    context::{Audit, LinkBase},
+    limits::MAX_REQUEST_BODY_LEN,
+    parameters::{Field, Parameters},
+    throttle::ClientKey,
+};
+use axum::{
+    Json,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{AgentService, failure::Failure};
+use crate::{
+    audio::layout::delivered_extension,
+    audit::{Denied, Known, call_in_log::call_in_log},
+    auth::access::Grant,
+    http::links::Asked,
+    limits::throttle::{Attempt, Unanswered, client_key},
+    storage::{
+        Findings,
+        query::{Linked, Query, parse_start},
+        recording::Recording,
+    },
+};
+
+/// The response; scripts rely on its shape.
+#[derive(Serialize)]
+struct Answer {
+    status: &'static str,
+    complete: bool,
+    files: Vec<File>,
+}
+
+/// One recording as its link delivers it. Times are RFC 3339 in UTC with whole seconds; `duration` is seconds of sound.
+#[derive(Serialize)]
+struct File {
+    filename: String,
+    /// The name of the file, if it is delivered in another form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<String>,
+    url: String,
+    size: u64,
+    modified: String,
+    content_type: String,
+    expires: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<f64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    empty: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    growing: bool,
+}
+
+pub(crate) async fn search(State(service): State<Arc<AgentService>>, request: Request) -> Response {
+    let mut said = Said::default();
+    let answered = answer(&service, request, &mut said).await;
+    let mut response = answered.map_or_else(Failure::into_response, |answer| {
+        let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+        (headers, Json(service.dialect.shape(answer))).into_response()
+    });
+    response.extensions_mut().insert(said.audit);
+    if said.known {
+        response.extensions_mut().insert(Known);
+    }
+    if said.denied {
+        response.extensions_mut().insert(Denied);
+    }
+    response
+}
+
+/// What the audit log needs of a search, even of one that is refused.
+#[derive(Default)]
+struct Said {
+    audit: Audit,
+    /// Whether the token is accepted.
+    known: bool,
+    /// Whether recordings were found but left out, or the whole call is denied.
+    denied: bool,
+}
+
+async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Value, Failure> {
+    if request.method() != Method::GET && request.method() != Method::POST {
+        return Err(Failure::method("GET, POST"));
+    }
+    let base = request.extensions().get::<LinkBase>().cloned().unwrap_or_else(|| LinkBase("".into()));
+    let (head, body) = request.into_parts();
+    let body = read_body(body).await?;
+    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let parameters = Parameters::read_with(&service.dialect.names, head.uri.query(), content_type, &body)
+        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
+    said.audit = audit(service, &parameters);
+    // A client without a valid token must not learn anything about the rest of the request.
+    let grant = service.admit(&parameters, client_key(head.extensions.get()))?;
+    said.known = true;
+    said.audit.tenant.clone_from(&grant.tenant);
+    if service.verbose_search {
+        tracing::info!(known = ?parameters, unknown = ?parameters.unknown(), "the fields of a search");
+    }
+    let mut query = read_query(service, &parameters, &grant)?;
+    let call_id = query.call_id.as_str().to_owned();
+    let on_record = service.linked(&mut query).await;
+    let rules = service.deny.rules().await;
+    let findings = service.vault.find_allowed(query, grant.scope, &rules).await;
+    said.denied = findings.denied > 0 || rules.deny_call(&call_id);
+    let user = parameters.value(Field::User);
+    let mut answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
+    answer.complete &= on_record;
+    said.audit.found = u32::try_from(answer.files.len()).ok();
+    serde_json::to_value(answer)
+        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer is none").because(error))
+}
+
+/// The audit details of a request. A value that is not a call id may be a telephone number and is left out.
+fn audit(service: &AgentService, parameters: &Parameters) -> Audit {
+    let value = |field| parameters.value(field).map(str::to_owned);
+    let call_ids = &service.vault.settings().call_ids;
+    let call_id = parameters.value(Field::CallId).and_then(|text| call_ids.parse(text).ok());
+    Audit {
+        call_id: call_id.map(|call_id| call_id.as_str().to_owned()),
+        tenant: value(Field::Tenant),
+        user: value(Field::User),
+        ..Audit::default()
+    }
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Failure> {
+    let read = Limited::new(body, MAX_REQUEST_BODY_LEN).collect().await;
+    read.map(http_body_util::Collected::to_bytes).map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let detail = format!("the request body is longer than {} KiB", MAX_REQUEST_BODY_LEN / 1024);
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        } else {
+            Failure::new(StatusCode::BAD_REQUEST, "the request body did not arrive whole").because(error)
+        }
+    })
+}
+
+fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) -> Result<Query, Failure> {
+    let bad = |detail: &dyn std::fmt::Display| Failure::new(StatusCode::BAD_REQUEST, detail);
+    let settings = service.vault.settings();
+    let call_id =
+        parameters.value(Field::CallId).ok_or_else(|| bad(&"the request names no call; send callid"))?;
+    let call_id = settings.call_ids.parse(call_id).map_err(|error| bad(&error))?;
+    let start = parameters.value(Field::Start).map(|start| parse_start(start, &settings.zone));
+    let value = |field| parameters.value(field).map(str::to_owned);
+    Ok(Query {
+        call_id,
+        start: start.transpose().map_err(|error| bad(&error))?,
+        tenant: grant.tenant.clone(),
+        server: value(Field::Server),
+        queue: value(Field::Queue),
+        agent: value(Field::Agent),
+        linked: Linked::default(),
+    })
+}
+
+impl AgentService {
+    /// Checks the token of a search.
+    fn admit(&self, parameters: &Parameters, client: ClientKey) -> Result<Grant, Failure> {
+        let token = parameters.value(Field::Token);
+        let tenant = parameters.value(Field::Tenant);
+        // All unknown tenant names count as one; otherwise each made-up name would be a new pair for the throttle.
+        let known = tenant.and_then(|tenant| self.access.tenant_named(tenant));
+        let attempt = Attempt { client, tenant: known, token };
+        let judged = self.throttle.judge(&attempt, Instant::now(), || self.access.check(token, tenant));
+        judged.map_err(|refused| match refused {
+            Unanswered::Denied(denied) => Failure::denied(denied),
+            Unanswered::Throttled(wait) => Failure::throttled(wait),
+        })
+    }
+
+    /// Adds the linked legs of the conversation from the call records. Returns false if the database could not be
+    /// asked.
+    async fn linked(&self, query: &mut Query) -> bool {
+        let Some(cdr) = &self.cdr else { return true };
+        match cdr.linked(&query.call_id, &self.vault.settings().call_ids).await {
+            Ok(linked) => query.linked = linked,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(cause, "the legs of a conversation are not known: {error}");
+                return false;
+            }
+        }
+        true
+    }
+
+    fn answer(&self, findings: &Findings, asked: Asked<'_>, base: &LinkBase) -> Answer {
+        let mut answer = Answer { status: "ok", complete: findings.complete, files: Vec::new() };
+        for recording in &findings.recordings {
+            match self.links.mint(asked, recording.driver, &recording.path) {
+                Ok((token, expires)) => {
+                    let url = format!("{}/recordings/{token}/{}", base.0, link_name(&recording.extension));
+                    answer.files.push(File::new(recording, url, expires));
+                }
+                Err(error) => {
+                    answer.complete = false;
+                    tracing::warn!(call = call_in_log(asked.call_id), %error, "a recording was left out of an answer");
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// The last part of a link: only the extension of the delivered form, which some players need.
+pub(crate) fn link_name(extension: &str) -> String {
+    format!("recording.{}", delivered_extension(extension))
+}
+
+impl File {
+    fn new(recording: &Recording, url: String, expires: u64) -> Self {
+        let name = recording.name().to_string_lossy().into_owned();
+        Self {
+            filename: recording.delivered_name().to_string_lossy().into_owned(),
+            original: recording.decoded.map(|_| name),
+            url,
+            size: recording.delivered_size(),
+            modified: rfc3339(recording.modified),
+            content_type: recording.delivered_type(),
+            expires: rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(expires)),
+            duration: recording.duration.map(|duration| duration.as_secs_f64()),
+            empty: recording.empty,
+            growing: recording.growing,
+        }
+    }
+}
+
+/// RFC 3339 in UTC, in whole seconds.
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH).as_second();
+    Timestamp::from_duration(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
+}

@@ -1,0 +1,201 @@
+//! Reads one directory: which of its entries are recordings, and which may contain more.
+
+use std::{
+    ffi::OsString,
+    io,
+    ops::ControlFlow,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use cap_std::fs::{Dir, DirEntry, Metadata, MetadataExt};
+
+use crate::storage::open::leads_out;
+
+/// Levels of directories below an expanded pattern. Recordings are only a few levels deep; the limit ends a loop of
+/// mounts.
+pub(crate) const MAX_DEPTH: usize = 32;
+/// If a directory changed less than this before it was read, it may change again within the same tick of its file
+/// system's clock. FAT has the coarsest clock, two seconds.
+pub(crate) const COARSEST_CLOCK: Duration = Duration::from_secs(2);
+
+/// Directories that appliances and file systems create for themselves; never entered.
+const DEBRIS: [&[u8]; 6] =
+    [b"#recycle", b"@Recycle", b"@eaDir", b"@Recently-Snapshot", b"#snapshot", b"lost+found"];
+
+/// Whether a name is hidden, or belongs to what appliances and file systems create for themselves.
+pub(crate) fn is_debris(name: &[u8]) -> bool {
+    name.starts_with(b".") || DEBRIS.contains(&name)
+}
+
+/// Which names in a directory are of interest.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    /// Whether a file with this name is wanted.
+    pub(crate) recording: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    /// Whether a directory with this name is skipped because it is named like a recording.
+    pub(crate) skipped: &'a (dyn Fn(&[u8]) -> bool + Sync),
+}
+
+impl Names<'_> {
+    /// Whether a directory with this name may be entered.
+    pub(crate) fn lead_on(&self, name: &[u8]) -> bool {
+        !is_debris(name) && !(self.skipped)(name)
+    }
+}
+
+/// A directory entry that is of interest.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A file, or a link to one.
+    Recording(OsString),
+    /// A directory, or a link to one that is not above it.
+    Folder(OsString),
+}
+
+/// Why a result may be incomplete.
+#[derive(Debug, Default)]
+pub(crate) struct Shortfall {
+    /// The deadline passed, or the search was cancelled.
+    pub(crate) out_of_time: bool,
+    /// The error of the first directory that could not be read.
+    pub(crate) unreadable: Option<io::Error>,
+}
+
+impl Shortfall {
+    pub(crate) fn note(&mut self, error: io::Error) {
+        // An entry that has disappeared since it was listed, or that leads out of the root, counts as absent.
+        let absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        if !absent && !leads_out(&error) && self.unreadable.is_none() {
+            self.unreadable = Some(error);
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.out_of_time |= other.out_of_time;
+        self.unreadable = self.unreadable.take().or(other.unreadable);
+    }
+}
+
+/// Opens a directory below a root; the empty path is the root itself.
+pub(crate) fn open(root: &Dir, path: &Path) -> io::Result<Dir> {
+    if path.as_os_str().is_empty() { root.try_clone() } else { root.open_dir(path) }
+}
+
+/// When a directory was last changed, by the clock of its file system.
+pub(crate) fn modified(folder: &Dir) -> io::Result<SystemTime> {
+    Ok(folder.dir_metadata()?.modified()?.into_std())
+}
+
+/// Reads an open directory, which is at `path` below `root`. Calls `each` for every entry, also with `None` for one
+/// that is not of interest, until it breaks.
+pub(crate) fn read(
+    (root, folder): (&Dir, &Dir),
+    path: &Path,
+    names: Names<'_>,
+    each: &mut dyn FnMut(io::Result<Option<Entry>>) -> ControlFlow<()>,
+) -> io::Result<()> {
+    for entry in folder.entries()? {
+        if each(entry.and_then(|entry| judge(root, path, &entry, names))).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn judge(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Result<Option<Entry>> {
+    let name = entry.file_name();
+    let bytes = name.as_bytes();
+    if bytes.starts_with(b".") {
+        return Ok(None);
+    }
+    let (recording, folder) = ((names.recording)(bytes), names.lead_on(bytes));
+    if !recording && !folder {
+        return Ok(None);
+    }
+    let mut kind = entry.file_type()?;
+    if !kind.is_file() && !kind.is_dir() && !kind.is_symlink() {
+        // Some file systems do not give the type in the listing.
+        kind = entry.metadata()?.file_type();
+    }
+    if kind.is_symlink() {
+        // Looked up from the root, because a link may lead to another directory and still stay inside the root.
+        let target = root.metadata(path.join(&name))?;
+        return Ok(if target.is_file() && recording {
+            Some(Entry::Recording(name))
+        } else if target.is_dir() && folder && !is_above(root, path, &target) {
+            Some(Entry::Folder(name))
+        } else {
+            None
+        });
+    }
+    Ok(if kind.is_file() && recording {
+        Some(Entry::Recording(name))
+    } else if kind.is_dir() && folder {
+        Some(Entry::Folder(name))
+    } else {
+        None
+    })
+}
+
+/// Whether `target` is this directory or one above it. Following a link to it would never end.
+fn is_above(root: &Dir, path: &Path, target: &Metadata) -> bool {
+    let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    path.ancestors().any(|above| {
+        let metadata = open(root, above).and_then(|folder| folder.dir_metadata());
+        metadata.is_ok_and(|metadata| identity(&metadata) == identity(target))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use cap_std::ambient_authority;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::testing::put;
+
+    fn listed(dir: &TempDir, path: &str) -> Vec<Entry> {
+        let root = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+        let folder = open(&root, Path::new(path)).unwrap();
+        let is_wav = |name: &[u8]| name.ends_with(b".wav");
+        let names = Names { recording: &is_wav, skipped: &is_wav };
+        let mut found = Vec::new();
+        read((&root, &folder), Path::new(path), names, &mut |entry| {
+            found.extend(entry.unwrap());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        found.sort_by_key(|entry| match entry {
+            Entry::Recording(name) | Entry::Folder(name) => name.clone(),
+        });
+        found
+    }
+
+    #[test]
+    fn recordings_and_folders_are_told_from_debris() {
+        let dir = TempDir::new().unwrap();
+        for path in ["a.wav", "notes.txt", ".a.wav", "@eaDir/a.wav", "like.wav/a.wav", "2026/a.wav"] {
+            put(dir.path().join(path), b"");
+        }
+        symlink("2026/a.wav", dir.path().join("link.wav")).unwrap();
+        symlink("2026", dir.path().join("link")).unwrap();
+        let (file, folder) =
+            (|name: &str| Entry::Recording(name.into()), |name: &str| Entry::Folder(name.into()));
+        assert_eq!(listed(&dir, ""), [folder("2026"), file("a.wav"), folder("link"), file("link.wav")]);
+    }
+
+    #[test]
+    fn a_link_to_a_folder_above_is_not_entered_and_one_sideways_is() {
+        let dir = TempDir::new().unwrap();
+        put(dir.path().join("a/b/c.wav"), b"");
+        put(dir.path().join("d/e.wav"), b"");
+        symlink("../..", dir.path().join("a/b/top")).unwrap();
+        symlink("../b", dir.path().join("a/b/self")).unwrap();
+        symlink("../../d", dir.path().join("a/b/side")).unwrap();
+        assert_eq!(listed(&dir, "a/b"), [Entry::Recording("c.wav".into()), Entry::Folder("side".into())]);
+    }
+}

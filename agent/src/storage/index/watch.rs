@@ -1,0 +1,312 @@
+//! Receives changes from the kernel (inotify), so that a directory into which a PBX writes all day is not read again
+//! and again.
+//!
+//! The kernel reports changes that this machine makes, but not those that others make on a disk across the network.
+//! So only directories on local file systems are watched. If a directory is not watched, or if reports may have been
+//! lost, its modification time decides.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
+    io,
+    mem::MaybeUninit,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use cap_std::fs::{Dir, MetadataExt};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+
+use crate::storage::{at_hand::is_own, walk::Walk};
+
+/// The most directories that are watched; the kernel allows each user some thousands.
+const MOST: usize = 4096;
+/// A directory without a change for this long is not watched.
+const QUIET: Duration = Duration::from_secs(7 * 86_400);
+/// A watched directory is read anyway if it was last read longer ago than this.
+const TRUSTED_FOR: Duration = Duration::from_secs(3600);
+/// Names that are kept for a directory; with more changes than this, it is read.
+const MOST_NEWS: usize = 100_000;
+
+/// The changes in a directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Names that exist now.
+    pub(super) appeared: BTreeSet<OsString>,
+    /// Names that no longer exist.
+    pub(super) gone: BTreeSet<OsString>,
+    /// Subdirectories that were added.
+    pub(super) folders: BTreeSet<OsString>,
+}
+
+impl News {
+    fn add(&mut self, later: Self) {
+        self.appeared.retain(|name| !later.gone.contains(name));
+        self.gone.retain(|name| !later.appeared.contains(name));
+        self.appeared.extend(later.appeared);
+        self.gone.extend(later.gone);
+        self.folders.extend(later.folders);
+    }
+
+    /// Whether a link was added that may lead to a directory; only reading the directory can show that.
+    pub(super) fn has_link(&self, walk: Walk<'_>, path: &Path) -> bool {
+        let (root, names) = (walk.root, walk.names);
+        let mut others = self.appeared.iter().filter(|name| names.lead_on(name.as_bytes()));
+        others.any(|name| root.symlink_metadata(path.join(name)).is_ok_and(|found| found.is_symlink()))
+    }
+
+    fn len(&self) -> usize {
+        self.appeared.len() + self.gone.len() + self.folders.len()
+    }
+}
+
+/// Watches directories below one root.
+pub(super) struct Watch {
+    kernel: OwnedFd,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    paths: HashMap<i32, PathBuf>,
+    folders: HashMap<PathBuf, Watched>,
+}
+
+struct Watched {
+    number: i32,
+    /// Device and inode of the directory; another may have been mounted over it.
+    identity: (u64, u64),
+    /// When it was last read completely while it was watched.
+    read: Option<SystemTime>,
+    /// The changes that a scan has taken to store them. They stay after that, for searches that read an older
+    /// snapshot.
+    taken: News,
+    filed: bool,
+    /// The changes since then.
+    news: News,
+}
+
+impl Watch {
+    /// A watch without directories; `None` if the kernel does not provide one.
+    pub(super) fn new() -> Option<Self> {
+        let kernel = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
+        Some(Self { kernel, state: Mutex::default() })
+    }
+
+    /// Begins to watch a directory that is about to be read completely, if that is useful. Changes from now on are
+    /// collected.
+    pub(super) fn begin(&self, (root, path): (&Path, &Path), folder: &Dir, modified: SystemTime) {
+        let mut state = self.heard();
+        let Ok(identity) = identity(folder) else { return };
+        if let Some(watched) = state.folders.get_mut(path).filter(|watched| watched.identity == identity) {
+            return watched.take();
+        }
+        if let Some(before) = state.folders.remove(path) {
+            state.paths.remove(&before.number);
+            // The kernel may have removed the watch already.
+            let _ = inotify::remove_watch(&self.kernel, before.number);
+        }
+        let quiet = SystemTime::now().duration_since(modified).is_ok_and(|age| age > QUIET);
+        if quiet || state.folders.len() >= MOST || !is_own(folder) {
+            return;
+        }
+        let flags = WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        let Ok(number) = inotify::add_watch(&self.kernel, root.join(path), flags) else { return };
+        // A directory has one watch, with the path by which it was reached first.
+        if state.paths.get(&number).is_some_and(|known| known != path) {
+            return;
+        }
+        state.paths.insert(number, path.to_owned());
+        let (taken, news) = (News::default(), News::default());
+        state
+            .folders
+            .insert(path.to_owned(), Watched { number, identity, read: None, taken, filed: false, news });
+    }
+
+    /// The changes of a directory that are to be stored instead of reading it; `None` if it has to be read.
+    pub(super) fn take(&self, path: &Path, folder: &Dir) -> Option<News> {
+        let mut state = self.heard();
+        let watched = state.folders.get_mut(path).filter(|watched| watched.is_trusted(folder))?;
+        let fresh = watched.read.is_some_and(|read| read.elapsed().is_ok_and(|age| age < TRUSTED_FOR));
+        if !fresh || watched.news.len() > MOST_NEWS {
+            return None;
+        }
+        watched.take();
+        Some(watched.taken.clone())
+    }
+
+    /// Notes that a directory was stored with the changes that were taken; `whole` if it was read completely.
+    pub(super) fn filed(&self, path: &Path, whole: bool) {
+        if let Some(watched) = self.lock().folders.get_mut(path) {
+            watched.filed = true;
+            if whole {
+                watched.read = Some(SystemTime::now());
+            }
+        }
+    }
+
+    /// The changes of a directory that may not be in the index yet; `None` if they are not known.
+    pub(super) fn news(&self, path: &Path, folder: &Dir) -> Option<News> {
+        let state = self.heard();
+        let watched = state.folders.get(path).filter(|watched| watched.is_trusted(folder))?;
+        let mut all = watched.taken.clone();
+        all.add(watched.news.clone());
+        Some(all)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, after all waiting reports of the kernel are read.
+    fn heard(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let mut room = [MaybeUninit::uninit(); 16 << 10];
+        let mut reader = Reader::new(&self.kernel, &mut room);
+        // Ends after the reports that are waiting now: an error means that there are no more.
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
+            state.hear(event.wd(), event.events(), name);
+        }
+        state
+    }
+}
+
+impl State {
+    fn hear(&mut self, number: i32, events: ReadFlags, name: Option<OsString>) {
+        let folder = events.contains(ReadFlags::ISDIR);
+        let moved = ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
+        if events.contains(ReadFlags::QUEUE_OVERFLOW)
+            || events.contains(ReadFlags::MOVE_SELF)
+            || (folder && events.intersects(moved))
+        {
+            // Reports were lost, or the known paths are no longer correct.
+            self.folders.clear();
+            self.paths.clear();
+            return;
+        }
+        if events.intersects(ReadFlags::IGNORED | ReadFlags::DELETE_SELF | ReadFlags::UNMOUNT) {
+            if let Some(path) = self.paths.get(&number) {
+                self.folders.remove(path);
+            }
+            if events.contains(ReadFlags::IGNORED) {
+                self.paths.remove(&number);
+            }
+            return;
+        }
+        let watched = self.paths.get(&number).and_then(|path| self.folders.get_mut(path));
+        let (Some(watched), Some(name)) = (watched, name) else { return };
+        let came = events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+        let mut news = News::default();
+        match (folder, came) {
+            (true, true) => drop(news.folders.insert(name)),
+            (false, true) => drop(news.appeared.insert(name)),
+            (_, false) => drop(news.gone.insert(name)),
+        }
+        watched.news.add(news);
+    }
+}
+
+impl Watched {
+    fn is_trusted(&self, folder: &Dir) -> bool {
+        self.read.is_some() && identity(folder).is_ok_and(|identity| identity == self.identity)
+    }
+
+    fn take(&mut self) {
+        let news = std::mem::take(&mut self.news);
+        if self.filed {
+            self.taken = news;
+        } else {
+            self.taken.add(news);
+        }
+        self.filed = false;
+    }
+}
+
+fn identity(folder: &Dir) -> io::Result<(u64, u64)> {
+    let metadata = folder.dir_metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use cap_std::ambient_authority;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::testing::put;
+
+    struct Place {
+        dir: TempDir,
+        watch: Watch,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            Self { dir: TempDir::new().unwrap(), watch: Watch::new().unwrap() }
+        }
+
+        fn folder(&self) -> Dir {
+            Dir::open_ambient_dir(self.dir.path(), ambient_authority()).unwrap()
+        }
+
+        fn read(&self) {
+            self.watch.begin((self.dir.path(), Path::new("")), &self.folder(), SystemTime::now());
+            self.watch.filed(Path::new(""), true);
+        }
+
+        fn news(&self) -> Option<News> {
+            self.watch.news(Path::new(""), &self.folder())
+        }
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<OsString> {
+        names.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_told_at_once_and_until_it_is_filed() {
+        let place = Place::new();
+        assert_eq!(place.news(), None, "nobody watches yet");
+        place.read();
+        assert_eq!(place.news(), Some(News::default()));
+        put(place.dir.path().join("a"), b"");
+        put(place.dir.path().join("b"), b"");
+        put(place.dir.path().join("below/c"), b"");
+        fs::rename(place.dir.path().join("b"), place.dir.path().join("c")).unwrap();
+        let news = News { appeared: names(&["a", "c"]), gone: names(&["b"]), folders: names(&["below"]) };
+        assert_eq!(place.news(), Some(news.clone()));
+        assert_eq!(place.watch.take(Path::new(""), &place.folder()), Some(news.clone()));
+        fs::remove_file(place.dir.path().join("a")).unwrap();
+        let later = News { appeared: names(&["c"]), gone: names(&["a", "b"]), ..news };
+        assert_eq!(place.news(), Some(later.clone()));
+        place.watch.filed(Path::new(""), false);
+        assert_eq!(place.news(), Some(later), "for whoever sees the state before");
+        let gone = News { gone: names(&["a"]), ..News::default() };
+        assert_eq!(place.watch.take(Path::new(""), &place.folder()), Some(gone));
+    }
+
+    #[test]
+    fn a_folder_that_moved_or_is_another_is_not_believed() {
+        let place = Place::new();
+        put(place.dir.path().join("below/a"), b"");
+        place.read();
+        fs::rename(place.dir.path().join("below"), place.dir.path().join("other")).unwrap();
+        assert_eq!(place.news(), None);
+        place.read();
+        assert_eq!(place.news(), Some(News::default()));
+        let other = TempDir::new().unwrap();
+        let other = Dir::open_ambient_dir(other.path(), ambient_authority()).unwrap();
+        assert_eq!(place.watch.news(Path::new(""), &other), None);
+    }
+}

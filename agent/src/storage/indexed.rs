@@ -1,0 +1,53 @@
+//! Logs changes in the state of an index: finished, failed, or working again.
+
+use std::{
+    error::Error,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use crate::storage::{
+    driver::{FileDriver, IndexFault},
+    index::Scanned,
+};
+
+/// The state of a driver's index when it was last logged.
+#[derive(Debug, Default)]
+pub(super) struct Indexed(Mutex<Told>);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Told {
+    #[default]
+    Nothing,
+    Finished,
+    Failed(String),
+}
+
+impl Indexed {
+    /// Logs the result of a scan; a result that is not new is logged at debug level, or not at all if it is a
+    /// failure.
+    pub(super) fn judge(&self, driver: &FileDriver, result: &Result<Scanned, IndexFault>, took: Duration) {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pattern = driver.pattern();
+        let now = match result {
+            Ok(_) => Told::Finished,
+            // Searches and probes report that the root cannot be opened.
+            Err(IndexFault::Root(_)) => return,
+            Err(fault) => Told::Failed(fault.to_string()),
+        };
+        match result {
+            Ok(Scanned { folders, read, added, removed }) if *told != now => {
+                tracing::info!(%pattern, folders, read, added, removed, ?took, "the index is up to date");
+            }
+            Ok(Scanned { folders, read, added, removed }) => {
+                tracing::debug!(%pattern, folders, read, added, removed, ?took, "the index is up to date");
+            }
+            Err(fault) if *told != now => {
+                let cause = fault.source().map(ToString::to_string);
+                tracing::warn!(%pattern, cause, "the index is not up to date; searches look into folders instead: {fault}");
+            }
+            Err(_) => {}
+        }
+        *told = now;
+    }
+}

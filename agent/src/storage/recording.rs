@@ -1,0 +1,120 @@
+//! One recording as a search finds it, and the rules that combine several files into one result.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    os::unix::ffi::OsStrExt,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use audiovault_protocol::media::content_type;
+
+use crate::{
+    audio::layout::{Layout, delivered_extension},
+    storage::{
+        media::{self, playability},
+        resolved::Resolved,
+    },
+};
+
+/// A file that changed more recently than this is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at
+/// GSM's 1.6 kB a second, and NFS may hide a change for 3 s.
+pub const GROWING_FOR: Duration = Duration::from_secs(5);
+
+/// A recording on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// The driver that found it: its position in the configuration.
+    pub driver: usize,
+    /// The path below the driver's root.
+    pub path: PathBuf,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub modified: SystemTime,
+    /// File name extension in lower case.
+    pub extension: String,
+    /// Length of the sound, if the header contains it.
+    pub duration: Option<Duration>,
+    /// The file is empty, or has a header but no sound: the call was not answered.
+    pub empty: bool,
+    /// Still being written.
+    pub growing: bool,
+    /// A WAV file that browsers play.
+    pub plain_wav: bool,
+    /// The form in which it is delivered, if browsers cannot play the file itself.
+    pub decoded: Option<Layout>,
+    /// Device and inode: two paths with the same pair are the same file.
+    pub identity: (u64, u64),
+    /// The path with all links resolved.
+    pub resolved: Option<Resolved>,
+}
+
+impl Recording {
+    /// The file name.
+    pub fn name(&self) -> OsString {
+        self.path.file_name().unwrap_or_default().to_owned()
+    }
+
+    /// The media type of the file.
+    pub fn content_type(&self) -> String {
+        content_type(&self.extension)
+    }
+
+    /// The media type that is delivered.
+    pub fn delivered_type(&self) -> String {
+        let decoded = self.decoded.map(|_| delivered_extension(&self.extension));
+        content_type(decoded.unwrap_or(&self.extension))
+    }
+
+    /// The number of bytes that are delivered.
+    pub fn delivered_size(&self) -> u64 {
+        self.decoded.map_or(self.size, |layout| layout.size())
+    }
+
+    /// The file name that is delivered.
+    pub fn delivered_name(&self) -> OsString {
+        let name = self.name();
+        if self.decoded.is_some() { media::decoded_name(&name) } else { name }
+    }
+
+    /// Whether a file with this modification time is still being written at `now`. The clock of a NAS may be ahead,
+    /// and a finished recording must not appear to grow for ever; so a time in the future counts only if it is near.
+    pub fn is_growing(modified: SystemTime, now: SystemTime) -> bool {
+        let distance = now.duration_since(modified).unwrap_or_else(|ahead| ahead.duration());
+        distance < GROWING_FOR
+    }
+
+    fn preference(&self) -> (bool, bool, u8) {
+        (self.empty, self.growing, playability(&self.extension, self.plain_wav, self.decoded.is_some()))
+    }
+}
+
+/// Keeps one path for each file, and one file of each set of twins (the same recording in several formats: same
+/// directory, same name, other extension). Then sorts by modification time and name.
+///
+/// Of twins, a file with sound is preferred, then a finished one, then the one that browsers play best; see
+/// [`media::playability`].
+pub fn tidy(found: Vec<Recording>) -> Vec<Recording> {
+    let mut seen = HashSet::new();
+    let mut twins: HashMap<(usize, PathBuf), Recording> = HashMap::new();
+    for recording in found {
+        if !seen.insert((recording.identity, recording.size, recording.modified)) {
+            continue;
+        }
+        let key = (recording.driver, recording.path.with_extension(""));
+        match twins.get(&key) {
+            Some(kept) if (kept.preference(), &kept.path) <= (recording.preference(), &recording.path) => {}
+            Some(_) | None => {
+                twins.insert(key, recording);
+            }
+        }
+    }
+    let mut tidy: Vec<Recording> = twins.into_values().collect();
+    tidy.sort_by(|a, b| {
+        let order = a.modified.cmp(&b.modified).then_with(|| a.name().as_bytes().cmp(b.name().as_bytes()));
+        order.then_with(|| (a.driver, &a.path).cmp(&(b.driver, &b.path)))
+    });
+    tidy
+}

@@ -1,0 +1,192 @@
+//! One storage driver with its threads and limits: searches, probes, counts and index updates.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::sync::Semaphore;
+
+use super::{GRACE, PROBE_TIMEOUT};
+use crate::{
+    auth::access::Scope,
+    storage::{
+        census::{Census, Figures},
+        deny_list::InForce,
+        driver::{DriverFault, DriverReport, FileDriver},
+        indexed::Indexed,
+        pace::Pace,
+        query::Query,
+        waiting::Waiting,
+        walk::Budget,
+    },
+};
+
+/// A storage driver and what is known about it between searches.
+pub(super) struct Slot {
+    pub(super) driver: Arc<FileDriver>,
+    pub(super) searches: Arc<Semaphore>,
+    /// One at a time: while one does not return, another would not return either.
+    pub(super) probes: Arc<Semaphore>,
+    pub(super) waiting: Waiting,
+    pub(super) degraded: Mutex<Option<String>>,
+    pub(super) counted: Counted,
+    pub(super) indexed: Indexed,
+}
+
+/// The result of the last count, and what the next count needs.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) census: Arc<Mutex<Census>>,
+    pub(super) figures: Mutex<Option<Figures>>,
+}
+
+impl Slot {
+    pub(super) fn visible(&self, scope: Scope) -> bool {
+        scope == Scope::Everything || self.driver.pattern().separates_tenants()
+    }
+
+    pub(super) async fn search(
+        &self,
+        query: &Arc<Query>,
+        deadline: Instant,
+        rules: &InForce,
+    ) -> DriverReport {
+        if self.waiting.is_stalled() {
+            let fault = Some(self.stalled());
+            self.judge(fault.as_ref());
+            return DriverReport { fault, ..DriverReport::default() };
+        }
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let budget = Budget { deadline: Some(deadline), cancelled };
+        let (driver, asked, searches) =
+            (Arc::clone(&self.driver), Arc::clone(query), Arc::clone(&self.searches));
+        let work = async move {
+            let permit = searches.acquire_owned().await.ok()?;
+            let job = tokio::task::spawn_blocking(move || {
+                let report = driver.search(&asked, &budget);
+                drop(permit);
+                report
+            });
+            job.await.ok()
+        };
+        let report = tokio::time::timeout_at((deadline + GRACE).into(), work).await.ok().flatten();
+        let mut report = report.unwrap_or_else(|| DriverReport {
+            fault: Some(DriverFault::Slow(PathBuf::from(self.driver.pattern().root()))),
+            ..DriverReport::default()
+        });
+        self.judge(report.fault.as_ref());
+        report.withhold(self.driver.pattern().root(), query, rules);
+        report
+    }
+
+    /// Tries to open the root. If that takes too long, the agent sends no more requests to the storage until it
+    /// returns.
+    pub(super) async fn probe(&self) {
+        let (driver, waiting) = (Arc::clone(&self.driver), self.waiting.clone());
+        let before = Arc::clone(&self.probes).acquire_owned();
+        let work = async move {
+            let permit = before.await.ok()?;
+            let probe = tokio::task::spawn_blocking(move || {
+                let probed = driver.probe();
+                waiting.judge(false);
+                drop(permit);
+                probed
+            });
+            probe.await.ok()
+        };
+        let fault = match tokio::time::timeout(PROBE_TIMEOUT, work).await.ok().flatten() {
+            Some(probed) => probed.err(),
+            None => {
+                self.waiting.judge(true);
+                Some(self.stalled())
+            }
+        };
+        self.judge(fault.as_ref());
+    }
+
+    fn stalled(&self) -> DriverFault {
+        DriverFault::Stalled(PathBuf::from(self.driver.pattern().root()))
+    }
+
+    /// Counts the recordings. If that fails, the last figures stay; searches and probes report why the storage cannot
+    /// be read.
+    pub(super) async fn count(&self) {
+        if self.waiting.is_stalled() {
+            return;
+        }
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let (driver, census) = (Arc::clone(&self.driver), Arc::clone(&self.counted.census));
+        let work = tokio::task::spawn_blocking(move || {
+            // An earlier count may still be waiting for the storage.
+            let mut census = match census.try_lock() {
+                Ok(census) => census,
+                Err(TryLockError::Poisoned(census)) => census.into_inner(),
+                Err(TryLockError::WouldBlock) => return None,
+            };
+            Some(driver.count(&mut census, &cancelled))
+        });
+        let Some(counted) = self.waiting.unless_stalled(work).await else { return };
+        match counted {
+            Ok(None) => {}
+            Ok(Some(Ok(figures))) => {
+                tracing::debug!(pattern = %self.driver.pattern(), recordings = figures.recordings, "recordings were counted");
+                *self.counted.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
+            }
+            Ok(Some(Err(fault))) => {
+                tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
+            }
+            Err(error) => tracing::error!(%error, "counting recordings failed inside"),
+        }
+    }
+
+    pub(super) async fn refresh_index(&self) {
+        if self.driver.index().is_none() || self.waiting.is_stalled() {
+            return;
+        }
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
+        let driver = Arc::clone(&self.driver);
+        let began = Instant::now();
+        let work = tokio::task::spawn_blocking(move || {
+            driver.index().map(|index| driver.refresh(index, &cancelled, Pace::default()))
+        });
+        let Some(refreshed) = self.waiting.unless_stalled(work).await else { return };
+        match refreshed {
+            Ok(Some(refreshed)) => self.indexed.judge(&self.driver, &refreshed, began.elapsed()),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "keeping the index failed inside"),
+        }
+    }
+
+    /// Stores the health of the driver, and logs each change once.
+    fn judge(&self, fault: Option<&DriverFault>) {
+        let now = fault.map(ToString::to_string);
+        let mut before = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before != now {
+            let pattern = self.driver.pattern();
+            match fault {
+                Some(fault) => {
+                    let cause = std::error::Error::source(fault).map(ToString::to_string);
+                    tracing::warn!(%pattern, cause, "storage is degraded: {fault}");
+                }
+                None => tracing::info!(%pattern, "storage is well again"),
+            }
+            *before = now;
+        }
+    }
+}
+
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
