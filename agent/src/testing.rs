@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use audiovault_protocol::{recording_name::RecordedNames, site::SiteId};
+use audiovault_protocol::{identity::site::SiteId, recording::name::RecordedNames};
 
 use crate::{
     auth::{access::Access, secret::Secret},

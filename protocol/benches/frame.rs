@@ -3,8 +3,8 @@
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
 
 use audiovault_protocol::{
-    context::{Audit, Client},
     frame::{Frame, StreamId},
+    http::context::{Audit, Client},
     limits::{FULL_DATA_LEN, INITIAL_WINDOW},
     message::{RequestHead, ResponseHead},
 };

@@ -3,7 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     signed_link::{LINK_NONCE_LEN, LinkHeader, LinkSecret, LinkSigner, LinkTarget},
     site::SiteId,
 };

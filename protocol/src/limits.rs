@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const FRAME_HEADER_LEN: usize = 5;
 
 /// Longest JSON head of a REQUEST or RESPONSE, and longest JSON payload of the other frames, in bytes. The longest
-/// target is a signed link ([`crate::signed_link::MAX_TOKEN_LEN`], 9.7 kB). The allowed headers, escaped, fit into the
+/// target is a signed link ([`crate::identity::signed_link::MAX_TOKEN_LEN`], 9.7 kB). The allowed headers, escaped, fit into the
 /// rest: the relay refuses a public request whose head would be longer.
 pub const MAX_HEAD_LEN: usize = 32 * 1024;
 

@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant as Clock};
 
-use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
+use audiovault_protocol::identity::{signed_link::LinkKeyId, site::SiteId};
 use audiovault_relay::{
     cluster::{LeaseReading, Reading, Routes},
     store::{NodeRecord, RouteChange, RouteRecord},

@@ -6,12 +6,14 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use audiovault_protocol::{
     about::ShownVersion,
-    context::{Audit, Client, LinkBase, RequestId},
+    http::context::{Audit, Client, LinkBase, RequestId},
+    identity::{
+        signed_link::{LinkSecret, LinkSigner, LinkTarget},
+        site::{SiteId, SiteKey},
+    },
     limits::RELAY_DEADLINE,
     link::{AgentControl, AgentLink, Counted, LinkState, Traffic, websocket_config},
     message::{Hello, SUBPROTOCOL},
-    signed_link::{LinkSecret, LinkSigner, LinkTarget},
-    site::{SiteId, SiteKey},
 };
 use audiovault_relay::{
     app::{

@@ -17,8 +17,8 @@ use audiovault_agent::{
 };
 use audiovault_protocol::{
     about::ShownVersion,
-    recording_name::RecordedNames,
-    site::{SiteId, SiteKey},
+    identity::site::{SiteId, SiteKey},
+    recording::name::RecordedNames,
 };
 use audiovault_relay::{
     app::{

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     signed_link::{LinkSecret, LinkSigner, LinkTarget},
     site::SiteId,
 };

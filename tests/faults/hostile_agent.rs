@@ -2,10 +2,12 @@
 
 use audiovault_protocol::{
     frame::{Frame, StreamId},
+    identity::{
+        signed_link::{LinkSecret, LinkSigner, LinkTarget},
+        site::SiteId,
+    },
     limits::{INITIAL_WINDOW, MAX_DATA_LEN, MAX_HEAD_LEN, MAX_MESSAGE_LEN},
     message::{DriverStatus, Hello, ResetCode, ResponseHead, Status},
-    signed_link::{LinkSecret, LinkSigner, LinkTarget},
-    site::SiteId,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;

@@ -2,8 +2,8 @@
 //! that pass by; everything else stays out of its reach.
 
 use audiovault_protocol::{
-    context::Client,
     frame::Frame,
+    http::context::Client,
     limits::MAX_MESSAGE_LEN,
     message::{RequestHead, ResetCode},
 };

@@ -7,11 +7,9 @@ use std::{
 
 use audiovault_agent::auth::secret::Secret;
 use audiovault_protocol::{
-    enrolment::EnrolmentCode,
     frame::Frame,
+    identity::{enrolment::EnrolmentCode, signed_link::LinkSecret, site::SiteKey},
     message::{Hello, ResponseHead},
-    signed_link::LinkSecret,
-    site::SiteKey,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;

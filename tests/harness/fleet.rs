@@ -22,7 +22,7 @@ use audiovault_agent::{
         states::{TunnelName, TunnelState, TunnelStates},
     },
 };
-use audiovault_protocol::{recording_name::RecordedNames, site::SiteKey};
+use audiovault_protocol::{identity::site::SiteKey, recording::name::RecordedNames};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use audiovault_protocol::{
     frame::{Frame, StreamId},
+    identity::signed_link::{LinkSecret, LinkSigner},
     message::{Hello, SUBPROTOCOL, Welcome},
-    signed_link::{LinkSecret, LinkSigner},
 };
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

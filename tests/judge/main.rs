@@ -6,7 +6,7 @@
 use std::{fs, hint::black_box, path::PathBuf};
 
 use audiovault_agent::auth::{access::Access, secret::Secret};
-use audiovault_protocol::site::SiteKey;
+use audiovault_protocol::identity::site::SiteKey;
 use clap::{Parser, ValueEnum};
 
 const TIMES: usize = 1_000;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process, time::SystemTime};
 
-use audiovault_protocol::{message::Status, site::SiteId};
+use audiovault_protocol::{identity::site::SiteId, message::Status};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 

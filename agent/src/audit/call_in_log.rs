@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use audiovault_protocol::call::log_name;
+use audiovault_protocol::recording::call::log_name;
 
 /// What stands for a call in the log: the same in all lines of a run. An id would outlive what is erased of the call from the audit log, since
 /// the log is kept by others; to look for a request, use its id, which is in both.

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use audiovault_protocol::{
-    context::{Audit, Client, Lifeline, RequestId},
-    headers,
+    http::{
+        context::{Audit, Client, Lifeline, RequestId},
+        headers,
+    },
     link::Revocation,
 };
 use axum::{body::Body, extract::Request, response::Response};

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_protocol::call::NamedCall;
+use audiovault_protocol::recording::call::NamedCall;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use audiovault_protocol::strangers::Strangers;
+use audiovault_protocol::admission::strangers::Strangers;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 

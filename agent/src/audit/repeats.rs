@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_protocol::strangers::Strangers;
+use audiovault_protocol::admission::strangers::Strangers;
 use jiff::Timestamp;
 
 use super::event::{Event, Kind, Notice};

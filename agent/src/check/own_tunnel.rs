@@ -6,11 +6,13 @@
 use std::{sync::Arc, time::Duration};
 
 use audiovault_protocol::{
+    http::{
+        parameters::{Field, Parameters},
+        problem::Problem,
+    },
     limits::MAX_REQUEST_BODY_LEN,
     link::{AgentControl, AgentLink, LinkState},
     message::Goaway,
-    parameters::{Field, Parameters},
-    problem::Problem,
 };
 use axum::{
     Router,

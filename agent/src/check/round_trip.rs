@@ -1,6 +1,6 @@
 //! A search and a download as QueueMetrics makes them: through the relay's public address, back over a tunnel.
 
-use audiovault_protocol::{frame::one_line, problem::Problem};
+use audiovault_protocol::{frame::one_line, http::problem::Problem};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use serde::Deserialize;
@@ -200,7 +200,7 @@ fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use audiovault_protocol::site::{SiteId, SiteKey};
+    use audiovault_protocol::identity::site::{SiteId, SiteKey};
 
     use super::*;
     use crate::net::NetworkSettings;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use audiovault_protocol::{frame::one_line, recording_name::mask};
+use audiovault_protocol::{frame::one_line, recording::name::mask};
 
 use super::{report::Verdict, told::Told};
 use crate::{

@@ -1,6 +1,8 @@
 //! Evaluates the WebSocket upgrade and the site key from one response: a relay checks the key before it upgrades.
 
-use audiovault_protocol::{frame::one_line, message::SUBPROTOCOL, problem::Problem, site::SiteId};
+use audiovault_protocol::{
+    frame::one_line, http::problem::Problem, identity::site::SiteId, message::SUBPROTOCOL,
+};
 use http::{HeaderMap, StatusCode, header};
 use tokio_tungstenite::tungstenite::{Error as WsError, http::Response};
 

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use audiovault_protocol::call::NamedCall;
+use audiovault_protocol::recording::call::NamedCall;
 
 use super::{Failure, runtime, say};
 use crate::{

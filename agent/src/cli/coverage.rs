@@ -9,7 +9,7 @@ use std::{
     process::ExitCode,
 };
 
-use audiovault_protocol::{frame::one_line, recording_name::mask};
+use audiovault_protocol::{frame::one_line, recording::name::mask};
 use serde_json::{Value, json};
 
 use super::{Failure, announced, runtime};

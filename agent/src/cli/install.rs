@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     signed_link::LinkSecret,
     site::{SiteId, SiteKey},
 };

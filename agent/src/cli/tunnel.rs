@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use audiovault_protocol::signed_link::LinkSecret;
+use audiovault_protocol::identity::signed_link::LinkSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::{

@@ -11,9 +11,11 @@ use std::{
 
 use audiovault_protocol::{
     about::ShownVersion,
-    recording_name::RecordedNames,
-    signed_link::{LinkSecret, MAX_LINK_LIFE},
-    site::{SiteId, SiteKey},
+    identity::{
+        signed_link::{LinkSecret, MAX_LINK_LIFE},
+        site::{SiteId, SiteKey},
+    },
+    recording::name::RecordedNames,
 };
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use sha2::{Digest, Sha256};

@@ -212,7 +212,8 @@ fn the_secret_of_links_is_made_once_and_kept() {
     let grown = link_secret(&path).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let kept = link_secret(&path).unwrap();
-    let id = |secret: &LinkSecret| audiovault_protocol::signed_link::LinkSigner::new(secret).key_id();
+    let id =
+        |secret: &LinkSecret| audiovault_protocol::identity::signed_link::LinkSigner::new(secret).key_id();
     assert_eq!(id(&grown), id(&kept));
     fs::write(&path, "short").unwrap();
     assert!(matches!(link_secret(&path), Err(ConfigError::ShortLinkSecret(_))));

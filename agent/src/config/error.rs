@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use audiovault_protocol::site::SiteError;
+use audiovault_protocol::identity::site::SiteError;
 
 use super::{cdr_args::CdrArgsError, network::NetworkError, record_args::RecordArgsError};
 use crate::{

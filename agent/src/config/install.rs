@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use audiovault_protocol::enrolment::EnrolmentCode;
+use audiovault_protocol::identity::enrolment::EnrolmentCode;
 use clap::Args;
 
 use super::args::{CommonArgs, TunnelArgs};

@@ -19,9 +19,11 @@ use std::{
 };
 
 use audiovault_protocol::{
+    http::{
+        parameters::{Field, NAMES, token_names},
+        search_answer::is_address,
+    },
     message::{MAX_TOKEN_FIELD_LEN, MAX_TOKEN_FIELDS},
-    parameters::{Field, NAMES, token_names},
-    search_answer::is_address,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};

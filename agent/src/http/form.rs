@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, sync::Arc, time::SystemTime};
 
-use audiovault_protocol::media::content_type;
+use audiovault_protocol::recording::media::content_type;
 
 use super::body::Source;
 use crate::{

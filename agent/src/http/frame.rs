@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use audiovault_protocol::{
-    context::{Audit, Client, Deadline, RequestId},
+    http::{
+        context::{Audit, Client, Deadline, RequestId},
+        problem::Problem,
+    },
     limits::AGENT_DEADLINE,
-    problem::Problem,
 };
 use axum::{
     body::Body,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     signed_link::{Fingerprint, LinkError, LinkKeyId, LinkSecret, LinkSigner, LinkTarget},
     site::SiteId,
 };

@@ -40,7 +40,9 @@ use crate::{
         linked_calls::{Cdr, CdrSettings},
     },
 };
-use audiovault_protocol::{parameters::token_names, recording_name::RecordedNames, signed_link::LinkKeyId};
+use audiovault_protocol::{
+    http::parameters::token_names, identity::signed_link::LinkKeyId, recording::name::RecordedNames,
+};
 
 /// The settings of the service.
 #[derive(Debug, Clone)]
@@ -71,8 +73,8 @@ pub struct ServiceSettings {
 
 /// Search and download.
 ///
-/// Requests may carry extensions that [`audiovault_protocol::context`] defines: the request id, the base address of
-/// links, and the deadline. Responses carry an [`audiovault_protocol::context::Audit`]. Every error is a problem
+/// Requests may carry extensions that [`audiovault_protocol::http::context`] defines: the request id, the base address of
+/// links, and the deadline. Responses carry an [`audiovault_protocol::http::context::Audit`]. Every error is a problem
 /// document (RFC 9457) with the request id.
 #[derive(Debug)]
 pub struct AgentService {

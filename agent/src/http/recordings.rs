@@ -32,7 +32,9 @@ use crate::{
     },
 };
 use audiovault_protocol::{
-    context::Audit, disposition::content_disposition, link::Revocation, signed_link::LinkError,
+    http::{context::Audit, disposition::content_disposition},
+    identity::signed_link::LinkError,
+    link::Revocation,
 };
 use axum::{
     body::Body,

@@ -6,10 +6,12 @@ use std::{
 };
 
 use audiovault_protocol::{
-    context::{Audit, LinkBase},
+    admission::throttle::ClientKey,
+    http::{
+        context::{Audit, LinkBase},
+        parameters::{Field, Parameters},
+    },
     limits::MAX_REQUEST_BODY_LEN,
-    parameters::{Field, Parameters},
-    throttle::ClientKey,
 };
 use axum::{
     Json,

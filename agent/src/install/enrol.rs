@@ -1,10 +1,12 @@
 //! Trades an enrolment code for a site key (`PROTOCOL.md`, section 10).
 
 use audiovault_protocol::{
-    enrolment::{ENROLMENT_PATH, EnrolmentAnswer, EnrolmentCode, EnrolmentRequest},
     frame::one_line,
-    problem::Problem,
-    site::SiteId,
+    http::problem::Problem,
+    identity::{
+        enrolment::{ENROLMENT_PATH, EnrolmentAnswer, EnrolmentCode, EnrolmentRequest},
+        site::SiteId,
+    },
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};

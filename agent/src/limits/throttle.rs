@@ -11,8 +11,8 @@ use std::{
 };
 
 use audiovault_protocol::{
-    context::Client,
-    throttle::{Buckets, ClientKey, Counted, Full, Network, RightLately},
+    admission::throttle::{Buckets, ClientKey, Counted, Full, Network, RightLately},
+    http::context::Client,
 };
 
 use crate::auth::access::{Denied, Grant};

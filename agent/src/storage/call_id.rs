@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use audiovault_protocol::call;
+use audiovault_protocol::recording::call;
 use regex::Regex;
 
 /// `<epoch>.<n>` as Asterisk makes it, with or without a system name or server before it. The epoch has 9 to 11

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use audiovault_protocol::media::RECORDINGS;
+use audiovault_protocol::recording::media::RECORDINGS;
 
 /// Longest extension in bytes; a longer one is part of the name.
 const MAX_EXTENSION_LEN: usize = 10;

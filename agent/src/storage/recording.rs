@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use audiovault_protocol::media::content_type;
+use audiovault_protocol::recording::media::content_type;
 
 use crate::{
     audio::layout::{Layout, delivered_extension},

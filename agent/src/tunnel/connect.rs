@@ -4,10 +4,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use audiovault_protocol::{
     frame::one_line,
+    http::problem::Problem,
+    identity::site::SiteKey,
     link::{Traffic, websocket_config},
     message::SUBPROTOCOL,
-    problem::Problem,
-    site::SiteKey,
 };
 use http::{HeaderValue, StatusCode, header};
 use tokio::time::timeout;

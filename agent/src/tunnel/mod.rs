@@ -10,7 +10,7 @@ pub(crate) mod supervisor;
 
 use std::{collections::HashMap, sync::Arc};
 
-use audiovault_protocol::{message::Status, site::SiteKey};
+use audiovault_protocol::{identity::site::SiteKey, message::Status};
 use axum::Router;
 use tokio::{
     sync::watch,

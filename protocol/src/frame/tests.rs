@@ -64,7 +64,7 @@ fn a_request_body_has_an_exact_limit() {
         target: "/search".to_owned(),
         headers: http::HeaderMap::new(),
         deadline_ms: 1,
-        client: crate::context::Client::default(),
+        client: crate::http::context::Client::default(),
     };
     let request = |len| Frame::Request(StreamId::FIRST, Box::new(head.clone()), vec![0; len].into()).encode();
     assert!(Frame::decode(request(MAX_REQUEST_BODY_LEN)).is_ok());

@@ -28,8 +28,8 @@ use super::{
     outlet::{AgentMailbox, Command, Gate, Outlet},
 };
 use crate::{
-    context::{Deadline, Lifeline, LinkBase},
     frame::{Frame, StreamId},
+    http::context::{Deadline, Lifeline, LinkBase},
     limits::AGENT_DEADLINE,
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::{AgentEvent, AgentMux, PingPayload, Violation},

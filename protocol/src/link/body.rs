@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::mailbox::Mailbox;
 use crate::{
-    credit::cost,
+    flow::credit::cost,
     frame::StreamId,
     link::CallError,
     message::{ResetCode, ResponseHead},

@@ -11,7 +11,7 @@ use super::{
     mailbox::{Call, Mailbox},
 };
 use crate::{
-    headers,
+    http::headers,
     limits::{MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN, MAX_WAITING_CALLS, RELAY_DEADLINE},
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::OpenError,
@@ -78,7 +78,7 @@ impl Caller {
     /// gets four fifths of that time. Dropping the future, or later the body, stops the agent.
     ///
     /// The values that [`RequestHead::of`] takes from the request travel with it. The response's extension
-    /// [`crate::context::Audit`] holds what the agent wants in the audit log.
+    /// [`crate::http::context::Audit`] holds what the agent wants in the audit log.
     ///
     /// # Errors
     /// [`CallError`] if there is no response.
@@ -188,7 +188,7 @@ fn from_wire(head: ResponseHead, hold: Hold) -> Result<Response<TunnelBody>, Cal
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::Client;
+    use crate::http::context::Client;
 
     #[test]
     fn a_head_fits_exactly_when_what_is_written_of_it_does() {

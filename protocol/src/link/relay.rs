@@ -12,7 +12,7 @@ use super::{
     mailbox::{Call, Mailbox},
 };
 use crate::{
-    credit::Budgets,
+    flow::credit::Budgets,
     frame::{Frame, StreamId},
     limits::FULL_BURST,
     message::{CloseCode, ResetCode},

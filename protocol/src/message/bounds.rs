@@ -83,7 +83,7 @@ fn cut(text: &mut String, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{message::DriverStatus, signed_link::LinkKeyId};
+    use crate::{identity::signed_link::LinkKeyId, message::DriverStatus};
 
     fn hello() -> Hello {
         Hello {

@@ -9,13 +9,14 @@ use bytes::Bytes;
 
 use super::Violation;
 use crate::{
+    flow::{lanes::Lanes, pace::Pace},
     frame::{Frame, StreamId},
-    keepalive::{KeepAlive, PingPayload},
-    lanes::Lanes,
     limits::{ANSWER_BODY_LEN, GREETING_TIMEOUT, INITIAL_WINDOW},
     message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
-    pace::Pace,
-    stream::{Next, ResponseStream},
+    mux::{
+        keepalive::{KeepAlive, PingPayload},
+        stream::{Next, ResponseStream},
+    },
 };
 
 /// An event that the agent's application should handle.

@@ -5,12 +5,14 @@
 //! stay in queues whose limits follow from the number of streams and their windows.
 
 mod agent;
+pub mod keepalive;
 mod relay;
+pub mod stream;
 
 pub use agent::{AgentEvent, AgentMux};
 pub use relay::{OpenError, RelayEvent, RelayMux};
 
-pub use crate::keepalive::PingPayload;
+pub use crate::mux::keepalive::PingPayload;
 
 use crate::{
     frame::{DecodeError, StreamId},

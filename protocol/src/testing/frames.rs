@@ -5,12 +5,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use crate::{
-    context::{Audit, Client},
     frame::{Frame, StreamId},
-    headers,
+    http::{
+        context::{Audit, Client},
+        headers,
+    },
+    identity::signed_link::{LINK_SECRET_LEN, LinkKeyId, LinkSecret, LinkSigner},
     limits::{MAX_DATA_LEN, MAX_REASON_LEN},
     message::{DriverStatus, Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
-    signed_link::{LINK_SECRET_LEN, LinkKeyId, LinkSecret, LinkSigner},
 };
 
 /// Any stream id.

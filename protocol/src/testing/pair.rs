@@ -14,13 +14,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::{
-    context::Client,
-    credit::{Budgets, WindowBudget, cost},
+    flow::credit::{Budgets, WindowBudget, cost},
     frame::{Frame, StreamId},
+    http::context::Client,
+    identity::signed_link::{LinkSecret, LinkSigner},
     limits::{INITIAL_WINDOW, MAX_WINDOW, RELAY_DEADLINE, SEND_QUEUE_LEN, TUNNEL_WINDOW_BUDGET},
     message::{Hello, RequestHead, ResetCode, ResponseHead, Welcome},
     mux::{AgentEvent, AgentMux, OpenError, RelayEvent, RelayMux, Violation},
-    signed_link::{LinkSecret, LinkSigner},
     testing::start_of_time,
 };
 

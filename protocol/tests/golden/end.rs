@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, time::Instant};
 
 use audiovault_protocol::{
-    credit::{Budgets, WindowBudget, cost},
+    flow::credit::{Budgets, WindowBudget, cost},
     frame::Frame,
     limits::{PROCESS_WINDOW_BUDGET, TUNNEL_WINDOW_BUDGET},
     message::{CloseCode, Hello},

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use audiovault_protocol::{
-    context::{Audit, Client},
     frame::StreamId,
+    http::context::{Audit, Client},
+    identity::signed_link::{LinkSecret, LinkSigner},
     limits::{INITIAL_WINDOW, RELAY_DEADLINE},
     message::{
         CloseCode, DriverStatus, Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome,
     },
-    signed_link::{LinkSecret, LinkSigner},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};

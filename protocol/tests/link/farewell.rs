@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use audiovault_protocol::{
-    credit::{Budgets, WindowBudget},
+    flow::credit::{Budgets, WindowBudget},
     link::{Ended, RelayLink, Traffic},
 };
 use futures_util::StreamExt;

@@ -15,8 +15,8 @@ use std::{
 };
 
 use audiovault_protocol::{
-    context::{Audit, Client, LinkBase, RequestId},
-    credit::{Budgets, WindowBudget},
+    flow::credit::{Budgets, WindowBudget},
+    http::context::{Audit, Client, LinkBase, RequestId},
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_WAITING_CALLS, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     link::{
         AgentControl, AgentLink, CallError, Caller, Close, Counted, Ended, LinkState, RelayLink, RelayNotice,

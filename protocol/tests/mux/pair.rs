@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use audiovault_protocol::{
-    context::Client,
     frame::Frame,
+    http::context::Client,
     limits::{
         INITIAL_WINDOW, MAX_DATA_LEN, MAX_STREAMS, MIN_DATA_COST, PAUSE_TIMEOUT, RELAY_DEADLINE,
         SHORTEST_BURST, STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET,

@@ -1,7 +1,7 @@
 //! One side alone; the test plays its peer by hand.
 
 use audiovault_protocol::{
-    credit::{Budgets, WindowBudget},
+    flow::credit::{Budgets, WindowBudget},
     frame::{Frame, StreamId},
     limits::{RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     message::{Goaway, ResponseHead},

@@ -2,7 +2,7 @@
 //! not.
 
 use audiovault_protocol::{
-    credit::{Budgets, WindowBudget},
+    flow::credit::{Budgets, WindowBudget},
     frame::Frame,
     limits::{BUSY_FOR, GREETING_TIMEOUT, INITIAL_WINDOW, MAX_DATA_LEN},
     message::{CloseCode, ResetCode, ResponseHead},

@@ -3,7 +3,7 @@
 //! A reader gets only the events of the sites that the reader may see. Each read is recorded in the operators' events
 //! first; if that fails, no events are returned.
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use audiovault_protocol::problem::Problem;
+use audiovault_protocol::http::problem::Problem;
 use axum::{
     body::Body,
     extract::{ConnectInfo, Request, State},

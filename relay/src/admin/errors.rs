@@ -1,7 +1,7 @@
 //! Turns every error into a page for browsers or problem details for programs, also the errors of the framework's
 //! handlers and extractors.
 
-use audiovault_protocol::{context::RequestId, problem::Problem};
+use audiovault_protocol::http::{context::RequestId, problem::Problem};
 use axum::{
     body::{Body, to_bytes},
     extract::Request,

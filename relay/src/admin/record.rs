@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use audiovault_protocol::context::RequestId;
+use audiovault_protocol::http::context::RequestId;
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
     middleware::Next,

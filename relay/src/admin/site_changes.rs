@@ -1,7 +1,7 @@
 //! Changes of sites by operators. The pages and the API both use this module, so a change needs the same right, is
 //! visible at once and is logged, whichever way it was made.
 
-use audiovault_protocol::site::{Alias, SiteId};
+use audiovault_protocol::identity::site::{Alias, SiteId};
 
 use super::{AdminState, Refused};
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 

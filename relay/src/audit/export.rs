@@ -55,7 +55,7 @@ impl CsvRow<18> for AuditEvent {
 
 #[cfg(test)]
 mod tests {
-    use audiovault_protocol::{context::Client, site::SiteId};
+    use audiovault_protocol::{http::context::Client, identity::site::SiteId};
 
     use super::*;
     use crate::{

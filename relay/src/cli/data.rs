@@ -27,7 +27,7 @@ pub enum AuditCommand {
     Export {
         /// Only of this site
         #[arg(long, value_name = "SITE")]
-        site: Option<audiovault_protocol::site::SiteId>,
+        site: Option<audiovault_protocol::identity::site::SiteId>,
         /// Only from this time on, such as 2026-11-01T00:00:00Z
         #[arg(long, value_name = "TIME")]
         from: Option<Timestamp>,
@@ -51,7 +51,7 @@ pub enum AuditCommand {
     Operators {
         /// Only those that concern this site
         #[arg(long, value_name = "SITE")]
-        site: Option<audiovault_protocol::site::SiteId>,
+        site: Option<audiovault_protocol::identity::site::SiteId>,
         /// Only from this time on, such as 2026-11-01T00:00:00Z
         #[arg(long, value_name = "TIME")]
         from: Option<Timestamp>,

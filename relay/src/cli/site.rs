@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use audiovault_protocol::site::{Alias, SiteId};
+use audiovault_protocol::identity::site::{Alias, SiteId};
 use clap::{Args, Subcommand};
 
 use super::DatabaseArgs;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use clap::{Args, Subcommand};
 
 use super::DatabaseArgs;

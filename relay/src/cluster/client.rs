@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::{headers, message::ResponseHead, problem::Problem};
+use audiovault_protocol::{
+    http::{headers, problem::Problem},
+    message::ResponseHead,
+};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};

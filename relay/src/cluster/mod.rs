@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
 use tokio::{

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

@@ -9,10 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use audiovault_protocol::{
     frame::{Frame, StreamId},
+    identity::{signed_link::LinkKeyId, site::SiteId},
     limits::{FRAME_HEADER_LEN, MAX_HEAD_LEN, MAX_REQUEST_BODY_LEN},
     message::RequestHead,
-    signed_link::LinkKeyId,
-    site::SiteId,
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderName;
@@ -94,7 +93,7 @@ pub(super) fn unix_time() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use audiovault_protocol::context::{Client, Deadline, RequestId};
+    use audiovault_protocol::http::context::{Client, Deadline, RequestId};
 
     use super::*;
 

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 
 use super::ClientKey;
 

@@ -1,6 +1,6 @@
 //! A response that keeps a guard until its body has ended or was dropped.
 
-use audiovault_protocol::connection::HeldBody;
+use audiovault_protocol::admission::connection::HeldBody;
 use axum::{body::Body, response::Response};
 
 /// Keeps `guard` until the body of the response is dropped.

@@ -20,7 +20,7 @@ pub use self::{
     throttle::{Guess, SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
 };
 
-pub use audiovault_protocol::{
+pub use audiovault_protocol::admission::{
     slots::{Slot, Slots},
     throttle::ClientKey,
 };

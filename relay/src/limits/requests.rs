@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use serde::{Deserialize, Serialize};
 
 use super::{ClientKey, Slot, Slots};

@@ -4,11 +4,11 @@
 
 use std::fmt;
 
-pub use audiovault_protocol::call::call_key;
+pub use audiovault_protocol::recording::call::call_key;
 use audiovault_protocol::{
-    call::NamedCall,
-    context::{Audit, Client},
-    site::SiteId,
+    http::context::{Audit, Client},
+    identity::site::SiteId,
+    recording::call::NamedCall,
 };
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;

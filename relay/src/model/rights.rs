@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use serde::{Deserialize, Serialize};
 
 /// The role of a user or an API token. Each role may do what the roles before it may do.

@@ -1,6 +1,6 @@
 //! One site with all details, as its page and the API show it.
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
 use serde::Serialize;
 

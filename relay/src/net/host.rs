@@ -1,6 +1,6 @@
 //! The host name that a request is for.
 
-use audiovault_protocol::problem::Problem;
+use audiovault_protocol::http::problem::Problem;
 use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 use http::{HeaderMap, StatusCode, Uri, Version, header, uri::Authority};
 

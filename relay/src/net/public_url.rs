@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use url::{Host, Url};
 
 /// Why a text is not a public URL.

@@ -4,8 +4,8 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use audiovault_protocol::{
-    context::{Client, RequestId},
-    site::SiteId,
+    http::context::{Client, RequestId},
+    identity::site::SiteId,
 };
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},

@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use audiovault_protocol::{
-    disposition::{content_disposition, read_disposition},
-    media,
-    problem::PROBLEM_JSON,
-    site::SiteId,
+    http::{
+        disposition::{content_disposition, read_disposition},
+        problem::PROBLEM_JSON,
+    },
+    identity::site::SiteId,
+    recording::media,
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 

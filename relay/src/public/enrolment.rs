@@ -7,9 +7,11 @@ use std::{
 };
 
 use audiovault_protocol::{
-    enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
-    problem::Problem,
-    site::SiteKey,
+    http::problem::Problem,
+    identity::{
+        enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
+        site::SiteKey,
+    },
 };
 use axum::{
     Json,

@@ -8,11 +8,13 @@
 use std::sync::Arc;
 
 use audiovault_protocol::{
-    context::{Client, Deadline, RequestId},
+    http::{
+        context::{Client, Deadline, RequestId},
+        parameters::Parameters,
+    },
+    identity::site::SiteId,
     link::CallError,
     message::ResponseHead,
-    parameters::Parameters,
-    site::SiteId,
 };
 use axum::{
     Json, Router,

@@ -26,7 +26,9 @@ use std::{
 };
 
 use audiovault_protocol::{
-    about::ShownVersion, enrolment::ENROLMENT_PATH, recording_name::RecordedNames, site::SiteId,
+    about::ShownVersion,
+    identity::{enrolment::ENROLMENT_PATH, site::SiteId},
+    recording::name::RecordedNames,
 };
 use axum::{
     Router,

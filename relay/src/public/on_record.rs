@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use audiovault_protocol::{
-    context::{Audit, Client, RequestId},
-    headers,
-    parameters::{Field, Parameters},
-    site::SiteId,
+    http::{
+        context::{Audit, Client, RequestId},
+        headers,
+        parameters::{Field, Parameters},
+    },
+    identity::site::SiteId,
 };
 use axum::{body::Body, response::Response};
 use http::{Method, StatusCode, request::Parts};

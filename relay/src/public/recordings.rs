@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     signed_link::{LinkError, LinkHeader},
     site::SiteId,
 };

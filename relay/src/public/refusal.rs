@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use audiovault_protocol::{context::RequestId, problem::Problem, site::SiteId};
+use audiovault_protocol::{
+    http::{context::RequestId, problem::Problem},
+    identity::site::SiteId,
+};
 use axum::{body::Body, response::Response};
 use http::{Extensions, HeaderValue, StatusCode, header};
 

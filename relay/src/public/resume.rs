@@ -12,7 +12,7 @@ use std::{
 };
 
 use audiovault_protocol::{
-    headers,
+    http::headers,
     limits::{ANSWER_BODY_LEN, RELAY_DEADLINE},
     link::BodyError,
 };

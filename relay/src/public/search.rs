@@ -7,10 +7,12 @@ use std::{
 };
 
 use audiovault_protocol::{
-    context::{Client, RequestId},
+    http::{
+        context::{Client, RequestId},
+        parameters::{Field, Parameters, token_names, values_named},
+    },
+    identity::site::SiteId,
     limits::MAX_REQUEST_BODY_LEN,
-    parameters::{Field, Parameters, token_names, values_named},
-    site::SiteId,
 };
 use axum::{
     body::Body,

@@ -1,8 +1,8 @@
 //! The response to a search, read whole before it is passed on: clients follow its links because they are the relay's.
 
 use audiovault_protocol::{
-    search_answer::{MAX_SEARCH_ANSWER_LEN, make_own},
-    site::SiteId,
+    http::search_answer::{MAX_SEARCH_ANSWER_LEN, make_own},
+    identity::site::SiteId,
 };
 use axum::{body::Body, response::Response};
 use bytes::Bytes;

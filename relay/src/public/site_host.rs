@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audiovault_protocol::site::Alias;
+use audiovault_protocol::identity::site::Alias;
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -89,7 +89,7 @@ pub(super) async fn into_path(State(hosts): State<SiteHosts>, mut request: Reque
 
 #[cfg(test)]
 mod tests {
-    use audiovault_protocol::site::SiteId;
+    use audiovault_protocol::identity::site::SiteId;
     use axum::body::Body;
 
     use super::*;

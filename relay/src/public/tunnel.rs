@@ -7,9 +7,9 @@ use std::{
 };
 
 use audiovault_protocol::{
+    http::problem::Problem,
+    identity::site::{KeyDigest, SiteId, SiteKey},
     message::SUBPROTOCOL,
-    problem::Problem,
-    site::{KeyDigest, SiteId, SiteKey},
 };
 use axum::{
     body::Body,

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use audiovault_protocol::{limits::RELAY_DEADLINE, link::CallError, mux::OpenError, problem::Problem};
+use audiovault_protocol::{http::problem::Problem, limits::RELAY_DEADLINE, link::CallError, mux::OpenError};
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::Instant;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{

@@ -3,7 +3,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     enrolment::{CODE_LIFETIME, EnrolmentCode},
     site::{KeyDigest, SITE_SECRET_LEN, SiteId, SiteKey},
 };

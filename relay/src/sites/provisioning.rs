@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use audiovault_protocol::site::{Alias, SITE_SECRET_LEN, SiteId, SiteKey};
+use audiovault_protocol::identity::site::{Alias, SITE_SECRET_LEN, SiteId, SiteKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
 

@@ -1,7 +1,7 @@
 //! The texts that an operator copies elsewhere after adding a site: the properties for QueueMetrics, and the command
 //! that starts the agent.
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     enrolment::EnrolmentCode,
     site::{SiteId, SiteKey},
 };

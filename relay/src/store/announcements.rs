@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use sqlx::Row;
 
 use super::{Store, StoreError, site};

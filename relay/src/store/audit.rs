@@ -1,6 +1,6 @@
 //! Reads the audit log, erases calls from it, and deletes old events.
 
-use audiovault_protocol::{call::NamedCall, site::SiteId};
+use audiovault_protocol::{identity::site::SiteId, recording::call::NamedCall};
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

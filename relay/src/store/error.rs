@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, io, path::PathBuf};
 
-use audiovault_protocol::site::{Alias, SiteId};
+use audiovault_protocol::identity::site::{Alias, SiteId};
 
 use crate::model::name::Name;
 

@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use audiovault_protocol::{call::NamedCall, signed_link::LinkKeyId, site::SiteId};
+use audiovault_protocol::{
+    identity::{signed_link::LinkKeyId, site::SiteId},
+    recording::call::NamedCall,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, Transaction};

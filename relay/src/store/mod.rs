@@ -33,7 +33,7 @@ mod users;
 
 use std::{sync::Arc, time::Duration};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use sqlx::{Any, AnyPool, Transaction};
 use tokio::sync::OnceCell;

@@ -7,7 +7,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
+use audiovault_protocol::identity::{signed_link::LinkKeyId, site::SiteId};
 use futures_util::TryStreamExt;
 use sqlx::{
     Any, AssertSqlSafe, Executor, PgPool, Row, Transaction,

@@ -1,6 +1,6 @@
 //! Tests that pass on every kind of database.
 
-use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
+use audiovault_protocol::identity::site::{Alias, KeyDigest, SiteId};
 
 use super::{
     fresh::{Fresh, operator},

@@ -12,7 +12,7 @@ use std::{
 
 use arbitrary::Arbitrary;
 use audiovault_protocol::{
-    credit::cost,
+    flow::credit::cost,
     frame::{Frame, StreamId},
     limits::{MAX_DATA_LEN, SEND_QUEUE_LEN},
     message::{Goaway, ResetCode, ResponseHead, Status},

@@ -4,7 +4,7 @@
 #![no_main]
 
 use arbitrary::Arbitrary;
-use audiovault_protocol::parameters::{Field, MAX_FIELDS, MAX_VALUE_LEN, Parameters};
+use audiovault_protocol::http::parameters::{Field, MAX_FIELDS, MAX_VALUE_LEN, Parameters};
 use libfuzzer_sys::fuzz_target;
 use url::form_urlencoded::Serializer;
 

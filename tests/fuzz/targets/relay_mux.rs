@@ -12,7 +12,7 @@ use std::{
 
 use arbitrary::Arbitrary;
 use audiovault_protocol::{
-    credit::{Budgets, WindowBudget, cost},
+    flow::credit::{Budgets, WindowBudget, cost},
     frame::{Frame, StreamId},
     limits::{INITIAL_WINDOW, MAX_DATA_LEN, MAX_STREAMS, MAX_WINDOW, RELAY_DEADLINE, TUNNEL_WINDOW_BUDGET},
     message::{Goaway, ResetCode, ResponseHead, Status},

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     signed_link::{LinkHeader, LinkSecret, LinkSigner, LinkTarget, MAX_TOKEN_LEN},
     site::SiteId,
 };

@@ -7,10 +7,12 @@ use std::{
 };
 
 use audiovault_protocol::{
-    connection::{self, BeyondLimit, Metered, Metering},
-    gate::{Gate, Over},
-    problem::Problem,
-    throttle::ClientKey,
+    admission::{
+        connection::{self, BeyondLimit, Metered, Metering},
+        gate::{Gate, Over},
+        throttle::ClientKey,
+    },
+    http::problem::Problem,
 };
 use axum::{body::Body, response::Response};
 use axum_server::accept::Accept;

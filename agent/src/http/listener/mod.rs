@@ -13,8 +13,8 @@ use std::{
 
 use audiovault_protocol::{
     about::{Purpose, ShownVersion},
-    context::{Client, Lifeline, LinkBase},
-    gate::Gate,
+    admission::gate::Gate,
+    http::context::{Client, Lifeline, LinkBase},
     message::Status,
 };
 use axum::{

@@ -8,9 +8,11 @@ mod recorded;
 use std::{fs, time::Duration};
 
 use audiovault_protocol::{
-    context::{Audit, Client, Deadline, LinkBase, RequestId},
-    parameters::Field,
-    site::SiteId,
+    http::{
+        context::{Audit, Client, Deadline, LinkBase, RequestId},
+        parameters::Field,
+    },
+    identity::site::SiteId,
 };
 use axum::{body::Body, response::Response};
 use bytes::Bytes;

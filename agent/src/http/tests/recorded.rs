@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use audiovault_protocol::context::{Client, Lifeline};
+use audiovault_protocol::http::context::{Client, Lifeline};
 
 use super::*;
 use crate::audit::RecordSettings;

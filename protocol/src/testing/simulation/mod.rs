@@ -40,7 +40,7 @@ use self::{
     tunnel::Tunnel,
 };
 use crate::{
-    credit::WindowBudget,
+    flow::credit::WindowBudget,
     limits::{PAUSE_TIMEOUT, PROCESS_WINDOW_BUDGET},
     testing::start_of_time,
 };

@@ -13,7 +13,7 @@ use super::{
     side::{Driver, Side},
 };
 use crate::{
-    credit::{Budgets, WindowBudget, cost},
+    flow::credit::{Budgets, WindowBudget, cost},
     frame::{Frame, StreamId},
     limits::{INITIAL_WINDOW, MAX_WINDOW, MIN_DATA_COST, PAUSE_TIMEOUT, STALL_TIMEOUT, TUNNEL_WINDOW_BUDGET},
     message::{CloseCode, Goaway, ResetCode},

@@ -15,7 +15,7 @@ use super::{
     wire::{Carried, Message, Wire},
 };
 use crate::{
-    credit::WindowBudget,
+    flow::credit::WindowBudget,
     limits::DEAD_AFTER,
     message::{Goaway, Status},
 };

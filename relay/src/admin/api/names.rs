@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use audiovault_protocol::site::{MAX_ALIAS_LEN, RESERVED};
+use audiovault_protocol::identity::site::{MAX_ALIAS_LEN, RESERVED};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -12,10 +12,10 @@ use utoipa::{
     },
 };
 
-/// The name of a site, [`SiteId`](audiovault_protocol::site::SiteId).
+/// The name of a site, [`SiteId`](audiovault_protocol::identity::site::SiteId).
 pub(super) struct SiteName;
 
-/// Another name of a site, [`Alias`](audiovault_protocol::site::Alias).
+/// Another name of a site, [`Alias`](audiovault_protocol::identity::site::Alias).
 pub(super) struct AliasName;
 
 impl PartialSchema for SiteName {

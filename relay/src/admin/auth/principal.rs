@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 
 use crate::model::{
     name::Name,

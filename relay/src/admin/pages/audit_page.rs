@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use axum::{
     Form,
     extract::{Query, State},

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
-use audiovault_protocol::site::{Alias, SiteId};
+use audiovault_protocol::identity::site::{Alias, SiteId};
 use axum::{
     Form,
     extract::{Path, State},

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use axum::{extract::State, response::Response};
 use jiff::Timestamp;
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use audiovault_protocol::recording_name::{RecordedNames, UnknownNames};
+use audiovault_protocol::recording::name::{RecordedNames, UnknownNames};
 use url::Url;
 use zeroize::Zeroizing;
 

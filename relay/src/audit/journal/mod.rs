@@ -22,8 +22,8 @@ use std::{
 };
 
 use audiovault_protocol::{
-    site::SiteId,
-    strangers::{Strangers, Suppressed},
+    admission::strangers::{Strangers, Suppressed},
+    identity::site::SiteId,
 };
 use jiff::Timestamp;
 use serde::Serialize;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 
 use crate::store::{Traffic, TunnelOpened};
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 
 use super::{Journal, OpenTunnels};

@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use audiovault_protocol::{
-    context::{Audit, Client},
-    site::{KeyDigest, SiteId},
+    http::context::{Audit, Client},
+    identity::site::{KeyDigest, SiteId},
 };
 
 use super::*;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 

@@ -10,7 +10,7 @@ use std::{
     io::{self, Write},
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 
 use self::{password::read_password, report::Report};
 use crate::{

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 
 use self::report::{Report, SiteReport};
 pub use self::table::TableError;

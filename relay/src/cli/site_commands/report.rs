@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use serde::{Serialize, Serializer};
 
 use super::table;

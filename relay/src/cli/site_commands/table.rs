@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use audiovault_protocol::site::{Alias, SiteId};
+use audiovault_protocol::identity::site::{Alias, SiteId};
 use csv::{Reader, ReaderBuilder, StringRecord, Trim, Writer};
 
 use crate::{

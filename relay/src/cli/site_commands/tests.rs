@@ -1,4 +1,4 @@
-use audiovault_protocol::{enrolment::EnrolmentCode, site::SiteKey};
+use audiovault_protocol::identity::{enrolment::EnrolmentCode, site::SiteKey};
 use clap::Parser;
 use serde_json::Value;
 use tempfile::TempDir;

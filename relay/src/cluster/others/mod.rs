@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Limited};

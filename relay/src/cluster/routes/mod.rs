@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
+use audiovault_protocol::identity::{signed_link::LinkKeyId, site::SiteId};
 use tokio::time::Instant;
 
 use self::table::{PARTS, Route, Table, part_of, session_id};

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use audiovault_protocol::{signed_link::LinkKeyId, site::SiteId};
+use audiovault_protocol::identity::{signed_link::LinkKeyId, site::SiteId};
 use data_encoding::HEXLOWER;
 
 use crate::store::RouteRecord;

@@ -30,8 +30,8 @@ use std::{
 };
 
 use audiovault_protocol::{
-    site::SiteId,
-    throttle::{Allowance, Buckets, Counted, Full, Network, RightLately},
+    admission::throttle::{Allowance, Buckets, Counted, Full, Network, RightLately},
+    identity::site::SiteId,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

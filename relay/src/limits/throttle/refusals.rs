@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use audiovault_protocol::throttle::Allowance;
+use audiovault_protocol::admission::throttle::Allowance;
 use jiff::Timestamp;
 
 use super::SiteThrottle;

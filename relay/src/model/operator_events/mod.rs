@@ -7,7 +7,7 @@ mod actor;
 
 use std::{fmt, str::FromStr};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -10,7 +10,7 @@ mod webhook;
 
 use std::{sync::Arc, time::Duration};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{

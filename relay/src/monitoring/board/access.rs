@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use tokio::{
     sync::watch,

@@ -9,7 +9,7 @@ mod view;
 
 use std::{sync::Arc, time::Duration};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::{

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::{

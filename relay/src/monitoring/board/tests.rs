@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use audiovault_protocol::{message::DriverStatus, site::KeyDigest};
+use audiovault_protocol::{identity::site::KeyDigest, message::DriverStatus};
 use jiff::Timestamp;
 
 use super::*;

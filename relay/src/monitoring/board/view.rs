@@ -1,6 +1,6 @@
 //! What the board shows of one site.
 
-use audiovault_protocol::site::{Alias, SiteId};
+use audiovault_protocol::identity::site::{Alias, SiteId};
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::atomic::Ordering, time::Instant};
 
-use audiovault_protocol::site::{KeyDigest, SiteId};
+use audiovault_protocol::identity::site::{KeyDigest, SiteId};
 use tempfile::TempDir;
 
 use super::*;

@@ -7,9 +7,11 @@ use std::{
 };
 
 use audiovault_protocol::{
-    connection::{self, BeyondLimit, Metered, Metering},
-    gate::Over,
-    problem::Problem,
+    admission::{
+        connection::{self, BeyondLimit, Metered, Metering},
+        gate::Over,
+    },
+    http::problem::Problem,
 };
 use axum::{body::Body, response::Response};
 use axum_server::accept::Accept;

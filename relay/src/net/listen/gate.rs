@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use audiovault_protocol::gate::{self, Knock};
+use audiovault_protocol::admission::gate::{self, Knock};
 use ipnet::IpNet;
 
 use crate::limits::ClientKey;

@@ -35,7 +35,7 @@ pub use self::{
     sockets::Sockets,
 };
 
-pub use audiovault_protocol::connection::ConnectionMeter;
+pub use audiovault_protocol::admission::connection::ConnectionMeter;
 
 /// How long a client may take to send the head of a request, from the opening of the connection or the end of the
 /// previous response; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.

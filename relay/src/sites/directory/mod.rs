@@ -7,7 +7,7 @@ mod watch;
 
 use std::collections::HashMap;
 
-use audiovault_protocol::site::{Alias, KeyDigest, SiteId, SiteKey};
+use audiovault_protocol::identity::site::{Alias, KeyDigest, SiteId, SiteKey};
 use jiff::Timestamp;
 
 pub use self::watch::{DirectoryWatch, Refresher, Unreadable};

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use audiovault_protocol::throttle::ClientKey;
+use audiovault_protocol::admission::throttle::ClientKey;
 use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{Any, Row, Transaction, any::AnyRow};

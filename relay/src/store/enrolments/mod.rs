@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     enrolment::CodeDigest,
     site::{KeyDigest, SiteId},
 };

@@ -1,4 +1,4 @@
-use audiovault_protocol::enrolment::{CODE_LIFETIME, EnrolmentCode};
+use audiovault_protocol::identity::enrolment::{CODE_LIFETIME, EnrolmentCode};
 
 use super::*;
 use crate::store::{

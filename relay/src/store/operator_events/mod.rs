@@ -3,7 +3,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use audiovault_protocol::site::SiteId;
+use audiovault_protocol::identity::site::SiteId;
 use futures_util::{Stream, stream};
 use jiff::Timestamp;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use audiovault_protocol::{
+use audiovault_protocol::identity::{
     enrolment::EnrolmentCode,
     site::{Alias, KeyDigest},
 };

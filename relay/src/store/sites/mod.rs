@@ -4,7 +4,7 @@ mod rows;
 
 use std::collections::BTreeSet;
 
-use audiovault_protocol::site::{Alias, KeyDigest, SiteId};
+use audiovault_protocol::identity::site::{Alias, KeyDigest, SiteId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::{Any, Row, Transaction, any::AnyRow};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use audiovault_protocol::site::{Alias, KeyDigest};
+use audiovault_protocol::identity::site::{Alias, KeyDigest};
 use data_encoding::HEXLOWER;
 use sqlx::{Row, any::AnyRow};
 

@@ -13,7 +13,7 @@ use crate::{
         fresh::{Fresh, operator},
     },
 };
-use audiovault_protocol::site::SiteKey;
+use audiovault_protocol::identity::site::SiteKey;
 
 async fn store() -> (Fresh, Store) {
     store_on(Fresh::new().await).await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audiovault_protocol::signed_link::LinkKeyId;
+use audiovault_protocol::identity::signed_link::LinkKeyId;
 use tokio::time::Instant;
 
 /// How long requests wait for an agent whose tunnel broke. The agent dials again after half a second on average, and
@@ -51,7 +51,7 @@ impl Absence {
 
 #[cfg(test)]
 mod tests {
-    use audiovault_protocol::signed_link::{LinkSecret, LinkSigner};
+    use audiovault_protocol::identity::signed_link::{LinkSecret, LinkSigner};
 
     use super::*;
 

@@ -11,7 +11,9 @@ use std::{
 };
 
 use audiovault_protocol::{
-    credit::WindowBudget, limits::PROCESS_WINDOW_BUDGET, signed_link::LinkKeyId, site::SiteId,
+    flow::credit::WindowBudget,
+    identity::{signed_link::LinkKeyId, site::SiteId},
+    limits::PROCESS_WINDOW_BUDGET,
 };
 use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};

@@ -14,12 +14,12 @@ use std::{
 };
 
 use audiovault_protocol::{
-    credit::{Budgets, WindowBudget},
+    flow::credit::{Budgets, WindowBudget},
+    http::parameters::token_names,
+    identity::site::{KeyDigest, SiteId},
     limits::{DEAD_AFTER, INITIAL_WINDOW, MAX_STREAMS, PING_AFTER, TUNNEL_WINDOW_BUDGET},
     link::{Caller, Close, Counted, Ended, RelayLink, RelayNotice, Traffic, websocket_config},
     message::{CloseCode, Goaway, Hello, Status, Welcome},
-    parameters::token_names,
-    site::{KeyDigest, SiteId},
 };
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;

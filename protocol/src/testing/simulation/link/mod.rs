@@ -28,7 +28,7 @@ use tokio::{
 use self::{pipe::Cable, relay::Session};
 use super::{Figures, Finding, calls::Outcome, plan::CallPlan, random::Chance};
 use crate::{
-    credit::WindowBudget,
+    flow::credit::WindowBudget,
     limits::{DEAD_AFTER, PAUSE_TIMEOUT, PROCESS_WINDOW_BUDGET},
     link::{AgentControl, Ended},
     message::{CloseCode, Goaway, Status},

@@ -16,7 +16,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
 use super::{Watched, World, now, pipe::Pipe};
 use crate::{
-    credit::{Budgets, WindowBudget},
+    flow::credit::{Budgets, WindowBudget},
     limits::TUNNEL_WINDOW_BUDGET,
     link::{
         CallError, Caller, Close, Counted, RelayLink, RelayNotice, Traffic, TunnelBody, websocket_config,

@@ -1,6 +1,6 @@
 //! A client's connection below TLS and HTTP, as relay and agent handle it.
 //!
-//! It has a place among all connections ([`crate::gate`]), it ends when it was idle for too long, and every request on
+//! It has a place among all connections ([`crate::admission::gate`]), it ends when it was idle for too long, and every request on
 //! it knows how many bytes the socket has accepted.
 
 mod held;
@@ -18,7 +18,7 @@ pub use self::{
     metered::Metered,
     metering::{BeyondLimit, Metering},
 };
-use crate::gate::Knock;
+use crate::admission::gate::Knock;
 
 /// Puts a meter around a connection that the gate has decided about, and around the service that answers its requests.
 /// `tls` says whether the client speaks TLS on it. `beyond` says what is answered on a connection that is above a limit

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::media;
+use crate::recording::media;
 
 /// The longest search response in bytes: some 1,500 recordings of one call. A longer one is refused.
 pub const MAX_SEARCH_ANSWER_LEN: usize = 1 << 20;

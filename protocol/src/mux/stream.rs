@@ -5,8 +5,10 @@ use std::{collections::VecDeque, time::Instant};
 use bytes::Bytes;
 
 use crate::{
-    credit::{CreditExceeded, CreditOverflow, ReceiveWindow, SendWindow, Way},
-    lanes::Lane,
+    flow::{
+        credit::{CreditExceeded, CreditOverflow, ReceiveWindow, SendWindow, Way},
+        lanes::Lane,
+    },
     limits::{PAUSE_TIMEOUT, SEND_QUEUE_LEN, SMALL_ANSWER_LEN, STALL_TIMEOUT},
 };
 

@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-pub use crate::link_target::LinkTarget;
-use crate::{link_target, site::SiteId};
+pub use crate::identity::link_target::LinkTarget;
+use crate::identity::{link_target, site::SiteId};
 
 /// Length in bytes of a link secret, and of every key derived from it.
 pub const LINK_SECRET_LEN: usize = 32;
@@ -29,7 +29,7 @@ pub const LINK_SECRET_LEN: usize = 32;
 pub const LINK_NONCE_LEN: usize = NONCE_LEN;
 /// Longest path that a link may carry, in bytes: `PATH_MAX` of Linux.
 pub const MAX_PATH_LEN: usize = 4096;
-/// Longest token in characters: a path; a call id, a tenant and a user of [`crate::parameters::MAX_VALUE_LEN`] bytes
+/// Longest token in characters: a path; a call id, a tenant and a user of [`crate::http::parameters::MAX_VALUE_LEN`] bytes
 /// each; their lengths, header, nonce and tag; in base64 (4 characters for 3 bytes).
 pub const MAX_TOKEN_LEN: usize =
     (HEADER_LEN + CHECK_LEN + NONCE_LEN + 16 + 4 * 2 + MAX_PATH_LEN + 3 * 1024 + 16) * 4 / 3 + 4;

@@ -12,12 +12,14 @@ use bytes::Bytes;
 pub use self::event::{OpenError, RelayEvent};
 use super::Violation;
 use crate::{
-    credit::{Budgets, ReceiveWindow, Way},
+    flow::credit::{Budgets, ReceiveWindow, Way},
     frame::{Frame, StreamId},
-    keepalive::{KeepAlive, PingPayload},
     limits::{GREETING_TIMEOUT, MAX_STREAMS, SHARED_FOR, STALL_TIMEOUT},
     message::{Goaway, RequestHead, ResetCode, ResponseHead, Welcome},
-    stream::{ReceiveError, RequestStream},
+    mux::{
+        keepalive::{KeepAlive, PingPayload},
+        stream::{ReceiveError, RequestStream},
+    },
 };
 
 /// What may still arrive on streams that this side gave up: no more than was in flight at that moment.
@@ -117,7 +119,7 @@ impl RelayMux {
         Ok(stream)
     }
 
-    /// The consumer of the body took chunks of this [`crate::credit::cost`].
+    /// The consumer of the body took chunks of this [`crate::flow::credit::cost`].
     pub fn consume(&mut self, stream: StreamId, cost: u32, now: Instant) {
         let shared = self.shared_until.is_some_and(|until| now < until);
         let way = Way { min_rtt: self.life.min_rtt().unwrap_or_default(), shared };
@@ -392,7 +394,7 @@ impl RelayMux {
     fn on_late(&mut self, frame: &'static str, stream: StreamId, len: usize) -> Result<(), Violation> {
         self.check_asked(frame, stream)?;
         let (left, cost) = if frame == "DATA" {
-            (&mut self.late.credit, u64::from(crate::credit::cost(len)))
+            (&mut self.late.credit, u64::from(crate::flow::credit::cost(len)))
         } else {
             (&mut self.late.frames, 1)
         };

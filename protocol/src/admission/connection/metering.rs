@@ -15,7 +15,7 @@ use super::{
     held::HeldBody,
     meter::{ConnectionMeter, UnderWay},
 };
-use crate::gate::Over;
+use crate::admission::gate::Over;
 
 /// What is answered on a connection above a limit. The connection carries one request, which must come within a second,
 /// so that clients that send nothing do not use the room for long.

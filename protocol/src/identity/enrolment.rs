@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use crate::site::{SiteId, SiteKey};
+use crate::identity::site::{SiteId, SiteKey};
 
 /// Where a code is exchanged, below the relay's public URL.
 pub const ENROLMENT_PATH: &str = "/enroll";
@@ -148,11 +148,11 @@ pub struct EnrolmentAnswer {
 mod key_text {
     use super::{Deserialize, Deserializer, Serializer, SiteKey, Zeroizing, de};
 
-    pub(super) fn serialize<S: Serializer>(key: &SiteKey, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(key: &SiteKey, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&Zeroizing::new(key.reveal()))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SiteKey, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SiteKey, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
         SiteKey::parse(&text).map_err(de::Error::custom)
     }

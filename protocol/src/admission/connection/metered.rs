@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::meter::{Activity, ConnectionMeter};
-use crate::{gate::Place, limits::PAUSE_TIMEOUT};
+use crate::{admission::gate::Place, limits::PAUSE_TIMEOUT};
 
 /// How long a connection without a request is kept. Only requests count, not bytes: a connection with the beginning of
 /// a head that never ends, or with an HTTP/2 client that answers pings and sends no request, is idle. Browsers close by

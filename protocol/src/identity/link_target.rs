@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::{
-    parameters::MAX_VALUE_LEN,
-    signed_link::{Fingerprint, LinkError, MAX_PATH_LEN},
+    http::parameters::MAX_VALUE_LEN,
+    identity::signed_link::{Fingerprint, LinkError, MAX_PATH_LEN},
 };
 
 /// What a link opens, and for whom it was made. It travels encrypted.

@@ -11,9 +11,11 @@ use http::{HeaderMap, Method, Request, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    context::{Audit, Client, Deadline, RequestId},
-    headers,
-    signed_link::LinkKeyId,
+    http::{
+        context::{Audit, Client, Deadline, RequestId},
+        headers,
+    },
+    identity::signed_link::LinkKeyId,
 };
 
 pub use self::bounds::{
@@ -148,8 +150,8 @@ pub struct RequestHead {
     pub method: String,
     /// Path and query, starting with a slash.
     pub target: String,
-    /// Headers by allow-list; see [`crate::headers`].
-    #[serde(with = "crate::headers::request")]
+    /// Headers by allow-list; see [`crate::http::headers`].
+    #[serde(with = "crate::http::headers::request")]
     pub headers: HeaderMap,
     /// How long the relay will wait for RESPONSE, in milliseconds.
     pub deadline_ms: u32,
@@ -193,8 +195,8 @@ impl RequestHead {
 pub struct ResponseHead {
     /// HTTP status code.
     pub status: u16,
-    /// Headers by allow-list; see [`crate::headers`].
-    #[serde(with = "crate::headers::response")]
+    /// Headers by allow-list; see [`crate::http::headers`].
+    #[serde(with = "crate::http::headers::response")]
     pub headers: HeaderMap,
     /// For the relay's audit log; never passed on to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]

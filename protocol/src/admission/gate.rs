@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use crate::{
+use crate::admission::{
     slots::{Slot, Slots},
     throttle::ClientKey,
 };
