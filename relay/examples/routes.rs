@@ -21,7 +21,7 @@ use audiovault_protocol::identity::{signed_link::LinkKeyId, site::SiteId};
 use audiovault_relay::{
     cluster::{LeaseReading, Reading, Routes},
     store::{NodeRecord, RouteChange, RouteRecord},
-    tunnel::registry::Wanted,
+    tunnel::registry::AgentTarget,
 };
 use clap::Parser;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
@@ -47,7 +47,7 @@ fn main() {
     println!("| {sites} sites, {NODES} relays | |\n|---|--:|");
     let mut routes = Routes::default();
     let now = Instant::now();
-    routes.heard(leases(0, 1), now, now);
+    routes.apply_leases(leases(0, 1), now, now);
     let before = resident();
     let begun = processor_time();
     let reading = read(&mut routes, sites);
@@ -97,9 +97,9 @@ fn look_up(routes: &mut Routes, sites: usize) {
     let nothing = times(sites, || (), |()| ());
     row("taking the time, which is part of the following", quantiles(nothing));
     for (which, first) in [("present", 0), ("absent", sites)] {
-        let wanted = || wanted(first + random.random_range(0..sites));
-        let took = times(sites, wanted, |wanted| {
-            assert_eq!(routes.find(wanted, &[]).is_ok(), first == 0);
+        let target = || target(first + random.random_range(0..sites));
+        let took = times(sites, target, |target| {
+            assert_eq!(routes.find(target, &[]).is_ok(), first == 0);
         });
         row(&format!("look-up of a random {which} site"), quantiles(took));
     }
@@ -136,15 +136,15 @@ fn lose(routes: &mut Routes, sites: usize) {
     for lease in (2..200).step_by(2) {
         let others = leases(1, lease);
         let begun = Clock::now();
-        let news = routes.heard(others, now, now);
+        let news = routes.apply_leases(others, now, now);
         losses.push(begun.elapsed());
         assert_eq!(news.lost.len(), 1);
-        let wanted = wanted(0);
+        let target = target(0);
         let begun = Clock::now();
-        let found = routes.find(&wanted, &[]);
+        let found = routes.find(&target, &[]);
         look_ups.push(begun.elapsed());
-        assert!(found.is_err() && routes.back_by(&wanted, now).is_some(), "its agents are waited for");
-        routes.heard(leases(0, lease + 1), now, now);
+        assert!(found.is_err() && routes.returns_by(&target, now).is_some(), "its agents are waited for");
+        routes.apply_leases(leases(0, lease + 1), now, now);
     }
     row(&format!("a relay with {} tunnels is lost", sites / NODES), quantiles(losses));
     row("look-up of a site of that relay right after", quantiles(look_ups));
@@ -186,8 +186,8 @@ fn run(node: usize) -> String {
     format!("{node:024x}")
 }
 
-fn wanted(number: usize) -> Wanted {
-    Wanted { site: site(number), key: None }
+fn target(number: usize) -> AgentTarget {
+    AgentTarget { site: site(number), key: None }
 }
 
 /// The processor time of this program, which has one thread. Its resolution is a few milliseconds.

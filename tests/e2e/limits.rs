@@ -146,14 +146,14 @@ async fn agents_that_come_all_at_once_are_admitted_one_after_the_other() {
     let knocks = join_all((0..12).map(|_| knock(&relay, &site.site_key))).await;
     let admitted = knocks.iter().filter(|(head, _)| head.starts_with("HTTP/1.1 101 ")).count();
     assert!((2..6).contains(&admitted), "{admitted} were admitted");
-    let mut slots: Vec<u64> = knocks
+    let mut semaphore: Vec<u64> = knocks
         .iter()
         .filter(|(head, _)| head.starts_with("HTTP/1.1 503 "))
         .map(|(head, _)| retry_after(head))
         .collect();
-    slots.sort_unstable();
-    assert_eq!(admitted + slots.len(), 12);
-    assert!(slots[slots.len() - 1] >= slots[0] + 2, "the slots are spread: {slots:?}");
+    semaphore.sort_unstable();
+    assert_eq!(admitted + semaphore.len(), 12);
+    assert!(semaphore[semaphore.len() - 1] >= semaphore[0] + 2, "the slots are spread: {semaphore:?}");
     // A real agent takes its slot and is in.
     let dir = one_recording();
     Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;

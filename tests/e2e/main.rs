@@ -49,6 +49,6 @@ mod shutdown;
 mod sound;
 mod static_binary;
 mod store_trouble;
-mod strangers;
+mod unauthenticated;
 mod wan_link;
 mod without_scripts;

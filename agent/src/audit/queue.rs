@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use audiovault_protocol::admission::strangers::Strangers;
+use audiovault_protocol::admission::unauthenticated::UnauthenticatedLimit;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -67,7 +67,7 @@ struct State {
     /// Whether `mail` has a new target.
     retargeted: bool,
     lost: u64,
-    strangers: Strangers<Timestamp>,
+    unauthenticated: UnauthenticatedLimit<Timestamp>,
     repeats: Repeats,
     stop: bool,
     waiting: Option<oneshot::Sender<()>>,
@@ -143,7 +143,8 @@ impl Queue {
             if state.stop || state.retargeted || (well && (state.events > 0 || state.lost > 0)) {
                 return state.hand_over(now);
             }
-            let due = || state.strangers.due().into_iter().chain(state.repeats.due()).chain(wake_at).min();
+            let due =
+                || state.unauthenticated.due().into_iter().chain(state.repeats.due()).chain(wake_at).min();
             match trouble_until.or_else(due) {
                 None => state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(until) if now < until => {
@@ -166,7 +167,7 @@ impl State {
     fn admit(&mut self, event: &Event, asker: Asker) -> bool {
         let now = Instant::now();
         match asker {
-            Asker::Stranger => self.strangers.admit(now, Timestamp::now()),
+            Asker::Stranger => self.unauthenticated.admit(now, Timestamp::now()),
             Asker::Known if event.kind == Kind::Begun => self.repeats.begin(event, now),
             Asker::Known => self.repeats.admit(event, now),
             Asker::Begun => true,
@@ -177,9 +178,12 @@ impl State {
     fn counts(&mut self, now: Instant) -> Vec<Notice> {
         let mut counts = self.repeats.close(now, self.stop);
         let time = Timestamp::now();
-        let strangers = self.strangers.close(now, self.stop);
-        counts
-            .extend(strangers.map(|strangers| Notice::of_strangers(time, strangers.since, strangers.count)));
+        let unauthenticated = self.unauthenticated.close(now, self.stop);
+        counts.extend(
+            unauthenticated.map(|unauthenticated| {
+                Notice::of_strangers(time, unauthenticated.since, unauthenticated.count)
+            }),
+        );
         counts
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_protocol::admission::strangers::Strangers;
+use audiovault_protocol::admission::unauthenticated::UnauthenticatedLimit;
 use jiff::Timestamp;
 
 use super::event::{Event, Kind, Notice};
@@ -62,7 +62,7 @@ impl Key {
 
 #[derive(Debug)]
 struct Watched {
-    strangers: Strangers<Timestamp>,
+    unauthenticated: UnauthenticatedLimit<Timestamp>,
     /// Bytes that the counted requests handed out.
     octets: u64,
 }
@@ -80,10 +80,10 @@ impl Repeats {
     /// Returns true if an event that is over gets a line of its own. Otherwise it is counted.
     pub(super) fn admit(&mut self, event: &Event, now: Instant) -> bool {
         let Some(watched) = self.watch(Key::of(event), now) else { return true };
-        let admitted = watched.strangers.admit(now, event.time);
+        let admitted = watched.unauthenticated.admit(now, event.time);
         if !admitted {
             watched.octets += event.octets.unwrap_or_default();
-            let due = watched.strangers.due();
+            let due = watched.unauthenticated.due();
             self.due = self.due.into_iter().chain(due).min();
         }
         admitted
@@ -91,15 +91,15 @@ impl Repeats {
 
     /// Returns true if a delivery that begins gets lines of its own. Otherwise it is counted when it ends.
     pub(super) fn begin(&mut self, event: &Event, now: Instant) -> bool {
-        self.watch(Key::of(event), now).is_none_or(|watched| watched.strangers.begin(now, event.time))
+        self.watch(Key::of(event), now).is_none_or(|watched| watched.unauthenticated.begin(now, event.time))
     }
 
     /// Counts a delivery that began without a line. Returns false if there was no room; it then gets a line of its own.
     pub(super) fn count(&mut self, event: &Event, now: Instant) -> bool {
         let Some(watched) = self.watch(Key::of(event), now) else { return false };
-        watched.strangers.count(now, event.time);
+        watched.unauthenticated.count(now, event.time);
         watched.octets += event.octets.unwrap_or_default();
-        let due = watched.strangers.due();
+        let due = watched.unauthenticated.due();
         self.due = self.due.into_iter().chain(due).min();
         true
     }
@@ -117,7 +117,7 @@ impl Repeats {
         let mut told = Vec::new();
         let time = Timestamp::now();
         self.watched.retain(|key, watched| {
-            if let Some(suppressed) = watched.strangers.close(now, last) {
+            if let Some(suppressed) = watched.unauthenticated.close(now, last) {
                 let octets = std::mem::take(&mut watched.octets);
                 told.push(Notice::Suppressed {
                     time,
@@ -131,9 +131,9 @@ impl Repeats {
                     octets: (key.kind == Kind::Delivery).then_some(octets),
                 });
             }
-            !watched.strangers.is_over(now)
+            !watched.unauthenticated.is_over(now)
         });
-        self.due = self.watched.values().filter_map(|watched| watched.strangers.due()).min();
+        self.due = self.watched.values().filter_map(|watched| watched.unauthenticated.due()).min();
         told
     }
 
@@ -141,14 +141,14 @@ impl Repeats {
         if self.watched.len() >= MAX_WATCHED && !self.watched.contains_key(&key) {
             if self.purged.is_none_or(|purged| now >= purged + PURGE_EVERY) {
                 self.purged = Some(now);
-                self.watched.retain(|_, watched| !watched.strangers.is_over(now));
+                self.watched.retain(|_, watched| !watched.unauthenticated.is_over(now));
             }
             if self.watched.len() >= MAX_WATCHED {
                 return None;
             }
         }
         let lines = key.lines();
-        let new = || Watched { strangers: Strangers::with_lines(lines), octets: 0 };
+        let new = || Watched { unauthenticated: UnauthenticatedLimit::with_lines(lines), octets: 0 };
         Some(self.watched.entry(key).or_insert_with(new))
     }
 }

@@ -1,6 +1,6 @@
 //! Counts open connections, of each client and in total, and limits them.
 //!
-//! Pure. A listener asks it about every new connection and holds the place that it returns as long as the connection is
+//! Pure. A listener asks it about every new connection and holds the permit that it returns as long as the connection is
 //! open.
 
 use std::sync::{
@@ -9,13 +9,13 @@ use std::sync::{
 };
 
 use crate::admission::{
-    slots::{Slot, Slots},
+    semaphore::{KeyedSemaphore, Permit},
     throttle::ClientKey,
 };
 
 /// Connections above a limit that still get an answer, as a share of the limit (one eighth). Clients that made a
 /// mistake learn of the limit; clients that flood cost no more than the opening of a connection.
-const TOLD: u32 = 8;
+const ANSWERED_SHARE: u32 = 8;
 
 /// Admits connections, for all listeners that share it.
 #[derive(Debug)]
@@ -24,38 +24,38 @@ pub struct Gate {
     open: Arc<AtomicU32>,
     per_client: u32,
     /// Also counts the connections above the limit that still get an answer.
-    clients: Slots<ClientKey>,
+    clients: KeyedSemaphore<ClientKey>,
     refused: AtomicU32,
 }
 
 /// The decision about a new connection.
 #[derive(Debug)]
-pub enum Knock {
+pub enum Admission {
     /// The connection is within all limits.
-    Welcome(Place),
+    Admitted(ConnectionPermit),
     /// The connection is above a limit and gets an answer that says so.
-    Told(Place, Over),
+    Answered(ConnectionPermit, Exceeded),
     /// The connection is so far above a limit that it gets no answer.
     Refused,
 }
 
 /// Which limit a connection exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
+pub enum Exceeded {
     /// The limit of its client.
     Client,
     /// The limit of all clients together.
     All,
 }
 
-/// The place of one connection. Dropping it frees the place.
+/// Permits one connection. Dropping it releases the permit.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     open: Arc<AtomicU32>,
-    _client: Option<Slot<ClientKey>>,
+    _client: Option<Permit<ClientKey>>,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -68,7 +68,7 @@ impl Gate {
             most,
             open: Arc::default(),
             per_client,
-            clients: Slots::new(beyond(per_client)),
+            clients: KeyedSemaphore::new(beyond(per_client)),
             refused: AtomicU32::new(0),
         }
     }
@@ -85,40 +85,40 @@ impl Gate {
 
     /// Decides about a connection. A connection from a proxy that serves many clients has no client, and counts only
     /// for the total.
-    pub fn knock(&self, client: Option<ClientKey>) -> Knock {
-        // The place is taken first and given back on drop, so that two connections cannot both take the last one.
+    pub fn admit(&self, client: Option<ClientKey>) -> Admission {
+        // The permit is taken first and given back on drop, so that two connections cannot both take the last one.
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut place = Place { open: Arc::clone(&self.open), _client: None };
+        let mut permit = ConnectionPermit { open: Arc::clone(&self.open), _client: None };
         if open > beyond(self.most) {
             return self.refuse();
         }
-        let mut over = (open > self.most).then_some(Over::All);
+        let mut exceeded = (open > self.most).then_some(Exceeded::All);
         if let Some(client) = client {
-            let Some(slot) = self.clients.take(client) else {
+            let Some(of_client) = self.clients.take(client) else {
                 return self.refuse();
             };
-            place._client = Some(slot);
+            permit._client = Some(of_client);
             if self.clients.taken(&client) > self.per_client {
-                over = Some(Over::Client);
+                exceeded = Some(Exceeded::Client);
             }
         }
-        match over {
-            None => Knock::Welcome(place),
-            Some(over) => {
+        match exceeded {
+            None => Admission::Admitted(permit),
+            Some(exceeded) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                Knock::Told(place, over)
+                Admission::Answered(permit, exceeded)
             }
         }
     }
 
-    fn refuse(&self) -> Knock {
+    fn refuse(&self) -> Admission {
         self.refused.fetch_add(1, Ordering::Relaxed);
-        Knock::Refused
+        Admission::Refused
     }
 }
 
 fn beyond(limit: u32) -> u32 {
-    limit.saturating_add(limit.div_ceil(TOLD))
+    limit.saturating_add(limit.div_ceil(ANSWERED_SHARE))
 }
 
 #[cfg(test)]
@@ -134,42 +134,46 @@ mod tests {
     }
 
     /// Opens connections until one is refused. Returns how many were welcome and how many got an answer.
-    fn fill(gate: &Gate, client: Option<ClientKey>, kept: &mut Vec<Knock>) -> (u32, u32, Option<Over>) {
+    fn fill(
+        gate: &Gate,
+        client: Option<ClientKey>,
+        kept: &mut Vec<Admission>,
+    ) -> (u32, u32, Option<Exceeded>) {
         let mut welcome = 0;
         let mut told = 0;
         let mut why = None;
         loop {
-            let knock = gate.knock(client);
-            match &knock {
-                Knock::Welcome(_) => welcome += 1,
-                Knock::Told(_, over) => {
+            let admit = gate.admit(client);
+            match &admit {
+                Admission::Admitted(_) => welcome += 1,
+                Admission::Answered(_, exceeded) => {
                     told += 1;
-                    why = Some(*over);
+                    why = Some(*exceeded);
                 }
-                Knock::Refused => return (welcome, told, why),
+                Admission::Refused => return (welcome, told, why),
             }
-            kept.push(knock);
+            kept.push(admit);
         }
     }
 
     #[test]
     fn a_client_is_told_of_its_limit_and_then_not_even_that() {
         let (gate, mut kept) = (Gate::new(100, 16), Vec::new());
-        assert_eq!(fill(&gate, client(1), &mut kept), (16, 2, Some(Over::Client)));
-        assert!(matches!(gate.knock(client(2)), Knock::Welcome(_)), "another one does not suffer");
-        assert!(matches!(gate.knock(PROXY), Knock::Welcome(_)), "nor does a proxy");
+        assert_eq!(fill(&gate, client(1), &mut kept), (16, 2, Some(Exceeded::Client)));
+        assert!(matches!(gate.admit(client(2)), Admission::Admitted(_)), "another one does not suffer");
+        assert!(matches!(gate.admit(PROXY), Admission::Admitted(_)), "nor does a proxy");
         assert_eq!((gate.open(), gate.refused()), (18, 3));
         kept.clear();
         assert_eq!(gate.open(), 0);
-        assert!(matches!(gate.knock(client(1)), Knock::Welcome(_)));
+        assert!(matches!(gate.admit(client(1)), Admission::Admitted(_)));
     }
 
     #[test]
     fn all_together_have_a_limit_too() {
         let (gate, mut kept) = (Gate::new(24, 16), Vec::new());
         fill(&gate, client(1), &mut kept);
-        assert_eq!(fill(&gate, PROXY, &mut kept), (6, 3, Some(Over::All)));
-        assert!(matches!(gate.knock(client(2)), Knock::Refused));
+        assert_eq!(fill(&gate, PROXY, &mut kept), (6, 3, Some(Exceeded::All)));
+        assert!(matches!(gate.admit(client(2)), Admission::Refused));
         assert_eq!(gate.open(), 27);
     }
 }

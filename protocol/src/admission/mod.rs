@@ -3,6 +3,6 @@
 #[cfg(feature = "link")]
 pub mod connection;
 pub mod gate;
-pub mod slots;
-pub mod strangers;
+pub mod semaphore;
 pub mod throttle;
+pub mod unauthenticated;

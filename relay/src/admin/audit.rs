@@ -11,7 +11,7 @@ use axum::{
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::header;
 
-use super::{AdminState, Refused};
+use super::{AdminState, HttpError};
 use crate::{
     admin::auth::Principal,
     audit::csv::{CsvRow, write_header, write_rows},
@@ -77,10 +77,10 @@ impl AdminState {
         who: &Principal,
         call_id: &str,
         reason: &str,
-    ) -> Result<u64, Refused> {
+    ) -> Result<u64, HttpError> {
         who.require(Permission::EraseAudit)?;
         if call_id.trim().is_empty() {
-            return Err(Refused::unprocessable("name the call whose events are to be erased"));
+            return Err(HttpError::unprocessable("name the call whose events are to be erased"));
         }
         let erased = self.auth.store().erase_call(&who.actor().because(reason), call_id).await?;
         tracing::info!(actor = %who.name, erased, "a call is erased from the audit");

@@ -40,11 +40,11 @@ const KINDS: [&str; 9] = [
 pub(crate) struct Compressible;
 
 /// The condition for compressing a response.
-type Judge = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
+type Decision = fn(StatusCode, Version, &HeaderMap, &Extensions) -> bool;
 
 /// Compresses marked responses for clients that accept gzip: all browsers, Prometheus and most programs do.
-pub(super) fn layer() -> CompressionLayer<And<SizeAbove, Judge>> {
-    let judge: Judge =
+pub(super) fn layer() -> CompressionLayer<And<SizeAbove, Decision>> {
+    let judge: Decision =
         |_, _, headers, extensions| extensions.get::<Compressible>().is_some() && is_text(headers);
     CompressionLayer::new().compress_when(SizeAbove::new(SHORTEST).and(judge))
 }

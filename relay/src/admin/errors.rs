@@ -10,7 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Refused, SignedIn};
+use super::{HttpError, SignedIn};
 use crate::admin::pages::{ErrorPage, Shell, Visitor, page_with};
 
 /// Longest explanation of the framework that is passed on, in bytes. They are single sentences.
@@ -24,11 +24,11 @@ pub(super) async fn present(request: Request, next: Next) -> Response {
     let failed = status.is_client_error() || status.is_server_error();
     let (Some(visitor), true) = (visitor, failed) else { return response };
     let (mut parts, body) = response.into_parts();
-    let refused = match parts.extensions.remove::<Refused>() {
+    let refused = match parts.extensions.remove::<HttpError>() {
         Some(refused) => refused,
         // The response is a page that explains the error itself, such as a form with a wrong field.
         None if is_presentable(&parts.headers) => return Response::from_parts(parts, body),
-        None => Refused::new(status, explanation(status, body).await),
+        None => HttpError::new(status, explanation(status, body).await),
     };
     let mut rendered = if is_for_programs(visitor.uri.path()) {
         let problem = Problem::new(refused.status(), refused.detail()).for_request(&id);
@@ -77,7 +77,7 @@ async fn explanation(status: StatusCode, body: Body) -> String {
     }
 }
 
-impl Refused {
+impl HttpError {
     /// The response to a client that has to log in first: browsers are redirected to the login, programs get 401.
     pub(super) fn to_log_in(visitor: &Visitor, safe: bool) -> Response {
         if is_for_programs(visitor.uri.path()) {

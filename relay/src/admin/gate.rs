@@ -11,7 +11,7 @@ use axum::{
 use axum_extra::extract::cookie::CookieJar;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
-use super::{AdminState, MAX_BODY, Refused};
+use super::{AdminState, HttpError, MAX_BODY};
 use crate::{
     admin::{
         auth::{Credential, Principal, SessionCookie, csrf_token, is_csrf_token, is_same_origin},
@@ -43,7 +43,7 @@ enum Presented {
 /// Refuses requests without a valid credential, and requests that another web site made a browser send.
 pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
     let Some(visitor) = request.extensions().get::<Visitor>().cloned() else {
-        return Refused::internal().into_response();
+        return HttpError::internal().into_response();
     };
     match admit(&state, &visitor, request).await {
         Ok(Some((signed_in, mut request))) => {
@@ -53,7 +53,7 @@ pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request
             response.extensions_mut().insert(signed_in);
             response
         }
-        Ok(None) => Refused::unauthorized().into_response(),
+        Ok(None) => HttpError::unauthorized().into_response(),
         Err(response) => response,
     }
 }
@@ -68,14 +68,14 @@ async fn admit(
     let via = match &presented {
         Presented::Session(secret) => Credential::Session(secret.digest()),
         Presented::Token(secret) => Credential::Token(secret.digest()),
-        Presented::Nothing => return Err(Refused::to_log_in(visitor, safe)),
+        Presented::Nothing => return Err(HttpError::to_log_in(visitor, safe)),
     };
     let principal = state
         .auth
         .principal(via, visitor.address)
         .await
-        .map_err(|error| Refused::from(error).into_response())?;
-    let Some(principal) = principal else { return Err(Refused::to_log_in(visitor, safe)) };
+        .map_err(|error| HttpError::from(error).into_response())?;
+    let Some(principal) = principal else { return Err(HttpError::to_log_in(visitor, safe)) };
     let Presented::Session(secret) = presented else {
         return Ok(Some((SignedIn { principal, csrf: String::new() }, request)));
     };
@@ -111,7 +111,7 @@ async fn from_own_page(request: Request, session: &Secret) -> Result<Request, Re
     }
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "the form is too large").into_response());
+        return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, "the form is too large").into_response());
     };
     let token = url::form_urlencoded::parse(&body).find(|(name, _)| name == "csrf");
     let right = token.is_some_and(|(_, token)| is_csrf_token(session, &token));
@@ -132,5 +132,5 @@ pub(super) async fn own_pages_only(request: Request, next: Next) -> Response {
 
 fn foreign() -> Response {
     let detail = "this request does not come from a page of this session; load the page again";
-    Refused::new(StatusCode::FORBIDDEN, detail).into_response()
+    HttpError::new(StatusCode::FORBIDDEN, detail).into_response()
 }

@@ -9,7 +9,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{AdminState, Compressible, Refused, SignedIn};
+use super::{AdminState, Compressible, HttpError, SignedIn};
 use crate::{model::rights::Scope, monitoring::metrics::Format};
 
 pub(super) async fn alive() -> &'static str {
@@ -32,10 +32,10 @@ pub(super) async fn metrics(
     State(state): State<Arc<AdminState>>,
     signed_in: Option<Extension<SignedIn>>,
     headers: HeaderMap,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let everywhere = signed_in.is_some_and(|signed_in| signed_in.principal.rights.scope == Scope::All);
     if !everywhere && !state.metrics_public {
-        return Err(Refused::not_found());
+        return Err(HttpError::not_found());
     }
     let format = Format::accepted(&headers);
     match state.metrics.render(format) {
@@ -47,7 +47,7 @@ pub(super) async fn metrics(
         }
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
-            Err(Refused::internal())
+            Err(HttpError::internal())
         }
     }
 }

@@ -11,9 +11,9 @@ pub mod entrance;
 mod errors;
 mod gate;
 mod health;
+mod http_error;
 pub mod pages;
 mod record;
-mod refused;
 mod security_headers;
 mod site_changes;
 mod visible_site;
@@ -22,9 +22,9 @@ use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 
-pub(crate) use self::{compression::Compressible, refused::known_name, site_changes::SiteChange};
+pub(crate) use self::{compression::Compressible, http_error::known_name, site_changes::SiteChange};
 pub use self::{
-    gate::SignedIn, refused::Refused, security_headers::SecurityHeaders, visible_site::VisibleSite,
+    gate::SignedIn, http_error::HttpError, security_headers::SecurityHeaders, visible_site::VisibleSite,
 };
 use crate::{
     admin::auth::Auth,
@@ -64,7 +64,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .layer(middleware::from_fn(gate::own_pages_only))
         .layer(DefaultBodyLimit::max(MAX_PUBLIC_BODY));
     let metrics = Router::new().route("/metrics", get(health::metrics));
-    let mut protected = pages::routes().merge(api::routes()).fallback(async || Refused::not_found());
+    let mut protected = pages::routes().merge(api::routes()).fallback(async || HttpError::not_found());
     let mut open = public;
     if state.metrics_public {
         open = open.merge(metrics);

@@ -3,7 +3,7 @@
 
 use audiovault_protocol::identity::site::{Alias, SiteId};
 
-use super::{AdminState, Refused};
+use super::{AdminState, HttpError};
 use crate::{
     admin::auth::Principal,
     model::rights::Permission,
@@ -61,13 +61,14 @@ impl AdminState {
         who: &Principal,
         site: &SiteId,
         change: SiteChange<'_>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), HttpError> {
         who.require(change.permission())?;
         let (store, actor) = (self.auth.store(), who.actor());
         match change {
             SiteChange::RevokeKey(key) => store.revoke_key(&actor, site, Some(key)).await.map(drop)?,
             SiteChange::AddAlias(alias) => {
-                let alias = Alias::parse(alias).map_err(|error| Refused::unprocessable(error.to_string()))?;
+                let alias =
+                    Alias::parse(alias).map_err(|error| HttpError::unprocessable(error.to_string()))?;
                 // The same error as for a name that is taken, so that the response does not show which names are
                 // taken.
                 if !may_have(who, site, &alias) {
@@ -76,7 +77,7 @@ impl AdminState {
                 store.add_alias(&actor, site, &alias).await?;
             }
             SiteChange::RemoveAlias(alias) => {
-                let alias = Alias::parse(alias).map_err(|_| Refused::not_found())?;
+                let alias = Alias::parse(alias).map_err(|_| HttpError::not_found())?;
                 store.remove_alias(&actor, site, &alias).await?;
             }
             SiteChange::Disable => store.set_disabled(&actor, site, true).await?,
@@ -88,7 +89,7 @@ impl AdminState {
     }
 
     /// Adds a site with a key and a search token. If the name is taken, the error is a conflict.
-    pub(crate) async fn add_site(&self, who: &Principal, wanted: WantedSite) -> Result<AddedSite, Refused> {
+    pub(crate) async fn add_site(&self, who: &Principal, wanted: WantedSite) -> Result<AddedSite, HttpError> {
         who.require(Permission::AddSites)?;
         who.require(Permission::MintKeys)?;
         let url = &self.public.public_url;
@@ -98,7 +99,7 @@ impl AdminState {
     }
 
     /// Gives a site a new key.
-    pub(crate) async fn rotate_key(&self, who: &Principal, site: &SiteId) -> Result<AddedKey, Refused> {
+    pub(crate) async fn rotate_key(&self, who: &Principal, site: &SiteId) -> Result<AddedKey, HttpError> {
         who.require(Permission::MintKeys)?;
         let url = &self.public.public_url;
         let key = provisioning::rotate_key(self.auth.store(), &who.actor(), url, site).await?;
@@ -107,7 +108,7 @@ impl AdminState {
     }
 
     /// Makes an enrolment code for a site.
-    pub(crate) async fn add_code(&self, who: &Principal, site: &SiteId) -> Result<AddedCode, Refused> {
+    pub(crate) async fn add_code(&self, who: &Principal, site: &SiteId) -> Result<AddedCode, HttpError> {
         who.require(Permission::MintKeys)?;
         let url = &self.public.public_url;
         let code = enrolment::add_code(self.auth.store(), &who.actor(), url, site).await?;

@@ -6,7 +6,7 @@ use audiovault_protocol::identity::site::SiteId;
 use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 
-use super::{AdminState, Refused, SignedIn};
+use super::{AdminState, HttpError, SignedIn};
 
 /// The `{site}` of a route. The 404 is the same for a site that does not exist, a site outside of the principal's
 /// scope, and text that cannot be a site's name.
@@ -14,23 +14,23 @@ use super::{AdminState, Refused, SignedIn};
 pub struct VisibleSite(pub SiteId);
 
 impl FromRequestParts<Arc<AdminState>> for VisibleSite {
-    type Rejection = Refused;
+    type Rejection = HttpError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &Arc<AdminState>) -> Result<Self, Refused> {
-        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(Refused::unauthorized)?;
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AdminState>) -> Result<Self, HttpError> {
+        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(HttpError::unauthorized)?;
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
-        let Path(path) = path.map_err(|_| Refused::not_found())?;
+        let Path(path) = path.map_err(|_| HttpError::not_found())?;
         let site =
-            path.get("site").and_then(|text| SiteId::parse(text).ok()).ok_or_else(Refused::not_found)?;
+            path.get("site").and_then(|text| SiteId::parse(text).ok()).ok_or_else(HttpError::not_found)?;
         if !signed_in.principal.may_see(&site) {
-            return Err(Refused::not_found());
+            return Err(HttpError::not_found());
         }
         // Another process may just have added the site, so an unknown site is looked up once more after a refresh.
         if state.directory.current().site(&site).is_none() {
             let _ = state.directory.refresher().refresh().await;
         }
         if state.directory.current().site(&site).is_none() {
-            return Err(Refused::not_found());
+            return Err(HttpError::not_found());
         }
         Ok(Self(site))
     }

@@ -195,7 +195,7 @@ fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<A
     let retention = config.records.retention.start(store.clone());
     let alerts =
         config.records.alerts.clone().map(|AlertConfig { webhook, hold }| {
-            alerts::start(board.pictures(), store.clone(), hold, webhook)
+            alerts::start(board.snapshots(), store.clone(), hold, webhook)
         });
     [Some(retention), alerts].into_iter().flatten().map(AbortOnDropHandle::new).collect()
 }

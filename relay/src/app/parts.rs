@@ -21,7 +21,7 @@ use crate::{
     },
     net::listen::Gate,
     public::PublicState,
-    routing::router::Reach,
+    routing::router::AgentRouter,
     sites::directory::DirectoryWatch,
     store::{self, IfMissing, Store, StoreError},
     tunnel::registry::Registry,
@@ -115,7 +115,7 @@ impl Parts {
         per_site: bool,
     ) -> Metrics {
         let sources = metrics::Sources {
-            pictures: board.pictures(),
+            snapshots: board.snapshots(),
             sessions: Arc::clone(&self.registry),
             journal: self.journal.journal(),
             limits: Arc::clone(&self.limits),
@@ -131,7 +131,7 @@ impl Parts {
             trusted_proxies: config.trusted_proxies.clone(),
             search_by_get: config.search_by_get,
             hsts: config.hsts.public.clone(),
-            reach: Reach::new(Arc::clone(&self.registry), self.cluster()),
+            agents: AgentRouter::new(Arc::clone(&self.registry), self.cluster()),
             registry: Arc::clone(&self.registry),
             limits: Arc::clone(&self.limits),
             directory: self.directory.subscribe(),

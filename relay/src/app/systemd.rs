@@ -4,15 +4,15 @@ use sd_notify::NotifyState;
 
 /// The relay accepts connections. A relay that it replaces can stop now.
 pub fn ready() {
-    tell(NotifyState::Ready);
+    notify(NotifyState::Ready);
 }
 
 /// The relay is draining: it lets running downloads finish and then ends.
 pub fn stopping() {
-    tell(NotifyState::Stopping);
+    notify(NotifyState::Stopping);
 }
 
-fn tell(state: NotifyState<'_>) {
+fn notify(state: NotifyState<'_>) {
     // If the service manager cannot be reached, the relay runs all the same.
     let _ = sd_notify::notify(&[state]);
 }

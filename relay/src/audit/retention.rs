@@ -11,7 +11,7 @@ use tokio::{
 use crate::store::{Store, StoreError};
 
 /// The time between two searches for data that is too old.
-const EVERY: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long tunnels, traffic and enrolments are kept: long enough to compare a year with the year before.
 const KEEP_HISTORY: Duration = Duration::from_secs(400 * 86_400);
 
@@ -43,7 +43,7 @@ impl Retention {
     /// Deletes old data at once and then every hour, until the handle is aborted.
     pub fn start(self, store: Store) -> JoinHandle<()> {
         tokio::spawn(async move {
-            let mut ticks = interval(EVERY);
+            let mut ticks = interval(CHECK_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;

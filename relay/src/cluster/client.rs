@@ -31,7 +31,7 @@ use super::{
     wire::{HEAD, NOBODY, PROOF, unix_time},
 };
 use crate::{
-    net::listen::{CertificateError, CertificateFiles, RELOAD_EVERY, Watched, kept, strangers},
+    net::listen::{CertificateError, CertificateFiles, RELOAD_EVERY, Watched, kept, trusting_none},
     tunnel::registry::NoSession,
 };
 
@@ -73,7 +73,7 @@ pub enum Unreachable {
         "its answer is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY and the same \
          release"
     )]
-    Impostor,
+    WrongIdentity,
     /// The peer relay does not accept the proof that this relay belongs to its cluster.
     #[error(
         "it does not accept this relay's signature: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY, and set \
@@ -82,7 +82,7 @@ pub enum Unreachable {
     Unproven,
     /// The peer relay answers, but not in the way that relays do.
     #[error("it answers with status {0}, as no relay of this release does: check its --node-url")]
-    Stranger(StatusCode),
+    UnexpectedAnswer(StatusCode),
 }
 
 /// The response of a peer relay.
@@ -93,7 +93,7 @@ pub enum NodeAnswer {
     /// It refuses the request, as any other relay would.
     Refused(Problem),
     /// It has no such agent.
-    Nobody(NoSession),
+    NoAgent(NoSession),
     /// Its tunnel was lost before the agent had answered.
     Lost,
 }
@@ -125,7 +125,7 @@ impl NodeClient {
                 let (watched, tls) = Watched::new(files, CertificateFiles::client)?;
                 (Some(watched), tls)
             }
-            None => (None, strangers()?),
+            None => (None, trusting_none()?),
         };
         let http = Mutex::new(http(tls));
         let client = Self { http, key, own_run: own_run.to_owned(), tls: has_tls, asked: AtomicU64::new(0) };
@@ -171,7 +171,7 @@ impl NodeClient {
             // The proof of the body is a trailer (RFC 9110, section 10.1.4).
             .header(header::TE, "trailers")
             .body(Full::new(question))
-            .map_err(|_| Unreachable::Stranger(StatusCode::BAD_REQUEST))?;
+            .map_err(|_| Unreachable::UnexpectedAnswer(StatusCode::BAD_REQUEST))?;
         let http = self.http.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let answered = timeout(patience, http.request(request)).await;
         let answer = answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
@@ -184,7 +184,7 @@ impl NodeClient {
             StatusCode::MISDIRECTED_REQUEST => Err(Unreachable::Replaced),
             _ => {
                 let seal = Seal { key: self.key.clone(), stamp, with_body: !is_https };
-                seal.open(answer).ok_or(Unreachable::Impostor)
+                seal.open(answer).ok_or(Unreachable::WrongIdentity)
             }
         }
     }
@@ -200,14 +200,14 @@ impl NodeClient {
         let nobody = response.headers().get(NOBODY).map(HeaderValue::as_bytes);
         match (response.status(), nobody) {
             (StatusCode::OK, _) => answer(response).map(NodeAnswer::Answer),
-            (_, Some(b"offline")) => Ok(NodeAnswer::Nobody(NoSession::Offline)),
-            (_, Some(b"other-key")) => Ok(NodeAnswer::Nobody(NoSession::OtherKey)),
+            (_, Some(b"offline")) => Ok(NodeAnswer::NoAgent(NoSession::Offline)),
+            (_, Some(b"other-key")) => Ok(NodeAnswer::NoAgent(NoSession::OtherKey)),
             (_, Some(_)) => Ok(NodeAnswer::Lost),
             (status @ (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND), None) => {
-                Err(Unreachable::Stranger(status))
+                Err(Unreachable::UnexpectedAnswer(status))
             }
             (status, None) => {
-                refusal(response).await.ok_or(Unreachable::Stranger(status)).map(NodeAnswer::Refused)
+                refusal(response).await.ok_or(Unreachable::UnexpectedAnswer(status)).map(NodeAnswer::Refused)
             }
         }
     }
@@ -232,7 +232,7 @@ fn http(tls: ClientConfig) -> Http {
 
 /// The agent's response inside that of the peer relay.
 fn answer(response: Response<ProvenBody>) -> Result<Response<ProvenBody>, Unreachable> {
-    let stranger = || Unreachable::Stranger(response.status());
+    let stranger = || Unreachable::UnexpectedAnswer(response.status());
     let head = response.headers().get(HEAD).and_then(|head| BASE64.decode(head.as_bytes()).ok());
     let head: ResponseHead = head.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(stranger)?;
     let status = StatusCode::from_u16(head.status).map_err(|_| stranger())?;

@@ -25,7 +25,7 @@ pub struct ShortKey;
 /// Why a request is not accepted as one from a relay of this cluster, or not as one for this relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
-    /// There is no proof, or it was made with another key or for something else.
+    /// Peer is no proof, or it was made with another key or for something else.
     #[error(
         "it is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY and the same release"
     )]
@@ -162,7 +162,7 @@ impl BodyProof {
     }
 
     /// The proof of all data that has passed.
-    pub fn told(&self) -> String {
+    pub fn to_text(&self) -> String {
         HEXLOWER.encode(&Hmac::clone(&self.0).finalize().into_bytes())
     }
 
@@ -226,10 +226,10 @@ mod tests {
         sent.passed(b"two");
         let mut heard = key.body_proof(&stamp());
         heard.passed(b"onetw");
-        assert!(!heard.is(sent.told().as_bytes()), "it is cut");
+        assert!(!heard.is(sent.to_text().as_bytes()), "it is cut");
         heard.passed(b"o");
-        assert!(heard.is(sent.told().as_bytes()));
-        assert!(!key.body_proof(&other).is(key.body_proof(&stamp()).told().as_bytes()));
+        assert!(heard.is(sent.to_text().as_bytes()));
+        assert!(!key.body_proof(&other).is(key.body_proof(&stamp()).to_text().as_bytes()));
     }
 
     #[test]

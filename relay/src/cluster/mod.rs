@@ -1,15 +1,15 @@
 //! Several relays that share one PostgreSQL server: each knows which of them holds which tunnel, and passes on a
 //! request that it cannot answer by itself to the right one.
 //!
-//! There is no consensus protocol. Every relay writes to the server which tunnels it holds; [`watch`](self) reads this
+//! Peer is no consensus protocol. Every relay writes to the server which tunnels it holds; [`watch`](self) reads this
 //! into [`Routes`]. Requests are routed from there, even while the server is unreachable.
 
 mod balance;
 mod client;
+mod gossip;
 mod key;
 pub mod minutes;
 pub(crate) mod node_health;
-mod others;
 pub mod part;
 pub mod rebalance;
 mod replay;
@@ -40,8 +40,8 @@ use tokio_util::task::AbortOnDropHandle;
 pub use self::{
     balance::{AgentSlot, Balance, MOVED_FOR},
     client::{NodeAnswer, Unreachable},
+    gossip::{Gossip, NodeReport, PartsQuestion, SessionsQuestion},
     key::{ClusterKey, ShortKey, Stamp, Unproven},
-    others::{Others, PartsQuestion, SessionsQuestion, Telling},
     routes::{LEASE, LeaseReading, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
     seal::{ProvenBody, Seal},
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
@@ -51,7 +51,7 @@ use crate::{
     limits::Limits,
     net::listen::CertificateError,
     store::{RouteBook, RouteChange, StoreError},
-    tunnel::registry::{NoSession, Wanted},
+    tunnel::registry::{AgentTarget, NoSession},
 };
 
 /// Requests in a second that may try a peer relay without a known route to their agent: enough for sites that have
@@ -79,9 +79,9 @@ pub struct Cluster {
     tls: bool,
     /// The requests of peer relays that have come.
     replays: Mutex<Replays>,
-    others: Others,
+    gossip: Gossip,
     /// The database does not answer, so changes of routes may be missed.
-    unheard: AtomicBool,
+    leases_unreadable: AtomicBool,
     /// Limits requests to a relay of which it is not known that it has their agent.
     in_the_dark: DefaultDirectRateLimiter,
 }
@@ -130,8 +130,8 @@ impl Cluster {
             key: config.key.clone(),
             tls: config.tls.is_some(),
             replays: Mutex::default(),
-            others: Others::new(limits),
-            unheard: AtomicBool::new(false),
+            gossip: Gossip::new(limits),
+            leases_unreadable: AtomicBool::new(false),
             in_the_dark: DefaultDirectRateLimiter::direct(Quota::per_second(IN_THE_DARK)),
         });
         let tasks = watch::start(&cluster, certificate).await?;
@@ -142,9 +142,9 @@ impl Cluster {
     ///
     /// # Errors
     /// [`NoSession`] if there is none.
-    pub fn find(&self, wanted: &Wanted, tried: &[Node]) -> Result<Node, NoSession> {
+    pub fn find(&self, target: &AgentTarget, tried: &[Node]) -> Result<Node, NoSession> {
         let mut routes = self.lock();
-        let none = match routes.find(wanted, tried) {
+        let none = match routes.find(target, tried) {
             Ok(node) => return Ok(node),
             Err(none) => none,
         };
@@ -152,13 +152,13 @@ impl Cluster {
         // database is unreachable.
         let is_new = |node: &Node| tried.iter().all(|tried| tried.run != node.run);
         let other = routes.nodes().find(is_new).ok_or(none)?;
-        let asks = self.unheard.load(Ordering::Relaxed) || self.in_the_dark.check().is_ok();
+        let asks = self.leases_unreadable.load(Ordering::Relaxed) || self.in_the_dark.check().is_ok();
         if asks { Ok(other) } else { Err(none) }
     }
 
     /// Until when requests may wait for the wanted agent.
-    pub fn back_by(&self, wanted: &Wanted) -> Option<Instant> {
-        self.lock().back_by(wanted, Instant::now())
+    pub fn returns_by(&self, target: &AgentTarget) -> Option<Instant> {
+        self.lock().returns_by(target, Instant::now())
     }
 
     /// Whether a peer relay holds a tunnel of a site.
@@ -184,12 +184,12 @@ impl Cluster {
     pub async fn call(
         &self,
         node: &Node,
-        wanted: &Wanted,
+        target: &AgentTarget,
         request: &http::Request<Bytes>,
         patience: Duration,
     ) -> Result<NodeAnswer, Unreachable> {
         // The peer must report that its agent was late before this relay gives up on the peer.
-        let call = NodeCall::encode(wanted, request, patience * 9 / 10);
+        let call = NodeCall::encode(target, request, patience * 9 / 10);
         let mut asking = std::pin::pin!(self.client.call(node, call, patience));
         let answered = tokio::select! {
             biased;
@@ -197,10 +197,10 @@ impl Cluster {
             () = self.lost(node) => Err(Unreachable::Lost),
         };
         match &answered {
-            Ok(NodeAnswer::Nobody(_)) => {
-                tracing::debug!(site = %wanted.site, node = %node.url, "a relay does not hold a tunnel that it was asked for");
-                if self.change(|routes, now| routes.stale(&node.run, wanted, now)) {
-                    self.look_up(&wanted.site, &node.run).await;
+            Ok(NodeAnswer::NoAgent(_)) => {
+                tracing::debug!(site = %target.site, node = %node.url, "a relay does not hold a tunnel that it was asked for");
+                if self.change(|routes, now| routes.stale(&node.run, target, now)) {
+                    self.look_up(&target.site, &node.run).await;
                 }
             }
             // A timeout may be the agent's fault; if the relay itself hangs, its lease shows it. Giving up on a lost
@@ -247,8 +247,8 @@ impl Cluster {
     }
 
     /// What the peer relays report about sites.
-    pub fn others(&self) -> &Others {
-        &self.others
+    pub fn gossip(&self) -> &Gossip {
+        &self.gossip
     }
 
     /// The address under which peer relays reach this relay.

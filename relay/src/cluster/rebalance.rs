@@ -13,11 +13,11 @@ use crate::{
 };
 
 /// How often a portion of agents is asked to leave.
-const EVERY: Duration = Duration::from_millis(250);
+const MOVE_INTERVAL: Duration = Duration::from_millis(250);
 /// Window in which the agents of a portion dial again, in milliseconds.
 const AT_ONCE_MS: [u64; 2] = [0, 250];
 /// How often this relay checks whether it has more than its share: long enough for moved agents to have arrived.
-const BALANCE_EVERY: Duration = Duration::from_secs(5);
+const BALANCE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Moves all agents away, `per_second` each second, for at most the time `most`; then the rest at once.
 pub async fn all(registry: &Registry, reason: &str, per_second: u32, most: Duration) {
@@ -29,7 +29,7 @@ pub async fn all(registry: &Registry, reason: &str, per_second: u32, most: Durat
                 return;
             }
             agents.iter().take(portion).for_each(|session| session.leave(reason, AT_ONCE_MS));
-            sleep(EVERY).await;
+            sleep(MOVE_INTERVAL).await;
         }
     };
     if timeout(most, portions).await.is_err() {
@@ -40,7 +40,7 @@ pub async fn all(registry: &Registry, reason: &str, per_second: u32, most: Durat
 /// Moves agents away while peer relays have fewer, for as long as this relay runs.
 pub async fn balance(registry: Arc<Registry>, cluster: Arc<Cluster>) {
     let mut balance = Balance::default();
-    let mut ticks = interval(BALANCE_EVERY);
+    let mut ticks = interval(BALANCE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

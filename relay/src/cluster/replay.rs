@@ -1,7 +1,7 @@
 //! Which requests of peer relays have come, so that a request that was recorded on the network is not answered when it
 //! is sent again.
 //!
-//! Each relay numbers its requests. There is a bit for each of the last [`WINDOW`] numbers; older ones are refused, as
+//! Each relay numbers its requests. Peer is a bit for each of the last [`WINDOW`] numbers; older ones are refused, as
 //! in IPsec (RFC 4303, section 3.4.3). Pure; the caller passes the time.
 
 use std::collections::HashMap;

@@ -93,7 +93,7 @@ impl Body for SealedBody {
             Some(Err(error)) => Some(Err(error)),
             None => {
                 self.is_told = true;
-                let proof = HeaderValue::try_from(self.proof.told()).ok();
+                let proof = HeaderValue::try_from(self.proof.to_text()).ok();
                 let trailers = proof.map(|proof| HeaderMap::from_iter([(BODY_PROOF, proof)]));
                 trailers.map(|trailers| Ok(Frame::trailers(trailers)))
             }
@@ -160,7 +160,7 @@ impl Body for ProvenBody {
                 }
                 (Err(trailers), Some(proof)) => {
                     let trailers = trailers.into_trailers().unwrap_or_default();
-                    if !trailers.get(BODY_PROOF).is_some_and(|told| proof.is(told.as_bytes())) {
+                    if !trailers.get(BODY_PROOF).is_some_and(|to_text| proof.is(to_text.as_bytes())) {
                         tracing::warn!("the answer of another relay was changed on the way");
                         return Poll::Ready(Some(Err(BodyError::Changed)));
                     }

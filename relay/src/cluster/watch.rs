@@ -45,7 +45,7 @@ pub(super) async fn start(
         tokio::spawn(Arc::clone(cluster).keep_lease()),
         tokio::spawn(Arc::clone(cluster).keep_listening(listener)),
         tokio::spawn(Arc::clone(cluster).keep_reading()),
-        tokio::spawn(Arc::clone(cluster).keep_hearing()),
+        tokio::spawn(Arc::clone(cluster).keep_asking()),
         tokio::spawn(Arc::clone(cluster).keep_certificate(certificate)),
     ])
 }
@@ -71,13 +71,13 @@ impl Cluster {
                 _ => {}
             }
             if failed {
-                self.change_nodes(Routes::unheard);
+                self.change_nodes(Routes::leases_unreadable);
             } else if gap {
                 self.read_anew.notify_one();
             }
             // The peers still have to write down what they could not, and the listener must reconnect.
             quiet = if failed { 0 } else { quiet.saturating_add(1) };
-            self.unheard.store(quiet < HEARD_AFTER, Ordering::Relaxed);
+            self.leases_unreadable.store(quiet < HEARD_AFTER, Ordering::Relaxed);
             gap = failed;
         }
     }
@@ -88,7 +88,8 @@ impl Cluster {
         let begun = Instant::now();
         let records = self.book.nodes(&self.own_run).await?;
         let reading = LeaseReading { records, after_gap };
-        let NodeNews { came, lost } = self.change_nodes(|routes, now| routes.heard(reading, begun, now));
+        let NodeNews { came, lost } =
+            self.change_nodes(|routes, now| routes.apply_leases(reading, begun, now));
         for node in came {
             tracing::info!(node = %node.url, run = %node.run, "another relay is here");
         }

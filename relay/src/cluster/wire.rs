@@ -16,7 +16,7 @@ use audiovault_protocol::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderName;
 
-use crate::tunnel::registry::Wanted;
+use crate::tunnel::registry::AgentTarget;
 
 /// Carries the proof of a call: time, sender, number, receiver, and an HMAC.
 pub const PROOF: HeaderName = HeaderName::from_static("audiovault-proof");
@@ -41,19 +41,19 @@ pub struct NotACall;
 #[derive(Debug)]
 pub struct NodeCall {
     /// Which agent is wanted.
-    pub wanted: Wanted,
+    pub target: AgentTarget,
     /// The request for the agent.
     pub request: http::Request<Bytes>,
 }
 
 impl NodeCall {
     /// The bytes of a call. `patience` is how long the sender waits for the response.
-    pub(super) fn encode(wanted: &Wanted, request: &http::Request<Bytes>, patience: Duration) -> Bytes {
+    pub(super) fn encode(target: &AgentTarget, request: &http::Request<Bytes>, patience: Duration) -> Bytes {
         let head = RequestHead::of(request, patience);
         let frame = Frame::Request(StreamId::FIRST, Box::new(head), request.body().clone()).encode();
-        let key = wanted.key.map(|key| key.to_string()).unwrap_or_default();
-        let mut call = BytesMut::with_capacity(2 + wanted.site.as_str().len() + key.len() + frame.len());
-        for text in [wanted.site.as_str(), &key] {
+        let key = target.key.map(|key| key.to_string()).unwrap_or_default();
+        let mut call = BytesMut::with_capacity(2 + target.site.as_str().len() + key.len() + frame.len());
+        for text in [target.site.as_str(), &key] {
             // Neither a DNS label nor a key id is longer than this.
             call.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
             call.put_slice(text.as_bytes());
@@ -74,7 +74,7 @@ impl NodeCall {
         };
         let Ok(Frame::Request(_, head, body)) = Frame::decode(call) else { return Err(NotACall) };
         let request = head.into_request(body).ok_or(NotACall)?;
-        Ok(Self { wanted: Wanted { site, key }, request })
+        Ok(Self { target: AgentTarget { site, key }, request })
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         request.extensions_mut().insert(Client { address: Some("192.0.2.1".to_owned()), user_agent: None });
         let key = key.map(|key| key.to_owned().try_into().unwrap());
         NodeCall::encode(
-            &Wanted { site: SiteId::parse("acme").unwrap(), key },
+            &AgentTarget { site: SiteId::parse("acme").unwrap(), key },
             &request,
             Duration::from_secs(9),
         )
@@ -114,8 +114,8 @@ mod tests {
     #[test]
     fn a_call_says_who_is_wanted_what_is_asked_and_who_asks() {
         let read = NodeCall::decode(call(Some("00112233445566aa"))).unwrap();
-        assert_eq!(read.wanted.site.as_str(), "acme");
-        assert_eq!(read.wanted.key.unwrap().to_string(), "00112233445566aa");
+        assert_eq!(read.target.site.as_str(), "acme");
+        assert_eq!(read.target.key.unwrap().to_string(), "00112233445566aa");
         let request = read.request;
         assert_eq!(
             (request.method().as_str(), request.uri().to_string()),
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(request.extensions().get::<RequestId>().unwrap().0, "r1");
         assert_eq!(request.extensions().get::<Client>().unwrap().address.as_deref(), Some("192.0.2.1"));
         assert_eq!(request.extensions().get::<Deadline>().unwrap().0, Duration::from_secs(9));
-        assert_eq!(NodeCall::decode(call(None)).unwrap().wanted.key, None);
+        assert_eq!(NodeCall::decode(call(None)).unwrap().target.key, None);
     }
 
     #[test]

@@ -190,8 +190,8 @@ mod tests {
                         self.refused += 1;
                         assert!((SECOND..=Duration::from_secs(FURTHEST)).contains(&wait), "{wait:?}");
                         let spread = Duration::from_millis(u64::from(agent * 7919 % 1000));
-                        let told = Duration::from_secs_f64(wait.as_secs_f64().ceil());
-                        self.knocks.insert((at + told + spread, agent), (site, client));
+                        let report = Duration::from_secs_f64(wait.as_secs_f64().ceil());
+                        self.knocks.insert((at + report + spread, agent), (site, client));
                     }
                 }
             }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ClientKey,
-    news::{News, Untold},
+    change_log::{ChangeLog, Changes},
 };
 use crate::model::name::Name;
 
@@ -43,7 +43,7 @@ pub struct LoginAttempt {
 pub struct LoginThrottle {
     by_name: Limiter<(Name, ClientKey)>,
     by_address: Limiter<ClientKey>,
-    untold: Mutex<Untold<LoginAttempt>>,
+    log: Mutex<ChangeLog<LoginAttempt>>,
 }
 
 impl Default for LoginThrottle {
@@ -51,7 +51,7 @@ impl Default for LoginThrottle {
         Self {
             by_name: RateLimiter::hashmap(quota(BY_NAME_EVERY, BY_NAME_BURST)),
             by_address: RateLimiter::hashmap(quota(BY_ADDRESS_EVERY, BY_ADDRESS_BURST)),
-            untold: Mutex::default(),
+            log: Mutex::default(),
         }
     }
 }
@@ -64,24 +64,24 @@ impl LoginThrottle {
     pub fn attempt(&self, name: Option<&Name>, client: ClientKey) -> Result<(), Duration> {
         let attempt = LoginAttempt { name: name.cloned(), client };
         self.count(&attempt)?;
-        self.untold().push(attempt);
+        self.log().push(attempt);
         Ok(())
     }
 
     /// The attempts that a peer relay does not know of yet.
-    pub(super) fn tell(&self, since: Option<u64>) -> News<LoginAttempt> {
-        self.untold().since(since)
+    pub(super) fn report(&self, since: Option<u64>) -> Changes<LoginAttempt> {
+        self.log().since(since)
     }
 
     /// Counts an attempt that a peer relay has admitted.
-    pub(super) fn hear(&self, attempt: &LoginAttempt) {
+    pub(super) fn apply(&self, attempt: &LoginAttempt) {
         // The peer has already admitted the attempt. If it is over the limit here, there is nothing left to
         // refuse.
         let _ = self.count(attempt);
     }
 
-    fn untold(&self) -> MutexGuard<'_, Untold<LoginAttempt>> {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    fn log(&self) -> MutexGuard<'_, ChangeLog<LoginAttempt>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, attempt: &LoginAttempt) -> Result<(), Duration> {
@@ -145,12 +145,12 @@ mod tests {
     fn attempts_at_another_relay_count_here() {
         let (here, there) = (LoginThrottle::default(), LoginThrottle::default());
         let (maria, whence): (Name, _) = ("maria".parse().unwrap(), client("192.0.2.1"));
-        let known = here.tell(None).number;
+        let known = here.report(None).number;
         for _ in 0..BY_NAME_BURST.get() {
             here.attempt(Some(&maria), whence).unwrap();
         }
-        here.tell(Some(known)).items.iter().for_each(|attempt| there.hear(attempt));
+        here.report(Some(known)).items.iter().for_each(|attempt| there.apply(attempt));
         there.attempt(Some(&maria), whence).unwrap_err();
-        assert!(there.tell(Some(0)).items.is_empty(), "what was told goes no further");
+        assert!(there.report(Some(0)).items.is_empty(), "what was told goes no further");
     }
 }

@@ -4,24 +4,24 @@
 //! once: 429 if the client can do something about it, 503 if not.
 
 mod admission;
-mod held;
+mod change_log;
+mod guarded_response;
 mod logins;
-mod news;
 mod requests;
 pub mod settings;
 mod throttle;
 
-pub(crate) use self::held::hold;
+pub(crate) use self::guarded_response::hold;
 pub use self::{
     admission::Admissions,
+    change_log::Changes,
     logins::{LoginAttempt, LoginThrottle},
-    news::News,
-    requests::{Busy, RequestLimits, SiteSlot, UnderWay},
+    requests::{Busy, RequestLimits, SitePermit, UnderWay},
     throttle::{Guess, SiteThrottle, Subject, Throttle, ThrottleTotals, Throttled, Trial},
 };
 
 pub use audiovault_protocol::admission::{
-    slots::{Slot, Slots},
+    semaphore::{KeyedSemaphore, Permit},
     throttle::ClientKey,
 };
 
@@ -44,9 +44,9 @@ pub struct LimitsQuestion {
 /// What counts at all relays, regardless of the relay at which it happens.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct LimitsTold {
-    attempts: News<Subject>,
-    logins: News<LoginAttempt>,
+pub struct LimitsReport {
+    attempts: Changes<Subject>,
+    logins: Changes<LoginAttempt>,
     under_way: UnderWay,
 }
 
@@ -75,27 +75,27 @@ impl Limits {
     }
 
     /// The answer to a peer relay's question.
-    pub fn tell(&self, question: &LimitsQuestion) -> LimitsTold {
-        LimitsTold {
-            attempts: self.throttle.tell(question.attempts),
-            logins: self.logins.tell(question.logins),
-            under_way: self.requests.tell(),
+    pub fn report(&self, question: &LimitsQuestion) -> LimitsReport {
+        LimitsReport {
+            attempts: self.throttle.report(question.attempts),
+            logins: self.logins.report(question.logins),
+            under_way: self.requests.report(),
         }
     }
 
     /// Counts attempts at a peer relay. Returns the next question to it, and the requests that are under way
     /// there. The answer arrives up to a second late; until then each relay admits what it would admit alone.
-    pub fn hear(&self, told: LimitsTold) -> (LimitsQuestion, UnderWay) {
-        let LimitsTold { attempts, logins, under_way } = told;
+    pub fn apply(&self, report: LimitsReport) -> (LimitsQuestion, UnderWay) {
+        let LimitsReport { attempts, logins, under_way } = report;
         let question = LimitsQuestion { attempts: Some(attempts.number), logins: Some(logins.number) };
         let now = Instant::now();
-        attempts.items.into_iter().for_each(|subject| self.throttle.hear(&subject, now));
-        logins.items.iter().for_each(|attempt| self.logins.hear(attempt));
+        attempts.items.into_iter().for_each(|subject| self.throttle.apply(&subject, now));
+        logins.items.iter().for_each(|attempt| self.logins.apply(attempt));
         (question, under_way)
     }
 
     /// Counts the requests that are under way at all peer relays.
-    pub fn hear_under_way<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
-        self.requests.hear(all);
+    pub fn apply_under_way<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
+        self.requests.apply(all);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use audiovault_protocol::identity::site::SiteId;
 use serde::{Deserialize, Serialize};
 
-use super::{ClientKey, Slot, Slots};
+use super::{ClientKey, KeyedSemaphore, Permit};
 
 /// Why a request is not admitted now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,11 +25,11 @@ pub enum Busy {
 /// The permits of requests under way.
 #[derive(Debug)]
 pub struct RequestLimits {
-    clients: Slots<ClientKey>,
-    sites: Slots<SiteId>,
+    clients: KeyedSemaphore<ClientKey>,
+    sites: KeyedSemaphore<SiteId>,
     /// One client never has more than half of a site's permits. A client that opens as many requests as it may
     /// and reads none of the responses leaves the other half to the others.
-    shares: Slots<(ClientKey, SiteId)>,
+    shares: KeyedSemaphore<(ClientKey, SiteId)>,
 }
 
 /// The requests under way at one relay, as it reports them to its peers.
@@ -43,18 +43,18 @@ pub struct UnderWay {
 
 /// A request's permit at its site.
 #[derive(Debug)]
-pub struct SiteSlot {
-    _site: Slot<SiteId>,
-    _share: Slot<(ClientKey, SiteId)>,
+pub struct SitePermit {
+    _site: Permit<SiteId>,
+    _share: Permit<(ClientKey, SiteId)>,
 }
 
 impl RequestLimits {
     /// Limits of `per_client` requests for each client and `per_site` requests for each site.
     pub fn new(per_client: u32, per_site: u32) -> Self {
         Self {
-            clients: Slots::new(per_client),
-            sites: Slots::new(per_site),
-            shares: Slots::new(per_site.div_ceil(2)),
+            clients: KeyedSemaphore::new(per_client),
+            sites: KeyedSemaphore::new(per_site),
+            shares: KeyedSemaphore::new(per_site.div_ceil(2)),
         }
     }
 
@@ -62,7 +62,7 @@ impl RequestLimits {
     ///
     /// # Errors
     /// [`Busy::Client`] if none is left.
-    pub fn enter(&self, client: ClientKey) -> Result<Slot<ClientKey>, Busy> {
+    pub fn enter(&self, client: ClientKey) -> Result<Permit<ClientKey>, Busy> {
         self.clients.take(client).ok_or(Busy::Client)
     }
 
@@ -70,19 +70,19 @@ impl RequestLimits {
     ///
     /// # Errors
     /// [`Busy::Share`] or [`Busy::Site`] if none is left.
-    pub fn enter_site(&self, client: ClientKey, site: &SiteId) -> Result<SiteSlot, Busy> {
+    pub fn enter_site(&self, client: ClientKey, site: &SiteId) -> Result<SitePermit, Busy> {
         let share = self.shares.take((client, site.clone())).ok_or(Busy::Share)?;
         let site = self.sites.take(site.clone()).ok_or(Busy::Site)?;
-        Ok(SiteSlot { _site: site, _share: share })
+        Ok(SitePermit { _site: site, _share: share })
     }
 
     /// The requests that are under way here.
-    pub(super) fn tell(&self) -> UnderWay {
+    pub(super) fn report(&self) -> UnderWay {
         UnderWay { clients: self.clients.all(), shares: self.shares.all() }
     }
 
     /// Counts the requests under way at all peer relays, instead of those that they reported before.
-    pub(super) fn hear<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
+    pub(super) fn apply<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
         let (mut clients, mut sites, mut shares) = (HashMap::new(), HashMap::new(), HashMap::new());
         for other in all {
             for (client, count) in &other.clients {
@@ -93,9 +93,9 @@ impl RequestLimits {
                 add(&mut shares, share.clone(), *count);
             }
         }
-        self.clients.hear(clients);
-        self.sites.hear(sites);
-        self.shares.hear(shares);
+        self.clients.set_elsewhere(clients);
+        self.sites.set_elsewhere(sites);
+        self.shares.set_elsewhere(shares);
     }
 }
 
@@ -137,13 +137,13 @@ mod tests {
             there.enter_site(client(1), &site).unwrap(),
             third.enter_site(client(2), &site).unwrap(),
         );
-        here.hear([there.tell(), third.tell()].iter());
+        here.apply([there.report(), third.report()].iter());
         assert_eq!(here.enter(client(1)).unwrap_err(), Busy::Client);
         let _one = here.enter_site(client(1), &site).unwrap();
         assert_eq!(here.enter_site(client(1), &site).unwrap_err(), Busy::Share);
         let _two = here.enter_site(client(3), &site).unwrap();
         assert_eq!(here.enter_site(client(3), &site).unwrap_err(), Busy::Site);
-        here.hear([].iter());
+        here.apply([].iter());
         assert!(here.enter(client(1)).is_ok(), "the others are lost");
     }
 

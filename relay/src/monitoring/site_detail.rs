@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::{
     monitoring::{
-        board::{Picture, Point, SiteView},
+        board::{Point, SiteView, Snapshot},
         uptime::Uptime,
     },
     net::public_url::PublicUrl,
-    routing::router::Reach,
+    routing::router::AgentRouter,
     store::{EnrolmentRecord, Store, StoreError, StoredSite, Traffic, TunnelRecord},
     tunnel::view::SessionView,
 };
@@ -74,9 +74,9 @@ pub struct Sources<'a> {
     /// The database, for what happened in the past.
     pub store: &'a Store,
     /// The connected agents, here and at peer relays.
-    pub reach: &'a Reach,
+    pub agents: &'a AgentRouter,
     /// The snapshot of the board.
-    pub picture: &'a Picture,
+    pub snapshot: &'a Snapshot,
     /// The public address of the relay.
     pub public_url: &'a PublicUrl,
 }
@@ -87,8 +87,8 @@ impl SiteDetail {
     /// # Errors
     /// [`StoreError::UnknownSite`] if there is no such site, or if it is so new that the board does not show it yet.
     pub async fn gather(sources: Sources<'_>, site: &SiteId) -> Result<Self, StoreError> {
-        let Sources { store, reach, picture, public_url } = sources;
-        let row = picture.site(site).ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
+        let Sources { store, agents, snapshot, public_url } = sources;
+        let row = snapshot.site(site).ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
         let stored = store.show(site).await?;
         let now = Timestamp::now();
         let (day, week) = (before(now, 24), before(now, 7 * 24));
@@ -102,7 +102,7 @@ impl SiteDetail {
             search_url: public_url.search(site),
             keys: keys(&stored),
             enrolments: store.enrolments(site, now, ENROLMENTS).await?,
-            sessions: reach.sessions(site).await,
+            sessions: agents.sessions(site).await,
             traffic_this_month: month,
             uptime_day: Uptime::of(&in_a_week, (day, now), first, DAY_PIECES),
             uptime_week: Uptime::of(&in_a_week, (week, now), first, WEEK_PIECES),

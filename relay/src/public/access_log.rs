@@ -14,7 +14,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, Version, header};
 
-use super::{PublicState, Refusal};
+use super::{HttpError, PublicState};
 use crate::{
     limits::hold,
     model::ids::{X_REQUEST_ID, new_id},
@@ -45,8 +45,8 @@ pub(super) async fn record(
     request.extensions_mut().insert(client);
 
     let mut response = match state.limits.requests.enter(address.into()) {
-        Ok(slot) => hold(next.run(request).await, slot),
-        Err(busy) => Refusal::from(busy).into_response(request.extensions()),
+        Ok(permit) => hold(next.run(request).await, permit),
+        Err(busy) => HttpError::from(busy).into_response(request.extensions()),
     };
     // The rest of a body that is too large is not read, and a relay that drains closes its connections. A client that
     // kept this connection would find it closed at its next request, so the response says that it is closed.

@@ -12,12 +12,12 @@ use audiovault_protocol::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Refusal, access_log::LoggedSite};
+use super::{HttpError, access_log::LoggedSite};
 use crate::{
     routing::{
         answer_body::AnswerBody,
-        ask::{Asked, Unanswered},
-        router::Holder,
+        dispatch::{RouteError, Routed},
+        router::AgentRoute,
     },
     tunnel::registry::SiteCounters,
 };
@@ -66,16 +66,16 @@ pub(super) fn make_private(headers: &mut HeaderMap) {
 
 /// The response of an agent, if it may be passed on.
 pub(super) fn from_agent(
-    asked: Asked,
+    asked: Routed,
     expected: Expected,
     site: &SiteId,
-) -> Result<http::Response<AnswerBody>, Refusal> {
-    let Asked { holder, called } = asked;
-    let mut response = called.map_err(|why| refuse(why, site, &holder))?;
+) -> Result<http::Response<AnswerBody>, HttpError> {
+    let Routed { route, called } = asked;
+    let mut response = called.map_err(|why| refuse(why, site, &route))?;
     if !is_expected(expected, response.status(), response.headers()) {
         tracing::warn!(
             %site,
-            from = holder.name(),
+            from = route.name(),
             status = response.status().as_u16(),
             content_type = media_type(response.headers()).unwrap_or("none"),
             "an agent answered with content that is not passed on"
@@ -106,9 +106,9 @@ fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>
 }
 
 /// The error in place of a response that is not passed on.
-pub(super) fn not_passed_on(site: &SiteId) -> Refusal {
+pub(super) fn not_passed_on(site: &SiteId) -> HttpError {
     let detail = "the site's agent answered with something that is not passed on; update the agent";
-    Refusal::new(StatusCode::BAD_GATEWAY, detail).at(site)
+    HttpError::new(StatusCode::BAD_GATEWAY, detail).at(site)
 }
 
 /// Whether the content type of a response may be passed on with its status.
@@ -122,15 +122,15 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Counts a result that the site's operators should look into: a server error, from the agent or the relay.
-pub(super) fn count_errors<B>(result: &Result<http::Response<B>, Refusal>, counters: &SiteCounters) {
+pub(super) fn count_errors<B>(result: &Result<http::Response<B>, HttpError>, counters: &SiteCounters) {
     let failed = match result {
         Ok(response) => response.status().is_server_error(),
-        Err(refusal) => refusal.status().is_server_error(),
+        Err(error) => error.status().is_server_error(),
     };
     counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
 }
 
-fn refuse(why: Unanswered, site: &SiteId, holder: &Holder) -> Refusal {
-    tracing::info!(%site, from = holder.name(), ?why, "a request has no answer");
-    Refusal::from(why.problem()).at(site)
+fn refuse(why: RouteError, site: &SiteId, route: &AgentRoute) -> HttpError {
+    tracing::info!(%site, from = route.name(), ?why, "a request has no answer");
+    HttpError::from(why.problem()).at(site)
 }

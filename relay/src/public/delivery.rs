@@ -18,7 +18,7 @@ use crate::{
 
 /// What is noted about a body that passes.
 #[derive(Debug)]
-pub(super) struct Handover {
+pub(super) struct DeliveryProgress {
     /// The site, for the log.
     pub(super) site: String,
     /// Where the bytes are counted.
@@ -30,7 +30,7 @@ pub(super) struct Handover {
     pub(super) remaining: Option<u64>,
 }
 
-impl Handover {
+impl DeliveryProgress {
     fn passed(&mut self, octets: u64) {
         let Some(delivery) = &self.delivery else { return };
         self.counters.bytes_delivered.fetch_add(octets, Ordering::Relaxed);
@@ -54,12 +54,12 @@ impl Handover {
 #[derive(Debug)]
 pub(super) struct DeliveredBody {
     body: ResumableBody,
-    handover: Handover,
+    progress: DeliveryProgress,
 }
 
 impl DeliveredBody {
-    pub(super) fn new(body: ResumableBody, handover: Handover) -> Self {
-        Self { body, handover }
+    pub(super) fn new(body: ResumableBody, progress: DeliveryProgress) -> Self {
+        Self { body, progress }
     }
 }
 
@@ -75,13 +75,13 @@ impl Body for DeliveredBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let octets = frame.data_ref().map_or(0, Bytes::len);
-                self.handover.passed(octets as u64);
+                self.progress.passed(octets as u64);
             }
             Poll::Ready(Some(Err(error))) => {
-                tracing::warn!(site = self.handover.site, %error, "a body was cut");
-                self.handover.ended(DeliveryEnd::Cut);
+                tracing::warn!(site = self.progress.site, %error, "a body was cut");
+                self.progress.ended(DeliveryEnd::Cut);
             }
-            Poll::Ready(None) => self.handover.ended(DeliveryEnd::Complete),
+            Poll::Ready(None) => self.progress.ended(DeliveryEnd::Complete),
             Poll::Pending => {}
         }
         polled

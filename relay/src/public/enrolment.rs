@@ -21,7 +21,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
-use super::{PublicState, Refusal, access_log::LoggedSite, client_address, request_body};
+use super::{HttpError, PublicState, access_log::LoggedSite, client_address, request_body};
 use crate::{
     limits::{Guess, Subject},
     sites::enrolment,
@@ -41,7 +41,7 @@ pub(super) async fn trade(State(state): State<Arc<PublicState>>, request: Reques
     super::answer(result, &parts.extensions)
 }
 
-async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, Refusal> {
+async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, HttpError> {
     let too_large = "an enrolment has at most 512 octets";
     let body = request_body::read(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
     let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
@@ -68,10 +68,10 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
 }
 
 /// Reports what is wrong, but not the position in a body that people have not written themselves.
-fn malformed(error: &serde_json::Error) -> Refusal {
+fn malformed(error: &serde_json::Error) -> HttpError {
     let error = error.to_string();
     let what = error.split(" at line ").next().unwrap_or_default();
-    Refusal::new(StatusCode::BAD_REQUEST, &format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {what}"))
+    HttpError::new(StatusCode::BAD_REQUEST, &format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {what}"))
 }
 
 fn hand_out(site_key: SiteKey) -> Response {
@@ -84,15 +84,15 @@ fn hand_out(site_key: SiteKey) -> Response {
     response
 }
 
-fn refuse(error: &StoreError) -> Refusal {
+fn refuse(error: &StoreError) -> HttpError {
     if matches!(error, StoreError::CodeRefused) {
-        return Refusal::new(StatusCode::FORBIDDEN, &error.to_string());
+        return HttpError::new(StatusCode::FORBIDDEN, &error.to_string());
     }
     if let StoreError::NoRoomForKey(site) = error {
         let detail = format!(
             "the site {site} has two valid keys already; ask the relay's operator to revoke one, then use this code again"
         );
-        return Refusal::new(StatusCode::CONFLICT, &detail).at(site);
+        return HttpError::new(StatusCode::CONFLICT, &detail).at(site);
     }
     tracing::error!(%error, cause = error.cause(), "an enrolment has failed");
     let detail = "the relay's database does not answer; try again in a moment, with the same code";

@@ -29,8 +29,8 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 
 use super::{
-    PublicState, Refusal,
-    search::{Presented, SearchText, content_type, judge, try_token},
+    HttpError, PublicState,
+    search::{Presented, SearchText, content_type, settle, try_token},
 };
 use crate::{
     cluster::{
@@ -39,8 +39,8 @@ use crate::{
     limits::{ClientKey, Trial, hold},
     routing::{
         answer_body::AnswerBody,
-        ask::{Patience, Unanswered, ask},
-        router::Reach,
+        dispatch::{Deadlines, RouteError, dispatch},
+        router::AgentRouter,
     },
     tunnel::{registry::NoSession, session::Session, view::SessionView},
 };
@@ -59,13 +59,13 @@ pub fn router(state: Arc<PublicState>) -> Router {
 async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
     let Proved { seal, .. } = match proved(&state, "/call", &headers, &body) {
         Ok(proved) => proved,
-        Err(refusal) => return refusal.into_response(&Extensions::new()),
+        Err(error) => return error.into_response(&Extensions::new()),
     };
     seal.close(match NodeCall::decode(body) {
         Ok(call) => answer(&state, call).await,
         Err(wrong) => {
             tracing::warn!(%wrong, "a call of another relay was not understood");
-            Refusal::new(StatusCode::BAD_REQUEST, &wrong.to_string()).into_response(&Extensions::new())
+            HttpError::new(StatusCode::BAD_REQUEST, &wrong.to_string()).into_response(&Extensions::new())
         }
     })
 }
@@ -74,7 +74,7 @@ async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: B
 async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
     let told = proved(&state, "/parts", &headers, &body).map(|Proved { cluster, seal }| {
         let question: PartsQuestion = serde_json::from_slice(&body).unwrap_or_default();
-        seal.close(Json(cluster.others().tell(&question)).into_response())
+        seal.close(Json(cluster.gossip().report(&question)).into_response())
     });
     super::answer(told, &Extensions::new())
 }
@@ -83,7 +83,7 @@ async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: 
 async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
     let told = proved(&state, "/sessions", &headers, &body).and_then(|Proved { cluster, seal }| {
         let question: SessionsQuestion = serde_json::from_slice(&body)
-            .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "no site is named"))?;
+            .map_err(|_| HttpError::new(StatusCode::BAD_REQUEST, "no site is named"))?;
         let sessions = state.registry.sessions(&question.site);
         let view = |session: &Arc<Session>| SessionView::of(session, Some(cluster.own_url()));
         Ok(seal.close(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response()))
@@ -104,10 +104,10 @@ fn proved<'a>(
     path: &str,
     headers: &HeaderMap,
     question: &[u8],
-) -> Result<Proved<'a>, Refusal> {
+) -> Result<Proved<'a>, HttpError> {
     let proof = headers.get(PROOF).and_then(|proof| proof.to_str().ok()).unwrap_or_default();
-    let Some(cluster) = state.reach.cluster() else {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "this relay stands alone"));
+    let Some(cluster) = state.agents.cluster() else {
+        return Err(HttpError::new(StatusCode::NOT_FOUND, "this relay stands alone"));
     };
     let seal = cluster.check(path, question, proof).map_err(|unproven| {
         tracing::warn!(%unproven, "who says to be another relay was refused");
@@ -115,44 +115,44 @@ fn proved<'a>(
             Unproven::OtherRelay => StatusCode::MISDIRECTED_REQUEST,
             Unproven::Forged | Unproven::OtherTime | Unproven::Replayed => StatusCode::UNAUTHORIZED,
         };
-        Refusal::new(status, &unproven.to_string())
+        HttpError::new(status, &unproven.to_string())
     })?;
     Ok(Proved { cluster, seal })
 }
 
 async fn answer(state: &PublicState, call: NodeCall) -> Response {
-    let NodeCall { wanted, request } = call;
+    let NodeCall { target, request } = call;
     let mut extensions = Extensions::new();
     if let Some(id) = request.extensions().get::<RequestId>() {
-        tracing::info!(request_id = id.0, site = %wanted.site, "another relay asks");
+        tracing::info!(request_id = id.0, site = %target.site, "another relay asks");
         extensions.insert(id.clone());
     }
     let client = client_of(&request);
-    let slot = match state.limits.requests.enter_site(client, &wanted.site) {
-        Ok(slot) => slot,
-        Err(busy) => return Refusal::from(busy).into_response(&extensions),
+    let permit = match state.limits.requests.enter_site(client, &target.site) {
+        Ok(permit) => permit,
+        Err(busy) => return HttpError::from(busy).into_response(&extensions),
     };
     let left = request.extensions().get::<Deadline>().map_or_else(Default::default, |left| left.0);
-    let patience = Patience::of_relay(left);
-    let trial = match trial(state, client, &wanted.site, &request, &patience).await {
+    let deadlines = Deadlines::for_peer(left);
+    let trial = match trial(state, client, &target.site, &request, &deadlines).await {
         Ok(trial) => trial,
-        Err(refusal) => return refusal.into_response(&extensions),
+        Err(error) => return error.into_response(&extensions),
     };
-    let here = Reach::new(Arc::clone(&state.registry), None);
-    let response = match ask(&here, &wanted, patience, || Ok::<_, Refusal>(request.clone())).await {
+    let here = AgentRouter::new(Arc::clone(&state.registry), None);
+    let response = match dispatch(&here, &target, deadlines, || Ok::<_, HttpError>(request.clone())).await {
         Ok(Ok(asked)) => {
-            judge(trial, &asked);
+            settle(trial, &asked);
             match asked.called {
                 Ok(answer) => from_agent(answer, request.method()).await,
-                Err(Unanswered::Call(CallError::Lost)) => nobody("lost"),
-                Err(why) => Refusal::from(why.problem()).into_response(&extensions),
+                Err(RouteError::Call(CallError::Lost)) => nobody("lost"),
+                Err(why) => HttpError::from(why.problem()).into_response(&extensions),
             }
         }
         Ok(Err(NoSession::Offline)) => nobody("offline"),
         Ok(Err(NoSession::OtherKey)) => nobody("other-key"),
-        Err(refusal) => refusal.into_response(&extensions),
+        Err(error) => error.into_response(&extensions),
     };
-    hold(response, slot)
+    hold(response, permit)
 }
 
 /// The client that sent the request to the peer relay, as the key for limits.
@@ -167,8 +167,8 @@ async fn trial(
     client: ClientKey,
     site: &SiteId,
     request: &http::Request<Bytes>,
-    patience: &Patience,
-) -> Result<Option<Trial>, Refusal> {
+    deadlines: &Deadlines,
+) -> Result<Option<Trial>, HttpError> {
     if request.uri().path() != "/search" {
         return Ok(None);
     }
@@ -179,7 +179,7 @@ async fn trial(
     };
     let parameters = Parameters::read(text.query, text.content_type, text.body).unwrap_or_default();
     let presented = Presented::new(&state.registry.sessions(site), &text, &parameters);
-    Ok(Some(try_token(state, client, site, &presented, patience.place_until()).await?))
+    Ok(Some(try_token(state, client, site, &presented, deadlines.permit_until()).await?))
 }
 
 /// The agent's response in the form for the peer relay, which makes the public response from it. A response without a

@@ -2,14 +2,14 @@
 
 mod access_log;
 mod answer;
+mod audit_events;
 pub mod cors;
 mod delivery;
 mod enrolment;
 mod forwarded;
+mod http_error;
 mod landing;
-mod on_record;
 mod recordings;
-mod refusal;
 mod request_body;
 mod resume;
 mod search;
@@ -43,13 +43,13 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use self::forwarded::router as router_for_relays;
-use self::{cors::AllowOrigin, refusal::Refusal, site_host::SiteHosts};
+use self::{cors::AllowOrigin, http_error::HttpError, site_host::SiteHosts};
 use crate::{
     audit::journal::Journal,
-    limits::{ClientKey, Limits, SiteSlot},
+    limits::{ClientKey, Limits, SitePermit},
     monitoring::metrics::HttpMetrics,
     net::{client::ClientAddress, host, public_url::PublicUrl},
-    routing::router::Reach,
+    routing::router::AgentRouter,
     sites::directory::{Directory, Refresher},
     store::Store,
     tunnel::registry::Registry,
@@ -72,7 +72,7 @@ pub struct PublicState {
     /// Connected agents.
     pub registry: Arc<Registry>,
     /// Finds routes to these agents and to those connected to peer relays.
-    pub reach: Reach,
+    pub agents: AgentRouter,
     /// The sites. A running relay replaces the value when the database has changed.
     pub directory: watch::Receiver<Arc<Directory>>,
     /// The database, where enrolment codes are traded; nothing else on this side waits for it.
@@ -105,7 +105,7 @@ impl PublicState {
     }
 
     /// The site with this name or alias, if there is one.
-    async fn find(&self, name: &str) -> Result<Option<SiteId>, Refusal> {
+    async fn find(&self, name: &str) -> Result<Option<SiteId>, HttpError> {
         if let Some(site) = self.directory().find(name) {
             return Ok(Some(site));
         }
@@ -123,12 +123,12 @@ impl PublicState {
 
     /// A permit for a request at its site. If all agents of the site are connected to peer relays, the request gets
     /// its permit there and none here.
-    fn enter_site(&self, client: ClientKey, site: &SiteId) -> Result<Option<SiteSlot>, Refusal> {
-        if self.reach.is_elsewhere(site) {
+    fn enter_site(&self, client: ClientKey, site: &SiteId) -> Result<Option<SitePermit>, HttpError> {
+        if self.agents.is_elsewhere(site) {
             return Ok(None);
         }
-        let slot = self.limits.requests.enter_site(client, site);
-        slot.map(Some).map_err(|busy| Refusal::from(busy).at(site))
+        let permit = self.limits.requests.enter_site(client, site);
+        permit.map(Some).map_err(|busy| HttpError::from(busy).at(site))
     }
 }
 
@@ -148,7 +148,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
         .merge(searches)
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(async |request: Request| {
-            Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this address")
+            HttpError::new(StatusCode::NOT_FOUND, "there is nothing at this address")
                 .into_response(request.extensions())
         })
         .layer(cors::layer(allow_origin));
@@ -167,7 +167,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
+    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
         .into_response(request.extensions())
 }
 
@@ -182,6 +182,6 @@ fn client_key(extensions: &Extensions) -> ClientKey {
 }
 
 /// Turns an error inside a handler into its response.
-fn answer(result: Result<Response, Refusal>, extensions: &Extensions) -> Response {
-    result.unwrap_or_else(|refusal| refusal.into_response(extensions))
+fn answer(result: Result<Response, HttpError>, extensions: &Extensions) -> Response {
+    result.unwrap_or_else(|error| error.into_response(extensions))
 }

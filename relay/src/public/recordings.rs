@@ -17,16 +17,16 @@ use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 
 use super::{
-    PublicState, Refusal,
+    HttpError, PublicState,
     answer::{Expected, count_errors, from_agent, make_private},
-    client_key, on_record,
+    audit_events, client_key,
     resume::resumable,
     search::carry_context,
 };
 use crate::{
     limits::{Subject, hold},
-    routing::ask::{Patience, ask},
-    tunnel::registry::{NoSession, Wanted},
+    routing::dispatch::{Deadlines, dispatch},
+    tunnel::registry::{AgentTarget, NoSession},
 };
 
 /// `/{site}/recordings/{token}/{name}`.
@@ -47,7 +47,7 @@ async fn pass_on(
     site: &str,
     [token, name]: [&str; 2],
     parts: &Parts,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpError> {
     let client = client_key(&parts.extensions);
     let throttle = &state.limits.throttle;
     let found = state.find(site).await?;
@@ -65,27 +65,29 @@ async fn pass_on(
         }
         refuse(error)
     })?;
-    let site = found.ok_or_else(Refusal::no_agent_for_link)?;
+    let site = found.ok_or_else(HttpError::no_agent_for_link)?;
     // For the same reason, only a client whose token was right at this site lately, or whose link opened lately,
     // learns that the site is disabled or offline.
-    let is_stranger =
+    let is_unauthenticated =
         !throttle.was_right_for(client, &site) && !throttle.opened_lately(&subject, [token, name]);
-    let away = |refusal: Refusal| if is_stranger { Refusal::no_agent_for_link() } else { refusal }.at(&site);
+    let away =
+        |error: HttpError| if is_unauthenticated { HttpError::no_agent_for_link() } else { error }.at(&site);
     if state.is_disabled(&site) {
-        return Err(away(Refusal::disabled()));
+        return Err(away(HttpError::disabled()));
     }
-    let slot = state.enter_site(client, &site)?;
-    let event = on_record::delivery(&site, parts);
-    let wanted = Wanted { site: site.clone(), key: Some(header.key_id) };
+    let permit = state.enter_site(client, &site)?;
+    let event = audit_events::delivery(&site, parts);
+    let target = AgentTarget { site: site.clone(), key: Some(header.key_id) };
     let request = || to_agent(token, name, parts);
-    let asked =
-        ask(&state.reach, &wanted, Patience::of_public(), request).await?.map_err(|none| match none {
-            NoSession::Offline => away(Refusal::offline()),
-            NoSession::OtherKey => Refusal::no_agent_for_link().at(&site),
-        })?;
-    let slot = asked.keep(slot);
+    let asked = dispatch(&state.agents, &target, Deadlines::for_client(), request).await?.map_err(
+        |none| match none {
+            NoSession::Offline => away(HttpError::offline()),
+            NoSession::OtherKey => HttpError::no_agent_for_link().at(&site),
+        },
+    )?;
+    let permit = asked.keep(permit);
     let result = from_agent(asked, Expected::Audio, &site)
-        .map(|response| resumable(&state.reach, wanted, || request().ok(), response));
+        .map(|response| resumable(&state.agents, target, || request().ok(), response));
     match result.as_ref().map(http::Response::status) {
         Ok(StatusCode::FORBIDDEN) => throttle.wrong(subject, Instant::now()),
         Ok(status) if status.is_success() => throttle.link_opened(&subject, [token, name]),
@@ -93,10 +95,10 @@ async fn pass_on(
     }
     count_errors(&result, &state.registry.counters(&site));
     match result {
-        Ok(response) => Ok(hold(on_record::handed_over(state, event, parts, response), slot)),
-        Err(refusal) => {
-            on_record::refused(state, event, &refusal);
-            Err(refusal)
+        Ok(response) => Ok(hold(audit_events::handed_over(state, event, parts, response), permit)),
+        Err(error) => {
+            audit_events::refused(state, event, &error);
+            Err(error)
         }
     }
 }
@@ -115,17 +117,17 @@ fn read_header(site: Option<&SiteId>, token: &str) -> Result<LinkHeader, LinkErr
     }
 }
 
-fn refuse(error: LinkError) -> Refusal {
+fn refuse(error: LinkError) -> HttpError {
     let status = match error {
         LinkError::Forged | LinkError::TooLong => StatusCode::FORBIDDEN,
         LinkError::Expired | LinkError::OtherKey => StatusCode::GONE,
     };
-    Refusal::new(status, &error.to_string())
+    HttpError::new(status, &error.to_string())
 }
 
 /// The request in the form that the agent's own router expects. The relay's router has decoded token and name. If they
 /// contain characters that a path does not allow, they belong to no link.
-fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<http::Request<Bytes>, Refusal> {
+fn to_agent(token: &str, name: &str, parts: &Parts) -> Result<http::Request<Bytes>, HttpError> {
     let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let target = format!("/recordings/{token}/{name}{query}");
     let mut request = http::Request::new(Bytes::new());

@@ -8,7 +8,7 @@ use http::StatusCode;
 use http_body::Body as _;
 use tokio::time::timeout;
 
-use super::Refusal;
+use super::HttpError;
 
 /// How long a client may take to send a body, which has a few hundred bytes and at most 64 KiB: 50 kbit/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,13 +16,13 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The body, if it has at most `limit` bytes; otherwise an error with the text `too_large`. If the announced length is
 /// over the limit, the body is not read: a client that waits for 100 (RFC 9110, section 10.1.1) gets its response at
 /// once.
-pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<Bytes, Refusal> {
+pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<Bytes, HttpError> {
     if body.size_hint().lower() > limit as u64 {
-        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
+        return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
     }
     let read = timeout(BODY_TIMEOUT, body::to_bytes(body, limit)).await;
     let read = read.map_err(|_| {
-        Refusal::new(
+        HttpError::new(
             StatusCode::REQUEST_TIMEOUT,
             "the request's body did not arrive in time; send it at once",
         )
@@ -32,10 +32,10 @@ pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<By
         let limited = std::error::Error::source(&error)
             .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         if limited {
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, too_large)
+            HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large)
         } else {
             tracing::debug!(detail, "a request's body broke off");
-            Refusal::new(StatusCode::BAD_REQUEST, "the request's body broke off")
+            HttpError::new(StatusCode::BAD_REQUEST, "the request's body broke off")
         }
     })
 }

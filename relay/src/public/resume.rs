@@ -25,15 +25,15 @@ use super::answer::{Expected, is_expected};
 use crate::{
     routing::{
         answer_body::AnswerBody,
-        ask::{Unanswered, ask_node},
-        router::{Holder, Reach, Tried},
+        dispatch::{RouteError, ask_node},
+        router::{AgentRoute, AgentRouter, TriedRoutes},
     },
-    tunnel::registry::Wanted,
+    tunnel::registry::AgentTarget,
 };
 
 /// How long the listener may hear nothing until the agent is back: players buffer some seconds of sound, and a
 /// listener waits for about a minute. An agent that was restarted, or whose line was dead, is back long before.
-const GRACE: Duration = Duration::from_secs(60);
+const RETURN_WINDOW: Duration = Duration::from_secs(60);
 
 /// How many times the rest is requested at most without getting a byte of it. A peer relay does not say whether its
 /// tunnel was lost or its agent cannot read the recording.
@@ -42,8 +42,8 @@ const MOST_IN_VAIN: u32 = 3;
 /// What is needed to request the rest.
 #[derive(Debug, Clone)]
 struct Rest {
-    reach: Reach,
-    wanted: Wanted,
+    agents: AgentRouter,
+    target: AgentTarget,
     /// The first request, unchanged.
     request: Request<Bytes>,
     etag: HeaderValue,
@@ -77,14 +77,14 @@ impl std::fmt::Debug for ResumableBody {
 
 /// Makes a response that continues after its tunnel ends, if that is possible.
 pub(super) fn resumable(
-    reach: &Reach,
-    wanted: Wanted,
+    agents: &AgentRouter,
+    target: AgentTarget,
     request: impl FnOnce() -> Option<Request<Bytes>>,
     response: Response<AnswerBody>,
 ) -> Response<ResumableBody> {
     let rest = extent(response.status(), response.headers()).and_then(|(etag, [next, last, size])| {
         let request = request().filter(|request| request.method() == Method::GET)?;
-        Some(Rest { reach: reach.clone(), wanted, request, etag, next, last, size })
+        Some(Rest { agents: agents.clone(), target, request, etag, next, last, size })
     });
     response.map(|body| ResumableBody {
         size: body.size_hint(),
@@ -111,35 +111,35 @@ fn extent(status: StatusCode, headers: &HeaderMap) -> Option<(HeaderValue, [u64;
 }
 
 impl Rest {
-    /// The rest of the body, if an agent has it within [`GRACE`] of when the last byte came.
-    async fn ask(self, waiting: Instant) -> Option<AnswerBody> {
-        let until = waiting + GRACE;
-        let mut tried = Tried::default();
-        let site = &self.wanted.site;
+    /// The rest of the body, if an agent has it within [`RETURN_WINDOW`] of when the last byte came.
+    async fn dispatch(self, waiting: Instant) -> Option<AnswerBody> {
+        let until = waiting + RETURN_WINDOW;
+        let mut tried = TriedRoutes::default();
+        let site = &self.target.site;
         loop {
-            let Ok(holder) = self.reach.await_holder(&self.wanted, &tried, until).await else {
+            let Ok(route) = self.agents.pick_until(&self.target, &tried, until).await else {
                 tracing::info!(%site, "a download is cut: no agent with its link key came back");
                 return None;
             };
-            match self.call(&holder).await {
-                Ok(answer) => return self.continued_by(answer, &holder),
+            match self.call(&route).await {
+                Ok(answer) => return self.continued_by(answer, &route),
                 Err(why) => {
-                    tracing::info!(%site, from = holder.name(), ?why, "the rest of a download is not had here")
+                    tracing::info!(%site, from = route.name(), ?why, "the rest of a download is not had here")
                 }
             }
-            tried.push(&holder);
+            tried.push(&route);
         }
     }
 
-    async fn call(&self, holder: &Holder) -> Result<Response<AnswerBody>, Unanswered> {
-        match (holder, self.reach.cluster()) {
-            (Holder::There(node), Some(cluster)) => {
-                ask_node(cluster, node, &self.wanted, &self.request(), RELAY_DEADLINE).await
+    async fn call(&self, route: &AgentRoute) -> Result<Response<AnswerBody>, RouteError> {
+        match (route, self.agents.cluster()) {
+            (AgentRoute::Peer(node), Some(cluster)) => {
+                ask_node(cluster, node, &self.target, &self.request(), RELAY_DEADLINE).await
             }
-            (Holder::There(_), None) => Err(Unanswered::Lost),
-            (Holder::Here(session), _) => {
+            (AgentRoute::Peer(_), None) => Err(RouteError::Lost),
+            (AgentRoute::Local(session), _) => {
                 let called = session.caller.call_within(self.request(), RELAY_DEADLINE).await;
-                called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(Unanswered::Call)
+                called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(RouteError::Call)
             }
         }
     }
@@ -161,14 +161,14 @@ impl Rest {
     }
 
     /// The body of a response, if it is exactly the rest.
-    fn continued_by(&self, answer: Response<AnswerBody>, holder: &Holder) -> Option<AnswerBody> {
+    fn continued_by(&self, answer: Response<AnswerBody>, route: &AgentRoute) -> Option<AnswerBody> {
         let headers = answer.headers();
         let is_rest = answer.status() == StatusCode::PARTIAL_CONTENT
             && is_expected(Expected::Audio, answer.status(), headers)
             && headers.get(header::ETAG) == Some(&self.etag)
             && headers::extent(headers) == (Some(self.next), Some(self.size))
             && headers::content_length(headers) == Some(self.last - self.next + 1);
-        let (site, from, status) = (&self.wanted.site, holder.name(), answer.status().as_u16());
+        let (site, from, status) = (&self.target.site, route.name(), answer.status().as_u16());
         if is_rest {
             tracing::info!(%site, from, at = self.next, "a download goes on through another tunnel");
         } else {
@@ -180,12 +180,12 @@ impl Rest {
 
 impl ResumableBody {
     /// Starts to request the rest. Returns `false` if that is not possible.
-    fn ask(&mut self, error: &BodyError) -> bool {
+    fn dispatch(&mut self, error: &BodyError) -> bool {
         let is_lost = *error == BodyError::Lost && self.asked < MOST_IN_VAIN;
         let Some(rest) = self.rest.as_ref().filter(|_| is_lost) else { return false };
         self.asked += 1;
         let since = *self.waiting.get_or_insert_with(Instant::now);
-        self.asking = Some(Box::pin(rest.clone().ask(since)));
+        self.asking = Some(Box::pin(rest.clone().dispatch(since)));
         true
     }
 
@@ -231,7 +231,7 @@ impl Body for ResumableBody {
                 }
                 // All promised bytes have come. The lost end would have added no other information.
                 Some(Err(BodyError::Lost)) if this.is_whole() => this.done = true,
-                Some(Err(error)) if this.ask(&error) => {}
+                Some(Err(error)) if this.dispatch(&error) => {}
                 end => {
                     this.done = true;
                     return Poll::Ready(end);

@@ -23,17 +23,17 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{
-    PublicState, Refusal,
+    HttpError, PublicState,
     answer::{Expected, count_errors, from_agent},
-    client_key, on_record, request_body, search_answer,
+    audit_events, client_key, request_body, search_answer,
     site_host::HostOfNoSite,
     tunnel::site_key,
 };
 use crate::{
     limits::{ClientKey, Guess, Subject, Throttled, Trial, hold},
-    routing::ask::{Asked, Patience, ask},
+    routing::dispatch::{Deadlines, Routed, dispatch},
     tunnel::{
-        registry::Wanted,
+        registry::AgentTarget,
         session::{Session, TokenFields},
     },
 };
@@ -67,21 +67,21 @@ async fn search_by_path(
     name: &str,
     parts: &Parts,
     body: Body,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpError> {
     check_method(state, parts)?;
     let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     let parameters = read_parameters(parts, &body)?;
     search_at(state, name, &parameters, parts, body).await
 }
 
-async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, HttpError> {
     check_method(state, parts)?;
     let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     let parameters = read_parameters(parts, &body)?;
     let of_host = || parts.extensions.get::<HostOfNoSite>().map(|host| host.0.as_str());
     let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant)).or_else(of_host);
     let name = name.ok_or_else(|| {
-        Refusal::new(
+        HttpError::new(
             StatusCode::BAD_REQUEST,
             "name the site, in the path or as the parameter `site` or `tenant`",
         )
@@ -104,29 +104,29 @@ async fn search_at(
     parameters: &Parameters,
     parts: &Parts,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpError> {
     let answer_at = tokio::time::Instant::now() + UNPROVEN_AFTER;
     let client = client_key(&parts.extensions);
     let throttle = &state.limits.throttle;
     let by_name = Subject::search_by_name(client, name);
     let found = state.find(name).await?;
     let is_known = |site: &SiteId| throttle.was_right_for(client, site) || shows_key(state, site, parts);
-    let is_stranger = found.as_ref().is_none_or(|site| !is_known(site));
-    let serves = |site: &&SiteId| !state.is_disabled(site) && state.reach.is_anywhere(site);
-    if is_stranger && found.as_ref().filter(serves).is_none() {
+    let is_unauthenticated = found.as_ref().is_none_or(|site| !is_known(site));
+    let serves = |site: &&SiteId| !state.is_disabled(site) && state.agents.is_anywhere(site);
+    if is_unauthenticated && found.as_ref().filter(serves).is_none() {
         throttle.check(&by_name, Instant::now())?;
     }
     let result = match &found {
-        None => Err(Refusal::unknown_site()),
-        Some(site) if state.is_disabled(site) => Err(Refusal::disabled().at(site)),
+        None => Err(HttpError::unknown_site()),
+        Some(site) if state.is_disabled(site) => Err(HttpError::disabled().at(site)),
         Some(site) => pass_on(state, site, parameters, parts, body).await,
     };
-    let absence = result.as_ref().err().and_then(Refusal::absence);
+    let absence = result.as_ref().err().and_then(HttpError::absence);
     match (&result, absence) {
         (Ok(response), _) if response.status() == StatusCode::UNAUTHORIZED => {}
-        (_, Some(absence)) if is_stranger => {
+        (_, Some(absence)) if is_unauthenticated => {
             throttle.wrong(by_name, Instant::now());
-            let site = result.as_ref().err().and_then(Refusal::site).map_or("-", SiteId::as_str);
+            let site = result.as_ref().err().and_then(HttpError::site).map_or("-", SiteId::as_str);
             tracing::debug!(
                 site,
                 ?absence,
@@ -138,10 +138,10 @@ async fn search_at(
     // Gives back the request's permit at its site before the wait.
     drop(result);
     tokio::time::sleep_until(answer_at).await;
-    let refusal = Refusal::unproven();
+    let error = HttpError::unproven();
     Err(match found {
-        Some(site) => refusal.at(&site),
-        None => refusal,
+        Some(site) => error.at(&site),
+        None => error,
     })
 }
 
@@ -153,9 +153,9 @@ fn shows_key(state: &PublicState, site: &SiteId, parts: &Parts) -> bool {
 
 /// Reads the parameters. All agents read them by the same rules, even if they use other names for them, so an error in
 /// them is reported without asking an agent.
-fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, Refusal> {
+fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, HttpError> {
     Parameters::read(parts.uri.query(), content_type(&parts.headers), body)
-        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &error.to_string()))
+        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, &error.to_string()))
 }
 
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
@@ -173,13 +173,13 @@ pub(super) async fn allow(State(state): State<Arc<PublicState>>, mut response: R
 
 /// Checks the method. The router treats HEAD like GET, but the response to a search is useless without its body. A
 /// search by GET has its token in the address, which proxies log.
-fn check_method(state: &PublicState, parts: &Parts) -> Result<(), Refusal> {
+fn check_method(state: &PublicState, parts: &Parts) -> Result<(), HttpError> {
     let detail = match parts.method {
         Method::GET if !state.search_by_get => "this relay takes searches by POST only (--search-by-get)",
         Method::HEAD => "search with GET or POST",
         _ => return Ok(()),
     };
-    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail))
+    Err(HttpError::new(StatusCode::METHOD_NOT_ALLOWED, detail))
 }
 
 async fn pass_on(
@@ -188,13 +188,13 @@ async fn pass_on(
     parameters: &Parameters,
     parts: &Parts,
     body: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpError> {
     let client = client_key(&parts.extensions);
-    let mut slot = state.enter_site(client, site)?;
-    let patience = Patience::of_public();
+    let mut permit = state.enter_site(client, site)?;
+    let deadlines = Deadlines::for_client();
     // If a peer relay has the agent, the peer checks the token: guesses count there, no matter which relay received
     // them.
-    let trial = match state.reach.is_here(site) {
+    let trial = match state.agents.is_here(site) {
         true => {
             let text = SearchText {
                 query: parts.uri.query(),
@@ -202,38 +202,38 @@ async fn pass_on(
                 body: &body,
             };
             let presented = Presented::new(&state.registry.sessions(site), &text, parameters);
-            let trial = try_token(state, client, site, &presented, patience.place_until());
-            Some(trial.await.map_err(|no| Refusal::from(no).at(site))?)
+            let trial = try_token(state, client, site, &presented, deadlines.permit_until());
+            Some(trial.await.map_err(|no| HttpError::from(no).at(site))?)
         }
         false => None,
     };
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
-    let event = on_record::search(site, parts, parameters);
-    let wanted = Wanted { site: site.clone(), key: None };
-    let asking = ask(&state.reach, &wanted, patience, || to_agent(parts, body.clone()));
+    let event = audit_events::search(site, parts, parameters);
+    let target = AgentTarget { site: site.clone(), key: None };
+    let asking = dispatch(&state.agents, &target, deadlines, || to_agent(parts, body.clone()));
     let result = match asking.await? {
         Ok(asked) => {
             if trial.is_none() && asked.called.as_ref().is_ok_and(|answer| answer.status().is_success()) {
                 state.limits.throttle.right_for(client, site);
             }
-            judge(trial, &asked);
-            slot = asked.keep(slot);
+            settle(trial, &asked);
+            permit = asked.keep(permit);
             let result = match from_agent(asked, Expected::Json, site) {
                 Ok(answer) => search_answer::own(answer, site, &state.public_url).await,
-                Err(refusal) => Err(refusal),
+                Err(error) => Err(error),
             };
-            on_record::answered(state, event, &result);
+            audit_events::answered(state, event, &result);
             result
         }
-        Err(_) => Err(Refusal::offline().at(site)),
+        Err(_) => Err(HttpError::offline().at(site)),
     };
     count_errors(&result, &counters);
     let mut response = result?;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    Ok(hold(response, slot))
+    Ok(hold(response, permit))
 }
 
 /// The parts of a request that contain the fields of a search.
@@ -261,7 +261,7 @@ impl<'a> Presented<'a> {
         if sessions.iter().any(|session| session.token_fields == TokenFields::Own) {
             let told = sessions.iter().filter_map(|session| session.hello.told_token_fields());
             let mut names: Vec<String> = told.flatten().cloned().collect();
-            if sessions.iter().any(|session| session.token_fields == TokenFields::Untold) {
+            if sessions.iter().any(|session| session.token_fields == TokenFields::ChangeLog) {
                 names.extend(token_names(&[]));
             }
             let read = values_named(&names, text.query, text.content_type, text.body);
@@ -270,7 +270,7 @@ impl<'a> Presented<'a> {
         Self {
             tenant: parameters.value(Field::Tenant).filter(announced),
             tokens,
-            certain: sessions.iter().all(|session| session.token_fields != TokenFields::Untold),
+            certain: sessions.iter().all(|session| session.token_fields != TokenFields::ChangeLog),
         }
     }
 }
@@ -290,7 +290,7 @@ pub(super) async fn try_token(
 
 /// Reports the result of a token to the throttle. Only the agent knows its tokens, so the status of its response
 /// decides.
-pub(super) fn judge(trial: Option<Trial>, asked: &Asked) {
+pub(super) fn settle(trial: Option<Trial>, asked: &Routed) {
     let status = asked.called.as_ref().ok().map(http::Response::status);
     match (trial, status) {
         (Some(trial), Some(StatusCode::UNAUTHORIZED)) => trial.wrong(Instant::now()),
@@ -301,12 +301,13 @@ pub(super) fn judge(trial: Option<Trial>, asked: &Asked) {
 }
 
 /// The request in the form that the agent's own router expects: without the site in its path.
-fn to_agent(parts: &Parts, body: Bytes) -> Result<http::Request<Bytes>, Refusal> {
+fn to_agent(parts: &Parts, body: Bytes) -> Result<http::Request<Bytes>, HttpError> {
     let target = parts.uri.query().map_or_else(|| "/search".to_owned(), |query| format!("/search?{query}"));
     let mut request = http::Request::new(body);
     *request.method_mut() = parts.method.clone();
-    *request.uri_mut() =
-        target.parse().map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "the query string is malformed"))?;
+    *request.uri_mut() = target
+        .parse()
+        .map_err(|_| HttpError::new(StatusCode::BAD_REQUEST, "the query string is malformed"))?;
     *request.headers_mut() = parts.headers.clone();
     carry_context(parts, &mut request);
     Ok(request)

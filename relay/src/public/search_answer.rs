@@ -10,10 +10,10 @@ use http::header;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::{Refusal, answer::not_passed_on};
+use super::{HttpError, answer::not_passed_on};
 use crate::{
     net::public_url::PublicUrl,
-    routing::{answer_body::AnswerBody, ask::Unanswered},
+    routing::{answer_body::AnswerBody, dispatch::RouteError},
 };
 
 /// The response of an agent, with no address in it that leads away from its site.
@@ -25,7 +25,7 @@ pub(super) async fn own(
     answer: http::Response<AnswerBody>,
     site: &SiteId,
     public_url: &PublicUrl,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpError> {
     if !answer.status().is_success() {
         return Ok(answer.map(Body::new));
     }
@@ -38,7 +38,7 @@ pub(super) async fn own(
     let body = body.map_err(|error| match error.is::<LengthLimitError>() {
         true => refuse(&error),
         // Nothing was passed on yet, so the client only has to try again.
-        false => Refusal::from(Unanswered::Lost.problem()).at(site),
+        false => HttpError::from(RouteError::Lost.problem()).at(site),
     });
     let body = body?.to_bytes();
     let mut value: Value = serde_json::from_slice(&body).map_err(|error| refuse(&error))?;

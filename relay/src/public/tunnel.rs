@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{PublicState, Refusal, client_address};
+use super::{HttpError, PublicState, client_address};
 use crate::{
     limits::{ClientKey, Subject},
     sites::directory::KeyRefused,
@@ -50,8 +50,8 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
             tunnels.spawn(serve(state, admission, upgrade));
             switch_protocols(&accept)
         }
-        Err(refusal) => {
-            let mut response = refusal.into_response(request.extensions());
+        Err(error) => {
+            let mut response = error.into_response(request.extensions());
             if response.status() == StatusCode::UPGRADE_REQUIRED {
                 let headers = response.headers_mut();
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -70,7 +70,7 @@ pub(super) fn site_key(headers: &HeaderMap) -> Option<SiteKey> {
 }
 
 /// Finds out which site an agent belongs to.
-async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, Refusal> {
+async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, HttpError> {
     if state.is_draining() {
         let problem =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
@@ -84,11 +84,11 @@ async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> 
         }
         Err(KeyRefused::Disabled) => {
             tracing::info!(%address, "an agent of a disabled site was refused");
-            Err(Refusal::new(StatusCode::FORBIDDEN, &KeyRefused::Disabled.to_string()))
+            Err(HttpError::new(StatusCode::FORBIDDEN, &KeyRefused::Disabled.to_string()))
         }
         Err(KeyRefused::Unknown) => {
             tracing::warn!(%address, "an agent without a valid site key was refused");
-            Err(Refusal::new(StatusCode::UNAUTHORIZED, &KeyRefused::Unknown.to_string()))
+            Err(HttpError::new(StatusCode::UNAUTHORIZED, &KeyRefused::Unknown.to_string()))
         }
     }
 }
@@ -100,7 +100,7 @@ async fn verify(
     state: &PublicState,
     key: Option<&SiteKey>,
     client: ClientKey,
-) -> Result<Result<(SiteId, KeyDigest), KeyRefused>, Refusal> {
+) -> Result<Result<(SiteId, KeyDigest), KeyRefused>, HttpError> {
     let judged = || {
         let key = key.ok_or(KeyRefused::Unknown)?;
         Ok((key.site().clone(), state.directory().verify_key(key)?))
@@ -128,7 +128,7 @@ async fn verify(
     Ok(verified)
 }
 
-fn not_yet(wait: Duration) -> Refusal {
+fn not_yet(wait: Duration) -> HttpError {
     let detail = "this relay admits agents one after the other; dial again when told";
     // Whole seconds, rounded up: an admission whose time has not come cannot be used.
     let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
@@ -136,7 +136,7 @@ fn not_yet(wait: Duration) -> Refusal {
 }
 
 /// Checks the opening handshake (RFC 6455, section 4.2.1) and computes the accept value.
-fn handshake(request: &Request) -> Result<String, Refusal> {
+fn handshake(request: &Request) -> Result<String, HttpError> {
     let headers = request.headers();
     let is_upgrade = request.version() == Version::HTTP_11
         && lists(headers, header::CONNECTION, "upgrade")
@@ -145,25 +145,25 @@ fn handshake(request: &Request) -> Result<String, Refusal> {
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_upgrade).ok_or_else(not_a_websocket)?;
     if !lists(headers, header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
         let detail = "agent and relay have no protocol version in common; update the older of the two";
-        return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, detail));
+        return Err(HttpError::new(StatusCode::UPGRADE_REQUIRED, detail));
     }
     if BASE64.decode(key.as_bytes()).is_ok_and(|nonce| nonce.len() == NONCE_LEN) {
         return Ok(derive_accept_key(key.as_bytes()));
     }
-    Err(Refusal::new(
+    Err(HttpError::new(
         StatusCode::BAD_REQUEST,
         "Sec-WebSocket-Key must be 16 bytes in Base64 (RFC 6455, section 4.1)",
     ))
 }
 
-fn not_a_websocket() -> Refusal {
-    Refusal::new(StatusCode::UPGRADE_REQUIRED, "agents connect here by WebSocket over HTTP/1.1")
+fn not_a_websocket() -> HttpError {
+    HttpError::new(StatusCode::UPGRADE_REQUIRED, "agents connect here by WebSocket over HTTP/1.1")
 }
 
-/// Whether a comma-separated header contains `wanted`, ignoring case.
-fn lists(headers: &HeaderMap, name: HeaderName, wanted: &str) -> bool {
+/// Whether a comma-separated header contains `target`, ignoring case.
+fn lists(headers: &HeaderMap, name: HeaderName, target: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(wanted))
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(target))
 }
 
 fn switch_protocols(accept: &str) -> Response {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     cluster::{Cluster, Node},
     tunnel::{
-        registry::{NoSession, RETURN_TIME, Registry, Wanted},
+        registry::{AgentTarget, NoSession, RETURN_TIME, Registry},
         session::Session,
         view::SessionView,
     },
@@ -16,46 +16,46 @@ use crate::{
 
 /// A route to an agent.
 #[derive(Debug, Clone)]
-pub enum Holder {
+pub enum AgentRoute {
     /// This relay, through one of its own tunnels.
-    Here(Arc<Session>),
+    Local(Arc<Session>),
     /// A peer relay.
-    There(Node),
+    Peer(Node),
 }
 
-impl Holder {
+impl AgentRoute {
     /// The id of the session or the address of the peer relay, for the log.
     pub fn name(&self) -> &str {
         match self {
-            Self::Here(session) => &session.id,
-            Self::There(node) => &node.url,
+            Self::Local(session) => &session.id,
+            Self::Peer(node) => &node.url,
         }
     }
 }
 
 /// The tunnels and peer relays that were asked already.
 #[derive(Debug, Default)]
-pub struct Tried {
+pub struct TriedRoutes {
     sessions: Vec<Arc<Session>>,
     nodes: Vec<Node>,
     /// Until when the request waits for an agent that was expected at a peer relay but was not there.
-    back_by: Option<Instant>,
+    returns_by: Option<Instant>,
 }
 
-impl Tried {
+impl TriedRoutes {
     /// Adds a route.
-    pub fn push(&mut self, holder: &Holder) {
-        match holder {
-            Holder::Here(session) => self.sessions.push(Arc::clone(session)),
-            Holder::There(node) => self.nodes.push(node.clone()),
+    pub fn push(&mut self, route: &AgentRoute) {
+        match route {
+            AgentRoute::Local(session) => self.sessions.push(Arc::clone(session)),
+            AgentRoute::Peer(node) => self.nodes.push(node.clone()),
         }
     }
 
     /// The agent was not at the peer relay where it was expected. Requests wait for it as if its tunnel broke at this
     /// moment, even if other news about that relay arrives in the meantime.
-    pub fn miss(&mut self, holder: &Holder) {
-        if matches!(holder, Holder::There(Node { tunnel: Some(_), .. })) {
-            self.back_by = Some(Instant::now() + RETURN_TIME);
+    pub fn miss(&mut self, route: &AgentRoute) {
+        if matches!(route, AgentRoute::Peer(Node { tunnel: Some(_), .. })) {
+            self.returns_by = Some(Instant::now() + RETURN_TIME);
         }
     }
 
@@ -67,12 +67,12 @@ impl Tried {
 
 /// Finds routes to agents. Tunnels of this relay come first, because a peer relay costs one hop more.
 #[derive(Debug, Clone)]
-pub struct Reach {
+pub struct AgentRouter {
     registry: Arc<Registry>,
     cluster: Option<Arc<Cluster>>,
 }
 
-impl Reach {
+impl AgentRouter {
     /// Routes to the agents of this relay and, if it is part of a cluster, to those of the peer relays.
     pub fn new(registry: Arc<Registry>, cluster: Option<Arc<Cluster>>) -> Self {
         Self { registry, cluster }
@@ -113,60 +113,60 @@ impl Reach {
     ///
     /// # Errors
     /// [`NoSession`] if there is none.
-    pub fn pick(&self, wanted: &Wanted, tried: &Tried) -> Result<Holder, NoSession> {
-        let here = match self.registry.pick(wanted, &tried.sessions) {
-            Ok(session) => return Ok(Holder::Here(session)),
+    pub fn pick(&self, target: &AgentTarget, tried: &TriedRoutes) -> Result<AgentRoute, NoSession> {
+        let here = match self.registry.pick(target, &tried.sessions) {
+            Ok(session) => return Ok(AgentRoute::Local(session)),
             Err(none) => none,
         };
         let Some(cluster) = &self.cluster else { return Err(here) };
-        cluster.find(wanted, &tried.nodes).map(Holder::There).map_err(|there| match (here, there) {
+        cluster.find(target, &tried.nodes).map(AgentRoute::Peer).map_err(|there| match (here, there) {
             (NoSession::Offline, NoSession::Offline) => NoSession::Offline,
             _ => NoSession::OtherKey,
         })
     }
 
-    /// As [`Reach::pick`], but waits if an agent should be back soon, at most until `until`.
+    /// As [`AgentRouter::pick`], but waits if an agent should be back soon, at most until `until`.
     ///
     /// # Errors
     /// [`NoSession`] if no agent came in time.
-    pub async fn await_pick(
+    pub async fn pick_expected(
         &self,
-        wanted: &Wanted,
-        tried: &Tried,
+        target: &AgentTarget,
+        tried: &TriedRoutes,
         until: Instant,
-    ) -> Result<Holder, NoSession> {
-        let back_by = || {
-            let elsewhere = self.cluster.as_ref().and_then(|cluster| cluster.back_by(wanted));
-            Some(self.registry.back_by(wanted).max(elsewhere).max(tried.back_by)?.min(until))
+    ) -> Result<AgentRoute, NoSession> {
+        let returns_by = || {
+            let elsewhere = self.cluster.as_ref().and_then(|cluster| cluster.returns_by(target));
+            Some(self.registry.returns_by(target).max(elsewhere).max(tried.returns_by)?.min(until))
         };
-        self.wait_for(wanted, tried, back_by).await
+        self.wait_for(target, tried, returns_by).await
     }
 
-    /// As [`Reach::pick`], but waits until `until`, even if no agent is expected.
+    /// As [`AgentRouter::pick`], but waits until `until`, even if no agent is expected.
     ///
     /// # Errors
     /// [`NoSession`] if no agent came in time.
-    pub async fn await_holder(
+    pub async fn pick_until(
         &self,
-        wanted: &Wanted,
-        tried: &Tried,
+        target: &AgentTarget,
+        tried: &TriedRoutes,
         until: Instant,
-    ) -> Result<Holder, NoSession> {
-        self.wait_for(wanted, tried, || Some(until)).await
+    ) -> Result<AgentRoute, NoSession> {
+        self.wait_for(target, tried, || Some(until)).await
     }
 
     async fn wait_for(
         &self,
-        wanted: &Wanted,
-        tried: &Tried,
-        back_by: impl Fn() -> Option<Instant>,
-    ) -> Result<Holder, NoSession> {
-        let none = match self.pick(wanted, tried) {
-            Ok(holder) => return Ok(holder),
+        target: &AgentTarget,
+        tried: &TriedRoutes,
+        returns_by: impl Fn() -> Option<Instant>,
+    ) -> Result<AgentRoute, NoSession> {
+        let none = match self.pick(target, tried) {
+            Ok(route) => return Ok(route),
             Err(none) => none,
         };
-        back_by().ok_or(none)?;
-        let arrivals = self.registry.arrivals(&wanted.site);
+        returns_by().ok_or(none)?;
+        let arrivals = self.registry.arrivals(&target.site);
         let mut changes = self.cluster.as_ref().map(|cluster| cluster.changes());
         loop {
             let mut arrival = std::pin::pin!(arrivals.notified());
@@ -175,11 +175,11 @@ impl Reach {
                 changes.mark_unchanged();
             }
             // An agent that came before this loop began to wait has not woken it, so pick again.
-            let none = match self.pick(wanted, tried) {
-                Ok(holder) => return Ok(holder),
+            let none = match self.pick(target, tried) {
+                Ok(route) => return Ok(route),
                 Err(none) => none,
             };
-            let until = back_by().ok_or(none)?;
+            let until = returns_by().ok_or(none)?;
             let changed = async {
                 match &mut changes {
                     Some(changes) => drop(changes.changed().await),

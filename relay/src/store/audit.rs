@@ -238,7 +238,7 @@ impl Store {
 /// What a transaction will do with the audit log.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum AuditLock {
-    /// Write events. Others may write at the same time.
+    /// Write events. Gossip may write at the same time.
     Write,
     /// Erase events while no other transaction writes: an event that began earlier must not be written later.
     Erase,

@@ -20,7 +20,7 @@ use super::{Record, Store, StoreError, corrupt, open::Backend, postgres::SETUP, 
 const CONNECTIONS: u32 = 2;
 /// The longest time to wait for a connection. If a lease could not be renewed for this long, a new attempt is
 /// better than to wait longer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The channel of the notifications about routes.
 const CHANNEL: &str = "audiovault_routes";
 /// Bytes of one notification: PostgreSQL accepts less than 8,000.
@@ -105,7 +105,7 @@ impl Store {
         let Backend::Postgres(url) = &self.backend else { return None };
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(LOCK_TIMEOUT)
             .after_connect(|connection, _| Box::pin(async move { connection.execute(SETUP).await.map(drop) }))
             .connect_lazy(url.reveal());
         pool.ok().map(RouteBook)

@@ -9,7 +9,7 @@ use std::{
 use audiovault_protocol::{
     admission::{
         connection::{self, BeyondLimit, Metered, Metering},
-        gate::{Gate, Over},
+        gate::{Exceeded, Gate},
         throttle::ClientKey,
     },
     http::problem::Problem,
@@ -39,24 +39,24 @@ impl<S> Accept<TcpStream, S> for Acceptor {
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let opened = stream.peer_addr().and_then(|peer| {
-            let knock = self.gate.knock(Some(ClientKey::from(peer.ip())));
-            connection::open(stream, knock, self.tls, service, BeyondLimit { refusal: refuse, answered: &[] })
+            let admit = self.gate.admit(Some(ClientKey::from(peer.ip())));
+            connection::open(stream, admit, self.tls, service, BeyondLimit { refusal: refuse, answered: &[] })
         });
         ready(opened)
     }
 }
 
-fn refuse(over: Over) -> Response {
-    let problem = match over {
-        Over::Client => {
+fn refuse(exceeded: Exceeded) -> Response {
+    let problem = match exceeded {
+        Exceeded::Client => {
             let detail = "too many connections from your address are open; close some, or use fewer";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(CLIENT_RETRY)
         }
-        Over::All => {
+        Exceeded::All => {
             let detail = "too many connections are open here; try again in a moment";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
         }
     };
-    tracing::debug!(?over, "a connection is beyond a limit");
+    tracing::debug!(?exceeded, "a connection is beyond a limit");
     problem.into_response().map(Body::from)
 }

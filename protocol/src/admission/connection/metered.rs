@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::meter::{Activity, ConnectionMeter};
-use crate::{admission::gate::Place, limits::PAUSE_TIMEOUT};
+use crate::{admission::gate::ConnectionPermit, limits::PAUSE_TIMEOUT};
 
 /// How long a connection without a request is kept. Only requests count, not bytes: a connection with the beginning of
 /// a head that never ends, or with an HTTP/2 client that answers pings and sends no request, is idle. Browsers close by
@@ -34,13 +34,13 @@ pub struct Metered<S> {
     /// The activity at the time when the timer was set.
     seen: Activity,
     stalled: Option<Pin<Box<Sleep>>>,
-    _place: Option<Place>,
+    _permit: Option<ConnectionPermit>,
 }
 
 impl<S> Metered<S> {
-    pub(super) fn new(inner: S, meter: Arc<ConnectionMeter>, place: Option<Place>) -> Self {
+    pub(super) fn new(inner: S, meter: Arc<ConnectionMeter>, permit: Option<ConnectionPermit>) -> Self {
         let seen = meter.activity();
-        Self { inner, meter, idle: Box::pin(sleep(IDLE_TIMEOUT)), seen, stalled: None, _place: place }
+        Self { inner, meter, idle: Box::pin(sleep(IDLE_TIMEOUT)), seen, stalled: None, _permit: permit }
     }
 
     /// Returns true if there was no request for a whole [`IDLE_TIMEOUT`]. Otherwise the reader is woken to check again.

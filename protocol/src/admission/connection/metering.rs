@@ -15,14 +15,14 @@ use super::{
     held::HeldBody,
     meter::{ConnectionMeter, UnderWay},
 };
-use crate::admission::gate::Over;
+use crate::admission::gate::Exceeded;
 
 /// What is answered on a connection above a limit. The connection carries one request, which must come within a second,
 /// so that clients that send nothing do not use the room for long.
 #[derive(Debug)]
 pub struct BeyondLimit<B> {
     /// The response to a request that is refused.
-    pub refusal: fn(Over) -> Response<B>,
+    pub refusal: fn(Exceeded) -> Response<B>,
     /// Paths that are served in spite of the limit.
     pub answered: &'static [&'static str],
 }
@@ -40,7 +40,7 @@ impl<B> Copy for BeyondLimit<B> {}
 pub struct Metering<S, B> {
     inner: S,
     meter: Arc<ConnectionMeter>,
-    over: Option<Over>,
+    exceeded: Option<Exceeded>,
     beyond: BeyondLimit<B>,
 }
 
@@ -48,17 +48,17 @@ impl<S, B> Metering<S, B> {
     pub(super) fn new(
         inner: S,
         meter: Arc<ConnectionMeter>,
-        over: Option<Over>,
+        exceeded: Option<Exceeded>,
         beyond: BeyondLimit<B>,
     ) -> Self {
-        Self { inner, meter, over, beyond }
+        Self { inner, meter, exceeded, beyond }
     }
 }
 
 impl<S: Clone, B> Clone for Metering<S, B> {
     fn clone(&self) -> Self {
-        let Self { inner, meter, over, beyond } = self;
-        Self { inner: inner.clone(), meter: Arc::clone(meter), over: *over, beyond: *beyond }
+        let Self { inner, meter, exceeded, beyond } = self;
+        Self { inner: inner.clone(), meter: Arc::clone(meter), exceeded: *exceeded, beyond: *beyond }
     }
 }
 
@@ -78,11 +78,11 @@ where
 
     fn call(&mut self, mut request: Request<A>) -> Self::Future {
         let under_way = self.meter.request();
-        let is_last = self.over.is_some() && request.version() <= Version::HTTP_11;
-        if let Some(over) = self.over
+        let is_last = self.exceeded.is_some() && request.version() <= Version::HTTP_11;
+        if let Some(exceeded) = self.exceeded
             && !self.beyond.answered.contains(&request.uri().path())
         {
-            let mut response = (self.beyond.refusal)(over);
+            let mut response = (self.beyond.refusal)(exceeded);
             if is_last {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }

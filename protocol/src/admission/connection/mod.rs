@@ -18,7 +18,7 @@ pub use self::{
     metered::Metered,
     metering::{BeyondLimit, Metering},
 };
-use crate::admission::gate::Knock;
+use crate::admission::gate::Admission;
 
 /// Puts a meter around a connection that the gate has decided about, and around the service that answers its requests.
 /// `tls` says whether the client speaks TLS on it. `beyond` says what is answered on a connection that is above a limit
@@ -28,23 +28,23 @@ use crate::admission::gate::Knock;
 /// If the gate refused the connection without an answer, or its socket has failed.
 pub fn open<S, B>(
     stream: TcpStream,
-    knock: Knock,
+    admission: Admission,
     tls: bool,
     service: S,
     beyond: BeyondLimit<B>,
 ) -> io::Result<(Metered<TcpStream>, Metering<S, B>)> {
-    let (place, over) = match knock {
-        Knock::Welcome(place) => (place, None),
-        Knock::Told(place, over) => (place, Some(over)),
-        Knock::Refused => return Err(io::Error::other("too many connections are open")),
+    let (permit, exceeded) = match admission {
+        Admission::Admitted(permit) => (permit, None),
+        Admission::Answered(permit, exceeded) => (permit, Some(exceeded)),
+        Admission::Refused => return Err(io::Error::other("too many connections are open")),
     };
     // A response head must not wait for the acknowledgement of the previous response.
     stream.set_nodelay(true)?;
     let meter = Arc::new(ConnectionMeter::new(tls));
-    let stream = Metered::new(stream, Arc::clone(&meter), Some(place));
-    if over.is_some() {
+    let stream = Metered::new(stream, Arc::clone(&meter), Some(permit));
+    if exceeded.is_some() {
         // The room above a limit is small: it is for clients that send their request at once.
         meter.finish();
     }
-    Ok((stream, Metering::new(service, meter, over, beyond)))
+    Ok((stream, Metering::new(service, meter, exceeded, beyond)))
 }

@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Failures, names::SiteName, paging::Limit};
 use crate::{
-    admin::{AdminState, Refused, SignedIn},
+    admin::{AdminState, HttpError, SignedIn},
     model::audit::{AuditEvent, Kind, Outcome},
     store::{AuditFilter, Cursor},
 };
@@ -92,7 +92,7 @@ async fn list(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
-) -> Result<Json<Events>, Refused> {
+) -> Result<Json<Events>, HttpError> {
     let limit = Limit::check(wanted.limit)?;
     let mut events = state.audit(&who.principal, wanted.into(), limit.to_read()).await?;
     let next = limit.cut(&mut events, Cursor::at);
@@ -108,7 +108,7 @@ async fn export(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     Ok(state.audit_csv(&who.principal, wanted.into()).await?)
 }
 
@@ -122,7 +122,7 @@ async fn erase(
     State(state): State<Arc<AdminState>>,
     Path(call_id): Path<String>,
     Query(Why { reason }): Query<Why>,
-) -> Result<Json<Erased>, Refused> {
+) -> Result<Json<Erased>, HttpError> {
     let reason = reason.unwrap_or_default();
     Ok(Json(Erased { erased: state.erase_call(&who.principal, &call_id, &reason).await? }))
 }

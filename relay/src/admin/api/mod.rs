@@ -1,7 +1,7 @@
 //! The API for programs, `/api/v1`, described by `/api/openapi.json`.
 //!
 //! Each file has a `routes()` of its own, an [`OpenApiRouter`] that [`routes`] merges. Its paths are relative to
-//! `/api/v1`. All of them are behind the login check. Errors are [`crate::admin::Refused`] and are sent as problem
+//! `/api/v1`. All of them are behind the login check. Errors are [`crate::admin::HttpError`] and are sent as problem
 //! details, and so are the errors of axum's own extractors. A body with an unknown field is rejected. A value that
 //! needs a check has a type of its own. Fields have the same names as in the command line's `--json`.
 

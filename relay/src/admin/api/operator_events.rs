@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Failures, names::SiteName, paging::Limit};
 use crate::{
-    admin::{AdminState, Refused, SignedIn},
+    admin::{AdminState, HttpError, SignedIn},
     model::operator_events::{Action, OperatorEvent},
     store::{Cursor, OperatorFilter},
 };
@@ -68,7 +68,7 @@ async fn list(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Query(filter): Query<EventFilter>,
-) -> Result<Json<OperatorEvents>, Refused> {
+) -> Result<Json<OperatorEvents>, HttpError> {
     let limit = Limit::check(filter.limit)?;
     let mut events = state.operator_events(&who.principal, filter.into(), limit.to_read()).await?;
     let next = limit.cut(&mut events, Cursor::at_event);
@@ -84,7 +84,7 @@ async fn export(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Query(filter): Query<EventFilter>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     Ok(state.operator_events_csv(&who.principal, filter.into()).await?)
 }
 

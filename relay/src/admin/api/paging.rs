@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::{admin::Refused, store::Cursor};
+use crate::{admin::HttpError, store::Cursor};
 
 /// Number of events in one response if the request has no `limit`.
 const USUAL_LIMIT: u32 = 100;
@@ -17,11 +17,11 @@ impl Limit {
     /// The limit that the request asks for, or the default.
     ///
     /// # Errors
-    /// [`Refused`] with status 422 if the limit is out of bounds.
-    pub(super) fn check(asked: Option<u32>) -> Result<Self, Refused> {
+    /// [`HttpError`] with status 422 if the limit is out of bounds.
+    pub(super) fn check(asked: Option<u32>) -> Result<Self, HttpError> {
         let limit = asked.unwrap_or(USUAL_LIMIT);
         if !LIMITS.contains(&limit) {
-            return Err(Refused::unprocessable("limit: from 1 to 1000 events fit into one answer"));
+            return Err(HttpError::unprocessable("limit: from 1 to 1000 events fit into one answer"));
         }
         Ok(Self(limit))
     }

@@ -17,7 +17,7 @@ use super::{
     names::{AliasName, SiteName},
 };
 use crate::{
-    admin::{AdminState, Refused, SignedIn, SiteChange, VisibleSite, pages::site_detail},
+    admin::{AdminState, HttpError, SignedIn, SiteChange, VisibleSite, pages::site_detail},
     monitoring::{
         board::{SiteView, Totals},
         site_detail::SiteDetail,
@@ -70,8 +70,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
 /// List all sites that the token may see
 #[utoipa::path(get, path = "/sites", tag = "sites", responses((status = 200, body = Sites), Failures))]
 async fn list(Extension(who): Extension<SignedIn>, State(state): State<Arc<AdminState>>) -> Json<Sites> {
-    let picture = state.board.up_to_date().await;
-    let visible = picture.rows.iter().filter(|row| who.principal.may_see(&row.view.site));
+    let snapshot = state.board.up_to_date().await;
+    let visible = snapshot.rows.iter().filter(|row| who.principal.may_see(&row.view.site));
     let sites: Vec<_> = visible.map(|row| row.view.clone()).collect();
     let totals = Totals::of(sites.iter());
     Json(Sites { relay_version: env!("CARGO_PKG_VERSION"), totals, sites })
@@ -86,7 +86,7 @@ async fn add(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Json(body): Json<SiteToAdd>,
-) -> Result<(StatusCode, Json<AddedSite>), Refused> {
+) -> Result<(StatusCode, Json<AddedSite>), HttpError> {
     let SiteToAdd { site, note, aliases } = body;
     let added = state.add_site(&who.principal, WantedSite { site, note, aliases }).await?;
     Ok((StatusCode::CREATED, Json(added)))
@@ -100,7 +100,7 @@ async fn add(
 async fn show(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<Json<SiteDetail>, Refused> {
+) -> Result<Json<SiteDetail>, HttpError> {
     Ok(Json(site_detail(&state, &site).await?))
 }
 
@@ -113,7 +113,7 @@ async fn remove(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     change(&state, &who, &site, SiteChange::Remove).await
 }
 
@@ -126,7 +126,7 @@ async fn rotate_key(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<(StatusCode, Json<AddedKey>), Refused> {
+) -> Result<(StatusCode, Json<AddedKey>), HttpError> {
     Ok((StatusCode::CREATED, Json(state.rotate_key(&who.principal, &site).await?)))
 }
 
@@ -140,7 +140,7 @@ async fn revoke_key(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
     path: Path<(String, String)>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     change(&state, &who, &site, SiteChange::RevokeKey(&path.0.1)).await
 }
 
@@ -153,7 +153,7 @@ async fn enrol(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<(StatusCode, Json<AddedCode>), Refused> {
+) -> Result<(StatusCode, Json<AddedCode>), HttpError> {
     Ok((StatusCode::CREATED, Json(state.add_code(&who.principal, &site).await?)))
 }
 
@@ -167,7 +167,7 @@ async fn add_alias(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
     path: Path<(String, String)>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     change(&state, &who, &site, SiteChange::AddAlias(&path.0.1)).await
 }
 
@@ -181,7 +181,7 @@ async fn remove_alias(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
     path: Path<(String, String)>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     change(&state, &who, &site, SiteChange::RemoveAlias(&path.0.1)).await
 }
 
@@ -194,7 +194,7 @@ async fn disable(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     change(&state, &who, &site, SiteChange::Disable).await
 }
 
@@ -207,7 +207,7 @@ async fn enable(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     change(&state, &who, &site, SiteChange::Enable).await
 }
 
@@ -216,7 +216,7 @@ async fn change(
     who: &SignedIn,
     site: &SiteId,
     change: SiteChange<'_>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     state.change_site(&who.principal, site, change).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Failures, TokenView, names::SiteName, users::unknown_site_in_body};
 use crate::{
-    admin::{AdminState, Refused, SignedIn, known_name},
+    admin::{AdminState, HttpError, SignedIn, known_name},
     model::{
         name::Name,
         rights::{Rights, Role, Scope},
@@ -64,7 +64,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<AdminState>> {
 async fn list(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
-) -> Result<Json<Vec<TokenView>>, Refused> {
+) -> Result<Json<Vec<TokenView>>, HttpError> {
     who.principal.manager()?;
     let tokens = state.auth.store().tokens().await?;
     Ok(Json(tokens.iter().map(TokenView::from).collect()))
@@ -79,12 +79,12 @@ async fn add(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Json(body): Json<TokenToAdd>,
-) -> Result<(StatusCode, Json<MadeToken>), Refused> {
+) -> Result<(StatusCode, Json<MadeToken>), HttpError> {
     let actor = who.principal.manager()?;
     let now = Timestamp::now();
     let expires = body.expires.unwrap_or(now + TOKEN_LIFE);
     if expires <= now || expires > now + MAX_TOKEN_LIFE {
-        return Err(Refused::unprocessable(
+        return Err(HttpError::unprocessable(
             "a token ends within a year to come; give such a time, or none for ninety days",
         ));
     }
@@ -107,7 +107,7 @@ async fn remove(
     Extension(who): Extension<SignedIn>,
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_token(&actor, &name).await?;

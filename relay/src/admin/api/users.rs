@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Failures, UserView, names::SiteName};
 use crate::{
-    admin::{AdminState, Refused, SignedIn, auth::Password, known_name},
+    admin::{AdminState, HttpError, SignedIn, auth::Password, known_name},
     model::{
         name::Name,
         rights::{Rights, Role, Scope},
@@ -81,7 +81,7 @@ type WhoAsks = Extension<SignedIn>;
 async fn list(
     Extension(who): WhoAsks,
     State(state): State<Arc<AdminState>>,
-) -> Result<Json<Vec<UserView>>, Refused> {
+) -> Result<Json<Vec<UserView>>, HttpError> {
     who.principal.manager()?;
     let users = state.auth.store().users().await?;
     Ok(Json(users.iter().map(UserView::from).collect()))
@@ -96,7 +96,7 @@ async fn add(
     Extension(who): WhoAsks,
     State(state): State<Arc<AdminState>>,
     Json(body): Json<UserToAdd>,
-) -> Result<(StatusCode, Json<UserView>), Refused> {
+) -> Result<(StatusCode, Json<UserView>), HttpError> {
     let actor = who.principal.manager()?;
     let password = state.auth.hash(new_password(body.password, &body.name)?).await?;
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
@@ -116,7 +116,7 @@ async fn show(
     Extension(who): WhoAsks,
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-) -> Result<Json<UserView>, Refused> {
+) -> Result<Json<UserView>, HttpError> {
     who.principal.manager()?;
     let user = state.auth.store().user(&known_name(&name)?).await?;
     Ok(Json((&user).into()))
@@ -132,7 +132,7 @@ async fn change(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
     Json(body): Json<RightsToGive>,
-) -> Result<Json<UserView>, Refused> {
+) -> Result<Json<UserView>, HttpError> {
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
@@ -154,7 +154,7 @@ async fn set_password(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
     Json(body): Json<PasswordToSet>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     state.auth.store().user(&name).await?;
@@ -173,7 +173,7 @@ async fn remove(
     Extension(who): WhoAsks,
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-) -> Result<StatusCode, Refused> {
+) -> Result<StatusCode, HttpError> {
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_user(&actor, &name).await?;
@@ -182,13 +182,13 @@ async fn remove(
 }
 
 /// Converts a store error. A site that is named in the body and does not exist gives 422: 404 is about the address.
-pub(super) fn unknown_site_in_body(error: StoreError) -> Refused {
+pub(super) fn unknown_site_in_body(error: StoreError) -> HttpError {
     if let StoreError::UnknownSite(_) = &error {
-        return Refused::unprocessable(error.to_string());
+        return HttpError::unprocessable(error.to_string());
     }
     error.into()
 }
 
-fn new_password(text: String, name: &Name) -> Result<Password, Refused> {
-    Password::new(text, name.as_str()).map_err(|error| Refused::unprocessable(error.to_string()))
+fn new_password(text: String, name: &Name) -> Result<Password, HttpError> {
+    Password::new(text, name.as_str()).map_err(|error| HttpError::unprocessable(error.to_string()))
 }

@@ -142,7 +142,7 @@ impl Passwords {
         password: Password,
         kept: Option<PasswordHash>,
     ) -> Result<Verdict, PasswordError> {
-        self.compute(move |memory| judge(&password, kept.as_ref(), memory)).await
+        self.compute(move |memory| check(&password, kept.as_ref(), memory)).await
     }
 
     async fn compute<T: Send + 'static>(
@@ -219,7 +219,7 @@ fn hash(password: &Password, memory: &mut Vec<Block>) -> Result<PasswordHash, Pa
     Ok(PasswordHash::stored(hash.to_string()))
 }
 
-fn judge(
+fn check(
     password: &Password,
     kept: Option<&PasswordHash>,
     memory: &mut Vec<Block>,

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::admin::{Compressible, Refused};
+use crate::admin::{Compressible, HttpError};
 
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
@@ -67,8 +67,8 @@ pub(super) async fn serve(
     Path(name): Path<String>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let (asset, hash) = find(&name).ok_or_else(Refused::not_found)?;
+) -> Result<Response, HttpError> {
+    let (asset, hash) = find(&name).ok_or_else(HttpError::not_found)?;
     // A weak tag, because the same file is sent compressed and uncompressed.
     let tag = format!("W/\"{hash}\"");
     let lasting = wanted.v.as_deref() == Some(hash);

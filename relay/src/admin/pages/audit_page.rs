@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{Shell, done, page, user_forms::field};
 use crate::{
-    admin::{AdminState, Refused},
+    admin::{AdminState, HttpError},
     model::{
         audit::{AuditEvent, Kind, Outcome},
         rights::Permission,
@@ -54,7 +54,7 @@ pub(super) async fn show(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let reader = shell.principal()?;
     let (events, problem) = match wanted.filter() {
         Ok(filter) => (state.audit(reader, filter, PAGE).await?, None),
@@ -68,9 +68,9 @@ pub(super) async fn export(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let reader = shell.principal()?;
-    let filter = wanted.filter().map_err(|key| Refused::unprocessable(shell.t(key)))?;
+    let filter = wanted.filter().map_err(|key| HttpError::unprocessable(shell.t(key)))?;
     Ok(state.audit_csv(reader, filter).await?)
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn erase(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Form(fields): Form<Vec<(String, String)>>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let user = shell.principal()?;
     state.erase_call(user, &field(&fields, "call_id"), &field(&fields, "reason")).await?;
     Ok(done("/audit", "call-erased"))

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::{Shell, page, sparkline::curve};
 use crate::{
-    admin::{AdminState, Refused},
+    admin::{AdminState, HttpError},
     model::{
         operator_events::{AccessChange, Action},
         rights::Permission,
@@ -60,17 +60,17 @@ pub(super) async fn show(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Query(wanted): Query<Wanted>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let reader = shell.principal()?.clone();
-    let picture = state.board.up_to_date().await;
-    let visible: Vec<_> = picture.rows.iter().filter(|row| reader.may_see(&row.view.site)).collect();
+    let snapshot = state.board.up_to_date().await;
+    let visible: Vec<_> = snapshot.rows.iter().filter(|row| reader.may_see(&row.view.site)).collect();
     let totals = Totals::of(visible.iter().map(|row| &row.view));
     let mut rows: Vec<_> = visible.into_iter().filter(|row| wanted.takes(&row.view)).cloned().collect();
     sort(&mut rows, &wanted.sort);
     let matching = rows.len();
     let wanted = Wanted { page: wanted.page.clamp(1, matching.div_ceil(PAGE).max(1)), ..wanted };
     let rows = rows.into_iter().skip((wanted.page - 1) * PAGE).take(PAGE).collect();
-    let (number, relay) = (picture.number, picture.relay.clone());
+    let (number, relay) = (snapshot.number, snapshot.relay.clone());
     Ok(page(&BoardPage { shell, wanted, number, rows, matching, totals, relay }))
 }
 

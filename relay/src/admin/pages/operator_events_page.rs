@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Shell, audit_page::moment, page};
 use crate::{
-    admin::{AdminState, Refused},
+    admin::{AdminState, HttpError},
     model::operator_events::{Action, OperatorEvent},
     store::{Cursor, OperatorFilter},
 };
@@ -46,7 +46,7 @@ pub(super) async fn show(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Query(filter): Query<EventFilter>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let reader = shell.principal()?;
     let (events, problem) = match filter.parse() {
         Ok(parsed) => (state.operator_events(reader, parsed, PAGE).await?, None),
@@ -60,9 +60,9 @@ pub(super) async fn export(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Query(filter): Query<EventFilter>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let reader = shell.principal()?;
-    let filter = filter.parse().map_err(|key| Refused::unprocessable(shell.t(key)))?;
+    let filter = filter.parse().map_err(|key| HttpError::unprocessable(shell.t(key)))?;
     Ok(state.operator_events_csv(reader, filter).await?)
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Shell, page, page_with, session_pages::entered, user_forms::new_password};
 use crate::{
     admin::{
-        AdminState, Refused,
+        AdminState, HttpError,
         auth::{LoginError, Password, PasswordError},
     },
     model::name::Name,
@@ -31,7 +31,7 @@ pub(super) struct PasswordForm {
     again: String,
 }
 
-pub(super) async fn show(shell: Shell) -> Result<Response, Refused> {
+pub(super) async fn show(shell: Shell) -> Result<Response, HttpError> {
     user(&shell)?;
     Ok(page(&PasswordPage { shell, problem: None }))
 }
@@ -41,7 +41,7 @@ pub(super) async fn change(
     State(state): State<Arc<AdminState>>,
     jar: CookieJar,
     Form(form): Form<PasswordForm>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let user = user(&shell)?;
     let actor = shell.principal()?.actor();
     let refused = |shell: Shell, status: StatusCode, key: &str| {
@@ -73,7 +73,7 @@ pub(super) async fn change(
 }
 
 /// The user who is logged in. An API token has no password.
-fn user(shell: &Shell) -> Result<Name, Refused> {
-    let user = shell.user().filter(|user| user.is_user()).ok_or_else(Refused::not_found)?;
+fn user(shell: &Shell) -> Result<Name, HttpError> {
+    let user = shell.user().filter(|user| user.is_user()).ok_or_else(HttpError::not_found)?;
     Ok(user.name.clone())
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{Shell, Visitor, page, page_with};
 use crate::admin::{
-    AdminState, Refused,
+    AdminState, HttpError,
     auth::{LoginError, NewSession, Password, PasswordError, SessionCookie},
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn log_in(
     Extension(visitor): Extension<Visitor>,
     jar: CookieJar,
     Form(form): Form<LoginForm>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let LoginForm { name, password, next } = form;
     let result = state.auth.log_in(&name, Password::claimed(password), visitor.address).await;
     let shell = Shell::public(visitor);
@@ -68,7 +68,7 @@ pub(super) async fn log_in(
         Err(LoginError::Password(PasswordError::Busy)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "login-busy", Some(std::time::Duration::from_secs(1)))
         }
-        Err(LoginError::Password(PasswordError::Failed)) => return Err(Refused::internal()),
+        Err(LoginError::Password(PasswordError::Failed)) => return Err(HttpError::internal()),
         Err(LoginError::Store(error)) => return Err(error.into()),
     };
     let problem = Some(shell.t(key));
@@ -84,7 +84,7 @@ pub(super) async fn log_out(
     State(state): State<Arc<AdminState>>,
     shell: Shell,
     jar: CookieJar,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     if let Some(user) = shell.user() {
         state.auth.log_out(user).await?;
     }

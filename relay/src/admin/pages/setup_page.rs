@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{Shell, Visitor, page, page_with, session_pages::entered, user_forms::new_password};
 use crate::{
-    admin::{AdminState, Refused},
+    admin::{AdminState, HttpError},
     model::{
         name::Name,
         operator_events::{Actor, ActorKind},
@@ -43,7 +43,7 @@ pub(super) async fn show(
     State(state): State<Arc<AdminState>>,
     Extension(visitor): Extension<Visitor>,
     Path(link): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     working(&state, &link).await?;
     Ok(page(&SetupPage { shell: Shell::public(visitor), name: "admin".to_owned(), problem: None }))
 }
@@ -54,7 +54,7 @@ pub(super) async fn set_up(
     jar: CookieJar,
     Path(link): Path<String>,
     Form(form): Form<SetupForm>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let link = working(&state, &link).await?;
     let shell = Shell::public(visitor);
     let SetupForm { name, password, again } = form;
@@ -80,7 +80,7 @@ pub(super) async fn set_up(
 }
 
 /// The digest of the link, if the link is valid.
-async fn working(state: &AdminState, link: &str) -> Result<SecretDigest, Refused> {
-    let link = Secret::parse(link).ok_or_else(Refused::not_found)?.digest();
-    if state.auth.store().setup_link_works(&link).await? { Ok(link) } else { Err(Refused::not_found()) }
+async fn working(state: &AdminState, link: &str) -> Result<SecretDigest, HttpError> {
+    let link = Secret::parse(link).ok_or_else(HttpError::not_found)?.digest();
+    if state.auth.store().setup_link_works(&link).await? { Ok(link) } else { Err(HttpError::not_found()) }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{Language, Theme, Visitor, assets};
 use crate::{
-    admin::{Refused, SignedIn, auth::Principal},
+    admin::{HttpError, SignedIn, auth::Principal},
     model::rights::Permission,
     monitoring::board::SiteState,
 };
@@ -20,11 +20,11 @@ pub struct Shell {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Shell {
-    type Rejection = Refused;
+    type Rejection = HttpError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let visitor = parts.extensions.get::<Visitor>().cloned().ok_or_else(Refused::internal)?;
-        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(Refused::unauthorized)?;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
+        let visitor = parts.extensions.get::<Visitor>().cloned().ok_or_else(HttpError::internal)?;
+        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(HttpError::unauthorized)?;
         Ok(Self { visitor, signed_in: Some(signed_in) })
     }
 }
@@ -53,9 +53,9 @@ impl Shell {
     /// The principal that is logged in, for handlers behind the login check.
     ///
     /// # Errors
-    /// [`Refused::unauthorized`] on public pages.
-    pub fn principal(&self) -> Result<&Principal, Refused> {
-        self.user().ok_or_else(Refused::unauthorized)
+    /// [`HttpError::unauthorized`] on public pages.
+    pub fn principal(&self) -> Result<&Principal, HttpError> {
+        self.user().ok_or_else(HttpError::unauthorized)
     }
 
     /// True if a principal is logged in whose role allows this.

@@ -13,7 +13,7 @@ use http::StatusCode;
 
 use super::{Shell, done, page, page_with, user_forms::field};
 use crate::{
-    admin::{AdminState, Refused, SiteChange, VisibleSite},
+    admin::{AdminState, HttpError, SiteChange, VisibleSite},
     model::rights::Permission,
     sites::{
         enrolment::AddedCode,
@@ -55,7 +55,7 @@ struct EnrolmentCodePage {
     added: AddedCode,
 }
 
-pub(super) async fn new(shell: Shell) -> Result<Response, Refused> {
+pub(super) async fn new(shell: Shell) -> Result<Response, HttpError> {
     shell.principal()?.require(Permission::AddSites)?;
     shell.principal()?.require(Permission::MintKeys)?;
     let (site, note, aliases) = Default::default();
@@ -66,7 +66,7 @@ pub(super) async fn add(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Form(fields): Fields,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let who = shell.principal()?;
     // The rights are checked first, so that the response shows nothing about names to a user who may not add sites.
     who.require(Permission::AddSites)?;
@@ -74,7 +74,7 @@ pub(super) async fn add(
     let (site, note, aliases) = (field(&fields, "site"), field(&fields, "note"), field(&fields, "aliases"));
     let added = match wanted(&site, &note, &aliases) {
         Ok(wanted) => state.add_site(who, wanted).await,
-        Err(problem) => Err(Refused::unprocessable(problem)),
+        Err(problem) => Err(HttpError::unprocessable(problem)),
     };
     match added {
         Ok(added) => Ok(page(&AddedSitePage { shell, added })),
@@ -105,7 +105,7 @@ pub(super) async fn rotate_key(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let key = state.rotate_key(shell.principal()?, &site).await?;
     Ok(page(&AddedKeyPage { shell, site, key }))
 }
@@ -114,7 +114,7 @@ pub(super) async fn enrol(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let added = state.add_code(shell.principal()?, &site).await?;
     Ok(page(&EnrolmentCodePage { shell, added }))
 }
@@ -124,7 +124,7 @@ pub(super) async fn revoke_key(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
     Path((_, key)): Path<(String, String)>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     state.change_site(shell.principal()?, &site, SiteChange::RevokeKey(&key)).await?;
     Ok(back(&site, "key-revoked"))
 }
@@ -134,7 +134,7 @@ pub(super) async fn add_alias(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
     Form(fields): Fields,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let alias = field(&fields, "alias");
     state.change_site(shell.principal()?, &site, SiteChange::AddAlias(alias.trim())).await?;
     Ok(back(&site, "alias-added"))
@@ -145,7 +145,7 @@ pub(super) async fn remove_alias(
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
     Path((_, alias)): Path<(String, String)>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     state.change_site(shell.principal()?, &site, SiteChange::RemoveAlias(&alias)).await?;
     Ok(back(&site, "alias-removed"))
 }
@@ -154,7 +154,7 @@ pub(super) async fn disable(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     state.change_site(shell.principal()?, &site, SiteChange::Disable).await?;
     Ok(back(&site, "site-disabled"))
 }
@@ -163,7 +163,7 @@ pub(super) async fn enable(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     state.change_site(shell.principal()?, &site, SiteChange::Enable).await?;
     Ok(back(&site, "site-enabled"))
 }
@@ -172,7 +172,7 @@ pub(super) async fn remove(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     state.change_site(shell.principal()?, &site, SiteChange::Remove).await?;
     Ok(done("/", "site-removed"))
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Shell, page, sparkline::curve};
 use crate::{
-    admin::{AdminState, Refused, VisibleSite},
+    admin::{AdminState, HttpError, VisibleSite},
     model::rights::Permission,
     monitoring::{
         board::SiteState,
@@ -33,7 +33,7 @@ pub(super) async fn show(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     VisibleSite(site): VisibleSite,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let site = gather(&state, &site).await?;
     let url = &state.public.public_url;
     let properties = queuemetrics::properties(url, &site.view.site, &shell.t("search-token-here"));
@@ -42,12 +42,12 @@ pub(super) async fn show(
 }
 
 /// All details of a site.
-pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDetail, Refused> {
-    let picture = state.board.up_to_date().await;
+pub(crate) async fn gather(state: &AdminState, site: &SiteId) -> Result<SiteDetail, HttpError> {
+    let snapshot = state.board.up_to_date().await;
     let sources = Sources {
         store: state.auth.store(),
-        reach: &state.public.reach,
-        picture: &picture,
+        agents: &state.public.agents,
+        snapshot: &snapshot,
         public_url: &state.public.public_url,
     };
     Ok(SiteDetail::gather(sources, site).await?)
@@ -94,7 +94,7 @@ impl SitePage {
         all.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    /// Refused requests of the last hour, as text keys with counts. Counts of zero are left out.
+    /// HttpError requests of the last hour, as text keys with counts. Counts of zero are left out.
     fn refusals(&self) -> impl Iterator<Item = (&'static str, u32)> + use<> {
         let refused = self.site.view.refused_last_hour;
         let counts = [

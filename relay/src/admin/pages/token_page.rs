@@ -16,7 +16,7 @@ use super::{
     user_forms::{RightsForm, field, problem},
 };
 use crate::{
-    admin::{AdminState, Refused, known_name},
+    admin::{AdminState, HttpError, known_name},
     model::{
         name::Name,
         rights::Role,
@@ -48,7 +48,7 @@ impl TokensPage {
     }
 }
 
-pub(super) async fn list(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
+pub(super) async fn list(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, HttpError> {
     shell.principal()?.manager()?;
     let tokens = state.auth.store().tokens().await?;
     Ok(page(&empty(shell, tokens)))
@@ -58,7 +58,7 @@ pub(super) async fn add(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Form(fields): Form<Vec<(String, String)>>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let actor = shell.principal()?.manager()?;
     let form = RightsForm::of(&fields);
     let (name, days) = (field(&fields, "name"), field(&fields, "days"));
@@ -88,7 +88,7 @@ pub(super) async fn remove(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_token(&actor, &name).await?;

@@ -15,7 +15,7 @@ use super::{
     user_forms::{RightsForm, field, new_password, problem},
 };
 use crate::{
-    admin::{AdminState, Refused, known_name},
+    admin::{AdminState, HttpError, known_name},
     model::{name::Name, operator_events::Actor, rights::Role},
     store::{NewUser, StoredUser},
 };
@@ -58,7 +58,7 @@ impl UserPage {
     }
 }
 
-pub(super) async fn list(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, Refused> {
+pub(super) async fn list(shell: Shell, State(state): State<Arc<AdminState>>) -> Result<Response, HttpError> {
     shell.principal()?.manager()?;
     let users = state.auth.store().users().await?;
     let form = RightsForm { role: "viewer".to_owned(), scope: "all".to_owned(), ..RightsForm::default() };
@@ -69,7 +69,7 @@ pub(super) async fn add(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Form(fields): Fields,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let actor = shell.principal()?.manager()?;
     let form = RightsForm::of(&fields);
     let name = field(&fields, "name");
@@ -93,7 +93,7 @@ async fn try_add(
     name: &str,
     form: &RightsForm,
     fields: &[(String, String)],
-) -> Result<Result<Name, &'static str>, Refused> {
+) -> Result<Result<Name, &'static str>, HttpError> {
     let checked = name.trim().parse::<Name>().map_err(|_| "problem-name").and_then(|name| {
         let password = new_password(name.as_str(), field(fields, "password"), &field(fields, "again"))?;
         Ok((name, form.rights()?, password))
@@ -114,7 +114,7 @@ pub(super) async fn show(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     shell.principal()?.manager()?;
     let user = state.auth.store().user(&known_name(&name)?).await?;
     let form = RightsForm::from_rights(&user.rights);
@@ -126,7 +126,7 @@ pub(super) async fn change(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
     Form(fields): Fields,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
     let form = RightsForm::of(&fields);
@@ -151,7 +151,7 @@ pub(super) async fn set_password(
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
     Form(fields): Fields,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
     let password = match new_password(name.as_str(), field(&fields, "password"), &field(&fields, "again")) {
@@ -170,7 +170,7 @@ pub(super) async fn remove(
     shell: Shell,
     State(state): State<Arc<AdminState>>,
     Path(name): Path<String>,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
     match state.auth.store().remove_user(&actor, &name).await {
@@ -187,7 +187,7 @@ pub(super) async fn remove(
 }
 
 /// Redirects to the user's page. The browser gets here when the language is switched on a form that was refused.
-pub(super) async fn back(Path(name): Path<String>) -> Result<Redirect, Refused> {
+pub(super) async fn back(Path(name): Path<String>) -> Result<Redirect, HttpError> {
     Ok(Redirect::to(&format!("/users/{}", known_name(&name)?)))
 }
 
@@ -198,7 +198,7 @@ async fn refill(
     name: &Name,
     form: RightsForm,
     key: &'static str,
-) -> Result<Response, Refused> {
+) -> Result<Response, HttpError> {
     let user = state.auth.store().user(name).await?;
     let problem = Some(shell.t(key));
     Ok(page_with(StatusCode::UNPROCESSABLE_ENTITY, &UserPage { shell, user, form, problem }))

@@ -22,7 +22,7 @@ use std::{
 };
 
 use audiovault_protocol::{
-    admission::strangers::{Strangers, Suppressed},
+    admission::unauthenticated::{Suppressed, UnauthenticatedLimit},
     identity::site::SiteId,
 };
 use jiff::Timestamp;
@@ -122,7 +122,7 @@ struct Shared {
     /// Notified when a record has come, and when the journal is closed.
     news: Notify,
     /// Keeps unauthenticated clients from filling the audit log, for each site separately.
-    strangers: Mutex<HashMap<SiteId, Strangers<Timestamp>>>,
+    unauthenticated: Mutex<HashMap<SiteId, UnauthenticatedLimit<Timestamp>>>,
 }
 
 /// The queue into which all parts of the relay put their records. Cheap to clone.
@@ -150,7 +150,7 @@ impl Journal {
     pub fn start_with(store: Store, tunnels: Arc<dyn OpenTunnels>, spool: Option<Spool>) -> JournalWriter {
         let spooled = AtomicU64::new(spool.as_ref().map_or(0, Spool::records));
         let (queue, lost, news) = (Mutex::default(), AtomicU64::new(0), Notify::new());
-        let shared = Shared { queue, lost, spooled, news, strangers: Mutex::default() };
+        let shared = Shared { queue, lost, spooled, news, unauthenticated: Mutex::default() };
         let journal = Self { shared: Arc::new(shared), run: new_id().into() };
         let writer = writer::Writer::new(journal.clone(), store, tunnels, spool);
         JournalWriter { journal, task: tokio::spawn(writer.run()) }
@@ -176,10 +176,10 @@ impl Journal {
     /// Queues the event of a request that was refused because of its token or link. If there are many at one
     /// site, a few get rows of their own, and the others are only counted.
     pub fn record_stranger(&self, event: AuditEvent) {
-        let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_site = strangers.entry(event.site.clone()).or_default();
+        let mut unauthenticated = self.shared.unauthenticated.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_site = unauthenticated.entry(event.site.clone()).or_default();
         let admitted = of_site.admit(Instant::now(), event.opened);
-        drop(strangers);
+        drop(unauthenticated);
         if admitted {
             self.record(Record::Audit(Box::new(event)));
         }
@@ -189,12 +189,12 @@ impl Journal {
     /// `last`.
     fn count_strangers(&self, last: bool) {
         let now = Instant::now();
-        let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        let closed = strangers
+        let mut unauthenticated = self.shared.unauthenticated.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = unauthenticated
             .iter_mut()
             .filter_map(|(site, of_site)| Some((site.clone(), of_site.close(now, last)?)));
         let closed: Vec<_> = closed.collect();
-        drop(strangers);
+        drop(unauthenticated);
         for (site, Suppressed { since, count }) in closed {
             let event = AuditEvent::suppressed(new_id(), site, since, count);
             self.record(Record::Audit(Box::new(event)));

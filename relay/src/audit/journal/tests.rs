@@ -209,7 +209,7 @@ async fn too_much_that_waits_loses_the_oldest_and_is_counted() {
         lost: AtomicU64::new(0),
         spooled: AtomicU64::new(0),
         news,
-        strangers: Mutex::default(),
+        unauthenticated: Mutex::default(),
     };
     let journal = Journal { shared: Arc::new(shared), run: "run".into() };
     for number in 0..MAX_WAITING + 3 {

@@ -21,11 +21,11 @@ use crate::{
 /// time.
 const GATHER: Duration = Duration::from_millis(10);
 /// The time between two looks at the progress of deliveries.
-const EVERY: Duration = Duration::from_secs(1);
-/// How often traffic is counted and a sign of life is written, in ticks of [`EVERY`].
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often traffic is counted and a sign of life is written, in ticks of [`WRITE_INTERVAL`].
 const SLOW_TICKS: u64 = 10;
 /// How often the tunnels in the database are compared with the tunnels that are open here, in ticks of
-/// [`EVERY`].
+/// [`WRITE_INTERVAL`].
 const REPAIR_TICKS: u64 = 30;
 /// Records per transaction: the write lock is held for about ten milliseconds.
 const BATCH: usize = 500;
@@ -57,7 +57,7 @@ impl Writer {
     }
 
     pub(super) async fn run(mut self) {
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(WRITE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticked = 0;
         loop {

@@ -19,7 +19,7 @@ use self::table::{PARTS, Route, Table, part_of, session_id};
 pub use self::table::{Part, Places, Reading, SessionId};
 use crate::{
     store::{NodeRecord, RouteChange, RouteRecord},
-    tunnel::registry::{Absence, NoSession, RETURN_TIME, Wanted},
+    tunnel::registry::{Absence, AgentTarget, NoSession, RETURN_TIME},
 };
 
 /// A lease that was not renewed for this long has expired: five renewals did not come.
@@ -105,9 +105,9 @@ impl Routes {
     ///
     /// # Errors
     /// [`NoSession`] if there is none.
-    pub fn find(&mut self, wanted: &Wanted, tried: &[Node]) -> Result<Node, NoSession> {
+    pub fn find(&mut self, target: &AgentTarget, tried: &[Node]) -> Result<Node, NoSession> {
         let was_tried = |route: &Route| tried.iter().any(|node| node.tunnel == Some(route.session));
-        let reachable = self.table.get(&wanted.site).iter().filter_map(|route| {
+        let reachable = self.table.get(&target.site).iter().filter_map(|route| {
             let known = self.nodes.get(route.node as usize)?;
             let url = known.url.as_ref().filter(|_| known.lost.is_none() && !was_tried(route))?;
             let (run, tunnel) = (Arc::clone(&known.run), Some(route.session));
@@ -117,7 +117,7 @@ impl Routes {
         if reachable.is_empty() {
             return Err(NoSession::Offline);
         }
-        let holds = |route: &Route| wanted.key.is_none_or(|key| route.key == key);
+        let holds = |route: &Route| target.key.is_none_or(|key| route.key == key);
         let mut nodes: Vec<Node> =
             reachable.into_iter().filter(|(route, _)| holds(route)).map(|(_, node)| node).collect();
         if nodes.is_empty() {
@@ -129,16 +129,16 @@ impl Routes {
 
     /// Until when requests may wait for the wanted agent: it was connected a moment ago to a relay that lost it or is
     /// itself lost, or it is connected to a relay whose address is not known yet.
-    pub fn back_by(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
-        let missed = self.absences.get(&wanted.site).and_then(|absence| absence.until(wanted.key, now));
+    pub fn returns_by(&self, target: &AgentTarget, now: Instant) -> Option<Instant> {
+        let missed = self.absences.get(&target.site).and_then(|absence| absence.until(target.key, now));
         let routes =
-            self.table.get(&wanted.site).iter().filter(|route| wanted.key.is_none_or(|key| route.key == key));
-        let back_by = routes.filter_map(|route| {
+            self.table.get(&target.site).iter().filter(|route| target.key.is_none_or(|key| route.key == key));
+        let returns_by = routes.filter_map(|route| {
             let known = self.nodes.get(route.node as usize)?;
             let unknown = known.url.is_none().then(|| known.renewed + LEASE);
             known.lost.map(|lost| lost + RETURN_TIME).or(unknown)
         });
-        back_by.filter(|until| *until > now).chain(missed).max()
+        returns_by.filter(|until| *until > now).chain(missed).max()
     }
 
     /// Whether a peer relay that is not lost holds a tunnel of a site.
@@ -170,20 +170,20 @@ impl Routes {
 
     /// Applies a reading of all leases that began at `begun`. Leases do not expire during a gap, because no relay
     /// could renew them.
-    pub fn heard(&mut self, reading: LeaseReading, begun: Instant, now: Instant) -> NodeNews {
+    pub fn apply_leases(&mut self, reading: LeaseReading, begun: Instant, now: Instant) -> NodeNews {
         let mut news = NodeNews::default();
-        let mut told = vec![false; self.nodes.len()];
+        let mut renewed_now = vec![false; self.nodes.len()];
         for record in reading.records {
             let at = self.index(&record.run, now);
-            told.resize(self.nodes.len(), false);
-            told[at as usize] = true;
+            renewed_now.resize(self.nodes.len(), false);
+            renewed_now[at as usize] = true;
             let known = &mut self.nodes[at as usize];
             if known.take_lease(record, reading.after_gap, begun, now) {
                 news.came.extend(known.node());
             }
         }
-        for (known, told) in self.nodes.iter_mut().zip(told) {
-            let over = !told || now.duration_since(known.renewed) >= LEASE;
+        for (known, renewed_now) in self.nodes.iter_mut().zip(renewed_now) {
+            let over = !renewed_now || now.duration_since(known.renewed) >= LEASE;
             // A relay whose lease was not read yet has as long as a lease for it.
             let over = over && (known.url.is_some() || now.duration_since(known.renewed) >= LEASE);
             if over && known.lost.is_none() {
@@ -208,7 +208,7 @@ impl Routes {
 
     /// No lease can be renewed because the database is unreachable. A relay that failed to answer is tried again after
     /// as long as a lease.
-    pub fn unheard(&mut self, now: Instant) {
+    pub fn leases_unreadable(&mut self, now: Instant) {
         for known in &mut self.nodes {
             if known.failure.is_some_and(|failure| now.duration_since(failure.at) >= LEASE) {
                 known.failure = None;
@@ -218,10 +218,10 @@ impl Routes {
     }
 
     /// A relay says that it has none of the wanted agents. Returns whether it was thought to have one.
-    pub fn stale(&mut self, run: &str, wanted: &Wanted, now: Instant) -> bool {
+    pub fn stale(&mut self, run: &str, target: &AgentTarget, now: Instant) -> bool {
         let Some(at) = self.nodes.iter().position(|known| *known.run == *run) else { return false };
-        let gone = |route: &Route| route.node as usize == at && wanted.key.is_none_or(|key| route.key == key);
-        self.remove(&wanted.site, gone, true, now)
+        let gone = |route: &Route| route.node as usize == at && target.key.is_none_or(|key| route.key == key);
+        self.remove(&target.site, gone, true, now)
     }
 
     /// Agents that were lost a moment ago should be back soon.
@@ -292,8 +292,9 @@ impl Routes {
     /// caller to drop, which takes as long as this.
     pub fn replace_part(&mut self, part: Part, own_run: &str, now: Instant) -> Part {
         let before = self.table.replace(part);
-        let told = self.since_reading.as_mut().map(|since| std::mem::take(&mut since.changes[before.at()]));
-        for change in told.into_iter().flatten() {
+        let renewed_now =
+            self.since_reading.as_mut().map(|since| std::mem::take(&mut since.changes[before.at()]));
+        for change in renewed_now.into_iter().flatten() {
             self.enact(change, own_run, now);
         }
         for (site, routes) in before.sites() {
@@ -361,7 +362,7 @@ impl Routes {
 
     /// The index of a run among the nodes. Adds the run if it is new.
     fn index(&mut self, run: &str, now: Instant) -> u32 {
-        let place = |wanted: &str| self.nodes.iter().position(|known| *known.run == *wanted);
+        let place = |target: &str| self.nodes.iter().position(|known| *known.run == *target);
         let (known, free) = (place(run), place(""));
         let at = known.or(free).unwrap_or(self.nodes.len());
         if known.is_none() {

@@ -41,7 +41,7 @@ use tokio::sync::Notify;
 use self::refusals::Refusals;
 use super::{
     ClientKey,
-    news::{News, Untold},
+    change_log::{ChangeLog, Changes},
 };
 
 /// The maximum number of pairs that are remembered: about 10 MB. A client with more addresses than this does not
@@ -277,7 +277,7 @@ struct State {
     totals: ThrottleTotals,
     refusals: HashMap<SiteId, Refusals>,
     /// Wrong attempts that peer relays ask for.
-    untold: Untold<Subject>,
+    log: ChangeLog<Subject>,
     /// Clients and tokens that were right, as hashes with a key that is random for each run. If two hashes
     /// collide, a wrong token reaches the agent, which refuses it.
     right: HashMap<SiteId, RightLately<RandomState>>,
@@ -298,7 +298,7 @@ impl Default for State {
             buckets: Buckets::new(MAX_PAIRS, RandomState::new()),
             totals: ThrottleTotals::default(),
             refusals: HashMap::new(),
-            untold: Untold::default(),
+            log: ChangeLog::default(),
             right: HashMap::new(),
             opened: HashMap::new(),
             uncertain: HashSet::new(),
@@ -447,12 +447,12 @@ impl Throttle {
     }
 
     /// The wrong attempts that a peer relay does not know of yet.
-    pub(super) fn tell(&self, since: Option<u64>) -> News<Subject> {
-        self.lock().untold.since(since)
+    pub(super) fn report(&self, since: Option<u64>) -> Changes<Subject> {
+        self.lock().log.since(since)
     }
 
     /// Counts a wrong attempt at a peer relay. Only the peer counts it among its refused attempts.
-    pub(super) fn hear(&self, subject: &Subject, now: Instant) {
+    pub(super) fn apply(&self, subject: &Subject, now: Instant) {
         self.lock().buckets.wrong(&subject.keys(), now);
     }
 
@@ -535,7 +535,7 @@ impl State {
         // Each relay throttles forged links and unknown names by itself: no secret can be guessed there, and relays
         // of an earlier version do not know of them.
         if !matches!(subject.target, Target::Link(_) | Target::Name(_)) {
-            self.untold.push(subject);
+            self.log.push(subject);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::SiteThrottle;
 
 const MINUTES: usize = 60;
 /// After this time without a throttled attempt, no client is throttled any more: every bucket is full.
-const QUIET: Duration = Allowance::CLIENT.full_after();
+const REFILL_TIME: Duration = Allowance::CLIENT.full_after();
 
 /// Why an attempt was refused.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ struct Spell {
 impl Spell {
     /// The spell, if it has not ended yet.
     fn that_lasts(spell: Option<Self>, now: Instant) -> Option<Self> {
-        spell.filter(|spell| now.saturating_duration_since(spell.last) < QUIET)
+        spell.filter(|spell| now.saturating_duration_since(spell.last) < REFILL_TIME)
     }
 
     /// Extends the spell, or begins a new one if it has ended.
@@ -65,7 +65,7 @@ impl Default for Refusals {
 impl Refusals {
     pub(super) fn count(&mut self, kind: Kind, now: Instant) {
         let number = self.number(now);
-        let minute = &mut self.minutes[slot(number)];
+        let minute = &mut self.minutes[permit(number)];
         if minute.number != number {
             *minute = Minute { number, counts: [0; 4] };
         }
@@ -102,6 +102,6 @@ impl Refusals {
     }
 }
 
-fn slot(number: u64) -> usize {
+fn permit(number: u64) -> usize {
     usize::try_from(number).unwrap_or_default() % MINUTES
 }

@@ -271,7 +271,7 @@ fn forged_links_are_few_and_those_that_opened_go_on() {
     throttle.check_link(&subject, ["new", "a.wav"], now + REFILL).unwrap();
     let seen = throttle.snapshot(&site("acme"), now);
     assert_eq!((seen.wrong_links, seen.throttled), (BURST, 90));
-    assert!(throttle.tell(Some(0)).items.is_empty(), "relays of an earlier version do not know of links");
+    assert!(throttle.report(Some(0)).items.is_empty(), "relays of an earlier version do not know of links");
 }
 
 #[test]
@@ -317,12 +317,12 @@ fn a_flood_from_many_addresses_fills_the_table_no_further_than_its_bound() {
 fn what_is_wrong_at_another_relay_counts_here_but_is_refused_there() {
     let [here, there] = [(); 2].map(|()| Throttle::default());
     let now = Instant::now();
-    let known = there.tell(None).number;
+    let known = there.report(None).number;
     exhaust(&there, &search(None), now);
-    let told = there.tell(Some(known));
-    assert_eq!(told.items.len(), BURST as usize);
-    told.items.into_iter().for_each(|subject| here.hear(&subject, now));
+    let report = there.report(Some(known));
+    assert_eq!(report.items.len(), BURST as usize);
+    report.items.into_iter().for_each(|subject| here.apply(&subject, now));
     assert_eq!(exhaust(&here, &search(None), now).0, 0);
-    assert!(here.tell(Some(0)).items.is_empty(), "what was told goes no further");
+    assert!(here.report(Some(0)).items.is_empty(), "what was told goes no further");
     assert_eq!(here.snapshot(&site("acme"), now).wrong_tokens, 0);
 }

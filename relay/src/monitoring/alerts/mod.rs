@@ -4,7 +4,7 @@
 //! A new state is announced only after it has lasted for the hold time: an agent that dials again, or a relay that was
 //! restarted, causes no alert.
 
-mod judge;
+mod evaluator;
 pub(crate) mod operator_events;
 mod webhook;
 
@@ -18,11 +18,11 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::judge::Judge;
+use self::evaluator::Evaluator;
 pub use self::webhook::{Webhook, WebhookError};
 use crate::{
     model::{ids::new_id, operator_events::OperatorEvent},
-    monitoring::board::{Picture, SiteState},
+    monitoring::board::{SiteState, Snapshot},
     store::Store,
 };
 
@@ -133,7 +133,7 @@ impl Message {
 
 /// Starts to watch the snapshots and to send alerts. Ends when the handle is aborted.
 pub fn start(
-    mut pictures: watch::Receiver<Arc<Picture>>,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
     store: Store,
     hold: Duration,
     webhook: Webhook,
@@ -147,10 +147,10 @@ pub fn start(
                 tracing::error!(%error, "it is not known which states were announced before");
                 Default::default()
             });
-            let mut judge = Judge::new(announced, hold);
-            while pictures.changed().await.is_ok() {
-                let picture = Arc::clone(&pictures.borrow_and_update());
-                for alert in judge.judge(&picture, Timestamp::now()) {
+            let mut evaluate = Evaluator::new(announced, hold);
+            while snapshots.changed().await.is_ok() {
+                let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                for alert in evaluate.evaluate(&snapshot, Timestamp::now()) {
                     if is_ours(&store, &alert).await && sender.try_send(Message::Alert(alert)).is_err() {
                         tracing::error!("an alert is lost: the webhook has not answered for too long");
                     }

@@ -20,7 +20,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn picture(state: SiteState, journal: bool) -> Picture {
+fn snapshot(state: SiteState, journal: bool) -> Snapshot {
     let view = SiteView {
         site: SiteId::parse("acme").unwrap(),
         note: "Acme, Madrid".to_owned(),
@@ -39,16 +39,16 @@ fn picture(state: SiteState, journal: bool) -> Picture {
     };
     let relay = RelayView { database: true, journal, lost: 0, relays: Vec::new() };
     let rows = vec![Arc::new(Row { view, series: vec![], changed: 1 })];
-    Picture { number: 1, generation: 1, rows, relay }
+    Snapshot { number: 1, generation: 1, rows, relay }
 }
 
 /// Shows one state after another, and returns what was announced, and when.
 fn story(announced: &[(&str, &str)], steps: &[(i64, SiteState)]) -> Vec<(i64, Event)> {
     let announced: HashMap<_, _> =
         announced.iter().map(|(site, state)| (SiteId::parse(site).unwrap(), (*state).to_owned())).collect();
-    let mut judge = Judge::new(announced, HOLD);
+    let mut evaluate = Evaluator::new(announced, HOLD);
     let told = |(second, state): &(i64, SiteState)| {
-        let alerts = judge.judge(&picture(*state, true), at(*second));
+        let alerts = evaluate.evaluate(&snapshot(*state, true), at(*second));
         alerts.into_iter().map(|alert| (*second, alert.event)).collect::<Vec<_>>()
     };
     steps.iter().flat_map(told).collect()
@@ -57,10 +57,10 @@ fn story(announced: &[(&str, &str)], steps: &[(i64, SiteState)]) -> Vec<(i64, Ev
 #[test]
 fn of_several_relays_that_cannot_write_one_tells_so_and_the_same_one_of_the_end() {
     let told = |first_is_here: bool| {
-        let mut judge = Judge::new(HashMap::new(), HOLD);
+        let mut evaluate = Evaluator::new(HashMap::new(), HOLD);
         let mut told = Vec::new();
         for (second, journal) in [(0, true), (1, false), (100, false), (101, true), (200, true)] {
-            let mut picture = picture(SiteState::Down, journal);
+            let mut snapshot = snapshot(SiteState::Down, journal);
             let relay = |url: &str, here| NodeView {
                 url: url.to_owned(),
                 here,
@@ -68,9 +68,9 @@ fn of_several_relays_that_cannot_write_one_tells_so_and_the_same_one_of_the_end(
             };
             let well =
                 NodeView { health: NodeHealth { database: true, journal: true }, ..relay("http://a", false) };
-            picture.relay.relays =
+            snapshot.relay.relays =
                 vec![well, relay("http://b", first_is_here), relay("http://c", !first_is_here)];
-            told.extend(judge.judge(&picture, at(second)).into_iter().map(|alert| alert.event));
+            told.extend(evaluate.evaluate(&snapshot, at(second)).into_iter().map(|alert| alert.event));
         }
         told
     };
@@ -80,13 +80,14 @@ fn of_several_relays_that_cannot_write_one_tells_so_and_the_same_one_of_the_end(
 
 #[test]
 fn guessing_from_many_addresses_is_told_at_once_and_once() {
-    let mut judge = Judge::new(HashMap::from([(SiteId::parse("acme").unwrap(), "up".to_owned())]), HOLD);
+    let mut evaluate =
+        Evaluator::new(HashMap::from([(SiteId::parse("acme").unwrap(), "up".to_owned())]), HOLD);
     let mut told = Vec::new();
     for (second, guessing) in [(0, false), (1, true), (2, true), (70, false), (80, true)] {
-        let mut picture = picture(SiteState::Up, true);
-        let row = Arc::get_mut(&mut picture.rows[0]).unwrap();
+        let mut snapshot = snapshot(SiteState::Up, true);
+        let row = Arc::get_mut(&mut snapshot.rows[0]).unwrap();
         row.view.refused_last_hour.ceiling_since = guessing.then(|| at(1));
-        told.extend(judge.judge(&picture, at(second)).into_iter().map(|alert| (second, alert.event)));
+        told.extend(evaluate.evaluate(&snapshot, at(second)).into_iter().map(|alert| (second, alert.event)));
     }
     assert_eq!(told, [(1, Event::TokenGuessing), (80, Event::TokenGuessing)]);
 }
@@ -130,10 +131,10 @@ fn a_disabled_or_unknown_site_is_nobodys_alarm() {
 
 #[test]
 fn an_audit_that_cannot_be_written_is_an_alarm() {
-    let mut judge = Judge::new(HashMap::new(), HOLD);
+    let mut evaluate = Evaluator::new(HashMap::new(), HOLD);
     let mut events = Vec::new();
     for (second, well) in [(0, true), (1, false), (61, false), (62, true), (122, true)] {
-        let alerts = judge.judge(&picture(SiteState::NeverSeen, well), at(second));
+        let alerts = evaluate.evaluate(&snapshot(SiteState::NeverSeen, well), at(second));
         events.extend(alerts.into_iter().map(|alert| (second, alert.event)));
     }
     assert_eq!(events, [(61, Event::JournalFailing), (122, Event::JournalRecovered)]);

@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// ...up to this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long one alert is retried: after a day it is of no use any more.
-const PATIENCE: Duration = Duration::from_secs(86_400);
+const RETRY_WINDOW: Duration = Duration::from_secs(86_400);
 /// The shortest secret that is accepted, in bytes.
 const MIN_SECRET_LEN: usize = 16;
 /// The prefix of secrets that are written in base64.
@@ -142,7 +142,7 @@ impl Webhook {
             .with_initial_interval(self.first_pause)
             .with_max_interval(LONGEST_PAUSE)
             .with_multiplier(2.0)
-            .with_max_elapsed_time(Some(PATIENCE))
+            .with_max_elapsed_time(Some(RETRY_WINDOW))
             .build()
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 const SHOWN_FOR: Duration = Duration::from_secs(86_400);
 /// How often changes are read, with an indexed query: a change is seen while the operator who made it is still at
 /// work.
-const EVERY: Duration = Duration::from_secs(5);
+const READ_INTERVAL: Duration = Duration::from_secs(5);
 
 type Changes = HashMap<SiteId, Vec<AccessChange>>;
 
@@ -51,7 +51,7 @@ impl Drop for AccessWatch {
 }
 
 async fn follow(store: Store, sender: watch::Sender<Arc<Changes>>) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(READ_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

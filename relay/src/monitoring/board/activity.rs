@@ -64,7 +64,7 @@ impl Activity {
     }
 
     /// Applies the report of another run.
-    pub(super) fn hear(&mut self, run: &Arc<str>, told: &Minutes) {
+    pub(super) fn apply(&mut self, run: &Arc<str>, told: &Minutes) {
         if told.is_empty() {
             return;
         }
@@ -194,10 +194,10 @@ mod tests {
         for run in ["ended", "lives"] {
             activity.seed(run, 1000, searches(7));
         }
-        activity.hear(&"lives".into(), &Minutes::default());
+        activity.apply(&"lives".into(), &Minutes::default());
         assert_eq!(activity.last_hour().searches, 14, "it has told nothing yet");
-        activity.hear(&"lives".into(), &told(&[(999, 5), (1000, 4)]));
-        activity.hear(&"lives".into(), &told(&[(1000, 3)]));
+        activity.apply(&"lives".into(), &told(&[(999, 5), (1000, 4)]));
+        activity.apply(&"lives".into(), &told(&[(1000, 3)]));
         assert_eq!(activity.last_hour().searches, 16);
         assert_eq!(activity.points().iter().map(|point| point.searches).collect::<Vec<_>>(), [5, 11]);
     }
@@ -207,10 +207,10 @@ mod tests {
         let mut activity = Activity::default();
         let mut minutes = Minutes::default();
         minutes.add(1000, Traffic { bytes: 500, ..Traffic::default() });
-        activity.hear(&"other".into(), &minutes);
+        activity.apply(&"other".into(), &minutes);
         assert_eq!((activity.bytes(), activity.last_hour().bytes), (0, 500));
         minutes.add(1000, Traffic { bytes: 20, ..Traffic::default() });
-        activity.hear(&"other".into(), &minutes);
+        activity.apply(&"other".into(), &minutes);
         assert_eq!((activity.bytes(), activity.last_hour().bytes), (20, 520));
     }
 }

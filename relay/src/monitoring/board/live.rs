@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Board, Change, Picture, RelayView, SiteView, Totals};
+use super::{Board, Change, RelayView, SiteView, Snapshot, Totals};
 
 /// How long a stream lives. Then it ends and the browser opens the next one, which is refused if the user was logged
 /// out in the meantime.
@@ -44,7 +44,7 @@ impl Message {
 
 struct Watcher {
     changes: broadcast::Receiver<Arc<Change>>,
-    pictures: tokio::sync::watch::Receiver<Arc<Picture>>,
+    snapshots: tokio::sync::watch::Receiver<Arc<Snapshot>>,
     sight: Sight,
     /// The number of the snapshot that the browser has.
     seen: u64,
@@ -60,11 +60,11 @@ pub fn watch(
     seen: Option<u64>,
 ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     let changes = board.changes();
-    let pictures = board.pictures();
-    let number = pictures.borrow().number;
+    let snapshots = board.snapshots();
+    let number = snapshots.borrow().number;
     let mut watcher = Watcher {
         changes,
-        pictures,
+        snapshots,
         sight,
         seen: seen.unwrap_or(number),
         waiting: VecDeque::new(),
@@ -84,7 +84,7 @@ impl Watcher {
                 return Some(event);
             }
             match tokio::time::timeout_at(self.until, self.changes.recv()).await {
-                Ok(Ok(change)) => self.tell(&change),
+                Ok(Ok(change)) => self.send_change(&change),
                 Ok(Err(RecvError::Lagged(_))) => self.catch_up(),
                 // A minute has passed, or the relay stops.
                 Ok(Err(RecvError::Closed)) | Err(_) => return None,
@@ -94,25 +94,25 @@ impl Watcher {
 
     /// Sends the whole rows that have changed since the browser's snapshot.
     fn catch_up(&mut self) {
-        let picture = Arc::clone(&self.pictures.borrow());
+        let snapshot = Arc::clone(&self.snapshots.borrow());
         // A number in the future was never sent: the clock was set back, or the client made the number up.
-        let seen = if self.seen > picture.number { 0 } else { self.seen };
-        let rows = picture.rows.iter().filter(|row| row.changed > seen && (self.sight)(&row.view.site));
+        let seen = if self.seen > snapshot.number { 0 } else { self.seen };
+        let rows = snapshot.rows.iter().filter(|row| row.changed > seen && (self.sight)(&row.view.site));
         let sites = rows.filter_map(|row| fields(&row.view)).collect();
         let message = Message {
             sites,
             removed: Vec::new(),
-            totals: Some(self.totals(&picture)),
-            relay: Some(picture.relay.clone()),
+            totals: Some(self.totals(&snapshot)),
+            relay: Some(snapshot.relay.clone()),
         };
-        self.send(picture.number, &message);
+        self.send(snapshot.number, &message);
     }
 
-    fn tell(&mut self, change: &Change) {
+    fn send_change(&mut self, change: &Change) {
         if change.number <= self.seen {
             return;
         }
-        let picture = Arc::clone(&self.pictures.borrow());
+        let snapshot = Arc::clone(&self.snapshots.borrow());
         let mut message = Message::default();
         let mut states = false;
         for (site, fields) in change.sites.iter().filter(|(site, _)| (self.sight)(site)) {
@@ -129,8 +129,8 @@ impl Watcher {
                 }
             }
         }
-        message.totals = states.then(|| self.totals(&picture));
-        message.relay = change.relay.then(|| picture.relay.clone());
+        message.totals = states.then(|| self.totals(&snapshot));
+        message.relay = change.relay.then(|| snapshot.relay.clone());
         if message.is_empty() {
             self.seen = change.number;
         } else {
@@ -138,8 +138,8 @@ impl Watcher {
         }
     }
 
-    fn totals(&self, picture: &Picture) -> Totals {
-        let visible = picture.rows.iter().map(|row| &row.view).filter(|view| (self.sight)(&view.site));
+    fn totals(&self, snapshot: &Snapshot) -> Totals {
+        let visible = snapshot.rows.iter().map(|row| &row.view).filter(|view| (self.sight)(&view.site));
         Totals::of(visible)
     }
 

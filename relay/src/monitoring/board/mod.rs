@@ -3,8 +3,8 @@
 
 mod access;
 mod activity;
+mod builder;
 pub mod live;
-mod painter;
 mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -18,10 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use self::painter::Painter;
+use self::builder::BoardBuilder;
 pub use self::{
     activity::Point,
-    painter::Sources,
+    builder::Sources,
     view::{SiteState, SiteView},
 };
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
 /// Most changes that a watcher may be behind before it gets the rows themselves again.
 const MAX_BEHIND: usize = 256;
 /// How long to wait for a snapshot with the latest changes of the sites: one is built every second.
-const DRAWN_WITHIN: Duration = Duration::from_secs(3);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One site in a snapshot.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub struct Row {
 
 /// All sites at one moment, in the order of their names.
 #[derive(Debug, Default)]
-pub struct Picture {
+pub struct Snapshot {
     /// Grows with every snapshot that differs from the one before.
     pub number: u64,
     /// The generation of the sites in it.
@@ -79,7 +79,7 @@ impl RelayView {
     }
 
     /// True if this relay should send the audit-failure alert (only one per cluster does).
-    pub fn speaks(&self) -> bool {
+    pub fn sends_audit_alert(&self) -> bool {
         self.relays.iter().find(|relay| !relay.health.journal).is_none_or(|first| first.here)
     }
 }
@@ -121,7 +121,7 @@ impl Totals {
     }
 }
 
-impl Picture {
+impl Snapshot {
     /// The row of one site.
     pub fn site(&self, site: &SiteId) -> Option<&Arc<Row>> {
         let found = self.rows.binary_search_by(|row| row.view.site.cmp(site)).ok()?;
@@ -143,7 +143,7 @@ pub struct Change {
 /// Keeps the current snapshot up to date. The task ends when this is dropped.
 #[derive(Debug)]
 pub struct Board {
-    current: watch::Receiver<Arc<Picture>>,
+    current: watch::Receiver<Arc<Snapshot>>,
     changes: broadcast::Sender<Arc<Change>>,
     directory: Arc<DirectoryWatch>,
     task: JoinHandle<()>,
@@ -156,30 +156,31 @@ impl Board {
     /// [`StoreError`] if the database cannot be read.
     pub async fn start(sources: Sources) -> Result<Self, StoreError> {
         let directory = Arc::clone(&sources.directory);
-        let mut painter = Painter::new(sources).await?;
-        painter.paint();
-        let (sender, current) = watch::channel(painter.picture());
+        let mut builder = BoardBuilder::new(sources).await?;
+        builder.build();
+        let (sender, current) = watch::channel(builder.snapshot());
         let (changes, _) = broadcast::channel(MAX_BEHIND);
-        let task = tokio::spawn(painter.run(sender, changes.clone()));
+        let task = tokio::spawn(builder.run(sender, changes.clone()));
         Ok(Self { current, changes, directory, task })
     }
 
     /// The latest snapshot.
-    pub fn current(&self) -> Arc<Picture> {
+    pub fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.borrow())
     }
 
     /// The first snapshot with every change of the sites that the relay knows of, so that an operator sees the result
     /// of a change at once. If none comes in time, the latest snapshot.
-    pub async fn up_to_date(&self) -> Arc<Picture> {
-        let mut pictures = self.pictures();
-        let drawn = pictures.wait_for(|picture| picture.generation == self.directory.current().generation());
-        let _ = timeout(DRAWN_WITHIN, drawn).await;
+    pub async fn up_to_date(&self) -> Arc<Snapshot> {
+        let mut snapshots = self.snapshots();
+        let built =
+            snapshots.wait_for(|snapshot| snapshot.generation == self.directory.current().generation());
+        let _ = timeout(SNAPSHOT_TIMEOUT, built).await;
         self.current()
     }
 
     /// Receives the snapshots.
-    pub fn pictures(&self) -> watch::Receiver<Arc<Picture>> {
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.current.clone()
     }
 

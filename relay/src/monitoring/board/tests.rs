@@ -40,8 +40,8 @@ impl Place {
         Self { _database: database, store, sources, _writer: writer }
     }
 
-    async fn painter(&self) -> Painter {
-        Painter::new(self.sources.clone()).await.unwrap()
+    async fn builder(&self) -> BoardBuilder {
+        BoardBuilder::new(self.sources.clone()).await.unwrap()
     }
 }
 
@@ -82,33 +82,33 @@ async fn a_site_without_an_agent_is_never_seen_until_one_was_there() {
         reason: "gone".to_owned(),
     };
     place.store.write(&[opened, closed]).await.unwrap();
-    let mut painter = place.painter().await;
-    painter.paint();
-    let picture = painter.picture();
-    let view = |name: &str| picture.site(&site(name)).unwrap().view.clone();
+    let mut builder = place.builder().await;
+    builder.build();
+    let snapshot = builder.snapshot();
+    let view = |name: &str| snapshot.site(&site(name)).unwrap().view.clone();
     assert_eq!(view("acme").state, SiteState::NeverSeen);
     assert_eq!((view("beta").state, view("beta").since), (SiteState::Down, ago(3600)));
-    let totals = Totals::of(picture.rows.iter().map(|row| &row.view));
+    let totals = Totals::of(snapshot.rows.iter().map(|row| &row.view));
     assert_eq!((totals.never_seen, totals.down, totals.sites()), (1, 1, 2));
 }
 
 #[tokio::test]
 async fn only_what_has_changed_is_told() {
     let place = Place::new(&["acme", "beta"]).await;
-    let mut painter = place.painter().await;
-    assert_eq!(painter.paint().sites.len(), 2);
-    let quiet = painter.paint();
-    assert!(quiet.sites.is_empty() && quiet.number == painter.picture().number);
+    let mut builder = place.builder().await;
+    assert_eq!(builder.build().sites.len(), 2);
+    let quiet = builder.build();
+    assert!(quiet.sites.is_empty() && quiet.number == builder.snapshot().number);
     place.store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
     place.store.remove(&operator(), &site("beta")).await.unwrap();
     place.sources.directory.refresher().refresh().await.unwrap();
-    let change = painter.paint();
+    let change = builder.build();
     let fields = |name: &str| change.sites.iter().find(|(id, _)| *id == site(name)).unwrap().1.as_ref();
     let names: Vec<_> = fields("acme").unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, ["since", "state"]);
     assert!(fields("beta").is_none(), "a removed site has no fields");
-    let picture = painter.picture();
-    assert_eq!(picture.site(&site("acme")).unwrap().changed, change.number);
+    let snapshot = builder.snapshot();
+    assert_eq!(snapshot.site(&site("acme")).unwrap().changed, change.number);
 }
 
 #[tokio::test]
@@ -125,9 +125,9 @@ async fn the_last_hour_outlives_the_relay() {
         })
         .collect();
     place.store.write(&records).await.unwrap();
-    let mut painter = place.painter().await;
-    painter.paint();
-    let view = painter.picture().site(&site("acme")).unwrap().view.clone();
+    let mut builder = place.builder().await;
+    builder.build();
+    let view = builder.snapshot().site(&site("acme")).unwrap().view.clone();
     assert_eq!((view.searches_last_hour, view.errors_last_hour), (2, 1));
 }
 
@@ -192,9 +192,9 @@ async fn whoever_comes_again_is_told_what_was_missed() {
     let place = Place::new(&["acme", "beta"]).await;
     let board = Board::start(place.sources.clone()).await.unwrap();
     let seen = board.current().number;
-    let mut pictures = board.pictures();
+    let mut snapshots = board.snapshots();
     place.store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
-    pictures.wait_for(|picture| picture.number > seen).await.unwrap();
+    snapshots.wait_for(|snapshot| snapshot.number > seen).await.unwrap();
     let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(seen))).await;
     assert!(told.contains("acme") && !told.contains("beta"), "{told}");
     // The numbers of another run mean nothing here: everything is sent.
@@ -209,7 +209,7 @@ async fn what_was_changed_is_in_the_picture_that_is_shown_next() {
     place.store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
     add(&place.store, "beta").await;
     place.sources.directory.refresher().refresh().await.unwrap();
-    let picture = board.up_to_date().await;
-    let state = |name: &str| picture.site(&site(name)).unwrap().view.state;
+    let snapshot = board.up_to_date().await;
+    let state = |name: &str| snapshot.site(&site(name)).unwrap().view.state;
     assert_eq!((state("acme"), state("beta")), (SiteState::Disabled, SiteState::NeverSeen));
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 pub use self::format::Format;
 use self::{process::ProcessCollector, refusals::RefusalsCollector, sites::SitesCollector};
 use crate::{
-    audit::journal::Journal, limits::Limits, monitoring::board::Picture, net::listen::Gate,
+    audit::journal::Journal, limits::Limits, monitoring::board::Snapshot, net::listen::Gate,
     tunnel::registry::Registry as Sessions,
 };
 
@@ -66,7 +66,7 @@ impl HttpMetrics {
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// The snapshots of the board.
-    pub pictures: watch::Receiver<Arc<Picture>>,
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The connected sessions and their counters.
     pub sessions: Arc<Sessions>,
     /// The health of the audit log and the history.

@@ -12,7 +12,7 @@ use prometheus_client::{
 
 use super::Sources;
 use crate::{
-    monitoring::board::{Picture, Row, SiteState, Totals},
+    monitoring::board::{Row, SiteState, Snapshot, Totals},
     store::Traffic,
 };
 
@@ -23,22 +23,22 @@ pub(super) struct SitesCollector(pub(super) Sources);
 
 impl Collector for SitesCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let picture = self.0.pictures.borrow().clone();
-        states(&mut encoder, &picture)?;
+        let snapshot = self.0.snapshots.borrow().clone();
+        states(&mut encoder, &snapshot)?;
         let counters = self.0.sessions.all_counters().into_iter();
         let totals: Vec<_> = counters.map(|(site, counters)| (site, counters.totals())).collect();
         self.sums(&mut encoder, &totals)?;
-        self.health(&mut encoder, &picture)?;
+        self.health(&mut encoder, &snapshot)?;
         if !self.0.per_site {
             return Ok(());
         }
-        each_state(&mut encoder, &picture)?;
+        each_state(&mut encoder, &snapshot)?;
         each_counter(&mut encoder, &totals)
     }
 }
 
-fn states(encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
-    let totals = Totals::of(picture.rows.iter().map(|row| &row.view));
+fn states(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let totals = Totals::of(snapshot.rows.iter().map(|row| &row.view));
     let states = [
         (SiteState::Up, totals.up),
         (SiteState::Degraded, totals.degraded),
@@ -65,11 +65,11 @@ impl SitesCollector {
         one(encoder, Descriptor::new("delivered", help, Some(Unit::Bytes)), &counter(bytes))
     }
 
-    fn health(&self, encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
+    fn health(&self, encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
         let health = self.0.journal.health();
         let yes = |yes: bool| gauge(f64::from(u8::from(yes)));
         let help = "Whether the database answers";
-        one(encoder, Descriptor::new("database_up", help, None), &yes(picture.relay.database))?;
+        one(encoder, Descriptor::new("database_up", help, None), &yes(snapshot.relay.database))?;
         let help = "Whether audit and history can be written";
         one(encoder, Descriptor::new("journal_up", help, None), &yes(health.is_well()))?;
         let help = "Records of audit and history that wait to be written";
@@ -79,10 +79,10 @@ impl SitesCollector {
     }
 }
 
-fn each_state(encoder: &mut DescriptorEncoder<'_>, picture: &Picture) -> fmt::Result {
+fn each_state(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
     let seconds = Some(Unit::Seconds);
     let of = |value: fn(&Row) -> Option<f64>| {
-        picture.rows.iter().filter_map(move |row| Some((row.view.site.as_str(), gauge(value(row)?))))
+        snapshot.rows.iter().filter_map(move |row| Some((row.view.site.as_str(), gauge(value(row)?))))
     };
     let help = "Whether an agent of the site is connected";
     let value = |row: &Row| Some(f64::from(u8::from(!row.view.agents.is_empty())));

@@ -28,7 +28,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 pub enum Scheme {
     /// Without TLS.
     Http,
-    /// Over TLS.
+    /// Exceeded TLS.
     Https,
 }
 
@@ -47,7 +47,7 @@ struct Hop {
 /// [`Scheme`]. Every listener does so once.
 pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let tls = request.extensions().get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_tls());
-    let (address, scheme) = judge(peer, tls, request.headers(), trusted);
+    let (address, scheme) = resolve(peer, tls, request.headers(), trusted);
     request.extensions_mut().insert(ClientAddress(address));
     request.extensions_mut().insert(scheme);
     address
@@ -56,7 +56,7 @@ pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) ->
 /// The client's address is that of the peer, unless the peer is a trusted proxy that names another one. IPv4-mapped
 /// IPv6 addresses are normalized to IPv4, so that one client has one address. The scheme is that of the connection
 /// (`tls`), unless a trusted proxy names another.
-fn judge(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Scheme) {
+fn resolve(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Scheme) {
     let (address, told) = walk(peer, headers, trusted);
     (address, told.unwrap_or(if tls { Scheme::Https } else { Scheme::Http }))
 }

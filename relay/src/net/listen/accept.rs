@@ -9,7 +9,7 @@ use std::{
 use audiovault_protocol::{
     admission::{
         connection::{self, BeyondLimit, Metered, Metering},
-        gate::Over,
+        gate::Exceeded,
     },
     http::problem::Problem,
 };
@@ -43,23 +43,23 @@ impl<S> Accept<TcpStream, S> for Acceptor {
         let beyond = BeyondLimit { refusal: refuse, answered: self.gate.always };
         let opened = stream
             .peer_addr()
-            .and_then(|peer| connection::open(stream, self.gate.knock(peer.ip()), self.tls, service, beyond));
+            .and_then(|peer| connection::open(stream, self.gate.admit(peer.ip()), self.tls, service, beyond));
         ready(opened)
     }
 }
 
-fn refuse(over: Over) -> Response {
-    let problem = match over {
-        Over::Client => {
+fn refuse(exceeded: Exceeded) -> Response {
+    let problem = match exceeded {
+        Exceeded::Client => {
             let detail = "too many connections from your address are open; close some, or use fewer";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(CLIENT_RETRY)
         }
-        Over::All => {
+        Exceeded::All => {
             let detail = "this relay has too many connections open; try again in a moment";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
         }
     };
     let id = new_id();
-    tracing::debug!(request_id = id, ?over, "a connection is beyond a limit");
+    tracing::debug!(request_id = id, ?exceeded, "a connection is beyond a limit");
     problem.for_request(&id).into_response().map(Body::from)
 }

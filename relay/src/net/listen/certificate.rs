@@ -182,7 +182,7 @@ type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 ///
 /// # Errors
 /// [`CertificateError::Tls`].
-pub(crate) fn strangers() -> Result<ClientConfig, CertificateError> {
+pub(crate) fn trusting_none() -> Result<ClientConfig, CertificateError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(CertificateError::Tls)?;
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use audiovault_protocol::admission::gate::{self, Knock};
+use audiovault_protocol::admission::gate::{self, Admission};
 use ipnet::IpNet;
 
 use crate::limits::ClientKey;
@@ -40,10 +40,10 @@ impl Gate {
     }
 
     /// Decides about a connection.
-    pub(super) fn knock(&self, peer: IpAddr) -> Knock {
+    pub(super) fn admit(&self, peer: IpAddr) -> Admission {
         let peer = peer.to_canonical();
         let proxy = self.proxies.iter().any(|network| network.contains(&peer));
-        self.all.knock((!proxy).then(|| ClientKey::from(peer)))
+        self.all.admit((!proxy).then(|| ClientKey::from(peer)))
     }
 }
 
@@ -56,8 +56,8 @@ mod tests {
         let gate = Gate::new(100, 1, vec!["10.0.0.0/8".parse().unwrap()]);
         let knocks = |peer: &str| {
             let peer: IpAddr = peer.parse().unwrap();
-            let knocks: Vec<_> = (0..3).map(|_| gate.knock(peer)).collect();
-            knocks.iter().filter(|knock| matches!(knock, Knock::Welcome(_))).count()
+            let knocks: Vec<_> = (0..3).map(|_| gate.admit(peer)).collect();
+            knocks.iter().filter(|admit| matches!(admit, Admission::Admitted(_))).count()
         };
         assert_eq!((knocks("192.0.2.1"), knocks("10.0.0.1"), knocks("::ffff:10.0.0.1")), (1, 3, 3));
         assert_eq!((gate.open(), gate.refused()), (0, 2));

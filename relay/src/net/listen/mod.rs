@@ -25,7 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use self::certificate::{RELOAD_EVERY, Watched, kept, strangers};
+pub(crate) use self::certificate::{RELOAD_EVERY, Watched, kept, trusting_none};
 use self::{accept::Acceptor, acme::AcmeClient, certificate::Reloader};
 pub use self::{
     acme::{AcmeError, AcmeOrder},

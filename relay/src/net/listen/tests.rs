@@ -18,7 +18,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::*;
 
 /// Far longer than any test here takes; a test that hangs fails instead.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn any_port() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
@@ -38,7 +38,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &s
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     // A server that refuses a request may reset the connection after its response.
-    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+    let _ = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut answer)).await.unwrap();
     String::from_utf8(answer).unwrap()
 }
 
@@ -102,7 +102,7 @@ async fn connect(
 
 /// Tries until a handshake with this certificate succeeds.
 async fn eventually_serves(addr: SocketAddr, certificate: &CertificateDer<'static>) {
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TEST_TIMEOUT, async {
         while connect(addr, certificate, &["http/1.1"]).await.is_err() {
             tokio::task::yield_now().await;
         }
@@ -163,7 +163,7 @@ async fn until_closed(meter: &ConnectionMeter) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, closed).await.expect("the end of the connection is told");
+    tokio::time::timeout(TEST_TIMEOUT, closed).await.expect("the end of the connection is told");
 }
 
 #[tokio::test]

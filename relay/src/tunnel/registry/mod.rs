@@ -73,7 +73,7 @@ struct Entry {
 
 /// Which agent a request needs.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct AgentTarget {
     /// The site whose recordings are requested.
     pub site: SiteId,
     /// The id of the key that made the link to open, or `None` for a search, which any agent can answer.
@@ -213,21 +213,21 @@ impl Registry {
     ///
     /// # Errors
     /// [`NoSession`] if there is none.
-    pub fn pick(&self, wanted: &Wanted, tried: &[Arc<Session>]) -> Result<Arc<Session>, NoSession> {
+    pub fn pick(&self, target: &AgentTarget, tried: &[Arc<Session>]) -> Result<Arc<Session>, NoSession> {
         let was_tried = |session: &Arc<Session>| tried.iter().any(|other| Arc::ptr_eq(other, session));
-        let sessions = self.sessions(&wanted.site).into_iter().filter(|session| session.takes_requests());
+        let sessions = self.sessions(&target.site).into_iter().filter(|session| session.takes_requests());
         let mut sessions = sessions.filter(|session| !was_tried(session)).peekable();
         if sessions.peek().is_none() {
             return Err(NoSession::Offline);
         }
-        let holds = |session: &Arc<Session>| wanted.key.is_none_or(|key| session.hello.link_key_id == key);
+        let holds = |session: &Arc<Session>| target.key.is_none_or(|key| session.hello.link_key_id == key);
         self.idlest(sessions.filter(holds)).ok_or(NoSession::OtherKey)
     }
 
     /// Until when requests may wait for the wanted agent because its tunnel broke a moment ago.
-    pub fn back_by(&self, wanted: &Wanted) -> Option<Instant> {
+    pub fn returns_by(&self, target: &AgentTarget) -> Option<Instant> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
-        sites.get(&wanted.site)?.absence.until(wanted.key, Instant::now())
+        sites.get(&target.site)?.absence.until(target.key, Instant::now())
     }
 
     /// Notifies requests that wait for an agent of the site.

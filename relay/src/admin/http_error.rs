@@ -14,13 +14,13 @@ use crate::{
 /// Why a request failed. It is rendered later, where the client is known: as a page in the client's language, or as
 /// problem details (RFC 9457) under `/api/`.
 #[derive(Debug, Clone)]
-pub struct Refused {
+pub struct HttpError {
     status: StatusCode,
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
 }
 
-impl Refused {
+impl HttpError {
     /// An error with one sentence for users of the API: who is to blame and what to do.
     pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, detail: detail.into(), retry_after: None }
@@ -72,7 +72,7 @@ impl Refused {
     }
 }
 
-impl From<StoreError> for Refused {
+impl From<StoreError> for HttpError {
     fn from(error: StoreError) -> Self {
         let status = match &error {
             StoreError::UnknownSite(_)
@@ -103,7 +103,7 @@ impl From<StoreError> for Refused {
     }
 }
 
-impl From<PasswordError> for Refused {
+impl From<PasswordError> for HttpError {
     fn from(error: PasswordError) -> Self {
         match error {
             PasswordError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
@@ -116,7 +116,7 @@ impl From<PasswordError> for Refused {
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         if let Some(wait) = self.retry_after {
@@ -134,22 +134,22 @@ impl Principal {
     /// Checks that the principal's role allows this.
     ///
     /// # Errors
-    /// [`Refused::forbidden`].
-    pub fn require(&self, permission: Permission) -> Result<(), Refused> {
-        if self.may(permission) { Ok(()) } else { Err(Refused::forbidden()) }
+    /// [`HttpError::forbidden`].
+    pub fn require(&self, permission: Permission) -> Result<(), HttpError> {
+        if self.may(permission) { Ok(()) } else { Err(HttpError::forbidden()) }
     }
 
     /// Checks that the principal may manage users and API tokens. Returns it as the actor of a change.
     ///
     /// # Errors
-    /// [`Refused::forbidden`].
-    pub(crate) fn manager(&self) -> Result<Actor, Refused> {
+    /// [`HttpError::forbidden`].
+    pub(crate) fn manager(&self) -> Result<Actor, HttpError> {
         self.require(Permission::ManageUsers)?;
         Ok(self.actor())
     }
 }
 
 /// Parses the name of a user or token in an address. Text that cannot be a name gives 404, like an unknown name.
-pub(crate) fn known_name(text: &str) -> Result<Name, Refused> {
-    text.parse().map_err(|_| Refused::not_found())
+pub(crate) fn known_name(text: &str) -> Result<Name, HttpError> {
+    text.parse().map_err(|_| HttpError::not_found())
 }

@@ -21,16 +21,16 @@ use crate::{
         node_health::{NodeHealth, NodeView},
         part::{PartBook, PartsChange, SitePart},
     },
-    limits::{Limits, LimitsQuestion, LimitsTold, UnderWay},
+    limits::{Limits, LimitsQuestion, LimitsReport, UnderWay},
     tunnel::view::SessionView,
 };
 
 /// How often the peer relays are asked.
-const EVERY: Duration = Duration::from_secs(1);
+const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long they may take. The first time, they report all their sites.
-const PATIENCE: Duration = Duration::from_secs(5);
+const GOSSIP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest report of a relay, in bytes: a kilobyte for each of a quarter of a million sites.
-const MAX_TOLD: usize = 256 << 20;
+const MAX_REPORT_LEN: usize = 256 << 20;
 
 /// Asks a relay for what has changed.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -51,29 +51,29 @@ pub struct SessionsQuestion {
 
 /// The report of a relay.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Telling {
+pub struct NodeReport {
     /// The health of the relay.
     pub health: NodeHealth,
     /// What has changed about its sites.
     pub change: PartsChange,
     /// The counts of limits that apply across the cluster.
     #[serde(default)]
-    pub limits: LimitsTold,
+    pub limits: LimitsReport,
 }
 
 #[derive(Debug)]
-struct Heard {
+struct PeerState {
     url: Arc<str>,
     health: NodeHealth,
     number: u64,
     limits: LimitsQuestion,
     under_way: UnderWay,
-    parts: HashMap<SiteId, HeardPart>,
+    parts: HashMap<SiteId, PeerPart>,
 }
 
 /// A site as a peer relay sees it.
 #[derive(Debug, Default)]
-struct HeardPart {
+struct PeerPart {
     part: SitePart,
     /// The traffic that its run has counted.
     minutes: Minutes,
@@ -87,16 +87,16 @@ struct Own {
 
 /// What the peer relays report, and what this relay reports to them.
 #[derive(Debug)]
-pub struct Others {
+pub struct Gossip {
     limits: Arc<Limits>,
     own: Mutex<Own>,
     /// The reports of the peer relays, by their runs.
-    heard: Mutex<HashMap<Arc<str>, Heard>>,
+    peers: Mutex<HashMap<Arc<str>, PeerState>>,
 }
 
-impl Others {
+impl Gossip {
     pub(super) fn new(limits: Arc<Limits>) -> Self {
-        Self { limits, own: Mutex::default(), heard: Mutex::default() }
+        Self { limits, own: Mutex::default(), peers: Mutex::default() }
     }
 
     /// Stores what this relay sees of a site.
@@ -110,20 +110,20 @@ impl Others {
     }
 
     /// What this relay reports to a peer.
-    pub fn tell(&self, question: &PartsQuestion) -> Telling {
+    pub fn report(&self, question: &PartsQuestion) -> NodeReport {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        Telling {
+        NodeReport {
             health: own.health.clone(),
             change: own.book.since(question.since),
-            limits: self.limits.tell(&question.limits),
+            limits: self.limits.report(&question.limits),
         }
     }
 
     /// Calls `see` with what each peer relay sees of a site, with its run and the traffic that it has counted.
     pub fn each(&self, site: &SiteId, mut see: impl FnMut(&Arc<str>, &SitePart, &Minutes)) {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        for (run, other) in heard.iter() {
-            if let Some(HeardPart { part, minutes }) = other.parts.get(site) {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (run, peer) in peers.iter() {
+            if let Some(PeerPart { part, minutes }) = peer.parts.get(site) {
                 see(run, part, minutes);
             }
         }
@@ -131,33 +131,33 @@ impl Others {
 
     /// The health of the peer relays.
     pub fn relays(&self) -> Vec<NodeView> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = |other: &Heard| NodeView {
-            url: other.url.to_string(),
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = |peer: &PeerState| NodeView {
+            url: peer.url.to_string(),
             here: false,
-            health: other.health.clone(),
+            health: peer.health.clone(),
         };
-        heard.values().map(view).collect()
+        peers.values().map(view).collect()
     }
 
     fn question(&self, node: &Node) -> PartsQuestion {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = heard.get(&node.run).map(|other| (other.number, other.limits));
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = peers.get(&node.run).map(|peer| (peer.number, peer.limits));
         let (since, limits) = known.unwrap_or_default();
         PartsQuestion { since, limits }
     }
 
     /// Applies the report of a relay that was asked for changes since a number. Reports may come twice, late and in
     /// any order: totals only grow, and apart from them a report that is older than what is known changes nothing.
-    fn hear(&self, node: &Node, since: u64, telling: Telling) {
-        let (limits, under_way) = self.limits.hear(telling.limits);
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if since > heard.get(&node.run).map_or(0, |other| other.number) {
+    fn apply(&self, node: &Node, since: u64, report: NodeReport) {
+        let (limits, under_way) = self.limits.apply(report.limits);
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if since > peers.get(&node.run).map_or(0, |peer| peer.number) {
             // The relay was forgotten in the meantime, so earlier changes are missing: the next request asks for
             // everything.
             return;
         }
-        let other = heard.entry(Arc::clone(&node.run)).or_insert_with(|| Heard {
+        let peer = peers.entry(Arc::clone(&node.run)).or_insert_with(|| PeerState {
             url: Arc::clone(&node.url),
             health: NodeHealth::default(),
             number: 0,
@@ -165,9 +165,9 @@ impl Others {
             under_way: UnderWay::default(),
             parts: HashMap::new(),
         });
-        let is_late = telling.change.number < other.number;
-        for (site, mut part) in telling.change.parts {
-            let known = other.parts.entry(site).or_default();
+        let is_late = report.change.number < peer.number;
+        for (site, mut part) in report.change.parts {
+            let known = peer.parts.entry(site).or_default();
             for (minute, total) in std::mem::take(&mut part.minutes) {
                 known.minutes.raise(minute, total);
             }
@@ -176,44 +176,44 @@ impl Others {
             }
         }
         if !is_late {
-            other.health = telling.health;
-            other.number = telling.change.number;
-            other.limits = limits;
-            other.under_way = under_way;
+            peer.health = report.health;
+            peer.number = report.change.number;
+            peer.limits = limits;
+            peer.under_way = under_way;
         }
     }
 
     /// Forgets relays that are lost.
     fn keep(&self, nodes: &[Node]) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.retain(|run, _| nodes.iter().any(|node| node.run == *run));
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|run, _| nodes.iter().any(|node| node.run == *run));
     }
 
     /// Passes the running requests of all peer relays to the limits.
     fn count_under_way(&self) {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        self.limits.hear_under_way(heard.values().map(|other| &other.under_way));
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.limits.apply_under_way(peers.values().map(|peer| &peer.under_way));
     }
 }
 
 impl Cluster {
     /// Asks the peer relays for their reports, for as long as this relay runs.
-    pub(super) async fn keep_hearing(self: Arc<Self>) {
-        let mut ticks = interval(EVERY);
+    pub(super) async fn keep_asking(self: Arc<Self>) {
+        let mut ticks = interval(GOSSIP_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let nodes: Vec<Node> = self.lock().nodes().collect();
-            self.others.keep(&nodes);
-            join_all(nodes.iter().map(|node| self.hear(node))).await;
-            self.others.count_under_way();
+            self.gossip.keep(&nodes);
+            join_all(nodes.iter().map(|node| self.apply(node))).await;
+            self.gossip.count_under_way();
         }
     }
 
-    async fn hear(&self, node: &Node) {
-        let question = self.others.question(node);
+    async fn apply(&self, node: &Node) {
+        let question = self.gossip.question(node);
         match self.ask(node, "/parts", &question).await {
-            Ok(telling) => self.others.hear(node, question.since, telling),
+            Ok(report) => self.gossip.apply(node, question.since, report),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(node = %node.url, error, "a relay tells nothing of its sites");
@@ -225,9 +225,9 @@ impl Cluster {
     pub async fn sessions(&self, site: &SiteId) -> Vec<SessionView> {
         let nodes: Vec<Node> = self.lock().nodes().collect();
         let question = SessionsQuestion { site: site.clone() };
-        let told =
+        let report =
             join_all(nodes.iter().map(|node| self.ask::<Vec<SessionView>>(node, "/sessions", &question)));
-        told.await.into_iter().filter_map(Result::ok).flatten().collect()
+        report.await.into_iter().filter_map(Result::ok).flatten().collect()
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -238,11 +238,12 @@ impl Cluster {
     ) -> Result<T, Unreachable> {
         // Names and numbers always serialize.
         let question = Bytes::from(serde_json::to_vec(question).unwrap_or_default());
-        let response = self.client.ask(node, path, question, PATIENCE).await?;
+        let response = self.client.ask(node, path, question, GOSSIP_TIMEOUT).await?;
         let status = response.status();
-        let stranger = || Unreachable::Stranger(status);
-        let told = Limited::new(response.into_body(), MAX_TOLD).collect().await.map_err(|_| stranger())?;
-        serde_json::from_slice(&told.to_bytes()).map_err(|_| stranger())
+        let unexpected = || Unreachable::UnexpectedAnswer(status);
+        let report =
+            Limited::new(response.into_body(), MAX_REPORT_LEN).collect().await.map_err(|_| unexpected())?;
+        serde_json::from_slice(&report.to_bytes()).map_err(|_| unexpected())
     }
 }
 

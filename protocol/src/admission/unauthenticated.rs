@@ -14,7 +14,7 @@ const LINES: u32 = 10;
 
 /// Counts the requests of unauthenticated clients.
 #[derive(Debug)]
-pub struct Strangers<T> {
+pub struct UnauthenticatedLimit<T> {
     /// Most lines of single requests in a window.
     most: u32,
     window: Option<Window<T>>,
@@ -37,13 +37,13 @@ pub struct Suppressed<T> {
     pub count: u64,
 }
 
-impl<T> Default for Strangers<T> {
+impl<T> Default for UnauthenticatedLimit<T> {
     fn default() -> Self {
         Self::with_lines(LINES)
     }
 }
 
-impl<T> Strangers<T> {
+impl<T> UnauthenticatedLimit<T> {
     /// Allows `most` lines a minute.
     pub const fn with_lines(most: u32) -> Self {
         Self { most, window: None }
@@ -62,7 +62,7 @@ impl<T> Strangers<T> {
         admitted
     }
 
-    /// Returns true if a request that begins at `now` gets its own lines. If not, [`Strangers::count`] counts it when
+    /// Returns true if a request that begins at `now` gets its own lines. If not, [`UnauthenticatedLimit::count`] counts it when
     /// it ends.
     pub fn begin(&mut self, now: Instant, time_of_day: T) -> bool {
         let most = self.most;
@@ -84,7 +84,7 @@ impl<T> Strangers<T> {
         self.window.as_ref().is_none_or(|window| now >= window.began + WINDOW && window.counted == 0)
     }
 
-    /// The window of `now`. A window with a count goes on until [`Strangers::close`] has reported the count.
+    /// The window of `now`. A window with a count goes on until [`UnauthenticatedLimit::close`] has reported the count.
     fn window(&mut self, now: Instant, time_of_day: T) -> &mut Window<T> {
         if self.is_over(now) {
             self.window = None;
@@ -115,22 +115,23 @@ mod tests {
     #[test]
     fn a_flood_is_a_few_lines_and_a_count() {
         let began = Instant::now();
-        let mut strangers = Strangers::default();
-        let lines = (0..1000).filter(|n| strangers.admit(began + Duration::from_millis(*n), ())).count();
+        let mut unauthenticated = UnauthenticatedLimit::default();
+        let lines =
+            (0..1000).filter(|n| unauthenticated.admit(began + Duration::from_millis(*n), ())).count();
         assert_eq!(lines, 10);
-        assert_eq!(strangers.due(), Some(began + WINDOW));
-        assert_eq!(strangers.close(began + WINDOW / 2, false), None);
+        assert_eq!(unauthenticated.due(), Some(began + WINDOW));
+        assert_eq!(unauthenticated.close(began + WINDOW / 2, false), None);
         // The count is reported late; requests that come in the meantime are counted too.
-        assert!(!strangers.admit(began + 2 * WINDOW, ()));
-        assert_eq!(strangers.close(began + 2 * WINDOW, false).unwrap().count, 991);
-        assert_eq!((strangers.due(), strangers.close(began + 2 * WINDOW, true)), (None, None));
-        assert!(strangers.admit(began + 2 * WINDOW, ()), "a new window begins");
+        assert!(!unauthenticated.admit(began + 2 * WINDOW, ()));
+        assert_eq!(unauthenticated.close(began + 2 * WINDOW, false).unwrap().count, 991);
+        assert_eq!((unauthenticated.due(), unauthenticated.close(began + 2 * WINDOW, true)), (None, None));
+        assert!(unauthenticated.admit(began + 2 * WINDOW, ()), "a new window begins");
     }
 
     #[test]
     fn what_begins_without_a_line_is_counted_when_it_ends() {
         let began = Instant::now();
-        let mut repeats = Strangers::with_lines(2);
+        let mut repeats = UnauthenticatedLimit::with_lines(2);
         let begun = (0..5).map(|_| repeats.begin(began, ())).collect::<Vec<_>>();
         assert_eq!(begun, [true, true, false, false, false]);
         assert_eq!(repeats.due(), None, "none of them has ended");
@@ -145,10 +146,10 @@ mod tests {
     #[test]
     fn few_strangers_all_have_lines() {
         let began = Instant::now();
-        let mut strangers = Strangers::default();
+        let mut unauthenticated = UnauthenticatedLimit::default();
         for minute in 0..5 {
-            assert!((0..LINES).all(|_| strangers.admit(began + minute * WINDOW, ())));
+            assert!((0..LINES).all(|_| unauthenticated.admit(began + minute * WINDOW, ())));
         }
-        assert_eq!(strangers.close(began + 5 * WINDOW, true), None);
+        assert_eq!(unauthenticated.close(began + 5 * WINDOW, true), None);
     }
 }

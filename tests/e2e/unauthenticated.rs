@@ -1,4 +1,4 @@
-//! Strangers do not learn from a relay which sites there are.
+//! UnauthenticatedLimit do not learn from a relay which sites there are.
 
 use std::time::{Duration, Instant, SystemTime};
 

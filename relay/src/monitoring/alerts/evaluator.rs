@@ -6,11 +6,11 @@ use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 
 use super::{Alert, AlertData, Event};
-use crate::monitoring::board::{Picture, SiteState, SiteView};
+use crate::monitoring::board::{SiteState, SiteView, Snapshot};
 
 /// What was announced, and what may be announced next.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(super) struct Evaluator {
     announced: HashMap<SiteId, SiteState>,
     /// States that differ from the announced ones, with when this run first saw them.
     pending: HashMap<SiteId, (SiteState, Timestamp)>,
@@ -23,7 +23,7 @@ pub(super) struct Judge {
     hold: Duration,
 }
 
-impl Judge {
+impl Evaluator {
     pub(super) fn new(announced: HashMap<SiteId, String>, hold: Duration) -> Self {
         let states = [SiteState::Up, SiteState::Degraded, SiteState::Down];
         let known = |name: &str| states.into_iter().find(|state| state.as_str() == name);
@@ -40,12 +40,12 @@ impl Judge {
     }
 
     /// The alerts that this snapshot causes.
-    pub(super) fn judge(&mut self, picture: &Picture, now: Timestamp) -> Vec<Alert> {
-        self.announced.retain(|site, _| picture.site(site).is_some());
+    pub(super) fn evaluate(&mut self, snapshot: &Snapshot, now: Timestamp) -> Vec<Alert> {
+        self.announced.retain(|site, _| snapshot.site(site).is_some());
         let mut alerts: Vec<_> =
-            picture.rows.iter().filter_map(|row| self.judge_site(&row.view, now)).collect();
-        alerts.extend(self.judge_guessing(picture));
-        alerts.extend(self.judge_journal(picture, now));
+            snapshot.rows.iter().filter_map(|row| self.judge_site(&row.view, now)).collect();
+        alerts.extend(self.judge_guessing(snapshot));
+        alerts.extend(self.judge_journal(snapshot, now));
         alerts
     }
 
@@ -89,13 +89,13 @@ impl Judge {
 
     /// Every time that guessing begins, an alert is sent at once: after a minute, an attacker would have had a hundred
     /// guesses.
-    fn judge_guessing(&mut self, picture: &Picture) -> Vec<Alert> {
+    fn judge_guessing(&mut self, snapshot: &Snapshot) -> Vec<Alert> {
         let mut alerts = Vec::new();
-        let views = picture.rows.iter().map(|row| &row.view);
+        let views = snapshot.rows.iter().map(|row| &row.view);
         let guessed = views.filter_map(|view| Some((view, view.refused_last_hour.ceiling_since?)));
         let guessing: HashMap<SiteId, Timestamp> = guessed
             .map(|(view, since)| {
-                if !self.guessing.contains_key(&view.site) && picture.relay.speaks() {
+                if !self.guessing.contains_key(&view.site) && snapshot.relay.sends_audit_alert() {
                     alerts.push(guessing_alert(view, since));
                 }
                 (view.site.clone(), since)
@@ -105,8 +105,8 @@ impl Judge {
         alerts
     }
 
-    fn judge_journal(&mut self, picture: &Picture, now: Timestamp) -> Option<Alert> {
-        let failing = !picture.relay.journal;
+    fn judge_journal(&mut self, snapshot: &Snapshot, now: Timestamp) -> Option<Alert> {
+        let failing = !snapshot.relay.journal;
         if failing == self.journal_failing {
             self.journal_pending = None;
             return None;
@@ -117,7 +117,7 @@ impl Judge {
         }
         self.journal_failing = failing;
         self.journal_pending = None;
-        let ours = if failing { picture.relay.speaks() } else { self.journal_told };
+        let ours = if failing { snapshot.relay.sends_audit_alert() } else { self.journal_told };
         self.journal_told = failing && ours;
         if !ours {
             return None;

@@ -14,7 +14,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Change, Picture, RelayView, Row, SiteState, SiteView, access::AccessWatch, activity::Activity};
+use super::{Change, RelayView, Row, SiteState, SiteView, Snapshot, access::AccessWatch, activity::Activity};
 use crate::{
     audit::journal::Journal,
     cluster::{
@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// How often a snapshot is built: a change of state is seen within this time.
-const EVERY: Duration = Duration::from_secs(1);
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often figures are updated, in ticks; only states are faster.
 const FIGURE_TICKS: u64 = 5;
 const MINUTE: i64 = 60;
@@ -65,18 +65,18 @@ struct Memory {
     bytes: u64,
 }
 
-pub(super) struct Painter {
+pub(super) struct BoardBuilder {
     sources: Sources,
     access: AccessWatch,
     memories: HashMap<SiteId, Memory>,
     last_seen: HashMap<SiteId, Timestamp>,
-    picture: Arc<Picture>,
+    snapshot: Arc<Snapshot>,
     ticks: u64,
     /// Whether figures are updated this time.
     figures: bool,
 }
 
-impl Painter {
+impl BoardBuilder {
     pub(super) async fn new(sources: Sources) -> Result<Self, StoreError> {
         let last_seen = sources.store.last_seen().await?;
         let access = AccessWatch::start(sources.store.clone()).await?;
@@ -92,25 +92,25 @@ impl Painter {
         // A run numbers its snapshots from its start time in seconds on. There is at most one snapshot a second, so no
         // earlier run used a higher number, and a browser with an earlier number gets everything.
         let number = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-        let picture = Arc::new(Picture { number, ..Picture::default() });
-        Ok(Self { sources, access, memories, last_seen, picture, ticks: 0, figures: true })
+        let snapshot = Arc::new(Snapshot { number, ..Snapshot::default() });
+        Ok(Self { sources, access, memories, last_seen, snapshot, ticks: 0, figures: true })
     }
 
-    pub(super) fn picture(&self) -> Arc<Picture> {
-        Arc::clone(&self.picture)
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
     }
 
     pub(super) async fn run(
         mut self,
-        current: watch::Sender<Arc<Picture>>,
+        current: watch::Sender<Arc<Snapshot>>,
         changes: broadcast::Sender<Arc<Change>>,
     ) {
-        let mut ticks = interval(EVERY);
+        let mut ticks = interval(SNAPSHOT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let change = self.paint();
-            current.send_replace(self.picture());
+            let change = self.build();
+            current.send_replace(self.snapshot());
             if !change.sites.is_empty() || change.relay {
                 // There may be no watcher.
                 let _ = changes.send(Arc::new(change));
@@ -119,12 +119,12 @@ impl Painter {
     }
 
     /// Builds the next snapshot and returns what has changed.
-    pub(super) fn paint(&mut self) -> Change {
+    pub(super) fn build(&mut self) -> Change {
         self.figures = self.ticks.is_multiple_of(FIGURE_TICKS);
         self.ticks += 1;
         let directory = self.sources.directory.current();
         let access = self.access.current();
-        let before = Arc::clone(&self.picture);
+        let before = Arc::clone(&self.snapshot);
         let mut number = before.number + 1;
         let mut changed = Vec::new();
         let mut rows = Vec::with_capacity(before.rows.len());
@@ -157,7 +157,7 @@ impl Painter {
         if changed.is_empty() && !relay_changed {
             number = before.number;
         }
-        self.picture = Arc::new(Picture { number, generation: directory.generation(), rows, relay });
+        self.snapshot = Arc::new(Snapshot { number, generation: directory.generation(), rows, relay });
         Change { number, sites: changed, relay: relay_changed }
     }
 
@@ -167,8 +167,8 @@ impl Painter {
         let health = NodeHealth::new(self.sources.directory.healthy(), &journal);
         let mut relays = Vec::new();
         if let Some(cluster) = &self.sources.cluster {
-            cluster.others().publish_health(health.clone());
-            relays = cluster.others().relays();
+            cluster.gossip().publish_health(health.clone());
+            relays = cluster.gossip().relays();
             relays.push(NodeView { url: cluster.own_url().to_owned(), here: true, health: health.clone() });
             relays.sort_by(|one, other| one.url.cmp(&other.url));
         }
@@ -207,12 +207,12 @@ impl Painter {
         if self.figures {
             part.minutes = memory.activity.own().iter().collect();
         }
-        cluster.others().publish(site, part.clone(), self.figures);
+        cluster.gossip().publish(site, part.clone(), self.figures);
         let mut is_elsewhere = false;
-        cluster.others().each(site, |run, other, minutes| {
+        cluster.gossip().each(site, |run, other, minutes| {
             part.join(other);
             if self.figures {
-                memory.activity.hear(run, minutes);
+                memory.activity.apply(run, minutes);
             }
             is_elsewhere |= !other.agents.is_empty();
         });

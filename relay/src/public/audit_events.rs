@@ -16,8 +16,8 @@ use axum::{body::Body, response::Response};
 use http::{Method, StatusCode, request::Parts};
 
 use super::{
-    PublicState, Refusal,
-    delivery::{DeliveredBody, Handover},
+    HttpError, PublicState,
+    delivery::{DeliveredBody, DeliveryProgress},
     resume::ResumableBody,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) fn delivery(site: &SiteId, parts: &Parts) -> AuditEvent {
 }
 
 /// Writes a search with its response to the audit log.
-pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Result<Response, Refusal>) {
+pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Result<Response, HttpError>) {
     let status = match result {
         Ok(response) => {
             if let Some(audit) = response.extensions().get::<Audit>() {
@@ -53,7 +53,7 @@ pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Resu
             }
             response.status()
         }
-        Err(refusal) => refusal.status(),
+        Err(error) => error.status(),
     };
     event.close(status.as_u16(), outcome(status));
     record(state, event);
@@ -83,23 +83,24 @@ pub(super) fn handed_over(
     }
     let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
     let counters = state.registry.counters(&event.site);
-    let mut handover = Handover { site: event.site.to_string(), counters, delivery: None, remaining: None };
+    let mut progress =
+        DeliveryProgress { site: event.site.to_string(), counters, delivery: None, remaining: None };
     if carries {
         let meter = parts.extensions.get::<Arc<ConnectionMeter>>().cloned();
         (event.range_start, event.size) = headers::extent(&head.headers);
         event.status = head.status.as_u16();
-        handover.remaining = headers::content_length(&head.headers);
-        handover.delivery = Some(state.journal.deliver(event, meter));
+        progress.remaining = headers::content_length(&head.headers);
+        progress.delivery = Some(state.journal.deliver(event, meter));
     } else {
         event.close(head.status.as_u16(), outcome(head.status));
         record(state, event);
     }
-    Response::from_parts(head, Body::new(DeliveredBody::new(body, handover)))
+    Response::from_parts(head, Body::new(DeliveredBody::new(body, progress)))
 }
 
 /// Writes a delivery that the agent did not make.
-pub(super) fn refused(state: &PublicState, mut event: AuditEvent, refusal: &Refusal) {
-    event.close(refusal.status().as_u16(), Outcome::Refused);
+pub(super) fn refused(state: &PublicState, mut event: AuditEvent, error: &HttpError) {
+    event.close(error.status().as_u16(), Outcome::Refused);
     record(state, event);
 }
 

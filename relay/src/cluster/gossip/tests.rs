@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{limits::settings::LimitsConfig, store::Traffic};
 
-fn others() -> Others {
-    Others::new(Arc::new(Limits::new(&LimitsConfig::default())))
+fn gossip() -> Gossip {
+    Gossip::new(Arc::new(Limits::new(&LimitsConfig::default())))
 }
 
 fn node(run: &str) -> Node {
@@ -22,40 +22,40 @@ fn counted(minutes: &[(i64, u64)]) -> SitePart {
     SitePart { minutes: minutes.iter().map(total).collect(), ..SitePart::default() }
 }
 
-fn telling(number: u64, site: &SiteId, part: SitePart) -> Telling {
-    Telling { change: PartsChange { number, parts: vec![(site.clone(), part)] }, ..Telling::default() }
+fn report(number: u64, site: &SiteId, part: SitePart) -> NodeReport {
+    NodeReport { change: PartsChange { number, parts: vec![(site.clone(), part)] }, ..NodeReport::default() }
 }
 
 /// The searches that are seen of a site, with the runs that counted them.
-fn seen(others: &Others, site: &SiteId) -> Vec<(String, u64)> {
+fn seen(gossip: &Gossip, site: &SiteId) -> Vec<(String, u64)> {
     let mut seen = Vec::new();
-    others.each(site, |run, _, minutes| seen.push((run.to_string(), minutes.sum().searches)));
+    gossip.each(site, |run, _, minutes| seen.push((run.to_string(), minutes.sum().searches)));
     seen.sort();
     seen
 }
 
 #[test]
 fn what_a_relay_counted_before_it_was_heard_is_seen_too() {
-    let others = others();
+    let gossip = gossip();
     let acme = site("acme");
-    others.hear(&node("a"), 0, telling(1, &acme, counted(&[(1, 100)])));
-    assert_eq!(seen(&others, &acme), [("a".to_owned(), 100)]);
-    assert_eq!(others.question(&node("a")).since, 1);
-    others.hear(&node("a"), 1, telling(3, &acme, counted(&[(2, 3)])));
-    assert_eq!(seen(&others, &acme), [("a".to_owned(), 103)]);
-    others.keep(&[node("b")]);
-    assert!(seen(&others, &acme).is_empty());
-    assert_eq!(others.question(&node("a")).since, 0, "a relay that was forgotten tells everything");
+    gossip.apply(&node("a"), 0, report(1, &acme, counted(&[(1, 100)])));
+    assert_eq!(seen(&gossip, &acme), [("a".to_owned(), 100)]);
+    assert_eq!(gossip.question(&node("a")).since, 1);
+    gossip.apply(&node("a"), 1, report(3, &acme, counted(&[(2, 3)])));
+    assert_eq!(seen(&gossip, &acme), [("a".to_owned(), 103)]);
+    gossip.keep(&[node("b")]);
+    assert!(seen(&gossip, &acme).is_empty());
+    assert_eq!(gossip.question(&node("a")).since, 0, "a relay that was forgotten tells everything");
 }
 
 #[test]
 fn what_is_told_of_a_change_to_a_relay_that_forgot_what_was_before_is_not_taken_for_all() {
-    let others = others();
+    let gossip = gossip();
     let acme = site("acme");
-    others.hear(&node("a"), 0, telling(1, &acme, counted(&[(1, 100)])));
-    others.keep(&[]);
-    others.hear(&node("a"), 1, telling(2, &acme, counted(&[(2, 3)])));
-    assert_eq!(others.question(&node("a")).since, 0);
+    gossip.apply(&node("a"), 0, report(1, &acme, counted(&[(1, 100)])));
+    gossip.keep(&[]);
+    gossip.apply(&node("a"), 1, report(2, &acme, counted(&[(2, 3)])));
+    assert_eq!(gossip.question(&node("a")).since, 0);
 }
 
 /// What may happen between two relays.
@@ -87,15 +87,15 @@ proptest! {
     #[test]
     fn tellings_that_are_lost_doubled_and_late_end_with_equal_counts(steps in prop::collection::vec(step(), 0..60)) {
         let acme = site("acme");
-        let (counts, sees) = (others(), others());
+        let (counts, sees) = (gossip(), gossip());
         let mut minutes = Minutes::default();
-        let mut under_way: Vec<(u64, Telling)> = Vec::new();
+        let mut under_way: Vec<(u64, NodeReport)> = Vec::new();
         let publish = |minutes: &Minutes| {
             counts.publish(&acme, SitePart { minutes: minutes.iter().collect(), ..SitePart::default() }, true);
         };
         let ask = || {
             let question = sees.question(&node("a"));
-            (question.since, counts.tell(&question))
+            (question.since, counts.report(&question))
         };
         for step in steps {
             match step {
@@ -105,10 +105,10 @@ proptest! {
                 }
                 Step::Ask => under_way.push(ask()),
                 Step::Arrive(at) if !under_way.is_empty() => {
-                    let (since, telling) = at.get(&under_way);
+                    let (since, report) = at.get(&under_way);
                     // As it comes over the wire.
-                    let telling = serde_json::from_slice(&serde_json::to_vec(telling).unwrap()).unwrap();
-                    sees.hear(&node("a"), *since, telling);
+                    let report = serde_json::from_slice(&serde_json::to_vec(report).unwrap()).unwrap();
+                    sees.apply(&node("a"), *since, report);
                 }
                 Step::Lose(at) if !under_way.is_empty() => {
                     under_way.swap_remove(at.index(under_way.len()));
@@ -116,12 +116,12 @@ proptest! {
                 Step::Arrive(_) | Step::Lose(_) => {}
                 Step::Forget => sees.keep(&[]),
             }
-            let told: u64 = seen(&sees, &acme).iter().map(|(_, searches)| searches).sum();
-            prop_assert!(told <= minutes.sum().searches, "no search is counted twice");
+            let report: u64 = seen(&sees, &acme).iter().map(|(_, searches)| searches).sum();
+            prop_assert!(report <= minutes.sum().searches, "no search is counted twice");
         }
-        let (since, telling) = ask();
-        sees.hear(&node("a"), since, telling);
-        let told: u64 = seen(&sees, &acme).iter().map(|(_, searches)| searches).sum();
-        prop_assert_eq!(told, minutes.sum().searches);
+        let (since, report) = ask();
+        sees.apply(&node("a"), since, report);
+        let report: u64 = seen(&sees, &acme).iter().map(|(_, searches)| searches).sum();
+        prop_assert_eq!(report, minutes.sum().searches);
     }
 }

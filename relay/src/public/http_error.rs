@@ -24,7 +24,7 @@ const UNREADABLE_RETRY: u32 = 10;
 
 /// An error for a public client, before the id of the request is added.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct HttpError {
     problem: Problem,
     /// For the log.
     site: Option<SiteId>,
@@ -45,7 +45,7 @@ pub(super) enum Absence {
     Offline,
 }
 
-impl Refusal {
+impl HttpError {
     pub(super) fn new(status: StatusCode, detail: &str) -> Self {
         Problem::new(status, detail).into()
     }
@@ -116,13 +116,13 @@ impl Refusal {
     }
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for HttpError {
     fn from(problem: Problem) -> Self {
         Self { problem, site: None, absence: None, wants_token: false }
     }
 }
 
-impl From<Busy> for Refusal {
+impl From<Busy> for HttpError {
     fn from(busy: Busy) -> Self {
         let status = match busy {
             Busy::Client | Busy::Share => StatusCode::TOO_MANY_REQUESTS,
@@ -132,14 +132,14 @@ impl From<Busy> for Refusal {
     }
 }
 
-impl From<Unreadable> for Refusal {
+impl From<Unreadable> for HttpError {
     fn from(unreadable: Unreadable) -> Self {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, unreadable.to_string());
         problem.retry_after(UNREADABLE_RETRY).into()
     }
 }
 
-impl From<Throttled> for Refusal {
+impl From<Throttled> for HttpError {
     fn from(throttled: Throttled) -> Self {
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, throttled.to_string());
         problem.retry_after(seconds(throttled.retry_after())).into()

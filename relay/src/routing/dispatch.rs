@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::answer_body::AnswerBody;
 use crate::{
     cluster::{Cluster, Node, NodeAnswer, Unreachable},
-    limits::SiteSlot,
-    routing::router::{Holder, Reach, Tried},
+    limits::SitePermit,
+    routing::router::{AgentRoute, AgentRouter, TriedRoutes},
     tunnel::{
-        registry::{NoSession, Wanted},
+        registry::{AgentTarget, NoSession},
         session::Session,
     },
 };
@@ -31,27 +31,27 @@ const LEFT_FOR_ANSWER: u32 = 3;
 
 /// How long a request may take until its response begins.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Deadlines {
     deadline: Instant,
     /// Until this moment the request waits for an agent that should be back soon.
     wait_until: Instant,
 }
 
-impl Patience {
+impl Deadlines {
     /// The deadlines of a request from a public client: [`RELAY_DEADLINE`] for everything.
-    pub(crate) fn of_public() -> Self {
+    pub(crate) fn for_client() -> Self {
         let deadline = Instant::now() + RELAY_DEADLINE;
         Self { deadline, wait_until: deadline - RELAY_DEADLINE / LEFT_FOR_ANSWER }
     }
 
     /// Until when the request may wait for its permit, before it is sent to any agent.
-    pub(crate) fn place_until(self) -> Instant {
+    pub(crate) fn permit_until(self) -> Instant {
         let left = self.deadline.saturating_duration_since(Instant::now());
         self.deadline - left / LEFT_FOR_ANSWER
     }
 
     /// The deadlines of a request from a peer relay. The peer relay itself waits for agents, so this relay does not.
-    pub(crate) fn of_relay(left: Duration) -> Self {
+    pub(crate) fn for_peer(left: Duration) -> Self {
         let now = Instant::now();
         Self { deadline: now + left.min(RELAY_DEADLINE), wait_until: now }
     }
@@ -59,7 +59,7 @@ impl Patience {
 
 /// Why there is no response.
 #[derive(Debug)]
-pub(crate) enum Unanswered {
+pub(crate) enum RouteError {
     /// A tunnel of this relay reports an error.
     Call(CallError),
     /// A peer relay refuses the request and says why.
@@ -67,24 +67,24 @@ pub(crate) enum Unanswered {
     /// A peer relay lost its tunnel, or the peer relay itself was lost.
     Lost,
     /// A peer relay has no agent that can take the request.
-    Nobody(NoSession),
+    NoAgent(NoSession),
     /// A peer relay did not answer in time.
     Deadline,
 }
 
 /// The result of sending a request.
-pub(crate) struct Asked {
+pub(crate) struct Routed {
     /// The tunnel or peer relay that was asked last.
-    pub(crate) holder: Holder,
+    pub(crate) route: AgentRoute,
     /// The response.
-    pub(crate) called: Result<http::Response<AnswerBody>, Unanswered>,
+    pub(crate) called: Result<http::Response<AnswerBody>, RouteError>,
 }
 
-impl Asked {
+impl Routed {
     /// Keeps the request's permit at its site if an agent of this relay was asked. Otherwise returns `None`: the peer
     /// relay that was asked holds its own permit.
-    pub(crate) fn keep(&self, slot: Option<SiteSlot>) -> Option<SiteSlot> {
-        slot.filter(|_| matches!(self.holder, Holder::Here(_)))
+    pub(crate) fn keep(&self, permit: Option<SitePermit>) -> Option<SitePermit> {
+        permit.filter(|_| matches!(self.route, AgentRoute::Local(_)))
     }
 }
 
@@ -92,59 +92,59 @@ impl Asked {
 ///
 /// # Errors
 /// The outer error is that of `request`. The inner one is [`NoSession`], if no agent can take the request.
-pub(crate) async fn ask<E>(
-    reach: &Reach,
-    wanted: &Wanted,
-    patience: Patience,
+pub(crate) async fn dispatch<E>(
+    agents: &AgentRouter,
+    target: &AgentTarget,
+    patience: Deadlines,
     request: impl Fn() -> Result<http::Request<Bytes>, E>,
-) -> Result<Result<Asked, NoSession>, E> {
-    let mut tried = Tried::default();
+) -> Result<Result<Routed, NoSession>, E> {
+    let mut tried = TriedRoutes::default();
     let mut lost = false;
-    let mut holder = match reach.await_pick(wanted, &tried, patience.wait_until).await {
-        Ok(holder) => holder,
+    let mut route = match agents.pick_expected(target, &tried, patience.wait_until).await {
+        Ok(route) => route,
         Err(none) => return Ok(Err(none)),
     };
     loop {
         let left = patience.deadline.saturating_duration_since(Instant::now());
-        tried.push(&holder);
-        let called = match &holder {
-            Holder::Here(session) => {
+        tried.push(&route);
+        let called = match &route {
+            AgentRoute::Local(session) => {
                 // If a second agent is silent, the relay waits for it: no other agent would be asked after it.
-                let another = || !lost && reach.pick(wanted, &tried).is_ok_and(|other| !is_silent(&other));
+                let another = || !lost && agents.pick(target, &tried).is_ok_and(|other| !is_silent(&other));
                 unless_silent(session, request()?, left, another).await
             }
-            Holder::There(node) => match reach.cluster() {
-                Some(cluster) => ask_node(cluster, node, wanted, &request()?, left).await,
-                None => Err(Unanswered::Nobody(NoSession::Offline)),
+            AgentRoute::Peer(node) => match agents.cluster() {
+                Some(cluster) => ask_node(cluster, node, target, &request()?, left).await,
+                None => Err(RouteError::NoAgent(NoSession::Offline)),
             },
         };
-        if let Err(Unanswered::Nobody(_) | Unanswered::Lost) = &called {
-            tried.miss(&holder);
+        if let Err(RouteError::NoAgent(_) | RouteError::Lost) = &called {
+            tried.miss(&route);
         }
         let again = match &called {
-            Err(Unanswered::Call(CallError::Lost) | Unanswered::Lost) => !std::mem::replace(&mut lost, true),
-            Err(Unanswered::Call(CallError::Refused | CallError::NotOpened(_))) => true,
-            Err(Unanswered::Nobody(_)) => true,
+            Err(RouteError::Call(CallError::Lost) | RouteError::Lost) => !std::mem::replace(&mut lost, true),
+            Err(RouteError::Call(CallError::Refused | CallError::NotOpened(_))) => true,
+            Err(RouteError::NoAgent(_)) => true,
             _ => false,
         };
         let next = match again && tried.tunnels() < MOST_ASKED {
-            true => reach.await_pick(wanted, &tried, patience.wait_until).await.ok(),
+            true => agents.pick_expected(target, &tried, patience.wait_until).await.ok(),
             false => None,
         };
         let Some(next) = next else {
             return Ok(match called {
-                Err(Unanswered::Nobody(none)) => Err(none),
-                called => Ok(Asked { holder, called }),
+                Err(RouteError::NoAgent(none)) => Err(none),
+                called => Ok(Routed { route, called }),
             });
         };
-        let (from, to) = (holder.name(), next.name());
-        tracing::info!(site = %wanted.site, from, to, "a request is asked of another tunnel");
-        holder = next;
+        let (from, to) = (route.name(), next.name());
+        tracing::info!(site = %target.site, from, to, "a request is asked of another tunnel");
+        route = next;
     }
 }
 
-fn is_silent(holder: &Holder) -> bool {
-    matches!(holder, Holder::Here(session) if session.caller.is_silent())
+fn is_silent(route: &AgentRoute) -> bool {
+    matches!(route, AgentRoute::Local(session) if session.caller.is_silent())
 }
 
 /// Asks an agent. If it falls silent and `another` agent can take the request, gives up on it.
@@ -153,49 +153,49 @@ async fn unless_silent(
     request: http::Request<Bytes>,
     patience: Duration,
     another: impl Fn() -> bool,
-) -> Result<http::Response<AnswerBody>, Unanswered> {
+) -> Result<http::Response<AnswerBody>, RouteError> {
     let mut call = std::pin::pin!(session.caller.call_within(request, patience));
     let called = tokio::select! {
         biased;
         called = &mut call => called,
         () = session.caller.silent() => if another() { Err(CallError::Lost) } else { call.await },
     };
-    called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(Unanswered::Call)
+    called.map(|answer| answer.map(AnswerBody::Tunnel)).map_err(RouteError::Call)
 }
 
 /// Asks a peer relay.
 pub(crate) async fn ask_node(
     cluster: &Cluster,
     node: &Node,
-    wanted: &Wanted,
+    target: &AgentTarget,
     request: &http::Request<Bytes>,
     patience: Duration,
-) -> Result<http::Response<AnswerBody>, Unanswered> {
-    match cluster.call(node, wanted, request, patience).await {
+) -> Result<http::Response<AnswerBody>, RouteError> {
+    match cluster.call(node, target, request, patience).await {
         Ok(NodeAnswer::Answer(answer)) => Ok(answer.map(AnswerBody::Node)),
-        Ok(NodeAnswer::Refused(problem)) => Err(Unanswered::Refused(problem)),
-        Ok(NodeAnswer::Nobody(none)) => Err(Unanswered::Nobody(none)),
-        Ok(NodeAnswer::Lost) | Err(Unreachable::Broken(_) | Unreachable::Lost) => Err(Unanswered::Lost),
+        Ok(NodeAnswer::Refused(problem)) => Err(RouteError::Refused(problem)),
+        Ok(NodeAnswer::NoAgent(none)) => Err(RouteError::NoAgent(none)),
+        Ok(NodeAnswer::Lost) | Err(Unreachable::Broken(_) | Unreachable::Lost) => Err(RouteError::Lost),
         // The request was not sent.
         Err(
             Unreachable::Connect(_)
             | Unreachable::Replaced
             | Unreachable::Plain
-            | Unreachable::Impostor
+            | Unreachable::WrongIdentity
             | Unreachable::Unproven
-            | Unreachable::Stranger(_),
-        ) => Err(Unanswered::Nobody(NoSession::Offline)),
-        Err(Unreachable::Deadline) => Err(Unanswered::Deadline),
+            | Unreachable::UnexpectedAnswer(_),
+        ) => Err(RouteError::NoAgent(NoSession::Offline)),
+        Err(Unreachable::Deadline) => Err(RouteError::Deadline),
     }
 }
 
-impl Unanswered {
+impl RouteError {
     /// The problem that the public client gets.
     pub(crate) fn problem(self) -> Problem {
         match self {
             Self::Call(error) => of_call(&error),
             Self::Refused(problem) => problem,
-            Self::Lost | Self::Nobody(_) => renewed(),
+            Self::Lost | Self::NoAgent(_) => renewed(),
             Self::Deadline => late(),
         }
     }
