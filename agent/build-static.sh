@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the agent as one static program, target/static/audiovault-agent, which runs on any Linux with this machine's
 # kind of processor, whatever C library that has or lacks. Runs from any directory. The argument is a profile of cargo, and
-# `release` by default; `unoptimized` compiles in a fraction of the time, and is what the tests use.
+# `dist` by default; `unoptimized` compiles in a fraction of the time, and is what the tests use.
 #
 # Needs Rust, a C compiler and the C library's static half (Debian: libc6-dev, Fedora: glibc-static).
 set -eu
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 target="${CARGO_TARGET_DIR:-target}"
 triple="$(rustc -vV | sed -n 's/^host: //p')"
-profile="${1:-release}"
+profile="${1:-dist}"
 built="$target/$triple/$profile/audiovault-agent"
 
 die() {

@@ -11,13 +11,13 @@ WORKDIR /src
 COPY . .
 ARG AUDIOVAULT_COMMIT
 ARG SOURCE_DATE_EPOCH
-RUN cargo build --release --locked --package audiovault-agent
+RUN cargo build --profile dist --locked --package audiovault-agent
 
 FROM debian:bookworm-slim
 RUN groupadd --system --gid 10001 audiovault \
  && useradd --system --uid 10001 --gid audiovault --home-dir /var/lib/audiovault --shell /usr/sbin/nologin audiovault \
  && install --directory --owner=audiovault --group=audiovault --mode=0700 /var/lib/audiovault
-COPY --from=build /src/target/release/audiovault-agent /usr/local/bin/
+COPY --from=build /src/target/dist/audiovault-agent /usr/local/bin/
 
 # Recordings often belong to the PBX alone: run with its user and group then, and with a state file that they can
 # write.

@@ -11,7 +11,7 @@ WORKDIR /src
 COPY . .
 ARG AUDIOVAULT_COMMIT
 ARG SOURCE_DATE_EPOCH
-RUN cargo build --release --locked --package audiovault-relay
+RUN cargo build --profile dist --locked --package audiovault-relay
 
 # Alerts go out by HTTPS: the certificates are for them.
 FROM debian:bookworm-slim
@@ -21,7 +21,7 @@ RUN apt-get update \
  && groupadd --system --gid 10001 audiovault \
  && useradd --system --uid 10001 --gid audiovault --home-dir /var/lib/audiovault --shell /usr/sbin/nologin audiovault \
  && install --directory --owner=audiovault --group=audiovault --mode=0700 /var/lib/audiovault
-COPY --from=build /src/target/release/audiovault-relay /usr/local/bin/
+COPY --from=build /src/target/dist/audiovault-relay /usr/local/bin/
 
 USER 10001:10001
 WORKDIR /var/lib/audiovault

@@ -5,7 +5,7 @@
 //! reported as the median and the 99th percentile of many.
 //!
 //! ```text
-//! cargo run --release -p audiovault-relay --example routes -- [--sites N]
+//! cargo run --profile dist -p audiovault-relay --example routes -- [--sites N]
 //! ```
 
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]

@@ -31,8 +31,8 @@ use audiovault_relay::{
     public::cors::AllowOrigin,
     store::{self, DatabaseUrl, IfMissing, NewSite},
 };
-use harness::recordings::{wav, write};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use samples::{wav, write};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

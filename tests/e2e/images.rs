@@ -30,7 +30,7 @@ async fn build(engine: &Engine, name: &str, binary: &Path) {
     let recipe = fs::read_to_string(top().join(format!("docker/{name}.Dockerfile"))).unwrap();
     let (_, last) = recipe.rsplit_once("\nFROM ").unwrap();
     let recipe =
-        format!("FROM scratch AS build\nCOPY program /src/target/release/audiovault-{name}\nFROM {last}");
+        format!("FROM scratch AS build\nCOPY program /src/target/dist/audiovault-{name}\nFROM {last}");
     let context = engine.scratch().join(name);
     fs::create_dir(&context).unwrap();
     fs::copy(binary, context.join("program")).unwrap();

@@ -34,7 +34,6 @@ pub mod preflight;
 pub mod process;
 pub mod proxy_server;
 pub mod raw_peer;
-pub mod recordings;
 pub mod recovery;
 pub mod relay;
 pub mod secrets;
@@ -43,3 +42,5 @@ pub mod small_disk;
 pub mod stalling;
 pub mod usage;
 pub mod wan_link;
+
+pub use samples as recordings;

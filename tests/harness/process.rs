@@ -28,8 +28,9 @@ pub fn program(name: &str) -> PathBuf {
         let mut build =
             std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         build.args(["build", "--package", name, "--bin", name]);
-        if profile.file_name().is_some_and(|name| name == "release") {
-            build.arg("--release");
+        // Cargo names the directory after the profile, except for `dev`.
+        if let Some(profile) = profile.file_name().filter(|name| *name != "debug") {
+            build.arg("--profile").arg(profile);
         }
         assert!(build.status().expect("cargo").success(), "{name} does not build");
     }

@@ -1,5 +1,7 @@
 //! Recordings with audible content: real WAV files with real durations.
 
+#![expect(clippy::expect_used, reason = "a recording that cannot be written ends a story")]
+
 use std::{
     f64::consts::TAU,
     fs,
