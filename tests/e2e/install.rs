@@ -151,7 +151,7 @@ async fn an_upgrade_keeps_the_configuration_and_a_removal_keeps_it_until_purged(
     let Some(machine) = machine() else { return };
     assert_eq!(install_with_key(machine.path()).await.0, 0);
     let (exit, _, err) = install_with_key(machine.path()).await;
-    assert!(exit == 2 && err.contains("is there already"), "{exit} {err}");
+    assert!(exit == 2 && err.contains("exists already"), "{exit} {err}");
 
     let config = machine.path().join("etc/audiovault-agent/agent.toml");
     let edited = format!("{}max-streams = 16\n", fs::read_to_string(&config).unwrap());

@@ -26,23 +26,23 @@ const ABOUT: &str = "Finds call recordings on this machine's disks and serves th
 
 const EXAMPLES: &str = "\
 Examples:
-  # Serve the recordings of a FreePBX through a relay; no port is opened here.
+  # Serve the recordings of a FreePBX through a relay; this opens no port here.
   audiovault-agent tunnel --relay wss://relay.example.com --site-key-file /etc/audiovault-agent/site-key \\
       --token-file /etc/audiovault-agent/search-token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
-  # The same recordings on a local port, as AudioVault does.
+  # Serve the same recordings on a local port, as AudioVault does.
   audiovault-agent serve --bind-to 127.0.0.1:4040 --public-url https://audio.example.com \\
       --token-file /etc/audiovault-agent/search-token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
-  # Where is the recording of this call?
+  # Find the recording of a call.
   audiovault-agent search 1711444502.17 --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
 Placeholders in --path: %YY %MM %ME (Jan) %DD %HH, %TE tenant, %SE server, %QU queue, %AG agent.
 
-Every flag of `tunnel` and `serve` may also come from the environment (AUDIOVAULT_SITE_KEY for --site-key) or \
-from the TOML file of --config (site-key = \"…\"); a flag wins over the environment, and that over the file. \
-`config example` prints such a file with everything in it. search, get, coverage, check, status, health, audit and config check go by \
-/etc/audiovault-agent/agent.toml where there is one and --config names no other.";
+Every flag of `tunnel` and `serve` can also be an environment variable (AUDIOVAULT_SITE_KEY for --site-key) or a key \
+in the TOML file of --config (site-key = \"…\"). A flag wins over the environment, and the environment wins over the \
+file. `config example` prints a file with every key. search, get, coverage, check, status, health, audit and config \
+check use /etc/audiovault-agent/agent.toml if it exists and --config names no other file.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -56,75 +56,75 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Connect to a relay and serve recordings through it, for ever
+    /// Connect to a relay and serve recordings through the tunnel
     Tunnel(TunnelArgs),
     /// Serve recordings on a local port: the classic AudioVault
     Serve(ServeArgs),
-    /// Look for a call from the command line, and show where was looked
+    /// Search for a call, and show which directories were searched
     Search(SearchArgs),
-    /// Fetch the first recording of a call into a file
+    /// Copy the first recording of a call to a file
     Get(GetArgs),
-    /// Of the calls that a queue_log says were answered, tell how many recordings are found, and why not the others
+    /// Show how many of the answered calls in a queue_log have a recording, and why the others have none
     Coverage(Box<CoverageArgs>),
-    /// Check everything from the configuration to a recording through the relay, and say what to do
+    /// Test everything, from the configuration to a recording through the relay, and say what to do
     Check(CheckArgs),
-    /// Show how the running agent is: its tunnels and its recordings
+    /// Show the state of the running agent: its tunnels and its recordings
     Status(StatusArgs),
-    /// Erase a call from the audit log, also while the agent runs
+    /// Erase a call from the audit log; the agent can continue to run
     Audit(AuditArgs),
-    /// Check a configuration, or show how one is written
+    /// Check a configuration, or print an example or all settings
     Config(ConfigArgs),
-    /// Install the agent as a service of systemd, or upgrade it
+    /// Install the agent as a systemd service, or upgrade it
     Install(InstallArgs),
     /// Remove the installed agent
     Uninstall(UninstallArgs),
-    /// Ask whether the agent that writes a state file is connected (exit code 0) or not (1)
+    /// Show by the exit code whether the agent is connected: 0 if it is, 1 if not
     Health(HealthArgs),
 }
 
 /// Flags of `tunnel`.
 #[derive(Debug, Args)]
 pub struct TunnelArgs {
-    /// The relay to connect to, such as wss://relay.example.com; a comma-separated list, or several times
+    /// Address of the relay, such as wss://relay.example.com; for several, a comma-separated list, or repeat the flag
     #[arg(long, value_name = "URL", help_heading = "Relay")]
     pub relay: Vec<String>,
-    /// Tunnels to each relay
+    /// Number of tunnels to each relay
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16), help_heading = "Relay")]
     pub connections: u16,
-    /// File with the site key that the relay's operator handed out
+    /// File with the site key from the relay's operator
     #[arg(long, value_name = "FILE", help_heading = "Relay")]
     pub site_key_file: Option<PathBuf>,
-    /// The site key itself; a file is better, since everybody on this machine sees command lines
+    /// The site key itself; a file is safer, because every user of this machine can see command lines
     #[arg(long, value_name = "KEY", value_parser = secret, help_heading = "Relay")]
     pub site_key: Option<Secret>,
-    /// Allow ws:// to another machine: the site key and all recordings then travel unencrypted
+    /// Allow ws:// to another machine; the site key and all recordings then travel unencrypted
     #[arg(long, help_heading = "Relay")]
     pub allow_plaintext: bool,
-    /// Leave word of how the agent is in this file, for `audiovault-agent status` and `health`
+    /// Write the state of the agent to this file, for `audiovault-agent status` and `health`
     #[arg(long, value_name = "FILE", help_heading = "Relay")]
     pub state_file: Option<PathBuf>,
-    /// How to get out.
+    /// How to reach the relay.
     #[command(flatten)]
     pub network: NetworkArgs,
-    /// Where and how to look.
+    /// Where and how to search.
     #[command(flatten)]
     pub vault: VaultArgs,
-    /// Whether to remember what is there.
+    /// The index of the recordings.
     #[command(flatten)]
     pub index: IndexArgs,
-    /// What tells which calls belong together.
+    /// The call records, which link the legs of a conversation.
     #[command(flatten)]
     pub cdr: CdrArgs,
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// In whose words.
+    /// Field names of searches and responses.
     #[command(flatten)]
     pub dialect: DialectArgs,
-    /// What it may take.
+    /// Resource limits.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// What is recorded here.
+    /// The audit log and the deny list.
     #[command(flatten)]
     pub record: RecordArgs,
     /// Logging and the configuration file.
@@ -135,49 +135,50 @@ pub struct TunnelArgs {
 /// Flags of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Address to listen on; :PORT is every address of this machine
+    /// Address to listen on; :PORT means all addresses of this machine
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4040", help_heading = "Listener")]
     pub bind_to: String,
-    /// Address under which browsers reach this service; links start with it
+    /// Address that browsers use for this service; links start with it
     #[arg(long, value_name = "URL", help_heading = "Listener")]
     pub public_url: Option<String>,
-    /// PEM file with the certificate chain for HTTPS; read again when it changes
+    /// PEM file with the certificate chain for HTTPS; the agent reads it again when it changes
     #[arg(long, value_name = "FILE", help_heading = "Listener")]
     pub certificate: Option<PathBuf>,
     /// PEM file with the certificate's private key
     #[arg(long, value_name = "FILE", help_heading = "Listener")]
     pub certificate_key: Option<PathBuf>,
-    /// Keep version, commit and build time from the page at /
+    /// Hide version, commit and build time on the page at /
     #[arg(long, help_heading = "Listener")]
     pub hide_version: bool,
-    /// Web pages that may play recordings: * or a comma-separated list of origins
+    /// Origins of web pages that may play recordings: *, or a comma-separated list
     #[arg(long, value_name = "ORIGIN", default_value = "*", help_heading = "Listener")]
     pub allow_origin: String,
-    /// Connections open at a time; more are refused
+    /// Maximum number of open connections; further ones are refused
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Listener")]
     pub max_connections: u32,
-    /// Connections open at a time of one address (of IPv6: one network of 64 bits); behind a proxy as many as in all
+    /// Maximum number of open connections from one address (for IPv6: one /64 network); behind a proxy set it to the
+    /// value of --max-connections
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=65536), help_heading = "Listener")]
     pub max_client_connections: u32,
-    /// Where and how to look.
+    /// Where and how to search.
     #[command(flatten)]
     pub vault: VaultArgs,
-    /// Whether to remember what is there.
+    /// The index of the recordings.
     #[command(flatten)]
     pub index: IndexArgs,
-    /// What tells which calls belong together.
+    /// The call records, which link the legs of a conversation.
     #[command(flatten)]
     pub cdr: CdrArgs,
     /// Who may search.
     #[command(flatten)]
     pub access: AccessArgs,
-    /// In whose words.
+    /// Field names of searches and responses.
     #[command(flatten)]
     pub dialect: DialectArgs,
-    /// What it may take.
+    /// Resource limits.
     #[command(flatten)]
     pub limits: LimitArgs,
-    /// What is recorded here.
+    /// The audit log and the deny list.
     #[command(flatten)]
     pub record: RecordArgs,
     /// Logging and the configuration file.
@@ -188,25 +189,27 @@ pub struct ServeArgs {
 /// Where recordings lie.
 #[derive(Debug, Args)]
 pub struct VaultArgs {
-    /// Where recordings lie, such as file:/rec/%YY/%MM; a comma-separated list, or several times
+    /// Where recordings are stored, such as file:/rec/%YY/%MM; for several, a comma-separated list, or repeat the
+    /// flag
     #[arg(long, value_name = "PATTERN", help_heading = "Recordings")]
     pub path: Vec<String>,
-    /// Time zone in which the PBX names its directories [default: this machine's]
+    /// Time zone of the dates in the PBX's directory names [default: this machine's]
     #[arg(long, value_name = "TZ", help_heading = "Recordings")]
     pub timezone: Option<String>,
-    /// How far around the start of a call to look, where --path has dates
+    /// How long before and after the start of a call to search, if --path has dates
     #[arg(long, value_name = "TIME", default_value = "4h", help_heading = "Recordings")]
     pub look_back: String,
-    /// Ask the patterns in order until one has the call, or ask all
+    /// Search the paths in order until one has the call, or search all of them
     #[arg(long, value_name = "MODE", default_value = "first", help_heading = "Recordings")]
     pub search: Mode,
-    /// Look at these file extensions instead of the usual ones; a comma-separated list, or several times
+    /// File extensions to search instead of the usual ones; a comma-separated list, or repeat the flag
     #[arg(long, value_name = "EXT", value_delimiter = ',', help_heading = "Recordings")]
     pub extension: Vec<String>,
-    /// Regular expression for call ids beside Asterisk's, UUIDs and Yeastar's
+    /// Regular expression for call ids of another form; those of Asterisk and Yeastar, and UUIDs, are always known
     #[arg(long, value_name = "REGEX", help_heading = "Recordings")]
     pub call_id: Option<String>,
-    /// File that stands in every root while its disk is mounted; without it answers are incomplete
+    /// File that is present in every storage root while its disk is mounted; if it is missing, answers are marked as
+    /// incomplete
     #[arg(long, value_name = "NAME", help_heading = "Recordings")]
     pub sentinel: Option<String>,
 }
@@ -217,19 +220,20 @@ pub struct AccessArgs {
     /// File with the search token that QueueMetrics sends
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub token_file: Option<PathBuf>,
-    /// The search token itself; a file is better, since everybody on this machine sees command lines
+    /// The search token itself; a file is safer, because every user of this machine can see command lines
     #[arg(long, value_name = "TOKEN", value_parser = secret, help_heading = "Access")]
     pub token: Option<Secret>,
     /// JSON file of tenants with their own tokens: [{"tenant": "a", "secret": "…", "note": ""}]
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub tenants: Option<PathBuf>,
-    /// How long a link to a recording opens
+    /// How long a link to a recording is valid
     #[arg(long, value_name = "TIME", default_value = "2h", help_heading = "Access")]
     pub link_ttl: String,
-    /// Keep links valid across restarts, and between agents that share this file; made if it does not exist
+    /// File with the link key: keeps links valid after a restart, and on all agents that share the file; created if
+    /// it does not exist
     #[arg(long, value_name = "FILE", help_heading = "Access")]
     pub link_secret_file: Option<PathBuf>,
-    /// How file names of recordings are told for the record: telephone numbers masked, or in full
+    /// Names of recordings in audit logs: with telephone numbers masked, or in full
     #[arg(long, value_name = "NAMES", default_value = "masked", help_heading = "Access")]
     pub audit_names: AuditNames,
 }
@@ -240,10 +244,10 @@ pub struct CommonArgs {
     /// TOML file with any of these flags, without the dashes
     #[arg(long, value_name = "FILE", help_heading = "Configuration and logging")]
     pub config: Option<PathBuf>,
-    /// Form of the log on standard error
+    /// Format of the log on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text", help_heading = "Configuration and logging")]
     pub log_format: LogFormat,
-    /// What to log: error, warn, info, debug or trace, also by module
+    /// Log level: error, warn, info, debug or trace; can be set for each module
     #[arg(long, value_name = "LEVEL", default_value = DEFAULT_LOG_LEVEL, help_heading = "Configuration and logging")]
     pub log_level: String,
 }
@@ -257,7 +261,7 @@ pub struct SearchArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Where and how to look.
+    /// Where and how to search.
     #[command(flatten)]
     pub vault: VaultArgs,
     /// Logging and the configuration file.
@@ -271,10 +275,10 @@ pub struct GetArgs {
     /// The call.
     #[command(flatten)]
     pub call: CallArgs,
-    /// Where to put the recording; - is standard output [default: the recording's own name, here]
+    /// File to write the recording to; - is standard output [default: the recording's own name, in this directory]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Where and how to look.
+    /// Where and how to search.
     #[command(flatten)]
     pub vault: VaultArgs,
     /// Logging and the configuration file.
@@ -308,13 +312,13 @@ pub struct CallArgs {
 /// Which drivers are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// In order, until one has the call
+    /// One after the other, until one has the call
     First,
     /// All of them
     All,
 }
 
-/// How file names of recordings are told.
+/// Names of recordings in audit logs: with telephone numbers masked, or in full
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AuditNames {
     /// Telephone numbers masked

@@ -7,12 +7,13 @@ use clap::{Args, Subcommand};
 use super::{args::CommonArgs, cdr_args::CdrArgs};
 
 const ERASE_HELP: &str = "\
-1772705472.1 is the call on every server, pbx1-1772705472.1 too; with a server, the call on that one and what names none. With --cdr
-(or the cdr of the configuration file) all legs of the conversation go, and are printed for the relay, which has a record of its own.
-The agent may go on running; what it records of the call from then on is recorded, so deny the call first (--deny). Nothing of the call
-stands in the line that says what was erased, by whom and why.
+1772705472.1 also matches pbx1-1772705472.1 and the same call on every other server. An id with a server matches the
+call on that server and the id without a server. With --cdr (or cdr in the configuration file) all legs of the
+conversation are erased, and their ids are printed for the relay, which has an audit log of its own. The agent can
+continue to run, but new requests for the call are logged again, so deny the call first (--deny). One line remains:
+when, by which user and why something was erased, but not which call.
 
-Exit code: 0 erased, also if there was nothing, 1 something went wrong or a file was not looked into.
+Exit code: 0 the call is erased or was not in the log, 1 something failed or a file was not searched.
 
 Examples:
   sudo audiovault-agent audit erase 1772705472.1 --reason 'request 4711 of the data subject'";
@@ -28,7 +29,7 @@ pub struct AuditArgs {
 /// What to do with the audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Erase every line about a call from the audit log and the files of it that were put aside
+    /// Erase every line about a call from the audit log and its older files
     Erase(Box<EraseArgs>),
 }
 
@@ -36,16 +37,16 @@ pub enum AuditCommand {
 #[derive(Debug, Args)]
 #[command(after_help = ERASE_HELP)]
 pub struct EraseArgs {
-    /// The ids of the call and of its other legs, with or without a server before them
+    /// The ids of the call and of its other legs, with or without a server name in front
     #[arg(required = true, value_name = "CALL-ID")]
     pub call_ids: Vec<String>,
-    /// Why it is erased, for the line that says so
+    /// Reason, for the line that remains
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// The audit log that the agent writes
     #[arg(long, value_name = "FILE")]
     pub audit_log: Option<PathBuf>,
-    /// What tells which calls belong together.
+    /// The call records, which link the legs of a conversation.
     #[command(flatten)]
     pub cdr: CdrArgs,
     /// Logging and the configuration file.

@@ -13,11 +13,12 @@ use crate::{
 /// The call detail records.
 #[derive(Debug, Args)]
 pub struct CdrArgs {
-    /// Asterisk's call records, which tell the legs of a conversation: mysql://USER@HOST/asteriskcdrdb (on another machine
-    /// with TLS: ssl-ca=FILE, ssl-mode=…), or the path of a Master.csv; read only
+    /// Asterisk's call records, which link the legs of a conversation: mysql://USER@HOST/asteriskcdrdb (TLS options
+    /// for a database on another machine: ssl-ca=FILE, ssl-mode=…), or the path of a Master.csv; the agent only reads
+    /// them
     #[arg(long, value_name = "URL|FILE", help_heading = "Recordings", value_parser = secret)]
     pub cdr: Option<Secret>,
-    /// File with the password of the database of --cdr
+    /// File with the password for the database of --cdr
     #[arg(long, value_name = "FILE", help_heading = "Recordings")]
     pub cdr_password_file: Option<PathBuf>,
 }
@@ -26,7 +27,7 @@ pub struct CdrArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum CdrArgsError {
     /// The value is neither an address nor a file.
-    #[error("--cdr is neither mysql://USER@HOST/DATABASE nor the path of a file")]
+    #[error("--cdr must be mysql://USER@HOST/DATABASE or the absolute path of a file")]
     Neither,
     /// The password cannot be read.
     #[error("--cdr-password-file")]

@@ -139,7 +139,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     };
     let public_url = args.public_url.as_deref().map(public_url).transpose()?;
     if public_url.is_none() {
-        warnings.push("links will start with the address listened on; --public-url sets another".to_owned());
+        warnings.push("links start with the listen address; set --public-url to change that".to_owned());
     }
     let origins = Origins::parse(&args.allow_origin).ok_or(ConfigError::Origin(args.allow_origin))?;
     let bind_to = match args.bind_to.strip_prefix(':') {
@@ -151,8 +151,8 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let room = room_for_connections(service.max_streams);
     if room < max_connections {
         warnings.push(format!(
-            "this process may open {room} connections only, not the {max_connections} of --max-connections; raise LimitNOFILE of \
-             its unit, or ulimit -n"
+            "this process can open only {room} connections, but --max-connections is {max_connections}; \
+             raise LimitNOFILE in its unit, or ulimit -n"
         ));
     }
     let max_connections = max_connections.min(room);
@@ -189,7 +189,7 @@ pub fn vault(args: &VaultArgs) -> Result<Checked<VaultSettings>, ConfigError> {
     };
     if args.timezone.is_none() && dated && is_utc(&zone) {
         let advice =
-            "recordings lie by date and this machine's clock is on UTC; if the PBX is not, set --timezone";
+            "--path has dates and this machine's clock is on UTC; set --timezone if the PBX is not on UTC";
         warnings.push(advice.to_owned());
     }
     let call_ids = args.call_id.as_deref().map(CallIdRules::with_custom).transpose();

@@ -71,7 +71,7 @@ fn unencrypted_relays_are_for_this_machine_or_on_purpose() {
 #[test]
 fn each_mistake_has_its_sentence() {
     for (words, said) in [
-        (vec!["--look-back", "soon"], "--look-back \"soon\" must be a time from"),
+        (vec!["--look-back", "soon"], "--look-back \"soon\" must be a duration from"),
         (vec!["--look-back", "1y"], "--look-back"),
         (vec!["--link-ttl", "0s"], "--link-ttl"),
         (vec!["--timezone", "Madrid"], "time zone database"),
@@ -79,7 +79,7 @@ fn each_mistake_has_its_sentence() {
         (vec!["--call-id", "("], "--call-id is not a regular expression"),
         (vec!["--extension", "a/b"], "not a file extension"),
         (vec!["--sentinel", "../x"], "--sentinel"),
-        (vec!["--token-file", "/none"], "give one of them"),
+        (vec!["--token-file", "/none"], "set only one of them"),
         (vec!["--tenants", "/none"], "cannot be read"),
     ] {
         let error = tunnelled(&words).unwrap_err().to_string();

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// The asker's own words.
+/// The field mapping.
 #[derive(Debug, Args)]
 pub struct DialectArgs {
-    /// TOML file with other names for the fields of a search, and another shape for its answer
+    /// Dialect file (TOML): other names for the fields of a search, and another form of its response
     #[arg(long, value_name = "FILE", help_heading = "QueueMetrics")]
     pub dialect: Option<PathBuf>,
-    /// Log the names of all fields of each search, and which of them are not known; never their values
+    /// Log the names of all fields of each search, and which of them are unknown; values are never logged
     #[arg(long, help_heading = "QueueMetrics")]
     pub verbose_search: bool,
 }

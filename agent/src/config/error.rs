@@ -18,45 +18,45 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A required setting is missing.
-    #[error("{0} is missing; give it as a flag, in the environment, or in the file of --config")]
+    #[error("{0} is missing; set it by flag, environment variable, or in the file of --config")]
     Missing(&'static str),
     /// A secret was given in two ways at once.
-    #[error("{0} and {0}-file say the same; give one of them")]
+    #[error("{0} and {0}-file are both set; set only one of them")]
     Twice(&'static str),
     /// The relay's address is invalid.
-    #[error("--relay {0:?} is no address of a relay; write wss://HOST")]
+    #[error("--relay {0:?} is not the address of a relay; write wss://HOST")]
     Relay(String),
     /// A relay is named twice.
-    #[error("--relay {0:?} is given twice; --connections makes several tunnels to one relay")]
+    #[error("--relay {0:?} is set twice; use --connections for several tunnels to one relay")]
     SameRelay(String),
     /// The relay's address holds a user or password.
-    #[error("--relay must not contain a user or password; the site key proves the site")]
+    #[error("--relay must not contain a user or password; the agent authenticates with the site key")]
     RelayCredentials,
     /// The site key would be sent unencrypted.
     #[error("--relay {0:?} is unencrypted; use wss://, or --allow-plaintext if you trust the whole network")]
     Plaintext(String),
     /// The public address is invalid.
-    #[error("--public-url {0:?} is no address; write https://HOST[/PATH]")]
+    #[error("--public-url {0:?} is not a valid address; write https://HOST[/PATH]")]
     PublicUrl(String),
     /// An origin is invalid.
     #[error("--allow-origin {0:?} must be * or a list of origins such as https://queuemetrics.example.com")]
     Origin(String),
     /// The site key is invalid.
-    #[error("the site key cannot be used")]
+    #[error("the site key is invalid")]
     SiteKey(#[from] SiteError),
     /// A path pattern is invalid.
     #[error(transparent)]
     Pattern(#[from] PatternError),
     /// One tenant's directories cannot be distinguished from another's.
     #[error(
-        "--path {0:?} has %TE within a directory's name, so with --tenants one tenant finds another's recordings; give %TE a \
-         directory of its own, such as /%TE/%QU"
+        "--path {0:?} has %TE inside a directory name, so with --tenants one tenant can find another's \
+         recordings; make %TE the whole name of a directory, such as /%TE/%QU"
     )]
     MixedTenants(String),
     /// A tenant's directory may contain those of others.
     #[error(
-        "with --tenants no tenant's directory may lie within another's: {outer} may have a tenant whose directory holds those of {inner}; \
-         keep the two paths apart, or put %TE at the same depth in both"
+        "--path: with --tenants, the directory of one tenant must not be inside the directory of another, \
+         but {inner} can be inside {outer}; keep the two paths apart, or put %TE at the same depth in both"
     )]
     NestedTenants {
         /// The path whose directories are higher.
@@ -65,11 +65,11 @@ pub enum ConfigError {
         inner: String,
     },
     /// The time zone is not in the database.
-    #[error("--timezone {0:?} is not in the time zone database; write a name such as Europe/Madrid")]
+    #[error("--timezone {0:?} is not in the time zone database; use a name such as Europe/Madrid")]
     TimeZone(String),
     /// A duration is invalid or out of bounds.
     #[error(
-        "{flag} {text:?} must be a time from {} to {}, such as 4h or 90m",
+        "{flag} {text:?} must be a duration from {} to {}, such as 4h or 90m",
         humantime::format_duration(*least),
         humantime::format_duration(*most)
     )]
@@ -90,16 +90,19 @@ pub enum ConfigError {
     #[error(transparent)]
     Extension(#[from] ExtensionError),
     /// The name of a sentinel is invalid.
-    #[error("--sentinel {0:?} must be the name of a file, without directories")]
+    #[error("--sentinel {0:?} must be a file name, without directories")]
     Sentinel(String),
     /// A file with a secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The file of the link key can neither be read nor created.
-    #[error("the link secret file {} cannot be made", .0.display())]
+    #[error("cannot read or create the link secret file {}", .0.display())]
     LinkSecret(PathBuf, #[source] std::io::Error),
     /// The link key is so short that it could be guessed.
-    #[error("the link secret in {} is too short; delete the file, and a good one is made", .0.display())]
+    #[error(
+        "the link secret in {} is too short; delete the file, and the agent creates a new one",
+        .0.display()
+    )]
     ShortLinkSecret(PathBuf),
     /// The network settings cannot be used.
     #[error(transparent)]
@@ -114,7 +117,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The call id is invalid.
-    #[error("CALL-ID {text:?} cannot be searched")]
+    #[error("CALL-ID {text:?} is not a valid call id")]
     CallId {
         /// The text that was given.
         text: String,
@@ -128,7 +131,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
     /// The command line is for another command than the one that runs.
-    #[error("the command line is not that of the command that runs")]
+    #[error("internal error: the command line belongs to another command")]
     OtherCommand,
     /// The settings of the call records cannot be used.
     #[error(transparent)]
@@ -137,13 +140,16 @@ pub enum ConfigError {
     #[error(transparent)]
     Dialect(#[from] DialectError),
     /// An agent is already installed.
-    #[error("{} is there already; edit it, or run `install` without flags to upgrade the program alone", .0.display())]
+    #[error(
+        "{} exists already; edit it, or run `install` without flags to upgrade only the program",
+        .0.display()
+    )]
     Installed(PathBuf),
     /// An enrolment code was given together with the key that it would be traded for.
-    #[error("--enroll is traded for a site key, and there is one already; give one of them")]
+    #[error("--enroll and a site key are both set; set only one of them")]
     CodeAndKey,
     /// A rate or its times are invalid.
-    #[error("--max-rate cannot be used")]
+    #[error("--max-rate is invalid")]
     MaxRate(#[from] ScheduleError),
     /// The log level is invalid.
     #[error(transparent)]

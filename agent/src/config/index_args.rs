@@ -7,8 +7,8 @@ use clap::Args;
 /// The index.
 #[derive(Debug, Args)]
 pub struct IndexArgs {
-    /// Keep an index of the recordings in this directory, which is made: searches are answered from it at once, among
-    /// millions too
+    /// Directory for an index of the recordings, created if it does not exist; the index makes searches fast, even
+    /// among millions of recordings
     #[arg(long, value_name = "DIR", help_heading = "Recordings")]
     pub index: Option<PathBuf>,
 }

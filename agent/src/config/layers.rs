@@ -33,7 +33,7 @@ pub enum LayerError {
     #[error(transparent)]
     Clap(#[from] clap::Error),
     /// The file cannot be read.
-    #[error("the configuration file {} cannot be read", path.display())]
+    #[error("cannot read the configuration file {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -41,7 +41,7 @@ pub enum LayerError {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("the configuration file {} is not TOML (line {line}): {message}", path.display())]
+    #[error("the configuration file {} is not valid TOML (line {line}): {message}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,8 @@ pub enum LayerError {
     },
     /// The file has a key that is not a flag.
     #[error(
-        "the configuration file {} has an unknown key {key:?}; keys are the flags of --help without the dashes in front",
+        "the configuration file {} has an unknown key {key:?}; keys are the flags of --help without the \
+         leading dashes",
         path.display()
     )]
     UnknownKey {
@@ -62,7 +63,7 @@ pub enum LayerError {
         key: String,
     },
     /// A value has the wrong type.
-    #[error("{0} must be text, a number, true, false, or a list of texts")]
+    #[error("{0} must be text, a number, true, false, or a list of text values")]
     WrongType(String),
     /// A switch is neither on nor off.
     #[error("{0} must be true or false")]

@@ -14,14 +14,15 @@ const DEFAULT_NICE: i32 = 10;
 /// Flags that keep the agent from being in the way.
 #[derive(Debug, Args)]
 pub struct LimitArgs {
-    /// Searches and downloads served at a time, over all tunnels; each takes up to 1 MiB of memory
+    /// Maximum number of searches and downloads served at the same time, over all tunnels; each takes up to 1 MiB of
+    /// memory
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_STREAMS, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Limits")]
     pub max_streams: u32,
-    /// Most that all downloads together send, such as 2Mbit; with times, 1Mbit@Mon-Fri@08:00-18:00. Several times: the
-    /// first that holds now counts [default: no limit]
+    /// Maximum rate of all downloads together, such as 2Mbit, or with times, 1Mbit@Mon-Fri@08:00-18:00. Can be
+    /// repeated: the first one that applies now is used [default: no limit]
     #[arg(long, value_name = "RATE[@DAYS][@HOURS]", help_heading = "Limits")]
     pub max_rate: Vec<String>,
-    /// Run at this niceness, so that calls come first; 0 is that of everything else
+    /// Niceness of the process, so that calls have priority; 0 is normal priority
     #[arg(long, value_name = "N", default_value_t = DEFAULT_NICE, value_parser = clap::value_parser!(i32).range(0..=19), help_heading = "Limits")]
     pub nice: i32,
 }
@@ -36,8 +37,8 @@ pub(super) fn max_streams(args: &LimitArgs, warnings: &mut Vec<String>) -> u32 {
     let room = room();
     if room < args.max_streams {
         warnings.push(format!(
-            "this process may open files for {room} streams only, not for the {} of --max-streams; raise LimitNOFILE of \
-             its unit, or ulimit -n",
+            "this process can open enough files for only {room} streams, but --max-streams is {}; raise \
+             LimitNOFILE in its unit, or ulimit -n",
             args.max_streams
         ));
     }

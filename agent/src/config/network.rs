@@ -19,18 +19,19 @@ const EXCEPT: [&str; 2] = ["no_proxy", "NO_PROXY"];
 /// Flags of everything that connects to a relay.
 #[derive(Debug, Args)]
 pub struct NetworkArgs {
-    /// Connect through this proxy: http://, https://, socks5:// (names are resolved here) or socks5h:// (by the
-    /// proxy); none for no proxy [default: that of HTTPS_PROXY, HTTP_PROXY for ws://, or ALL_PROXY]
+    /// Proxy to connect through: http://, https://, socks5:// (the agent resolves names) or socks5h:// (the proxy
+    /// resolves names); none for no proxy [default: from HTTPS_PROXY, or HTTP_PROXY for ws://, or ALL_PROXY]
     #[arg(long, value_name = "URL", value_parser = secret, help_heading = "Network")]
     pub proxy: Option<Secret>,
-    /// File with the proxy's USER:PASSWORD; everybody on this machine sees command lines
+    /// File with USER:PASSWORD for the proxy; safer than in the address, because every user of this machine can see
+    /// command lines
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     pub proxy_credentials_file: Option<PathBuf>,
-    /// Hosts to connect to without a proxy: names with all beneath them, addresses, networks such as 10.0.0.0/8, or
-    /// *; a comma-separated list [default: that of NO_PROXY]
+    /// Hosts to connect to without a proxy: names (with all names below them), addresses, networks such as
+    /// 10.0.0.0/8, or *; a comma-separated list [default: from NO_PROXY]
     #[arg(long, value_name = "HOSTS", help_heading = "Network")]
     pub no_proxy: Option<String>,
-    /// PEM file of certificate authorities to trust instead of the machine's own
+    /// PEM file with certificate authorities to trust instead of the machine's own
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     pub cacert: Option<PathBuf>,
 }
@@ -39,13 +40,13 @@ pub struct NetworkArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// A proxy's address is invalid.
-    #[error("the proxy in {0} cannot be used; --proxy names another, --proxy none uses none")]
+    #[error("the proxy address in {0} is invalid; set another with --proxy, or --proxy none for no proxy")]
     Proxy(&'static str, #[source] ProxyTextError),
     /// The user for the proxy is given twice.
-    #[error("the proxy's address and --proxy-credentials-file both name a user; give one of them")]
+    #[error("the proxy address and --proxy-credentials-file both contain a user; set only one of them")]
     Twice,
     /// The file with the user for the proxy has no colon.
-    #[error("{} must hold USER:PASSWORD", .0.display())]
+    #[error("{} must contain USER:PASSWORD", .0.display())]
     Credentials(PathBuf),
     /// The file with the user for the proxy cannot be read.
     #[error(transparent)]

@@ -16,26 +16,27 @@ const LEAST_SIZE: u64 = 4096;
 /// Largest number of old audit log files that can be kept regardless of their age.
 const MOST_KEPT: i64 = 1000;
 
-/// What is recorded on this machine, and what is kept back.
+/// The audit log and the deny list.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// Record every search and delivery in this file, a line of JSON each; the customer's own audit
-    #[arg(long, value_name = "FILE", help_heading = "Record")]
+    /// Write every search and delivery to this file, one JSON object per line; this log belongs to the site
+    #[arg(long, value_name = "FILE", help_heading = "Audit log and deny list")]
     pub audit_log: Option<PathBuf>,
-    /// Begin another file of the record after so much; 0 leaves that to logrotate
-    #[arg(long, value_name = "SIZE", default_value = "16MiB", help_heading = "Record")]
+    /// Size at which the agent begins a new audit log file; 0 leaves rotation to logrotate
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", help_heading = "Audit log and deny list")]
     pub audit_log_size: ByteSize,
-    /// Old files of the record that are kept, and all others until they are older than --audit-log-min-age
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST_KEPT), help_heading = "Record")]
+    /// Number of old audit log files to keep; files younger than --audit-log-min-age are always kept
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MOST_KEPT), help_heading = "Audit log and deny list")]
     pub audit_log_keep: u32,
-    /// Time for which every line of the record is kept, whatever the size of all; 0s leaves that to --audit-log-keep
-    #[arg(long, value_name = "DURATION", default_value = "90d", help_heading = "Record")]
+    /// Minimum time to keep every line of the audit log, regardless of its size; with 0s only --audit-log-keep counts
+    #[arg(long, value_name = "DURATION", default_value = "90d", help_heading = "Audit log and deny list")]
     pub audit_log_min_age: humantime::Duration,
-    /// Raise an alarm when the record's disk has less room than this left; 0 for none
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", help_heading = "Record")]
+    /// Raise an alarm when the disk of the audit log has less free space than this; 0 for no alarm
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", help_heading = "Audit log and deny list")]
     pub audit_log_min_free: ByteSize,
-    /// File of call ids and globs, one a line: these recordings are no longer offered, at once; read at every change
-    #[arg(long, value_name = "FILE", help_heading = "Record")]
+    /// Deny list: a file of call ids and globs, one per line, of recordings that the agent must not serve; changes
+    /// take effect at once
+    #[arg(long, value_name = "FILE", help_heading = "Audit log and deny list")]
     pub deny: Option<PathBuf>,
 }
 
@@ -46,13 +47,16 @@ pub enum RecordArgsError {
     #[error("--audit-log-size must be 0 or at least {}", ByteSize(LEAST_SIZE))]
     Size,
     /// There is no directory for the file.
-    #[error("--audit-log: the directory of {} does not exist; make it, for the agent's user to write in", .0.display())]
+    #[error(
+        "--audit-log: the directory of {} does not exist; create it, and let the agent's user write there",
+        .0.display()
+    )]
     Directory(PathBuf),
     /// The path exists but is not a file.
     #[error("--audit-log: {} is not a file", .0.display())]
     NotAFile(PathBuf),
     /// The file exists and cannot be written.
-    #[error("--audit-log: {} cannot be written; is it the agent's user's?", .0.display())]
+    #[error("--audit-log: cannot write {}; check that the agent's user may write it", .0.display())]
     Unwritable(PathBuf, #[source] io::Error),
     /// The deny list cannot be used.
     #[error(transparent)]

@@ -18,22 +18,23 @@ const ESSENTIAL: [(&str, &str); 5] = [
 const WIDTH: usize = 110;
 
 const HEAD: &str = "\
-# The configuration of audiovault-agent: /etc/audiovault-agent/agent.toml, or whatever --config names. The agent reads it
-# again by itself when it changes. Every key is also a flag (relay: --relay) and an environment variable
-# (AUDIOVAULT_RELAY); a flag wins over the environment, and that over this file. An unknown key is an error.
+# The configuration of audiovault-agent: /etc/audiovault-agent/agent.toml, or the file that --config names. The agent
+# reads it again when it changes. Every key is also a flag (relay: --relay) and an environment variable
+# (AUDIOVAULT_RELAY). A flag wins over the environment, and the environment wins over this file. An unknown key is an
+# error.
 #
-# What is commented out has the default that it shows, or none where the value is in CAPITALS.
+# Lines that are commented out show the default, or a value in CAPITALS if there is no default.
 ";
 
 const REFERENCE_HEAD: &str = "\
 # Settings of the agent
 
 Every setting is a flag of the command, an environment variable, and a key of the configuration file (`--config`, or
-`/etc/audiovault-agent/agent.toml` for an installed agent). A flag wins over the environment, and that over the file; an
-unknown key is an error. A list is a comma-separated text or an array. `audiovault-agent config check` says whether all is
-usable, `audiovault-agent config example` prints a file to start from.
+`/etc/audiovault-agent/agent.toml` for an installed agent). A flag wins over the environment, and the environment wins
+over the file. An unknown key is an error. A list is comma-separated text or an array. `audiovault-agent config check`
+checks a configuration, and `audiovault-agent config example` prints a file to start from.
 
-This page is made by `audiovault-agent config reference`.
+`audiovault-agent config reference` generates this page.
 ";
 
 /// A setting as the command line describes it.
@@ -136,7 +137,7 @@ impl Setting {
 
     /// The suffix of its heading: the command that alone has these settings. All settings of a heading have the same.
     fn whose(&self) -> String {
-        self.only.map(|command| format!(" (`{command}` alone)")).unwrap_or_default()
+        self.only.map(|command| format!(" (only `{command}`)")).unwrap_or_default()
     }
 
     /// Its default in the form of the file, or the placeholder for its value.
@@ -240,7 +241,7 @@ mod tests {
         assert!(
             page.contains("| `bind-to` | `--bind-to HOST:PORT` | `AUDIOVAULT_BIND_TO` | `127.0.0.1:4040` |")
         );
-        assert!(page.contains("## Listener (`serve` alone)") && page.contains("## Recordings\n"));
+        assert!(page.contains("## Listener (only `serve`)") && page.contains("## Recordings\n"));
         for one in all() {
             assert!(
                 all().iter().all(|other| other.heading != one.heading || other.only == one.only),
