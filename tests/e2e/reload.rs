@@ -120,7 +120,7 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told() {
     let client = client(&place.relay);
     let mark = place.agent.mark();
     config(place.dir.path(), &place.relay, "there", "relai = 'wss://typo.example'");
-    let line = place.agent.wait_for_after(mark, "the one before stays in use").await;
+    let line = place.agent.wait_for_after(mark, "the old one stays in use").await;
     assert!(line.contains("unknown key \"relai\""), "{line}");
     assert_eq!(names(&search(&client, &place.site, CALL, &[]).await), [format!("in-{CALL}.wav")]);
     let mark = place.agent.mark();

@@ -129,8 +129,7 @@ pub fn sentence(state: &State) -> String {
     let first = state.tunnels.first();
     let mut line = match (up.len(), state.tunnels.len()) {
         (0, _) => {
-            let reason =
-                first.and_then(|tunnel| tunnel.reason.as_deref()).unwrap_or("nothing was dialled yet");
+            let reason = first.and_then(|tunnel| tunnel.reason.as_deref()).unwrap_or("no attempt yet");
             format!("not connected: {reason}")
         }
         (some, all) if some < all => {
@@ -175,7 +174,7 @@ mod tests {
         type Case<'a> = (&'a [(&'a str, bool, usize)], &'a str);
         let (one, two) = ("wss://a.example/", "wss://b.example:8443/");
         let cases: [Case; 6] = [
-            (&[], "not connected: nothing was dialled yet"),
+            (&[], "not connected: no attempt yet"),
             (&[(one, true, 3)], "connected to a.example, 3 streams"),
             (&[(one, true, 1)], "connected to a.example, 1 stream"),
             (&[(one, true, 1), (one, true, 2)], "connected to a.example (2 tunnels), 3 streams"),

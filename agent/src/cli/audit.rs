@@ -35,7 +35,7 @@ async fn erase(args: EraseArgs) -> Result<ExitCode, Failure> {
     io::stdout().write_all(told(&erased, &ids).as_bytes()).map_err(runtime)?;
     for path in &erased.left_alone {
         say(&format!(
-            "{} is not a file of the audit log and was not looked into: unpack it, or erase the call from it yourself",
+            "{} is not an audit log file and was not searched; unpack it, or erase the call from it yourself",
             path.display()
         ));
     }
@@ -60,9 +60,9 @@ async fn legs(args: &EraseArgs) -> Result<Vec<String>, Failure> {
 }
 
 fn told(erased: &Erased, ids: &[String]) -> String {
-    let mut text = format!("{} lines of {} files are erased.\n", erased.lines, erased.files);
+    let mut text = format!("erased {} lines from {} files\n", erased.lines, erased.files);
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "At the relay: audiovault-relay audit erase {}", ids.join(" "));
+    let _ = writeln!(text, "run at the relay: audiovault-relay audit erase {}", ids.join(" "));
     text
 }
 

@@ -52,11 +52,11 @@ pub(super) async fn run(args: CoverageArgs) -> Result<ExitCode, Failure> {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be written", .0.display())]
+#[error("cannot write {}", .0.display())]
 struct Unwritten(std::path::PathBuf, #[source] io::Error);
 
 #[derive(Debug, thiserror::Error)]
-#[error("the queue_log {} cannot be read", .0.display())]
+#[error("cannot read the queue_log {}", .0.display())]
 struct Unreadable(std::path::PathBuf, #[source] io::Error);
 
 struct Surveyed {
@@ -126,8 +126,11 @@ impl Surveyed {
         );
         // Writing to a string cannot fail.
         if self.log.unread > 0 {
-            let _ =
-                writeln!(text, "{} of {} lines are none of a queue_log.", self.log.unread, self.log.lines);
+            let _ = writeln!(
+                text,
+                "{} of {} lines are not valid lines of a queue_log.",
+                self.log.unread, self.log.lines
+            );
         }
         for fault in &self.faults {
             let _ = writeln!(text, "{fault}");

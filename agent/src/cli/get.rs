@@ -18,10 +18,10 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 enum GetError {
     /// There is no recording.
-    #[error("no recording found; `audiovault-agent search` shows where was looked")]
+    #[error("no recording found; `audiovault-agent search` shows which directories were searched")]
     None,
     /// Not everything could be searched.
-    #[error("no recording found, but not every directory could be searched; the log says why")]
+    #[error("no recording found, and some directories could not be searched; the log says why")]
     Incomplete,
     /// The file cannot be written.
     #[error("cannot write {}", path.display())]
@@ -32,7 +32,7 @@ enum GetError {
         source: io::Error,
     },
     /// The file became shorter while it was read.
-    #[error("the recording became shorter while it was copied; try again")]
+    #[error("the recording became shorter during the copy; try again")]
     Shrunk,
 }
 

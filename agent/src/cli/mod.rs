@@ -137,7 +137,7 @@ fn health(args: &HealthArgs) -> Result<ExitCode, Failure> {
 }
 
 fn state_file(named: Option<&PathBuf>) -> Result<&PathBuf, ConfigError> {
-    named.ok_or(ConfigError::Missing("--state-file, here and at the agent"))
+    named.ok_or(ConfigError::Missing("--state-file (the one that the agent has)"))
 }
 
 /// Completes when SIGTERM or SIGINT asks the process to end.
@@ -166,7 +166,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        say("name a command, such as install, check, tunnel, serve, search or get; --help explains them");
+        say("give a command, such as install, check, tunnel, serve, search or get; --help explains them");
         return ExitCode::from(MISCONFIGURED);
     }
     let text = error.to_string();

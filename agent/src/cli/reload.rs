@@ -93,7 +93,7 @@ impl Reloads {
                 None => tracing::info!(reason, "the configuration was read again and is in use"),
                 Some(problem) => tracing::error!(
                     reason,
-                    "the new configuration cannot be used; the one before stays in use: {problem}"
+                    "the new configuration cannot be used; the old one stays in use: {problem}"
                 ),
             }
             note(problem.map(|problem| format!("the new configuration cannot be used: {problem}")));

@@ -49,15 +49,15 @@ fn print(out: &mut Vec<u8>, findings: &Findings, vault: &Vault) -> io::Result<()
         let modified = local(found.modified, &settings.zone);
         writeln!(out, "{:>10}  {seconds:>8}  {modified:<19}  {path}{notes}", found.size)?;
     }
-    writeln!(out, "Looked at, in {} ms:", findings.elapsed.as_millis())?;
+    writeln!(out, "Searched these directories, in {} ms:", findings.elapsed.as_millis())?;
     for looked in findings.looked_at.iter().take(SHOWN_DIRECTORIES) {
-        let missing = if looked.exists { "" } else { "  (not there)" };
+        let missing = if looked.exists { "" } else { "  (does not exist)" };
         writeln!(out, "  {}{missing}", printable(&looked.directory.to_string_lossy()))?;
     }
     match findings.looked_at.len() {
         0 => writeln!(out, "  no directory")?,
         count if count > SHOWN_DIRECTORIES => {
-            writeln!(out, "  and {} directories more; --json names them", count - SHOWN_DIRECTORIES)?;
+            writeln!(out, "  and {} more directories; --json lists all of them", count - SHOWN_DIRECTORIES)?;
         }
         _ => {}
     }
@@ -76,13 +76,15 @@ fn print(out: &mut Vec<u8>, findings: &Findings, vault: &Vault) -> io::Result<()
 fn hint(findings: &Findings) -> &'static str {
     let there = findings.looked_at.iter().filter(|looked| looked.exists).count();
     if !findings.complete {
-        "Not every directory could be searched, so it may still be there."
+        "Some directories could not be searched, so the recording may exist."
     } else if findings.looked_at.is_empty() {
-        "No directory follows from what is known; does --path want a --tenant, or a value that names no directory?"
+        "No directory matches: check whether --path needs --tenant, and whether a given value is a valid \
+         directory name."
     } else if there == 0 {
-        "None of the directories exists: check --path, --timezone, and --start."
+        "None of these directories exists: check --path, --timezone and --start."
     } else {
-        "The directories exist and hold no file with this id: check the id, --start, and the file names' form."
+        "No file in these directories has this id in its name: check the id, --start, and the form of the \
+         file names."
     }
 }
 

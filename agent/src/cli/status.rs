@@ -39,7 +39,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
 fn told(state: &State, now: u64) -> String {
     let since = |then: u64| rough(Duration::from_secs(now.saturating_sub(then)));
     let mut text = format!(
-        "Site {}: {}\naudiovault-agent {}, process {}, has been running for {}\n",
+        "Site {}: {}\naudiovault-agent {}, process {}, running for {}\n",
         state.site,
         one_line(&report::sentence(state)),
         state.version,
@@ -61,7 +61,7 @@ fn told(state: &State, now: u64) -> String {
 fn tunnel_line(tunnel: &Tunnel, since: &dyn Fn(u64) -> String) -> String {
     let Tunnel { relay, connected, streams, reason, .. } = tunnel;
     if !connected {
-        let reason = one_line(reason.as_deref().unwrap_or("not dialled yet"));
+        let reason = one_line(reason.as_deref().unwrap_or("not connected yet"));
         return format!("{:<14} {:>7}  {:>10}  {relay} ({reason})\n", "down", "-", "-");
     }
     let up = tunnel.since.map_or_else(|| "up".to_owned(), |then| format!("up {}", since(then)));
@@ -127,7 +127,7 @@ mod tests {
             lines[0],
             "Site acme: connected to relay.example (1 of 2 tunnels), 3 streams; 1 of 2 storage drivers degraded"
         );
-        assert_eq!(lines[1], "audiovault-agent 1.2.3, process 7, has been running for 10m");
+        assert_eq!(lines[1], "audiovault-agent 1.2.3, process 7, running for 10m");
         assert_eq!(lines[4], "up 1m 40s            3       12 ms  wss://relay.example/ (session s1)");
         assert_eq!(lines[5], "down                 -           -  wss://other.example/ (refused)");
         assert_eq!(lines[8], "readable             4321  1m ago          file:/rec");
