@@ -116,7 +116,10 @@ async fn every_gap_of_ten_thousand_calls_is_named_rightly() {
     let week = ["--since", "2024-03-11", "--until", "2024-03-12"];
     let (_, out, _) = run("audiovault-agent", &[&flags[..], &week].concat(), &[]).await;
     assert!(out.contains("2024-03-11") && !out.contains("2024-03-10"), "{out}");
-    assert!(out.contains("outside the pattern: the recording lies where --path does not lead"), "{out}");
+    assert!(
+        out.contains("outside the pattern: the recording is in a directory that does not match --path"),
+        "{out}"
+    );
 
     let missing = format!("{path},file:/nowhere/at/all");
     let flags = flags.map(|flag| if flag == path { missing.as_str() } else { flag });

@@ -253,7 +253,7 @@ async fn a_real_systemd_starts_reloads_watches_upgrades_and_removes_the_agent() 
     assert!(status.starts_with("Site acme: connected to ") && status.contains("file:/srv/rec"), "{status}");
     assert_eq!(machine.run("audiovault-agent health").await.0, 0);
     let (code, checked, _) = machine.run("audiovault-agent check").await;
-    assert!(code == 0 && checked.contains("through the agent that is connected"), "{code} {checked}");
+    assert!(code == 0 && checked.contains("through the connected agent"), "{code} {checked}");
     let record = machine.sh("cat /var/log/audiovault-agent/audit.jsonl").await;
     assert!(record.lines().count() >= 2 && record.contains(CALL), "{record}");
 

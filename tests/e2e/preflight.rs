@@ -55,14 +55,14 @@ async fn all_is_well_beside_an_agent_that_runs_and_notices_nothing() {
             "{row}"
         );
     }
-    assert!(report.said("round_trip").contains("the first 1024 octets"), "{report:?}");
-    assert!(report.said("round_trip").contains("through the agent that is connected"), "{report:?}");
+    assert!(report.said("round_trip").contains("the first 1024 bytes"), "{report:?}");
+    assert!(report.said("round_trip").contains("through the connected agent"), "{report:?}");
     assert!(report.said("sample_search").contains(CALL), "{report:?}");
     assert!(!report.json.to_string().contains("5551234567"), "numbers are masked: {report:?}");
 
     let (code, said) = table(&relay, &site, &options).await;
     assert_eq!((code, said.matches("PASS ").count()), (0, STEPS.len()), "{said}");
-    assert!(said.ends_with("\nAll is well. 12 PASS, 0 WARN, 0 FAIL, 0 SKIPPED\n"), "{said}");
+    assert!(said.ends_with("\nEverything works. 12 PASS, 0 WARN, 0 FAIL, 0 SKIPPED\n"), "{said}");
     assert!(!said.contains("5551234567"), "{said}");
 
     let after = relay.status("acme").await["sessions"].clone();
@@ -80,7 +80,7 @@ async fn all_is_well_where_no_agent_is_connected_and_none_is_known_afterwards() 
     let dir = one_recording();
     let report = check(&relay, &site, &AgentOptions::new(dir.path())).await;
     report.is_well();
-    assert!(report.said("round_trip").contains("through a tunnel of this check's own"), "{report:?}");
+    assert!(report.said("round_trip").contains("through the check's own tunnel"), "{report:?}");
     let status = relay.status("acme").await;
     assert_eq!(status["sessions"], json!([]), "{status}");
     let gone = search_with(&client(&relay), &site, CALL, &[]).await;
@@ -104,7 +104,7 @@ async fn the_tunnel_of_a_check_answers_the_check_alone() {
         while !over.load(Ordering::Relaxed) {
             let answer = search_with(&client, &site, CALL, &[]).await;
             assert_eq!(answer.status(), 503, "{answer:?}");
-            if answer.text().await.unwrap().contains("but for a check of its own") {
+            if answer.text().await.unwrap().contains("only a check of its own") {
                 met.store(true, Ordering::Relaxed);
             }
         }
@@ -125,7 +125,8 @@ async fn a_site_key_that_is_wrong_or_revoked_and_a_site_that_is_disabled_are_tol
     let options = AgentOptions::new(dir.path());
     let elsewhere = Relay::start().await.add_site("acme", &[]).await;
     let wrong = Site { site_key: elsewhere.site_key, ..site.clone() };
-    let unknown = ["refused for the site acme (401)", "may be another relay's, or was revoked", "rotate-key"];
+    let unknown =
+        ["refused for the site acme (401)", "may belong to another relay, or was revoked", "rotate-key"];
     let report = check(&relay, &wrong, &options).await;
     report.fails_at("site_key", &unknown);
     assert_eq!(report.said("round_trip"), "site key has to work first");
@@ -150,7 +151,7 @@ async fn an_agent_with_another_search_token_is_told_from_a_broken_way() {
     let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     let other = Site { search_token: "another-token-than-the-agents".to_owned(), ..site };
     let report = check(&relay, &other, &AgentOptions::new(dir.path())).await;
-    report.fails_at("round_trip", &["the agent that is connected: 401", "the same search token"]);
+    report.fails_at("round_trip", &["the connected agent: 401", "the same search token"]);
 }
 
 #[tokio::test]
@@ -172,7 +173,7 @@ async fn recordings_that_this_user_may_not_read_are_told_with_what_to_do() {
     chown(&file, Some(NOBODY), None).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     let report = check(&relay, &site, &options()).await;
-    report.fails_at("sample_search", &["is found and cannot be read", "Permission denied", "chmod g+rX"]);
+    report.fails_at("sample_search", &["is found but cannot be read", "Permission denied", "chmod g+rX"]);
 
     fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
     chown(dir.path(), Some(NOBODY), None).unwrap();
@@ -197,7 +198,7 @@ async fn storage_that_is_not_there_or_not_mounted_is_told() {
 
     fs::write(dir.path().join(".mounted"), "").unwrap();
     let report = check(&relay, &site, &with_sentinel).await;
-    assert_eq!((report.code, report.said("sentinel")), (0, ".mounted is there".to_owned()));
+    assert_eq!((report.code, report.said("sentinel")), (0, ".mounted exists".to_owned()));
 }
 
 #[tokio::test]
@@ -211,7 +212,8 @@ async fn directories_in_which_no_call_can_be_found_are_told() {
 
     write(dir.path(), "5551234567-monday.wav", &wav(1.0, 1));
     let nameless = looked().await;
-    let said = nameless.fails_at("sample_search", &["no name of a recording holds a call id", "--call-id"]);
+    let said =
+        nameless.fails_at("sample_search", &["no file name of a recording contains a call id", "--call-id"]);
     assert!(said.contains("-monday.wav") && !said.contains("5551234567"), "{said}");
 
     fs::remove_file(dir.path().join("5551234567-monday.wav")).unwrap();
@@ -232,7 +234,7 @@ async fn recordings_beside_the_pattern_are_told_with_where_they_lie() {
     let mut options = AgentOptions::new(dir.path()).with(&["--timezone", "UTC"]);
     options.paths = vec![format!("file:{}/%YY/%MM/%DD", dir.path().display())];
     let report = check(&relay, &site, &options).await;
-    report.fails_at("sample_search", &["lies in Monday", "does not find it", "compare --path"]);
+    report.fails_at("sample_search", &["is in Monday", "does not find it", "compare --path"]);
 }
 
 #[tokio::test]

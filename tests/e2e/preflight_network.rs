@@ -48,10 +48,7 @@ async fn a_port_on_which_nobody_listens_is_told() {
     let (site, dir, closed) = (relay.add_site("acme", &[]).await, one_recording(), free_address());
     let options = AgentOptions::new(dir.path()).through(format!("wss://{closed}"));
     let report = check(&relay, &site, &options).await;
-    report.fails_at(
-        "tcp",
-        &[&format!("{closed} refuses the connection"), "check address and port", "firewall"],
-    );
+    report.fails_at("tcp", &[&format!("{closed} refuses the connection"), "check address, port", "firewall"]);
 }
 
 /// A proxy without credentials, with wrong ones, and with the right ones.
@@ -115,7 +112,8 @@ async fn a_firewall_that_opens_tls_is_told_by_its_name_whoever_trusts_it() {
 
     // Nobody trusts the firewall.
     let report = check(&relay, &site, &trusting(Trust::File(own.file()))).await;
-    let opens = ["'Acme Firewall CA'", "something between here and the relay opens TLS", "pass unopened"];
+    let opens =
+        ["'Acme Firewall CA'", "a device between here and the relay decrypts TLS", "without decryption"];
     let said = report.fails_at("tls", &opens);
     assert!(said.contains(&format!("neither in --cacert {}", own.file().display())), "{said}");
 
@@ -123,10 +121,10 @@ async fn a_firewall_that_opens_tls_is_told_by_its_name_whoever_trusts_it() {
     let machine = trusting(Trust::Machine(firewall.file()));
     let report = check(&relay, &site, &machine).await;
     report.warns_at("tls", &opens);
-    assert!(report.said("tls").contains("reads the site key, the search tokens and every recording"));
+    assert!(report.said("tls").contains("can read the site key, the search tokens and every recording"));
     let (code, said) = table(&relay, &site, &machine).await;
     assert!(code == 1 && said.contains("WARN     TLS "), "{said}");
-    assert!(said.contains("It works; look at the warnings. 11 PASS, 1 WARN, 0 FAIL, 0 SKIPPED"), "{said}");
+    assert!(said.contains("It works, with warnings. 11 PASS, 1 WARN, 0 FAIL, 0 SKIPPED"), "{said}");
 
     // The operator does, and is told whom all the same.
     let report = check(&relay, &site, &trusting(Trust::File(firewall.file()))).await;
@@ -152,7 +150,7 @@ async fn a_proxy_that_strips_the_upgrade_and_a_server_that_is_no_relay_are_told(
     let report = check(&relay, &site, &options).await;
     report.fails_at(
         "websocket",
-        &["200 OK, and not in a relay's words", "or no relay is there", "check that --relay is"],
+        &["200 OK, and the response is not from a relay", "or no relay runs there", "check that --relay is"],
     );
     assert_eq!(report.said("site_key"), "WebSocket has to work first");
 }
@@ -176,7 +174,7 @@ async fn a_clock_that_is_a_day_off_is_told_as_the_cause() {
         let starter = ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", off];
         let options = AgentOptions::new(dir.path()).started_by(&starter);
         let report = check(&short, &site, &options).await;
-        let words = [invalid, "by this machine's clock alone", told, "set this machine's clock"];
+        let words = [invalid, "but only by this machine's clock", told, "set this machine's clock"];
         assert!(words.iter().all(|words| report.said("tls").contains(words)), "{report:?}");
         assert!(report.said("time").contains(told), "{report:?}");
         let report = check(&lasting, &other, &options).await;

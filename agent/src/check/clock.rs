@@ -16,7 +16,7 @@ const WARN_FROM: Duration = Duration::from_secs(5);
 const FAIL_FROM: Duration = Duration::from_secs(60);
 
 const ADVICE: &str =
-    "set this machine's clock, and have it kept: timedatectl set-ntp true, or install chrony";
+    "set this machine's clock, and keep it right: timedatectl set-ntp true, or install chrony";
 
 /// How many seconds the relay's clock is ahead of this machine's; negative if it is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +54,15 @@ impl Offset {
 /// Evaluates the offset.
 pub(super) fn judge(offset: Option<Offset>) -> Verdict {
     let Some(offset) = offset else {
-        return Verdict::skipped("the relay's answer has no date to compare this machine's clock with");
+        return Verdict::skipped(
+            "the relay's response has no date, so this machine's clock was not compared",
+        );
     };
     let seconds = offset.0.unsigned_abs();
     let detail = format!("this machine's clock is {}", offset.told());
     if seconds >= FAIL_FROM.as_secs() {
         Verdict::fail(
-            format!("{detail}; links end at the wrong time, and certificates may seem invalid"),
+            format!("{detail}; links expire at the wrong time, and certificates can seem invalid"),
             ADVICE,
         )
     } else if seconds >= WARN_FROM.as_secs() {

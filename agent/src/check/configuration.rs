@@ -17,7 +17,7 @@ use crate::{
     tunnel::TunnelConfig,
 };
 
-const CHANGE_IT: &str = "correct it, in the file, the environment or the flags; --help explains every flag";
+const CHANGE_IT: &str = "correct it in the file, the environment or the flags; --help explains every flag";
 
 /// What the other steps of the check need.
 #[derive(Debug)]
@@ -54,11 +54,12 @@ pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready
     rows.add(Step::Configuration, begun, usable(&tunnel, &service, file.as_deref()));
     for warning in &checked.warnings {
         let Told { what, advice } = Told::sentence(warning);
-        let advice = advice.unwrap_or_else(|| "change it, unless it is meant so".to_owned());
+        let advice = advice.unwrap_or_else(|| "change this setting if it is not intended".to_owned());
         rows.add(Step::Configuration, begun, Verdict::warn(what, advice));
     }
     if let Some(path) = link_secret {
-        let detail = format!("the link secret file {} is not there yet; the agent makes it", path.display());
+        let detail =
+            format!("the link secret file {} does not exist yet; the agent creates it", path.display());
         rows.add(Step::Configuration, begun, Verdict::pass(detail));
     }
     let service = served(service, own);

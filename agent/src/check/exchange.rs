@@ -25,13 +25,16 @@ pub(super) enum ExchangeError {
     #[error(transparent)]
     Reach(#[from] ReachError),
     /// The address is invalid.
-    #[error("{0} is no address; check the relay's --public-url")]
+    #[error("{0} is not a valid address; check the relay's --public-url")]
     Address(String),
     /// The other end does not speak HTTP, or closed the connection.
-    #[error("no HTTP answer; check what stands between this machine and the relay")]
+    #[error("no HTTP response; check the network between this machine and the relay")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No response came in time.
-    #[error("no answer within {} s; check what stands between this machine and the relay", PATIENCE.as_secs())]
+    #[error(
+        "no response within {} s; check the network between this machine and the relay",
+        PATIENCE.as_secs()
+    )]
     Timeout,
 }
 

@@ -115,7 +115,7 @@ async fn examine_relay(
             let (config, service) = (&ready.tunnel, &ready.service);
             RoundTrip { dialler: &dialler, relay, config, service, question }.make().await
         }
-        None => Verdict::skipped("no search token may search for the newest recording"),
+        None => Verdict::skipped("no search token is allowed to search for the newest recording"),
     };
     rows.add(Step::RoundTrip, begun, verdict);
 }

@@ -63,7 +63,7 @@ impl OwnTunnel {
         let mut state = control.state();
         let welcomed = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
         if !matches!(timeout(PATIENCE, welcomed).await, Ok(Ok(_))) {
-            return Err(Told::sentence("the relay does not welcome the tunnel; its log says why"));
+            return Err(Told::sentence("the relay did not accept the tunnel; its log says why"));
         }
         Ok(Self { control, task })
     }
@@ -94,7 +94,7 @@ async fn gate(State(user): State<Arc<str>>, request: Request, next: Next) -> Res
     if parameters.value(Field::User) == Some(&*user) {
         return next.run(Request::from_parts(head, Body::from(body))).await;
     }
-    let detail = "the site is not connected but for a check of its own; start its agent, then try again";
+    let detail = "the site has no connected agent, only a check of its own; start its agent, then try again";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         .retry_after(10)
         .into_response()

@@ -25,7 +25,7 @@ use crate::{
 };
 
 const REFUSED: &str =
-    "nothing listens at that port, or a firewall refuses: check address and port, and the firewall";
+    "no program listens on that port, or a firewall refuses the connection: check address, port and firewall";
 
 /// Tries all stages, with a row for each.
 ///
@@ -103,7 +103,7 @@ async fn connect(
     let begun = Instant::now();
     let told = match route.proxy() {
         Some(proxy) => format!("{proxy} connects to {}", dialler.target()),
-        None => "none is used".to_owned(),
+        None => "no proxy".to_owned(),
     };
     match route.pass_proxy(connected, &addresses).await {
         Ok(passed) => {
@@ -133,7 +133,7 @@ fn failed(error: &ReachError) -> Verdict {
         | ReachError::Tls(..)
         | ReachError::Timeout { .. } => Told::of(error),
     };
-    Verdict::failed(told, "look at what stands between this machine and the relay")
+    Verdict::failed(told, "check the network between this machine and the relay")
 }
 
 fn resolved(route: &Route<'_>, dialler: &Dialler, addresses: &Addresses) -> String {
@@ -141,21 +141,21 @@ fn resolved(route: &Route<'_>, dialler: &Dialler, addresses: &Addresses) -> Stri
     let whose = if route.proxy().is_some() { "the proxy " } else { "" };
     let all: Vec<String> = addresses.hop.iter().map(|address| address.ip().to_string()).collect();
     let told = if hop.host().parse::<std::net::IpAddr>().is_ok() {
-        format!("{whose}{} is an address; no name is needed", hop.host())
+        format!("{whose}{} is an IP address, so no name service is needed", hop.host())
     } else {
         format!("{whose}{} is {}", hop.host(), all.join(", "))
     };
     match (route.proxy(), addresses.beyond) {
         (None, _) => told,
         (Some(_), Some(beyond)) => format!("{told}; {} is {}", dialler.target().host(), beyond.ip()),
-        (Some(_), None) => format!("{told}; the proxy looks {} up", dialler.target().host()),
+        (Some(_), None) => format!("{told}; the proxy resolves {}", dialler.target().host()),
     }
 }
 
 fn won(connected: &Connected) -> String {
     let Attempts(failed) = &connected.failed;
     let told = format!("{} answered", connected.address);
-    if failed.is_empty() { told } else { format!("{told}; before it failed {}", connected.failed) }
+    if failed.is_empty() { told } else { format!("{told}; these failed before: {}", connected.failed) }
 }
 
 fn secured(reached: &Reached, dialler: &Dialler, circumstances: &Circumstances<'_>) -> Verdict {
@@ -163,11 +163,11 @@ fn secured(reached: &Reached, dialler: &Dialler, circumstances: &Circumstances<'
         return signer::trusted(reached.tls_version, &reached.certificates, circumstances);
     }
     if reached.address.ip().is_loopback() {
-        return Verdict::pass("none is used: the address is ws://, and on this machine");
+        return Verdict::pass("no TLS: the address is ws://, but on this machine");
     }
     Verdict::warn(
-        "none is used: the site key, the search tokens and all recordings travel unencrypted",
-        "write wss:// instead of ws://, unless you trust the whole network",
+        "no TLS: the site key, the search tokens and all recordings travel unencrypted",
+        "use wss:// instead of ws://, unless you trust the whole network",
     )
 }
 

@@ -191,7 +191,7 @@ impl Root {
     async fn find(&self, sample: &Sample) -> Verdict {
         if storage::lacks_tenant(self.driver.pattern(), sample) {
             return Verdict::skipped(
-                "the directory of the newest recording names no tenant that could ask for it",
+                "the directory of the newest recording does not name a tenant that can search for it",
             );
         }
         let query = Query { tenant: sample.tenant.clone(), ..Query::new(sample.call_id.clone()) };

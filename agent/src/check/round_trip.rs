@@ -63,7 +63,7 @@ impl RoundTrip<'_> {
             Err(error) => return broken("the search", &error),
         };
         if first.status() != StatusCode::SERVICE_UNAVAILABLE {
-            return self.judge(&first, "the agent that is connected").await;
+            return self.judge(&first, "the connected agent").await;
         }
         let service = self.service.clone();
         let tunnel = match OwnTunnel::open(self.dialler, self.config, service, &user).await {
@@ -71,7 +71,7 @@ impl RoundTrip<'_> {
             Err(told) => return Verdict::failed(told, ASK_THE_OPERATOR),
         };
         let verdict = match self.search(&user).await {
-            Ok(answer) => self.judge(&answer, "a tunnel of this check's own").await,
+            Ok(answer) => self.judge(&answer, "the check's own tunnel").await,
             Err(error) => broken("the search", &error),
         };
         tunnel.close().await;
@@ -109,25 +109,26 @@ impl RoundTrip<'_> {
         }
         let Ok(found) = serde_json::from_slice::<Found>(answer.body()) else {
             return Verdict::fail(
-                "the answer to the search is not a relay's",
-                "compare --relay with the address that QueueMetrics searches",
+                "the response to the search is not from a relay",
+                "compare --relay with the address that QueueMetrics uses for searches",
             );
         };
         let Some(sample) = &self.question.sample else {
             return Verdict::pass(format!(
-                "a search was answered through {through}; there is no recording to fetch"
+                "a search through {through} works; there is no recording to fetch"
             ));
         };
         let Some(file) = found.files.first() else {
             return Verdict::fail(
-                format!("{through} was asked for the call {} and does not find it", sample.call_id.as_str()),
-                "compare the configuration of that agent with this one, and restart it; agents of one site must have the \
-                 same recordings",
+                format!("{through} does not find the call {}", sample.call_id.as_str()),
+                "compare the configuration of that agent with this one, and restart it; all agents of a site \
+                 must have the same recordings",
             );
         };
         match self.fetch(file).await {
             Ok(octets) => Verdict::pass(format!(
-                "the call {} was found, and the first {octets} octets of its recording came in {} ms, through {through}",
+                "the call {} was found, and the first {octets} bytes of its recording arrived in {} ms, \
+                 through {through}",
                 sample.call_id.as_str(),
                 begun.elapsed().as_millis()
             )),
@@ -139,8 +140,8 @@ impl RoundTrip<'_> {
     async fn fetch(&self, file: &File) -> Result<usize, Verdict> {
         let odd = || {
             Verdict::fail(
-                "the search gave a link that is no address",
-                "have the relay's operator correct --public-url",
+                "the search returned a link that is not a valid address",
+                "ask the relay's operator to correct --public-url",
             )
         };
         let url = Url::parse(&file.url).map_err(|_| odd())?;
@@ -153,8 +154,11 @@ impl RoundTrip<'_> {
             Ok(answer) => Err(refused(&answer, "the link")),
             // The path of the link is a secret, so the text names only the host.
             Err(ExchangeError::Reach(error)) if elsewhere => Err(Verdict::warn(
-                format!("the call was found, but its link leads elsewhere: {}", Told::of(&error).what),
-                "browsers must reach that host, this machine need not; try a link in a browser",
+                format!(
+                    "the call was found, but the host of its link cannot be reached from here: {}",
+                    Told::of(&error).what
+                ),
+                "only browsers need to reach that host, this machine does not; try a link in a browser",
             )),
             Err(error) => Err(broken("the download", &error)),
         }
@@ -174,23 +178,25 @@ fn search_url(relay: &Url, config: &TunnelConfig) -> Url {
 
 fn broken(what: &str, error: &ExchangeError) -> Verdict {
     let told = Told::of(error);
-    let otherwise = "look at what stands between this machine and the relay";
-    Verdict::failed(Told { what: format!("{what} got no answer: {}", told.what), ..told }, otherwise)
+    let otherwise = "check the network between this machine and the relay";
+    Verdict::failed(Told { what: format!("{what} got no response: {}", told.what), ..told }, otherwise)
 }
 
 fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {
     let status = answer.status();
     let problem = serde_json::from_slice::<Problem>(answer.body()).ok();
-    let words =
-        problem.map_or_else(|| "not in a relay's words".to_owned(), |problem| one_line(&problem.detail));
+    let words = problem
+        .map_or_else(|| "the response is not from a relay".to_owned(), |problem| one_line(&problem.detail));
     let detail = format!("{through}: {status}, {words}");
     let advice = match status {
         StatusCode::UNAUTHORIZED => {
-            "give the agent that is connected the same search token, and restart it; where none is, try again"
+            "give the connected agent the same search token, and restart it; if no agent is connected, try \
+             again"
         }
         // The agent sets the expiry of a link by its clock, and the relay checks it by its own.
         StatusCode::GONE => {
-            "set the clock of the machine on which that agent runs; the row about time tells of this machine's"
+            "set the clock of the machine on which that agent runs; the row \"time\" is about this machine's \
+             clock"
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "try again in a minute",
         _ => ASK_THE_OPERATOR,

@@ -8,7 +8,8 @@ use rustls::{CertificateError, ProtocolVersion};
 use super::{clock::Offset, report::Verdict, told::Told};
 use crate::net::{Certificate, TlsFailure, is_publicly_signed};
 
-const READABLE: &str = "whoever opens TLS reads the site key, the search tokens and every recording";
+const READABLE: &str =
+    "a device that decrypts TLS can read the site key, the search tokens and every recording";
 
 /// What is known besides the handshake itself.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +48,13 @@ pub(super) fn trusted(
         ));
     }
     let detail = format!(
-        "{told}; it is signed by {signer}, whom this machine's own store trusts and no public authority vouches for: \
-         something between here and the relay opens TLS, unless {signer} is the relay's own"
+        "{told}; it is signed by {signer}, which this machine trusts but which is not a public authority: a \
+         device between here and the relay decrypts TLS, unless {signer} is the relay's own authority"
     );
     let advice = format!(
-        "have the firewall, proxy or virus scanner let connections to {host} pass unopened: {READABLE}. If the relay's \
-         operator has an authority of their own, name its file with --cacert, and this is not asked again"
+        "let connections to {host} pass the firewall, proxy or virus scanner without decryption: {READABLE}. \
+         If the relay's operator uses a private certificate authority, name its file with --cacert, and this \
+         warning goes away"
     );
     Verdict::warn(detail, advice)
 }
@@ -72,7 +74,7 @@ pub(super) fn refused(failure: &TlsFailure, circumstances: &Circumstances<'_>) -
                 Some(offset) if offset.is_wrong() && in_time(offset.there(circumstances.now)) => {
                     let what = Told::of(failure).what;
                     Verdict::fail(
-                        format!("{what}, by this machine's clock alone: that is {}", offset.told()),
+                        format!("{what}, but only by this machine's clock, which is {}", offset.told()),
                         "set this machine's clock; the certificate is valid",
                     )
                 }
@@ -99,7 +101,7 @@ fn is_forged(error: &rustls::Error) -> bool {
 }
 
 fn otherwise(failure: &TlsFailure) -> Verdict {
-    Verdict::failed(Told::of(failure), "look at what stands between this machine and the relay")
+    Verdict::failed(Told::of(failure), "check the network between this machine and the relay")
 }
 
 fn untrusted(chain: &[Certificate], circumstances: &Circumstances<'_>) -> Verdict {
@@ -108,20 +110,24 @@ fn untrusted(chain: &[Certificate], circumstances: &Circumstances<'_>) -> Verdic
     match chain.first() {
         Some(own) if own.signs_itself() && own.is_authority => authority(chain),
         Some(own) if own.signs_itself() => Verdict::fail(
-            format!("the certificate for {host} is signed by itself, and nothing here trusts it"),
-            "ask the relay's operator for the certificate in a file, and name that with --cacert; if the relay's is signed \
-             by a public authority, something in between has put its own in place",
+            format!("the certificate for {host} is self-signed, and this machine does not trust it"),
+            "ask the relay's operator for the certificate file, and name it with --cacert; if the relay's \
+             certificate is signed by a public authority, a device between here and the relay has replaced \
+             it",
         ),
         Some(_) if is_publicly_signed(chain) => {
             let (who, advice) = match cacert {
-                Some(_) => ("--cacert does not name", "leave --cacert out: it trusts its authorities alone"),
+                Some(_) => (
+                    "that is not in the file of --cacert",
+                    "remove --cacert: with it, the agent trusts only the authorities in that file",
+                ),
                 None => (
-                    "this machine's store does not know",
+                    "that this machine does not know",
                     "update this machine's certificate authorities (the package ca-certificates)",
                 ),
             };
             let detail =
-                format!("the certificate for {host} is signed by {signer}, a public authority that {who}");
+                format!("the certificate for {host} is signed by {signer}, a public authority {who}");
             Verdict::fail(detail, advice)
         }
         Some(_) | None => unknown(host, &signer, *cacert),
@@ -133,25 +139,27 @@ fn unknown(host: &str, signer: &str, cacert: Option<&Path>) -> Verdict {
     let Some(cacert) = cacert else {
         return Verdict::fail(
             format!(
-                "the certificate for {host} is signed by {signer}, not by a public authority: something between here \
-                 and the relay opens TLS, unless {signer} is the relay's own"
+                "the certificate for {host} is signed by {signer}, not by a public authority: a device \
+                 between here and the relay decrypts TLS, unless {signer} is the relay's own authority"
             ),
             format!(
-                "have the firewall, proxy or virus scanner let connections to {host} pass unopened: {READABLE}. If the \
-                 relay's operator has an authority of their own, name its file with --cacert"
+                "let connections to {host} pass the firewall, proxy or virus scanner without decryption: \
+                 {READABLE}. If the relay's operator uses a private certificate authority, name its file \
+                 with --cacert"
             ),
         );
     };
     Verdict::fail(
         format!(
-            "the certificate for {host} is signed by {signer}, who is neither in --cacert {} nor a public authority: \
-             something between here and the relay opens TLS, or the relay's certificate comes from elsewhere now",
+            "the certificate for {host} is signed by {signer}, which is neither in --cacert {} nor a public \
+             authority: a device between here and the relay decrypts TLS, or the relay has a certificate of \
+             another authority now",
             cacert.display()
         ),
         format!(
-            "ask the relay's operator who signs the certificate. If it is {signer}, put that authority into the file of \
-             --cacert; if not, have the firewall, proxy or virus scanner let connections to {host} pass unopened: \
-             {READABLE}"
+            "ask the relay's operator who signs the certificate. If it is {signer}, add that authority to \
+             the file of --cacert; if not, let connections to {host} pass the firewall, proxy or virus \
+             scanner without decryption: {READABLE}"
         ),
     )
 }
@@ -161,10 +169,10 @@ fn authority(chain: &[Certificate]) -> Verdict {
     let whose = chain.first().map(|own| short(&own.subject)).unwrap_or_default();
     Verdict::fail(
         format!(
-            "the relay's certificate ({whose}) is a certificate authority at the same time, as openssl makes them unless told \
-             otherwise; a server must not present such a one, and --cacert does not help"
+            "the relay's certificate ({whose}) is also a certificate authority, which is the default of \
+             openssl; a server must not use such a certificate, and --cacert does not help"
         ),
-        "have the relay's operator make it anew, with: -addext basicConstraints=critical,CA:FALSE",
+        "ask the relay's operator to make a new one with: -addext basicConstraints=critical,CA:FALSE",
     )
 }
 

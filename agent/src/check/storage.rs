@@ -33,7 +33,7 @@ const AHEAD: Duration = Duration::from_secs(60);
 const NAMED: usize = 3;
 
 const READERS: &str =
-    "let the agent's user read it: add that user to the group of the recordings, or chmod g+rX them";
+    "let the agent's user read it: add that user to the group of the recordings, or run chmod g+rX on them";
 
 /// The result of counting.
 #[derive(Debug, Default)]
@@ -85,21 +85,23 @@ pub(super) fn path(
         return Verdict::pass(format!("{root} can be read"));
     }
     if today.looked_at.is_empty() && pattern.mentions(Placeholder::Tenant) {
-        return Verdict::pass(format!("{root} can be read; where searches look depends on their tenant"));
+        return Verdict::pass(format!(
+            "{root} can be read; the directories of a search depend on its tenant"
+        ));
     }
     let fresh = newest.and_then(|newest| now.duration_since(newest).ok()).is_some_and(|age| age < FRESH);
     let looked = || named(&today.looked_at.iter().collect::<Vec<_>>());
     match (there.as_slice(), fresh) {
         ([], true) => Verdict::warn(
             format!(
-                "there are fresh recordings beneath {root}, and none of the directories that the pattern names for \
+                "there are new recordings below {root}, but no directory exists that the pattern names for \
                  now: {}",
                 looked()
             ),
-            "compare --path with the directories in which recordings lie, and check --timezone",
+            "compare --path with the directories of the recordings, and check --timezone",
         ),
         ([], false) => {
-            Verdict::pass(format!("{root} can be read; no directory of today exists yet: {}", looked()))
+            Verdict::pass(format!("{root} can be read; no directory for today exists yet: {}", looked()))
         }
         (there, _) => Verdict::pass(format!("{root} can be read; today: {}", named(there))),
     }
@@ -109,10 +111,10 @@ pub(super) fn path(
 pub(super) fn sentinel(name: &str, opened: &Result<(), DriverFault>) -> Verdict {
     let name = one_line(name);
     match opened {
-        Ok(()) => Verdict::pass(format!("{name} is there")),
+        Ok(()) => Verdict::pass(format!("{name} exists")),
         Err(DriverFault::Sentinel(root)) => Verdict::fail(
-            format!("{name} is not in {}: the storage behind it is probably not mounted", root.display()),
-            "mount the storage, or make the file if --sentinel is new",
+            format!("{name} is not in {}: its disk or share is probably not mounted", root.display()),
+            "mount the storage, or create the file if --sentinel is new",
         ),
         Err(
             DriverFault::Root { .. }
@@ -128,11 +130,11 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
     let (figures, more) = match counted {
         Counted::Not => return Verdict::skipped("nothing could be counted"),
         Counted::All(figures) => (figures, ""),
-        Counted::Some(figures) => (figures, " and more; there was no time to count them all"),
+        Counted::Some(figures) => (figures, " and more; there was no time to count all"),
         Counted::Unreadable(figures, fault) => {
             let told = told(fault);
             return Verdict::fail(
-                format!("{} can be seen; {}", many(figures.recordings), told.what),
+                format!("{} found; {}", many(figures.recordings), told.what),
                 advice(fault),
             );
         }
@@ -140,15 +142,16 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
     let Some(own) = figures.newest else {
         return Verdict::warn(
             format!("there is no recording{more}"),
-            "does the PBX record, and into this directory? It may be right if it is new",
+            "does the PBX record, and into this directory? This can be normal for a new PBX",
         );
     };
     if let Ok(ahead) = own.duration_since(now)
         && ahead > AHEAD
     {
         return Verdict::warn(
-            format!("{}{more}; the newest was written {} from now", many(figures.recordings), rough(ahead)),
-            "either this machine's clock is wrong, see the row about time, or that of whoever wrote the recording",
+            format!("{}{more}; the newest is dated {} in the future", many(figures.recordings), rough(ahead)),
+            "either this machine's clock is wrong (see the row \"time\"), or the clock of the machine that \
+             wrote the recording",
         );
     }
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
@@ -157,7 +160,7 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
     if newest.is_none_or(|newest| age(newest) > OLD) {
         return Verdict::warn(
             detail,
-            "does the PBX still record, and into this directory? After quiet days this is well",
+            "does the PBX still record, and into this directory? This is normal after days without calls",
         );
     }
     Verdict::pass(detail)
@@ -166,9 +169,9 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
 /// Verdict for recordings whose names have no call id.
 pub(super) fn nameless(name: &OsStr) -> Verdict {
     Verdict::fail(
-        format!("no name of a recording holds a call id; the newest is {}", masked(name)),
-        "searches come with the id of the call: have the PBX put it into the file name, or say with --call-id what an id is \
-         here",
+        format!("no file name of a recording contains a call id; the newest is {}", masked(name)),
+        "searches use the call id: configure the PBX to put it into the file name, or describe its form with \
+         --call-id",
     )
 }
 
@@ -196,11 +199,12 @@ pub(super) fn unfound(sample: &Sample, findings: &Findings) -> Verdict {
     let looked = if looked.is_empty() { "nowhere".to_owned() } else { named(&looked) };
     Verdict::fail(
         format!(
-            "the newest recording ({}) lies in {lies}, and a search for its call {} does not find it; it looks into {looked}",
+            "the newest recording ({}) is in {lies}, but a search for its call {} does not find it; the \
+             search looked into {looked}",
             masked(name(sample)),
             sample.call_id.as_str()
         ),
-        "compare --path with where recordings lie; check --timezone, and --look-back",
+        "compare --path with the directories of the recordings; check --timezone and --look-back",
     )
 }
 
@@ -208,7 +212,7 @@ pub(super) fn unfound(sample: &Sample, findings: &Findings) -> Verdict {
 pub(super) fn locked(sample: &Sample, error: &OpenError) -> Verdict {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
     Verdict::fail(
-        format!("the newest recording ({}) is found and cannot be read: {cause}", masked(name(sample))),
+        format!("the newest recording ({}) is found but cannot be read: {cause}", masked(name(sample))),
         READERS,
     )
 }
@@ -224,15 +228,16 @@ fn advice(fault: &DriverFault) -> String {
             READERS.to_owned()
         }
         DriverFault::Root { source, .. } if source.kind() == ErrorKind::NotFound => {
-            "compare --path with where the PBX writes its recordings, and mount what is not mounted"
+            "compare --path with the directory in which the PBX writes recordings, and check that it is \
+             mounted"
                 .to_owned()
         }
         DriverFault::Unreadable { root, source } if source.kind() == ErrorKind::PermissionDenied => {
             let root = root.display();
-            format!("{READERS}; find {root} -type d ! -readable, run by that user, names the directories")
+            format!("{READERS}; to list the directories, run as that user: find {root} -type d ! -readable")
         }
         DriverFault::Root { .. } | DriverFault::Unreadable { .. } | DriverFault::Stalled(_) => {
-            "look at the disk, or the share, and how it is mounted".to_owned()
+            "check the disk or share, and how it is mounted".to_owned()
         }
         DriverFault::Sentinel(_) | DriverFault::Slow(_) => {
             told(fault).advice.unwrap_or_else(|| READERS.to_owned())

@@ -38,11 +38,15 @@ fn a_path_tells_where_it_leads_today() {
     assert!(verdict.detail.ends_with("today: /rec/2024/03/27"), "{}", verdict.detail);
     let none = today(&[("/rec/2024/03/27", false)]);
     let quiet = judged(dated, &none, ago(FRESH * 9));
-    assert!(quiet.state == State::Pass && quiet.detail.contains("no directory of today"), "{}", quiet.detail);
+    assert!(
+        quiet.state == State::Pass && quiet.detail.contains("no directory for today"),
+        "{}",
+        quiet.detail
+    );
     let wrong = judged(dated, &none, ago(Duration::from_secs(60)));
     assert!(wrong.state == State::Warn && wrong.advice.unwrap().contains("--path"));
     assert_eq!(judged("file:/rec", &today(&[("/rec", true)]), None).detail, "/rec can be read");
-    assert!(judged("file:/rec/%TE", &today(&[]), None).detail.contains("depends on their tenant"));
+    assert!(judged("file:/rec/%TE", &today(&[]), None).detail.contains("depend on its tenant"));
 }
 
 #[test]
@@ -99,7 +103,11 @@ fn old_recordings_are_a_warning_unless_another_root_has_new_ones() {
     assert_eq!(recordings(&Counted::All(Figures::default()), None, now()).state, State::Warn);
     let ahead = Some(now() + OLD);
     let future = recordings(&Counted::All(Figures { recordings: 1, newest: ahead }), ahead, now());
-    assert!(future.state == State::Warn && future.detail.ends_with("1day from now"), "{}", future.detail);
+    assert!(
+        future.state == State::Warn && future.detail.ends_with("1day in the future"),
+        "{}",
+        future.detail
+    );
     let some =
         recordings(&Counted::Some(Figures { recordings: 1, newest: ago(OLD / 2) }), ago(OLD / 2), now());
     assert!(some.detail.starts_with("1 recording and more"), "{}", some.detail);

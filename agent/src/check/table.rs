@@ -37,11 +37,11 @@ pub fn sum(report: &Report) -> String {
     let alone = report.rows.iter().all(|row| row.step == Step::Configuration);
     let said = match report.severity() {
         Severity::Well if alone => "The configuration can be used.",
-        Severity::Warnings if alone => "The configuration can be used; look at the warnings.",
-        Severity::Well => "All is well.",
-        Severity::Warnings => "It works; look at the warnings.",
+        Severity::Warnings if alone => "The configuration can be used; read the warnings.",
+        Severity::Well => "Everything works.",
+        Severity::Warnings => "It works, with warnings.",
         Severity::Misconfigured => "The configuration cannot be used.",
-        Severity::Failures => "Something does not work; begin with the first FAIL.",
+        Severity::Failures => "Something does not work; start with the first FAIL.",
     };
     let (pass, warn) = (count(State::Pass), count(State::Warn));
     let (fail, skipped) = (count(State::Fail), count(State::Skipped));

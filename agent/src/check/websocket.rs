@@ -11,12 +11,12 @@ use super::report::{Step, Verdict};
 /// Longest text of the other end that is repeated, in characters.
 const MAX_WORDS: usize = 200;
 
-const NO_WEBSOCKETS: &str = "have whatever stands between this machine and the relay (proxy, firewall, reverse proxy) let \
-                             WebSocket upgrades pass; docs/relay/proxy.md has the lines for nginx and Caddy";
+const NO_WEBSOCKETS: &str = "let WebSocket upgrades pass the proxy, firewall or reverse proxy between this machine \
+                             and the relay; docs/relay/proxy.md has the lines for nginx and Caddy";
 
-const NO_RELAY: &str = "check that --relay is the relay's address; if it is, have whatever stands between this machine and the \
-                        relay (proxy, firewall, reverse proxy) let WebSocket upgrades pass; docs/relay/proxy.md has the \
-                        lines for nginx and Caddy";
+const NO_RELAY: &str = "check that --relay is the relay's address; if it is, let WebSocket upgrades pass the proxy, \
+                        firewall or reverse proxy between this machine and the relay; docs/relay/proxy.md has \
+                        the lines for nginx and Caddy";
 
 /// The response to the request for a tunnel.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ fn clipped(text: &str) -> String {
 /// The verdicts on the WebSocket and the site key.
 pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
     let accepted = || Verdict::pass(format!("accepted for the site {site}"));
-    let key_first = || Verdict::skipped("not reached: the relay judges the site key first");
+    let key_first = || Verdict::skipped("not tested: the relay checks the site key first");
     match answer {
         Answer::Upgraded => (Verdict::pass("the connection was upgraded"), accepted()),
         Answer::Http { status, words: Some(words), protocols } => match *status {
@@ -91,13 +91,12 @@ pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
             // The relay has checked the key by then, and it was right.
             StatusCode::UPGRADE_REQUIRED => (no_upgrade(words, protocols.as_deref()), accepted()),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                let busy =
-                    Verdict::warn(format!("the relay admits nobody now: {words}"), "try again in a minute");
+                let busy = Verdict::warn(format!("the relay is busy: {words}"), "try again in a minute");
                 (busy, Verdict::after(Step::Websocket))
             }
             _ => {
                 let refused = Verdict::fail(
-                    format!("the relay refuses with {status}: {words}"),
+                    format!("the relay refused with {status}: {words}"),
                     "ask the relay's operator; its log says more",
                 );
                 (refused, Verdict::after(Step::Websocket))
@@ -105,22 +104,23 @@ pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
         },
         Answer::Http { status, words: None, .. } => {
             let detail = format!(
-                "{status}, and not in a relay's words: something in between answered, or no relay is there"
+                "{status}, and the response is not from a relay: a device in between answered, or no relay \
+                 runs there"
             );
             (Verdict::fail(detail, NO_RELAY), Verdict::after(Step::Websocket))
         }
         Answer::Garbled(what) => {
             let detail =
-                format!("the answer to the upgrade is none ({what}): something in between has changed it");
+                format!("the response to the upgrade is invalid ({what}): a device in between changed it");
             (Verdict::fail(detail, NO_WEBSOCKETS), Verdict::after(Step::Websocket))
         }
         Answer::HungUp(how) => {
             let detail =
-                format!("the connection was cut instead of upgraded ({how}); ordinary requests pass");
+                format!("the connection was closed instead of upgraded ({how}); ordinary requests work");
             (Verdict::fail(detail, NO_WEBSOCKETS), Verdict::after(Step::Websocket))
         }
         Answer::Silence => {
-            let detail = "there was no answer to the upgrade, while ordinary requests are answered";
+            let detail = "no response to the upgrade, but ordinary requests work";
             (Verdict::fail(detail, NO_WEBSOCKETS), Verdict::after(Step::Websocket))
         }
     }
@@ -129,15 +129,15 @@ pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
 fn unknown(words: &str, site: &SiteId) -> Verdict {
     Verdict::fail(
         format!("refused for the site {site} (401): {words}"),
-        "compare relay and key: the key may be another relay's, or was revoked; the relay's operator makes a new one with \
-         audiovault-relay site rotate-key, or a code with site enroll",
+        "compare relay and key: the key may belong to another relay, or was revoked; the relay's operator \
+         makes a new key with audiovault-relay site rotate-key, or an enrolment code with site enroll",
     )
 }
 
 fn disabled(words: &str, site: &SiteId) -> Verdict {
     Verdict::fail(
         format!("the site {site} is disabled (403): {words}"),
-        "ask the relay's operator, who enables it with audiovault-relay site enable",
+        "ask the relay's operator to enable it with audiovault-relay site enable",
     )
 }
 
@@ -146,12 +146,13 @@ fn no_upgrade(words: &str, protocols: Option<&str>) -> Verdict {
     let knows = protocols.is_some_and(|list| list.split(',').any(|known| known.trim() == SUBPROTOCOL));
     match protocols {
         Some(_) if knows => Verdict::fail(
-            "the relay has got the request without its upgrade (426): something in between strips the Upgrade header",
+            "the relay received the request without its upgrade (426): a device in between strips the \
+             Upgrade header",
             NO_WEBSOCKETS,
         ),
         Some(theirs) => Verdict::fail(
-            format!("the relay speaks {theirs}, and this agent {SUBPROTOCOL} (426)"),
-            "update the older of the two",
+            format!("the relay speaks {theirs}, but this agent speaks {SUBPROTOCOL} (426)"),
+            "upgrade the older of the two",
         ),
         None => Verdict::fail(format!("refused (426): {words}"), NO_WEBSOCKETS),
     }
@@ -185,7 +186,7 @@ mod tests {
         for status in [200, 401, 403, 404, 426, 502] {
             let (upgrade, key) = judged(status, None, None);
             assert_eq!((upgrade.state, key.state), (State::Fail, State::Skipped), "{status}");
-            assert!(upgrade.detail.contains("not in a relay's words"), "{}", upgrade.detail);
+            assert!(upgrade.detail.contains("the response is not from a relay"), "{}", upgrade.detail);
         }
     }
 

@@ -60,19 +60,20 @@ impl Fate {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Found => "a search finds the recording",
-            Self::Empty => "the recording has no sound; look at how the PBX mixes and converts it",
+            Self::Empty => "the file has no sound; check how the PBX mixes and converts recordings",
             Self::OutsidePattern => {
-                "the recording lies where --path does not lead for this call: compare the directory with the pattern, \
-                 --timezone and --look-back"
+                "the recording is in a directory that does not match --path for this call: compare the \
+                 directory with the path pattern, --timezone and --look-back"
             }
             Self::NotRecorded => {
-                "no file beneath the roots has the call's id in its name: it was not recorded, or recorded elsewhere, or \
-                 deleted"
+                "no file below the storage roots has the call id in its name: the call was not recorded, its \
+                 file is elsewhere, or the file was deleted"
             }
             Self::RootMissing => {
-                "a root is missing or cannot be read everywhere, so nobody knows; mount it, and try again"
+                "a storage root is missing or not fully readable, so the recording may exist there; mount \
+                 it, and try again"
             }
-            Self::NoId => "the id in the queue_log has no form that is known; see --call-id",
+            Self::NoId => "the id in the queue_log is not a known form of call id; see --call-id",
         }
     }
 }
