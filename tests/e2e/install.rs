@@ -112,8 +112,8 @@ async fn a_dry_run_shows_every_step_and_no_secret_and_does_nothing() {
     let (exit, out, err) = install(machine.path(), &flags).await;
     assert_eq!(exit, 0, "{err}");
     for step in [
-        "make the system user",
-        "trade the code",
+        "create the system user",
+        "trade the enrolment code",
         "site-key (0600",
         "path = \"file:/rec/%YY\"",
         "ProtectSystem=strict",
@@ -159,7 +159,7 @@ async fn an_upgrade_keeps_the_configuration_and_a_removal_keeps_it_until_purged(
     let program_there = machine.path().join("usr/local/bin/audiovault-agent");
     fs::write(&program_there, "an older version").unwrap();
     let (exit, out, err) = install(machine.path(), &[]).await;
-    assert!(exit == 0 && out.contains("stays as it is"), "{out}{err}");
+    assert!(exit == 0 && out.contains("is unchanged"), "{out}{err}");
     assert_eq!(fs::read_to_string(&config).unwrap(), edited);
     assert_eq!(fs::read(&program_there).unwrap(), fs::read(program("audiovault-agent")).unwrap());
     assert!(read(machine.path(), UNIT).contains("MemoryMax=144M"), "the unit follows the configuration");

@@ -20,7 +20,8 @@ pub enum LogFormat {
 /// The level of the log is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "--log-level {0:?} must be error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug"
+    "--log-level {0:?} is invalid; use error, warn, info, debug or trace, or a list such as \
+     info,audiovault_agent=debug"
 )]
 pub struct UnknownLogLevel(String);
 

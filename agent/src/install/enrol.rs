@@ -36,22 +36,22 @@ pub struct Enrolment {
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// The relay's address is invalid.
-    #[error("{0} is no address of a relay")]
+    #[error("{0} is not the address of a relay")]
     Relay(Url),
     /// The certificate authorities cannot be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The relay could not be reached; the code can still be used.
-    #[error("the relay was not reached, so the code can still be used")]
+    #[error("the relay was not reached, so the code is still valid")]
     Reach(#[from] ReachError),
     /// The relay refused the code.
     #[error("the relay refused the code with {0}: {1}")]
     Refused(StatusCode, String),
     /// The response did not arrive, or is not from a relay.
-    #[error("the relay's answer cannot be used, and the code may be used up; ask for a new one")]
+    #[error("the relay's response cannot be used, and the code may be used up; ask for a new code")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The relay did not respond in time.
-    #[error("the relay does not answer; the code may be used up")]
+    #[error("the relay does not respond; the code may be used up")]
     Timeout,
 }
 
@@ -70,7 +70,7 @@ impl Enrolment {
             tokio::time::timeout(STAGE_TIMEOUT, asked).await.map_err(|_| EnrolError::Timeout)??;
         let (status, body) = (response.status(), response.into_body());
         if status != StatusCode::OK {
-            let silent = || status.canonical_reason().unwrap_or("no reason was given").to_owned();
+            let silent = || status.canonical_reason().unwrap_or("no reason given").to_owned();
             let problem = serde_json::from_slice::<Problem>(&body).ok();
             let detail = problem.map_or_else(silent, |problem| one_line(&problem.detail));
             return Err(EnrolError::Refused(status, detail));

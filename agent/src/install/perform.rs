@@ -41,22 +41,22 @@ pub fn explain(plan: &Plan) -> String {
     let mut text = String::new();
     for step in &plan.steps {
         let line = match step {
-            Step::User => format!("make the system user {NAME}, unless it is there"),
+            Step::User => format!("create the system user {NAME}, if it does not exist"),
             Step::NoUser => format!("remove the user {NAME}"),
             Step::Directory { path, mode, owner } => {
-                format!("make the directory {} ({mode:04o}, {})", path.display(), whose(*owner))
+                format!("create the directory {} ({mode:04o}, {})", path.display(), whose(*owner))
             }
             Step::File { path, mode, owner, content } => {
                 let what = match content {
                     Content::Text(_) => "write",
-                    Content::Secret(_) => "write a secret into",
-                    Content::Enrolled(_) => "trade the code for a site key, and write that into",
+                    Content::Secret(_) => "write a secret to",
+                    Content::Enrolled(_) => "trade the enrolment code for a site key, and write it to",
                     Content::CopyOf(_) => "copy this program to",
                 };
                 format!("{what} {} ({mode:04o}, {})", path.display(), whose(*owner))
             }
             Step::Systemctl(words) => format!("run: {}", shown(&systemctl(&plan.layout, words))),
-            Step::Remove(path) => format!("remove {}, if it is there", path.display()),
+            Step::Remove(path) => format!("remove {}, if it exists", path.display()),
         };
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {line}");
@@ -92,7 +92,7 @@ pub async fn perform(plan: Plan, say: impl Fn(&str)) -> Result<Vec<String>, Inst
                     Content::Secret(secret) => line(&secret),
                     Content::Enrolled(enrolment) => {
                         let (site, key) = enrolment.trade().await?;
-                        say(&format!("the code was traded for a key of the site {site}"));
+                        say(&format!("traded the enrolment code for a key of the site {site}"));
                         line(&key)
                     }
                     Content::CopyOf(program) => {
@@ -120,9 +120,9 @@ fn line(secret: &Secret) -> Vec<u8> {
 
 fn whose(owner: Owner) -> &'static str {
     match owner {
-        Owner::Root => "root's",
-        Owner::AgentsGroup => "root's, readable for the agent",
-        Owner::Agent => "the agent's",
+        Owner::Root => "owned by root",
+        Owner::AgentsGroup => "owned by root, readable by the agent",
+        Owner::Agent => "owned by the agent",
     }
 }
 
@@ -202,7 +202,7 @@ fn systemctl(layout: &Layout, words: &[&str]) -> Vec<String> {
 fn run_systemctl(layout: &Layout, words: &[&str]) -> Result<Option<String>, InstallError> {
     let command = systemctl(layout, words);
     if layout.is_here() && !Path::new("/run/systemd/system").is_dir() {
-        return Ok(Some(format!("No systemd runs here, so this was left out: {}", shown(&command))));
+        return Ok(Some(format!("systemd does not run here, so this was not run: {}", shown(&command))));
     }
     run(&command).map(|()| None)
 }

@@ -139,14 +139,16 @@ impl Install {
         if drawn {
             let token = directory.join(super::SEARCH_TOKEN);
             notes.push(format!(
-                "A search token was drawn; QueueMetrics needs it too: sudo cat {}",
+                "A new search token was generated; QueueMetrics needs it too: sudo cat {}",
                 token.display()
             ));
         }
         notes.push(if upgrade {
-            format!("The configuration in {} stays as it is.", Layout::config().display())
+            format!("The configuration in {} is unchanged.", Layout::config().display())
         } else {
-            format!("`{NAME} check` tells whether all is well, `systemctl status {NAME}` how the agent is.")
+            format!(
+                "`{NAME} check` tests everything, `systemctl status {NAME}` shows the state of the agent."
+            )
         });
         Plan { layout: self.layout, steps, notes }
     }

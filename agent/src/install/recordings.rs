@@ -63,7 +63,7 @@ pub(super) fn access(directories: &[PathBuf]) -> Access {
         for (path, others, group) in [(&**directory, OTHERS_LIST, GROUP_LIST)].into_iter().chain(above) {
             let Ok(metadata) = fs::metadata(path) else {
                 if path == directory {
-                    problems.push(format!("{} is not there now; is its disk mounted?", path.display()));
+                    problems.push(format!("{} does not exist now; is its disk mounted?", path.display()));
                 }
                 continue;
             };
@@ -88,14 +88,14 @@ pub(super) fn access(directories: &[PathBuf]) -> Access {
 
 fn roots(path: &Path, rights: &str) -> String {
     format!(
-        "only root and its group may enter {0}, and the agent does not join that group; unless an ACL lets it in already, \
-         run: setfacl -m u:{NAME}:{rights} {0}",
+        "only root and its group can enter {0}, and the agent does not join that group; unless an ACL \
+         already gives the agent access, run: setfacl -m u:{NAME}:{rights} {0}",
         path.display()
     )
 }
 
 fn locked(path: &Path) -> String {
-    format!("only its owner may read {0}; run: chmod g+rx {0}, and install again", path.display())
+    format!("only its owner can read {0}; run: chmod g+rx {0}, and install again", path.display())
 }
 
 /// The name of a group, or its number if it has none (group(5)).

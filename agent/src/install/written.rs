@@ -27,7 +27,7 @@ const TOKEN_LEN: usize = 20;
 
 /// A file that the configuration names cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be read", .0.display())]
+#[error("cannot read {}", .0.display())]
 pub struct Unreadable(PathBuf, #[source] io::Error);
 
 /// Builds the configuration that corresponds to these flags. Secrets and certificates are copied to its directory,
@@ -81,13 +81,13 @@ pub fn fresh(typed: Vec<Typed>) -> Result<Fresh, Unreadable> {
 }
 
 const HEAD: &str = "\
-# The agent reads this again by itself when it changes. `audiovault-agent config example` shows every key that may stand
-# here, `audiovault-agent config check` tries what does.
+# The agent reads this file again when it changes. `audiovault-agent config example` prints every possible key, and
+# `audiovault-agent config check` checks this file.
 ";
 
 const NOTHING_DENIED: &str = "\
-# Recordings that nobody is to find any more, one rule a line: a call id, a file name or path with wildcards.
-# What stands here is in force at once; what is taken out is found again.
+# Recordings that the agent must not serve, one rule per line: a call id, or a file name or path with wildcards.
+# Changes take effect at once. If you remove a rule, its recordings are served again.
 #   1711441902.17
 #   *34911223344*
 #   2024/03/26/ceo-*.wav";
