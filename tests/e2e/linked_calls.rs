@@ -98,7 +98,7 @@ async fn records_that_do_not_answer_leave_what_the_id_finds_and_say_so() {
     records.pause(true);
     let answer = search(&client, &site, AGENT_LEG, &[]).await;
     assert_eq!((names(&answer).len(), &answer["complete"]), (1, &false.into()), "{answer}");
-    agent.process.wait_for("the legs of a conversation are not known").await;
+    agent.process.wait_for("cannot find the other legs of a conversation").await;
     records.pause(false);
     let answer = search(&client, &site, AGENT_LEG, &[]).await;
     assert_eq!(found(&answer), all());
@@ -135,7 +135,7 @@ async fn records_on_another_machine_are_asked_where_they_prove_by_tls_who_they_a
         let answer = search(&client, &site, CALLER, &[]).await;
         assert_eq!(answer["complete"], proven, "{url}: {:#?}", agent.process.log());
         if !proven {
-            agent.process.wait_for("does not prove by TLS who it is").await;
+            agent.process.wait_for("does not prove its identity by TLS").await;
         }
         agent.process.kill().await;
         relay.wait_for_status("acme", |status| status["state"] == "down").await;

@@ -52,30 +52,35 @@ const OF_FILE: [&str; 10] = [
 #[derive(Debug, thiserror::Error)]
 pub enum DialectError {
     /// The file cannot be read.
-    #[error("the dialect {} cannot be read", .0.display())]
+    #[error("cannot read the dialect file {}", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
     /// It is not TOML, or it has unknown keys.
-    #[error("the dialect is not right: {0}")]
+    #[error("dialect file: not valid: {0}")]
     Malformed(String),
     /// A field of a request is mapped to an unknown field.
-    #[error("the dialect gives {0:?} the meaning {1:?}, which is none; known are {known}", known = meanings())]
+    #[error("dialect file: {0:?} maps to unknown field {1:?}; known fields are {known}", known = meanings())]
     Meaning(String, String),
     /// The response uses an unknown value.
-    #[error("the dialect's response has {0:?}; known are {known}, and $$ for a dollar sign", known = filled())]
+    #[error(
+        "dialect file: [response] has the unknown value {0:?}; known values are {known}, and $$ for a dollar \
+         sign",
+        known = filled()
+    )]
     Unknown(String),
     /// The token has more names, or longer ones, than the relay can be told.
     #[error(
-        "the dialect gives the token too many names or too long ones; with those that are known anyway there may be \
-         {MAX_TOKEN_FIELDS}, of at most {MAX_TOKEN_FIELD_LEN} bytes each"
+        "dialect file: the token has too many names, or too long ones; at most {MAX_TOKEN_FIELDS} names are \
+         possible, with the built-in ones, each of at most {MAX_TOKEN_FIELD_LEN} bytes"
     )]
     TokenNames,
     /// The response contains an address of its own.
     #[error(
-        "the dialect's response has the address {0:?}; a relay passes on no address but links to recordings, so leave it out"
+        "dialect file: [response] has the address {0:?}; remove it, because a relay passes on only links to \
+         recordings"
     )]
     Address(String),
     /// A list that is repeated does not have exactly one item to repeat.
-    #[error("the dialect's response has {EACH:?} in a list of other than two items; write [\"$each\", …]")]
+    #[error("dialect file: {EACH:?} must be the first of two items of a list; write [\"$each\", …]")]
     Each,
 }
 
@@ -258,16 +263,18 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let error = |text: &str| Dialect::parse(text).unwrap_err().to_string();
-        assert!(error("[request]\nuid = 'call'").contains("known are site, tenant, token, callid, start"));
+        assert!(
+            error("[request]\nuid = 'call'").contains("known fields are site, tenant, token, callid, start")
+        );
         assert!(error("[response]\na = '$nothing'").contains("$status $complete $count"));
         assert!(error("[response]\na = '$url'").contains("within"), "a recording's own, outside of any");
         assert!(error("[response]\na = ['$each']").contains("two items"));
-        assert!(error("[response]\na = 'https://x.example'").contains("leave it out"));
+        assert!(error("[response]\na = 'https://x.example'").contains("remove it"));
         assert!(error("[answer]\na = 1").contains("unknown field"));
         let names = |n: usize| (0..n).map(|n| format!("key{n} = 'token'\n")).collect::<String>();
         assert!(Dialect::parse(&format!("[request]\n{}", names(12))).is_ok());
         assert!(error(&format!("[request]\n{}", names(13))).contains("too many names"));
         assert!(error(&format!("[request]\n{} = 'token'", "k".repeat(65))).contains("too long"));
-        assert!(error("= 1").contains("not right"));
+        assert!(error("= 1").contains("not valid"));
     }
 }

@@ -33,12 +33,12 @@ impl Failure {
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing here; searches go to /search")
+        Self::new(StatusCode::NOT_FOUND, "no such page; searches go to /search")
     }
 
     /// A method that a route does not have (RFC 9110, section 15.5.6).
     pub(crate) fn method(allowed: &'static str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed} can be used here"))
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this method is not allowed; use {allowed}"))
             .with(header::ALLOW, HeaderValue::from_static(allowed))
     }
 
@@ -51,7 +51,7 @@ impl Failure {
     /// A token that is not checked because the client is throttled, with the time to wait (RFC 6585, section 4).
     pub(crate) fn throttled(wait: Duration) -> Self {
         let seconds = wait.as_millis().div_ceil(1000).max(1);
-        let detail = "too many wrong tokens came from your address; correct the token, then try again";
+        let detail = "too many wrong tokens from your address; correct the token, then try again";
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
             .with(header::RETRY_AFTER, u32::try_from(seconds).unwrap_or(u32::MAX).into())
     }

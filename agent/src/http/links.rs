@@ -46,10 +46,10 @@ pub enum OpenLinkError {
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The token that it was made for is no longer accepted.
-    #[error("the token that this link was made for has been withdrawn; search again")]
+    #[error("the search token of this link is no longer valid; search again")]
     Withdrawn,
     /// The root to which it leads is no longer configured.
-    #[error("the storage that this link leads to is no longer served; search again")]
+    #[error("the storage of this recording is no longer served; search again")]
     UnknownRoot,
 }
 

@@ -174,7 +174,7 @@ impl Answer {
 }
 
 fn full() -> Failure {
-    let detail = "the site serves as many downloads as it may; try again in a moment";
+    let detail = "the site has reached its limit of downloads; try again in a moment";
     Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         .with(header::RETRY_AFTER, HeaderValue::from_static("2"))
 }
@@ -239,7 +239,7 @@ impl Serving {
         let answered = match conditions::judge(&self.asked.head.headers, &validators) {
             Verdict::Failed => Err(Failure::new(
                 StatusCode::PRECONDITION_FAILED,
-                "the recording is not, or no longer, the one that the request expects",
+                "the recording has changed, or is not the one that the request expects",
             )),
             Verdict::NotModified => Ok((not_modified(headers), None)),
             Verdict::Proceed { range } => self.deliver(range, headers),
@@ -287,7 +287,7 @@ impl Serving {
                 (StatusCode::PARTIAL_CONTENT, first, last - first + 1)
             }
             Selection::Unsatisfiable => {
-                let detail = format!("the recording has {size} bytes, and the range lies beyond them");
+                let detail = format!("the recording has {size} bytes, and the range begins after its end");
                 return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, detail)
                     .with(header::CONTENT_RANGE, content_range(&format!("*/{size}"))));
             }

@@ -123,8 +123,10 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     let mut answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
     answer.complete &= on_record;
     said.audit.found = u32::try_from(answer.files.len()).ok();
-    serde_json::to_value(answer)
-        .map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the answer is none").because(error))
+    serde_json::to_value(answer).map_err(|error| {
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: could not serialize the response")
+            .because(error)
+    })
 }
 
 /// The audit details of a request. A value that is not a call id may be a telephone number and is left out.
@@ -147,7 +149,7 @@ async fn read_body(body: Body) -> Result<Bytes, Failure> {
             let detail = format!("the request body is longer than {} KiB", MAX_REQUEST_BODY_LEN / 1024);
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
         } else {
-            Failure::new(StatusCode::BAD_REQUEST, "the request body did not arrive whole").because(error)
+            Failure::new(StatusCode::BAD_REQUEST, "the request body is incomplete").because(error)
         }
     })
 }
@@ -156,7 +158,7 @@ fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) ->
     let bad = |detail: &dyn std::fmt::Display| Failure::new(StatusCode::BAD_REQUEST, detail);
     let settings = service.vault.settings();
     let call_id =
-        parameters.value(Field::CallId).ok_or_else(|| bad(&"the request names no call; send callid"))?;
+        parameters.value(Field::CallId).ok_or_else(|| bad(&"the request has no call id; send callid"))?;
     let call_id = settings.call_ids.parse(call_id).map_err(|error| bad(&error))?;
     let start = parameters.value(Field::Start).map(|start| parse_start(start, &settings.zone));
     let value = |field| parameters.value(field).map(str::to_owned);
@@ -194,7 +196,7 @@ impl AgentService {
             Ok(linked) => query.linked = linked,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(cause, "the legs of a conversation are not known: {error}");
+                tracing::warn!(cause, "cannot find the other legs of a conversation: {error}");
                 return false;
             }
         }
@@ -211,7 +213,7 @@ impl AgentService {
                 }
                 Err(error) => {
                     answer.complete = false;
-                    tracing::warn!(call = call_in_log(asked.call_id), %error, "a recording was left out of an answer");
+                    tracing::warn!(call = call_in_log(asked.call_id), %error, "omitted a recording from a response");
                 }
             }
         }

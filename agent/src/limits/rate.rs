@@ -24,7 +24,7 @@ pub struct Rate(u64);
 
 /// A text that is not a valid rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no rate: write 64kbit to 100Gbit, such as 2Mbit or 1.5Mbit/s (or kB, MB)")]
+#[error("{0:?} is not a valid rate; use 64kbit to 100Gbit, such as 2Mbit or 1.5Mbit/s (or kB, MB)")]
 pub struct RateError(String);
 
 impl Rate {

@@ -27,7 +27,7 @@ pub enum ScheduleError {
     #[error(transparent)]
     Rate(#[from] RateError),
     /// The days or hours are invalid.
-    #[error("{0:?} is no time: write days such as Mon-Fri or Sat,Sun, and hours such as 08:00-18:00")]
+    #[error("{0:?} is not a valid time; use days such as Mon-Fri or Sat,Sun, and hours such as 08:00-18:00")]
     Time(String),
 }
 

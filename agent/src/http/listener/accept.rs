@@ -57,6 +57,6 @@ fn refuse(exceeded: Exceeded) -> Response {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
         }
     };
-    tracing::debug!(?exceeded, "a connection is beyond a limit");
+    tracing::debug!(?exceeded, "a connection is above a limit");
     problem.into_response().map(Body::from)
 }

@@ -125,7 +125,7 @@ pub struct ServeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}; is it this machine's, and free?")]
+    #[error("cannot listen on {address}; check that it is an address of this machine and not in use")]
     Bind {
         /// The address as configured.
         address: String,

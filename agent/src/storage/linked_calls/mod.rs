@@ -51,11 +51,11 @@ impl fmt::Debug for CdrSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum CdrError {
     /// The address is not valid.
-    #[error("the address of the call records is none; write mysql://USER@HOST/DATABASE")]
+    #[error("the address of the call records is invalid; write mysql://USER@HOST/DATABASE")]
     Address(#[source] sqlx::Error),
     /// The database does not answer, or refuses the query.
     #[error(
-        "the database of the call records cannot be asked; check its address, user and grants (SELECT on cdr)"
+        "cannot query the database of the call records; check its address, user and grants (SELECT on cdr)"
     )]
     Database(#[source] DatabaseError),
     /// The file cannot be read.
@@ -65,7 +65,10 @@ pub enum CdrError {
     #[error("{} has no linkedid; set newcdrcolumns=yes and loguniqueid=yes in cdr.conf of Asterisk", .0.display())]
     NoLinks(PathBuf),
     /// Reading the records took too long.
-    #[error("the call records took more than {} s to answer; put indexes on uniqueid and linkedid", PATIENCE.as_secs())]
+    #[error(
+        "the call records took more than {} s to answer; create indexes on uniqueid and linkedid",
+        PATIENCE.as_secs()
+    )]
     Slow,
 }
 

@@ -41,9 +41,9 @@ pub enum DatabaseError {
     Name(String, #[source] DnsError),
     /// The server has no TLS, or its certificate does not prove its identity.
     #[error(
-        "the server does not prove by TLS who it is: give it a certificate for that host, and name the certificate of who signed it \
-         with ssl-ca=FILE in the address; on a network that only you reach, ssl-mode=REQUIRED (encrypted, not verified) or \
-         ssl-mode=DISABLED permits less"
+        "the server does not prove its identity by TLS: give it a certificate for that host, and name its \
+         certificate authority with ssl-ca=FILE in the address; on a network that only you can reach, \
+         ssl-mode=REQUIRED (encrypted, not verified) or ssl-mode=DISABLED (not encrypted) is possible"
     )]
     Unproven(#[source] sqlx::Error),
     /// The database cannot be connected to, or refuses the query.
