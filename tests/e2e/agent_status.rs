@@ -61,7 +61,7 @@ async fn the_status_of_an_agent_that_is_not_connected_or_not_there_fails() {
     let (dir, states) = (one_recording(), TempDir::new().unwrap());
     let file = states.path().join("state.json").display().to_string();
     let (exit, _, err) = ask(&["status", "--state-file", &file]).await;
-    assert!(exit == 1 && err.contains("does the agent run"), "{exit} {err}");
+    assert!(exit == 1 && err.contains("check that the agent runs"), "{exit} {err}");
 
     let nobody = format!("ws://{}", free_address());
     let options = AgentOptions::new(dir.path()).through(nobody).with(&["--state-file", &file]);

@@ -80,7 +80,7 @@ async fn a_proxy_that_wants_another_password_is_named_with_its_own_words_and_nev
         let options = AgentOptions::new(dir.path()).with(&["--proxy", proxy_url]).with(extra);
         let agent = Agent::spawn(&relay, &site, options);
         let line = agent.process.wait_for("waiting will not help").await;
-        assert!(line.contains(&format!("no way through the proxy {proxy_url}")), "{line}");
+        assert!(line.contains(&format!("cannot connect through the proxy {proxy_url}")), "{line}");
         assert!(!agent.process.log().concat().contains("wr0ng"), "{:#?}", agent.process.log());
         line
     };
@@ -88,14 +88,20 @@ async fn a_proxy_that_wants_another_password_is_named_with_its_own_words_and_nev
     if let Some(proxy) = ProxyServer::http(None).await {
         let url = format!("http://{}", proxy.address);
         let line = refused(&url, &[]).await;
-        assert!(line.contains("wants a user and a password (407 Proxy Authentication Required)"), "{line}");
+        assert!(
+            line.contains("requires a user and a password (407 Proxy Authentication Required)"),
+            "{line}"
+        );
         let line = refused(&url, &with_wrong).await;
         assert!(line.contains("does not accept the user and password (401 Unauthorized)"), "{line}");
     }
     if let Some(proxy) = ProxyServer::socks(None).await {
         let url = format!("socks5h://{}", proxy.address);
         let line = refused(&url, &[]).await;
-        assert!(line.contains("wants a user and a password (SOCKS: no acceptable auth methods)"), "{line}");
+        assert!(
+            line.contains("requires a user and a password (SOCKS: no acceptable auth methods)"),
+            "{line}"
+        );
         let line = refused(&url, &with_wrong).await;
         assert!(line.contains("does not accept the user and password (SOCKS:"), "{line}");
     }

@@ -62,7 +62,7 @@ async fn a_proxy_wants_credentials(scheme: &str, proxy: &ProxyServer) {
         options().with(&["--proxy-credentials-file", &file])
     };
     let report = check(&relay, &site, &options()).await;
-    report.fails_at("proxy", &[&url, "wants a user and a password", "→ write USER:PASSWORD into a file"]);
+    report.fails_at("proxy", &[&url, "requires a user and a password", "→ write USER:PASSWORD into a file"]);
     assert_eq!(report.said("tls"), "proxy has to work first");
     let report = check(&relay, &site, &with("maria:s3cr3t-of-yesterday")).await;
     report.fails_at("proxy", &["does not accept the user and password", "→ correct them in the file"]);

@@ -136,14 +136,14 @@ async fn a_new_site_key_is_tried_beside_the_tunnel_that_works() {
     let mark = place.agent.mark();
     let wrong = format!("avk_acme_{}", "a".repeat(52));
     fs::write(place.file("site.key"), wrong).unwrap();
-    let line = place.agent.wait_for_after(mark, "the tunnel stays as it was").await;
+    let line = place.agent.wait_for_after(mark, "the old tunnel stays").await;
     assert!(line.contains("401"), "{line}");
     search(&client, &place.site, CALL, &[]).await;
 
     let rotated = place.relay.site_command(&["rotate-key", "acme"]).await;
     let mark = place.agent.mark();
     fs::write(place.file("site.key"), rotated["site_key"].as_str().unwrap()).unwrap();
-    place.agent.wait_for_after(mark, "a fresh tunnel takes over").await;
+    place.agent.wait_for_after(mark, "a new tunnel with the new configuration takes over").await;
     place.relay.wait_for_status("acme", |status| status["sessions"][1].is_null()).await;
     place.relay.site_command(&["revoke-key", "acme"]).await;
     search(&client, &place.site, CALL, &[]).await;

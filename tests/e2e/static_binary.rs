@@ -94,10 +94,10 @@ async fn a_bare_machine_trusts_the_certificate_authorities_that_are_built_in() {
     let url = format!("wss://{NAME}:{}", relay.address.port());
     let secrets = ["--site-key-file", "/key", "--token-file", "/token"];
     let agent = root.run(&[&["tunnel", "--relay", &url, "--path", "file:/"], &secrets[..]].concat());
-    agent.wait_for("has no certificate authorities of its own; using those built in").await;
+    agent.wait_for("has no certificate authorities; using the built-in ones").await;
     // They have not signed the relay's certificate, which signs itself.
     let line = agent.wait_for("not connected").await;
-    assert!(line.contains("whom this machine does not trust"), "{line}");
+    assert!(line.contains("which this machine does not trust"), "{line}");
 }
 
 #[test]

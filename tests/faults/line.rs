@@ -45,7 +45,7 @@ async fn half_open(fault: Line) -> Duration {
     let asked = Instant::now();
     setting.search().await;
     let took = asked.elapsed();
-    agent.process.wait_for_after(mark, "a fresh tunnel has taken the place of the silent one").await;
+    agent.process.wait_for_after(mark, "a new tunnel has replaced the silent one").await;
     // The relay has let the old one go, which nobody can tell it any more.
     let one = |status: &serde_json::Value| status["sessions"].as_array().is_some_and(|all| all.len() == 1);
     setting.relay.wait_for_status("acme", one).await;
@@ -78,7 +78,7 @@ async fn a_line_that_was_dead_for_a_moment_keeps_its_tunnel() {
     setting.search().await;
     let mark = agent.process.mark();
     line.set(Line::Dead);
-    agent.process.wait_for_after(mark, "dialling beside the tunnel").await;
+    agent.process.wait_for_after(mark, "dialling a second tunnel").await;
     line.set(Line::Sound);
     setting.search().await;
     let log = agent.process.log().split_off(mark);

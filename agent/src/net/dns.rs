@@ -28,19 +28,19 @@ const BOTH_FAMILIES: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// The name servers know no such name, or no address for it.
-    #[error("no such name, or no address for it; check how the name is written, and who answers for it")]
+    #[error("no such name, or no address for it; check the spelling, and the DNS records of the name")]
     Unknown(#[source] NetError),
     /// The name servers do not answer in time.
-    #[error("the name servers in /etc/resolv.conf do not answer; check them and the way to them")]
+    #[error("the name servers in /etc/resolv.conf do not answer; check them, and the network to them")]
     Silent,
     /// The name servers answer with an error (RFC 1035, section 4.1.1), such as `Query Refused`.
     #[error(
-        "the name servers in /etc/resolv.conf answer with an error, {0:?}; check that they serve this machine, and that they \
-         work"
+        "the name servers in /etc/resolv.conf return an error, {0:?}; check that they work, and that they \
+         serve this machine"
     )]
     Refused(String),
     /// The name servers cannot be asked, or their answer is not valid.
-    #[error("the name servers in /etc/resolv.conf give no answer; check them and the way to them")]
+    #[error("the name servers in /etc/resolv.conf give no answer; check them, and the network to them")]
     NoAnswer(#[source] NetError),
     /// `/etc/resolv.conf` cannot be used.
     #[error("/etc/resolv.conf cannot be used")]

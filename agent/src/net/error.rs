@@ -35,16 +35,19 @@ pub enum ReachError {
     #[error("cannot find the address of {0}")]
     Dns(String, #[source] DnsError),
     /// No address can be connected to.
-    #[error("cannot reach {0}; check the address, and that a firewall lets this machine connect to it")]
+    #[error("cannot reach {0}; check the address, and whether a firewall blocks the connection")]
     Tcp(String, #[source] Attempts),
     /// The proxy does not let the connection through.
-    #[error("no way through the proxy {0}")]
+    #[error("cannot connect through the proxy {0}")]
     Proxy(String, #[source] ProxyError),
     /// TLS failed.
-    #[error("no TLS with {0}")]
+    #[error("TLS with {0} failed")]
     Tls(String, #[source] TlsFailure),
     /// A stage took too long.
-    #[error("{host} does not answer: {stage} took more than {} s; check the address and the firewalls", limit.as_secs())]
+    #[error(
+        "{host} does not respond: {stage} took more than {} s; check the address and the firewalls",
+        limit.as_secs()
+    )]
     Timeout {
         /// The stage.
         stage: Stage,

@@ -26,8 +26,9 @@ use super::{
 pub enum TlsFailure {
     /// The certificate is not signed by a trusted authority.
     #[error(
-        "its certificate is signed by {issuer:?}, whom this machine does not trust; if that is a firewall which opens \
-         TLS, have it let this connection pass, or trust its certificate authority with --cacert"
+        "its certificate is signed by {issuer:?}, which this machine does not trust; if that is a firewall \
+         that decrypts TLS, let this connection pass without decryption, or trust its certificate authority \
+         with --cacert"
     )]
     UnknownIssuer {
         /// The issuer of the last certificate that was presented.
@@ -37,7 +38,8 @@ pub enum TlsFailure {
     },
     /// The certificate has expired.
     #[error(
-        "its certificate has expired{}; whoever runs the server has to renew it, unless this machine's clock is wrong",
+        "its certificate has expired{}; check this machine's clock, or ask the operator of the server to \
+         renew the certificate",
         chain.first().map(|own| format!(" at {}", own.not_after)).unwrap_or_default()
     )]
     Expired {
@@ -54,13 +56,13 @@ pub enum TlsFailure {
         chain: Vec<Certificate>,
     },
     /// The certificate is for another name.
-    #[error("its certificate is for {}; check the address, or whoever answers there", names_of(chain))]
+    #[error("its certificate is for {}; check the address, and which server answers there", names_of(chain))]
     WrongName {
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
     },
     /// Something else is wrong with the certificate.
-    #[error("its certificate cannot be used; whoever runs the server has to replace it")]
+    #[error("its certificate is invalid; ask the operator of the server to replace it")]
     Unusable {
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
@@ -68,13 +70,15 @@ pub enum TlsFailure {
         source: RustlsError,
     },
     /// Both sides use TLS but have no common parameters.
-    #[error("both sides do not agree how to speak TLS")]
+    #[error("this machine and the server have no TLS version or cipher in common")]
     Disagreement(#[source] RustlsError),
     /// The other side does not use TLS.
-    #[error("what answers speaks no TLS; check the port, and that no filter answers in the server's place")]
+    #[error(
+        "the server does not speak TLS; check the port, and whether a filter answers instead of the server"
+    )]
     NotTls(#[source] RustlsError),
     /// The connection broke.
-    #[error("the connection broke in the middle of it; a firewall that refuses TLS does that")]
+    #[error("the connection was closed during the handshake; a firewall that blocks TLS can do that")]
     Broken(#[source] io::Error),
 }
 
@@ -147,7 +151,7 @@ fn classify(error: io::Error, chain: Vec<Certificate>) -> TlsFailure {
 
 fn names_of(chain: &[Certificate]) -> String {
     match chain.first().map(|own| own.names.as_slice()) {
-        None | Some([]) => "no host at all".to_owned(),
+        None | Some([]) => "no host".to_owned(),
         Some(names) => names.join(", "),
     }
 }

@@ -23,10 +23,10 @@ pub enum TrustError {
     #[error("cannot read the certificates in {}; check --cacert", .0.display())]
     Unreadable(PathBuf, #[source] pem::Error),
     /// The file of certificate authorities contains something that is not a usable certificate.
-    #[error("{} holds a certificate that cannot be used; check --cacert", .0.display())]
+    #[error("{} contains an invalid certificate; check --cacert", .0.display())]
     Certificate(PathBuf, #[source] rustls::Error),
     /// The file of certificate authorities is empty.
-    #[error("{} holds no certificate; check --cacert", .0.display())]
+    #[error("{} contains no certificate; check --cacert", .0.display())]
     Empty(PathBuf),
     /// The certificate authorities cannot be used.
     #[error("the certificate authorities cannot be used")]
@@ -105,7 +105,7 @@ fn from_machine() -> RootCertStore {
     // One broken certificate among a hundred is no reason to reject all.
     let (added, _) = roots.add_parsable_certificates(native.certs);
     if added == 0 {
-        tracing::info!("this machine has no certificate authorities of its own; using those built in");
+        tracing::info!("this machine has no certificate authorities; using the built-in ones");
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     roots

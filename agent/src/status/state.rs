@@ -78,13 +78,13 @@ pub struct StateFile(PathBuf);
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
     /// There is no such file, or it may not be read.
-    #[error("cannot read {0}; does the agent run, with the same --state-file?")]
+    #[error("cannot read {0}; check that the agent runs, with the same --state-file")]
     Unreadable(PathBuf, #[source] io::Error),
     /// The file has other content.
     #[error("{0} was not written by an agent")]
     Malformed(PathBuf),
     /// The agent has stopped writing.
-    #[error("the agent has not been heard of for {0} s")]
+    #[error("the agent has not updated its state for {0} s")]
     Stale(u64),
     /// The agent runs but is not connected.
     #[error("the agent is not connected to its relay; its log says why")]

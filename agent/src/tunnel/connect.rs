@@ -39,10 +39,13 @@ pub(crate) enum ConnectError {
     #[error(transparent)]
     Reach(#[from] ReachError),
     /// The connection broke during the upgrade.
-    #[error("{0} hung up instead of answering; check the address, and what stands in between")]
+    #[error(
+        "{0} closed the connection without a response; check the address, and the network between this \
+         machine and it"
+    )]
     Broken(String, #[source] io::Error),
     /// The upgrade took longer than [`UPGRADE_TIMEOUT`].
-    #[error("{0} accepts connections and does not answer")]
+    #[error("{0} accepts connections but does not respond")]
     Timeout(String),
     /// The relay refused before the upgrade.
     #[error("the relay refused the tunnel with {status}: {detail}")]
@@ -55,7 +58,7 @@ pub(crate) enum ConnectError {
         retry_after: Option<Duration>,
     },
     /// The answer does not come from a relay.
-    #[error("the answer from {0} is not a relay's; check the address")]
+    #[error("the response from {0} is not from a relay; check the address")]
     NotARelay(String, #[source] Box<WsError>),
 }
 
@@ -187,7 +190,7 @@ fn refused(target: &Target, error: WsError) -> ConnectError {
     let retry_after =
         response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let status = response.status();
-    let silent = || status.canonical_reason().unwrap_or("no reason was given").to_owned();
+    let silent = || status.canonical_reason().unwrap_or("no reason given").to_owned();
     ConnectError::Refused {
         status,
         detail: problem.map_or_else(silent, |problem| one_line(&problem.detail)),

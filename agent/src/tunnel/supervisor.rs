@@ -256,13 +256,13 @@ impl Supervisor {
         }
         match self.dial_anew().await {
             Ok(fresh) => {
-                tracing::info!("a fresh tunnel takes over, as newly configured");
+                tracing::info!("a new tunnel with the new configuration takes over");
                 let old = std::mem::replace(tunnel, fresh);
                 self.old.spawn(drain(old, "another tunnel of the same agent has taken over"));
                 true
             }
             Err(reason) => {
-                tracing::error!(reason, "the new configuration cannot connect; the tunnel stays as it was");
+                tracing::error!(reason, "cannot connect with the new configuration; the old tunnel stays");
                 false
             }
         }
@@ -278,7 +278,7 @@ impl Supervisor {
             fresh = dial_beside(fresh, silence) => fresh,
         };
         let Some(fresh) = fresh else { return false };
-        tracing::info!("a fresh tunnel has taken the place of the silent one");
+        tracing::info!("a new tunnel has replaced the silent one");
         *tunnel = fresh;
         true
     }
@@ -289,7 +289,7 @@ impl Supervisor {
         if tunnel.is_welcomed(WELCOME_TIMEOUT).await {
             return Ok(tunnel);
         }
-        Err("the relay did not welcome the fresh tunnel; its log says why".to_owned())
+        Err("the relay did not accept the new tunnel; its log says why".to_owned())
     }
 
     fn tell(&self, state: TunnelState) {
@@ -306,7 +306,7 @@ impl Supervisor {
             }
             Retry::After(after) => {
                 let wait = after + between(Duration::ZERO, RETRY_AFTER_SPREAD);
-                tracing::info!(%error, wait_ms = wait.as_millis(), "not connected; dialling again when asked to");
+                tracing::info!(%error, wait_ms = wait.as_millis(), "not connected; dialling again when allowed");
                 wait
             }
             Retry::AfterChange => {
@@ -323,11 +323,11 @@ async fn drain(mut tunnel: Tunnel, reason: &str) {
     tracing::info!(
         downloads = tunnel.control.open_streams(),
         reason,
-        "leaving: waiting for running downloads"
+        "closing the tunnel after running downloads"
     );
     tunnel.control.go_away(Goaway { reason: reason.to_owned(), reconnect_after_ms: [0, 0] });
     if tokio::time::timeout(DRAIN_TIMEOUT, &mut tunnel.task).await.is_err() {
-        tracing::warn!("downloads still run after {} s; cutting them", DRAIN_TIMEOUT.as_secs());
+        tracing::warn!("downloads still run after {} s; ending them", DRAIN_TIMEOUT.as_secs());
         tunnel.task.abort();
     }
 }
@@ -346,7 +346,7 @@ fn causes(error: &ConnectError) -> String {
 }
 
 fn crashed() -> Ended {
-    Ended::ByUs(Close::new(CloseCode::Other(1011), "the tunnel's task failed inside"))
+    Ended::ByUs(Close::new(CloseCode::Other(1011), "internal error: the task of the tunnel failed"))
 }
 
 /// The agent's router in the form that the link calls.

@@ -33,9 +33,9 @@ pub(super) async fn pass(
         return Err(refused(&response, target, credentials.is_some()));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(no_proxy)?;
-    let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| no_proxy("not the same connection"))?;
+    let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| no_proxy("the connection changed"))?;
     if !parts.read_buf.is_empty() {
-        return Err(no_proxy("it speaks before it is spoken to"));
+        return Err(no_proxy("data came too early"));
     }
     Ok(parts.io.into_inner())
 }

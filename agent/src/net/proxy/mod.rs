@@ -20,13 +20,13 @@ const SOCKS_PORT: u16 = 1080;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProxyTextError {
     /// It is not an address.
-    #[error("not an address; write http://HOST:PORT or socks5h://HOST:PORT")]
+    #[error("not a valid address; write http://HOST:PORT or socks5h://HOST:PORT")]
     Address,
     /// It is an address of another protocol.
-    #[error("{0}: is not spoken here; write http, https, socks5 or socks5h")]
+    #[error("{0}:// is not supported; use http, https, socks5 or socks5h")]
     Scheme(String),
     /// User or password are not valid text.
-    #[error("user and password must be text, percent-encoded where they hold one of @ : / % # ?")]
+    #[error("user and password must be text; percent-encode the characters @ : / % # ?")]
     Credentials,
 }
 
@@ -35,7 +35,8 @@ pub enum ProxyTextError {
 pub enum ProxyError {
     /// The proxy wants a user and a password.
     #[error(
-        "it wants a user and a password ({0}); write USER:PASSWORD into a file and give it as --proxy-credentials-file"
+        "it requires a user and a password ({0}); write USER:PASSWORD into a file and name it with \
+         --proxy-credentials-file"
     )]
     CredentialsWanted(String),
     /// The proxy does not accept the user and password.
@@ -45,22 +46,23 @@ pub enum ProxyError {
     CredentialsRefused(String),
     /// The proxy wants a way to authenticate that the agent does not have.
     #[error(
-        "it wants {0}, which is not spoken here; have whoever runs the proxy allow Basic, or an exception"
+        "it requires {0}, which is not supported; ask the administrator of the proxy to allow Basic \
+         authentication, or an exception"
     )]
     Unspoken(String),
     /// The proxy does not allow connections to the target.
-    #[error("it refuses to connect to {0} ({1}); have whoever runs the proxy allow it")]
+    #[error("it refuses to connect to {0} ({1}); ask the administrator of the proxy to allow it")]
     Forbidden(String, String),
     /// The proxy cannot connect to the target.
-    #[error("it cannot reach {0} ({1}); check that address, and have whoever runs the proxy look why")]
+    #[error("it cannot reach {0} ({1}); check that address, and ask the administrator of the proxy")]
     Unreachable(String, String),
     /// It uses another protocol, or closed the connection.
     #[error(
-        "what answers there is not this kind of proxy; check its address and whether it is HTTP or SOCKS"
+        "the server there is not a proxy of this kind; check its address, and whether it is HTTP or SOCKS"
     )]
     NotAProxy(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// TLS with the proxy itself failed.
-    #[error("no TLS with the proxy itself")]
+    #[error("TLS with the proxy itself failed")]
     Tls(#[source] TlsFailure),
 }
 

@@ -37,7 +37,7 @@ fn refused(error: SocksError, target: &Target, named: bool) -> ProxyError {
         ProxyError::CredentialsRefused(words)
     } else if matches!(error, SocksError::NoAcceptableAuthMethods | SocksError::AuthorizationRequired) {
         if named {
-            ProxyError::Unspoken("another proof than user and password".to_owned())
+            ProxyError::Unspoken("another authentication than user and password".to_owned())
         } else {
             ProxyError::CredentialsWanted(words)
         }
