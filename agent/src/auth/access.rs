@@ -20,18 +20,19 @@ const ADVISED_TOKEN_LEN: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// No client could search.
-    #[error("nobody could search: give a token with --token-file, or tenants with usable secrets")]
+    #[error("no search token is set; set one with --token-file, or tenants with valid secrets")]
     Nobody,
     /// The master token is the one of the published template.
-    #[error("the token is the one of AudioVault's published template, which everybody knows; choose another")]
+    #[error("the token is the example of AudioVault's template, which is public; choose another")]
     Public,
     /// The master token can be guessed.
     #[error(
-        "the token has fewer than {MIN_TOKEN_LEN} characters; choose a longer one, such as openssl rand -hex 16 prints"
+        "the token has fewer than {MIN_TOKEN_LEN} characters; choose a longer one, such as the output of \
+         openssl rand -hex 16"
     )]
     Short,
     /// Two tokens are the same.
-    #[error("{0} and {1} have the same token; give each its own")]
+    #[error("{0} and {1} have the same token; give them different tokens")]
     Same(String, String),
 }
 
@@ -72,7 +73,7 @@ pub struct Grant {
 
 /// The token is wrong or missing, or belongs to another tenant. One error for all cases, so that it reveals nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the token is missing or wrong; the operator of the site knows the right one")]
+#[error("the token is missing or wrong; ask the operator of the site for the right one")]
 pub struct Denied;
 
 impl Access {
@@ -138,8 +139,8 @@ impl Access {
             more => format!(" (and {more} more)"),
         };
         Some(format!(
-            "the token of {first}{more} has fewer than {ADVISED_TOKEN_LEN} characters and may be guessed; choose a longer one, \
-             such as openssl rand -hex 16 prints"
+            "the token of {first}{more} has fewer than {ADVISED_TOKEN_LEN} characters and can be guessed; \
+             choose a longer one, such as the output of openssl rand -hex 16"
         ))
     }
 

@@ -28,7 +28,7 @@ pub enum SecretError {
         source: std::io::Error,
     },
     /// The file holds no secret.
-    #[error("the secret file {} must hold one line of text and nothing else", .0.display())]
+    #[error("the secret file {} must contain one line of text and nothing else", .0.display())]
     NotOneLine(PathBuf),
 }
 

@@ -33,10 +33,10 @@ pub enum TenantsError {
         line: usize,
     },
     /// A tenant has no name.
-    #[error("the tenants file has an entry without a name (entry {0})")]
+    #[error("the tenants file has an entry without a tenant name (entry {0})")]
     Nameless(usize),
     /// A tenant occurs twice.
-    #[error("the tenants file names the tenant {0:?} twice; names are compared without regard to case")]
+    #[error("the tenants file has the tenant {0:?} twice; upper and lower case letters count as the same")]
     Twice(String),
 }
 
@@ -109,7 +109,7 @@ fn unusable(secret: &str) -> Option<String> {
     if secret.is_empty() {
         Some("its secret is empty".to_owned())
     } else if secret == PUBLIC_SECRET {
-        Some("its secret is the one of the published template, which everybody knows".to_owned())
+        Some("its secret is the example of AudioVault's template, which is public".to_owned())
     } else if secret.chars().count() < MIN_SECRET_LEN {
         Some(format!("its secret has fewer than {MIN_SECRET_LEN} characters"))
     } else {

@@ -113,7 +113,7 @@ fn the_operator_is_warned_of_what_will_surprise() {
     fs::set_permissions(&tenants, fs::Permissions::from_mode(0o644)).unwrap();
     let warned = |words: &[&str]| served(words).unwrap().warnings.join("\n");
     let warnings = warned(&["--tenants", tenants.to_str().unwrap()]);
-    for part in ["everybody knows", "chmod", "%TE", "--public-url"] {
+    for part in ["is public", "chmod", "%TE", "--public-url"] {
         assert!(warnings.contains(part), "{part}: {warnings}");
     }
     assert!(is_utc(&TimeZone::UTC) && !is_utc(&TimeZone::get("Europe/London").unwrap()));
