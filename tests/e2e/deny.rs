@@ -167,7 +167,7 @@ async fn a_broken_deny_file_keeps_the_rules_before_and_is_told_loudly() {
     assert_eq!(place.found(CALL).await, 0);
     place.deny(&format!("{OTHER_CALL}\n34911223344\n"));
     // Also while nobody asks for anything.
-    let line = place.agent.process.wait_for("the rules before stay in force").await;
+    let line = place.agent.process.wait_for("the old rules stay active").await;
     assert!(line.contains("ERROR") && line.contains("line 2") && !line.contains("349112"), "{line}");
     place.problem(Some("line 2 is neither a call id nor a glob")).await;
     assert_eq!((place.found(CALL).await, place.found(OTHER_CALL).await), (0, 1));

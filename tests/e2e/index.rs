@@ -82,7 +82,7 @@ async fn an_index_that_cannot_be_kept_stops_no_search() {
     let file = elsewhere.path().join("a-file");
     fs::write(&file, "").unwrap();
     let agent = Agent::start(&relay, &site, indexed(dir.path(), &file.join("index"))).await;
-    agent.process.wait_for("cannot be kept").await;
+    agent.process.wait_for("cannot use the index in").await;
     assert_eq!(finds(&client(&relay), &site, CALL).await, 1);
 }
 
@@ -100,7 +100,7 @@ async fn a_damaged_index_is_made_anew() {
         fs::write(&file, octets.iter().map(|octet| !octet).collect::<Vec<u8>>()).unwrap();
     }
     let agent = Agent::start(&relay, &site, indexed(dir.path(), index.path())).await;
-    agent.process.wait_for("the index is damaged; building it anew").await;
+    agent.process.wait_for("the index is damaged; rebuilding it").await;
     agent.process.wait_for(FINISHED).await;
     assert_eq!(finds(&client(&relay), &site, CALL).await, 1);
 }

@@ -242,7 +242,7 @@ async fn is_unmounted(mut disk: Mounted, beneath: &str, more: &[&str]) -> String
     let (found, took) = right_again(&setting, LONG, || disk.bring_back()).await;
     assert!(names(&found).len() == 1 && found["complete"] == true, "{found}");
     assert!(body(send(setting.client.get(first_link(&found))).await).await == (200, long));
-    agent.process.wait_for("storage is well again").await;
+    agent.process.wait_for("storage works again").await;
     took
 }
 

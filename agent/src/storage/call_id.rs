@@ -20,8 +20,8 @@ const YEASTAR: &str = r"^(?:19|20)\d{12}[0-9A-Fa-f]{4,6}$";
 /// Why a text is not a call id. The message does not repeat the text, because it may be a telephone number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this is not the id of a call: send an Asterisk unique id such as 1711444502.17, a UUID, a Yeastar id, or one \
-     that the agent's --call-id admits"
+    "this is not a call id; send an Asterisk unique id such as 1711444502.17, a UUID, a Yeastar id, or an id \
+     that the agent's --call-id allows"
 )]
 pub struct CallIdError;
 

@@ -51,10 +51,10 @@ pub enum DriverFault {
         source: io::Error,
     },
     /// The root lacks its sentinel file, which is there while the storage is mounted.
-    #[error("the directory {} lacks its sentinel file; the storage behind it is probably not mounted", .0.display())]
+    #[error("the directory {} has no sentinel file; its disk or share is probably not mounted", .0.display())]
     Sentinel(PathBuf),
     /// A directory below the root cannot be read.
-    #[error("a directory beneath {} cannot be read; check its permissions and the disk", root.display())]
+    #[error("a directory below {} cannot be read; check its permissions and the disk", root.display())]
     Unreadable {
         /// The literal part of the pattern.
         root: PathBuf,
@@ -62,10 +62,16 @@ pub enum DriverFault {
         source: io::Error,
     },
     /// The search was not finished in time.
-    #[error("the search beneath {} took too long; narrow the pattern by date, or look at the disk", .0.display())]
+    #[error(
+        "the search below {} took too long; limit the path pattern by date, or check the disk",
+        .0.display()
+    )]
     Slow(PathBuf),
     /// Opening the root did not return in time.
-    #[error("the storage of {} does not answer; is the machine up that has it, and the network to it?", .0.display())]
+    #[error(
+        "the storage of {} does not answer; check the machine that has it, and the network to it",
+        .0.display()
+    )]
     Stalled(PathBuf),
 }
 

@@ -56,7 +56,7 @@ impl RecordingFile {
                 None | Some(Ordering::Greater) => return Ok(()),
                 Some(Ordering::Equal) if since.elapsed() < APPENDING => thread::sleep(LOOK_EVERY),
                 Some(_) => {
-                    return Err(io::Error::other("the file was written over while it was served"));
+                    return Err(io::Error::other("the file was overwritten while it was served"));
                 }
             }
         }

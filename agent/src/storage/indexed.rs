@@ -44,7 +44,7 @@ impl Indexed {
             }
             Err(fault) if *told != now => {
                 let cause = fault.source().map(ToString::to_string);
-                tracing::warn!(%pattern, cause, "the index is not up to date; searches look into folders instead: {fault}");
+                tracing::warn!(%pattern, cause, "the index is not up to date; searches read directories: {fault}");
             }
             Err(_) => {}
         }

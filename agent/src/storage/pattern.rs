@@ -20,8 +20,8 @@ pub enum PatternError {
     Escape(String),
     /// A percent sign that begins no known placeholder.
     #[error(
-        "the path {0:?} has a % that starts no placeholder; known are %YY %MM %ME %DD %HH %TE %SE %QU %AG, and %% for a \
-         percent sign"
+        "the path {0:?} has a % that is not a placeholder; use %YY %MM %ME %DD %HH %TE %SE %QU %AG, or %% \
+         for a percent sign"
     )]
     Placeholder(String),
 }

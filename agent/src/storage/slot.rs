@@ -142,7 +142,7 @@ impl Slot {
             Ok(Some(Err(fault))) => {
                 tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
             }
-            Err(error) => tracing::error!(%error, "counting recordings failed inside"),
+            Err(error) => tracing::error!(%error, "internal error: counting recordings failed"),
         }
     }
 
@@ -161,7 +161,7 @@ impl Slot {
         match refreshed {
             Ok(Some(refreshed)) => self.indexed.judge(&self.driver, &refreshed, began.elapsed()),
             Ok(None) => {}
-            Err(error) => tracing::error!(%error, "keeping the index failed inside"),
+            Err(error) => tracing::error!(%error, "internal error: updating the index failed"),
         }
     }
 
@@ -176,7 +176,7 @@ impl Slot {
                     let cause = std::error::Error::source(fault).map(ToString::to_string);
                     tracing::warn!(%pattern, cause, "storage is degraded: {fault}");
                 }
-                None => tracing::info!(%pattern, "storage is well again"),
+                None => tracing::info!(%pattern, "storage works again"),
             }
             *before = now;
         }

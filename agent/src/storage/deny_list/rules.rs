@@ -25,11 +25,12 @@ pub enum RulesError {
     Glob(usize, String),
     /// There are too many rules or globs.
     #[error(
-        "there are more than {MAX_RULES} rules or {MAX_GLOBS} globs; globs that name directories need fewer"
+        "there are more than {MAX_RULES} rules or {MAX_GLOBS} globs; use globs for whole directories, so \
+         that fewer are needed"
     )]
     TooMany,
     /// All globs together are too large for the matcher.
-    #[error("the globs are too many or too long to be used together: {0}")]
+    #[error("there are too many globs, or too long ones: {0}")]
     Together(String),
 }
 

@@ -113,7 +113,7 @@ fn what_cannot_be_used_keeps_the_rules_before_and_is_told() {
         broken(&case);
         assert!(case.later(5), "{said}");
         let problem = case.problem().unwrap();
-        assert!(problem.contains(said) && problem.contains("stay in force"), "{problem}");
+        assert!(problem.contains(said) && problem.contains("stay active"), "{problem}");
     }
     case.write(CALL);
     assert!(case.denies());

@@ -136,7 +136,7 @@ impl Watched {
 
     fn tell(&mut self, error: &DenyError) {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        let problem = format!("{error}, and the rules before stay in force: {cause}");
+        let problem = format!("{error}, and the old rules stay active: {cause}");
         if self.problem.as_ref() != Some(&problem) {
             tracing::error!("{problem}");
             self.problems.note(SUBJECT, Some(problem.clone()));

@@ -36,10 +36,10 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
     /// The scan was cancelled.
-    #[error("the scan was ended")]
+    #[error("the scan was stopped")]
     Cancelled,
     /// A directory cannot be read; what was seen is in the index.
-    #[error("a folder cannot be read")]
+    #[error("a directory cannot be read")]
     Unreadable(#[source] io::Error),
     /// The index cannot be written.
     #[error(transparent)]

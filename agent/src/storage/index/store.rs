@@ -36,16 +36,16 @@ const CACHE: usize = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Its directory or file cannot be created or read.
-    #[error("the index in {} cannot be kept; check that the agent's user may write there", .0.display())]
+    #[error("cannot use the index in {}; check that the agent's user may write there", .0.display())]
     Unusable(PathBuf, #[source] io::Error),
     /// Another process has it open.
-    #[error("the index {} is kept by another process; give each agent a directory of its own", .0.display())]
+    #[error("another process uses the index {}; give each agent a directory of its own", .0.display())]
     Kept(PathBuf),
     /// The database reported an error.
     #[error("the index failed")]
     Failed(#[source] Box<redb::Error>),
     /// A record in the file is not valid.
-    #[error("the index holds a record that is none")]
+    #[error("the index contains an invalid record")]
     Garbled,
 }
 
@@ -89,7 +89,7 @@ impl Store {
         match guarded(|| Self::try_open(file, about)) {
             Ok(Some(store)) => return Ok(store),
             Ok(None) => {
-                tracing::info!(file = %file.display(), "the index is of another configuration; building it anew");
+                tracing::info!(file = %file.display(), "the index is for another configuration; rebuilding it");
             }
             Err(error @ (StoreError::Unusable(..) | StoreError::Kept(_))) => return Err(error),
             Err(StoreError::Failed(error)) if matches!(*error, redb::Error::DatabaseAlreadyOpen) => {
@@ -99,7 +99,7 @@ impl Store {
                 return Err(unusable(io::Error::other(error)));
             }
             Err(StoreError::Failed(_) | StoreError::Garbled) => {
-                tracing::warn!(file = %file.display(), "the index is damaged; building it anew");
+                tracing::warn!(file = %file.display(), "the index is damaged; rebuilding it");
             }
         }
         fs::remove_file(file).map_err(unusable)?;
