@@ -372,7 +372,7 @@ async fn a_call_is_erased_from_every_file_while_the_agent_goes_on_writing() {
     let ((), (code, said, errors)) = tokio::join!(asking, run("audiovault-agent", &arguments, &[]));
     assert_eq!(code, 0, "{errors}");
     assert!(
-        said.contains(&format!("{gone} lines of")) && said.contains("audiovault-relay audit erase"),
+        said.contains(&format!("{gone} lines from")) && said.contains("audiovault-relay audit erase"),
         "{said}"
     );
     let all = || place.record.all_lines();

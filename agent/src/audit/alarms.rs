@@ -24,8 +24,9 @@ pub fn space_warning(settings: &RecordSettings) -> Option<String> {
 
 fn space(settings: &RecordSettings, free: u64) -> String {
     format!(
-        "the disk of the audit log {} has {} left, less than {} (--audit-log-min-free); no line is removed before it is {} old \
-         (--audit-log-min-age), so make room or have the log written elsewhere: when the disk is full, new lines are lost",
+        "the disk of the audit log {} has {} of free space, less than {} (--audit-log-min-free); lines are \
+         kept for {} (--audit-log-min-age), so free some space or move the log: new lines are lost when the \
+         disk is full",
         settings.path.display(),
         ByteSize(free),
         ByteSize(settings.min_free),
@@ -63,8 +64,8 @@ impl Pace {
         let (_, took) = self.fast.filter(|(at, _)| now.saturating_duration_since(*at) < STANDS)?;
         let took = Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         Some(format!(
-            "the audit log {} grows too fast: a file was full within {}; somebody who has the search token or a link asks without end, and \
-             the last lines say from which address",
+            "the audit log {} grows too fast: a file was full within {}; a client with the search token or a \
+             link sends too many requests, and the last lines show its address",
             path.display(),
             humantime::format_duration(took)
         ))

@@ -56,7 +56,7 @@ pub struct Erased {
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
     /// The directory or one of its files cannot be read or written.
-    #[error("{} cannot be changed; is this the user of the agent, or root?", path.display())]
+    #[error("cannot change {}; run this as root, or as the user of the agent", path.display())]
     Failed {
         /// The file or the directory.
         path: PathBuf,
@@ -65,7 +65,8 @@ pub enum EraseError {
     },
     /// The writer did not release its file.
     #[error(
-        "the agent still writes {}, after {} s; it should be well, see audiovault-agent status, or be stopped: then try again",
+        "the agent still writes {}, after {} s; check it with audiovault-agent status, or stop it, and then \
+         try again",
         .0.display(), PATIENCE.as_secs()
     )]
     Busy(PathBuf),

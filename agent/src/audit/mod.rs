@@ -130,10 +130,11 @@ impl Recorder {
         let writer = Writer::new(Arc::clone(&self.0.queue), self.0.problems.clone(), self.0.run.clone());
         let thread = thread::Builder::new().name("audit-log".to_owned()).spawn(|| writer.run());
         if let Err(error) = thread {
-            tracing::error!(%error, "the audit log has no thread and is not written");
-            self.0
-                .problems
-                .note(AUDIT_LOG, Some("the audit log has no thread and is not written".to_owned()));
+            tracing::error!(%error, "the audit log is not written, because its thread could not start");
+            self.0.problems.note(
+                AUDIT_LOG,
+                Some("the audit log is not written, because its thread could not start".to_owned()),
+            );
         }
     }
 }

@@ -44,19 +44,19 @@ impl RecordSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file cannot be opened.
-    #[error("the audit log {} cannot be opened", .0.display())]
+    #[error("cannot open the audit log {}", .0.display())]
     Open(PathBuf, #[source] io::Error),
     /// Another program writes the file.
-    #[error("the audit log {} is written by another process; give each its own", .0.display())]
+    #[error("another process writes the audit log {}; give each process a file of its own", .0.display())]
     Shared(PathBuf),
     /// The file cannot be written.
     #[error("the audit log {} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
     /// The file is full and cannot be renamed.
-    #[error("the audit log {} cannot be renamed to begin another", .0.display())]
+    #[error("cannot rename the audit log {} to begin a new file", .0.display())]
     Rotate(PathBuf, #[source] io::Error),
     /// An old file cannot be removed.
-    #[error("old files of the audit log {} cannot be removed", .0.display())]
+    #[error("cannot remove old files of the audit log {}", .0.display())]
     Prune(PathBuf, #[source] io::Error),
 }
 

@@ -161,7 +161,7 @@ impl Writer {
             }
             None => {
                 if self.alarms.remove(subject) {
-                    tracing::info!("all is well again with the {subject}");
+                    tracing::info!("the alarm is over: {subject}");
                 }
             }
         }
@@ -173,7 +173,11 @@ impl Writer {
         self.file = None;
         if self.trouble_until.is_none() {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(cause, "{error}; searches and deliveries go on, and what cannot wait is counted");
+            tracing::error!(
+                cause,
+                "{error}; searches and deliveries continue, and events above the queue limit are only \
+                 counted"
+            );
             let cause = if cause.is_empty() { cause } else { format!(" ({cause})") };
             self.problems.note(AUDIT_LOG, Some(format!("{error}{cause}")));
         }
@@ -209,7 +213,7 @@ impl Writer {
             let lines = self.lines.len();
             tracing::error!(
                 lines,
-                "the agent ends and the audit log still cannot be written; lines are lost"
+                "the agent stops, and the audit log still cannot be written; lines are lost"
             );
         }
     }
