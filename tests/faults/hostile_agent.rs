@@ -61,8 +61,8 @@ fn wrong_greetings() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 fn wrong_frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let greeting = Frame::Hello(Box::new(hello())).encode().to_vec();
     vec![
-        ("HELLO again", greeting, "twice"),
-        ("a frame of the relay's", octets(0x15, 1, &[0, 0, 0, 1]), "the other way"),
+        ("HELLO again", greeting, "second"),
+        ("a frame of the relay's", octets(0x15, 1, &[0, 0, 0, 1]), "wrong direction"),
         ("DATA that nobody asked for", octets(0x12, 7, b"x"), "never opened"),
         ("RESPONSE that nobody asked for", Frame::Response(id(1), head()).encode().to_vec(), "never opened"),
         ("DATA without octets", octets(0x12, 1, b""), "DATA"),

@@ -92,12 +92,12 @@ async fn ask(peer: &mut RawPeer, number: u32, target: &str) -> (u16, String) {
 async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_serve_on() {
     let open = |number| Frame::Request(id(number), request("/search"), Bytes::new()).encode().to_vec();
     let violations: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
-        ("END", vec![octets(0x13, 1, b"")], "the other way"),
-        ("an id used again", vec![open(1), open(1)], "used before"),
+        ("END", vec![octets(0x13, 1, b"")], "wrong direction"),
+        ("an id used again", vec![open(1), open(1)], "already used"),
         ("CREDIT for nothing", vec![octets(0x15, 5, &[0, 0, 0, 1])], "never opened"),
         ("CREDIT without end", vec![open(1), octets(0x15, 1, &[0xff; 4])], "credit"),
         ("CREDIT of nothing", vec![octets(0x15, 1, &[0; 4])], "CREDIT"),
-        ("WELCOME again", vec![Frame::Welcome(Box::new(welcome("x"))).encode().to_vec()], "twice"),
+        ("WELCOME again", vec![Frame::Welcome(Box::new(welcome("x"))).encode().to_vec()], "second"),
         ("half a head", vec![octets(0x10, 1, &[0, 0, 1, 0, b'{'])], "REQUEST"),
         ("a head that is no JSON", vec![octets(0x10, 1, &[0, 0, 0, 1, b'{'])], "REQUEST"),
         ("a message that is too long", vec![vec![0x80; MAX_MESSAGE_LEN + 1]], "longer than"),

@@ -74,7 +74,7 @@ pub enum DecodeError {
     #[error("a {0} frame is cut short")]
     Truncated(&'static str),
     /// A payload longer than its limit.
-    #[error("the payload of a {what} frame has {len} octets, more than {max}")]
+    #[error("the payload of a {what} frame has {len} bytes, more than {max}")]
     TooLong {
         /// The frame's name.
         what: &'static str,
@@ -87,13 +87,13 @@ pub enum DecodeError {
     #[error("frame type 0x{0:02x} is not part of this protocol version")]
     UnknownType(u8),
     /// A stream frame on stream 0, or a tunnel frame on another stream.
-    #[error("a {0} frame names a wrong stream")]
+    #[error("a {0} frame has a wrong stream id")]
     WrongStream(&'static str),
     /// A payload that is not valid JSON of the expected form.
-    #[error("the payload of a {0} frame is not the JSON it should be")]
+    #[error("the payload of a {0} frame is not valid JSON for this frame")]
     Json(&'static str),
     /// A DATA frame without data, a CREDIT of 0, or an END with a payload.
-    #[error("a {0} frame has a payload that it must not have")]
+    #[error("a {0} frame must not have a payload")]
     Payload(&'static str),
 }
 

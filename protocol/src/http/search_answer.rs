@@ -31,7 +31,7 @@ const ACTED_ON: [&str; 13] = [
 
 /// An address in a response that is not a link to a recording of the site.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer has an address that is no link of this site: {0:?}")]
+#[error("the response has an address that is not a link of this site: {0:?}")]
 pub struct ForeignAddress(pub String);
 
 /// Makes a response safe to pass on. Names are made harmless: in every text, and, in a response that no dialect file

@@ -170,7 +170,7 @@ impl LinkSigner {
         let mut fingerprints = derive(secret, b"audiovault link fingerprints v1");
         // AES-256 takes exactly the 32 bytes that SHA-256 gives.
         #[expect(clippy::expect_used, reason = "the key has the one length that the algorithm accepts")]
-        let unbound = UnboundKey::new(&AES_256_GCM, &sealing).expect("a 32-octet key");
+        let unbound = UnboundKey::new(&AES_256_GCM, &sealing).expect("a 32-byte key");
         let mut id = [0; 8];
         id.copy_from_slice(&key_id[..8]);
         let signer = Self {

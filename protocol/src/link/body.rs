@@ -31,13 +31,13 @@ const REPORT_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// The agent gave the stream up, or the stream made no progress.
-    #[error("the agent gave the response up: {1} ({code})", code = u16::from(*.0))]
+    #[error("the agent reset the response: {1} ({code})", code = u16::from(*.0))]
     Reset(ResetCode, String),
     /// The tunnel ended.
-    #[error("the tunnel ended before the response did")]
+    #[error("the tunnel ended before the response was complete")]
     Lost,
     /// The body is not what was sent. A link itself never reports this; a later stage that passes the body on may.
-    #[error("the response was changed on its way")]
+    #[error("the response was changed in transit")]
     Changed,
 }
 

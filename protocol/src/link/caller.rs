@@ -33,13 +33,13 @@ pub enum CallError {
     #[error("the agent is shutting down")]
     Refused,
     /// The agent gave the request up.
-    #[error("the agent gave the request up: {1} ({code})", code = u16::from(*.0))]
+    #[error("the agent reset the request: {1} ({code})", code = u16::from(*.0))]
     Reset(ResetCode, String),
     /// The agent's answer is not a valid HTTP response.
-    #[error("the agent's answer is not a valid response")]
+    #[error("the agent's response is not valid")]
     Malformed,
     /// The tunnel ended before the response came.
-    #[error("the tunnel ended before the answer came")]
+    #[error("the tunnel ended before the response came")]
     Lost,
 }
 

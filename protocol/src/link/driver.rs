@@ -64,7 +64,7 @@ pub enum Ended {
     #[error("the peer broke the protocol: {0}")]
     Violation(Violation),
     /// The connection broke.
-    #[error("the connection to the peer broke")]
+    #[error("the connection to the peer failed")]
     Broken(#[source] Box<WsError>),
 }
 

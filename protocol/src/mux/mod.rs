@@ -26,49 +26,49 @@ pub enum Violation {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// A text message; frames are binary.
-    #[error("a text message came, frames are binary")]
+    #[error("received a text message, but frames are binary")]
     NotBinary,
     /// A text message, or the reason of a close frame, that is not UTF-8.
-    #[error("a text came that is not UTF-8")]
+    #[error("received text that is not UTF-8")]
     NotUtf8,
     /// A message longer than either side may send.
-    #[error("a message is longer than {} octets", crate::limits::MAX_MESSAGE_LEN)]
+    #[error("a message is longer than {} bytes", crate::limits::MAX_MESSAGE_LEN)]
     TooLong,
     /// The peer does not follow WebSocket (RFC 6455): a message is unmasked, compressed, or otherwise malformed.
-    #[error("what came breaks the rules of WebSocket: {0}")]
+    #[error("invalid WebSocket message: {0}")]
     NotWebSocket(String),
     /// Another frame came before the greeting.
-    #[error("a {0} frame came before the greeting")]
+    #[error("received a {0} frame before the greeting")]
     NotGreeted(&'static str),
     /// HELLO or WELCOME came a second time.
-    #[error("the greeting came twice")]
+    #[error("received a second greeting")]
     GreetedTwice,
     /// The frame belongs to the other direction.
-    #[error("a {0} frame goes the other way")]
+    #[error("a {0} frame was sent in the wrong direction")]
     WrongDirection(&'static str),
     /// The frame names a stream that was never opened.
-    #[error("a {0} frame came for stream {1}, which was never opened")]
+    #[error("received a {0} frame for stream {1}, which was never opened")]
     NeverOpened(&'static str, StreamId),
     /// The frame does not fit the state of its stream.
-    #[error("a {0} frame came out of order on stream {1}")]
+    #[error("received a {0} frame out of order on stream {1}")]
     OutOfOrder(&'static str, StreamId),
     /// A REQUEST used an id that is not larger than all earlier ones.
-    #[error("the id of stream {0} was used before")]
+    #[error("the id of stream {0} was already used")]
     Reused(StreamId),
     /// More streams were opened than the agent allows.
-    #[error("stream {0} is one more than allowed")]
+    #[error("stream {0} exceeds the number of streams allowed")]
     TooManyStreams(StreamId),
     /// The agent sent more than its credit.
     #[error("stream {0} sent more than its credit")]
     CreditExceeded(StreamId),
     /// More credit was granted than fits into a u32.
-    #[error("stream {0} was granted more credit than can be counted")]
+    #[error("stream {0} was granted more credit than possible")]
     CreditOverflow(StreamId),
     /// No greeting was received within [`crate::limits::GREETING_TIMEOUT`].
-    #[error("no greeting came in time")]
+    #[error("no greeting was received in time")]
     NoGreeting,
     /// Nothing was received for [`crate::limits::DEAD_AFTER`].
-    #[error("nothing was heard for too long")]
+    #[error("nothing was received for too long")]
     Silent,
 }
 

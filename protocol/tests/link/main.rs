@@ -384,7 +384,7 @@ async fn a_broken_agent_is_told_why_its_tunnel_ends() {
     };
     assert_eq!(
         (u16::from(close.code), close.reason.as_str()),
-        (4000, "a END frame came before the greeting")
+        (4000, "received a END frame before the greeting")
     );
     drop(agent);
     assert!(matches!(relay.await.unwrap(), Ended::Violation(Violation::NotGreeted("END"))));

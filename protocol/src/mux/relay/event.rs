@@ -30,10 +30,10 @@ pub enum RelayEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The agent has not introduced itself or is leaving, or the stream ids are used up.
-    #[error("the tunnel takes no new requests")]
+    #[error("the tunnel does not accept new requests")]
     Closed,
     /// As many streams are open as the agent allows.
-    #[error("the agent is busy with as many requests as it allows")]
+    #[error("the agent has reached its limit of requests")]
     TooManyStreams,
     /// The window budget of the tunnel or of the process is used up.
     #[error("the relay has no memory left for another download")]
