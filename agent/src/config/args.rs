@@ -323,7 +323,7 @@ pub enum Mode {
 pub enum AuditNames {
     /// Telephone numbers masked
     Masked,
-    /// As they are
+    /// In full
     Full,
 }
 

@@ -65,7 +65,7 @@ pub struct CoverageArgs {
     /// Draw a chart with one bar for each day into this SVG file
     #[arg(long, value_name = "FILE", help_heading = "Coverage")]
     pub svg: Option<PathBuf>,
-    /// Where and how to look.
+    /// Where and how to search.
     #[command(flatten)]
     pub vault: VaultArgs,
     /// Logging and the configuration file.
