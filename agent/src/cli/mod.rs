@@ -137,7 +137,7 @@ fn health(args: &HealthArgs) -> Result<ExitCode, Failure> {
 }
 
 fn state_file(named: Option<&PathBuf>) -> Result<&PathBuf, ConfigError> {
-    named.ok_or(ConfigError::Missing("--state-file (the one that the agent has)"))
+    named.ok_or(ConfigError::Missing("--state-file (the file that the agent writes)"))
 }
 
 /// Completes when SIGTERM or SIGINT asks the process to end.
