@@ -7,7 +7,8 @@ use std::{fs, path::Path, time::Duration};
 use audiovault_agent::{
     auth::access::Scope,
     storage::{
-        LOOK_BACK, Vault, VaultSettings, call_id::CallIdRules, expand::expand, pattern::Pattern, query::Query,
+        LOOK_BACK, RecordingStorage, StorageSettings, call_id::CallIdRules, expand::expand, pattern::Pattern,
+        query::Query,
     },
 };
 use divan::{Bencher, black_box};
@@ -45,7 +46,7 @@ fn expand_pattern(bencher: Bencher, pattern: &str) {
 /// A directory of recordings, and the vault that searches it.
 struct Archive {
     runtime: Runtime,
-    vault: Vault,
+    storage: RecordingStorage,
     _directory: TempDir,
 }
 
@@ -55,19 +56,19 @@ impl Archive {
         let recordings = directory.path().join("recordings");
         fill(&recordings);
         let pattern = format!("file:{}", recordings.display());
-        let mut settings = VaultSettings::new(vec![Pattern::parse(&pattern).expect("a pattern")]);
+        let mut settings = StorageSettings::new(vec![Pattern::parse(&pattern).expect("a pattern")]);
         settings.index = indexed.then(|| directory.path().join("index"));
         let mut runtime = Builder::new_current_thread();
         // The thread that has run one search runs the next.
         runtime.enable_all().max_blocking_threads(1).thread_keep_alive(Duration::from_secs(60));
         let runtime = runtime.build().expect("a runtime");
-        let vault = Vault::new(settings);
-        runtime.block_on(vault.refresh_indexes());
-        Self { runtime, vault, _directory: directory }
+        let storage = RecordingStorage::new(settings);
+        runtime.block_on(storage.refresh_indexes());
+        Self { runtime, storage, _directory: directory }
     }
 
     fn search(&self, query: Query, expected: usize) {
-        let found = self.runtime.block_on(self.vault.find(query, Scope::Everything));
+        let found = self.runtime.block_on(self.storage.find(query, Scope::Everything));
         assert!(found.complete && found.recordings.len() == expected);
     }
 }

@@ -12,20 +12,20 @@ use crate::{
     auth::{access::Access, secret::Secret},
     http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
-    storage::{VaultSettings, pattern::Pattern},
+    storage::{StorageSettings, pattern::Pattern},
 };
 
 /// The settings of a service with one root, which clients with the token `master-token` may search.
 pub(crate) fn settings(root: Pattern) -> ServiceSettings {
     let site = SiteId::parse("acme-madrid").unwrap();
     ServiceSettings {
-        vault: VaultSettings::new(vec![root]),
+        storage: StorageSettings::new(vec![root]),
         access: Access::new(Some(&Secret::new("master-token")), &[], Some(site.as_str())).unwrap(),
         links: LinkSettings::for_this_run(site),
         recorded_names: RecordedNames::Masked,
         max_rate: Schedule::default(),
         max_streams: 256,
-        record: None,
+        audit_log: None,
         deny: None,
         cdr: None,
         dialect: Dialect::default(),
@@ -48,9 +48,9 @@ pub(crate) fn wav_header(sound: u32) -> Vec<u8> {
 
 /// A WAV file of this many seconds whose sound differs from byte to byte.
 pub(crate) fn wav(seconds: u32) -> Vec<u8> {
-    let mut octets = wav_header(seconds * 16_000);
-    octets.extend((0..seconds * 16_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8));
-    octets
+    let mut bytes = wav_header(seconds * 16_000);
+    bytes.extend((0..seconds * 16_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8));
+    bytes
 }
 
 /// Writes a file that is an hour old, and creates its directories.

@@ -21,9 +21,9 @@ fn pair() -> Pair {
     pair
 }
 
-/// Opens a stream for a response of `octets` bytes and runs it to its end.
-fn answer(pair: &mut Pair, octets: u64) {
-    let stream = pair.open(octets, false).expect("room for a stream");
+/// Opens a stream for a response of `bytes` bytes and runs it to its end.
+fn answer(pair: &mut Pair, bytes: u64) {
+    let stream = pair.open(bytes, false).expect("room for a stream");
     while pair.listeners[&stream].outcome == Outcome::Open {
         pair.run(1).expect("both keep to the protocol");
     }
@@ -34,16 +34,16 @@ fn answer(pair: &mut Pair, octets: u64) {
 
 /// Moves a body through windows that credit limits, at first 256 KiB.
 #[divan::bench(args = [1024 * 1024])]
-fn move_octets(bencher: Bencher, octets: u64) {
+fn move_bytes(bencher: Bencher, bytes: u64) {
     let mut pair = pair();
-    bencher.counter(BytesCount::new(octets)).bench_local(|| answer(&mut pair, octets));
+    bencher.counter(BytesCount::new(bytes)).bench_local(|| answer(&mut pair, bytes));
 }
 
 /// Opens a stream and answers it with one small frame: a search.
 #[divan::bench(args = [1024])]
-fn open_and_answer(bencher: Bencher, octets: u64) {
+fn open_and_answer(bencher: Bencher, bytes: u64) {
     let mut pair = pair();
-    bencher.bench_local(|| answer(&mut pair, octets));
+    bencher.bench_local(|| answer(&mut pair, bytes));
 }
 
 /// The same while this many other streams wait for their paused listeners. The pair checks for each of them in every

@@ -44,7 +44,8 @@ fn derive_keys(bencher: Bencher) {
 
 #[divan::bench]
 fn mint(bencher: Bencher) {
-    let (site, signer) = (site(), signer());
+    let site = site();
+    let signer = signer();
     let target = target(&signer);
     // A repeated nonce is not allowed in a real link, but costs the same.
     bencher.bench(|| signer.mint(&site, black_box(&target), EXPIRES, [3; LINK_NONCE_LEN]));
@@ -52,7 +53,8 @@ fn mint(bencher: Bencher) {
 
 #[divan::bench]
 fn open(bencher: Bencher) {
-    let (site, signer) = (site(), signer());
+    let site = site();
+    let signer = signer();
     let token = signer.mint(&site, &target(&signer), EXPIRES, [3; LINK_NONCE_LEN]).expect("a link");
     bencher.bench(|| signer.open(&site, black_box(&token), NOW).expect("its own link"));
 }
@@ -60,7 +62,8 @@ fn open(bencher: Bencher) {
 /// The part that the relay reads; it cannot open the link.
 #[divan::bench]
 fn read_header(bencher: Bencher) {
-    let (site, signer) = (site(), signer());
+    let site = site();
+    let signer = signer();
     let token = signer.mint(&site, &target(&signer), EXPIRES, [3; LINK_NONCE_LEN]).expect("a link");
     bencher.bench(|| LinkHeader::read(&site, black_box(&token)).expect("a whole link"));
 }

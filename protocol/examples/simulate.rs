@@ -66,7 +66,8 @@ fn main() -> ExitCode {
 /// Simulates all seeds of one simulation. Returns how many of them have a finding.
 fn run(name: &str, simulate: Simulate, options: &Options) -> u64 {
     let began = now();
-    let (mut figures, mut findings) = (Figures::default(), 0_u64);
+    let mut figures = Figures::default();
+    let mut findings = 0_u64;
     for seed in options.from..options.from.saturating_add(options.seeds) {
         match live(simulate, seed, options.trace) {
             Ok(came_to) => figures += came_to,
@@ -112,7 +113,7 @@ fn report((name, options): (&str, &Options), figures: &Figures, findings: u64, t
         figures.complete,
         figures.cut,
         figures.asked_again,
-        figures.octets
+        figures.bytes
     );
 }
 

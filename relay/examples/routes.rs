@@ -78,7 +78,9 @@ fn read(routes: &mut Routes, sites: usize) -> Reading {
 
 /// Replaces the routes with the reading in steps, as a relay does. Requests wait for one step at a time.
 fn replace_in_steps(routes: &mut Routes, reading: Reading) {
-    let (mut steps, begun, now) = (Vec::new(), processor_time(), Instant::now());
+    let mut steps = Vec::new();
+    let begun = processor_time();
+    let now = Instant::now();
     let places = routes.places(&reading, now);
     for part in reading.parts(&places) {
         let at = Clock::now();
@@ -132,7 +134,9 @@ fn change(routes: &mut Routes, sites: usize) {
 
 /// Loses one relay again and again: its lease is missing in every other reading.
 fn lose(routes: &mut Routes, sites: usize) {
-    let (now, mut losses, mut look_ups) = (Instant::now(), Vec::new(), Vec::new());
+    let now = Instant::now();
+    let mut losses = Vec::new();
+    let mut look_ups = Vec::new();
     for lease in (2..200).step_by(2) {
         let others = leases(1, lease);
         let begun = Clock::now();

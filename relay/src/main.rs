@@ -54,7 +54,8 @@ async fn run() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return ExitCode::from(code),
     };
-    let (out, err) = (&mut io::stdout(), &mut io::stderr());
+    let out = &mut io::stdout();
+    let err = &mut io::stderr();
     match cli.command {
         Command::Serve(args) => serve(*args).await,
         Command::Site(args) => ended(site_commands::run(args, out, err).await, |error| error.exit_code()),
@@ -92,7 +93,8 @@ async fn serve(args: ServeArgs) -> ExitCode {
 
 /// SIGTERM and SIGINT make the relay drain. A second signal changes nothing; SIGKILL ends the relay at once.
 fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -77,14 +77,14 @@ pub(crate) async fn agent_memory(pattern: &str, index: Option<&Path>) -> Memory 
         agent.wait_for("the index is up to date").await;
     }
     let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
-    let octets = |key: &str| {
+    let bytes = |key: &str| {
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     };
-    Memory { resident: octets("VmRSS:"), most: octets("VmHWM:") }
+    Memory { resident: bytes("VmRSS:"), most: bytes("VmHWM:") }
 }
 
 /// Octets in MiB.
-pub(crate) fn mib(octets: u64) -> f64 {
-    octets as f64 / f64::from(1 << 20)
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }

@@ -20,7 +20,7 @@ use std::{
 
 use audiovault_agent::{
     auth::access::Scope,
-    storage::{Vault, VaultSettings, call_id::CallIdRules, pattern::Pattern, query::Query},
+    storage::{RecordingStorage, StorageSettings, call_id::CallIdRules, pattern::Pattern, query::Query},
 };
 use clap::Parser;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -67,14 +67,14 @@ async fn main() {
 
 async fn measure(archive: &Archive, index: &Path, compared: usize) {
     let pattern = Pattern::parse(&archive.layout.pattern(&archive.root)).unwrap();
-    let plain = VaultSettings::new(vec![pattern]);
-    let indexed = VaultSettings { index: Some(index.to_owned()), ..plain.clone() };
+    let plain = StorageSettings::new(vec![pattern]);
+    let indexed = StorageSettings { index: Some(index.to_owned()), ..plain.clone() };
     let by_find = times_of_find(archive);
     by_find.print("find", None);
-    let without = Vault::new(plain);
+    let without = RecordingStorage::new(plain);
     times(&without, archive, 2_000).await.print("without index", Some(&by_find));
 
-    let with = Vault::new(indexed);
+    let with = RecordingStorage::new(indexed);
     let began = Instant::now();
     with.refresh_indexes().await;
     let built = began.elapsed();
@@ -91,9 +91,9 @@ async fn measure(archive: &Archive, index: &Path, compared: usize) {
 
     // What is allocated; the file has room to grow that takes no disk.
     let allocated = |file: fs::DirEntry| file.metadata().unwrap().blocks() * 512;
-    let octets: u64 = fs::read_dir(index).unwrap().map(|file| allocated(file.unwrap())).sum();
+    let bytes: u64 = fs::read_dir(index).unwrap().map(|file| allocated(file.unwrap())).sum();
     let count = archive.calls.len() as f64;
-    println!("  index on disk {:.1} MiB, {:.0} octets a recording", mib(octets), octets as f64 / count);
+    println!("  index on disk {:.1} MiB, {:.0} octets a recording", mib(bytes), bytes as f64 / count);
     for (name, indexed) in [
         ("without an index", None),
         ("building one", Some(index.with_extension("new"))),
@@ -119,7 +119,7 @@ fn times_of_find(archive: &Archive) -> Times {
     })
 }
 
-async fn times(vault: &Vault, archive: &Archive, most: usize) -> Times {
+async fn times(vault: &RecordingStorage, archive: &Archive, most: usize) -> Times {
     let mut random = SmallRng::seed_from_u64(2);
     let (end, mut times) = (Instant::now() + EACH, Vec::new());
     while Instant::now() < end && times.len() < most {
@@ -134,7 +134,7 @@ async fn times(vault: &Vault, archive: &Archive, most: usize) -> Times {
 }
 
 /// Compares the answers to random calls with what find lists.
-async fn compare(vault: &Vault, archive: &Archive, compared: usize) {
+async fn compare(vault: &RecordingStorage, archive: &Archive, compared: usize) {
     let listed =
         Command::new("find").arg(&archive.root).args(["-type", "f", "-printf", "%P\n"]).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();

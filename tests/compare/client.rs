@@ -20,7 +20,7 @@ const BUFFER_LEN: usize = 256 * 1024;
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) path: String,
-    pub(crate) octets: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Target {
@@ -51,11 +51,11 @@ impl Connection {
     pub(crate) async fn get(&mut self, target: &Target) -> io::Result<Duration> {
         let start = Instant::now();
         let mut received = self.begin(target, "keep-alive").await?;
-        while received < target.octets {
+        while received < target.bytes {
             received += self.read().await? as u64;
         }
         let took = start.elapsed();
-        if received == target.octets { Ok(took) } else { Err(wrong("more octets than announced")) }
+        if received == target.bytes { Ok(took) } else { Err(wrong("more octets than announced")) }
     }
 
     /// Begins to download and reads no further than the answer's head and what came with it; octets of body that
@@ -71,7 +71,7 @@ impl Connection {
             filled += read;
             let head = &self.buffer[..filled];
             if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
-                check(&head[..end], target.octets)?;
+                check(&head[..end], target.bytes)?;
                 return Ok((filled - end - 4) as u64);
             }
         }
@@ -93,7 +93,7 @@ impl Connection {
         let mut received = connection.begin(target, "close").await?;
         loop {
             match connection.stream.read(&mut connection.buffer).await? {
-                0 if received == target.octets => return Ok(start.elapsed()),
+                0 if received == target.bytes => return Ok(start.elapsed()),
                 0 => return Err(wrong("another number of octets than announced")),
                 read => received += read as u64,
             }
@@ -105,7 +105,7 @@ impl Connection {
         let begun = usize::try_from(self.begin(target, "keep-alive").await?).unwrap_or(usize::MAX);
         let end = self.buffer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_default() + 4;
         let mut body = self.buffer[end..end + begun].to_vec();
-        while (body.len() as u64) < target.octets {
+        while (body.len() as u64) < target.bytes {
             let read = self.read().await?;
             body.extend_from_slice(&self.buffer[..read]);
         }
@@ -114,7 +114,7 @@ impl Connection {
 }
 
 /// The status must be 200 and the length the one expected.
-fn check(head: &[u8], octets: u64) -> io::Result<()> {
+fn check(head: &[u8], bytes: u64) -> io::Result<()> {
     let head = String::from_utf8_lossy(head);
     if !head.starts_with("HTTP/1.1 200 ") {
         return Err(wrong(head.lines().next().unwrap_or_default()));
@@ -123,7 +123,7 @@ fn check(head: &[u8], octets: u64) -> io::Result<()> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<u64>().ok())?
     });
-    if length == Some(octets) { Ok(()) } else { Err(wrong("another length than that of the file")) }
+    if length == Some(bytes) { Ok(()) } else { Err(wrong("another length than that of the file")) }
 }
 
 fn wrong(what: &str) -> io::Error {

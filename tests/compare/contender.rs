@@ -68,7 +68,7 @@ impl Contender {
         let kind = Size::ALL.iter().position(|other| *other == size).unwrap_or_default();
         let link = self.links.get(kind).and_then(|links| links.get(n)).cloned();
         let path = link.unwrap_or_else(|| format!("/{}", size.name(n)));
-        Target { address: self.address, path, octets: size.octets() }
+        Target { address: self.address, path, bytes: size.bytes() }
     }
 }
 

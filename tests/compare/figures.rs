@@ -21,7 +21,7 @@ pub(crate) struct Run {
 impl Run {
     /// MB a second.
     pub(crate) fn megabytes(&self) -> f64 {
-        self.outcome.octets as f64 / 1e6 / self.outcome.elapsed.as_secs_f64()
+        self.outcome.bytes as f64 / 1e6 / self.outcome.elapsed.as_secs_f64()
     }
 
     /// Requests a second.
@@ -31,7 +31,7 @@ impl Run {
 
     /// Seconds of processor time per GiB, of the tunnel's programs and of the origin.
     pub(crate) fn per_gibibyte(&self) -> [f64; 2] {
-        let gibibytes = self.outcome.octets as f64 / f64::from(1 << 30);
+        let gibibytes = self.outcome.bytes as f64 / f64::from(1 << 30);
         [self.programs, self.origin].map(|time| time.as_secs_f64() / gibibytes)
     }
 
@@ -57,7 +57,7 @@ impl Run {
             "contender": self.contender,
             "workload": format!("{:?}", self.workload),
             "seconds": self.outcome.elapsed.as_secs_f64(),
-            "octets": self.outcome.octets,
+            "octets": self.outcome.bytes,
             "requests": self.outcome.times.len(),
             "p50_ms": self.percentile(50),
             "p99_ms": self.percentile(99),

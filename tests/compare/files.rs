@@ -25,7 +25,7 @@ pub(crate) enum Size {
 impl Size {
     pub(crate) const ALL: [Self; 4] = [Self::Gibibyte, Self::Mebibytes64, Self::Recording, Self::Small];
 
-    pub(crate) fn octets(self) -> u64 {
+    pub(crate) fn bytes(self) -> u64 {
         match self {
             Self::Gibibyte => 1 << 30,
             Self::Mebibytes64 => 64 << 20,
@@ -62,7 +62,7 @@ pub(crate) fn write_all(dir: &Path) -> std::io::Result<()> {
         for n in 0..size.count() {
             let path = dir.join(size.name(n));
             let mut file = File::create(&path)?;
-            let mut left = size.octets();
+            let mut left = size.bytes();
             let header = header(left);
             file.write_all(&header)?;
             left -= header.len() as u64;
@@ -83,9 +83,9 @@ pub(crate) fn write_all(dir: &Path) -> std::io::Result<()> {
 }
 
 /// The header of a recording with so many octets in all.
-fn header(octets: u64) -> Vec<u8> {
+fn header(bytes: u64) -> Vec<u8> {
     let mut header = recordings::wav(0.0, 0);
-    let sound = u32::try_from(octets).unwrap_or(u32::MAX) - 44;
+    let sound = u32::try_from(bytes).unwrap_or(u32::MAX) - 44;
     header[4..8].copy_from_slice(&(sound + 36).to_le_bytes());
     header[40..44].copy_from_slice(&sound.to_le_bytes());
     header

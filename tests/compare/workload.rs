@@ -42,7 +42,7 @@ pub(crate) enum Workload {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
-    pub(crate) octets: u64,
+    pub(crate) bytes: u64,
     /// How long each request took.
     pub(crate) times: Vec<Duration>,
     /// How long each took without what went on beside it, where something did.
@@ -73,7 +73,7 @@ async fn once(contender: &Contender, size: Size, connections: usize) -> io::Resu
         clients.push((Connection::open(target.address).await?, target));
     }
     gather(clients.into_iter().map(|(mut connection, target)| async move {
-        Ok((vec![connection.get(&target).await?], target.octets))
+        Ok((vec![connection.get(&target).await?], target.bytes))
     }))
     .await
 }
@@ -87,15 +87,15 @@ async fn kept(contender: &Contender, size: Size, connections: usize, about: Dura
     }
     let end = Instant::now() + about;
     gather(clients.into_iter().map(|(mut connection, targets)| async move {
-        let (mut times, mut octets) = (Vec::new(), 0);
+        let (mut times, mut bytes) = (Vec::new(), 0);
         for target in targets.iter().cycle() {
             if Instant::now() >= end {
                 break;
             }
             times.push(connection.get(target).await?);
-            octets += target.octets;
+            bytes += target.bytes;
         }
-        Ok((times, octets))
+        Ok((times, bytes))
     }))
     .await
 }
@@ -114,8 +114,8 @@ async fn anew(contender: &Contender, connections: usize, about: Duration) -> io:
                 }
                 times.push(Connection::get_anew(target).await?);
             }
-            let octets = times.len() as u64 * Size::Small.octets();
-            Ok((times, octets))
+            let bytes = times.len() as u64 * Size::Small.bytes();
+            Ok((times, bytes))
         }
     }))
     .await
@@ -185,9 +185,9 @@ where
     local
         .run_until(async {
             while let Some(done) = running.join_next().await {
-                let (times, octets) = done.map_err(io::Error::other)??;
+                let (times, bytes) = done.map_err(io::Error::other)??;
                 outcome.times.extend(times);
-                outcome.octets += octets;
+                outcome.bytes += bytes;
             }
             Ok::<(), io::Error>(())
         })

@@ -12,7 +12,7 @@ use audiovault_agent::{
     http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
     net::NetworkSettings,
-    storage::{VaultSettings, call_id::CallIdRules, pattern::Pattern},
+    storage::{StorageSettings, call_id::CallIdRules, pattern::Pattern},
     tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig},
 };
 use audiovault_protocol::{
@@ -77,7 +77,7 @@ impl Place {
         let address = free_port()?;
         let url = format!("http://{address}");
         let (relay, key) = start_relay(dir.path(), address, &url).await?;
-        let token: String = rand::random::<[u8; 16]>().iter().map(|octet| format!("{octet:02x}")).collect();
+        let token: String = rand::random::<[u8; 16]>().iter().map(|byte| format!("{byte:02x}")).collect();
         let shutdown = CancellationToken::new();
         let agent = start_agent(&url, key, &pattern, &token, shutdown.clone())?;
         let place = Self { url, recordings, call, token, relay, agent, shutdown, _dir: dir };
@@ -150,16 +150,16 @@ fn start_agent(
     shutdown: CancellationToken,
 ) -> Result<JoinHandle<()>> {
     let settings = ServiceSettings {
-        vault: VaultSettings {
+        storage: StorageSettings {
             zone: TimeZone::system(),
-            ..VaultSettings::new(vec![Pattern::parse(pattern)?])
+            ..StorageSettings::new(vec![Pattern::parse(pattern)?])
         },
         access: Access::new(Some(&Secret::new(token.to_owned())), &[], Some(key.site().as_str()))?,
         links: LinkSettings::for_this_run(key.site().clone()),
         recorded_names: RecordedNames::Masked,
         max_rate: Schedule::default(),
         max_streams: DEFAULT_MAX_STREAMS,
-        record: None,
+        audit_log: None,
         deny: None,
         cdr: None,
         dialect: Dialect::default(),

@@ -32,7 +32,7 @@ const SIZES: [(&str, usize); 3] =
 struct Received {
     request_id: String,
     start: u64,
-    octets: u64,
+    bytes: u64,
     whole: bool,
 }
 
@@ -63,11 +63,11 @@ async fn listen(client: Client, links: Arc<Vec<String>>, begun: Arc<Begun>) -> O
     let request_id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     begun.ids.lock().unwrap().push(request_id.clone());
     drop(open);
-    let (mut octets, mut whole) = (0, false);
+    let (mut bytes, mut whole) = (0, false);
     let mut body = response.bytes_stream();
-    while octets < patience {
+    while bytes < patience {
         match body.next().await {
-            Some(Ok(chunk)) => octets += chunk.len() as u64,
+            Some(Ok(chunk)) => bytes += chunk.len() as u64,
             Some(Err(_)) => break,
             None => {
                 whole = true;
@@ -78,7 +78,7 @@ async fn listen(client: Client, links: Arc<Vec<String>>, begun: Arc<Begun>) -> O
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    Some(Received { request_id, start, octets, whole: whole && octets == size - start })
+    Some(Received { request_id, start, bytes, whole: whole && bytes == size - start })
 }
 
 /// The record, by request id.
@@ -118,7 +118,7 @@ async fn links(client: &Client, site: &Site) -> Arc<Vec<String>> {
 }
 
 #[tokio::test]
-async fn every_octet_that_a_client_received_is_on_record_whoever_was_killed() {
+async fn every_byte_that_a_client_received_is_on_record_whoever_was_killed() {
     let mut relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let dir = tempfile::tempdir().unwrap();
@@ -175,18 +175,18 @@ async fn every_octet_that_a_client_received_is_on_record_whoever_was_killed() {
 
 fn check(all: &[Received], record: &HashMap<String, Vec<String>>) {
     let mut whole = 0;
-    for received in all.iter().filter(|received| received.octets > 0) {
+    for received in all.iter().filter(|received| received.bytes > 0) {
         let row = record.get(&received.request_id).unwrap_or_else(|| panic!("{received:?} is not on record"));
         let number = |column: usize| row[column].parse::<u64>().unwrap();
-        let (start, octets) = (number(13), number(14));
+        let (start, bytes) = (number(13), number(14));
         assert_eq!(start, received.start, "{row:?}");
         if row[1].is_empty() {
             // Nobody wrote down an end: it reads "at least".
             continue;
         }
-        assert!(received.octets <= octets, "{received:?} is more than {row:?}");
+        assert!(received.bytes <= bytes, "{received:?} is more than {row:?}");
         if received.whole {
-            assert!(octets == received.octets && row[11] == "complete", "{received:?} is not {row:?}");
+            assert!(bytes == received.bytes && row[11] == "complete", "{received:?} is not {row:?}");
             whole += 1;
         }
     }

@@ -142,15 +142,15 @@ async fn a_running_download_is_cut_and_never_looks_whole() {
     // A second, and what this machine takes to look at the status.
     assert!(took < Duration::from_secs(5), "{took:?}");
     for mut response in [running, paused] {
-        let mut octets = 0;
+        let mut bytes = 0;
         let ended = loop {
             match response.chunk().await {
-                Ok(Some(chunk)) => octets += chunk.len(),
+                Ok(Some(chunk)) => bytes += chunk.len(),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
-        assert!(ended.is_err() && octets < LONG / 2, "{octets} octets arrived");
+        assert!(ended.is_err() && bytes < LONG / 2, "{bytes} octets arrived");
     }
     let lines = place.record.wait_for(3).await;
     for line in &lines[1..] {

@@ -44,9 +44,9 @@ impl Player {
         let content_range =
             response.headers().get("content-range").map(|value| value.to_str().unwrap().to_owned());
         let length: usize = response.headers()["content-length"].to_str().unwrap().parse().unwrap();
-        let (status, octets) = body(response).await;
-        assert_eq!(octets.len(), length, "{range}");
-        (status, content_range, octets)
+        let (status, bytes) = body(response).await;
+        assert_eq!(bytes.len(), length, "{range}");
+        (status, content_range, bytes)
     }
 }
 
@@ -68,10 +68,10 @@ async fn ranges_are_exact(relay: Relay) {
         ("bytes=32754-32756", 32_754..32_757),
     ];
     for (range, expected) in cases {
-        let (status, content_range, octets) = player.range(range).await;
+        let (status, content_range, bytes) = player.range(range).await;
         let said = format!("bytes {}-{}/{len}", expected.start, expected.end - 1);
         assert_eq!((status, content_range.as_deref()), (206, Some(said.as_str())), "{range}");
-        assert!(octets == player.content[expected], "{range} brought other octets");
+        assert!(bytes == player.content[expected], "{range} brought other octets");
     }
     let unsatisfiable = player.get(&[("range", "bytes=1000003-")]).await;
     assert_eq!(unsatisfiable.status(), 416);

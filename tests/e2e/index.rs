@@ -96,8 +96,8 @@ async fn a_damaged_index_is_made_anew() {
     end(agent).await;
     for file in fs::read_dir(index.path()).unwrap() {
         let file = file.unwrap().path();
-        let octets = fs::read(&file).unwrap();
-        fs::write(&file, octets.iter().map(|octet| !octet).collect::<Vec<u8>>()).unwrap();
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, bytes.iter().map(|byte| !byte).collect::<Vec<u8>>()).unwrap();
     }
     let agent = Agent::start(&relay, &site, indexed(dir.path(), index.path())).await;
     agent.process.wait_for("the index is damaged; rebuilding it").await;

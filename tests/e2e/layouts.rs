@@ -98,9 +98,9 @@ async fn found_and_played(relay: Relay) {
         let name = Path::new(layout.file).file_name().unwrap().to_str().unwrap();
         assert_eq!(names(&found), [name], "{found}");
         assert_eq!(found["complete"], true);
-        let (status, octets) = body(send(client.get(first_link(&found))).await).await;
+        let (status, bytes) = body(send(client.get(first_link(&found))).await).await;
         assert_eq!(status, 200);
-        assert!(octets == sound, "{}: the recording is another one", layout.file);
+        assert!(bytes == sound, "{}: the recording is another one", layout.file);
         agent.process.kill().await;
         relay
             .wait_for_status("acme", |status| status["sessions"].as_array().is_some_and(Vec::is_empty))

@@ -25,9 +25,9 @@ async fn sixty_four_downloads(relay: Relay) {
         let (client, site) = (&client, &site);
         async move {
             let found = search(client, site, &format!("1711441902.{n}"), &[]).await;
-            let (status, octets) = body(send(client.get(first_link(&found))).await).await;
+            let (status, bytes) = body(send(client.get(first_link(&found))).await).await;
             assert_eq!(status, 200);
-            Sha256::digest(&octets)
+            Sha256::digest(&bytes)
         }
     });
     assert!(join_all(downloads).await == sums);
@@ -66,9 +66,9 @@ async fn paused_listeners_delay_no_search() {
     }
     // A listener who goes on after the pause gets the rest, whole.
     let mut resumed = paused.pop().unwrap();
-    let mut octets = 0;
+    let mut bytes = 0;
     while let Some(chunk) = resumed.chunk().await.unwrap() {
-        octets += chunk.len();
+        bytes += chunk.len();
     }
-    assert!(octets > content.len() - 4 * 1024 * 1024 && octets < content.len());
+    assert!(bytes > content.len() - 4 * 1024 * 1024 && bytes < content.len());
 }

@@ -49,11 +49,11 @@ async fn everything_comes_through_nginx_and_the_client_is_known() {
         before = now;
     }
     assert_eq!(relay.status("acme").await["sessions"][0]["open_streams"], 1, "not the whole is on its way");
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     while let Some(chunk) = paused.chunk().await.unwrap() {
-        octets.extend_from_slice(&chunk);
+        bytes.extend_from_slice(&chunk);
     }
-    assert!(octets.len() < content.len() && content.ends_with(&octets), "the rest comes when it is wanted");
+    assert!(bytes.len() < content.len() && content.ends_with(&bytes), "the rest comes when it is wanted");
 
     search(&client, &site, CALL, &[]).await;
 

@@ -38,6 +38,6 @@ async fn a_search_and_a_delivery_are_on_record_until_the_call_is_erased() {
     relay.audit(0).await;
     let (code, _, err) = run("audiovault-relay", &["backup", &copy, "--database", &database], &[]).await;
     assert_eq!(code, 0, "{err}");
-    let octets = std::fs::read(&copy).unwrap();
-    assert!(!octets.windows(CALL.len()).any(|window| window == CALL.as_bytes()));
+    let bytes = std::fs::read(&copy).unwrap();
+    assert!(!bytes.windows(CALL.len()).any(|window| window == CALL.as_bytes()));
 }

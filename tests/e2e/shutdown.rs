@@ -33,11 +33,11 @@ async fn listening(relay: Relay) -> Listening {
 }
 
 async fn the_rest_is_whole(mut response: Response, content: &[u8]) {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.unwrap() {
-        octets.extend_from_slice(&chunk);
+        bytes.extend_from_slice(&chunk);
     }
-    assert!(octets == content, "the download was cut or changed");
+    assert!(bytes == content, "the download was cut or changed");
 }
 
 #[tokio::test]

@@ -65,13 +65,13 @@ fn sox(arguments: &[&str]) {
 
 /// Samples of a voice, of noise, of silence, and as loud as can be, as octets.
 fn contents() -> Vec<(&'static str, Vec<u8>)> {
-    let octets = |samples: Vec<i16>| samples.into_iter().flat_map(i16::to_le_bytes).collect::<Vec<u8>>();
+    let bytes = |samples: Vec<i16>| samples.into_iter().flat_map(i16::to_le_bytes).collect::<Vec<u8>>();
     let square = (0..48_000u32).map(|n| if n / 37 % 2 == 0 { i16::MAX } else { i16::MIN });
     vec![
         ("voice", wav(6.0, 3)[HEADER..].to_vec()),
         ("noise", noise(2 * 48_000, 7)),
-        ("silence", octets(vec![0; 48_000])),
-        ("full scale", octets(square.collect())),
+        ("silence", bytes(vec![0; 48_000])),
+        ("full scale", bytes(square.collect())),
     ]
 }
 
@@ -101,11 +101,11 @@ async fn recordings_sound_sample_by_sample_as_libgsm_has_them() {
             let call = format!("1711441902.{number}");
             let (file, expected) = coded(room.path(), &samples, format);
             let found = stage.found(&call, extension, &file).await;
-            let (status, octets) = body(send(stage.client.get(found["url"].as_str().unwrap())).await).await;
+            let (status, bytes) = body(send(stage.client.get(found["url"].as_str().unwrap())).await).await;
             assert_eq!(status, 200);
-            assert_eq!(octets.len() as u64, found["size"].as_u64().unwrap());
+            assert_eq!(bytes.len() as u64, found["size"].as_u64().unwrap());
             assert_eq!(found["duration"], 6.0, "{content} as {extension}");
-            assert!(octets[HEADER..] == expected, "{content} as {extension} sounds otherwise");
+            assert!(bytes[HEADER..] == expected, "{content} as {extension} sounds otherwise");
             std::fs::remove_file(stage.dir.path().join(format!("in-{call}.{extension}"))).unwrap();
         }
     }
@@ -136,8 +136,8 @@ async fn every_range_is_a_slice_and_the_original_is_untouched() {
             (format!("bytes={}-", size - 1), size - 1..size),
         ];
         for (range, expected) in cases {
-            let (status, octets) = stage.range(link, &range).await;
-            assert!(status == 206 && octets == whole[expected], "{range} of {extension}");
+            let (status, bytes) = stage.range(link, &range).await;
+            assert!(status == 206 && bytes == whole[expected], "{range} of {extension}");
         }
         assert_eq!(stage.range(link, &format!("bytes={size}-")).await.0, 416);
         let head = send(stage.client.request(Method::HEAD, link)).await;
@@ -164,8 +164,8 @@ async fn the_audit_counts_what_was_delivered_in_seconds_of_sound() {
         assert_eq!(body(send(stage.client.get(&address)).await).await.0, 200);
     }
     let record = stage.relay.audit(3).await;
-    for (octets, seconds) in [(64_044, "4.0"), (6_600, "4.0")] {
-        let told = format!(",200,complete,,0,{octets},{octets},{seconds},");
+    for (bytes, seconds) in [(64_044, "4.0"), (6_600, "4.0")] {
+        let told = format!(",200,complete,,0,{bytes},{bytes},{seconds},");
         assert!(record.iter().any(|line| line.contains(&told)), "{told}: {record:#?}");
     }
 }

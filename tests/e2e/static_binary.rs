@@ -34,8 +34,8 @@ async fn serves_from_a_bare_root(relay: &Relay, root: &BareRoot, file: (&str, &s
     let client = client(relay);
     let found = search(&client, &site, CALL, &[]).await;
     assert_eq!(names(&found), [recording.as_str()]);
-    let (status, octets) = body(client.get(first_link(&found)).send().await.unwrap()).await;
-    assert!(status == 200 && octets == content, "{status}, {} octets", octets.len());
+    let (status, bytes) = body(client.get(first_link(&found)).send().await.unwrap()).await;
+    assert!(status == 200 && bytes == content, "{status}, {} octets", bytes.len());
     let mut there = vec![
         "/audiovault-agent".to_owned(),
         "/etc/audiovault/agent.toml".to_owned(),

@@ -37,10 +37,10 @@ fn round_trip(link: &WanLink) -> Option<Duration> {
 }
 
 /// Sends so much from the site to the relay by TCP; bits per second.
-fn rate(link: &WanLink, octets: usize) -> f64 {
+fn rate(link: &WanLink, bytes: usize) -> f64 {
     let listener = TcpListener::bind((RELAY, 0)).unwrap();
     let to = listener.local_addr().unwrap();
-    let sending = link.at_site(move || TcpStream::connect(to).unwrap().write_all(&vec![7; octets]).unwrap());
+    let sending = link.at_site(move || TcpStream::connect(to).unwrap().write_all(&vec![7; bytes]).unwrap());
     let (mut stream, mut received, mut buffer) = (listener.accept().unwrap().0, 0, vec![0; 1 << 16]);
     let begun = Instant::now();
     loop {
@@ -50,8 +50,8 @@ fn rate(link: &WanLink, octets: usize) -> f64 {
         }
     }
     sending.join().unwrap();
-    assert_eq!(received, octets);
-    8.0 * octets as f64 / begun.elapsed().as_secs_f64()
+    assert_eq!(received, bytes);
+    8.0 * bytes as f64 / begun.elapsed().as_secs_f64()
 }
 
 #[test]

@@ -25,9 +25,9 @@ pub(crate) async fn on_and_on(url: &str, received: impl Fn(u64)) {
 }
 
 async fn whole(url: &str) {
-    let octets = Cell::new(0);
-    stream(url, |more| octets.set(octets.get() + more)).await;
-    assert_eq!(octets.get(), LONG, "{url}");
+    let bytes = Cell::new(0);
+    stream(url, |more| bytes.set(bytes.get() + more)).await;
+    assert_eq!(bytes.get(), LONG, "{url}");
 }
 
 async fn stream(url: &str, received: impl Fn(u64)) {

@@ -26,7 +26,7 @@ pub(crate) struct Run {
 pub(crate) enum Outcome {
     /// Whole files.
     Download {
-        octets: u64,
+        bytes: u64,
         took: Duration,
     },
     Small(Times),
@@ -36,7 +36,7 @@ impl Run {
     /// MB per second, of the download beside others where there were others.
     fn megabytes(&self) -> f64 {
         match &self.outcome {
-            Outcome::Download { octets, took } => *octets as f64 / 1e6 / took.as_secs_f64(),
+            Outcome::Download { bytes, took } => *bytes as f64 / 1e6 / took.as_secs_f64(),
             Outcome::Small(times) => times.download / 1e6,
         }
     }

@@ -94,5 +94,5 @@ impl Scenario {
 async fn downloads(end: &End, count: usize) -> Outcome {
     let urls: Vec<_> = (0..count).map(|n| end.long(n)).collect();
     let took = download::all(&urls).await;
-    Outcome::Download { octets: LONG * count as u64, took }
+    Outcome::Download { bytes: LONG * count as u64, took }
 }

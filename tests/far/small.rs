@@ -37,8 +37,8 @@ pub(crate) async fn calm_and_beside_a_download(end: &End) -> Times {
         tokio::time::sleep(FILL).await;
         let (begun, before) = (Instant::now(), received.get());
         let times = ask(&client, end).await;
-        let octets: u64 = received.get() - before;
-        (times, octets as f64 / begun.elapsed().as_secs_f64())
+        let bytes: u64 = received.get() - before;
+        (times, bytes as f64 / begun.elapsed().as_secs_f64())
     };
     let (beside, download) = tokio::select! {
         () = download::on_and_on(end.long(0), |more| received.set(received.get() + more)) => unreachable!("it has no end"),

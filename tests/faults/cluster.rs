@@ -102,8 +102,8 @@ async fn every_relay_serves_every_site_whichever_holds_its_tunnel() {
         assert_eq!(part.headers()["content-range"], "bytes 100-199/16044");
         assert_eq!(body(part).await, (206, wav(1.0, 1)[100..200].to_vec()));
         let long = first_link(&search(client, &site, LONG, &[]).await);
-        let (status, octets) = body(send(client.get(cluster.link_at(relay, &long))).await).await;
-        assert!(status == 200 && octets == *setting.long, "relay {relay}");
+        let (status, bytes) = body(send(client.get(cluster.link_at(relay, &long))).await).await;
+        assert!(status == 200 && bytes == *setting.long, "relay {relay}");
         let wrong = Site { search_token: "wr0ng-and-long-enough".to_owned(), ..site.clone() };
         assert_eq!(search_with(client, &wrong, CALL, &[]).await.status(), 401);
     }

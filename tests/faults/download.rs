@@ -15,7 +15,7 @@ use crate::setting::{LONG, LONG_LEN, Setting, ms};
 
 /// What a listener has of a download.
 pub(crate) struct Heard {
-    pub(crate) octets: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Why it did not end well.
     pub(crate) error: Option<String>,
     /// The longest time without an octet.
@@ -24,7 +24,7 @@ pub(crate) struct Heard {
 
 /// Listens to the end; after so many octets something happens.
 pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Heard {
-    let mut heard = Heard { octets: Vec::new(), error: None, pause: Duration::ZERO };
+    let mut heard = Heard { bytes: Vec::new(), error: None, pause: Duration::ZERO };
     let mut fault = Some(fault);
     let mut body = response.bytes_stream();
     loop {
@@ -32,13 +32,13 @@ pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: imp
         let Some(chunk) = body.next().await else { break };
         heard.pause = heard.pause.max(since.elapsed());
         match chunk {
-            Ok(chunk) => heard.octets.extend_from_slice(&chunk),
+            Ok(chunk) => heard.bytes.extend_from_slice(&chunk),
             Err(error) => {
                 heard.error = Some(format!("{error:?}"));
                 break;
             }
         }
-        if heard.octets.len() >= after
+        if heard.bytes.len() >= after
             && let Some(fault) = fault.take()
         {
             fault().await;
@@ -57,7 +57,7 @@ async fn a_download_goes_on_when_the_line_is_cut_and_the_listener_hears_a_pause(
     assert_eq!(response.status(), 200);
     let heard = listen(response, LONG_LEN / 10, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.octets == long, "{} octets", heard.octets.len());
+    assert!(heard.bytes == long, "{} octets", heard.bytes.len());
     setting.relay.process().wait_for("a download goes on through another tunnel").await;
     setting.nothing_is_left().await;
     let promise = "the download goes on by itself, octet for octet";
@@ -76,7 +76,7 @@ async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
     assert_eq!(response.status(), 206);
     let heard = listen(response, 3_000_000, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.octets == long[from..=to], "{} octets", heard.octets.len());
+    assert!(heard.bytes == long[from..=to], "{} octets", heard.bytes.len());
     setting.relay.process().wait_for("a download goes on through another tunnel").await;
     let audit = setting.relay.audit(2).await;
     assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
@@ -98,7 +98,7 @@ async fn a_download_goes_on_with_the_agent_that_was_started_after_a_kill() {
     })
     .await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.octets == long, "{} octets", heard.octets.len());
+    assert!(heard.bytes == long, "{} octets", heard.bytes.len());
     setting.nothing_is_left().await;
     let promise = "the download goes on with the next agent that holds the link key";
     matrix::row("download", "agent killed, another started", promise, "whole and equal");
@@ -120,8 +120,8 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
         line.set(Line::Sound);
     })
     .await;
-    assert!(heard.error.is_some(), "{} octets", heard.octets.len());
-    assert!(heard.octets.len() < LONG_LEN && long.starts_with(&heard.octets), "{}", heard.octets.len());
+    assert!(heard.error.is_some(), "{} octets", heard.bytes.len());
+    assert!(heard.bytes.len() < LONG_LEN && long.starts_with(&heard.bytes), "{}", heard.bytes.len());
     setting.relay.process().wait_for("the recording is not what it was").await;
     agent.process.wait_for(CONNECTED).await;
     setting.nothing_is_left().await;

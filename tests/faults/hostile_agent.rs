@@ -15,7 +15,7 @@ use harness::{
     agent::Agent,
     client::search_with,
     matrix,
-    raw_peer::{Closed, RawPeer, hello, id, octets},
+    raw_peer::{Closed, RawPeer, bytes, hello, id},
     recordings::CALL,
     relay::{Relay, Site},
 };
@@ -46,14 +46,14 @@ fn wrong_greetings() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     vec![
         ("nothing", Vec::new(), "cut short"),
         ("half a header", vec![1, 0, 0], "cut short"),
-        ("a type of nobody", octets(0x20, 0, b"{}"), "type"),
-        ("another frame first", octets(0x13, 1, b""), "before the greeting"),
-        ("HELLO on a stream", octets(0x01, 1, b"{}"), "stream"),
-        ("HELLO that is no JSON", octets(0x01, 0, b"{\"agent"), "HELLO"),
-        ("HELLO without its members", octets(0x01, 0, b"{}"), "HELLO"),
-        ("HELLO that is too long", octets(0x01, 0, long.as_bytes()), "more than"),
+        ("a type of nobody", bytes(0x20, 0, b"{}"), "type"),
+        ("another frame first", bytes(0x13, 1, b""), "before the greeting"),
+        ("HELLO on a stream", bytes(0x01, 1, b"{}"), "stream"),
+        ("HELLO that is no JSON", bytes(0x01, 0, b"{\"agent"), "HELLO"),
+        ("HELLO without its members", bytes(0x01, 0, b"{}"), "HELLO"),
+        ("HELLO that is too long", bytes(0x01, 0, long.as_bytes()), "more than"),
         ("a message that is too long", vec![0x80; MAX_MESSAGE_LEN + 1], "longer than"),
-        ("deep JSON", octets(0x01, 0, "[".repeat(30_000).as_bytes()), "HELLO"),
+        ("deep JSON", bytes(0x01, 0, "[".repeat(30_000).as_bytes()), "HELLO"),
     ]
 }
 
@@ -62,15 +62,15 @@ fn wrong_frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let greeting = Frame::Hello(Box::new(hello())).encode().to_vec();
     vec![
         ("HELLO again", greeting, "second"),
-        ("a frame of the relay's", octets(0x15, 1, &[0, 0, 0, 1]), "wrong direction"),
-        ("DATA that nobody asked for", octets(0x12, 7, b"x"), "never opened"),
+        ("a frame of the relay's", bytes(0x15, 1, &[0, 0, 0, 1]), "wrong direction"),
+        ("DATA that nobody asked for", bytes(0x12, 7, b"x"), "never opened"),
         ("RESPONSE that nobody asked for", Frame::Response(id(1), head()).encode().to_vec(), "never opened"),
-        ("DATA without octets", octets(0x12, 1, b""), "DATA"),
-        ("DATA on no stream", octets(0x12, 0, b"x"), "stream"),
-        ("DATA that is too long", octets(0x12, 1, &[0; MAX_DATA_LEN + 1]), "more than"),
-        ("END with a payload", octets(0x13, 1, b"x"), "END"),
-        ("RESET without a code", octets(0x14, 1, b"x"), "cut short"),
-        ("STATUS that is no JSON", octets(0x04, 0, b"\xff\xfe"), "STATUS"),
+        ("DATA without octets", bytes(0x12, 1, b""), "DATA"),
+        ("DATA on no stream", bytes(0x12, 0, b"x"), "stream"),
+        ("DATA that is too long", bytes(0x12, 1, &[0; MAX_DATA_LEN + 1]), "more than"),
+        ("END with a payload", bytes(0x13, 1, b"x"), "END"),
+        ("RESET without a code", bytes(0x14, 1, b"x"), "cut short"),
+        ("STATUS that is no JSON", bytes(0x04, 0, b"\xff\xfe"), "STATUS"),
     ]
 }
 
@@ -88,19 +88,19 @@ async fn ends(setting: &Setting, peer: &mut RawPeer, (what, expected): (&str, &s
 async fn every_violation_ends_the_tunnel_with_a_word_and_harms_nobody_else() {
     let (setting, _agent, hostile) = beside_an_honest_site().await;
     let (mut violations, before) = (0, resident(setting.relay.process()));
-    for (what, octets, expected) in wrong_greetings() {
+    for (what, bytes, expected) in wrong_greetings() {
         let mark = setting.relay.process().mark();
         let mut peer = RawPeer::agent(&setting.relay, &hostile).await;
-        peer.octets(octets).await;
+        peer.bytes(bytes).await;
         let closed = ends(&setting, &mut peer, (what, expected), mark).await;
         let code = if what == "a message that is too long" { 1009 } else { 4000 };
         assert_eq!(closed.code, code, "{what}: {closed:?}");
         violations += 1;
     }
-    for (what, octets, expected) in wrong_frames() {
+    for (what, bytes, expected) in wrong_frames() {
         let mark = setting.relay.process().mark();
         let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
-        peer.octets(octets).await;
+        peer.bytes(bytes).await;
         let closed = ends(&setting, &mut peer, (what, expected), mark).await;
         assert_eq!(closed.code, 4000, "{what}: {closed:?}");
         violations += 1;
@@ -195,7 +195,7 @@ async fn floods_of_an_agent_cost_bounded_memory_and_no_other_site_a_search() {
             let message = match n % 4 {
                 0 => Message::Ping(Bytes::from_static(&[7; 125])),
                 1 => Message::Pong(Bytes::from_static(&[7; 125])),
-                2 => Message::Binary(octets(0x99, n, &[0; 1000]).into()),
+                2 => Message::Binary(bytes(0x99, n, &[0; 1000]).into()),
                 _ => Message::Binary(Frame::Status(Status::default()).encode()),
             };
             peer.message(message).await;
@@ -310,7 +310,7 @@ fn longest_status() -> Status {
 /// A frame as long as can be in which there is nothing to keep: a later version may have such members.
 fn padded(kind: u8, mut members: Value) -> Vec<u8> {
     members["later"] = "x".repeat(30_000).into();
-    octets(kind, 0, &serde_json::to_vec(&members).unwrap())
+    bytes(kind, 0, &serde_json::to_vec(&members).unwrap())
 }
 
 /// Connects agents of one site, and waits until the relay has taken in how each introduces itself and how its recordings are.
@@ -322,9 +322,9 @@ async fn connect(
     let mut peers = Vec::new();
     for [hello, status] in introductions {
         let mut peer = RawPeer::agent(&setting.relay, site).await;
-        peer.octets(hello).await;
+        peer.bytes(hello).await;
         peer.wait_for(|frame| matches!(frame, Frame::Welcome(_)).then_some(())).await;
-        peer.octets(status).await;
+        peer.bytes(status).await;
         peer.message(Message::Ping(Bytes::new())).await;
         while !matches!(peer.socket.next().await, Some(Ok(Message::Pong(_)))) {}
         peers.push(peer);

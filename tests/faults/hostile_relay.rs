@@ -12,7 +12,7 @@ use harness::{
     agent::{Agent, AgentOptions},
     matrix,
     own_record::OwnRecord,
-    raw_peer::{RawPeer, RawRelay, id, octets, welcome},
+    raw_peer::{RawPeer, RawRelay, bytes, id, welcome},
     recordings::CALL,
     relay::Relay,
 };
@@ -92,14 +92,14 @@ async fn ask(peer: &mut RawPeer, number: u32, target: &str) -> (u16, String) {
 async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_serve_on() {
     let open = |number| Frame::Request(id(number), request("/search"), Bytes::new()).encode().to_vec();
     let violations: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
-        ("END", vec![octets(0x13, 1, b"")], "wrong direction"),
+        ("END", vec![bytes(0x13, 1, b"")], "wrong direction"),
         ("an id used again", vec![open(1), open(1)], "already used"),
-        ("CREDIT for nothing", vec![octets(0x15, 5, &[0, 0, 0, 1])], "never opened"),
-        ("CREDIT without end", vec![open(1), octets(0x15, 1, &[0xff; 4])], "credit"),
-        ("CREDIT of nothing", vec![octets(0x15, 1, &[0; 4])], "CREDIT"),
+        ("CREDIT for nothing", vec![bytes(0x15, 5, &[0, 0, 0, 1])], "never opened"),
+        ("CREDIT without end", vec![open(1), bytes(0x15, 1, &[0xff; 4])], "credit"),
+        ("CREDIT of nothing", vec![bytes(0x15, 1, &[0; 4])], "CREDIT"),
         ("WELCOME again", vec![Frame::Welcome(Box::new(welcome("x"))).encode().to_vec()], "second"),
-        ("half a head", vec![octets(0x10, 1, &[0, 0, 1, 0, b'{'])], "REQUEST"),
-        ("a head that is no JSON", vec![octets(0x10, 1, &[0, 0, 0, 1, b'{'])], "REQUEST"),
+        ("half a head", vec![bytes(0x10, 1, &[0, 0, 1, 0, b'{'])], "REQUEST"),
+        ("a head that is no JSON", vec![bytes(0x10, 1, &[0, 0, 0, 1, b'{'])], "REQUEST"),
         ("a message that is too long", vec![vec![0x80; MAX_MESSAGE_LEN + 1]], "longer than"),
     ];
     let count = violations.len();
@@ -112,7 +112,7 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_s
         let mark = stolen.agent.process.mark();
         let mut peer = stolen.relay.welcome().await;
         for frame in frames {
-            peer.octets(frame).await;
+            peer.bytes(frame).await;
         }
         let closed = peer.closed().await;
         let code = if what == "a message that is too long" { 1009 } else { 4000 };
@@ -123,7 +123,7 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_s
         assert!(line.contains("the tunnel ended"), "{what}: {line}");
     }
     let mut peer = stolen.relay.accept().await;
-    peer.octets(octets(0x10, 1, &[0; 4])).await;
+    peer.bytes(bytes(0x10, 1, &[0; 4])).await;
     let closed = peer.closed().await;
     assert_eq!(closed.code, 4000, "REQUEST before WELCOME: {closed:?}");
     let grown = resident(&stolen.agent.process).saturating_sub(before);

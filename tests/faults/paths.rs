@@ -57,9 +57,9 @@ async fn a_link_that_is_swapped_under_load_never_leads_out_of_the_root() {
             refused += 1;
             continue;
         }
-        let (status, octets) = body(send(setting.client.get(first_link(&found))).await).await;
+        let (status, bytes) = body(send(setting.client.get(first_link(&found))).await).await;
         if status == 200 {
-            assert!(octets == right, "the file outside was delivered");
+            assert!(bytes == right, "the file outside was delivered");
             served += 1;
         } else {
             assert!(matches!(status, 404 | 410), "{status}");
@@ -130,16 +130,16 @@ async fn what_is_no_file_is_no_recording_and_stops_nobody() {
 
 #[tokio::test]
 async fn a_mount_that_ignores_case_shows_every_recording_once_by_the_name_that_it_has() {
-    let (call, octets) = ("1711441902.40", noise(20_000, 4));
+    let (call, bytes) = ("1711441902.40", noise(20_000, 4));
     let name = format!("IN-{call}.MP3");
-    let Some(mount) = Stalling::mount(&[(name.clone(), octets.clone())]) else { return };
+    let Some(mount) = Stalling::mount(&[(name.clone(), bytes.clone())]) else { return };
     assert!(mount.place().join(name.to_lowercase()).exists(), "the mount ignores case");
     let setting = Setting::new(Relay::start().await).await;
     let options = setting.options().path(format!("file:{}", mount.place().display()));
     let _agent = Agent::start(&setting.relay, &setting.site, options).await;
     let found = search(&setting.client, &setting.site, call, &[]).await;
     assert_eq!(names(&found), [name]);
-    assert_eq!(body(send(setting.client.get(first_link(&found))).await).await, (200, octets));
+    assert_eq!(body(send(setting.client.get(first_link(&found))).await).await, (200, bytes));
     let promise = "every recording once, by the name that it has; no request names a file by itself";
     matrix::row("agent", "mount that ignores case", promise, "as promised");
 }

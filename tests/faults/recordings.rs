@@ -63,14 +63,14 @@ impl Scene {
 
     fn is_whole(&self, heard: &Heard) {
         assert!(heard.error.is_none(), "{:?}", heard.error);
-        assert!(heard.octets == self.long, "{} octets", heard.octets.len());
+        assert!(heard.bytes == self.long, "{} octets", heard.bytes.len());
     }
 
     /// How much was heard of a download that was cut, of which every octet is right.
     fn is_cut(&self, heard: &Heard) -> usize {
-        let len = heard.octets.len();
+        let len = heard.bytes.len();
         assert!(heard.error.is_some() && len < LONG_LEN, "{len} octets looked complete");
-        assert!(self.long.starts_with(&heard.octets), "a wrong octet among {len}");
+        assert!(self.long.starts_with(&heard.bytes), "a wrong octet among {len}");
         len
     }
 }
@@ -121,7 +121,7 @@ async fn recordings_that_are_replaced_are_heard_as_they_were_and_then_as_they_ar
 }
 
 #[tokio::test]
-async fn recordings_that_are_written_over_are_cut_before_the_first_octet_that_is_new() {
+async fn recordings_that_are_written_over_are_cut_before_the_first_byte_that_is_new() {
     let scene = Scene::new().await;
     let other = noise(LONG_LEN, 8);
     let write_over =
@@ -145,12 +145,8 @@ async fn recordings_that_grow_are_heard_as_long_as_was_promised() {
     let append = |file: &Path| OpenOptions::new().append(true).open(file).unwrap().write_all(&more).unwrap();
     let heard = scene.listen(append).await;
     scene.is_whole(&heard);
-    let (status, octets) = scene.fetch().await;
-    assert!(
-        status == 200 && octets == [&scene.long[..], &more].concat(),
-        "{status}, {} octets",
-        octets.len()
-    );
+    let (status, bytes) = scene.fetch().await;
+    assert!(status == 200 && bytes == [&scene.long[..], &more].concat(), "{status}, {} octets", bytes.len());
     let promise = "exactly the octets that its Content-Length has promised; the next download has more";
     matrix::row(PART, "grows during its download", promise, "whole and equal, then 1 MB longer");
 }
@@ -229,7 +225,7 @@ async fn is_unmounted(mut disk: Mounted, beneath: &str, more: &[&str]) -> String
     let link = setting.long_link().await;
     let response = send(setting.client.get(&link)).await;
     let heard = listen(response, LONG_LEN / 10, async || disk.take_away()).await;
-    assert!(heard.error.is_none() && heard.octets == long, "{:?}, {}", heard.error, heard.octets.len());
+    assert!(heard.error.is_none() && heard.bytes == long, "{:?}, {}", heard.error, heard.bytes.len());
 
     for _ in 0..10 {
         let found = search(&setting.client, &setting.site, LONG, &[]).await;

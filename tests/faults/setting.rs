@@ -50,9 +50,9 @@ impl Setting {
 
     /// Adds a recording of another size as the long one.
     pub(crate) fn with_recording(&self, len: usize) -> Vec<u8> {
-        let octets = noise(len, 7);
-        write(self.recordings.path(), format!("in-{LONG}.mp3"), &octets);
-        octets
+        let bytes = noise(len, 7);
+        write(self.recordings.path(), format!("in-{LONG}.mp3"), &bytes);
+        bytes
     }
 
     /// What agents are started with; all of them hold the same link key.

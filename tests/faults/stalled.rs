@@ -113,10 +113,10 @@ impl Place {
     /// Listens to what lies elsewhere: how long it took.
     async fn listen_elsewhere(&self) -> Duration {
         let asked = Instant::now();
-        let (status, octets) = body(send(self.setting.client.get(&self.elsewhere)).await).await;
-        let said = String::from_utf8_lossy(&octets[..octets.len().min(300)]);
+        let (status, bytes) = body(send(self.setting.client.get(&self.elsewhere)).await).await;
+        let said = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]);
         assert_eq!(status, 200, "{said} {:?}", Held::by(&self.agent.process));
-        assert!(octets == wav(1.0, 1), "{said}");
+        assert!(bytes == wav(1.0, 1), "{said}");
         asked.elapsed()
     }
 
@@ -206,9 +206,9 @@ async fn a_stalled_mount_is_told_and_nobody_waits_for_it_who_asks_for_something_
         (in_the_meantime(&place).await, since)
     };
     let ((heard, ended), (meantime, since)) = tokio::join!(listener, meantime);
-    let (len, cut) = (heard.octets.len(), ended - since);
+    let (len, cut) = (heard.bytes.len(), ended - since);
     assert!(heard.error.is_some() && len < LONG_LEN, "{len} octets looked complete");
-    assert!(place.long.starts_with(&heard.octets), "a wrong octet among {len}");
+    assert!(place.long.starts_with(&heard.bytes), "a wrong octet among {len}");
     assert!(cut < Duration::from_secs(45), "{cut:?}");
 
     let recovered = place.go_on().await;

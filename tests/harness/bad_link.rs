@@ -130,7 +130,7 @@ impl BadLink {
     }
 
     /// Waits until this many more bytes have passed from the agent to the relay.
-    pub async fn wait_for_octets(&self, more: u64) {
+    pub async fn wait_for_bytes(&self, more: u64) {
         let until = self.passed_up() + more;
         let passed = async {
             while self.passed_up() < until {
@@ -175,20 +175,20 @@ async fn pass(
     mut state: watch::Receiver<State>,
     counter: &AtomicU64,
 ) -> Option<()> {
-    let mut octets = vec![0; 64 * 1024];
+    let mut bytes = vec![0; 64 * 1024];
     let passes = |state: &State| {
         let line = if number < state.since { state.old } else { state.new };
         line.passes(way)
     };
     loop {
         state.wait_for(&passes).await.ok()?;
-        let len = from.read(&mut octets).await.ok()?;
+        let len = from.read(&mut bytes).await.ok()?;
         // The state may have changed during the read.
         state.wait_for(&passes).await.ok()?;
         if len == 0 {
             return to.shutdown().await.ok();
         }
-        to.write_all(&octets[..len]).await.ok()?;
+        to.write_all(&bytes[..len]).await.ok()?;
         counter.fetch_add(len as u64, Ordering::SeqCst);
     }
 }

@@ -16,7 +16,7 @@ use audiovault_agent::{
     http::{ServiceSettings, current::Current, dialect::Dialect, links::LinkSettings, monitor},
     limits::Schedule,
     net::NetworkSettings,
-    storage::{VaultSettings, pattern::Pattern},
+    storage::{StorageSettings, pattern::Pattern},
     tunnel::{
         self, DEFAULT_MAX_STREAMS, Shared, TunnelConfig,
         states::{TunnelName, TunnelState, TunnelStates},
@@ -119,14 +119,14 @@ fn start(relay: &Relay, site: &Site, recordings: &Path, tasks: &mut JoinSet<()>)
     let pattern = Pattern::parse(&format!("file:{}", recordings.display())).expect("a pattern");
     let name = site_key.site().clone();
     let service = Current::new(ServiceSettings {
-        vault: VaultSettings::new(vec![pattern]),
+        storage: StorageSettings::new(vec![pattern]),
         access: Access::new(Some(&Secret::new(&site.search_token)), &[], Some(name.as_str()))
             .expect("a token that may be used"),
         links: LinkSettings::for_this_run(name),
         recorded_names: RecordedNames::Masked,
         max_rate: Schedule::default(),
         max_streams: DEFAULT_MAX_STREAMS,
-        record: None,
+        audit_log: None,
         deny: None,
         cdr: None,
         dialect: Dialect::default(),

@@ -75,7 +75,7 @@ impl Machine {
         command.args(["env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", line]);
         let output = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).output());
         let output = output.await.expect("it ends").expect("nsenter");
-        let text = |octets: Vec<u8>| String::from_utf8(octets).expect("UTF-8");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 

@@ -212,6 +212,6 @@ pub async fn run_program(
     command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value.clone())));
     let output = tokio::time::timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output());
     let output = output.await.expect("the program ends").expect("the program starts");
-    let text = |octets: Vec<u8>| String::from_utf8(octets).expect("UTF-8");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
 }

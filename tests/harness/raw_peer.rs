@@ -88,12 +88,12 @@ impl RawPeer {
 
     /// Sends a frame.
     pub async fn frame(&mut self, frame: Frame) {
-        self.octets(frame.encode()).await;
+        self.bytes(frame.encode()).await;
     }
 
     /// Sends a binary message.
-    pub async fn octets(&mut self, octets: impl Into<Bytes>) {
-        self.message(Message::Binary(octets.into())).await;
+    pub async fn bytes(&mut self, bytes: impl Into<Bytes>) {
+        self.message(Message::Binary(bytes.into())).await;
     }
 
     /// Sends any message. An error is ignored: that the other side has closed the tunnel shows elsewhere.
@@ -106,8 +106,8 @@ impl RawPeer {
         let found = async {
             loop {
                 match self.socket.next().await {
-                    Some(Ok(Message::Binary(octets))) => {
-                        let frame = Frame::decode(octets).expect("an honest side sends frames");
+                    Some(Ok(Message::Binary(bytes))) => {
+                        let frame = Frame::decode(bytes).expect("an honest side sends frames");
                         if let Some(found) = find(&frame) {
                             return found;
                         }
@@ -146,7 +146,7 @@ pub fn id(number: u32) -> StreamId {
 }
 
 /// The bytes of a valid or invalid frame, from its type, its stream and its payload.
-pub fn octets(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn bytes(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&[kind][..], &stream.to_be_bytes(), payload].concat()
 }
 

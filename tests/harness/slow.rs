@@ -50,13 +50,13 @@ impl Slow {
         let _ = stream.write_all(&self.beginning(site)).await;
         let (mut reader, mut writer) = stream.split();
         let mut ticks = tokio::time::interval(DRIP);
-        let mut octets = [0; 4096];
+        let mut bytes = [0; 4096];
         loop {
             tokio::select! {
-                read = reader.read(&mut octets) => match read {
+                read = reader.read(&mut bytes) => match read {
                     Ok(0) | Err(_) => break,
                     Ok(count) => {
-                        answer.extend_from_slice(&octets[..count]);
+                        answer.extend_from_slice(&bytes[..count]);
                         if self.is_answered(&answer) {
                             break;
                         }

@@ -224,10 +224,10 @@ impl Filesystem for Files {
     ) {
         self.gate.pass();
         let rest = self.file(inode).zip(usize::try_from(offset).ok());
-        let rest = rest.and_then(|((_, octets), offset)| octets.get(offset..)).unwrap_or_default();
-        let mut octets = Vec::new();
-        let _ = rest.take(u64::from(size)).read_to_end(&mut octets);
-        reply.data(&octets);
+        let rest = rest.and_then(|((_, bytes), offset)| bytes.get(offset..)).unwrap_or_default();
+        let mut bytes = Vec::new();
+        let _ = rest.take(u64::from(size)).read_to_end(&mut bytes);
+        reply.data(&bytes);
     }
 
     /// The call when a file is closed. The program that closes the file waits for the response.

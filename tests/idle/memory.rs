@@ -27,10 +27,10 @@ impl Memory {
         };
         let (status, maps) = (read("status"), read("smaps_rollup"));
         Self {
-            resident: octets(&status, "VmRSS:"),
-            most: octets(&status, "VmHWM:"),
-            proportional: octets(&maps, "Pss:"),
-            private: octets(&maps, "Private_Clean:") + octets(&maps, "Private_Dirty:"),
+            resident: bytes(&status, "VmRSS:"),
+            most: bytes(&status, "VmHWM:"),
+            proportional: bytes(&maps, "Pss:"),
+            private: bytes(&maps, "Private_Clean:") + bytes(&maps, "Private_Dirty:"),
         }
     }
 
@@ -44,18 +44,18 @@ impl Memory {
     }
 }
 
-fn octets(text: &str, key: &str) -> u64 {
+fn bytes(text: &str, key: &str) -> u64 {
     let line = text.lines().find(|line| line.starts_with(key)).expect("the kernel tells it");
     let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
     kib.expect("a number of KiB") * 1024
 }
 
 /// Octets in KiB.
-pub(crate) fn kib(octets: u64) -> f64 {
-    octets as f64 / 1024.0
+pub(crate) fn kib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
 }
 
 /// Octets in MiB.
-pub(crate) fn mib(octets: u64) -> f64 {
-    kib(octets) / 1024.0
+pub(crate) fn mib(bytes: u64) -> f64 {
+    kib(bytes) / 1024.0
 }

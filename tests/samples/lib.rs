@@ -18,11 +18,11 @@ pub const RATE: u32 = 8_000;
 /// A mono 16-bit PCM WAV file of this duration: syllables of a humming voice with pauses, different for each seed.
 pub fn wav(seconds: f64, seed: u32) -> Vec<u8> {
     let samples = (seconds * f64::from(RATE)) as u32;
-    let octets = samples * 2;
-    let mut file = Vec::with_capacity(44 + octets as usize);
-    let mut field = |octets: &[u8]| file.extend_from_slice(octets);
+    let bytes = samples * 2;
+    let mut file = Vec::with_capacity(44 + bytes as usize);
+    let mut field = |bytes: &[u8]| file.extend_from_slice(bytes);
     field(b"RIFF");
-    field(&(36 + octets).to_le_bytes());
+    field(&(36 + bytes).to_le_bytes());
     field(b"WAVEfmt ");
     field(&16u32.to_le_bytes());
     field(&1u16.to_le_bytes());
@@ -32,7 +32,7 @@ pub fn wav(seconds: f64, seed: u32) -> Vec<u8> {
     field(&2u16.to_le_bytes());
     field(&16u16.to_le_bytes());
     field(b"data");
-    field(&octets.to_le_bytes());
+    field(&bytes.to_le_bytes());
     let pitch = 110.0 + f64::from(seed % 90);
     for n in 0..samples {
         let t = f64::from(n) / f64::from(RATE);
@@ -80,7 +80,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
         state ^= state << 17;
         state
     };
-    let mut octets: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect();
-    octets.truncate(len);
-    octets
+    let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| next().to_le_bytes()).collect();
+    bytes.truncate(len);
+    bytes
 }

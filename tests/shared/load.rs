@@ -11,7 +11,7 @@ use reqwest::Client;
 pub(crate) struct Load {
     /// How long each request took, to the end of its body.
     pub(crate) times: Vec<Duration>,
-    pub(crate) octets: u64,
+    pub(crate) bytes: u64,
     pub(crate) elapsed: Duration,
 }
 
@@ -23,7 +23,7 @@ impl Load {
 
     /// MiB that came.
     pub(crate) fn mebibytes(&self) -> f64 {
-        self.octets as f64 / f64::from(1 << 20)
+        self.bytes as f64 / f64::from(1 << 20)
     }
 
     /// MiB in a second.
@@ -57,8 +57,8 @@ pub(crate) async fn search_slowly(
         repeat(about, async move || {
             let answer = search_with(client, site, CALL, &[]).await;
             assert_eq!(answer.status(), 200);
-            let octets = answer.bytes().await.expect("a whole answer").len() as u64;
-            (octets, pause)
+            let bytes = answer.bytes().await.expect("a whole answer").len() as u64;
+            (bytes, pause)
         })
     });
     gather(searchers).await
@@ -88,9 +88,9 @@ async fn repeat(about: Duration, ask: impl AsyncFn() -> (u64, Duration)) -> Load
     let (begun, mut load) = (Instant::now(), Load::default());
     while begun.elapsed() < about {
         let asked = Instant::now();
-        let (octets, pause) = ask().await;
+        let (bytes, pause) = ask().await;
         load.times.push(asked.elapsed());
-        load.octets += octets;
+        load.bytes += bytes;
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
@@ -103,7 +103,7 @@ async fn gather(all: impl Iterator<Item = impl Future<Output = Load>>) -> Load {
     let mut sum = Load::default();
     for load in join_all(all).await {
         sum.times.extend(load.times);
-        sum.octets += load.octets;
+        sum.bytes += load.bytes;
     }
     sum.elapsed = begun.elapsed();
     sum

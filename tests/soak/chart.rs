@@ -19,8 +19,8 @@ struct Panel {
     lines: [(&'static str, Figure); 2],
 }
 
-fn mib(octets: u64) -> f64 {
-    octets as f64 / f64::from(1 << 20)
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 const PANELS: [Panel; 4] = [

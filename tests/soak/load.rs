@@ -35,17 +35,17 @@ const SIP: Duration = Duration::from_millis(20);
 /// Recordings whose octets are known.
 pub(crate) struct Recordings {
     directory: TempDir,
-    octets: Vec<Vec<u8>>,
+    bytes: Vec<Vec<u8>>,
 }
 
 impl Recordings {
     pub(crate) fn make() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let octets: Vec<_> = (1..).zip(SIZES).map(|(seed, size)| noise(size, seed)).collect();
-        for (number, octets) in octets.iter().enumerate() {
-            write(directory.path(), format!("in-{}.mp3", call(number)), octets);
+        let bytes: Vec<_> = (1..).zip(SIZES).map(|(seed, size)| noise(size, seed)).collect();
+        for (number, bytes) in bytes.iter().enumerate() {
+            write(directory.path(), format!("in-{}.mp3", call(number)), bytes);
         }
-        Self { directory, octets }
+        Self { directory, bytes }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -62,7 +62,7 @@ fn call(number: usize) -> String {
 pub(crate) struct Tally {
     searches: AtomicU64,
     answers: AtomicU64,
-    octets: AtomicU64,
+    bytes: AtomicU64,
     whole: AtomicU64,
     left: AtomicU64,
     cut: AtomicU64,
@@ -92,7 +92,7 @@ impl Tally {
     pub(crate) fn table(&self, events: &Events) -> String {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut table = String::from("| | |\n|---|---|\n");
-        let megabytes = get(&self.octets) / 1_000_000;
+        let megabytes = get(&self.bytes) / 1_000_000;
         for (what, figure) in [
             ("searches asked", get(&self.searches)),
             ("downloads answered", get(&self.answers)),
@@ -208,7 +208,7 @@ impl Worker {
             match request.send().await {
                 Ok(answer) if answer.status() == StatusCode::PARTIAL_CONTENT => {
                     self.tally.answers.fetch_add(1, Ordering::Relaxed);
-                    self.listen(answer, &self.recordings.octets[number][from..]).await;
+                    self.listen(answer, &self.recordings.bytes[number][from..]).await;
                 }
                 Ok(answer) => self.tally.fail(format!("download, {}", answer.status())),
                 Err(_) => self.tally.fail("download, no connection to the relay".to_owned()),
@@ -233,7 +233,7 @@ impl Worker {
                         break &self.tally.wrong;
                     }
                     heard += chunk.len();
-                    self.tally.octets.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    self.tally.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     if heard >= patience {
                         break &self.tally.left;
                     }

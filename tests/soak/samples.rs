@@ -70,7 +70,7 @@ impl Samples {
                 figures.sort_unstable();
                 figures[figures.len() / 2]
             };
-            let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             let mut searches: Vec<_> = quarter.iter().filter_map(|sample| sample.searches).collect();
             searches.sort();
             let slowest = searches.iter().map(|[_, slowest]| *slowest).max().unwrap_or_default();

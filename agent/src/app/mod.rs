@@ -55,7 +55,8 @@ impl Agent {
             status.clone(),
             service.problems().follow(),
         );
-        let (config_now, service_now) = (config.subscribe(), service.clone());
+        let config_now = config.subscribe();
+        let service_now = service.clone();
         let shared = Shared { config: config_now, service: service_now, status, states, shutdown };
         Ok(Self { service, config, reporter, tunnels: tokio::spawn(tunnel::run(shared)) })
     }

@@ -74,7 +74,7 @@ impl Work {
                 Ok(()) = self.problems.changed() => {}
                 () = stop.cancelled() => break,
             }
-            self.tell();
+            self.publish();
         }
         self.base.connected = false;
         if let Some(file) = &self.file {
@@ -82,7 +82,7 @@ impl Work {
         }
     }
 
-    fn tell(&mut self) {
+    fn publish(&mut self) {
         let state = State {
             at: seconds(SystemTime::now()),
             tunnels: self
@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn one_line_says_how_the_agent_is() {
         type Case<'a> = (&'a [(&'a str, bool, usize)], &'a str);
-        let (one, two) = ("wss://a.example/", "wss://b.example:8443/");
+        let one = "wss://a.example/";
+        let two = "wss://b.example:8443/";
         let cases: [Case; 6] = [
             (&[], "not connected: no attempt yet"),
             (&[(one, true, 3)], "connected to a.example, 3 streams"),

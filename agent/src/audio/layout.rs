@@ -73,7 +73,7 @@ impl Layout {
     /// A last block that is cut short or not yet fully written does not count, because it cannot be decoded.
     pub fn of(extension: &str, head: &[u8], size: u64) -> Option<Self> {
         let (codec, start, sound, rate, channels) = if let Some(codec) = raw_codec(extension) {
-            let signed = head.first().is_none_or(|octet| gsm::Frame::may_begin_with(*octet));
+            let signed = head.first().is_none_or(|byte| gsm::Frame::may_begin_with(*byte));
             if codec == Codec::Gsm && !signed {
                 return None;
             }

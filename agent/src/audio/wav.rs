@@ -49,7 +49,8 @@ pub fn read(head: &[u8], size: u64) -> Option<WavHeader> {
     if head.get(..4)? != b"RIFF" || head.get(8..12)? != b"WAVE" {
         return None;
     }
-    let (mut at, mut format) = (12usize, None);
+    let mut at = 12usize;
+    let mut format = None;
     loop {
         let id = head.get(at..at + 4)?;
         let stated = u32::from_le_bytes(head.get(at + 4..at + 8)?.try_into().ok()?);

@@ -7,7 +7,7 @@ use std::{
 
 use bytesize::ByteSize;
 
-use super::{aside, rotation::RecordSettings};
+use super::{aside, rotation::AuditLogSettings};
 
 /// The most bytes by which the audit log grows within [`PACE_TIME`] in normal use: the searches and deliveries of
 /// twelve requests a second, around the clock.
@@ -17,12 +17,12 @@ const PACE_TIME: Duration = Duration::from_secs(3600);
 const STANDS: Duration = Duration::from_secs(3600);
 
 /// The alarm about a disk with less free space than it should have, for the start and for `check`. Blocks.
-pub fn space_warning(settings: &RecordSettings) -> Option<String> {
+pub fn space_warning(settings: &AuditLogSettings) -> Option<String> {
     let free = free(&settings.path)?;
     (free < settings.min_free).then(|| space(settings, free))
 }
 
-fn space(settings: &RecordSettings, free: u64) -> String {
+fn space(settings: &AuditLogSettings, free: u64) -> String {
     format!(
         "the disk of the audit log {} has {} of free space, less than {} (--audit-log-min-free); lines are \
          kept for {} (--audit-log-min-age), so free some space or move the log: new lines are lost when the \

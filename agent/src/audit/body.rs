@@ -13,7 +13,7 @@ use super::{entry::Entry, event::Outcome};
 
 /// A body that reports to its audit entry. Dropping it before its end also ends the delivery.
 #[derive(Debug)]
-pub(super) struct RecordedBody {
+pub(super) struct AuditedBody {
     body: Body,
     entry: Entry,
     /// Bytes that are still to come, if the head of the response says how many. A connection that has all of them does
@@ -21,7 +21,7 @@ pub(super) struct RecordedBody {
     remaining: Option<u64>,
 }
 
-impl RecordedBody {
+impl AuditedBody {
     pub(super) fn new(body: Body, mut entry: Entry, remaining: Option<u64>) -> Self {
         if remaining == Some(0) {
             entry.end(Outcome::Complete);
@@ -40,7 +40,7 @@ impl RecordedBody {
     }
 }
 
-impl http_body::Body for RecordedBody {
+impl http_body::Body for AuditedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

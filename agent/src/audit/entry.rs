@@ -15,7 +15,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Recorder,
-    body::RecordedBody,
+    body::AuditedBody,
     event::{Event, Kind, Outcome, bounded},
     queue::Asker,
 };
@@ -55,7 +55,7 @@ impl Entry {
             event: Some(event),
             recorder,
             began: Instant::now(),
-            asker: Asker::Stranger,
+            asker: Asker::Unauthenticated,
             lifeline: extensions.get().cloned(),
             revocation: None,
             outcome: None,
@@ -90,7 +90,7 @@ impl Entry {
             self.asker = if begun { Asker::Begun } else { Asker::Repeating };
             event.octets = Some(0);
             let remaining = headers::content_length(&head.headers);
-            return Response::from_parts(head, Body::new(RecordedBody::new(body, self, remaining)));
+            return Response::from_parts(head, Body::new(AuditedBody::new(body, self, remaining)));
         }
         let refused = head.status.is_client_error() || head.status.is_server_error();
         self.end(match head.extensions.get::<Denied>() {

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// How long a writer may take to release a rotated file. It checks every second, and a slow disk may delay it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the lock is tried in the meantime.
 const RETRY: Duration = Duration::from_millis(50);
 /// How the name of a file ends while it is being written.
@@ -67,7 +67,7 @@ pub enum EraseError {
     #[error(
         "the agent still writes {}, after {} s; check it with audiovault-agent status, or stop it, and then \
          try again",
-        .0.display(), PATIENCE.as_secs()
+        .0.display(), RELEASE_TIMEOUT.as_secs()
     )]
     Busy(PathBuf),
 }
@@ -139,7 +139,7 @@ fn take(path: &Path) -> Result<Option<File>, EraseError> {
             Err(error) => return Err(failed(error)),
         };
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+            Err(TryLockError::WouldBlock) if began.elapsed() < RELEASE_TIMEOUT => {
                 thread::sleep(RETRY);
                 continue;
             }
@@ -252,7 +252,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::audit::rotation::{RecordSettings, RotatedFile};
+    use crate::audit::rotation::{AuditLogSettings, RotatedFile};
 
     fn erasure(ids: &[&str]) -> Erasure {
         let calls = ids.iter().map(|id| NamedCall::new(id)).collect();
@@ -310,7 +310,7 @@ mod tests {
     fn a_writer_that_works_loses_no_line() {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("audit.jsonl");
-        let settings = RecordSettings { limit: Some(4096), ..RecordSettings::new(path.clone()) };
+        let settings = AuditLogSettings { limit: Some(4096), ..AuditLogSettings::new(path.clone()) };
         let mut file = RotatedFile::open(&settings).unwrap();
         let writer = thread::spawn(move || {
             for number in 0..2000 {

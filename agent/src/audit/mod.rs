@@ -46,7 +46,7 @@ pub(crate) use self::entry::{Denied, Entry, Known};
 pub use self::{
     alarms::space_warning,
     erase::{EraseError, Erased, Erasure, erase},
-    rotation::{RecordError, RecordSettings},
+    rotation::{AuditLogError, AuditLogSettings},
 };
 
 /// How long the tasks of bodies that were cut may take to drop them.
@@ -85,7 +85,7 @@ impl Recorder {
     }
 
     /// Writes to this file from now on, or nowhere. A file that was moved away in the meantime is begun anew.
-    pub fn configure(&self, settings: Option<RecordSettings>) {
+    pub fn configure(&self, settings: Option<AuditLogSettings>) {
         if settings.is_some() {
             self.0.thread.get_or_init(|| self.start());
         }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     event::{Event, Kind, Notice},
     repeats::Repeats,
-    rotation::RecordSettings,
+    rotation::AuditLogSettings,
 };
 
 /// Most events that wait for the disk: seconds of a busy site, and about a megabyte.
@@ -25,7 +25,7 @@ const ROOM_FOR_BEGINNINGS: usize = CAPACITY / 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asker {
     /// An unauthenticated client.
-    Stranger,
+    Unauthenticated,
     /// An authenticated client; what it repeats too often is counted.
     Known,
     /// A delivery whose beginning has a line: its end gets one too.
@@ -40,7 +40,7 @@ pub(super) enum Mail {
     /// An event to write.
     Event(Box<Event>),
     /// Write to this file from now on, or nowhere.
-    Target(Option<RecordSettings>),
+    Target(Option<AuditLogSettings>),
 }
 
 /// What the writer has to do next.
@@ -114,7 +114,7 @@ impl Queue {
     }
 
     /// Switches to another file, or to none, for all events from now on.
-    pub(super) fn turn_to(&self, target: Option<RecordSettings>) {
+    pub(super) fn turn_to(&self, target: Option<AuditLogSettings>) {
         let mut state = self.lock();
         state.on = target.is_some() && !state.stop;
         state.retargeted = true;
@@ -167,7 +167,7 @@ impl State {
     fn admit(&mut self, event: &Event, asker: Asker) -> bool {
         let now = Instant::now();
         match asker {
-            Asker::Stranger => self.unauthenticated.admit(now, Timestamp::now()),
+            Asker::Unauthenticated => self.unauthenticated.admit(now, Timestamp::now()),
             Asker::Known if event.kind == Kind::Begun => self.repeats.begin(event, now),
             Asker::Known => self.repeats.admit(event, now),
             Asker::Begun => true,

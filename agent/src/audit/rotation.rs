@@ -20,7 +20,7 @@ pub(super) const MIN_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Where and how long the audit log is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordSettings {
+pub struct AuditLogSettings {
     /// The file that is written.
     pub path: PathBuf,
     /// Bytes after which a new file is begun; `None` leaves rotation to other programs, such as logrotate.
@@ -33,7 +33,7 @@ pub struct RecordSettings {
     pub min_free: u64,
 }
 
-impl RecordSettings {
+impl AuditLogSettings {
     /// An audit log in this file, which is never rotated by size.
     pub fn new(path: PathBuf) -> Self {
         Self { path, limit: None, keep: 1, min_age: MIN_AGE, min_free: 0 }
@@ -42,7 +42,7 @@ impl RecordSettings {
 
 /// Why the audit log cannot be written now.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub enum AuditLogError {
     /// The file cannot be opened.
     #[error("cannot open the audit log {}", .0.display())]
     Open(PathBuf, #[source] io::Error),
@@ -63,7 +63,7 @@ pub enum RecordError {
 /// The open file.
 #[derive(Debug)]
 pub(super) struct RotatedFile {
-    settings: RecordSettings,
+    settings: AuditLogSettings,
     file: File,
     len: u64,
     identity: (u64, u64),
@@ -73,14 +73,14 @@ impl RotatedFile {
     /// Opens the file, or creates it, readable by its owner alone. A last line that a crash tore is ended.
     ///
     /// # Errors
-    /// [`RecordError::Open`] and [`RecordError::Shared`].
-    pub(super) fn open(settings: &RecordSettings) -> Result<Self, RecordError> {
+    /// [`AuditLogError::Open`] and [`AuditLogError::Shared`].
+    pub(super) fn open(settings: &AuditLogSettings) -> Result<Self, AuditLogError> {
         let path = &settings.path;
-        let failed = |error| RecordError::Open(path.clone(), error);
+        let failed = |error| AuditLogError::Open(path.clone(), error);
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => return Err(RecordError::Shared(path.clone())),
+            Err(TryLockError::WouldBlock) => return Err(AuditLogError::Shared(path.clone())),
             // Some network file systems have no locks; there a second writer is not detected.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
@@ -102,7 +102,7 @@ impl RotatedFile {
     ///
     /// # Errors
     /// As [`RotatedFile::open`].
-    pub(super) fn follow(&mut self) -> Result<(), RecordError> {
+    pub(super) fn follow(&mut self) -> Result<(), AuditLogError> {
         match fs::metadata(&self.settings.path) {
             Ok(metadata) if (metadata.dev(), metadata.ino()) == self.identity => self.len = metadata.len(),
             Ok(_) | Err(_) => *self = Self::open(&self.settings)?,
@@ -114,8 +114,8 @@ impl RotatedFile {
     /// file was begun.
     ///
     /// # Errors
-    /// [`RecordError`].
-    pub(super) fn append(&mut self, line: &str) -> Result<bool, RecordError> {
+    /// [`AuditLogError`].
+    pub(super) fn append(&mut self, line: &str) -> Result<bool, AuditLogError> {
         let after = self.len + line.len() as u64;
         let full = self.len > 0 && self.settings.limit.is_some_and(|limit| after > limit);
         if full {
@@ -124,18 +124,18 @@ impl RotatedFile {
         if let Err(error) = self.file.write_all(line.as_bytes()) {
             // If truncating fails too, the partial line is ended when the file is opened again.
             let _ = self.file.set_len(self.len);
-            return Err(RecordError::Write(self.settings.path.clone(), error));
+            return Err(AuditLogError::Write(self.settings.path.clone(), error));
         }
         self.len += line.len() as u64;
         Ok(full)
     }
 
-    fn rotate(&mut self) -> Result<(), RecordError> {
+    fn rotate(&mut self) -> Result<(), AuditLogError> {
         let path = &self.settings.path;
         match aside::put(path, Timestamp::now()) {
             // Another program has just moved it away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            put => drop(put.map_err(|error| RecordError::Rotate(path.clone(), error))?),
+            put => drop(put.map_err(|error| AuditLogError::Rotate(path.clone(), error))?),
         }
         *self = Self::open(&self.settings)?;
         Ok(())
@@ -144,14 +144,14 @@ impl RotatedFile {
     /// Removes old files that need not be kept any longer.
     ///
     /// # Errors
-    /// [`RecordError::Prune`].
-    pub(super) fn prune(&self) -> Result<(), RecordError> {
-        let RecordSettings { path, limit, keep, min_age, .. } = &self.settings;
+    /// [`AuditLogError::Prune`].
+    pub(super) fn prune(&self) -> Result<(), AuditLogError> {
+        let AuditLogSettings { path, limit, keep, min_age, .. } = &self.settings;
         if limit.is_none() {
             return Ok(());
         }
         let pruned = aside::prune(path, *keep, *min_age, SystemTime::now());
-        pruned.map_err(|error| RecordError::Prune(path.clone(), error))
+        pruned.map_err(|error| AuditLogError::Prune(path.clone(), error))
     }
 }
 
@@ -163,13 +163,13 @@ mod tests {
 
     use super::*;
 
-    fn settings(dir: &TempDir, limit: u64, keep: u32) -> RecordSettings {
+    fn settings(dir: &TempDir, limit: u64, keep: u32) -> AuditLogSettings {
         let path = dir.path().join("audit.jsonl");
-        RecordSettings { limit: Some(limit), keep, min_age: Duration::ZERO, ..RecordSettings::new(path) }
+        AuditLogSettings { limit: Some(limit), keep, min_age: Duration::ZERO, ..AuditLogSettings::new(path) }
     }
 
     /// The contents of the files, oldest first.
-    fn contents(settings: &RecordSettings) -> Vec<String> {
+    fn contents(settings: &AuditLogSettings) -> Vec<String> {
         let old = aside::list(&settings.path).unwrap().into_iter().map(|aside| aside.path);
         old.chain([settings.path.clone()]).map(|path| fs::read_to_string(path).unwrap()).collect()
     }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn nothing_young_goes_however_much_is_written() {
         let dir = TempDir::new().unwrap();
-        let settings = RecordSettings { min_age: MIN_AGE, ..settings(&dir, 8, 2) };
+        let settings = AuditLogSettings { min_age: MIN_AGE, ..settings(&dir, 8, 2) };
         let mut file = RotatedFile::open(&settings).unwrap();
         for number in 0..100 {
             file.append(&format!("ln{number:02}\n")).unwrap();
@@ -264,7 +264,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let settings = settings(&dir, 1000, 1);
         let first = RotatedFile::open(&settings).unwrap();
-        assert!(matches!(RotatedFile::open(&settings), Err(RecordError::Shared(_))));
+        assert!(matches!(RotatedFile::open(&settings), Err(AuditLogError::Shared(_))));
         drop(first);
         RotatedFile::open(&settings).unwrap();
     }

@@ -24,8 +24,8 @@ impl Place {
         Self { dir: TempDir::new().unwrap(), problems, recorder }
     }
 
-    fn settings(&self, name: &str) -> RecordSettings {
-        RecordSettings::new(self.path(name))
+    fn settings(&self, name: &str) -> AuditLogSettings {
+        AuditLogSettings::new(self.path(name))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -38,7 +38,7 @@ impl Place {
         event.status = Some(200);
         event.found = Some(1);
         event.call_id = Some(id);
-        let asker = if stranger { Asker::Stranger } else { Asker::Known };
+        let asker = if stranger { Asker::Unauthenticated } else { Asker::Known };
         self.recorder.push(event, asker);
     }
 
@@ -112,7 +112,7 @@ async fn a_file_that_was_moved_away_is_begun_anew_at_the_next_event_or_reload() 
 async fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
     let place = Place::new();
     // Even root cannot open a file in a directory that does not exist.
-    let settings = RecordSettings::new(place.path("none/a"));
+    let settings = AuditLogSettings::new(place.path("none/a"));
     place.recorder.configure(Some(settings.clone()));
     let said = place.trouble(true).await.unwrap();
     assert!(said.contains("none/a") && said.contains("No such file"), "{said}");
@@ -210,7 +210,7 @@ async fn a_delivery_stands_there_from_its_beginning_and_is_closed_by_the_next_ru
 #[tokio::test]
 async fn a_dead_disk_does_not_keep_the_agent_from_ending() {
     let place = Place::new();
-    place.recorder.configure(Some(RecordSettings::new(place.path("none/a"))));
+    place.recorder.configure(Some(AuditLogSettings::new(place.path("none/a"))));
     place.push("1", false);
     place.trouble(true).await;
     let began = Instant::now();

@@ -48,7 +48,9 @@ impl Deliveries {
     /// Reads one file and returns its size in bytes. `None` if the limit is reached or the file cannot be read.
     fn read(&mut self, file: impl Read, run: &str) -> Option<u64> {
         let mut file = BufReader::new(file);
-        let (mut total, mut text, mut begun) = (0, Vec::new(), Vec::new());
+        let mut total = 0;
+        let mut text = Vec::new();
+        let mut begun = Vec::new();
         loop {
             text.clear();
             match file.read_until(b'\n', &mut text).ok()? {

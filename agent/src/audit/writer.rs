@@ -13,7 +13,7 @@ use super::{
     alarms::{self, Pace},
     event::{Notice, line},
     queue::{Mail, Queue, Work},
-    rotation::{RecordError, RecordSettings, RotatedFile},
+    rotation::{AuditLogError, AuditLogSettings, RotatedFile},
     unended,
 };
 use crate::status::problems::{AUDIT_LOG, AUDIT_LOG_PACE, AUDIT_LOG_SPACE, Problems};
@@ -32,7 +32,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 pub(super) struct Writer {
     queue: Arc<Queue>,
     problems: Problems,
-    target: Option<RecordSettings>,
+    target: Option<AuditLogSettings>,
     file: Option<RotatedFile>,
     /// Lines taken from the queue that are not on disk: as many as the queue holds, and a few more.
     lines: VecDeque<String>,
@@ -103,7 +103,7 @@ impl Writer {
         }
     }
 
-    fn try_write(&mut self) -> Result<(), RecordError> {
+    fn try_write(&mut self) -> Result<(), AuditLogError> {
         let Some(target) = &self.target else {
             self.lines.clear();
             return Ok(());
@@ -168,7 +168,7 @@ impl Writer {
         self.problems.note(subject, problem);
     }
 
-    fn failed(&mut self, error: &RecordError) {
+    fn failed(&mut self, error: &AuditLogError) {
         // The next attempt opens it again, so the state after the error does not matter.
         self.file = None;
         if self.trouble_until.is_none() {
@@ -194,7 +194,7 @@ impl Writer {
     }
 
     /// Switches to another file. Lines that cannot be written to the old file are written to the new one.
-    fn turn_to(&mut self, target: Option<RecordSettings>) {
+    fn turn_to(&mut self, target: Option<AuditLogSettings>) {
         if self.target == target {
             return;
         }

@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 
 use super::report::Verdict;
-use crate::status::rough::rough;
+use crate::status::duration::format_duration;
 
 /// A machine whose clock is synchronized is right to a fraction of a second; `Date` and the network delay add two
 /// seconds. Beyond this the clock is not synchronized, and it will drift further.
@@ -45,21 +45,21 @@ impl Offset {
     }
 
     /// How far this machine's clock is off, for people: `1day 2h behind the relay's`.
-    pub(super) fn told(self) -> String {
+    pub(super) fn to_text(self) -> String {
         let way = if self.0 > 0 { "behind the relay's" } else { "ahead of the relay's" };
-        format!("{} {way}", rough(Duration::from_secs(self.0.unsigned_abs())))
+        format!("{} {way}", format_duration(Duration::from_secs(self.0.unsigned_abs())))
     }
 }
 
 /// Evaluates the offset.
-pub(super) fn judge(offset: Option<Offset>) -> Verdict {
+pub(super) fn evaluate(offset: Option<Offset>) -> Verdict {
     let Some(offset) = offset else {
         return Verdict::skipped(
             "the relay's response has no date, so this machine's clock was not compared",
         );
     };
     let seconds = offset.0.unsigned_abs();
-    let detail = format!("this machine's clock is {}", offset.told());
+    let detail = format!("this machine's clock is {}", offset.to_text());
     if seconds >= FAIL_FROM.as_secs() {
         Verdict::fail(
             format!("{detail}; links expire at the wrong time, and certificates can seem invalid"),
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_clock_is_right_or_wrong_by_so_much() {
-        let judged = |here| judge(offset(here));
+        let judged = |here| evaluate(offset(here));
         assert_eq!(judged(0).state, State::Pass);
         assert_eq!(judged(4).state, State::Pass);
         assert_eq!((judged(5).state, judged(-5).state), (State::Warn, State::Warn));
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn an_answer_without_a_date_tells_nothing() {
         assert_eq!(Offset::read(&HeaderMap::new(), UNIX_EPOCH, UNIX_EPOCH), None);
-        assert_eq!(judge(None).state, State::Skipped);
+        assert_eq!(evaluate(None).state, State::Skipped);
     }
 
     #[test]

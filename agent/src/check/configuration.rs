@@ -6,9 +6,9 @@ use audiovault_protocol::identity::signed_link::LinkSecret;
 
 use super::{
     asker::Askers,
+    error_text::ErrorText,
     report::{Step, Verdict},
     rows::Rows,
-    told::Told,
 };
 use crate::{
     app::AgentSettings,
@@ -53,7 +53,7 @@ pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready
     let AgentSettings { service, tunnel, .. } = checked.settings;
     rows.add(Step::Configuration, begun, usable(&tunnel, &service, file.as_deref()));
     for warning in &checked.warnings {
-        let Told { what, advice } = Told::sentence(warning);
+        let ErrorText { what, advice } = ErrorText::sentence(warning);
         let advice = advice.unwrap_or_else(|| "change this setting if it is not intended".to_owned());
         rows.add(Step::Configuration, begun, Verdict::warn(what, advice));
     }
@@ -68,19 +68,20 @@ pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready
 
 /// The verdict on a configuration that cannot be used.
 pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> Verdict {
-    Verdict::failed(Told::of(error), CHANGE_IT)
+    Verdict::failed(ErrorText::of(error), CHANGE_IT)
 }
 
 fn usable(tunnel: &TunnelConfig, service: &ServiceSettings, file: Option<&str>) -> Verdict {
     let count =
         |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
     let from = file.map_or_else(|| "flags and environment".to_owned(), str::to_owned);
-    let (relays, paths) = (count(tunnel.relays.len(), "relay"), count(service.vault.roots.len(), "path"));
+    let relays = count(tunnel.relays.len(), "relay");
+    let paths = count(service.storage.roots.len(), "path");
     Verdict::pass(format!("site {}, {relays}, {paths}, from {from}", tunnel.site_key.site()))
 }
 
 /// The service of a check: with its own link key, and without writing to the audit log of a running agent.
 fn served(service: ServiceSettings, secret: LinkSecret) -> ServiceSettings {
     let links = LinkSettings { secret, ..service.links };
-    ServiceSettings { links, record: None, ..service }
+    ServiceSettings { links, audit_log: None, ..service }
 }

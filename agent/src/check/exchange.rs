@@ -14,7 +14,7 @@ use url::Url;
 use crate::net::{Outbound, ReachError, Stream, Target};
 
 /// How long a response may take. A relay waits less than this for its agent, and then responds itself.
-const PATIENCE: Duration = Duration::from_secs(RELAY_DEADLINE.as_secs() + 5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(RELAY_DEADLINE.as_secs() + 5);
 /// Longest response in bytes: far more than the links of one call, or the part of a recording that is requested.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -33,7 +33,7 @@ pub(super) enum ExchangeError {
     /// No response came in time.
     #[error(
         "no response within {} s; check the network between this machine and the relay",
-        PATIENCE.as_secs()
+        RESPONSE_TIMEOUT.as_secs()
     )]
     Timeout,
 }
@@ -65,7 +65,7 @@ pub(super) async fn on(
     headers.insert(header::HOST, host);
     headers.insert(header::USER_AGENT, agent);
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    timeout(PATIENCE, exchange(stream, request)).await.unwrap_or(Err(ExchangeError::Timeout))
+    timeout(RESPONSE_TIMEOUT, exchange(stream, request)).await.unwrap_or(Err(ExchangeError::Timeout))
 }
 
 async fn exchange(stream: Stream, request: Request<Bytes>) -> Result<Response<Bytes>, ExchangeError> {

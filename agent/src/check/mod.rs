@@ -7,6 +7,7 @@ mod asker;
 mod clock;
 mod configuration;
 pub mod coverage;
+mod error_text;
 mod exchange;
 mod own_tunnel;
 mod reachability;
@@ -17,7 +18,6 @@ mod rows;
 mod signer;
 mod storage;
 pub mod table;
-mod told;
 mod websocket;
 
 use std::{error::Error, time::Instant};
@@ -27,10 +27,10 @@ use url::Url;
 use self::{
     asker::Question,
     configuration::Ready,
+    error_text::ErrorText,
     report::{Report, Row, State, Step, Verdict},
     round_trip::RoundTrip,
     rows::{RelayRows, Rows},
-    told::Told,
     websocket::Answer,
 };
 use crate::{config::args::TunnelArgs, tunnel::connect::Dialler};
@@ -100,7 +100,7 @@ async fn examine_relay(
         return rows.skip_after(step, &[Step::Websocket, Step::SiteKey, Step::RoundTrip]);
     }
     let begun = Instant::now();
-    let (upgrade, key) = websocket::judge(&upgrade(&dialler).await, ready.tunnel.site_key.site());
+    let (upgrade, key) = websocket::evaluate(&upgrade(&dialler).await, ready.tunnel.site_key.site());
     let refused = [(Step::SiteKey, key.state), (Step::Websocket, upgrade.state)]
         .into_iter()
         .find_map(|(step, state)| (state != State::Pass && state != State::Skipped).then_some(step));
@@ -112,7 +112,8 @@ async fn examine_relay(
     let begun = Instant::now();
     let verdict = match question {
         Some(question) => {
-            let (config, service) = (&ready.tunnel, &ready.service);
+            let config = &ready.tunnel;
+            let service = &ready.service;
             RoundTrip { dialler: &dialler, relay, config, service, question }.make().await
         }
         None => Verdict::skipped("no search token is allowed to search for the newest recording"),
@@ -124,7 +125,7 @@ async fn examine_relay(
 async fn upgrade(dialler: &Dialler) -> Answer {
     let reached = match dialler.outbound().reach(dialler.target()).await {
         Ok(reached) => reached,
-        Err(error) => return Answer::HungUp(Told::of(&error).what),
+        Err(error) => return Answer::HungUp(ErrorText::of(&error).what),
     };
     match dialler.upgrade(reached.stream).await {
         Some(Ok(mut socket)) => {

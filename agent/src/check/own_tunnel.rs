@@ -25,14 +25,14 @@ use http::{StatusCode, header};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::told::Told;
+use super::error_text::ErrorText;
 use crate::{
     http::{ServiceSettings, current::Current},
     tunnel::{TunnelConfig, connect::Dialler, identity::Run, supervisor::bytes_service},
 };
 
 /// How long a relay may take to accept the tunnel, and to close it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TUNNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A tunnel that serves the check.
 #[derive(Debug)]
@@ -51,10 +51,10 @@ impl OwnTunnel {
         config: &TunnelConfig,
         service: ServiceSettings,
         user: &str,
-    ) -> Result<Self, Told> {
+    ) -> Result<Self, ErrorText> {
         let current = Current::new(service);
         let hello = Run::begin().hello(0, config, &current.load());
-        let (socket, traffic) = dialler.dial().await.map_err(|error| Told::of(&error))?;
+        let (socket, traffic) = dialler.dial().await.map_err(|error| ErrorText::of(&error))?;
         let router = for_one(current.router(), user);
         let (link, control) = AgentLink::new(hello, bytes_service(router));
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -62,8 +62,8 @@ impl OwnTunnel {
         }));
         let mut state = control.state();
         let welcomed = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
-        if !matches!(timeout(PATIENCE, welcomed).await, Ok(Ok(_))) {
-            return Err(Told::sentence("the relay did not accept the tunnel; its log says why"));
+        if !matches!(timeout(TUNNEL_TIMEOUT, welcomed).await, Ok(Ok(_))) {
+            return Err(ErrorText::sentence("the relay did not accept the tunnel; its log says why"));
         }
         Ok(Self { control, task })
     }
@@ -73,7 +73,7 @@ impl OwnTunnel {
         let reason = "the check is over".to_owned();
         self.control.go_away(Goaway { reason, reconnect_after_ms: [0, 0] });
         // After the timeout, dropping the task ends it.
-        let _ = timeout(PATIENCE, self.task).await;
+        let _ = timeout(TUNNEL_TIMEOUT, self.task).await;
     }
 }
 

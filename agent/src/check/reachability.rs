@@ -12,12 +12,12 @@ use url::Url;
 
 use super::{
     clock::{self, Offset},
+    error_text::ErrorText,
     exchange,
     report::{Step, Verdict},
     rows::RelayRows,
     signer,
     signer::Circumstances,
-    told::Told,
 };
 use crate::{
     net::{Addresses, Attempts, Connected, DnsError, ReachError, Reached, Route, TlsFailure},
@@ -52,7 +52,7 @@ pub(super) async fn examine(
         Ok(reached) => {
             rows.add(Step::Tls, begun, secured(&reached, dialler, &circumstances));
             let begun = Instant::now();
-            rows.add(Step::Time, begun, clock::judge(date(reached, relay).await));
+            rows.add(Step::Time, begun, clock::evaluate(date(reached, relay).await));
             Ok(())
         }
         Err(ReachError::Tls(_, failure)) => {
@@ -62,7 +62,8 @@ pub(super) async fn examine(
                 None
             };
             rows.add(Step::Tls, begun, signer::refused(&failure, &Circumstances { offset, ..circumstances }));
-            let time = offset.map_or_else(|| Verdict::after(Step::Tls), |offset| clock::judge(Some(offset)));
+            let time =
+                offset.map_or_else(|| Verdict::after(Step::Tls), |offset| clock::evaluate(Some(offset)));
             rows.add(Step::Time, Instant::now(), time);
             Err(Step::Tls)
         }
@@ -101,13 +102,13 @@ async fn connect(
     };
     rows.add(Step::Tcp, begun, Verdict::pass(won(&connected)));
     let begun = Instant::now();
-    let told = match route.proxy() {
+    let to_text = match route.proxy() {
         Some(proxy) => format!("{proxy} connects to {}", dialler.target()),
         None => "no proxy".to_owned(),
     };
     match route.pass_proxy(connected, &addresses).await {
         Ok(passed) => {
-            rows.add(Step::Proxy, begun, Verdict::pass(told));
+            rows.add(Step::Proxy, begun, Verdict::pass(to_text));
             Ok((addresses, passed))
         }
         Err(error) => {
@@ -118,12 +119,12 @@ async fn connect(
 }
 
 fn failed(error: &ReachError) -> Verdict {
-    let told = match error {
+    let to_text = match error {
         // The error text of the library repeats the question.
         ReachError::Dns(host, error @ (DnsError::Unknown(_) | DnsError::Silent)) => {
-            Told::sentence(&format!("cannot find the address of {host}: {error}"))
+            ErrorText::sentence(&format!("cannot find the address of {host}: {error}"))
         }
-        ReachError::Tcp(host, attempts) if attempts.all_refused() => Told {
+        ReachError::Tcp(host, attempts) if attempts.all_refused() => ErrorText {
             what: format!("{host} refuses the connection ({attempts})"),
             advice: Some(REFUSED.to_owned()),
         },
@@ -131,31 +132,31 @@ fn failed(error: &ReachError) -> Verdict {
         | ReachError::Tcp(..)
         | ReachError::Proxy(..)
         | ReachError::Tls(..)
-        | ReachError::Timeout { .. } => Told::of(error),
+        | ReachError::Timeout { .. } => ErrorText::of(error),
     };
-    Verdict::failed(told, "check the network between this machine and the relay")
+    Verdict::failed(to_text, "check the network between this machine and the relay")
 }
 
 fn resolved(route: &Route<'_>, dialler: &Dialler, addresses: &Addresses) -> String {
     let hop = route.proxy().map_or_else(|| dialler.target(), |proxy| proxy.target());
     let whose = if route.proxy().is_some() { "the proxy " } else { "" };
     let all: Vec<String> = addresses.hop.iter().map(|address| address.ip().to_string()).collect();
-    let told = if hop.host().parse::<std::net::IpAddr>().is_ok() {
+    let to_text = if hop.host().parse::<std::net::IpAddr>().is_ok() {
         format!("{whose}{} is an IP address, so no name service is needed", hop.host())
     } else {
         format!("{whose}{} is {}", hop.host(), all.join(", "))
     };
     match (route.proxy(), addresses.beyond) {
-        (None, _) => told,
-        (Some(_), Some(beyond)) => format!("{told}; {} is {}", dialler.target().host(), beyond.ip()),
-        (Some(_), None) => format!("{told}; the proxy resolves {}", dialler.target().host()),
+        (None, _) => to_text,
+        (Some(_), Some(beyond)) => format!("{to_text}; {} is {}", dialler.target().host(), beyond.ip()),
+        (Some(_), None) => format!("{to_text}; the proxy resolves {}", dialler.target().host()),
     }
 }
 
 fn won(connected: &Connected) -> String {
     let Attempts(failed) = &connected.failed;
-    let told = format!("{} answered", connected.address);
-    if failed.is_empty() { told } else { format!("{told}; these failed before: {}", connected.failed) }
+    let to_text = format!("{} answered", connected.address);
+    if failed.is_empty() { to_text } else { format!("{to_text}; these failed before: {}", connected.failed) }
 }
 
 fn secured(reached: &Reached, dialler: &Dialler, circumstances: &Circumstances<'_>) -> Verdict {

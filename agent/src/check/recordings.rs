@@ -22,7 +22,7 @@ use crate::{
     auth::access::Scope,
     http::ServiceSettings,
     storage::{
-        SEARCH_DEADLINE, Vault, VaultSettings,
+        RecordingStorage, SEARCH_DEADLINE, StorageSettings,
         census::Census,
         deny_list::{DenySettings, InForce},
         driver::{DriverFault, DriverReport, FileDriver},
@@ -40,16 +40,16 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(12);
 /// used.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much longer than its limit the count may take until it notices the timeout.
-const GRACE: Duration = Duration::from_secs(1);
+const COUNT_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// Checks all roots in parallel, with rows in their order. Returns the newest recording that can be found and read.
 pub(super) async fn examine(service: &ServiceSettings, rows: &mut Rows<'_>) -> Option<Sample> {
-    let roots: Vec<Root> = service.vault.roots.iter().map(|pattern| Root::new(service, pattern)).collect();
+    let roots: Vec<Root> = service.storage.roots.iter().map(|pattern| Root::new(service, pattern)).collect();
     let facts = join_all(roots.iter().map(Root::look)).await;
     let newest = facts.iter().filter_map(|facts| facts.counted.newest()).max();
     let mut best: Option<Sample> = None;
     for (root, facts) in roots.iter().zip(facts) {
-        root.tell(&facts, newest, rows);
+        root.report(&facts, newest, rows);
         let found = root.search(facts, rows).await;
         if found.as_ref().is_some_and(|found| best.as_ref().is_none_or(|best| best.modified < found.modified))
         {
@@ -62,7 +62,7 @@ pub(super) async fn examine(service: &ServiceSettings, rows: &mut Rows<'_>) -> O
 /// One storage root.
 struct Root {
     driver: Arc<FileDriver>,
-    settings: VaultSettings,
+    settings: StorageSettings,
     denied: InForce,
 }
 
@@ -78,7 +78,7 @@ struct Facts {
 
 impl Root {
     fn new(service: &ServiceSettings, pattern: &Pattern) -> Self {
-        let settings = VaultSettings { roots: vec![pattern.clone()], ..service.vault.clone() };
+        let settings = StorageSettings { roots: vec![pattern.clone()], ..service.storage.clone() };
         let driver = FileDriver::new(0, pattern.clone(), Arc::new(settings.clone()));
         let denied = service.deny.as_ref().map(DenySettings::in_force).unwrap_or_default();
         Self { driver: Arc::new(driver), settings, denied }
@@ -118,8 +118,10 @@ impl Root {
     }
 
     async fn count(&self) -> (Counted, Sampled) {
-        let (driver, stop) = (Arc::clone(&self.driver), Arc::new(AtomicBool::new(false)));
-        let (stopped, denied) = (Arc::clone(&stop), self.denied.clone());
+        let driver = Arc::clone(&self.driver);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let denied = self.denied.clone();
         let mut job = tokio::task::spawn_blocking(move || {
             let mut census = Census::default();
             let counted = match driver.count(&mut census, &stopped) {
@@ -133,7 +135,7 @@ impl Root {
             return done.unwrap_or((Counted::Not, Sampled::Nothing));
         }
         stop.store(true, Ordering::Relaxed);
-        let late = timeout(GRACE, job).await;
+        let late = timeout(COUNT_TOLERANCE, job).await;
         late.ok().and_then(Result::ok).unwrap_or((Counted::Not, Sampled::Nothing))
     }
 
@@ -145,10 +147,10 @@ impl Root {
         let driver = Arc::clone(&self.driver);
         let budget = Budget { deadline: Some(Instant::now() + SEARCH_DEADLINE), cancelled: Arc::default() };
         let job = tokio::task::spawn_blocking(move || driver.search(&query, &budget));
-        timeout(SEARCH_DEADLINE + GRACE, job).await.ok()?.ok()
+        timeout(SEARCH_DEADLINE + COUNT_TOLERANCE, job).await.ok()?.ok()
     }
 
-    fn tell(&self, facts: &Facts, newest: Option<SystemTime>, rows: &mut Rows<'_>) {
+    fn report(&self, facts: &Facts, newest: Option<SystemTime>, rows: &mut Rows<'_>) {
         let now = SystemTime::now();
         let mut row = |step, took, verdict| {
             let begun = Instant::now().checked_sub(took).unwrap_or_else(Instant::now);
@@ -195,7 +197,7 @@ impl Root {
             );
         }
         let query = Query { tenant: sample.tenant.clone(), ..Query::new(sample.call_id.clone()) };
-        let findings = Vault::new(self.settings.clone()).find(query, Scope::Everything).await;
+        let findings = RecordingStorage::new(self.settings.clone()).find(query, Scope::Everything).await;
         if findings.recordings.is_empty() {
             return storage::unfound(sample, &findings);
         }
@@ -207,7 +209,8 @@ impl Root {
 
     /// Reads the first byte of a recording.
     async fn read(&self, path: &Path) -> Result<(), OpenError> {
-        let (driver, path) = (Arc::clone(&self.driver), path.to_owned());
+        let driver = Arc::clone(&self.driver);
+        let path = path.to_owned();
         let job = tokio::task::spawn_blocking(move || {
             let open = driver.open(&path)?;
             let first = std::io::Read::take(&*open.file, 1);

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::told::Told;
+use super::error_text::ErrorText;
 
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,8 +104,8 @@ impl Verdict {
     }
 
     /// It does not work. The advice is the error's own if it has some, otherwise `otherwise`.
-    pub(super) fn failed(told: Told, otherwise: &str) -> Self {
-        Self::fail(told.what, told.advice.unwrap_or_else(|| otherwise.to_owned()))
+    pub(super) fn failed(to_text: ErrorText, otherwise: &str) -> Self {
+        Self::fail(to_text.what, to_text.advice.unwrap_or_else(|| otherwise.to_owned()))
     }
 
     /// It was not tried.
@@ -231,8 +231,10 @@ mod tests {
 
     #[test]
     fn the_worst_row_decides() {
-        let (pass, warn) = (Verdict::pass("a"), Verdict::warn("a", "b"));
-        let (fail, skipped) = (Verdict::fail("a", "b"), Verdict::after(Step::Tcp));
+        let pass = Verdict::pass("a");
+        let warn = Verdict::warn("a", "b");
+        let fail = Verdict::fail("a", "b");
+        let skipped = Verdict::after(Step::Tcp);
         assert_eq!(severity(&[(Step::Tcp, pass.clone()), (Step::Tls, skipped.clone())]), Severity::Well);
         assert_eq!(severity(&[(Step::Tcp, warn.clone()), (Step::Tls, pass)]), Severity::Warnings);
         assert_eq!(severity(&[(Step::Configuration, warn), (Step::Tls, fail.clone())]), Severity::Failures);

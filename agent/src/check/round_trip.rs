@@ -9,10 +9,10 @@ use url::{Url, form_urlencoded};
 
 use super::{
     asker::Question,
+    error_text::ErrorText,
     exchange::{self, ExchangeError},
     own_tunnel::OwnTunnel,
     report::Verdict,
-    told::Told,
 };
 use crate::{
     http::ServiceSettings,
@@ -63,15 +63,15 @@ impl RoundTrip<'_> {
             Err(error) => return broken("the search", &error),
         };
         if first.status() != StatusCode::SERVICE_UNAVAILABLE {
-            return self.judge(&first, "the connected agent").await;
+            return self.evaluate(&first, "the connected agent").await;
         }
         let service = self.service.clone();
         let tunnel = match OwnTunnel::open(self.dialler, self.config, service, &user).await {
             Ok(tunnel) => tunnel,
-            Err(told) => return Verdict::failed(told, ASK_THE_OPERATOR),
+            Err(to_text) => return Verdict::failed(to_text, ASK_THE_OPERATOR),
         };
         let verdict = match self.search(&user).await {
-            Ok(answer) => self.judge(&answer, "the check's own tunnel").await,
+            Ok(answer) => self.evaluate(&answer, "the check's own tunnel").await,
             Err(error) => broken("the search", &error),
         };
         tunnel.close().await;
@@ -102,7 +102,7 @@ impl RoundTrip<'_> {
         exchange::ask(self.dialler.outbound(), &search_url(self.relay, self.config), request).await
     }
 
-    async fn judge(&self, answer: &Response<Bytes>, through: &str) -> Verdict {
+    async fn evaluate(&self, answer: &Response<Bytes>, through: &str) -> Verdict {
         let begun = Instant::now();
         if answer.status() != StatusCode::OK {
             return refused(answer, through);
@@ -126,8 +126,8 @@ impl RoundTrip<'_> {
             );
         };
         match self.fetch(file).await {
-            Ok(octets) => Verdict::pass(format!(
-                "the call {} was found, and the first {octets} bytes of its recording arrived in {} ms, \
+            Ok(bytes) => Verdict::pass(format!(
+                "the call {} was found, and the first {bytes} bytes of its recording arrived in {} ms, \
                  through {through}",
                 sample.call_id.as_str(),
                 begun.elapsed().as_millis()
@@ -156,7 +156,7 @@ impl RoundTrip<'_> {
             Err(ExchangeError::Reach(error)) if elsewhere => Err(Verdict::warn(
                 format!(
                     "the call was found, but the host of its link cannot be reached from here: {}",
-                    Told::of(&error).what
+                    ErrorText::of(&error).what
                 ),
                 "only browsers need to reach that host, this machine does not; try a link in a browser",
             )),
@@ -177,9 +177,12 @@ fn search_url(relay: &Url, config: &TunnelConfig) -> Url {
 }
 
 fn broken(what: &str, error: &ExchangeError) -> Verdict {
-    let told = Told::of(error);
+    let to_text = ErrorText::of(error);
     let otherwise = "check the network between this machine and the relay";
-    Verdict::failed(Told { what: format!("{what} got no response: {}", told.what), ..told }, otherwise)
+    Verdict::failed(
+        ErrorText { what: format!("{what} got no response: {}", to_text.what), ..to_text },
+        otherwise,
+    )
 }
 
 fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {

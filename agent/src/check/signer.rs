@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::{Timestamp, tz::TimeZone};
 use rustls::{CertificateError, ProtocolVersion};
 
-use super::{clock::Offset, report::Verdict, told::Told};
+use super::{clock::Offset, error_text::ErrorText, report::Verdict};
 use crate::net::{Certificate, TlsFailure, is_publicly_signed};
 
 const READABLE: &str =
@@ -34,21 +34,21 @@ pub(super) fn trusted(
     let Circumstances { host, cacert, .. } = circumstances;
     let until = own.not_after.to_zoned(TimeZone::UTC).date();
     let version = version.map_or("TLS", named);
-    let told =
+    let to_text =
         format!("{version}; the certificate for {host} ({}) is valid until {until}", short(&own.subject));
     let signer = signer(chain);
     if is_publicly_signed(chain) {
-        return Verdict::pass(format!("{told}, signed by {signer}, a public authority"));
+        return Verdict::pass(format!("{to_text}, signed by {signer}, a public authority"));
     }
     if let Some(cacert) = cacert {
         let by = if own.signs_itself() { "by itself".to_owned() } else { format!("by {signer}") };
         let cacert = cacert.display();
         return Verdict::pass(format!(
-            "{told}, signed {by}, not by a public authority; --cacert {cacert} trusts it"
+            "{to_text}, signed {by}, not by a public authority; --cacert {cacert} trusts it"
         ));
     }
     let detail = format!(
-        "{told}; it is signed by {signer}, which this machine trusts but which is not a public authority: a \
+        "{to_text}; it is signed by {signer}, which this machine trusts but which is not a public authority: a \
          device between here and the relay decrypts TLS, unless {signer} is the relay's own authority"
     );
     let advice = format!(
@@ -72,9 +72,9 @@ pub(super) fn refused(failure: &TlsFailure, circumstances: &Circumstances<'_>) -
                 |there| chain.iter().all(|part| (part.not_before..=part.not_after).contains(&there));
             match circumstances.offset {
                 Some(offset) if offset.is_wrong() && in_time(offset.there(circumstances.now)) => {
-                    let what = Told::of(failure).what;
+                    let what = ErrorText::of(failure).what;
                     Verdict::fail(
-                        format!("{what}, but only by this machine's clock, which is {}", offset.told()),
+                        format!("{what}, but only by this machine's clock, which is {}", offset.to_text()),
                         "set this machine's clock; the certificate is valid",
                     )
                 }
@@ -101,7 +101,7 @@ fn is_forged(error: &rustls::Error) -> bool {
 }
 
 fn otherwise(failure: &TlsFailure) -> Verdict {
-    Verdict::failed(Told::of(failure), "check the network between this machine and the relay")
+    Verdict::failed(ErrorText::of(failure), "check the network between this machine and the relay")
 }
 
 fn untrusted(chain: &[Certificate], circumstances: &Circumstances<'_>) -> Verdict {

@@ -10,9 +10,9 @@ use std::{
 
 use audiovault_protocol::{frame::one_line, recording::name::mask};
 
-use super::{report::Verdict, told::Told};
+use super::{error_text::ErrorText, report::Verdict};
 use crate::{
-    status::rough::rough,
+    status::duration::format_duration,
     storage::{
         Findings,
         census::Figures,
@@ -132,9 +132,9 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
         Counted::All(figures) => (figures, ""),
         Counted::Some(figures) => (figures, " and more; there was no time to count all"),
         Counted::Unreadable(figures, fault) => {
-            let told = told(fault);
+            let to_text = to_text(fault);
             return Verdict::fail(
-                format!("{} found; {}", many(figures.recordings), told.what),
+                format!("{} found; {}", many(figures.recordings), to_text.what),
                 advice(fault),
             );
         }
@@ -149,13 +149,18 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
         && ahead > AHEAD
     {
         return Verdict::warn(
-            format!("{}{more}; the newest is dated {} in the future", many(figures.recordings), rough(ahead)),
+            format!(
+                "{}{more}; the newest is dated {} in the future",
+                many(figures.recordings),
+                format_duration(ahead)
+            ),
             "either this machine's clock is wrong (see the row \"time\"), or the clock of the machine that \
              wrote the recording",
         );
     }
     let age = |time: SystemTime| now.duration_since(time).unwrap_or_default();
-    let detail = format!("{}{more}; the newest is {} old", many(figures.recordings), rough(age(own)));
+    let detail =
+        format!("{}{more}; the newest is {} old", many(figures.recordings), format_duration(age(own)));
     // An archive may be old if another root has today's recordings.
     if newest.is_none_or(|newest| age(newest) > OLD) {
         return Verdict::warn(
@@ -192,9 +197,9 @@ pub(super) fn found(sample: &Sample, findings: &Findings) -> Verdict {
 
 /// Verdict for a sample that was not found.
 pub(super) fn unfound(sample: &Sample, findings: &Findings) -> Verdict {
-    let folder = sample.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let lies =
-        folder.map_or_else(|| "the root itself".to_owned(), |folder| one_line(&folder.to_string_lossy()));
+    let directory = sample.path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let lies = directory
+        .map_or_else(|| "the root itself".to_owned(), |directory| one_line(&directory.to_string_lossy()));
     let looked: Vec<&LookedAt> = findings.looked_at.iter().collect();
     let looked = if looked.is_empty() { "nowhere".to_owned() } else { named(&looked) };
     Verdict::fail(
@@ -218,7 +223,7 @@ pub(super) fn locked(sample: &Sample, error: &OpenError) -> Verdict {
 }
 
 fn faulty(fault: &DriverFault) -> Verdict {
-    Verdict::fail(told(fault).what, advice(fault))
+    Verdict::fail(to_text(fault).what, advice(fault))
 }
 
 /// Advice about a root, or a part of it, that cannot be read.
@@ -240,13 +245,13 @@ fn advice(fault: &DriverFault) -> String {
             "check the disk or share, and how it is mounted".to_owned()
         }
         DriverFault::Sentinel(_) | DriverFault::Slow(_) => {
-            told(fault).advice.unwrap_or_else(|| READERS.to_owned())
+            to_text(fault).advice.unwrap_or_else(|| READERS.to_owned())
         }
     }
 }
 
-fn told(fault: &DriverFault) -> Told {
-    Told::of(fault)
+fn to_text(fault: &DriverFault) -> ErrorText {
+    ErrorText::of(fault)
 }
 
 fn name(sample: &Sample) -> &OsStr {

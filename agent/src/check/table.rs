@@ -43,8 +43,10 @@ pub fn sum(report: &Report) -> String {
         Severity::Misconfigured => "The configuration cannot be used.",
         Severity::Failures => "Something does not work; start with the first FAIL.",
     };
-    let (pass, warn) = (count(State::Pass), count(State::Warn));
-    let (fail, skipped) = (count(State::Fail), count(State::Skipped));
+    let pass = count(State::Pass);
+    let warn = count(State::Warn);
+    let fail = count(State::Fail);
+    let skipped = count(State::Skipped);
     format!("\n{said} {pass} PASS, {warn} WARN, {fail} FAIL, {skipped} SKIPPED\n")
 }
 

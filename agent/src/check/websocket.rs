@@ -80,7 +80,7 @@ fn clipped(text: &str) -> String {
 }
 
 /// The verdicts on the WebSocket and the site key.
-pub(super) fn judge(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
+pub(super) fn evaluate(answer: &Answer, site: &SiteId) -> (Verdict, Verdict) {
     let accepted = || Verdict::pass(format!("accepted for the site {site}"));
     let key_first = || Verdict::skipped("not tested: the relay checks the site key first");
     match answer {
@@ -169,7 +169,7 @@ mod tests {
             words: words.map(str::to_owned),
             protocols: protocols.map(str::to_owned),
         };
-        judge(&answer, &SiteId::parse("acme").unwrap())
+        evaluate(&answer, &SiteId::parse("acme").unwrap())
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use audiovault_protocol::recording::call::NamedCall;
 
-use super::{Failure, runtime, say};
+use super::{CommandError, runtime, say};
 use crate::{
     audit::{self, Erased, Erasure},
     config::{
@@ -19,20 +19,20 @@ use crate::{
     storage::{call_id::CallIdRules, linked_calls::Cdr},
 };
 
-pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, Failure> {
+pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, CommandError> {
     match command {
         AuditCommand::Erase(args) => erase(*args).await,
     }
 }
 
-async fn erase(args: EraseArgs) -> Result<ExitCode, Failure> {
+async fn erase(args: EraseArgs) -> Result<ExitCode, CommandError> {
     let path = args.audit_log.clone().ok_or(ConfigError::Missing("--audit-log"))?;
     let ids = legs(&args).await?;
     let calls = ids.iter().map(|id| NamedCall::new(id)).collect();
     let erasure = Erasure { calls, by: user(), reason: args.reason };
     let work = tokio::task::spawn_blocking(move || audit::erase(&path, &erasure));
     let erased = work.await.map_err(runtime)?.map_err(runtime)?;
-    io::stdout().write_all(told(&erased, &ids).as_bytes()).map_err(runtime)?;
+    io::stdout().write_all(to_text(&erased, &ids).as_bytes()).map_err(runtime)?;
     for path in &erased.left_alone {
         say(&format!(
             "{} is not an audit log file and was not searched; unpack it, or erase the call from it yourself",
@@ -43,7 +43,7 @@ async fn erase(args: EraseArgs) -> Result<ExitCode, Failure> {
 }
 
 /// The ids of the calls and, from the call records, of the other legs of their conversations.
-async fn legs(args: &EraseArgs) -> Result<Vec<String>, Failure> {
+async fn legs(args: &EraseArgs) -> Result<Vec<String>, CommandError> {
     let mut ids = args.call_ids.clone();
     let Some(settings) = check::cdr(&args.cdr)? else { return Ok(ids) };
     let cdr = Cdr::new(&settings).map_err(runtime)?;
@@ -59,7 +59,7 @@ async fn legs(args: &EraseArgs) -> Result<Vec<String>, Failure> {
     Ok(ids)
 }
 
-fn told(erased: &Erased, ids: &[String]) -> String {
+fn to_text(erased: &Erased, ids: &[String]) -> String {
     let mut text = format!("erased {} lines from {} files\n", erased.lines, erased.files);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "run at the relay: audiovault-relay audit erase {}", ids.join(" "));

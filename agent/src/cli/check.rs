@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, runtime};
+use super::{CommandError, runtime};
 use crate::{
     check::{
         self, Extent,
@@ -17,12 +17,12 @@ use crate::{
 
 /// Which check to run, and how to show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct CheckOptions {
     pub(super) extent: Extent,
     pub(super) json: bool,
 }
 
-pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Failure> {
+pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, CommandError> {
     let json = args.json;
     let mut printer = Printer::new(json);
     let report = check::run(args.tunnel, extent, &mut |row| printer.row(row)).await;
@@ -30,8 +30,8 @@ pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Fai
 }
 
 /// Shows a configuration that cannot be read as a row like any other.
-pub(super) fn unreadable(error: &LayerError, asked: Asked) -> ExitCode {
-    let Asked { extent, json } = asked;
+pub(super) fn unreadable(error: &LayerError, asked: CheckOptions) -> ExitCode {
+    let CheckOptions { extent, json } = asked;
     let mut printer = Printer::new(json);
     let report = check::unreadable(error, extent, &mut |row| printer.row(row));
     finish(&report, json).unwrap_or_else(|_| report.severity().into())

@@ -5,13 +5,13 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, check, runtime};
+use super::{CommandError, check, runtime};
 use crate::{
     check::Extent,
     config::{ask_args::ConfigCommand, settings},
 };
 
-pub(super) async fn run(command: ConfigCommand) -> Result<ExitCode, Failure> {
+pub(super) async fn run(command: ConfigCommand) -> Result<ExitCode, CommandError> {
     let text = match command {
         ConfigCommand::Check(args) => return check::run(*args, Extent::Configuration).await,
         ConfigCommand::Example => settings::example(),

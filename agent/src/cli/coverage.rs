@@ -12,28 +12,29 @@ use std::{
 use audiovault_protocol::{frame::one_line, recording::name::mask};
 use serde_json::{Value, json};
 
-use super::{Failure, announced, runtime};
+use super::{CommandError, announced, runtime};
 use crate::{
     check::coverage::{
         picture,
         queue_log::{self, Period, QueueLog},
-        search::{self, Fate, Tried},
+        search::{self, Fate, SearchResult},
         tally::{Coverage, Tally},
     },
     config::{ask_args::CoverageArgs, check, error::ConfigError},
-    storage::{VaultSettings, driver::DriverFault, query::parse_start},
+    storage::{StorageSettings, driver::DriverFault, query::parse_start},
 };
 
 /// Number of examples shown for each kind of missing recording.
 const EXAMPLES: usize = 3;
 
-pub(super) async fn run(args: CoverageArgs) -> Result<ExitCode, Failure> {
-    let settings = announced(check::vault(&args.vault)?);
+pub(super) async fn run(args: CoverageArgs) -> Result<ExitCode, CommandError> {
+    let settings = announced(check::storage(&args.storage)?);
     let time = |text: &Option<String>| {
         text.as_deref().map(|text| parse_start(text, &settings.zone).map_err(ConfigError::from)).transpose()
     };
     let period = Period { since: time(&args.since)?, until: time(&args.until)? };
-    let (path, tenant) = (args.queue_log.clone(), args.tenant.clone());
+    let path = args.queue_log.clone();
+    let tenant = args.tenant.clone();
     let work = tokio::task::spawn_blocking(move || survey(&path, period, &settings, tenant.as_deref()));
     let surveyed = work.await.map_err(runtime)?.map_err(runtime)?;
     if let Some(path) = &args.svg {
@@ -44,7 +45,7 @@ pub(super) async fn run(args: CoverageArgs) -> Result<ExitCode, Failure> {
     let text = if args.json {
         serde_json::to_string_pretty(&surveyed.as_json()).map_err(runtime)? + "\n"
     } else {
-        surveyed.told()
+        surveyed.to_text()
     };
     io::stdout().write_all(text.as_bytes()).map_err(runtime)?;
     let all = &surveyed.coverage.all;
@@ -61,16 +62,16 @@ struct Unreadable(std::path::PathBuf, #[source] io::Error);
 
 struct Surveyed {
     log: QueueLog,
-    tried: Vec<Tried>,
+    tried: Vec<SearchResult>,
     faults: Vec<DriverFault>,
     coverage: Coverage,
-    settings: VaultSettings,
+    settings: StorageSettings,
 }
 
 fn survey(
     path: &Path,
     period: Period,
-    settings: &VaultSettings,
+    settings: &StorageSettings,
     tenant: Option<&str>,
 ) -> Result<Surveyed, Unreadable> {
     let unreadable = |error| Unreadable(path.to_owned(), error);
@@ -82,17 +83,17 @@ fn survey(
 }
 
 impl Surveyed {
-    fn examples(&self, fate: Fate) -> impl Iterator<Item = &Tried> {
+    fn examples(&self, fate: Fate) -> impl Iterator<Item = &SearchResult> {
         self.tried.iter().filter(move |tried| tried.fate == fate).take(EXAMPLES)
     }
 
     /// The path of a file, with telephone numbers masked.
-    fn place(&self, tried: &Tried) -> Option<String> {
+    fn place(&self, tried: &SearchResult) -> Option<String> {
         let (root, path) = tried.file.as_ref()?;
         let root = self.settings.roots.get(*root)?.root().display().to_string();
-        let folder = path.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
+        let directory = path.parent().map(|directory| directory.display().to_string()).unwrap_or_default();
         let name = mask(&path.file_name().unwrap_or_default().to_string_lossy());
-        Some(one_line(&format!("{root}/{folder}/{name}").replace("//", "/")))
+        Some(one_line(&format!("{root}/{directory}/{name}").replace("//", "/")))
     }
 
     fn as_json(&self) -> Value {
@@ -111,12 +112,12 @@ impl Surveyed {
         })
     }
 
-    fn example(&self, tried: &Tried) -> Value {
+    fn example(&self, tried: &SearchResult) -> Value {
         let answered = tried.call.at.to_string();
         json!({ "call_id": tried.call.id, "answered": answered, "queue": tried.call.queue, "file": self.place(tried) })
     }
 
-    fn told(&self) -> String {
+    fn to_text(&self) -> String {
         let Coverage { all, days, queues } = &self.coverage;
         let mut text = format!(
             "{} calls were answered; {} recordings are found ({:.1} %).\n",

@@ -7,11 +7,11 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Failure, announced, runtime};
+use super::{CommandError, announced, runtime};
 use crate::{
     auth::access::Scope,
     config::{args::GetArgs, check},
-    storage::Vault,
+    storage::RecordingStorage,
 };
 
 /// Why a recording could not be fetched.
@@ -36,16 +36,16 @@ enum GetError {
     Shrunk,
 }
 
-pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, Failure> {
-    let checked = check::vault(&args.vault)?;
+pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, CommandError> {
+    let checked = check::storage(&args.storage)?;
     let query = check::query(&args.call, &checked.settings)?;
-    let vault = Vault::new(announced(checked));
-    let findings = vault.find(query, Scope::Everything).await;
+    let storage = RecordingStorage::new(announced(checked));
+    let findings = storage.find(query, Scope::Everything).await;
     let Some(found) = findings.recordings.first() else {
         return Err(runtime(if findings.complete { GetError::None } else { GetError::Incomplete }));
     };
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(found.name()));
-    let copied = vault.with_open(found.driver, found.path.clone(), move |open| {
+    let copied = storage.with_open(found.driver, found.path.clone(), move |open| {
         if output == Path::new("-") {
             copy(&open.file, open.size, &mut io::stdout().lock(), &output)
         } else {

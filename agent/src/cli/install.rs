@@ -11,7 +11,7 @@ use audiovault_protocol::identity::{
     site::{SiteId, SiteKey},
 };
 
-use super::{Failure, announced, reload::CommandLine, runtime};
+use super::{CommandError, announced, reload::CommandLine, runtime};
 use crate::{
     app::AgentSettings,
     config::{
@@ -25,32 +25,33 @@ use crate::{
     tunnel::TunnelConfig,
 };
 
-pub(super) async fn run(args: InstallArgs, line: &CommandLine) -> Result<ExitCode, Failure> {
+pub(super) async fn run(args: InstallArgs, line: &CommandLine) -> Result<ExitCode, CommandError> {
     let layout = Layout::new(&args.root);
     let typed = line.typed().map_err(runtime)?;
-    let (dry_run, start) = (args.dry_run, !args.no_start);
+    let dry_run = args.dry_run;
+    let start = !args.no_start;
     let keeps = typed.is_empty() && args.enroll.is_none();
-    let (vault, max_streams, fresh) = if !layout.is_installed() {
+    let (storage, max_streams, fresh) = if !layout.is_installed() {
         let (settings, fresh) = new(args, fresh(typed).map_err(runtime)?)?;
-        (settings.service.vault, settings.tunnel.max_streams, Some(fresh))
+        (settings.service.storage, settings.tunnel.max_streams, Some(fresh))
     } else if keeps {
         let args = installed(&layout)?;
-        (announced(check::vault(&args.vault)?), args.limits.max_streams, None)
+        (announced(check::storage(&args.storage)?), args.limits.max_streams, None)
     } else {
         return Err(ConfigError::Installed(Layout::config()).into());
     };
-    let recordings = vault.roots.iter().map(|root| root.root().to_owned()).collect();
+    let recordings = storage.roots.iter().map(|root| root.root().to_owned()).collect();
     let program = std::env::current_exe().map_err(runtime)?;
     let plan = Install { layout, fresh, program, recordings, max_streams, start }.plan();
     finish(plan, dry_run, "Installed.").await
 }
 
-pub(super) async fn remove(args: &UninstallArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn remove(args: &UninstallArgs) -> Result<ExitCode, CommandError> {
     finish(uninstall(Layout::new(&args.root), args.purge), args.dry_run, "Removed.").await
 }
 
 /// Checks everything but the site key, which may still have to be traded for an enrolment code.
-fn new(args: InstallArgs, fresh: Fresh) -> Result<(AgentSettings, Fresh), Failure> {
+fn new(args: InstallArgs, fresh: Fresh) -> Result<(AgentSettings, Fresh), CommandError> {
     let InstallArgs { enroll, tunnel: mut flags, .. } = args;
     if flags.access.token.is_none() && flags.access.token_file.is_none() && flags.access.tenants.is_none() {
         flags.access.token = fresh.token().cloned();
@@ -76,7 +77,7 @@ fn without_key(flags: TunnelArgs, run_secret: &LinkSecret) -> Result<AgentSettin
 }
 
 /// Reads the configuration that is already installed, as the service does.
-fn installed(layout: &Layout) -> Result<TunnelArgs, Failure> {
+fn installed(layout: &Layout) -> Result<TunnelArgs, CommandError> {
     let config = layout.at(&Layout::config()).into_os_string();
     let words = ["audiovault-agent", "tunnel", "--config"].map(OsString::from);
     let cli =
@@ -84,7 +85,7 @@ fn installed(layout: &Layout) -> Result<TunnelArgs, Failure> {
     Ok(cli.command.into_tunnel().ok_or(ConfigError::OtherCommand)?)
 }
 
-async fn finish(plan: Plan, dry_run: bool, done: &str) -> Result<ExitCode, Failure> {
+async fn finish(plan: Plan, dry_run: bool, done: &str) -> Result<ExitCode, CommandError> {
     let mut out = io::stdout();
     if dry_run {
         let text = format!("This would:\n{}{}\n", explain(&plan), plan.notes.join("\n"));

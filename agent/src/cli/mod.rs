@@ -45,7 +45,7 @@ const MISCONFIGURED: u8 = 2;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum CommandError {
     /// The configuration is wrong: exit code 2.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -94,15 +94,15 @@ pub fn run() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let code = runtime.block_on(dispatch(cli.command, line)).unwrap_or_else(|failure| match failure {
-        Failure::Config(error) => misconfigured(&error),
-        Failure::Runtime(error) => failed(error.as_ref()),
+        CommandError::Config(error) => misconfigured(&error),
+        CommandError::Runtime(error) => failed(error.as_ref()),
     });
     // A disk that never responds must not keep the process from ending.
     runtime.shutdown_background();
     code
 }
 
-async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Failure> {
+async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
     match command {
         Command::Tunnel(_) => tunnel::run(command, line).await,
         Command::Serve(_) => serve::run(command, line).await,
@@ -126,7 +126,7 @@ fn announced<T>(checked: Checked<T>) -> T {
     checked.settings
 }
 
-fn health(args: &HealthArgs) -> Result<ExitCode, Failure> {
+fn health(args: &HealthArgs) -> Result<ExitCode, CommandError> {
     match state::check(state_file(args.state_file.as_ref())?, SystemTime::now()) {
         Ok(()) => {
             writeln!(io::stdout(), "connected").map_err(runtime)?;
@@ -154,8 +154,8 @@ fn termination() -> io::Result<impl Future<Output = ()> + Send> {
 }
 
 /// Wraps an error that happened while running.
-pub(crate) fn runtime(error: impl Error + Send + Sync + 'static) -> Failure {
-    Failure::Runtime(Box::new(error))
+pub(crate) fn runtime(error: impl Error + Send + Sync + 'static) -> CommandError {
+    CommandError::Runtime(Box::new(error))
 }
 
 /// Prints help and version as clap does, and mistakes in one line.

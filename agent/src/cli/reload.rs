@@ -9,7 +9,7 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{check::Asked, in_one_line, termination};
+use super::{check::CheckOptions, in_one_line, termination};
 use crate::{
     app::systemd,
     check::Extent,
@@ -31,7 +31,7 @@ impl CommandLine {
     }
 
     /// The check that this command line runs, if it is a check.
-    pub(super) fn is_check(&self) -> Option<Asked> {
+    pub(super) fn is_check(&self) -> Option<CheckOptions> {
         let words: Vec<&OsStr> = self.0.iter().skip(1).map(OsString::as_os_str).collect();
         let extent = if words.starts_with(&["check".as_ref()]) {
             Extent::Everything
@@ -40,7 +40,7 @@ impl CommandLine {
         } else {
             return None;
         };
-        Some(Asked { extent, json: words.contains(&OsStr::new("--json")) })
+        Some(CheckOptions { extent, json: words.contains(&OsStr::new("--json")) })
     }
 
     /// The flags that were typed.

@@ -9,34 +9,34 @@ use std::{
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 
-use super::{Failure, announced, runtime};
+use super::{CommandError, announced, runtime};
 use crate::{
     auth::access::Scope,
     config::{args::SearchArgs, check},
-    storage::{Findings, Vault, VaultSettings, recording::Recording},
+    storage::{Findings, RecordingStorage, StorageSettings, recording::Recording},
 };
 
 /// Most directories named in the table; `--json` names them all.
 const SHOWN_DIRECTORIES: usize = 20;
 
-pub(super) async fn run(args: &SearchArgs) -> Result<ExitCode, Failure> {
-    let checked = check::vault(&args.vault)?;
+pub(super) async fn run(args: &SearchArgs) -> Result<ExitCode, CommandError> {
+    let checked = check::storage(&args.storage)?;
     let query = check::query(&args.call, &checked.settings)?;
-    let vault = Vault::new(announced(checked));
-    let findings = vault.find(query, Scope::Everything).await;
+    let storage = RecordingStorage::new(announced(checked));
+    let findings = storage.find(query, Scope::Everything).await;
     let mut out = Vec::new();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &as_json(&findings, vault.settings())).map_err(runtime)?;
+        serde_json::to_writer_pretty(&mut out, &as_json(&findings, storage.settings())).map_err(runtime)?;
         out.push(b'\n');
     } else {
-        print(&mut out, &findings, &vault).map_err(runtime)?;
+        print(&mut out, &findings, &storage).map_err(runtime)?;
     }
     io::stdout().write_all(&out).map_err(runtime)?;
     Ok(if findings.recordings.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn print(out: &mut Vec<u8>, findings: &Findings, vault: &Vault) -> io::Result<()> {
-    let settings = vault.settings();
+fn print(out: &mut Vec<u8>, findings: &Findings, storage: &RecordingStorage) -> io::Result<()> {
+    let settings = storage.settings();
     if !findings.recordings.is_empty() {
         writeln!(out, "{:>10}  {:>8}  {:<19}  RECORDING", "BYTES", "SECONDS", "MODIFIED")?;
     }
@@ -61,7 +61,7 @@ fn print(out: &mut Vec<u8>, findings: &Findings, vault: &Vault) -> io::Result<()
         }
         _ => {}
     }
-    for health in vault.health() {
+    for health in storage.health() {
         if let Some(problem) = health.degraded {
             writeln!(out, "Incomplete: {problem}")?;
         }
@@ -88,7 +88,7 @@ fn hint(findings: &Findings) -> &'static str {
     }
 }
 
-fn as_json(findings: &Findings, settings: &VaultSettings) -> Value {
+fn as_json(findings: &Findings, settings: &StorageSettings) -> Value {
     let files = findings.recordings.iter().map(|found| {
         json!({
             "path": full_path(found, settings),
@@ -113,7 +113,7 @@ fn as_json(findings: &Findings, settings: &VaultSettings) -> Value {
     })
 }
 
-fn full_path(found: &Recording, settings: &VaultSettings) -> String {
+fn full_path(found: &Recording, settings: &StorageSettings) -> String {
     let root = settings.roots.get(found.driver).map(|root| root.root().to_owned()).unwrap_or_default();
     root.join(&found.path).to_string_lossy().into_owned()
 }

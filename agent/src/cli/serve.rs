@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use audiovault_protocol::identity::signed_link::LinkSecret;
 
 use super::{
-    Failure, announced,
+    CommandError, announced,
     reload::{CommandLine, Reloads},
     runtime,
 };
@@ -15,7 +15,7 @@ use crate::{
     http::listener::{self, DRAIN, ServeSettings},
 };
 
-pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode, Failure> {
+pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
     let run_secret = LinkSecret::from_bytes(rand::random());
     let reloads = Reloads::new(line, &command).map_err(runtime)?;
     let running = listener::start(settings(command, &run_secret)?).await.map_err(runtime)?;

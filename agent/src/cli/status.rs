@@ -9,18 +9,18 @@ use std::{
 
 use audiovault_protocol::{frame::one_line, message::DriverStatus};
 
-use super::{Failure, failed, runtime, state_file};
+use super::{CommandError, failed, runtime, state_file};
 use crate::{
     app::report,
     config::ask_args::StatusArgs,
     status::{
-        rough::rough,
+        duration::format_duration,
         state::{self, State, Tunnel, seconds},
     },
 };
 
 /// Shows the state. The exit code is that of `health`: whether the agent is connected.
-pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, CommandError> {
     let now = SystemTime::now();
     let state = match state::read(state_file(args.state_file.as_ref())?, now) {
         Ok(state) => state,
@@ -29,15 +29,15 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let text = if args.json {
         serde_json::to_string_pretty(&state).map_err(runtime)? + "\n"
     } else {
-        told(&state, seconds(now))
+        to_text(&state, seconds(now))
     };
     io::stdout().write_all(text.as_bytes()).map_err(runtime)?;
     Ok(if state.connected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The state as text; `now` is in seconds since the Unix epoch.
-fn told(state: &State, now: u64) -> String {
-    let since = |then: u64| rough(Duration::from_secs(now.saturating_sub(then)));
+fn to_text(state: &State, now: u64) -> String {
+    let since = |then: u64| format_duration(Duration::from_secs(now.saturating_sub(then)));
     let mut text = format!(
         "Site {}: {}\naudiovault-agent {}, process {}, running for {}\n",
         state.site,
@@ -121,7 +121,7 @@ mod tests {
             drivers: vec![readable, gone],
             ..State::default()
         };
-        let text = told(&state, 1000);
+        let text = to_text(&state, 1000);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],

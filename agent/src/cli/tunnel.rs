@@ -6,7 +6,7 @@ use audiovault_protocol::identity::signed_link::LinkSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, announced,
+    CommandError, announced,
     reload::{CommandLine, Reloads},
     runtime,
 };
@@ -16,7 +16,7 @@ use crate::{
     tunnel::DRAIN_TIMEOUT,
 };
 
-pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode, Failure> {
+pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
     let run_secret = LinkSecret::from_bytes(rand::random());
     let reloads = Reloads::new(line, &command).map_err(runtime)?;
     let shutdown = CancellationToken::new();

@@ -8,13 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{
     ask_args::{CheckArgs, ConfigArgs, ConfigCommand, CoverageArgs, HealthArgs, StatusArgs},
     audit_args::{AuditArgs, AuditCommand},
+    audit_log_args::AuditLogArgs,
     cdr_args::CdrArgs,
     dialect_args::DialectArgs,
     index_args::IndexArgs,
     install::{InstallArgs, UninstallArgs},
     limits::LimitArgs,
     network::NetworkArgs,
-    record_args::RecordArgs,
 };
 use crate::{app::logging::LogFormat, auth::secret::Secret, http::about::version};
 
@@ -108,7 +108,7 @@ pub struct TunnelArgs {
     pub network: NetworkArgs,
     /// Where and how to search.
     #[command(flatten)]
-    pub vault: VaultArgs,
+    pub storage: StorageArgs,
     /// The index of the recordings.
     #[command(flatten)]
     pub index: IndexArgs,
@@ -126,7 +126,7 @@ pub struct TunnelArgs {
     pub limits: LimitArgs,
     /// The audit log and the deny list.
     #[command(flatten)]
-    pub record: RecordArgs,
+    pub audit_log: AuditLogArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -162,7 +162,7 @@ pub struct ServeArgs {
     pub max_client_connections: u32,
     /// Where and how to search.
     #[command(flatten)]
-    pub vault: VaultArgs,
+    pub storage: StorageArgs,
     /// The index of the recordings.
     #[command(flatten)]
     pub index: IndexArgs,
@@ -180,7 +180,7 @@ pub struct ServeArgs {
     pub limits: LimitArgs,
     /// The audit log and the deny list.
     #[command(flatten)]
-    pub record: RecordArgs,
+    pub audit_log: AuditLogArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -188,7 +188,7 @@ pub struct ServeArgs {
 
 /// Where recordings lie.
 #[derive(Debug, Args)]
-pub struct VaultArgs {
+pub struct StorageArgs {
     /// Where recordings are stored, such as file:/rec/%YY/%MM; for several, a comma-separated list, or repeat the
     /// flag
     #[arg(long, value_name = "PATTERN", help_heading = "Recordings")]
@@ -263,7 +263,7 @@ pub struct SearchArgs {
     pub json: bool,
     /// Where and how to search.
     #[command(flatten)]
-    pub vault: VaultArgs,
+    pub storage: StorageArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,
@@ -280,7 +280,7 @@ pub struct GetArgs {
     pub output: Option<PathBuf>,
     /// Where and how to search.
     #[command(flatten)]
-    pub vault: VaultArgs,
+    pub storage: StorageArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,

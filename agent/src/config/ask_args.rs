@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::args::{CommonArgs, TunnelArgs, VaultArgs};
+use super::args::{CommonArgs, StorageArgs, TunnelArgs};
 
 const CHECK_HELP: &str = "\
 Every row of the table is PASS, WARN, FAIL or SKIPPED (a test before it failed), and says what to do.
@@ -67,7 +67,7 @@ pub struct CoverageArgs {
     pub svg: Option<PathBuf>,
     /// Where and how to search.
     #[command(flatten)]
-    pub vault: VaultArgs,
+    pub storage: StorageArgs,
     /// Logging and the configuration file.
     #[command(flatten)]
     pub common: CommonArgs,

@@ -22,13 +22,13 @@ use sha2::{Digest, Sha256};
 use url::{Host, Url};
 
 use super::{
-    args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, TunnelArgs, VaultArgs},
+    args::{AccessArgs, AuditNames, CallArgs, Mode, ServeArgs, StorageArgs, TunnelArgs},
+    audit_log_args,
     cdr_args::{self, CdrArgs},
     dialect_args::DialectArgs,
     error::ConfigError,
     limits::{LimitArgs, max_rate, max_streams},
     network::network,
-    record_args,
 };
 use crate::{
     app::AgentSettings,
@@ -46,7 +46,7 @@ use crate::{
     limits::process::room_for_connections,
     status::state::StateFile,
     storage::{
-        SearchMode, VaultSettings,
+        SearchMode, StorageSettings,
         call_id::CallIdRules,
         linked_calls::CdrSettings,
         media::Extensions,
@@ -103,13 +103,14 @@ pub fn with_key(
     let relays = relays(&args.relay, args.allow_plaintext)?;
     let links = LinkSettings { site: site_key.site().clone(), secret: run_secret.clone(), ttl: LINK_TTL };
     let mut service =
-        service((&args.vault, &args.limits), args.access, links, Some(site_key.site()), &mut warnings)?;
-    service.vault.index = args.index.index;
+        service((&args.storage, &args.limits), args.access, links, Some(site_key.site()), &mut warnings)?;
+    service.storage.index = args.index.index;
     service.cdr = cdr_args::settings(&args.cdr, &mut warnings)?;
     speak(&args.dialect, &mut service)?;
-    record_args::apply(args.record, &mut service, &mut warnings)?;
+    audit_log_args::apply(args.audit_log, &mut service, &mut warnings)?;
     let network = network(args.network, |name| std::env::var(name).ok(), &mut warnings)?;
-    let (connections, max_streams) = (args.connections, service.max_streams);
+    let connections = args.connections;
+    let max_streams = service.max_streams;
     let tunnel = TunnelConfig { relays, connections, site_key, network, max_streams };
     let settings = AgentSettings { service, tunnel, state_file: args.state_file.map(StateFile::new) };
     Ok(Checked { settings, warnings })
@@ -123,11 +124,11 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let mut warnings = Vec::new();
     let site = SiteId::parse(CLASSIC_SITE)?;
     let links = LinkSettings { site, secret: run_secret.clone(), ttl: LINK_TTL };
-    let mut service = service((&args.vault, &args.limits), args.access, links, None, &mut warnings)?;
-    service.vault.index = args.index.index;
+    let mut service = service((&args.storage, &args.limits), args.access, links, None, &mut warnings)?;
+    service.storage.index = args.index.index;
     service.cdr = cdr_args::settings(&args.cdr, &mut warnings)?;
     speak(&args.dialect, &mut service)?;
-    record_args::apply(args.record, &mut service, &mut warnings)?;
+    audit_log_args::apply(args.audit_log, &mut service, &mut warnings)?;
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {
             warnings.extend(permission_warning(&key));
@@ -173,7 +174,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
 ///
 /// # Errors
 /// [`ConfigError`] for the first thing that is wrong.
-pub fn vault(args: &VaultArgs) -> Result<Checked<VaultSettings>, ConfigError> {
+pub fn storage(args: &StorageArgs) -> Result<Checked<StorageSettings>, ConfigError> {
     let mut warnings = Vec::new();
     let mut roots = Vec::new();
     for list in &args.path {
@@ -203,7 +204,7 @@ pub fn vault(args: &VaultArgs) -> Result<Checked<VaultSettings>, ConfigError> {
         return Err(ConfigError::Sentinel(sentinel.clone()));
     }
     let look_back = duration("--look-back", &args.look_back, Duration::ZERO, MAX_LOOK_BACK)?;
-    let settings = VaultSettings {
+    let settings = StorageSettings {
         zone,
         look_back: SignedDuration::try_from(look_back).unwrap_or_default(),
         extensions,
@@ -213,7 +214,7 @@ pub fn vault(args: &VaultArgs) -> Result<Checked<VaultSettings>, ConfigError> {
             Mode::All => SearchMode::All,
         },
         call_ids: call_ids.map_err(|error| ConfigError::CallIdRegex(Box::new(error)))?.unwrap_or_default(),
-        ..VaultSettings::new(roots)
+        ..StorageSettings::new(roots)
     };
     Ok(Checked { settings, warnings })
 }
@@ -230,7 +231,7 @@ pub fn cdr(args: &CdrArgs) -> Result<Option<CdrSettings>, ConfigError> {
 ///
 /// # Errors
 /// [`ConfigError`] for an invalid id or start.
-pub fn query(args: &CallArgs, settings: &VaultSettings) -> Result<Query, ConfigError> {
+pub fn query(args: &CallArgs, settings: &StorageSettings) -> Result<Query, ConfigError> {
     let call_id = settings.call_ids.parse(&args.id);
     Ok(Query {
         call_id: call_id.map_err(|source| ConfigError::CallId { text: args.id.clone(), source })?,
@@ -244,14 +245,14 @@ pub fn query(args: &CallArgs, settings: &VaultSettings) -> Result<Query, ConfigE
 }
 
 fn service(
-    (vault_args, limits): (&VaultArgs, &LimitArgs),
+    (vault_args, limits): (&StorageArgs, &LimitArgs),
     args: AccessArgs,
     mut links: LinkSettings,
     site: Option<&SiteId>,
     warnings: &mut Vec<String>,
 ) -> Result<ServiceSettings, ConfigError> {
-    let vault = vault(vault_args)?;
-    warnings.extend(vault.warnings);
+    let storage = storage(vault_args)?;
+    warnings.extend(storage.warnings);
     let token = one_secret(args.token, args.token_file.as_deref(), "--token", warnings)?;
     let tenants = match &args.tenants {
         Some(path) => {
@@ -262,15 +263,15 @@ fn service(
     };
     warnings.extend(tenants.warnings);
     let mixed = |root: &&Pattern| root.mentions(Placeholder::Tenant) && !root.separates_tenants();
-    if let Some(root) = vault.settings.roots.iter().find(mixed).filter(|_| args.tenants.is_some()) {
+    if let Some(root) = storage.settings.roots.iter().find(mixed).filter(|_| args.tenants.is_some()) {
         return Err(ConfigError::MixedTenants(root.to_string()));
     }
     if args.tenants.is_some()
-        && let Some((outer, inner)) = nested(&vault.settings.roots)
+        && let Some((outer, inner)) = nested(&storage.settings.roots)
     {
         return Err(ConfigError::NestedTenants { outer: outer.to_string(), inner: inner.to_string() });
     }
-    let apart = vault.settings.roots.iter().any(|root| root.mentions(Placeholder::Tenant));
+    let apart = storage.settings.roots.iter().any(|root| root.mentions(Placeholder::Tenant));
     if !tenants.usable.is_empty() && !apart {
         warnings.push("no --path has %TE, so searches with a tenant's own secret find nothing".to_owned());
     }
@@ -285,16 +286,16 @@ fn service(
         AuditNames::Masked => RecordedNames::Masked,
         AuditNames::Full => RecordedNames::Full,
     };
-    let max_rate = max_rate(limits, &vault.settings.zone)?;
+    let max_rate = max_rate(limits, &storage.settings.zone)?;
     let max_streams = max_streams(limits, warnings);
     Ok(ServiceSettings {
-        vault: vault.settings,
+        storage: storage.settings,
         access,
         links,
         recorded_names,
         max_rate,
         max_streams,
-        record: None,
+        audit_log: None,
         deny: None,
         cdr: None,
         dialect: Dialect::default(),

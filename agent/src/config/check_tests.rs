@@ -44,7 +44,7 @@ fn uniloaders_flags_are_understood() {
     let checked = served(&uniloader).unwrap();
     assert_eq!(checked.settings.bind_to, "0.0.0.0:4040");
     assert_eq!(checked.settings.public_url.as_deref(), Some("https://a.example/av"));
-    assert_eq!(checked.settings.service.vault.roots.len(), 3);
+    assert_eq!(checked.settings.service.storage.roots.len(), 3);
     assert_eq!(checked.settings.service.links.site.as_str(), "classic");
     let same = tunnelled(&["--path", "file:/a,file:/b/%YY-%MM"]).unwrap();
     assert_eq!(same.settings.service.links.site.as_str(), "acme", "the site is the key's");
@@ -171,12 +171,12 @@ fn a_record_that_could_not_be_written_is_refused_and_nothing_is_made_yet() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("audit.jsonl");
     let log = ["--audit-log", path.to_str().unwrap()];
-    let record = tunnelled(&log).unwrap().settings.service.record.unwrap();
-    assert_eq!((&record.path, record.limit, record.keep), (&path, Some(16 << 20), 20));
+    let audit_log = tunnelled(&log).unwrap().settings.service.audit_log.unwrap();
+    assert_eq!((&audit_log.path, audit_log.limit, audit_log.keep), (&path, Some(16 << 20), 20));
     assert!(!path.exists());
     let unlimited = served(&[log.as_slice(), &["--audit-log-size", "0"]].concat()).unwrap();
-    assert_eq!(unlimited.settings.service.record.unwrap().limit, None);
-    assert!(tunnelled(&[]).unwrap().settings.service.record.is_none());
+    assert_eq!(unlimited.settings.service.audit_log.unwrap().limit, None);
+    assert!(tunnelled(&[]).unwrap().settings.service.audit_log.is_none());
     for (words, said) in [
         (["--audit-log", "/none/audit.jsonl"], "the directory of /none/audit.jsonl does not exist"),
         (["--audit-log", "/tmp"], "/tmp is not a file"),

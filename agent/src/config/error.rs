@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use audiovault_protocol::identity::site::SiteError;
 
-use super::{cdr_args::CdrArgsError, network::NetworkError, record_args::RecordArgsError};
+use super::{audit_log_args::AuditLogArgsError, cdr_args::CdrArgsError, network::NetworkError};
 use crate::{
     app::logging::UnknownLogLevel,
     auth::{access::AccessError, secret::SecretError, tenants::TenantsError},
@@ -109,7 +109,7 @@ pub enum ConfigError {
     Network(#[from] NetworkError),
     /// The settings of the audit log or the deny list cannot be used.
     #[error(transparent)]
-    Record(#[from] RecordArgsError),
+    Record(#[from] AuditLogArgsError),
     /// The tenants file cannot be used.
     #[error(transparent)]
     Tenants(#[from] TenantsError),

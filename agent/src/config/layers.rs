@@ -316,8 +316,8 @@ mod tests {
         let environment = [("AUDIOVAULT_RELAY", "wss://environment"), ("AUDIOVAULT_LOOK_BACK", "1h")];
         let args = tunnel(&["--relay", "wss://flag"], &environment, file).unwrap();
         assert_eq!(args.relay, ["wss://flag"]);
-        assert_eq!((&*args.vault.look_back, &*args.access.link_ttl), ("1h", "3h"));
-        assert_eq!(args.vault.path, ["file:/a", "file:/b"]);
+        assert_eq!((&*args.storage.look_back, &*args.access.link_ttl), ("1h", "3h"));
+        assert_eq!(args.storage.path, ["file:/a", "file:/b"]);
         assert!(args.allow_plaintext);
         assert_eq!(tunnel(&[], &environment, file).unwrap().relay, ["wss://environment"]);
         assert_eq!(tunnel(&[], &[], file).unwrap().relay, ["wss://file"]);
@@ -360,12 +360,16 @@ mod tests {
         let read =
             read(argv.into_iter().chain([path.into_os_string()]), |_| None, Path::new(NOWHERE)).unwrap();
         let Chosen::Search(args) = read.command else { panic!("not a search") };
-        assert_eq!((args.vault.path, args.call.id), (vec!["file:/a".to_owned()], "1711444502.17".to_owned()));
+        assert_eq!(
+            (args.storage.path, args.call.id),
+            (vec!["file:/a".to_owned()], "1711444502.17".to_owned())
+        );
     }
     #[test]
     fn questions_about_an_agent_go_to_the_installed_one_unless_told_otherwise() {
         let dir = tempfile::tempdir().unwrap();
-        let (installed, other) = (dir.path().join("installed.toml"), dir.path().join("other.toml"));
+        let installed = dir.path().join("installed.toml");
+        let other = dir.path().join("other.toml");
         fs::write(&installed, "state-file = '/installed'").unwrap();
         fs::write(&other, "state-file = '/other'").unwrap();
         let read = |words: &[&str], environment: Option<&Path>| {

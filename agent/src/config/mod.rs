@@ -3,6 +3,7 @@
 pub mod args;
 pub mod ask_args;
 pub mod audit_args;
+pub mod audit_log_args;
 pub mod cdr_args;
 pub mod check;
 pub mod dialect_args;
@@ -12,5 +13,4 @@ pub mod install;
 pub mod layers;
 pub mod limits;
 pub mod network;
-pub mod record_args;
 pub mod settings;

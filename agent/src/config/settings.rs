@@ -217,7 +217,7 @@ mod tests {
             layers::read(argv.into_iter().chain([path.into()]), |_| None, Path::new("/nowhere")).unwrap();
         let Command::Tunnel(args) = cli.command else { panic!("not a tunnel") };
         assert_eq!(args.relay, ["wss://relay.example.com"]);
-        assert_eq!(args.vault.path, ["file:/var/spool/asterisk/monitor/%YY/%MM/%DD"]);
+        assert_eq!(args.storage.path, ["file:/var/spool/asterisk/monitor/%YY/%MM/%DD"]);
     }
 
     #[test]

@@ -17,10 +17,10 @@ use rustix::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::spare;
+use super::buffer_pool;
 use crate::{
     http::decoding::Decoding,
-    storage::{at_hand, file::RecordingFile, waiting::Waiting},
+    storage::{blocking_pool::BlockingPool, cached_read, file::RecordingFile},
 };
 
 /// Bytes per read. A disk needs about as long to read this many as to find the first, and 64 downloads at a time hold
@@ -63,7 +63,7 @@ impl Source {
     /// an error.
     fn read_at_hand(&mut self, len: usize) -> Option<Bytes> {
         let Self::File(file, offset) = self else { return None };
-        let chunk = spare::read(len, |buffer| at_hand::read(file, *offset, buffer));
+        let chunk = buffer_pool::read(len, |buffer| cached_read::read(file, *offset, buffer));
         let chunk = chunk.ok().filter(|chunk| !chunk.is_empty())?;
         file.is_certainly_unchanged().then_some(())?;
         *offset += chunk.len() as u64;
@@ -90,7 +90,7 @@ pub struct RecordingBody {
     /// Bytes that are not handed out.
     remaining: u64,
     /// Runs the reads of bytes that are not in memory.
-    waiting: Waiting,
+    pool: BlockingPool,
     /// The download's permit, released when the body is dropped.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -100,9 +100,9 @@ type Reading = AbortOnDropHandle<io::Result<io::Result<(Source, Bytes)>>>;
 
 impl RecordingBody {
     /// A body of `len` bytes, with nothing read yet.
-    pub(crate) fn new(source: Source, len: u64, waiting: Waiting) -> Self {
+    pub(crate) fn new(source: Source, len: u64, pool: BlockingPool) -> Self {
         let source = (len > 0).then_some(source);
-        Self { ready: None, reading: None, source, unread: len, remaining: len, waiting, _place: None }
+        Self { ready: None, reading: None, source, unread: len, remaining: len, pool, _place: None }
     }
 
     /// Reads the first chunk. Blocks.
@@ -150,7 +150,7 @@ impl RecordingBody {
             self.take(chunk);
             return;
         }
-        self.reading = Some(self.waiting.run(move || {
+        self.reading = Some(self.pool.run(move || {
             let chunk = source.read(len)?;
             Ok((source, chunk))
         }));
@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     fn start(file: File, offset: u64, len: u64) -> io::Result<RecordingBody> {
-        let mut body = RecordingBody::new(Source::File(file.into(), offset), len, Waiting::default());
+        let mut body = RecordingBody::new(Source::File(file.into(), offset), len, BlockingPool::default());
         body.read_first().map(|()| body)
     }
 

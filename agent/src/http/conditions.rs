@@ -29,7 +29,7 @@ pub enum Verdict {
 }
 
 /// Evaluates the preconditions of a GET or HEAD in the order of section 13.2.2.
-pub fn judge(headers: &HeaderMap, current: &Validators) -> Verdict {
+pub fn evaluate(headers: &HeaderMap, current: &Validators) -> Verdict {
     if let Some(tags) = text(headers, &header::IF_MATCH) {
         if !matches_any(&tags, |tag| tag == Tag::Any || current.is_strongly(tag)) {
             return Verdict::Failed;
@@ -137,7 +137,7 @@ mod tests {
         for (name, value) in headers {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        judge(&map, current)
+        evaluate(&map, current)
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract::FromRef, middleware, routing::any};
 use tokio::sync::watch;
 
-use super::{AgentService, Failure, ServiceSettings, frame, recordings, search};
+use super::{AgentService, HttpError, ServiceSettings, envelope, recordings, search};
 use crate::{audit::Recorder, status::problems::Problems, storage::deny_list::Deny};
 
 /// A service that can be replaced while it serves. Cheap to clone; all clones share one state.
@@ -22,7 +22,7 @@ impl Current {
     pub fn new(settings: ServiceSettings) -> Self {
         let problems = Problems::default();
         let recorder = Recorder::new(problems.clone());
-        recorder.configure(settings.record.clone());
+        recorder.configure(settings.audit_log.clone());
         let deny = Deny::new(problems.clone());
         deny.configure(settings.deny.clone());
         let service = watch::Sender::new(Arc::new(AgentService::new(settings, deny.clone())));
@@ -36,7 +36,7 @@ impl Current {
 
     /// Replaces the settings.
     pub fn renew(&self, settings: ServiceSettings) {
-        self.recorder.configure(settings.record.clone());
+        self.recorder.configure(settings.audit_log.clone());
         self.deny.configure(settings.deny.clone());
         self.service.send_modify(|service| *service = Arc::new(service.renewed(settings)));
     }
@@ -62,8 +62,8 @@ impl Current {
             .route("/search", any(search::search))
             .route("/search/", any(search::search))
             .route("/recordings/{token}/{name}", any(recordings::recording))
-            .fallback(|| async { Failure::not_found() })
-            .layer(middleware::from_fn_with_state(self.recorder.clone(), frame::frame))
+            .fallback(|| async { HttpError::not_found() })
+            .layer(middleware::from_fn_with_state(self.recorder.clone(), envelope::wrap))
             .with_state(self.clone())
     }
 }

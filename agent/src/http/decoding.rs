@@ -57,9 +57,9 @@ impl Decoding {
         if self.ready.is_empty() {
             self.advance(len as u64)?;
         }
-        let octets = self.ready.split_to(len.min(self.ready.len()));
-        self.at += octets.len() as u64;
-        Ok(octets)
+        let bytes = self.ready.split_to(len.min(self.ready.len()));
+        self.at += bytes.len() as u64;
+        Ok(bytes)
     }
 
     /// Decodes as much as is requested, but at most one step.
@@ -77,26 +77,26 @@ impl Decoding {
     }
 
     fn decode(&mut self, blocks: u64) -> io::Result<Bytes> {
-        let len = |octets: u64| usize::try_from(octets).map_err(io::Error::other);
-        let mut octets = vec![0; len(blocks * self.layout.block_len())?];
-        self.file.read_exact_at(&mut octets, self.layout.source_of(self.block))?;
+        let len = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
+        let mut bytes = vec![0; len(blocks * self.layout.block_len())?];
+        self.file.read_exact_at(&mut bytes, self.layout.source_of(self.block))?;
         self.file.is_unchanged()?;
         let mut decoded = Vec::with_capacity(len(blocks * self.layout.block_out())?);
         match self.layout.codec() {
-            Codec::MuLaw => decoded.extend(octets.iter().flat_map(|octet| decode_ulaw(*octet).to_le_bytes())),
-            Codec::ALaw => decoded.extend(octets.iter().flat_map(|octet| decode_alaw(*octet).to_le_bytes())),
+            Codec::MuLaw => decoded.extend(bytes.iter().flat_map(|byte| decode_ulaw(*byte).to_le_bytes())),
+            Codec::ALaw => decoded.extend(bytes.iter().flat_map(|byte| decode_alaw(*byte).to_le_bytes())),
             Codec::Gsm => {
-                for (block, octets) in (self.block..).zip(octets.as_chunks::<FRAME_LEN>().0) {
+                for (block, bytes) in (self.block..).zip(bytes.as_chunks::<FRAME_LEN>().0) {
                     self.keep(block);
                     // A block that is not a frame becomes silence of the same length.
-                    let samples = Frame::from_octets(octets).map(|frame| self.decoder.decode(&frame));
+                    let samples = Frame::from_bytes(bytes).map(|frame| self.decoder.decode(&frame));
                     append(&samples.unwrap_or([0; SAMPLES]), &mut decoded);
                 }
             }
             Codec::GsmPairs => {
-                for (block, octets) in (self.block..).zip(octets.as_chunks::<PAIR_LEN>().0) {
+                for (block, bytes) in (self.block..).zip(bytes.as_chunks::<PAIR_LEN>().0) {
                     self.keep(block);
-                    for frame in Frame::pair_from_octets(octets) {
+                    for frame in Frame::pair_from_bytes(bytes) {
                         append(&self.decoder.decode(&frame), &mut decoded);
                     }
                 }
@@ -148,11 +148,11 @@ mod tests {
     }
 
     fn collect(mut decoding: Decoding, len: usize, chunk: usize) -> Vec<u8> {
-        let mut octets = Vec::new();
-        while octets.len() < len {
-            octets.extend_from_slice(&decoding.read(chunk.min(len - octets.len())).unwrap());
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            bytes.extend_from_slice(&decoding.read(chunk.min(len - bytes.len())).unwrap());
         }
-        octets
+        bytes
     }
 
     /// Recordings of every codec, some of them longer than a step.
@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn every_part_is_a_slice_of_the_whole() {
         for (extension, content) in recordings() {
-            let (layout, file) = (layout(extension, &content), file(&content));
+            let layout = layout(extension, &content);
+            let file = file(&content);
             let states = states(&layout);
             let size = usize::try_from(layout.size()).unwrap();
             let whole =
@@ -194,7 +195,8 @@ mod tests {
         let content = RANDOM.repeat(60);
         let layout = layout("gsm", &content);
         let states = states(&layout);
-        let (file, end) = (file(&content), layout.size() - 2);
+        let file = file(&content);
+        let end = layout.size() - 2;
         let asked = |states: &Arc<States>| {
             let mut part =
                 Decoding::new(file.try_clone().unwrap().into(), layout, end, Some(Arc::clone(states)));
@@ -209,14 +211,15 @@ mod tests {
         content[33] = 0;
         let decoded =
             collect(Decoding::new(file(&content).into(), layout("gsm", &content), 0, None), 44 + 960, 960);
-        assert!(decoded[44..364].iter().any(|octet| *octet != 0));
+        assert!(decoded[44..364].iter().any(|byte| *byte != 0));
         assert_eq!(decoded[364..684], [0; 320]);
-        assert!(decoded[684..].iter().any(|octet| *octet != 0));
+        assert!(decoded[684..].iter().any(|byte| *byte != 0));
     }
 
     #[test]
     fn a_recording_that_has_become_shorter_ends_in_an_error() {
-        let (layout, file) = (layout("gsm", RANDOM), file(RANDOM));
+        let layout = layout("gsm", RANDOM);
+        let file = file(RANDOM);
         file.set_len(40).unwrap();
         let mut decoding = Decoding::new(file.into(), layout, 44, None);
         assert_eq!(decoding.read(100_000).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

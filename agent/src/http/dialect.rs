@@ -31,7 +31,7 @@ use serde_json::{Map, Value};
 /// The sign before the name of a value to fill in. Twice, it means the sign itself.
 const SIGN: char = '$';
 /// First in a list whose second item is repeated for each recording.
-const EACH: &str = "$each";
+const EACH_KEY: &str = "$each";
 /// Names of values of the response as a whole.
 const OF_ANSWER: [&str; 3] = ["status", "complete", "count"];
 /// Names of values of each recording.
@@ -80,7 +80,7 @@ pub enum DialectError {
     )]
     Address(String),
     /// A list that is repeated does not have exactly one item to repeat.
-    #[error("dialect file: {EACH:?} must be the first of two items of a list; write [\"$each\", …]")]
+    #[error("dialect file: {EACH_KEY:?} must be the first of two items of a list; write [\"$each\", …]")]
     Each,
 }
 
@@ -164,7 +164,7 @@ fn wanted(text: &str) -> Option<&str> {
 }
 
 fn is_each(items: &[Value]) -> bool {
-    items.first().and_then(Value::as_str) == Some(EACH)
+    items.first().and_then(Value::as_str) == Some(EACH_KEY)
 }
 
 fn check(template: &Value, in_file: bool) -> Result<(), DialectError> {

@@ -31,7 +31,7 @@ pub(super) struct Form {
 impl Form {
     /// The form that browsers can play, or the file itself if `original` is true.
     pub(super) fn of(open: &OpenRecording, extension: &str, original: bool) -> Self {
-        let told = open.told(extension);
+        let told = open.content_info(extension);
         let decoded = told.decoded.filter(|_| !original);
         let bytes_per_second = match (decoded, told.decoded) {
             (Some(layout), _) => Some(layout.bytes_per_second()),

@@ -70,7 +70,7 @@ pub struct Opened {
 
 /// The search for which a link is made.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct LinkedRequest<'a> {
     /// The rights of the token.
     pub grant: &'a Grant,
     /// The call that was searched for.
@@ -117,7 +117,12 @@ impl Links {
     ///
     /// # Errors
     /// [`LinkError::TooLong`] if the recording's path does not fit.
-    pub fn mint(&self, asked: Asked<'_>, driver: usize, path: &Path) -> Result<(String, u64), LinkError> {
+    pub fn mint(
+        &self,
+        asked: LinkedRequest<'_>,
+        driver: usize,
+        path: &Path,
+    ) -> Result<(String, u64), LinkError> {
         let target = LinkTarget {
             root: self.roots.get(driver).copied().unwrap_or_default(),
             search_token: self.signer.fingerprint(&named(&asked.grant.token)),
@@ -142,7 +147,8 @@ impl Links {
         let driver = *self.drivers.get(&target.root).ok_or(OpenLinkError::UnknownRoot)?;
         let path = PathBuf::from(std::ffi::OsString::from_vec(target.path));
         let named = |text: String| Some(text).filter(|text| !text.is_empty());
-        let (tenant, user) = (named(target.tenant), named(target.user));
+        let tenant = named(target.tenant);
+        let user = named(target.user);
         Ok(Opened { driver, path, call_id: target.call_id, tenant, user })
     }
 }
@@ -174,7 +180,7 @@ mod tests {
 
     fn mint(links: &Links, token: &str) -> String {
         let grant = access(token).check(Some(token), None).unwrap();
-        let asked = Asked { grant: &grant, call_id: "1711444502.17", user: Some("robin") };
+        let asked = LinkedRequest { grant: &grant, call_id: "1711444502.17", user: Some("robin") };
         links.mint(asked, 1, Path::new("a/b.wav")).unwrap().0
     }
 

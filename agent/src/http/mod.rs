@@ -2,32 +2,32 @@
 
 pub mod about;
 pub mod body;
+mod buffer_pool;
 pub mod conditions;
 pub mod current;
 pub mod decoding;
 pub mod dialect;
-mod failure;
+mod envelope;
 mod form;
-mod frame;
+mod http_error;
 pub mod links;
 pub mod listener;
 pub mod monitor;
 pub mod range;
 mod recordings;
 mod search;
-mod spare;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use self::failure::Failure;
+use self::http_error::HttpError;
 use tokio::sync::Semaphore;
 
 use crate::{
     audio::snapshots::Snapshots,
-    audit::RecordSettings,
+    audit::AuditLogSettings,
     auth::access::Access,
     http::{
         dialect::Dialect,
@@ -35,7 +35,7 @@ use crate::{
     },
     limits::{Pacer, Schedule, throttle::TokenThrottle},
     storage::{
-        Vault, VaultSettings,
+        RecordingStorage, StorageSettings,
         deny_list::{Deny, DenySettings},
         linked_calls::{Cdr, CdrSettings},
     },
@@ -48,7 +48,7 @@ use audiovault_protocol::{
 #[derive(Debug, Clone)]
 pub struct ServiceSettings {
     /// Where recordings lie and how they are searched.
-    pub vault: VaultSettings,
+    pub storage: StorageSettings,
     /// The tokens that may search.
     pub access: Access,
     /// How links are made.
@@ -60,7 +60,7 @@ pub struct ServiceSettings {
     /// How many downloads may run at a time.
     pub max_streams: u32,
     /// The audit log of searches and deliveries, if there is one.
-    pub record: Option<RecordSettings>,
+    pub audit_log: Option<AuditLogSettings>,
     /// The deny list, if there is one.
     pub deny: Option<DenySettings>,
     /// The database that knows which legs belong to a conversation, if there is one.
@@ -78,7 +78,7 @@ pub struct ServiceSettings {
 /// document (RFC 9457) with the request id.
 #[derive(Debug)]
 pub struct AgentService {
-    vault: Arc<Vault>,
+    storage: Arc<RecordingStorage>,
     access: Access,
     links: Links,
     recorded_names: RecordedNames,
@@ -97,26 +97,31 @@ pub struct AgentService {
 impl AgentService {
     /// Creates the service for these settings. It leaves out what `deny` lists.
     pub fn new(settings: ServiceSettings, deny: Deny) -> Self {
-        let vault = Arc::new(Vault::new(settings.vault.clone()));
-        Self::over(vault, settings, deny, TokenThrottle::default())
+        let storage = Arc::new(RecordingStorage::new(settings.storage.clone()));
+        Self::over(storage, settings, deny, TokenThrottle::default())
     }
 
     /// Creates the service for new settings. What is known of the recordings is kept if the vault's settings are the
     /// same.
     pub fn renewed(&self, settings: ServiceSettings) -> Self {
-        let vault = if *self.vault.settings() == settings.vault {
-            Arc::clone(&self.vault)
+        let storage = if *self.storage.settings() == settings.storage {
+            Arc::clone(&self.storage)
         } else {
-            Arc::new(Vault::new(settings.vault.clone()))
+            Arc::new(RecordingStorage::new(settings.storage.clone()))
         };
-        Self::over(vault, settings, self.deny.clone(), self.throttle.clone())
+        Self::over(storage, settings, self.deny.clone(), self.throttle.clone())
     }
 
-    fn over(vault: Arc<Vault>, settings: ServiceSettings, deny: Deny, throttle: TokenThrottle) -> Self {
-        let links = Links::new(settings.links, &settings.vault.roots, &settings.access);
+    fn over(
+        storage: Arc<RecordingStorage>,
+        settings: ServiceSettings,
+        deny: Deny,
+        throttle: TokenThrottle,
+    ) -> Self {
+        let links = Links::new(settings.links, &settings.storage.roots, &settings.access);
         let places = usize::try_from(settings.max_streams).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
-            vault,
+            storage,
             access: settings.access,
             links,
             recorded_names: settings.recorded_names,
@@ -134,8 +139,8 @@ impl AgentService {
     }
 
     /// The vault, for the task that watches the storage.
-    pub fn vault(&self) -> &Arc<Vault> {
-        &self.vault
+    pub fn storage(&self) -> &Arc<RecordingStorage> {
+        &self.storage
     }
 
     /// The id of the link key, for HELLO.

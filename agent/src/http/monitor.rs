@@ -12,18 +12,18 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     http::{AgentService, current::Current},
     status::problems::{self, Standing},
-    storage::Vault,
+    storage::RecordingStorage,
 };
 
 /// How often the roots are probed and STATUS is sent.
-const EVERY: Duration = Duration::from_secs(15);
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 /// The shortest time from one count of the recordings to the next...
-const COUNT_EVERY: Duration = Duration::from_secs(60);
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// ...which grows with the duration of a count, so that counting takes a twentieth of the time at most.
 const COUNT_PAUSES: u32 = 20;
 
 /// The shortest time from one update of the index to the next, if there is an index; it grows in the same way.
-const INDEX_EVERY: Duration = Duration::from_secs(30);
+const INDEX_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Probes the roots regularly while a receiver exists; every value is a new STATUS. New roots are probed at once.
 pub fn start(service: &Current) -> watch::Receiver<Status> {
@@ -32,13 +32,13 @@ pub fn start(service: &Current) -> watch::Receiver<Status> {
     let standing = service.problems().follow();
     tokio::spawn(async move {
         loop {
-            let vault = Arc::clone(services.borrow_and_update().vault());
-            let counting = AbortOnDropHandle::new(tokio::spawn(count(Arc::clone(&vault))));
-            let indexing = AbortOnDropHandle::new(tokio::spawn(index(Arc::clone(&vault))));
+            let storage = Arc::clone(services.borrow_and_update().storage());
+            let counting = AbortOnDropHandle::new(tokio::spawn(count(Arc::clone(&storage))));
+            let indexing = AbortOnDropHandle::new(tokio::spawn(index(Arc::clone(&storage))));
             tokio::select! {
                 () = sender.closed() => return,
-                () = look_after(&vault, services.clone(), standing.clone(), &sender) => {}
-                Ok(()) = until_moved(&mut services, &vault) => {}
+                () = look_after(&storage, services.clone(), standing.clone(), &sender) => {}
+                Ok(()) = until_moved(&mut services, &storage) => {}
             }
             drop((counting, indexing));
         }
@@ -47,52 +47,52 @@ pub fn start(service: &Current) -> watch::Receiver<Status> {
 }
 
 async fn look_after(
-    vault: &Vault,
+    storage: &RecordingStorage,
     services: watch::Receiver<Arc<AgentService>>,
     mut standing: watch::Receiver<Standing>,
     sender: &watch::Sender<Status>,
 ) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(PROBE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => vault.probe().await,
+            _ = ticks.tick() => storage.probe().await,
             // An alarm does not wait for the next probe.
             Ok(()) = standing.changed() => {}
         }
         let mut problems = problems::for_the_relay(&standing.borrow_and_update());
         problems.extend(services.borrow().problems());
         let problems = problems.iter().map(|problem| truncated(problem)).collect();
-        sender.send_replace(Status { problems, ..status(vault) });
+        sender.send_replace(Status { problems, ..status(storage) });
     }
 }
 
 /// Waits until the service uses another vault.
 async fn until_moved(
     services: &mut watch::Receiver<Arc<AgentService>>,
-    vault: &Arc<Vault>,
+    storage: &Arc<RecordingStorage>,
 ) -> Result<(), watch::error::RecvError> {
-    services.wait_for(|service| !Arc::ptr_eq(service.vault(), vault)).await.map(drop)
+    services.wait_for(|service| !Arc::ptr_eq(service.storage(), storage)).await.map(drop)
 }
 
-async fn count(vault: Arc<Vault>) {
+async fn count(storage: Arc<RecordingStorage>) {
     loop {
         let began = Instant::now();
-        vault.count().await;
-        tokio::time::sleep(COUNT_EVERY.max(began.elapsed() * COUNT_PAUSES)).await;
+        storage.count().await;
+        tokio::time::sleep(COUNT_INTERVAL.max(began.elapsed() * COUNT_PAUSES)).await;
     }
 }
 
-async fn index(vault: Arc<Vault>) {
+async fn index(storage: Arc<RecordingStorage>) {
     loop {
         let began = Instant::now();
-        vault.refresh_indexes().await;
-        tokio::time::sleep(INDEX_EVERY.max(began.elapsed() * COUNT_PAUSES)).await;
+        storage.refresh_indexes().await;
+        tokio::time::sleep(INDEX_INTERVAL.max(began.elapsed() * COUNT_PAUSES)).await;
     }
 }
 
-fn status(vault: &Vault) -> Status {
-    let drivers = vault.health().into_iter().map(|driver| DriverStatus {
+fn status(storage: &RecordingStorage) -> Status {
+    let drivers = storage.health().into_iter().map(|driver| DriverStatus {
         pattern: driver.pattern,
         readable: driver.degraded.is_none(),
         problem: driver.degraded,

@@ -13,8 +13,8 @@ use super::{
     AgentService,
     body::RecordingBody,
     conditions::{self, Validators, Verdict},
-    failure::Failure,
     form::{Form, Kept},
+    http_error::HttpError,
     range::{self, Selection},
     search::link_name,
 };
@@ -23,12 +23,12 @@ use crate::{
     http::links::{OpenLinkError, Opened},
     limits::Paced,
     storage::{
-        Vault,
+        RecordingStorage,
+        blocking_pool::BlockingPool,
         deny_list::{Place, RevocableBody},
         media::split_name,
         open::{OpenError, OpenRecording},
         resolved::Resolved,
-        waiting::Waiting,
     },
 };
 use audiovault_protocol::{
@@ -50,9 +50,9 @@ pub(crate) async fn recording(
     State(service): State<Arc<AgentService>>,
     path: Result<UrlPath<(String, String)>, PathRejection>,
     request: Request,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return Err(Failure::method("GET, HEAD"));
+        return Err(HttpError::method("GET, HEAD"));
     }
     // This agent makes only addresses that are valid text.
     let UrlPath((token, name)) = path.map_err(|_| refused(LinkError::Forged.into()))?;
@@ -65,7 +65,7 @@ pub(crate) async fn recording(
     let file_name = opened.path.file_name().unwrap_or_default().to_owned();
     let mut audit = audit(&opened, service.recorded_names.of(&file_name.to_string_lossy()));
     let mut recording = Place {
-        root: service.vault.root(opened.driver),
+        root: service.storage.root(opened.driver),
         path: opened.path.clone(),
         resolved: None,
         call_id: opened.call_id.clone(),
@@ -79,9 +79,9 @@ pub(crate) async fn recording(
         return Ok(with_audit(full().into_response(), audit));
     };
     let kept = Kept { snapshots: Arc::clone(&service.snapshots), driver: opened.driver, path: path.clone() };
-    let waiting = service.vault.waiting(opened.driver);
-    let asked = Asked { head, extension, file_name, kept, waiting };
-    let response = match serve(&service.vault, asked).await {
+    let pool = service.storage.pool(opened.driver);
+    let asked = DownloadRequest { head, extension, file_name, kept, pool };
+    let response = match serve(&service.storage, asked).await {
         Ok(answer) => {
             recording.resolved = answer.resolved;
             if recording.is_denied(&rules) {
@@ -99,18 +99,19 @@ pub(crate) async fn recording(
 }
 
 /// Opens the recording and builds the response: at once if everything is in memory, otherwise on the blocking pool.
-async fn serve(vault: &Vault, asked: Asked) -> Result<Answer, Failure> {
-    let (driver, path) = (asked.kept.driver, asked.kept.path.clone());
+async fn serve(storage: &RecordingStorage, asked: DownloadRequest) -> Result<Answer, HttpError> {
+    let driver = asked.kept.driver;
+    let path = asked.kept.path.clone();
     let original = asks_for(&asked.head, "original");
-    let at_hand = vault.open_at_hand(driver, &path, &asked.extension).and_then(|open| {
+    let cached = storage.open_cached(driver, &path, &asked.extension).and_then(|open| {
         let form = Form::of(&open, &asked.extension, original);
         // To find where decoding begins, the file must be read.
         form.is_original().then_some((open, form))
     });
-    let mut answer = match at_hand {
+    let mut answer = match cached {
         Some((open, form)) => Serving { open, form, asked }.answer(),
         None => {
-            let opened = vault.with_open(driver, path, move |open| {
+            let opened = storage.with_open(driver, path, move |open| {
                 let form = Form::of(&open, &asked.extension, original);
                 let answer = Serving { open, form, asked }.answer()?;
                 answer.read_first().map_err(|error| unopened(&OpenError::Unreadable(error)))
@@ -125,7 +126,7 @@ async fn serve(vault: &Vault, asked: Asked) -> Result<Answer, Failure> {
 }
 
 fn denied(audit: Audit) -> Response {
-    let refused = Failure::new(StatusCode::GONE, "this recording is no longer offered");
+    let refused = HttpError::new(StatusCode::GONE, "this recording is no longer offered");
     let mut response = with_audit(refused.into_response(), audit);
     response.extensions_mut().insert(Denied);
     response
@@ -147,12 +148,12 @@ fn revocable(response: Response, revocation: Revocation) -> Response {
 }
 
 /// The request, and the saved states from which decoding can continue.
-struct Asked {
+struct DownloadRequest {
     head: request::Parts,
     extension: String,
     file_name: OsString,
     kept: Kept,
-    waiting: Waiting,
+    pool: BlockingPool,
 }
 
 /// A response before its common headers are added.
@@ -173,30 +174,30 @@ impl Answer {
     }
 }
 
-fn full() -> Failure {
+fn full() -> HttpError {
     let detail = "the site has reached its limit of downloads; try again in a moment";
-    Failure::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         .with(header::RETRY_AFTER, HeaderValue::from_static("2"))
 }
 
-fn refused(error: OpenLinkError) -> Failure {
+fn refused(error: OpenLinkError) -> HttpError {
     let status = match error {
         OpenLinkError::Link(LinkError::Forged | LinkError::TooLong) => StatusCode::FORBIDDEN,
         OpenLinkError::Link(LinkError::Expired | LinkError::OtherKey)
         | OpenLinkError::Withdrawn
         | OpenLinkError::UnknownRoot => StatusCode::GONE,
     };
-    Failure::new(status, error)
+    HttpError::new(status, error)
 }
 
-fn unopened(error: &OpenError) -> Failure {
+fn unopened(error: &OpenError) -> HttpError {
     let status = match error {
         OpenError::Gone(_) => StatusCode::NOT_FOUND,
         OpenError::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
         OpenError::Stalled => StatusCode::SERVICE_UNAVAILABLE,
     };
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let failure = Failure::new(status, error).because(cause);
+    let failure = HttpError::new(status, error).because(cause);
     match error {
         OpenError::Stalled => failure.with(header::RETRY_AFTER, HeaderValue::from_static(STALLED_RETRY)),
         OpenError::Gone(_) | OpenError::Unreadable(_) => failure,
@@ -224,11 +225,11 @@ fn extension(path: &Path) -> String {
 struct Serving {
     open: OpenRecording,
     form: Form,
-    asked: Asked,
+    asked: DownloadRequest,
 }
 
 impl Serving {
-    fn answer(self) -> Result<Answer, Failure> {
+    fn answer(self) -> Result<Answer, HttpError> {
         let now = SystemTime::now();
         let settled = self.open.is_settled(now);
         let modified = settled.then(|| whole_seconds(self.open.modified)).flatten();
@@ -236,8 +237,8 @@ impl Serving {
         let headers = self.headers(&validators);
         let bytes_per_second = self.form.bytes_per_second;
         let resolved = self.open.resolved.clone();
-        let answered = match conditions::judge(&self.asked.head.headers, &validators) {
-            Verdict::Failed => Err(Failure::new(
+        let answered = match conditions::evaluate(&self.asked.head.headers, &validators) {
+            Verdict::Failed => Err(HttpError::new(
                 StatusCode::PRECONDITION_FAILED,
                 "the recording has changed, or is not the one that the request expects",
             )),
@@ -271,7 +272,7 @@ impl Serving {
         self,
         range: bool,
         mut headers: HeaderMap,
-    ) -> Result<(http::response::Parts, Option<RecordingBody>), Failure> {
+    ) -> Result<(http::response::Parts, Option<RecordingBody>), HttpError> {
         let asked = &self.asked;
         let size = self.form.size;
         // Ranges are defined for GET alone (RFC 9110, section 14.2).
@@ -288,13 +289,13 @@ impl Serving {
             }
             Selection::Unsatisfiable => {
                 let detail = format!("the recording has {size} bytes, and the range begins after its end");
-                return Err(Failure::new(StatusCode::RANGE_NOT_SATISFIABLE, detail)
+                return Err(HttpError::new(StatusCode::RANGE_NOT_SATISFIABLE, detail)
                     .with(header::CONTENT_RANGE, content_range(&format!("*/{size}"))));
             }
         };
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         let body = (asked.head.method != Method::HEAD).then(|| {
-            RecordingBody::new(self.form.source(self.open, first, &asked.kept), len, asked.waiting.clone())
+            RecordingBody::new(self.form.source(self.open, first, &asked.kept), len, asked.pool.clone())
         });
         Ok((head_of(status, headers), body))
     }

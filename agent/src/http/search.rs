@@ -26,13 +26,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{AgentService, failure::Failure};
+use super::{AgentService, http_error::HttpError};
 use crate::{
     audio::layout::delivered_extension,
     audit::{Denied, Known, call_in_log::call_in_log},
     auth::access::Grant,
-    http::links::Asked,
-    limits::throttle::{Attempt, Unanswered, client_key},
+    http::links::LinkedRequest,
+    limits::throttle::{Attempt, NoGrant, client_key},
     storage::{
         Findings,
         query::{Linked, Query, parse_start},
@@ -71,7 +71,7 @@ struct File {
 pub(crate) async fn search(State(service): State<Arc<AgentService>>, request: Request) -> Response {
     let mut said = Said::default();
     let answered = answer(&service, request, &mut said).await;
-    let mut response = answered.map_or_else(Failure::into_response, |answer| {
+    let mut response = answered.map_or_else(HttpError::into_response, |answer| {
         let headers = [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
         (headers, Json(service.dialect.shape(answer))).into_response()
     });
@@ -95,16 +95,16 @@ struct Said {
     denied: bool,
 }
 
-async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Value, Failure> {
+async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Value, HttpError> {
     if request.method() != Method::GET && request.method() != Method::POST {
-        return Err(Failure::method("GET, POST"));
+        return Err(HttpError::method("GET, POST"));
     }
     let base = request.extensions().get::<LinkBase>().cloned().unwrap_or_else(|| LinkBase("".into()));
     let (head, body) = request.into_parts();
     let body = read_body(body).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let parameters = Parameters::read_with(&service.dialect.names, head.uri.query(), content_type, &body)
-        .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))?;
+        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))?;
     said.audit = audit(service, &parameters);
     // A client without a valid token must not learn anything about the rest of the request.
     let grant = service.admit(&parameters, client_key(head.extensions.get()))?;
@@ -117,14 +117,15 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     let call_id = query.call_id.as_str().to_owned();
     let on_record = service.linked(&mut query).await;
     let rules = service.deny.rules().await;
-    let findings = service.vault.find_allowed(query, grant.scope, &rules).await;
+    let findings = service.storage.find_allowed(query, grant.scope, &rules).await;
     said.denied = findings.denied > 0 || rules.deny_call(&call_id);
     let user = parameters.value(Field::User);
-    let mut answer = service.answer(&findings, Asked { grant: &grant, call_id: &call_id, user }, &base);
+    let mut answer =
+        service.answer(&findings, LinkedRequest { grant: &grant, call_id: &call_id, user }, &base);
     answer.complete &= on_record;
     said.audit.found = u32::try_from(answer.files.len()).ok();
     serde_json::to_value(answer).map_err(|error| {
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: could not serialize the response")
+        HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: could not serialize the response")
             .because(error)
     })
 }
@@ -132,7 +133,7 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
 /// The audit details of a request. A value that is not a call id may be a telephone number and is left out.
 fn audit(service: &AgentService, parameters: &Parameters) -> Audit {
     let value = |field| parameters.value(field).map(str::to_owned);
-    let call_ids = &service.vault.settings().call_ids;
+    let call_ids = &service.storage.settings().call_ids;
     let call_id = parameters.value(Field::CallId).and_then(|text| call_ids.parse(text).ok());
     Audit {
         call_id: call_id.map(|call_id| call_id.as_str().to_owned()),
@@ -142,21 +143,21 @@ fn audit(service: &AgentService, parameters: &Parameters) -> Audit {
     }
 }
 
-async fn read_body(body: Body) -> Result<Bytes, Failure> {
+async fn read_body(body: Body) -> Result<Bytes, HttpError> {
     let read = Limited::new(body, MAX_REQUEST_BODY_LEN).collect().await;
     read.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<LengthLimitError>() {
             let detail = format!("the request body is longer than {} KiB", MAX_REQUEST_BODY_LEN / 1024);
-            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
         } else {
-            Failure::new(StatusCode::BAD_REQUEST, "the request body is incomplete").because(error)
+            HttpError::new(StatusCode::BAD_REQUEST, "the request body is incomplete").because(error)
         }
     })
 }
 
-fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) -> Result<Query, Failure> {
-    let bad = |detail: &dyn std::fmt::Display| Failure::new(StatusCode::BAD_REQUEST, detail);
-    let settings = service.vault.settings();
+fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) -> Result<Query, HttpError> {
+    let bad = |detail: &dyn std::fmt::Display| HttpError::new(StatusCode::BAD_REQUEST, detail);
+    let settings = service.storage.settings();
     let call_id =
         parameters.value(Field::CallId).ok_or_else(|| bad(&"the request has no call id; send callid"))?;
     let call_id = settings.call_ids.parse(call_id).map_err(|error| bad(&error))?;
@@ -175,16 +176,16 @@ fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) ->
 
 impl AgentService {
     /// Checks the token of a search.
-    fn admit(&self, parameters: &Parameters, client: ClientKey) -> Result<Grant, Failure> {
+    fn admit(&self, parameters: &Parameters, client: ClientKey) -> Result<Grant, HttpError> {
         let token = parameters.value(Field::Token);
         let tenant = parameters.value(Field::Tenant);
         // All unknown tenant names count as one; otherwise each made-up name would be a new pair for the throttle.
         let known = tenant.and_then(|tenant| self.access.tenant_named(tenant));
         let attempt = Attempt { client, tenant: known, token };
-        let judged = self.throttle.judge(&attempt, Instant::now(), || self.access.check(token, tenant));
+        let judged = self.throttle.check(&attempt, Instant::now(), || self.access.check(token, tenant));
         judged.map_err(|refused| match refused {
-            Unanswered::Denied(denied) => Failure::denied(denied),
-            Unanswered::Throttled(wait) => Failure::throttled(wait),
+            NoGrant::Denied(denied) => HttpError::denied(denied),
+            NoGrant::Throttled(wait) => HttpError::throttled(wait),
         })
     }
 
@@ -192,7 +193,7 @@ impl AgentService {
     /// asked.
     async fn linked(&self, query: &mut Query) -> bool {
         let Some(cdr) = &self.cdr else { return true };
-        match cdr.linked(&query.call_id, &self.vault.settings().call_ids).await {
+        match cdr.linked(&query.call_id, &self.storage.settings().call_ids).await {
             Ok(linked) => query.linked = linked,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -203,7 +204,7 @@ impl AgentService {
         true
     }
 
-    fn answer(&self, findings: &Findings, asked: Asked<'_>, base: &LinkBase) -> Answer {
+    fn answer(&self, findings: &Findings, asked: LinkedRequest<'_>, base: &LinkBase) -> Answer {
         let mut answer = Answer { status: "ok", complete: findings.complete, files: Vec::new() };
         for recording in &findings.recordings {
             match self.links.mint(asked, recording.driver, &recording.path) {

@@ -68,7 +68,8 @@ impl Enrolment {
         let asked = self.ask(TokioIo::new(reached.stream), &target);
         let response =
             tokio::time::timeout(STAGE_TIMEOUT, asked).await.map_err(|_| EnrolError::Timeout)??;
-        let (status, body) = (response.status(), response.into_body());
+        let status = response.status();
+        let body = response.into_body();
         if status != StatusCode::OK {
             let silent = || status.canonical_reason().unwrap_or("no reason given").to_owned();
             let problem = serde_json::from_slice::<Problem>(&body).ok();

@@ -158,7 +158,8 @@ fn ids(layout: &Layout) -> Result<(u32, u32), InstallError> {
     let found = text.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        let (user, group) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        let user = fields.nth(1)?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
         (name == NAME).then_some((user, group))
     });
     found.ok_or(InstallError::NoUser(passwd))

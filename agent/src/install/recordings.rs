@@ -103,7 +103,9 @@ fn name(groups: &str, id: u32) -> String {
     let id = id.to_string();
     let named = groups.lines().find_map(|line| {
         let mut fields = line.split(':');
-        let (name, _, number) = (fields.next()?, fields.next()?, fields.next()?);
+        let name = fields.next()?;
+        let _ = fields.next()?;
+        let number = fields.next()?;
         (number == id).then(|| name.to_owned())
     });
     named.unwrap_or(id)

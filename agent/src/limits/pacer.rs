@@ -35,16 +35,16 @@ impl Pacer {
         Arc::new(Self { schedule, free: Mutex::new(Instant::now()) })
     }
 
-    /// How many of `octets` bytes may be sent, and when. `None` if no rate applies now.
-    fn turn(&self, octets: usize, wall: Timestamp) -> Option<(usize, Instant)> {
+    /// How many of `bytes` bytes may be sent, and when. `None` if no rate applies now.
+    fn turn(&self, bytes: usize, wall: Timestamp) -> Option<(usize, Instant)> {
         let rate = self.schedule.at(wall)?;
-        let piece = rate.octets_in(PIECE).clamp(MIN_PIECE, MAX_PIECE);
-        let octets = octets.min(usize::try_from(piece).unwrap_or(usize::MAX));
+        let piece = rate.bytes_in(PIECE).clamp(MIN_PIECE, MAX_PIECE);
+        let bytes = bytes.min(usize::try_from(piece).unwrap_or(usize::MAX));
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let begin = now.checked_sub(BURST).map_or(*free, |earliest| earliest.max(*free));
-        *free = begin + rate.time_for(octets as u64);
-        Some((octets, (*free).max(now)))
+        *free = begin + rate.time_for(bytes as u64);
+        Some((bytes, (*free).max(now)))
     }
 }
 
@@ -69,19 +69,19 @@ impl<B> Paced<B> {
     fn poll_piece(&mut self, pacer: &Pacer, context: &mut Context<'_>) -> Poll<Bytes> {
         if self.turn.is_none() {
             match pacer.turn(self.waiting.len(), Timestamp::now()) {
-                Some((octets, at)) => self.turn = Some((octets, Box::pin(sleep_until(at)))),
+                Some((bytes, at)) => self.turn = Some((bytes, Box::pin(sleep_until(at)))),
                 None => return Poll::Ready(std::mem::take(&mut self.waiting)),
             }
         }
-        let octets = match &mut self.turn {
-            Some((octets, sleep)) => {
+        let bytes = match &mut self.turn {
+            Some((bytes, sleep)) => {
                 ready!(sleep.as_mut().poll(context));
-                *octets
+                *bytes
             }
             None => self.waiting.len(),
         };
         self.turn = None;
-        Poll::Ready(self.waiting.split_to(octets.min(self.waiting.len())))
+        Poll::Ready(self.waiting.split_to(bytes.min(self.waiting.len())))
     }
 }
 
@@ -112,7 +112,8 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Paced<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (hint, waiting) = (self.body.size_hint(), self.waiting.len() as u64);
+        let hint = self.body.size_hint();
+        let waiting = self.waiting.len() as u64;
         let mut both = SizeHint::new();
         both.set_lower(hint.lower() + waiting);
         if let Some(upper) = hint.upper() {
@@ -142,16 +143,16 @@ mod tests {
     async fn send(bodies: Vec<Paced<Full<Bytes>>>) -> (usize, f64) {
         let began = Instant::now();
         let sent = join_all(bodies.into_iter().map(BodyExt::collect)).await;
-        let octets = sent.into_iter().map(|sent| sent.unwrap().to_bytes().len()).sum();
-        (octets, began.elapsed().as_secs_f64())
+        let bytes = sent.into_iter().map(|sent| sent.unwrap().to_bytes().len()).sum();
+        (bytes, began.elapsed().as_secs_f64())
     }
 
     #[tokio::test(start_paused = true)]
     async fn downloads_together_stay_below_the_rate_and_use_it() {
         let pacer = pacer(&["2Mbit"]);
         let bodies = (0..5).map(|_| body(250_000, &pacer)).collect();
-        let (octets, seconds) = send(bodies).await;
-        assert_eq!(octets, 1_250_000);
+        let (bytes, seconds) = send(bodies).await;
+        assert_eq!(bytes, 1_250_000);
         // Five seconds of uplink, less what a burst may send at once.
         assert!((4.7..5.1).contains(&seconds), "{seconds} s");
         let (_, seconds) = send(vec![body(25_000, &pacer)]).await;

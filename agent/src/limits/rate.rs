@@ -29,15 +29,15 @@ pub struct RateError(String);
 
 impl Rate {
     /// How long this many bytes take.
-    pub fn time_for(self, octets: u64) -> Duration {
-        let nanos = u128::from(octets) * 8 * 1_000_000_000 / u128::from(self.0);
+    pub fn time_for(self, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * 8 * 1_000_000_000 / u128::from(self.0);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// How many bytes can be sent in this time.
-    pub fn octets_in(self, time: Duration) -> u64 {
-        let octets = u128::from(self.0) * time.as_nanos() / 8 / 1_000_000_000;
-        u64::try_from(octets).unwrap_or(u64::MAX)
+    pub fn bytes_in(self, time: Duration) -> u64 {
+        let bytes = u128::from(self.0) * time.as_nanos() / 8 / 1_000_000_000;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 }
 
@@ -102,10 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn octets_and_time_agree() {
+    fn bytes_and_time_agree() {
         let rate: Rate = "2Mbit".parse().unwrap();
         assert_eq!(rate.time_for(250_000), Duration::from_secs(1));
-        assert_eq!(rate.octets_in(Duration::from_millis(100)), 25_000);
+        assert_eq!(rate.bytes_in(Duration::from_millis(100)), 25_000);
         assert_eq!(rate.time_for(0), Duration::ZERO);
     }
 }

@@ -76,7 +76,8 @@ impl Schedule {
     /// The rate that applies at a moment.
     pub fn at(&self, now: Timestamp) -> Option<Rate> {
         let local = now.to_zoned(self.zone.clone());
-        let (day, time) = (local.weekday(), local.time());
+        let day = local.weekday();
+        let time = local.time();
         self.entries.iter().find(|entry| entry.holds(day, time)).map(|entry| entry.rate)
     }
 }
@@ -135,7 +136,8 @@ fn days(text: &str) -> Result<[bool; 7], ScheduleError> {
     let mut days = [false; 7];
     for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (day(first).ok_or_else(wrong)?, day(last).ok_or_else(wrong)?);
+        let first = day(first).ok_or_else(wrong)?;
+        let last = day(last).ok_or_else(wrong)?;
         let count = (last + 7 - first) % 7 + 1;
         for at in (first..first + count).map(|at| at % 7) {
             days[at] = true;

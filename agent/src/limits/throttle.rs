@@ -25,7 +25,7 @@ const MAX_RIGHT: usize = 1024;
 
 /// Why a search is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unanswered {
+pub(crate) enum NoGrant {
     /// The token is missing or wrong.
     Denied(Denied),
     /// The token was not checked. The next one is checked after this time.
@@ -65,12 +65,12 @@ impl Default for TokenThrottle {
 impl TokenThrottle {
     /// Checks a token with `check`, unless too many of the pair were wrong. A token that was right recently is always
     /// checked.
-    pub(crate) fn judge(
+    pub(crate) fn check(
         &self,
         attempt: &Attempt<'_>,
         now: Instant,
         check: impl FnOnce() -> Result<Grant, Denied>,
-    ) -> Result<Grant, Unanswered> {
+    ) -> Result<Grant, NoGrant> {
         let tenant = attempt.tenant.map(str::to_owned);
         let keys = |counted: Counted| counted.keys(attempt.client, &tenant, &None);
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +82,7 @@ impl TokenThrottle {
                 false => Counted::WithEverybody,
             };
             if let Err(Full::Wrong(wait)) = state.buckets.check(&keys(counted), now) {
-                return Err(Unanswered::Throttled(wait));
+                return Err(NoGrant::Throttled(wait));
             }
         }
         match check() {
@@ -94,7 +94,7 @@ impl TokenThrottle {
             Err(denied) => {
                 state.right.remove(digest);
                 state.buckets.wrong(&keys(Counted::WithEverybody), now);
-                Err(Unanswered::Denied(denied))
+                Err(NoGrant::Denied(denied))
             }
         }
     }
@@ -115,8 +115,8 @@ mod tests {
         IpAddr::from([192, 0, 2, last]).into()
     }
 
-    fn judge(throttle: &TokenThrottle, attempt: &Attempt<'_>, now: Instant) -> Result<Grant, Unanswered> {
-        throttle.judge(attempt, now, || match attempt.token {
+    fn check(throttle: &TokenThrottle, attempt: &Attempt<'_>, now: Instant) -> Result<Grant, NoGrant> {
+        throttle.check(attempt, now, || match attempt.token {
             Some("right") => Ok(Grant { tenant: None, scope: Scope::Everything, token: [0; 32] }),
             _ => Err(Denied),
         })
@@ -126,9 +126,9 @@ mod tests {
     fn guess(throttle: &TokenThrottle, last: u8, now: Instant) -> usize {
         let guesses = (0..100).map(|n| {
             let token = format!("guess-{n}");
-            judge(throttle, &Attempt { client: client(last), tenant: None, token: Some(&token) }, now)
+            check(throttle, &Attempt { client: client(last), tenant: None, token: Some(&token) }, now)
         });
-        guesses.filter(|judged| *judged == Err(Unanswered::Denied(Denied))).count()
+        guesses.filter(|judged| *judged == Err(NoGrant::Denied(Denied))).count()
     }
 
     #[test]
@@ -145,17 +145,13 @@ mod tests {
         let throttle = TokenThrottle::default();
         let now = Instant::now();
         let right = |last| Attempt { client: client(last), tenant: None, token: Some("right") };
-        assert!(judge(&throttle, &right(1), now).is_ok());
+        assert!(check(&throttle, &right(1), now).is_ok());
         guess(&throttle, 1, now);
-        assert!(judge(&throttle, &right(1), now).is_ok());
+        assert!(check(&throttle, &right(1), now).is_ok());
         guess(&throttle, 2, now);
         let wait = Duration::from_secs(6);
-        assert_eq!(
-            judge(&throttle, &right(2), now),
-            Err(Unanswered::Throttled(wait)),
-            "it is like any guess"
-        );
-        assert!(judge(&throttle, &right(2), now + wait).is_ok());
+        assert_eq!(check(&throttle, &right(2), now), Err(NoGrant::Throttled(wait)), "it is like any guess");
+        assert!(check(&throttle, &right(2), now + wait).is_ok());
     }
 
     #[test]

@@ -88,9 +88,9 @@ fn host(name: &GeneralName<'_>) -> Option<String> {
     if let GeneralName::DNSName(name) = name {
         return Some(clipped(name));
     }
-    let GeneralName::IPAddress(octets) = name else { return None };
-    let four = <[u8; 4]>::try_from(*octets).map(std::net::IpAddr::from);
-    let address = four.or_else(|_| <[u8; 16]>::try_from(*octets).map(std::net::IpAddr::from));
+    let GeneralName::IPAddress(bytes) = name else { return None };
+    let four = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
+    let address = four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from));
     address.ok().map(|address| address.to_string())
 }
 

@@ -93,7 +93,8 @@ async fn a_trusted_server_is_reached_and_shows_its_certificate() {
 
 #[tokio::test]
 async fn who_opens_tls_on_the_way_is_named() {
-    let (trusted, stranger) = (Authority::new("Good CA"), Authority::new("Acme Firewall Inspection"));
+    let trusted = Authority::new("Good CA");
+    let stranger = Authority::new("Acme Firewall Inspection");
     let outbound = trusting(&trusted.dir.path().join("ca.pem"));
     let target = stranger.server("localhost", [2020, 2090]).await;
     let failure = failure(&outbound, &target).await;

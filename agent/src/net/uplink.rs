@@ -85,12 +85,12 @@ impl AsyncRead for Uplink {
 }
 
 impl AsyncWrite for Uplink {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.follow();
         if self.is_slow() {
             ready!(self.poll_sent(cx))?;
         }
-        Pin::new(&mut self.tcp).poll_write(cx, octets)
+        Pin::new(&mut self.tcp).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(

@@ -1,5 +1,5 @@
 //! What is wrong with the agent, and how it is, for those who ask.
 
+pub mod duration;
 pub mod problems;
-pub mod rough;
 pub mod state;

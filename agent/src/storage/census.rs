@@ -16,7 +16,7 @@ use std::{
 use cap_std::fs::Dir;
 
 use crate::storage::{
-    folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
+    directory::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
     media::Extensions,
     pace::Pace,
 };
@@ -38,7 +38,7 @@ impl Figures {
 }
 
 #[derive(Debug, Clone)]
-struct Folder {
+struct DirectoryRow {
     modified: SystemTime,
     read: SystemTime,
     own: Figures,
@@ -48,7 +48,7 @@ struct Folder {
 /// What is known about the directories below one root.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
-    folders: HashMap<PathBuf, Folder>,
+    directories: HashMap<PathBuf, DirectoryRow>,
 }
 
 impl Census {
@@ -67,14 +67,14 @@ impl Census {
             root,
             extensions,
             cancelled,
-            known: std::mem::take(&mut self.folders),
+            known: std::mem::take(&mut self.directories),
             seen: HashMap::new(),
             total: Figures::default(),
             shortfall: Shortfall::default(),
             pace: Pace::default(),
         };
         count.enter(PathBuf::new(), 0);
-        self.folders = count.seen;
+        self.directories = count.seen;
         if cancelled.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -83,18 +83,19 @@ impl Census {
 
     /// The result of the latest count, as far as it went.
     pub(crate) fn seen(&self) -> Figures {
-        self.folders.values().fold(Figures::default(), |mut total, folder| {
-            total.add(folder.own);
+        self.directories.values().fold(Figures::default(), |mut total, directory| {
+            total.add(directory.own);
             total
         })
     }
 
     /// The directories with the newest recordings, at most `most` of them, newest first.
     pub(crate) fn latest(&self, most: usize) -> Vec<PathBuf> {
-        let newest = |(path, folder): (&PathBuf, &Folder)| Some((folder.own.newest?, path.clone()));
-        let mut folders: Vec<_> = self.folders.iter().filter_map(newest).collect();
-        folders.sort_by(|a, b| b.cmp(a));
-        folders.into_iter().take(most).map(|(_, path)| path).collect()
+        let newest =
+            |(path, directory): (&PathBuf, &DirectoryRow)| Some((directory.own.newest?, path.clone()));
+        let mut directories: Vec<_> = self.directories.iter().filter_map(newest).collect();
+        directories.sort_by(|a, b| b.cmp(a));
+        directories.into_iter().take(most).map(|(_, path)| path).collect()
     }
 }
 
@@ -102,8 +103,8 @@ struct Count<'a> {
     root: &'a Dir,
     extensions: &'a Extensions,
     cancelled: &'a AtomicBool,
-    known: HashMap<PathBuf, Folder>,
-    seen: HashMap<PathBuf, Folder>,
+    known: HashMap<PathBuf, DirectoryRow>,
+    seen: HashMap<PathBuf, DirectoryRow>,
     total: Figures,
     shortfall: Shortfall,
     pace: Pace,
@@ -114,55 +115,55 @@ impl Count<'_> {
         if depth > MAX_DEPTH || self.cancelled.load(Ordering::Relaxed) {
             return;
         }
-        let folder = match self.folder(&path) {
-            Ok(folder) => folder,
+        let directory = match self.directory(&path) {
+            Ok(directory) => directory,
             Err(error) => return self.shortfall.note(error),
         };
-        self.total.add(folder.own);
-        let below: Vec<_> = folder.below.iter().map(|name| path.join(name)).collect();
-        self.seen.insert(path, folder);
+        self.total.add(directory.own);
+        let below: Vec<_> = directory.below.iter().map(|name| path.join(name)).collect();
+        self.seen.insert(path, directory);
         for path in below {
             self.enter(path, depth + 1);
         }
     }
 
     /// The current state of a directory: from the last count, or read again if it may have changed.
-    fn folder(&mut self, path: &Path) -> io::Result<Folder> {
-        let dir = folder::open(self.root, path)?;
-        let modified = folder::modified(&dir)?;
-        let known = self.known.remove(path).filter(|folder| {
-            folder.modified == modified
-                && folder.read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK)
+    fn directory(&mut self, path: &Path) -> io::Result<DirectoryRow> {
+        let dir = directory::open(self.root, path)?;
+        let modified = directory::modified(&dir)?;
+        let known = self.known.remove(path).filter(|directory| {
+            directory.modified == modified
+                && directory.read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK)
         });
-        if let Some(folder) = known {
-            return Ok(folder);
+        if let Some(directory) = known {
+            return Ok(directory);
         }
-        let mut folder =
-            Folder { modified, read: SystemTime::now(), own: Figures::default(), below: Vec::new() };
+        let mut directory =
+            DirectoryRow { modified, read: SystemTime::now(), own: Figures::default(), below: Vec::new() };
         let extensions = self.extensions;
         let is_recording = |name: &[u8]| extensions.of(name).is_some();
         let names = Names { recording: &is_recording, skipped: &is_recording };
         let root = self.root;
-        folder::read((root, &dir), path, names, &mut |entry| {
+        directory::read((root, &dir), path, names, &mut |entry| {
             if self.cancelled.load(Ordering::Relaxed) {
                 return ControlFlow::Break(());
             }
             self.pace.breathe();
-            let added = entry.and_then(|entry| self.add(entry, path, &mut folder));
+            let added = entry.and_then(|entry| self.add(entry, path, &mut directory));
             added.unwrap_or_else(|error| self.shortfall.note(error));
             ControlFlow::Continue(())
         })?;
-        Ok(folder)
+        Ok(directory)
     }
 
-    fn add(&self, entry: Option<Entry>, path: &Path, folder: &mut Folder) -> io::Result<()> {
+    fn add(&self, entry: Option<Entry>, path: &Path, directory: &mut DirectoryRow) -> io::Result<()> {
         match entry {
             Some(Entry::Recording(name)) => {
                 let metadata = self.root.metadata(path.join(&name))?;
                 let newest = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
-                folder.own.add(Figures { recordings: 1, newest });
+                directory.own.add(Figures { recordings: 1, newest });
             }
-            Some(Entry::Folder(name)) => folder.below.push(name.into()),
+            Some(Entry::DirectoryRow(name)) => directory.below.push(name.into()),
             None => {}
         }
         Ok(())
@@ -195,9 +196,9 @@ mod tests {
             file.set_modified(SystemTime::now() - age).unwrap();
         }
 
-        fn age_folder(&self, name: &str) {
-            let folder = fs::File::open(self.directory.path().join(name)).unwrap();
-            folder.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        fn age_directory(&self, name: &str) {
+            let directory = fs::File::open(self.directory.path().join(name)).unwrap();
+            directory.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
         }
 
         fn take(&mut self) -> Figures {
@@ -230,14 +231,14 @@ mod tests {
         let mut place = Place::new();
         place.write("old/a.wav", DAY);
         place.write("new/b.wav", DAY);
-        place.age_folder("old");
+        place.age_directory("old");
         assert_eq!(place.take().recordings, 2);
         // Only reading the directory again would show a change that leaves its modification time as it was.
         place.write("old/unseen.wav", DAY);
-        place.age_folder("old");
-        let modified = place.census.folders[Path::new("old")].modified;
-        let folder = fs::File::open(place.directory.path().join("old")).unwrap();
-        folder.set_modified(modified).unwrap();
+        place.age_directory("old");
+        let modified = place.census.directories[Path::new("old")].modified;
+        let directory = fs::File::open(place.directory.path().join("old")).unwrap();
+        directory.set_modified(modified).unwrap();
         place.write("new/c.wav", Duration::ZERO);
         let figures = place.take();
         assert_eq!(figures.recordings, 3);

@@ -16,16 +16,16 @@ use cap_std::{
 use crate::{
     audio::layout::is_told_by_its_head,
     storage::{
-        VaultSettings,
-        at_hand::{self, OwnDevice, Wanted},
+        StorageSettings,
+        cached_read::{self, CachedOpen, OwnDevice},
         call_id::CallId,
         census::{Census, Figures},
         deny_list::InForce,
+        directory::{Names, Shortfall},
         expand::{self, Step},
         file::Closing,
-        folder::{Names, Shortfall},
         index::{Index, Known, ScanError, Scanned},
-        open::{OpenError, OpenRecording, Told},
+        open::{ContentInfo, OpenError, OpenRecording},
         pace::Pace,
         pattern::Pattern,
         query::Query,
@@ -124,14 +124,14 @@ impl DriverReport {
 pub struct FileDriver {
     position: usize,
     pattern: Pattern,
-    settings: Arc<VaultSettings>,
+    settings: Arc<StorageSettings>,
     index: Option<Index>,
     own: OwnDevice,
     closing: Arc<Closing>,
 }
 
 impl FileDriver {
-    pub(crate) fn new(position: usize, pattern: Pattern, settings: Arc<VaultSettings>) -> Self {
+    pub(crate) fn new(position: usize, pattern: Pattern, settings: Arc<StorageSettings>) -> Self {
         let index = settings.index.as_ref().map(|directory| Index::new(directory, &pattern, &settings));
         Self { position, pattern, settings, index, own: OwnDevice::default(), closing: Arc::default() }
     }
@@ -186,14 +186,14 @@ impl FileDriver {
         let mut shortfall = Shortfall::default();
         match self.index.as_ref().and_then(|index| index.known(query, &ways)) {
             Some(known) => self.search_known(&known, walk, &ways, (&mut report, &mut shortfall)),
-            None => self.search_folders(walk, &ways, (&mut report, &mut shortfall)),
+            None => self.search_directories(walk, &ways, (&mut report, &mut shortfall)),
         }
         report.fault = self.fault(shortfall);
         report
     }
 
     /// Searches without an index.
-    fn search_folders(
+    fn search_directories(
         &self,
         walk: Walk<'_>,
         ways: &[Vec<Step>],
@@ -225,11 +225,12 @@ impl FileDriver {
         let looked = self.index.as_ref().and_then(|index| known.look(index, walk, starts));
         let Some(looked) = looked else {
             report.recordings.clear();
-            return self.search_folders(walk, ways, (report, shortfall));
+            return self.search_directories(walk, ways, (report, shortfall));
         };
         shortfall.add(looked.shortfall);
-        let unchanged =
-            |found: &Recording| found.path.parent().is_some_and(|folder| !looked.changed.contains(folder));
+        let unchanged = |found: &Recording| {
+            found.path.parent().is_some_and(|directory| !looked.changed.contains(directory))
+        };
         report.recordings.retain(unchanged);
         self.describe_all(walk.root, &looked.hits, report, shortfall);
     }
@@ -281,9 +282,9 @@ impl FileDriver {
     }
 
     /// Opens a recording without waiting for a disk, if that is possible.
-    pub(crate) fn open_at_hand(&self, path: &Path, extension: &str) -> Option<OpenRecording> {
-        let wanted = Wanted { path, head: is_told_by_its_head(extension) };
-        at_hand::open(self.pattern.root(), &self.own, self.settings.sentinel.as_deref(), wanted)
+    pub(crate) fn open_cached(&self, path: &Path, extension: &str) -> Option<OpenRecording> {
+        let wanted = CachedOpen { path, head: is_told_by_its_head(extension) };
+        cached_read::open(self.pattern.root(), &self.own, self.settings.sentinel.as_deref(), wanted)
     }
 
     /// Whether the root exists and can be opened and read. Blocks.
@@ -343,8 +344,11 @@ impl FileDriver {
             let resolved = Resolved::look_up(&root, self.pattern.root(), path);
             !denied.deny_call(call_id.as_str()) && !denied.deny(self.pattern.root(), path, resolved.as_ref())
         };
-        let among =
-            Among { folders: &census.latest(sample::FOLDERS), pattern: &self.pattern, offered: &offered };
+        let among = Among {
+            directories: &census.latest(sample::DIRECTORIES),
+            pattern: &self.pattern,
+            offered: &offered,
+        };
         Ok(sample::take(&root, &among, &self.settings))
     }
 
@@ -371,9 +375,9 @@ impl FileDriver {
             metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
         // A recording that can be listed but not read is still a recording, but nothing is known about its sound.
         let told = if is_told_by_its_head(extension) {
-            OpenRecording::open(root, path).map(|open| open.told(extension)).unwrap_or_default()
+            OpenRecording::open(root, path).map(|open| open.content_info(extension)).unwrap_or_default()
         } else {
-            Told::default()
+            ContentInfo::default()
         };
         Ok(Some(Recording {
             driver: self.position,

@@ -116,8 +116,8 @@ pub(crate) fn anywhere(pattern: &Pattern) -> Vec<Step> {
 
 /// Whether a file is in a directory at the end of a way, or below one.
 pub(crate) fn leads_to(way: &[Step], file: &Path) -> bool {
-    let mut folders = file.parent().unwrap_or(Path::new("")).components();
-    way.iter().all(|step| match folders.next() {
+    let mut directories = file.parent().unwrap_or(Path::new("")).components();
+    way.iter().all(|step| match directories.next() {
         Some(Component::Normal(name)) => step.admits(name.as_bytes()),
         _ => false,
     })

@@ -62,7 +62,7 @@ impl RecordingFile {
         }
     }
 
-    /// Whether [`Self::is_unchanged`] would succeed without waiting.
+    /// Whether [`Self::is_unchanged`] would succeed without pool.
     pub(crate) fn is_certainly_unchanged(&self) -> bool {
         matches!(self.rewritten(), Ok(None | Some(Ordering::Greater)))
     }

@@ -13,10 +13,10 @@ use crate::storage::{
 
 /// The state of a driver's index when it was last logged.
 #[derive(Debug, Default)]
-pub(super) struct Indexed(Mutex<Told>);
+pub(super) struct Indexed(Mutex<LastReport>);
 
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Told {
+enum LastReport {
     #[default]
     Nothing,
     Finished,
@@ -26,21 +26,21 @@ enum Told {
 impl Indexed {
     /// Logs the result of a scan; a result that is not new is logged at debug level, or not at all if it is a
     /// failure.
-    pub(super) fn judge(&self, driver: &FileDriver, result: &Result<Scanned, IndexFault>, took: Duration) {
+    pub(super) fn report(&self, driver: &FileDriver, result: &Result<Scanned, IndexFault>, took: Duration) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pattern = driver.pattern();
         let now = match result {
-            Ok(_) => Told::Finished,
+            Ok(_) => LastReport::Finished,
             // Searches and probes report that the root cannot be opened.
             Err(IndexFault::Root(_)) => return,
-            Err(fault) => Told::Failed(fault.to_string()),
+            Err(fault) => LastReport::Failed(fault.to_string()),
         };
         match result {
-            Ok(Scanned { folders, read, added, removed }) if *told != now => {
-                tracing::info!(%pattern, folders, read, added, removed, ?took, "the index is up to date");
+            Ok(Scanned { directories, read, added, removed }) if *told != now => {
+                tracing::info!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
             }
-            Ok(Scanned { folders, read, added, removed }) => {
-                tracing::debug!(%pattern, folders, read, added, removed, ?took, "the index is up to date");
+            Ok(Scanned { directories, read, added, removed }) => {
+                tracing::debug!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
             }
             Err(fault) if *told != now => {
                 let cause = fault.source().map(ToString::to_string);

@@ -1,14 +1,15 @@
 //! Storage drivers: where recordings lie, and how they are found and opened.
 
-pub(crate) mod at_hand;
+pub(crate) mod blocking_pool;
+pub(crate) mod cached_read;
 pub mod call_id;
 mod call_id_in_name;
 pub mod census;
 pub mod deny_list;
+mod directory;
 pub mod driver;
 pub mod expand;
 pub mod file;
-mod folder;
 pub mod index;
 mod indexed;
 pub mod linked_calls;
@@ -20,10 +21,9 @@ pub mod query;
 pub mod recording;
 pub mod resolved;
 pub mod sample;
-mod slot;
 pub mod stamp;
+mod storage_root;
 pub(crate) mod tokens;
-pub(crate) mod waiting;
 pub(crate) mod walk;
 
 #[cfg(test)]
@@ -43,6 +43,7 @@ use tokio::sync::Semaphore;
 use crate::{
     auth::access::Scope,
     storage::{
+        blocking_pool::BlockingPool,
         call_id::CallIdRules,
         census::Figures,
         deny_list::InForce,
@@ -53,8 +54,7 @@ use crate::{
         pattern::Pattern,
         query::Query,
         recording::{Recording, tidy},
-        slot::{Counted, Slot},
-        waiting::Waiting,
+        storage_root::{Counted, StorageRoot},
     },
 };
 
@@ -70,7 +70,7 @@ const SEARCHES_PER_DRIVER: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long after its deadline a driver may still answer. It needs a moment to notice the deadline; after that, the
 /// search goes on without it.
-const GRACE: Duration = Duration::from_millis(250);
+const DEADLINE_TOLERANCE: Duration = Duration::from_millis(250);
 
 /// Which drivers a search asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,7 +84,7 @@ pub enum SearchMode {
 
 /// The settings of the storage drivers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct VaultSettings {
+pub struct StorageSettings {
     /// The storage roots, in the order of the search.
     pub roots: Vec<Pattern>,
     /// The time zone in which the PBX names its directories.
@@ -105,7 +105,7 @@ pub struct VaultSettings {
     pub index: Option<PathBuf>,
 }
 
-impl VaultSettings {
+impl StorageSettings {
     /// The default settings for the given roots, with UTC as the time zone.
     pub fn new(roots: Vec<Pattern>) -> Self {
         Self {
@@ -149,19 +149,19 @@ pub struct DriverHealth {
 }
 
 /// All storage drivers of a site.
-pub struct Vault {
-    settings: Arc<VaultSettings>,
-    drivers: Vec<Slot>,
+pub struct RecordingStorage {
+    settings: Arc<StorageSettings>,
+    drivers: Vec<StorageRoot>,
 }
 
-impl Vault {
+impl RecordingStorage {
     /// Creates the drivers. Opens nothing yet, because the storage may be mounted later.
-    pub fn new(settings: VaultSettings) -> Self {
+    pub fn new(settings: StorageSettings) -> Self {
         let settings = Arc::new(settings);
-        let drivers = settings.roots.iter().enumerate().map(|(index, pattern)| Slot {
+        let drivers = settings.roots.iter().enumerate().map(|(index, pattern)| StorageRoot {
             driver: Arc::new(FileDriver::new(index, pattern.clone(), Arc::clone(&settings))),
             searches: Arc::new(Semaphore::new(SEARCHES_PER_DRIVER)),
-            waiting: Waiting::default(),
+            pool: BlockingPool::default(),
             probes: Arc::new(Semaphore::new(1)),
             degraded: Mutex::new(None),
             counted: Counted::default(),
@@ -171,7 +171,7 @@ impl Vault {
     }
 
     /// The settings of this vault.
-    pub fn settings(&self) -> &VaultSettings {
+    pub fn settings(&self) -> &StorageSettings {
         &self.settings
     }
 
@@ -185,12 +185,12 @@ impl Vault {
         self.find_allowed(query, scope, &InForce::default()).await
     }
 
-    /// Searches as [`Vault::find`] does, but leaves out the recordings on the deny list.
+    /// Searches as [`RecordingStorage::find`] does, but leaves out the recordings on the deny list.
     pub async fn find_allowed(&self, query: Query, scope: Scope, rules: &InForce) -> Findings {
         let began = Instant::now();
         let deadline = began + self.settings.deadline;
         let query = Arc::new(query);
-        let visible: Vec<&Slot> = self.drivers.iter().filter(|slot| slot.visible(scope)).collect();
+        let visible: Vec<&StorageRoot> = self.drivers.iter().filter(|slot| slot.visible(scope)).collect();
         let reports = match self.settings.mode {
             SearchMode::All => {
                 join_all(visible.iter().map(|slot| slot.search(&query, deadline, rules))).await
@@ -231,34 +231,34 @@ impl Vault {
     ) -> Result<T, OpenError> {
         let gone = || OpenError::Gone(std::io::ErrorKind::NotFound.into());
         let slot = self.drivers.get(driver).ok_or_else(gone)?;
-        if slot.waiting.is_stalled() {
+        if slot.pool.is_stalled() {
             return Err(OpenError::Stalled);
         }
         let driver = Arc::clone(&slot.driver);
-        let job = slot.waiting.run(move || driver.open(&path).map(then));
+        let job = slot.pool.run(move || driver.open(&path).map(then));
         let done = job.await.map_err(std::io::Error::other).flatten();
         done.unwrap_or_else(|error| Err(OpenError::Unreadable(error)))
     }
 
     /// The blocking pool of a driver's storage.
-    pub(crate) fn waiting(&self, driver: usize) -> Waiting {
-        self.drivers.get(driver).map(|slot| slot.waiting.clone()).unwrap_or_default()
+    pub(crate) fn pool(&self, driver: usize) -> BlockingPool {
+        self.drivers.get(driver).map(|slot| slot.pool.clone()).unwrap_or_default()
     }
 
-    /// Opens a recording without waiting for a disk, if that is possible. To be tried before [`Vault::with_open`].
-    pub(crate) fn open_at_hand(
+    /// Opens a recording without waiting for a disk, if that is possible. To be tried before [`RecordingStorage::with_open`].
+    pub(crate) fn open_cached(
         &self,
         driver: usize,
         path: &std::path::Path,
         extension: &str,
     ) -> Option<OpenRecording> {
-        self.drivers.get(driver)?.driver.open_at_hand(path, extension)
+        self.drivers.get(driver)?.driver.open_cached(path, extension)
     }
 
     /// Tries to open the root of every driver, each within a few seconds, so that an unmounted disk is known before
     /// the first search of it.
     pub async fn probe(&self) {
-        join_all(self.drivers.iter().map(Slot::probe)).await;
+        join_all(self.drivers.iter().map(StorageRoot::probe)).await;
     }
 
     /// Counts the recordings of every driver, one driver after the other. Dropping the future ends the count.
@@ -278,7 +278,7 @@ impl Vault {
 
     /// The health of every driver.
     pub fn health(&self) -> Vec<DriverHealth> {
-        let health = |slot: &Slot| DriverHealth {
+        let health = |slot: &StorageRoot| DriverHealth {
             pattern: slot.driver.pattern().to_string(),
             degraded: slot.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             figures: *slot.counted.figures.lock().unwrap_or_else(PoisonError::into_inner),
@@ -287,7 +287,7 @@ impl Vault {
     }
 }
 
-impl fmt::Debug for Vault {
+impl fmt::Debug for RecordingStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vault").field("roots", &self.settings.roots).finish_non_exhaustive()
     }
@@ -296,7 +296,7 @@ impl fmt::Debug for Vault {
 /// Asks one driver after another. Every driver but the last gets half of the time that is left, so that a dead NAS
 /// leaves time for the drivers after it.
 async fn first_match(
-    slots: &[&Slot],
+    slots: &[&StorageRoot],
     query: &Arc<Query>,
     deadline: Instant,
     rules: &InForce,

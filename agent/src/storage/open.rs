@@ -103,13 +103,13 @@ impl OpenRecording {
 
     /// What the start of the recording says about its sound. The extension is in lower case. Reads at most
     /// [`wav::HEADER_READ`] bytes, and nothing if the start says nothing for this extension.
-    pub fn told(&self, extension: &str) -> Told {
+    pub fn content_info(&self, extension: &str) -> ContentInfo {
         let head = match &self.head {
             _ if !layout::is_told_by_its_head(extension) => None,
             Some(head) => Some(Cow::Borrowed(head.as_slice())),
             None => self.read_head().map(Cow::Owned),
         };
-        head.map_or_else(Told::default, |head| Told {
+        head.map_or_else(ContentInfo::default, |head| ContentInfo {
             wav: extension.starts_with("wav").then(|| wav::read(&head, self.size)).flatten(),
             decoded: Layout::of(extension, &head, self.size),
         })
@@ -133,14 +133,14 @@ impl OpenRecording {
 
 /// What the start of a recording says about its sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct ContentInfo {
     /// The header, if it is a WAV file.
     pub wav: Option<WavHeader>,
     /// The form in which it is delivered, if browsers cannot play the file itself.
     pub decoded: Option<Layout>,
 }
 
-impl Told {
+impl ContentInfo {
     /// Length of the sound, if it is known.
     pub fn duration(&self) -> Option<Duration> {
         let decoded = self.decoded.map(|layout| layout.duration());

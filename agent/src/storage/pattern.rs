@@ -193,7 +193,8 @@ impl Pattern {
     /// the name of the directory in between would find recordings of another tenant: with `/rec/%TE` and
     /// `/rec/old/%TE`, the tenant `old` finds all recordings in `/rec/old/acme`.
     pub fn holds_tenants_of(&self, other: &Self) -> bool {
-        let (own, others) = (self.names(), other.names());
+        let own = self.names();
+        let others = other.names();
         let (Some(depth), Some(deeper)) = (tenant_at(&own), tenant_at(&others)) else { return false };
         deeper > depth && own.iter().zip(&others).take(depth + 1).all(|(own, other)| may_be_one(own, other))
     }

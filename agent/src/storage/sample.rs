@@ -11,16 +11,16 @@ use std::{
 use cap_std::fs::Dir;
 
 use crate::storage::{
-    VaultSettings,
+    StorageSettings,
     call_id::CallId,
-    folder::is_debris,
+    directory::is_debris,
     pattern::{Part, Pattern, Placeholder},
     recording::Recording,
 };
 
 /// Number of directories to read, the one with the newest recording first: enough to get past directories of
 /// greetings and music.
-pub(crate) const FOLDERS: usize = 8;
+pub(crate) const DIRECTORIES: usize = 8;
 /// Number of names in each directory that are searched for an id, newest first.
 const NAMES: usize = 200;
 
@@ -51,7 +51,7 @@ pub enum Sampled {
 /// The recordings of a root from which a sample is chosen.
 pub(crate) struct Among<'a> {
     /// Directories below the root, in the order in which to read them.
-    pub(crate) folders: &'a [PathBuf],
+    pub(crate) directories: &'a [PathBuf],
     /// The root's pattern.
     pub(crate) pattern: &'a Pattern,
     /// Whether a search would return this recording of this call.
@@ -60,15 +60,15 @@ pub(crate) struct Among<'a> {
 
 /// Looks for a sample in directories below a root. A finished recording is preferred to one that is still being
 /// written. Skips what cannot be read. Blocks.
-pub(crate) fn take(root: &Dir, among: &Among<'_>, settings: &VaultSettings) -> Sampled {
+pub(crate) fn take(root: &Dir, among: &Among<'_>, settings: &StorageSettings) -> Sampled {
     let now = SystemTime::now();
     let mut newest = None;
     let mut growing = None;
-    for folder in among.folders {
-        for (modified, name) in names(root, folder, settings).unwrap_or_default() {
+    for directory in among.directories {
+        for (modified, name) in names(root, directory, settings).unwrap_or_default() {
             newest.get_or_insert_with(|| name.clone());
             let Some(call_id) = settings.call_ids.find_in(name.as_bytes(), modified) else { continue };
-            let path = folder.join(&name);
+            let path = directory.join(&name);
             if !(among.offered)(&path, &call_id) {
                 continue;
             }
@@ -90,17 +90,17 @@ pub(crate) fn take(root: &Dir, among: &Among<'_>, settings: &VaultSettings) -> S
 /// The names of the recordings in a directory, newest first.
 fn names(
     root: &Dir,
-    folder: &Path,
-    settings: &VaultSettings,
+    directory: &Path,
+    settings: &StorageSettings,
 ) -> std::io::Result<Vec<(SystemTime, OsString)>> {
-    let dir = if folder.as_os_str().is_empty() { root.try_clone()? } else { root.open_dir(folder)? };
+    let dir = if directory.as_os_str().is_empty() { root.try_clone()? } else { root.open_dir(directory)? };
     let mut found = Vec::new();
     for entry in dir.entries()?.flatten() {
         let name = entry.file_name();
         if is_debris(name.as_bytes()) || settings.extensions.of(name.as_bytes()).is_none() {
             continue;
         }
-        let Ok(metadata) = root.metadata(folder.join(&name)) else { continue };
+        let Ok(metadata) = root.metadata(directory.join(&name)) else { continue };
         if let Ok(modified) = metadata.modified()
             && metadata.is_file()
         {
@@ -143,13 +143,13 @@ mod tests {
 
     const DENIED: &str = "1711444506.21";
 
-    fn sampled(dir: &TempDir, folders: &[&str]) -> Sampled {
+    fn sampled(dir: &TempDir, directories: &[&str]) -> Sampled {
         let root = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-        let folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+        let directories: Vec<PathBuf> = directories.iter().map(PathBuf::from).collect();
         let pattern = Pattern::parse(&format!("file:{}/%TE", dir.path().display())).unwrap();
         let offered = |_: &Path, id: &CallId| id.as_str() != DENIED;
-        let among = Among { folders: &folders, pattern: &pattern, offered: &offered };
-        take(&root, &among, &VaultSettings::new(vec![pattern.clone()]))
+        let among = Among { directories: &directories, pattern: &pattern, offered: &offered };
+        take(&root, &among, &StorageSettings::new(vec![pattern.clone()]))
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// How often files are checked: the interval is seconds for the operator who is watching.
-const EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Distinguishes one version of a file from another. A file that does not exist has a stamp too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Watcher {
     pub async fn changed(&mut self) {
         let mut before = self.known.clone();
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = self.look().await;
             if now == before && now != self.known {
                 self.known = now;
@@ -70,7 +70,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_file_that_is_written_replaced_or_removed_has_changed() {
         let dir = tempfile::tempdir().unwrap();
-        let (path, draft) = (dir.path().join("agent.toml"), dir.path().join("draft"));
+        let path = dir.path().join("agent.toml");
+        let draft = dir.path().join("draft");
         let mut watcher = Watcher::new(vec![dir.path().join("other"), path.clone()]);
         fs::write(&path, "a").unwrap();
         watcher.changed().await;
@@ -79,7 +80,7 @@ mod tests {
         watcher.changed().await;
         fs::remove_file(&path).unwrap();
         watcher.changed().await;
-        let quiet = tokio::time::timeout(60 * EVERY, watcher.changed()).await;
+        let quiet = tokio::time::timeout(60 * POLL_INTERVAL, watcher.changed()).await;
         assert!(quiet.is_err(), "nothing has changed");
     }
 }

@@ -19,8 +19,8 @@ use std::{
 use cap_std::fs::Dir;
 
 use crate::storage::{
+    directory::{self, Entry, MAX_DEPTH, Names, Shortfall},
     expand::Step,
-    folder::{self, Entry, MAX_DEPTH, Names, Shortfall},
 };
 
 /// The clock is read once for this many entries: often enough to end within a millisecond of the deadline on a disk
@@ -88,7 +88,7 @@ impl Walk<'_> {
         shortfall: &mut Shortfall,
     ) -> io::Result<()> {
         let mut clock = Clock::new(self.budget);
-        for entry in folder::open(self.root, parent)?.entries()? {
+        for entry in directory::open(self.root, parent)?.entries()? {
             if clock.is_over() {
                 shortfall.out_of_time = true;
                 break;
@@ -117,7 +117,7 @@ impl Walk<'_> {
         shared.state.into_inner().unwrap_or_else(PoisonError::into_inner).found
     }
 
-    /// Reads directories until none is left. Starts another reader if more directories are waiting.
+    /// Reads directories until none is left. Starts another reader if more directories are pool.
     fn work<'s>(&'s self, scope: &'s Scope<'s, '_>, shared: &'s Shared) {
         while let Some(task) = shared.next() {
             if shared.wants_help() {
@@ -137,20 +137,20 @@ impl Walk<'_> {
             seen.shortfall.out_of_time = true;
             return Ok(());
         }
-        let folder = folder::open(self.root, &task.path)?;
+        let directory = directory::open(self.root, &task.path)?;
         seen.exists = true;
-        folder::read((self.root, &folder), &task.path, self.names, &mut |entry| {
+        directory::read((self.root, &directory), &task.path, self.names, &mut |entry| {
             if clock.is_over() {
                 seen.shortfall.out_of_time = true;
                 return ControlFlow::Break(());
             }
             match entry {
                 Ok(Some(Entry::Recording(name))) => seen.hits.push(task.path.join(name)),
-                Ok(Some(Entry::Folder(name))) if task.depth < MAX_DEPTH => {
+                Ok(Some(Entry::DirectoryRow(name))) if task.depth < MAX_DEPTH => {
                     let path = task.path.join(name);
                     seen.below.push(Task { path, depth: task.depth + 1, start: None });
                 }
-                Ok(Some(Entry::Folder(_)) | None) => {}
+                Ok(Some(Entry::DirectoryRow(_)) | None) => {}
                 Err(error) => seen.shortfall.note(error),
             }
             ControlFlow::Continue(())
@@ -199,16 +199,16 @@ struct Shared {
 }
 
 struct State {
-    waiting: Vec<Task>,
+    pool: Vec<Task>,
     reading: usize,
     readers: usize,
     found: Found,
 }
 
 impl Shared {
-    fn new(waiting: Vec<Task>, starts: usize) -> Self {
+    fn new(pool: Vec<Task>, starts: usize) -> Self {
         let found = Found { exist: vec![false; starts], ..Found::default() };
-        Self { state: Mutex::new(State { waiting, reading: 0, readers: 1, found }), more: Condvar::new() }
+        Self { state: Mutex::new(State { pool, reading: 0, readers: 1, found }), more: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -219,7 +219,7 @@ impl Shared {
     fn next(&self) -> Option<Task> {
         let mut state = self.lock();
         loop {
-            if let Some(task) = state.waiting.pop() {
+            if let Some(task) = state.pool.pop() {
                 state.reading += 1;
                 return Some(task);
             }
@@ -233,7 +233,7 @@ impl Shared {
     /// Whether to start another reader. If so, it is counted already.
     fn wants_help(&self) -> bool {
         let mut state = self.lock();
-        let wanted = !state.waiting.is_empty() && state.readers < READERS;
+        let wanted = !state.pool.is_empty() && state.readers < READERS;
         state.readers += usize::from(wanted);
         wanted
     }
@@ -245,7 +245,7 @@ impl Shared {
         }
         state.found.hits.extend(seen.hits);
         state.found.shortfall.add(seen.shortfall);
-        state.waiting.extend(seen.below);
+        state.pool.extend(seen.below);
         state.reading -= 1;
         self.more.notify_all();
     }

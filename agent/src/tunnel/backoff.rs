@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_window_is_kept() {
-        let (least, most) = (Duration::from_millis(3), Duration::from_millis(5));
+        let least = Duration::from_millis(3);
+        let most = Duration::from_millis(5);
         for _ in 0..100 {
             assert!((least..=most).contains(&between(least, most)));
         }

@@ -2,9 +2,9 @@
 //! ever.
 
 mod backoff;
-mod beside;
 pub(crate) mod connect;
 pub(crate) mod identity;
+mod parallel_dial;
 pub mod states;
 pub(crate) mod supervisor;
 

@@ -21,9 +21,9 @@ use tower::{Service, ServiceExt};
 use super::{
     Shared, TunnelConfig,
     backoff::{Backoff, LASTED, between},
-    beside::{Fresh, dial_beside},
     connect::{ConnectError, Connection, Dialler, Retry},
     identity::Run,
+    parallel_dial::{Fresh, dial_beside},
     states::{TunnelName, TunnelState},
 };
 
@@ -118,7 +118,7 @@ impl Supervisor {
     /// Dials once and serves the tunnel. Returns how long to wait before the next attempt, or `None` after a
     /// shutdown.
     async fn attempt(&mut self) -> Option<Duration> {
-        self.tell(TunnelState::Dialling);
+        self.publish(TunnelState::Dialling);
         let shutdown = self.shared.shutdown.clone();
         let dialled = tokio::select! {
             () = shutdown.cancelled() => return None,
@@ -128,7 +128,7 @@ impl Supervisor {
             Ok(tunnel) => tunnel,
             Err(error) => {
                 let wait = self.after_failure(&error);
-                self.tell(TunnelState::Waiting { reason: with_cause(&error), wait });
+                self.publish(TunnelState::Waiting { reason: with_cause(&error), wait });
                 return Some(wait);
             }
         };
@@ -148,7 +148,8 @@ impl Supervisor {
             Outcome::Leaving(goaway) => {
                 let [least, most] = goaway.reconnect_after_ms.map(Duration::from_millis);
                 let wait = between(least, most);
-                let (reason, wait_ms) = (&goaway.reason, wait.as_millis());
+                let reason = &goaway.reason;
+                let wait_ms = wait.as_millis();
                 tracing::info!(reason, wait_ms, "the relay asks to dial again");
                 self.old.spawn(async move { drop(tunnel.task.await) });
                 (goaway.reason, wait)
@@ -161,7 +162,7 @@ impl Supervisor {
                 (ended.to_string(), wait)
             }
         };
-        self.tell(TunnelState::Waiting { reason, wait });
+        self.publish(TunnelState::Waiting { reason, wait });
         Some(wait)
     }
 
@@ -174,7 +175,8 @@ impl Supervisor {
     fn fresh(&mut self, drains: bool) -> Result<Fresh, ConnectError> {
         let config = Arc::clone(&self.shared.config.borrow());
         let hello = self.run.hello(self.name.slot, &config, &self.shared.service.load());
-        let (dialler, router) = (self.dialler(&config)?, self.router.clone());
+        let dialler = self.dialler(&config)?;
+        let router = self.router.clone();
         Ok(Fresh { dialler, hello: Hello { drains, ..hello }, config, router })
     }
 
@@ -240,10 +242,12 @@ impl Supervisor {
     }
 
     fn welcomed(&self, welcome: &Welcome, tunnel: &Tunnel) {
-        let (session, relay) = (&welcome.session, &welcome.relay_version);
+        let session = &welcome.session;
+        let relay = &welcome.relay_version;
         tracing::info!(session, relay, links = welcome.base_url, "connected");
-        let (session, control) = (session.clone(), tunnel.control.clone());
-        self.tell(TunnelState::Connected { session, since: SystemTime::now(), control });
+        let session = session.clone();
+        let control = tunnel.control.clone();
+        self.publish(TunnelState::Connected { session, since: SystemTime::now(), control });
     }
 
     /// If the tunnel's HELLO or key is out of date, dials a new tunnel that takes over. The old one finishes its open
@@ -292,7 +296,7 @@ impl Supervisor {
         Err("the relay did not accept the new tunnel; its log says why".to_owned())
     }
 
-    fn tell(&self, state: TunnelState) {
+    fn publish(&self, state: TunnelState) {
         self.shared.states.set(&self.name, state);
     }
 

@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn a_client_is_told_of_its_limit_and_then_not_even_that() {
-        let (gate, mut kept) = (Gate::new(100, 16), Vec::new());
+        let gate = Gate::new(100, 16);
+        let mut kept = Vec::new();
         assert_eq!(fill(&gate, client(1), &mut kept), (16, 2, Some(Exceeded::Client)));
         assert!(matches!(gate.admit(client(2)), Admission::Admitted(_)), "another one does not suffer");
         assert!(matches!(gate.admit(PROXY), Admission::Admitted(_)), "nor does a proxy");
@@ -170,7 +171,8 @@ mod tests {
 
     #[test]
     fn all_together_have_a_limit_too() {
-        let (gate, mut kept) = (Gate::new(24, 16), Vec::new());
+        let gate = Gate::new(24, 16);
+        let mut kept = Vec::new();
         fill(&gate, client(1), &mut kept);
         assert_eq!(fill(&gate, PROXY, &mut kept), (6, 3, Some(Exceeded::All)));
         assert!(matches!(gate.admit(client(2)), Admission::Refused));

@@ -89,7 +89,8 @@ mod tests {
     #[test]
     fn each_key_has_its_own_slots_and_none_is_remembered_when_free() {
         let semaphore = KeyedSemaphore::new(2);
-        let (first, second) = (semaphore.take("a").unwrap(), semaphore.take("a").unwrap());
+        let first = semaphore.take("a").unwrap();
+        let second = semaphore.take("a").unwrap();
         assert!(semaphore.take("a").is_none());
         let other = semaphore.take("b").unwrap();
         drop(first);

@@ -18,7 +18,7 @@ pub(crate) struct Pace {
     /// True if, in any interval so far, bodies waited all the time: the rate was all that the socket would take.
     limited: bool,
     since: Option<Instant>,
-    octets: u64,
+    bytes: u64,
     starved: bool,
 }
 
@@ -42,35 +42,35 @@ impl Pace {
         match self.since.map(|since| now.saturating_duration_since(since)) {
             Some(elapsed) if elapsed < PACE_INTERVAL => {}
             Some(elapsed) => {
-                let rate = rate(self.octets, elapsed);
+                let rate = rate(self.bytes, elapsed);
                 self.rate = if self.starved { self.rate.max(rate) } else { rate };
                 self.limited |= !self.starved;
                 self.begin(now);
             }
             None => self.begin(now),
         }
-        self.octets += len as u64;
+        self.bytes += len as u64;
     }
 
     /// No body waits any more, though the socket would take one.
     pub(crate) fn on_starved(&mut self) {
         self.starved = true;
-        self.rate = self.rate.max(rate(self.octets, PACE_INTERVAL));
+        self.rate = self.rate.max(rate(self.bytes, PACE_INTERVAL));
     }
 
     fn begin(&mut self, now: Instant) {
-        (self.since, self.octets, self.starved) = (Some(now), 0, false);
+        (self.since, self.bytes, self.starved) = (Some(now), 0, false);
     }
 
     fn carries(&self, time: Duration) -> usize {
-        let octets = u128::from(self.rate) * time.as_micros() / 1_000_000;
-        usize::try_from(octets).unwrap_or(usize::MAX)
+        let bytes = u128::from(self.rate) * time.as_micros() / 1_000_000;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 }
 
 /// Bytes per second.
-fn rate(octets: u64, elapsed: Duration) -> u64 {
-    let rate = u128::from(octets) * 1_000_000 / elapsed.as_micros().max(1);
+fn rate(bytes: u64, elapsed: Duration) -> u64 {
+    let rate = u128::from(bytes) * 1_000_000 / elapsed.as_micros().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn a_burst_is_what_the_link_carries_in_its_time() {
-        let (mut pace, mut now) = (Pace::default(), start_of_time());
+        let mut pace = Pace::default();
+        let mut now = start_of_time();
         for (megabits, expected) in
             [(2, SHORTEST_BURST), (8, 16_000), (200, FULL_BURST), (8, 16_000), (1, SHORTEST_BURST)]
         {
@@ -104,7 +105,8 @@ mod tests {
     #[test]
     fn the_kernel_holds_little_but_on_a_quick_and_long_way() {
         let unsent = |megabits: u64, milliseconds| {
-            let (mut pace, mut now) = (Pace::default(), start_of_time());
+            let mut pace = Pace::default();
+            let mut now = start_of_time();
             after_a_second(&mut pace, megabits * 125_000, &mut now);
             pace.unsent(Duration::from_millis(milliseconds))
         };
@@ -116,7 +118,8 @@ mod tests {
 
     #[test]
     fn few_answers_do_not_make_a_quick_link_slow() {
-        let (mut pace, mut now) = (Pace::default(), start_of_time());
+        let mut pace = Pace::default();
+        let mut now = start_of_time();
         assert_eq!(pace.unsent(Duration::ZERO), UNSENT_FLOOR, "nor does none");
         pace.on_sent(1 << 20, now);
         pace.on_starved();
@@ -131,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_link_that_stood_still_is_a_slow_one() {
-        let (mut pace, now) = (Pace::default(), start_of_time());
+        let mut pace = Pace::default();
+        let now = start_of_time();
         pace.on_sent(1 << 20, now);
         pace.on_sent(1 << 20, now + PACE_INTERVAL);
         assert_eq!(pace.burst(), FULL_BURST);

@@ -172,7 +172,7 @@ impl Frame {
                 let reason = &reason[..reason.floor_char_boundary(MAX_REASON_LEN)];
                 encode(RESET, Some(*stream), &[&u16::from(*code).to_be_bytes(), reason.as_bytes()])
             }
-            Self::Credit(stream, octets) => encode(CREDIT, Some(*stream), &[&octets.to_be_bytes()]),
+            Self::Credit(stream, bytes) => encode(CREDIT, Some(*stream), &[&bytes.to_be_bytes()]),
             Self::Answer(stream, head, body) => encode_with_body(ANSWER, *stream, head, body),
             Self::Unknown(kind) => encode(*kind, None, &[]),
         }
@@ -253,10 +253,10 @@ fn decode_reset(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> 
 }
 
 fn decode_credit(stream: StreamId, payload: &[u8]) -> Result<Frame, DecodeError> {
-    let octets = <[u8; 4]>::try_from(payload).map_err(|_| DecodeError::Truncated("CREDIT"))?;
-    match u32::from_be_bytes(octets) {
+    let bytes = <[u8; 4]>::try_from(payload).map_err(|_| DecodeError::Truncated("CREDIT"))?;
+    match u32::from_be_bytes(bytes) {
         0 => Err(DecodeError::Payload("CREDIT")),
-        octets => Ok(Frame::Credit(stream, octets)),
+        bytes => Ok(Frame::Credit(stream, bytes)),
     }
 }
 

@@ -9,26 +9,26 @@ fn raw(kind: u8, stream: u32, payload: &[u8]) -> Bytes {
 
 proptest! {
     #[test]
-    fn every_frame_survives_its_octets(frame in frames::any_frame()) {
+    fn every_frame_survives_its_bytes(frame in frames::any_frame()) {
         prop_assert_eq!(Frame::decode(frame.encode()), Ok(frame));
     }
 
     #[test]
-    fn arbitrary_octets_never_panic(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = Frame::decode(octets.into());
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Frame::decode(bytes.into());
     }
 
     #[test]
     fn a_damaged_frame_never_panics(frame in frames::any_frame(), at in any::<prop::sample::Index>(), to in any::<u8>()) {
-        let mut octets = frame.encode().to_vec();
-        let at = at.index(octets.len());
-        octets[at] = to;
-        let _ = Frame::decode(octets.into());
+        let mut bytes = frame.encode().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        let _ = Frame::decode(bytes.into());
     }
 }
 
 #[test]
-fn the_octets_are_those_of_the_specification() {
+fn the_bytes_are_those_of_the_specification() {
     let stream = StreamId::new(0x0102_0304).unwrap();
     assert_eq!(&Frame::Credit(stream, 65536).encode()[..], [0x15, 1, 2, 3, 4, 0, 1, 0, 0]);
     assert_eq!(&Frame::End(stream).encode()[..], [0x13, 1, 2, 3, 4]);

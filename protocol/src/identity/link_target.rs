@@ -35,26 +35,28 @@ pub(crate) fn encode(target: &LinkTarget) -> Result<Vec<u8>, LinkError> {
     let texts = [&target.call_id, &target.tenant, &target.user].map(String::as_bytes);
     let fields = [target.path.as_slice(), texts[0], texts[1], texts[2]];
     let limits = [MAX_PATH_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN];
-    let mut octets = Vec::with_capacity(16 + fields.iter().map(|field| field.len() + 2).sum::<usize>());
-    octets.extend_from_slice(&target.root);
-    octets.extend_from_slice(&target.search_token);
+    let mut bytes = Vec::with_capacity(16 + fields.iter().map(|field| field.len() + 2).sum::<usize>());
+    bytes.extend_from_slice(&target.root);
+    bytes.extend_from_slice(&target.search_token);
     for (field, limit) in fields.iter().zip(limits) {
         let len = u16::try_from(field.len()).ok().filter(|_| field.len() <= limit);
-        octets.extend_from_slice(&len.ok_or(LinkError::TooLong)?.to_be_bytes());
-        octets.extend_from_slice(field);
+        bytes.extend_from_slice(&len.ok_or(LinkError::TooLong)?.to_be_bytes());
+        bytes.extend_from_slice(field);
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
-pub(crate) fn decode(mut octets: &[u8]) -> Option<LinkTarget> {
-    let root = octets.split_off(..8)?.try_into().ok()?;
-    let search_token = octets.split_off(..8)?.try_into().ok()?;
+pub(crate) fn decode(mut bytes: &[u8]) -> Option<LinkTarget> {
+    let root = bytes.split_off(..8)?.try_into().ok()?;
+    let search_token = bytes.split_off(..8)?.try_into().ok()?;
     let mut field = || {
-        let len = u16::from_be_bytes(octets.split_off(..2)?.try_into().ok()?);
-        octets.split_off(..usize::from(len))
+        let len = u16::from_be_bytes(bytes.split_off(..2)?.try_into().ok()?);
+        bytes.split_off(..usize::from(len))
     };
     let path = field()?.to_vec();
     let mut text = || String::from_utf8(field()?.to_vec()).ok();
-    let (call_id, tenant, user) = (text()?, text()?, text()?);
-    octets.is_empty().then_some(LinkTarget { root, search_token, path, call_id, tenant, user })
+    let call_id = text()?;
+    let tenant = text()?;
+    let user = text()?;
+    bytes.is_empty().then_some(LinkTarget { root, search_token, path, call_id, tenant, user })
 }

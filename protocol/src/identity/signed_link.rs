@@ -53,8 +53,8 @@ pub struct LinkSecret([u8; LINK_SECRET_LEN]);
 
 impl LinkSecret {
     /// A secret from bytes that the caller drew at random.
-    pub fn from_bytes(octets: [u8; LINK_SECRET_LEN]) -> Self {
-        Self(octets)
+    pub fn from_bytes(bytes: [u8; LINK_SECRET_LEN]) -> Self {
+        Self(bytes)
     }
 }
 
@@ -85,8 +85,8 @@ impl TryFrom<String> for LinkKeyId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let octets = HEXLOWER.decode(text.as_bytes()).ok().and_then(|octets| octets.try_into().ok());
-        octets.map(Self).ok_or("a link key id is 16 lower-case hexadecimal digits")
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or("a link key id is 16 lower-case hexadecimal digits")
     }
 }
 
@@ -146,12 +146,12 @@ impl LinkHeader {
     }
 
     fn encode(self, site: &SiteId) -> Vec<u8> {
-        let mut octets = Vec::with_capacity(HEADER_LEN + CHECK_LEN);
-        octets.push(VERSION);
-        octets.extend_from_slice(&self.key_id.0);
-        octets.extend_from_slice(&self.expires.to_be_bytes());
-        octets.extend_from_slice(&check(site, &octets));
-        octets
+        let mut bytes = Vec::with_capacity(HEADER_LEN + CHECK_LEN);
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.key_id.0);
+        bytes.extend_from_slice(&self.expires.to_be_bytes());
+        bytes.extend_from_slice(&check(site, &bytes));
+        bytes
     }
 }
 
@@ -229,8 +229,8 @@ impl LinkSigner {
     /// # Errors
     /// [`LinkError`]. A forgery is reported before expiry only if it shows without opening the seal.
     pub fn open(&self, site: &SiteId, token: &str, now: u64) -> Result<LinkTarget, LinkError> {
-        let octets = decode(token)?;
-        let (header, sealed) = split(site, &octets)?;
+        let bytes = decode(token)?;
+        let (header, sealed) = split(site, &bytes)?;
         if header.is_expired(now) {
             return Err(LinkError::Expired);
         }
@@ -239,7 +239,7 @@ impl LinkSigner {
         }
         let (nonce, sealed) = sealed.split_at(NONCE_LEN);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| LinkError::Forged)?;
-        let aad = Aad::from(associated_data(site, &octets[..HEADER_LEN + CHECK_LEN]));
+        let aad = Aad::from(associated_data(site, &bytes[..HEADER_LEN + CHECK_LEN]));
         let mut sealed = sealed.to_vec();
         let plain = self.sealing.open_in_place(nonce, aad, &mut sealed).map_err(|_| LinkError::Forged)?;
         link_target::decode(plain).ok_or(LinkError::Forged)
@@ -283,16 +283,17 @@ fn decode(token: &str) -> Result<Vec<u8>, LinkError> {
     BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| LinkError::Forged)
 }
 
-fn split<'a>(site: &SiteId, octets: &'a [u8]) -> Result<(LinkHeader, &'a [u8]), LinkError> {
-    if octets.len() < HEADER_LEN + CHECK_LEN + NONCE_LEN + TAG_LEN || octets[0] != VERSION {
+fn split<'a>(site: &SiteId, bytes: &'a [u8]) -> Result<(LinkHeader, &'a [u8]), LinkError> {
+    if bytes.len() < HEADER_LEN + CHECK_LEN + NONCE_LEN + TAG_LEN || bytes[0] != VERSION {
         return Err(LinkError::Forged);
     }
-    let (clear, sealed) = octets.split_at(HEADER_LEN + CHECK_LEN);
+    let (clear, sealed) = bytes.split_at(HEADER_LEN + CHECK_LEN);
     let (header, stated) = clear.split_at(HEADER_LEN);
     if check(site, header) != stated {
         return Err(LinkError::Forged);
     }
-    let (mut key_id, mut expires) = ([0; 8], [0; 8]);
+    let mut key_id = [0; 8];
+    let mut expires = [0; 8];
     key_id.copy_from_slice(&header[1..9]);
     expires.copy_from_slice(&header[9..17]);
     let header = LinkHeader { key_id: LinkKeyId(key_id), expires: u64::from_be_bytes(expires) };
@@ -367,14 +368,14 @@ mod tests {
     #[test]
     fn nothing_personal_stands_in_the_clear() {
         let token = signer(1).mint(&site("acme"), &target(), 1000, [9; 12]).unwrap();
-        let octets = BASE64URL_NOPAD.decode(token.as_bytes()).unwrap();
-        let shown = |needle: &[u8]| octets.windows(needle.len()).any(|window| window == needle);
+        let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).unwrap();
+        let shown = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
         assert!(!shown(b"17114") && !shown(b"out-") && !shown(b"acme"));
         assert!(!format!("{:?}{:?}", target(), signer(1)).contains("17114"));
     }
 
     #[test]
-    fn the_longest_target_fits_and_one_octet_more_does_not() {
+    fn the_longest_target_fits_and_one_byte_more_does_not() {
         let mut long = target();
         long.path = vec![b'a'; MAX_PATH_LEN];
         long.call_id = "1".repeat(1024);
@@ -389,9 +390,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_text_never_opens_and_never_panics(text in ".{0,200}", octets in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_text_never_opens_and_never_panics(text in ".{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(signer(1).open(&site("acme"), &text, 0).is_err());
-            prop_assert!(signer(1).open(&site("acme"), &BASE64URL_NOPAD.encode(&octets), 0).is_err());
+            prop_assert!(signer(1).open(&site("acme"), &BASE64URL_NOPAD.encode(&bytes), 0).is_err());
         }
     }
 }

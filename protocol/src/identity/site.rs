@@ -208,10 +208,10 @@ impl SiteKey {
         let rest = text.trim().strip_prefix("avk_").ok_or(SiteError::NotAKey)?;
         let (site, secret) = rest.rsplit_once('_').ok_or(SiteError::NotAKey)?;
         let site = SiteId::parse(site).map_err(|_| SiteError::NotAKey)?;
-        let mut octets =
+        let mut bytes =
             BASE32_NOPAD.decode(secret.to_ascii_uppercase().as_bytes()).map_err(|_| SiteError::NotAKey)?;
-        let secret = <[u8; SITE_SECRET_LEN]>::try_from(octets.as_slice()).map_err(|_| SiteError::NotAKey);
-        octets.zeroize();
+        let secret = <[u8; SITE_SECRET_LEN]>::try_from(bytes.as_slice()).map_err(|_| SiteError::NotAKey);
+        bytes.zeroize();
         Ok(Self { site, secret: secret? })
     }
 
@@ -248,8 +248,8 @@ impl KeyDigest {
     }
 
     /// A digest that was stored.
-    pub fn from_bytes(octets: [u8; 32]) -> Self {
-        Self(octets)
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     /// The digest, to be stored.

@@ -192,13 +192,13 @@ mod tests {
 
     #[test]
     fn a_head_fits_exactly_when_what_is_written_of_it_does() {
-        for (octet, len) in
+        for (byte, len) in
             [("a", 10), ("a", 5_400), ("a", 32_600), ("a", 40_000), ("\u{1}", 5_380), ("\u{1}", 5_500)]
         {
             let head = RequestHead {
                 request_id: "r".to_owned(),
                 method: "GET".to_owned(),
-                target: octet.repeat(len),
+                target: byte.repeat(len),
                 headers: http::HeaderMap::from_iter([(
                     http::header::RANGE,
                     http::HeaderValue::from_static("bytes=0-"),
@@ -207,7 +207,7 @@ mod tests {
                 client: Client::default(),
             };
             let written = serde_json::to_vec(&head).unwrap().len();
-            assert_eq!(fits(&head), written <= MAX_HEAD_LEN, "{len} times {octet:?}");
+            assert_eq!(fits(&head), written <= MAX_HEAD_LEN, "{len} times {byte:?}");
         }
     }
 }

@@ -160,8 +160,8 @@ where
             self.endpoint.handle_timeout(now).map_err(Ended::Violation)?;
             self.endpoint.work(now);
             let may_send = self.write(cx, now)?;
-            if let Some(octets) = self.endpoint.unsent() {
-                self.traffic.set_unsent(octets);
+            if let Some(bytes) = self.endpoint.unsent() {
+                self.traffic.set_unsent(bytes);
             }
             if let Some(close) = self.endpoint.poll_close() {
                 return Err(Ended::ByUs(close));
@@ -196,8 +196,8 @@ where
 
     fn take(&mut self, message: Message, now: Instant) -> Result<(), Ended> {
         match message {
-            Message::Binary(octets) => {
-                let frame = Frame::decode(octets).map_err(Violation::from).map_err(Ended::Violation)?;
+            Message::Binary(bytes) => {
+                let frame = Frame::decode(bytes).map_err(Violation::from).map_err(Ended::Violation)?;
                 self.endpoint.handle_frame(frame, now).map_err(Ended::Violation)
             }
             Message::Pong(payload) => {

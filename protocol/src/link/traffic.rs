@@ -37,8 +37,8 @@ impl Traffic {
         NonZeroUsize::new(self.unsent.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_unsent(&self, octets: usize) {
-        self.unsent.store(octets, Ordering::Relaxed);
+    pub(crate) fn set_unsent(&self, bytes: usize) {
+        self.unsent.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -79,8 +79,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.inner).poll_write(cx, octets);
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.count_sent(&polled);
         polled
     }

@@ -164,7 +164,8 @@ impl RequestHead {
     /// The head of a request, with the values of its extensions [`RequestId`] and [`Client`]. `deadline` is how long
     /// the sender of the request will wait.
     pub fn of(request: &Request<Bytes>, deadline: Duration) -> Self {
-        let (uri, extensions) = (request.uri(), request.extensions());
+        let uri = request.uri();
+        let extensions = request.extensions();
         Self {
             request_id: extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
             method: request.method().as_str().to_owned(),

@@ -175,7 +175,7 @@ impl AgentMux {
                 }
                 Ok(())
             }
-            Frame::Credit(stream, octets) => self.on_credit(stream, octets),
+            Frame::Credit(stream, bytes) => self.on_credit(stream, bytes),
             Frame::Unknown(_) => Ok(()),
             Frame::Hello(_)
             | Frame::Status(_)
@@ -331,13 +331,13 @@ impl AgentMux {
         self.refused.retain(|refused| *refused != stream);
     }
 
-    fn on_credit(&mut self, stream: StreamId, octets: u32) -> Result<(), Violation> {
+    fn on_credit(&mut self, stream: StreamId, bytes: u32) -> Result<(), Violation> {
         self.check_opened("CREDIT", stream)?;
         // Credit for a stream that has ended was in flight and is no longer needed.
         let Some(open) = self.streams.get_mut(&stream) else {
             return Ok(());
         };
-        open.grant(octets).map_err(|_| Violation::CreditOverflow(stream))?;
+        open.grant(bytes).map_err(|_| Violation::CreditOverflow(stream))?;
         self.schedule(stream);
         Ok(())
     }

@@ -198,8 +198,8 @@ impl ResponseStream {
         Ok(())
     }
 
-    pub(crate) fn grant(&mut self, octets: u32) -> Result<(), CreditOverflow> {
-        self.window.grant(octets)
+    pub(crate) fn grant(&mut self, bytes: u32) -> Result<(), CreditOverflow> {
+        self.window.grant(bytes)
     }
 
     /// True if a frame could be sent now.

@@ -145,7 +145,7 @@ pub fn any_frame() -> impl Strategy<Value = Frame> {
             ResetCode::from(code),
             reason
         )),
-        (any_stream(), 1..=u32::MAX).prop_map(|(stream, octets)| Frame::Credit(stream, octets)),
+        (any_stream(), 1..=u32::MAX).prop_map(|(stream, bytes)| Frame::Credit(stream, bytes)),
         (any_stream(), any_response_head(), answered).prop_map(|(stream, head, body)| Frame::Answer(
             stream,
             Box::new(head),

@@ -88,13 +88,13 @@ const PERIOD: u64 = 65_521;
 
 /// A part of the body of a stream. Every swap, loss or repetition is noticed.
 pub(super) fn body(stream: StreamId, range: std::ops::Range<u64>) -> Bytes {
-    static OCTETS: OnceLock<Bytes> = OnceLock::new();
-    let octets = OCTETS.get_or_init(|| {
+    static BYTES: OnceLock<Bytes> = OnceLock::new();
+    let bytes = BYTES.get_or_init(|| {
         let mixed = |at: u64| (at % PERIOD).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0];
         (0..PERIOD + SEND_QUEUE_LEN as u64).map(mixed).collect()
     });
     let start = (range.start + u64::from(stream.number()) * 251) % PERIOD;
-    octets.slice(start as usize..(start + range.end - range.start) as usize)
+    bytes.slice(start as usize..(start + range.end - range.start) as usize)
 }
 
 /// A HELLO of an agent with this many streams.
@@ -128,11 +128,11 @@ pub fn welcome() -> Welcome {
 }
 
 /// A request for this many bytes.
-pub fn request(octets: u64) -> RequestHead {
+pub fn request(bytes: u64) -> RequestHead {
     RequestHead {
         request_id: "r1".to_owned(),
         method: "GET".to_owned(),
-        target: format!("/{octets}"),
+        target: format!("/{bytes}"),
         headers: HeaderMap::new(),
         deadline_ms: 12_000,
         client: Client::default(),
@@ -174,11 +174,11 @@ impl Pair {
     ///
     /// # Errors
     /// [`OpenError`], as the multiplexer returns it.
-    pub fn open(&mut self, octets: u64, paused: bool) -> Result<StreamId, OpenError> {
-        let stream = self.relay.open(request(octets), Bytes::new(), RELAY_DEADLINE, self.now)?;
+    pub fn open(&mut self, bytes: u64, paused: bool) -> Result<StreamId, OpenError> {
+        let stream = self.relay.open(request(bytes), Bytes::new(), RELAY_DEADLINE, self.now)?;
         let held = VecDeque::new();
         let outcome = Outcome::Open;
-        let listener = Listener { expected: octets, received: 0, answered: false, outcome, paused, held };
+        let listener = Listener { expected: bytes, received: 0, answered: false, outcome, paused, held };
         self.listeners.insert(stream, listener);
         Ok(stream)
     }

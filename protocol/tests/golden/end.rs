@@ -41,8 +41,8 @@ impl Relay {
     /// Closes a tunnel that has no open stream.
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
         assert!(self.mux.is_drained(), "a tunnel is closed that is in use");
-        let octets = [&u16::from(code).to_be_bytes(), reason.as_bytes()].concat();
-        self.outbox.push_back((Kind::Close, octets.into()));
+        let bytes = [&u16::from(code).to_be_bytes(), reason.as_bytes()].concat();
+        self.outbox.push_back((Kind::Close, bytes.into()));
     }
 }
 
@@ -70,9 +70,9 @@ impl<M: Played> End<M> {
     pub(crate) fn receive(&mut self, message: &Message, now: Instant) -> Result<(), Violation> {
         self.mux.handle_inbound(now);
         match message.kind {
-            Kind::Frame => self.mux.handle_frame(Frame::decode(message.octets.clone())?, now)?,
-            Kind::Ping => self.outbox.push_back((Kind::Pong, message.octets.clone())),
-            Kind::Pong => self.mux.handle_pong(&message.octets, now),
+            Kind::Frame => self.mux.handle_frame(Frame::decode(message.bytes.clone())?, now)?,
+            Kind::Ping => self.outbox.push_back((Kind::Pong, message.bytes.clone())),
+            Kind::Pong => self.mux.handle_pong(&message.bytes, now),
             Kind::Close => {}
         }
         self.mux.hear(now);
@@ -81,14 +81,14 @@ impl<M: Played> End<M> {
 
     /// The next message that this side sends.
     pub(crate) fn transmit(&mut self, now: Instant) -> Option<Message> {
-        let (kind, octets) = if let Some(by_itself) = self.outbox.pop_front() {
+        let (kind, bytes) = if let Some(by_itself) = self.outbox.pop_front() {
             by_itself
         } else if let Some(payload) = self.mux.poll_ping(now) {
             (Kind::Ping, Bytes::copy_from_slice(&payload))
         } else {
             (Kind::Frame, self.mux.poll_transmit(now)?.encode())
         };
-        Some(Message { from: M::SIDE, kind, octets })
+        Some(Message { from: M::SIDE, kind, bytes })
     }
 }
 

@@ -121,14 +121,14 @@ fn an_agent_says_to_the_relays_of_this_version_what_it_always_said() {
 }
 
 #[test]
-fn every_frame_is_read_and_written_to_the_same_octets() {
+fn every_frame_is_read_and_written_to_the_same_bytes() {
     let mut names = BTreeSet::new();
     for scene in scenes() {
         let entries = scene.sections.iter().flat_map(|section| &section.entries);
         for entry in entries.filter(|entry| entry.message.kind == Kind::Frame) {
-            let octets = &entry.message.octets;
+            let bytes = &entry.message.bytes;
             let differs = |what| Difference { line: entry.line, what };
-            let again = Frame::decode(octets.clone()).map(|frame| {
+            let again = Frame::decode(bytes.clone()).map(|frame| {
                 names.insert(frame.name());
                 frame.encode()
             });
@@ -136,7 +136,7 @@ fn every_frame_is_read_and_written_to_the_same_octets() {
                 &scene,
                 match again {
                     Err(error) => Err(differs(format!("the frame cannot be read any more: {error}"))),
-                    Ok(again) if again != octets => {
+                    Ok(again) if again != bytes => {
                         Err(differs(format!("the frame is written otherwise: {again:?}")))
                     }
                     Ok(_) => Ok(()),

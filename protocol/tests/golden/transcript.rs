@@ -42,7 +42,7 @@ pub(crate) enum Kind {
 pub(crate) struct Message {
     pub(crate) from: Side,
     pub(crate) kind: Kind,
-    pub(crate) octets: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 /// A message, how often it comes, and the line in which it begins.
@@ -92,9 +92,9 @@ impl Message {
     pub(crate) fn lines(&self, times: usize) -> Vec<String> {
         let times = if times > 1 { format!(", {times} times") } else { String::new() };
         let mut lines = vec![format!("{}  {}{times}", self.from.names(), self.name())];
-        let mut rest = &self.octets[..];
+        let mut rest = &self.bytes[..];
         while let Some(first) = rest.first() {
-            let run = rest.iter().take_while(|octet| *octet == first).count();
+            let run = rest.iter().take_while(|byte| *byte == first).count();
             if run >= RUN {
                 lines.push(format!("    {first:02x} ×{run}"));
                 rest = &rest[run..];
@@ -114,9 +114,8 @@ impl Message {
             Kind::Pong => "pong".to_owned(),
             Kind::Close => "close".to_owned(),
             Kind::Frame => {
-                let name = Frame::decode(self.octets.clone()).map_or("unreadable", |frame| frame.name());
-                match self.octets.get(1..5).and_then(|stream| stream.try_into().ok()).map(u32::from_be_bytes)
-                {
+                let name = Frame::decode(self.bytes.clone()).map_or("unreadable", |frame| frame.name());
+                match self.bytes.get(1..5).and_then(|stream| stream.try_into().ok()).map(u32::from_be_bytes) {
                     None | Some(0) => name.to_owned(),
                     Some(stream) => format!("{name} on stream {stream}"),
                 }
@@ -125,9 +124,9 @@ impl Message {
     }
 }
 
-fn line_of(octets: &[u8]) -> String {
-    let hex = octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(" ");
-    let text = octets.iter().map(|octet| char::from(*octet));
+fn line_of(bytes: &[u8]) -> String {
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    let text = bytes.iter().map(|byte| char::from(*byte));
     let text: String = text.map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '.' }).collect();
     format!("    {hex:<47}  │ {text}").trim_end().to_owned()
 }
@@ -163,8 +162,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Section>, String> {
         let entries = &mut sections.last_mut().ok_or_else(wrong)?.entries;
         if let Some(row) = line.strip_prefix("    ") {
             let message = &mut entries.last_mut().ok_or_else(wrong)?.message;
-            let octets = octets_of(row).ok_or_else(wrong)?;
-            message.octets = [&message.octets[..], &octets].concat().into();
+            let bytes = bytes_of(row).ok_or_else(wrong)?;
+            message.bytes = [&message.bytes[..], &bytes].concat().into();
         } else {
             entries.push(entry_of(line, number).ok_or_else(wrong)?);
         }
@@ -186,16 +185,16 @@ fn entry_of(line: &str, number: usize) -> Option<Entry> {
         "close" => Kind::Close,
         _ => Kind::Frame,
     };
-    Some(Entry { message: Message { from, kind, octets: Bytes::new() }, times, line: number })
+    Some(Entry { message: Message { from, kind, bytes: Bytes::new() }, times, line: number })
 }
 
-fn octets_of(row: &str) -> Option<Vec<u8>> {
-    let mut octets = Vec::new();
+fn bytes_of(row: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
     for word in row.split('│').next()?.split_whitespace() {
         match word.strip_prefix('×') {
-            Some(times) => octets.resize(octets.len() + times.parse::<usize>().ok()? - 1, *octets.last()?),
-            None => octets.push(u8::from_str_radix(word, 16).ok()?),
+            Some(times) => bytes.resize(bytes.len() + times.parse::<usize>().ok()? - 1, *bytes.last()?),
+            None => bytes.push(u8::from_str_radix(word, 16).ok()?),
         }
     }
-    Some(octets)
+    Some(bytes)
 }

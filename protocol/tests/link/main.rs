@@ -76,7 +76,7 @@ impl Body for Octets {
     }
 }
 
-/// The agent's service: `/hello` answers with what was requested, `/octets/N/END` sends a body, `/never` never answers.
+/// The agent's service: `/hello` answers with what was requested, `/bytes/N/END` sends a body, `/never` never answers.
 async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answer, Infallible> {
     let mut parts = request.uri().path().split('/').skip(1);
     let response = match parts.next() {

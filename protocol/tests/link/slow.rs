@@ -36,8 +36,8 @@ impl AsyncRead for Slow {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let _: Instant = ready!(self.tick.poll_tick(cx));
-        let mut octets = vec![0; self.per_tick.min(buf.remaining())];
-        let mut part = ReadBuf::new(&mut octets);
+        let mut bytes = vec![0; self.per_tick.min(buf.remaining())];
+        let mut part = ReadBuf::new(&mut bytes);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
         buf.put_slice(part.filled());
         Poll::Ready(Ok(()))
@@ -45,8 +45,8 @@ impl AsyncRead for Slow {
 }
 
 impl AsyncWrite for Slow {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, octets)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

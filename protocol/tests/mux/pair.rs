@@ -23,7 +23,7 @@ use proptest::prelude::*;
 use crate::sides::{agent_with, data, goaway, id, relay_with, response};
 
 #[test]
-fn a_request_is_answered_octet_for_octet() {
+fn a_request_is_answered_byte_for_byte() {
     let mut pair = Pair::greeted(256).unwrap();
     let lengths = [0, 1, 63, 64, 65, 32_754, 32_755, 32_756, 262_144, 262_145, 5_000_000];
     let streams = lengths.map(|len| pair.open(len, false).unwrap());
@@ -247,7 +247,7 @@ fn a_small_answer_that_is_complete_is_one_frame() {
     for (stream, body) in [(1, 0), (2, 1), (3, SHORTEST_BURST)] {
         answered(&mut agent, stream, body);
         let frame = agent.poll_transmit(start_of_time());
-        assert!(matches!(frame, Some(Frame::Answer(_, _, octets)) if octets.len() == body), "{body}");
+        assert!(matches!(frame, Some(Frame::Answer(_, _, bytes)) if bytes.len() == body), "{body}");
         assert_eq!(agent.poll_transmit(start_of_time()), None);
     }
     answered(&mut agent, 4, SHORTEST_BURST + 1);
@@ -275,7 +275,7 @@ fn whole_answers_leave_bulk_its_ninth() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Open { octets: u64, paused: bool },
+    Open { bytes: u64, paused: bool },
     Leave(prop::sample::Index),
     Fail(prop::sample::Index),
     Toggle(prop::sample::Index),
@@ -285,7 +285,7 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => (prop_oneof![0..2000u64, 0..1_000_000u64], any::<bool>()).prop_map(|(octets, paused)| Step::Open { octets, paused }),
+        3 => (prop_oneof![0..2000u64, 0..1_000_000u64], any::<bool>()).prop_map(|(bytes, paused)| Step::Open { bytes, paused }),
         1 => any::<prop::sample::Index>().prop_map(Step::Leave),
         1 => any::<prop::sample::Index>().prop_map(Step::Fail),
         2 => any::<prop::sample::Index>().prop_map(Step::Toggle),
@@ -298,14 +298,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_no_octet_is_wrong_and_nothing_leaks(steps in prop::collection::vec(any_step(), 1..40), delay in 0..30u64) {
+    fn whatever_happens_no_byte_is_wrong_and_nothing_leaks(steps in prop::collection::vec(any_step(), 1..40), delay in 0..30u64) {
         let mut pair = Pair::new(8);
         pair.delay = Duration::from_millis(delay);
         pair.run(2 * delay as usize + 4).unwrap();
         let mut streams = Vec::new();
         for step in steps {
             match step {
-                Step::Open { octets, paused } => streams.extend(pair.open(octets, paused).ok()),
+                Step::Open { bytes, paused } => streams.extend(pair.open(bytes, paused).ok()),
                 Step::Leave(at) if !streams.is_empty() => pair.leave(streams[at.index(streams.len())]),
                 Step::Fail(at) if !streams.is_empty() => pair.fail(streams[at.index(streams.len())]),
                 Step::Toggle(at) if !streams.is_empty() => {
@@ -333,7 +333,8 @@ proptest! {
 
     #[test]
     fn frames_in_any_order_end_in_a_violation_at_worst(frames in prop::collection::vec(audiovault_protocol::testing::frames::any_frame(), 0..40)) {
-        let (mut relay, mut agent) = (relay_with(3), agent_with(3, 8));
+        let mut relay = relay_with(3);
+        let mut agent = agent_with(3, 8);
         for frame in frames {
             let _ = relay.handle_frame(frame.clone(), start_of_time());
             let _ = agent.handle_frame(frame, start_of_time());

@@ -25,7 +25,8 @@ pub(super) async fn record(
     let start = Instant::now();
     let id = new_id();
     let visitor = Visitor::of(&request, peer.ip());
-    let (client, scheme) = (visitor.address, visitor.scheme);
+    let client = visitor.address;
+    let scheme = visitor.scheme;
     // The route is logged instead of the address, since an address can hold a set-up link.
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
     let method = request.method().clone();

@@ -63,7 +63,8 @@ impl AdminState {
         change: SiteChange<'_>,
     ) -> Result<(), HttpError> {
         who.require(change.permission())?;
-        let (store, actor) = (self.auth.store(), who.actor());
+        let store = self.auth.store();
+        let actor = who.actor();
         match change {
             SiteChange::RevokeKey(key) => store.revoke_key(&actor, site, Some(key)).await.map(drop)?,
             SiteChange::AddAlias(alias) => {

@@ -90,7 +90,8 @@ impl Relay {
         let parts = Parts::open(&config).await?;
         let board = parts.board().await?;
         let background = start_background(&config, &board, &parts.store);
-        let (http_metrics, gate) = (HttpMetrics::default(), public_gate(&config));
+        let http_metrics = HttpMetrics::default();
+        let gate = public_gate(&config);
         let metrics = parts.metrics(&board, &http_metrics, &gate, config.records.site_metrics);
         let state = Arc::new(parts.public_state(&config, http_metrics));
         let router = public::router(Arc::clone(&state), &config.allow_origin);
@@ -116,7 +117,8 @@ impl Relay {
         };
         sockets.check_all_used();
         tell_how_to_set_up(&parts.store, &config.admin.url(admin.addr)).await?;
-        let (drain_timeout, accept_rate) = (config.drain_timeout, config.limits.accept_rate);
+        let drain_timeout = config.drain_timeout;
+        let accept_rate = config.limits.accept_rate;
         let balancing = parts.balance();
         let Parts { store, journal, membership, .. } = parts;
         Ok(Self {
@@ -164,7 +166,8 @@ impl Relay {
         if self.state.registry.is_in_use() {
             tokio::time::sleep(LAST_REQUESTS).await;
         }
-        let (registry, rate) = (&self.state.registry, self.accept_rate);
+        let registry = &self.state.registry;
+        let rate = self.accept_rate;
         match self.membership {
             Some(_) => rebalance::all(registry, SHUTTING_DOWN, rate, self.drain_timeout).await,
             None => registry.leave_all(SHUTTING_DOWN, rate),

@@ -72,7 +72,9 @@ mod tests {
         // Where the next agent lands: at the relay with the fewest, at each in turn, or back where it was.
         for policy in 0..3 {
             let mut tunnels: [Vec<u16>; 3] = [(0..900).collect(), (900..1200).collect(), Vec::new()];
-            let (mut turn, mut moves, mut rest) = (0, 0, 0);
+            let mut turn = 0;
+            let mut moves = 0;
+            let mut rest = 0;
             let mut balances = [Balance::default(), Balance::default(), Balance::default()];
             let now = Instant::now();
             while rest < 3 {
@@ -102,7 +104,8 @@ mod tests {
 
     #[test]
     fn an_agent_that_was_moved_stays_for_an_hour() {
-        let (mut balance, now) = (Balance::default(), Instant::now());
+        let mut balance = Balance::default();
+        let now = Instant::now();
         let agents = || [("a".to_owned(), 0), ("a".to_owned(), 1), ("b".to_owned(), 0)];
         assert_eq!(balance.choose(agents(), 2, now).len(), 2);
         assert_eq!(balance.choose(agents(), 2, now), [("b".to_owned(), 0)]);

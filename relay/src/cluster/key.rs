@@ -177,8 +177,8 @@ impl BodyProof {
 mod tests {
     use super::*;
 
-    fn key(octet: &str) -> ClusterKey {
-        octet.repeat(MIN_LEN).parse().unwrap()
+    fn key(byte: &str) -> ClusterKey {
+        byte.repeat(MIN_LEN).parse().unwrap()
     }
 
     const NOW: u64 = 1_800_000_000;
@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn an_answer_is_proved_for_its_own_question_alone() {
-        let (key, other) = (key("a"), Stamp { number: 8, ..stamp() });
+        let key = key("a");
+        let other = Stamp { number: 8, ..stamp() };
         let proof = key.prove_answer(&stamp(), &[b"200", b"head"]);
         assert!(key.proves_answer(&stamp(), &[b"200", b"head"], proof.as_bytes()));
         assert!(!key.proves_answer(&stamp(), &[b"404", b"head"], proof.as_bytes()));

@@ -54,7 +54,8 @@ impl Cluster {
     async fn keep_lease(self: Arc<Self>) {
         let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut gap, mut quiet) = (false, HEARD_AFTER);
+        let mut gap = false;
+        let mut quiet = HEARD_AFTER;
         loop {
             ticks.tick().await;
             let renewed = timeout(RENEW_TIMEOUT, self.renew(gap)).await;

@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn attempts_at_another_relay_count_here() {
-        let (here, there) = (LoginThrottle::default(), LoginThrottle::default());
+        let here = LoginThrottle::default();
+        let there = LoginThrottle::default();
         let (maria, whence): (Name, _) = ("maria".parse().unwrap(), client("192.0.2.1"));
         let known = here.report(None).number;
         for _ in 0..BY_NAME_BURST.get() {

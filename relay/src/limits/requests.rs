@@ -83,7 +83,9 @@ impl RequestLimits {
 
     /// Counts the requests under way at all peer relays, instead of those that they reported before.
     pub(super) fn apply<'a>(&self, all: impl Iterator<Item = &'a UnderWay>) {
-        let (mut clients, mut sites, mut shares) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut clients = HashMap::new();
+        let mut sites = HashMap::new();
+        let mut shares = HashMap::new();
         for other in all {
             for (client, count) in &other.clients {
                 add(&mut clients, *client, *count);
@@ -117,7 +119,8 @@ mod tests {
     #[test]
     fn one_client_gets_half_of_a_site_and_two_get_all() {
         let limits = RequestLimits::new(100, 4);
-        let (site, other) = (SiteId::parse("acme").unwrap(), SiteId::parse("other").unwrap());
+        let site = SiteId::parse("acme").unwrap();
+        let other = SiteId::parse("other").unwrap();
         let mut taken: Vec<_> = (0..2).map(|_| limits.enter_site(client(1), &site).unwrap()).collect();
         assert_eq!(limits.enter_site(client(1), &site).unwrap_err(), Busy::Share);
         taken.extend((0..2).map(|_| limits.enter_site(client(2), &site).unwrap()));

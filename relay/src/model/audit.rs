@@ -301,7 +301,9 @@ mod tests {
             let erased = key.erased(&NamedCall::new(erased));
             erased.contains(&exact) || erased.contains(&anywhere)
         };
-        let (bare, first, second) = ("1772705472.1", "pbx1-1772705472.1", "pbx2-1772705472_1");
+        let bare = "1772705472.1";
+        let first = "pbx1-1772705472.1";
+        let second = "pbx2-1772705472_1";
         assert!(blocks(bare, bare) && blocks(bare, first) && blocks(bare, second));
         assert!(blocks(first, first) && blocks(first, bare) && !blocks(first, second));
         assert!(!blocks(bare, "1772705472.10"));

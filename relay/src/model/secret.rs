@@ -44,8 +44,8 @@ impl Secret {
 
     /// Reads the text that [`Secret::reveal`] wrote, in upper or lower case.
     pub fn parse(text: &str) -> Option<Self> {
-        let octets = Zeroizing::new(BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?);
-        Some(Self(Zeroizing::new(octets.as_slice().try_into().ok()?)))
+        let bytes = Zeroizing::new(BASE32_NOPAD.decode(text.to_ascii_uppercase().as_bytes()).ok()?);
+        Some(Self(Zeroizing::new(bytes.as_slice().try_into().ok()?)))
     }
 
     /// The secret as 52 letters and digits.
@@ -58,7 +58,7 @@ impl Secret {
         SecretDigest(HEXLOWER.encode(&Sha256::digest(self.0.as_slice())))
     }
 
-    pub(crate) fn octets(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_slice()
     }
 }

@@ -91,7 +91,8 @@ impl SiteDetail {
         let row = snapshot.site(site).ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
         let stored = store.show(site).await?;
         let now = Timestamp::now();
-        let (day, week) = (before(now, 24), before(now, 7 * 24));
+        let day = before(now, 24);
+        let week = before(now, 7 * 24);
         let in_a_week = store.tunnels(site, week, MAX_TUNNELS).await?;
         let first = store.first_seen(site).await?;
         let month = store.traffic(site, month_begin(now)).await?;

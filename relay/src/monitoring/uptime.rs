@@ -42,12 +42,14 @@ impl Uptime {
         first: Option<Timestamp>,
         pieces: u32,
     ) -> Self {
-        let (from, until) = (stretch.0.as_millisecond(), stretch.1.as_millisecond());
+        let from = stretch.0.as_millisecond();
+        let until = stretch.1.as_millisecond();
         let spans = spans(tunnels, until);
         let length = (until - from).max(1);
         let edge = |piece: u32| from + length * i64::from(piece) / i64::from(pieces.max(1));
         let pieces = (0..pieces).filter_map(|piece| {
-            let (from_ms, until_ms) = (edge(piece), edge(piece + 1));
+            let from_ms = edge(piece);
+            let until_ms = edge(piece + 1);
             Some(Piece {
                 from: Timestamp::from_millisecond(from_ms).ok()?,
                 until: Timestamp::from_millisecond(until_ms).ok()?,

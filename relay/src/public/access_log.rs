@@ -37,7 +37,8 @@ pub(super) async fn record(
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     let client = Client { address: Some(address.to_string()), user_agent: user_agent.map(str::to_owned) };
     let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str).to_owned();
-    let (method, version) = (request.method().clone(), request.version());
+    let method = request.method().clone();
+    let version = request.version();
     // Sent over TLS only: over plain HTTP, anyone on the network path could have added it (RFC 6797, section 7.2).
     let over_tls = request.extensions().get::<Scheme>() == Some(&Scheme::Https);
     let hsts = state.hsts.as_ref().filter(|_| over_tls);

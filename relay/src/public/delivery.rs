@@ -31,12 +31,12 @@ pub(super) struct DeliveryProgress {
 }
 
 impl DeliveryProgress {
-    fn passed(&mut self, octets: u64) {
+    fn passed(&mut self, bytes: u64) {
         let Some(delivery) = &self.delivery else { return };
-        self.counters.bytes_delivered.fetch_add(octets, Ordering::Relaxed);
-        delivery.handed_over(octets);
+        self.counters.bytes_delivered.fetch_add(bytes, Ordering::Relaxed);
+        delivery.handed_over(bytes);
         if let Some(remaining) = &mut self.remaining {
-            *remaining = remaining.saturating_sub(octets);
+            *remaining = remaining.saturating_sub(bytes);
             if *remaining == 0 {
                 delivery.ended(DeliveryEnd::Complete);
             }
@@ -74,8 +74,8 @@ impl Body for DeliveredBody {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                let octets = frame.data_ref().map_or(0, Bytes::len);
-                self.progress.passed(octets as u64);
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.progress.passed(bytes as u64);
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::warn!(site = self.progress.site, %error, "a body was cut");

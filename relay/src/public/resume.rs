@@ -168,7 +168,9 @@ impl Rest {
             && headers.get(header::ETAG) == Some(&self.etag)
             && headers::extent(headers) == (Some(self.next), Some(self.size))
             && headers::content_length(headers) == Some(self.last - self.next + 1);
-        let (site, from, status) = (&self.target.site, route.name(), answer.status().as_u16());
+        let site = &self.target.site;
+        let from = route.name();
+        let status = answer.status().as_u16();
         if is_rest {
             tracing::info!(%site, from, at = self.next, "a download goes on through another tunnel");
         } else {
@@ -190,10 +192,10 @@ impl ResumableBody {
     }
 
     /// Notes the bytes that have come.
-    fn passed(&mut self, octets: u64) {
+    fn passed(&mut self, bytes: u64) {
         (self.waiting, self.asked) = (None, 0);
         if let Some(rest) = &mut self.rest {
-            rest.next += octets;
+            rest.next += bytes;
         }
     }
 

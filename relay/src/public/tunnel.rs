@@ -182,7 +182,8 @@ fn switch_protocols(accept: &str) -> Response {
 async fn serve(state: Arc<PublicState>, admission: Admission, upgrade: OnUpgrade) {
     match upgrade.await {
         Ok(upgraded) => {
-            let (registry, journal) = (Arc::clone(&state.registry), state.journal.clone());
+            let registry = Arc::clone(&state.registry);
+            let journal = state.journal.clone();
             session::run(upgraded, admission, registry, journal, state.directory.clone()).await;
         }
         Err(error) => tracing::info!(site = %admission.site, %error, "an agent went away while connecting"),

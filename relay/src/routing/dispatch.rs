@@ -137,7 +137,8 @@ pub(crate) async fn dispatch<E>(
                 called => Ok(Routed { route, called }),
             });
         };
-        let (from, to) = (route.name(), next.name());
+        let from = route.name();
+        let to = next.name();
         tracing::info!(site = %target.site, from, to, "a request is asked of another tunnel");
         route = next;
     }

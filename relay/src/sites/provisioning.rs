@@ -92,9 +92,11 @@ pub async fn add_sites(
     url: &PublicUrl,
     wanted: Vec<WantedSite>,
 ) -> Result<Vec<AddedSite>, StoreError> {
-    let (mut new, mut added) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+    let mut new = Vec::with_capacity(wanted.len());
+    let mut added = Vec::with_capacity(wanted.len());
     for WantedSite { site, note, aliases } in wanted {
-        let (key, token) = (mint_key(site.clone()), Secret::mint().reveal());
+        let key = mint_key(site.clone());
+        let token = Secret::mint().reveal();
         added.push(AddedSite {
             site_key: key.reveal(),
             search_url: url.search(&site),

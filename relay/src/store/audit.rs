@@ -280,7 +280,7 @@ fn anywhere(id: &str) -> String {
 fn event(row: &AnyRow) -> Result<AuditEvent, StoreError> {
     let name = |column: usize| row.try_get::<String, _>(column);
     let count = |column: usize| row.try_get::<Option<i64>, _>(column);
-    let octets = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
+    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
     let small = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
     Ok(AuditEvent {
         request_id: name(0)?,
@@ -296,9 +296,9 @@ fn event(row: &AnyRow) -> Result<AuditEvent, StoreError> {
         user_agent: row.try_get(10)?,
         status: u16::try_from(row.try_get::<i64, _>(11)?).map_err(|_| corrupt("HTTP status"))?,
         found: small(count(12)?),
-        range_start: octets(count(13)?),
-        bytes: octets(count(14)?).unwrap_or_default(),
-        size: octets(count(15)?),
+        range_start: number(count(13)?),
+        bytes: number(count(14)?).unwrap_or_default(),
+        size: number(count(15)?),
         bytes_per_second: small(count(16)?),
         outcome: name(17)?.parse().map_err(|_| corrupt("outcome"))?,
         run: row.try_get(18)?,

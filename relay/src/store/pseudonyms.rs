@@ -31,7 +31,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the database fails; what was changed before stays changed.
     pub async fn pseudonymise_audit(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let (mut changed, before_ms) = (0, before.as_millisecond());
+        let mut changed = 0;
+        let before_ms = before.as_millisecond();
         loop {
             let mut tx = self.pool.begin().await?;
             let (until_ms, key) = settings(&mut tx).await?;

@@ -75,7 +75,8 @@ async fn a_database_of_a_newer_release_is_refused() {
 #[tokio::test]
 async fn a_change_that_the_database_itself_took_back_locks_out_nobody() {
     let directory = TempDir::new().unwrap();
-    let (one, other) = (store_in(&directory).await, store_in(&directory).await);
+    let one = store_in(&directory).await;
+    let other = store_in(&directory).await;
     // What SQLite does with a transaction when the disk is full.
     let full = "CREATE TRIGGER full BEFORE INSERT ON sites BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
     sqlx::query(full).execute(&one.pool).await.unwrap();

@@ -219,7 +219,8 @@ async fn every_operation_on_an_unknown_site_says_so() {
 #[tokio::test]
 async fn every_change_counts_for_every_process() {
     let database = Fresh::new().await;
-    let (relay, command) = (database.open().await, database.open().await);
+    let relay = database.open().await;
+    let command = database.open().await;
     let acme = site("acme");
     let mut last = relay.generation().await.unwrap();
     for step in 0..9 {
@@ -246,7 +247,8 @@ async fn every_change_counts_for_every_process() {
 #[tokio::test]
 async fn concurrent_writers_queue_up_instead_of_failing() {
     let database = Fresh::new().await;
-    let (one, other) = (database.open().await, database.open().await);
+    let one = database.open().await;
+    let other = database.open().await;
     let writes = (0..20_u8).map(|n| {
         let store = if n % 2 == 0 { &one } else { &other };
         async move { store.add_site(&operator(), &new_site(&format!("site-{n}"), &[], n)).await }

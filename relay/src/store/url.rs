@@ -66,7 +66,8 @@ impl fmt::Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.parse::<PgConnectOptions>() {
             Ok(options) => {
-                let (host, port) = (options.get_host(), options.get_port());
+                let host = options.get_host();
+                let port = options.get_port();
                 let database = options.get_database().unwrap_or_default();
                 write!(f, "postgres://{}@{host}:{port}/{database}", options.get_username())
             }

@@ -62,10 +62,10 @@ impl Settings {
 
     /// The longest time that a packet can wait in the queue at this rate.
     fn longest_wait(&self, rate: u64) -> Duration {
-        let octets_per_second = rate as f64 / 8.0;
-        let round_trip = 2.0 * self.delay.as_secs_f64() * octets_per_second;
+        let bytes_per_second = rate as f64 / 8.0;
+        let round_trip = 2.0 * self.delay.as_secs_f64() * bytes_per_second;
         let queue = self.queue.map_or(round_trip.max(SHORTEST_QUEUE), |queue| queue as f64);
-        Duration::from_secs_f64(queue / octets_per_second)
+        Duration::from_secs_f64(queue / bytes_per_second)
     }
 }
 

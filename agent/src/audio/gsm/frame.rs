@@ -36,19 +36,19 @@ pub struct Frame {
 
 impl Frame {
     /// Whether a `.gsm` file may begin with this byte.
-    pub fn may_begin_with(octet: u8) -> bool {
-        u32::from(octet >> 4) == SIGNATURE
+    pub fn may_begin_with(byte: u8) -> bool {
+        u32::from(byte >> 4) == SIGNATURE
     }
 
     /// Reads a frame of a `.gsm` file, whose fields begin with their highest bit. `None` if the signature is missing.
-    pub fn from_octets(octets: &[u8; FRAME_LEN]) -> Option<Self> {
-        let mut bits = Bits { octets: octets.iter(), held: 0, count: 0, order: Order::HighestFirst };
+    pub fn from_bytes(bytes: &[u8; FRAME_LEN]) -> Option<Self> {
+        let mut bits = Bits { bytes: bytes.iter(), held: 0, count: 0, order: Order::HighestFirst };
         (bits.take(4) == SIGNATURE).then(|| Self::read(&mut bits))
     }
 
     /// Reads the two frames of a block of a WAV file, whose fields begin with their lowest bit.
-    pub fn pair_from_octets(octets: &[u8; PAIR_LEN]) -> [Self; 2] {
-        let mut bits = Bits { octets: octets.iter(), held: 0, count: 0, order: Order::LowestFirst };
+    pub fn pair_from_bytes(bytes: &[u8; PAIR_LEN]) -> [Self; 2] {
+        let mut bits = Bits { bytes: bytes.iter(), held: 0, count: 0, order: Order::LowestFirst };
         [Self::read(&mut bits), Self::read(&mut bits)]
     }
 
@@ -78,7 +78,7 @@ enum Order {
 
 /// Takes bit fields out of bytes. After the last byte, all bits are zero.
 struct Bits<'a> {
-    octets: std::slice::Iter<'a, u8>,
+    bytes: std::slice::Iter<'a, u8>,
     held: u32,
     /// The number of bits held: at most 7 between two calls, so that the next byte fits.
     count: u32,
@@ -93,10 +93,10 @@ impl Bits<'_> {
 
     fn take(&mut self, len: u32) -> u32 {
         if self.count < len {
-            let octet = u32::from(self.octets.next().copied().unwrap_or_default());
+            let byte = u32::from(self.bytes.next().copied().unwrap_or_default());
             match self.order {
-                Order::HighestFirst => self.held = self.held << 8 | octet,
-                Order::LowestFirst => self.held |= octet << self.count,
+                Order::HighestFirst => self.held = self.held << 8 | byte,
+                Order::LowestFirst => self.held |= byte << self.count,
             }
             self.count += 8;
         }
@@ -122,22 +122,22 @@ mod tests {
 
     #[test]
     fn fields_are_read_from_either_end() {
-        let mut octets = [0; FRAME_LEN];
-        octets[..3].copy_from_slice(&[0b1101_1010, 0b1100_0001, 0b0111_1000]);
-        let frame = Frame::from_octets(&octets).unwrap();
+        let mut bytes = [0; FRAME_LEN];
+        bytes[..3].copy_from_slice(&[0b1101_1010, 0b1100_0001, 0b0111_1000]);
+        let frame = Frame::from_bytes(&bytes).unwrap();
         assert_eq!(frame.ratios[..4], [0b10_1011, 0b00_0001, 0b0_1111, 0]);
-        let mut octets = [0; PAIR_LEN];
-        octets[..3].copy_from_slice(&[0b0110_1011, 0b1111_0000, 0b1]);
-        octets[32] = 0b1010_0000;
-        octets[33] = 0b01;
-        let [first, second] = Frame::pair_from_octets(&octets);
+        let mut bytes = [0; PAIR_LEN];
+        bytes[..3].copy_from_slice(&[0b0110_1011, 0b1111_0000, 0b1]);
+        bytes[32] = 0b1010_0000;
+        bytes[33] = 0b01;
+        let [first, second] = Frame::pair_from_bytes(&bytes);
         assert_eq!(first.ratios[..4], [0b10_1011, 0b00_0001, 0b1_1111, 0]);
         assert_eq!(second.ratios[..2], [0b01_1010, 0], "the second begins within an octet");
     }
 
     #[test]
     fn a_frame_without_its_signature_is_none() {
-        assert_eq!(Frame::from_octets(&[0xe0; FRAME_LEN]), None);
+        assert_eq!(Frame::from_bytes(&[0xe0; FRAME_LEN]), None);
         assert!(Frame::may_begin_with(0xdf) && !Frame::may_begin_with(0xcf));
     }
 }

@@ -8,12 +8,12 @@ use super::*;
 fn decode_file(gsm: &[u8]) -> Vec<u8> {
     let mut decoder = Decoder::default();
     let frames =
-        gsm.chunks_exact(FRAME_LEN).map(|octets| Frame::from_octets(octets.try_into().unwrap()).unwrap());
+        gsm.chunks_exact(FRAME_LEN).map(|bytes| Frame::from_bytes(bytes.try_into().unwrap()).unwrap());
     frames.flat_map(|frame| decoder.decode(&frame)).flat_map(i16::to_le_bytes).collect()
 }
 
-fn digest(octets: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(&Sha256::digest(octets))
+fn digest(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&Sha256::digest(bytes))
 }
 
 #[test]
@@ -33,16 +33,16 @@ proptest! {
     fn arbitrary_bytes_never_panic(blocks in prop::collection::vec(prop::array::uniform32(any::<u8>()), 1..40)) {
         let mut decoder = Decoder::default();
         for block in blocks {
-            let mut octets = [0; PAIR_LEN];
-            octets[..32].copy_from_slice(&block);
-            octets[33..].copy_from_slice(&block);
-            for frame in Frame::pair_from_octets(&octets) {
+            let mut bytes = [0; PAIR_LEN];
+            bytes[..32].copy_from_slice(&block);
+            bytes[33..].copy_from_slice(&block);
+            for frame in Frame::pair_from_bytes(&bytes) {
                 let samples = decoder.decode(&frame);
                 prop_assert!(samples.iter().all(|sample| sample & 7 == 0));
             }
-            let mut octets = [0xd0; FRAME_LEN];
-            octets[1..].copy_from_slice(&block);
-            decoder.decode(&Frame::from_octets(&octets).unwrap());
+            let mut bytes = [0xd0; FRAME_LEN];
+            bytes[1..].copy_from_slice(&block);
+            decoder.decode(&Frame::from_bytes(&bytes).unwrap());
         }
     }
 }

@@ -57,7 +57,8 @@ pub fn draw(coverage: &Coverage) -> String {
         let x = left + place * (n as f64 + (1.0 - BAR) / 2.0);
         bar(&mut svg, day, tally, (x, place * BAR, base, scale));
     }
-    let (first, last) = (coverage.days.keys().next(), coverage.days.keys().next_back());
+    let first = coverage.days.keys().next();
+    let last = coverage.days.keys().next_back();
     for (day, x, anchor) in [(first, left, "start"), (last, WIDTH - right, "end")] {
         let _ = writeln!(
             svg,
@@ -85,12 +86,12 @@ fn legend(svg: &mut String, all: &Tally) {
 
 /// Draws one day. Its figures are the tooltip.
 fn bar(svg: &mut String, day: &str, tally: &Tally, (x, width, base, scale): (f64, f64, f64, f64)) {
-    let told: Vec<String> = Fate::ALL
+    let to_text: Vec<String> = Fate::ALL
         .into_iter()
         .filter(|fate| tally.of(*fate) > 0)
         .map(|fate| format!("{} {}", tally.of(fate), fate.title()))
         .collect();
-    let _ = writeln!(svg, "<g><title>{day}: {}</title>", told.join(", "));
+    let _ = writeln!(svg, "<g><title>{day}: {}</title>", to_text.join(", "));
     let mut y = base;
     for fate in Fate::ALL.into_iter().filter(|fate| tally.of(*fate) > 0) {
         let height = tally.of(fate) as f64 * scale;

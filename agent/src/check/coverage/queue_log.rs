@@ -59,22 +59,22 @@ impl Period {
 /// # Errors
 /// The error of reading the file. Lines that cannot be understood are counted.
 pub fn read(mut log: impl BufRead, period: Period) -> io::Result<QueueLog> {
-    let mut told = QueueLog::default();
+    let mut to_text = QueueLog::default();
     let mut began: HashMap<String, Timestamp> = HashMap::new();
     let mut known: HashSet<String> = HashSet::new();
     let mut line = Vec::new();
     loop {
         line.clear();
         if io::Read::take(&mut log, MAX_LINE as u64).read_until(b'\n', &mut line)? == 0 {
-            return Ok(told);
+            return Ok(to_text);
         }
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        told.lines += 1;
+        to_text.lines += 1;
         let text = String::from_utf8_lossy(&line);
         let Some(event) = Event::read(text.trim_end()) else {
-            told.unread += 1;
+            to_text.unread += 1;
             continue;
         };
         if !event.is_of_a_call() {
@@ -82,7 +82,7 @@ pub fn read(mut log: impl BufRead, period: Period) -> io::Result<QueueLog> {
         }
         let first = *began.entry(event.call.to_owned()).or_insert(event.at);
         if event.name == "CONNECT" && period.has(event.at) && known.insert(event.call.to_owned()) {
-            told.calls.push(Answered {
+            to_text.calls.push(Answered {
                 id: event.call.to_owned(),
                 began: first,
                 at: event.at,
@@ -105,7 +105,11 @@ impl<'a> Event<'a> {
     fn read(line: &'a str) -> Option<Self> {
         let mut fields = line.split('|');
         let mut next = || fields.next();
-        let (time, call, queue, agent, name) = (next()?, next()?, next()?, next()?, next()?);
+        let time = next()?;
+        let call = next()?;
+        let queue = next()?;
+        let agent = next()?;
+        let name = next()?;
         let seconds = time.split('.').next()?.parse().ok()?;
         Some(Self { at: Timestamp::from_second(seconds).ok()?, call, queue, agent, name })
     }
@@ -138,9 +142,9 @@ nonsense
 
     #[test]
     fn answered_calls_count_once_and_abandoned_ones_do_not() {
-        let told = read(LOG.as_bytes(), Period::default()).unwrap();
-        assert_eq!((told.lines, told.unread, told.calls.len()), (9, 1, 2));
-        let first = &told.calls[0];
+        let to_text = read(LOG.as_bytes(), Period::default()).unwrap();
+        assert_eq!((to_text.lines, to_text.unread, to_text.calls.len()), (9, 1, 2));
+        let first = &to_text.calls[0];
         assert_eq!((first.began.as_second(), first.at.as_second()), (1_711_444_502, 1_711_444_510));
         assert_eq!((&*first.queue, &*first.agent), ("sales", "SIP/101"));
     }
@@ -158,7 +162,7 @@ nonsense
 
     #[test]
     fn a_file_that_is_something_else_is_no_calls() {
-        let told = read(&[0xff; 200_000][..], Period::default()).unwrap();
-        assert_eq!((told.calls.len(), told.unread), (0, told.lines));
+        let to_text = read(&[0xff; 200_000][..], Period::default()).unwrap();
+        assert_eq!((to_text.calls.len(), to_text.unread), (0, to_text.lines));
     }
 }

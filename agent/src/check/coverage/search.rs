@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::queue_log::Answered;
 use crate::storage::{
-    VaultSettings,
+    StorageSettings,
     call_id::CallId,
     driver::{DriverFault, FileDriver},
     expand::{self, Step},
@@ -80,7 +80,7 @@ impl Fate {
 
 /// A call and the result of its search.
 #[derive(Debug, Clone)]
-pub struct Tried {
+pub struct SearchResult {
     /// The call.
     pub call: Answered,
     /// The result of the search for its recording.
@@ -92,23 +92,23 @@ pub struct Tried {
 /// Searches for the recordings of these calls. Blocks, as long as it takes to walk through all roots. Also returns
 /// the faults of roots that could not be read completely.
 pub fn try_all(
-    settings: &VaultSettings,
+    settings: &StorageSettings,
     calls: Vec<Answered>,
     tenant: Option<&str>,
-) -> (Vec<Tried>, Vec<DriverFault>) {
+) -> (Vec<SearchResult>, Vec<DriverFault>) {
     let ids: Vec<Option<CallId>> = calls.iter().map(|call| settings.call_ids.parse(&call.id).ok()).collect();
     let settings = Arc::new(settings.clone());
     let mut roots = Vec::new();
     let mut faults = Vec::new();
     for (position, pattern) in settings.roots.iter().enumerate() {
         let driver = FileDriver::new(position, pattern.clone(), Arc::clone(&settings));
-        let wanted = Wanted::new(&settings, ids.iter().flatten());
+        let wanted = CallToFind::new(&settings, ids.iter().flatten());
         let (files, fault) = driver.everywhere(&|name| wanted.has(name));
         roots.push(Root { files: wanted.sort(files), driver });
         faults.extend(fault);
     }
     let tried = calls.into_iter().zip(ids).map(|(call, id)| {
-        let Some(id) = id else { return Tried { call, fate: Fate::NoId, file: None } };
+        let Some(id) = id else { return SearchResult { call, fate: Fate::NoId, file: None } };
         let query = Query {
             start: Some(call.began),
             tenant: tenant.map(str::to_owned),
@@ -116,8 +116,8 @@ pub fn try_all(
             agent: Some(call.agent.clone()),
             ..Query::new(id)
         };
-        let (fate, file) = judge(&settings, &roots, &query, !faults.is_empty());
-        Tried { call, fate, file }
+        let (fate, file) = evaluate(&settings, &roots, &query, !faults.is_empty());
+        SearchResult { call, fate, file }
     });
     (tried.collect(), faults)
 }
@@ -127,13 +127,14 @@ struct Root {
     files: Sorted,
 }
 
-fn judge(
-    settings: &VaultSettings,
+fn evaluate(
+    settings: &StorageSettings,
     roots: &[Root],
     query: &Query,
     doubtful: bool,
 ) -> (Fate, Option<(usize, PathBuf)>) {
-    let (mut empty, mut outside) = (None, None);
+    let mut empty = None;
+    let mut outside = None;
     for (position, root) in roots.iter().enumerate() {
         let pattern = root.driver.pattern();
         let ways: Vec<Vec<Step>> = expand::expand(pattern, query, &settings.zone, settings.look_back);
@@ -156,17 +157,18 @@ fn judge(
 }
 
 /// Which file names belong to the calls.
-struct Wanted {
+struct CallToFind {
     rules: Rules,
     keys: HashSet<Vec<u8>>,
     /// Ids without a token.
     others: Vec<CallId>,
 }
 
-impl Wanted {
-    fn new<'a>(settings: &VaultSettings, ids: impl Iterator<Item = &'a CallId>) -> Self {
+impl CallToFind {
+    fn new<'a>(settings: &StorageSettings, ids: impl Iterator<Item = &'a CallId>) -> Self {
         let rules = Rules::for_ids(&settings.call_ids);
-        let (mut keys, mut others) = (HashSet::new(), Vec::new());
+        let mut keys = HashSet::new();
+        let mut others = Vec::new();
         for id in ids {
             match tokens::key(id.needle(), rules) {
                 Some(key) => drop(keys.insert(key)),

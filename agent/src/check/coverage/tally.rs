@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::search::{Fate, Tried};
+use super::search::{Fate, SearchResult};
 
 /// The number of calls for each result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -48,7 +48,7 @@ pub struct Coverage {
 
 impl Coverage {
     /// Counts these calls.
-    pub fn count(tried: &[Tried], zone: &TimeZone) -> Self {
+    pub fn count(tried: &[SearchResult], zone: &TimeZone) -> Self {
         let mut coverage = Self::default();
         for one in tried {
             let day = one.call.at.to_zoned(zone.clone()).date().to_string();

@@ -12,12 +12,12 @@ use super::TlsFiles;
 
 /// How often the files are checked. Certificates are renewed weeks before they expire; the interval is seconds for the
 /// operator who is watching.
-const EVERY: Duration = Duration::from_secs(5);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Checks the files until the task is aborted.
 pub(super) async fn watch(files: TlsFiles, config: RustlsConfig) {
     let mut watcher = Watcher::new(files, config);
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
     loop {
         ticks.tick().await;
         watcher.look().await;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::{
-    audit::RecordSettings,
+    audit::AuditLogSettings,
     storage::pattern::Pattern,
     testing::{put, settings as service, wav},
 };
@@ -122,7 +122,7 @@ async fn a_download_that_is_cut_at_the_end_is_on_record_with_its_client() {
     put(dir.path().join("1711444502.17.wav"), &wav(2000));
     let mut settings = settings(&dir);
     let path = dir.path().join("audit.jsonl");
-    settings.service.record = Some(RecordSettings::new(path.clone()));
+    settings.service.audit_log = Some(AuditLogSettings::new(path.clone()));
     let running = start(settings).await.unwrap();
     let mut download = get(running.address(), &first_link(&running).await).await;
     download.frame().await.unwrap().unwrap();

@@ -18,7 +18,8 @@ fn pairs() -> Vec<u8> {
 #[tokio::test]
 async fn a_search_tells_what_the_link_delivers() {
     let site = Site::new("");
-    let (gsm, pairs) = (gsm(), pairs());
+    let gsm = gsm();
+    let pairs = pairs();
     for (name, content, size, seconds) in [
         (GSM, &gsm, 44 + 600 * 320, 12.0),
         ("x-1711444502.17.WAV", &pairs, 44 + 500 * 640, 20.0),
@@ -40,8 +41,8 @@ async fn a_search_tells_what_the_link_delivers() {
         assert_eq!(header(&played, "content-type"), "audio/wav");
         let disposition = format!("inline; filename=\"{stem}.wav\"");
         assert_eq!(header(&played, "content-disposition"), disposition);
-        let octets = body(played).await;
-        assert!(octets.starts_with(b"RIFF") && octets.len() == usize::try_from(size).unwrap(), "{name}");
+        let bytes = body(played).await;
+        assert!(bytes.starts_with(b"RIFF") && bytes.len() == usize::try_from(size).unwrap(), "{name}");
         fs::remove_file(site.dir.path().join(name)).unwrap();
     }
     site.put(NAME, &wav(1));
@@ -110,7 +111,8 @@ async fn each_form_has_its_own_validators() {
     let link = site.link(&ours("")).await;
     let original = format!("{link}?original=1");
     let tag_of = async |link: &str| header(&site.fetch(link, &[]).await, "etag").to_owned();
-    let (tag, other) = (tag_of(&link).await, tag_of(&original).await);
+    let tag = tag_of(&link).await;
+    let other = tag_of(&original).await;
     let date = header(&site.fetch(&link, &[]).await, "last-modified").to_owned();
     for (headers, expected) in [
         (vec![("if-none-match", &*tag)], 304),

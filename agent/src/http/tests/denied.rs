@@ -6,7 +6,7 @@ use audiovault_protocol::link::Revocation;
 
 use super::*;
 use crate::{
-    audit::RecordSettings,
+    audit::AuditLogSettings,
     storage::{
         SearchMode,
         call_id::CallIdRules,
@@ -23,13 +23,14 @@ impl Denying {
     /// A site with an empty deny list and an audit log.
     fn new(layout: &str, change: impl FnOnce(&mut ServiceSettings)) -> Self {
         let dir = TempDir::new().unwrap();
-        let (path, call_ids) = (dir.path().join("deny"), CallIdRules::default());
+        let path = dir.path().join("deny");
+        let call_ids = CallIdRules::default();
         fs::write(&path, "").unwrap();
         let rules = deny_list::read(&path, &call_ids).unwrap().into();
-        let record = RecordSettings::new(dir.path().join("audit.jsonl"));
+        let audit_log = AuditLogSettings::new(dir.path().join("audit.jsonl"));
         let site = Site::with(layout, |settings| {
             settings.deny = Some(DenySettings { path, call_ids, rules });
-            settings.record = Some(record);
+            settings.audit_log = Some(audit_log);
             change(settings);
         });
         Self { site, dir }
@@ -67,9 +68,10 @@ async fn a_denied_call_is_not_there_and_its_links_are_dead_and_both_are_on_recor
     assert_eq!(json(refused).await["detail"], "this recording is no longer offered");
     assert_eq!(place.site.fetch("/recordings/forged/recording.wav", &[]).await.status(), 403);
     let lines = place.lines().await;
-    let told = lines.iter().map(|line| (line["outcome"].as_str().unwrap(), line["status"].as_u64().unwrap()));
+    let content_info =
+        lines.iter().map(|line| (line["outcome"].as_str().unwrap(), line["status"].as_u64().unwrap()));
     let expected = [("complete", 200), ("denied", 200), ("denied", 410), ("refused", 403)];
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(content_info.collect::<Vec<_>>(), expected);
     assert_eq!((&lines[1]["found"], &lines[2]["call_id"]), (&0.into(), &CALL.into()));
     assert_eq!(lines[2]["problem"], "this recording is no longer offered");
 }
@@ -107,10 +109,10 @@ async fn a_link_on_the_disk_is_no_way_around_the_deny_file() {
 async fn where_a_recording_is_denied_the_next_root_is_asked() {
     let mut roots = Vec::new();
     let place = Denying::new("/pbx", |settings| {
-        let nas = settings.vault.roots[0].root().parent().unwrap().join("nas");
-        settings.vault.roots.push(Pattern::parse(nas.to_str().unwrap()).unwrap());
-        settings.vault.mode = SearchMode::First;
-        roots.clone_from(&settings.vault.roots);
+        let nas = settings.storage.roots[0].root().parent().unwrap().join("nas");
+        settings.storage.roots.push(Pattern::parse(nas.to_str().unwrap()).unwrap());
+        settings.storage.mode = SearchMode::First;
+        roots.clone_from(&settings.storage.roots);
     });
     place.site.put("pbx/x-1711444502.17.wav", &wav(1));
     place.site.put("nas/y-1711444502.17.wav", &wav(1));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use audiovault_protocol::http::context::{Client, Lifeline};
 
 use super::*;
-use crate::audit::RecordSettings;
+use crate::audit::AuditLogSettings;
 
 struct Recorded {
     site: Site,
@@ -17,8 +17,8 @@ impl Recorded {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("audit.jsonl");
-        let record = Some(RecordSettings::new(path.clone()));
-        let site = Site::with("", |settings| settings.record = record);
+        let audit_log = Some(AuditLogSettings::new(path.clone()));
+        let site = Site::with("", |settings| settings.audit_log = audit_log);
         site.put(NAME, &wav(20));
         Self { site, path, _dir: dir }
     }
@@ -101,9 +101,9 @@ async fn who_gives_up_a_body_shows_in_how_it_ended() {
     let ends: Vec<_> = deliveries.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
     assert_eq!(ends, ["left", "cut", "cut"]);
     // The last download had its first chunk when the file shrank.
-    let octets: Vec<usize> =
+    let bytes: Vec<usize> =
         deliveries.iter().map(|line| line["octets"].as_u64().unwrap().try_into().unwrap()).collect();
-    assert!(octets[..2] == sent && (1..=body::CHUNK_LEN).contains(&octets[2]), "{octets:?} {sent:?}");
+    assert!(bytes[..2] == sent && (1..=body::CHUNK_LEN).contains(&bytes[2]), "{bytes:?} {sent:?}");
 }
 
 #[tokio::test]
@@ -121,9 +121,10 @@ async fn refusals_are_on_record_with_what_was_said() {
         place.site.fetch(&path, &[]).await;
     }
     let lines = place.lines().await;
-    let told = lines[1..].iter().map(|line| (line["status"].as_u64().unwrap(), line["call_id"].as_str()));
+    let content_info =
+        lines[1..].iter().map(|line| (line["status"].as_u64().unwrap(), line["call_id"].as_str()));
     assert_eq!(
-        told.collect::<Vec<_>>(),
+        content_info.collect::<Vec<_>>(),
         [(401, Some(CALL)), (400, None), (403, None), (404, Some(CALL))],
         "what is no call id may be a telephone number"
     );

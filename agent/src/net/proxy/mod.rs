@@ -190,7 +190,8 @@ fn credentials(url: &Url) -> Result<Option<Credentials>, ProxyTextError> {
         let text = percent_decode_str(text).decode_utf8().map_err(|_| ProxyTextError::Credentials)?;
         Ok(Secret::new(text))
     };
-    let (user, password) = (decoded(url.username())?, decoded(url.password().unwrap_or_default())?);
+    let user = decoded(url.username())?;
+    let password = decoded(url.password().unwrap_or_default())?;
     Ok(Some(Credentials { user, password }))
 }
 

@@ -39,7 +39,8 @@ impl ProxyRules {
 
     /// One proxy for services with TLS, and one for those without; neither is used for loopback addresses.
     pub fn environment(secure: Option<Proxy>, plain: Option<Proxy>) -> Self {
-        let (secure, plain) = (secure.map(Box::new), plain.map(Box::new));
+        let secure = secure.map(Box::new);
+        let plain = plain.map(Box::new);
         Self { chosen: Chosen::Environment { secure, plain }, except: None }
     }
 

@@ -23,7 +23,8 @@ pub(super) async fn pass(
     let beyond = beyond.map_err(|error| ProxyError::NotAProxy(error.into()))?;
     let passed = match credentials {
         Some(Credentials { user, password }) => {
-            let (user, password) = (user.reveal(), password.reveal());
+            let user = user.reveal();
+            let password = password.reveal();
             Socks5Stream::connect_with_password_and_socket(stream, beyond, user, password).await
         }
         None => Socks5Stream::connect_with_socket(stream, beyond).await,
@@ -32,7 +33,8 @@ pub(super) async fn pass(
 }
 
 fn refused(error: SocksError, target: &Target, named: bool) -> ProxyError {
-    let (target, words) = (target.to_string(), format!("SOCKS: {}", error.to_string().to_lowercase()));
+    let target = target.to_string();
+    let words = format!("SOCKS: {}", error.to_string().to_lowercase());
     if matches!(error, SocksError::PasswordAuthFailure(_) | SocksError::InvalidAuthValues(_)) {
         ProxyError::CredentialsRefused(words)
     } else if matches!(error, SocksError::NoAcceptableAuthMethods | SocksError::AuthorizationRequired) {

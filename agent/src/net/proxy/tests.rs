@@ -14,7 +14,8 @@ fn target() -> Target {
 /// of the stream.
 async fn asked(proxy: &str, answer: &'static [u8]) -> (Result<Stream, ProxyError>, String, DuplexStream) {
     let (ours, mut theirs) = tokio::io::duplex(4096);
-    let (proxy, target) = (self::proxy(proxy), target());
+    let proxy = self::proxy(proxy);
+    let target = target();
     let heard = async {
         let mut heard = vec![0; 4096];
         let len = theirs.read(&mut heard).await.unwrap();

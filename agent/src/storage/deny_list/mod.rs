@@ -34,7 +34,7 @@ pub use self::{
 };
 
 /// How often the file is checked between requests: a running download ends within a second.
-const EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The deny list as it was when the configuration was checked.
 #[derive(Debug, Clone)]
@@ -203,7 +203,7 @@ impl Inner {
 /// Checks the file between requests, until the deny list is dropped.
 async fn watch(deny: Weak<Inner>) {
     loop {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let Some(deny) = deny.upgrade() else { return };
         deny.look().await;
     }

@@ -56,7 +56,8 @@ impl DenyRules {
     /// [`RulesError`] for the first line that is wrong.
     pub fn parse(text: &str, call_ids: &CallIdRules) -> Result<Self, RulesError> {
         let mut calls = Vec::new();
-        let (mut beneath, mut absolute) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        let mut beneath = GlobSetBuilder::new();
+        let mut absolute = GlobSetBuilder::new();
         // Windows may save the file with a byte order mark before the first line.
         let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).enumerate();
         let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -177,10 +178,9 @@ mod tests {
         ] {
             assert!(!denied(rule, path), "{rule} {path}");
         }
-        let octets = Path::new(OsStr::from_bytes(b"a/\xff-1711444502.17\xfe.wav"));
+        let bytes = Path::new(OsStr::from_bytes(b"a/\xff-1711444502.17\xfe.wav"));
         assert!(
-            rules("*\n").deny(Path::new("/rec"), octets)
-                && rules("1711444502.17").deny(Path::new("/"), octets)
+            rules("*\n").deny(Path::new("/rec"), bytes) && rules("1711444502.17").deny(Path::new("/"), bytes)
         );
     }
 

@@ -104,7 +104,7 @@ impl Watched {
                 }
                 Err(error) => {
                     self.known = None;
-                    self.tell(&error);
+                    self.report(&error);
                 }
             }
         }
@@ -134,7 +134,7 @@ impl Watched {
         Ok(())
     }
 
-    fn tell(&mut self, error: &DenyError) {
+    fn report(&mut self, error: &DenyError) {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         let problem = format!("{error}, and the old rules stay active: {cause}");
         if self.problem.as_ref() != Some(&problem) {

@@ -14,13 +14,13 @@ use cap_std::fs::Dir;
 use super::{
     Index,
     scan::nanoseconds,
-    store::{Folder, Reading, StoreError, guarded},
+    store::{DirectoryRow, Reading, StoreError, guarded},
     watch::Watch,
 };
 use crate::storage::{
     call_id::CallId,
+    directory::{self, Entry, MAX_DEPTH, Shortfall, is_debris},
     expand::{Step, leads_to},
-    folder::{self, Entry, MAX_DEPTH, Shortfall, is_debris},
     query::Query,
     tokens,
     walk::Walk,
@@ -109,8 +109,8 @@ struct Look<'a> {
 impl Look<'_> {
     fn through(mut self, starts: Vec<PathBuf>) -> Result<Looked, StoreError> {
         let mut seen = HashSet::new();
-        let mut waiting: Vec<(PathBuf, usize)> = starts.into_iter().map(|start| (start, 0)).collect();
-        while let Some((path, depth)) = waiting.pop() {
+        let mut pool: Vec<(PathBuf, usize)> = starts.into_iter().map(|start| (start, 0)).collect();
+        while let Some((path, depth)) = pool.pop() {
             if self.walk.budget.is_spent() {
                 self.looked.shortfall.out_of_time = true;
                 break;
@@ -118,7 +118,7 @@ impl Look<'_> {
             if depth > MAX_DEPTH || !seen.insert(path.clone()) {
                 continue;
             }
-            let known = self.reading.folder(&path)?;
+            let known = self.reading.directory(&path)?;
             let below = match self.enter(&path, known.as_ref()) {
                 Ok(below) => below,
                 Err(error) => {
@@ -126,19 +126,19 @@ impl Look<'_> {
                     continue;
                 }
             };
-            waiting.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
+            pool.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
         }
         Ok(self.looked)
     }
 
     /// The subdirectories of a directory. Reads it if it has changed.
-    fn enter(&mut self, path: &Path, known: Option<&Folder>) -> io::Result<Vec<Vec<u8>>> {
-        let folder = folder::open(self.walk.root, path)?;
-        let modified = nanoseconds(folder::modified(&folder)?);
+    fn enter(&mut self, path: &Path, known: Option<&DirectoryRow>) -> io::Result<Vec<Vec<u8>>> {
+        let directory = directory::open(self.walk.root, path)?;
+        let modified = nanoseconds(directory::modified(&directory)?);
         if let Some(known) = known.filter(|known| known.settled && known.modified == modified) {
             return Ok(known.below.clone());
         }
-        if let Some(below) = self.hear(path, &folder, known) {
+        if let Some(below) = self.take_changes(path, &directory, known) {
             return Ok(below);
         }
         let mut below = Vec::new();
@@ -146,7 +146,7 @@ impl Look<'_> {
         looked.changed.insert(path.to_owned());
         let walk = self.walk;
         let mut entries = 0_u32;
-        folder::read((walk.root, &folder), path, walk.names, &mut |entry| {
+        directory::read((walk.root, &directory), path, walk.names, &mut |entry| {
             entries = entries.wrapping_add(1);
             if entries.is_multiple_of(128) && walk.budget.is_spent() {
                 looked.shortfall.out_of_time = true;
@@ -154,7 +154,7 @@ impl Look<'_> {
             }
             match entry {
                 Ok(Some(Entry::Recording(name))) => looked.hits.push(path.join(name)),
-                Ok(Some(Entry::Folder(name))) => below.push(name.as_bytes().to_owned()),
+                Ok(Some(Entry::DirectoryRow(name))) => below.push(name.as_bytes().to_owned()),
                 Ok(None) => {}
                 Err(error) => looked.shortfall.note(error),
             }
@@ -164,12 +164,18 @@ impl Look<'_> {
     }
 
     /// The subdirectories of a watched directory, if the reported changes are enough and it need not be read.
-    fn hear(&mut self, path: &Path, folder: &Dir, known: Option<&Folder>) -> Option<Vec<Vec<u8>>> {
-        let (known, watch) = (known?, self.watch?);
-        let news = watch.news(path, folder).filter(|news| !news.has_link(self.walk, path))?;
+    fn take_changes(
+        &mut self,
+        path: &Path,
+        directory: &Dir,
+        known: Option<&DirectoryRow>,
+    ) -> Option<Vec<Vec<u8>>> {
+        let known = known?;
+        let watch = self.watch?;
+        let news = watch.news(path, directory).filter(|news| !news.has_link(self.walk, path))?;
         let wanted = news.appeared.iter().filter(|name| (self.walk.names.recording)(name.as_bytes()));
         self.looked.hits.extend(wanted.map(|name| path.join(name)));
-        let came = news.folders.iter().map(|name| name.as_bytes());
+        let came = news.directories.iter().map(|name| name.as_bytes());
         let came = came.filter(|name| self.walk.names.lead_on(name)).map(<[u8]>::to_vec);
         Some(known.below.iter().cloned().chain(came).collect())
     }

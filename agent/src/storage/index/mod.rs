@@ -25,8 +25,9 @@ use sha2::{Digest, Sha256};
 
 use self::{scan::Scan, store::Store, watch::Watch};
 use crate::storage::{
-    VaultSettings, expand,
-    folder::{Names, Shortfall},
+    StorageSettings,
+    directory::{Names, Shortfall},
+    expand,
     pace::Pace,
     pattern::Pattern,
     tokens::Rules,
@@ -63,7 +64,7 @@ impl fmt::Debug for Index {
 
 impl Index {
     /// The index of a root, in its own file in `directory`. Nothing is opened yet.
-    pub(crate) fn new(directory: &Path, pattern: &Pattern, settings: &VaultSettings) -> Self {
+    pub(crate) fn new(directory: &Path, pattern: &Pattern, settings: &StorageSettings) -> Self {
         let name = Sha256::digest(pattern.to_string());
         let name =
             data_encoding::HEXLOWER.encode(name.first_chunk::<8>().map_or(&[], |first| first.as_slice()));

@@ -16,11 +16,11 @@ use std::{
 use cap_std::fs::Dir;
 
 use super::{
-    store::{Change, Folder, Store, StoreError, digest},
-    watch::{News, Watch},
+    store::{Change, DirectoryRow, Store, StoreError, digest},
+    watch::{IndexChanges, Watch},
 };
 use crate::storage::{
-    folder::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Shortfall},
+    directory::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Shortfall},
     pace::Pace,
     tokens::{Rules, tokens},
     walk::Walk,
@@ -50,7 +50,7 @@ pub enum ScanError {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scanned {
     /// Directories below the root.
-    pub folders: u64,
+    pub directories: u64,
     /// Directories that had to be read.
     pub read: u64,
     /// Recordings that were added to the index.
@@ -106,8 +106,8 @@ impl<'a> Scan<'a> {
         let began = nanoseconds(SystemTime::now());
         self.free_number = self.store.free_number()?;
         self.shortfall = shortfall;
-        let mut waiting: Vec<(PathBuf, usize)> = bases.into_iter().map(|base| (base, 0)).collect();
-        while let Some((path, depth)) = waiting.pop() {
+        let mut pool: Vec<(PathBuf, usize)> = bases.into_iter().map(|base| (base, 0)).collect();
+        while let Some((path, depth)) = pool.pop() {
             if self.walk.budget.is_spent() {
                 return Err(ScanError::Cancelled);
             }
@@ -125,8 +125,8 @@ impl<'a> Scan<'a> {
                 }
                 Err(error) => return Err(error),
             };
-            self.done.folders += 1;
-            waiting.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
+            self.done.directories += 1;
+            pool.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
         }
         if let Some(error) = self.shortfall.unreadable.take() {
             self.write(0)?;
@@ -143,26 +143,26 @@ impl<'a> Scan<'a> {
 
     /// The subdirectories of a directory. Reads it if it may have changed.
     fn enter(&mut self, path: &Path) -> Result<Vec<Vec<u8>>, ScanError> {
-        let folder = folder::open(self.walk.root, path).map_err(ScanError::Unreadable)?;
-        let modified = folder::modified(&folder).map_err(ScanError::Unreadable)?;
+        let directory = directory::open(self.walk.root, path).map_err(ScanError::Unreadable)?;
+        let modified = directory::modified(&directory).map_err(ScanError::Unreadable)?;
         // The snapshot is dropped before the directory is read: redb does not reuse pages while a snapshot may read
         // them.
-        let known = self.store.reading()?.folder(path)?;
+        let known = self.store.reading()?.directory(path)?;
         match known {
             Some(known) if known.settled && known.modified == nanoseconds(modified) => Ok(known.below),
-            Some(known) => match self.hear(&folder, path, &known) {
+            Some(known) => match self.take_changes(&directory, path, &known) {
                 Some(below) => Ok(below),
-                None => self.read(&folder, path, modified, Some(known)),
+                None => self.read(&directory, path, modified, Some(known)),
             },
-            None => self.read(&folder, path, modified, None),
+            None => self.read(&directory, path, modified, None),
         }
     }
 
     /// Stores the reported changes of a watched directory instead of reading it. Returns its subdirectories.
-    fn hear(&mut self, folder: &Dir, path: &Path, known: &Folder) -> Option<Vec<Vec<u8>>> {
+    fn take_changes(&mut self, directory: &Dir, path: &Path, known: &DirectoryRow) -> Option<Vec<Vec<u8>>> {
         let (watch, _) = self.watched?;
-        let news = watch.take(path, folder).filter(|news| !news.has_link(self.walk, path))?;
-        if news == News::default() {
+        let news = watch.take(path, directory).filter(|news| !news.has_link(self.walk, path))?;
+        if news == IndexChanges::default() {
             return Some(known.below.clone());
         }
         for gone in &news.gone {
@@ -176,41 +176,42 @@ impl<'a> Scan<'a> {
                 self.done.added += 1;
             }
         }
-        let mut folder = Folder { settled: false, ..known.clone() };
-        let came = news.folders.iter().map(|name| name.as_bytes());
+        let mut directory = DirectoryRow { settled: false, ..known.clone() };
+        let came = news.directories.iter().map(|name| name.as_bytes());
         let came = came.filter(|name| self.walk.names.lead_on(name)).map(<[u8]>::to_vec);
-        folder.below.extend(came.filter(|name| !known.below.contains(name)).collect::<Vec<_>>());
-        let below = folder.below.clone();
+        directory.below.extend(came.filter(|name| !known.below.contains(name)).collect::<Vec<_>>());
+        let below = directory.below.clone();
         // A process that does not watch the directory has to read it.
-        folder.modified = i128::MIN;
-        self.change.remember(path, folder);
+        directory.modified = i128::MIN;
+        self.change.remember(path, directory);
         self.filed.push((path.to_owned(), false));
         Some(below)
     }
 
     fn read(
         &mut self,
-        folder: &Dir,
+        directory: &Dir,
         path: &Path,
         modified: SystemTime,
-        known: Option<Folder>,
+        known: Option<DirectoryRow>,
     ) -> Result<Vec<Vec<u8>>, ScanError> {
         self.done.read += 1;
         if let Some((watch, root)) = self.watched {
-            watch.begin((root, path), folder, modified);
+            watch.begin((root, path), directory, modified);
         }
         let known = known.unwrap_or_else(|| self.begin(path));
         let before = self.store.reading()?.digests(known.id)?;
         let mut there = vec![false; before.len()];
         let mut below: Vec<Vec<u8>> = Vec::new();
-        let (mut failed, mut unsure) = (None, false);
-        folder::read((self.walk.root, folder), path, self.walk.names, &mut |entry| {
+        let mut failed = None;
+        let mut unsure = false;
+        directory::read((self.walk.root, directory), path, self.walk.names, &mut |entry| {
             let judged = match entry {
                 _ if self.walk.budget.is_spent() => Err(ScanError::Cancelled),
                 Ok(Some(Entry::Recording(name))) => {
                     self.see(known.id, name.as_bytes(), (&before, &mut there)).map_err(ScanError::from)
                 }
-                Ok(Some(Entry::Folder(name))) => {
+                Ok(Some(Entry::DirectoryRow(name))) => {
                     below.push(name.as_bytes().to_owned());
                     Ok(())
                 }
@@ -251,8 +252,8 @@ impl<'a> Scan<'a> {
     }
 
     /// A directory that was not known before. It is stored as one that is still to be read.
-    fn begin(&mut self, path: &Path) -> Folder {
-        let folder = Folder {
+    fn begin(&mut self, path: &Path) -> DirectoryRow {
+        let directory = DirectoryRow {
             id: self.free_number,
             modified: i128::MIN,
             first_seen: 0,
@@ -260,13 +261,13 @@ impl<'a> Scan<'a> {
             below: Vec::new(),
         };
         self.free_number = self.free_number.saturating_add(1);
-        self.change.remember(path, folder.clone());
-        folder
+        self.change.remember(path, directory.clone());
+        directory
     }
 
     fn see(
         &mut self,
-        folder: u32,
+        directory: u32,
         name: &[u8],
         (before, there): (&[u64], &mut [bool]),
     ) -> Result<(), StoreError> {
@@ -278,7 +279,7 @@ impl<'a> Scan<'a> {
         }
         let tokens = tokens(name, self.rules);
         if !tokens.is_empty() {
-            self.change.file(folder, name, &tokens);
+            self.change.file(directory, name, &tokens);
             self.done.added += 1;
         }
         self.write(BATCH)
@@ -301,9 +302,9 @@ impl<'a> Scan<'a> {
     /// Removes directories that no longer exist.
     fn forget_the_unseen(&mut self) -> Result<(), StoreError> {
         self.write(0)?;
-        let mut folders = self.store.reading()?.folders()?;
-        folders.retain(|(_, path)| !self.seen.contains(path));
-        for (number, path) in folders {
+        let mut directories = self.store.reading()?.directories()?;
+        directories.retain(|(_, path)| !self.seen.contains(path));
+        for (number, path) in directories {
             let filed = self.store.reading()?.digests(number)?;
             for gone in filed {
                 self.change.take_out(number, gone);
@@ -317,13 +318,14 @@ impl<'a> Scan<'a> {
 }
 
 /// The state of a directory that was just read and was last changed at `modified`.
-fn as_read(known: &Folder, modified: SystemTime, below: &[Vec<u8>]) -> Folder {
-    let (now, at) = (SystemTime::now(), nanoseconds(modified));
+fn as_read(known: &DirectoryRow, modified: SystemTime, below: &[Vec<u8>]) -> DirectoryRow {
+    let now = SystemTime::now();
+    let at = nanoseconds(modified);
     let first_seen = if known.modified == at { known.first_seen } else { nanoseconds(now) };
     let age = now.duration_since(modified).unwrap_or_default();
     let seen_for = Duration::from_nanos(u64::try_from(nanoseconds(now) - first_seen).unwrap_or(0));
     let settled = age > CLOCKS_DIFFER || (age > COARSEST_CLOCK && seen_for > COARSEST_CLOCK);
-    Folder { id: known.id, modified: at, first_seen, settled, below: below.to_vec() }
+    DirectoryRow { id: known.id, modified: at, first_seen, settled, below: below.to_vec() }
 }
 
 fn is_absent(error: &io::Error) -> bool {

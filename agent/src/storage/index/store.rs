@@ -1,6 +1,6 @@
 //! The index on disk: one redb file for each root.
 //!
-//! `names` has every name under each of its tokens, `folders` has the state of each directory when it was read, and
+//! `names` has every name under each of its tokens, `directories` has the state of each directory when it was read, and
 //! `files` has the names that are stored for each directory. So when a directory is read again, only the changes are
 //! written.
 
@@ -21,7 +21,7 @@ const NAMES: TableDefinition<&[u8], ()> = TableDefinition::new("names");
 /// From directory and digest of a name to its tokens, for names that have tokens.
 const FILES: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("files");
 /// From the path of a directory to what is known about it, as JSON.
-const FOLDERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("folders");
+const DIRECTORIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("folders");
 /// From the number of a directory to its path.
 const PATHS: TableDefinition<u32, &[u8]> = TableDefinition::new("paths");
 /// For which configuration the index was built.
@@ -57,7 +57,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 
 /// The state of a directory when it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Folder {
+pub(super) struct DirectoryRow {
     /// The number of the directory.
     pub(super) id: u32,
     /// Its modification time, by the clock of its file system, in nanoseconds since the Unix epoch.
@@ -126,7 +126,7 @@ impl Store {
         };
         writing.open_table(NAMES)?;
         writing.open_table(FILES)?;
-        writing.open_table(FOLDERS)?;
+        writing.open_table(DIRECTORIES)?;
         writing.open_table(PATHS)?;
         writing.commit()?;
         Ok(fits.then_some(store))
@@ -146,7 +146,7 @@ impl Store {
 
     /// Applies a change, and writes it to disk.
     pub(super) fn apply(&self, change: Change) -> Result<(), StoreError> {
-        let Change { mut names, mut files, taken_out, folders, forgotten, scanned } = change;
+        let Change { mut names, mut files, taken_out, directories, forgotten, scanned } = change;
         // In the order of the tables, so that each page is written once.
         names.sort_unstable();
         files.sort_unstable();
@@ -163,11 +163,12 @@ impl Store {
             for file in taken_out {
                 take_out(&mut by_token, &mut by_folder, file)?;
             }
-            let (mut known, mut paths) = (transaction.open_table(FOLDERS)?, transaction.open_table(PATHS)?);
-            for (path, folder) in folders {
-                let record = serde_json::to_vec(&folder).map_err(|_| StoreError::Garbled)?;
+            let mut known = transaction.open_table(DIRECTORIES)?;
+            let mut paths = transaction.open_table(PATHS)?;
+            for (path, directory) in directories {
+                let record = serde_json::to_vec(&directory).map_err(|_| StoreError::Garbled)?;
                 known.insert(path.as_os_str().as_bytes(), record.as_slice())?;
-                paths.insert(folder.id, path.as_os_str().as_bytes())?;
+                paths.insert(directory.id, path.as_os_str().as_bytes())?;
             }
             for (path, number) in forgotten {
                 known.remove(path.as_os_str().as_bytes())?;
@@ -185,13 +186,13 @@ impl Store {
 fn take_out(
     names: &mut Table<'_, &'static [u8], ()>,
     files: &mut Table<'_, (u32, u64), &'static [u8]>,
-    (folder, gone): (u32, u64),
+    (directory, gone): (u32, u64),
 ) -> Result<(), StoreError> {
-    let tokens = files.remove((folder, gone))?.map(|tokens| tokens.value().to_owned());
+    let tokens = files.remove((directory, gone))?.map(|tokens| tokens.value().to_owned());
     let mut rest = tokens.as_deref().unwrap_or_default();
     while let Some((len, behind)) = rest.split_first() {
         let (token, behind) = behind.split_at_checked((*len).into()).ok_or(StoreError::Garbled)?;
-        let first = name_key(token, folder, b"");
+        let first = name_key(token, directory, b"");
         let mut key = None;
         for entry in names.range(first.as_slice()..)? {
             let found = entry?.0;
@@ -215,7 +216,7 @@ pub(super) struct Change {
     names: Vec<Vec<u8>>,
     files: Vec<((u32, u64), Vec<u8>)>,
     taken_out: Vec<(u32, u64)>,
-    folders: Vec<(PathBuf, Folder)>,
+    directories: Vec<(PathBuf, DirectoryRow)>,
     forgotten: Vec<(PathBuf, u32)>,
     scanned: Option<i128>,
 }
@@ -227,20 +228,20 @@ impl Change {
     }
 
     /// Adds a name of a directory under its tokens.
-    pub(super) fn file(&mut self, folder: u32, name: &[u8], tokens: &[Vec<u8>]) {
-        self.names.extend(tokens.iter().map(|token| name_key(token, folder, name)));
+    pub(super) fn file(&mut self, directory: u32, name: &[u8], tokens: &[Vec<u8>]) {
+        self.names.extend(tokens.iter().map(|token| name_key(token, directory, name)));
         let listed = tokens.iter().flat_map(|token| token_key(token)).collect();
-        self.files.push(((folder, digest(name)), listed));
+        self.files.push(((directory, digest(name)), listed));
     }
 
     /// Removes a name of a directory, by its digest.
-    pub(super) fn take_out(&mut self, folder: u32, gone: u64) {
-        self.taken_out.push((folder, gone));
+    pub(super) fn take_out(&mut self, directory: u32, gone: u64) {
+        self.taken_out.push((directory, gone));
     }
 
     /// Stores the state of a directory.
-    pub(super) fn remember(&mut self, path: &Path, folder: Folder) {
-        self.folders.push((path.to_owned(), folder));
+    pub(super) fn remember(&mut self, path: &Path, directory: DirectoryRow) {
+        self.directories.push((path.to_owned(), directory));
     }
 
     /// Removes a directory. Its names are removed separately.
@@ -277,26 +278,27 @@ impl Reading {
         token: &[u8],
         wanted: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Vec<PathBuf>, StoreError> {
-        let (names, paths) = (self.transaction.open_table(NAMES)?, self.transaction.open_table(PATHS)?);
+        let names = self.transaction.open_table(NAMES)?;
+        let paths = self.transaction.open_table(PATHS)?;
         let first = token_key(token);
         let mut found = Vec::new();
         for entry in names.range(first.as_slice()..)? {
             let (key, ()) = entry.map(|(key, value)| (key, value.value()))?;
             let Some(rest) = key.value().strip_prefix(first.as_slice()) else { break };
-            let (folder, name) = rest.split_first_chunk::<4>().ok_or(StoreError::Garbled)?;
+            let (directory, name) = rest.split_first_chunk::<4>().ok_or(StoreError::Garbled)?;
             if wanted(name) {
-                let folder = paths.get(u32::from_be_bytes(*folder))?.ok_or(StoreError::Garbled)?;
-                found.push(path_of(folder.value()).join(OsStr::from_bytes(name)));
+                let directory = paths.get(u32::from_be_bytes(*directory))?.ok_or(StoreError::Garbled)?;
+                found.push(path_of(directory.value()).join(OsStr::from_bytes(name)));
             }
         }
         Ok(found)
     }
 
     /// What is known about a directory.
-    pub(super) fn folder(&self, path: &Path) -> Result<Option<Folder>, StoreError> {
-        let folders = self.transaction.open_table(FOLDERS)?;
-        let record = folders.get(path.as_os_str().as_bytes())?;
-        record.map(|record| folder_of(record.value())).transpose()
+    pub(super) fn directory(&self, path: &Path) -> Result<Option<DirectoryRow>, StoreError> {
+        let directories = self.transaction.open_table(DIRECTORIES)?;
+        let record = directories.get(path.as_os_str().as_bytes())?;
+        record.map(|record| directory_of(record.value())).transpose()
     }
 
     /// When the last complete scan began, in nanoseconds since the Unix epoch; `None` before the first one has
@@ -308,14 +310,14 @@ impl Reading {
     }
 
     /// The numbers and paths of all directories.
-    pub(super) fn folders(&self) -> Result<Vec<(u32, PathBuf)>, StoreError> {
+    pub(super) fn directories(&self) -> Result<Vec<(u32, PathBuf)>, StoreError> {
         let paths = self.transaction.open_table(PATHS)?;
         let entries = paths.range::<u32>(..)?;
-        let folder = |entry: Result<(_, _), _>| {
+        let directory = |entry: Result<(_, _), _>| {
             let (number, path): (AccessGuard<'_, u32>, AccessGuard<'_, &[u8]>) = entry?;
             Ok((number.value(), path_of(path.value())))
         };
-        entries.map(folder).collect()
+        entries.map(directory).collect()
     }
 
     /// The path of every stored name.
@@ -324,17 +326,17 @@ impl Reading {
         let names = self.transaction.open_table(NAMES).unwrap();
         let paths = self.transaction.open_table(PATHS).unwrap();
         let path = |key: &[u8]| {
-            let (folder, name) = key[usize::from(key[0]) + 1..].split_first_chunk::<4>().unwrap();
-            let folder = paths.get(u32::from_be_bytes(*folder)).unwrap().unwrap();
-            path_of(folder.value()).join(OsStr::from_bytes(name))
+            let (directory, name) = key[usize::from(key[0]) + 1..].split_first_chunk::<4>().unwrap();
+            let directory = paths.get(u32::from_be_bytes(*directory)).unwrap().unwrap();
+            path_of(directory.value()).join(OsStr::from_bytes(name))
         };
         names.range::<&[u8]>(..).unwrap().map(|entry| path(entry.unwrap().0.value())).collect()
     }
 
     /// The digests of the names that are stored for a directory, in order.
-    pub(super) fn digests(&self, folder: u32) -> Result<Vec<u64>, StoreError> {
+    pub(super) fn digests(&self, directory: u32) -> Result<Vec<u64>, StoreError> {
         let files = self.transaction.open_table(FILES)?;
-        let entries = files.range((folder, 0)..=(folder, u64::MAX))?;
+        let entries = files.range((directory, 0)..=(directory, u64::MAX))?;
         entries.map(|entry| Ok(entry?.0.value().1)).collect()
     }
 }
@@ -352,14 +354,14 @@ fn token_key(token: &[u8]) -> Vec<u8> {
     [&[len], token].concat()
 }
 
-fn name_key(token: &[u8], folder: u32, name: &[u8]) -> Vec<u8> {
-    [&token_key(token), &folder.to_be_bytes()[..], name].concat()
+fn name_key(token: &[u8], directory: u32, name: &[u8]) -> Vec<u8> {
+    [&token_key(token), &directory.to_be_bytes()[..], name].concat()
 }
 
-fn path_of(octets: &[u8]) -> PathBuf {
-    OsStr::from_bytes(octets).into()
+fn path_of(bytes: &[u8]) -> PathBuf {
+    OsStr::from_bytes(bytes).into()
 }
 
-fn folder_of(record: &[u8]) -> Result<Folder, StoreError> {
+fn directory_of(record: &[u8]) -> Result<DirectoryRow, StoreError> {
     serde_json::from_slice(record).map_err(|_| StoreError::Garbled)
 }

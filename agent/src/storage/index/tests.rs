@@ -30,14 +30,15 @@ struct Place {
 
 fn drivers(recordings: &TempDir, indexes: &TempDir, below: &str) -> (FileDriver, FileDriver) {
     let pattern = Pattern::parse(&format!("file:{}{below}", recordings.path().display())).unwrap();
-    let plain = VaultSettings::new(vec![pattern.clone()]);
-    let indexed = VaultSettings { index: Some(indexes.path().to_owned()), ..plain.clone() };
+    let plain = StorageSettings::new(vec![pattern.clone()]);
+    let indexed = StorageSettings { index: Some(indexes.path().to_owned()), ..plain.clone() };
     (FileDriver::new(0, pattern.clone(), Arc::new(indexed)), FileDriver::new(0, pattern, Arc::new(plain)))
 }
 
 impl Place {
     fn new(below: &'static str) -> Self {
-        let (recordings, indexes) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let recordings = TempDir::new().unwrap();
+        let indexes = TempDir::new().unwrap();
         let (indexed, plain) = drivers(&recordings, &indexes, below);
         Self { recordings, indexes, below, indexed, plain, watched: true }
     }
@@ -78,7 +79,8 @@ impl Place {
 
     /// What both drivers find; asserts that it is the same.
     fn found(&self, query: &Query) -> Vec<String> {
-        let (fresh, known) = (Self::find(&self.plain, query), Self::find(&self.indexed, query));
+        let fresh = Self::find(&self.plain, query);
+        let known = Self::find(&self.indexed, query);
         assert_eq!(fresh, known, "{query:?}");
         known.into_iter().map(|path| path.display().to_string()).collect()
     }
@@ -112,7 +114,7 @@ fn old_calls_are_answered_from_the_index_and_a_call_that_ended_a_second_ago_is_f
     place.put(&format!("flat/out-{OLD}.wav"));
     assert_eq!(place.by_index_alone(&query(OLD)), None, "nothing is known before the first scan");
     assert_eq!(place.found(&query(OLD)), [format!("flat/out-{OLD}.wav")]);
-    assert_eq!(place.scan(), Scanned { folders: 2, read: 2, added: 1, removed: 0 });
+    assert_eq!(place.scan(), Scanned { directories: 2, read: 2, added: 1, removed: 0 });
     assert_eq!(place.by_index_alone(&query(OLD)), Some(true));
     assert_eq!(place.found(&query(OLD)).len(), 1);
     assert!(place.found(&query("1511444502.18")).is_empty(), "a miss");
@@ -139,7 +141,7 @@ fn what_is_renamed_or_gone_is_never_given_out() {
     fs::remove_file(place.at("a/1511444502.18.wav")).unwrap();
     assert_eq!(place.found(&query(OLD)), [format!("a/{OLD}.mp3")], "where it went is looked for");
     assert!(place.found(&query("1511444502.18")).is_empty());
-    assert_eq!(place.scan(), Scanned { folders: 2, read: 2, added: 1, removed: 2 });
+    assert_eq!(place.scan(), Scanned { directories: 2, read: 2, added: 1, removed: 2 });
     fs::remove_dir_all(place.at("a")).unwrap();
     assert_eq!(place.scan().removed, 1);
 }
@@ -149,14 +151,14 @@ fn folders_that_are_quiet_are_not_read_again_also_after_a_restart() {
     let mut place = Place::new("/%YY/%MM/%DD");
     for day in ["2017/11/23", "2017/11/24"] {
         place.put(&format!("{day}/{OLD}.wav"));
-        let folder = fs::File::open(place.at(day)).unwrap();
-        folder.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        let directory = fs::File::open(place.at(day)).unwrap();
+        directory.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
     }
     assert_eq!(place.scan().read, 2);
     assert_eq!(place.scan().read, 0);
     place.restart();
     assert_eq!(place.by_index_alone(&query(OLD)), None, "not opened yet");
-    assert_eq!(place.scan(), Scanned { folders: 2, ..Scanned::default() });
+    assert_eq!(place.scan(), Scanned { directories: 2, ..Scanned::default() });
     assert_eq!(place.found(&query(OLD)), [format!("2017/11/23/{OLD}.wav")], "only that day is asked for");
 }
 
@@ -172,13 +174,13 @@ fn a_folder_in_which_somebody_writes_all_day_is_not_read_again_and_again() {
         assert_eq!(place.found(&query(&call)).len(), 2);
         assert_eq!(
             place.scan(),
-            Scanned { folders: 3 + n, read: 1, added: 2, removed: 0 },
+            Scanned { directories: 3 + n, read: 1, added: 2, removed: 0 },
             "the new one alone"
         );
         assert_eq!(place.found(&query(&call)).len(), 2);
     }
     fs::remove_file(place.at(&format!("flat/out-{OLD}.wav"))).unwrap();
-    assert_eq!(place.scan(), Scanned { folders: 5, read: 0, added: 0, removed: 1 });
+    assert_eq!(place.scan(), Scanned { directories: 5, read: 0, added: 0, removed: 1 });
 }
 
 #[test]
@@ -203,22 +205,22 @@ fn a_damaged_file_is_built_anew_and_one_of_another_configuration_too() {
     place.restart();
     let whole = fs::read(&file).unwrap();
     let damage: [fn(&mut Vec<u8>); 4] = [
-        |octets| octets.truncate(octets.len() / 2),
-        |octets| octets.iter_mut().skip(4096).step_by(97).for_each(|octet| *octet ^= 0x55),
-        |octets| octets.fill(0),
-        |octets| *octets = b"something else".to_vec(),
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.iter_mut().skip(4096).step_by(97).for_each(|byte| *byte ^= 0x55),
+        |bytes| bytes.fill(0),
+        |bytes| *bytes = b"something else".to_vec(),
     ];
     for damage in damage {
-        let mut octets = whole.clone();
-        damage(&mut octets);
-        fs::write(&file, octets).unwrap();
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        fs::write(&file, bytes).unwrap();
         assert_eq!(place.scan().added, 2000);
         assert_eq!(place.found(&query("1511444502.1234")).len(), 1);
         place.restart();
     }
     let about = Index {
         about: "other".to_owned(),
-        ..Index::new(place.indexes.path(), place.plain.pattern(), &VaultSettings::new(vec![]))
+        ..Index::new(place.indexes.path(), place.plain.pattern(), &StorageSettings::new(vec![]))
     };
     assert!(about.opened().unwrap().reading().unwrap().scanned().unwrap().is_none());
 }
@@ -257,17 +259,18 @@ enum Event {
     Restart,
 }
 
-const FOLDERS: [&str; 4] = ["", "a", "a/b", "c"];
+const DIRECTORIES: [&str; 4] = ["", "a", "a/b", "c"];
 
 fn event() -> impl Strategy<Value = Event> {
-    let (folder, name) = (0..FOLDERS.len(), 0..6_usize);
+    let directory = 0..DIRECTORIES.len();
+    let name = 0..6_usize;
     prop_oneof![
-        4 => (folder.clone(), name.clone()).prop_map(|(folder, name)| Event::Create(folder, name)),
-        2 => (folder.clone(), name.clone(), folder.clone()).prop_map(|(from, name, to)| Event::Rename(from, name, to)),
-        2 => (folder.clone(), name).prop_map(|(folder, name)| Event::Delete(folder, name)),
-        1 => (1..FOLDERS.len()).prop_map(Event::RemoveFolder),
-        1 => (1..FOLDERS.len()).prop_map(Event::MoveFolder),
-        3 => folder.prop_map(Event::Age),
+        4 => (directory.clone(), name.clone()).prop_map(|(directory, name)| Event::Create(directory, name)),
+        2 => (directory.clone(), name.clone(), directory.clone()).prop_map(|(from, name, to)| Event::Rename(from, name, to)),
+        2 => (directory.clone(), name).prop_map(|(directory, name)| Event::Delete(directory, name)),
+        1 => (1..DIRECTORIES.len()).prop_map(Event::RemoveFolder),
+        1 => (1..DIRECTORIES.len()).prop_map(Event::MoveFolder),
+        3 => directory.prop_map(Event::Age),
         2 => Just(Event::Scan),
         1 => Just(Event::Restart),
     ]
@@ -279,22 +282,26 @@ fn name(n: usize, now: i64) -> String {
 }
 
 fn happen(place: &mut Place, event: &Event, (now, step): (i64, u64)) {
-    let path = |folder: usize, n: usize| place.at(FOLDERS[folder]).join(format!("x-{}.wav", name(n, now)));
+    let path =
+        |directory: usize, n: usize| place.at(DIRECTORIES[directory]).join(format!("x-{}.wav", name(n, now)));
     match *event {
-        Event::Create(folder, n) => put(path(folder, n), b"sound"),
+        Event::Create(directory, n) => put(path(directory, n), b"sound"),
         Event::Rename(from, n, to) => {
-            fs::create_dir_all(place.at(FOLDERS[to])).unwrap();
+            fs::create_dir_all(place.at(DIRECTORIES[to])).unwrap();
             fs::rename(path(from, n), path(to, n)).unwrap_or_default();
         }
-        Event::Delete(folder, n) => fs::remove_file(path(folder, n)).unwrap_or_default(),
-        Event::RemoveFolder(folder) => fs::remove_dir_all(place.at(FOLDERS[folder])).unwrap_or_default(),
-        Event::MoveFolder(folder) => {
-            fs::rename(place.at(FOLDERS[folder]), place.at(&format!("moved-{step}"))).unwrap_or_default();
+        Event::Delete(directory, n) => fs::remove_file(path(directory, n)).unwrap_or_default(),
+        Event::RemoveFolder(directory) => {
+            fs::remove_dir_all(place.at(DIRECTORIES[directory])).unwrap_or_default()
         }
-        Event::Age(folder) => {
-            if let Ok(folder) = fs::File::open(place.at(FOLDERS[folder])) {
+        Event::MoveFolder(directory) => {
+            fs::rename(place.at(DIRECTORIES[directory]), place.at(&format!("moved-{step}")))
+                .unwrap_or_default();
+        }
+        Event::Age(directory) => {
+            if let Ok(directory) = fs::File::open(place.at(DIRECTORIES[directory])) {
                 let long_ago = UNIX_EPOCH + Duration::from_secs(now.unsigned_abs() - 100_000 + step);
-                folder.set_modified(long_ago).unwrap();
+                directory.set_modified(long_ago).unwrap();
             }
         }
         Event::Scan => drop(place.scan()),
@@ -303,10 +310,10 @@ fn happen(place: &mut Place, event: &Event, (now, step): (i64, u64)) {
 }
 
 /// Makes a modification time as coarse as a file system's clock that ticks every two seconds.
-fn coarsen(folder: &Path) {
-    if let Ok(folder) = fs::File::open(folder) {
-        let modified = folder.metadata().unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
-        folder.set_modified(UNIX_EPOCH + Duration::from_secs(modified.as_secs() / 2 * 2)).unwrap();
+fn coarsen(directory: &Path) {
+    if let Ok(directory) = fs::File::open(directory) {
+        let modified = directory.metadata().unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
+        directory.set_modified(UNIX_EPOCH + Duration::from_secs(modified.as_secs() / 2 * 2)).unwrap();
     }
 }
 
@@ -324,7 +331,7 @@ proptest! {
         for (step, event) in events.iter().enumerate() {
             happen(&mut place, event, (now, step as u64));
             if coarse {
-                FOLDERS.iter().for_each(|folder| coarsen(&place.at(folder)));
+                DIRECTORIES.iter().for_each(|directory| coarsen(&place.at(directory)));
             }
             for n in [1, 3, 5] {
                 place.found(&query(&name(n, now)));

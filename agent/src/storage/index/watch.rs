@@ -19,12 +19,12 @@ use std::{
 use cap_std::fs::{Dir, MetadataExt};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
-use crate::storage::{at_hand::is_own, walk::Walk};
+use crate::storage::{cached_read::is_own, walk::Walk};
 
 /// The most directories that are watched; the kernel allows each user some thousands.
-const MOST: usize = 4096;
+const MAX_WATCHES: usize = 4096;
 /// A directory without a change for this long is not watched.
-const QUIET: Duration = Duration::from_secs(7 * 86_400);
+const QUIET_TIME: Duration = Duration::from_secs(7 * 86_400);
 /// A watched directory is read anyway if it was last read longer ago than this.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 /// Names that are kept for a directory; with more changes than this, it is read.
@@ -32,33 +32,34 @@ const MOST_NEWS: usize = 100_000;
 
 /// The changes in a directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct News {
+pub(super) struct IndexChanges {
     /// Names that exist now.
     pub(super) appeared: BTreeSet<OsString>,
     /// Names that no longer exist.
     pub(super) gone: BTreeSet<OsString>,
     /// Subdirectories that were added.
-    pub(super) folders: BTreeSet<OsString>,
+    pub(super) directories: BTreeSet<OsString>,
 }
 
-impl News {
+impl IndexChanges {
     fn add(&mut self, later: Self) {
         self.appeared.retain(|name| !later.gone.contains(name));
         self.gone.retain(|name| !later.appeared.contains(name));
         self.appeared.extend(later.appeared);
         self.gone.extend(later.gone);
-        self.folders.extend(later.folders);
+        self.directories.extend(later.directories);
     }
 
     /// Whether a link was added that may lead to a directory; only reading the directory can show that.
     pub(super) fn has_link(&self, walk: Walk<'_>, path: &Path) -> bool {
-        let (root, names) = (walk.root, walk.names);
+        let root = walk.root;
+        let names = walk.names;
         let mut others = self.appeared.iter().filter(|name| names.lead_on(name.as_bytes()));
         others.any(|name| root.symlink_metadata(path.join(name)).is_ok_and(|found| found.is_symlink()))
     }
 
     fn len(&self) -> usize {
-        self.appeared.len() + self.gone.len() + self.folders.len()
+        self.appeared.len() + self.gone.len() + self.directories.len()
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) struct Watch {
 #[derive(Default)]
 struct State {
     paths: HashMap<i32, PathBuf>,
-    folders: HashMap<PathBuf, Watched>,
+    directories: HashMap<PathBuf, Watched>,
 }
 
 struct Watched {
@@ -82,10 +83,10 @@ struct Watched {
     read: Option<SystemTime>,
     /// The changes that a scan has taken to store them. They stay after that, for searches that read an older
     /// snapshot.
-    taken: News,
+    taken: IndexChanges,
     filed: bool,
     /// The changes since then.
-    news: News,
+    news: IndexChanges,
 }
 
 impl Watch {
@@ -97,19 +98,20 @@ impl Watch {
 
     /// Begins to watch a directory that is about to be read completely, if that is useful. Changes from now on are
     /// collected.
-    pub(super) fn begin(&self, (root, path): (&Path, &Path), folder: &Dir, modified: SystemTime) {
+    pub(super) fn begin(&self, (root, path): (&Path, &Path), directory: &Dir, modified: SystemTime) {
         let mut state = self.heard();
-        let Ok(identity) = identity(folder) else { return };
-        if let Some(watched) = state.folders.get_mut(path).filter(|watched| watched.identity == identity) {
+        let Ok(identity) = identity(directory) else { return };
+        if let Some(watched) = state.directories.get_mut(path).filter(|watched| watched.identity == identity)
+        {
             return watched.take();
         }
-        if let Some(before) = state.folders.remove(path) {
+        if let Some(before) = state.directories.remove(path) {
             state.paths.remove(&before.number);
             // The kernel may have removed the watch already.
             let _ = inotify::remove_watch(&self.kernel, before.number);
         }
-        let quiet = SystemTime::now().duration_since(modified).is_ok_and(|age| age > QUIET);
-        if quiet || state.folders.len() >= MOST || !is_own(folder) {
+        let quiet = SystemTime::now().duration_since(modified).is_ok_and(|age| age > QUIET_TIME);
+        if quiet || state.directories.len() >= MAX_WATCHES || !is_own(directory) {
             return;
         }
         let flags = WatchFlags::CREATE
@@ -125,16 +127,17 @@ impl Watch {
             return;
         }
         state.paths.insert(number, path.to_owned());
-        let (taken, news) = (News::default(), News::default());
+        let taken = IndexChanges::default();
+        let news = IndexChanges::default();
         state
-            .folders
+            .directories
             .insert(path.to_owned(), Watched { number, identity, read: None, taken, filed: false, news });
     }
 
     /// The changes of a directory that are to be stored instead of reading it; `None` if it has to be read.
-    pub(super) fn take(&self, path: &Path, folder: &Dir) -> Option<News> {
+    pub(super) fn take(&self, path: &Path, directory: &Dir) -> Option<IndexChanges> {
         let mut state = self.heard();
-        let watched = state.folders.get_mut(path).filter(|watched| watched.is_trusted(folder))?;
+        let watched = state.directories.get_mut(path).filter(|watched| watched.is_trusted(directory))?;
         let fresh = watched.read.is_some_and(|read| read.elapsed().is_ok_and(|age| age < TRUSTED_FOR));
         if !fresh || watched.news.len() > MOST_NEWS {
             return None;
@@ -145,7 +148,7 @@ impl Watch {
 
     /// Notes that a directory was stored with the changes that were taken; `whole` if it was read completely.
     pub(super) fn filed(&self, path: &Path, whole: bool) {
-        if let Some(watched) = self.lock().folders.get_mut(path) {
+        if let Some(watched) = self.lock().directories.get_mut(path) {
             watched.filed = true;
             if whole {
                 watched.read = Some(SystemTime::now());
@@ -154,9 +157,9 @@ impl Watch {
     }
 
     /// The changes of a directory that may not be in the index yet; `None` if they are not known.
-    pub(super) fn news(&self, path: &Path, folder: &Dir) -> Option<News> {
+    pub(super) fn news(&self, path: &Path, directory: &Dir) -> Option<IndexChanges> {
         let state = self.heard();
-        let watched = state.folders.get(path).filter(|watched| watched.is_trusted(folder))?;
+        let watched = state.directories.get(path).filter(|watched| watched.is_trusted(directory))?;
         let mut all = watched.taken.clone();
         all.add(watched.news.clone());
         Some(all)
@@ -174,40 +177,40 @@ impl Watch {
         // Ends after the reports that are waiting now: an error means that there are no more.
         while let Ok(event) = reader.next() {
             let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned());
-            state.hear(event.wd(), event.events(), name);
+            state.take_changes(event.wd(), event.events(), name);
         }
         state
     }
 }
 
 impl State {
-    fn hear(&mut self, number: i32, events: ReadFlags, name: Option<OsString>) {
-        let folder = events.contains(ReadFlags::ISDIR);
+    fn take_changes(&mut self, number: i32, events: ReadFlags, name: Option<OsString>) {
+        let directory = events.contains(ReadFlags::ISDIR);
         let moved = ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
         if events.contains(ReadFlags::QUEUE_OVERFLOW)
             || events.contains(ReadFlags::MOVE_SELF)
-            || (folder && events.intersects(moved))
+            || (directory && events.intersects(moved))
         {
             // Reports were lost, or the known paths are no longer correct.
-            self.folders.clear();
+            self.directories.clear();
             self.paths.clear();
             return;
         }
         if events.intersects(ReadFlags::IGNORED | ReadFlags::DELETE_SELF | ReadFlags::UNMOUNT) {
             if let Some(path) = self.paths.get(&number) {
-                self.folders.remove(path);
+                self.directories.remove(path);
             }
             if events.contains(ReadFlags::IGNORED) {
                 self.paths.remove(&number);
             }
             return;
         }
-        let watched = self.paths.get(&number).and_then(|path| self.folders.get_mut(path));
+        let watched = self.paths.get(&number).and_then(|path| self.directories.get_mut(path));
         let (Some(watched), Some(name)) = (watched, name) else { return };
         let came = events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
-        let mut news = News::default();
-        match (folder, came) {
-            (true, true) => drop(news.folders.insert(name)),
+        let mut news = IndexChanges::default();
+        match (directory, came) {
+            (true, true) => drop(news.directories.insert(name)),
             (false, true) => drop(news.appeared.insert(name)),
             (_, false) => drop(news.gone.insert(name)),
         }
@@ -216,8 +219,8 @@ impl State {
 }
 
 impl Watched {
-    fn is_trusted(&self, folder: &Dir) -> bool {
-        self.read.is_some() && identity(folder).is_ok_and(|identity| identity == self.identity)
+    fn is_trusted(&self, directory: &Dir) -> bool {
+        self.read.is_some() && identity(directory).is_ok_and(|identity| identity == self.identity)
     }
 
     fn take(&mut self) {
@@ -231,8 +234,8 @@ impl Watched {
     }
 }
 
-fn identity(folder: &Dir) -> io::Result<(u64, u64)> {
-    let metadata = folder.dir_metadata()?;
+fn identity(directory: &Dir) -> io::Result<(u64, u64)> {
+    let metadata = directory.dir_metadata()?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
@@ -256,17 +259,17 @@ mod tests {
             Self { dir: TempDir::new().unwrap(), watch: Watch::new().unwrap() }
         }
 
-        fn folder(&self) -> Dir {
+        fn directory(&self) -> Dir {
             Dir::open_ambient_dir(self.dir.path(), ambient_authority()).unwrap()
         }
 
         fn read(&self) {
-            self.watch.begin((self.dir.path(), Path::new("")), &self.folder(), SystemTime::now());
+            self.watch.begin((self.dir.path(), Path::new("")), &self.directory(), SystemTime::now());
             self.watch.filed(Path::new(""), true);
         }
 
-        fn news(&self) -> Option<News> {
-            self.watch.news(Path::new(""), &self.folder())
+        fn news(&self) -> Option<IndexChanges> {
+            self.watch.news(Path::new(""), &self.directory())
         }
     }
 
@@ -279,21 +282,25 @@ mod tests {
         let place = Place::new();
         assert_eq!(place.news(), None, "nobody watches yet");
         place.read();
-        assert_eq!(place.news(), Some(News::default()));
+        assert_eq!(place.news(), Some(IndexChanges::default()));
         put(place.dir.path().join("a"), b"");
         put(place.dir.path().join("b"), b"");
         put(place.dir.path().join("below/c"), b"");
         fs::rename(place.dir.path().join("b"), place.dir.path().join("c")).unwrap();
-        let news = News { appeared: names(&["a", "c"]), gone: names(&["b"]), folders: names(&["below"]) };
+        let news = IndexChanges {
+            appeared: names(&["a", "c"]),
+            gone: names(&["b"]),
+            directories: names(&["below"]),
+        };
         assert_eq!(place.news(), Some(news.clone()));
-        assert_eq!(place.watch.take(Path::new(""), &place.folder()), Some(news.clone()));
+        assert_eq!(place.watch.take(Path::new(""), &place.directory()), Some(news.clone()));
         fs::remove_file(place.dir.path().join("a")).unwrap();
-        let later = News { appeared: names(&["c"]), gone: names(&["a", "b"]), ..news };
+        let later = IndexChanges { appeared: names(&["c"]), gone: names(&["a", "b"]), ..news };
         assert_eq!(place.news(), Some(later.clone()));
         place.watch.filed(Path::new(""), false);
         assert_eq!(place.news(), Some(later), "for whoever sees the state before");
-        let gone = News { gone: names(&["a"]), ..News::default() };
-        assert_eq!(place.watch.take(Path::new(""), &place.folder()), Some(gone));
+        let gone = IndexChanges { gone: names(&["a"]), ..IndexChanges::default() };
+        assert_eq!(place.watch.take(Path::new(""), &place.directory()), Some(gone));
     }
 
     #[test]
@@ -304,7 +311,7 @@ mod tests {
         fs::rename(place.dir.path().join("below"), place.dir.path().join("other")).unwrap();
         assert_eq!(place.news(), None);
         place.read();
-        assert_eq!(place.news(), Some(News::default()));
+        assert_eq!(place.news(), Some(IndexChanges::default()));
         let other = TempDir::new().unwrap();
         let other = Dir::open_ambient_dir(other.path(), ambient_authority()).unwrap();
         assert_eq!(place.watch.news(Path::new(""), &other), None);

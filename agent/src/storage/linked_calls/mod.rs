@@ -20,7 +20,7 @@ use self::mysql::Database;
 pub use self::mysql::DatabaseError;
 
 /// How long reading the records may take. The search needs the rest of the agent's 12 s.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most legs of one conversation: a call that was transferred for hours has a few dozen.
 const MOST_LEGS: usize = 100;
 
@@ -67,7 +67,7 @@ pub enum CdrError {
     /// Reading the records took too long.
     #[error(
         "the call records took more than {} s to answer; create indexes on uniqueid and linkedid",
-        PATIENCE.as_secs()
+        READ_TIMEOUT.as_secs()
     )]
     Slow,
 }
@@ -118,7 +118,7 @@ impl Cdr {
     pub async fn linked(&self, call: &CallId, rules: &CallIdRules) -> Result<Linked, CdrError> {
         let bare = call.bare().to_owned();
         let ids = [call.as_str().to_owned(), bare];
-        let legs = tokio::time::timeout(PATIENCE, self.legs(ids)).await.map_err(|_| CdrError::Slow)??;
+        let legs = tokio::time::timeout(READ_TIMEOUT, self.legs(ids)).await.map_err(|_| CdrError::Slow)??;
         let mut linked = Linked::default();
         for leg in legs.into_iter().take(MOST_LEGS) {
             if let Ok(id) = rules.parse(&leg.id)

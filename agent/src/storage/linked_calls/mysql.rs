@@ -20,7 +20,7 @@ use tokio::{
 };
 use url::Url;
 
-use super::{CdrError, Leg, PATIENCE};
+use super::{CdrError, Leg, READ_TIMEOUT};
 use crate::{
     auth::secret::Secret,
     net::{DnsError, resolve},
@@ -151,7 +151,7 @@ async fn socket_to(address: SocketAddr) -> io::Result<PathBuf> {
     let path = PathBuf::from(format!("\0audiovault-agent-{:032x}", rand::random::<u128>()));
     let listener = UnixListener::bind(&path)?;
     tokio::spawn(async move {
-        while let Ok(Ok((mut near, _))) = timeout(PATIENCE, listener.accept()).await {
+        while let Ok(Ok((mut near, _))) = timeout(READ_TIMEOUT, listener.accept()).await {
             // Other programs on this machine can see the name while the socket exists.
             let peer = near.peer_cred().ok().and_then(|peer| peer.pid());
             if peer.is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id())) {

@@ -53,8 +53,8 @@ impl ConnectionMeter {
         self.tls
     }
 
-    pub(super) fn add(&self, octets: usize) {
-        self.written.fetch_add(octets as u64, Ordering::Relaxed);
+    pub(super) fn add(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(super) fn close(&self) {

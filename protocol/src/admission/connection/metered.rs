@@ -63,8 +63,8 @@ impl<S> Metered<S> {
         match &polled {
             Poll::Ready(result) => {
                 self.stalled = None;
-                if let Ok(octets) = result {
-                    self.meter.add(*octets);
+                if let Ok(bytes) = result {
+                    self.meter.add(*bytes);
                 }
                 polled
             }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn octets_without_a_request_do_not_keep_a_connection() {
+    async fn bytes_without_a_request_do_not_keep_a_connection() {
         let (mut client, mut metered, _meter) = metered(10);
         let start = Instant::now();
         let trickle = tokio::spawn(async move {
@@ -166,8 +166,8 @@ mod tests {
                 sleep(Duration::from_secs(1)).await;
             }
         });
-        let mut octet = [0];
-        while metered.read(&mut octet).await.unwrap() > 0 {}
+        let mut byte = [0];
+        while metered.read(&mut byte).await.unwrap() > 0 {}
         assert!((IDLE_TIMEOUT..2 * IDLE_TIMEOUT).contains(&start.elapsed()), "{:?}", start.elapsed());
         trickle.abort();
     }

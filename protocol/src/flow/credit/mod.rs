@@ -31,10 +31,10 @@ enum Want {
 }
 
 impl Want {
-    fn octets(self) -> u32 {
+    fn bytes(self) -> u32 {
         match self {
             Self::First => INITIAL_WINDOW,
-            Self::More(octets) => octets,
+            Self::More(bytes) => bytes,
         }
     }
 }
@@ -63,13 +63,13 @@ impl WindowBudget {
             Want::First => self.limit,
             Want::More(_) => self.limit / 2,
         };
-        let fits = |used: u64| used.checked_add(want.octets().into()).filter(|sum| *sum <= limit);
+        let fits = |used: u64| used.checked_add(want.bytes().into()).filter(|sum| *sum <= limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 
-    fn give_back(&self, octets: u32) {
-        let before = self.used.fetch_sub(u64::from(octets), Ordering::Relaxed);
-        debug_assert!(before >= u64::from(octets), "more was given back than taken");
+    fn give_back(&self, bytes: u32) {
+        let before = self.used.fetch_sub(u64::from(bytes), Ordering::Relaxed);
+        debug_assert!(before >= u64::from(bytes), "more was given back than taken");
     }
 }
 
@@ -89,14 +89,14 @@ impl Budgets {
         }
         let taken = self.process.take(want);
         if !taken {
-            self.tunnel.give_back(want.octets());
+            self.tunnel.give_back(want.bytes());
         }
         taken
     }
 
-    fn give_back(&self, octets: u32) {
-        self.tunnel.give_back(octets);
-        self.process.give_back(octets);
+    fn give_back(&self, bytes: u32) {
+        self.tunnel.give_back(bytes);
+        self.process.give_back(bytes);
     }
 }
 
@@ -115,8 +115,8 @@ impl SendWindow {
         Self { available: initial }
     }
 
-    pub(crate) fn grant(&mut self, octets: u32) -> Result<(), CreditOverflow> {
-        self.available = self.available.checked_add(octets).ok_or(CreditOverflow)?;
+    pub(crate) fn grant(&mut self, bytes: u32) -> Result<(), CreditOverflow> {
+        self.available = self.available.checked_add(bytes).ok_or(CreditOverflow)?;
         Ok(())
     }
 
@@ -161,8 +161,8 @@ impl Way {
         if !self.shared {
             return MAX_WINDOW;
         }
-        let octets = self.min_rtt.as_micros().saturating_mul(SHARED_WINDOW_PER_MICROSECOND.into());
-        u32::try_from(octets).unwrap_or(u32::MAX).clamp(INITIAL_WINDOW, MAX_WINDOW)
+        let bytes = self.min_rtt.as_micros().saturating_mul(SHARED_WINDOW_PER_MICROSECOND.into());
+        u32::try_from(bytes).unwrap_or(u32::MAX).clamp(INITIAL_WINDOW, MAX_WINDOW)
     }
 }
 

@@ -29,7 +29,7 @@ fn the_agent_never_spends_what_it_was_not_given() {
 }
 
 #[test]
-fn one_octet_too_many_is_seen() {
+fn one_byte_too_many_is_seen() {
     let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), start_of_time()).unwrap();
     for _ in 0..INITIAL_WINDOW as usize / MAX_DATA_LEN {
         window.receive(MAX_DATA_LEN).unwrap();
@@ -72,20 +72,21 @@ fn a_window_doubles_while_it_is_what_limits_a_fast_stream() {
 
 #[test]
 fn a_window_doubles_for_a_consumer_who_takes_every_frame_at_once() {
-    let (mut now, mut queue) = (start_of_time(), std::collections::VecDeque::new());
+    let mut now = start_of_time();
+    let mut queue = std::collections::VecDeque::new();
     let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
     let mut credit = INITIAL_WINDOW as usize;
     // Credit is in flight for one round trip, and the link itself is fast.
     for _ in 0..40 {
         now += 10 * MS;
         while queue.front().is_some_and(|(at, _)| *at <= now) {
-            credit += queue.pop_front().map_or(0, |(_, octets)| octets as usize);
+            credit += queue.pop_front().map_or(0, |(_, bytes)| bytes as usize);
         }
         while credit >= MAX_DATA_LEN {
             credit -= MAX_DATA_LEN;
             window.receive(MAX_DATA_LEN).unwrap();
             let returned = window.consume(cost(MAX_DATA_LEN), now, alone(50 * MS));
-            queue.extend(returned.map(|octets| (now + 50 * MS, octets)));
+            queue.extend(returned.map(|bytes| (now + 50 * MS, bytes)));
         }
     }
     assert_eq!(window.window(), MAX_WINDOW);

@@ -76,7 +76,7 @@ impl AgentSide {
                 self.driver.mux.reset(stream, ResetCode::ReadFailed, "the disk is gone");
                 return Ok(());
             }
-            if source.offset == plan.octets {
+            if source.offset == plan.bytes {
                 self.sources.remove(&stream);
                 self.driver.mux.finish(stream);
                 return Ok(());
@@ -88,7 +88,7 @@ impl AgentSide {
             if !source.may_write {
                 return Ok(());
             }
-            let end = plan.octets.min(source.offset + plan.chunk.min(SEND_QUEUE_LEN as u64));
+            let end = plan.bytes.min(source.offset + plan.chunk.min(SEND_QUEUE_LEN as u64));
             source.may_write = self.driver.mux.send(stream, body(mark(source.call), source.offset..end));
             (source.offset, source.ready_at) = (end, now + plan.reads);
         }

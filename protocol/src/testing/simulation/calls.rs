@@ -80,7 +80,7 @@ pub(super) struct Calls<'a> {
     /// How often a call was retried on another tunnel.
     pub(super) asked_again: u64,
     /// Bytes of complete bodies.
-    pub(super) octets: u64,
+    pub(super) bytes: u64,
     trace: &'a mut dyn FnMut(Duration, fmt::Arguments<'_>),
 }
 
@@ -92,7 +92,7 @@ impl<'a> Calls<'a> {
             lost: Vec::new(),
             outcomes: Vec::new(),
             settled_twice: false,
-            octets: 0,
+            bytes: 0,
             asked_again: 0,
             trace,
         }
@@ -230,7 +230,7 @@ pub(super) fn summary(frame: &Frame) -> String {
         }
         Frame::Response(stream, _) | Frame::End(stream) => format!("{name} on stream {stream}"),
         Frame::Reset(stream, code, _) => format!("{name} on stream {stream}: {code:?}"),
-        Frame::Credit(stream, octets) => format!("{name} on stream {stream}: {octets} octets"),
+        Frame::Credit(stream, bytes) => format!("{name} on stream {stream}: {bytes} octets"),
         Frame::Hello(_) | Frame::Welcome(_) | Frame::Goaway(_) | Frame::Status(_) | Frame::Unknown(_) => {
             name.to_owned()
         }

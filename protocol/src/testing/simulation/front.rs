@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Finding, World, calls::Outcome, plan::CallPlan, tunnel::Tunnel};
 
 /// How long a call that was cut in its body waits for another tunnel, as in the relay.
-const GRACE: Duration = Duration::from_secs(60);
+const RETURN_WINDOW: Duration = Duration::from_secs(60);
 
 /// A call that waits for a tunnel.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl World<'_> {
 
     fn wait(&mut self, call: usize) -> Result<(), Finding> {
         let ask = self.calls.ask(call)?;
-        let until = if ask.continued { self.now + GRACE } else { ask.answer_from() };
+        let until = if ask.continued { self.now + RETURN_WINDOW } else { ask.answer_from() };
         self.waiting.push(Waiting { call, until });
         Ok(())
     }

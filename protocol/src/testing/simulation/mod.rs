@@ -36,7 +36,7 @@ use self::{
     calls::{Calls, Outcome},
     front::Waiting,
     random::Chance,
-    supervisor::Beside,
+    supervisor::ParallelDial,
     tunnel::Tunnel,
 };
 use crate::{
@@ -83,7 +83,7 @@ pub struct Figures {
     /// How often a call, or the rest of it, was retried on another tunnel.
     pub asked_again: u64,
     /// Bytes of the bodies that were received as a whole.
-    pub octets: u64,
+    pub bytes: u64,
 }
 
 impl std::ops::AddAssign for Figures {
@@ -96,7 +96,7 @@ impl std::ops::AddAssign for Figures {
         self.complete += other.complete;
         self.cut += other.cut;
         self.asked_again += other.asked_again;
-        self.octets += other.octets;
+        self.bytes += other.bytes;
     }
 }
 
@@ -123,7 +123,7 @@ struct World<'a> {
     /// The tunnel that the agent uses, whether it was silent before, and the parallel dial, if one runs.
     attended: u64,
     was_silent: bool,
-    beside: Option<Beside>,
+    beside: Option<ParallelDial>,
     /// The agent's line carries nothing before this time.
     line_held_until: Option<Instant>,
     /// How many random events are still to come, and when the next one comes.
@@ -194,7 +194,7 @@ impl<'a> World<'a> {
         let due = self.tunnels.iter().filter_map(|tunnel| tunnel.due(&self.calls)).min();
         let event = Some(self.event_at).filter(|_| self.events_left > 0);
         let waits = self.waiting.iter().map(|waiting| waiting.until).min();
-        let beside = self.beside.as_ref().and_then(Beside::due);
+        let beside = self.beside.as_ref().and_then(ParallelDial::due);
         let next = [due, event, self.dial_at, waits, beside].into_iter().flatten().min();
         self.now = next.unwrap_or(self.now).max(self.now);
         if event.is_some_and(|at| at <= self.now) {
@@ -250,7 +250,8 @@ impl<'a> World<'a> {
             // Longer than the pause timeout: a long lunch.
             self.event_at += PAUSE_TIMEOUT + self.chance.time(PAUSE_TIMEOUT);
         }
-        let (kind, which) = (self.chance.below(20), self.chance.below(3));
+        let kind = self.chance.below(20);
+        let which = self.chance.below(3);
         let long = self.chance.time(Duration::from_secs(120));
         let at = self.chance.below(self.tunnels.len().max(1) as u64) as usize;
         if kind < 11 {
@@ -316,7 +317,7 @@ impl<'a> World<'a> {
             complete: self.calls.count(|outcome| outcome == Outcome::Complete),
             cut: self.calls.count(|outcome| outcome == Outcome::Cut),
             asked_again: self.calls.asked_again,
-            octets: self.calls.octets,
+            bytes: self.calls.bytes,
         }
     }
 }

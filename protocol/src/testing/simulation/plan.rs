@@ -9,7 +9,7 @@ pub(super) struct CallPlan {
     /// Bytes of the request's body.
     pub(super) asks: usize,
     /// Bytes of the response's body.
-    pub(super) octets: u64,
+    pub(super) bytes: u64,
     /// How long the agent's service works before it responds.
     pub(super) thinks: Duration,
     /// How many bytes it reads at a time, and how long that takes.
@@ -30,14 +30,14 @@ pub(super) struct CallPlan {
 impl CallPlan {
     pub(super) fn random(chance: &mut Chance) -> Self {
         let most = if chance.one_in(20) { 12_000_000 } else { 1_000_000 };
-        let octets = chance.magnitude(most);
+        let bytes = chance.magnitude(most);
         let second = Duration::from_secs(1);
-        let somewhere = octets + 1;
+        let somewhere = bytes + 1;
         Self {
             asks: if chance.one_in(4) { 0 } else { chance.magnitude(65_536) as usize },
-            octets,
+            bytes,
             thinks: if chance.one_in(3) { chance.time(20 * second) } else { Duration::ZERO },
-            chunk: 1 + chance.magnitude(87_000).max(octets / 400).min(87_000),
+            chunk: 1 + chance.magnitude(87_000).max(bytes / 400).min(87_000),
             reads: if chance.one_in(3) { chance.time(second / 2) } else { Duration::ZERO },
             fails_at: chance.one_in(10).then(|| chance.below(somewhere)),
             hangs: chance.one_in(6).then(|| (chance.below(somewhere), chance.time(50 * second))),

@@ -80,10 +80,12 @@ impl RelaySide {
 
     /// Opens a stream for a call. Returns true if the tunnel accepted it.
     pub(super) fn open(&mut self, call: usize, calls: &Calls, now: Instant) -> Result<bool, Finding> {
-        let (plan, ask) = (calls.plan(call)?, calls.ask(call)?);
+        let plan = calls.plan(call)?;
+        let ask = calls.ask(call)?;
         let mut head = request(ask.from);
         head.request_id = call.to_string();
-        let (body, patience) = (Bytes::from(vec![b'q'; plan.asks]), ask.patience(now));
+        let body = Bytes::from(vec![b'q'; plan.asks]);
+        let patience = ask.patience(now);
         let Ok(stream) = self.driver.mux.open(head, body, patience, now) else {
             return Ok(false);
         };
@@ -185,7 +187,8 @@ impl RelaySide {
         calls: &mut Calls,
         now: Instant,
     ) -> Result<(), Finding> {
-        let (excused, leaving) = (now <= self.excused_until, self.leaving);
+        let excused = now <= self.excused_until;
+        let leaving = self.leaving;
         let listener = self.listener(stream)?;
         listener.over = true;
         let plan = calls.plan(listener.call)?;
@@ -268,12 +271,13 @@ impl Side for RelaySide {
                 RelayEvent::End(stream) => {
                     let listener = self.listener(stream)?;
                     listener.over = true;
-                    let (call, received) = (listener.call, listener.received);
+                    let call = listener.call;
+                    let received = listener.received;
                     let plan = calls.plan(call)?;
-                    if received != plan.octets || plan.fails_at.is_some() {
+                    if received != plan.bytes || plan.fails_at.is_some() {
                         return Err(Finding::new("a body was complete that is not"));
                     }
-                    calls.octets += received;
+                    calls.bytes += received;
                     calls.settle(call, Outcome::Complete);
                 }
                 RelayEvent::Reset(stream, code, _) => self.give_up(stream, code, calls, now)?,
@@ -286,10 +290,10 @@ impl Side for RelaySide {
     }
 
     fn on_sent(&mut self, frame: &Frame, now: Instant) {
-        if let Frame::Credit(stream, octets) = frame
+        if let Frame::Credit(stream, bytes) = frame
             && let Some(listener) = self.listeners.get_mut(stream)
         {
-            listener.granted += u64::from(*octets);
+            listener.granted += u64::from(*bytes);
             listener.told = now;
         }
     }
@@ -315,7 +319,8 @@ impl Side for RelaySide {
     }
 
     fn check(&self, calls: &Calls, now: Instant) -> Result<(), Finding> {
-        let (mut held, mut open) = (0, 0);
+        let mut held = 0;
+        let mut open = 0;
         for listener in self.listeners.values() {
             let holds: u64 = listener.held.iter().copied().map(u64::from).sum();
             if holds > MAX_WINDOW.into() || listener.spent > listener.granted {

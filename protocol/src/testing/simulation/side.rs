@@ -128,8 +128,8 @@ pub(super) trait Side {
             driver.heard = now;
             driver.mux.handle_inbound(now);
             match message {
-                Message::Frame(octets) => {
-                    let frame = Frame::decode(octets).map_err(Violation::from);
+                Message::Frame(bytes) => {
+                    let frame = Frame::decode(bytes).map_err(Violation::from);
                     let taken = frame.and_then(|frame| driver.mux.handle_frame(frame, now));
                     taken.map_err(|violation| Self::accuses(&violation))?;
                 }

@@ -9,15 +9,15 @@ use std::{
 use super::{World, tunnel::Tunnel};
 
 /// Interval between two dials.
-const EVERY: Duration = Duration::from_secs(1);
+const DIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long dialling in parallel goes on.
-const FOR: Duration = Duration::from_secs(30);
+const DIAL_WINDOW: Duration = Duration::from_secs(30);
 /// How long one connection may take to be made, and how long its welcome may take.
-const EACH: Duration = Duration::from_secs(5);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The state of a parallel dial.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(super) struct ParallelDial {
     until: Instant,
     dial_at: Instant,
     /// When connections are made, and whether the relay then refuses them.
@@ -28,10 +28,10 @@ pub(super) struct Beside {
     greeting: Option<(u64, Instant)>,
 }
 
-impl Beside {
+impl ParallelDial {
     fn new(first: Instant, now: Instant) -> Self {
         Self {
-            until: now + FOR,
+            until: now + DIAL_WINDOW,
             dial_at: first,
             connecting: Vec::new(),
             made: VecDeque::new(),
@@ -60,8 +60,8 @@ impl World<'_> {
             Some(beside) => self.go_on(beside, silent),
             None if silent && !self.was_silent => {
                 self.calls.say(self.now, format_args!("the relay is silent"));
-                let first = self.now + self.chance.time(EVERY);
-                self.beside = Some(Beside::new(first, self.now));
+                let first = self.now + self.chance.time(DIAL_INTERVAL);
+                self.beside = Some(ParallelDial::new(first, self.now));
             }
             None if !serves && self.dial_at.is_none() => {
                 self.dial_at = Some(self.now + self.chance.time(Duration::from_secs(20)));
@@ -71,7 +71,7 @@ impl World<'_> {
         self.was_silent = silent;
     }
 
-    fn go_on(&mut self, mut beside: Beside, silent: bool) {
+    fn go_on(&mut self, mut beside: ParallelDial, silent: bool) {
         if let Some((number, until)) = beside.greeting {
             let greeted = self.tunnels.iter().find(|tunnel| tunnel.number == number);
             if greeted.is_some_and(Tunnel::is_welcomed) {
@@ -97,10 +97,10 @@ impl World<'_> {
             return;
         }
         if self.now >= beside.dial_at {
-            beside.dial_at = self.now + EVERY;
+            beside.dial_at = self.now + DIAL_INTERVAL;
             // A connection that cannot be made in time is given up.
-            let made_at = self.line_free_at() + self.chance.time(EVERY);
-            if made_at <= self.now + EACH {
+            let made_at = self.line_free_at() + self.chance.time(DIAL_INTERVAL);
+            if made_at <= self.now + DIAL_TIMEOUT {
                 beside.connecting.push((made_at, self.chance.one_in(30)));
             }
         }
@@ -109,13 +109,13 @@ impl World<'_> {
         {
             self.calls.say(self.now, format_args!("tunnel {number} is greeted"));
             tunnel.greet(&mut self.chance, self.now);
-            beside.greeting = Some((number, self.now + EACH));
+            beside.greeting = Some((number, self.now + DIAL_TIMEOUT));
         }
         self.beside = Some(beside);
     }
 
     /// Makes the connections that are due. Returns true if the relay refused one.
-    fn connect(&mut self, beside: &mut Beside) -> bool {
+    fn connect(&mut self, beside: &mut ParallelDial) -> bool {
         let now = self.now;
         let mut refused = false;
         for (_, refuses) in beside.connecting.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {

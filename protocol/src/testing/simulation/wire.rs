@@ -28,7 +28,7 @@ pub(super) trait Carried {
 impl Carried for Message {
     fn len(&self) -> usize {
         match self {
-            Self::Frame(octets) => octets.len(),
+            Self::Frame(bytes) => bytes.len(),
             Self::Ping(_) | Self::Pong(_) | Self::Close(_) | Self::Reset => 8,
         }
     }
@@ -48,7 +48,7 @@ pub(super) struct Wire<M = Message> {
     free_at: Option<Instant>,
     arrived_last: Option<Instant>,
     queue: VecDeque<(Instant, M)>,
-    octets: usize,
+    bytes: usize,
 }
 
 impl<M: Carried> Wire<M> {
@@ -62,7 +62,7 @@ impl<M: Carried> Wire<M> {
             free_at: None,
             arrived_last: None,
             queue: VecDeque::new(),
-            octets: 0,
+            bytes: 0,
         }
     }
 
@@ -72,7 +72,7 @@ impl<M: Carried> Wire<M> {
     }
 
     pub(super) fn takes_more(&self) -> bool {
-        self.octets < self.room
+        self.bytes < self.room
     }
 
     /// Sends a message. Messages that are sent automatically, such as pongs, do not check for room.
@@ -81,7 +81,7 @@ impl<M: Carried> Wire<M> {
         let gone = self.free_at.map_or(now, |free| free.max(now)) + takes;
         let at = self.arrived_last.map_or(gone + self.latency, |last| last.max(gone + self.latency));
         (self.free_at, self.arrived_last) = (Some(gone), Some(at));
-        self.octets += message.len();
+        self.bytes += message.len();
         self.queue.push_back((at, message));
     }
 
@@ -109,7 +109,7 @@ impl<M: Carried> Wire<M> {
     pub(super) fn receive(&mut self, now: Instant) -> Option<M> {
         self.next_arrival().filter(|at| *at <= now)?;
         let (_, message) = self.queue.pop_front()?;
-        self.octets -= message.len();
+        self.bytes -= message.len();
         Some(message)
     }
 }

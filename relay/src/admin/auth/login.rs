@@ -50,7 +50,8 @@ pub struct Auth {
 impl Auth {
     /// Uses the users of this database, and these limits on login attempts.
     pub fn new(store: Store, limits: Arc<Limits>) -> Self {
-        let (passwords, noting) = (Passwords::default(), Arc::default());
+        let passwords = Passwords::default();
+        let noting = Arc::default();
         Self { store, passwords, limits, session_idle: SESSION_IDLE, noting }
     }
 

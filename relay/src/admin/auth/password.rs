@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn short_passwords_are_refused_by_characters_not_octets() {
+    fn short_passwords_are_refused_by_characters_not_bytes() {
         let refused = |text: &str| Password::new(text.to_owned(), "maria").err();
         assert_eq!(refused("ñandú cebú"), Some(WeakPassword::Length));
         assert_eq!(refused("ñandú cebú ñu"), None);

@@ -187,13 +187,13 @@ impl AuditPage {
             Kind::Delivery => {}
         }
         let size = self.shell.size(&event.bytes);
-        let octets =
+        let bytes =
             if event.closed.is_none() { self.shell.t1("audit-at-least", "size", &size) } else { size };
         match event.range_start {
             Some(start) if start > 0 => {
-                self.shell.t2("audit-from-octet", ("size", &octets), ("start", &self.shell.number(&start)))
+                self.shell.t2("audit-from-octet", ("size", &bytes), ("start", &self.shell.number(&start)))
             }
-            _ => octets,
+            _ => bytes,
         }
     }
 

@@ -70,7 +70,8 @@ pub(super) async fn show(
     let matching = rows.len();
     let wanted = Wanted { page: wanted.page.clamp(1, matching.div_ceil(PAGE).max(1)), ..wanted };
     let rows = rows.into_iter().skip((wanted.page - 1) * PAGE).take(PAGE).collect();
-    let (number, relay) = (snapshot.number, snapshot.relay.clone());
+    let number = snapshot.number;
+    let relay = snapshot.relay.clone();
     Ok(page(&BoardPage { shell, wanted, number, rows, matching, totals, relay }))
 }
 

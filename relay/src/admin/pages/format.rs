@@ -34,10 +34,10 @@ impl Language {
     }
 
     /// A size in bytes, in the largest unit in which it is at least 1. Units are powers of ten, as for disks.
-    pub fn size(self, octets: u64) -> String {
+    pub fn size(self, bytes: u64) -> String {
         const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
         let mut unit = 0;
-        let mut tenths = u128::from(octets) * 10;
+        let mut tenths = u128::from(bytes) * 10;
         while tenths >= 10_000 && unit + 1 < UNITS.len() {
             tenths /= 1000;
             unit += 1;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn sizes_and_durations_keep_two_figures() {
-        let sizes = [0, 999, 1000, 1_550_000, 15_500_000, u64::MAX].map(|octets| English.size(octets));
+        let sizes = [0, 999, 1000, 1_550_000, 15_500_000, u64::MAX].map(|bytes| English.size(bytes));
         assert_eq!(
             sizes.map(|size| size.replace('\u{a0}', " ")),
             ["0 B", "999 B", "1.0 kB", "1.5 MB", "15 MB", "18446 PB"]

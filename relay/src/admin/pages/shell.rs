@@ -148,8 +148,8 @@ impl Shell {
     }
 
     /// A size in bytes.
-    pub fn size(&self, octets: &u64) -> String {
-        self.language().size(*octets)
+    pub fn size(&self, bytes: &u64) -> String {
+        self.language().size(*bytes)
     }
 
     /// A duration.

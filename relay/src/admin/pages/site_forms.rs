@@ -71,7 +71,9 @@ pub(super) async fn add(
     // The rights are checked first, so that the response shows nothing about names to a user who may not add sites.
     who.require(Permission::AddSites)?;
     who.require(Permission::MintKeys)?;
-    let (site, note, aliases) = (field(&fields, "site"), field(&fields, "note"), field(&fields, "aliases"));
+    let site = field(&fields, "site");
+    let note = field(&fields, "note");
+    let aliases = field(&fields, "aliases");
     let added = match wanted(&site, &note, &aliases) {
         Ok(wanted) => state.add_site(who, wanted).await,
         Err(problem) => Err(HttpError::unprocessable(problem)),

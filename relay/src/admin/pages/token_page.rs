@@ -61,7 +61,8 @@ pub(super) async fn add(
 ) -> Result<Response, HttpError> {
     let actor = shell.principal()?.manager()?;
     let form = RightsForm::of(&fields);
-    let (name, days) = (field(&fields, "name"), field(&fields, "days"));
+    let name = field(&fields, "name");
+    let days = field(&fields, "days");
     let secret = Secret::mint();
     let owner = shell.principal()?.owner_of_new_token();
     let refused = match new_token(&name, &days, &form, &secret, owner) {

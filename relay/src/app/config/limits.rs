@@ -52,9 +52,9 @@ fn memory(given: &Option<String>, default: u64) -> Result<u64, ConfigError> {
     let wrong = |reason: &str| {
         invalid("--memory-budget", text, &format!("expected a size such as 512MiB or 2GiB: {reason}"))
     };
-    let ByteSize(octets) = text.trim().parse().map_err(|error: String| wrong(&error))?;
-    if octets < MIN_MEMORY_BUDGET {
+    let ByteSize(bytes) = text.trim().parse().map_err(|error: String| wrong(&error))?;
+    if bytes < MIN_MEMORY_BUDGET {
         return Err(wrong(&format!("one tunnel alone needs {}", ByteSize(MIN_MEMORY_BUDGET))));
     }
-    Ok(octets)
+    Ok(bytes)
 }

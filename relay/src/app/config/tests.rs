@@ -166,8 +166,10 @@ fn a_file_that_is_not_understood_is_refused_with_its_line() {
 #[test]
 fn tls_alone_needs_no_plain_listener_but_a_certificate_that_works() {
     let directory = TempDir::new().unwrap();
-    let (cert, key) = (directory.path().join("cert.pem"), directory.path().join("key.pem"));
-    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let cert = directory.path().join("cert.pem");
+    let key = directory.path().join("key.pem");
+    let cert = cert.to_str().unwrap();
+    let key = key.to_str().unwrap();
     let tls = ["--tls-bind", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key];
     assert!(refusal(&tls).contains("certificate"));
 

@@ -141,7 +141,7 @@ fn acme_domain(text: &str) -> Result<String, ConfigError> {
 fn host_name(flag: &'static str, text: &str) -> Result<String, ConfigError> {
     let name = text.trim().to_ascii_lowercase();
     let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     if name.parse::<IpAddr>().is_ok() || !name.split('.').all(is_label) {
         return Err(invalid(flag, text, &"expected a name, such as relay.example.com"));

@@ -91,8 +91,8 @@ impl Delivery {
     }
 
     /// Adds bytes that were handed to the connection.
-    pub fn handed_over(&self, octets: u64) {
-        self.0.left_body.fetch_add(octets, Ordering::Release);
+    pub fn handed_over(&self, bytes: u64) {
+        self.0.left_body.fetch_add(bytes, Ordering::Release);
     }
 
     /// The body has ended.

@@ -149,7 +149,9 @@ impl Journal {
     /// away.
     pub fn start_with(store: Store, tunnels: Arc<dyn OpenTunnels>, spool: Option<Spool>) -> JournalWriter {
         let spooled = AtomicU64::new(spool.as_ref().map_or(0, Spool::records));
-        let (queue, lost, news) = (Mutex::default(), AtomicU64::new(0), Notify::new());
+        let queue = Mutex::default();
+        let lost = AtomicU64::new(0);
+        let news = Notify::new();
         let shared = Shared { queue, lost, spooled, news, unauthenticated: Mutex::default() };
         let journal = Self { shared: Arc::new(shared), run: new_id().into() };
         let writer = writer::Writer::new(journal.clone(), store, tunnels, spool);

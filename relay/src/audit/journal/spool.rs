@@ -120,7 +120,8 @@ impl Spool {
     pub(super) fn next(&mut self, most: usize) -> io::Result<Vec<Record>> {
         self.file.seek(SeekFrom::Start(self.delivered))?;
         let mut reader = BufReader::new((&self.file).take(self.len - self.delivered));
-        let (mut records, mut line) = (Vec::new(), Vec::new());
+        let mut records = Vec::new();
+        let mut line = Vec::new();
         self.read = self.delivered;
         while records.len() < most && reader.read_until(b'\n', &mut line)? > 0 {
             self.read += line.len() as u64;
@@ -201,9 +202,9 @@ mod tests {
         assert!(matches!(Spool::open(dir.path(), MAX_SPOOL_LEN), Err(SpoolError::InUse(_))));
         drop(spool);
         let path = dir.path().join(NAME);
-        let mut octets = fs::read(&path).unwrap();
-        octets.extend_from_slice(b"{\"Progress\":{\"request_id\":\"r3");
-        fs::write(&path, octets).unwrap();
+        let mut content = fs::read(&path).unwrap();
+        content.extend_from_slice(b"{\"Progress\":{\"request_id\":\"r3");
+        fs::write(&path, content).unwrap();
         let mut spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
         assert_eq!(spool.records(), 3);
         spool.append(&records(4..5)).unwrap();
@@ -219,8 +220,8 @@ mod tests {
         assert_eq!(spool.append(&records(9..10)).unwrap(), 0);
         drop(spool);
         let path = dir.path().join(NAME);
-        let octets = [b"nonsense\n", &fs::read(&path).unwrap()[..]].concat();
-        fs::write(&path, octets).unwrap();
+        let content = [b"nonsense\n", &fs::read(&path).unwrap()[..]].concat();
+        fs::write(&path, content).unwrap();
         let mut spool = Spool::open(dir.path(), MAX_SPOOL_LEN).unwrap();
         assert_eq!(spool.next(99).unwrap().len(), taken);
         spool.delivered(taken).unwrap();

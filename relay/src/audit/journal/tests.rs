@@ -28,7 +28,8 @@ impl Place {
 
     async fn on(database: Fresh) -> Self {
         let store = database.open().await;
-        let (note, aliases) = (String::new(), BTreeSet::new());
+        let note = String::new();
+        let aliases = BTreeSet::new();
         let new = NewSite { site: acme(), note, aliases, key: KeyDigest::from_bytes([1; 32]) };
         store.add_site(&operator(), &new).await.unwrap();
         Self { database, store, registry: Arc::default() }
@@ -203,7 +204,8 @@ async fn what_waits_on_disk_outlives_the_relay_and_is_written_once() {
 
 #[tokio::test]
 async fn too_much_that_waits_loses_the_oldest_and_is_counted() {
-    let (queue, news) = (Mutex::default(), Notify::new());
+    let queue = Mutex::default();
+    let news = Notify::new();
     let shared = Shared {
         queue,
         lost: AtomicU64::new(0),
@@ -241,7 +243,8 @@ async fn records_stay_in_order_where_one_is_refused_and_another_has_to_wait() {
     let journal = writer.journal();
     journal.record(opened("s2", journal.run()));
     journal.record(Record::Audit(Box::new(event("r1", "1.2"))));
-    let (request_id, closed) = ("r1".to_owned(), Some(Timestamp::now()));
+    let request_id = "r1".to_owned();
+    let closed = Some(Timestamp::now());
     journal.record(Record::Progress(Progress { request_id, bytes: 9, closed, outcome: Outcome::Complete }));
     wait_for(async || Some(()).filter(|()| !journal.health().is_well())).await;
     sqlx::query("DROP TRIGGER wait").execute(&mut other).await.unwrap();
@@ -334,8 +337,8 @@ async fn an_erased_call_leaves_no_trace_in_any_file_and_does_not_come_back() {
     assert_eq!(place.events().await.len(), 1);
     for entry in std::fs::read_dir(place.database.path("")).unwrap() {
         let path = entry.unwrap().path();
-        let octets = std::fs::read(&path).unwrap();
-        let found = octets.windows(call.len()).any(|window| window == call.as_bytes());
+        let bytes = std::fs::read(&path).unwrap();
+        let found = bytes.windows(call.len()).any(|window| window == call.as_bytes());
         assert!(!found, "{} still names the call", path.display());
     }
 }

@@ -52,7 +52,8 @@ impl Writer {
         tunnels: Arc<dyn OpenTunnels>,
         spool: Option<Spool>,
     ) -> Self {
-        let (batch, counted) = (Vec::new(), HashMap::new());
+        let batch = Vec::new();
+        let counted = HashMap::new();
         Self { journal, store, tunnels, batch, from_spool: 0, spool, counted }
     }
 

@@ -113,7 +113,8 @@ struct Commands<'a> {
 
 impl Commands<'_> {
     async fn carry_out(mut self, command: SiteCommand) -> Result<Report, SiteCommandError> {
-        let (store, actor) = (self.store.clone(), self.actor.clone());
+        let store = self.store.clone();
+        let actor = self.actor.clone();
         match command {
             SiteCommand::Add { site, note, aliases, public_url } => {
                 let wanted = WantedSite { site, note, aliases: aliases.into_iter().collect() };

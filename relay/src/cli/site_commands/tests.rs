@@ -37,7 +37,8 @@ impl Operator {
         let Command::Site(args) = cli.command else {
             panic!("{line} is no site command");
         };
-        let (mut out, mut warnings) = (Vec::new(), Vec::new());
+        let mut out = Vec::new();
+        let mut warnings = Vec::new();
         run(args, &mut out, &mut warnings).await?;
         Ok(Printed { out: String::from_utf8(out).unwrap(), warnings: String::from_utf8(warnings).unwrap() })
     }

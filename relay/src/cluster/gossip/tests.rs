@@ -87,7 +87,8 @@ proptest! {
     #[test]
     fn tellings_that_are_lost_doubled_and_late_end_with_equal_counts(steps in prop::collection::vec(step(), 0..60)) {
         let acme = site("acme");
-        let (counts, sees) = (gossip(), gossip());
+        let counts = gossip();
+        let sees = gossip();
         let mut minutes = Minutes::default();
         let mut under_way: Vec<(u64, NodeReport)> = Vec::new();
         let publish = |minutes: &Minutes| {

@@ -110,7 +110,8 @@ impl Routes {
         let reachable = self.table.get(&target.site).iter().filter_map(|route| {
             let known = self.nodes.get(route.node as usize)?;
             let url = known.url.as_ref().filter(|_| known.lost.is_none() && !was_tried(route))?;
-            let (run, tunnel) = (Arc::clone(&known.run), Some(route.session));
+            let run = Arc::clone(&known.run);
+            let tunnel = Some(route.session);
             Some((route, Node { run, url: Arc::clone(url), tunnel }))
         });
         let reachable: Vec<_> = reachable.collect();
@@ -363,7 +364,8 @@ impl Routes {
     /// The index of a run among the nodes. Adds the run if it is new.
     fn index(&mut self, run: &str, now: Instant) -> u32 {
         let place = |target: &str| self.nodes.iter().position(|known| *known.run == *target);
-        let (known, free) = (place(run), place(""));
+        let known = place(run);
+        let free = place("");
         let at = known.or(free).unwrap_or(self.nodes.len());
         if known.is_none() {
             let new = Known::new(run.into(), now);

@@ -57,7 +57,8 @@ fn exhaust(throttle: &Throttle, subject: &Subject, now: Instant) -> (u32, Thrott
 
 #[test]
 fn ten_wrong_tokens_are_looked_at_and_then_one_every_few_seconds() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     assert_eq!(exhaust(&throttle, &search(None), now), (BURST, Throttled::Wrong { retry_after: REFILL }));
     assert_eq!(exhaust(&throttle, &search(None), now + REFILL).0, 1);
     assert_eq!(exhaust(&throttle, &search(None), now + HOUR).0, BURST, "all is forgiven");
@@ -65,7 +66,8 @@ fn ten_wrong_tokens_are_looked_at_and_then_one_every_few_seconds() {
 
 #[test]
 fn another_site_tenant_or_address_is_another_matter() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     exhaust(&throttle, &search(Some("blue")), now);
     for other in [
         search(None),
@@ -83,7 +85,8 @@ fn another_site_tenant_or_address_is_another_matter() {
 
 #[test]
 fn a_token_that_was_right_passes_until_it_is_withdrawn() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     let right = |subject: &Subject| throttle.try_now(subject, Some("right"), now);
     right(&search(None)).unwrap().right();
     exhaust(&throttle, &search(None), now);
@@ -103,7 +106,8 @@ fn a_token_that_was_right_passes_until_it_is_withdrawn() {
 
 #[test]
 fn a_right_token_that_comes_first_behind_wrong_ones_waits_a_few_seconds_at_most() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     let (_, throttled) = exhaust(&throttle, &search(None), now);
     assert!(throttled.retry_after() <= REFILL);
     let later = now + throttled.retry_after();
@@ -113,7 +117,8 @@ fn a_right_token_that_comes_first_behind_wrong_ones_waits_a_few_seconds_at_most(
 
 #[test]
 fn a_search_without_a_known_token_is_a_guess_of_its_own_and_never_known() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     for _ in 0..5 {
         throttle.try_now(&search(None), None, now).unwrap().right();
     }
@@ -126,7 +131,8 @@ fn a_search_without_a_known_token_is_a_guess_of_its_own_and_never_known() {
 
 #[test]
 fn what_was_right_and_then_wrong_is_no_token_where_the_agent_has_not_told_its_fields() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     // A dialect that the relay does not know: it takes the call id for the token.
     let call = |certain| throttle.try_certain(&search(None), Some("1711441902.17"), certain, now);
     call(false).unwrap().right();
@@ -141,7 +147,8 @@ fn what_was_right_and_then_wrong_is_no_token_where_the_agent_has_not_told_its_fi
 
 #[test]
 fn what_the_agent_throttles_is_not_sent_to_it_without_end() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     let passed = (0..100).filter_map(|_| throttle.try_now(&search(None), Some("wrong"), now).ok());
     assert_eq!(passed.map(|trial| trial.throttled(now)).count(), BURST as usize);
     assert_eq!(throttle.totals().wrong_tokens, 0, "it was not looked at");
@@ -155,7 +162,8 @@ fn try_at_once(throttle: &Throttle, tokens: std::ops::Range<u32>, now: Instant) 
 
 #[test]
 fn guesses_that_come_all_at_once_are_no_more_than_those_that_come_one_after_the_other() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     let under_way = try_at_once(&throttle, 0..100, now);
     assert_eq!(under_way.len(), BURST as usize);
     under_way.into_iter().for_each(|trial| trial.wrong(now));
@@ -213,7 +221,8 @@ async fn wrong_tokens_that_wait_for_others_are_not_looked_at() {
 
 #[test]
 fn places_of_attempts_that_were_never_judged_are_free_again() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     throttle.wrong(search(None), now);
     let under_way = try_at_once(&throttle, 0..100, now);
     assert_eq!(under_way.len(), BURST as usize - 1);
@@ -223,7 +232,8 @@ fn places_of_attempts_that_were_never_judged_are_free_again() {
 
 #[test]
 fn many_addresses_together_reach_a_ceiling_that_shuts_out_nobody_who_was_right() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     let at = |number: u32, token: &str, now| {
         throttle.try_now(&Subject::search(client(number), &site("acme"), None), Some(token), now)
     };
@@ -242,7 +252,8 @@ fn many_addresses_together_reach_a_ceiling_that_shuts_out_nobody_who_was_right()
 
 #[test]
 fn guesses_from_200_networks_of_one_customer_are_few() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     let at = |network: u128| {
         let address = std::net::Ipv6Addr::from((0x2001_0db8_u128 << 96) + (network << 64));
         Subject::search(IpAddr::from(address).into(), &site("acme"), None)
@@ -255,7 +266,8 @@ fn guesses_from_200_networks_of_one_customer_are_few() {
 
 #[test]
 fn forged_links_are_few_and_those_that_opened_go_on() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     let subject = Subject::link(client(1), &site("acme"));
     throttle.link_opened(&subject, ["good", "a.wav"]);
     let forged = (0..100).filter(|n| {
@@ -276,7 +288,8 @@ fn forged_links_are_few_and_those_that_opened_go_on() {
 
 #[test]
 fn the_board_learns_what_was_refused_in_the_last_hour_and_since_when() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     assert_eq!(throttle.snapshot(&site("acme"), now), SiteThrottle::default());
     throttle.wrong(Subject::key(client(9), &site("acme")), now);
     throttle.wrong(Subject::unknown(client(9)), now);
@@ -298,7 +311,8 @@ fn the_board_learns_what_was_refused_in_the_last_hour_and_since_when() {
 
 #[test]
 fn a_flood_from_many_addresses_fills_the_table_no_further_than_its_bound() {
-    let (throttle, now) = (Throttle::default(), Instant::now());
+    let throttle = Throttle::default();
+    let now = Instant::now();
     for number in 0..200_000 {
         throttle.wrong(Subject::unknown(client(number)), now + Duration::from_micros(u64::from(number)));
     }

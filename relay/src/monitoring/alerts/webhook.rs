@@ -68,8 +68,8 @@ impl Webhook {
             return Err(WebhookError::Url);
         }
         let secret = secret.trim();
-        let octets = secret.strip_prefix(SECRET_PREFIX).and_then(|text| BASE64.decode(text.as_bytes()).ok());
-        let secret = Zeroizing::new(octets.unwrap_or_else(|| secret.as_bytes().to_vec()));
+        let bytes = secret.strip_prefix(SECRET_PREFIX).and_then(|text| BASE64.decode(text.as_bytes()).ok());
+        let secret = Zeroizing::new(bytes.unwrap_or_else(|| secret.as_bytes().to_vec()));
         if secret.len() < MIN_SECRET_LEN {
             return Err(WebhookError::Secret);
         }

@@ -316,7 +316,8 @@ fn difference(old: Option<&SiteView>, new: &SiteView) -> Map<String, Value> {
         // A struct always becomes an object.
         _ => Map::new(),
     };
-    let (old, mut new) = (old.map(fields).unwrap_or_default(), fields(new));
+    let old = old.map(fields).unwrap_or_default();
+    let mut new = fields(new);
     new.retain(|name, value| old.get(name) != Some(value));
     new
 }

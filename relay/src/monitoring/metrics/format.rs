@@ -45,7 +45,8 @@ impl Wish {
     fn add(&mut self, range: &str) {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let (mut weight, mut version) = (1.0, None);
+        let mut weight = 1.0;
+        let mut version = None;
         for parameter in parts {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             match name.trim().to_ascii_lowercase().as_str() {
@@ -95,7 +96,8 @@ pub(super) fn to_text(open_metrics: &str) -> String {
 /// A sample without what follows ` # `. A label may contain the same characters, so only those outside of quotes
 /// count.
 fn without_exemplar(sample: &str) -> &str {
-    let (mut quoted, mut escaped) = (false, false);
+    let mut quoted = false;
+    let mut escaped = false;
     for (at, letter) in sample.char_indices() {
         match letter {
             _ if escaped => escaped = false,

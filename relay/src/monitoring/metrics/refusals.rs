@@ -15,7 +15,8 @@ pub(super) struct RefusalsCollector(pub(super) Sources);
 impl Collector for RefusalsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
-        let (open, refused) = (self.0.gate.open(), self.0.gate.refused());
+        let open = self.0.gate.open();
+        let refused = self.0.gate.refused();
         one(encoder, Descriptor::new("connections", "Open public connections", None), &gauge(open.into()))?;
         let help = "Public connections refused because of a limit";
         one(encoder, Descriptor::new("connections_refused", help, None), &counter(refused.into()))?;

@@ -54,7 +54,8 @@ impl SitesCollector {
     fn sums(&self, encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)]) -> fmt::Result {
         let sum = |of: fn(&Traffic) -> u64| totals.iter().map(|(_, traffic)| of(traffic)).sum::<u64>();
         let searches = sum(|traffic| traffic.searches);
-        let (errors, bytes) = (sum(|traffic| traffic.errors), sum(|traffic| traffic.bytes));
+        let errors = sum(|traffic| traffic.errors);
+        let bytes = sum(|traffic| traffic.bytes);
         // Of this relay only, even if several share a database: the sum over all relays is the total.
         let tunnels = gauge(self.0.sessions.count() as f64);
         one(encoder, Descriptor::new("tunnels", "Connected tunnels", None), &tunnels)?;

@@ -35,7 +35,8 @@ async fn figures(directory: &TempDir, per_site: bool) -> Metrics {
     let http = HttpMetrics::default();
     http.answered("/{site}/search", 200, Duration::from_millis(3));
     limits.throttle.wrong(Subject::unknown(IpAddr::from([192, 0, 2, 1]).into()), Instant::now());
-    let (snapshots, journal) = (board.snapshots(), writer.journal());
+    let snapshots = board.snapshots();
+    let journal = writer.journal();
     let gate = Arc::new(Gate::new(10, 10, Vec::new()));
     let sources = Sources { snapshots, sessions, journal, limits, gate, per_site };
     Metrics::new(&http, sources)

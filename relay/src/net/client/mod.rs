@@ -62,7 +62,8 @@ fn resolve(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (
 }
 
 fn walk(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Option<Scheme>) {
-    let (mut address, mut scheme) = (peer.to_canonical(), None);
+    let mut address = peer.to_canonical();
+    let mut scheme = None;
     for hop in hops(headers).into_iter().rev() {
         if !trusted.iter().any(|network| network.contains(&address)) {
             break;

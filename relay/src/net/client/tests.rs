@@ -122,7 +122,7 @@ fn the_scheme_is_the_proxys_word_or_that_of_the_connection() {
 fn any_address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         any::<[u8; 4]>().prop_map(IpAddr::from),
-        any::<[u8; 16]>().prop_map(|octets| IpAddr::from(octets).to_canonical()),
+        any::<[u8; 16]>().prop_map(|bytes| IpAddr::from(bytes).to_canonical()),
         any::<[u8; 3]>().prop_map(|[a, b, c]| IpAddr::from([10, a, b, c])),
     ]
 }

@@ -130,7 +130,8 @@ impl AcmeClient {
     }
 
     fn on_error(&mut self, error: &EventError<io::Error, io::Error>) {
-        let (domains, deployed) = (&self.domains, self.deployed);
+        let domains = &self.domains;
+        let deployed = self.deployed;
         match error {
             EventError::Order(cause) => {
                 let wait_s = 1u64 << self.failures.min(MAX_DOUBLINGS);

@@ -170,7 +170,8 @@ impl CertificateFiles {
     }
 
     fn unfit(&self, source: rustls::Error) -> CertificateError {
-        let (certificate, key) = (self.certificate.clone(), self.key.clone());
+        let certificate = self.certificate.clone();
+        let key = self.key.clone();
         CertificateError::Pair { certificate, key, source }
     }
 }

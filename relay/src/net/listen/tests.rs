@@ -230,8 +230,10 @@ async fn a_client_that_sends_no_head_is_hung_up_on() {
 
 #[tokio::test]
 async fn a_graceful_stop_lets_the_running_answer_end() {
-    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (handler_begun, handler_go) = (Arc::clone(&begun), Arc::clone(&go));
+    let begun = Arc::new(Notify::new());
+    let go = Arc::new(Notify::new());
+    let handler_begun = Arc::clone(&begun);
+    let handler_go = Arc::clone(&go);
     let slow = move || async move {
         handler_begun.notify_one();
         handler_go.notified().await;

@@ -58,7 +58,8 @@ fn a_filter_by_personal_data_leaves_no_copy_of_it() {
 async fn every_change_of_a_site_leaves_a_record_of_who_what_and_whence() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    let (actor, alias) = (operator(), Alias::parse("shop").unwrap());
+    let actor = operator();
+    let alias = Alias::parse("shop").unwrap();
     store.add_site(&actor, &new_site("acme")).await.unwrap();
     store.add_alias(&actor, &acme(), &alias).await.unwrap();
     store.remove_alias(&actor, &acme(), &alias).await.unwrap();
@@ -110,7 +111,8 @@ async fn every_change_of_a_site_leaves_a_record_of_who_what_and_whence() {
 async fn every_change_of_users_and_tokens_leaves_a_record_without_their_secrets() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    let (actor, name) = (operator(), "jose".parse().unwrap());
+    let actor = operator();
+    let name = "jose".parse().unwrap();
     let hash = || PasswordHash::stored("$argon2id$kept".to_owned());
     let everything =
         NewUser { name: "root".parse().unwrap(), rights: Rights::everything(), password: hash() };
@@ -209,7 +211,8 @@ async fn who_sees_some_sites_sees_the_events_of_those_alone() {
 #[tokio::test]
 async fn an_event_is_handed_to_the_webhook_once_by_all_relays() {
     let database = Fresh::new().await;
-    let (here, there) = (database.open().await, database.open().await);
+    let here = database.open().await;
+    let there = database.open().await;
     for name in ["acme", "zeta"] {
         here.add_site(&operator(), &new_site(name)).await.unwrap();
     }

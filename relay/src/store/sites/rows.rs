@@ -59,7 +59,7 @@ pub(in crate::store) fn digest(text: &str) -> Result<KeyDigest, StoreError> {
     HEXLOWER
         .decode(text.as_bytes())
         .ok()
-        .and_then(|octets| <[u8; 32]>::try_from(octets).ok())
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
         .map(KeyDigest::from_bytes)
         .ok_or_else(|| corrupt("key digest"))
 }

@@ -55,14 +55,15 @@ mod tests {
 
     use super::*;
 
-    fn key(octet: u8) -> LinkKeyId {
-        LinkSigner::new(&LinkSecret::from_bytes([octet; 32])).key_id()
+    fn key(byte: u8) -> LinkKeyId {
+        LinkSigner::new(&LinkSecret::from_bytes([byte; 32])).key_id()
     }
 
     #[test]
     fn an_agent_is_waited_for_until_it_comes_or_its_time_is_over() {
         let now = Instant::now();
-        let (soon, later) = (now + RETURN_TIME, now + 2 * RETURN_TIME);
+        let soon = now + RETURN_TIME;
+        let later = now + 2 * RETURN_TIME;
         let mut absence = Absence::default();
         assert_eq!(absence.until(None, now), None);
         absence.miss(Some(key(1)), soon, now);

@@ -293,7 +293,8 @@ fn on_notice(
                     *session = Some(greeted);
                 }
                 Err(refused) => {
-                    let (site, address) = (&admission.site, &admission.address);
+                    let site = &admission.site;
+                    let address = &admission.address;
                     tracing::warn!(%site, %address, "a tunnel is refused: {refused} ({})", refused.flag());
                     caller.close(Close::new(CloseCode::TooManyTunnels, refused.to_string()));
                 }

@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Interval between two dials in parallel to a silent tunnel, and how long they go on.
-const EVERY: Duration = Duration::from_secs(1);
-const FOR: Duration = Duration::from_secs(30);
+const DIAL_INTERVAL: Duration = Duration::from_secs(1);
+const DIAL_WINDOW: Duration = Duration::from_secs(30);
 /// How long one connection may take to be made, and how long its welcome may take.
-const EACH: Duration = Duration::from_secs(5);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Socket = (WebSocketStream<Counted<pipe::Pipe>>, Arc<Traffic>, u64);
 
@@ -43,7 +43,7 @@ impl Drop for Tunnel {
 /// Makes a connection as soon as the line carries it. `None` if the relay refuses.
 async fn connect(world: Arc<World>, mut chance: Chance) -> Option<Socket> {
     sleep_until(world.line_free_at().into()).await;
-    sleep(chance.time(EVERY)).await;
+    sleep(chance.time(DIAL_INTERVAL)).await;
     if chance.one_in(30) {
         return None;
     }
@@ -78,7 +78,7 @@ impl Tunnel {
     async fn is_welcomed(&self) -> bool {
         let mut state = self.control.state();
         let welcome = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
-        matches!(timeout(EACH, welcome).await, Ok(Ok(_)))
+        matches!(timeout(DIAL_TIMEOUT, welcome).await, Ok(Ok(_)))
     }
 }
 
@@ -134,18 +134,18 @@ async fn dial_beside(
     silence: &mut watch::Receiver<bool>,
 ) -> Option<Tunnel> {
     world.say("the relay is silent".to_owned());
-    let until = now() + FOR;
+    let until = now() + DIAL_WINDOW;
     let mut attempts = JoinSet::new();
-    let mut next: Instant = now() + chance.time(EVERY);
+    let mut next: Instant = now() + chance.time(DIAL_INTERVAL);
     loop {
         tokio::select! {
             biased;
             _heard = async { silence.wait_for(|silent| !silent).await.is_ok() } => return None,
             () = sleep_until(until.into()) => return None,
             () = sleep_until(next.into()) => {
-                next = now() + EVERY;
+                next = now() + DIAL_INTERVAL;
                 let connect = connect(Arc::clone(world), chance.fork());
-                attempts.spawn(async move { timeout(EACH, connect).await.ok() });
+                attempts.spawn(async move { timeout(DIAL_TIMEOUT, connect).await.ok() });
             }
             Some(attempt) = attempts.join_next() => match attempt {
                 Ok(Some(Some(socket))) => {

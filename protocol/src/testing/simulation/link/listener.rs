@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a cut body waits for another tunnel.
-const GRACE: Duration = Duration::from_secs(60);
+const RETURN_WINDOW: Duration = Duration::from_secs(60);
 /// How much the resolution of the clock may add to a time.
 const GRAIN: Duration = Duration::from_millis(10);
 
@@ -53,10 +53,12 @@ impl Listener<'_> {
     async fn listen(mut self) -> Result<Outcome, Finding> {
         for part in 0.. {
             let began = now();
-            let (patience, for_tunnel) = (RELAY_DEADLINE, RELAY_DEADLINE * 2 / 3);
-            let wait_until = began + if part > 0 { GRACE } else { for_tunnel };
+            let patience = RELAY_DEADLINE;
+            let for_tunnel = RELAY_DEADLINE * 2 / 3;
+            let wait_until = began + if part > 0 { RETURN_WINDOW } else { for_tunnel };
             let deadline = if part > 0 { wait_until + patience } else { began + patience };
-            let (path, asks) = (format!("/{}/{part}/{}", self.number, self.received), self.plan.asks);
+            let path = format!("/{}/{part}/{}", self.number, self.received);
+            let asks = self.plan.asks;
             let request = || {
                 let mut request = Request::new(Bytes::from(vec![b'q'; asks]));
                 *request.uri_mut() = path.parse().unwrap_or_default();
@@ -97,7 +99,8 @@ impl Listener<'_> {
     async fn hear(&mut self, body_of_call: TunnelBody) -> Result<Option<Outcome>, Finding> {
         let mut heard = pin!(body_of_call);
         loop {
-            let (since, stepped) = (now(), self.world.stepped());
+            let since = now();
+            let stepped = self.world.stepped();
             let frame = poll_fn(|cx| heard.as_mut().poll_frame(cx)).await;
             if now() > since + STALL_TIMEOUT + GRAIN + (self.world.stepped() - stepped) {
                 return Err(Finding::of("a listener hung", format!("{:?}", now() - since)));
@@ -107,13 +110,13 @@ impl Listener<'_> {
                 Some(Err(BodyError::Lost)) if self.plan.continues => return Ok(None),
                 Some(Err(BodyError::Lost | BodyError::Changed)) => return Ok(Some(Outcome::Cut)),
                 Some(Err(BodyError::Reset(code, _))) => return self.given_up(code),
-                None if self.received == self.plan.octets && self.plan.fails_at.is_none() => {
+                None if self.received == self.plan.bytes && self.plan.fails_at.is_none() => {
                     return Ok(Some(Outcome::Complete));
                 }
                 None => return Err(Finding::new("a body was complete that is not")),
             };
             let end = self.received + chunk.len() as u64;
-            if end > self.plan.octets || chunk != body(mark(self.number), self.received..end) {
+            if end > self.plan.bytes || chunk != body(mark(self.number), self.received..end) {
                 return Err(Finding::new("wrong octets were delivered"));
             }
             self.received = end;

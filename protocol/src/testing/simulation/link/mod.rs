@@ -146,12 +146,12 @@ impl World {
     fn settle(&self, call: usize, outcome: Outcome) {
         self.say(format!("call {call} is over: {outcome:?}"));
         let mut state = self.state();
-        let octets = state.plans.get(call).map_or(0, |plan| plan.octets);
+        let bytes = state.plans.get(call).map_or(0, |plan| plan.bytes);
         let figures = &mut state.figures;
         figures.calls += u64::from(outcome != Outcome::NotOpened);
         figures.complete += u64::from(outcome == Outcome::Complete);
         figures.cut += u64::from(outcome == Outcome::Cut);
-        figures.octets += if outcome == Outcome::Complete { octets } else { 0 };
+        figures.bytes += if outcome == Outcome::Complete { bytes } else { 0 };
         if state.outcomes.insert(call, outcome).is_some() {
             state.finding.get_or_insert(Finding::new("a call ended twice"));
         }
@@ -271,7 +271,7 @@ async fn live(world: &Arc<World>, mut chance: Chance) -> Result<Figures, Finding
             let mut plan = CallPlan::random(&mut chance);
             if chance.one_in(6) {
                 // More than windows and queues hold.
-                plan.octets += 1_000_000;
+                plan.bytes += 1_000_000;
                 plan.chunk = plan.chunk.max(10_000);
             }
             let number = world.add_plan(plan.clone());

@@ -27,14 +27,14 @@ const PIECE_LEN: usize = 16 * 1024;
 /// A piece of data that the network carries.
 #[derive(Debug)]
 enum Piece {
-    Octets(Bytes),
+    Data(Bytes),
     End,
 }
 
 impl Carried for Piece {
     fn len(&self) -> usize {
         match self {
-            Self::Octets(octets) => octets.len(),
+            Self::Data(bytes) => bytes.len(),
             Self::End => 1,
         }
     }
@@ -173,8 +173,8 @@ impl AsyncRead for Pipe {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
             }
             match way.wire.receive(now()) {
-                Some(Piece::Octets(octets)) => {
-                    self.rest = octets;
+                Some(Piece::Data(bytes)) => {
+                    self.rest = bytes;
                     way.wakers[WRITER].take().into_iter().for_each(Waker::wake);
                     continue;
                 }
@@ -195,7 +195,7 @@ impl AsyncRead for Pipe {
 }
 
 impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut way = lock(&self.to);
         if way.cut_for[WRITER] {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -204,8 +204,8 @@ impl AsyncWrite for Pipe {
             way.wakers[WRITER] = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let len = octets.len().min(PIECE_LEN);
-        way.send(Piece::Octets(Bytes::copy_from_slice(&octets[..len])));
+        let len = bytes.len().min(PIECE_LEN);
+        way.send(Piece::Data(Bytes::copy_from_slice(&bytes[..len])));
         Poll::Ready(Ok(len))
     }
 

@@ -64,7 +64,7 @@ pub(super) async fn answer(
     if world.serves(call, part) > 2 {
         world.find(Finding::new("a call was served more often than twice"));
     }
-    if request.body().len() != plan.asks || request.body().iter().any(|octet| *octet != b'q') {
+    if request.body().len() != plan.asks || request.body().iter().any(|byte| *byte != b'q') {
         world.find(Finding::new("a request came with another body"));
     }
     wait(plan.thinks).await;
@@ -100,7 +100,7 @@ impl Body for Recording {
             if self.plan.fails_at.is_some_and(|at| self.offset >= at) {
                 return Poll::Ready(Some(Err("the disk is gone".to_owned())));
             }
-            if self.offset == self.plan.octets {
+            if self.offset == self.plan.bytes {
                 return Poll::Ready(None);
             }
             if let Some((at, time)) = self.plan.hangs
@@ -111,12 +111,12 @@ impl Body for Recording {
                 continue;
             }
             let chunk = self.plan.chunk.min(SEND_QUEUE_LEN as u64);
-            let end = self.plan.octets.min(self.offset + chunk);
-            let octets = body(mark(self.call), self.offset..end);
+            let end = self.plan.bytes.min(self.offset + chunk);
+            let bytes = body(mark(self.call), self.offset..end);
             self.offset = end;
             let reads = self.plan.reads;
             self.rest(reads);
-            return Poll::Ready(Some(Ok(Frame::data(octets))));
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
     }
 }

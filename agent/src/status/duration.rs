@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Formats a duration in its two largest units, truncated to whole seconds: `2days 3h`.
-pub fn rough(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let whole = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
     whole.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
@@ -14,8 +14,8 @@ mod tests {
 
     #[test]
     fn two_units_are_enough() {
-        assert_eq!(rough(Duration::from_secs(86_400 + 7_200 + 61)), "1day 2h");
-        assert_eq!(rough(Duration::from_millis(61_900)), "1m 1s");
-        assert_eq!(rough(Duration::from_millis(900)), "0s");
+        assert_eq!(format_duration(Duration::from_secs(86_400 + 7_200 + 61)), "1day 2h");
+        assert_eq!(format_duration(Duration::from_millis(61_900)), "1m 1s");
+        assert_eq!(format_duration(Duration::from_millis(900)), "0s");
     }
 }

@@ -7,14 +7,14 @@ use audiovault_protocol::frame::one_line;
 
 /// An error in its two parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct ErrorText {
     /// What is wrong, with its causes.
     pub(super) what: String,
     /// What to do, if the error or one of its causes says so.
     pub(super) advice: Option<String>,
 }
 
-impl Told {
+impl ErrorText {
     /// Splits a sentence.
     pub(super) fn sentence(text: &str) -> Self {
         let text = one_line(text);
@@ -26,15 +26,15 @@ impl Told {
 
     /// Splits an error and its causes. The innermost advice is the most precise one, and the only one that is kept.
     pub(super) fn of(error: &dyn Error) -> Self {
-        let mut told = Self::sentence(&error.to_string());
+        let mut to_text = Self::sentence(&error.to_string());
         let mut cause = error.source();
         while let Some(error) = cause {
             let inner = Self::sentence(&error.to_string());
-            told.what = format!("{}: {}", told.what, inner.what);
-            told.advice = inner.advice.or(told.advice);
+            to_text.what = format!("{}: {}", to_text.what, inner.what);
+            to_text.advice = inner.advice.or(to_text.advice);
             cause = error.source();
         }
-        told
+        to_text
     }
 }
 
@@ -52,13 +52,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_and_what_to_do_are_taken_apart() {
-        let told = |error: &dyn Error| {
-            let told = Told::of(error);
-            (told.what, told.advice.unwrap_or_default())
+        let to_text = |error: &dyn Error| {
+            let to_text = ErrorText::of(error);
+            (to_text.what, to_text.advice.unwrap_or_default())
         };
         let whole = "no way out: the door is locked".to_owned();
-        assert_eq!(told(&Outer(Inner(""))), (whole.clone(), "ask somebody".to_owned()));
-        assert_eq!(told(&Outer(Inner("; take the key"))), (whole, "take the key".to_owned()));
-        assert_eq!(told(&Inner("")), ("the door is locked".to_owned(), String::new()));
+        assert_eq!(to_text(&Outer(Inner(""))), (whole.clone(), "ask somebody".to_owned()));
+        assert_eq!(to_text(&Outer(Inner("; take the key"))), (whole, "take the key".to_owned()));
+        assert_eq!(to_text(&Inner("")), ("the door is locked".to_owned(), String::new()));
     }
 }

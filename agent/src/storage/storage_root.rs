@@ -11,28 +11,28 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use super::{GRACE, PROBE_TIMEOUT};
+use super::{DEADLINE_TOLERANCE, PROBE_TIMEOUT};
 use crate::{
     auth::access::Scope,
     storage::{
+        blocking_pool::BlockingPool,
         census::{Census, Figures},
         deny_list::InForce,
         driver::{DriverFault, DriverReport, FileDriver},
         indexed::Indexed,
         pace::Pace,
         query::Query,
-        waiting::Waiting,
         walk::Budget,
     },
 };
 
 /// A storage driver and what is known about it between searches.
-pub(super) struct Slot {
+pub(super) struct StorageRoot {
     pub(super) driver: Arc<FileDriver>,
     pub(super) searches: Arc<Semaphore>,
     /// One at a time: while one does not return, another would not return either.
     pub(super) probes: Arc<Semaphore>,
-    pub(super) waiting: Waiting,
+    pub(super) pool: BlockingPool,
     pub(super) degraded: Mutex<Option<String>>,
     pub(super) counted: Counted,
     pub(super) indexed: Indexed,
@@ -45,7 +45,7 @@ pub(super) struct Counted {
     pub(super) figures: Mutex<Option<Figures>>,
 }
 
-impl Slot {
+impl StorageRoot {
     pub(super) fn visible(&self, scope: Scope) -> bool {
         scope == Scope::Everything || self.driver.pattern().separates_tenants()
     }
@@ -56,9 +56,9 @@ impl Slot {
         deadline: Instant,
         rules: &InForce,
     ) -> DriverReport {
-        if self.waiting.is_stalled() {
+        if self.pool.is_stalled() {
             let fault = Some(self.stalled());
-            self.judge(fault.as_ref());
+            self.update_health(fault.as_ref());
             return DriverReport { fault, ..DriverReport::default() };
         }
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -75,12 +75,13 @@ impl Slot {
             });
             job.await.ok()
         };
-        let report = tokio::time::timeout_at((deadline + GRACE).into(), work).await.ok().flatten();
+        let report =
+            tokio::time::timeout_at((deadline + DEADLINE_TOLERANCE).into(), work).await.ok().flatten();
         let mut report = report.unwrap_or_else(|| DriverReport {
             fault: Some(DriverFault::Slow(PathBuf::from(self.driver.pattern().root()))),
             ..DriverReport::default()
         });
-        self.judge(report.fault.as_ref());
+        self.update_health(report.fault.as_ref());
         report.withhold(self.driver.pattern().root(), query, rules);
         report
     }
@@ -88,13 +89,14 @@ impl Slot {
     /// Tries to open the root. If that takes too long, the agent sends no more requests to the storage until it
     /// returns.
     pub(super) async fn probe(&self) {
-        let (driver, waiting) = (Arc::clone(&self.driver), self.waiting.clone());
+        let driver = Arc::clone(&self.driver);
+        let pool = self.pool.clone();
         let before = Arc::clone(&self.probes).acquire_owned();
         let work = async move {
             let permit = before.await.ok()?;
             let probe = tokio::task::spawn_blocking(move || {
                 let probed = driver.probe();
-                waiting.judge(false);
+                pool.set_stalled(false);
                 drop(permit);
                 probed
             });
@@ -103,11 +105,11 @@ impl Slot {
         let fault = match tokio::time::timeout(PROBE_TIMEOUT, work).await.ok().flatten() {
             Some(probed) => probed.err(),
             None => {
-                self.waiting.judge(true);
+                self.pool.set_stalled(true);
                 Some(self.stalled())
             }
         };
-        self.judge(fault.as_ref());
+        self.update_health(fault.as_ref());
     }
 
     fn stalled(&self) -> DriverFault {
@@ -117,12 +119,13 @@ impl Slot {
     /// Counts the recordings. If that fails, the last figures stay; searches and probes report why the storage cannot
     /// be read.
     pub(super) async fn count(&self) {
-        if self.waiting.is_stalled() {
+        if self.pool.is_stalled() {
             return;
         }
         let cancelled = Arc::new(AtomicBool::new(false));
         let _ends_with_the_asker = CancelOnDrop(Arc::clone(&cancelled));
-        let (driver, census) = (Arc::clone(&self.driver), Arc::clone(&self.counted.census));
+        let driver = Arc::clone(&self.driver);
+        let census = Arc::clone(&self.counted.census);
         let work = tokio::task::spawn_blocking(move || {
             // An earlier count may still be waiting for the storage.
             let mut census = match census.try_lock() {
@@ -132,7 +135,7 @@ impl Slot {
             };
             Some(driver.count(&mut census, &cancelled))
         });
-        let Some(counted) = self.waiting.unless_stalled(work).await else { return };
+        let Some(counted) = self.pool.unless_stalled(work).await else { return };
         match counted {
             Ok(None) => {}
             Ok(Some(Ok(figures))) => {
@@ -147,7 +150,7 @@ impl Slot {
     }
 
     pub(super) async fn refresh_index(&self) {
-        if self.driver.index().is_none() || self.waiting.is_stalled() {
+        if self.driver.index().is_none() || self.pool.is_stalled() {
             return;
         }
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -157,16 +160,16 @@ impl Slot {
         let work = tokio::task::spawn_blocking(move || {
             driver.index().map(|index| driver.refresh(index, &cancelled, Pace::default()))
         });
-        let Some(refreshed) = self.waiting.unless_stalled(work).await else { return };
+        let Some(refreshed) = self.pool.unless_stalled(work).await else { return };
         match refreshed {
-            Ok(Some(refreshed)) => self.indexed.judge(&self.driver, &refreshed, began.elapsed()),
+            Ok(Some(refreshed)) => self.indexed.report(&self.driver, &refreshed, began.elapsed()),
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "internal error: updating the index failed"),
         }
     }
 
     /// Stores the health of the driver, and logs each change once.
-    fn judge(&self, fault: Option<&DriverFault>) {
+    fn update_health(&self, fault: Option<&DriverFault>) {
         let now = fault.map(ToString::to_string);
         let mut before = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
         if *before != now {

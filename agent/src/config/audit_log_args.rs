@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use crate::{
-    audit::{RecordSettings, space_warning},
+    audit::{AuditLogSettings, space_warning},
     http::ServiceSettings,
     storage::deny_list::{self, DenyError, DenySettings},
 };
@@ -18,7 +18,7 @@ const MOST_KEPT: i64 = 1000;
 
 /// The audit log and the deny list.
 #[derive(Debug, Args)]
-pub struct RecordArgs {
+pub struct AuditLogArgs {
     /// Write every search and delivery to this file, one JSON object per line; this log belongs to the site
     #[arg(long, value_name = "FILE", help_heading = "Audit log and deny list")]
     pub audit_log: Option<PathBuf>,
@@ -42,7 +42,7 @@ pub struct RecordArgs {
 
 /// Why the audit log or the deny list cannot be used as configured.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordArgsError {
+pub enum AuditLogArgsError {
     /// The files would be too small.
     #[error("--audit-log-size must be 0 or at least {}", ByteSize(LEAST_SIZE))]
     Size,
@@ -67,18 +67,18 @@ pub enum RecordArgsError {
 /// locked, because a running agent may be using the files.
 ///
 /// # Errors
-/// [`RecordArgsError`].
+/// [`AuditLogArgsError`].
 pub(super) fn apply(
-    args: RecordArgs,
+    args: AuditLogArgs,
     service: &mut ServiceSettings,
     warnings: &mut Vec<String>,
-) -> Result<(), RecordArgsError> {
+) -> Result<(), AuditLogArgsError> {
     let limit = Some(args.audit_log_size.as_u64()).filter(|size| *size > 0);
     if limit.is_some_and(|limit| limit < LEAST_SIZE) {
-        return Err(RecordArgsError::Size);
+        return Err(AuditLogArgsError::Size);
     }
     if let Some(path) = args.deny {
-        let call_ids = service.vault.call_ids.clone();
+        let call_ids = service.storage.call_ids.clone();
         let rules = Arc::new(deny_list::read(&path, &call_ids)?);
         service.deny = Some(DenySettings { path, call_ids, rules });
     }
@@ -86,17 +86,17 @@ pub(super) fn apply(
     // A bare file name lies in the current directory.
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     if directory.is_some_and(|directory| !directory.is_dir()) {
-        return Err(RecordArgsError::Directory(path));
+        return Err(AuditLogArgsError::Directory(path));
     }
     if path.exists() {
         if !path.is_file() {
-            return Err(RecordArgsError::NotAFile(path));
+            return Err(AuditLogArgsError::NotAFile(path));
         }
         if let Err(error) = OpenOptions::new().read(true).append(true).open(&path) {
-            return Err(RecordArgsError::Unwritable(path, error));
+            return Err(AuditLogArgsError::Unwritable(path, error));
         }
     }
-    let settings = RecordSettings {
+    let settings = AuditLogSettings {
         path,
         limit,
         keep: args.audit_log_keep,
@@ -104,6 +104,6 @@ pub(super) fn apply(
         min_free: args.audit_log_min_free.as_u64(),
     };
     warnings.extend(space_warning(&settings));
-    service.record = Some(settings);
+    service.audit_log = Some(settings);
     Ok(())
 }

@@ -25,8 +25,8 @@ use crate::audio::wav::HEADER_READ;
 const OWN: [i64; 6] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1];
 
 /// Whether a directory is on a local file system. May wait.
-pub(crate) fn is_own(folder: impl AsFd) -> bool {
-    rustix::fs::fstatfs(folder).is_ok_and(|system| OWN.contains(&system.f_type))
+pub(crate) fn is_own(directory: impl AsFd) -> bool {
+    rustix::fs::fstatfs(directory).is_ok_and(|system| OWN.contains(&system.f_type))
 }
 
 /// The device of a root, looked up once so that later calls need not wait for it.
@@ -53,10 +53,10 @@ pub(crate) fn open(
     root: &Path,
     own: &OwnDevice,
     sentinel: Option<&str>,
-    wanted: Wanted<'_>,
+    wanted: CachedOpen<'_>,
 ) -> Option<OpenRecording> {
-    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat2(CWD, root, folder, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat2(CWD, root, directory, Mode::empty(), ResolveFlags::CACHED).ok()?;
     // A different device may have been mounted at the root since then, and may wait for another machine.
     if !own.is(&look(&root).ok()?) {
         return None;
@@ -78,7 +78,7 @@ pub(crate) fn open(
 
 /// Which recording to open, and how much of it to read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct CachedOpen<'a> {
     /// The path below the root.
     pub(crate) path: &'a Path,
     /// Whether to read the first bytes, because they describe the sound.
@@ -137,17 +137,17 @@ mod tests {
         }
 
         fn open(&self, path: &str, sentinel: Option<&str>) -> Option<OpenRecording> {
-            open(self.dir.path(), &self.own, sentinel, Wanted { path: path.as_ref(), head: true })
+            open(self.dir.path(), &self.own, sentinel, CachedOpen { path: path.as_ref(), head: true })
         }
     }
 
     #[test]
-    fn what_is_in_memory_is_opened_with_its_first_octets() {
+    fn what_is_in_memory_is_opened_with_its_first_bytes() {
         let open = Place::learned().open("day/a.wav", None).unwrap();
         assert_eq!((open.size, open.head.as_deref()), (10, Some(&b"some sound"[..])));
-        let mut octets = [0; 100];
-        assert_eq!((read(&open.file, 5, &mut octets).unwrap(), &octets[..5]), (5, &b"sound"[..]));
-        assert_eq!(read(&open.file, 10, &mut octets).unwrap(), 0, "the end of the file");
+        let mut bytes = [0; 100];
+        assert_eq!((read(&open.file, 5, &mut bytes).unwrap(), &bytes[..5]), (5, &b"sound"[..]));
+        assert_eq!(read(&open.file, 10, &mut bytes).unwrap(), 0, "the end of the file");
     }
 
     #[test]

@@ -15,18 +15,18 @@ const PLACES: usize = 64;
 
 /// The threads that may wait for one storage.
 #[derive(Debug, Clone)]
-pub(crate) struct Waiting {
+pub(crate) struct BlockingPool {
     places: Arc<Semaphore>,
     stalled: Arc<watch::Sender<bool>>,
 }
 
-impl Default for Waiting {
+impl Default for BlockingPool {
     fn default() -> Self {
         Self { places: Arc::new(Semaphore::new(PLACES)), stalled: Arc::new(watch::Sender::new(false)) }
     }
 }
 
-impl Waiting {
+impl BlockingPool {
     /// Runs a task on a thread as soon as there is a permit, which is usually at once. Dropping the handle abandons
     /// the task.
     pub(crate) fn run<T: Send + 'static>(
@@ -57,7 +57,7 @@ impl Waiting {
     }
 
     /// Stores whether the storage answers.
-    pub(super) fn judge(&self, stalled: bool) {
+    pub(super) fn set_stalled(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
     }
 
@@ -82,14 +82,15 @@ mod tests {
 
     #[tokio::test]
     async fn so_many_wait_at_a_time_and_the_rest_without_threads() {
-        let waiting = Waiting::default();
+        let pool = BlockingPool::default();
         let (begun, have_begun) = mpsc::channel();
         let (answer, answers) = mpsc::channel::<()>();
         let answers = Arc::new(std::sync::Mutex::new(answers));
         let jobs: Vec<_> = (0..2 * PLACES)
             .map(|_| {
-                let (begun, answers) = (begun.clone(), Arc::clone(&answers));
-                waiting.run(move || {
+                let begun = begun.clone();
+                let answers = Arc::clone(&answers);
+                pool.run(move || {
                     begun.send(()).unwrap();
                     // The tasks wait until the channel closes.
                     answers.lock().unwrap().recv().unwrap_err();

@@ -14,9 +14,9 @@ pub(super) const BUFFER_LEN: usize = 4 * FULL_DATA_LEN;
 
 /// Most buffers in the pool, 2 MiB in all: one for each of 16 downloads, which one turn of a tunnel may empty all
 /// together before the first is filled again.
-const MAX_SPARE: usize = 16;
+const MAX_POOLED: usize = 16;
 
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// A buffer whose first `len` bytes were read.
 struct Filled {
@@ -32,9 +32,9 @@ impl AsRef<[u8]> for Filled {
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < MAX_SPARE {
-            spare.push(std::mem::take(&mut self.buffer));
+        let mut pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pooled.len() < MAX_POOLED {
+            pooled.push(std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -51,8 +51,8 @@ pub(super) fn read(len: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>
         buffer.truncate(filled);
         return Ok(buffer.into());
     }
-    let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut filled = Filled { buffer: spare.unwrap_or_else(|| vec![0; BUFFER_LEN]), len: 0 };
+    let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut filled = Filled { buffer: pooled.unwrap_or_else(|| vec![0; BUFFER_LEN]), len: 0 };
     filled.len = read(&mut filled.buffer[..len])?.min(len);
     Ok(Bytes::from_owner(filled))
 }
@@ -63,15 +63,15 @@ mod tests {
 
     #[test]
     fn only_what_was_read_now_is_seen() {
-        for (len, octet, read_now) in
+        for (len, byte, read_now) in
             [(BUFFER_LEN, 1, BUFFER_LEN), (BUFFER_LEN, 2, 10), (100, 3, 7), (50_000, 4, 0)]
         {
             let bytes = read(len, |buffer| {
                 assert_eq!(buffer.len(), len);
-                buffer[..read_now].fill(octet);
+                buffer[..read_now].fill(byte);
                 Ok(read_now)
             });
-            assert!(bytes.unwrap() == vec![octet; read_now], "{len}");
+            assert!(bytes.unwrap() == vec![byte; read_now], "{len}");
         }
         assert!(read(BUFFER_LEN, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
         assert_eq!(read(2 * BUFFER_LEN, |buffer| Ok(buffer.len())).unwrap().len(), BUFFER_LEN);

@@ -19,11 +19,11 @@ use super::{
 };
 
 /// The interval between two attempts: a network that works again is noticed after this time at the latest.
-const EVERY: Duration = Duration::from_secs(1);
+const DIAL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long to go on dialling. A longer failure is left to the backoff, which does not overload a relay that is gone.
-const FOR: Duration = Duration::from_secs(30);
+const DIAL_WINDOW: Duration = Duration::from_secs(30);
 /// Timeout of one connection attempt, and of the relay's welcome: a dozen round trips to another continent.
-const EACH: Duration = Duration::from_secs(5);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Everything that is needed to dial a new tunnel.
 #[derive(Clone)]
@@ -43,28 +43,28 @@ impl Fresh {
 
     /// Dials without sending HELLO; `None` if it takes too long.
     async fn connect(self) -> Option<Result<Connection, ConnectError>> {
-        tokio::time::timeout(EACH, self.dialler.dial()).await.ok()
+        tokio::time::timeout(DIAL_TIMEOUT, self.dialler.dial()).await.ok()
     }
 
     /// Sends HELLO. `None` if the relay does not welcome the tunnel in time.
     async fn greet(self, connection: Connection) -> Option<Tunnel> {
         let tunnel = Tunnel::begin(self, connection);
-        tunnel.is_welcomed(EACH).await.then_some(tunnel)
+        tunnel.is_welcomed(DIAL_TIMEOUT).await.then_some(tunnel)
     }
 }
 
 /// The first new tunnel that the relay welcomes. `None` if the silent one receives data again or has ended, if the
-/// relay refuses, or after [`FOR`].
+/// relay refuses, or after [`DIAL_WINDOW`].
 ///
 /// Several connections may be in progress when the network works again, but HELLO is sent on one at a time: for the
 /// relay, the tunnel with the latest HELLO is the agent's, and replaces the one before.
 pub(super) async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool>) -> Option<Tunnel> {
     tracing::warn!("the relay is silent; dialling a second tunnel");
-    let until = Instant::now() + FOR;
+    let until = Instant::now() + DIAL_WINDOW;
     let mut attempts = JoinSet::new();
     // Thousands of agents may find one relay silent at the same moment.
-    let first = Instant::now() + between(Duration::ZERO, EVERY);
-    let mut ticks = interval_at(first, EVERY);
+    let first = Instant::now() + between(Duration::ZERO, DIAL_INTERVAL);
+    let mut ticks = interval_at(first, DIAL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -51,7 +51,7 @@ pub(crate) enum Entry {
     /// A file, or a link to one.
     Recording(OsString),
     /// A directory, or a link to one that is not above it.
-    Folder(OsString),
+    DirectoryRow(OsString),
 }
 
 /// Why a result may be incomplete.
@@ -84,34 +84,35 @@ pub(crate) fn open(root: &Dir, path: &Path) -> io::Result<Dir> {
 }
 
 /// When a directory was last changed, by the clock of its file system.
-pub(crate) fn modified(folder: &Dir) -> io::Result<SystemTime> {
-    Ok(folder.dir_metadata()?.modified()?.into_std())
+pub(crate) fn modified(directory: &Dir) -> io::Result<SystemTime> {
+    Ok(directory.dir_metadata()?.modified()?.into_std())
 }
 
 /// Reads an open directory, which is at `path` below `root`. Calls `each` for every entry, also with `None` for one
 /// that is not of interest, until it breaks.
 pub(crate) fn read(
-    (root, folder): (&Dir, &Dir),
+    (root, directory): (&Dir, &Dir),
     path: &Path,
     names: Names<'_>,
     each: &mut dyn FnMut(io::Result<Option<Entry>>) -> ControlFlow<()>,
 ) -> io::Result<()> {
-    for entry in folder.entries()? {
-        if each(entry.and_then(|entry| judge(root, path, &entry, names))).is_break() {
+    for entry in directory.entries()? {
+        if each(entry.and_then(|entry| classify(root, path, &entry, names))).is_break() {
             break;
         }
     }
     Ok(())
 }
 
-fn judge(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Result<Option<Entry>> {
+fn classify(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Result<Option<Entry>> {
     let name = entry.file_name();
     let bytes = name.as_bytes();
     if bytes.starts_with(b".") {
         return Ok(None);
     }
-    let (recording, folder) = ((names.recording)(bytes), names.lead_on(bytes));
-    if !recording && !folder {
+    let recording = (names.recording)(bytes);
+    let directory = names.lead_on(bytes);
+    if !recording && !directory {
         return Ok(None);
     }
     let mut kind = entry.file_type()?;
@@ -124,16 +125,16 @@ fn judge(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Res
         let target = root.metadata(path.join(&name))?;
         return Ok(if target.is_file() && recording {
             Some(Entry::Recording(name))
-        } else if target.is_dir() && folder && !is_above(root, path, &target) {
-            Some(Entry::Folder(name))
+        } else if target.is_dir() && directory && !is_above(root, path, &target) {
+            Some(Entry::DirectoryRow(name))
         } else {
             None
         });
     }
     Ok(if kind.is_file() && recording {
         Some(Entry::Recording(name))
-    } else if kind.is_dir() && folder {
-        Some(Entry::Folder(name))
+    } else if kind.is_dir() && directory {
+        Some(Entry::DirectoryRow(name))
     } else {
         None
     })
@@ -143,7 +144,7 @@ fn judge(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Res
 fn is_above(root: &Dir, path: &Path, target: &Metadata) -> bool {
     let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
     path.ancestors().any(|above| {
-        let metadata = open(root, above).and_then(|folder| folder.dir_metadata());
+        let metadata = open(root, above).and_then(|directory| directory.dir_metadata());
         metadata.is_ok_and(|metadata| identity(&metadata) == identity(target))
     })
 }
@@ -160,17 +161,17 @@ mod tests {
 
     fn listed(dir: &TempDir, path: &str) -> Vec<Entry> {
         let root = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-        let folder = open(&root, Path::new(path)).unwrap();
+        let directory = open(&root, Path::new(path)).unwrap();
         let is_wav = |name: &[u8]| name.ends_with(b".wav");
         let names = Names { recording: &is_wav, skipped: &is_wav };
         let mut found = Vec::new();
-        read((&root, &folder), Path::new(path), names, &mut |entry| {
+        read((&root, &directory), Path::new(path), names, &mut |entry| {
             found.extend(entry.unwrap());
             ControlFlow::Continue(())
         })
         .unwrap();
         found.sort_by_key(|entry| match entry {
-            Entry::Recording(name) | Entry::Folder(name) => name.clone(),
+            Entry::Recording(name) | Entry::DirectoryRow(name) => name.clone(),
         });
         found
     }
@@ -183,9 +184,9 @@ mod tests {
         }
         symlink("2026/a.wav", dir.path().join("link.wav")).unwrap();
         symlink("2026", dir.path().join("link")).unwrap();
-        let (file, folder) =
-            (|name: &str| Entry::Recording(name.into()), |name: &str| Entry::Folder(name.into()));
-        assert_eq!(listed(&dir, ""), [folder("2026"), file("a.wav"), folder("link"), file("link.wav")]);
+        let (file, directory) =
+            (|name: &str| Entry::Recording(name.into()), |name: &str| Entry::DirectoryRow(name.into()));
+        assert_eq!(listed(&dir, ""), [directory("2026"), file("a.wav"), directory("link"), file("link.wav")]);
     }
 
     #[test]
@@ -196,6 +197,9 @@ mod tests {
         symlink("../..", dir.path().join("a/b/top")).unwrap();
         symlink("../b", dir.path().join("a/b/self")).unwrap();
         symlink("../../d", dir.path().join("a/b/side")).unwrap();
-        assert_eq!(listed(&dir, "a/b"), [Entry::Recording("c.wav".into()), Entry::Folder("side".into())]);
+        assert_eq!(
+            listed(&dir, "a/b"),
+            [Entry::Recording("c.wav".into()), Entry::DirectoryRow("side".into())]
+        );
     }
 }

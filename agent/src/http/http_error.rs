@@ -7,14 +7,14 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 
 /// A request that cannot be served. [`super::frame`] turns it into a problem document.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure {
+pub(crate) struct HttpError {
     pub(crate) status: StatusCode,
     pub(crate) detail: Box<str>,
     pub(crate) cause: Option<Box<str>>,
     pub(crate) header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
-impl Failure {
+impl HttpError {
     #[expect(clippy::needless_pass_by_value, reason = "callers hand over errors and sentences alike")]
     pub(crate) fn new(status: StatusCode, detail: impl ToString) -> Self {
         Self { status, detail: detail.to_string().into(), cause: None, header: None }
@@ -57,7 +57,7 @@ impl Failure {
     }
 }
 
-impl IntoResponse for Failure {
+impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(self);

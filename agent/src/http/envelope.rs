@@ -17,7 +17,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use super::failure::Failure;
+use super::http_error::HttpError;
 use crate::audit::{Recorder, call_in_log::call_in_log, event::Kind};
 
 /// The header that carries the request id.
@@ -35,7 +35,7 @@ const PRIVACY: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, "sandbox"),
 ];
 
-pub(crate) async fn frame(State(recorder): State<Recorder>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn wrap(State(recorder): State<Recorder>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
@@ -52,7 +52,7 @@ pub(crate) async fn frame(State(recorder): State<Recorder>, mut request: Request
     let mut response = tokio::time::timeout(asked.min(AGENT_DEADLINE), next.run(request))
         .await
         .unwrap_or_else(|_| too_slow(asked).into_response());
-    let failure = response.extensions_mut().remove::<Failure>();
+    let failure = response.extensions_mut().remove::<HttpError>();
     if let Some(failure) = &failure {
         response = problem(failure, &id, response);
     }
@@ -73,14 +73,14 @@ pub(crate) async fn frame(State(recorder): State<Recorder>, mut request: Request
     }
 }
 
-fn too_slow(asked: Duration) -> Failure {
+fn too_slow(asked: Duration) -> HttpError {
     let cause = format!("no answer within {} ms", asked.min(AGENT_DEADLINE).as_millis());
-    Failure::new(StatusCode::GATEWAY_TIMEOUT, "the site's storage is too slow to answer; try again later")
+    HttpError::new(StatusCode::GATEWAY_TIMEOUT, "the site's storage is too slow to answer; try again later")
         .because(cause)
 }
 
 /// The problem document for a failure. It keeps the extensions of the bare response.
-fn problem(failure: &Failure, id: &str, bare: Response) -> Response {
+fn problem(failure: &HttpError, id: &str, bare: Response) -> Response {
     let mut response =
         Problem::new(failure.status, &*failure.detail).for_request(id).into_response().map(Body::from);
     if let Some((name, value)) = failure.header.as_deref() {
@@ -98,7 +98,7 @@ struct Line<'a> {
     elapsed: Duration,
 }
 
-fn log(line: &Line<'_>, failure: Option<&Failure>, response: &Response) {
+fn log(line: &Line<'_>, failure: Option<&HttpError>, response: &Response) {
     let Line { id, kind, method, client, elapsed } = line;
     let status = response.status().as_u16();
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -107,7 +107,8 @@ fn log(line: &Line<'_>, failure: Option<&Failure>, response: &Response) {
     let found = audit.and_then(|audit| audit.found);
     match failure {
         Some(failure) => {
-            let (problem, cause) = (&failure.detail, failure.cause.as_deref());
+            let problem = &failure.detail;
+            let cause = failure.cause.as_deref();
             if failure.status.is_server_error() {
                 tracing::error!(
                     request_id = id,
