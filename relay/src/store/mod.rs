@@ -18,6 +18,7 @@ mod error;
 mod history;
 mod journal;
 mod meta;
+mod migrations;
 mod named;
 mod open;
 mod operator_events;

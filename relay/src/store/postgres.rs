@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use sqlx::{AnyConnection, ConnectOptions, Connection, Row, any::AnyConnectOptions, migrate::Migrator};
+use sqlx::{AnyConnection, ConnectOptions, Connection, Row, any::AnyConnectOptions};
 
 use super::{
-    DEFAULT_NAME_REST, OpenError, Store,
+    DEFAULT_NAME_REST, OpenError, Store, migrations,
     open::{Backend, IfMissing, journal_pool, migrate, pool},
     url::PostgresUrl,
 };
-
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 
 /// The statements that every connection runs first. A transaction here changes only a few rows: one that takes
 /// longer, or is left open, hangs, and must not hold up the other relays. A confirmed commit is on disk,
@@ -48,7 +46,7 @@ pub(super) async fn open(url: &PostgresUrl, if_missing: IfMissing) -> Result<Sto
     }
     probe.close().await.map_err(failed)?;
     let all = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;
-    migrate(&MIGRATIONS, &all, url).await?;
+    migrate(&migrations::POSTGRES, &all, url).await?;
     let backend = Backend::Postgres(url.clone());
     Ok(Store {
         pool: all,

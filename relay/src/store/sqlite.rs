@@ -9,25 +9,24 @@ use std::{
 };
 
 use sqlx::{
-    AnyConnection, AnyPool, ConnectOptions, Connection, Executor, any::AnyConnectOptions, migrate::Migrator,
+    AnyConnection, AnyPool, ConnectOptions, Connection, Executor, any::AnyConnectOptions,
     sqlite::SqliteConnectOptions,
 };
 
 use super::{
     DEFAULT_NAME_REST, OpenError, Store,
     error::is_damage,
+    migrations::{self, STEPS},
     open::{Backend, IfMissing, journal_pool, migrate, pool},
 };
-
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 /// The statements that every connection runs first. With write-ahead logging, readers and the writer work at
 /// the same time. Deleted data is overwritten with zeros, because it may be about a person's call.
 const SETUP: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; \
      PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON";
-/// Processes that start on a new file race to create its schema. A process that loses finds one more migration
-/// done at the next attempt, so it needs several attempts.
-const ATTEMPTS: u32 = 10;
+/// Processes that start on a new file race to create its schema. A process that loses finds at least one more step
+/// done at the next attempt. One attempt is for the file itself.
+const ATTEMPTS: usize = STEPS + 2;
 
 /// The file that was opened, to notice if another file has taken its place.
 #[derive(Debug, Clone)]
@@ -80,7 +79,7 @@ async fn try_open(path: &Path) -> Result<Store, OpenError> {
     let all: AnyPool = pool(SETUP).connect_with(options.clone()).await.map_err(failed)?;
     probe.close().await.map_err(failed)?;
     let identity = identity(path).map_err(|error| failed(error.into()))?;
-    migrate(&MIGRATIONS, &all, &path.display()).await.map_err(|error| or_damage(error, path))?;
+    migrate(&migrations::SQLITE, &all, &path.display()).await.map_err(|error| or_damage(error, path))?;
     let backend = Backend::Sqlite(DatabaseFile { path: path.to_owned(), identity });
     Ok(Store {
         pool: all,
