@@ -11,7 +11,7 @@ use crate::app::config::settings::ServeArgs;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: check the path and its permissions", path.display())]
+    #[error("cannot read the configuration file {}: check the path and its permissions", path.display())]
     Read {
         /// The file.
         path: PathBuf,

@@ -41,7 +41,7 @@ fn count(flag: &'static str, given: &Option<String>, default: u32) -> Result<u32
     let Some(text) = given else { return Ok(default) };
     let wrong = |reason: &dyn Display| invalid(flag, text, &format!("expected a number from 1: {reason}"));
     match text.trim().parse() {
-        Ok(0) => Err(wrong(&"nothing would be let in")),
+        Ok(0) => Err(wrong(&"0 would refuse everything")),
         Ok(number) => Ok(number),
         Err(error) => Err(wrong(&error)),
     }

@@ -55,7 +55,7 @@ pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A setting without default is missing.
-    #[error("{flag} is required: give the flag, {env} or the key {key} in the file of --config")]
+    #[error("{flag} is required: set the flag, {env}, or the key {key} in the file of --config")]
     Missing {
         /// The flag, with its dashes.
         flag: &'static str,
@@ -81,10 +81,10 @@ pub enum ConfigError {
     #[error("--tls-bind, --acme-domain, --acme-email and --acme-cache belong together: {0} is missing")]
     IncompleteAcme(&'static str),
     /// Two sources of one certificate are configured.
-    #[error("--tls-cert and --acme-domain exclude each other: give the certificate or have it issued")]
+    #[error("--tls-cert and --acme-domain exclude each other: use one of them")]
     TwoCertificates,
     /// The certificate cannot be loaded.
-    #[error("the certificate of --tls-cert cannot be used")]
+    #[error("cannot use the certificate of --tls-cert")]
     Certificate(#[from] CertificateError),
     /// Alerts need all of their settings or none.
     #[error("--alert-webhook and --alert-secret-file belong together: {0} is missing")]
@@ -104,27 +104,29 @@ pub enum ConfigError {
     IncompleteAdminTls(&'static str),
     /// Passwords and sessions would be sent unencrypted over a network.
     #[error(
-        "--admin-bind {0} is reached from other machines, and the admin listener has no TLS: passwords and sessions would be \
-         sent in the clear; give --admin-tls-cert and --admin-tls-key, or listen on 127.0.0.1 behind a proxy that ends TLS or \
-         an SSH tunnel; on a private network --admin-allow-plaintext permits it"
+        "--admin-bind {0} can be reached from other machines, but the admin listener has no TLS, so passwords would \
+         be sent unencrypted; set --admin-tls-cert and --admin-tls-key, or listen on 127.0.0.1 and use an SSH tunnel \
+         or a proxy that terminates TLS; on a private network, --admin-allow-plaintext allows it"
     )]
     AdminInTheClear(SocketAddr),
     /// The certificate of the admin listener cannot be loaded.
-    #[error("the certificate of --admin-tls-cert cannot be used")]
+    #[error("cannot use the certificate of --admin-tls-cert")]
     AdminCertificate(#[source] CertificateError),
     /// A cluster needs all of its settings or none.
     #[error("--node-url and AUDIOVAULT_RELAY_CLUSTER_KEY belong together: {0} is missing")]
     IncompleteCluster(&'static str),
     /// TLS between relays needs all of its settings or none.
     #[error(
-        "--node-tls-cert, --node-tls-key and --node-tls-ca belong to an https:// address in --node-url: {0} is missing"
+        "--node-tls-cert, --node-tls-key, --node-tls-ca and https:// in --node-url belong together: {0} is missing"
     )]
     IncompleteNodeTls(&'static str),
     /// The certificate for peer relays cannot be loaded.
-    #[error("the certificate of --node-tls-cert cannot be used")]
+    #[error("cannot use the certificate of --node-tls-cert")]
     NodeCertificate(#[source] CertificateError),
     /// The database is a SQLite file, which several relays cannot share.
-    #[error("--node-url is for relays that share a database: give --database postgres://USER@HOST/DATABASE")]
+    #[error(
+        "--node-url is for relays that share a database: set --database to postgres://USER@HOST/DATABASE"
+    )]
     ClusterOnFile,
     /// The key of the cluster is too weak. The error does not repeat it.
     #[error("AUDIOVAULT_RELAY_CLUSTER_KEY: {0}")]

@@ -11,81 +11,82 @@ use crate::cluster::ClusterKey;
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 #[command(after_help = "\
-Every option can also be given in the environment (AUDIOVAULT_RELAY_…) or, under its long name, in the TOML file \
-named by --config. A flag wins over the environment, the environment over the file.")]
+Every option can also be set by an environment variable (AUDIOVAULT_RELAY_…) or, under its long name, in the TOML file \
+of --config. A flag overrides the environment, and the environment overrides the file.")]
 pub struct ServeArgs {
-    /// Serve plain HTTP here, for a proxy in front or for trials [default: 0.0.0.0:8080, unless --tls-bind is
-    /// given]
+    /// Address for plain HTTP, for use behind a proxy or for trials [default: 0.0.0.0:8080, unless --tls-bind is given]
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_BIND")]
     pub bind: Option<String>,
 
-    /// Serve HTTPS here, with HTTP/1.1 and HTTP/2
+    /// Address for HTTPS (HTTP/1.1 and HTTP/2)
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_TLS_BIND")]
     pub tls_bind: Option<String>,
 
-    /// The certificate chain in PEM; read again when it changes
+    /// Certificate chain in PEM; reloaded when the file changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_TLS_CERT")]
     pub tls_cert: Option<PathBuf>,
 
-    /// The private key of the certificate in PEM; read again when it changes
+    /// Private key of the certificate in PEM; reloaded when the file changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_TLS_KEY")]
     pub tls_key: Option<PathBuf>,
 
-    /// A name for which to have a certificate issued by an ACME server, instead of --tls-cert; may be repeated
+    /// Host name to order a certificate for from an ACME server, instead of --tls-cert; may be repeated
     #[arg(long, value_name = "NAME", env = "AUDIOVAULT_RELAY_ACME_DOMAIN", value_delimiter = ',')]
     pub acme_domain: Option<Vec<String>>,
 
-    /// Where the ACME server may write to about the certificate
+    /// Email address to which the ACME server may send notices about the certificate
     #[arg(long, value_name = "EMAIL", env = "AUDIOVAULT_RELAY_ACME_EMAIL")]
     pub acme_email: Option<String>,
 
-    /// A directory of the relay's own for the account's key and the certificate
+    /// Directory for the key of the ACME account and the certificate; only the relay may use it
     #[arg(long, value_name = "DIR", env = "AUDIOVAULT_RELAY_ACME_CACHE")]
     pub acme_cache: Option<PathBuf>,
 
-    /// The directory of the ACME server [default: Let's Encrypt]
+    /// Directory URL of the ACME server [default: Let's Encrypt]
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_ACME_DIRECTORY")]
     pub acme_directory: Option<String>,
 
-    /// Certificate authorities in PEM by which to trust the ACME server, instead of those of the web
+    /// Certificate authorities in PEM for the connection to the ACME server, instead of the public ones
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ACME_CACERT")]
     pub acme_cacert: Option<PathBuf>,
 
-    /// The address under which browsers, QueueMetrics and agents reach this relay (required)
+    /// Address at which browsers, QueueMetrics and agents reach this relay (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
     pub public_url: Option<String>,
 
-    /// For how long browsers that came over TLS come over TLS alone (Strict-Transport-Security): a time, or off
-    /// [default: 365days at the admin listener, and on the public side with --acme-domain or an https:// public URL]
+    /// How long browsers use only TLS after they have used TLS once (Strict-Transport-Security): a time, or off
+    /// [default: 365days for the admin listener, and for the public listeners with --acme-domain or an https:// public
+    /// URL]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_HSTS_MAX_AGE")]
     pub hsts_max_age: Option<String>,
 
-    /// The database, as sqlite:FILE, made when it does not exist, or postgres://USER@HOST/DATABASE, whose server
-    /// proves by TLS who it is where it is another machine (sslrootcert=FILE, sslmode=…); a password belongs into PGPASSWORD, a
-    /// PGPASSFILE or AUDIOVAULT_RELAY_DATABASE (required)
+    /// Database: sqlite:FILE, which is created if it does not exist, or postgres://USER@HOST/DATABASE. A PostgreSQL
+    /// server on another machine must have a valid TLS certificate (see sslrootcert=FILE and sslmode=…). Put a password
+    /// into PGPASSWORD, a PGPASSFILE or AUDIOVAULT_RELAY_DATABASE (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
     pub database: Option<String>,
 
-    /// Where the other relays that share the database reach this one, such as http://10.0.0.5:8091; all have the same
-    /// secret in AUDIOVAULT_RELAY_CLUSTER_KEY (32 characters or more)
+    /// Address at which peer relays on the same database reach this one, such as http://10.0.0.5:8091. All of them need
+    /// the same secret in AUDIOVAULT_RELAY_CLUSTER_KEY (32 characters or more)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_NODE_URL")]
     pub node_url: Option<String>,
 
-    /// Serve the other relays here; not meant for the world [default: the address of --node-url, or all addresses
-    /// where that has a name]
+    /// Address to listen on for peer relays; keep it off the internet [default: the address in --node-url, or all
+    /// addresses if that is a host name]
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_NODE_BIND")]
     pub node_bind: Option<String>,
 
-    /// The certificate chain of this relay for the others in PEM, where --node-url begins with https://; read again when it
-    /// changes
+    /// Certificate chain in PEM that this relay shows to peer relays, if --node-url starts with https://; reloaded when
+    /// the file changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_NODE_TLS_CERT")]
     pub node_tls_cert: Option<PathBuf>,
 
-    /// The private key of that certificate in PEM; read again when it changes
+    /// Private key of that certificate in PEM; reloaded when the file changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_NODE_TLS_KEY")]
     pub node_tls_key: Option<PathBuf>,
 
-    /// The certificates of those who sign for all relays, in PEM: nobody else is let in or believed; read again when they change
+    /// Certificate authorities in PEM that must have signed the certificates of all peer relays; reloaded when the file
+    /// changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_NODE_TLS_CA")]
     pub node_tls_ca: Option<PathBuf>,
 
@@ -93,17 +94,17 @@ pub struct ServeArgs {
     #[arg(skip)]
     pub cluster_key: Option<ClusterKey>,
 
-    /// A directory of the relay's own where audit and history wait while the database is away, 256 MiB of them at most; otherwise
-    /// they wait in memory, 20,000 records of them
+    /// Directory in which audit events and history wait while the database is unreachable, at most 256 MiB; only this
+    /// relay may use it [default: at most 20,000 of them wait in memory]
     #[arg(long, value_name = "DIR", env = "AUDIOVAULT_RELAY_SPOOL_DIR")]
     pub spool_dir: Option<PathBuf>,
 
-    /// Serve health and status here; not meant for the world [default: 127.0.0.1:8090]
+    /// Address for the dashboard, its API, health and metrics; keep it off the internet [default: 127.0.0.1:8090]
     #[arg(long, value_name = "ADDR", env = "AUDIOVAULT_RELAY_ADMIN_BIND")]
     pub admin_bind: Option<String>,
 
-    /// Show the figures for Prometheus, /metrics on the admin listener, to anybody who asks; otherwise they need an
-    /// API token [default: false]
+    /// Serve the Prometheus metrics, /metrics on the admin listener, without a login; otherwise they need an API token
+    /// [default: false]
     #[arg(
         long,
         value_name = "BOOL",
@@ -114,7 +115,7 @@ pub struct ServeArgs {
     #[serde(deserialize_with = "truth_or_text")]
     pub metrics_public: Option<String>,
 
-    /// Keep version, commit and build time from the page at the public address [default: false]
+    /// Do not show version, commit and build time on the page at the public address [default: false]
     #[arg(
         long,
         value_name = "BOOL",
@@ -125,8 +126,8 @@ pub struct ServeArgs {
     #[serde(deserialize_with = "truth_or_text")]
     pub hide_version: Option<String>,
 
-    /// Serve operators in the clear where --admin-bind is reached from other machines; for a private network, or for a
-    /// proxy on another machine that ends TLS [default: false]
+    /// Allow plain HTTP on an --admin-bind that other machines can reach; only for a private network, or behind a proxy
+    /// on another machine that terminates TLS [default: false]
     #[arg(
         long,
         value_name = "BOOL",
@@ -137,133 +138,131 @@ pub struct ServeArgs {
     #[serde(deserialize_with = "truth_or_text")]
     pub admin_allow_plaintext: Option<String>,
 
-    /// The certificate chain of the admin listener in PEM, for TLS; read again when it changes
+    /// Certificate chain in PEM for TLS on the admin listener; reloaded when the file changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_CERT")]
     pub admin_tls_cert: Option<PathBuf>,
 
-    /// The private key of that certificate in PEM; read again when it changes
+    /// Private key of that certificate in PEM; reloaded when the file changes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ADMIN_TLS_KEY")]
     pub admin_tls_key: Option<PathBuf>,
 
-    /// A host name under which the admin listener serves its pages, beside localhost; the first one stands in links; may be
-    /// repeated [default: every address, and no name but localhost]
+    /// Host name that the admin listener serves besides localhost; may be repeated; links use the first one [default:
+    /// any IP address, and localhost]
     #[arg(long, value_name = "NAME", env = "AUDIOVAULT_RELAY_ADMIN_HOST", value_delimiter = ',')]
     #[serde(deserialize_with = "list_or_text")]
     pub admin_host: Option<Vec<String>>,
 
-    /// A proxy, or a network of proxies, whose X-Forwarded-For and Forwarded are believed; may be repeated
+    /// Proxy, or network of proxies, whose X-Forwarded-For and Forwarded headers are trusted; may be repeated
     #[arg(long, value_name = "CIDR", env = "AUDIOVAULT_RELAY_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Option<Vec<String>>,
 
-    /// An origin (scheme and host) whose pages may play recordings; may be repeated [default: *]
+    /// Origin (scheme and host) whose pages may play recordings; may be repeated [default: *]
     #[arg(long, value_name = "ORIGIN", env = "AUDIOVAULT_RELAY_ALLOW_ORIGIN", value_delimiter = ',')]
     pub allow_origin: Option<Vec<String>>,
 
-    /// Answer searches by GET; their tokens stand in the logs of proxies, so where QueueMetrics searches by POST give false
+    /// Accept searches by GET. Proxies log their tokens, so set this to false if QueueMetrics searches by POST
     /// [default: true]
     #[arg(long, value_name = "BOOL", env = "AUDIOVAULT_RELAY_SEARCH_BY_GET")]
     #[serde(deserialize_with = "truth_or_text")]
     pub search_by_get: Option<String>,
 
-    /// A TOML file with these settings; unknown keys in it are errors
+    /// TOML file with these settings; unknown keys are errors
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_CONFIG")]
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
-    /// How the log is written: text or json [default: text]
+    /// Format of the log: text or json [default: text]
     #[arg(long, value_name = "FORMAT", env = "AUDIOVAULT_RELAY_LOG_FORMAT")]
     pub log_format: Option<String>,
 
-    /// What is logged: error, warn, info, debug, trace, or a list such as info,audiovault_relay=debug
-    /// [default: info]
+    /// Level of the log: error, warn, info, debug, trace, or a list such as info,audiovault_relay=debug [default: info]
     #[arg(long, value_name = "LEVEL", env = "AUDIOVAULT_RELAY_LOG_LEVEL")]
     pub log_level: Option<String>,
 
-    /// How long running downloads may take to end when the relay is told to stop, such as 60s or 5m
-    /// [default: 60s]
+    /// How long running downloads may take to finish when the relay stops, such as 60s or 5m [default: 60s]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_DRAIN_TIMEOUT")]
     pub drain_timeout: Option<String>,
 
-    /// How many connections all clients together may have open [default: 10000]
+    /// Maximum open connections of all clients together [default: 10000]
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_CONNECTIONS")]
     #[serde(deserialize_with = "number_or_text")]
     pub max_connections: Option<String>,
 
-    /// How many connections one client address may have open [default: 1000]
+    /// Maximum open connections of one client address [default: 1000]
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_CLIENT_CONNECTIONS")]
     #[serde(deserialize_with = "number_or_text")]
     pub max_client_connections: Option<String>,
 
-    /// How many requests of one client address, downloads included, may be under way [default: 512]
+    /// Maximum concurrent requests of one client address, downloads included [default: 512]
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_CLIENT_REQUESTS")]
     #[serde(deserialize_with = "number_or_text")]
     pub max_client_requests: Option<String>,
 
-    /// How many requests to one site, downloads included, may be under way; half of them for one client address
+    /// Maximum concurrent requests to one site, downloads included; one client address gets at most half of them
     /// [default: 256]
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_SITE_REQUESTS")]
     #[serde(deserialize_with = "number_or_text")]
     pub max_site_requests: Option<String>,
 
-    /// How many tunnels one site may have, with all connections of all its agents [default: 32]
+    /// Maximum tunnels of one site, all its agents together [default: 32]
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_SITE_TUNNELS")]
     #[serde(deserialize_with = "number_or_text")]
     pub max_site_tunnels: Option<String>,
 
-    /// How many agents one site may have [default: 8]
+    /// Maximum agents of one site [default: 8]
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_MAX_SITE_AGENTS")]
     #[serde(deserialize_with = "number_or_text")]
     pub max_site_agents: Option<String>,
 
-    /// How much memory recordings on their way through the relay may take, such as 512MiB [default: 2GiB]
+    /// Maximum memory for recordings that pass through the relay, such as 512MiB [default: 2GiB]
     #[arg(long, value_name = "SIZE", env = "AUDIOVAULT_RELAY_MEMORY_BUDGET")]
     #[serde(deserialize_with = "number_or_text")]
     pub memory_budget: Option<String>,
 
-    /// How many agents may connect in a second; the others are told when to come again [default: 100]
+    /// Maximum agents that may connect per second; the others are told when to retry [default: 100]
     #[arg(long, value_name = "N", env = "AUDIOVAULT_RELAY_ACCEPT_RATE")]
     #[serde(deserialize_with = "number_or_text")]
     pub accept_rate: Option<String>,
 
-    /// After what time client addresses in the audit become pseudonyms [default: 183days]
+    /// Age at which client addresses in the audit log are replaced by pseudonyms [default: 183days]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_AUDIT_PSEUDONYMISE_AFTER")]
     pub audit_pseudonymise_after: Option<String>,
 
-    /// After what time audit events are deleted [default: 365days]
+    /// Age at which audit events are deleted [default: 365days]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_AUDIT_KEEP")]
     pub audit_keep: Option<String>,
 
-    /// After what time operators' events are deleted, 90days at least [default: 730days]
+    /// Age at which operators' events are deleted, at least 90days [default: 730days]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_OPERATOR_EVENTS_KEEP")]
     pub operator_events_keep: Option<String>,
 
-    /// How long the names of removed sites and aliases are kept from others [default: 90days]
+    /// How long the names of removed sites and aliases cannot be reused [default: 90days]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_NAME_REST")]
     pub name_rest: Option<String>,
 
-    /// After what time without use a session of the operators' pages ends [default: 30m]
+    /// Idle time after which a session at the dashboard ends [default: 30m]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_SESSION_IDLE")]
     pub session_idle: Option<String>,
 
-    /// How file names of recordings stand in the audit: masked, or full where agents tell them in full
+    /// How file names of recordings are written to the audit log: masked, or full if the agents send them in full
     /// [default: masked]
     #[arg(long, value_name = "NAMES", env = "AUDIOVAULT_RELAY_AUDIT_NAMES")]
     pub audit_names: Option<String>,
 
-    /// Tell this address when a site goes down, comes back or loses its recordings, and what operators do; an address that holds a token
-    /// belongs into the environment or the file
+    /// Webhook that is notified when a site goes down, comes back or loses its recordings, and of operators' events.
+    /// Put an address that contains a token into the environment or the file
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_ALERT_WEBHOOK", hide_env_values = true)]
     pub alert_webhook: Option<String>,
 
-    /// The secret by which alerts are signed: whsec_ and base64, or any text of 16 octets and more
+    /// File with the secret that signs alerts: whsec_ and base64, or any text of at least 16 bytes
     #[arg(long, value_name = "FILE", env = "AUDIOVAULT_RELAY_ALERT_SECRET_FILE")]
     pub alert_secret_file: Option<PathBuf>,
 
-    /// How long a state lasts before it is an alert [default: 60s]
+    /// How long a state must last before an alert is sent [default: 60s]
     #[arg(long, value_name = "TIME", env = "AUDIOVAULT_RELAY_ALERT_HOLD")]
     pub alert_hold: Option<String>,
 
-    /// Have figures of every single site in /metrics [default: true]
+    /// Include metrics of each site in /metrics [default: true]
     #[arg(long, value_name = "BOOL", env = "AUDIOVAULT_RELAY_SITE_METRICS")]
     #[serde(deserialize_with = "truth_or_text")]
     pub site_metrics: Option<String>,

@@ -111,7 +111,8 @@ fn acme_order(args: &ServeArgs) -> Result<Option<AcmeOrder>, ConfigError> {
         (_, None, _) => return Err(missing("--acme-email")),
         (_, _, None) => return Err(missing("--acme-cache")),
     };
-    let wrong_email = || invalid("--acme-email", email, &"expected an address, such as admin@example.com");
+    let wrong_email =
+        || invalid("--acme-email", email, &"expected an email address, such as admin@example.com");
     let (name, host) = email.trim().split_once('@').ok_or_else(wrong_email)?;
     if name.is_empty() || host.is_empty() || email.trim().contains(char::is_whitespace) {
         return Err(wrong_email());
@@ -132,7 +133,7 @@ fn acme_order(args: &ServeArgs) -> Result<Option<AcmeOrder>, ConfigError> {
 fn acme_domain(text: &str) -> Result<String, ConfigError> {
     if text.trim().starts_with("*.") {
         let reason =
-            "a wildcard cannot be proved by TLS-ALPN-01; give its certificate with --tls-cert and --tls-key";
+            "an ACME server cannot verify a wildcard by TLS-ALPN-01; set --tls-cert and --tls-key instead";
         return Err(invalid("--acme-domain", text, &reason));
     }
     host_name("--acme-domain", text)
@@ -144,7 +145,7 @@ fn host_name(flag: &'static str, text: &str) -> Result<String, ConfigError> {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     if name.parse::<IpAddr>().is_ok() || !name.split('.').all(is_label) {
-        return Err(invalid(flag, text, &"expected a name, such as relay.example.com"));
+        return Err(invalid(flag, text, &"expected a host name, such as relay.example.com"));
     }
     Ok(name)
 }
