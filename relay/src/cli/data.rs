@@ -25,7 +25,7 @@ pub struct AuditArgs {
 pub enum AuditCommand {
     /// Print searches and deliveries as CSV, the newest first
     Export {
-        /// Only of this site
+        /// Only events of this site
         #[arg(long, value_name = "SITE")]
         site: Option<audiovault_protocol::identity::site::SiteId>,
         /// Only from this time on, such as 2026-11-01T00:00:00Z
@@ -34,22 +34,22 @@ pub enum AuditCommand {
         /// Only before this time
         #[arg(long, value_name = "TIME")]
         until: Option<Timestamp>,
-        /// Only of this call
+        /// Only events of this call
         #[arg(long, value_name = "ID")]
         call_id: Option<String>,
     },
-    /// Remove everything about a call from the database, its write-ahead log and all later backups
+    /// Remove all data of a call from the database, its write-ahead log and all later backups
     Erase {
-        /// The ids of the call and of its other legs, with or without a server before them
+        /// Ids of the call and of its other legs, with or without the name of the server as a prefix
         #[arg(required = true, value_name = "CALL-ID")]
         call_ids: Vec<String>,
-        /// Why it is erased, for the operators' events
+        /// Reason, which is stored in the operators' events
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Print the operators' events as CSV, the newest first: who changed what, and who read the audit
+    /// Print the operators' events as CSV, the newest first: who changed what, and who read the audit log
     Operators {
-        /// Only those that concern this site
+        /// Only events that concern this site
         #[arg(long, value_name = "SITE")]
         site: Option<audiovault_protocol::identity::site::SiteId>,
         /// Only from this time on, such as 2026-11-01T00:00:00Z
@@ -64,7 +64,7 @@ pub enum AuditCommand {
 /// What `backup` takes.
 #[derive(Debug, Clone, Args)]
 pub struct BackupArgs {
-    /// The file to write; it must not exist yet
+    /// File to write; it must not exist yet
     pub file: PathBuf,
 
     /// Where the relay keeps what it has.
@@ -75,11 +75,11 @@ pub struct BackupArgs {
 /// What `import` takes.
 #[derive(Debug, Clone, Args)]
 pub struct ImportArgs {
-    /// The database to copy, as sqlite:FILE or postgres://USER@HOST/DATABASE; no relay may run on it
+    /// Database to copy from, as sqlite:FILE or postgres://USER@HOST/DATABASE; stop its relay first
     #[arg(long, value_name = "URL")]
     pub from: DatabaseUrl,
 
-    /// The database to copy into, which must be empty (required)
+    /// Database to copy to; it must be empty (required)
     #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_DATABASE", hide_env_values = true)]
     pub database: Option<DatabaseUrl>,
 }

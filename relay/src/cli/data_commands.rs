@@ -35,7 +35,7 @@ pub enum DataCommandError {
     #[error(transparent)]
     Transfer(#[from] TransferError),
     /// The result cannot be printed.
-    #[error("the result cannot be printed")]
+    #[error("cannot print the result")]
     Output(#[from] io::Error),
 }
 
@@ -68,7 +68,7 @@ pub async fn audit(args: AuditArgs, out: &mut (dyn Write + Send)) -> Result<(), 
             for call_id in call_ids {
                 erased += store.erase_call(&actor, &call_id).await?;
             }
-            writeln!(out, "{erased} audit events of the call are erased.")?;
+            writeln!(out, "{erased} audit events of the call erased.")?;
         }
         AuditCommand::Operators { site, from, until } => {
             let filter = OperatorFilter { site, from, until, ..OperatorFilter::default() };
@@ -88,7 +88,7 @@ pub async fn backup(args: BackupArgs, out: &mut (dyn Write + Send)) -> Result<()
     let store = open_named(args.database.url.as_ref(), IfMissing::Refuse).await?;
     store.back_up(&Actor::command_line(), &args.file).await?;
     store.close().await;
-    writeln!(out, "{} is written.", args.file.display())?;
+    writeln!(out, "Wrote {}.", args.file.display())?;
     Ok(out.flush()?)
 }
 
@@ -102,7 +102,7 @@ pub async fn import(args: ImportArgs, out: &mut (dyn Write + Send)) -> Result<()
     let rows = into.take_over(&Actor::command_line(), &from).await?;
     from.close().await;
     into.close().await;
-    writeln!(out, "{rows} rows are copied.")?;
+    writeln!(out, "{rows} rows copied.")?;
     Ok(out.flush()?)
 }
 

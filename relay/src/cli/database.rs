@@ -7,7 +7,7 @@ use crate::store::DatabaseUrl;
 /// What every command takes that works on the relay's database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
-    /// The database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
+    /// Database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
     #[arg(
         long = "database",
         global = true,

@@ -15,7 +15,9 @@ pub enum HealthError {
     #[error("--url: {0:?}: expected an address such as http://127.0.0.1:8090/readyz")]
     Url(String),
     /// The request failed.
-    #[error("cannot ask {url}: check that the relay runs, its --admin-bind and whether it speaks TLS there")]
+    #[error(
+        "cannot reach {url}: check that the relay runs, its --admin-bind, and whether that listener has TLS"
+    )]
     Ask {
         /// The address of the request.
         url: Url,
@@ -23,10 +25,10 @@ pub enum HealthError {
         source: reqwest::Error,
     },
     /// There was no response in time.
-    #[error("{0} does not answer: the relay hangs or is overloaded")]
+    #[error("{0} did not respond in time: the relay hangs or is overloaded")]
     Timeout(Url),
     /// The relay says that it is not ready.
-    #[error("not ready: {url} answers {status}")]
+    #[error("the relay is not ready: {url} responded with status {status}")]
     NotReady {
         /// The address of the request.
         url: Url,

@@ -25,13 +25,13 @@ pub use self::{
 };
 pub use crate::app::config::settings::ServeArgs;
 
-/// Publishes call recordings of sites that have no inbound port: the public end of the AudioVault Tunnel.
+/// Public end of the AudioVault Tunnel: serves the call recordings of sites that have no inbound port.
 #[derive(Debug, Parser)]
 #[command(
     name = "audiovault-relay",
     version = version(),
     max_term_width = 100,
-    after_help = "Begin with:\n  \
+    after_help = "To start:\n  \
         audiovault-relay serve --public-url https://relay.example.com --database sqlite:relay.db\n  \
         audiovault-relay site add acme-madrid --database sqlite:relay.db"
 )]
@@ -44,28 +44,28 @@ pub struct Cli {
 /// What the program does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the relay until it is told to stop (SIGTERM or SIGINT), then let running downloads end
+    /// Run the relay until SIGTERM or SIGINT; running downloads may finish before it exits
     Serve(Box<ServeArgs>),
-    /// Add, show, change and remove sites; a running relay follows within three seconds
+    /// Add, show, change and remove sites; a running relay applies changes within three seconds
     Site(SiteArgs),
-    /// Add, show, change and remove users of the operators' pages
+    /// Add, show, change and remove users of the dashboard
     User(UserArgs),
-    /// Make, show and remove API tokens
+    /// Create, show and remove API tokens
     Token(TokenArgs),
-    /// Export the record of searches and deliveries, or erase a call from it
+    /// Export the audit log of searches and deliveries, or erase a call from it
     Audit(AuditArgs),
-    /// Copy the database into a file while the relay runs
+    /// Copy the database to a file while the relay runs
     Backup(BackupArgs),
-    /// Move everything from one database into another, such as from a file to a server that several relays share
+    /// Copy all data from one database to another, for example from a file to a server that several relays share
     Import(ImportArgs),
-    /// Ask a running relay whether it is ready; exits with 0 if so, otherwise with 1
+    /// Check that a running relay is ready; exits with 0 if it is, otherwise with 1
     Health(HealthArgs),
 }
 
 /// What `health` takes.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// The readiness page of the admin listener; over https a certificate is not looked at on a loopback address
+    /// Readiness address on the admin listener; with https, the certificate is not checked on a loopback address
     #[arg(
         long,
         value_name = "URL",

@@ -19,7 +19,7 @@ pub struct SiteArgs {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// How long the names of removed sites and aliases are kept from others [default: 90days]
+    /// How long the names of removed sites and aliases cannot be reused [default: 90days]
     #[arg(
         long,
         global = true,
@@ -37,25 +37,26 @@ pub struct SiteArgs {
 /// What is done with a site.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SiteCommand {
-    /// Add a site; prints, this once, its key, a search token and all that agent and QueueMetrics need
+    /// Add a site and print its site key, its search token and the settings for agent and QueueMetrics; the secrets
+    /// cannot be shown again
     Add {
-        /// The name of the site: a DNS label such as acme-madrid
+        /// Name of the site: a DNS label such as acme-madrid
         site: SiteId,
-        /// Free text for people
+        /// Free text, for operators
         #[arg(long, value_name = "TEXT", default_value = "")]
         note: String,
-        /// Another name under which QueueMetrics asks for the site, as a tenant; may be repeated
+        /// Another name that QueueMetrics uses for the site, such as a tenant; may be repeated
         #[arg(long = "alias", value_name = "TENANT")]
         aliases: Vec<Alias>,
         /// The address of the relay [default: what the relay was last started with]
         #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
         public_url: Option<PublicUrl>,
     },
-    /// Add the sites of a CSV file with the columns site, note and aliases, all or none
+    /// Add the sites of a CSV file with the columns site, note and aliases; if one cannot be added, none is
     Import {
         /// The file
         file: PathBuf,
-        /// Write the keys and search tokens of the sites into this file; it must not exist yet
+        /// File to write the keys and search tokens of the sites to; it must not exist yet
         #[arg(long, value_name = "FILE")]
         secrets: PathBuf,
         /// The address of the relay [default: what the relay was last started with]
@@ -71,7 +72,7 @@ pub enum SiteCommand {
         /// The name of the site
         site: SiteId,
     },
-    /// Make a new key; the previous one stays valid until it is revoked or the key is rotated again
+    /// Create a new site key; the previous one stays valid until it is revoked or the key is rotated again
     RotateKey {
         /// The name of the site
         site: SiteId,
@@ -79,10 +80,11 @@ pub enum SiteCommand {
         #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
         public_url: Option<PublicUrl>,
     },
-    /// Make a short code for whoever installs the site's agent, who gets a new key for it; it works once, for 15 minutes
+    /// Create a short code that the site's agent trades for a new site key during installation; it works once, within
+    /// 15 minutes
     #[command(after_help = "Example:\n  \
         audiovault-relay site enroll acme-madrid --database sqlite:relay.db\n\n\
-        The code takes the place of one that was not used yet. At the site, as root:\n  \
+        A new code replaces one that was not used yet. At the site, run as root:\n  \
         audiovault-agent install --relay wss://relay.example.com --enroll 7K2M-QX4D-09RB")]
     Enroll {
         /// The name of the site
@@ -91,20 +93,20 @@ pub enum SiteCommand {
         #[arg(long, value_name = "URL", env = "AUDIOVAULT_RELAY_PUBLIC_URL")]
         public_url: Option<PublicUrl>,
     },
-    /// Revoke the older of two keys, or the only one; tunnels that use it are closed
+    /// Revoke the older of two keys, or the only one, and close the tunnels that use it
     RevokeKey {
         /// The name of the site
         site: SiteId,
-        /// Revoke this key instead, by the id that show prints
+        /// Revoke the key with this id instead; site show prints the ids
         #[arg(long, value_name = "ID")]
         key: Option<String>,
     },
-    /// Refuse the site's agents and searches and close its tunnels, until it is enabled again
+    /// Close the site's tunnels, and refuse its agents and searches until it is enabled again
     Disable {
         /// The name of the site
         site: SiteId,
     },
-    /// Serve a disabled site again
+    /// Enable a disabled site
     Enable {
         /// The name of the site
         site: SiteId,
@@ -114,7 +116,7 @@ pub enum SiteCommand {
         /// The name of the site
         site: SiteId,
     },
-    /// Add or remove further names of a site
+    /// Add or remove aliases of a site
     #[command(subcommand)]
     Alias(AliasCommand),
 }
@@ -122,14 +124,14 @@ pub enum SiteCommand {
 /// What is done with a further name of a site.
 #[derive(Debug, Clone, Subcommand)]
 pub enum AliasCommand {
-    /// Let the site answer to another name
+    /// Add an alias to a site
     Add {
         /// The name of the site
         site: SiteId,
         /// The further name
         alias: Alias,
     },
-    /// Take a further name away from the site
+    /// Remove an alias from a site
     Remove {
         /// The name of the site
         site: SiteId,

@@ -24,25 +24,25 @@ pub struct TokenArgs {
 /// What is done with an API token.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TokenCommand {
-    /// Make an API token; it is printed this once
+    /// Create an API token and print it; it cannot be shown again
     Add {
-        /// A name for it
+        /// Name of the token
         name: Name,
-        /// What its holder may do
+        /// What the token allows
         #[command(flatten)]
         rights: RightsArgs,
-        /// When it ends, such as 30d or 12h from now; at most 365d
+        /// How long it is valid, such as 30d or 12h; at most 365d
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "90d")]
         expires: std::time::Duration,
-        /// The user whose token it is: it ends with that user, and can do no more
+        /// User who owns the token: it has at most the rights of that user, and is removed with that user
         #[arg(long, value_name = "USER")]
         owner: Option<Name>,
     },
     /// List all API tokens
     List,
-    /// Remove an API token; it ends at once
+    /// Remove an API token; it stops working at once
     Remove {
-        /// Its name
+        /// Name of the token
         name: Name,
     },
 }

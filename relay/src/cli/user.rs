@@ -27,9 +27,9 @@ pub struct UserArgs {
 /// What is done with a user of the operators' pages.
 #[derive(Debug, Clone, Subcommand)]
 pub enum UserCommand {
-    /// Add a user; the password is asked for
+    /// Add a user; asks for the password
     Add {
-        /// The name to log in with
+        /// Name to log in with
         name: Name,
         /// What the user may do
         #[command(flatten)]
@@ -38,7 +38,7 @@ pub enum UserCommand {
         #[command(flatten)]
         password: PasswordArgs,
     },
-    /// Set a user's password; ends their sessions
+    /// Set a user's password and end all sessions of that user
     Passwd {
         /// The name of the user
         name: Name,
@@ -46,26 +46,26 @@ pub enum UserCommand {
         #[command(flatten)]
         password: PasswordArgs,
     },
-    /// Change what a user may do; ends their sessions
+    /// Change the rights of a user and end all sessions of that user
     Set {
         /// The name of the user
         name: Name,
         /// The role
         #[arg(long, value_name = "ROLE")]
         role: Option<Role>,
-        /// Only this site exists for the user; may be repeated
+        /// Limit the user to this site; may be repeated
         #[arg(long = "site", value_name = "SITE", conflicts_with = "all_sites")]
         sites: Option<Vec<SiteId>>,
-        /// All sites exist for the user
+        /// Give the user access to all sites
         #[arg(long)]
         all_sites: bool,
-        /// Whether the user may search for recordings and listen to them
+        /// Right to search for recordings and listen to them
         #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
         playback: Option<bool>,
     },
     /// List all users
     List,
-    /// Remove a user and end their sessions
+    /// Remove a user and end all sessions of that user
     Remove {
         /// The name of the user
         name: Name,
@@ -78,10 +78,10 @@ pub struct RightsArgs {
     /// The role
     #[arg(long, value_name = "ROLE", default_value = "viewer")]
     pub role: Role,
-    /// Only this site exists for them; may be repeated [default: all sites]
+    /// Limit to this site; may be repeated [default: all sites]
     #[arg(long = "site", value_name = "SITE")]
     pub sites: Option<Vec<SiteId>>,
-    /// They may search for recordings and listen to them
+    /// Give the right to search for recordings and listen to them
     #[arg(long)]
     pub playback: bool,
 }
@@ -89,7 +89,7 @@ pub struct RightsArgs {
 /// Where a password comes from: never from the command line, which everybody on the machine can read.
 #[derive(Debug, Clone, Args)]
 pub struct PasswordArgs {
-    /// Read the password from the first line of a file, or of standard input with - [default: ask for it]
+    /// File with the password in its first line; - for standard input [default: ask for it]
     #[arg(long, value_name = "FILE")]
     pub password_file: Option<PathBuf>,
 }

@@ -52,10 +52,10 @@ pub enum AccountCommandError {
     #[error(transparent)]
     Hash(#[from] PasswordError),
     /// The expiry time is not in the future, or is later than allowed.
-    #[error("--expires has to lie between 1s and 365d ahead")]
+    #[error("--expires must be from 1s to 365d")]
     Expires,
     /// The result cannot be printed. The change that it reports has been made.
-    #[error("the result cannot be printed: check what the change has done")]
+    #[error("the change was made, but its result cannot be printed")]
     Output(#[from] io::Error),
 }
 
@@ -117,7 +117,7 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
             store.user(&name).await?;
             let password = Passwords::default().hash(read_password(password, &name)?).await?;
             store.set_password(&actor, &name, &password).await?;
-            shown("the password is set, and all sessions have ended", &name).await
+            shown("password set, all sessions ended", &name).await
         }
         UserCommand::Set { name, role, sites, all_sites, playback } => {
             let now = store.user(&name).await?.rights;
@@ -128,7 +128,7 @@ async fn change_user(store: &Store, command: UserCommand) -> Result<Report, Acco
                 playback: playback.unwrap_or(now.playback),
             };
             store.change_user(&actor, &name, &rights).await?;
-            shown("changed, and all sessions have ended", &name).await
+            shown("changed, all sessions ended", &name).await
         }
         UserCommand::List => Ok(Report::Users(store.users().await?.iter().map(Into::into).collect())),
         UserCommand::Remove { name } => {

@@ -27,7 +27,7 @@ pub(super) fn read_password(args: PasswordArgs, name: &Name) -> Result<Password,
         None if io::stdin().is_terminal() => {
             let ask = |prompt| rpassword::prompt_password(prompt).map_err(failed("the terminal"));
             let first = ask("Password: ")?;
-            if *Zeroizing::new(ask("Once more: ")?) != first {
+            if *Zeroizing::new(ask("Repeat the password: ")?) != first {
                 return Err(AccountCommandError::Differ);
             }
             first

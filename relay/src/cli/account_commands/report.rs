@@ -48,14 +48,14 @@ impl Report {
             Self::Made { name, token } => {
                 writeln!(
                     out,
-                    "The API token {name} is made. It is shown this once and kept nowhere:\n\n{token}"
+                    "Created the API token {name}. Copy it now, it cannot be shown again:\n\n{token}"
                 )
             }
             Self::User { done, user } => {
                 writeln!(out, "{}: {done}\n", user.name)?;
                 user_line(user, out)
             }
-            Self::Removed { name, .. } => writeln!(out, "{name} is removed."),
+            Self::Removed { name, .. } => writeln!(out, "Removed {name}."),
             Self::Users(users) if users.is_empty() => writeln!(out, "There are no users."),
             Self::Users(users) => users.iter().try_for_each(|user| user_line(user, out)),
             Self::Tokens(tokens) if tokens.is_empty() => writeln!(out, "There are no API tokens."),
@@ -72,7 +72,7 @@ fn user_line(user: &UserView, out: &mut dyn Write) -> io::Result<()> {
 fn token_line(token: &TokenView, out: &mut dyn Write) -> io::Result<()> {
     let ends = token.expires.map_or_else(|| "never".to_owned(), |time| format!("{time:.0}"));
     let owner = token.owner.as_ref().map_or_else(|| "the command line".to_owned(), ToString::to_string);
-    writeln!(out, "{:<24} {}  ends {ends}  of {owner}", token.name.as_str(), rights(&token.rights))
+    writeln!(out, "{:<24} {}  expires {ends}  owner {owner}", token.name.as_str(), rights(&token.rights))
 }
 
 fn rights(rights: &RightsView) -> String {

@@ -36,7 +36,7 @@ pub enum SiteCommandError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The relay's address that is stored in the database cannot be parsed.
-    #[error("the database remembers no usable address of the relay: give --public-url")]
+    #[error("the database has no valid address of the relay: set --public-url")]
     PublicUrl(#[from] PublicUrlError),
     /// The file to import cannot be read.
     #[error("cannot read {}: check the path and its permissions", path.display())]
@@ -50,7 +50,9 @@ pub enum SiteCommandError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// The secrets of imported sites cannot be written to the file.
-    #[error("cannot write {}: it must not exist yet, and its directory must be writable", path.display())]
+    #[error(
+        "cannot write {}: the file must not exist yet, and its directory must be writable", path.display()
+    )]
     Secrets {
         /// The file.
         path: PathBuf,
@@ -58,7 +60,7 @@ pub enum SiteCommandError {
         source: io::Error,
     },
     /// The result cannot be printed. The change that it reports has been made.
-    #[error("the result cannot be printed: check what the change has done")]
+    #[error("the change was made, but its result cannot be printed")]
     Output(#[from] io::Error),
 }
 
@@ -141,7 +143,7 @@ impl Commands<'_> {
             }
             SiteCommand::Disable { site } => {
                 store.set_disabled(&actor, &site, true).await?;
-                self.shown("disabled: its agents and searches are refused from now on", &site).await
+                self.shown("disabled, its agents and searches are refused", &site).await
             }
             SiteCommand::Enable { site } => {
                 store.set_disabled(&actor, &site, false).await?;
@@ -153,11 +155,11 @@ impl Commands<'_> {
             }
             SiteCommand::Alias(AliasCommand::Add { site, alias }) => {
                 store.add_alias(&actor, &site, &alias).await?;
-                self.shown("the alias is added", &site).await
+                self.shown("alias added", &site).await
             }
             SiteCommand::Alias(AliasCommand::Remove { site, alias }) => {
                 store.remove_alias(&actor, &site, &alias).await?;
-                self.shown("the alias is removed", &site).await
+                self.shown("alias removed", &site).await
             }
         }
     }
@@ -224,7 +226,7 @@ impl Commands<'_> {
         }
         writeln!(
             self.warnings,
-            "warning: the address of the relay is not known yet: put it in place of {}, or give --public-url",
+            "warning: the address of the relay is not known yet: replace {} by it, or set --public-url",
             queuemetrics::UNKNOWN_RELAY
         )?;
         Ok(queuemetrics::UNKNOWN_RELAY.parse()?)

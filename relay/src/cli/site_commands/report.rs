@@ -120,7 +120,7 @@ impl SiteReport {
             writeln!(out, "key       {}  created {}  {state}", key.id, key.created)?;
         }
         if !self.keys.iter().any(|key| key.valid) {
-            writeln!(out, "no key is valid: no agent can connect until the key is rotated")?;
+            writeln!(out, "no key is valid: rotate the key, so that agents can connect")?;
         }
         Ok(())
     }
@@ -153,14 +153,11 @@ impl Report {
                 agent_command,
                 queuemetrics,
             }) => {
-                writeln!(
-                    out,
-                    "The site {site} is added. Its secrets are shown this once and kept nowhere:\n"
-                )?;
+                writeln!(out, "Added the site {site}. Copy its secrets now, they cannot be shown again:\n")?;
                 writeln!(out, "site key      {site_key}")?;
                 writeln!(out, "search token  {search_token}")?;
                 writeln!(out, "search URL    {search_url}\n")?;
-                writeln!(out, "Beside the recordings, as root, run:\n\n{agent_command}\n")?;
+                writeln!(out, "On the machine with the recordings, run as root:\n\n{agent_command}\n")?;
                 writeln!(
                     out,
                     "In QueueMetrics, add to configuration.properties:\n\n{}",
@@ -170,31 +167,31 @@ impl Report {
             Self::Imported { imported, secrets } => {
                 writeln!(
                     out,
-                    "{imported} sites are added. Their keys and search tokens are in {}.",
+                    "Added {imported} sites. Their keys and search tokens are in {}.",
                     secrets.display()
                 )?;
-                writeln!(out, "They are kept nowhere else: hand them out, then remove the file.")
+                writeln!(out, "The relay cannot show them again: hand them out, then delete the file.")
             }
             Self::Exported(sites) => table::write(sites, out),
             Self::Rotated { key: AddedKey { site_key, agent_command, dropped }, site } => {
-                writeln!(out, "A new key is valid. It is shown this once and kept nowhere:\n")?;
+                writeln!(out, "Created a new site key. Copy it now, it cannot be shown again:\n")?;
                 writeln!(out, "site key      {site_key}\n")?;
-                writeln!(out, "Beside the recordings, as root, run:\n\n{agent_command}\n")?;
+                writeln!(out, "On the machine with the recordings, run as root:\n\n{agent_command}\n")?;
                 for id in dropped {
                     writeln!(out, "The key {id} is no longer valid.")?;
                 }
                 writeln!(
                     out,
-                    "The previous key is valid until it is revoked or the key is rotated again.\n"
+                    "The previous key stays valid until it is revoked or the key is rotated again.\n"
                 )?;
                 site.text(out)
             }
             Self::Code(added) => write_code(added, out),
             Self::Revoked { revoked, site } => {
-                writeln!(out, "The key {revoked} is revoked.\n")?;
+                writeln!(out, "Revoked the key {revoked}.\n")?;
                 site.text(out)
             }
-            Self::Removed { site, .. } => writeln!(out, "The site {site} is removed."),
+            Self::Removed { site, .. } => writeln!(out, "Removed the site {site}."),
             Self::Site { done, site } => {
                 if !done.is_empty() {
                     writeln!(out, "{}: {done}\n", site.site)?;
@@ -209,12 +206,15 @@ impl Report {
 
 fn write_code(added: &AddedCode, out: &mut dyn Write) -> io::Result<()> {
     let AddedCode { site, code, expires, install_command } = added;
-    writeln!(out, "A code for the site {site}. It is shown this once, and works once:\n")?;
-    writeln!(out, "code         {code}")?;
-    writeln!(out, "valid until  {expires:.0}\n")?;
-    writeln!(out, "Beside the recordings, as root, run:\n\n{install_command}\n")?;
     writeln!(
         out,
-        "The agent gets a new site key for it. Codes of this site that were not used yet work no more."
+        "Created an enrolment code for the site {site}. It works once, and cannot be shown again:\n"
+    )?;
+    writeln!(out, "code         {code}")?;
+    writeln!(out, "valid until  {expires:.0}\n")?;
+    writeln!(out, "On the machine with the recordings, run as root:\n\n{install_command}\n")?;
+    writeln!(
+        out,
+        "The agent trades it for a new site key. Earlier codes of this site that were not used no longer work."
     )
 }

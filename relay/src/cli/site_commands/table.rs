@@ -17,10 +17,10 @@ const MAX_SITES: usize = 100_000;
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The file is not CSV.
-    #[error("this is no CSV file with a line of column names")]
+    #[error("this is not a CSV file with column names in its first line")]
     Csv(#[from] csv::Error),
     /// The column `site` is missing.
-    #[error("the first line must name the column site, and may name note and aliases")]
+    #[error("the first line must name the column site, and can name note and aliases")]
     NoSiteColumn,
     /// A line has an error.
     #[error("line {line}: {reason}")]

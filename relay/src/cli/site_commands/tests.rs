@@ -220,7 +220,7 @@ async fn hundreds_of_sites_come_in_a_file_and_their_secrets_go_into_one() {
     std::fs::write(&file, "site,note,aliases\nacme,\"Acme, Madrid\",t1 t2\nbeta,,\n").unwrap();
     let line = format!("import {} --secrets {}", file.display(), secrets.display());
     let printed = operator.types(&line).await.unwrap();
-    assert!(printed.out.starts_with("2 sites are added"), "{}", printed.out);
+    assert!(printed.out.starts_with("Added 2 sites"), "{}", printed.out);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&secrets).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     let written = std::fs::read_to_string(&secrets).unwrap();
