@@ -113,7 +113,7 @@ problem-site-name = One of these is not the name of a site.
 problem-unknown-site = There is no site of one of these names.
 problem-user-exists = There is a user of this name already.
 problem-token-exists = There is a token of this name already.
-problem-last-manager = This is the last one who manages users. Make another user an admin for all sites first.
+problem-last-manager = This is the last user who can manage users. Make another user an admin for all sites first.
 problem-days = Give a number of days from 1 to 365.
 
 error-not-found = Not found

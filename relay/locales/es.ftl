@@ -113,7 +113,7 @@ problem-site-name = Alguno de estos no es el nombre de una sede.
 problem-unknown-site = No existe ninguna sede con alguno de estos nombres.
 problem-user-exists = Ya existe un usuario con este nombre.
 problem-token-exists = Ya existe un token con este nombre.
-problem-last-manager = Es el último que gestiona usuarios. Antes, haga a otro usuario administrador de todas las sedes.
+problem-last-manager = Es el último usuario que puede gestionar usuarios. Antes, haga a otro usuario administrador de todas las sedes.
 problem-days = Indique un número de días de 1 a 365.
 
 error-not-found = No encontrado

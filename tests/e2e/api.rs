@@ -76,7 +76,7 @@ async fn a_program_reads_the_audit_page_by_page_narrowed_and_as_csv() {
     for (query, status, about) in [
         ("sit=acme", 400, "sit"),
         ("kind=listen", 400, "listen"),
-        ("after=then", 400, "no place in the audit"),
+        ("after=then", 400, "not a position in the audit log"),
         ("from=yesterday", 400, ""),
         ("limit=0", 422, "1 to 1000"),
     ] {

@@ -171,7 +171,7 @@ async fn a_change_by_the_command_line_ends_sessions_of_a_running_relay() {
     let database = relay.database();
     let last = ["user", "remove", "root", "--database", &database];
     let (code, _, err) = run("audiovault-relay", &last, &[]).await;
-    assert!(code == 1 && err.contains("last one who manages users"), "{err}");
+    assert!(code == 1 && err.contains("last user who can manage users"), "{err}");
     let short = ["user", "add", "jose", "--database", &database, "--password-file", "-"];
     let (code, _, err) = run("audiovault-relay", &short, &[]).await;
     assert!(code == 1 && err.contains("12 to 256 characters"), "{err}");

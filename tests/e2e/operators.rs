@@ -137,7 +137,7 @@ async fn users_are_managed_on_their_pages() {
     Operator::log_in(&relay, "maria").await;
     let response = root.post("/users/root/remove", &[]).await;
     assert_eq!(response.status(), 422);
-    assert!(response.text().await.unwrap().contains("last one who manages users"));
+    assert!(response.text().await.unwrap().contains("last user who can manage users"));
     assert_eq!(root.post("/users/maria/remove", &[]).await.status(), 303);
     assert_eq!(root.get("/users/maria").await.status(), 404);
 }

@@ -51,7 +51,7 @@ async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
     let stranger = Authority::new("Somebody Else");
     for unproven in [server.url(), format!("{}?sslrootcert={}", server.url(), stranger.file().display())] {
         let (code, err) = list(&unproven).await;
-        assert!(code == 1 && err.contains("does not prove by TLS who it is"), "{unproven}: {err}");
+        assert!(code == 1 && err.contains("does not prove its identity by TLS"), "{unproven}: {err}");
         assert!(err.contains("sslrootcert=FILE") && err.contains("sslmode=disable"), "{err}");
     }
     let proven = format!("{}?sslrootcert={}", server.url(), authority.file().display());
@@ -67,10 +67,10 @@ async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
 
     let Some(bare) = Postgres::start_far(None).await else { return };
     let (code, err) = list(&bare.url()).await;
-    assert!(code == 1 && err.contains("does not prove by TLS who it is"), "{err}");
+    assert!(code == 1 && err.contains("does not prove its identity by TLS"), "{err}");
     // What is asked for is permitted; that nothing is in the database is another matter.
     let (_, err) = list(&format!("{}?sslmode=disable", bare.url())).await;
-    assert!(err.contains("there is nothing of a relay"), "{err}");
+    assert!(err.contains("has no tables of a relay"), "{err}");
 }
 
 /// Runs `import` from a file into a server; exit code and what was said.
@@ -93,7 +93,7 @@ async fn an_installation_moves_from_a_file_to_a_server_and_nobody_notices() {
     let before = relay.audit(2).await;
 
     let (code, said) = import(&file, &server).await;
-    assert!(code == 1 && said.contains("a relay runs on the database to move"), "{said}");
+    assert!(code == 1 && said.contains("a relay uses the database to copy"), "{said}");
     let mut process = relay.process.take().unwrap();
     process.terminate();
     assert!(process.wait().await.success());
@@ -140,7 +140,7 @@ async fn what_is_wrong_with_a_server_is_one_clear_line_without_a_password() {
     assert!(said.contains("expected postgres://") && !said.contains("s3cr3t"), "{said}");
     let list = ["site", "list", "--database", &url];
     let (code, _, said) = run("audiovault-relay", &list, &server.variables()).await;
-    assert!(code == 1 && said.contains("there is nothing of a relay in"), "{said}");
+    assert!(code == 1 && said.contains("has no tables of a relay"), "{said}");
     let directory = TempDir::new().unwrap();
     let file = format!("sqlite:{}", directory.path().join("none.db").display());
     let (code, said) = import(&file, &server).await;

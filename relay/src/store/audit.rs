@@ -65,7 +65,7 @@ impl Cursor {
 
 /// The text is not a position in the list of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is no place in the audit: take the one that the answer before gave")]
+#[error("not a position in the audit log: use the one from the previous response")]
 pub struct NoCursor;
 
 impl TryFrom<String> for Cursor {

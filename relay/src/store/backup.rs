@@ -17,7 +17,7 @@ pub enum BackupError {
     #[error("{} exists already: choose another name, or remove it", .0.display())]
     Exists(PathBuf),
     /// The file cannot be written.
-    #[error("cannot write {}: check its directory, its permissions and the space on the disk", path.display())]
+    #[error("cannot write {}: check its directory, its permissions and the free disk space", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -25,16 +25,16 @@ pub enum BackupError {
         source: io::Error,
     },
     /// The name is not UTF-8, so it cannot be passed to the database.
-    #[error("{:?} is no UTF-8: choose another name", .0)]
+    #[error("{:?} is not valid UTF-8: choose another name", .0)]
     Name(PathBuf),
     /// The database is on a server, which has its own tools for backups.
-    #[error("a database of a PostgreSQL server is backed up by its own means: pg_dump, or base backups")]
+    #[error("cannot back up a PostgreSQL database: use pg_dump or base backups")]
     OfServer,
     /// The event of the copy cannot be written.
-    #[error("the copy cannot be put on record, so none is made: check the database")]
+    #[error("cannot store the backup as an operators' event, so no backup was made: check the database")]
     Record(#[from] StoreError),
     /// The database reported an error.
-    #[error("the database cannot be copied: check the space on the disk")]
+    #[error("cannot copy the database: check the free disk space")]
     Database(#[from] sqlx::Error),
 }
 

@@ -13,12 +13,10 @@ pub enum DatabaseUrlError {
     #[error("expected sqlite:FILE or postgres://USER@HOST/DATABASE")]
     NoScheme,
     /// The scheme is not known.
-    #[error(
-        "{0:?} is not a database this release knows: expected sqlite:FILE or postgres://USER@HOST/DATABASE"
-    )]
+    #[error("{0:?} is not a supported database: expected sqlite:FILE or postgres://USER@HOST/DATABASE")]
     Scheme(String),
     /// The part after `sqlite:` is not a plain file name.
-    #[error("expected the name of a file after sqlite:, without parameters")]
+    #[error("expected a file name after sqlite:, without parameters")]
     NotAFile,
     /// The PostgreSQL address has no server and database.
     #[error("expected postgres://USER@HOST:PORT/DATABASE with the name of a database")]
@@ -30,12 +28,12 @@ pub enum DatabaseUrlError {
 pub enum OpenError {
     /// The database does not exist, and the operation does not create it.
     #[error(
-        "there is no database at {}: check --database, or add a site or start the relay to make one", .0.display()
+        "there is no database at {}: check --database, or add a site or start the relay to create one", .0.display()
     )]
     Missing(PathBuf),
     /// The database on the server has no tables of a relay, and the operation does not create them.
     #[error(
-        "there is nothing of a relay in {0}: check --database, or add a site or start the relay to make it"
+        "{0} has no tables of a relay: check --database, or add a site or start the relay to create them"
     )]
     Empty(String),
     /// The file could not be created.
@@ -47,7 +45,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The file exists but cannot be opened as a database.
-    #[error("cannot open the database {}: check that it is an SQLite file and its permissions", path.display())]
+    #[error(
+        "cannot open the database {}: check that it is an SQLite file, and its permissions", path.display()
+    )]
     Connect {
         /// The file.
         path: PathBuf,
@@ -66,9 +66,9 @@ pub enum OpenError {
     },
     /// The server has no TLS, or its certificate does not prove its identity.
     #[error(
-        "{database} does not prove by TLS who it is: give the server a certificate for that host, and name the certificate of who \
-         signed it with sslrootcert=FILE in the address; on a network that only you reach, sslmode=require (encrypted, not \
-         verified) or sslmode=disable permits less"
+        "{database} does not prove its identity by TLS: install a certificate for that host on the server, and name \
+         the CA that signed it with sslrootcert=FILE in the address; on a private network, sslmode=require \
+         (encrypted, not verified) or sslmode=disable relaxes this"
     )]
     Unproven {
         /// The database.
@@ -85,7 +85,9 @@ pub enum OpenError {
         version: String,
     },
     /// The file is not a valid database.
-    #[error("{} is damaged, or no database: check --database, or put the latest backup in its place", path.display())]
+    #[error(
+        "{} is damaged, or not a database: check --database, or restore the latest backup", path.display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -152,10 +154,14 @@ pub enum StoreError {
     #[error("there is a user {0} already: choose another name, or change that user")]
     UserExists(Name),
     /// There would be no user left who may manage users.
-    #[error("{0} is the last one who manages users: give another user the role admin for all sites first")]
+    #[error(
+        "{0} is the last user who can manage users: give another user the role admin for all sites first"
+    )]
     LastManager(Name),
     /// The set-up link was used, has expired, or never existed.
-    #[error("this set-up link has ended: restart the relay for a new one while there are no users")]
+    #[error(
+        "this set-up link is no longer valid: if there are still no users, restart the relay for a new one"
+    )]
     SetupLinkEnded,
     /// No API token has this name.
     #[error("there is no API token {0}: see the list of tokens")]
@@ -164,22 +170,24 @@ pub enum StoreError {
     #[error("there is an API token {0} already: choose another name, or remove that token")]
     TokenExists(Name),
     /// Another program reads from the write-ahead log.
-    #[error("the write-ahead log is in use and still holds traces: erase again when no backup is running")]
+    #[error(
+        "the write-ahead log is in use and still contains data of the call: erase again when no backup is running"
+    )]
     LogInUse,
     /// The file was moved or replaced while it was open.
     #[error("the database {} was moved or replaced: put it back, or restart the relay", .0.display())]
     Moved(PathBuf),
     /// A row contains a value that this program does not write.
-    #[error("the database holds something else than a {what}: restore a backup")]
+    #[error("the database contains an invalid {what}: restore a backup")]
     Corrupt {
         /// What was expected.
         what: &'static str,
     },
     /// The file is not a valid database.
-    #[error("the database is damaged: stop the relay, and put the latest backup in its place")]
+    #[error("the database is damaged: stop the relay, and restore the latest backup")]
     Damaged(#[source] sqlx::Error),
     /// The database failed.
-    #[error("the database failed: check that it runs, its disk, its space and its permissions")]
+    #[error("the database failed: check that it runs, its disk space and its permissions")]
     Database(#[source] sqlx::Error),
 }
 

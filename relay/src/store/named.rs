@@ -6,7 +6,7 @@ use super::{DatabaseUrl, IfMissing, OpenError, Store, open};
 #[derive(Debug, thiserror::Error)]
 pub enum NoDatabase {
     /// The command does not name one.
-    #[error("--database is required: give the flag or AUDIOVAULT_RELAY_DATABASE")]
+    #[error("--database is required: set the flag or AUDIOVAULT_RELAY_DATABASE")]
     NotNamed,
     /// The database cannot be opened.
     #[error(transparent)]

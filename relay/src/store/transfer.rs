@@ -126,11 +126,11 @@ const SET_META: &str = "UPDATE meta SET public_url = $1, pseudonyms_until_ms = $
 pub enum TransferError {
     /// A relay still writes to the database that is moved. What it wrote would be left behind.
     #[error(
-        "a relay runs on the database to move, or was killed within the last half a minute: stop it, then try again"
+        "a relay uses the database to copy, or was killed less than 30 seconds ago: stop it, then try again"
     )]
     InUse,
     /// The target has data already, and nothing is mixed with it.
-    #[error("the database to move into has sites or users already: it must be empty")]
+    #[error("the database to copy to must be empty: it has sites or users already")]
     NotEmpty,
     /// One of the databases failed.
     #[error(transparent)]
