@@ -211,10 +211,10 @@ async fn a_relay_that_is_paused_is_given_up_and_taken_back() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         paused.signal("STOP");
         let process = setting.cluster.relays[1 - holder].process();
-        process.wait_for("another relay has gone").await;
+        process.wait_for("a peer relay has disappeared").await;
         let mark = process.mark();
         paused.signal("CONT");
-        process.wait_for_after(mark, "another relay is here").await;
+        process.wait_for_after(mark, "a peer relay has appeared").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     let searches = searching_while(&setting, &other, pausing).await;
@@ -276,7 +276,7 @@ async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_there_is_rest(
     assert!(searches.failures.is_empty(), "of {}: {:?}", searches.asked, searches.failures);
     let moves = || {
         let log = setting.cluster.relays[0].process().log();
-        log.iter().filter(|line| line.contains("handing agents over to other relays")).count()
+        log.iter().filter(|line| line.contains("moving agents to peer relays")).count()
     };
     // Two rounds without a move are rest; a move whose agent landed where it was may have to be made again.
     let mut before = 0;

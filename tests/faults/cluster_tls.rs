@@ -32,7 +32,7 @@ async fn relays_speak_tls_with_each_other_and_with_nobody_else() {
     Certificate::make(dir.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
     for relay in &setting.cluster.relays {
         relay.process().wait_for("the certificate has changed").await;
-        relay.process().wait_for("other relays are reached with the new certificate").await;
+        relay.process().wait_for("connections to peer relays use the new certificate").await;
     }
     assert_eq!(search().await, 200);
     let promise = "nobody without a certificate is let in; a new one is taken up while the relay runs";

@@ -51,37 +51,37 @@ const MAX_PROBLEM_LEN: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
     /// No connection could be made: the request was not sent.
-    #[error("no connection can be made: check that it runs, its --node-url and its certificate")]
+    #[error("cannot connect: check that it runs, its --node-url and its certificate")]
     Connect(#[source] ClientError),
     /// The connection broke before the head of a response.
-    #[error("the connection broke before an answer came")]
+    #[error("the connection broke before a response came")]
     Broken(#[source] ClientError),
     /// The relay was lost while the request waited.
     #[error("it has not renewed its lease")]
     Lost,
     /// No response came in time.
-    #[error("no answer came in time")]
+    #[error("no response came in time")]
     Deadline,
     /// Another run answers at this address, so the run that was asked has ended.
-    #[error("it was started anew")]
+    #[error("it was restarted")]
     Replaced,
     /// The peer relay would be reached without TLS, but this relay has TLS between relays.
-    #[error("it has no TLS between relays, and this relay has: write https:// in --node-url of every relay")]
+    #[error("it has no TLS between relays, but this relay has: use https:// in --node-url of every relay")]
     Plain,
     /// The peer relay does not prove that it belongs to this cluster.
     #[error(
-        "its answer is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY and the same \
-         release"
+        "its response is not signed with this cluster's key: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY \
+         and the same release"
     )]
     WrongIdentity,
     /// The peer relay does not accept the proof that this relay belongs to its cluster.
     #[error(
-        "it does not accept this relay's signature: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY, and set \
-         their clocks"
+        "it does not accept this relay's signature: give every relay the same AUDIOVAULT_RELAY_CLUSTER_KEY, and \
+         check their clocks"
     )]
     Unproven,
     /// The peer relay answers, but not in the way that relays do.
-    #[error("it answers with status {0}, as no relay of this release does: check its --node-url")]
+    #[error("it responds with status {0}, which no relay of this release does: check its --node-url")]
     UnexpectedAnswer(StatusCode),
 }
 
@@ -140,7 +140,7 @@ impl NodeClient {
             match files.client(content) {
                 Ok(tls) => {
                     *self.http.lock().unwrap_or_else(PoisonError::into_inner) = http(tls);
-                    tracing::info!("other relays are reached with the new certificate");
+                    tracing::info!("connections to peer relays use the new certificate");
                 }
                 Err(error) => kept(&error),
             }

@@ -31,13 +31,13 @@ pub enum Unproven {
     )]
     Forged,
     /// The proof was made at another time.
-    #[error("it was signed more than a minute ago or ahead: set the clocks of the relays")]
+    #[error("its signature is more than a minute old, or from the future: check the clocks of the relays")]
     OtherTime,
     /// It is for another run of a relay, which was reached at this address before.
-    #[error("it is for another relay, or for this one before it was started anew")]
+    #[error("it is for another relay, or for this relay before its restart")]
     OtherRelay,
     /// The same request has come before.
-    #[error("it has come before: it was heard on the way and said again")]
+    #[error("it is a replay of an earlier request")]
     Replayed,
 }
 

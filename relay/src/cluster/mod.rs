@@ -93,7 +93,7 @@ pub enum JoinError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Peer relays cannot be reached with TLS.
-    #[error("the certificate for other relays cannot be used")]
+    #[error("cannot use the certificate for peer relays")]
     Certificate(#[from] CertificateError),
 }
 
@@ -198,7 +198,8 @@ impl Cluster {
         };
         match &answered {
             Ok(NodeAnswer::NoAgent(_)) => {
-                tracing::debug!(site = %target.site, node = %node.url, "a relay does not hold a tunnel that it was asked for");
+                tracing::debug!(site = %target.site, node = %node.url, "a peer relay does not have the requested \
+                                                                        tunnel");
                 if self.change(|routes, now| routes.stale(&node.run, target, now)) {
                     self.look_up(&target.site, &node.run).await;
                 }
@@ -208,7 +209,8 @@ impl Cluster {
             Err(Unreachable::Deadline | Unreachable::Lost) => {}
             Err(error) => {
                 if self.change_nodes(|routes, now| routes.suspect(&node.run, now)) {
-                    tracing::warn!(node = %node.url, error = error as &dyn std::error::Error, "a relay does not answer");
+                    tracing::warn!(node = %node.url, error = error as &dyn std::error::Error, "a peer relay does not \
+                                                                                               answer");
                 }
             }
             Ok(NodeAnswer::Answer(_) | NodeAnswer::Refused(_) | NodeAnswer::Lost) => {}

@@ -161,7 +161,7 @@ impl Body for ProvenBody {
                 (Err(trailers), Some(proof)) => {
                     let trailers = trailers.into_trailers().unwrap_or_default();
                     if !trailers.get(BODY_PROOF).is_some_and(|to_text| proof.is(to_text.as_bytes())) {
-                        tracing::warn!("the answer of another relay was changed on the way");
+                        tracing::warn!("the response of a peer relay was modified in transit");
                         return Poll::Ready(Some(Err(BodyError::Changed)));
                     }
                     this.proof = None;

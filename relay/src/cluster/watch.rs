@@ -66,7 +66,7 @@ impl Cluster {
             };
             match (gap, failed) {
                 (false, true) => {
-                    tracing::warn!(why, "the lease of this relay is not renewed; routes stay as last known")
+                    tracing::warn!(why, "cannot renew the lease of this relay; routes stay as last known")
                 }
                 (true, false) => tracing::info!("the lease of this relay is renewed again"),
                 _ => {}
@@ -92,10 +92,10 @@ impl Cluster {
         let NodeNews { came, lost } =
             self.change_nodes(|routes, now| routes.apply_leases(reading, begun, now));
         for node in came {
-            tracing::info!(node = %node.url, run = %node.run, "another relay is here");
+            tracing::info!(node = %node.url, run = %node.run, "a peer relay has appeared");
         }
         for node in lost {
-            tracing::warn!(node = %node.url, run = %node.run, "another relay has gone");
+            tracing::warn!(node = %node.url, run = %node.run, "a peer relay has disappeared");
         }
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Cluster {
                 Ok(RouteNews::Gap) => self.read_anew.notify_one(),
                 // The next call reconnects; the routes that were missed are read then.
                 Err(error) => {
-                    tracing::debug!(%error, cause = error.cause(), "routes are not heard");
+                    tracing::debug!(%error, cause = error.cause(), "cannot listen for changes of routes");
                     tokio::time::sleep(LISTEN_AGAIN).await;
                     self.read_anew.notify_one();
                 }
@@ -133,7 +133,7 @@ impl Cluster {
                 () = self.read_anew.notified() => {}
             }
             if let Err(error) = self.read().await {
-                tracing::debug!(%error, cause = error.cause(), "routes are not read");
+                tracing::debug!(%error, cause = error.cause(), "cannot read the routes");
             }
             tokio::time::sleep(READ_GAP).await;
         }

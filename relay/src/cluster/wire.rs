@@ -34,7 +34,7 @@ pub const MAX_CALL_LEN: usize = 256 + FRAME_HEADER_LEN + 4 + MAX_HEAD_LEN + MAX_
 
 /// The call does not have the agreed form. Its sender has another release or another purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is no request for an agent: run the same release on every relay")]
+#[error("it is not a request for an agent: run the same release on every relay")]
 pub struct NotACall;
 
 /// A request for an agent that is connected to a peer relay.

@@ -216,7 +216,7 @@ impl Cluster {
             Ok(report) => self.gossip.apply(node, question.since, report),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::debug!(node = %node.url, error, "a relay tells nothing of its sites");
+                tracing::debug!(node = %node.url, error, "a peer relay did not report its sites");
             }
         }
     }
