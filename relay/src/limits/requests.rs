@@ -12,10 +12,10 @@ use super::{ClientKey, KeyedSemaphore, Permit};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
     /// The client has too many requests under way, at all sites together.
-    #[error("too many requests from your address are under way; wait for some to end")]
+    #[error("too many concurrent requests from your address; wait for some to finish")]
     Client,
     /// The client has half of the requests under way that the site allows.
-    #[error("too many requests from your address to this site are under way; wait for some to end")]
+    #[error("too many concurrent requests from your address to this site; wait for some to finish")]
     Share,
     /// All clients together have as many requests under way as the site allows.
     #[error("the site is busy; try again in a moment")]

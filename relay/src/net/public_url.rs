@@ -9,13 +9,13 @@ use url::{Host, Url};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicUrlError {
     /// The text is not a URL.
-    #[error("this is not a URL: expected something like https://relay.example.com")]
+    #[error("not a URL: expected an address such as https://relay.example.com")]
     NotAUrl,
     /// The scheme is not one that browsers use.
-    #[error("a public URL starts with https:// (or http:// for trials)")]
+    #[error("a public URL must start with https:// (or http:// for trials)")]
     Scheme,
     /// Links are made by appending to it, so it has no other parts.
-    #[error("a public URL has no user name, no query and no fragment")]
+    #[error("a public URL must not have a user name, a query or a fragment")]
     TooMuch,
 }
 

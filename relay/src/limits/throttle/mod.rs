@@ -190,7 +190,7 @@ pub enum Throttled {
         retry_after: Duration,
     },
     /// Other attempts of the pair are under way, and their results have not come in time.
-    #[error("too many requests from your address whose token is not known yet are under way; try again")]
+    #[error("too many concurrent requests from your address whose token is not checked yet; try again")]
     UnderWay,
 }
 

@@ -51,15 +51,15 @@ impl<S> Accept<TcpStream, S> for Acceptor {
 fn refuse(exceeded: Exceeded) -> Response {
     let problem = match exceeded {
         Exceeded::Client => {
-            let detail = "too many connections from your address are open; close some, or use fewer";
+            let detail = "too many open connections from your address; close some, or use fewer";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(CLIENT_RETRY)
         }
         Exceeded::All => {
-            let detail = "this relay has too many connections open; try again in a moment";
+            let detail = "this relay has too many open connections; try again in a moment";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
         }
     };
     let id = new_id();
-    tracing::debug!(request_id = id, ?exceeded, "a connection is beyond a limit");
+    tracing::debug!(request_id = id, ?exceeded, "a connection exceeded a limit");
     problem.for_request(&id).into_response().map(Body::from)
 }

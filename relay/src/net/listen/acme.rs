@@ -39,7 +39,10 @@ pub struct AcmeOrder {
 #[derive(Debug, thiserror::Error)]
 pub enum AcmeError {
     /// The directory for keys cannot be made, or access by others cannot be removed.
-    #[error("cannot use {} for the keys of --acme-domain: it must be a directory of this program's own", path.display())]
+    #[error(
+        "cannot use {} for the keys of --acme-domain: it must be a directory that only the relay can access",
+        path.display()
+    )]
     Cache {
         /// The directory.
         path: PathBuf,
@@ -55,7 +58,7 @@ pub enum AcmeError {
         source: pem::Error,
     },
     /// TLS itself cannot be configured.
-    #[error("TLS cannot be used with the ACME server")]
+    #[error("cannot use TLS with the ACME server")]
     Tls(#[from] rustls::Error),
 }
 
@@ -146,21 +149,21 @@ impl AcmeClient {
                 );
             }
             EventError::CertCacheLoad(cause) | EventError::AccountCacheLoad(cause) => {
-                tracing::warn!(domains, %cause, "cannot read the directory of --acme-cache; ordering anew");
+                tracing::warn!(domains, %cause, "cannot read --acme-cache; ordering a new certificate");
             }
             EventError::CertCacheStore(cause) | EventError::AccountCacheStore(cause) => {
                 tracing::error!(
                     domains,
                     %cause,
-                    "cannot write to the directory of --acme-cache: after a restart everything is ordered anew, which \
-                     ACME servers do not allow often; check its disk and permissions"
+                    "cannot write to the directory of --acme-cache: each restart orders a new certificate, and ACME \
+                     servers limit how often; check its disk and permissions"
                 );
             }
             EventError::CachedCertParse(cause) => {
-                tracing::warn!(domains, %cause, "the certificate of an earlier run cannot be used; ordering anew");
+                tracing::warn!(domains, %cause, "cannot use the certificate of an earlier run; ordering a new one");
             }
             EventError::NewCertParse(cause) => {
-                tracing::error!(domains, %cause, "the ACME server sent a certificate that cannot be used");
+                tracing::error!(domains, %cause, "cannot use the certificate that the ACME server sent");
             }
         }
     }
@@ -170,16 +173,16 @@ impl AcmeClient {
 fn advice(error: &OrderError) -> &'static str {
     match error {
         OrderError::BadAuth(_) | OrderError::TooManyAttemptsAuth(_) => {
-            "it could not verify the domain: its name must lead to this relay and port 443 to --tls-bind, without a \
-             proxy that ends TLS in between"
+            "it could not verify the domain: the name must resolve to this relay, and port 443 must lead to \
+             --tls-bind, without a proxy that terminates TLS"
         }
         OrderError::BadOrder(_) => "it refused the order; see the cause",
-        OrderError::ProcessingTimeout(_) => "it was too slow",
+        OrderError::ProcessingTimeout(_) => "it did not finish in time",
         OrderError::Acme(_) => {
             "it could not be reached or refused the request: check the network, --acme-directory and --acme-cacert, \
              or see the cause"
         }
-        OrderError::Rcgen(_) => "no key could be made; see the cause",
+        OrderError::Rcgen(_) => "cannot create a key; see the cause",
     }
 }
 

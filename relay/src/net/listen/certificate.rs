@@ -41,7 +41,7 @@ pub enum CertificateError {
         source: io::Error,
     },
     /// The file holds no PEM certificate.
-    #[error("{} holds no certificate in PEM", path.display())]
+    #[error("{} contains no certificate in PEM", path.display())]
     NoCertificate {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum CertificateError {
         source: pem::Error,
     },
     /// The file holds no PEM private key.
-    #[error("{} holds no private key in PEM", path.display())]
+    #[error("{} contains no private key in PEM", path.display())]
     NoKey {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum CertificateError {
         source: pem::Error,
     },
     /// The file of authorities cannot be used.
-    #[error("{} cannot be used as an authority", path.display())]
+    #[error("cannot use {} as a certificate authority", path.display())]
     Authority {
         /// The file.
         path: PathBuf,
@@ -65,10 +65,14 @@ pub enum CertificateError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// TLS is not available at all.
-    #[error("TLS cannot be used")]
+    #[error("cannot use TLS")]
     Tls(#[source] rustls::Error),
     /// Certificate and key do not match, or are of an unsupported kind.
-    #[error("the certificate {} and the key {} cannot be used together", certificate.display(), key.display())]
+    #[error(
+        "cannot use the certificate {} with the key {}: check that they belong together",
+        certificate.display(),
+        key.display()
+    )]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
@@ -294,5 +298,5 @@ fn reload(live: &RustlsConfig, files: &CertificateFiles, read: Result<&Content, 
 
 /// Logs that the previous certificate stays in use.
 pub(crate) fn kept(error: &CertificateError) {
-    tracing::warn!(%error, "the new certificate cannot be used; the previous one stays in use");
+    tracing::warn!(%error, "cannot use the new certificate; the previous one stays in use");
 }

@@ -62,7 +62,7 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The relay cannot listen on the address.
-    #[error("cannot listen on {addr}: check that the address is of this machine and the port is free")]
+    #[error("cannot listen on {addr}: check that the address belongs to this machine and the port is free")]
     Bind {
         /// The address.
         addr: SocketAddr,
@@ -171,7 +171,7 @@ fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {
         .first_request_timeout(HEAD_TIMEOUT)
         .accept_error_handler(|peer, error| match peer {
             // It is normal that some clients hang up or do not speak TLS.
-            Some(peer) => tracing::debug!(%peer, %error, "a connection could not be opened"),
+            Some(peer) => tracing::debug!(%peer, %error, "cannot open a connection"),
             None => tracing::warn!(%error, "cannot accept connections: check the limit of open files"),
         });
     let builder = server.http_builder();
