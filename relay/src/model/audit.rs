@@ -79,7 +79,7 @@ pub(crate) use named;
 
 /// The text is not one of the names of the enumeration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is none of the names that are known here")]
+#[error("this name is not known")]
 pub struct UnknownName;
 
 named!(Kind { Search => "search", Delivery => "delivery", Suppressed => "suppressed" });

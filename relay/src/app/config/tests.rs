@@ -289,7 +289,7 @@ fn alerts_need_a_secret_and_errors_do_not_repeat_the_address() {
     assert!(refused(args(hook, None)).contains("--alert-secret-file is missing"));
     assert!(refused(args(None, Some(&file))).contains("--alert-webhook is missing"));
     let weak = refused(args(hook, Some(&file)));
-    assert!(weak.contains("16 octets") && !weak.contains("T0K3N"), "{weak}");
+    assert!(weak.contains("16 bytes") && !weak.contains("T0K3N"), "{weak}");
     fs::write(&file, "long enough for an alert").unwrap();
     let alerts = RecordsConfig::check(&args(hook, Some(&file))).unwrap().alerts.unwrap();
     assert_eq!(alerts.hold, crate::monitoring::alerts::DEFAULT_HOLD);

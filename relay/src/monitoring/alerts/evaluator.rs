@@ -123,13 +123,15 @@ impl Evaluator {
             return None;
         }
         let event = if failing { Event::JournalFailing } else { Event::JournalRecovered };
-        let problem = failing.then(|| "audit and history cannot be written: see the relay's log".to_owned());
+        let problem =
+            failing.then(|| "cannot write the audit log and history: see the relay's log".to_owned());
         Some(Alert::new(event, AlertData { site: None, note: None, previous: None, since, problem }))
     }
 }
 
 fn guessing_alert(view: &SiteView, since: Timestamp) -> Alert {
-    let problem = "search tokens are guessed from many addresses: clients whose token was not right lately have to wait";
+    let problem = "search tokens are being guessed from many addresses: clients without a recent correct token are \
+                   throttled";
     Alert::new(
         Event::TokenGuessing,
         AlertData {

@@ -37,7 +37,7 @@ pub(crate) async fn forward(store: Store, messages: mpsc::Sender<Message>) {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, cause = error.cause(), "operators' events cannot be read for the webhook");
+                tracing::debug!(%error, cause = error.cause(), "cannot read the operators' events for the webhook");
             }
         }
     }

@@ -35,10 +35,12 @@ pub enum WebhookError {
     #[error("expected an address that starts with https:// or http://")]
     Url,
     /// The secret is too easy to guess.
-    #[error("the secret must have at least {MIN_SECRET_LEN} octets: make one with `openssl rand -base64 32`")]
+    #[error(
+        "the secret must have at least {MIN_SECRET_LEN} bytes: create one with `openssl rand -base64 32`"
+    )]
     Secret,
     /// No HTTP client can be made.
-    #[error("cannot make an HTTP client: check the certificates of this machine")]
+    #[error("cannot create an HTTP client: check the certificates of this machine")]
     Client(#[from] reqwest::Error),
 }
 
@@ -104,9 +106,9 @@ impl Webhook {
                 Err(error) => error,
             };
             let Some(pause) = pauses.next_backoff() else {
-                return tracing::error!(id = alert.id(), %error, "an alert was given up after a day");
+                return tracing::error!(id = alert.id(), %error, "gave up on an alert after a day");
             };
-            tracing::warn!(id = alert.id(), %error, again_in = ?pause, "an alert was not taken");
+            tracing::warn!(id = alert.id(), %error, again_in = ?pause, "the webhook did not accept an alert");
             tokio::time::sleep(pause).await;
         }
     }

@@ -148,7 +148,7 @@ impl Watcher {
         let event = Event::default().event("board").id(number.to_string()).retry(RETRY);
         match event.json_data(message) {
             Ok(event) => self.waiting.push_back(event),
-            Err(error) => tracing::error!(%error, "a change of the board cannot be told"),
+            Err(error) => tracing::error!(%error, "cannot send a change of the board"),
         }
     }
 }

@@ -95,11 +95,11 @@ impl Metrics {
         all.register_collector(Box::new(ProcessCollector));
         let registry = all.sub_registry_with_prefix(PREFIX);
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The relay that runs", build);
+        registry.register("build", "Version of the relay", build);
         registry.register("http_requests", "Public requests answered", http.requests.clone());
         registry.register_with_unit(
             "http_answer",
-            "Time from a public request to the head of its answer",
+            "Time from a public request to the head of its response",
             Unit::Seconds,
             http.answers.clone(),
         );

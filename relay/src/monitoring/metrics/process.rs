@@ -25,8 +25,11 @@ impl Collector for ProcessCollector {
             one(&mut encoder, descriptor, &ConstCounter::new(seconds))?;
             if let Ok(booted) = boot_time_secs() {
                 let started = booted as f64 + stat.starttime as f64 / procfs::ticks_per_second() as f64;
-                let descriptor =
-                    Descriptor::new("process_start_time", "Start since the Unix epoch", Some(Unit::Seconds));
+                let descriptor = Descriptor::new(
+                    "process_start_time",
+                    "Start time since the Unix epoch",
+                    Some(Unit::Seconds),
+                );
                 one(&mut encoder, descriptor, &gauge(started))?;
             }
         }
@@ -42,7 +45,7 @@ impl Collector for ProcessCollector {
         {
             one(
                 &mut encoder,
-                Descriptor::new("process_max_fds", "Most file descriptors", None),
+                Descriptor::new("process_max_fds", "Maximum open file descriptors", None),
                 &gauge(most as f64),
             )?;
         }

@@ -29,7 +29,7 @@ impl Collector for RefusalsCollector {
             ("unknown_site", totals.unknown_sites),
             ("throttled", totals.throttled),
         ];
-        let help = "Searches, tunnels and enrolments refused because of what they proved themselves with";
+        let help = "Searches, tunnels and enrolments refused because of their credentials";
         let values = reasons.into_iter().map(|(reason, count)| (reason, counter(count)));
         each(encoder, Descriptor::new("refused_credentials", help, None), "reason", values)
     }

@@ -59,10 +59,10 @@ impl SitesCollector {
         // Of this relay only, even if several share a database: the sum over all relays is the total.
         let tunnels = gauge(self.0.sessions.count() as f64);
         one(encoder, Descriptor::new("tunnels", "Connected tunnels", None), &tunnels)?;
-        one(encoder, Descriptor::new("searches", "Searches asked", None), &counter(searches))?;
+        one(encoder, Descriptor::new("searches", "Searches", None), &counter(searches))?;
         let help = "Requests that ended in a server error";
         one(encoder, Descriptor::new("errors", help, None), &counter(errors))?;
-        let help = "Octets of recordings handed over";
+        let help = "Bytes of recordings delivered";
         one(encoder, Descriptor::new("delivered", help, Some(Unit::Bytes)), &counter(bytes))
     }
 
@@ -71,11 +71,11 @@ impl SitesCollector {
         let yes = |yes: bool| gauge(f64::from(u8::from(yes)));
         let help = "Whether the database answers";
         one(encoder, Descriptor::new("database_up", help, None), &yes(snapshot.relay.database))?;
-        let help = "Whether audit and history can be written";
+        let help = "Whether the audit log and history can be written";
         one(encoder, Descriptor::new("journal_up", help, None), &yes(health.is_well()))?;
-        let help = "Records of audit and history that wait to be written";
+        let help = "Entries of the audit log and history that wait to be written";
         one(encoder, Descriptor::new("journal_waiting", help, None), &gauge(health.waiting as f64))?;
-        let help = "Records of audit and history that were lost";
+        let help = "Entries of the audit log and history that were lost";
         one(encoder, Descriptor::new("journal_lost", help, None), &counter(health.lost))
     }
 }
@@ -88,29 +88,29 @@ fn each_state(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::
     let help = "Whether an agent of the site is connected";
     let value = |row: &Row| Some(f64::from(u8::from(!row.view.agents.is_empty())));
     each(encoder, Descriptor::new("site_up", help, None), LABEL, of(value))?;
-    let help = "Whether all storage drivers of the site can be read";
+    let help = "Whether all storage roots of the site can be read";
     let value = |row: &Row| row.view.recordings.as_ref().map(|found| f64::from(u8::from(found.readable)));
     each(encoder, Descriptor::new("site_recordings_readable", help, None), LABEL, of(value))?;
-    let help = "When the newest recording of the site was last written to, since the Unix epoch";
+    let help = "Time of the last write to the newest recording of the site, since the Unix epoch";
     let value = |row: &Row| Some(row.view.recordings.as_ref()?.newest?.as_second() as f64);
     let descriptor = Descriptor::new("site_newest_recording_timestamp", help, seconds.clone());
     each(encoder, descriptor, LABEL, of(value))?;
-    let help = "Latest round trip to the site's agent";
+    let help = "Latest round-trip time to the site's agent";
     let value = |row: &Row| row.view.rtt_ms.map(|ms| ms / 1000.0);
     each(encoder, Descriptor::new("site_round_trip", help, seconds), LABEL, of(value))?;
-    let help = "Requests being answered by the site now";
+    let help = "Requests that the site is processing now";
     let value = |row: &Row| Some(row.view.open_streams as f64);
     each(encoder, Descriptor::new("site_open_streams", help, None), LABEL, of(value))
 }
 
 fn each_counter(encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)]) -> fmt::Result {
     let searches = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.searches)));
-    each(encoder, Descriptor::new("site_searches", "Searches asked of the site", None), LABEL, searches)?;
+    each(encoder, Descriptor::new("site_searches", "Searches of the site", None), LABEL, searches)?;
     let errors = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.errors)));
     let help = "Requests to the site that ended in a server error";
     each(encoder, Descriptor::new("site_errors", help, None), LABEL, errors)?;
     let bytes = totals.iter().map(|(site, totals)| (site.as_str(), counter(totals.bytes)));
-    let help = "Octets of the site's recordings handed over";
+    let help = "Bytes of the site's recordings delivered";
     each(encoder, Descriptor::new("site_delivered", help, Some(Unit::Bytes)), LABEL, bytes)
 }
 
