@@ -80,10 +80,10 @@ impl AdminState {
     ) -> Result<u64, HttpError> {
         who.require(Permission::EraseAudit)?;
         if call_id.trim().is_empty() {
-            return Err(HttpError::unprocessable("name the call whose events are to be erased"));
+            return Err(HttpError::unprocessable("give the id of the call to erase"));
         }
         let erased = self.auth.store().erase_call(&who.actor().because(reason), call_id).await?;
-        tracing::info!(actor = %who.name, erased, "a call is erased from the audit");
+        tracing::info!(actor = %who.name, erased, "a call was erased from the audit log");
         Ok(erased)
     }
 }

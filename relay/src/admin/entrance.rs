@@ -57,8 +57,8 @@ pub(crate) async fn enter(
     next: Next,
 ) -> Response {
     if !entrance.is_for(&request) {
-        let detail = "this listener has no pages under that host name; open it as localhost or by a name that --admin-host \
-                      gives to it";
+        let detail =
+            "this listener does not serve that host name; use localhost, or a host name of --admin-host";
         let problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).for_request(&new_id());
         return problem.into_response().map(Body::from);
     }

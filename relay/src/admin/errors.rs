@@ -71,9 +71,9 @@ async fn explanation(status: StatusCode, body: Body) -> String {
         return text;
     }
     match status {
-        StatusCode::METHOD_NOT_ALLOWED => "this address does not take that method".to_owned(),
+        StatusCode::METHOD_NOT_ALLOWED => "this address does not accept that method".to_owned(),
         StatusCode::PAYLOAD_TOO_LARGE => "the request is too large".to_owned(),
-        _ => status.canonical_reason().unwrap_or("the request cannot be answered").to_lowercase(),
+        _ => status.canonical_reason().unwrap_or("the request failed").to_lowercase(),
     }
 }
 

@@ -131,6 +131,6 @@ pub(super) async fn own_pages_only(request: Request, next: Next) -> Response {
 }
 
 fn foreign() -> Response {
-    let detail = "this request does not come from a page of this session; load the page again";
+    let detail = "this request was not sent by a page of this session; load the page again";
     HttpError::new(StatusCode::FORBIDDEN, detail).into_response()
 }

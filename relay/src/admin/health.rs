@@ -46,7 +46,7 @@ pub(super) async fn metrics(
             Ok(response)
         }
         Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
+            tracing::error!(%error, "cannot render the metrics");
             Err(HttpError::internal())
         }
     }

@@ -35,7 +35,7 @@ impl HttpError {
     pub fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
-            "log in, or send a valid API token as Authorization: Bearer; `audiovault-relay token add` makes one",
+            "log in, or send a valid API token as Authorization: Bearer; `audiovault-relay token add` creates one",
         )
     }
 
@@ -51,7 +51,7 @@ impl HttpError {
 
     /// This relay is to blame; its log says why.
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "this relay has failed; its log tells why")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error of the relay; see its log")
     }
 
     /// Sets after how long the client may try again.
@@ -94,7 +94,7 @@ impl From<StoreError> for HttpError {
             | StoreError::Corrupt { .. }
             | StoreError::Damaged(_)
             | StoreError::Database(_) => {
-                tracing::error!(%error, cause = error.cause(), "a request of an operator has failed");
+                tracing::error!(%error, cause = error.cause(), "an operator's request failed");
                 return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
                     .retry_after(Duration::from_secs(5));
             }
@@ -109,7 +109,7 @@ impl From<PasswordError> for HttpError {
             PasswordError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .retry_after(Duration::from_secs(1)),
             PasswordError::Failed => {
-                tracing::error!(%error, "a password cannot be hashed");
+                tracing::error!(%error, "cannot hash a password");
                 Self::internal()
             }
         }

@@ -39,8 +39,8 @@ use crate::admin::AdminState;
 #[openapi(
     info(
         title = "AudioVault relay",
-        description = "Everything that the operators' pages do, for programs. Send an API token as \
-                       `Authorization: Bearer avt_…`; `audiovault-relay token add` makes one."
+        description = "All functions of the dashboard, for programs. Send an API token as \
+                       `Authorization: Bearer avt_…`; `audiovault-relay token add` creates one."
     ),
     components(schemas(ProblemBody)),
     security(("token" = [])),

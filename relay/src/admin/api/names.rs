@@ -35,7 +35,8 @@ impl ToSchema for SiteName {
 impl PartialSchema for AliasName {
     fn schema() -> RefOr<Schema> {
         let pattern = format!("^(?!({})$)[A-Za-z0-9][A-Za-z0-9._-]*$", reserved(either_case));
-        let about = "letters, digits, dots, hyphens and underscores; upper case is folded; not one of the relay's own addresses";
+        let about = "letters, digits, dots, hyphens and underscores; not case-sensitive; not one of the relay's own \
+                     addresses";
         text(&pattern, about, MAX_ALIAS_LEN)
     }
 }

@@ -21,7 +21,7 @@ impl Limit {
     pub(super) fn check(asked: Option<u32>) -> Result<Self, HttpError> {
         let limit = asked.unwrap_or(USUAL_LIMIT);
         if !LIMITS.contains(&limit) {
-            return Err(HttpError::unprocessable("limit: from 1 to 1000 events fit into one answer"));
+            return Err(HttpError::unprocessable("limit must be from 1 to 1000"));
         }
         Ok(Self(limit))
     }

@@ -85,7 +85,7 @@ async fn add(
     let expires = body.expires.unwrap_or(now + TOKEN_LIFE);
     if expires <= now || expires > now + MAX_TOKEN_LIFE {
         return Err(HttpError::unprocessable(
-            "a token ends within a year to come; give such a time, or none for ninety days",
+            "expires must be in the future, at most one year from now; without it, the token is valid for 90 days",
         ));
     }
     let secret = Secret::mint();
@@ -93,7 +93,7 @@ async fn add(
     let owner = who.principal.owner_of_new_token();
     let new = NewToken { name: body.name, digest: secret.digest(), rights, expires, owner };
     state.auth.store().add_token(&actor, &new).await.map_err(unknown_site_in_body)?;
-    tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
+    tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token was created");
     let made = MadeToken { name: new.name, token: reveal_api_token(&secret).to_string() };
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -111,6 +111,6 @@ async fn remove(
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_token(&actor, &name).await?;
-    tracing::info!(%actor, token = %name, "an API token is removed");
+    tracing::info!(%actor, token = %name, "an API token was removed");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,10 +8,10 @@ use crate::store::StoreError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// Too many hashes are waiting.
-    #[error("too many logins are under way: try again in a moment")]
+    #[error("too many logins at the same time: try again in a moment")]
     Busy,
     /// The stored hash cannot be parsed, or the computation failed.
-    #[error("a password could not be judged: set it again")]
+    #[error("cannot check the password: set a new one")]
     Failed,
 }
 

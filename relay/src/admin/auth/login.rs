@@ -117,7 +117,7 @@ impl Auth {
         let Err(wait) = self.limits.logins.attempt(name, client.into()) else { return Ok(()) };
         let actor = Actor::at(ActorKind::Unknown, name.map_or("-", Name::as_str), client);
         if let Err(error) = self.store.record(&actor, &Entry::new(Action::LockedOut)).await {
-            tracing::error!(%error, cause = error.cause(), "a lockout is not on record");
+            tracing::error!(%error, cause = error.cause(), "cannot store a lockout as an operators' event");
         }
         Err(LoginError::Throttled { wait })
     }
@@ -191,7 +191,7 @@ impl Auth {
             if let Err(error) = noted {
                 // The audit log already reports loudly that the database cannot be written. Here it would be reported
                 // at every request.
-                tracing::debug!(%error, cause = error.cause(), "a use was not noted");
+                tracing::debug!(%error, cause = error.cause(), "cannot store the time of last use");
             }
             drop(turn);
         });

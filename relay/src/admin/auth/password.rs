@@ -53,11 +53,11 @@ const OWN_WORDS: [&str; 3] = ["audiovault", "queuemetrics", "relay"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
     /// It is too short or too long.
-    #[error("a password has {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters")]
+    #[error("a password must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters")]
     Length,
     /// It is among the first hundred million that a program guesses.
     #[error(
-        "this password is easily guessed: take a few random words, without names, dates and rows of keys"
+        "this password is easily guessed: use a few random words, without names, dates or keyboard patterns"
     )]
     Guessable,
 }
@@ -121,7 +121,7 @@ impl Default for Passwords {
         // Without the thread there is no receiver, and every hash fails with an error that says so.
         if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(move || work(&waiting))
         {
-            tracing::error!(%error, "no thread for passwords can be started: check the limit on threads");
+            tracing::error!(%error, "cannot start a thread for passwords: check the limit of threads");
         }
         Self { jobs }
     }

@@ -68,7 +68,7 @@ pub(super) async fn add(
     let refused = match new_token(&name, &days, &form, &secret, owner) {
         Ok(new) => match state.auth.store().add_token(&actor, &new).await {
             Ok(()) => {
-                tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token is made");
+                tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token was created");
                 None
             }
             Err(error) => Some(problem(error)?),
@@ -93,7 +93,7 @@ pub(super) async fn remove(
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_token(&actor, &name).await?;
-    tracing::info!(%actor, token = %name, "an API token is removed");
+    tracing::info!(%actor, token = %name, "an API token was removed");
     Ok(done("/tokens", "token-removed"))
 }
 
