@@ -113,7 +113,7 @@ async fn every_relay_serves_every_site_whichever_holds_its_tunnel() {
     assert!(audit.iter().all(|line| line.contains(",127.0.0.1,")), "{audit:#?}");
     assert_eq!(audit.iter().filter(|line| line.contains(",complete,")).count(), 3 * 7, "{audit:#?}");
     for (number, relay) in cluster.relays.iter().enumerate() {
-        let asked = relay.process().log().iter().any(|line| line.contains("another relay asks"));
+        let asked = relay.process().log().iter().any(|line| line.contains("request from a peer relay"));
         assert_eq!(asked, number == holder, "only the holder is asked");
     }
     drop(agent);

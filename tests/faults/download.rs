@@ -58,7 +58,7 @@ async fn a_download_goes_on_when_the_line_is_cut_and_the_listener_hears_a_pause(
     let heard = listen(response, LONG_LEN / 10, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
     assert!(heard.bytes == long, "{} octets", heard.bytes.len());
-    setting.relay.process().wait_for("a download goes on through another tunnel").await;
+    setting.relay.process().wait_for("a download continues through another tunnel").await;
     setting.nothing_is_left().await;
     let promise = "the download goes on by itself, octet for octet";
     matrix::row("download", "line cut", promise, format!("whole and equal, a pause of {}", ms(heard.pause)));
@@ -77,7 +77,7 @@ async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
     let heard = listen(response, 3_000_000, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
     assert!(heard.bytes == long[from..=to], "{} octets", heard.bytes.len());
-    setting.relay.process().wait_for("a download goes on through another tunnel").await;
+    setting.relay.process().wait_for("a download continues through another tunnel").await;
     let audit = setting.relay.audit(2).await;
     assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
     setting.nothing_is_left().await;
@@ -122,7 +122,7 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
     .await;
     assert!(heard.error.is_some(), "{} octets", heard.bytes.len());
     assert!(heard.bytes.len() < LONG_LEN && long.starts_with(&heard.bytes), "{}", heard.bytes.len());
-    setting.relay.process().wait_for("the recording is not what it was").await;
+    setting.relay.process().wait_for("the recording has changed").await;
     agent.process.wait_for(CONNECTED).await;
     setting.nothing_is_left().await;
     let promise = "the download is cut; what came before is right";

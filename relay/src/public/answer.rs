@@ -78,7 +78,7 @@ pub(super) fn from_agent(
             from = route.name(),
             status = response.status().as_u16(),
             content_type = media_type(response.headers()).unwrap_or("none"),
-            "an agent answered with content that is not passed on"
+            "an agent sent a response that is not passed on"
         );
         return Err(not_passed_on(site));
     }
@@ -107,7 +107,7 @@ fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>
 
 /// The error in place of a response that is not passed on.
 pub(super) fn not_passed_on(site: &SiteId) -> HttpError {
-    let detail = "the site's agent answered with something that is not passed on; update the agent";
+    let detail = "the site's agent sent a response that is not passed on; update the agent";
     HttpError::new(StatusCode::BAD_GATEWAY, detail).at(site)
 }
 
@@ -131,6 +131,6 @@ pub(super) fn count_errors<B>(result: &Result<http::Response<B>, HttpError>, cou
 }
 
 fn refuse(why: RouteError, site: &SiteId, route: &AgentRoute) -> HttpError {
-    tracing::info!(%site, from = route.name(), ?why, "a request has no answer");
+    tracing::info!(%site, from = route.name(), ?why, "a request got no response");
     HttpError::from(why.problem()).at(site)
 }

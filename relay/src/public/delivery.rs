@@ -78,7 +78,7 @@ impl Body for DeliveredBody {
                 self.progress.passed(bytes as u64);
             }
             Poll::Ready(Some(Err(error))) => {
-                tracing::warn!(site = self.progress.site, %error, "a body was cut");
+                tracing::warn!(site = self.progress.site, %error, "a response body was cut");
                 self.progress.ended(DeliveryEnd::Cut);
             }
             Poll::Ready(None) => self.progress.ended(DeliveryEnd::Complete),

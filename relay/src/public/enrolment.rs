@@ -42,7 +42,7 @@ pub(super) async fn trade(State(state): State<Arc<PublicState>>, request: Reques
 }
 
 async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, HttpError> {
-    let too_large = "an enrolment has at most 512 octets";
+    let too_large = "an enrolment can have at most 512 bytes";
     let body = request_body::read(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
     let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     let until = tokio::time::Instant::now() + PLACE_TIMEOUT;
@@ -94,7 +94,7 @@ fn refuse(error: &StoreError) -> HttpError {
         );
         return HttpError::new(StatusCode::CONFLICT, &detail).at(site);
     }
-    tracing::error!(%error, cause = error.cause(), "an enrolment has failed");
+    tracing::error!(%error, cause = error.cause(), "an enrolment failed");
     let detail = "the relay's database does not answer; try again in a moment, with the same code";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(DATABASE_RETRY).into()
 }

@@ -64,7 +64,7 @@ async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: B
     seal.close(match NodeCall::decode(body) {
         Ok(call) => answer(&state, call).await,
         Err(wrong) => {
-            tracing::warn!(%wrong, "a call of another relay was not understood");
+            tracing::warn!(%wrong, "cannot decode a request of a peer relay");
             HttpError::new(StatusCode::BAD_REQUEST, &wrong.to_string()).into_response(&Extensions::new())
         }
     })
@@ -83,7 +83,7 @@ async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: 
 async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
     let told = proved(&state, "/sessions", &headers, &body).and_then(|Proved { cluster, seal }| {
         let question: SessionsQuestion = serde_json::from_slice(&body)
-            .map_err(|_| HttpError::new(StatusCode::BAD_REQUEST, "no site is named"))?;
+            .map_err(|_| HttpError::new(StatusCode::BAD_REQUEST, "the request names no site"))?;
         let sessions = state.registry.sessions(&question.site);
         let view = |session: &Arc<Session>| SessionView::of(session, Some(cluster.own_url()));
         Ok(seal.close(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response()))
@@ -107,10 +107,10 @@ fn proved<'a>(
 ) -> Result<Proved<'a>, HttpError> {
     let proof = headers.get(PROOF).and_then(|proof| proof.to_str().ok()).unwrap_or_default();
     let Some(cluster) = state.agents.cluster() else {
-        return Err(HttpError::new(StatusCode::NOT_FOUND, "this relay stands alone"));
+        return Err(HttpError::new(StatusCode::NOT_FOUND, "this relay is not in a cluster"));
     };
     let seal = cluster.check(path, question, proof).map_err(|unproven| {
-        tracing::warn!(%unproven, "who says to be another relay was refused");
+        tracing::warn!(%unproven, "a request that claims to be from a peer relay was refused");
         let status = match unproven {
             Unproven::OtherRelay => StatusCode::MISDIRECTED_REQUEST,
             Unproven::Forged | Unproven::OtherTime | Unproven::Replayed => StatusCode::UNAUTHORIZED,
@@ -124,7 +124,7 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
     let NodeCall { target, request } = call;
     let mut extensions = Extensions::new();
     if let Some(id) = request.extensions().get::<RequestId>() {
-        tracing::info!(request_id = id.0, site = %target.site, "another relay asks");
+        tracing::info!(request_id = id.0, site = %target.site, "request from a peer relay");
         extensions.insert(id.clone());
     }
     let client = client_of(&request);

@@ -52,15 +52,15 @@ impl HttpError {
 
     /// The single error for a search without a correct token. It does not reveal whether the site exists.
     pub(super) fn unproven() -> Self {
-        let detail = "the search token is not right for this site, or there is no such site, or none of its agents is connected; \
-                      check address and token in QueueMetrics, then the agent";
+        let detail = "the search token is wrong for this site, the site does not exist, or none of its agents is \
+                      connected; check address and token in QueueMetrics, then the agent";
         Self { wants_token: true, ..Self::new(StatusCode::UNAUTHORIZED, detail) }
     }
 
     /// The single error for a link that no connected agent has made, whether the site exists or not.
     pub(super) fn no_agent_for_link() -> Self {
-        let detail = "no agent that is connected can open this link: it was made in a run that has ended, or its site is not \
-                      connected; search again for a new one";
+        let detail = "no connected agent can open this link: its agent was restarted, or its site is not connected; \
+                      search again for a new link";
         Self::new(StatusCode::GONE, detail)
     }
 

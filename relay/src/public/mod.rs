@@ -167,7 +167,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not take that method")
+    HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not accept that method")
         .into_response(request.extensions())
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<By
     let read = read.map_err(|_| {
         HttpError::new(
             StatusCode::REQUEST_TIMEOUT,
-            "the request's body did not arrive in time; send it at once",
+            "the request body did not arrive in time; send it without delay",
         )
     })?;
     read.map_err(|error| {
@@ -34,8 +34,8 @@ pub(super) async fn read(body: Body, limit: usize, too_large: &str) -> Result<By
         if limited {
             HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large)
         } else {
-            tracing::debug!(detail, "a request's body broke off");
-            HttpError::new(StatusCode::BAD_REQUEST, "the request's body broke off")
+            tracing::debug!(detail, "a request body is incomplete");
+            HttpError::new(StatusCode::BAD_REQUEST, "the request body is incomplete")
         }
     })
 }

@@ -118,13 +118,18 @@ impl Rest {
         let site = &self.target.site;
         loop {
             let Ok(route) = self.agents.pick_until(&self.target, &tried, until).await else {
-                tracing::info!(%site, "a download is cut: no agent with its link key came back");
+                tracing::info!(%site, "a download was cut: no agent with its link key reconnected");
                 return None;
             };
             match self.call(&route).await {
                 Ok(answer) => return self.continued_by(answer, &route),
                 Err(why) => {
-                    tracing::info!(%site, from = route.name(), ?why, "the rest of a download is not had here")
+                    tracing::info!(
+                        %site,
+                        from = route.name(),
+                        ?why,
+                        "cannot get the rest of a download from this agent"
+                    )
                 }
             }
             tried.push(&route);
@@ -172,9 +177,9 @@ impl Rest {
         let from = route.name();
         let status = answer.status().as_u16();
         if is_rest {
-            tracing::info!(%site, from, at = self.next, "a download goes on through another tunnel");
+            tracing::info!(%site, from, at = self.next, "a download continues through another tunnel");
         } else {
-            tracing::warn!(%site, from, status, "a download is cut: the recording is not what it was");
+            tracing::warn!(%site, from, status, "a download was cut: the recording has changed");
         }
         is_rest.then(|| answer.into_body())
     }

@@ -42,7 +42,7 @@ use crate::{
 const UNPROVEN_AFTER: Duration = Duration::from_millis(500);
 
 /// The error for a body over [`MAX_REQUEST_BODY_LEN`].
-const TOO_LARGE: &str = "a search has at most 64 KiB";
+const TOO_LARGE: &str = "a search can have at most 64 KiB";
 
 /// `/{site}/search`: the path names the site.
 pub(super) async fn by_path(
@@ -130,7 +130,7 @@ async fn search_at(
             tracing::debug!(
                 site,
                 ?absence,
-                "a search without a token that was right is not told why it has no answer"
+                "hiding the reason of a failure from a client without a correct search token"
             );
         }
         _ => return result,
@@ -175,7 +175,7 @@ pub(super) async fn allow(State(state): State<Arc<PublicState>>, mut response: R
 /// search by GET has its token in the address, which proxies log.
 fn check_method(state: &PublicState, parts: &Parts) -> Result<(), HttpError> {
     let detail = match parts.method {
-        Method::GET if !state.search_by_get => "this relay takes searches by POST only (--search-by-get)",
+        Method::GET if !state.search_by_get => "this relay accepts searches by POST only (--search-by-get)",
         Method::HEAD => "search with GET or POST",
         _ => return Ok(()),
     };

@@ -129,7 +129,7 @@ async fn verify(
 }
 
 fn not_yet(wait: Duration) -> HttpError {
-    let detail = "this relay admits agents one after the other; dial again when told";
+    let detail = "this relay is admitting other agents; dial again after the given time";
     // Whole seconds, rounded up: an admission whose time has not come cannot be used.
     let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds).into()
@@ -186,6 +186,8 @@ async fn serve(state: Arc<PublicState>, admission: Admission, upgrade: OnUpgrade
             let journal = state.journal.clone();
             session::run(upgraded, admission, registry, journal, state.directory.clone()).await;
         }
-        Err(error) => tracing::info!(site = %admission.site, %error, "an agent went away while connecting"),
+        Err(error) => {
+            tracing::info!(site = %admission.site, %error, "an agent disconnected while connecting")
+        }
     }
 }

@@ -139,7 +139,7 @@ pub(crate) async fn dispatch<E>(
         };
         let from = route.name();
         let to = next.name();
-        tracing::info!(site = %target.site, from, to, "a request is asked of another tunnel");
+        tracing::info!(site = %target.site, from, to, "retrying a request on another tunnel");
         route = next;
     }
 }
@@ -221,8 +221,7 @@ fn of_call(error: &CallError) -> Problem {
 }
 
 fn renewed() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the site's connection is being renewed; try again")
-        .retry_after(2)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the site is reconnecting; try again").retry_after(2)
 }
 
 fn late() -> Problem {

@@ -39,7 +39,7 @@ pub struct Refresher {
 
 /// The database does not answer, so an unknown site or key may still be valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the relay cannot look this up, since its database does not answer; try again")]
+#[error("the relay's database does not answer; try again")]
 pub struct Unreadable;
 
 #[derive(Debug, Clone, Copy, Default)]

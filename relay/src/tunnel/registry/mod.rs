@@ -115,12 +115,12 @@ impl Entry {
 pub enum SiteFull {
     /// The maximum number of tunnels.
     #[error(
-        "this site has {0} tunnels already, as many as it may have; stop an agent, or ask the relay's operator for more"
+        "this site already has its maximum of {0} tunnels; stop an agent, or ask the relay's operator for more"
     )]
     Tunnels(u32),
     /// The maximum number of agents.
     #[error(
-        "this site has {0} agents already, as many as it may have; stop one, or ask the relay's operator for more"
+        "this site already has its maximum of {0} agents; stop one, or ask the relay's operator for more"
     )]
     Agents(u32),
 }

@@ -295,7 +295,7 @@ fn on_notice(
                 Err(refused) => {
                     let site = &admission.site;
                     let address = &admission.address;
-                    tracing::warn!(%site, %address, "a tunnel is refused: {refused} ({})", refused.flag());
+                    tracing::warn!(%site, %address, "a tunnel was refused: {refused} ({})", refused.flag());
                     caller.close(Close::new(CloseCode::TooManyTunnels, refused.to_string()));
                 }
             }
@@ -345,7 +345,13 @@ fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
     let session = session.map_or("", |session| session.id.as_str());
     match ended {
         Ended::Violation(violation) => {
-            tracing::warn!(site = %admission.site, session, address = %admission.address, %violation, "a tunnel was ended");
+            tracing::warn!(
+                site = %admission.site,
+                session,
+                address = %admission.address,
+                %violation,
+                "a tunnel was closed because of a protocol violation"
+            );
         }
         Ended::Broken(error) => {
             tracing::info!(site = %admission.site, session, %error, "a tunnel broke");
