@@ -72,7 +72,7 @@ pub async fn start_for_relays(
         Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
         None => start_plain(socket, &gate, router)?,
     };
-    tracing::info!(addr = %listening.addr, tls = config.tls.is_some(), "listening for other relays");
+    tracing::info!(addr = %listening.addr, tls = config.tls.is_some(), "listening for peer relays");
     Ok(listening)
 }
 

@@ -206,7 +206,7 @@ fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<A
 /// While there is no user, logs the link that makes the first one.
 async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreError> {
     if let Some(link) = offer_setup(store, admin_url).await? {
-        tracing::warn!(link = link.as_str(), "there is no user yet: open this link to make the first one");
+        tracing::warn!(link = link.as_str(), "there is no user yet: open this link to create the first one");
     }
     Ok(())
 }

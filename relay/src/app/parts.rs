@@ -52,7 +52,7 @@ impl Parts {
         let spool =
             config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;
         if let Some(records) = spool.as_ref().map(Spool::records).filter(|records| *records > 0) {
-            tracing::info!(records, "delivering what an earlier run could not write");
+            tracing::info!(records, "delivering events that an earlier run could not write to the database");
         }
         let journal = Journal::start_with(store.clone(), Arc::<Registry>::clone(&registry), spool);
         let membership = match (&config.cluster, store.route_book()) {
@@ -63,8 +63,8 @@ impl Parts {
             _ => {
                 if store.others_alive(journal.journal().run()).await? > 0 {
                     tracing::warn!(
-                        "another relay used this database a moment ago; unless it is about to stop, give both a --node-url: \
-                         agents of one are not connected for the other"
+                        "another relay used this database a moment ago; if both keep running, set --node-url on \
+                         both: otherwise each reaches only its own agents"
                     );
                 }
                 None

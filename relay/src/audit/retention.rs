@@ -48,7 +48,7 @@ impl Retention {
             loop {
                 ticks.tick().await;
                 if let Err(error) = self.forget(&store, Timestamp::now()).await {
-                    tracing::error!(%error, "old audit events could not be removed; trying again in an hour");
+                    tracing::error!(%error, "cannot delete old audit events; trying again in an hour");
                 }
             }
         })
@@ -70,10 +70,13 @@ impl Retention {
         store.prune_codes(now, before(KEEP_HISTORY)).await?;
         let operators = store.prune_operator_events(before(self.keep_operator_events)).await?;
         if operators > 0 {
-            tracing::info!(deleted = operators, "operators' events have reached the end of their retention");
+            tracing::info!(
+                deleted = operators,
+                "operators' events were deleted at the end of their retention"
+            );
         }
         if deleted + pseudonyms > 0 {
-            tracing::info!(deleted, pseudonyms, "the audit has forgotten what grew old");
+            tracing::info!(deleted, pseudonyms, "old audit events were deleted or pseudonymised");
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub(super) async fn repair(
     tracing::info!(
         unknown = unknown.len(),
         ended = ended.len(),
-        "the books differ from the tunnels that are here"
+        "the database differs from the open tunnels; correcting it"
     );
     for tunnel in unknown {
         journal.record(Record::TunnelOpened(Box::new(tunnel.clone())));

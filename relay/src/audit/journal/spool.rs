@@ -30,7 +30,7 @@ pub enum SpoolError {
         source: io::Error,
     },
     /// Another relay has locked the file. Two relays would deliver the same records.
-    #[error("--spool-dir: another relay uses {}: give each a directory of its own", .0.display())]
+    #[error("--spool-dir: another relay uses {}: give each relay its own directory", .0.display())]
     InUse(PathBuf),
 }
 
@@ -128,7 +128,7 @@ impl Spool {
             match serde_json::from_slice(&line) {
                 Ok(record) => records.push(record),
                 // Another release wrote it, or the disk is damaged. The records after it must not wait for it.
-                Err(error) => tracing::error!(%error, "a record of the spool is lost"),
+                Err(error) => tracing::error!(%error, "an entry of the spool is unreadable and lost"),
             }
             line.clear();
         }

@@ -201,7 +201,7 @@ impl Writer {
         let kept = kept.into_iter().filter(|record| matches!(record, Record::Traffic(_))).collect();
         let appended = self.with_spool(move |spool| {
             let taken = spool.append(&waiting).unwrap_or_else(|error| {
-                tracing::error!(%error, "the spool cannot be written: audit and history wait in memory");
+                tracing::error!(%error, "cannot write the spool: audit events and history wait in memory");
                 0
             });
             Ok((taken, waiting))
@@ -227,7 +227,7 @@ impl Writer {
         self.journal.shared.spooled.store(spool.records(), Ordering::Relaxed);
         self.spool = Some(spool);
         if let Err(error) = &worked {
-            tracing::error!(%error, "the spool cannot be used");
+            tracing::error!(%error, "cannot use the spool");
         }
         worked
     }
@@ -241,7 +241,11 @@ impl Writer {
                 Ok(()) => {}
                 Err(error) if error.is_about_the_record() => {
                     self.journal.lose(1);
-                    tracing::error!(%error, cause = error.cause(), "the journal cannot take a record");
+                    tracing::error!(
+                        %error,
+                        cause = error.cause(),
+                        "the database rejected an audit or history entry, which is lost"
+                    );
                 }
                 Err(_) => break,
             }
@@ -254,7 +258,7 @@ impl Writer {
         let mut queue = self.journal.lock();
         queue.in_hand = 0;
         if queue.failing.take().is_some() {
-            tracing::info!("the journal is written again");
+            tracing::info!("the audit log and history are written again");
         }
     }
 
@@ -264,7 +268,7 @@ impl Writer {
         let since = match &queue.failing {
             Some((since, _)) => *since,
             None => {
-                tracing::error!(%error, cause, "the journal cannot be written: audit and history wait in memory");
+                tracing::error!(%error, cause, "cannot write the audit log and history: they wait in memory");
                 Timestamp::now()
             }
         };
