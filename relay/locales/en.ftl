@@ -1,4 +1,4 @@
-# The words of the operators' pages. es.ftl has the same keys; a test compares them.
+# The texts of the dashboard. es.ftl has the same keys; a test compares them.
 
 product = AudioVault relay
 skip-to-content = Skip to the content
@@ -19,7 +19,7 @@ request-id = Request
 
 nav-label = Main
 nav-board = Board
-nav-audit = Audit
+nav-audit = Audit log
 nav-operator-events = Operators’ events
 nav-users = Users
 nav-tokens = API tokens
@@ -44,12 +44,12 @@ login-throttled = Too many attempts. Wait ten seconds, then try again.
 login-busy = Too many people are logging in at the moment. Try again.
 
 setup-title = Set up this relay
-setup-intro = There is no user yet. The one you make here is an admin and may do everything. This page works once.
-setup-submit = Make the first user
+setup-intro = There is no user yet. The user you create here is an admin with all rights. This page works only once.
+setup-submit = Create the first user
 
 new-password = New password
 password-rule = 12 characters or more. A few random words are better than one difficult word.
-password-again = The same once more
+password-again = Repeat the password
 current-password = Current password
 own-password = Change my password
 own-password-hint = All your other sessions end.
@@ -60,13 +60,13 @@ role = Role
 role-viewer = Viewer
 role-operator = Operator
 role-admin = Admin
-role-help = Viewers look at sites and audit; operators also change sites; admins also manage users, tokens and erasure.
+role-help = Viewers see sites and the audit log; operators also change sites; admins also manage users and tokens, and erase calls.
 scope = Sites
 scope-all = All sites
 scope-sites = Only these sites
 scope-names = Names of the sites
 scope-none = None
-scope-help = Separated by blanks or commas. All other sites do not exist for this user or token.
+scope-help = Separated by spaces or commas. This user or token cannot see any other site.
 playback = May search for recordings and listen to them
 playback-short = Playback
 rights = Rights
@@ -79,19 +79,19 @@ user-remove-confirm = { $name } can no longer log in, and all their sessions end
 last-login = Last login
 created = Created
 
-tokens-intro = Programs use the API with a token, as Authorization: Bearer.
+tokens-intro = Programs send a token to the API, in the header Authorization: Bearer.
 tokens-openapi = What the API can do (OpenAPI)
 tokens-none = There are no API tokens.
 token-name = Name
 token-owner = Owner
-token-add-title = Make an API token
-token-add = Make the token
-token-made = Copy the token now. It is shown this once and kept nowhere.
+token-add-title = Create an API token
+token-add = Create the token
+token-made = Copy the token now. It cannot be shown again.
 token-days = Valid for (days)
-token-days-help = A day or more, up to a year. The token ends with its owner as well.
+token-days-help = From 1 day to 1 year. The token also ends when its owner is removed.
 token-remove-named = Remove the token { $name }
-expires = Ends
-expired = ended
+expires = Expires
+expired = expired
 last-used = Last used
 
 done-user-added = The user is added.
@@ -102,28 +102,28 @@ done-own-password-set = Your new password is set.
 done-token-removed = The token is removed and no longer works.
 
 problem-name = A name has 1 to 64 letters (a to z), digits, dots, hyphens, underscores or @, and starts with a letter or a digit.
-problem-password-short = A password needs 12 characters or more, and 256 at most.
-problem-password-guessable = This password is easily guessed. Take a few random words, without names, dates and rows of keys.
+problem-password-short = A password must have 12 to 256 characters.
+problem-password-guessable = This password is easily guessed. Use a few random words, without names, dates or keyboard patterns.
 problem-passwords-differ = The two passwords differ.
 problem-current-password = The current password is wrong.
 problem-role = Choose a role.
 problem-scope = Choose which sites may be seen.
 problem-no-sites = Name at least one site.
-problem-site-name = One of these is not the name of a site.
-problem-unknown-site = There is no site of one of these names.
-problem-user-exists = There is a user of this name already.
-problem-token-exists = There is a token of this name already.
+problem-site-name = One of these is not a valid site name.
+problem-unknown-site = One of these sites does not exist.
+problem-user-exists = A user with this name already exists.
+problem-token-exists = A token with this name already exists.
 problem-last-manager = This is the last user who can manage users. Make another user an admin for all sites first.
 problem-days = Give a number of days from 1 to 365.
 
 error-not-found = Not found
-error-not-found-detail = There is nothing at this address, or nothing that you may see.
+error-not-found-detail = This page does not exist, or you do not have access to it.
 error-forbidden = Not allowed
 error-forbidden-detail = Your role does not allow this, or the page was open for too long. Load it again, or ask an admin of this relay.
 error-busy = Too many requests
-error-internal = The relay has failed
-error-internal-detail = Try again in a moment. The log of the relay tells more, under the number below.
-error-request = The request makes no sense
+error-internal = Internal error
+error-internal-detail = Try again in a moment. The relay's log has details under the number below.
+error-request = Invalid request
 error-home = Back to the board
 
 # The board.
@@ -141,7 +141,7 @@ sort-since = Latest change
 sort-searches = Most searches
 sort-errors = Most errors
 sort-rtt = Longest round trip
-sort-newest = Oldest newest recording
+sort-newest = Latest recording, oldest first
 show = Show
 pages = Pages
 page-previous = Previous
@@ -160,7 +160,7 @@ refused-count = { $count ->
 access-second-agent = second agent
 access-new-address = new address
 access-new-key = new key
-access-changes = Who can answer for this site changed in the last 24 hours. A key of the site is enough to run an agent, which is sent the search tokens and links of the site. If you do not know one of these changes, revoke the key:
+access-changes = The agents or keys of this site changed in the last 24 hours. Anyone with a key of the site can run an agent, which then gets the site's search tokens and links. If you do not recognise one of these changes, revoke the key:
 access-all = All operators’ events of this site
 refused-hour = Refused in the last hour:
 refused-tokens = { $count ->
@@ -176,75 +176,75 @@ refused-links = { $count ->
    *[other] { $count } downloads by forged links
 }
 refused-unseen = { $count ->
-    [one] one attempt that was not looked at any more
-   *[other] { $count } attempts that were not looked at any more
+    [one] one throttled attempt that was not checked
+   *[other] { $count } throttled attempts that were not checked
 }
 throttled = throttled
-throttled-since = Somebody who sends wrong tokens or keys is slowed down since
+throttled-since = A client that sends wrong tokens or keys is throttled since
 guessed = tokens guessed
-guessed-since = Search tokens are guessed from many addresses, and clients whose token was not right lately have to wait, since
+guessed-since = Search tokens are being guessed from many addresses, and clients without a recent correct token are throttled, since
 newest = newest
 newest-ago = newest { $ago } ago
 outdated = old version
-relay-no-database = The database does not answer. Connected sites go on; changes have to wait.
-relay-no-journal = Audit and history cannot be written: check the disk and the database. Playback goes on.
+relay-no-database = The database does not answer. Connected sites keep working; changes are not possible until it answers.
+relay-no-journal = The audit log and history cannot be written: check the disk and the database. Playback keeps working.
 relay-many = { $count ->
-    [one] One relay works on this database:
-   *[other] { $count } relays work together:
+    [one] One relay uses this database:
+   *[other] { $count } relays share this database:
 }
 relay-here = this one
-relay-unwell = cannot write or read its database
+relay-unwell = cannot read or write the database
 relay-lost = { $count ->
-    [one] One record of audit or history was lost since the relay started.
-   *[other] { $count } records of audit or history were lost since the relay started.
+    [one] One entry of the audit log or history was lost since the relay started.
+   *[other] { $count } entries of the audit log or history were lost since the relay started.
 }
 
 # A site.
 site-add = Add a site
 site-name = Name
-site-name-help = Small letters, digits and hyphens, such as acme-madrid. It stands in addresses and cannot be changed.
+site-name-help = Lower-case letters, digits and hyphens, such as acme-madrid. It is part of addresses and cannot be changed.
 site-open = Open the site
 site-added = { $site } is added
 note = Note
 names = Names
 aliases = Aliases
-aliases-help = Further names under which QueueMetrics asks for the site, such as its tenants; separated by blanks.
+aliases-help = Other names that QueueMetrics uses for the site, such as its tenants; separated by spaces.
 alias-new = New alias
 alias-remove = Remove the alias { $alias }
 add = Add
 tenants-of-agent = Tenants of its agents:
 secrets = Secrets
-secrets-once = Copy these now. They are shown this once and kept nowhere.
+secrets-once = Copy these now. They cannot be shown again.
 site-key = Site key
 search-token = Search token
 search-token-here = the-search-token
 agent-command = Agent
-agent-command-help = Run this as root beside the recordings. Adapt the path to the PBX.
-agent-start-help = This starts an agent whose site key and search token are in their files already. A new key comes with a command that writes its file.
+agent-command-help = Run this as root on the machine with the recordings. Change the path to the one of your PBX.
+agent-start-help = This starts an agent whose site key and search token are already in their files. When you create a new key, you get a command that writes its file.
 queuemetrics-block = QueueMetrics
 queuemetrics-help = Add this to configuration.properties.
 keys = Site keys
-key-rotate = Make a new key
-key-overlap = The previous key stays valid until it is revoked, or the next one is made.
+key-rotate = Create a new key
+key-overlap = The previous key stays valid until it is revoked or another key is created.
 key-added = A new key for { $site }
 key-dropped = The key { $id } is no longer valid.
 key-revoke-named = Revoke the key { $id }
 revoke = Revoke
 revoked = revoked
 enrolment = Enrolment
-enrolment-help = A short code, told over the phone, is traded once for a new site key, which goes straight into the agent's file.
+enrolment-help = The agent trades a short code, once, for a new site key, which it writes to its file. You can give the code by phone.
 enrol = Enrol an agent
 problem-enrol-no-room = Two keys are valid already. Revoke the one that the agents do not use, then an agent can be enrolled.
 problem-enrol-disabled = The site is disabled. Enable it, then an agent can be enrolled.
 enrolment-code = Code
 code-added = Enrol an agent of { $site }
-code-once = It works once, and takes the place of every code that was not used yet.
-code-made = Code made
+code-once = It works once, and replaces earlier codes that were not used.
+code-made = Code created
 made-by = By
 command-line = the command line
 valid-until = Valid until
 key-handed-out = Key handed out
-install-command-help = Run this as root beside the recordings.
+install-command-help = Run this as root on the machine with the recordings.
 uptime = Connected
 uptime-day = Last 24 hours
 uptime-week = Last 7 days
@@ -261,33 +261,33 @@ recordings-count = { $count ->
     [one] One recording
    *[other] { $count } recordings
 }
-timeline = Connections
-timeline-none = No agent was ever connected.
+timeline = Tunnels
+timeline-none = No agent has connected yet.
 connected = Connected
 disconnected = Disconnected
-lived = Lasted
+lived = Duration
 reason = Reason
 service = Service
 site-disable = Disable the site
 site-enable = Enable the site
 site-disable-help = A disabled site refuses its agents and searches, until it is enabled again.
 site-remove = Remove the site
-site-remove-help = Its aliases, keys and history go. The audit keeps what was delivered.
-site-remove-named = Remove { $site } for ever
+site-remove-help = Its aliases, keys and history are deleted. The audit log keeps its entries.
+site-remove-named = Remove { $site } permanently
 try-it = Try it
-try-it-help = Searches and plays through the public address, as QueueMetrics does. The token is not kept.
-try-none = Nothing was found.
-try-incomplete = Not every place could be looked at.
-try-failed = The relay's public address cannot be reached from this browser.
+try-it-help = Searches and plays through the public address, as QueueMetrics does. The token is not stored.
+try-none = No recordings were found.
+try-incomplete = Some directories of recordings could not be searched.
+try-failed = This browser cannot reach the relay's public address.
 try-needs-script = This needs JavaScript.
 call-id = Call id
 search = Search
 speed = Speed
 
 # The audit.
-audit-intro = What was searched, and what was delivered, when and where to. Delivered means that the operating system's socket took it; nobody knows who listened.
-audit-none = Nothing is on record that matches.
-audit-kind = What
+audit-intro = All searches and deliveries, with time and client. Delivered means that the relay's operating system accepted the data for sending; it does not prove that someone listened.
+audit-none = No events match.
+audit-kind = Kind
 kind-search = Search
 kind-delivery = Delivery
 kind-suppressed = Refused, without rows
@@ -301,7 +301,7 @@ outcome-complete = Complete
 outcome-left = Client left
 outcome-cut = Cut
 outcome-refused = Refused
-outcome-open = Under way, or without an end
+outcome-open = Running, or end unknown
 tenant = Tenant
 qm-user = QueueMetrics user
 client = Client
@@ -319,13 +319,13 @@ audit-found = { $count ->
    *[other] { $count } recordings found
 }
 audit-at-least = at least { $size }
-audit-from-octet = { $size } from octet { $start } on
+audit-from-octet = { $size } from byte { $start } on
 audit-erase = Erase a call
-audit-erase-help = Everything about this call goes from the database, its write-ahead log and all later backups.
-audit-erase-do = Erase for ever
+audit-erase-help = All data of this call is removed from the database, its write-ahead log and all later backups.
+audit-erase-do = Erase permanently
 
 # Operators’ events.
-events-intro = Who changed what, and who read the audit. No page and no command deletes these events; they end with their retention time.
+events-intro = Who changed what, and who read the audit log. No page or command can delete these events; the relay deletes them after their retention time.
 actor = By
 owned-by = token of { $name }
 subject = Subject
@@ -343,9 +343,9 @@ action-site-disabled = Site disabled
 action-site-enabled = Site enabled
 action-site-alias_added = Alias added
 action-site-alias_removed = Alias removed
-action-site-key_added = Site key made
+action-site-key_added = Site key created
 action-site-key_revoked = Site key revoked
-action-site-code_made = Enrolment code made
+action-site-code_made = Enrolment code created
 action-site-key_enrolled = Site key handed out by enrolment
 action-agent-added = Another agent connected
 action-agent-new_address = Agent connected from a new address
@@ -355,11 +355,11 @@ action-user-password_set = Password set
 action-user-removed = User removed
 action-user-logged_in = Login
 action-login-locked_out = Too many attempts to log in
-action-token-added = API token made
+action-token-added = API token created
 action-token-removed = API token removed
-action-audit-read = Audit read
-action-audit-exported = Audit exported
-action-audit-erased = Call erased from the audit
+action-audit-read = Audit log read
+action-audit-exported = Audit log exported
+action-audit-erased = Call erased from the audit log
 action-operator_events-read = Operators’ events read
 action-operator_events-exported = Operators’ events exported
 action-database-backed_up = Database copied
@@ -371,7 +371,7 @@ done-site-enabled = The site is enabled.
 done-key-revoked = The key is revoked; tunnels that use it are closed.
 done-alias-added = The alias is added.
 done-alias-removed = The alias is removed.
-done-call-erased = Everything about the call is erased.
+done-call-erased = All data of the call was erased.
 
-problem-filter = One of the filters makes no sense.
-problem-time = A time looks like 2026-11-23T08:00.
+problem-filter = One of the filters is not valid.
+problem-time = Write a time like 2026-11-23T08:00.

@@ -19,7 +19,7 @@ request-id = Petición
 
 nav-label = Principal
 nav-board = Panel
-nav-audit = Auditoría
+nav-audit = Registro de auditoría
 nav-operator-events = Actos de operadores
 nav-users = Usuarios
 nav-tokens = Tokens de API
@@ -44,7 +44,7 @@ login-throttled = Demasiados intentos. Espere diez segundos y vuelva a intentarl
 login-busy = En este momento están entrando demasiadas personas. Vuelva a intentarlo.
 
 setup-title = Configurar este relay
-setup-intro = Todavía no hay usuarios. El que cree aquí será administrador y podrá hacerlo todo. Esta página solo funciona una vez.
+setup-intro = Todavía no hay usuarios. El que cree aquí será administrador y tendrá todos los permisos. Esta página solo funciona una vez.
 setup-submit = Crear el primer usuario
 
 new-password = Contraseña nueva
@@ -60,13 +60,13 @@ role = Rol
 role-viewer = Consulta
 role-operator = Operador
 role-admin = Administrador
-role-help = Consulta ve las sedes y la auditoría; el operador además modifica las sedes; el administrador además gestiona usuarios, tokens y borrados.
+role-help = Consulta ve las sedes y el registro de auditoría; el operador además modifica las sedes; el administrador además gestiona usuarios y tokens, y borra llamadas.
 scope = Sedes
 scope-all = Todas las sedes
 scope-sites = Solo estas sedes
 scope-names = Nombres de las sedes
 scope-none = Ninguna
-scope-help = Separados por espacios o comas. Las demás sedes no existen para este usuario o token.
+scope-help = Separados por espacios o comas. Este usuario o token no puede ver ninguna otra sede.
 playback = Puede buscar grabaciones y escucharlas
 playback-short = Escucha
 rights = Permisos
@@ -79,16 +79,16 @@ user-remove-confirm = { $name } ya no podrá entrar y todas sus sesiones se cerr
 last-login = Último acceso
 created = Creado
 
-tokens-intro = Los programas usan la API con un token, como Authorization: Bearer.
+tokens-intro = Los programas envían un token a la API, en la cabecera Authorization: Bearer.
 tokens-openapi = Qué ofrece la API (OpenAPI)
 tokens-none = No hay tokens de API.
 token-name = Nombre
 token-owner = Propietario
 token-add-title = Crear un token de API
 token-add = Crear el token
-token-made = Copie el token ahora. Solo se muestra esta vez y no se guarda en ningún sitio.
+token-made = Copie el token ahora. No se puede volver a mostrar.
 token-days = Validez (días)
-token-days-help = Un día o más, hasta un año. El token termina también con su propietario.
+token-days-help = De 1 día a 1 año. El token también termina cuando se elimina a su propietario.
 token-remove-named = Eliminar el token { $name }
 expires = Caduca
 expired = caducado
@@ -103,26 +103,26 @@ done-token-removed = El token se ha eliminado y ya no funciona.
 
 problem-name = Un nombre tiene de 1 a 64 letras (de la a a la z, sin tildes), cifras, puntos, guiones, guiones bajos o @, y empieza por una letra o una cifra.
 problem-password-short = La contraseña debe tener entre 12 y 256 caracteres.
-problem-password-guessable = Esta contraseña se adivina fácilmente. Elija unas pocas palabras al azar, sin nombres, fechas ni filas de teclas.
+problem-password-guessable = Esta contraseña se adivina fácilmente. Use unas pocas palabras al azar, sin nombres, fechas ni secuencias del teclado.
 problem-passwords-differ = Las dos contraseñas no coinciden.
 problem-current-password = La contraseña actual no es correcta.
 problem-role = Elija un rol.
 problem-scope = Elija qué sedes se pueden ver.
 problem-no-sites = Indique al menos una sede.
-problem-site-name = Alguno de estos no es el nombre de una sede.
-problem-unknown-site = No existe ninguna sede con alguno de estos nombres.
+problem-site-name = Alguno de estos no es un nombre de sede válido.
+problem-unknown-site = Alguna de estas sedes no existe.
 problem-user-exists = Ya existe un usuario con este nombre.
 problem-token-exists = Ya existe un token con este nombre.
 problem-last-manager = Es el último usuario que puede gestionar usuarios. Antes, haga a otro usuario administrador de todas las sedes.
 problem-days = Indique un número de días de 1 a 365.
 
 error-not-found = No encontrado
-error-not-found-detail = En esta dirección no hay nada, o nada que usted pueda ver.
+error-not-found-detail = Esta página no existe, o usted no tiene acceso a ella.
 error-forbidden = No permitido
 error-forbidden-detail = Su rol no lo permite, o la página llevaba demasiado tiempo abierta. Vuelva a cargarla o pregunte a un administrador de este relay.
 error-busy = Demasiadas peticiones
-error-internal = El relay ha fallado
-error-internal-detail = Vuelva a intentarlo dentro de un momento. El registro del relay explica más, con el número de abajo.
+error-internal = Error interno
+error-internal-detail = Vuelva a intentarlo dentro de un momento. El registro del relay tiene los detalles, con el número de abajo.
 error-request = La petición no es válida
 error-home = Volver al panel
 
@@ -141,7 +141,7 @@ sort-since = Último cambio
 sort-searches = Más búsquedas
 sort-errors = Más errores
 sort-rtt = Mayor tiempo de ida y vuelta
-sort-newest = Última grabación más antigua
+sort-newest = Última grabación, la más antigua primero
 show = Mostrar
 pages = Páginas
 page-previous = Anterior
@@ -160,7 +160,7 @@ refused-count = { $count ->
 access-second-agent = segundo agente
 access-new-address = dirección nueva
 access-new-key = clave nueva
-access-changes = En las últimas 24 horas ha cambiado quién puede responder por esta sede. Una clave de la sede basta para ejecutar un agente, que recibe los tokens de búsqueda y los enlaces de la sede. Si no conoce alguno de estos cambios, revoque la clave:
+access-changes = En las últimas 24 horas han cambiado los agentes o las claves de esta sede. Cualquiera que tenga una clave de la sede puede ejecutar un agente, que recibe los tokens de búsqueda y los enlaces de la sede. Si no reconoce alguno de estos cambios, revoque la clave:
 access-all = Todos los actos de operadores de esta sede
 refused-hour = Rechazado en la última hora:
 refused-tokens = { $count ->
@@ -176,75 +176,75 @@ refused-links = { $count ->
    *[other] { $count } descargas con enlaces falsificados
 }
 refused-unseen = { $count ->
-    [one] un intento que ya no se examinó
-   *[other] { $count } intentos que ya no se examinaron
+    [one] un intento frenado que no se comprobó
+   *[other] { $count } intentos frenados que no se comprobaron
 }
 throttled = frenado
-throttled-since = Se frena a quien envía tokens o claves incorrectos desde
+throttled-since = Se frena a un cliente que envía tokens o claves incorrectos desde
 guessed = tokens adivinados
-guessed-since = Se intenta adivinar tokens de búsqueda desde muchas direcciones, y los clientes cuyo token no fue correcto hace poco tienen que esperar, desde
+guessed-since = Se intentan adivinar tokens de búsqueda desde muchas direcciones, y se frena a los clientes sin un token correcto reciente, desde
 newest = la más reciente
 newest-ago = la más reciente hace { $ago }
 outdated = versión antigua
-relay-no-database = La base de datos no responde. Las sedes conectadas siguen funcionando; los cambios tienen que esperar.
-relay-no-journal = No se pueden escribir la auditoría ni el historial: revise el disco y la base de datos. La reproducción continúa.
+relay-no-database = La base de datos no responde. Las sedes conectadas siguen funcionando; no se pueden hacer cambios hasta que responda.
+relay-no-journal = No se pueden escribir el registro de auditoría ni el historial: revise el disco y la base de datos. La reproducción continúa.
 relay-many = { $count ->
-    [one] Un relay trabaja con esta base de datos:
-   *[other] { $count } relays trabajan juntos:
+    [one] Un relay usa esta base de datos:
+   *[other] { $count } relays comparten esta base de datos:
 }
 relay-here = este
-relay-unwell = no puede leer o escribir su base de datos
+relay-unwell = no puede leer o escribir la base de datos
 relay-lost = { $count ->
-    [one] Se ha perdido un registro de auditoría o historial desde que arrancó el relay.
-   *[other] Se han perdido { $count } registros de auditoría o historial desde que arrancó el relay.
+    [one] Se ha perdido una entrada del registro de auditoría o del historial desde que arrancó el relay.
+   *[other] Se han perdido { $count } entradas del registro de auditoría o del historial desde que arrancó el relay.
 }
 
 # Una sede.
 site-add = Añadir una sede
 site-name = Nombre
-site-name-help = Minúsculas, cifras y guiones, como acme-madrid. Figura en las direcciones y no se puede cambiar.
+site-name-help = Letras minúsculas, cifras y guiones, como acme-madrid. Forma parte de las direcciones y no se puede cambiar.
 site-open = Abrir la sede
 site-added = Se ha añadido { $site }
 note = Nota
 names = Nombres
 aliases = Alias
-aliases-help = Otros nombres con los que QueueMetrics pregunta por la sede, como sus inquilinos; separados por espacios.
+aliases-help = Otros nombres que QueueMetrics usa para la sede, como sus inquilinos; separados por espacios.
 alias-new = Alias nuevo
 alias-remove = Quitar el alias { $alias }
 add = Añadir
 tenants-of-agent = Inquilinos de sus agentes:
 secrets = Secretos
-secrets-once = Cópielos ahora. Solo se muestran esta vez y no se guardan en ninguna parte.
+secrets-once = Cópielos ahora. No se pueden volver a mostrar.
 site-key = Clave de la sede
 search-token = Token de búsqueda
 search-token-here = el-token-de-búsqueda
 agent-command = Agente
-agent-command-help = Ejecútelo como root junto a las grabaciones. Adapte la ruta a la centralita.
-agent-start-help = Arranca un agente cuya clave y token de búsqueda ya están en sus ficheros. Una clave nueva viene con la orden que escribe su fichero.
+agent-command-help = Ejecútelo como root en la máquina de las grabaciones. Cambie la ruta por la de su centralita.
+agent-start-help = Arranca un agente cuya clave y token de búsqueda ya están en sus ficheros. Al crear una clave nueva se muestra la orden que escribe su fichero.
 queuemetrics-block = QueueMetrics
 queuemetrics-help = Añádalo a configuration.properties.
 keys = Claves de la sede
 key-rotate = Crear una clave nueva
-key-overlap = La clave anterior sigue siendo válida hasta que se revoque o se cree la siguiente.
+key-overlap = La clave anterior sigue siendo válida hasta que se revoque o se cree otra clave.
 key-added = Una clave nueva para { $site }
 key-dropped = La clave { $id } ya no es válida.
 key-revoke-named = Revocar la clave { $id }
 revoke = Revocar
 revoked = revocada
 enrolment = Alta de agentes
-enrolment-help = Un código corto, dictado por teléfono, se cambia una sola vez por una clave nueva, que va directamente al fichero del agente.
+enrolment-help = El agente cambia un código corto, una sola vez, por una clave nueva, que escribe en su fichero. El código se puede dictar por teléfono.
 enrol = Dar de alta un agente
 problem-enrol-no-room = Ya hay dos claves válidas. Revoque la que los agentes no usan; después se podrá dar de alta un agente.
 problem-enrol-disabled = La sede está desactivada. Actívela; después se podrá dar de alta un agente.
 enrolment-code = Código
 code-added = Dar de alta un agente de { $site }
-code-once = Funciona una sola vez y sustituye a todos los códigos que aún no se han usado.
+code-once = Funciona una sola vez y sustituye a los códigos anteriores que no se han usado.
 code-made = Código creado
 made-by = Por
 command-line = la línea de órdenes
 valid-until = Válido hasta
 key-handed-out = Clave entregada
-install-command-help = Ejecútelo como root junto a las grabaciones.
+install-command-help = Ejecútelo como root en la máquina de las grabaciones.
 uptime = Conectado
 uptime-day = Últimas 24 horas
 uptime-week = Últimos 7 días
@@ -261,8 +261,8 @@ recordings-count = { $count ->
     [one] Una grabación
    *[other] { $count } grabaciones
 }
-timeline = Conexiones
-timeline-none = Nunca se ha conectado un agente.
+timeline = Túneles
+timeline-none = Todavía no se ha conectado ningún agente.
 connected = Conexión
 disconnected = Desconexión
 lived = Duración
@@ -272,12 +272,12 @@ site-disable = Desactivar la sede
 site-enable = Activar la sede
 site-disable-help = Una sede desactivada rechaza a sus agentes y las búsquedas hasta que se vuelva a activar.
 site-remove = Eliminar la sede
-site-remove-help = Desaparecen sus alias, sus claves y su historial. La auditoría conserva lo entregado.
-site-remove-named = Eliminar { $site } para siempre
+site-remove-help = Se borran sus alias, sus claves y su historial. El registro de auditoría conserva sus entradas.
+site-remove-named = Eliminar { $site } definitivamente
 try-it = Pruébelo
 try-it-help = Busca y reproduce por la dirección pública, como lo hace QueueMetrics. El token no se guarda.
-try-none = No se ha encontrado nada.
-try-incomplete = No se ha podido mirar en todas partes.
+try-none = No se ha encontrado ninguna grabación.
+try-incomplete = No se ha podido buscar en todos los directorios de grabaciones.
 try-failed = Este navegador no llega a la dirección pública del relay.
 try-needs-script = Para esto hace falta JavaScript.
 call-id = Id. de llamada
@@ -285,9 +285,9 @@ search = Buscar
 speed = Velocidad
 
 # La auditoría.
-audit-intro = Qué se buscó y qué se entregó, cuándo y a dónde. Entregado quiere decir que lo aceptó el socket del sistema operativo; nadie sabe quién escuchó.
-audit-none = No consta nada que coincida.
-audit-kind = Qué
+audit-intro = Todas las búsquedas y entregas, con hora y cliente. Entregado quiere decir que el sistema operativo del relay aceptó los datos para enviarlos; no prueba que alguien escuchara.
+audit-none = Ningún evento coincide.
+audit-kind = Tipo
 kind-search = Búsqueda
 kind-delivery = Entrega
 kind-suppressed = Rechazado, sin filas
@@ -301,7 +301,7 @@ outcome-complete = Completo
 outcome-left = El cliente se fue
 outcome-cut = Cortado
 outcome-refused = Rechazado
-outcome-open = En curso, o sin final
+outcome-open = En curso, o final desconocido
 tenant = Inquilino
 qm-user = Usuario de QueueMetrics
 client = Cliente
@@ -319,13 +319,13 @@ audit-found = { $count ->
    *[other] se encontraron { $count } grabaciones
 }
 audit-at-least = al menos { $size }
-audit-from-octet = { $size } desde el octeto { $start }
+audit-from-octet = { $size } desde el byte { $start }
 audit-erase = Borrar una llamada
-audit-erase-help = Todo lo referente a esta llamada desaparece de la base de datos, de su registro de escritura anticipada y de todas las copias posteriores.
-audit-erase-do = Borrar para siempre
+audit-erase-help = Se eliminan todos los datos de esta llamada de la base de datos, de su registro de escritura anticipada y de todas las copias de seguridad posteriores.
+audit-erase-do = Borrar definitivamente
 
 # Los actos de los operadores.
-events-intro = Quién cambió qué y quién consultó la auditoría. Ninguna página ni orden borra estos actos; terminan con su plazo de conservación.
+events-intro = Quién cambió qué y quién consultó el registro de auditoría. Ninguna página ni orden puede borrar estos actos; el relay los borra cuando termina su plazo de conservación.
 actor = Por
 owned-by = token de { $name }
 subject = Objeto
@@ -357,9 +357,9 @@ action-user-logged_in = Inicio de sesión
 action-login-locked_out = Demasiados intentos de inicio de sesión
 action-token-added = Token de API creado
 action-token-removed = Token de API eliminado
-action-audit-read = Auditoría consultada
-action-audit-exported = Auditoría exportada
-action-audit-erased = Llamada borrada de la auditoría
+action-audit-read = Registro de auditoría consultado
+action-audit-exported = Registro de auditoría exportado
+action-audit-erased = Llamada borrada del registro de auditoría
 action-operator_events-read = Actos de operadores consultados
 action-operator_events-exported = Actos de operadores exportados
 action-database-backed_up = Base de datos copiada
@@ -371,7 +371,7 @@ done-site-enabled = La sede está activada.
 done-key-revoked = La clave está revocada; se cierran los túneles que la usan.
 done-alias-added = El alias se ha añadido.
 done-alias-removed = El alias se ha quitado.
-done-call-erased = Todo lo referente a la llamada está borrado.
+done-call-erased = Se han borrado todos los datos de la llamada.
 
-problem-filter = Uno de los filtros no tiene sentido.
-problem-time = Una hora se escribe como 2026-11-23T08:00.
+problem-filter = Uno de los filtros no es válido.
+problem-time = Escriba la hora así: 2026-11-23T08:00.

@@ -101,11 +101,11 @@ async fn users_are_managed_on_their_pages() {
         ]
     };
     for (fields, problem) in [
-        (add("maria", "nowhere", PASSWORD), "no site of one of these names"),
+        (add("maria", "nowhere", PASSWORD), "One of these sites does not exist"),
         (add("maria", "", PASSWORD), "at least one site"),
         (add("ma ria", "acme", PASSWORD), "A name has"),
         (add("maria", "acme", "something else"), "passwords differ"),
-        (add("root", "acme", PASSWORD), "a user of this name already"),
+        (add("root", "acme", PASSWORD), "A user with this name already exists"),
     ] {
         let response = root.post("/users", &fields).await;
         assert_eq!(response.status(), 422, "{problem}");

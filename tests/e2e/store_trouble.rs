@@ -26,7 +26,7 @@ const LONG_CALL: &str = "1711441902.99";
 const WRITTEN: &str = "audiovault_relay_journal_up";
 const WAITING: &str = "audiovault_relay_journal_waiting";
 const LOST: &str = "audiovault_relay_journal_lost_total";
-const NOTICE: &str = "Audit and history cannot be written";
+const NOTICE: &str = "The audit log and history cannot be written";
 
 /// A relay with a site, somebody who listens, and somebody who watches.
 struct Place {
