@@ -284,7 +284,7 @@ call-id = Call id
 search = Search
 speed = Speed
 
-# The audit.
+# The audit log.
 audit-intro = All searches and deliveries, with time and client. Delivered means that the relay's operating system accepted the data for sending; it does not prove that someone listened.
 audit-none = No events match.
 audit-kind = Kind

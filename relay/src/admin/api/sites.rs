@@ -117,7 +117,7 @@ async fn remove(
     change(&state, &who, &site, SiteChange::Remove).await
 }
 
-/// Make a new key; the previous one stays valid until it is revoked or the next one is made
+/// Create a new key; the previous one stays valid until it is revoked or another key is created
 #[utoipa::path(
     post, path = "/sites/{site}/keys", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 201, body = AddedKey), Failures)
@@ -144,7 +144,7 @@ async fn revoke_key(
     change(&state, &who, &site, SiteChange::RevokeKey(&path.0.1)).await
 }
 
-/// Make an enrolment code, which can be traded once for a new key; it replaces codes that were not used
+/// Create an enrolment code, which can be traded once for a new key; it replaces codes that were not used
 #[utoipa::path(
     post, path = "/sites/{site}/enrolment", tag = "sites", params(("site" = inline(SiteName), Path)),
     responses((status = 201, body = AddedCode), Failures)

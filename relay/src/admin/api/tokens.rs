@@ -45,7 +45,7 @@ struct TokenToAdd {
     expires: Option<Timestamp>,
 }
 
-/// An API token that was just made.
+/// An API token that was just created.
 #[derive(Serialize, ToSchema)]
 struct MadeToken {
     /// The name of the token.

@@ -56,13 +56,13 @@ pub struct TokenView {
     /// The rights of the token.
     #[serde(flatten)]
     pub rights: RightsView,
-    /// When the token was made.
+    /// When the token was created.
     pub created: Timestamp,
     /// When the token expires; null for never.
     pub expires: Option<Timestamp>,
     /// When the token was last used, to the minute; null for never.
     pub last_used: Option<Timestamp>,
-    /// The user who owns the token, which ends with the user; null for a token that was made on the command line.
+    /// The user who owns the token, which ends with the user; null for a token that was created on the command line.
     #[schema(value_type = Option<String>)]
     pub owner: Option<Name>,
 }

@@ -357,7 +357,7 @@ fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
             tracing::info!(site = %admission.site, session, %error, "a tunnel broke");
         }
         Ended::ByPeer(_) | Ended::ByUs(_) => {
-            tracing::info!(site = %admission.site, session, how = %ended, "a tunnel is closed");
+            tracing::info!(site = %admission.site, session, how = %ended, "a tunnel was closed");
         }
     }
 }
