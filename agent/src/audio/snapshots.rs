@@ -4,11 +4,12 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::SystemTime,
 };
 
 use super::{gsm::Decoder, layout::Layout};
+use parking_lot::Mutex;
 
 /// The most recordings whose states are kept, those used last: as many as a busy site has listeners. With
 /// [`MAX_STATES`] of about 300 bytes each they take 2.5 MB at most.
@@ -51,7 +52,7 @@ pub struct States {
 impl Snapshots {
     /// The states of a recording; there are none at first.
     pub fn of(&self, content: Content, layout: &Layout) -> Arc<States> {
-        let mut recordings = self.recordings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recordings = self.recordings.lock();
         let known = recordings.iter().position(|(known, _)| *known == content);
         let (content, states) = known
             .and_then(|at| recordings.remove(at))
@@ -70,7 +71,7 @@ impl States {
 
     /// The last state at or before a block, and the block that it decodes next.
     pub fn before(&self, block: u64) -> (u64, Decoder) {
-        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let states = self.states.lock();
         let last = states.range(..=block).next_back();
         last.map(|(block, state)| (*block, state.clone())).unwrap_or_default()
     }
@@ -78,7 +79,7 @@ impl States {
     /// Stores the state if this block is one at which states are kept.
     pub fn pass(&self, block: u64, state: &Decoder) {
         if block.is_multiple_of(self.spacing) {
-            let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut states = self.states.lock();
             states.entry(block).or_insert_with(|| state.clone());
         }
     }
@@ -104,7 +105,7 @@ mod tests {
             for block in 0..=layout.blocks() {
                 states.pass(block, &Decoder::default());
             }
-            let kept = states.states.lock().unwrap();
+            let kept = states.states.lock();
             assert!((100..=257).contains(&kept.len()), "{length} h: {}", kept.len());
         }
         assert_eq!(size_of::<Decoder>(), 276);
@@ -131,6 +132,6 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &snapshots.of(content(0), &layout)));
         snapshots.of(content(100), &layout);
         assert!(Arc::ptr_eq(&first, &snapshots.of(content(0), &layout)));
-        assert_eq!(snapshots.recordings.lock().unwrap().len(), MAX_RECORDINGS);
+        assert_eq!(snapshots.recordings.lock().len(), MAX_RECORDINGS);
     }
 }

@@ -1,13 +1,10 @@
 //! A bounded queue between the tasks that serve requests and the thread that writes. Adding to it never blocks.
 
-use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{collections::VecDeque, time::Instant};
 
 use audiovault_protocol::admission::unauthenticated::UnauthenticatedLimit;
 use jiff::Timestamp;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::{
@@ -146,10 +143,9 @@ impl Queue {
             let due =
                 || state.unauthenticated.due().into_iter().chain(state.repeats.due()).chain(wake_at).min();
             match trouble_until.or_else(due) {
-                None => state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => self.news.wait(&mut state),
                 Some(until) if now < until => {
-                    let waited = self.news.wait_timeout(state, until - now);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    self.news.wait_for(&mut state, until - now);
                 }
                 Some(_) if well => return state.hand_over(now),
                 Some(_) => return Work::default(),
@@ -158,8 +154,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics under the lock; if it did, the state would still be sound.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,13 +1,11 @@
 //! A pool of buffers for reads of data that is in memory. A fresh buffer for each read would be filled with zeros
 //! first, and the memory of used ones would go back to the kernel and be fetched again, page by page.
 
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-};
+use std::io;
 
 use audiovault_protocol::limits::FULL_DATA_LEN;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 /// Bytes of a buffer: four full DATA frames, which are still in the processor's cache when they are encrypted.
 pub(super) const BUFFER_LEN: usize = 4 * FULL_DATA_LEN;
@@ -32,7 +30,7 @@ impl AsRef<[u8]> for Filled {
 
 impl Drop for Filled {
     fn drop(&mut self) {
-        let mut pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pooled = POOL.lock();
         if pooled.len() < MAX_POOLED {
             pooled.push(std::mem::take(&mut self.buffer));
         }
@@ -51,7 +49,7 @@ pub(super) fn read(len: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>
         buffer.truncate(filled);
         return Ok(buffer.into());
     }
-    let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let pooled = POOL.lock().pop();
     let mut filled = Filled { buffer: pooled.unwrap_or_else(|| vec![0; BUFFER_LEN]), len: 0 };
     filled.len = read(&mut filled.buffer[..len])?.min(len);
     Ok(Bytes::from_owner(filled))

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::schedule::Schedule;
@@ -40,7 +41,7 @@ impl Pacer {
         let rate = self.schedule.at(wall)?;
         let piece = rate.bytes_in(PIECE).clamp(MIN_PIECE, MAX_PIECE);
         let bytes = bytes.min(usize::try_from(piece).unwrap_or(usize::MAX));
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.free.lock();
         let now = Instant::now();
         let begin = now.checked_sub(BURST).map_or(*free, |earliest| earliest.max(*free));
         *free = begin + rate.time_for(bytes as u64);

@@ -6,7 +6,7 @@
 use std::{
     hash::{BuildHasher, RandomState},
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,7 @@ use audiovault_protocol::{
     admission::throttle::{Buckets, ClientKey, Counted, Full, Network, RightLately},
     http::context::Client,
 };
+use parking_lot::Mutex;
 
 use crate::auth::access::{Denied, Grant};
 
@@ -73,7 +74,7 @@ impl TokenThrottle {
     ) -> Result<Grant, NoGrant> {
         let tenant = attempt.tenant.map(str::to_owned);
         let keys = |counted: Counted| counted.keys(attempt.client, &tenant, &None);
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let digest = state.hasher.hash_one((attempt.client, attempt.tenant, attempt.token));
         let client = state.hasher.hash_one(attempt.client);
         if !state.right.contains(digest) {

@@ -1,10 +1,8 @@
 //! TLS handshakes, with a clear error if a certificate is wrong, and the certificates themselves.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io, sync::Arc};
 
+use parking_lot::Mutex;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error as RustlsError, SignatureScheme,
     client::{
@@ -166,7 +164,7 @@ struct Witness {
 
 impl Witness {
     fn chain(&self) -> Vec<Certificate> {
-        read_chain(&self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+        read_chain(&self.seen.lock())
     }
 }
 
@@ -180,7 +178,7 @@ impl ServerCertVerifier for Witness {
         now: UnixTime,
     ) -> Result<ServerCertVerified, RustlsError> {
         let chain = std::iter::once(own).chain(others).map(|der| der.clone().into_owned());
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = chain.collect();
+        *self.seen.lock() = chain.collect();
         let now = match self.clock {
             Clock::Machine => now,
             Clock::Ignored => self.chain().first().map_or(now, |own| own.within_its_life(now)),

@@ -9,9 +9,9 @@ use std::{
     io::{self, IoSliceMut},
     os::fd::{AsFd, OwnedFd},
     path::Path,
-    sync::{Mutex, PoisonError},
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat2, statx},
     io::{ReadWriteFlags, preadv2},
@@ -39,11 +39,11 @@ impl OwnDevice {
     /// Looks up the device of the root. May wait.
     pub(crate) fn learn(&self, root: impl AsFd) {
         let device = if is_own(&root) { look(&root).ok().map(|found| device(&found)) } else { None };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = device;
+        *self.0.lock() = device;
     }
 
     fn is(&self, found: &Statx) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Some(device(found))
+        *self.0.lock() == Some(device(found))
     }
 }
 

@@ -5,12 +5,13 @@ use std::{
     fs::{File, Metadata},
     io,
     ops::Deref,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use super::open::is_settled;
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long a file that is being appended to may have its new time but its old size: the kernel writes the time
 /// first, and the size with the first page.
@@ -133,7 +134,7 @@ impl Closing {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -1,15 +1,12 @@
 //! Logs changes in the state of an index: finished, failed, or working again.
 
-use std::{
-    error::Error,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{error::Error, time::Duration};
 
 use crate::storage::{
     driver::{FileDriver, IndexFault},
     index::Scanned,
 };
+use parking_lot::Mutex;
 
 /// The state of a driver's index when it was last logged.
 #[derive(Debug, Default)]
@@ -27,7 +24,7 @@ impl Indexed {
     /// Logs the result of a scan; a result that is not new is logged at debug level, or not at all if it is a
     /// failure.
     pub(super) fn report(&self, driver: &FileDriver, result: &Result<Scanned, IndexFault>, took: Duration) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.0.lock();
         let pattern = driver.pattern();
         let now = match result {
             Ok(_) => LastReport::Finished,

@@ -32,12 +32,13 @@ mod tests;
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
 use jiff::{SignedDuration, tz::TimeZone};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -280,8 +281,8 @@ impl RecordingStorage {
     pub fn health(&self) -> Vec<DriverHealth> {
         let health = |slot: &StorageRoot| DriverHealth {
             pattern: slot.driver.pattern().to_string(),
-            degraded: slot.degraded.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            figures: *slot.counted.figures.lock().unwrap_or_else(PoisonError::into_inner),
+            degraded: slot.degraded.lock().clone(),
+            figures: *slot.counted.figures.lock(),
         };
         self.drivers.iter().map(health).collect()
     }

@@ -3,12 +3,13 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError, TryLockError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{DEADLINE_TOLERANCE, PROBE_TIMEOUT};
@@ -128,11 +129,7 @@ impl StorageRoot {
         let census = Arc::clone(&self.counted.census);
         let work = tokio::task::spawn_blocking(move || {
             // An earlier count may still be waiting for the storage.
-            let mut census = match census.try_lock() {
-                Ok(census) => census,
-                Err(TryLockError::Poisoned(census)) => census.into_inner(),
-                Err(TryLockError::WouldBlock) => return None,
-            };
+            let mut census = census.try_lock()?;
             Some(driver.count(&mut census, &cancelled))
         });
         let Some(counted) = self.pool.unless_stalled(work).await else { return };
@@ -140,7 +137,7 @@ impl StorageRoot {
             Ok(None) => {}
             Ok(Some(Ok(figures))) => {
                 tracing::debug!(pattern = %self.driver.pattern(), recordings = figures.recordings, "recordings were counted");
-                *self.counted.figures.lock().unwrap_or_else(PoisonError::into_inner) = Some(figures);
+                *self.counted.figures.lock() = Some(figures);
             }
             Ok(Some(Err(fault))) => {
                 tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
@@ -171,7 +168,7 @@ impl StorageRoot {
     /// Stores the health of the driver, and logs each change once.
     fn update_health(&self, fault: Option<&DriverFault>) {
         let now = fault.map(ToString::to_string);
-        let mut before = self.degraded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = self.degraded.lock();
         if *before != now {
             let pattern = self.driver.pattern();
             match fault {

@@ -9,7 +9,7 @@ use std::{
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, Scope},
@@ -17,6 +17,7 @@ use std::{
 };
 
 use cap_std::fs::Dir;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::storage::{
     directory::{self, Entry, MAX_DEPTH, Names, Shortfall},
@@ -114,7 +115,7 @@ impl Walk<'_> {
         });
         let shared = Shared::new(tasks.collect(), starts.len());
         thread::scope(|scope| self.work(scope, &shared));
-        shared.state.into_inner().unwrap_or_else(PoisonError::into_inner).found
+        shared.state.into_inner().found
     }
 
     /// Reads directories until none is left. Starts another reader if more directories are pool.
@@ -212,7 +213,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The next directory to read. Waits for one if others are still being read; `None` if all are done.
@@ -226,7 +227,7 @@ impl Shared {
             if state.reading == 0 {
                 return None;
             }
-            state = self.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.more.wait(&mut state);
         }
     }
 

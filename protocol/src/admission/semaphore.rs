@@ -1,11 +1,8 @@
 //! Per-key counting semaphore; permits are released on drop.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    hash::Hash,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, fmt, hash::Hash, sync::Arc};
+
+use parking_lot::Mutex;
 
 type Taken<K> = Arc<Mutex<HashMap<K, u32>>>;
 
@@ -26,8 +23,8 @@ impl<K: Hash + Eq + Clone> KeyedSemaphore<K> {
 
     /// Takes a permit, or returns `None` if this key has none left.
     pub fn take(&self, key: K) -> Option<Permit<K>> {
-        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let elsewhere = self.elsewhere.lock().get(&key).copied();
+        let mut taken = self.taken.lock();
         let here = taken.get(&key).copied().unwrap_or_default();
         if here.saturating_add(elsewhere.unwrap_or_default()) >= self.most {
             return None;
@@ -38,23 +35,23 @@ impl<K: Hash + Eq + Clone> KeyedSemaphore<K> {
 
     /// How many permits of a key are in use.
     pub fn taken(&self, key: &K) -> u32 {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied().unwrap_or_default()
+        self.taken.lock().get(key).copied().unwrap_or_default()
     }
 
     /// How many permits are in use, for all keys.
     pub fn all(&self) -> Vec<(K, u32)> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.taken.lock();
         taken.iter().map(|(key, count)| (key.clone(), *count)).collect()
     }
 
     /// Sets the permits in use at other relays, in place of the earlier numbers.
     pub fn set_elsewhere(&self, elsewhere: HashMap<K, u32>) {
-        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
+        *self.elsewhere.lock() = elsewhere;
     }
 
     #[cfg(test)]
     fn keys(&self) -> usize {
-        self.taken.lock().unwrap().len()
+        self.taken.lock().len()
     }
 }
 
@@ -72,7 +69,7 @@ impl<K: Hash + Eq + fmt::Debug> fmt::Debug for Permit<K> {
 
 impl<K: Hash + Eq> Drop for Permit<K> {
     fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.lock();
         if let Some(count) = taken.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {

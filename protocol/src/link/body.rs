@@ -3,13 +3,14 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::mailbox::Mailbox;
@@ -61,7 +62,7 @@ pub(crate) struct SlotState {
 impl Slot {
     pub(crate) fn lock(&self) -> MutexGuard<'_, SlotState> {
         // Nothing panics while it holds the lock; if something did, the state would still be valid.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Changes the state and wakes the caller.

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Close, body::Slot, gauges::Gauges};
 use crate::{
@@ -54,7 +55,7 @@ impl std::fmt::Debug for Mailbox {
 
 impl Mailbox {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inbox.lock()
     }
 
     pub(crate) fn consume(&self, stream: StreamId, cost: u32) {

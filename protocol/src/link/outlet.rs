@@ -3,12 +3,13 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Close, gauges::Gauges};
 use crate::{
@@ -43,11 +44,11 @@ pub(crate) struct AgentMailbox {
 
 impl AgentMailbox {
     pub(crate) fn take(&self) -> Outbox {
-        std::mem::take(&mut self.outbox.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.outbox.lock())
     }
 
     pub(crate) fn leave(&self, message: impl FnOnce(&mut Outbox)) {
-        message(&mut self.outbox.lock().unwrap_or_else(PoisonError::into_inner));
+        message(&mut self.outbox.lock());
         self.waker.wake();
     }
 }
@@ -64,7 +65,7 @@ struct GateState {
 
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, GateState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Lets the next chunk pass.

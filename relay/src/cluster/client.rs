@@ -1,10 +1,7 @@
 //! Sends requests to peer relays, over pooled connections.
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -21,6 +18,7 @@ use hyper_util::{
     client::legacy::{Client, Error as ClientError, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::time::timeout;
 
@@ -139,7 +137,7 @@ impl NodeClient {
             let Ok(content) = read else { return };
             match files.client(content) {
                 Ok(tls) => {
-                    *self.http.lock().unwrap_or_else(PoisonError::into_inner) = http(tls);
+                    *self.http.lock() = http(tls);
                     tracing::info!("connections to peer relays use the new certificate");
                 }
                 Err(error) => kept(&error),
@@ -172,7 +170,7 @@ impl NodeClient {
             .header(header::TE, "trailers")
             .body(Full::new(question))
             .map_err(|_| Unreachable::UnexpectedAnswer(StatusCode::BAD_REQUEST))?;
-        let http = self.http.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let http = self.http.lock().clone();
         let answered = timeout(patience, http.request(request)).await;
         let answer = answered.map_err(|_| Unreachable::Deadline)?.map_err(|error| {
             if error.is_connect() { Unreachable::Connect(error) } else { Unreachable::Broken(error) }

@@ -22,7 +22,7 @@ mod wire;
 use std::{
     num::NonZero,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -31,6 +31,7 @@ use std::{
 use audiovault_protocol::identity::site::SiteId;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, watch as channel},
     time::{Instant, timeout},
@@ -240,7 +241,7 @@ impl Cluster {
         if stamp.to != self.own_run {
             return Err(Unproven::OtherRelay);
         }
-        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replays = self.replays.lock();
         if !replays.is_first(&stamp, now) {
             return Err(Unproven::Replayed);
         }
@@ -280,6 +281,6 @@ impl Cluster {
     }
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.routes.lock()
     }
 }

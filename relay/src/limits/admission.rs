@@ -9,11 +9,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use audiovault_protocol::identity::site::SiteId;
+use parking_lot::Mutex;
 
 use super::ClientKey;
 
@@ -73,7 +73,7 @@ impl Admissions {
     pub fn admit(&self, site: &SiteId, client: ClientKey, now: Instant) -> Result<(), Duration> {
         let since_start = now.saturating_duration_since(self.start);
         let second = since_start.as_secs();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.sweep(second);
         let place = state.place(site, client, second, self.rate);
         if place <= second {
@@ -279,7 +279,7 @@ mod tests {
         }
         let later = admissions.start + Duration::from_secs(FURTHEST + KEPT_FOR + 1);
         assert!(admissions.admit(&site(1), client(1), later).is_ok());
-        let state = admissions.state.lock().unwrap();
+        let state = admissions.state.lock();
         assert_eq!((state.seconds.len(), state.places.len()), (1, 0));
     }
 }

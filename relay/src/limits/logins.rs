@@ -1,16 +1,13 @@
 //! Rate limits on attempts to log in.
 
-use std::{
-    num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, DefaultClock},
     state::keyed::HashMapStateStore,
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -81,7 +78,7 @@ impl LoginThrottle {
     }
 
     fn log(&self) -> MutexGuard<'_, ChangeLog<LoginAttempt>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock()
     }
 
     fn count(&self, attempt: &LoginAttempt) -> Result<(), Duration> {

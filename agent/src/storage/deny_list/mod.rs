@@ -14,11 +14,12 @@ mod tests;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
 use audiovault_protocol::link::Revocation;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use self::watched::Watched;
@@ -134,7 +135,7 @@ impl Deny {
     /// Uses this file from now on, or none; this applies to running downloads too. With a file, it must be called
     /// within a Tokio runtime.
     pub fn configure(&self, settings: Option<DenySettings>) {
-        let mut file = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = self.0.file.lock();
         let same = |one: &DenySettings, other: &DenySettings| {
             one.path == other.path && one.call_ids == other.call_ids
         };
@@ -179,14 +180,14 @@ impl Deny {
 
 impl Inner {
     fn file(&self) -> Option<File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.file.lock().clone()
     }
 
     async fn look(&self) {
         let Some(file) = self.file() else { return };
         let mut watched = Arc::clone(&file.watched).lock_owned().await;
         let looked = tokio::task::spawn_blocking(move || watched.look(Instant::now())).await;
-        let now = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.file.lock();
         // A reload may have replaced the file since. If the task failed, nothing changes.
         if let (Ok(found), Some(now)) = (looked, &*now)
             && Arc::ptr_eq(&now.watched, &file.watched)

@@ -16,11 +16,12 @@ use std::{
     collections::HashMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicBool},
+    sync::{Arc, LazyLock, OnceLock, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
 use cap_std::fs::Dir;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use self::{scan::Scan, store::Store, watch::Watch};
@@ -127,25 +128,25 @@ impl Index {
 
     /// The store, if it is open.
     fn store(&self) -> Option<Arc<Store>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.store.lock().clone()
     }
 
     fn opened(&self) -> Result<Arc<Store>, StoreError> {
         if let Some(store) = self.store() {
             return Ok(store);
         }
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = OPEN.lock();
         let key = std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone());
         let store = match open.get(&key).and_then(Weak::upgrade) {
             Some(store) => store,
             None => Arc::new(Store::open(&self.file, &self.about)?),
         };
         open.insert(key, Arc::downgrade(&store));
-        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&store));
+        *self.store.lock() = Some(Arc::clone(&store));
         Ok(store)
     }
 
     fn close(&self) {
-        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.store.lock() = None;
     }
 }

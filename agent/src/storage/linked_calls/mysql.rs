@@ -6,9 +6,9 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     str::FromStr,
-    sync::{Mutex, PoisonError},
 };
 
+use parking_lot::Mutex;
 use sqlx::{
     ConnectOptions, Executor, MySqlConnection, Row,
     mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode},
@@ -87,7 +87,7 @@ impl Database {
 
     /// All legs of the conversations that have a leg with one of these ids.
     pub(super) async fn legs(&self, ids: &[String; 2]) -> Result<Vec<Leg>, DatabaseError> {
-        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = self.idle.lock().pop();
         if let Some(mut connection) = kept
             // The database may have closed it since.
             && let Ok(legs) = legs(&mut connection, ids).await
@@ -102,7 +102,7 @@ impl Database {
     }
 
     fn keep(&self, connection: MySqlConnection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock();
         if idle.len() < KEPT {
             idle.push(connection);
         }

@@ -15,7 +15,7 @@ mod writer;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -26,6 +26,7 @@ use audiovault_protocol::{
     identity::site::SiteId,
 };
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -178,7 +179,7 @@ impl Journal {
     /// Queues the event of a request that was refused because of its token or link. If there are many at one
     /// site, a few get rows of their own, and the others are only counted.
     pub fn record_stranger(&self, event: AuditEvent) {
-        let mut unauthenticated = self.shared.unauthenticated.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unauthenticated = self.shared.unauthenticated.lock();
         let of_site = unauthenticated.entry(event.site.clone()).or_default();
         let admitted = of_site.admit(Instant::now(), event.opened);
         drop(unauthenticated);
@@ -191,7 +192,7 @@ impl Journal {
     /// `last`.
     fn count_strangers(&self, last: bool) {
         let now = Instant::now();
-        let mut unauthenticated = self.shared.unauthenticated.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unauthenticated = self.shared.unauthenticated.lock();
         let closed = unauthenticated
             .iter_mut()
             .filter_map(|(site, of_site)| Some((site.clone(), of_site.close(now, last)?)));
@@ -229,7 +230,7 @@ impl Journal {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.queue.lock()
     }
 
     fn bound(&self, queue: &mut Queue) {

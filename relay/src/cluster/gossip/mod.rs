@@ -1,16 +1,13 @@
 //! What the relays of a cluster report to each other about their sites once a second, so that the board of each shows
 //! all of them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use audiovault_protocol::identity::site::SiteId;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt, Limited};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -101,17 +98,17 @@ impl Gossip {
 
     /// Stores what this relay sees of a site.
     pub fn publish(&self, site: &SiteId, part: SitePart, figures: bool) {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).book.write(site, part, figures);
+        self.own.lock().book.write(site, part, figures);
     }
 
     /// Stores the health of this relay.
     pub fn publish_health(&self, health: NodeHealth) {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner).health = health;
+        self.own.lock().health = health;
     }
 
     /// What this relay reports to a peer.
     pub fn report(&self, question: &PartsQuestion) -> NodeReport {
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = self.own.lock();
         NodeReport {
             health: own.health.clone(),
             change: own.book.since(question.since),
@@ -121,7 +118,7 @@ impl Gossip {
 
     /// Calls `see` with what each peer relay sees of a site, with its run and the traffic that it has counted.
     pub fn each(&self, site: &SiteId, mut see: impl FnMut(&Arc<str>, &SitePart, &Minutes)) {
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock();
         for (run, peer) in peers.iter() {
             if let Some(PeerPart { part, minutes }) = peer.parts.get(site) {
                 see(run, part, minutes);
@@ -131,7 +128,7 @@ impl Gossip {
 
     /// The health of the peer relays.
     pub fn relays(&self) -> Vec<NodeView> {
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock();
         let view = |peer: &PeerState| NodeView {
             url: peer.url.to_string(),
             here: false,
@@ -141,7 +138,7 @@ impl Gossip {
     }
 
     fn question(&self, node: &Node) -> PartsQuestion {
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock();
         let known = peers.get(&node.run).map(|peer| (peer.number, peer.limits));
         let (since, limits) = known.unwrap_or_default();
         PartsQuestion { since, limits }
@@ -151,7 +148,7 @@ impl Gossip {
     /// any order: totals only grow, and apart from them a report that is older than what is known changes nothing.
     fn apply(&self, node: &Node, since: u64, report: NodeReport) {
         let (limits, under_way) = self.limits.apply(report.limits);
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock();
         if since > peers.get(&node.run).map_or(0, |peer| peer.number) {
             // The relay was forgotten in the meantime, so earlier changes are missing: the next request asks for
             // everything.
@@ -185,13 +182,13 @@ impl Gossip {
 
     /// Forgets relays that are lost.
     fn keep(&self, nodes: &[Node]) {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock();
         peers.retain(|run, _| nodes.iter().any(|node| node.run == *run));
     }
 
     /// Passes the running requests of all peer relays to the limits.
     fn count_under_way(&self) {
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock();
         self.limits.apply_under_way(peers.values().map(|peer| &peer.under_way));
     }
 }

@@ -5,7 +5,7 @@ mod absence;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,7 @@ use audiovault_protocol::{
     limits::PROCESS_WINDOW_BUDGET,
 };
 use jiff::Timestamp;
+use parking_lot::RwLock;
 use tokio::{sync::Notify, time::Instant};
 
 pub(crate) use self::absence::{Absence, RETURN_TIME};
@@ -174,7 +175,7 @@ impl Registry {
     /// # Errors
     /// [`SiteFull`]. Tunnels that are draining do not count.
     pub fn add(&self, session: Arc<Session>, welcome: impl FnOnce(&Session)) -> Result<(), SiteFull> {
-        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sites = self.sites.write();
         let entry = sites.entry(session.site.clone()).or_default();
         entry.has_room(&session, self.site_maximum)?;
         welcome(&session);
@@ -190,7 +191,7 @@ impl Registry {
 
     /// Removes a session that has ended. If its agent should be back soon, requests wait for it.
     pub fn remove(&self, session: &Arc<Session>, back_soon: bool) {
-        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sites = self.sites.write();
         if let Some(entry) = sites.get_mut(&session.site) {
             entry.sessions.retain(|other| !Arc::ptr_eq(other, session));
             entry.counters.saw_agent();
@@ -203,7 +204,7 @@ impl Registry {
 
     /// Makes requests of these sites wait for an agent that was connected to this relay before the relay restarted.
     pub fn expect(&self, expected: impl IntoIterator<Item = SiteId>) {
-        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sites = self.sites.write();
         for site in expected {
             sites.entry(site).or_default().miss(None);
         }
@@ -226,7 +227,7 @@ impl Registry {
 
     /// Until when requests may wait for the wanted agent because its tunnel broke a moment ago.
     pub fn returns_by(&self, target: &AgentTarget) -> Option<Instant> {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         sites.get(&target.site)?.absence.until(target.key, Instant::now())
     }
 
@@ -247,7 +248,7 @@ impl Registry {
 
     /// The sessions of a site, in the order in which they came.
     pub fn sessions(&self, site: &SiteId) -> Vec<Arc<Session>> {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         sites.get(site).map(|entry| entry.sessions.clone()).unwrap_or_default()
     }
 
@@ -258,17 +259,17 @@ impl Registry {
 
     /// Reads a site's entry; creates it if there is none.
     fn entry<T>(&self, site: &SiteId, take: impl Fn(&Entry) -> T) -> T {
-        if let Some(entry) = self.sites.read().unwrap_or_else(PoisonError::into_inner).get(site) {
+        if let Some(entry) = self.sites.read().get(site) {
             return take(entry);
         }
-        let mut sites = self.sites.write().unwrap_or_else(PoisonError::into_inner);
+        let mut sites = self.sites.write();
         take(sites.entry(site.clone()).or_default())
     }
 
     /// The counters of every site seen so far, in the order of the site names. Relays that share a database write
     /// their counters in the same order, and so never wait for each other.
     pub fn all_counters(&self) -> Vec<(SiteId, Arc<SiteCounters>)> {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         let mut all: Vec<_> =
             sites.iter().map(|(site, entry)| (site.clone(), Arc::clone(&entry.counters))).collect();
         all.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -277,13 +278,13 @@ impl Registry {
 
     /// Whether any agent is connected.
     pub fn is_in_use(&self) -> bool {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         sites.values().any(|entry| !entry.sessions.is_empty())
     }
 
     /// The sessions that take requests, the one with the fewest open streams first.
     pub fn idlest_first(&self) -> Vec<Arc<Session>> {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         let all = sites.values().flat_map(|entry| &entry.sessions).filter(|session| session.takes_requests());
         let mut all: Vec<_> =
             all.map(|session| (session.caller.open_streams(), Arc::clone(session))).collect();
@@ -294,20 +295,20 @@ impl Registry {
 
     /// All sessions.
     pub fn all_sessions(&self) -> Vec<Arc<Session>> {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         sites.values().flat_map(|entry| &entry.sessions).cloned().collect()
     }
 
     /// How many agents are connected.
     pub fn count(&self) -> usize {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         sites.values().map(|entry| entry.sessions.len()).sum()
     }
 
     /// Asks every agent to dial again, spread so that a successor can admit them at `accept_rate` per second. Open
     /// requests finish.
     pub fn leave_all(&self, reason: &str, accept_rate: u32) {
-        let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
+        let sites = self.sites.read();
         let sessions = || sites.values().flat_map(|entry| &entry.sessions);
         let window = reconnect_window(sessions().count(), accept_rate);
         sessions().for_each(|session| session.leave(reason, window));

@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
@@ -24,6 +24,7 @@ use audiovault_protocol::{
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 
@@ -157,7 +158,7 @@ impl Session {
 
     /// The latest STATUS of the agent.
     pub fn status(&self) -> Option<Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.status.lock().clone()
     }
 
     /// Asks the agent to dial again within a window of milliseconds. Open requests finish on this tunnel.
@@ -264,7 +265,7 @@ struct Notices(Mutex<VecDeque<RelayNotice>>);
 
 impl Notices {
     fn add(&self, notice: RelayNotice) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.0.lock();
         if waiting.len() < NOTICES {
             waiting.push_back(notice);
         }
@@ -272,7 +273,7 @@ impl Notices {
 
     /// The oldest notice. Only the task that drives the link may await this.
     async fn next(&self) -> RelayNotice {
-        let oldest = || self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let oldest = || self.0.lock().pop_front();
         poll_fn(|_| oldest().map_or(Poll::Pending, Poll::Ready)).await
     }
 }
@@ -303,7 +304,7 @@ fn on_notice(
         RelayNotice::Status(mut status) => {
             if let Some(session) = session {
                 status.bound();
-                *session.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+                *session.status.lock() = Some(status);
             }
         }
         RelayNotice::Goaway(goaway) => {
