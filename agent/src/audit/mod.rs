@@ -106,7 +106,10 @@ impl Recorder {
         self.0.queue.stop(Some(sender));
         // The thread ends by dropping the sender.
         if timeout(LAST_LINES, written).await.is_err() {
-            tracing::error!("the last lines of the audit log could not be written in time");
+            tracing::error!(
+                code = "audit_log.lines_lost",
+                "the last lines of the audit log could not be written in time"
+            );
         }
     }
 
@@ -130,7 +133,11 @@ impl Recorder {
         let writer = Writer::new(Arc::clone(&self.0.queue), self.0.problems.clone(), self.0.run.clone());
         let thread = thread::Builder::new().name("audit-log".to_owned()).spawn(|| writer.run());
         if let Err(error) = thread {
-            tracing::error!(%error, "the audit log is not written, because its thread could not start");
+            tracing::error!(
+                %error,
+                code = "audit_log.not_started",
+                "the audit log is not written, because its thread could not start"
+            );
             self.0.problems.note(
                 AUDIT_LOG,
                 Some("the audit log is not written, because its thread could not start".to_owned()),

@@ -156,12 +156,12 @@ impl Writer {
         match &problem {
             Some(problem) => {
                 if self.alarms.insert(subject) {
-                    tracing::error!("{problem}");
+                    tracing::error!(code = "audit_log.alarm", "{problem}");
                 }
             }
             None => {
                 if self.alarms.remove(subject) {
-                    tracing::info!("the alarm is over: {subject}");
+                    tracing::info!(code = "audit_log.alarm_over", "the alarm is over: {subject}");
                 }
             }
         }
@@ -175,6 +175,7 @@ impl Writer {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             tracing::error!(
                 cause,
+                code = "audit_log.failed",
                 "{error}; searches and deliveries continue, and events above the queue limit are only \
                  counted"
             );
@@ -187,7 +188,7 @@ impl Writer {
     fn recovered(&mut self) {
         if self.trouble_until.take().is_some() {
             if self.target.is_some() {
-                tracing::info!("the audit log is written again");
+                tracing::info!(code = "audit_log.recovered", "the audit log is written again");
             }
             self.problems.note(AUDIT_LOG, None);
         }
@@ -213,6 +214,7 @@ impl Writer {
             let lines = self.lines.len();
             tracing::error!(
                 lines,
+                code = "audit_log.lines_lost",
                 "the agent stops, and the audit log still cannot be written; lines are lost"
             );
         }

@@ -121,7 +121,7 @@ async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Comma
 
 fn announced<T>(checked: Checked<T>) -> T {
     for warning in &checked.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(code = "config.warning", "{warning}");
     }
     checked.settings
 }

@@ -90,9 +90,14 @@ impl Reloads {
             systemd::reloading();
             let problem = self.read_again(&apply).err();
             match &problem {
-                None => tracing::info!(reason, "the configuration was read again and is in use"),
+                None => tracing::info!(
+                    reason,
+                    code = "config.reloaded",
+                    "the configuration was read again and is in use"
+                ),
                 Some(problem) => tracing::error!(
                     reason,
+                    code = "config.reload_failed",
                     "the new configuration cannot be used; the old one stays in use: {problem}"
                 ),
             }

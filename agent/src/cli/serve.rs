@@ -26,7 +26,7 @@ pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode,
     };
     reloads.run(apply, |_| {}).await.map_err(runtime)?;
     systemd::stopping(DRAIN);
-    tracing::info!("shutting down; running downloads can finish");
+    tracing::info!(code = "program.stopping", "shutting down; running downloads can finish");
     running.shutdown(DRAIN).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -180,7 +180,11 @@ impl RecordingBody {
         self.source = None;
         self.unread = 0;
         self.remaining = 0;
-        tracing::warn!(%error, "a recording could not be read to its end; its download was cut");
+        tracing::warn!(
+            %error,
+            code = "download.cut",
+            "a recording could not be read to its end; its download was cut"
+        );
         error
     }
 }

@@ -118,14 +118,36 @@ fn log(line: &Line<'_>, failure: Option<&HttpError>, response: &Response) {
                     status,
                     elapsed_ms,
                     cause,
+                    code = "request.answered",
                     "{problem}"
                 );
             } else {
-                tracing::info!(request_id = id, kind, method, client, status, elapsed_ms, cause, "{problem}");
+                tracing::info!(
+                    request_id = id,
+                    kind,
+                    method,
+                    client,
+                    status,
+                    elapsed_ms,
+                    cause,
+                    code = "request.answered",
+                    "{problem}"
+                );
             }
         }
         None => {
-            tracing::info!(request_id = id, kind, method, client, status, elapsed_ms, call, found, "answered")
+            tracing::info!(
+                request_id = id,
+                kind,
+                method,
+                client,
+                status,
+                elapsed_ms,
+                call,
+                found,
+                code = "request.answered",
+                "answered"
+            )
         }
     }
 }

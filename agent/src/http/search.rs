@@ -111,7 +111,12 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     said.known = true;
     said.audit.tenant.clone_from(&grant.tenant);
     if service.verbose_search {
-        tracing::info!(known = ?parameters, unknown = ?parameters.unknown(), "the fields of a search");
+        tracing::info!(
+            known = ?parameters,
+            unknown = ?parameters.unknown(),
+            code = "search.fields",
+            "the fields of a search"
+        );
     }
     let mut query = read_query(service, &parameters, &grant)?;
     let call_id = query.call_id.as_str().to_owned();
@@ -197,7 +202,11 @@ impl AgentService {
             Ok(linked) => query.linked = linked,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(cause, "cannot find the other legs of a conversation: {error}");
+                tracing::warn!(
+                    cause,
+                    code = "search.legs_unknown",
+                    "cannot find the other legs of a conversation: {error}"
+                );
                 return false;
             }
         }
@@ -214,7 +223,12 @@ impl AgentService {
                 }
                 Err(error) => {
                     answer.complete = false;
-                    tracing::warn!(call = call_in_log(asked.call_id), %error, "omitted a recording from a response");
+                    tracing::warn!(
+                        call = call_in_log(asked.call_id),
+                        %error,
+                        code = "search.recording_omitted",
+                        "omitted a recording from a response"
+                    );
                 }
             }
         }

@@ -105,7 +105,10 @@ fn from_machine() -> RootCertStore {
     // One broken certificate among a hundred is no reason to reject all.
     let (added, _) = roots.add_parsable_certificates(native.certs);
     if added == 0 {
-        tracing::info!("this machine has no certificate authorities; using the built-in ones");
+        tracing::info!(
+            code = "tls.built_in_authorities",
+            "this machine has no certificate authorities; using the built-in ones"
+        );
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     roots

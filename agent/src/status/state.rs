@@ -100,7 +100,12 @@ impl StateFile {
     /// Writes the state. A full disk must not stop the agent, so a failure is only logged.
     pub fn write(&self, state: &State) {
         if let Err(error) = replace(&self.0, state) {
-            tracing::warn!(file = %self.0.display(), %error, "cannot write the state file");
+            tracing::warn!(
+                file = %self.0.display(),
+                %error,
+                code = "state_file.failed",
+                "cannot write the state file"
+            );
         }
     }
 }

@@ -34,14 +34,28 @@ impl Indexed {
         };
         match result {
             Ok(Scanned { directories, read, added, removed }) if *told != now => {
-                tracing::info!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
+                tracing::info!(
+                    %pattern,
+                    directories,
+                    read,
+                    added,
+                    removed,
+                    ?took,
+                    code = "index.up_to_date",
+                    "the index is up to date"
+                );
             }
             Ok(Scanned { directories, read, added, removed }) => {
                 tracing::debug!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
             }
             Err(fault) if *told != now => {
                 let cause = fault.source().map(ToString::to_string);
-                tracing::warn!(%pattern, cause, "the index is not up to date; searches read directories: {fault}");
+                tracing::warn!(
+                    %pattern,
+                    cause,
+                    code = "index.behind",
+                    "the index is not up to date; searches read directories: {fault}"
+                );
             }
             Err(_) => {}
         }

@@ -142,7 +142,11 @@ impl StorageRoot {
             Ok(Some(Err(fault))) => {
                 tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
             }
-            Err(error) => tracing::error!(%error, "internal error: counting recordings failed"),
+            Err(error) => tracing::error!(
+                %error,
+                code = "storage.count_failed",
+                "internal error: counting recordings failed"
+            ),
         }
     }
 
@@ -161,7 +165,11 @@ impl StorageRoot {
         match refreshed {
             Ok(Some(refreshed)) => self.indexed.report(&self.driver, &refreshed, began.elapsed()),
             Ok(None) => {}
-            Err(error) => tracing::error!(%error, "internal error: updating the index failed"),
+            Err(error) => tracing::error!(
+                %error,
+                code = "index.update_failed",
+                "internal error: updating the index failed"
+            ),
         }
     }
 
@@ -174,9 +182,14 @@ impl StorageRoot {
             match fault {
                 Some(fault) => {
                     let cause = std::error::Error::source(fault).map(ToString::to_string);
-                    tracing::warn!(%pattern, cause, "storage is degraded: {fault}");
+                    tracing::warn!(
+                        %pattern,
+                        cause,
+                        code = "storage.degraded",
+                        "storage is degraded: {fault}"
+                    );
                 }
-                None => tracing::info!(%pattern, "storage works again"),
+                None => tracing::info!(%pattern, code = "storage.recovered", "storage works again"),
             }
             *before = now;
         }

@@ -59,7 +59,7 @@ impl Fresh {
 /// Several connections may be in progress when the network works again, but HELLO is sent on one at a time: for the
 /// relay, the tunnel with the latest HELLO is the agent's, and replaces the one before.
 pub(super) async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool>) -> Option<Tunnel> {
-    tracing::warn!("the relay is silent; dialling a second tunnel");
+    tracing::warn!(code = "tunnel.silent", "the relay is silent; dialling a second tunnel");
     let until = Instant::now() + DIAL_WINDOW;
     let mut attempts = JoinSet::new();
     // Thousands of agents may find one relay silent at the same moment.
@@ -70,7 +70,10 @@ pub(super) async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool
         tokio::select! {
             heard = async { silence.wait_for(|silent| !silent).await.is_ok() } => {
                 if heard {
-                    tracing::info!("the relay responds again; the tunnel stays");
+                    tracing::info!(
+                        code = "tunnel.responds_again",
+                        "the relay responds again; the tunnel stays"
+                    );
                 }
                 return None;
             }
@@ -85,7 +88,11 @@ pub(super) async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool
                     }
                 }
                 Ok(Some(Err(error))) if error.is_refusal() => {
-                    tracing::info!(%error, "the relay refused the second tunnel");
+                    tracing::info!(
+                        %error,
+                        code = "tunnel.second_refused",
+                        "the relay refused the second tunnel"
+                    );
                     return None;
                 }
                 Ok(None | Some(Err(_))) | Err(_) => {}

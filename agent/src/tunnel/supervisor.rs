@@ -150,7 +150,12 @@ impl Supervisor {
                 let wait = between(least, most);
                 let reason = &goaway.reason;
                 let wait_ms = wait.as_millis();
-                tracing::info!(reason, wait_ms, "the relay asks to dial again");
+                tracing::info!(
+                    reason,
+                    wait_ms,
+                    code = "tunnel.asked_to_redial",
+                    "the relay asks to dial again"
+                );
                 self.old.spawn(async move { drop(tunnel.task.await) });
                 (goaway.reason, wait)
             }
@@ -158,7 +163,13 @@ impl Supervisor {
                 let broke = matches!(ended, Ended::Broken(_)) && tunnel.was_welcomed();
                 let wait = if broke { self.backoff.next_after_break() } else { self.backoff.next() };
                 let cause = ended.source().map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(%ended, cause, wait_ms = wait.as_millis(), "the tunnel ended; dialling again");
+                tracing::warn!(
+                    %ended,
+                    cause,
+                    wait_ms = wait.as_millis(),
+                    code = "tunnel.ended",
+                    "the tunnel ended; dialling again"
+                );
                 (ended.to_string(), wait)
             }
         };
@@ -189,7 +200,12 @@ impl Supervisor {
         }
         let dialler = Arc::new(Dialler::new(&self.name.relay, config)?);
         if let Some(proxy) = dialler.proxy() {
-            tracing::info!(proxy, relay = %self.name.relay, "connecting through a proxy");
+            tracing::info!(
+                proxy,
+                relay = %self.name.relay,
+                code = "tunnel.proxy",
+                "connecting through a proxy"
+            );
         }
         self.dialler = Some((Arc::clone(config), Arc::clone(&dialler)));
         Ok(dialler)
@@ -244,7 +260,7 @@ impl Supervisor {
     fn welcomed(&self, welcome: &Welcome, tunnel: &Tunnel) {
         let session = &welcome.session;
         let relay = &welcome.relay_version;
-        tracing::info!(session, relay, links = welcome.base_url, "connected");
+        tracing::info!(session, relay, links = welcome.base_url, code = "tunnel.connected", "connected");
         let session = session.clone();
         let control = tunnel.control.clone();
         self.publish(TunnelState::Connected { session, since: SystemTime::now(), control });
@@ -260,13 +276,20 @@ impl Supervisor {
         }
         match self.dial_anew().await {
             Ok(fresh) => {
-                tracing::info!("a new tunnel with the new configuration takes over");
+                tracing::info!(
+                    code = "tunnel.reconfigured",
+                    "a new tunnel with the new configuration takes over"
+                );
                 let old = std::mem::replace(tunnel, fresh);
                 self.old.spawn(drain(old, "another tunnel of the same agent has taken over"));
                 true
             }
             Err(reason) => {
-                tracing::error!(reason, "cannot connect with the new configuration; the old tunnel stays");
+                tracing::error!(
+                    reason,
+                    code = "tunnel.reconfiguration_failed",
+                    "cannot connect with the new configuration; the old tunnel stays"
+                );
                 false
             }
         }
@@ -282,7 +305,7 @@ impl Supervisor {
             fresh = dial_beside(fresh, silence) => fresh,
         };
         let Some(fresh) = fresh else { return false };
-        tracing::info!("a new tunnel has replaced the silent one");
+        tracing::info!(code = "tunnel.replaced", "a new tunnel has replaced the silent one");
         *tunnel = fresh;
         true
     }
@@ -305,17 +328,34 @@ impl Supervisor {
         match error.retry() {
             Retry::Backoff => {
                 let wait = self.backoff.next();
-                tracing::warn!(%error, cause, wait_ms = wait.as_millis(), "not connected; dialling again");
+                tracing::warn!(
+                    %error,
+                    cause,
+                    wait_ms = wait.as_millis(),
+                    code = "tunnel.dial_failed",
+                    "not connected; dialling again"
+                );
                 wait
             }
             Retry::After(after) => {
                 let wait = after + between(Duration::ZERO, RETRY_AFTER_SPREAD);
-                tracing::info!(%error, wait_ms = wait.as_millis(), "not connected; dialling again when allowed");
+                tracing::info!(
+                    %error,
+                    wait_ms = wait.as_millis(),
+                    code = "tunnel.dial_deferred",
+                    "not connected; dialling again when allowed"
+                );
                 wait
             }
             Retry::AfterChange => {
                 let wait = AFTER_CHANGE + self.backoff.next();
-                tracing::error!(%error, cause, wait_ms = wait.as_millis(), "not connected, and waiting will not help");
+                tracing::error!(
+                    %error,
+                    cause,
+                    wait_ms = wait.as_millis(),
+                    code = "tunnel.refused",
+                    "not connected, and waiting will not help"
+                );
                 wait
             }
         }
@@ -327,11 +367,16 @@ async fn drain(mut tunnel: Tunnel, reason: &str) {
     tracing::info!(
         downloads = tunnel.control.open_streams(),
         reason,
+        code = "tunnel.draining",
         "closing the tunnel after running downloads"
     );
     tunnel.control.go_away(Goaway { reason: reason.to_owned(), reconnect_after_ms: [0, 0] });
     if tokio::time::timeout(DRAIN_TIMEOUT, &mut tunnel.task).await.is_err() {
-        tracing::warn!("downloads still run after {} s; ending them", DRAIN_TIMEOUT.as_secs());
+        tracing::warn!(
+            code = "tunnel.drain_timeout",
+            "downloads still run after {} s; ending them",
+            DRAIN_TIMEOUT.as_secs()
+        );
         tunnel.task.abort();
     }
 }

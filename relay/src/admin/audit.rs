@@ -83,7 +83,12 @@ impl AdminState {
             return Err(HttpError::unprocessable("give the id of the call to erase"));
         }
         let erased = self.auth.store().erase_call(&who.actor().because(reason), call_id).await?;
-        tracing::info!(actor = %who.name, erased, "a call was erased from the audit log");
+        tracing::info!(
+            actor = %who.name,
+            erased,
+            code = "audit_log.call_erased",
+            "a call was erased from the audit log"
+        );
         Ok(erased)
     }
 }

@@ -46,7 +46,7 @@ pub(super) async fn metrics(
             Ok(response)
         }
         Err(error) => {
-            tracing::error!(%error, "cannot render the metrics");
+            tracing::error!(%error, code = "metrics.failed", "cannot render the metrics");
             Err(HttpError::internal())
         }
     }

@@ -94,7 +94,12 @@ impl From<StoreError> for HttpError {
             | StoreError::Corrupt { .. }
             | StoreError::Damaged(_)
             | StoreError::Database(_) => {
-                tracing::error!(%error, cause = error.cause(), "an operator's request failed");
+                tracing::error!(
+                    %error,
+                    cause = error.cause(),
+                    code = "operator_request.failed",
+                    "an operator's request failed"
+                );
                 return Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; try again")
                     .retry_after(Duration::from_secs(5));
             }
@@ -109,7 +114,7 @@ impl From<PasswordError> for HttpError {
             PasswordError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
                 .retry_after(Duration::from_secs(1)),
             PasswordError::Failed => {
-                tracing::error!(%error, "cannot hash a password");
+                tracing::error!(%error, code = "login.hash_failed", "cannot hash a password");
                 Self::internal()
             }
         }

@@ -45,7 +45,17 @@ pub(super) async fn record(
     if method == Method::GET || method == Method::HEAD {
         tracing::debug!(request_id = id, %method, route, user, status, %client, ms, "operator's request");
     } else {
-        tracing::info!(request_id = id, %method, route, user, status, %client, ms, "operator's request");
+        tracing::info!(
+            request_id = id,
+            %method,
+            route,
+            user,
+            status,
+            %client,
+            ms,
+            code = "operator_request.answered",
+            "operator's request"
+        );
     }
     response
 }

@@ -121,7 +121,7 @@ impl AdminState {
     async fn site_changed(&self, who: &Principal, site: &SiteId, what: &'static str) {
         // Without this refresh the change would be visible only a second later.
         let _ = self.directory.refresher().refresh().await;
-        tracing::info!(actor = %who.name, %site, what, "a site was changed");
+        tracing::info!(actor = %who.name, %site, what, code = "site.changed", "a site was changed");
     }
 }
 

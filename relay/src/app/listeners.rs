@@ -52,7 +52,12 @@ pub async fn start_public(
         public.push(start_tls(listener, tls.certificate.clone(), gate, router)?);
     }
     for listening in &public {
-        tracing::info!(addr = %listening.addr, public_url = %config.public_url, "listening");
+        tracing::info!(
+            addr = %listening.addr,
+            public_url = %config.public_url,
+            code = "listener.started",
+            "listening"
+        );
     }
     Ok(public)
 }
@@ -72,7 +77,12 @@ pub async fn start_for_relays(
         Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
         None => start_plain(socket, &gate, router)?,
     };
-    tracing::info!(addr = %listening.addr, tls = config.tls.is_some(), "listening for peer relays");
+    tracing::info!(
+        addr = %listening.addr,
+        tls = config.tls.is_some(),
+        code = "peer_listener.started",
+        "listening for peer relays"
+    );
     Ok(listening)
 }
 
@@ -99,6 +109,11 @@ pub async fn start_admin(
         Some(files) => start_tls(socket, CertificateSource::Files(files.clone()), &gate, router)?,
         None => start_plain(socket, &gate, router)?,
     };
-    tracing::info!(addr = %admin.addr, tls = listener.certificate.is_some(), "listening for operators");
+    tracing::info!(
+        addr = %admin.addr,
+        tls = listener.certificate.is_some(),
+        code = "operator_listener.started",
+        "listening for operators"
+    );
     Ok(admin)
 }

@@ -153,7 +153,7 @@ impl Relay {
     /// accepts from the same sockets. Clients are first told that their connection will close, then no more
     /// connections are accepted, and the agents are sent away last.
     pub async fn drain(self) {
-        tracing::info!("shutting down: waiting for running downloads");
+        tracing::info!(code = "program.stopping", "shutting down: waiting for running downloads");
         systemd::stopping();
         self.state.draining.store(true, Ordering::Relaxed);
         drop(self.balancing);
@@ -189,7 +189,7 @@ impl Relay {
         self.journal.close().await;
         // If a connection to the database stays open, its write-ahead log is left behind.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await;
-        tracing::info!("stopped");
+        tracing::info!(code = "program.stopped", "stopped");
     }
 }
 
@@ -206,7 +206,11 @@ fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<A
 /// While there is no user, logs the link that makes the first one.
 async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreError> {
     if let Some(link) = offer_setup(store, admin_url).await? {
-        tracing::warn!(link = link.as_str(), "there is no user yet: open this link to create the first one");
+        tracing::warn!(
+            link = link.as_str(),
+            code = "user.none_yet",
+            "there is no user yet: open this link to create the first one"
+        );
     }
     Ok(())
 }

@@ -52,7 +52,11 @@ impl Parts {
         let spool =
             config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;
         if let Some(records) = spool.as_ref().map(Spool::records).filter(|records| *records > 0) {
-            tracing::info!(records, "delivering events that an earlier run could not write to the database");
+            tracing::info!(
+                records,
+                code = "audit_log.spool_found",
+                "delivering events that an earlier run could not write to the database"
+            );
         }
         let journal = Journal::start_with(store.clone(), Arc::<Registry>::clone(&registry), spool);
         let membership = match (&config.cluster, store.route_book()) {
@@ -63,6 +67,7 @@ impl Parts {
             _ => {
                 if store.others_alive(journal.journal().run()).await? > 0 {
                     tracing::warn!(
+                        code = "cluster.not_configured",
                         "another relay used this database a moment ago; if both keep running, set --node-url on \
                          both: otherwise each reaches only its own agents"
                     );

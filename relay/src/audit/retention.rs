@@ -48,7 +48,11 @@ impl Retention {
             loop {
                 ticks.tick().await;
                 if let Err(error) = self.forget(&store, Timestamp::now()).await {
-                    tracing::error!(%error, "cannot delete old audit events; trying again in an hour");
+                    tracing::error!(
+                        %error,
+                        code = "retention.failed",
+                        "cannot delete old audit events; trying again in an hour"
+                    );
                 }
             }
         })
@@ -72,11 +76,17 @@ impl Retention {
         if operators > 0 {
             tracing::info!(
                 deleted = operators,
+                code = "retention.operator_events_deleted",
                 "operators' events were deleted at the end of their retention"
             );
         }
         if deleted + pseudonyms > 0 {
-            tracing::info!(deleted, pseudonyms, "old audit events were deleted or pseudonymised");
+            tracing::info!(
+                deleted,
+                pseudonyms,
+                code = "retention.audit_events_deleted",
+                "old audit events were deleted or pseudonymised"
+            );
         }
         Ok(())
     }

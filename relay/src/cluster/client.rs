@@ -138,7 +138,10 @@ impl NodeClient {
             match files.client(content) {
                 Ok(tls) => {
                     *self.http.lock() = http(tls);
-                    tracing::info!("connections to peer relays use the new certificate");
+                    tracing::info!(
+                        code = "peer.certificate_changed",
+                        "connections to peer relays use the new certificate"
+                    );
                 }
                 Err(error) => kept(&error),
             }

@@ -210,8 +210,12 @@ impl Cluster {
             Err(Unreachable::Deadline | Unreachable::Lost) => {}
             Err(error) => {
                 if self.change_nodes(|routes, now| routes.suspect(&node.run, now)) {
-                    tracing::warn!(node = %node.url, error = error as &dyn std::error::Error, "a peer relay does not \
-                                                                                               answer");
+                    tracing::warn!(
+                        node = %node.url,
+                        error = error as &dyn std::error::Error,
+                        code = "peer.silent",
+                        "a peer relay does not answer"
+                    );
                 }
             }
             Ok(NodeAnswer::Answer(_) | NodeAnswer::Refused(_) | NodeAnswer::Lost) => {}

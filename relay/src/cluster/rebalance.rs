@@ -56,7 +56,13 @@ pub async fn balance(registry: Arc<Registry>, cluster: Arc<Cluster>) {
         if chosen.is_empty() {
             continue;
         }
-        tracing::info!(agents = chosen.len(), own = agents.len(), ?others, "moving agents to peer relays");
+        tracing::info!(
+            agents = chosen.len(),
+            own = agents.len(),
+            ?others,
+            code = "cluster.rebalancing",
+            "moving agents to peer relays"
+        );
         idle.filter(|session| chosen.contains(&slot(session)))
             .for_each(|session| session.leave("another relay has room", AT_ONCE_MS));
     }

@@ -161,7 +161,10 @@ impl Body for ProvenBody {
                 (Err(trailers), Some(proof)) => {
                     let trailers = trailers.into_trailers().unwrap_or_default();
                     if !trailers.get(BODY_PROOF).is_some_and(|to_text| proof.is(to_text.as_bytes())) {
-                        tracing::warn!("the response of a peer relay was modified in transit");
+                        tracing::warn!(
+                            code = "peer.response_modified",
+                            "the response of a peer relay was modified in transit"
+                        );
                         return Poll::Ready(Some(Err(BodyError::Changed)));
                     }
                     this.proof = None;

@@ -66,9 +66,15 @@ impl Cluster {
             };
             match (gap, failed) {
                 (false, true) => {
-                    tracing::warn!(why, "cannot renew the lease of this relay; routes stay as last known")
+                    tracing::warn!(
+                        why,
+                        code = "cluster.lease_not_renewed",
+                        "cannot renew the lease of this relay; routes stay as last known"
+                    )
                 }
-                (true, false) => tracing::info!("the lease of this relay is renewed again"),
+                (true, false) => {
+                    tracing::info!(code = "cluster.lease_renewed", "the lease of this relay is renewed again")
+                }
                 _ => {}
             }
             if failed {
@@ -92,10 +98,20 @@ impl Cluster {
         let NodeNews { came, lost } =
             self.change_nodes(|routes, now| routes.apply_leases(reading, begun, now));
         for node in came {
-            tracing::info!(node = %node.url, run = %node.run, "a peer relay has appeared");
+            tracing::info!(
+                node = %node.url,
+                run = %node.run,
+                code = "peer.appeared",
+                "a peer relay has appeared"
+            );
         }
         for node in lost {
-            tracing::warn!(node = %node.url, run = %node.run, "a peer relay has disappeared");
+            tracing::warn!(
+                node = %node.url,
+                run = %node.run,
+                code = "peer.disappeared",
+                "a peer relay has disappeared"
+            );
         }
         Ok(())
     }

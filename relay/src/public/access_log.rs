@@ -67,6 +67,7 @@ pub(super) async fn record(
         status = response.status().as_u16(),
         client = %address,
         ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        code = "request.answered",
         "request"
     );
     if let Some(hsts) = hsts {

@@ -78,6 +78,7 @@ pub(super) fn from_agent(
             from = route.name(),
             status = response.status().as_u16(),
             content_type = media_type(response.headers()).unwrap_or("none"),
+            code = "response.not_passed_on",
             "an agent sent a response that is not passed on"
         );
         return Err(not_passed_on(site));
@@ -131,6 +132,12 @@ pub(super) fn count_errors<B>(result: &Result<http::Response<B>, HttpError>, cou
 }
 
 fn refuse(why: RouteError, site: &SiteId, route: &AgentRoute) -> HttpError {
-    tracing::info!(%site, from = route.name(), ?why, "a request got no response");
+    tracing::info!(
+        %site,
+        from = route.name(),
+        ?why,
+        code = "request.no_response",
+        "a request got no response"
+    );
     HttpError::from(why.problem()).at(site)
 }

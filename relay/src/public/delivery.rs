@@ -78,7 +78,12 @@ impl Body for DeliveredBody {
                 self.progress.passed(bytes as u64);
             }
             Poll::Ready(Some(Err(error))) => {
-                tracing::warn!(site = self.progress.site, %error, "a response body was cut");
+                tracing::warn!(
+                    site = self.progress.site,
+                    %error,
+                    code = "download.cut",
+                    "a response body was cut"
+                );
                 self.progress.ended(DeliveryEnd::Cut);
             }
             Poll::Ready(None) => self.progress.ended(DeliveryEnd::Complete),

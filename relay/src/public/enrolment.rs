@@ -52,7 +52,10 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
             // The agent connects at once, so its key must be known by then.
             let _ = state.refresher.refresh().await;
             tracing::info!(
-                site = %key.site(), client = %address, key = key.digest().short(),
+                site = %key.site(),
+                client = %address,
+                key = key.digest().short(),
+                code = "enrolment.accepted",
                 "a site key was handed out by enrolment"
             );
             Ok(hand_out(key))
@@ -60,7 +63,11 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
         Err(error) => {
             if matches!(error, StoreError::CodeRefused) {
                 trial.wrong(Instant::now());
-                tracing::warn!(client = %address, "an enrolment without a valid code was refused");
+                tracing::warn!(
+                    client = %address,
+                    code = "enrolment.refused",
+                    "an enrolment without a valid code was refused"
+                );
             }
             Err(refuse(&error))
         }
@@ -94,7 +101,7 @@ fn refuse(error: &StoreError) -> HttpError {
         );
         return HttpError::new(StatusCode::CONFLICT, &detail).at(site);
     }
-    tracing::error!(%error, cause = error.cause(), "an enrolment failed");
+    tracing::error!(%error, cause = error.cause(), code = "enrolment.failed", "an enrolment failed");
     let detail = "the relay's database does not answer; try again in a moment, with the same code";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(DATABASE_RETRY).into()
 }

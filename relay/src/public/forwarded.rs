@@ -64,7 +64,11 @@ async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: B
     seal.close(match NodeCall::decode(body) {
         Ok(call) => answer(&state, call).await,
         Err(wrong) => {
-            tracing::warn!(%wrong, "cannot decode a request of a peer relay");
+            tracing::warn!(
+                %wrong,
+                code = "peer.request_malformed",
+                "cannot decode a request of a peer relay"
+            );
             HttpError::new(StatusCode::BAD_REQUEST, &wrong.to_string()).into_response(&Extensions::new())
         }
     })
@@ -110,7 +114,11 @@ fn proved<'a>(
         return Err(HttpError::new(StatusCode::NOT_FOUND, "this relay is not in a cluster"));
     };
     let seal = cluster.check(path, question, proof).map_err(|unproven| {
-        tracing::warn!(%unproven, "a request that claims to be from a peer relay was refused");
+        tracing::warn!(
+            %unproven,
+            code = "peer.request_refused",
+            "a request that claims to be from a peer relay was refused"
+        );
         let status = match unproven {
             Unproven::OtherRelay => StatusCode::MISDIRECTED_REQUEST,
             Unproven::Forged | Unproven::OtherTime | Unproven::Replayed => StatusCode::UNAUTHORIZED,
@@ -124,7 +132,12 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
     let NodeCall { target, request } = call;
     let mut extensions = Extensions::new();
     if let Some(id) = request.extensions().get::<RequestId>() {
-        tracing::info!(request_id = id.0, site = %target.site, "request from a peer relay");
+        tracing::info!(
+            request_id = id.0,
+            site = %target.site,
+            code = "peer.request",
+            "request from a peer relay"
+        );
         extensions.insert(id.clone());
     }
     let client = client_of(&request);

@@ -118,7 +118,11 @@ impl Rest {
         let site = &self.target.site;
         loop {
             let Ok(route) = self.agents.pick_until(&self.target, &tried, until).await else {
-                tracing::info!(%site, "a download was cut: no agent with its link key reconnected");
+                tracing::info!(
+                    %site,
+                    code = "download.cut",
+                    "a download was cut: no agent with its link key reconnected"
+                );
                 return None;
             };
             match self.call(&route).await {
@@ -128,6 +132,7 @@ impl Rest {
                         %site,
                         from = route.name(),
                         ?why,
+                        code = "download.not_continued_here",
                         "cannot get the rest of a download from this agent"
                     )
                 }
@@ -177,9 +182,21 @@ impl Rest {
         let from = route.name();
         let status = answer.status().as_u16();
         if is_rest {
-            tracing::info!(%site, from, at = self.next, "a download continues through another tunnel");
+            tracing::info!(
+                %site,
+                from,
+                at = self.next,
+                code = "download.continued",
+                "a download continues through another tunnel"
+            );
         } else {
-            tracing::warn!(%site, from, status, "a download was cut: the recording has changed");
+            tracing::warn!(
+                %site,
+                from,
+                status,
+                code = "download.recording_changed",
+                "a download was cut: the recording has changed"
+            );
         }
         is_rest.then(|| answer.into_body())
     }

@@ -31,7 +31,12 @@ pub(super) async fn own(
     }
     let (mut head, body) = answer.into_parts();
     let refuse = |why: &dyn std::fmt::Display| {
-        tracing::warn!(%site, %why, "the response of an agent to a search is not passed on");
+        tracing::warn!(
+            %site,
+            %why,
+            code = "search.not_passed_on",
+            "the response of an agent to a search is not passed on"
+        );
         not_passed_on(site)
     };
     let body = Limited::new(body, MAX_SEARCH_ANSWER_LEN).collect().await;

@@ -83,11 +83,15 @@ async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> 
             Ok(Admission { site, key, address, base_url })
         }
         Err(KeyRefused::Disabled) => {
-            tracing::info!(%address, "an agent of a disabled site was refused");
+            tracing::info!(%address, code = "agent.site_disabled", "an agent of a disabled site was refused");
             Err(HttpError::new(StatusCode::FORBIDDEN, &KeyRefused::Disabled.to_string()))
         }
         Err(KeyRefused::Unknown) => {
-            tracing::warn!(%address, "an agent without a valid site key was refused");
+            tracing::warn!(
+                %address,
+                code = "agent.key_refused",
+                "an agent without a valid site key was refused"
+            );
             Err(HttpError::new(StatusCode::UNAUTHORIZED, &KeyRefused::Unknown.to_string()))
         }
     }
@@ -187,7 +191,12 @@ async fn serve(state: Arc<PublicState>, admission: Admission, upgrade: OnUpgrade
             session::run(upgraded, admission, registry, journal, state.directory.clone()).await;
         }
         Err(error) => {
-            tracing::info!(site = %admission.site, %error, "an agent disconnected while connecting")
+            tracing::info!(
+                site = %admission.site,
+                %error,
+                code = "agent.left_early",
+                "an agent disconnected while connecting"
+            )
         }
     }
 }

@@ -139,7 +139,13 @@ pub(crate) async fn dispatch<E>(
         };
         let from = route.name();
         let to = next.name();
-        tracing::info!(site = %target.site, from, to, "retrying a request on another tunnel");
+        tracing::info!(
+            site = %target.site,
+            from,
+            to,
+            code = "request.retried",
+            "retrying a request on another tunnel"
+        );
         route = next;
     }
 }

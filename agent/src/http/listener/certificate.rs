@@ -44,9 +44,13 @@ impl Watcher {
         // The stamp is taken before the files are read, so a change in between is seen next time.
         self.known = now;
         match self.config.reload_from_pem_file(&self.files.certificate, &self.files.key).await {
-            Ok(()) => tracing::info!("the certificate has changed and is in use"),
+            Ok(()) => tracing::info!(code = "tls.reloaded", "the certificate has changed and is in use"),
             Err(error) => {
-                tracing::error!(%error, "the new certificate cannot be used; the old one stays in use")
+                tracing::error!(
+                    %error,
+                    code = "tls.reload_failed",
+                    "the new certificate cannot be used; the old one stays in use"
+                )
             }
         }
     }

@@ -185,7 +185,7 @@ impl Running {
             }
         };
         if let Ok(Err(error)) = ended {
-            tracing::error!(%error, "the listener failed");
+            tracing::error!(%error, code = "listener.failed", "the listener failed");
         }
         self.service.finish().await;
         if let Some(certificates) = self.certificates {
@@ -232,7 +232,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
             (listen(server.acceptor(acceptor), &handle, router), Some(tokio::spawn(watch)))
         }
     };
-    tracing::info!(%address, scheme, links = &*base_url, "listening");
+    tracing::info!(%address, scheme, links = &*base_url, code = "listener.started", "listening");
     Ok(Running { address, base_url, service, lifeline, handle, task, certificates, _recordings: recordings })
 }
 

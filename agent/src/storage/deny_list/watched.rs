@@ -122,7 +122,12 @@ impl Watched {
         }
         let rules = parse(&self.path, &text, &self.call_ids)?;
         if self.text.is_some() {
-            tracing::info!(file = %self.path.display(), rules = rules.count(), "the deny file has changed");
+            tracing::info!(
+                file = %self.path.display(),
+                rules = rules.count(),
+                code = "deny_list.changed",
+                "the deny file has changed"
+            );
         }
         self.text = Some(text);
         self.rules.push(Arc::new(rules));
@@ -138,7 +143,7 @@ impl Watched {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         let problem = format!("{error}, and the old rules stay active: {cause}");
         if self.problem.as_ref() != Some(&problem) {
-            tracing::error!("{problem}");
+            tracing::error!(code = "deny_list.failed", "{problem}");
             self.problems.note(SUBJECT, Some(problem.clone()));
             self.problem = Some(problem);
         }
@@ -146,7 +151,11 @@ impl Watched {
 
     fn well(&mut self) {
         if self.problem.take().is_some() {
-            tracing::info!(file = %self.path.display(), "the deny file can be used again");
+            tracing::info!(
+                file = %self.path.display(),
+                code = "deny_list.recovered",
+                "the deny file can be used again"
+            );
             self.problems.note(SUBJECT, None);
         }
     }

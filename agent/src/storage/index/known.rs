@@ -68,7 +68,12 @@ impl Index {
         let (scanned, hits, reading) = match found {
             Ok(found) => found?,
             Err(error) => {
-                tracing::warn!(%error, file = %self.file.display(), "the index cannot be read; searching without it");
+                tracing::warn!(
+                    %error,
+                    file = %self.file.display(),
+                    code = "index.unreadable",
+                    "the index cannot be read; searching without it"
+                );
                 self.close();
                 return None;
             }

@@ -89,7 +89,11 @@ impl Store {
         match guarded(|| Self::try_open(file, about)) {
             Ok(Some(store)) => return Ok(store),
             Ok(None) => {
-                tracing::info!(file = %file.display(), "the index is for another configuration; rebuilding it");
+                tracing::info!(
+                    file = %file.display(),
+                    code = "index.rebuilding",
+                    "the index is for another configuration; rebuilding it"
+                );
             }
             Err(error @ (StoreError::Unusable(..) | StoreError::Kept(_))) => return Err(error),
             Err(StoreError::Failed(error)) if matches!(*error, redb::Error::DatabaseAlreadyOpen) => {
@@ -99,7 +103,11 @@ impl Store {
                 return Err(unusable(io::Error::other(error)));
             }
             Err(StoreError::Failed(_) | StoreError::Garbled) => {
-                tracing::warn!(file = %file.display(), "the index is damaged; rebuilding it");
+                tracing::warn!(
+                    file = %file.display(),
+                    code = "index.damaged",
+                    "the index is damaged; rebuilding it"
+                );
             }
         }
         fs::remove_file(file).map_err(unusable)?;

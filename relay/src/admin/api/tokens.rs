@@ -93,7 +93,13 @@ async fn add(
     let owner = who.principal.owner_of_new_token();
     let new = NewToken { name: body.name, digest: secret.digest(), rights, expires, owner };
     state.auth.store().add_token(&actor, &new).await.map_err(unknown_site_in_body)?;
-    tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token was created");
+    tracing::info!(
+        %actor,
+        token = %new.name,
+        rights = ?new.rights,
+        code = "token.created",
+        "an API token was created"
+    );
     let made = MadeToken { name: new.name, token: reveal_api_token(&secret).to_string() };
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -111,6 +117,6 @@ async fn remove(
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_token(&actor, &name).await?;
-    tracing::info!(%actor, token = %name, "an API token was removed");
+    tracing::info!(%actor, token = %name, code = "token.removed", "an API token was removed");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -102,7 +102,7 @@ async fn add(
     let rights = Rights { role: body.role, scope: Scope::of(body.sites), playback: body.playback };
     let new = NewUser { name: body.name, rights, password };
     state.auth.store().add_user(&actor, &new).await.map_err(unknown_site_in_body)?;
-    tracing::info!(%actor, user = %new.name, rights = ?new.rights, "a user was added");
+    tracing::info!(%actor, user = %new.name, rights = ?new.rights, code = "user.added", "a user was added");
     let user = state.auth.store().user(&new.name).await?;
     Ok((StatusCode::CREATED, Json((&user).into())))
 }
@@ -139,7 +139,7 @@ async fn change(
     // An unknown user (404) is reported before an unknown site in the body (422).
     state.auth.store().user(&name).await?;
     state.auth.store().change_user(&actor, &name, &rights).await.map_err(unknown_site_in_body)?;
-    tracing::info!(%actor, user = %name, ?rights, "a user was changed");
+    tracing::info!(%actor, user = %name, ?rights, code = "user.changed", "a user was changed");
     let user = state.auth.store().user(&name).await?;
     Ok(Json((&user).into()))
 }
@@ -160,7 +160,7 @@ async fn set_password(
     state.auth.store().user(&name).await?;
     let password = state.auth.hash(new_password(body.password, &name)?).await?;
     state.auth.store().set_password(&actor, &name, &password).await?;
-    tracing::info!(%actor, user = %name, "the password of a user was set");
+    tracing::info!(%actor, user = %name, code = "user.password_set", "the password of a user was set");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -177,7 +177,7 @@ async fn remove(
     let actor = who.principal.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_user(&actor, &name).await?;
-    tracing::info!(%actor, user = %name, "a user was removed");
+    tracing::info!(%actor, user = %name, code = "user.removed", "a user was removed");
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -76,12 +76,12 @@ impl Auth {
         let shown = name.as_ref().map_or("-", Name::as_str).to_owned();
         let result = self.try_log_in(name, password, client).await;
         match &result {
-            Ok(_) => tracing::info!(user = shown, %client, "login"),
+            Ok(_) => tracing::info!(user = shown, %client, code = "login.accepted", "login"),
             Err(error @ (LoginError::Wrong | LoginError::Throttled { .. })) => {
-                tracing::warn!(user = shown, %client, %error, "login refused");
+                tracing::warn!(user = shown, %client, %error, code = "login.refused", "login refused");
             }
             Err(error @ (LoginError::Password(_) | LoginError::Store(_))) => {
-                tracing::error!(user = shown, %client, %error, "login failed");
+                tracing::error!(user = shown, %client, %error, code = "login.failed", "login failed");
             }
         }
         result
@@ -117,7 +117,12 @@ impl Auth {
         let Err(wait) = self.limits.logins.attempt(name, client.into()) else { return Ok(()) };
         let actor = Actor::at(ActorKind::Unknown, name.map_or("-", Name::as_str), client);
         if let Err(error) = self.store.record(&actor, &Entry::new(Action::LockedOut)).await {
-            tracing::error!(%error, cause = error.cause(), "cannot store a lockout as an operators' event");
+            tracing::error!(
+                %error,
+                cause = error.cause(),
+                code = "login.lockout_not_stored",
+                "cannot store a lockout as an operators' event"
+            );
         }
         Err(LoginError::Throttled { wait })
     }
@@ -204,7 +209,7 @@ impl Auth {
     pub async fn log_out(&self, principal: &Principal) -> Result<(), StoreError> {
         if let Credential::Session(digest) = &principal.via {
             self.store.remove_session(digest).await?;
-            tracing::info!(user = %principal.name, "logout");
+            tracing::info!(user = %principal.name, code = "login.ended", "logout");
         }
         Ok(())
     }

@@ -121,7 +121,11 @@ impl Default for Passwords {
         // Without the thread there is no receiver, and every hash fails with an error that says so.
         if let Err(error) = thread::Builder::new().name("passwords".to_owned()).spawn(move || work(&waiting))
         {
-            tracing::error!(%error, "cannot start a thread for passwords: check the limit of threads");
+            tracing::error!(
+                %error,
+                code = "login.no_thread",
+                "cannot start a thread for passwords: check the limit of threads"
+            );
         }
         Self { jobs }
     }

@@ -117,7 +117,7 @@ pub fn page_with(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
         Ok(text) => (status, Html(text)).into_response(),
         Err(error) => {
-            tracing::error!(%error, "cannot render a page");
+            tracing::error!(%error, code = "page.failed", "cannot render a page");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

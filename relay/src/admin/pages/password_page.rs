@@ -66,7 +66,7 @@ pub(super) async fn change(
     }
     let password = state.auth.hash(password).await?;
     state.auth.store().set_password(&actor, &user, &password).await?;
-    tracing::info!(%user, "a user changed their password");
+    tracing::info!(%user, code = "user.password_changed", "a user changed their password");
     // The change of the password has ended all sessions of the user. This browser gets a new one.
     let session = state.auth.begin_session(user, shell.visitor().address).await?;
     Ok(entered(&shell, jar, &session, "/?done=own-password-set"))

@@ -74,7 +74,12 @@ pub(super) async fn set_up(
     let new = NewUser { name: user.clone(), rights: Rights::everything(), password };
     let actor = Actor::at(ActorKind::SetupLink, user.as_str(), shell.visitor().address);
     state.auth.store().add_first_user(&actor, &new, &link).await?;
-    tracing::info!(%user, client = %shell.visitor().address, "the first user was created with the set-up link");
+    tracing::info!(
+        %user,
+        client = %shell.visitor().address,
+        code = "user.first_created",
+        "the first user was created with the set-up link"
+    );
     let session = state.auth.begin_session(user, shell.visitor().address).await?;
     Ok(entered(&shell, jar, &session, "/"))
 }

@@ -68,7 +68,13 @@ pub(super) async fn add(
     let refused = match new_token(&name, &days, &form, &secret, owner) {
         Ok(new) => match state.auth.store().add_token(&actor, &new).await {
             Ok(()) => {
-                tracing::info!(%actor, token = %new.name, rights = ?new.rights, "an API token was created");
+                tracing::info!(
+                    %actor,
+                    token = %new.name,
+                    rights = ?new.rights,
+                    code = "token.created",
+                    "an API token was created"
+                );
                 None
             }
             Err(error) => Some(problem(error)?),
@@ -93,7 +99,7 @@ pub(super) async fn remove(
     let actor = shell.principal()?.manager()?;
     let name = known_name(&name)?;
     state.auth.store().remove_token(&actor, &name).await?;
-    tracing::info!(%actor, token = %name, "an API token was removed");
+    tracing::info!(%actor, token = %name, code = "token.removed", "an API token was removed");
     Ok(done("/tokens", "token-removed"))
 }
 

@@ -75,7 +75,7 @@ pub(super) async fn add(
     let name = field(&fields, "name");
     match try_add(&state, &actor, &name, &form, &fields).await? {
         Ok(user) => {
-            tracing::info!(%actor, %user, "a user was added");
+            tracing::info!(%actor, %user, code = "user.added", "a user was added");
             Ok(done("/users", "user-added"))
         }
         Err(key) => {
@@ -136,7 +136,7 @@ pub(super) async fn change(
     };
     match state.auth.store().change_user(&actor, &name, &rights).await {
         Ok(()) => {
-            tracing::info!(%actor, user = %name, ?rights, "a user was changed");
+            tracing::info!(%actor, user = %name, ?rights, code = "user.changed", "a user was changed");
             Ok(done("/users", "user-changed"))
         }
         Err(error) => {
@@ -162,7 +162,7 @@ pub(super) async fn set_password(
         }
     };
     state.auth.store().set_password(&actor, &name, &password).await?;
-    tracing::info!(%actor, user = %name, "the password of a user was set");
+    tracing::info!(%actor, user = %name, code = "user.password_set", "the password of a user was set");
     Ok(done("/users", "password-set"))
 }
 
@@ -175,7 +175,7 @@ pub(super) async fn remove(
     let name = known_name(&name)?;
     match state.auth.store().remove_user(&actor, &name).await {
         Ok(()) => {
-            tracing::info!(%actor, user = %name, "a user was removed");
+            tracing::info!(%actor, user = %name, code = "user.removed", "a user was removed");
             Ok(done("/users", "user-removed"))
         }
         Err(error) => {

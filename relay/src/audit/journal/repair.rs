@@ -33,6 +33,7 @@ pub(super) async fn repair(
     tracing::info!(
         unknown = unknown.len(),
         ended = ended.len(),
+        code = "tunnels.corrected",
         "the database differs from the open tunnels; correcting it"
     );
     for tunnel in unknown {

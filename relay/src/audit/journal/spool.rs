@@ -128,7 +128,11 @@ impl Spool {
             match serde_json::from_slice(&line) {
                 Ok(record) => records.push(record),
                 // Another release wrote it, or the disk is damaged. The records after it must not wait for it.
-                Err(error) => tracing::error!(%error, "an entry of the spool is unreadable and lost"),
+                Err(error) => tracing::error!(
+                    %error,
+                    code = "audit_log.spool_entry_lost",
+                    "an entry of the spool is unreadable and lost"
+                ),
             }
             line.clear();
         }

@@ -201,7 +201,11 @@ impl Writer {
         let kept = kept.into_iter().filter(|record| matches!(record, Record::Traffic(_))).collect();
         let appended = self.with_spool(move |spool| {
             let taken = spool.append(&waiting).unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot write the spool: audit events and history wait in memory");
+                tracing::error!(
+                    %error,
+                    code = "audit_log.spool_failed",
+                    "cannot write the spool: audit events and history wait in memory"
+                );
                 0
             });
             Ok((taken, waiting))
@@ -227,7 +231,7 @@ impl Writer {
         self.journal.shared.spooled.store(spool.records(), Ordering::Relaxed);
         self.spool = Some(spool);
         if let Err(error) = &worked {
-            tracing::error!(%error, "cannot use the spool");
+            tracing::error!(%error, code = "audit_log.spool_unusable", "cannot use the spool");
         }
         worked
     }
@@ -244,6 +248,7 @@ impl Writer {
                     tracing::error!(
                         %error,
                         cause = error.cause(),
+                        code = "audit_log.entry_rejected",
                         "the database rejected an audit or history entry, which is lost"
                     );
                 }
@@ -258,7 +263,7 @@ impl Writer {
         let mut queue = self.journal.lock();
         queue.in_hand = 0;
         if queue.failing.take().is_some() {
-            tracing::info!("the audit log and history are written again");
+            tracing::info!(code = "audit_log.recovered", "the audit log and history are written again");
         }
     }
 
@@ -268,7 +273,12 @@ impl Writer {
         let since = match &queue.failing {
             Some((since, _)) => *since,
             None => {
-                tracing::error!(%error, cause, "cannot write the audit log and history: they wait in memory");
+                tracing::error!(
+                    %error,
+                    cause,
+                    code = "audit_log.failed",
+                    "cannot write the audit log and history: they wait in memory"
+                );
                 Timestamp::now()
             }
         };

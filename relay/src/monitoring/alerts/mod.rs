@@ -144,7 +144,11 @@ pub fn start(
         let judging = async {
             // Without the announced states, no alert is sent twice, but a change in the meantime is missed.
             let announced = store.announced().await.unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot read which states were announced before");
+                tracing::error!(
+                    %error,
+                    code = "alert.states_unreadable",
+                    "cannot read which states were announced before"
+                );
                 Default::default()
             });
             let mut evaluate = Evaluator::new(announced, hold);
@@ -152,7 +156,10 @@ pub fn start(
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 for alert in evaluate.evaluate(&snapshot, Timestamp::now()) {
                     if is_ours(&store, &alert).await && sender.try_send(Message::Alert(alert)).is_err() {
-                        tracing::error!("an alert was lost: the webhook has not answered for too long");
+                        tracing::error!(
+                            code = "alert.lost",
+                            "an alert was lost: the webhook has not answered for too long"
+                        );
                     }
                 }
             }

@@ -101,14 +101,29 @@ impl Webhook {
         loop {
             let error = match self.attempt(alert.id(), &body).await {
                 Ok(()) => {
-                    return tracing::info!(id = alert.id(), "an alert was delivered");
+                    return tracing::info!(
+                        id = alert.id(),
+                        code = "alert.delivered",
+                        "an alert was delivered"
+                    );
                 }
                 Err(error) => error,
             };
             let Some(pause) = pauses.next_backoff() else {
-                return tracing::error!(id = alert.id(), %error, "gave up on an alert after a day");
+                return tracing::error!(
+                    id = alert.id(),
+                    %error,
+                    code = "alert.given_up",
+                    "gave up on an alert after a day"
+                );
             };
-            tracing::warn!(id = alert.id(), %error, again_in = ?pause, "the webhook did not accept an alert");
+            tracing::warn!(
+                id = alert.id(),
+                %error,
+                again_in = ?pause,
+                code = "alert.refused",
+                "the webhook did not accept an alert"
+            );
             tokio::time::sleep(pause).await;
         }
     }

@@ -148,7 +148,11 @@ impl Watcher {
         let event = Event::default().event("board").id(number.to_string()).retry(RETRY);
         match event.json_data(message) {
             Ok(event) => self.waiting.push_back(event),
-            Err(error) => tracing::error!(%error, "cannot send a change of the board"),
+            Err(error) => tracing::error!(
+                %error,
+                code = "board.change_not_sent",
+                "cannot send a change of the board"
+            ),
         }
     }
 }

@@ -118,14 +118,22 @@ impl AcmeClient {
         match event {
             EventOk::DeployedCachedCert => {
                 self.deployed = true;
-                tracing::info!(domains, "the certificate of an earlier run is in use");
+                tracing::info!(
+                    domains,
+                    code = "acme.cached_in_use",
+                    "the certificate of an earlier run is in use"
+                );
             }
             EventOk::DeployedNewCert => {
                 self.failures = 0;
                 if std::mem::replace(&mut self.deployed, true) {
-                    tracing::info!(domains, "the certificate was renewed and is in use");
+                    tracing::info!(
+                        domains,
+                        code = "acme.renewed",
+                        "the certificate was renewed and is in use"
+                    );
                 } else {
-                    tracing::info!(domains, "the certificate was issued and is in use");
+                    tracing::info!(domains, code = "acme.issued", "the certificate was issued and is in use");
                 }
             }
             EventOk::CertCacheStore | EventOk::AccountCacheStore => {}
@@ -144,26 +152,43 @@ impl AcmeClient {
                     deployed,
                     %cause,
                     wait_s,
+                    code = "acme.failed",
                     "the ACME server issued no certificate: {}; trying again",
                     advice(cause)
                 );
             }
             EventError::CertCacheLoad(cause) | EventError::AccountCacheLoad(cause) => {
-                tracing::warn!(domains, %cause, "cannot read --acme-cache; ordering a new certificate");
+                tracing::warn!(
+                    domains,
+                    %cause,
+                    code = "acme.cache_unreadable",
+                    "cannot read --acme-cache; ordering a new certificate"
+                );
             }
             EventError::CertCacheStore(cause) | EventError::AccountCacheStore(cause) => {
                 tracing::error!(
                     domains,
                     %cause,
+                    code = "acme.cache_unwritable",
                     "cannot write to the directory of --acme-cache: each restart orders a new certificate, and ACME \
                      servers limit how often; check its disk and permissions"
                 );
             }
             EventError::CachedCertParse(cause) => {
-                tracing::warn!(domains, %cause, "cannot use the certificate of an earlier run; ordering a new one");
+                tracing::warn!(
+                    domains,
+                    %cause,
+                    code = "acme.cached_unusable",
+                    "cannot use the certificate of an earlier run; ordering a new one"
+                );
             }
             EventError::NewCertParse(cause) => {
-                tracing::error!(domains, %cause, "cannot use the certificate that the ACME server sent");
+                tracing::error!(
+                    domains,
+                    %cause,
+                    code = "acme.issued_unusable",
+                    "cannot use the certificate that the ACME server sent"
+                );
             }
         }
     }

@@ -289,6 +289,7 @@ fn reload(live: &RustlsConfig, files: &CertificateFiles, read: Result<&Content, 
             live.reload_from_config(config);
             tracing::info!(
                 certificate = %files.certificate.display(),
+                code = "tls.reloaded",
                 "the certificate has changed and is in use"
             );
         }
@@ -298,5 +299,9 @@ fn reload(live: &RustlsConfig, files: &CertificateFiles, read: Result<&Content, 
 
 /// Logs that the previous certificate stays in use.
 pub(crate) fn kept(error: &CertificateError) {
-    tracing::warn!(%error, "cannot use the new certificate; the previous one stays in use");
+    tracing::warn!(
+        %error,
+        code = "tls.reload_failed",
+        "cannot use the new certificate; the previous one stays in use"
+    );
 }

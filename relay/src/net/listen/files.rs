@@ -24,6 +24,7 @@ pub fn room_for(wanted: u32) -> u32 {
             files,
             connections = room,
             wanted,
+            code = "listener.open_files_low",
             "the limit of open files is too low for --max-connections: raise it (ulimit -n, LimitNOFILE)"
         );
     }

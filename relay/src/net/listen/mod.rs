@@ -172,7 +172,11 @@ fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {
         .accept_error_handler(|peer, error| match peer {
             // It is normal that some clients hang up or do not speak TLS.
             Some(peer) => tracing::debug!(%peer, %error, "cannot open a connection"),
-            None => tracing::warn!(%error, "cannot accept connections: check the limit of open files"),
+            None => tracing::warn!(
+                %error,
+                code = "listener.accept_failed",
+                "cannot accept connections: check the limit of open files"
+            ),
         });
     let builder = server.http_builder();
     builder.http1().header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_BUFFER).max_headers(MAX_HEADERS);

@@ -36,14 +36,18 @@ impl Sockets {
         };
         let (_, listener) = self.0.swap_remove(at);
         listener.set_nonblocking(true).map_err(failed)?;
-        tracing::info!(%addr, "using an inherited listening socket");
+        tracing::info!(%addr, code = "listener.socket_inherited", "using an inherited listening socket");
         TcpListener::from_std(listener).map_err(failed)
     }
 
     /// Logs the sockets that are not used: clients that connect to them would wait in vain.
     pub fn check_all_used(&self) {
         for (addr, _) in &self.0 {
-            tracing::warn!(%addr, "an inherited socket is not used: no listener is configured for this address");
+            tracing::warn!(
+                %addr,
+                code = "listener.socket_unused",
+                "an inherited socket is not used: no listener is configured for this address"
+            );
         }
     }
 }

@@ -155,6 +155,7 @@ impl Poller {
         tracing::info!(
             generation = directory.generation(),
             sites = directory.sites().len(),
+            code = "sites.changed",
             "the sites have changed"
         );
         self.sender.send_replace(Arc::new(directory));
@@ -163,13 +164,18 @@ impl Poller {
 
     fn found(&self) {
         if !self.healthy.swap(true, Ordering::Relaxed) {
-            tracing::info!("the database is back");
+            tracing::info!(code = "database.back", "the database is back");
         }
     }
 
     fn lost(&self, error: &str, cause: &str) {
         if self.healthy.swap(false, Ordering::Relaxed) {
-            tracing::error!(error, cause, "the database is lost; going on with the sites as last known");
+            tracing::error!(
+                error,
+                cause,
+                code = "database.lost",
+                "the database is lost; going on with the sites as last known"
+            );
         }
     }
 }

@@ -296,7 +296,13 @@ fn on_notice(
                 Err(refused) => {
                     let site = &admission.site;
                     let address = &admission.address;
-                    tracing::warn!(%site, %address, "a tunnel was refused: {refused} ({})", refused.flag());
+                    tracing::warn!(
+                        %site,
+                        %address,
+                        code = "tunnel.refused",
+                        "a tunnel was refused: {refused} ({})",
+                        refused.flag()
+                    );
                     caller.close(Close::new(CloseCode::TooManyTunnels, refused.to_string()));
                 }
             }
@@ -308,7 +314,12 @@ fn on_notice(
             }
         }
         RelayNotice::Goaway(goaway) => {
-            tracing::info!(site = %admission.site, reason = goaway.reason, "an agent is leaving");
+            tracing::info!(
+                site = %admission.site,
+                reason = goaway.reason,
+                code = "agent.leaving",
+                "an agent is leaving"
+            );
             if let Some(session) = session {
                 session.goodbye.store(true, Ordering::Relaxed);
                 session.leaving.store(true, Ordering::Relaxed);
@@ -326,6 +337,7 @@ fn log_beginning(session: &Session) {
         host = hello.host,
         instance = hello.instance,
         address = %session.address,
+        code = "agent.connected",
         "an agent is connected"
     );
 }
@@ -351,14 +363,21 @@ fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
                 session,
                 address = %admission.address,
                 %violation,
+                code = "tunnel.violation",
                 "a tunnel was closed because of a protocol violation"
             );
         }
         Ended::Broken(error) => {
-            tracing::info!(site = %admission.site, session, %error, "a tunnel broke");
+            tracing::info!(site = %admission.site, session, %error, code = "tunnel.broken", "a tunnel broke");
         }
         Ended::ByPeer(_) | Ended::ByUs(_) => {
-            tracing::info!(site = %admission.site, session, how = %ended, "a tunnel was closed");
+            tracing::info!(
+                site = %admission.site,
+                session,
+                how = %ended,
+                code = "tunnel.closed",
+                "a tunnel was closed"
+            );
         }
     }
 }

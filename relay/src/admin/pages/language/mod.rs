@@ -67,7 +67,7 @@ impl Language {
             Self::Spanish => &SPANISH,
         };
         let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {
-            tracing::error!(key, language = self.tag(), "a text is missing");
+            tracing::error!(key, language = self.tag(), code = "page.text_missing", "a text is missing");
             return key.to_owned();
         };
         let mut named = FluentArgs::with_capacity(arguments.len());
