@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tracing::Instrument;
 
 use super::http_error::HttpError;
 use crate::audit::{Recorder, call_in_log::call_in_log, event::Kind};
@@ -49,7 +50,8 @@ pub(crate) async fn wrap(State(recorder): State<Recorder>, mut request: Request,
         _ => ("other", None),
     };
     let entry = recorded.and_then(|kind| recorder.begin(kind, &request));
-    let mut response = tokio::time::timeout(asked.min(AGENT_DEADLINE), next.run(request))
+    let span = tracing::info_span!("request", id);
+    let mut response = tokio::time::timeout(asked.min(AGENT_DEADLINE), next.run(request).instrument(span))
         .await
         .unwrap_or_else(|_| too_slow(asked).into_response());
     let failure = response.extensions_mut().remove::<HttpError>();

@@ -17,6 +17,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use url::Url;
 
 use self::{
@@ -153,7 +154,8 @@ impl Fleet {
             let stop = shared.shutdown.child_token();
             let shared = Shared { shutdown: stop.clone(), ..shared.clone() };
             let supervisor = Supervisor::new(name.clone(), self.run.clone(), self.router.clone(), shared);
-            let task = self.tasks.spawn(supervisor.run());
+            let span = tracing::info_span!(parent: None, "tunnel", relay = %name.relay, number = name.slot);
+            let task = self.tasks.spawn(supervisor.run().instrument(span));
             self.tunnels.insert(name, (stop, task));
         }
     }

@@ -182,6 +182,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Unreachable`]. The relay is then not asked again until there is a new sign of life.
+    #[tracing::instrument(name = "peer", skip_all, fields(node = %node.url))]
     pub async fn call(
         &self,
         node: &Node,

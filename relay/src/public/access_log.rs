@@ -13,6 +13,7 @@ use axum::{
     response::Response,
 };
 use http::{HeaderValue, StatusCode, Version, header};
+use tracing::{Instrument, field};
 
 use super::{HttpError, PublicState};
 use crate::{
@@ -24,6 +25,11 @@ use crate::{
 /// The site that a handler found. Set on responses, for the log.
 #[derive(Debug, Clone)]
 pub(super) struct LoggedSite(pub(super) SiteId);
+
+/// Names the site in the span of the request that is handled now.
+pub(super) fn enter_site(site: &SiteId) {
+    tracing::Span::current().record("site", site.as_str());
+}
 
 pub(super) async fn record(
     State(state): State<Arc<PublicState>>,
@@ -45,8 +51,9 @@ pub(super) async fn record(
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(client);
 
+    let span = tracing::info_span!("request", id, site = field::Empty);
     let mut response = match state.limits.requests.enter(address.into()) {
-        Ok(permit) => hold(next.run(request).await, permit),
+        Ok(permit) => hold(next.run(request).instrument(span).await, permit),
         Err(busy) => HttpError::from(busy).into_response(request.extensions()),
     };
     // The rest of a body that is too large is not read, and a relay that drains closes its connections. A client that

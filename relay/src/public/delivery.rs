@@ -9,6 +9,7 @@ use std::{
 use audiovault_protocol::link::BodyError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tracing::Span;
 
 use super::resume::ResumableBody;
 use crate::{
@@ -55,11 +56,13 @@ impl DeliveryProgress {
 pub(super) struct DeliveredBody {
     body: ResumableBody,
     progress: DeliveryProgress,
+    /// The span of the request, which ends before its body does.
+    span: Span,
 }
 
 impl DeliveredBody {
     pub(super) fn new(body: ResumableBody, progress: DeliveryProgress) -> Self {
-        Self { body, progress }
+        Self { body, progress, span: Span::current() }
     }
 }
 
@@ -71,22 +74,24 @@ impl Body for DeliveredBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let this = &mut *self;
+        let _entered = this.span.enter();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                self.progress.passed(bytes as u64);
+                this.progress.passed(bytes as u64);
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::warn!(
-                    site = self.progress.site,
+                    site = this.progress.site,
                     %error,
                     code = "download.cut",
                     "a response body was cut"
                 );
-                self.progress.ended(DeliveryEnd::Cut);
+                this.progress.ended(DeliveryEnd::Cut);
             }
-            Poll::Ready(None) => self.progress.ended(DeliveryEnd::Complete),
+            Poll::Ready(None) => this.progress.ended(DeliveryEnd::Complete),
             Poll::Pending => {}
         }
         polled

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 
 use super::{
-    HttpError, PublicState,
+    HttpError, PublicState, access_log,
     answer::{Expected, count_errors, from_agent, make_private},
     audit_events, client_key,
     resume::resumable,
@@ -75,6 +75,7 @@ async fn pass_on(
     if state.is_disabled(&site) {
         return Err(away(HttpError::disabled()));
     }
+    access_log::enter_site(&site);
     let permit = state.enter_site(client, &site)?;
     let event = audit_events::delivery(&site, parts);
     let target = AgentTarget { site: site.clone(), key: Some(header.key_id) };

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{
-    HttpError, PublicState,
+    HttpError, PublicState, access_log,
     answer::{Expected, count_errors, from_agent},
     audit_events, client_key, request_body, search_answer,
     site_host::HostOfNoSite,
@@ -207,6 +207,7 @@ async fn pass_on(
         }
         false => None,
     };
+    access_log::enter_site(site);
     let counters = state.registry.counters(site);
     counters.searches.fetch_add(1, Ordering::Relaxed);
     let event = audit_events::search(site, parts, parameters);

@@ -20,6 +20,7 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tracing::{Instrument, field};
 
 use super::{HttpError, PublicState, client_address};
 use crate::{
@@ -47,7 +48,10 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
     match admitted {
         Ok((admission, accept, upgrade)) => {
             let tunnels = state.tunnels.clone();
-            tunnels.spawn(serve(state, admission, upgrade));
+            // The tunnel lives on after the request that opened it.
+            let span =
+                tracing::info_span!(parent: None, "tunnel", site = %admission.site, session = field::Empty);
+            tunnels.spawn(serve(state, admission, upgrade).instrument(span));
             switch_protocols(&accept)
         }
         Err(error) => {

@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+use tracing::Span;
 
 pub use self::tenants::TenantNames;
 use crate::{
@@ -290,6 +291,7 @@ fn on_notice(
             let greeted = Arc::new(Session::new(*hello, admission, caller));
             match registry.add(Arc::clone(&greeted), |session| welcome(session, admission)) {
                 Ok(()) => {
+                    Span::current().record("session", greeted.id.as_str());
                     log_beginning(&greeted);
                     *session = Some(greeted);
                 }
