@@ -184,9 +184,9 @@ async fn whoever_holds_the_token_cannot_push_out_what_stands_on_record() {
     assert_eq!(lines.iter().filter(|line| line["kind"] == "search").count(), 101);
     harness::matrix::row(
         "agent",
-        "somebody who holds the token asks until the audit log is full many times over",
-        "no line younger than 90 days goes; an alarm in the log, in `status` and at the relay",
-        format!("all {} lines are there, in {} files", lines.len(), place.record.aside().len() + 1),
+        "a client with the search token fills the audit log many times",
+        "no line younger than 90 days is deleted; a warning in the log, in `status` and at the relay",
+        format!("all {} lines kept, in {} files", lines.len(), place.record.aside().len() + 1),
     );
 }
 

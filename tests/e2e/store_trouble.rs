@@ -133,9 +133,12 @@ impl Place {
         assert_eq!(self.api.post("/api/v1/sites", &json!({"site": "acme"})).await.0, 409);
         self.relay.add_site("late", &[]).await;
         assert_eq!(self.api.post("/api/v1/sites", &json!({"site": "later"})).await.0, 201);
-        let promise = "searches and playback go on, and nothing is missing on record when it is over";
-        let measured =
-            format!("{} of {} events on record, written again after {back} ms", record.len(), self.events);
+        let promise = "searches and playback continue, and the audit log is complete afterwards";
+        let measured = format!(
+            "{} of {} events in the audit log, written again after {back} ms",
+            record.len(),
+            self.events
+        );
         matrix::row("relay", fault, promise, measured);
     }
 }

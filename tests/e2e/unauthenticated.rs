@@ -105,9 +105,9 @@ async fn a_search_without_a_right_token_does_not_tell_which_sites_there_are() {
     }
     alike(&statuses);
     assert!(statuses[0].ends_with("401, 429, 429]"), "{statuses:?}");
-    let promise = "one answer for sites that are unknown, away, disabled, or whose token is another one";
-    let measured = format!("alike to the byte; times differ by at most {} ms", longest.as_millis());
-    matrix::row("trust", "a stranger looks for sites", promise, measured);
+    let promise = "the same answer for an unknown, offline or disabled site, and for a wrong token";
+    let measured = format!("identical to the byte; times differ by at most {} ms", longest.as_millis());
+    matrix::row("trust", "an unauthenticated client looks for sites", promise, measured);
 }
 
 #[tokio::test]

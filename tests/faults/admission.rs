@@ -71,9 +71,10 @@ async fn a_key_that_knocks_without_end_keeps_no_other_site_out() {
         setting.relay.kill().await;
         setting.relay.restart().await;
     }
-    let promise = "another site's agent is let in within 5 s, after a restart too";
-    let measured = format!("in after {} and {}, beside {knocked} knocks", ms(admitted[0]), ms(admitted[1]));
-    matrix::row("admission", "a site key that knocks as often as it can", promise, measured);
+    let promise = "an agent of another site connects within 5 s, also after a restart of the relay";
+    let measured =
+        format!("connected after {} and {}, during {knocked} requests", ms(admitted[0]), ms(admitted[1]));
+    matrix::row("admission", "a site key that asks for tunnels as fast as it can", promise, measured);
 }
 
 #[tokio::test]
@@ -99,8 +100,8 @@ async fn a_site_has_as_many_agents_as_it_may_and_each_has_all_its_connections() 
         .wait_for_status("crowded", |status| status["sessions"].as_array().unwrap().is_empty())
         .await;
     let _peer = RawPeer::greeted_as(&setting.relay, &crowded, connection(2, 0)).await;
-    let promise = "a tunnel of the agent that is one too many is closed with 4006, the others stay";
-    matrix::row("admission", "more agents of one site than it may have", promise, "closed with 4006");
+    let promise = "a tunnel of the agent over the limit is closed with 4006, the others stay";
+    matrix::row("admission", "more agents of one site than allowed", promise, "closed with 4006");
 }
 
 #[tokio::test]
@@ -128,6 +129,6 @@ async fn a_site_has_as_many_tunnels_as_it_may_and_an_agent_that_comes_again_take
     let agent = setting.agent().await;
     setting.search().await;
     drop(agent);
-    let promise = "the tunnel that is one too many is closed with 4006, others stay, other sites are served";
-    matrix::row("admission", "more tunnels of one site than it may have", promise, "closed with 4006");
+    let promise = "the tunnel over the limit is closed with 4006, others stay, other sites are served";
+    matrix::row("admission", "more tunnels of one site than allowed", promise, "closed with 4006");
 }

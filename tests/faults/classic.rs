@@ -76,8 +76,8 @@ async fn idle_connections_of_one_address_keep_no_other_out_of_serve() {
     assert!(is_ended(first, Duration::from_secs(40)).await);
     matrix::row(
         "serve",
-        &format!("{IDLE} idle connections of one address"),
-        "another address is served; the first is told (429), and what never asks ends",
-        format!("{dropped} of {IDLE} dropped at once, search of another address {}", ms(took)),
+        &format!("{IDLE} idle connections from one address"),
+        "other addresses are served; this one gets 429; connections without a request are closed",
+        format!("{dropped} of {IDLE} closed at once, a search from another address took {}", ms(took)),
     );
 }

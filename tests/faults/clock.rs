@@ -5,7 +5,7 @@ use harness::{agent::Agent, client::send, clock::Clock, matrix, process::Process
 use crate::setting::Setting;
 
 const JUMPS: [&str; 4] = ["+1d", "-1d", "+400d", "+0"];
-const FAULT: &str = "clock jumps by a day, back, and by 400 days";
+const FAULT: &str = "clock jumps ahead by a day, back, and ahead by 400 days";
 
 /// Searches while the clock jumps; how many.
 async fn search_across_jumps(setting: &Setting, clock: &Clock) -> usize {
@@ -39,7 +39,7 @@ async fn an_agents_clock_that_jumps_costs_no_tunnel_and_no_search() {
     assert_eq!(send(setting.client.get(&link)).await.status(), 200);
     assert_no_tunnel_ended(&agent.process, mark);
     setting.nothing_is_left().await;
-    let promise = "no tunnel ends, no search fails; links end by the agent's clock";
+    let promise = "no tunnel ends, no search fails; links expire by the agent's clock";
     matrix::row("agent", FAULT, promise, format!("0 of {searches} searches failed"));
 }
 
@@ -56,6 +56,6 @@ async fn a_relays_clock_that_jumps_costs_no_tunnel_and_no_search() {
     assert_no_tunnel_ended(&agent.process, mark);
     assert!(setting.relay.status("acme").await["state"] == "up");
     setting.nothing_is_left().await;
-    let promise = "no tunnel ends, no search fails; links open when the clock is right again";
+    let promise = "no tunnel ends, no search fails; links work again when the clock is right";
     matrix::row("relay", FAULT, promise, format!("0 of {searches} searches failed"));
 }

@@ -187,10 +187,9 @@ async fn a_relay_that_is_killed_under_load_costs_what_was_open_on_it_and_heals_b
     );
     assert!(elsewhere.failures.is_empty(), "of {}: {:?}", elsewhere.asked, elsewhere.failures);
     assert!(through.failures.is_empty(), "of {}: {:?}", through.asked, through.failures);
-    let promise =
-        "no search fails, elsewhere or behind HAProxy, which asks another relay; playback elsewhere goes on";
+    let promise = "no search fails at other relays or behind HAProxy, which asks another relay; playback there continues";
     let measured = format!(
-        "0 of {} searches elsewhere and 0 of {} behind HAProxy failed, slowest {} and {}; the first after {}",
+        "0 of {} searches at other relays and 0 of {} behind HAProxy failed, slowest {} and {}; the first after {}",
         elsewhere.asked,
         through.asked,
         ms(elsewhere.slowest),
@@ -219,9 +218,9 @@ async fn a_relay_that_is_paused_is_given_up_and_taken_back() {
     };
     let searches = searching_while(&setting, &other, pausing).await;
     assert!(searches.failures.is_empty(), "of {}: {:?}", searches.asked, searches.failures);
-    let promise = "no search at another relay fails; it is asked again once it renews its lease";
+    let promise = "no search at another relay fails; the relay is used again once it renews its lease";
     let measured = format!("0 of {} searches failed, slowest {}", searches.asked, ms(searches.slowest));
-    matrix::row("cluster", "a relay paused until its lease is over, and resumed", promise, measured);
+    matrix::row("cluster", "a relay suspended until its lease expires, and resumed", promise, measured);
 }
 
 #[tokio::test]
@@ -245,7 +244,12 @@ async fn nobody_is_a_relay_of_the_cluster_without_its_key() {
         let asked = send(setting.client.get(format!("{node}{path}"))).await;
         assert_eq!(asked.status(), 404, "{path} is not for relays");
     }
-    matrix::row("cluster", "a stranger at the port for relays", "nothing is answered", "401 and 404");
+    matrix::row(
+        "cluster",
+        "an unauthenticated client at the port for relays",
+        "every request is refused",
+        "401 and 404",
+    );
 }
 
 #[tokio::test]
@@ -285,7 +289,7 @@ async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_there_is_rest(
         tokio::time::sleep(Duration::from_secs(11)).await;
     }
     assert!((4..=8).contains(&before), "{before} moves");
-    let promise = "agents move over few at a time, no search fails, then nobody moves any more";
+    let promise = "a few agents move at a time, no search fails, then no agent moves";
     let measured = format!(
         "4 of 12 tunnels moved within {} s, 0 of {} searches failed",
         spread.as_secs(),
@@ -318,9 +322,9 @@ async fn all_relays_are_replaced_one_after_the_other_and_nobody_notices() {
     };
     let searches = searching_while(&setting, &setting.site, replacing).await;
     assert!(searches.failures.is_empty(), "of {}: {:?}", searches.asked, searches.failures);
-    let promise = "no search fails, playback goes on";
+    let promise = "no search fails, playback continues";
     let measured = format!(
-        "0 of {} searches failed, slowest {}; 3 of 3 recordings whole and equal",
+        "0 of {} searches failed, slowest {}; 3 of 3 recordings complete and identical",
         searches.asked,
         ms(searches.slowest)
     );

@@ -66,9 +66,11 @@ async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event
     assert!(here.failures.is_empty(), "of {}: {:?}", here.asked, here.failures);
     assert!(there.failures.is_empty(), "of {}: {:?}", there.asked, there.failures);
     setting.cluster.relays[0].audit(here.asked + there.asked).await;
-    let promise = "no search of a connected site fails, a known agent gets in and is found, no event is lost";
+    let promise =
+        "no search of a connected site fails, a known agent can connect and is found, no event is lost";
     let measured = format!(
-        "0 of {} searches at the holder and 0 of {} at the other relay failed, slowest {} and {}; all on record",
+        "0 of {} searches at the relay with the tunnel and 0 of {} at the other failed, slowest {} and {}; all in the \
+         audit log",
         here.asked,
         there.asked,
         ms(here.slowest),
@@ -99,8 +101,13 @@ async fn a_relay_that_is_killed_while_the_database_is_away_loses_no_event() {
     server.run().await;
     relay.restart().await;
     relay.audit(20).await;
-    let promise = "every event is on record afterwards, once";
-    matrix::row("cluster", "a relay killed while PostgreSQL is away", promise, "20 of 20 searches on record");
+    let promise = "every event is in the audit log afterwards, once";
+    matrix::row(
+        "cluster",
+        "a relay killed while PostgreSQL is stopped",
+        promise,
+        "20 of 20 searches in the audit log",
+    );
 }
 
 #[tokio::test]
@@ -132,7 +139,7 @@ async fn tunnels_that_the_books_have_wrong_are_put_right() {
         assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", open(&mut books).await);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let promise = "the relay that holds them has them put right, by itself";
-    let measured = format!("right again after {}", ms(begun.elapsed()));
-    matrix::row("cluster", "tunnels are closed in the database though they live", promise, measured);
+    let promise = "the relay that holds them corrects this by itself";
+    let measured = format!("corrected after {}", ms(begun.elapsed()));
+    matrix::row("cluster", "open tunnels are marked as closed in the database", promise, measured);
 }

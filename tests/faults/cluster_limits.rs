@@ -75,12 +75,12 @@ async fn guesses_at_one_relay_are_guesses_at_all() {
         search_with(&setting.client, &setting.cluster.at(relay, &wrong), CALL, &[]).await
     });
     let tokens = tokens.await;
-    let promise = "a second later they are guesses at all of them";
+    let promise = "one second later they count at all relays";
     let measured = format!(
-        "after {GUESSES} at one relay, one each {}: another one looks at {codes} codes and {tokens} tokens",
+        "after {GUESSES} at one relay, one every {}: another relay checks {codes} codes and {tokens} tokens",
         ms(PAUSE)
     );
-    matrix::row("cluster", "guesses at one relay after the other", promise, measured);
+    matrix::row("cluster", "guesses at one relay, then at another", promise, measured);
 }
 
 #[tokio::test]
@@ -107,11 +107,10 @@ async fn a_client_has_half_of_a_site_and_not_half_at_each_relay() {
     let refused = until(429).await;
     drop(paused);
     let let_in = until(200).await;
-    let promise =
-        "all relays together let a client have half of what a site may be asked, told a second late";
+    let promise = "all relays together allow a client half of a site's requests, with a delay of one second";
     let measured =
-        format!("refused by another relay after {}, let in again after {}", ms(refused), ms(let_in));
-    matrix::row("cluster", "a client who has his share at one relay", promise, measured);
+        format!("refused by another relay after {}, accepted again after {}", ms(refused), ms(let_in));
+    matrix::row("cluster", "a client that has used its quota at one relay", promise, measured);
 }
 
 #[tokio::test]

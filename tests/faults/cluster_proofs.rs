@@ -56,8 +56,8 @@ async fn a_question_that_was_heard_on_the_way_is_not_answered_again() {
     assert_eq!(ask(&heard, 0).await.status(), 401, "the same again");
     assert_eq!(ask(&heard, 1).await.status(), 421, "the same to another relay");
     assert_eq!(ask(&stamp(2, &run), 0).await.status(), 200, "the next one");
-    let promise = "a question is answered once, by the relay that it is for";
-    matrix::row("cluster", "a question between relays is said again", promise, "401, and 421 elsewhere");
+    let promise = "a request is answered once, by the relay that it is for";
+    matrix::row("cluster", "a request between relays is replayed", promise, "401, and 421 at another relay");
 }
 
 /// Passes what comes at a listener on to an address; answers are changed on the way while `changes`.
@@ -125,6 +125,6 @@ async fn an_answer_that_is_changed_between_relays_is_not_passed_on() {
     asker.wait_for_after(mark, "was modified in transit").await;
     changes.store(false, Ordering::SeqCst);
     search(&setting.client, &site, CALL, &[]).await;
-    let promise = "no search is answered with it, and a download ends with an error";
-    matrix::row("cluster", "answers are changed between relays", promise, "503, and a cut download");
+    let promise = "no client gets a changed search response, and a download ends with an error";
+    matrix::row("cluster", "responses changed on the way between relays", promise, "503, and a cut download");
 }

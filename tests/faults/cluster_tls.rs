@@ -35,10 +35,10 @@ async fn relays_speak_tls_with_each_other_and_with_nobody_else() {
         relay.process().wait_for("connections to peer relays use the new certificate").await;
     }
     assert_eq!(search().await, 200);
-    let promise = "nobody without a certificate is let in; a new one is taken up while the relay runs";
+    let promise = "clients without a certificate are refused; a new certificate is used without a restart";
     matrix::row(
         "cluster",
-        "TLS between relays, its certificate renewed",
+        "TLS between relays, with a renewed certificate",
         promise,
         "2 of 2 searches answered",
     );

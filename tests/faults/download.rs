@@ -60,8 +60,13 @@ async fn a_download_goes_on_when_the_line_is_cut_and_the_listener_hears_a_pause(
     assert!(heard.bytes == long, "{} octets", heard.bytes.len());
     setting.relay.process().wait_for("a download continues through another tunnel").await;
     setting.nothing_is_left().await;
-    let promise = "the download goes on by itself, octet for octet";
-    matrix::row("download", "line cut", promise, format!("whole and equal, a pause of {}", ms(heard.pause)));
+    let promise = "the download continues by itself, byte for byte";
+    matrix::row(
+        "download",
+        "connection cut",
+        promise,
+        format!("complete and identical, a pause of {}", ms(heard.pause)),
+    );
 }
 
 #[tokio::test]
@@ -81,8 +86,13 @@ async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
     let audit = setting.relay.audit(2).await;
     assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
     setting.nothing_is_left().await;
-    let promise = "goes on where it was, ends where it was to end, and is one delivery on record";
-    matrix::row("download", "line cut in a range", promise, format!("whole and equal, {}", ms(heard.pause)));
+    let promise = "continues where it was, ends where the range ends, is one delivery in the audit log";
+    matrix::row(
+        "download",
+        "connection cut during a range request",
+        promise,
+        format!("complete and identical, {}", ms(heard.pause)),
+    );
 }
 
 #[tokio::test]
@@ -100,8 +110,8 @@ async fn a_download_goes_on_with_the_agent_that_was_started_after_a_kill() {
     assert!(heard.error.is_none(), "{:?}", heard.error);
     assert!(heard.bytes == long, "{} octets", heard.bytes.len());
     setting.nothing_is_left().await;
-    let promise = "the download goes on with the next agent that holds the link key";
-    matrix::row("download", "agent killed, another started", promise, "whole and equal");
+    let promise = "the download continues through the next agent that has the link key";
+    matrix::row("download", "agent killed, another started", promise, "complete and identical");
 }
 
 #[tokio::test]
@@ -125,11 +135,11 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
     setting.relay.process().wait_for("the recording has changed").await;
     agent.process.wait_for(CONNECTED).await;
     setting.nothing_is_left().await;
-    let promise = "the download is cut; what came before is right";
+    let promise = "the download is cut; the bytes before that are right";
     matrix::row(
         "download",
-        "line cut, recording replaced",
+        "connection cut, recording replaced",
         promise,
-        "cut, every octet of the first recording",
+        "cut, every byte from the first recording",
     );
 }

@@ -128,9 +128,10 @@ async fn every_violation_ends_the_tunnel_with_a_word_and_harms_nobody_else() {
     assert_eq!(closed.code, 1002, "{closed:?}");
     let grown = resident(setting.relay.process()).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} octets more");
-    let promise = "the tunnel ends with a code and a reason, one line in the log, other sites serve on";
-    let measured = format!("{} of {} so, {} kB more resident", violations + 3, violations + 3, grown / 1000);
-    matrix::row("hostile agent", "every violation in the book", promise, measured);
+    let promise = "the tunnel ends with a code and a reason, one line in the log, other sites are served";
+    let measured =
+        format!("{} of {} ended, {} kB more resident memory", violations + 3, violations + 3, grown / 1000);
+    matrix::row("hostile agent", "every violation of the protocol", promise, measured);
 }
 
 /// Sends a search to the hostile site, and its frames to whoever plays the agent.
@@ -186,7 +187,7 @@ async fn an_agent_that_sends_more_than_its_credit_loses_the_tunnel() {
     assert_eq!(response.unwrap().status(), 200, "its head had come");
     let closed = ends(&setting, &mut peer, ("credit", "more than its credit"), mark).await;
     assert_eq!(closed.code, 4001);
-    matrix::row("hostile agent", "more than its credit", "4001, other sites serve on", "as promised");
+    matrix::row("hostile agent", "sends more than its credit", "4001, other sites are served", "as promised");
 }
 
 #[tokio::test]
@@ -214,7 +215,7 @@ async fn floods_of_an_agent_cost_bounded_memory_and_no_other_site_a_search() {
     let grown = resident(setting.relay.process()).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} octets more");
     let promise = "memory stays bounded, no search of another site fails";
-    let measured = format!("40,000 frames, {} kB more resident", grown / 1000);
+    let measured = format!("40,000 frames, {} kB more resident memory", grown / 1000);
     matrix::row("hostile agent", "flood of pings, STATUS and frames of a later version", promise, measured);
 }
 
@@ -237,8 +238,8 @@ async fn an_agent_that_says_nothing_or_drips_is_hung_up_on() {
     let (closed, ()) = tokio::join!(mute.closed(), drip);
     assert_eq!(closed.code, 4004, "{closed:?}");
     setting.search().await;
-    let promise = "4004 after 10 s without HELLO, however much drips";
-    matrix::row("hostile agent", "mute, or an octet every half second", promise, "as promised");
+    let promise = "4004 after 10 s without HELLO, even if bytes arrive";
+    matrix::row("hostile agent", "silent, or one byte every half second", promise, "as promised");
 }
 
 #[tokio::test]
@@ -258,7 +259,7 @@ async fn an_agent_that_resets_what_it_is_asked_costs_its_own_site_alone() {
     matrix::row(
         "hostile agent",
         "resets every request",
-        "502 for its site, no line broken in the log",
+        "502 for its site, its text breaks no line of the log",
         "as promised",
     );
 }
@@ -290,9 +291,9 @@ async fn no_link_of_an_agent_leads_away_from_its_site() {
     setting.search().await;
     matrix::row(
         "hostile agent",
-        "answers a search with addresses of elsewhere",
-        "502 for its site, each with a line in the log",
-        format!("{} of {} so", LURES.len(), LURES.len()),
+        "answers a search with links to other hosts",
+        "502 for its site, and one line in the log for each",
+        format!("{} of {} refused", LURES.len(), LURES.len()),
     );
 }
 
@@ -367,11 +368,11 @@ async fn what_an_agent_says_of_itself_costs_little_memory_whatever_it_is() {
     let hosts = status["sessions"].as_array().unwrap().iter().filter_map(|session| session["host"].as_str());
     assert_eq!(hosts.map(str::len).max(), Some(253), "as it is shown and written to the database");
     drop((first, second, third));
-    let promise = "at most 32 KiB are kept of what it says, and 253 bytes of a name are written down";
+    let promise = "the relay keeps at most 32 KiB of them, and 253 bytes of a host name";
     matrix::row(
         "hostile agent",
-        "HELLO and STATUS as long as can be",
+        "HELLO and STATUS of the greatest length",
         promise,
-        format!("{more} bytes are kept"),
+        format!("{more} bytes kept"),
     );
 }

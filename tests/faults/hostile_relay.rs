@@ -129,9 +129,9 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_s
     let grown = resident(&stolen.agent.process).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} octets more");
     assert_eq!(ask(&mut honest, 2, &stolen.search()).await.0, 200, "other tunnels serve on");
-    let promise = "the tunnel ends with a code and a reason, the others serve on";
-    let measured = format!("{} of {} so, {} kB more resident", count + 1, count + 1, grown / 1000);
-    matrix::row("hostile relay", "every violation in the book", promise, measured);
+    let promise = "the tunnel ends with a code and a reason, the other tunnels continue";
+    let measured = format!("{} of {} ended, {} kB more resident memory", count + 1, count + 1, grown / 1000);
+    matrix::row("hostile relay", "every violation of the protocol", promise, measured);
 }
 
 #[tokio::test]
@@ -151,8 +151,8 @@ async fn a_flood_of_requests_that_are_taken_back_costs_bounded_memory() {
     assert_eq!(ask(&mut peer, 10_001, &target).await.0, 200, "it serves on");
     let grown = resident(&stolen.agent.process).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} octets more");
-    let promise = "memory stays bounded, the agent serves on";
-    let measured = format!("9,998 requests taken back, {} kB more resident", grown / 1000);
+    let promise = "memory stays bounded, the agent continues to serve";
+    let measured = format!("9,998 requests reset, {} kB more resident memory", grown / 1000);
     matrix::row("hostile relay", "rapid reset", promise, measured);
 }
 
@@ -181,7 +181,7 @@ async fn a_stolen_relay_opens_nothing_that_no_search_returned_and_forges_no_link
         number += 1;
         assert_eq!(ask(&mut peer, number, wrong).await.0, 401, "{wrong}");
     }
-    let promise = "it searches with tokens that pass by; no link with a changed octet opens";
+    let promise = "it can search with the tokens that it sees; no link with a changed byte opens";
     matrix::row("hostile relay", "stolen, forges links", promise, format!("0 of {} opened", token.len()));
 }
 
@@ -216,7 +216,7 @@ async fn a_stolen_relay_reaches_no_other_route_and_no_file_by_its_path() {
         let (status, _) = ask(&mut peer, number, target).await;
         assert!(matches!(status, 6 | 404), "{target}: {status}");
     }
-    let promise = "403 or 404 for whatever is no search and no link";
+    let promise = "403 or 404 for everything but searches and links";
     let measured = format!("{} of {} refused", targets.len() + 3, targets.len() + 3);
     matrix::row("hostile relay", "stolen, asks for other routes and paths", promise, measured);
 }
@@ -228,6 +228,6 @@ async fn a_stolen_relay_cannot_hide_from_the_customers_own_record() {
     assert_eq!(ask(&mut peer, 1, &stolen.search()).await.0, 200);
     let lines = stolen.record.wait_for(1).await;
     assert!(lines.iter().any(|line| line.to_string().contains(CALL)), "{lines:?}");
-    let promise = "what it asks stands in the customer's own record, named or not";
-    matrix::row("hostile relay", "stolen, searches in secret", promise, "on record");
+    let promise = "its searches are in the audit log of the agent";
+    matrix::row("hostile relay", "stolen, searches in secret", promise, "in the audit log");
 }

@@ -30,8 +30,13 @@ async fn a_line_that_is_cut_costs_no_search() {
         agent.process.wait_for_after(mark, CONNECTED).await;
     }
     setting.nothing_is_left().await;
-    let promise = "no search fails; they wait for the agent";
-    matrix::row("line", "cut, three times in a row", promise, format!("0 failed, slowest {}", ms(slowest)));
+    let promise = "no search fails; searches wait for the agent";
+    matrix::row(
+        "connection",
+        "cut, three times in a row",
+        promise,
+        format!("0 failed, slowest {}", ms(slowest)),
+    );
 }
 
 /// Kills a living line in its way; how long a search took that came right after.
@@ -57,17 +62,17 @@ async fn half_open(fault: Line) -> Duration {
 async fn a_half_open_line_is_found_out_and_the_search_that_waits_is_answered() {
     let took = half_open(Line::Dead).await;
     assert!(took < FOUND_OUT, "{took:?}");
-    let promise = "the waiting search is answered by a tunnel dialled beside the silent one";
-    matrix::row("line", "half open: connections live, nothing passes", promise, ms(took));
+    let promise = "a second tunnel is dialled, and the waiting search is answered through it";
+    matrix::row("connection", "half open: connections stay open, no data passes", promise, ms(took));
 }
 
 #[tokio::test]
 async fn a_line_that_carries_one_way_only_is_found_out_whichever_way_it_is() {
     let (up, down) = tokio::join!(half_open(Line::DeadUpwards), half_open(Line::DeadDownwards));
     assert!(up < FOUND_OUT && down < FOUND_OUT, "{up:?}, {down:?}");
-    let promise = "as when nothing passes at all";
-    let measured = format!("nothing up: {}; nothing down: {}", ms(up), ms(down));
-    matrix::row("line", "one way only", promise, measured);
+    let promise = "the same as when no data passes";
+    let measured = format!("nothing to the relay: {}; nothing to the agent: {}", ms(up), ms(down));
+    matrix::row("connection", "data passes in one direction only", promise, measured);
 }
 
 #[tokio::test]
@@ -85,5 +90,10 @@ async fn a_line_that_was_dead_for_a_moment_keeps_its_tunnel() {
     let lost = |line: &String| line.contains("the tunnel ended");
     assert!(!log.iter().any(lost), "{log:?}");
     setting.nothing_is_left().await;
-    matrix::row("line", "dead for 3 s", "no search fails, at most one tunnel is changed", "as promised");
+    matrix::row(
+        "connection",
+        "dead for 3 s",
+        "no search fails, at most one tunnel is replaced",
+        "as promised",
+    );
 }

@@ -56,8 +56,10 @@ async fn a_name_server_that_says_nothing_for_an_hour_costs_a_living_tunnel_nothi
     assert!((10..300).contains(&tries), "{tries}");
     setting.nothing_is_left().await;
     let promise =
-        "a living tunnel notices nothing; a lost one is dialled until it is back, within one backoff";
-    let measured =
-        format!("{tries} attempts in the half hour; back {} of the agent's time after it", ms(back));
-    matrix::row("names", "the name server says nothing for an hour", promise, measured);
+        "an open tunnel stays; a lost one is dialled again within one backoff of the name server's return";
+    let measured = format!(
+        "{tries} attempts in half an hour; connected again {} (agent's clock) after its return",
+        ms(back)
+    );
+    matrix::row("names", "the name server does not answer for an hour", promise, measured);
 }

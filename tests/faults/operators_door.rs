@@ -57,10 +57,16 @@ async fn idle_connections_of_one_address_do_not_keep_operators_and_health_checks
     };
     let told = tokio::time::timeout(OWN_HEALTH_WITHIN, told).await.expect("health is told");
     assert_eq!(told, StatusCode::OK);
-    let measured = format!("told after {}, to its own address after {}", ms(others), ms(begun.elapsed()));
+    let measured =
+        format!("other addresses after {}, its own address after {}", ms(others), ms(begun.elapsed()));
     drop(kept);
-    let promise = "pages and health for other addresses at once, health for its own within 4 s";
-    matrix::row("admission", "230 idle connections of one address at the operators' side", promise, measured);
+    let promise = "other addresses get pages and health at once, its own address gets health within 4 s";
+    matrix::row(
+        "admission",
+        "230 idle connections from one address to the operators' listener",
+        promise,
+        measured,
+    );
 }
 
 #[tokio::test]
@@ -82,7 +88,7 @@ async fn a_page_elsewhere_cannot_point_its_own_name_at_the_operators_side() {
         }
     }
     assert_eq!(status("evil.example.test", "readyz").await, 200, "a health check by whatever name");
-    let promise = "421 for a name that is not this listener's, pages by localhost and by --admin-host";
+    let promise = "421 for a foreign host name; localhost and --admin-host get the pages";
     matrix::row("trust", "DNS rebinding", promise, format!("{refused} of {refused} refused"));
 }
 

@@ -69,7 +69,7 @@ async fn a_link_that_is_swapped_under_load_never_leads_out_of_the_root() {
     stop.store(true, Ordering::Relaxed);
     swapper.join().unwrap();
     assert!(served > 0, "{refused} refused");
-    let promise = "what lies outside is never found and never delivered";
+    let promise = "a file outside of the root is never found and never delivered";
     matrix::row(
         "agent",
         "symbolic link swapped under load",
@@ -119,13 +119,18 @@ async fn what_is_no_file_is_no_recording_and_stops_nobody() {
         let status = search_with(&setting.client, &setting.site, call, &[]).await.status().as_u16();
         assert_eq!(status, 400, "{call:?}");
     }
-    let promise = "never found, nobody waits; long names and line breaks in names harm nobody";
+    let promise = "never found, no search waits; long names and line breaks in names do no harm";
     let kinds = if device {
         "FIFO, socket, directory, device, links to them"
     } else {
         "FIFO, socket, directory, links"
     };
-    matrix::row("agent", "names of recordings that are no files", promise, format!("none of {kinds} found"));
+    matrix::row(
+        "agent",
+        "names of recordings on things that are not files",
+        promise,
+        format!("none of {kinds} found"),
+    );
 }
 
 #[tokio::test]
@@ -140,6 +145,6 @@ async fn a_mount_that_ignores_case_shows_every_recording_once_by_the_name_that_i
     let found = search(&setting.client, &setting.site, call, &[]).await;
     assert_eq!(names(&found), [name]);
     assert_eq!(body(send(setting.client.get(first_link(&found))).await).await, (200, bytes));
-    let promise = "every recording once, by the name that it has; no request names a file by itself";
-    matrix::row("agent", "mount that ignores case", promise, "as promised");
+    let promise = "each recording is found once, with its real name";
+    matrix::row("agent", "mount that ignores upper and lower case", promise, "as promised");
 }

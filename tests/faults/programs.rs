@@ -48,7 +48,7 @@ async fn one_of_two_agents_is_killed_during_a_thousand_searches_and_none_fails()
     assert_eq!(failed, 0);
     drop(second);
     setting.nothing_is_left().await;
-    let promise = "no search fails: one that had no answer is asked of the other";
+    let promise = "no search fails: the relay asks the other agent if the first does not answer";
     let measured = format!("{failed} of {SEARCHES} failed, slowest {}", ms(slowest));
     matrix::row("agent", "one of two killed (SIGKILL)", promise, measured);
 }
@@ -79,9 +79,9 @@ async fn a_delivery_of_an_agent_that_was_killed_stands_on_record() {
     assert_eq!((&closed[0]["delivery"], &closed[0]["outcome"]), (&begun[0]["delivery"], &"cut".into()));
     matrix::row(
         "agent",
-        "killed (SIGKILL) in the middle of a delivery",
-        "the delivery is on record from its beginning, and closed as cut at the next start",
-        format!("begun: 1 line; closed {} after the start", ms(took)),
+        "killed (SIGKILL) during a delivery",
+        "the audit log has the delivery from its start, and closes it as cut at the next start",
+        format!("1 line at its start; closed {} after the restart", ms(took)),
     );
     drop(listener);
 }
@@ -95,7 +95,7 @@ async fn one_of_two_agents_is_stopped_in_order_during_searches_and_none_fails() 
     assert!(first.process.wait().await.success());
     drop(second);
     setting.nothing_is_left().await;
-    let promise = "no search fails: what crossed the goodbye is asked of the other";
+    let promise = "no search fails: the relay asks the other agent if the first refuses because it stops";
     let measured = format!("{failed} of {} failed, slowest {}", SEARCHES / 2, ms(slowest));
     matrix::row("agent", "one of two stopped (SIGTERM)", promise, measured);
 }
@@ -113,10 +113,10 @@ async fn one_of_two_agents_stands_still_and_the_other_answers() {
     setting.search().await;
     drop(second);
     setting.nothing_is_left().await;
-    let promise = "no search fails: after 3 s of silence the other is asked, and preferred";
+    let promise = "no search fails: after 3 s of silence the relay asks the other agent, and prefers it";
     matrix::row(
         "agent",
-        "one of two stands still (SIGSTOP)",
+        "one of two suspended (SIGSTOP)",
         promise,
         format!("0 failed, slowest {}", ms(slowest)),
     );
@@ -135,8 +135,8 @@ async fn an_agent_that_stood_still_answers_what_waited_for_it() {
     });
     assert_eq!(status, 200);
     setting.nothing_is_left().await;
-    let promise = "what was asked meanwhile is answered when it goes on (within the 15 s of a search)";
-    matrix::row("agent", "stands still for 5 s", promise, format!("answered after {}", ms(asked.elapsed())));
+    let promise = "requests from that time are answered when it continues (within the 15 s of a search)";
+    matrix::row("agent", "suspended for 5 s", promise, format!("answered after {}", ms(asked.elapsed())));
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_killed_agent_that_is_started_again_costs_no_search() {
     assert_eq!(status, 200);
     drop(agent);
     setting.nothing_is_left().await;
-    let promise = "searches of the next 8 s wait for it";
+    let promise = "searches wait up to 8 s for it";
     matrix::row(
         "agent",
         "killed and started again",
@@ -173,9 +173,9 @@ async fn a_site_whose_agent_does_not_come_back_is_told_offline_in_time() {
     let asked = Instant::now();
     assert_eq!(setting.search_status().await, 503);
     setting.nothing_is_left().await;
-    let promise = "503 within 8 s of the loss, then at once";
+    let promise = "503 within 8 s after the loss, later at once";
     let measured = format!("503 after {}, the next after {}", ms(first), ms(asked.elapsed()));
-    matrix::row("agent", "killed for good", promise, measured);
+    matrix::row("agent", "killed, not started again", promise, measured);
 }
 
 #[tokio::test]
@@ -193,7 +193,7 @@ async fn a_relay_that_was_killed_and_started_again_holds_searches_until_its_agen
     let took = asked.elapsed();
     agent.process.wait_for_after(mark, CONNECTED).await;
     setting.nothing_is_left().await;
-    let promise = "searches of sites that were connected wait for their agents, up to 8 s";
+    let promise = "searches of sites that were connected wait up to 8 s for their agents";
     matrix::row("relay", "killed and started again", promise, format!("answered after {}", ms(took)));
 }
 
@@ -211,6 +211,6 @@ async fn a_relay_that_stood_still_goes_on() {
     });
     assert_eq!(status, 200);
     setting.nothing_is_left().await;
-    let promise = "what was asked meanwhile is answered when it goes on";
-    matrix::row("relay", "stands still for 5 s", promise, "answered");
+    let promise = "requests from that time are answered when it continues";
+    matrix::row("relay", "suspended for 5 s", promise, "answered");
 }

@@ -53,12 +53,12 @@ async fn left_alone(idle: u64) -> Option<(usize, Duration)> {
 async fn a_proxy_that_closes_what_is_idle_for_a_minute_never_sees_an_idle_tunnel() {
     let Some((ended, took)) = left_alone(60).await else { return };
     assert_eq!(ended, 0);
-    let promise = "pings keep the tunnel (ten minutes without a search)";
+    let promise = "pings keep the tunnel open (ten minutes without a search)";
     matrix::row(
         "proxy",
         "closes idle WebSockets after 60 s",
         promise,
-        format!("kept; a search then {}", ms(took)),
+        format!("kept open; a search then took {}", ms(took)),
     );
 }
 
@@ -66,8 +66,8 @@ async fn a_proxy_that_closes_what_is_idle_for_a_minute_never_sees_an_idle_tunnel
 async fn a_proxy_that_closes_too_soon_costs_no_search() {
     let Some((ended, took)) = left_alone(5).await else { return };
     assert!(ended > 3, "{ended}");
-    let promise = "the tunnel comes back by itself, the next search waits for it";
-    let measured = format!("closed {ended} times in ten minutes; a search then {}", ms(took));
+    let promise = "the agent connects again by itself, the next search waits for it";
+    let measured = format!("closed {ended} times in ten minutes; a search then took {}", ms(took));
     matrix::row("proxy", "closes WebSockets that are idle for 5 s", promise, measured);
 }
 
@@ -100,11 +100,11 @@ async fn a_proxy_that_dies_in_the_middle_of_a_download_costs_a_pause() {
     }
     assert!(heard.len() == LONG_LEN && heard == recording);
     setting.nothing_is_left().await;
-    let promise = "the download goes on by itself, octet for octet; searches wait for the way to be back";
+    let promise = "the download continues by itself, byte for byte; searches wait until the proxy is back";
     matrix::row(
         "proxy",
-        "dies in the middle of a download",
+        "killed during a download",
         promise,
-        format!("whole and equal, back after {}", ms(pause)),
+        format!("complete and identical, back after {}", ms(pause)),
     );
 }

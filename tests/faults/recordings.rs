@@ -83,8 +83,8 @@ async fn recordings_that_are_deleted_are_heard_to_their_end_and_then_gone() {
     assert_eq!(scene.fetch().await.0, 404);
     let found = search(&scene.setting.client, &scene.setting.site, LONG, &[]).await;
     assert!(names(&found).is_empty() && found["complete"] == true, "{found}");
-    let promise = "the download that has begun is whole and equal, the next is 404";
-    matrix::row(PART, "deleted during its download", promise, "whole and equal, then 404");
+    let promise = "the running download is complete and identical, the next gets 404";
+    matrix::row(PART, "deleted during its download", promise, "complete and identical, then 404");
 }
 
 #[tokio::test]
@@ -95,12 +95,12 @@ async fn recordings_that_are_truncated_are_cut_and_never_complete() {
     let heard = scene.listen(shorten).await;
     let len = scene.is_cut(&heard);
     assert_eq!(scene.fetch().await, (200, scene.long[..1_000_000].to_vec()));
-    let promise = "the download is cut, every octet before is right; the next has the new length";
+    let promise = "the download is cut, every byte before that is right; the next has the new length";
     matrix::row(
         PART,
         "truncated during its download",
         promise,
-        format!("cut after {} MB, none wrong", len / 1_000_000),
+        format!("cut after {} MB, no wrong byte", len / 1_000_000),
     );
 }
 
@@ -116,8 +116,13 @@ async fn recordings_that_are_replaced_are_heard_as_they_were_and_then_as_they_ar
         .await;
     scene.is_whole(&heard);
     assert!(scene.fetch().await == (200, other));
-    let promise = "the download that has begun is whole and equal, the next is the new one";
-    matrix::row(PART, "replaced by rename during its download", promise, "whole and equal, then the new one");
+    let promise = "the running download is complete and identical, the next is the new recording";
+    matrix::row(
+        PART,
+        "replaced by rename during its download",
+        promise,
+        "complete and identical, then the new one",
+    );
 }
 
 #[tokio::test]
@@ -129,12 +134,12 @@ async fn recordings_that_are_written_over_are_cut_before_the_first_byte_that_is_
     let heard = scene.listen(write_over).await;
     let len = scene.is_cut(&heard);
     assert!(scene.fetch().await == (200, other));
-    let promise = "the download is cut, every octet before is right; the next is the new one";
+    let promise = "the download is cut, every byte before that is right; the next is the new recording";
     matrix::row(
         PART,
-        "written over in place, as long as before",
+        "overwritten in place with the same length",
         promise,
-        format!("cut after {} MB, none wrong", len / 1_000_000),
+        format!("cut after {} MB, no wrong byte", len / 1_000_000),
     );
 }
 
@@ -147,8 +152,8 @@ async fn recordings_that_grow_are_heard_as_long_as_was_promised() {
     scene.is_whole(&heard);
     let (status, bytes) = scene.fetch().await;
     assert!(status == 200 && bytes == [&scene.long[..], &more].concat(), "{status}, {} octets", bytes.len());
-    let promise = "exactly the octets that its Content-Length has promised; the next download has more";
-    matrix::row(PART, "grows during its download", promise, "whole and equal, then 1 MB longer");
+    let promise = "exactly the bytes that Content-Length promised; the next download has more";
+    matrix::row(PART, "grows during its download", promise, "complete and identical, then 1 MB longer");
 }
 
 /// Whether anybody else than its owner may read a file or directory.
@@ -205,13 +210,8 @@ async fn recordings_that_may_not_be_read_are_told_and_come_back_by_themselves() 
     assert!(names(&found).len() == 1 && found["complete"] == true, "{found}");
     assert!(fetch().await == whole);
     let promise =
-        "a file: 500 with the reason; a directory: no search is called complete; well again by itself";
-    matrix::row(
-        PART,
-        "may not be read for a while",
-        promise,
-        format!("as promised, found again after {took}"),
-    );
+        "a file: 500 with the reason; a directory: searches report incomplete results; works again by itself";
+    matrix::row(PART, "not readable for a while", promise, format!("as promised, found again after {took}"));
 }
 
 /// Takes the storage of a root away while it is searched and listened to, and brings it back.
@@ -247,8 +247,7 @@ async fn recordings_that_are_unmounted_are_missed_and_come_back_by_themselves() 
     let (Some(first), Some(second)) = (Mounted::mount(), Mounted::mount()) else { return };
     let by_directory = is_unmounted(first, "calls", &[]).await;
     let by_sentinel = is_unmounted(second, "", &["--sentinel", ".mounted"]).await;
-    let promise =
-        "what is open is heard to its end; no search is called complete, no file 404; well again by itself";
+    let promise = "open downloads finish; searches report incomplete results, no recording gets 404; works again by itself";
     let measured = format!("found again after {by_directory}; with --sentinel {by_sentinel}");
     matrix::row(PART, "storage unmounted under load", promise, measured);
 }

@@ -52,9 +52,9 @@ async fn a_relay_is_replaced_under_load_and_no_search_fails_and_playback_goes_on
     assert!(searches.failures.is_empty(), "of {}: {:?}", searches.asked, searches.failures);
     assert!(searches.asked > 100, "{}", searches.asked);
     setting.nothing_is_left().await;
-    let promise = "no search fails, playback goes on, by an inherited socket";
+    let promise = "no search fails, playback continues, through an inherited socket";
     let measured = format!(
-        "0 of {} searches failed, slowest {}; {} of {} recordings whole and equal",
+        "0 of {} searches failed, slowest {}; {} of {} recordings complete and identical",
         searches.asked,
         ms(searches.slowest),
         RESTARTS * LISTENERS,

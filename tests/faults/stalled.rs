@@ -185,7 +185,7 @@ async fn in_the_meantime(place: &Place) -> String {
     assert!(refused.status() == 503 && refused.headers().contains_key("retry-after"), "{refused:?}");
     let said = refused.text().await.unwrap();
     assert!(said.contains(DOES_NOT_ANSWER), "{said}");
-    format!("searches elsewhere after {} at most, then {}", ms(first), ms(later))
+    format!("other searches after {} at most, then {}", ms(first), ms(later))
 }
 
 #[tokio::test]
@@ -214,10 +214,10 @@ async fn a_stalled_mount_is_told_and_nobody_waits_for_it_who_asks_for_something_
     let recovered = place.go_on().await;
     assert!(body(place.download(0).await).await == (200, place.long.clone()));
     place.is_as_before().await;
-    let promise = "searches and downloads elsewhere and the tunnel go on; no search is called complete, a download of it is cut \
-                   after 30 s of silence, others are 503; well again by itself";
-    let measured = format!("{meantime}; cut after {}, well after {}", ms(cut), ms(recovered));
-    matrix::row(PART, "mount stalls, as a dead NFS server", promise, measured);
+    let promise = "other searches, other downloads and the tunnel continue; searches report incomplete results; a download from \
+                   the mount is cut after 30 s of silence, others get 503; works again by itself";
+    let measured = format!("{meantime}; cut after {}, normal after {}", ms(cut), ms(recovered));
+    matrix::row(PART, "mount hangs, like a dead NFS server", promise, measured);
 }
 
 #[tokio::test]
@@ -235,12 +235,12 @@ async fn a_listener_who_leaves_a_stalled_mount_keeps_nobody_waiting() {
     assert!(place.search_elsewhere().await.0 < DEADLINE);
     place.go_on().await;
     place.is_as_before().await;
-    let promise = "the file is closed where one may wait; nobody else notices";
+    let promise = "closing the file delays no other request";
     matrix::row(
         PART,
-        "mount stalls, its listener leaves",
+        "mount hangs, its listener leaves",
         promise,
-        format!("a download elsewhere took {}", ms(took)),
+        format!("another download took {}", ms(took)),
     );
 }
 
@@ -286,8 +286,12 @@ async fn a_crowd_that_waits_for_stalled_mounts_takes_no_thread_from_others() {
     let recovered = place.go_on().await;
     place.is_as_before().await;
     let promise =
-        "threads that wait are bounded for each root; downloads elsewhere go on, everything is given back";
-    let measured =
-        format!("slowest elsewhere {}, {} threads, well after {}", ms(slowest), held.threads, ms(recovered));
-    matrix::row(PART, "five mounts stall, 700 listeners", promise, measured);
+        "waiting threads are bounded for each root; other downloads continue; everything is released";
+    let measured = format!(
+        "slowest other download {}, {} threads, normal after {}",
+        ms(slowest),
+        held.threads,
+        ms(recovered)
+    );
+    matrix::row(PART, "five mounts hang, 700 listeners", promise, measured);
 }

@@ -52,7 +52,7 @@ async fn a_relay_on_a_damaged_database_says_so_and_a_backup_brings_everything_ba
     setting.relay.restart().await;
     agent.process.wait_for_after(mark, harness::agent::CONNECTED).await;
     setting.search().await;
-    let promise = "one line says so and what to do; a backup brings the sites back by itself";
+    let promise = "one line says so and what to do; a restored backup brings the sites back";
     matrix::row("relay", "database damaged", promise, "as promised");
 }
 
@@ -69,6 +69,6 @@ async fn a_database_that_is_damaged_under_a_running_relay_stops_no_search() {
     let link = setting.client.get(setting.short_link().await).send().await.unwrap();
     assert_eq!(link.status(), 200);
     drop(agent);
-    let promise = "searches and playback go on from memory";
+    let promise = "searches and playback continue from memory";
     matrix::row("relay", "database damaged while it runs", promise, "0 of 20 searches failed");
 }

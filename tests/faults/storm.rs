@@ -43,7 +43,7 @@ async fn two_thousand_agents_come_back_at_the_rate_that_the_relay_admits_and_non
     assert!(recovery.busiest_second() <= 3 * ACCEPT_RATE, "{recovery}");
     assert!(Duration::from_secs_f64(max / 1000.0) < AT_WORST, "{recovery}");
     let promise = format!(
-        "all back within {} s, {ACCEPT_RATE} admitted in a second, searches of connected sites go on",
+        "all back within {} s, {ACCEPT_RATE} admitted in a second, searches of connected sites continue",
         (ramp + FULL_BACKOFF).as_secs()
     );
     let measured = format!(

@@ -69,8 +69,8 @@ async fn an_agent_of_one_site_cannot_answer_for_another() {
     });
     assert_eq!(closed.code, 4000, "{closed:?}");
     assert_eq!(found["files"][0]["filename"], expected["files"][0]["filename"]);
-    let promise = "its tunnel ends; the other site's search is answered by its own agent";
-    matrix::row("trust", "an agent answers what another site was asked", promise, "as promised");
+    let promise = "its tunnel ends; the other site's own agent answers the search";
+    matrix::row("trust", "an agent answers a request to another site", promise, "as promised");
 }
 
 #[tokio::test]
@@ -88,8 +88,8 @@ async fn a_link_opens_at_the_site_that_made_it_alone() {
     assert_eq!(send(setting.client.get(&moved)).await.status(), 403);
     assert_eq!(send(setting.client.get(own.replacen("/other/", "/acme/", 1))).await.status(), 403);
     drop((agent, beside));
-    let promise = "403, though both agents hold the same secret and the same files";
-    matrix::row("trust", "a link is taken to another site", promise, "as promised");
+    let promise = "403, even if both agents have the same link key and the same files";
+    matrix::row("trust", "a link is used at another site", promise, "as promised");
 }
 
 /// Everything in the API's own description that changes something: method and path, with its parameters filled in.
@@ -162,7 +162,7 @@ async fn a_viewer_cannot_administer() {
     assert_eq!(viewer.get("/api/v1/sites/acme").await.0, 200);
     let promise = "403 for every change, by the API and by the pages";
     let measured = format!("{} of {} refused", changes.len() + FORMS.len(), changes.len() + FORMS.len());
-    matrix::row("trust", "a viewer administers", promise, measured);
+    matrix::row("trust", "a viewer tries to change something", promise, measured);
 }
 
 /// Takes the key of an agent that is connected, by a command; how long its tunnel lived on.
@@ -186,10 +186,10 @@ async fn a_key_that_was_revoked_or_whose_site_was_disabled_is_out_within_three_s
     let (revoked, disabled) =
         tokio::join!(out_after(&["revoke-key", "acme"]), out_after(&["disable", "acme"]));
     assert!(revoked < OUT_WITHIN && disabled < OUT_WITHIN, "{revoked:?}, {disabled:?}");
-    let promise = format!("out within {}, and not let in again", ms(OUT_WITHIN));
+    let promise = format!("disconnected within {}, and refused afterwards", ms(OUT_WITHIN));
     let measured =
-        format!("revoked: {}; disabled: {}, with the command's own time", ms(revoked), ms(disabled));
-    matrix::row("trust", "a key is revoked, or its site disabled", &promise, measured);
+        format!("revoked: {}; disabled: {}, including the time of the command", ms(revoked), ms(disabled));
+    matrix::row("trust", "a site key is revoked, or its site is disabled", &promise, measured);
 }
 
 #[tokio::test]
@@ -215,8 +215,10 @@ async fn an_operator_of_one_site_takes_no_other_customers_names() {
     assert!(answers.iter().all(|answer| *answer == answers[0]), "taken, resting or free: {answers:?}");
     let own = limited.call(Method::PUT, "/api/v1/sites/acme/aliases/acme.sales", None).await;
     assert_eq!(own.0, 204, "{}", own.1);
-    let promise = "409 with the same words for names that are taken, rest or are free; names that begin with the site's own and a dot are taken";
-    let measured = format!("{} of {} refused alike, nothing named", answers.len(), answers.len());
+    let promise = "409 with the same text if the name is taken, reserved or free; names that begin with the \
+                   site's own name and a dot are accepted";
+    let measured =
+        format!("{} of {} refused with the same text, no name revealed", answers.len(), answers.len());
     matrix::row("trust", "an operator of one site claims other customers' names", promise, measured);
 }
 
@@ -231,7 +233,7 @@ async fn an_operator_who_may_not_listen_gets_no_key_by_which_an_agent_would() {
     assert_eq!(deaf.post("/api/v1/sites/acme/disable", &Value::Null).await.0, 204, "the rest is theirs");
     let hearing = Api::with(&setting.relay, "hearing", &["--role", "operator", "--playback"]).await;
     assert_eq!(hearing.post("/api/v1/sites/acme/keys", &Value::Null).await.0, 201);
-    let promise = "403 for keys, enrolment codes and new sites; every key that is made is on record";
+    let promise = "403 for keys, enrolment codes and new sites; every new key is in the operators' events";
     let of_key = hearing.get("/api/v1/operator-events?site=acme&action=site.key_added").await.1;
     assert_eq!(of_key["events"][0]["actor"], "hearing", "{of_key}");
     matrix::row("trust", "an operator without the right to listen makes a key", promise, "as promised");
@@ -266,8 +268,9 @@ async fn whoever_runs_an_agent_with_a_key_of_the_site_is_seen_on_the_board_and_o
         assert_eq!((&event["actor_kind"], &event["after"]["agents_before"]), (&json!("agent"), &json!(1)));
     }
     assert_eq!(told("site.key_added")["actor"], "hearing");
-    let promise = "the key, the second agent and its address are on the board within 10 s, and on record";
-    matrix::row("trust", "somebody makes a key and runs an agent with it", promise, ms(took));
+    let promise =
+        "the key, the second agent and its address are on the board and in the operators' events within 10 s";
+    matrix::row("trust", "an operator makes a site key and runs an agent with it", promise, ms(took));
 }
 
 /// A password hash takes 19 MiB.
@@ -306,8 +309,8 @@ async fn logins_from_everywhere_leave_no_memory_behind() {
         assert!(ended.elapsed() < BACK_WITHIN, "{} MiB stay", (resident() - before) >> 20);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let promise = "at most 40 MiB more, and back within 10 s";
-    let measured = format!("{} MiB more; back after {}", grown >> 20, ms(ended.elapsed()));
+    let promise = "at most 40 MiB more memory, freed within 10 s";
+    let measured = format!("{} MiB more; freed after {}", grown >> 20, ms(ended.elapsed()));
     matrix::row("trust", "200 logins from 50 addresses", promise, measured);
 }
 
@@ -336,9 +339,8 @@ async fn whoever_guesses_search_tokens_is_slowed_down() {
     assert!((1..=20).contains(&looked_at), "{looked_at}");
     // QueueMetrics goes on, from wherever it is.
     setting.search().await;
-    let promise =
-        "about ten guesses at once and one in 6 s after that; the right token is answered all the while";
-    let measured = format!("{looked_at} of {GUESSES} looked at, the others 429");
+    let promise = "about ten guesses at once, then one every 6 s; the right token is always answered";
+    let measured = format!("{looked_at} of {GUESSES} checked, the others 429");
     matrix::row("trust", "search tokens are guessed", promise, measured);
 }
 
@@ -373,9 +375,8 @@ async fn guesses_from_all_networks_of_one_ipv6_customer_count_together() {
     let most = 41 + usize::try_from(begun.elapsed().as_millis() / 1_500).unwrap();
     assert!((1..=most).contains(&looked_at), "{looked_at} of at most {most}");
     setting.search().await;
-    let promise =
-        "forty guesses at once and one in 1.5 s after that; the right token is answered all the while";
-    let measured = format!("{looked_at} of {} looked at, the others 429", addresses.len());
+    let promise = "forty guesses at once, then one every 1.5 s; the right token is always answered";
+    let measured = format!("{looked_at} of {} checked, the others 429", addresses.len());
     matrix::row("trust", "search tokens are guessed from every /64 of an IPv6 /48", promise, measured);
 }
 
@@ -394,8 +395,9 @@ async fn guesses_from_everywhere_meet_a_ceiling_that_is_told_of() {
     let told =
         setting.relay.wait_for_status("acme", |site| !site["refused_last_hour"]["ceiling_since"].is_null());
     told.await;
-    let promise = "a hundred guesses at once and a hundred in a minute after that, told on the board; a client whose token was right before is answered";
-    let measured = format!("{looked_at} of {} looked at, the others 429", addresses.len());
+    let promise = "a hundred guesses at once, then a hundred per minute, shown on the board; a client \
+                   whose token was right before is answered";
+    let measured = format!("{looked_at} of {} checked, the others 429", addresses.len());
     matrix::row("trust", "search tokens are guessed from 300 addresses", promise, measured);
 }
 
@@ -418,9 +420,9 @@ async fn whoever_guesses_search_tokens_in_a_dialect_is_slowed_down() {
     let looked_at = looked_at(&statuses);
     assert!((1..=11).contains(&looked_at), "{looked_at}");
     assert_eq!(ask(&setting.client, &setting.site.search_token).await, 200);
-    let promise = "ten guesses at once and one in 6 s after that; the right token is answered all the while";
-    let measured = format!("{looked_at} of {GUESSES} looked at, the others 429");
-    matrix::row("trust", "tokens are guessed where a dialect renames them", promise, measured);
+    let promise = "ten guesses at once, then one every 6 s; the right token is always answered";
+    let measured = format!("{looked_at} of {GUESSES} checked, the others 429");
+    matrix::row("trust", "search tokens are guessed at a site with a dialect file", promise, measured);
 }
 
 #[tokio::test]
@@ -442,8 +444,8 @@ async fn whoever_forges_links_is_slowed_down_and_those_that_opened_go_on() {
     }
     assert!((10..20).contains(&looked_at), "{looked_at}");
     assert_eq!(send(setting.client.get(&link)).await.status(), 200);
-    let promise = "ten at once and one in 6 s after that; links that opened before open all the while";
-    let measured = format!("{looked_at} of {FORGED} looked at, the others 429");
+    let promise = "ten guesses at once, then one every 6 s; links that opened before always open";
+    let measured = format!("{looked_at} of {FORGED} checked, the others 429");
     matrix::row("trust", "links are forged", promise, measured);
 }
 
@@ -506,7 +508,7 @@ async fn how_long_a_wrong_guess_takes_tells_nothing_of_the_secret() {
         }
         measured.push(format!("{judge}: {spread}"));
     }
-    let promise = "as many instructions for every wrong guess, however much of it is right";
-    let measured = format!("instructions more for 1,000 guesses: {}", measured.join(", "));
+    let promise = "the same number of instructions for every wrong guess, even if a part of it is right";
+    let measured = format!("difference in instructions for 1,000 guesses: {}", measured.join(", "));
     matrix::row("trust", "tokens are guessed by timing", promise, measured);
 }

@@ -34,8 +34,8 @@ async fn an_agent_of_a_later_version_is_told_which_of_the_two_is_older() {
     assert_eq!(answer.headers()["sec-websocket-protocol"], "audiovault-tunnel.v1");
     let said = answer.text().await.unwrap();
     assert!(said.contains("no protocol version in common; update the older of the two"), "{said}");
-    let promise = "426 with the version that the relay speaks, before anything is upgraded";
-    matrix::row("versions", "an agent that speaks only a later one", promise, "as promised");
+    let promise = "426 with the version of the relay, before the upgrade to a WebSocket";
+    matrix::row("versions", "an agent that supports only a later version", promise, "as promised");
 }
 
 #[tokio::test]
@@ -51,6 +51,6 @@ async fn a_relay_of_a_later_version_is_told_loudly_and_asked_again() {
     stream.write_all(TOO_OLD.as_bytes()).await.unwrap();
     let line = agent.process.wait_for("waiting will not help").await;
     assert!(line.contains("426") && line.contains("update the agent"), "{line}");
-    let promise = "one loud line with the relay's own words, then asked again every now and then";
-    matrix::row("versions", "a relay that speaks only a later one", promise, "as promised");
+    let promise = "one line in the log with the text of the relay, then rare new attempts";
+    matrix::row("versions", "a relay that supports only a later version", promise, "as promised");
 }

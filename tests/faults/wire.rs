@@ -69,9 +69,9 @@ async fn searches_are_answered_soon_after_a_blackout_of_ten_seconds() {
     let (median, worst) = (back[(times - 1) / 2], back[times - 1]);
     assert!(median < BACK_AT_WORST, "{back:?}");
     setting.nothing_is_left().await;
-    let promise = format!("searches within {} of its return, in the median of ten", ms(BACK_WITHIN));
+    let promise = format!("searches answered within {} of its return, median of ten", ms(BACK_WITHIN));
     let measured = format!("median of {times}: {}, slowest {}", ms(median), ms(worst));
-    matrix::row("wire", "10 s blackout", &promise, measured);
+    matrix::row("network", "10 s blackout", &promise, measured);
 }
 
 #[tokio::test]
@@ -89,9 +89,9 @@ async fn a_site_comes_back_by_itself_after_a_blackout_of_ten_minutes() {
         tokio::time::sleep(10 * MS).await;
     }
     setting.nothing_is_left().await;
-    let promise = "back within one backoff, 60 s at most";
-    let measured = format!("back after {} of the agent's time", ms(back.elapsed() * factor));
-    matrix::row("wire", "10 min blackout", promise, measured);
+    let promise = "connected again within one backoff, at most 60 s";
+    let measured = format!("connected again after {} (agent's clock)", ms(back.elapsed() * factor));
+    matrix::row("network", "10 min blackout", promise, measured);
 }
 
 /// Searches and a recording over a bad wire, whole and equal.
@@ -109,9 +109,9 @@ async fn over(fault: &str, up: Settings, down: Settings) {
     assert_eq!(body(send(setting.client.get(&link)).await).await, (200, recording));
     let (took, kilobytes) = (asked.elapsed(), RECORDING_LEN / 1000);
     setting.nothing_is_left().await;
-    let promise = "every search answered, recordings whole and equal";
+    let promise = "every search answered, recordings complete and identical";
     let measured = format!("slowest of 10 searches {}, {kilobytes} kB in {}", ms(slowest), ms(took));
-    matrix::row("wire", fault, promise, measured);
+    matrix::row("network", fault, promise, measured);
 }
 
 #[tokio::test]
@@ -135,5 +135,5 @@ async fn a_wire_of_few_bits_carries_everything() {
 #[tokio::test]
 async fn a_wire_that_confuses_packets_carries_everything() {
     let confused = Settings { reorder: 0.1, ..Settings::new(40 * MS, 20_000_000) };
-    over("one packet in ten overtaken", confused, confused).await;
+    over("one packet in ten out of order", confused, confused).await;
 }

@@ -106,7 +106,7 @@ impl Display for Recovery {
         let away = self.down.as_secs();
         writeln!(
             f,
-            "\nThe relay was away for {away} s; agents that were back so many seconds after its start:"
+            "\nThe relay was down for {away} s. Agents connected again, by seconds after its start:"
         )?;
         writeln!(f, "\n| s | agents |\n|--:|--:|")?;
         for (second, agents) in (1..).zip(self.curve()) {
@@ -115,7 +115,7 @@ impl Display for Recovery {
         let (count, [p50, p99, max]) = self.searches();
         writeln!(
             f,
-            "\n{count} searches of connected sites meanwhile: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms"
+            "\n{count} searches of connected sites during this time: p50 {p50:.2} ms, p99 {p99:.2} ms, max {max:.2} ms"
         )
     }
 }
