@@ -47,7 +47,7 @@ impl Times {
     }
 }
 
-/// Octets of memory.
+/// Bytes of memory.
 pub(crate) struct Memory {
     /// Now.
     pub(crate) resident: u64,
@@ -84,7 +84,7 @@ pub(crate) async fn agent_memory(pattern: &str, index: Option<&Path>) -> Memory 
     Memory { resident: bytes("VmRSS:"), most: bytes("VmHWM:") }
 }
 
-/// Octets in MiB.
+/// Bytes in MiB.
 pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }

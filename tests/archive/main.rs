@@ -93,7 +93,7 @@ async fn measure(archive: &Archive, index: &Path, compared: usize) {
     let allocated = |file: fs::DirEntry| file.metadata().unwrap().blocks() * 512;
     let bytes: u64 = fs::read_dir(index).unwrap().map(|file| allocated(file.unwrap())).sum();
     let count = archive.calls.len() as f64;
-    println!("  index on disk {:.1} MiB, {:.0} octets a recording", mib(bytes), bytes as f64 / count);
+    println!("  index on disk {:.1} MiB, {:.0} bytes a recording", mib(bytes), bytes as f64 / count);
     for (name, indexed) in [
         ("without an index", None),
         ("building one", Some(index.with_extension("new"))),
@@ -101,7 +101,7 @@ async fn measure(archive: &Archive, index: &Path, compared: usize) {
     ] {
         let memory = agent_memory(&archive.layout.pattern(&archive.root), indexed.as_deref()).await;
         println!(
-            "  an agent {name}: {:.1} MiB resident, {:.1} at most; {:.0} octets a recording",
+            "  an agent {name}: {:.1} MiB resident, {:.1} at most; {:.0} bytes a recording",
             mib(memory.resident),
             mib(memory.most),
             memory.resident as f64 / count

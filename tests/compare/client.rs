@@ -12,7 +12,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Octets read at a time.
+/// Bytes read at a time.
 const BUFFER_LEN: usize = 256 * 1024;
 
 /// One thing to be asked for, and how long its answer must be.
@@ -55,10 +55,10 @@ impl Connection {
             received += self.read().await? as u64;
         }
         let took = start.elapsed();
-        if received == target.bytes { Ok(took) } else { Err(wrong("more octets than announced")) }
+        if received == target.bytes { Ok(took) } else { Err(wrong("more bytes than announced")) }
     }
 
-    /// Begins to download and reads no further than the answer's head and what came with it; octets of body that
+    /// Begins to download and reads no further than the answer's head and what came with it; bytes of body that
     /// were read.
     pub(crate) async fn begin(&mut self, target: &Target, connection: &str) -> io::Result<u64> {
         self.stream.write_all(&target.request(connection)).await?;
@@ -94,7 +94,7 @@ impl Connection {
         loop {
             match connection.stream.read(&mut connection.buffer).await? {
                 0 if received == target.bytes => return Ok(start.elapsed()),
-                0 => return Err(wrong("another number of octets than announced")),
+                0 => return Err(wrong("another number of bytes than announced")),
                 read => received += read as u64,
             }
         }

@@ -57,7 +57,7 @@ impl Run {
             "contender": self.contender,
             "workload": format!("{:?}", self.workload),
             "seconds": self.outcome.elapsed.as_secs_f64(),
-            "octets": self.outcome.bytes,
+            "bytes": self.outcome.bytes,
             "requests": self.outcome.times.len(),
             "p50_ms": self.percentile(50),
             "p99_ms": self.percentile(99),

@@ -82,7 +82,7 @@ pub(crate) fn write_all(dir: &Path) -> std::io::Result<()> {
         .try_for_each(|entry| std::io::copy(&mut File::open(entry?.path())?, &mut std::io::sink()).map(drop))
 }
 
-/// The header of a recording with so many octets in all.
+/// The header of a recording with so many bytes in all.
 fn header(bytes: u64) -> Vec<u8> {
     let mut header = recordings::wav(0.0, 0);
     let sound = u32::try_from(bytes).unwrap_or(u32::MAX) - 44;

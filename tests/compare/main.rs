@@ -1,6 +1,6 @@
 //! Compares this project with nginx alone and with other tunnels on the same work, in one run on one machine: medians of
 //! interleaved runs, and ratios. Everything is real: processes, sockets, encryption, files. Every status and every
-//! length is checked, and every file once octet by octet.
+//! length is checked, and every file once byte by byte.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are what this program is for")]
 #![expect(

@@ -68,7 +68,7 @@ impl<'a> Transcript<'a> {
         if status != 206 || !same {
             return Err("the range is not what it should be".into());
         }
-        say(&format!("  {} octets, the same as in the file", part.len()));
+        say(&format!("  {} bytes, the same as in the file", part.len()));
         say("");
         Ok(())
     }

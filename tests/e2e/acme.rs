@@ -92,7 +92,7 @@ async fn a_certificate_is_issued_and_renewed_while_connections_live() {
 }
 
 #[tokio::test]
-async fn a_domain_that_leads_elsewhere_is_told_and_nothing_else_suffers() {
+async fn a_domain_that_points_elsewhere_is_reported_and_affects_nothing_else() {
     let (tls, elsewhere) = (free_address(), free_address());
     let Some(pebble) = Pebble::start(elsewhere, VALIDITY).await else { return };
     let relay = relay(&pebble, tls).await;

@@ -35,11 +35,11 @@ async fn next(messages: &mut mpsc::UnboundedReceiver<Value>, kind: &str) -> (Str
 }
 
 #[tokio::test]
-async fn a_site_that_goes_and_comes_is_told_to_the_webhook_also_across_a_restart_of_the_relay() {
+async fn a_site_that_goes_and_comes_is_reported_to_the_webhook_also_across_a_restart_of_the_relay() {
     let (url, mut messages) = receiver().await;
     let secrets = tempfile::tempdir().unwrap();
     let secret = secrets.path().join("secret");
-    std::fs::write(&secret, "a secret of enough octets\n").unwrap();
+    std::fs::write(&secret, "a secret of enough bytes\n").unwrap();
     let secret = secret.display().to_string();
     let extra = ["--alert-webhook", &url, "--alert-secret-file", &secret, "--alert-hold", "1s"];
     let mut relay = Relay::start_with(&extra, false).await;

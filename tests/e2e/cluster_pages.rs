@@ -39,7 +39,7 @@ async fn any_relay_shows_all_sites_and_knows_who_is_logged_in() {
 
     // What one relay gave, another one takes: users and their sessions are everybody's.
     let here = Operator::log_in(other, "maria").await;
-    let mut there = Operator::stranger(&cluster.relays[holder]);
+    let mut there = Operator::logged_out(&cluster.relays[holder]);
     there.cookie.clone_from(&here.cookie);
     assert!(there.page("/").await.contains("acme"));
 

@@ -118,7 +118,7 @@ async fn links(client: &Client, site: &Site) -> Arc<Vec<String>> {
 }
 
 #[tokio::test]
-async fn every_byte_that_a_client_received_is_on_record_whoever_was_killed() {
+async fn every_byte_that_a_client_received_is_in_the_audit_log_after_any_kill() {
     let mut relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let dir = tempfile::tempdir().unwrap();

@@ -8,8 +8,8 @@ use std::{
 
 use harness::{
     agent::{Agent, AgentOptions},
+    agent_audit_log::AgentAuditLog,
     client::{body, client, first_link, names, search, send},
-    own_record::OwnRecord,
     process::{PATIENCE, Process, run},
     recordings::{CALL, noise, wav, write},
     relay::{Relay, Site},
@@ -31,7 +31,7 @@ struct Place {
     site: Site,
     client: Client,
     agent: Agent,
-    record: OwnRecord,
+    record: AgentAuditLog,
 }
 
 impl Place {
@@ -41,7 +41,7 @@ impl Place {
             write(dir.path(), format!("rec/2024/in-{call}.wav"), &wav(1.0, 1));
         }
         write(dir.path(), format!("rec/2024/in-{LONG_CALL}.wav"), &noise(LONG, 1));
-        let (deny, record) = (dir.path().join("deny"), OwnRecord::beneath(dir.path()));
+        let (deny, record) = (dir.path().join("deny"), AgentAuditLog::in_directory(dir.path()));
         fs::write(&deny, "# nothing yet\n").unwrap();
         let relay = Relay::start().await;
         let site = relay.add_site("acme", &[]).await;
@@ -150,7 +150,7 @@ async fn a_running_download_is_cut_and_never_looks_whole() {
                 Err(error) => break Err(error),
             }
         };
-        assert!(ended.is_err() && bytes < LONG / 2, "{bytes} octets arrived");
+        assert!(ended.is_err() && bytes < LONG / 2, "{bytes} bytes arrived");
     }
     let lines = place.record.wait_for(3).await;
     for line in &lines[1..] {
@@ -161,7 +161,7 @@ async fn a_running_download_is_cut_and_never_looks_whole() {
 }
 
 #[tokio::test]
-async fn a_broken_deny_file_keeps_the_rules_before_and_is_told_loudly() {
+async fn a_broken_deny_file_keeps_the_earlier_rules_and_is_reported() {
     let place = Place::new().await;
     place.deny(CALL);
     assert_eq!(place.found(CALL).await, 0);

@@ -1,4 +1,4 @@
-//! Downloads through the tunnel, octet for octet against the file on the disk.
+//! Downloads through the tunnel, byte for byte against the file on the disk.
 
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ async fn ranges_are_exact(relay: Relay) {
         let (status, content_range, bytes) = player.range(range).await;
         let said = format!("bytes {}-{}/{len}", expected.start, expected.end - 1);
         assert_eq!((status, content_range.as_deref()), (206, Some(said.as_str())), "{range}");
-        assert!(bytes == player.content[expected], "{range} brought other octets");
+        assert!(bytes == player.content[expected], "{range} brought other bytes");
     }
     let unsatisfiable = player.get(&[("range", "bytes=1000003-")]).await;
     assert_eq!(unsatisfiable.status(), 416);
@@ -144,7 +144,7 @@ async fn answers_are_private_and_name_the_file() {
 }
 
 #[tokio::test]
-async fn head_tells_the_length_without_a_body_and_other_methods_are_refused() {
+async fn head_returns_the_length_without_a_body_and_other_methods_are_refused() {
     let player = Player::new(Relay::start().await, wav(1.0, 1)).await;
     let head = send(player.client.head(&player.link)).await;
     assert_eq!(head.status(), 200);
@@ -214,7 +214,7 @@ async fn playback_keeps_to_its_rate_and_searches_do_not_wait_behind_it() {
     let searched = began.elapsed();
     let (first, second) = tokio::join!(body(first), body(second));
     assert!(first == (200, long.clone()) && second == (200, long));
-    // 800,000 octets are 6.4 s of uplink, of which a burst of 0.25 s may go at once.
+    // 800,000 bytes are 6.4 s of uplink, of which a burst of 0.25 s may go at once.
     let took = began.elapsed();
     assert!(took > Duration::from_secs(6), "{took:?}");
     assert!(searched < took, "searches were answered in the middle of it");

@@ -111,7 +111,7 @@ async fn database(relay: &Relay) -> SqliteConnection {
 }
 
 #[tokio::test]
-async fn whoever_guesses_codes_is_slowed_down_alone() {
+async fn guesses_at_codes_throttle_only_the_client_that_guesses() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let code = enrol(&relay, "acme").await;
@@ -133,7 +133,7 @@ async fn whoever_guesses_codes_is_slowed_down_alone() {
 }
 
 #[tokio::test]
-async fn a_site_with_two_keys_is_told_which_way_out_there_is() {
+async fn a_site_with_two_keys_gets_advice_what_to_do() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let (client, code) = (client(&relay), enrol(&relay, "acme").await);

@@ -104,9 +104,9 @@ async fn every_error_says_what_is_wrong_and_has_its_id_in_both_logs() {
     agent.process.wait_for(&id).await;
     problem(search_with(&client, &site, "", &[]).await, 400).await;
     problem(search_with(&client, &site, CALL, &[("start", "yesterday")]).await, 400).await;
-    let mut stranger = site.clone();
-    stranger.search_token = "wrong".to_owned();
-    problem(search_with(&client, &stranger, CALL, &[]).await, 401).await;
+    let mut guesser = site.clone();
+    guesser.search_token = "wrong".to_owned();
+    problem(search_with(&client, &guesser, CALL, &[]).await, 401).await;
     problem(send(client.get(format!("{}?callid={CALL}", site.search_url))).await, 401).await;
     problem(send(client.get(format!("{}/nobody/search", relay.url()))).await, 401).await;
     problem(send(client.get(format!("{}/search?site=nobody", relay.url()))).await, 401).await;
@@ -171,7 +171,7 @@ async fn players_on_other_pages_are_let_in() {
 }
 
 #[tokio::test]
-async fn browsers_that_came_over_tls_are_told_to_stay_there() {
+async fn browsers_that_came_over_tls_must_stay_there() {
     let secure = Relay::start_tls().await;
     let off = Relay::start_with(&["--hsts-max-age", "off"], true).await;
     let plain = Relay::start_with(&["--hsts-max-age", "1h"], false).await;

@@ -125,8 +125,8 @@ fn retry_after(head: &str) -> u64 {
 #[tokio::test]
 async fn a_wrong_site_key_is_slowed_down_and_a_right_one_is_not() {
     let place = Place::new(&[], false).await;
-    let stranger = place.relay.add_site("other", &[]).await.site_key;
-    let wrong = stranger.replace("avk_other_", "avk_acme_");
+    let foreign = place.relay.add_site("other", &[]).await.site_key;
+    let wrong = foreign.replace("avk_other_", "avk_acme_");
     let mut heads = Vec::new();
     for _ in 0..12 {
         heads.push(knock(&place.relay, &wrong).await.0);

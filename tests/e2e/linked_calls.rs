@@ -143,7 +143,7 @@ async fn records_on_another_machine_are_asked_where_they_prove_by_tls_who_they_a
 }
 
 #[tokio::test]
-async fn a_master_csv_tells_the_legs_too() {
+async fn a_master_csv_has_the_legs_too() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let (dir, files) = (recordings(), TempDir::new().unwrap());

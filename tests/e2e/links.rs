@@ -20,12 +20,12 @@ async fn altered_links_are_forbidden_wherever_they_were_altered() {
     let start = link.find("/recordings/").unwrap() + "/recordings/".len();
     let end = link.rfind('/').unwrap();
     // Who sends ten forged links is not looked at any more, so each one comes from an address of its own.
-    let mut strangers = (10..).map(client_at);
+    let mut visitors = (10..).map(client_at);
     for at in (start..end).step_by(7).chain([start, end - 1]) {
         let other = if &link[at..=at] == "A" { "B" } else { "A" };
         let forged = format!("{}{other}{}", &link[..at], &link[at + 1..]);
-        let stranger = strangers.next().unwrap();
-        assert_eq!(send(stranger.get(&forged)).await.status(), 403, "altered at {}", at - start);
+        let visitor = visitors.next().unwrap();
+        assert_eq!(send(visitor.get(&forged)).await.status(), 403, "altered at {}", at - start);
     }
     for forged in [
         format!("{}.wav", &link[..end - 10]),
@@ -99,8 +99,8 @@ async fn a_wrong_key_is_refused_before_any_upgrade() {
     let other = relay.add_site("other", &[]).await;
     site.site_key = site.site_key.replace("avk_acme_", "avk_other_");
     let dir = one_recording();
-    let stranger = Agent::spawn(&relay, &site, AgentOptions::new(dir.path()));
-    let line = stranger.process.wait_for("waiting will not help").await;
+    let refused = Agent::spawn(&relay, &site, AgentOptions::new(dir.path()));
+    let line = refused.process.wait_for("waiting will not help").await;
     assert!(line.contains("401"), "{line}");
     let seen = relay.wait_for_status("other", |status| status["sessions"].is_array()).await;
     assert!(seen["sessions"].as_array().unwrap().is_empty());

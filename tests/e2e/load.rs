@@ -1,4 +1,4 @@
-//! Many at once: everybody gets their own octets, and a slow listener costs nobody else anything.
+//! Many at once: everybody gets their own bytes, and a slow listener costs nobody else anything.
 
 use futures_util::future::join_all;
 use harness::{

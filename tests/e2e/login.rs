@@ -16,13 +16,13 @@ async fn nothing_answers_without_a_login() {
     let relay = Relay::start().await;
     let (status, document) = Api::admin(&relay).await.get("/api/openapi.json").await;
     assert_eq!(status, 200);
-    let stranger = Operator::stranger(&relay);
+    let visitor = Operator::logged_out(&relay);
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         let path = path.replace("{name}", "root").replace("{site}", "acme");
         for method in operations.as_object().unwrap().keys() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            let response = stranger.request(method.clone(), &path).send().await.unwrap();
+            let response = visitor.request(method.clone(), &path).send().await.unwrap();
             assert_eq!(response.status(), 401, "{method} {path}");
             assert_eq!(response.headers()["content-type"], "application/problem+json");
             asked += 1;
@@ -30,34 +30,34 @@ async fn nothing_answers_without_a_login() {
     }
     assert!(asked >= 10, "the document names only {asked} operations");
     for path in ["/api/openapi.json", "/api/v1/nowhere", "/metrics", "/api/v1/sites"] {
-        assert_eq!(stranger.get(path).await.status(), 401, "{path}");
+        assert_eq!(visitor.get(path).await.status(), 401, "{path}");
     }
     let pages = page_routes();
     assert!(pages.len() >= 20, "only {pages:?}");
     for path in pages.iter().chain(&["/nowhere", "/sites/acme/nowhere"]) {
         let path = path.replace("{name}", "root").replace("{site}", "acme");
         let path = path.as_str();
-        let response = stranger.get(path).await;
+        let response = visitor.get(path).await;
         assert_eq!(response.status(), 303, "{path}");
         assert!(location(&response).starts_with("/login"), "{path} leads to {}", location(&response));
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
-            let response = stranger.request(method.clone(), path).send().await.unwrap();
+            let response = visitor.request(method.clone(), path).send().await.unwrap();
             assert_eq!((response.status().as_u16(), location(&response)), (303, "/login"), "{method} {path}");
         }
     }
     for path in ["/login", "/healthz", "/readyz", "/assets/app.css", "/assets/app.js", "/assets/icon.svg"] {
-        assert_eq!(stranger.get(path).await.status(), 200, "{path}");
+        assert_eq!(visitor.get(path).await.status(), 200, "{path}");
     }
-    assert_eq!(stranger.get("/assets/nothing.js").await.status(), 404);
+    assert_eq!(visitor.get("/assets/nothing.js").await.status(), 404);
     let open = Relay::start_with(&["--metrics-public"], false).await;
-    assert_eq!(Operator::stranger(&open).get("/metrics").await.status(), 200);
+    assert_eq!(Operator::logged_out(&open).get("/metrics").await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_user_logs_in_and_others_do_not() {
     let relay = Relay::start().await;
     relay.add_user("maria", &[]).await;
-    let stranger = Operator::stranger(&relay);
+    let visitor = Operator::logged_out(&relay);
     for (name, password) in [
         ("maria", "wrong horse battery staple"),
         ("nobody", PASSWORD),
@@ -65,12 +65,12 @@ async fn a_user_logs_in_and_others_do_not() {
         ("maria", ""),
         ("\u{0}", PASSWORD),
     ] {
-        let response = stranger.try_log_in(name, password).await;
+        let response = visitor.try_log_in(name, password).await;
         assert_eq!(response.status(), 401, "{name:?}");
         assert!(session_cookie(&response).is_none());
         assert!(response.text().await.unwrap().contains("The user name or the password is wrong."));
     }
-    let response = stranger.try_log_in("Maria", PASSWORD).await;
+    let response = visitor.try_log_in("Maria", PASSWORD).await;
     assert_eq!((response.status().as_u16(), location(&response)), (303, "/"));
     let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
     assert!(cookie.starts_with("audiovault=") && !cookie.contains("Domain"), "{cookie}");
@@ -85,18 +85,18 @@ async fn a_user_logs_in_and_others_do_not() {
 async fn the_login_leads_to_the_page_that_was_asked_for_and_to_no_other_host() {
     let relay = Relay::start().await;
     relay.add_user("maria", &[]).await;
-    let stranger = Operator::stranger(&relay);
+    let visitor = Operator::logged_out(&relay);
     assert_eq!(
-        location(&stranger.get("/audit?site=acme&q=a%26b").await),
+        location(&visitor.get("/audit?site=acme&q=a%26b").await),
         "/login?next=%2Faudit%3Fsite%3Dacme%26q%3Da%2526b"
     );
-    let form = stranger.page("/login?next=%2Faudit%3Fsite%3Dacme").await;
+    let form = visitor.page("/login?next=%2Faudit%3Fsite%3Dacme").await;
     assert!(form.contains("name=\"next\" value=\"/audit?site=acme\""), "{form}");
     for (next, to) in
         [("/audit?site=acme", "/audit?site=acme"), ("//evil.example", "/"), ("https://evil.example", "/")]
     {
         let form = [("name", "maria"), ("password", PASSWORD), ("next", next)];
-        let response = stranger.request(Method::POST, "/login").form(&form).send().await.unwrap();
+        let response = visitor.request(Method::POST, "/login").form(&form).send().await.unwrap();
         assert_eq!((response.status().as_u16(), location(&response)), (303, to), "{next}");
     }
 }
@@ -106,10 +106,10 @@ async fn guessing_is_slowed_down_for_one_name_alone() {
     let relay = Relay::start().await;
     relay.add_user("maria", &[]).await;
     relay.add_user("jose", &[]).await;
-    let stranger = Operator::stranger(&relay);
+    let visitor = Operator::logged_out(&relay);
     let mut slowed = None;
     for _ in 0..20 {
-        let response = stranger.try_log_in("maria", "wrong horse battery staple").await;
+        let response = visitor.try_log_in("maria", "wrong horse battery staple").await;
         if response.status() == 429 {
             slowed = Some(response);
             break;
@@ -130,7 +130,7 @@ async fn guessing_is_slowed_down_for_one_name_alone() {
 }
 
 #[tokio::test]
-async fn whoever_logs_out_is_out_everywhere() {
+async fn a_user_who_logs_out_is_logged_out_everywhere() {
     let relay = Relay::start().await;
     relay.add_user("maria", &[]).await;
     let maria = Operator::log_in(&relay, "maria").await;
@@ -178,7 +178,7 @@ async fn a_change_by_the_command_line_ends_sessions_of_a_running_relay() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_not_used_ends_and_a_password_that_everybody_guesses_is_refused() {
+async fn a_session_that_is_not_used_ends_and_a_common_password_is_refused() {
     let relay = Relay::start_with(&["--session-idle", "1s"], false).await;
     relay.add_user("maria", &[]).await;
     let maria = Operator::log_in(&relay, "maria").await;
@@ -250,22 +250,22 @@ async fn the_set_up_link_works_once() {
     let line = relay.process().wait_for("there is no user yet").await;
     let link = line.split('"').nth(1).unwrap();
     let path = link.strip_prefix(&relay.admin_url()).expect("the link leads to the admin listener");
-    let stranger = Operator::stranger(&relay);
+    let visitor = Operator::logged_out(&relay);
     let old = format!("/setup/{}", first.rsplit('/').next().unwrap());
-    assert_eq!(stranger.get(&old).await.status(), 404, "every start makes a new link");
-    assert!(stranger.page(path).await.contains("Set up this relay"));
+    assert_eq!(visitor.get(&old).await.status(), 404, "every start makes a new link");
+    assert!(visitor.page(path).await.contains("Set up this relay"));
     let send = async |path: &str, name: &str, again: &str| {
         let form = [("name", name), ("password", PASSWORD), ("again", again)];
-        stranger.request(Method::POST, path).form(&form).send().await.unwrap()
+        visitor.request(Method::POST, path).form(&form).send().await.unwrap()
     };
     assert_eq!(send(path, "root", "something else").await.status(), 422);
     assert_eq!(send(&old, "root", PASSWORD).await.status(), 404);
     let response = send(path, "root", PASSWORD).await;
     assert_eq!((response.status().as_u16(), location(&response)), (303, "/"));
-    let root = stranger.entered(&response);
+    let root = visitor.entered(&response);
     assert!(root.page("/users").await.contains("root"), "the first user is an admin");
     assert_eq!(send(path, "mallory", PASSWORD).await.status(), 404);
-    assert_eq!(stranger.get(path).await.status(), 404);
+    assert_eq!(visitor.get(path).await.status(), 404);
     relay.kill().await;
     relay.restart().await;
     assert!(!relay.process().log().join("\n").contains("/setup/"));
@@ -275,23 +275,23 @@ async fn the_set_up_link_works_once() {
 async fn over_tls_the_cookie_belongs_to_this_host_alone() {
     let relay = Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await;
     relay.add_user("maria", &[]).await;
-    let stranger = Operator::stranger(&relay);
+    let visitor = Operator::logged_out(&relay);
     let form = [("name", "maria"), ("password", PASSWORD)];
-    let login = stranger.request(Method::POST, "/login").header("x-forwarded-proto", "https").form(&form);
+    let login = visitor.request(Method::POST, "/login").header("x-forwarded-proto", "https").form(&form);
     let response = login.send().await.unwrap();
     let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
     assert!(cookie.starts_with("__Host-audiovault="), "{cookie}");
     assert!(cookie.ends_with("; HttpOnly; SameSite=Strict; Secure; Path=/"), "{cookie}");
     assert_eq!(response.headers()["strict-transport-security"], "max-age=31536000");
     let switch =
-        stranger.request(Method::GET, "/login?lang=es&theme=dark").header("x-forwarded-proto", "https");
+        visitor.request(Method::GET, "/login?lang=es&theme=dark").header("x-forwarded-proto", "https");
     let switch = switch.send().await.unwrap();
     let cookies: Vec<_> = switch.headers().get_all(header::SET_COOKIE).iter().collect();
     assert_eq!(cookies.len(), 2, "language and theme");
     for cookie in cookies {
         assert!(cookie.to_str().unwrap().contains("; Secure"), "{cookie:?}");
     }
-    let maria = stranger.entered(&response);
+    let maria = visitor.entered(&response);
     let over_tls = maria.request(Method::GET, "/").header("x-forwarded-proto", "https").send().await.unwrap();
     assert_eq!(over_tls.status(), 200);
     assert!(!maria.is_logged_in().await, "a cookie of TLS is none in the clear");

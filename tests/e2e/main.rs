@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 
 mod acme;
+mod agent_audit_log;
 mod agent_status;
 mod alerts;
 mod api;
@@ -36,7 +37,6 @@ mod openapi;
 mod operator_events;
 mod operators;
 mod outbound;
-mod own_record;
 mod picture;
 mod pitfalls;
 mod postgres;

@@ -21,7 +21,7 @@ const EVENTS: &str = "/api/v1/events";
 const TRIAL: Duration = Duration::from_secs(200);
 
 #[tokio::test]
-async fn the_api_keeps_to_its_description_whatever_is_sent() {
+async fn the_api_keeps_to_its_description_for_any_request() {
     let relay = Relay::start().await;
     relay.add_site("acme", &[]).await;
     let made = relay

@@ -15,7 +15,7 @@ async fn events(api: &Api, query: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn acts_by_page_program_and_command_line_are_on_record_and_nothing_erases_them() {
+async fn changes_by_page_program_and_command_line_are_events_that_nothing_erases() {
     let relay = Relay::start().await;
     relay.add_user("maria", &["--role", "admin", "--playback"]).await;
     let maria = Operator::log_in(&relay, "maria").await;

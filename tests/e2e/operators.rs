@@ -294,14 +294,14 @@ async fn every_answer_carries_the_headers_that_protect_it() {
 #[tokio::test]
 async fn pages_speak_the_language_of_their_reader() {
     let relay = Relay::start().await;
-    let stranger = Operator::stranger(&relay);
+    let visitor = Operator::logged_out(&relay);
     let login = async |language: &str, cookie: &str| {
-        let request = stranger.request(Method::GET, "/login").header("accept-language", language);
+        let request = visitor.request(Method::GET, "/login").header("accept-language", language);
         request.header("cookie", cookie).send().await.unwrap().text().await.unwrap()
     };
     assert!(login("es-MX,es;q=0.9", "").await.contains("Iniciar sesión"));
     assert!(login("fr", "").await.contains("Log in"));
-    let switch = stranger.get("/login?next=%2Faudit&lang=es&theme=dark").await;
+    let switch = visitor.get("/login?next=%2Faudit&lang=es&theme=dark").await;
     assert_eq!(
         (switch.status().as_u16(), switch.headers()["location"].to_str().unwrap()),
         (303, "/login?next=%2Faudit")

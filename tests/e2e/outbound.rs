@@ -204,7 +204,7 @@ async fn black_hole(address: SocketAddr) -> Option<(TcpListener, Vec<TcpStream>)
 }
 
 #[tokio::test]
-async fn an_ipv6_address_that_swallows_everything_holds_nobody_up() {
+async fn an_ipv6_address_that_swallows_everything_delays_no_connection() {
     let relay = Relay::start_named(NAME).await;
     let hosts = format!("::1 {NAME}\n{} {NAME}\n", relay.address.ip());
     let Some(names) = Names::new(&hosts, None) else { return };

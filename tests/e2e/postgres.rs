@@ -48,8 +48,8 @@ async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
         (code, err)
     };
     // No authority is named, or another one is.
-    let stranger = Authority::new("Somebody Else");
-    for unproven in [server.url(), format!("{}?sslrootcert={}", server.url(), stranger.file().display())] {
+    let unknown = Authority::new("Somebody Else");
+    for unproven in [server.url(), format!("{}?sslrootcert={}", server.url(), unknown.file().display())] {
         let (code, err) = list(&unproven).await;
         assert!(code == 1 && err.contains("does not prove its identity by TLS"), "{unproven}: {err}");
         assert!(err.contains("sslrootcert=FILE") && err.contains("sslmode=disable"), "{err}");
@@ -82,7 +82,7 @@ async fn import(from: &str, server: &Postgres) -> (i32, String) {
 }
 
 #[tokio::test]
-async fn an_installation_moves_from_a_file_to_a_server_and_nobody_notices() {
+async fn an_installation_moves_from_a_file_to_a_server_and_continues() {
     let Some(server) = Postgres::start().await else { return };
     let mut relay = Relay::start().await;
     let file = relay.database();

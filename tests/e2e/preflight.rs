@@ -119,7 +119,7 @@ async fn the_tunnel_of_a_check_answers_the_check_alone() {
 }
 
 #[tokio::test]
-async fn a_site_key_that_is_wrong_or_revoked_and_a_site_that_is_disabled_are_told_apart() {
+async fn a_site_key_that_is_wrong_or_revoked_and_a_site_that_is_disabled_are_distinguished() {
     let (relay, site) = relay().await;
     let dir = one_recording();
     let options = AgentOptions::new(dir.path());
@@ -145,7 +145,7 @@ async fn a_site_key_that_is_wrong_or_revoked_and_a_site_that_is_disabled_are_tol
 }
 
 #[tokio::test]
-async fn an_agent_with_another_search_token_is_told_from_a_broken_way() {
+async fn an_agent_with_another_search_token_is_distinguished_from_a_broken_connection() {
     let (relay, site) = relay().await;
     let dir = one_recording();
     let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
@@ -155,7 +155,7 @@ async fn an_agent_with_another_search_token_is_told_from_a_broken_way() {
 }
 
 #[tokio::test]
-async fn recordings_that_this_user_may_not_read_are_told_with_what_to_do() {
+async fn recordings_that_this_user_may_not_read_are_reported_with_advice() {
     if !rustix::process::geteuid().is_root() {
         return skip("a story about files of another user: only root can make some");
     }
@@ -185,7 +185,7 @@ async fn recordings_that_this_user_may_not_read_are_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn storage_that_is_not_there_or_not_mounted_is_told() {
+async fn storage_that_is_missing_or_not_mounted_is_reported() {
     let (relay, site) = relay().await;
     let dir = one_recording();
     let missing = dir.path().join("nas");
@@ -202,7 +202,7 @@ async fn storage_that_is_not_there_or_not_mounted_is_told() {
 }
 
 #[tokio::test]
-async fn directories_in_which_no_call_can_be_found_are_told() {
+async fn directories_in_which_no_call_can_be_found_are_reported() {
     let (relay, site) = relay().await;
     let dir = TempDir::new().unwrap();
     let looked = async || check(&relay, &site, &AgentOptions::new(dir.path())).await;
@@ -225,7 +225,7 @@ async fn directories_in_which_no_call_can_be_found_are_told() {
 }
 
 #[tokio::test]
-async fn recordings_beside_the_pattern_are_told_with_where_they_lie() {
+async fn recordings_outside_of_the_pattern_are_reported_with_their_place() {
     let (relay, site) = relay().await;
     let dir = TempDir::new().unwrap();
     let hour_ago = SystemTime::now() - Duration::from_hours(1);

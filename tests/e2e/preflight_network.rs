@@ -21,7 +21,7 @@ use tempfile::TempDir;
 const NAME: &str = "relay.example.test";
 
 #[tokio::test]
-async fn a_name_that_does_not_exist_is_told() {
+async fn a_name_that_does_not_exist_is_reported() {
     let relay = Relay::start_named(NAME).await;
     let Some(server) = NameServer::start(NAME, relay.address.ip()).await else { return };
     let Some(names) = Names::new("", Some(&server)) else { return };
@@ -43,7 +43,7 @@ async fn a_name_that_does_not_exist_is_told() {
 }
 
 #[tokio::test]
-async fn a_port_on_which_nobody_listens_is_told() {
+async fn a_port_without_a_listener_is_reported() {
     let relay = Relay::start_tls().await;
     let (site, dir, closed) = (relay.add_site("acme", &[]).await, one_recording(), free_address());
     let options = AgentOptions::new(dir.path()).through(format!("wss://{closed}"));
@@ -72,19 +72,19 @@ async fn a_proxy_wants_credentials(scheme: &str, proxy: &ProxyServer) {
 }
 
 #[tokio::test]
-async fn an_http_proxy_that_wants_credentials_is_told_and_passed_with_the_right_ones() {
+async fn an_http_proxy_that_wants_credentials_is_reported_and_passed_with_the_right_ones() {
     let Some(proxy) = ProxyServer::http(None).await else { return };
     a_proxy_wants_credentials("http", &proxy).await;
 }
 
 #[tokio::test]
-async fn a_socks_proxy_that_wants_credentials_is_told_and_passed_with_the_right_ones() {
+async fn a_socks_proxy_that_wants_credentials_is_reported_and_passed_with_the_right_ones() {
     let Some(proxy) = ProxyServer::socks(None).await else { return };
     a_proxy_wants_credentials("socks5h", &proxy).await;
 }
 
 #[tokio::test]
-async fn a_relay_that_is_signed_by_a_stranger_is_told_with_the_strangers_name() {
+async fn a_certificate_of_an_unknown_issuer_is_reported_with_the_name_of_the_issuer() {
     let (own, other) = (Authority::new("Acme Telephony Root"), Authority::new("Somebody Else"));
     let relay = Relay::start_signed(&own, None).await;
     let (site, dir) = (relay.add_site("acme", &[]).await, one_recording());
@@ -100,7 +100,7 @@ async fn a_relay_that_is_signed_by_a_stranger_is_told_with_the_strangers_name() 
 }
 
 #[tokio::test]
-async fn a_firewall_that_opens_tls_is_told_by_its_name_whoever_trusts_it() {
+async fn a_firewall_that_opens_tls_is_reported_by_name_trusted_or_not() {
     let (own, firewall) = (Authority::new("Acme Telephony Root"), Authority::new("Acme Firewall CA"));
     let relay = Relay::start_signed(&own, Some(NAME)).await;
     let middlebox = Middlebox::before(&relay, NAME, &firewall).await;
@@ -133,7 +133,7 @@ async fn a_firewall_that_opens_tls_is_told_by_its_name_whoever_trusts_it() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_strips_the_upgrade_and_a_server_that_is_no_relay_are_told() {
+async fn a_proxy_that_strips_the_upgrade_and_a_server_that_is_no_relay_are_reported() {
     let relay = Relay::start().await;
     let (site, dir) = (relay.add_site("acme", &[]).await, one_recording());
     // What many write first, before they have read of the headers of an upgrade.
@@ -156,7 +156,7 @@ async fn a_proxy_that_strips_the_upgrade_and_a_server_that_is_no_relay_are_told(
 }
 
 #[tokio::test]
-async fn a_clock_that_is_a_day_off_is_told_as_the_cause() {
+async fn a_clock_that_is_a_day_off_is_reported_as_the_cause() {
     if !installed("faketime") {
         return;
     }

@@ -58,10 +58,10 @@ async fn everything_comes_through_nginx_and_the_client_is_known() {
     search(&client, &site, CALL, &[]).await;
 
     // Whoever comes through the proxy or past it is known by the address that he has, not by one that he makes up.
-    let stranger = Client::builder().local_address(IpAddr::from([127, 0, 0, 77])).build().unwrap();
+    let visitor = Client::builder().local_address(IpAddr::from([127, 0, 0, 77])).build().unwrap();
     for address in [nginx.address, relay.address] {
         let mark = relay.process().mark();
-        let forged = stranger.get(format!("http://{address}/")).header("x-forwarded-for", "192.0.2.1");
+        let forged = visitor.get(format!("http://{address}/")).header("x-forwarded-for", "192.0.2.1");
         let id = send(forged).await.headers()["x-request-id"].to_str().unwrap().to_owned();
         let line = relay.process().wait_for_after(mark, &id).await;
         assert!(line.contains("client=127.0.0.77"), "{line}");

@@ -9,7 +9,7 @@ use harness::{
 };
 
 #[tokio::test]
-async fn a_search_and_a_delivery_are_on_record_until_the_call_is_erased() {
+async fn a_search_and_a_delivery_are_in_the_audit_log_until_the_call_is_erased() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();

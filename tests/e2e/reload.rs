@@ -94,7 +94,7 @@ async fn tokens_paths_and_tenants_change_while_a_download_runs_through_the_same_
     while let Some(chunk) = download.next().await {
         received.extend_from_slice(&chunk.unwrap());
     }
-    assert!(received == long, "{} octets of {LONG} arrived", received.len());
+    assert!(received == long, "{} bytes of {LONG} arrived", received.len());
     assert_eq!(place.session().await["instance"], session["instance"]);
     assert!(!place.agent.log().iter().any(|line| line.contains("dialling again")), "no tunnel ended");
 }
@@ -115,7 +115,7 @@ async fn links_of_this_run_stay_good_and_those_of_a_withdrawn_token_die() {
 }
 
 #[tokio::test]
-async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told() {
+async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_reported() {
     let place = Place::new("").await;
     let client = client(&place.relay);
     let mark = place.agent.mark();

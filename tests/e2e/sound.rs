@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 /// As `sox` names samples of 16 bits without a header.
 const PCM: [&str; 9] = ["-t", "raw", "-e", "signed-integer", "-b", "16", "-L", "-c", "1"];
-/// Octets before the sound of what is delivered.
+/// Bytes before the sound of what is delivered.
 const HEADER: usize = 44;
 
 /// A file name with its format, and how sox is told to make it.
@@ -63,7 +63,7 @@ fn sox(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Samples of a voice, of noise, of silence, and as loud as can be, as octets.
+/// Samples of a voice, of noise, of silence, and as loud as can be, as bytes.
 fn contents() -> Vec<(&'static str, Vec<u8>)> {
     let bytes = |samples: Vec<i16>| samples.into_iter().flat_map(i16::to_le_bytes).collect::<Vec<u8>>();
     let square = (0..48_000u32).map(|n| if n / 37 % 2 == 0 { i16::MAX } else { i16::MIN });

@@ -35,7 +35,7 @@ async fn serves_from_a_bare_root(relay: &Relay, root: &BareRoot, file: (&str, &s
     let found = search(&client, &site, CALL, &[]).await;
     assert_eq!(names(&found), [recording.as_str()]);
     let (status, bytes) = body(client.get(first_link(&found)).send().await.unwrap()).await;
-    assert!(status == 200 && bytes == content, "{status}, {} octets", bytes.len());
+    assert!(status == 200 && bytes == content, "{status}, {} bytes", bytes.len());
     let mut there = vec![
         "/audiovault-agent".to_owned(),
         "/etc/audiovault/agent.toml".to_owned(),

@@ -83,7 +83,7 @@ impl Place {
     }
 
     /// Listens all the while until the relay says that it cannot write.
-    async fn until_told(&mut self) {
+    async fn until_reported(&mut self) {
         let told = async {
             while self.relay.figure(WRITTEN).await == 1.0 {
                 self.listen().await;
@@ -101,7 +101,7 @@ impl Place {
 
     /// What holds while nothing can be written.
     async fn goes_on(&mut self) {
-        self.until_told().await;
+        self.until_reported().await;
         let before = self.events;
         self.listen().await;
         assert_eq!(self.relay.figure("audiovault_relay_database_up").await, 1.0, "it can be read");

@@ -83,9 +83,9 @@ async fn a_search_without_a_right_token_does_not_tell_which_sites_there_are() {
     for way in 0..5 {
         let (mut answers, mut times) = (Vec::new(), Vec::new());
         for name in NAMES {
-            let stranger = client_at(100 + u8::try_from(way).unwrap());
+            let visitor = client_at(100 + u8::try_from(way).unwrap());
             let begun = Instant::now();
-            answers.push(seen(ask(&stranger, &place, way, name).await).await);
+            answers.push(seen(ask(&visitor, &place, way, name).await).await);
             times.push(begun.elapsed());
         }
         alike(&answers);
@@ -96,10 +96,10 @@ async fn a_search_without_a_right_token_does_not_tell_which_sites_there_are() {
     // The throttle tells nothing either.
     let mut statuses = Vec::new();
     for name in NAMES {
-        let stranger = client_at(120);
+        let visitor = client_at(120);
         let mut of_name = Vec::new();
         for _ in 0..12 {
-            of_name.push(ask(&stranger, &place, 0, name).await.status().as_u16());
+            of_name.push(ask(&visitor, &place, 0, name).await.status().as_u16());
         }
         statuses.push(format!("{of_name:?}"));
     }
@@ -111,7 +111,7 @@ async fn a_search_without_a_right_token_does_not_tell_which_sites_there_are() {
 }
 
 #[tokio::test]
-async fn a_link_that_nobody_made_does_not_tell_which_sites_there_are() {
+async fn a_made_up_link_does_not_reveal_which_sites_there_are() {
     let place = Place::new(&[]).await;
     let signer = LinkSigner::new(&LinkSecret::from_bytes([6; 32]));
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
@@ -123,7 +123,7 @@ async fn a_link_that_nobody_made_does_not_tell_which_sites_there_are() {
         tenant: String::new(),
         user: String::new(),
     };
-    let stranger = client_at(130);
+    let visitor = client_at(130);
     let url = place.relay.url();
     for (expires, damaged, status) in
         [(now + 3600, false, 410), (now - 1, false, 410), (now + 3600, true, 403)]
@@ -134,7 +134,7 @@ async fn a_link_that_nobody_made_does_not_tell_which_sites_there_are() {
             if damaged {
                 token = token.replacen(|c: char| c.is_ascii_lowercase(), "A", 1);
             }
-            let answer = send(stranger.get(format!("{url}/{name}/recordings/{token}/recording.wav"))).await;
+            let answer = send(visitor.get(format!("{url}/{name}/recordings/{token}/recording.wav"))).await;
             assert_eq!(answer.status(), status, "{name}");
             answers.push(seen(answer).await);
         }
@@ -143,7 +143,7 @@ async fn a_link_that_nobody_made_does_not_tell_which_sites_there_are() {
 }
 
 #[tokio::test]
-async fn whoever_has_shown_a_right_token_is_told_that_the_site_is_away() {
+async fn a_client_with_the_right_token_learns_that_the_site_is_offline() {
     let place = Place::new(&[]).await;
     let queuemetrics = client(&place.relay);
     let link = first_link(&search(&queuemetrics, &place.acme, CALL, &[]).await);

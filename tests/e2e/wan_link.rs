@@ -61,7 +61,7 @@ fn a_link_takes_its_time_and_carries_its_rate() {
     let trip = round_trip(&link).unwrap();
     // A link is never quicker than it was told; how much slower, a busy machine decides.
     assert!((40 * MS..70 * MS).contains(&trip), "{trip:?}");
-    // Headers take 52 of 1500 octets, and the first round trips of TCP their time.
+    // Headers take 52 of 1500 bytes, and the first round trips of TCP their time.
     let fast = rate(&link, 4_000_000);
     assert!((8e6..20e6).contains(&fast), "{fast}");
     link.set(Direction::Up, Settings { rate: Some(4_000_000), ..up });
@@ -73,7 +73,7 @@ fn a_link_takes_its_time_and_carries_its_rate() {
 }
 
 #[test]
-fn a_link_loses_what_it_is_told_to_lose() {
+fn a_link_loses_the_share_that_it_should_lose() {
     let lossy = Settings::default().losing(0.1);
     let Some(link) = WanLink::enter(lossy, Settings::default()) else { return };
     let to = UdpSocket::bind((RELAY, 0)).unwrap();

@@ -12,9 +12,9 @@ use harness::{
 };
 use tempfile::TempDir;
 
-/// Octets of each long file.
+/// Bytes of each long file.
 pub(crate) const LONG: u64 = 64 << 20;
-/// Octets of the short file: about what a search answers.
+/// Bytes of the short file: about what a search answers.
 pub(crate) const SHORT: u64 = 1_024;
 
 /// How many long files there are.

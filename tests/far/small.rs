@@ -24,7 +24,7 @@ const FILL: Duration = Duration::from_secs(5);
 pub(crate) struct Times {
     pub(crate) calm: Vec<Duration>,
     pub(crate) beside: Vec<Duration>,
-    /// Octets per second of the download beside them.
+    /// Bytes per second of the download beside them.
     pub(crate) download: f64,
 }
 

@@ -48,7 +48,7 @@ fn knock(relay: &Relay, site: &Site, tasks: &mut JoinSet<()>) -> Arc<AtomicUsize
 }
 
 #[tokio::test]
-async fn a_key_that_knocks_without_end_keeps_no_other_site_out() {
+async fn a_key_that_asks_without_end_keeps_no_other_site_out() {
     let mut setting = Setting::new(Relay::start().await).await;
     let greedy = setting.relay.add_site("greedy", &[]).await;
     let mut tasks = JoinSet::new();

@@ -27,7 +27,7 @@ use crate::{
 
 /// The call of a recording that no buffer on the way holds.
 const LONG: &str = "1711441902.18";
-/// Its size in octets: four seconds at the rate of listeners.
+/// Its size in bytes: four seconds at the rate of listeners.
 const LONG_LEN: usize = 24 << 20;
 
 /// A cluster with one site and its recordings.
@@ -138,7 +138,7 @@ async fn the_board_of_every_relay_shows_all_sites_and_where_their_tunnels_are() 
 }
 
 #[tokio::test]
-async fn a_site_that_is_nowhere_is_told_so_by_every_relay_at_once() {
+async fn every_relay_reports_a_site_without_an_agent_at_once() {
     let Some(setting) = Setting::new(2).await else { return };
     for relay in 0..2 {
         let site = setting.cluster.at(relay, &setting.site);
@@ -224,7 +224,7 @@ async fn a_relay_that_is_paused_is_given_up_and_taken_back() {
 }
 
 #[tokio::test]
-async fn nobody_is_a_relay_of_the_cluster_without_its_key() {
+async fn requests_between_relays_need_the_key_of_the_cluster() {
     let Some(setting) = Setting::new(2).await else { return };
     let _agent = setting.agent().await;
     let [node, public] =
@@ -299,7 +299,7 @@ async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_there_is_rest(
 }
 
 #[tokio::test]
-async fn all_relays_are_replaced_one_after_the_other_and_nobody_notices() {
+async fn all_relays_are_replaced_one_after_the_other_and_no_search_fails() {
     let Some(mut setting) = Setting::new(3).await else { return };
     let _agents = [setting.agent().await, setting.agent().await];
     let link = first_link(&search(&setting.client, &setting.site, LONG, &[]).await);

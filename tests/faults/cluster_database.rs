@@ -111,7 +111,7 @@ async fn a_relay_that_is_killed_while_the_database_is_away_loses_no_event() {
 }
 
 #[tokio::test]
-async fn tunnels_that_the_books_have_wrong_are_put_right() {
+async fn tunnels_that_the_database_has_wrong_are_corrected() {
     let Some(setting) = Setting::new(2).await else { return };
     let _agent = setting.agent().await;
     setting.cluster.holder("acme").await;

@@ -32,7 +32,7 @@ async fn run_of(cluster: &Cluster, relay: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_question_that_was_heard_on_the_way_is_not_answered_again() {
+async fn a_request_between_relays_that_is_replayed_is_refused() {
     let Some(setting) = Setting::new(2).await else { return };
     let _agent = setting.agent().await;
     let (key, run) = (KEY.parse::<ClusterKey>().unwrap(), run_of(&setting.cluster, 0).await);

@@ -7,7 +7,7 @@ use harness::{certificate::Certificate, client::search_with, cluster::Cluster, m
 use crate::cluster::Setting;
 
 #[tokio::test]
-async fn relays_speak_tls_with_each_other_and_with_nobody_else() {
+async fn relays_use_tls_and_accept_only_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let Some(cluster) = Cluster::start_with_tls(2, dir.path()).await else { return };
     let setting = Setting::on(cluster).await;
@@ -19,11 +19,11 @@ async fn relays_speak_tls_with_each_other_and_with_nobody_else() {
 
     let node = &setting.cluster.nodes[holder];
     let authority = fs::read(dir.path().join("cert.pem")).unwrap();
-    let stranger = reqwest::Client::builder()
+    let unknown = reqwest::Client::builder()
         .tls_certs_only([reqwest::Certificate::from_pem(&authority).unwrap()])
         .build()
         .unwrap();
-    stranger.post(format!("{node}/parts")).send().await.expect_err("it has no certificate");
+    unknown.post(format!("{node}/parts")).send().await.expect_err("it has no certificate");
     let plain = setting.client.post(format!("{}/parts", node.replace("https", "http"))).send().await;
     assert!(plain.is_err(), "{plain:?}");
 

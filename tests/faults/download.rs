@@ -1,4 +1,4 @@
-//! Downloads outlive their tunnel, or are cut; never is a wrong octet delivered as part of a whole.
+//! Downloads outlive their tunnel, or are cut; never is a wrong byte delivered as part of a whole.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ pub(crate) struct Heard {
     pub(crate) bytes: Vec<u8>,
     /// Why it did not end well.
     pub(crate) error: Option<String>,
-    /// The longest time without an octet.
+    /// The longest time without a byte.
     pub(crate) pause: Duration,
 }
 
-/// Listens to the end; after so many octets something happens.
+/// Listens to the end; after so many bytes something happens.
 pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Heard {
     let mut heard = Heard { bytes: Vec::new(), error: None, pause: Duration::ZERO };
     let mut fault = Some(fault);
@@ -48,7 +48,7 @@ pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: imp
 }
 
 #[tokio::test]
-async fn a_download_goes_on_when_the_line_is_cut_and_the_listener_hears_a_pause() {
+async fn a_download_continues_after_a_pause_when_the_connection_is_cut() {
     let setting = Setting::new(Relay::start_tls().await).await;
     let long = setting.with_long();
     let line = BadLink::to(&setting.relay).await;
@@ -57,7 +57,7 @@ async fn a_download_goes_on_when_the_line_is_cut_and_the_listener_hears_a_pause(
     assert_eq!(response.status(), 200);
     let heard = listen(response, LONG_LEN / 10, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.bytes == long, "{} octets", heard.bytes.len());
+    assert!(heard.bytes == long, "{} bytes", heard.bytes.len());
     setting.relay.process().wait_for("a download continues through another tunnel").await;
     setting.nothing_is_left().await;
     let promise = "the download continues by itself, byte for byte";
@@ -81,7 +81,7 @@ async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
     assert_eq!(response.status(), 206);
     let heard = listen(response, 3_000_000, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.bytes == long[from..=to], "{} octets", heard.bytes.len());
+    assert!(heard.bytes == long[from..=to], "{} bytes", heard.bytes.len());
     setting.relay.process().wait_for("a download continues through another tunnel").await;
     let audit = setting.relay.audit(2).await;
     assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
@@ -108,7 +108,7 @@ async fn a_download_goes_on_with_the_agent_that_was_started_after_a_kill() {
     })
     .await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.bytes == long, "{} octets", heard.bytes.len());
+    assert!(heard.bytes == long, "{} bytes", heard.bytes.len());
     setting.nothing_is_left().await;
     let promise = "the download continues through the next agent that has the link key";
     matrix::row("download", "agent killed, another started", promise, "complete and identical");
@@ -130,7 +130,7 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
         line.set(Line::Sound);
     })
     .await;
-    assert!(heard.error.is_some(), "{} octets", heard.bytes.len());
+    assert!(heard.error.is_some(), "{} bytes", heard.bytes.len());
     assert!(heard.bytes.len() < LONG_LEN && long.starts_with(&heard.bytes), "{}", heard.bytes.len());
     setting.relay.process().wait_for("the recording has changed").await;
     agent.process.wait_for(CONNECTED).await;

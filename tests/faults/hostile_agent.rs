@@ -65,7 +65,7 @@ fn wrong_frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a frame of the relay's", bytes(0x15, 1, &[0, 0, 0, 1]), "wrong direction"),
         ("DATA that nobody asked for", bytes(0x12, 7, b"x"), "never opened"),
         ("RESPONSE that nobody asked for", Frame::Response(id(1), head()).encode().to_vec(), "never opened"),
-        ("DATA without octets", bytes(0x12, 1, b""), "DATA"),
+        ("DATA without bytes", bytes(0x12, 1, b""), "DATA"),
         ("DATA on no stream", bytes(0x12, 0, b"x"), "stream"),
         ("DATA that is too long", bytes(0x12, 1, &[0; MAX_DATA_LEN + 1]), "more than"),
         ("END with a payload", bytes(0x13, 1, b"x"), "END"),
@@ -89,7 +89,7 @@ async fn ends(setting: &Setting, peer: &mut RawPeer, (what, expected): (&str, &s
 }
 
 #[tokio::test]
-async fn every_violation_ends_the_tunnel_with_a_word_and_harms_nobody_else() {
+async fn every_violation_ends_the_tunnel_with_a_reason_and_affects_no_other_site() {
     let (setting, _agent, hostile) = beside_an_honest_site().await;
     let (mut violations, before) = (0, resident(setting.relay.process()));
     for (what, bytes, expected) in wrong_greetings() {
@@ -127,7 +127,7 @@ async fn every_violation_ends_the_tunnel_with_a_word_and_harms_nobody_else() {
     let closed = ends(&setting, &mut peer, ("compressed", "WebSocket"), mark).await;
     assert_eq!(closed.code, 1002, "{closed:?}");
     let grown = resident(setting.relay.process()).saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} octets more");
+    assert!(grown < 32 << 20, "{grown} bytes more");
     let promise = "the tunnel ends with a code and a reason, one line in the log, other sites are served";
     let measured =
         format!("{} of {} ended, {} kB more resident memory", violations + 3, violations + 3, grown / 1000);
@@ -213,19 +213,19 @@ async fn floods_of_an_agent_cost_bounded_memory_and_no_other_site_a_search() {
     };
     tokio::join!(flood, searches);
     let grown = resident(setting.relay.process()).saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} octets more");
+    assert!(grown < 32 << 20, "{grown} bytes more");
     let promise = "memory stays bounded, no search of another site fails";
     let measured = format!("40,000 frames, {} kB more resident memory", grown / 1000);
     matrix::row("hostile agent", "flood of pings, STATUS and frames of a later version", promise, measured);
 }
 
 #[tokio::test]
-async fn an_agent_that_says_nothing_or_drips_is_hung_up_on() {
+async fn an_agent_that_is_silent_or_very_slow_is_disconnected() {
     let (setting, _agent, hostile) = beside_an_honest_site().await;
     let mut mute = RawPeer::agent(&setting.relay, &hostile).await;
     let mut dripping = RawPeer::agent(&setting.relay, &hostile).await;
     let drip = async {
-        // The header of a message of 100 octets, and then one octet at a time.
+        // The header of a message of 100 bytes, and then one byte at a time.
         let stream = dripping.socket.get_mut();
         let _ = stream.write_all(&[0x82, 0x80 | 100, 0, 0, 0, 0]).await;
         loop {
@@ -341,7 +341,7 @@ async fn connect(
 const MOST_KEPT: u64 = 32 * 1024;
 
 #[tokio::test]
-async fn what_an_agent_says_of_itself_costs_little_memory_whatever_it_is() {
+async fn the_longest_texts_of_an_agent_use_little_memory() {
     const TUNNELS: u64 = 90;
     let arguments = ["--max-site-tunnels", "1000", "--max-site-agents", "1000", "--accept-rate", "2000"];
     let setting = Setting::new(Relay::start_with(&arguments, false).await).await;

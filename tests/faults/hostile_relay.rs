@@ -10,8 +10,8 @@ use audiovault_protocol::{
 use bytes::Bytes;
 use harness::{
     agent::{Agent, AgentOptions},
+    agent_audit_log::AgentAuditLog,
     matrix,
-    own_record::OwnRecord,
     raw_peer::{RawPeer, RawRelay, bytes, id, welcome},
     recordings::CALL,
     relay::Relay,
@@ -27,7 +27,7 @@ struct Stolen {
     setting: Setting,
     relay: RawRelay,
     agent: Agent,
-    record: OwnRecord,
+    record: AgentAuditLog,
     _records: TempDir,
 }
 
@@ -41,7 +41,7 @@ impl Stolen {
         let setting = Setting::new(Relay::start().await).await;
         let relay = RawRelay::start().await;
         let records = tempfile::tempdir().unwrap();
-        let record = OwnRecord::beneath(records.path());
+        let record = AgentAuditLog::in_directory(records.path());
         let options = AgentOptions::new(setting.recordings.path()).through(relay.url()).with(&record.flag());
         let options = options.with(&["--connections", &connections.to_string()]);
         let agent = Agent::spawn(&setting.relay, &setting.site, options);
@@ -89,7 +89,7 @@ async fn ask(peer: &mut RawPeer, number: u32, target: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_serve_on() {
+async fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason_and_the_others_continue() {
     let open = |number| Frame::Request(id(number), request("/search"), Bytes::new()).encode().to_vec();
     let violations: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
         ("END", vec![bytes(0x13, 1, b"")], "wrong direction"),
@@ -127,7 +127,7 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_word_and_the_others_s
     let closed = peer.closed().await;
     assert_eq!(closed.code, 4000, "REQUEST before WELCOME: {closed:?}");
     let grown = resident(&stolen.agent.process).saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} octets more");
+    assert!(grown < 32 << 20, "{grown} bytes more");
     assert_eq!(ask(&mut honest, 2, &stolen.search()).await.0, 200, "other tunnels serve on");
     let promise = "the tunnel ends with a code and a reason, the other tunnels continue";
     let measured = format!("{} of {} ended, {} kB more resident memory", count + 1, count + 1, grown / 1000);
@@ -150,7 +150,7 @@ async fn a_flood_of_requests_that_are_taken_back_costs_bounded_memory() {
     }
     assert_eq!(ask(&mut peer, 10_001, &target).await.0, 200, "it serves on");
     let grown = resident(&stolen.agent.process).saturating_sub(before);
-    assert!(grown < 32 << 20, "{grown} octets more");
+    assert!(grown < 32 << 20, "{grown} bytes more");
     let promise = "memory stays bounded, the agent continues to serve";
     let measured = format!("9,998 requests reset, {} kB more resident memory", grown / 1000);
     matrix::row("hostile relay", "rapid reset", promise, measured);
@@ -175,7 +175,7 @@ async fn a_stolen_relay_opens_nothing_that_no_search_returned_and_forges_no_link
         number += 1;
         let (status, _) = ask(&mut peer, number, &format!("/recordings/{forged}/{name}")).await;
         // The last symbol of base64 may hold bits that mean nothing; a change of these is no other token.
-        assert!(matches!(status, 403 | 410), "an octet changed at {at}: {status}");
+        assert!(matches!(status, 403 | 410), "a byte changed at {at}: {status}");
     }
     for wrong in ["/search?callid=1711441902.17", "/search?callid=1711441902.17&token=guessed-token-0000"] {
         number += 1;
@@ -222,7 +222,7 @@ async fn a_stolen_relay_reaches_no_other_route_and_no_file_by_its_path() {
 }
 
 #[tokio::test]
-async fn a_stolen_relay_cannot_hide_from_the_customers_own_record() {
+async fn a_stolen_relay_cannot_hide_from_the_audit_log_of_the_agent() {
     let stolen = Stolen::new().await;
     let mut peer = stolen.relay.welcome().await;
     assert_eq!(ask(&mut peer, 1, &stolen.search()).await.0, 200);

@@ -14,7 +14,7 @@ use reqwest::Client;
 
 /// Who searches, each without a pause.
 const SEARCHERS: usize = 4;
-/// Octets in a second: a listener's browser reads ahead, but what fails is to fail in the middle.
+/// Bytes in a second: a listener's browser reads ahead, but what fails is to fail in the middle.
 pub(crate) const RATE: u64 = 6 << 20;
 
 /// What became of searches.
@@ -67,7 +67,7 @@ pub(crate) async fn play(client: Client, link: String, expected: Arc<Vec<u8>>) {
     let (start, mut heard, mut body) = (Instant::now(), 0, response.bytes_stream());
     while let Some(chunk) = body.next().await {
         let chunk = chunk.unwrap();
-        assert!(chunk[..] == expected[heard..heard + chunk.len()], "a wrong octet after {heard}");
+        assert!(chunk[..] == expected[heard..heard + chunk.len()], "a wrong byte after {heard}");
         heard += chunk.len();
         let due = Duration::from_millis(heard as u64 * 1000 / RATE);
         tokio::time::sleep(due.saturating_sub(start.elapsed())).await;

@@ -79,7 +79,7 @@ async fn a_link_that_is_swapped_under_load_never_leads_out_of_the_root() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_no_recording_and_stops_nobody() {
+async fn things_that_are_not_files_are_no_recordings_and_delay_no_search() {
     let setting = Setting::new(Relay::start().await).await;
     let root = setting.recordings.path();
     let make = |name: &str, kind: FileType, device: u64| {

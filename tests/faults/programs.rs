@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use harness::{
     agent::{Agent, CONNECTED},
+    agent_audit_log::AgentAuditLog,
     client::send,
     matrix,
-    own_record::OwnRecord,
     relay::Relay,
 };
 
@@ -54,11 +54,11 @@ async fn one_of_two_agents_is_killed_during_a_thousand_searches_and_none_fails()
 }
 
 #[tokio::test]
-async fn a_delivery_of_an_agent_that_was_killed_stands_on_record() {
+async fn a_delivery_of_a_killed_agent_is_in_the_audit_log() {
     let setting = Setting::new(Relay::start().await).await;
     setting.with_long();
     let records = tempfile::tempdir().unwrap();
-    let record = OwnRecord::beneath(records.path());
+    let record = AgentAuditLog::in_directory(records.path());
     let start = async || {
         let options = setting.options().with(&record.flag());
         Agent::start(&setting.relay, &setting.site, options).await
@@ -160,7 +160,7 @@ async fn a_killed_agent_that_is_started_again_costs_no_search() {
 }
 
 #[tokio::test]
-async fn a_site_whose_agent_does_not_come_back_is_told_offline_in_time() {
+async fn a_site_whose_agent_does_not_come_back_is_reported_offline_in_time() {
     let setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
     setting.search().await;

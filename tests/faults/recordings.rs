@@ -56,27 +56,27 @@ impl Scene {
         listen(response, LONG_LEN / 10, async || fault(&self.file)).await
     }
 
-    /// A new download: status and octets.
+    /// A new download: status and bytes.
     async fn fetch(&self) -> (u16, Vec<u8>) {
         body(send(self.setting.client.get(&self.link)).await).await
     }
 
     fn is_whole(&self, heard: &Heard) {
         assert!(heard.error.is_none(), "{:?}", heard.error);
-        assert!(heard.bytes == self.long, "{} octets", heard.bytes.len());
+        assert!(heard.bytes == self.long, "{} bytes", heard.bytes.len());
     }
 
-    /// How much was heard of a download that was cut, of which every octet is right.
+    /// How much was heard of a download that was cut, of which every byte is right.
     fn is_cut(&self, heard: &Heard) -> usize {
         let len = heard.bytes.len();
-        assert!(heard.error.is_some() && len < LONG_LEN, "{len} octets looked complete");
-        assert!(self.long.starts_with(&heard.bytes), "a wrong octet among {len}");
+        assert!(heard.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
+        assert!(self.long.starts_with(&heard.bytes), "a wrong byte among {len}");
         len
     }
 }
 
 #[tokio::test]
-async fn recordings_that_are_deleted_are_heard_to_their_end_and_then_gone() {
+async fn recordings_that_are_deleted_are_delivered_to_their_end_and_then_gone() {
     let scene = Scene::new().await;
     let heard = scene.listen(|file| fs::remove_file(file).unwrap()).await;
     scene.is_whole(&heard);
@@ -105,7 +105,7 @@ async fn recordings_that_are_truncated_are_cut_and_never_complete() {
 }
 
 #[tokio::test]
-async fn recordings_that_are_replaced_are_heard_as_they_were_and_then_as_they_are() {
+async fn recordings_that_are_replaced_are_delivered_as_they_were_and_then_as_they_are() {
     let scene = Scene::new().await;
     let other = noise(LONG_LEN, 8);
     let heard = scene
@@ -144,14 +144,14 @@ async fn recordings_that_are_written_over_are_cut_before_the_first_byte_that_is_
 }
 
 #[tokio::test]
-async fn recordings_that_grow_are_heard_as_long_as_was_promised() {
+async fn recordings_that_grow_are_delivered_with_the_promised_length() {
     let scene = Scene::new().await;
     let more = noise(1_000_000, 9);
     let append = |file: &Path| OpenOptions::new().append(true).open(file).unwrap().write_all(&more).unwrap();
     let heard = scene.listen(append).await;
     scene.is_whole(&heard);
     let (status, bytes) = scene.fetch().await;
-    assert!(status == 200 && bytes == [&scene.long[..], &more].concat(), "{status}, {} octets", bytes.len());
+    assert!(status == 200 && bytes == [&scene.long[..], &more].concat(), "{status}, {} bytes", bytes.len());
     let promise = "exactly the bytes that Content-Length promised; the next download has more";
     matrix::row(PART, "grows during its download", promise, "complete and identical, then 1 MB longer");
 }
@@ -171,7 +171,7 @@ async fn right_again(setting: &Setting, call: &str, put_right: impl FnOnce()) ->
 }
 
 #[tokio::test]
-async fn recordings_that_may_not_be_read_are_told_and_come_back_by_themselves() {
+async fn recordings_that_may_not_be_read_are_reported_and_come_back_by_themselves() {
     if !rustix::process::geteuid().is_root() {
         return skip("a story about files of another user: only root can make some");
     }

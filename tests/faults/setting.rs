@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 /// The call of the long recording.
 pub(crate) const LONG: &str = "1711441902.18";
-/// Its size in octets: more than sockets and windows on the way hold.
+/// Its size in bytes: more than sockets and windows on the way hold.
 pub(crate) const LONG_LEN: usize = 48 << 20;
 
 /// A relay with one site, recordings, and a line between them that can fail.
@@ -43,7 +43,7 @@ impl Setting {
         Self { relay, site, client, recordings, secret, _secrets: secrets }
     }
 
-    /// Adds the long recording; its octets.
+    /// Adds the long recording; its bytes.
     pub(crate) fn with_long(&self) -> Vec<u8> {
         self.with_recording(LONG_LEN)
     }
@@ -95,7 +95,7 @@ impl Setting {
     }
 }
 
-/// Octets of memory that a program has resident.
+/// Bytes of memory that a program has resident.
 pub(crate) fn resident(process: &Process) -> u64 {
     let id = i32::try_from(process.id()).unwrap();
     let status = procfs::process::Process::new(id).unwrap().status().unwrap();

@@ -189,7 +189,7 @@ async fn in_the_meantime(place: &Place) -> String {
 }
 
 #[tokio::test]
-async fn a_stalled_mount_is_told_and_nobody_waits_for_it_who_asks_for_something_else() {
+async fn a_mount_that_hangs_is_reported_and_other_requests_do_not_wait_for_it() {
     let Some(place) = Place::with_mounts(1).await else { return };
     let response = place.download(0).await;
     let (stall, stalled) = oneshot::channel();
@@ -207,8 +207,8 @@ async fn a_stalled_mount_is_told_and_nobody_waits_for_it_who_asks_for_something_
     };
     let ((heard, ended), (meantime, since)) = tokio::join!(listener, meantime);
     let (len, cut) = (heard.bytes.len(), ended - since);
-    assert!(heard.error.is_some() && len < LONG_LEN, "{len} octets looked complete");
-    assert!(place.long.starts_with(&heard.bytes), "a wrong octet among {len}");
+    assert!(heard.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
+    assert!(place.long.starts_with(&heard.bytes), "a wrong byte among {len}");
     assert!(cut < Duration::from_secs(45), "{cut:?}");
 
     let recovered = place.go_on().await;
@@ -221,7 +221,7 @@ async fn a_stalled_mount_is_told_and_nobody_waits_for_it_who_asks_for_something_
 }
 
 #[tokio::test]
-async fn a_listener_who_leaves_a_stalled_mount_keeps_nobody_waiting() {
+async fn a_listener_who_leaves_a_mount_that_hangs_delays_no_other_request() {
     let Some(place) = Place::with_mounts(1).await else { return };
     let mut response = place.download(0).await;
     response.chunk().await.unwrap().unwrap();
@@ -252,7 +252,7 @@ const LISTENERS: usize = 60;
 const MORE: usize = 80;
 
 #[tokio::test]
-async fn a_crowd_that_waits_for_stalled_mounts_takes_no_thread_from_others() {
+async fn many_requests_to_mounts_that_hang_take_no_thread_from_others() {
     let Some(place) = Place::with_mounts(MOUNTS).await else { return };
     let downloads = (0..MOUNTS * LISTENERS).map(|n| place.download(n % MOUNTS));
     let listeners = join_all(downloads).await;

@@ -240,7 +240,7 @@ async fn an_operator_who_may_not_listen_gets_no_key_by_which_an_agent_would() {
 }
 
 #[tokio::test]
-async fn whoever_runs_an_agent_with_a_key_of_the_site_is_seen_on_the_board_and_on_record() {
+async fn a_new_agent_with_a_key_of_the_site_is_on_the_board_and_in_the_operators_events() {
     let setting = Setting::new(Relay::start().await).await;
     let _agent = setting.agent().await;
     let api = Api::with(&setting.relay, "hearing", &["--role", "operator", "--playback"]).await;
@@ -284,8 +284,8 @@ async fn logins_from_everywhere_leave_no_memory_behind() {
     const ADDRESSES: u8 = 50;
     let relay = Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await;
     relay.add_user("maria", &["--role", "admin"]).await;
-    let stranger = Operator::stranger(&relay);
-    assert_eq!(stranger.get("/login").await.status(), 200);
+    let visitor = Operator::logged_out(&relay);
+    assert_eq!(visitor.get("/login").await.status(), 200);
     let resident = || Processes(vec![relay.process().id()]).resident();
     let before = resident();
     let mut most = 0;
@@ -294,7 +294,7 @@ async fn logins_from_everywhere_leave_no_memory_behind() {
             let address = format!("192.0.2.{}", n % usize::from(ADDRESSES));
             let form = [("name", format!("user{n}")), ("password", "wrong horse battery".to_owned())];
             let login =
-                stranger.request(Method::POST, "/login").header("x-forwarded-for", address).form(&form);
+                visitor.request(Method::POST, "/login").header("x-forwarded-for", address).form(&form);
             assert_eq!(login.send().await.unwrap().status(), 401);
             most = most.max(resident());
         }
@@ -323,7 +323,7 @@ fn looked_at(statuses: &[u16]) -> usize {
 }
 
 #[tokio::test]
-async fn whoever_guesses_search_tokens_is_slowed_down() {
+async fn guesses_at_search_tokens_are_throttled() {
     const GUESSES: usize = 200;
     let setting = Setting::new(Relay::start().await).await;
     let _agent = setting.agent().await;
@@ -381,7 +381,7 @@ async fn guesses_from_all_networks_of_one_ipv6_customer_count_together() {
 }
 
 #[tokio::test]
-async fn guesses_from_everywhere_meet_a_ceiling_that_is_told_of() {
+async fn guesses_from_many_addresses_meet_a_ceiling_that_the_board_shows() {
     let setting = Setting::new(Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await).await;
     let _agent = setting.agent().await;
     setting.search().await;
@@ -402,7 +402,7 @@ async fn guesses_from_everywhere_meet_a_ceiling_that_is_told_of() {
 }
 
 #[tokio::test]
-async fn whoever_guesses_search_tokens_in_a_dialect_is_slowed_down() {
+async fn guesses_at_search_tokens_in_a_dialect_are_throttled() {
     const GUESSES: usize = 120;
     let setting = Setting::new(Relay::start().await).await;
     let dialect = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/dialect.example.toml");
@@ -426,7 +426,7 @@ async fn whoever_guesses_search_tokens_in_a_dialect_is_slowed_down() {
 }
 
 #[tokio::test]
-async fn whoever_forges_links_is_slowed_down_and_those_that_opened_go_on() {
+async fn forged_links_are_throttled_and_links_that_opened_continue() {
     const FORGED: usize = 200;
     let setting = Setting::new(Relay::start().await).await;
     let _agent = setting.agent().await;
@@ -485,7 +485,7 @@ fn guesses(secret: &str, from: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn how_long_a_wrong_guess_takes_tells_nothing_of_the_secret() {
+async fn the_time_for_a_wrong_guess_reveals_nothing_of_the_secret() {
     if !installed("valgrind") {
         return;
     }

@@ -19,7 +19,7 @@ const TOO_OLD: &str = "HTTP/1.1 426 Upgrade Required\r\ncontent-type: applicatio
     {\"status\":426,\"title\":\"Upgrade Required\",\"detail\":\"this relay speaks version 9 and later; update the agent\"}";
 
 #[tokio::test]
-async fn an_agent_of_a_later_version_is_told_which_of_the_two_is_older() {
+async fn an_agent_of_a_later_version_learns_which_of_the_two_is_older() {
     let setting = Setting::new(Relay::start().await).await;
     let request = setting.client.get(format!("{}/tunnel", setting.relay.url()));
     let request = request
@@ -39,7 +39,7 @@ async fn an_agent_of_a_later_version_is_told_which_of_the_two_is_older() {
 }
 
 #[tokio::test]
-async fn a_relay_of_a_later_version_is_told_loudly_and_asked_again() {
+async fn a_relay_of_a_later_version_is_logged_once_and_asked_again() {
     let setting = Setting::new(Relay::start().await).await;
     let later = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = AgentOptions::new(setting.recordings.path());

@@ -137,7 +137,7 @@ impl BadLink {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(crate::process::PATIENCE, passed).await.expect("octets pass");
+        tokio::time::timeout(crate::process::PATIENCE, passed).await.expect("bytes pass");
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod agent_audit_log;
 pub mod authority;
 pub mod bad_link;
 pub mod bare_root;
@@ -27,7 +28,6 @@ mod namespaces;
 pub mod network;
 pub mod nginx;
 pub mod operator;
-pub mod own_record;
 pub mod pebble;
 pub mod postgres;
 pub mod preflight;

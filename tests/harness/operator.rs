@@ -43,16 +43,16 @@ pub fn page_routes() -> Vec<&'static str> {
 
 impl Operator {
     /// An operator who is not logged in.
-    pub fn stranger(relay: &Relay) -> Self {
+    pub fn logged_out(relay: &Relay) -> Self {
         Self { client: client(), url: relay.admin_url(), cookie: None }
     }
 
     /// An operator who has logged in with [`PASSWORD`].
     pub async fn log_in(relay: &Relay, name: &str) -> Self {
-        let stranger = Self::stranger(relay);
-        let response = stranger.try_log_in(name, PASSWORD).await;
+        let visitor = Self::logged_out(relay);
+        let response = visitor.try_log_in(name, PASSWORD).await;
         assert_eq!(response.status(), 303, "{name} logs in: {}", response.text().await.unwrap_or_default());
-        let operator = stranger.entered(&response);
+        let operator = visitor.entered(&response);
         assert!(operator.cookie.is_some(), "a session comes with the login");
         operator
     }

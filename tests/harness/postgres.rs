@@ -70,7 +70,7 @@ impl Postgres {
             tls = set.map(|(name, file)| format!("{name}={}", file.display())).collect();
             tls.push("ssl=on".to_owned());
         }
-        let starter = as_nobody_special(dir.path());
+        let starter = as_unprivileged_user(dir.path());
         let initdb = programs.join("initdb").display().to_string();
         let init =
             ["-D", &data, "-U", USER, "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--pwfile", &file];
@@ -160,7 +160,7 @@ fn programs() -> Option<PathBuf> {
 }
 
 /// The words to put before a command line so that its program does not run as root, which PostgreSQL refuses.
-fn as_nobody_special(dir: &Path) -> Vec<String> {
+fn as_unprivileged_user(dir: &Path) -> Vec<String> {
     if !rustix::process::getuid().is_root() {
         return Vec::new();
     }

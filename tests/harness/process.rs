@@ -182,7 +182,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             return;
         }
-        if let Some(line) = secrets::told_in(&self.log()) {
+        if let Some(line) = secrets::secrets_in(&self.log()) {
             panic!("a secret stands in the log: {line}");
         }
     }

@@ -26,7 +26,7 @@ pub fn remember_file(file: &Path) {
 }
 
 /// The first log line that has a secret in it.
-pub fn told_in(log: &[String]) -> Option<String> {
+pub fn secrets_in(log: &[String]) -> Option<String> {
     let files: Vec<_> = FILES.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
     for text in files.iter().filter_map(|file| std::fs::read_to_string(file).ok()) {
         text.lines().for_each(remember);
@@ -40,7 +40,7 @@ pub fn told_in(log: &[String]) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use super::{remember, remember_file, told_in};
+    use super::{remember, remember_file, secrets_in};
     use crate::process::Process;
 
     fn shell(script: &str) -> Process {
@@ -54,17 +54,17 @@ mod tests {
         remember("s3cr3t-0f-4-story\n");
         remember("short");
         remember_file(&file);
-        assert_eq!(told_in(&["a short line".to_owned()]), None);
+        assert_eq!(secrets_in(&["a short line".to_owned()]), None);
         let line = "url=https://host/?token=s3cr3t-0f-4-story&x".to_owned();
-        assert_eq!(told_in(&["before".to_owned(), line.clone()]), Some(line));
+        assert_eq!(secrets_in(&["before".to_owned(), line.clone()]), Some(line));
         std::fs::write(file, "written-by-a-program\n").unwrap();
         let line = "key written-by-a-program".to_owned();
-        assert_eq!(told_in(std::slice::from_ref(&line)), Some(line));
+        assert_eq!(secrets_in(std::slice::from_ref(&line)), Some(line));
     }
 
     #[tokio::test]
     #[should_panic(expected = "a secret stands in the log")]
-    async fn a_story_fails_when_a_program_of_its_tells_a_secret() {
+    async fn a_test_fails_when_one_of_its_programs_prints_a_secret() {
         remember("n0t-f0r-th3-l0g");
         let told = shell("echo started; echo n0t-f0r-th3-l0g >&2; sleep 60");
         told.wait_for("n0t-f0r").await;

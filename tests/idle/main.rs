@@ -100,7 +100,7 @@ async fn main() {
     }
 }
 
-/// Octets that each tunnel added to what is resident.
+/// Bytes that each tunnel added to what is resident.
 fn per(before: &Memory, after: &Memory, tunnels: usize) -> u64 {
     after.resident.saturating_sub(before.resident) / tunnels as u64
 }

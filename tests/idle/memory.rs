@@ -5,7 +5,7 @@ use std::fs;
 use harness::process::Process;
 use serde_json::{Value, json};
 
-/// Octets of memory of one process.
+/// Bytes of memory of one process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
     /// Pages in memory, shared ones included (`VmRSS` of proc_pid_status(5)).
@@ -50,12 +50,12 @@ fn bytes(text: &str, key: &str) -> u64 {
     kib.expect("a number of KiB") * 1024
 }
 
-/// Octets in KiB.
+/// Bytes in KiB.
 pub(crate) fn kib(bytes: u64) -> f64 {
     bytes as f64 / 1024.0
 }
 
-/// Octets in MiB.
+/// Bytes in MiB.
 pub(crate) fn mib(bytes: u64) -> f64 {
     kib(bytes) / 1024.0
 }

@@ -26,7 +26,7 @@ enum Judge {
     SearchToken,
     /// The relay, of a site key
     SiteKey,
-    /// Nobody of ours: octet for octet until one differs
+    /// Nobody of ours: byte for byte until one differs
     Naive,
 }
 

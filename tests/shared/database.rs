@@ -114,7 +114,7 @@ impl Book {
         }
     }
 
-    /// Octets on disk of an event of the audit, with its indexes.
+    /// Bytes on disk of an event of the audit, with its indexes.
     pub(crate) async fn of_event(&mut self) -> f64 {
         let (size, events): (i64, i64) = sqlx::query_as(AUDIT).fetch_one(&mut self.0).await.unwrap();
         size as f64 / events as f64

@@ -16,7 +16,7 @@ const WATCHED: Duration = Duration::from_secs(20);
 /// What each site costs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
-    /// Octets of resident memory.
+    /// Bytes of resident memory.
     pub(crate) resident: f64,
     /// Microseconds of processor time in a second.
     pub(crate) processor: f64,
@@ -36,7 +36,7 @@ impl Known {
     }
 }
 
-/// Octets resident, and microseconds of processor time in a second.
+/// Bytes resident, and microseconds of processor time in a second.
 async fn need(programs: &Processes) -> (u64, f64) {
     let before = programs.processor_time();
     tokio::time::sleep(WATCHED).await;

@@ -83,7 +83,7 @@ async fn take(client: &Client, link: &str, len: u64) -> u64 {
     taken
 }
 
-/// Asks again and again until the time is over; whatever is asked tells its octets and how long to pause after it.
+/// Asks again and again until the time is over; whatever is asked tells its bytes and how long to pause after it.
 async fn repeat(about: Duration, ask: impl AsyncFn() -> (u64, Duration)) -> Load {
     let (begun, mut load) = (Instant::now(), Load::default());
     while begun.elapsed() < about {

@@ -30,9 +30,9 @@ use self::{
 
 /// The call of a recording that no buffer on the way holds.
 const LONG: &str = "1711441902.18";
-/// Its size in octets.
+/// Its size in bytes.
 const LONG_LEN: usize = 64 << 20;
-/// The size in octets of a second of the other call.
+/// The size in bytes of a second of the other call.
 const SHORT_LEN: usize = 16_044;
 /// How many search at once, beside one alone.
 const MANY: usize = 16;

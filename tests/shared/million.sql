@@ -9,7 +9,7 @@ INSERT INTO tunnels (session, site, run, instance, slot, agent_version, host, ad
     SELECT left(md5(n::text), 24), 'customer-' || lpad(n::text, 7, '0'), lpad((n % 40)::text, 24, '0'), md5(n::text), 0, '0.1.0',
     'pbx-' || n, '203.0.113.5', 1764340000000, left(md5(n::text), 16) FROM generate_series(1, 1000000) AS n;
 ANALYZE;
-SELECT pg_total_relation_size('tunnels') / COUNT(*) AS octets_of_a_tunnel FROM tunnels;
+SELECT pg_total_relation_size('tunnels') / COUNT(*) AS bytes_of_a_tunnel FROM tunnels;
 -- A reading of all routes (`ROUTES` in store/routes.rs).
 EXPLAIN ANALYZE SELECT tunnels.site, tunnels.session, tunnels.run, tunnels.link_key FROM tunnels
     JOIN relay_runs ON relay_runs.run = tunnels.run WHERE tunnels.closed_ms IS NULL AND tunnels.link_key IS NOT NULL

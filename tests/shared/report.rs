@@ -67,7 +67,7 @@ pub(crate) fn tables(run: &Run, idle: Idle, of_event: f64) -> String {
 /// What sites cost that a relay only knows.
 pub(crate) fn known(known: Known) -> String {
     format!(
-        "\n| each of {KNOWN} sites that a relay knows | |\n|---|--:|\n| resident memory, octets | {:.0} |\n\
+        "\n| each of {KNOWN} sites that a relay knows | |\n|---|--:|\n| resident memory, bytes | {:.0} |\n\
          | CPU in a second, µs | {:.2} |",
         known.resident, known.processor
     )
@@ -112,7 +112,7 @@ fn scales(text: &mut String, run: &Run, cores: usize) {
 }
 
 fn database(text: &mut String, run: &Run, idle: Idle, of_event: f64) {
-    line(text, "\n| what PostgreSQL writes for each | octets of WAL | writing transactions |\n|---|--:|--:|");
+    line(text, "\n| what PostgreSQL writes for each | bytes of WAL | writing transactions |\n|---|--:|--:|");
     for (name, of) in WRITTEN {
         let wal = median(run.database.iter().map(|costs| of(costs).wal));
         let transactions = median(run.database.iter().map(|costs| of(costs).transactions));

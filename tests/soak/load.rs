@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::churn::{Events, Programs};
 
-/// Sizes of the recordings in octets: a few seconds of sound to an hour.
+/// Sizes of the recordings in bytes: a few seconds of sound to an hour.
 const SIZES: [usize; 8] = [1_000, 20_000, 90_000, 300_000, 500_000, 1_500_000, 4_000_000, 20_000_000];
 /// How long a searcher waits between two searches, and a listener between two downloads on average: whoever never pauses measures
 /// the processor.
@@ -32,7 +32,7 @@ const THINK: Duration = Duration::from_millis(100);
 /// How long a slow listener waits between two pieces.
 const SIP: Duration = Duration::from_millis(20);
 
-/// Recordings whose octets are known.
+/// Recordings whose bytes are known.
 pub(crate) struct Recordings {
     directory: TempDir,
     bytes: Vec<Vec<u8>>,
@@ -66,7 +66,7 @@ pub(crate) struct Tally {
     whole: AtomicU64,
     left: AtomicU64,
     cut: AtomicU64,
-    /// Octets that were not the recording's, and wholes that were not whole.
+    /// Bytes that were not the recording's, and wholes that were not whole.
     pub(crate) wrong: AtomicU64,
     /// What was refused, or not answered, by what was said.
     failures: Mutex<BTreeMap<String, u64>>,
@@ -99,8 +99,8 @@ impl Tally {
             ("taken to their end", get(&self.whole)),
             ("left by their listener", get(&self.left)),
             ("cut", get(&self.cut)),
-            ("MB delivered, every octet compared", megabytes),
-            ("wrong octets, or a part given out as the whole", get(&self.wrong)),
+            ("MB delivered, every byte compared", megabytes),
+            ("wrong bytes, or a part given out as the whole", get(&self.wrong)),
         ] {
             let _ = writeln!(table, "| {what} | {figure} |");
         }
@@ -218,7 +218,7 @@ impl Worker {
         }
     }
 
-    /// Takes all of an answer or some of it, quickly or slowly, and compares every octet.
+    /// Takes all of an answer or some of it, quickly or slowly, and compares every byte.
     async fn listen(&self, answer: reqwest::Response, expected: &[u8]) {
         let patience = match rand::rng().random_range(0..4) {
             0 => rand::rng().random_range(0..=expected.len()),

@@ -1,5 +1,5 @@
 //! A site under load for as long as asked: agents come and go, are killed and stand still, relays are killed too, while
-//! searches and listeners go on. Every octet that is delivered is held against the recording; memory, descriptors, threads
+//! searches and listeners go on. Every byte that is delivered is held against the recording; memory, descriptors, threads
 //! and times are drawn as a picture.
 
 #![expect(clippy::print_stdout, reason = "the figures are what this program is for")]

@@ -9,7 +9,7 @@ use crate::{churn::Programs, load::Tally};
 /// What one program takes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
-    /// Octets of memory.
+    /// Bytes of memory.
     pub(crate) resident: u64,
     pub(crate) descriptors: u64,
     pub(crate) threads: u64,

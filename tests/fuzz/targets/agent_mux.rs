@@ -35,7 +35,7 @@ enum Step<'a> {
     Reset(u8),
     Credit(u8, u32),
     OfAnyStream { stream: u32, kind: u8 },
-    Octets(&'a [u8]),
+    Bytes(&'a [u8]),
     Pong { right: bool },
     Respond(u8),
     Write(u8, u16),
@@ -108,7 +108,7 @@ fn id(number: impl Into<u32>) -> StreamId {
     StreamId::new(number.into()).unwrap_or(StreamId::FIRST)
 }
 
-/// Octets of a body that tell where they stand.
+/// Bytes of a body that tell where they stand.
 fn body(from: u64, len: usize) -> Bytes {
     (from..from + len as u64).map(|at| (at % 251) as u8).collect()
 }
@@ -128,10 +128,10 @@ impl World {
             Step::Reset(stream) => {
                 self.receive(Frame::Reset(id(stream), ResetCode::Cancelled, String::new()))?;
             }
-            Step::Credit(stream, octets) => self.credit(id(stream), octets.max(1))?,
+            Step::Credit(stream, bytes) => self.credit(id(stream), bytes.max(1))?,
             Step::OfAnyStream { stream, kind } => self.receive(frame_of_any_stream(id(stream), kind))?,
-            Step::Octets(octets) => match Frame::decode(Bytes::copy_from_slice(octets))? {
-                Frame::Credit(stream, octets) => self.credit(stream, octets)?,
+            Step::Bytes(bytes) => match Frame::decode(Bytes::copy_from_slice(bytes))? {
+                Frame::Credit(stream, bytes) => self.credit(stream, bytes)?,
                 // Steps of their own, which keep the accounts.
                 Frame::Welcome(_) | Frame::Request(..) => {}
                 frame => self.receive(frame)?,
@@ -177,10 +177,10 @@ impl World {
         Ok(())
     }
 
-    fn credit(&mut self, stream: StreamId, octets: u32) -> Result<(), Violation> {
-        self.receive(Frame::Credit(stream, octets))?;
+    fn credit(&mut self, stream: StreamId, bytes: u32) -> Result<(), Violation> {
+        self.receive(Frame::Credit(stream, bytes))?;
         if let Some(open) = self.streams.get_mut(&stream) {
-            open.credit += u64::from(octets);
+            open.credit += u64::from(bytes);
         }
         Ok(())
     }
@@ -288,7 +288,7 @@ impl World {
     fn carry(&mut self, stream: StreamId, data: &Bytes) {
         let open = self.streams.get_mut(&stream).expect("a body of nobody");
         assert!(open.answered && !data.is_empty() && data.len() <= MAX_DATA_LEN);
-        assert_eq!(*data, body(open.sent, data.len()), "wrong octets");
+        assert_eq!(*data, body(open.sent, data.len()), "wrong bytes");
         open.sent += data.len() as u64;
         assert!(open.sent <= open.written, "more than there is");
         let cost = u64::from(cost(data.len()));

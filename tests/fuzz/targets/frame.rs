@@ -1,4 +1,4 @@
-//! The frame decoder takes any octets: it never panics, copies no body, holds little, and what it has understood it says
+//! The frame decoder takes any bytes: it never panics, copies no body, holds little, and what it has understood it says
 //! the same way ever after.
 
 #![no_main]
@@ -11,20 +11,20 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What a frame may hold for each of its octets. The dearest are empty strings in a list: three octets (`"",`) are a
+/// What a frame may hold for each of its bytes. The dearest are empty strings in a list: three bytes (`"",`) are a
 /// `String` of 24, in a vector that has doubled its room and still holds the half it came from.
-const MEMORY_PER_OCTET: usize = 3 * 24 / 3;
+const MEMORY_PER_BYTE: usize = 3 * 24 / 3;
 /// What a frame may hold besides: the first rooms of a header map and of the lists, and the box around a head.
 const MEMORY_FLOOR: usize = 8 * 1024;
 
-fuzz_target!(|octets: &[u8]| {
-    let message = Bytes::copy_from_slice(octets);
+fuzz_target!(|bytes: &[u8]| {
+    let message = Bytes::copy_from_slice(bytes);
     let before = MEMORY.current_usage();
     MEMORY.reset_peak_usage();
     let decoded = Frame::decode(message.clone());
     let held = MEMORY.peak_usage() - before;
-    let len = octets.len().min(MAX_HEAD_LEN);
-    assert!(held <= MEMORY_FLOOR + MEMORY_PER_OCTET * len, "{held} octets of memory for a frame of {len}");
+    let len = bytes.len().min(MAX_HEAD_LEN);
+    assert!(held <= MEMORY_FLOOR + MEMORY_PER_BYTE * len, "{held} bytes of memory for a frame of {len}");
     let Ok(frame) = decoded else { return };
 
     if let Frame::Data(_, body) | Frame::Request(_, _, body) | Frame::Answer(_, _, body) = &frame
@@ -39,7 +39,7 @@ fuzz_target!(|octets: &[u8]| {
 fn check_encoding(frame: &Frame) {
     let encoded = frame.encode();
     match Frame::decode(encoded.clone()) {
-        // Octets of a reason that are not UTF-8 take more room afterwards, and the sender cuts what is too long.
+        // Bytes of a reason that are not UTF-8 take more room afterwards, and the sender cuts what is too long.
         Ok(Frame::Reset(stream, code, reason)) => {
             assert!(
                 matches!(frame, Frame::Reset(s, c, r) if *s == stream && *c == code && r.starts_with(&reason))

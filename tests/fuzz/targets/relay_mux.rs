@@ -47,7 +47,7 @@ enum Step<'a> {
         stream: u32,
         kind: u8,
     },
-    Octets(&'a [u8]),
+    Bytes(&'a [u8]),
     Pong {
         right: bool,
     },
@@ -128,7 +128,7 @@ fn id(number: impl Into<u32>) -> StreamId {
     StreamId::new(number.into()).unwrap_or(StreamId::FIRST)
 }
 
-fn octets(len: u16) -> Bytes {
+fn filler(len: u16) -> Bytes {
     Bytes::from(vec![0; usize::from(len).clamp(1, MAX_DATA_LEN)])
 }
 
@@ -136,7 +136,7 @@ fn octets(len: u16) -> Bytes {
 fn frame_of_any_stream(stream: StreamId, kind: u8) -> Frame {
     match kind % 7 {
         0 => Frame::Response(stream, head()),
-        1 => Frame::Data(stream, octets(1)),
+        1 => Frame::Data(stream, filler(1)),
         2 => Frame::End(stream),
         3 => Frame::Reset(stream, ResetCode::ReadFailed, String::new()),
         4 => Frame::Answer(stream, head(), Bytes::new()),
@@ -152,17 +152,17 @@ impl World {
             Step::Goaway => self.receive(Frame::Goaway(goaway()))?,
             Step::Status => self.receive(Frame::Status(Status::default()))?,
             Step::Response(stream) => self.receive(Frame::Response(id(stream), head()))?,
-            Step::Data(stream, len) => self.receive(Frame::Data(id(stream), octets(len)))?,
+            Step::Data(stream, len) => self.receive(Frame::Data(id(stream), filler(len)))?,
             Step::Body { stream, frames } => {
-                (0..frames % 16).try_for_each(|_| self.receive(Frame::Data(id(stream), octets(u16::MAX))))?
+                (0..frames % 16).try_for_each(|_| self.receive(Frame::Data(id(stream), filler(u16::MAX))))?
             }
             Step::End(stream) => self.receive(Frame::End(id(stream)))?,
             Step::Reset(stream, code) => {
                 self.receive(Frame::Reset(id(stream), ResetCode::from(code), "why not".to_owned()))?;
             }
-            Step::Answer(stream, len) => self.receive(Frame::Answer(id(stream), head(), octets(len)))?,
+            Step::Answer(stream, len) => self.receive(Frame::Answer(id(stream), head(), filler(len)))?,
             Step::OfAnyStream { stream, kind } => self.receive(frame_of_any_stream(id(stream), kind))?,
-            Step::Octets(octets) => self.receive(Frame::decode(Bytes::copy_from_slice(octets))?)?,
+            Step::Bytes(bytes) => self.receive(Frame::decode(Bytes::copy_from_slice(bytes))?)?,
             Step::Pong { right } => {
                 let payload = self.ping.filter(|_| right).unwrap_or([9; 8]);
                 self.mux.handle_pong(&payload, self.now);
@@ -286,10 +286,10 @@ impl World {
                 let listener = self.listeners.get_mut(stream).expect("a request of nobody");
                 assert!(!std::mem::replace(&mut listener.requested, true), "a request went twice");
             }
-            Frame::Credit(stream, octets) => {
+            Frame::Credit(stream, bytes) => {
                 let listener = self.listeners.get_mut(stream).expect("credit for a listener who left");
                 assert!(listener.requested && !listener.over, "credit for a stream that is not open");
-                listener.granted += u64::from(*octets);
+                listener.granted += u64::from(*bytes);
             }
             Frame::Reset(stream, ..) => {
                 if let Some(listener) = self.listeners.get_mut(stream) {
@@ -316,7 +316,7 @@ impl World {
             self.listeners.values().flat_map(|listener| &listener.held).copied().map(u64::from).sum();
         let used = self.budgets.tunnel.used();
         assert_eq!(used, self.budgets.process.used());
-        assert!(held <= used, "{held} octets are held, {used} are accounted for");
+        assert!(held <= used, "{held} bytes are held, {used} are accounted for");
         assert!(
             used <= TUNNEL_WINDOW_BUDGET / 2 && used <= self.listeners.len() as u64 * u64::from(MAX_WINDOW)
         );

@@ -77,16 +77,16 @@ fn open(target: Target, expires: u64, nonce: [u8; 12], damage: &[Damage], now: u
 }
 
 fn damage_done(token: &str, damage: &[Damage]) -> String {
-    let mut octets = token.as_bytes().to_vec();
+    let mut bytes = token.as_bytes().to_vec();
     for damage in damage {
         match damage {
             Damage::Replace { at, with } => {
-                if let Some(octet) = octets.get_mut(usize::from(*at)) {
-                    *octet = *with;
+                if let Some(byte) = bytes.get_mut(usize::from(*at)) {
+                    *byte = *with;
                 }
             }
-            Damage::Cut { at } => octets.truncate(usize::from(*at)),
-            Damage::Append { with } => octets.push(*with),
+            Damage::Cut { at } => bytes.truncate(usize::from(*at)),
+            Damage::Append { with } => bytes.push(*with),
             Damage::OfAnotherSite => {
                 let other = SiteId::parse("other").expect("a site");
                 let target = LinkTarget {
@@ -98,9 +98,9 @@ fn damage_done(token: &str, damage: &[Damage]) -> String {
                     user: String::new(),
                 };
                 let minted = SIGNER.mint(&other, &target, u64::MAX, [0; 12]).expect("a short target");
-                octets = minted.into_bytes();
+                bytes = minted.into_bytes();
             }
         }
     }
-    String::from_utf8_lossy(&octets).into_owned()
+    String::from_utf8_lossy(&bytes).into_owned()
 }

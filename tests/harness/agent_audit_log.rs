@@ -13,13 +13,13 @@ use crate::process::PATIENCE;
 
 /// The file of `--audit-log`.
 #[derive(Debug, Clone)]
-pub struct OwnRecord {
+pub struct AgentAuditLog {
     path: PathBuf,
 }
 
-impl OwnRecord {
+impl AgentAuditLog {
     /// The audit log in this directory.
-    pub fn beneath(directory: &Path) -> Self {
+    pub fn in_directory(directory: &Path) -> Self {
         Self { path: directory.join("audit.jsonl") }
     }
 

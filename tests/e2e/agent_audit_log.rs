@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use harness::{
     agent::{Agent, AgentOptions},
+    agent_audit_log::AgentAuditLog,
     client::{body, client, first_link, search, search_with, send},
-    own_record::OwnRecord,
     process::{Process, run},
     recordings::{noise, wav, write},
     relay::{Relay, Site},
@@ -27,18 +27,18 @@ struct Place {
     site: Site,
     client: Client,
     agent: Agent,
-    record: OwnRecord,
+    record: AgentAuditLog,
     dir: TempDir,
 }
 
 impl Place {
     async fn new(more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let record = OwnRecord::beneath(dir.path());
+        let record = AgentAuditLog::in_directory(dir.path());
         Self::with(dir, record, more).await
     }
 
-    async fn with(dir: TempDir, record: OwnRecord, more: &[&str]) -> Self {
+    async fn with(dir: TempDir, record: AgentAuditLog, more: &[&str]) -> Self {
         let relay = Relay::start().await;
         let site = relay.add_site("acme", &[]).await;
         write(dir.path(), format!("rec/in-34911223344-{CALL}.wav"), &wav(1.0, 1));
@@ -72,7 +72,7 @@ impl Place {
 }
 
 #[tokio::test]
-async fn a_search_a_delivery_and_a_seek_are_on_the_customers_own_record() {
+async fn a_search_a_delivery_and_a_seek_are_in_the_audit_log() {
     let place = Place::new(&[]).await;
     let link = place.link(CALL).await;
     let whole = wav(1.0, 1);
@@ -99,7 +99,7 @@ async fn a_search_a_delivery_and_a_seek_are_on_the_customers_own_record() {
 }
 
 #[tokio::test]
-async fn whoever_wants_full_names_has_them_and_whoever_has_no_flag_has_no_file() {
+async fn full_names_are_an_option_and_without_the_flag_there_is_no_file() {
     let place = Place::new(&["--audit-names", "full"]).await;
     body(send(place.client.get(place.link(CALL).await)).await).await;
     assert_eq!(place.record.wait_for(2).await[1]["recording"], format!("in-34911223344-{CALL}.wav"));
@@ -113,13 +113,13 @@ async fn whoever_wants_full_names_has_them_and_whoever_has_no_flag_has_no_file()
 }
 
 #[tokio::test]
-async fn a_listener_who_leaves_is_told_from_one_who_is_cut_off() {
+async fn a_listener_who_leaves_is_distinguished_from_one_who_is_cut_off() {
     let mut place = Place::new(&[]).await;
     drop(place.listening().await);
     let left = place.first_delivery().await;
     assert_eq!((&left["outcome"], &left["status"]), (&"left".into(), &200.into()));
-    let octets = left["octets"].as_u64().unwrap();
-    assert!(octets > 0 && octets < LONG as u64, "{left}");
+    let sent = left["octets"].as_u64().unwrap();
+    assert!(sent > 0 && sent < LONG as u64, "{left}");
     let listener = place.listening().await;
     place.relay.kill().await;
     let lines = place.record.wait_for(4).await;
@@ -140,7 +140,7 @@ async fn ask_for_calls(place: &Place, count: u32) {
 }
 
 #[tokio::test]
-async fn the_record_is_rotated_and_so_many_files_are_kept() {
+async fn the_audit_log_is_rotated_and_keeps_a_limited_number_of_files() {
     let place = Place::new(&[&SMALL[..], &["--audit-log-min-age", "0s"]].concat()).await;
     ask_for_calls(&place, 55).await;
     ask_for_calls(&place, 55).await;
@@ -158,10 +158,10 @@ async fn the_record_is_rotated_and_so_many_files_are_kept() {
 }
 
 #[tokio::test]
-async fn whoever_holds_the_token_cannot_push_out_what_stands_on_record() {
+async fn a_client_with_the_token_cannot_push_lines_out_of_the_audit_log() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state.json");
-    let record = OwnRecord::beneath(dir.path());
+    let record = AgentAuditLog::in_directory(dir.path());
     let flags = [&SMALL[..], &["--state-file", state.to_str().unwrap()]].concat();
     let mut place = Place::with(dir, record, &flags).await;
     let first = place.link(CALL).await;
@@ -246,10 +246,11 @@ async fn logrotate_may_move_the_file_away() {
 async fn another_path_takes_effect_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("agent.toml");
-    let (first, second) = (OwnRecord::beneath(dir.path()), OwnRecord::beneath(&dir.path().join("second")));
+    let (first, second) =
+        (AgentAuditLog::in_directory(dir.path()), AgentAuditLog::in_directory(&dir.path().join("second")));
     fs::create_dir(dir.path().join("second")).unwrap();
     let recorded =
-        |record: &OwnRecord| fs::write(&config, format!("audit-log = '{}'", record.path().display()));
+        |record: &AgentAuditLog| fs::write(&config, format!("audit-log = '{}'", record.path().display()));
     recorded(&first).unwrap();
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
@@ -271,7 +272,7 @@ async fn a_full_disk_stops_no_playback_and_loses_nothing_but_lines() {
     let Some(disk) = SmallDisk::mount() else { return };
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state.json");
-    let record = OwnRecord::beneath(disk.path());
+    let record = AgentAuditLog::in_directory(disk.path());
     let place = Place::with(dir, record, &["--state-file", state.to_str().unwrap()]).await;
     place.search(CALL).await;
     place.record.wait_for(1).await;
@@ -335,7 +336,7 @@ async fn a_delivery_that_the_end_cuts_is_written_down_too() {
 }
 
 #[tokio::test]
-async fn a_delivery_of_an_agent_that_was_killed_is_on_record_and_is_closed_at_the_next_start() {
+async fn a_delivery_of_a_killed_agent_is_in_the_audit_log_and_is_closed_at_the_next_start() {
     let mut place = Place::new(&[]).await;
     let listener = place.listening().await;
     place.record.wait_for(1).await;
@@ -406,7 +407,7 @@ async fn a_call_is_erased_from_every_file_while_the_agent_goes_on_writing() {
 #[tokio::test]
 async fn the_classic_audiovault_records_who_is_at_the_other_end() {
     let dir = tempfile::tempdir().unwrap();
-    let record = OwnRecord::beneath(dir.path());
+    let record = AgentAuditLog::in_directory(dir.path());
     write(dir.path(), format!("rec/in-34911223344-{CALL}.wav"), &wav(1.0, 1));
     let path = format!("file:{}/rec", dir.path().display());
     let mut arguments = vec!["serve", "--bind-to", "127.0.0.1:0", "--token", "master-token", "--path", &path];
@@ -439,8 +440,8 @@ async fn ask(place: &Place, number: usize, link: &str) {
         2 => search_with(&place.client, &place.site, "400", &[]).await,
         // The relay itself refuses whoever guesses more often.
         3 if number < 80 => {
-            let stranger = Site { search_token: "guessed-token".to_owned(), ..place.site.clone() };
-            search_with(&place.client, &stranger, CALL, &[]).await
+            let guesser = Site { search_token: "guessed-token".to_owned(), ..place.site.clone() };
+            search_with(&place.client, &guesser, CALL, &[]).await
         }
         4 => send(get().header(RANGE, format!("bytes={number}-"))).await,
         5 => send(get().header(RANGE, "bytes=99999999-")).await,
@@ -453,7 +454,7 @@ async fn ask(place: &Place, number: usize, link: &str) {
 }
 
 #[tokio::test]
-async fn the_relays_audit_and_the_own_record_agree_on_a_hundred_mixed_requests() {
+async fn the_audit_logs_of_relay_and_agent_agree_on_a_hundred_mixed_requests() {
     let place = Place::new(&[]).await;
     let link = place.link(CALL).await;
     for batch in (0..98usize).collect::<Vec<_>>().chunks(7) {
@@ -512,7 +513,7 @@ async fn the_relays_audit_and_the_own_record_agree_on_a_hundred_mixed_requests()
         ] {
             assert_eq!(text(name), **theirs, "{name}: {ours} {line}");
         }
-        let (octets, theirs) = (ours["octets"].as_u64().unwrap_or(0), bytes.parse::<u64>().unwrap());
-        assert!(octets == theirs || (*outcome == "left" && octets > theirs), "{ours} {line}");
+        let (sent, theirs) = (ours["octets"].as_u64().unwrap_or(0), bytes.parse::<u64>().unwrap());
+        assert!(sent == theirs || (*outcome == "left" && sent > theirs), "{ours} {line}");
     }
 }
