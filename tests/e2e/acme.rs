@@ -14,10 +14,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 const DOMAIN: &str = "relay.example.test";
-/// Seconds that a certificate is good for; two thirds of it later it is renewed.
+/// Seconds for which a certificate is valid; it is renewed after two thirds of them.
 const VALIDITY: u64 = 24;
 
-/// A relay whose TLS listener has its certificate from Pebble; plain HTTP stays beside it.
+/// A relay whose TLS listener gets its certificate from Pebble; it also has a listener with plain HTTP.
 async fn relay(pebble: &Pebble, tls: SocketAddr) -> Relay {
     let (tls, cacert) = (tls.to_string(), pebble.cacert());
     let cache = cacert.parent().unwrap().join("cache");
@@ -48,7 +48,7 @@ fn certificate(stream: &TlsStream<TcpStream>) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-/// Asks for the landing page on a connection that stays open.
+/// Requests the landing page on a connection that stays open.
 async fn ask(stream: &mut TlsStream<TcpStream>) {
     stream.write_all(format!("GET / HTTP/1.1\r\nhost: {DOMAIN}\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -75,7 +75,7 @@ async fn a_certificate_is_issued_and_renewed_while_connections_live() {
         ask(&mut open).await;
         tokio::select! {
             _ = &mut renewed => break,
-            // An idle connection would be closed, renewed certificate or not.
+            // An idle connection would be closed, with or without a new certificate.
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The customer's own record: what the agent writes down of searches and deliveries, whatever the relay says.
+//! The audit log of the agent: searches and deliveries that the agent writes down, independent of the relay.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -17,11 +17,11 @@ use tempfile::TempDir;
 
 const CALL: &str = "1711441902.17";
 const LONG_CALL: &str = "1711441902.99";
-/// More than all the buffers of sockets on the way can hold.
+/// More than all socket buffers on the way can hold.
 const LONG: usize = 64 * 1024 * 1024;
 const MASKED: &str = "in-*********44-********02.17.wav";
 
-/// A site with two calls, whose agent keeps a record.
+/// A site with two calls, whose agent writes an audit log.
 struct Place {
     relay: Relay,
     site: Site,
@@ -64,7 +64,7 @@ impl Place {
         response
     }
 
-    /// Waits until the first delivery is on record.
+    /// Waits until the first delivery is in the audit log.
     async fn first_delivery(&self) -> Value {
         let lines = self.record.wait_until(|lines| lines.iter().any(|line| line["kind"] == "delivery")).await;
         lines.into_iter().find(|line| line["kind"] == "delivery").unwrap()
@@ -127,10 +127,10 @@ async fn a_listener_who_leaves_is_distinguished_from_one_who_is_cut_off() {
     drop(listener);
 }
 
-/// Flags of a record that is soon full.
+/// Flags of an audit log that is full soon.
 const SMALL: [&str; 4] = ["--audit-log-size", "4KiB", "--audit-log-keep", "3"];
 
-/// Asks for so many calls, of which the last one is written last.
+/// Searches for this many calls; the last one is written last.
 async fn ask_for_calls(place: &Place, count: u32) {
     for number in 0..count {
         place.search(&format!("1711441999.{number}")).await;
@@ -166,7 +166,7 @@ async fn a_client_with_the_token_cannot_push_lines_out_of_the_audit_log() {
     let mut place = Place::with(dir, record, &flags).await;
     let first = place.link(CALL).await;
     body(send(place.client.get(&first)).await).await;
-    // Each is for another call that is there, so that none is a repeat.
+    // Each search is for another existing call, so that none is a repetition.
     for number in 0..100 {
         let call = format!("1711450000.{number}");
         write(place.dir.path(), format!("rec/in-{call}.wav"), &wav(0.1, 1));
@@ -196,7 +196,7 @@ async fn repeats_of_one_asker_are_counted() {
     let link = place.link(CALL).await;
     for _ in 0..100 {
         place.link(CALL).await;
-        // What finds nothing counts together, whatever the call.
+        // Searches without a result are counted together, for all calls.
         place.search(&format!("1711460000.{}", rand::random::<u32>())).await;
         let part = send(place.client.get(&link).header(RANGE, "bytes=0-9")).await;
         assert_eq!(body(part).await.0, 206);
@@ -227,7 +227,7 @@ async fn logrotate_may_move_the_file_away() {
     fs::rename(place.record.path(), &moved).unwrap();
     place.agent.process.signal("HUP");
     place.agent.process.wait_for("the configuration was read again").await;
-    // Begun anew on SIGHUP, before there is anything to write.
+    // A new file is started on SIGHUP, before there is anything to write.
     let begun = async {
         while !place.record.path().exists() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -279,14 +279,14 @@ async fn a_full_disk_stops_no_playback_and_loses_nothing_but_lines() {
     disk.fill();
     let link = place.link(CALL).await;
     let mark = place.agent.process.mark();
-    // The page that is begun has room for a few lines.
+    // The page that is in use has room for a few lines.
     let mut asked = 2;
     while !place.agent.process.log().iter().any(|line| line.contains("cannot be written")) {
         place.search(CALL).await;
         asked += 1;
     }
     for number in 0..1100 {
-        // Calls that are there, so that nothing is a repeat.
+        // Calls that exist, so that none is a repetition.
         let call = format!("1711450000.{number}");
         write(place.dir.path(), format!("rec/in-{call}.wav"), &wav(0.01, 1));
         place.link(&call).await;
@@ -431,14 +431,14 @@ async fn the_classic_audiovault_records_who_is_at_the_other_end() {
     assert_eq!(lines[1]["recording"], MASKED);
 }
 
-/// One of many requests, each of a kind of its own.
+/// One of many requests, each of its own kind.
 async fn ask(place: &Place, number: usize, link: &str) {
     let get = || place.client.get(link);
     let response = match number % 10 {
         0 => search_with(&place.client, &place.site, CALL, &[("user", "robin"), ("tenant", "shop")]).await,
         1 => search_with(&place.client, &place.site, "1711441902.1", &[]).await,
         2 => search_with(&place.client, &place.site, "400", &[]).await,
-        // The relay itself refuses whoever guesses more often.
+        // The relay itself refuses a client that guesses more often.
         3 if number < 80 => {
             let guesser = Site { search_token: "guessed-token".to_owned(), ..place.site.clone() };
             search_with(&place.client, &guesser, CALL, &[]).await
@@ -460,7 +460,7 @@ async fn the_audit_logs_of_relay_and_agent_agree_on_a_hundred_mixed_requests() {
     for batch in (0..98usize).collect::<Vec<_>>().chunks(7) {
         futures_util::future::join_all(batch.iter().map(|number| ask(&place, *number, &link))).await;
     }
-    // The link's own search, and a long one whose listener leaves, make it a hundred and one.
+    // The search for the link, and a long download whose listener leaves, make a hundred and one.
     drop(place.listening().await);
     let own = place.record.wait_for(101).await;
     let relays = place.relay.audit(101).await;
@@ -495,7 +495,7 @@ async fn the_audit_logs_of_relay_and_agent_agree_on_a_hundred_mixed_requests() {
             let number = || ours[name].as_u64().map_or(String::new(), |number| number.to_string());
             ours[name].as_str().map_or_else(number, str::to_owned)
         };
-        // What is no call id may be a telephone number; the own record leaves it out.
+        // A text that is not a call id may be a telephone number; the audit log of the agent leaves it out.
         let call_id = if *status == "400" { &"" } else { call_id };
         for (name, theirs) in [
             ("kind", kind),

@@ -1,4 +1,4 @@
-//! What an administrator asks of an agent and its configuration.
+//! What an administrator can ask an agent and its configuration.
 
 use std::{fs, time::Duration};
 
@@ -16,7 +16,7 @@ async fn ask(arguments: &[&str]) -> (i32, String, String) {
     run("audiovault-agent", arguments, &[]).await
 }
 
-/// The status as soon as it says this, with its exit code.
+/// The status as soon as it has this text, with its exit code.
 async fn status_with(file: &str, wanted: &str) -> (i32, String) {
     let asking = async {
         loop {
@@ -40,7 +40,7 @@ async fn the_status_names_the_relay_that_is_up_and_why_the_other_is_not() {
     let options = AgentOptions::new(dir.path()).with(&["--relay", &nobody, "--state-file", &file]);
     let _agent = Agent::start(&relay, &site, options).await;
 
-    // Which of the two is told first is not said.
+    // The order of the two is not defined.
     status_with(&file, "Connection refused").await;
     let (exit, out) = status_with(&file, "1 of 2 tunnels").await;
     assert_eq!(exit, 0, "one tunnel is enough: {out}");

@@ -1,4 +1,4 @@
-//! A webhook is told when a site goes and comes.
+//! A webhook gets a message when a site goes down and comes back.
 
 use axum::{Router, extract::State, routing::post};
 use harness::{
@@ -10,7 +10,7 @@ use harness::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-/// An address that takes messages, and the messages.
+/// An address that receives messages, and the messages.
 async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
     let (sender, messages) = mpsc::unbounded_channel();
     let take = async |State(sender): State<mpsc::UnboundedSender<Value>>, body: String| {
@@ -23,7 +23,7 @@ async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
     (url, messages)
 }
 
-/// The next message whose type begins so, and its site.
+/// The next message whose type begins with this text, and its site.
 async fn next(messages: &mut mpsc::UnboundedReceiver<Value>, kind: &str) -> (String, String) {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     loop {

@@ -1,4 +1,4 @@
-//! What programs do by the API, besides what schemathesis makes up.
+//! What programs do through the API, besides the requests that schemathesis makes up.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Two sites, of each of which a recording was searched for and delivered.
+/// Two sites; a recording of each was searched for and delivered.
 struct Served {
     relay: Relay,
     _agents: [Agent; 2],
@@ -35,7 +35,7 @@ async fn served() -> Served {
     Served { relay, _agents: agents, _recordings: recordings }
 }
 
-/// So many events, none of which goes on.
+/// This many events; none of them is still running.
 async fn events(api: &Api, query: &str, count: usize) -> Vec<Value> {
     let (status, answer) = api.get(&format!("/api/v1/audit?{query}")).await;
     assert_eq!(status, 200, "{answer}");
@@ -117,7 +117,7 @@ async fn a_program_watches_a_site_come_up() {
     let mut told = String::new();
     let up = async {
         while !told.contains(r#""state":"up""#) {
-            let chunk = watched.chunk().await.unwrap().expect("the relay goes on telling");
+            let chunk = watched.chunk().await.unwrap().expect("the relay continues to send");
             told.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     };

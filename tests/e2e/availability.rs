@@ -1,4 +1,4 @@
-//! Programs come and go; sites come back by themselves.
+//! Programs stop and start; sites come back by themselves.
 
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},

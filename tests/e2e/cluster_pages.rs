@@ -1,4 +1,4 @@
-//! Operators of several relays: whichever they open shows all sites, to whoever is logged in at any of them.
+//! Operators of several relays: every relay shows all sites, and a login at one relay is valid at all.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -37,7 +37,7 @@ async fn any_relay_shows_all_sites_and_knows_who_is_logged_in() {
     assert!(page.contains(&cluster.nodes[holder]), "{page}");
     assert_no_barriers(&browser, "site-cluster").await;
 
-    // What one relay gave, another one takes: users and their sessions are everybody's.
+    // All relays share users and their sessions.
     let here = Operator::log_in(other, "maria").await;
     let mut there = Operator::logged_out(&cluster.relays[holder]);
     there.cookie.clone_from(&here.cookie);

@@ -1,4 +1,4 @@
-//! What people meet first: help, and one clear line when something is wrong.
+//! What people see first: help, and one clear line when something is wrong.
 
 use harness::{
     process::{Process, run},

@@ -1,4 +1,4 @@
-//! The record of deliveries is complete: whatever a client has received lies within it, whoever was killed meanwhile.
+//! The audit log of deliveries is complete: it has everything that a client received, after the kill of any program.
 
 use std::{
     collections::HashMap,
@@ -19,15 +19,15 @@ use rand::RngExt;
 use reqwest::Client;
 use tokio::sync::{RwLock, Semaphore};
 
-/// Requests in all, in five rounds; after each round but the last somebody is killed in the middle of it.
+/// Requests in all, in five rounds; in the middle of each round except the last one, a program is killed.
 const REQUESTS: usize = 1000;
 const ROUNDS: usize = 5;
-/// Requests under way at a time.
+/// Requests at a time.
 const AT_A_TIME: usize = 24;
 const SIZES: [(&str, usize); 3] =
     [("1711441902.11", 40_000), ("1711441902.12", 1_500_000), ("1711441902.13", 12_000_000)];
 
-/// What a client has of one answer.
+/// What a client received of one response.
 #[derive(Debug)]
 struct Received {
     request_id: String,
@@ -36,14 +36,15 @@ struct Received {
     whole: bool,
 }
 
-/// The answers that have begun. Whoever asks holds the gate until the answer begins; whoever closes it knows them all.
+/// The responses that have begun. Each client holds the gate until its response begins; closing the gate waits for
+/// all of them.
 #[derive(Default)]
 struct Begun {
     gate: RwLock<()>,
     ids: Mutex<Vec<String>>,
 }
 
-/// Asks for a random range of a random recording, and takes all of it, or some, or some slowly.
+/// Requests a random range of a random recording, and reads all of it, a part of it, or all of it slowly.
 async fn listen(client: Client, links: Arc<Vec<String>>, begun: Arc<Begun>) -> Option<Received> {
     let (link, size) = {
         let which = rand::rng().random_range(0..SIZES.len());
@@ -81,7 +82,7 @@ async fn listen(client: Client, links: Arc<Vec<String>>, begun: Arc<Begun>) -> O
     Some(Received { request_id, start, bytes, whole: whole && bytes == size - start })
 }
 
-/// The record, by request id.
+/// The audit log, by request id.
 async fn record(relay: &Relay) -> HashMap<String, Vec<String>> {
     let database = relay.database();
     let (code, out, err) = run("audiovault-relay", &["audit", "export", "--database", &database], &[]).await;
@@ -90,7 +91,7 @@ async fn record(relay: &Relay) -> HashMap<String, Vec<String>> {
     lines.map(|cells| (cells[17].clone(), cells)).collect()
 }
 
-/// Waits until every answer that has begun is on record as it should be.
+/// Waits until the audit log has every response that has begun, in its final state.
 async fn wait_for_rows(relay: &Relay, begun: &Begun, wanted: impl Fn(&[String]) -> bool) {
     let written = async {
         loop {
@@ -152,13 +153,14 @@ async fn every_byte_that_a_client_received_is_in_the_audit_log_after_any_kill() 
                 agent = Agent::start(&relay, &site, options(dir.path(), &secret)).await;
             }
             1 | 3 => {
-                // No answer begins now: what began in the last milliseconds before a kill may be missing on record.
+                // No response begins now: what began in the last milliseconds before a kill may be missing in the
+                // audit log.
                 let shut = begun.gate.write().await;
                 wait_for_rows(&relay, &begun, |_| true).await;
                 let mark = agent.process.mark();
                 relay.kill().await;
                 begun.ids.lock().unwrap().clear();
-                // The rest of the round waits for nobody: it fails at once while the relay is away.
+                // The rest of the round does not wait: it fails at once while the relay is down.
                 drop(shut);
                 relay.restart().await;
                 agent.process.wait_for_after(mark, CONNECTED).await;
@@ -176,12 +178,14 @@ async fn every_byte_that_a_client_received_is_in_the_audit_log_after_any_kill() 
 fn check(all: &[Received], record: &HashMap<String, Vec<String>>) {
     let mut whole = 0;
     for received in all.iter().filter(|received| received.bytes > 0) {
-        let row = record.get(&received.request_id).unwrap_or_else(|| panic!("{received:?} is not on record"));
+        let row = record
+            .get(&received.request_id)
+            .unwrap_or_else(|| panic!("{received:?} is not in the audit log"));
         let number = |column: usize| row[column].parse::<u64>().unwrap();
         let (start, bytes) = (number(13), number(14));
         assert_eq!(start, received.start, "{row:?}");
         if row[1].is_empty() {
-            // Nobody wrote down an end: it reads "at least".
+            // The end was not written down: the row says "at least".
             continue;
         }
         assert!(received.bytes <= bytes, "{received:?} is more than {row:?}");

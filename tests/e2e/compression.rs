@@ -1,4 +1,4 @@
-//! What operators read goes out compressed; secrets and recordings do not.
+//! What operators read is compressed; secrets and recordings are not.
 
 use std::process::Stdio;
 

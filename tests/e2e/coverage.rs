@@ -1,4 +1,4 @@
-//! Coverage: ten thousand answered calls against a tree whose gaps are known.
+//! Coverage: ten thousand answered calls and a directory tree with known gaps.
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
@@ -24,12 +24,12 @@ struct Call {
     day: String,
 }
 
-/// Calls through a month, of which every seventh or so has a gap of some kind.
+/// Calls of a month; about every seventh has some kind of gap.
 fn calls() -> Vec<Call> {
     let zone = TimeZone::get("Europe/Madrid").unwrap();
     let call = |n: usize| {
         let began = FIRST + i64::try_from(n).unwrap() * 260;
-        // A prime, so that gaps fall on every day, hour and queue.
+        // A prime, so that there are gaps on every day, hour and queue.
         let fate = FATES[match n * 7919 % 97 {
             0..=4 => 1,
             5..=7 => 2,
@@ -43,7 +43,7 @@ fn calls() -> Vec<Call> {
     (0..CALLS).map(call).collect()
 }
 
-/// Asterisk's queue_log of these calls, with as many that nobody answered.
+/// Asterisk's queue_log of these calls, with the same number of calls that were not answered.
 fn queue_log(calls: &[Call]) -> String {
     let mut log = String::from("1709276000|NONE|NONE|NONE|QUEUESTART|\n");
     for Call { began, id, queue, .. } in calls {
@@ -126,7 +126,7 @@ async fn every_gap_of_ten_thousand_calls_is_named_rightly() {
     let (_, out, _) = run("audiovault-agent", &[&flags[..], &["--json"]].concat(), &[]).await;
     let report: Value = serde_json::from_str(&out).unwrap();
     let gone = calls.iter().filter(|call| call.fate == "not_recorded").count();
-    assert_eq!(report["coverage"]["root_missing"], gone, "nobody knows what lies there");
+    assert_eq!(report["coverage"]["root_missing"], gone, "the content of a missing root is unknown");
     assert!(report["roots_degraded"][0].as_str().unwrap().contains("/nowhere/at/all"));
 }
 

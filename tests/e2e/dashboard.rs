@@ -1,4 +1,4 @@
-//! Operators at a real browser.
+//! Operators with a real browser.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -15,13 +15,13 @@ async fn relay() -> Relay {
     relay
 }
 
-/// What axe-core finds is none, and a picture of the page is kept.
+/// Checks that axe-core finds no problem, and stores a picture of the page.
 pub(crate) async fn assert_no_barriers(browser: &Browser, page: &str) {
     assert_eq!(browser.violations().await, Vec::<String>::new(), "{page}");
     browser.screenshot(page).await;
 }
 
-/// Adds a site by the form, as an operator does.
+/// Adds a site with the form, as an operator does.
 async fn add_site(browser: &Browser, relay: &Relay) -> Site {
     browser.click("a[href='/sites/new']").await;
     browser.fill("#site", "acme-madrid").await;
@@ -38,7 +38,7 @@ async fn add_site(browser: &Browser, relay: &Relay) -> Site {
     }
 }
 
-/// A recording of half a minute, so that there is something to skip.
+/// A recording of half a minute, so that a listener can skip.
 fn long_recording() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), format!("in-100-34911223344-20240326-{CALL}.wav"), &wav(120.0, 1));

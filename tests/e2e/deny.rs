@@ -1,4 +1,4 @@
-//! Recordings that are no longer offered: unfindable at once, their links dead, running downloads cut.
+//! Denied recordings: not found at once, their links do not work any more, running downloads are cut.
 
 use std::{
     fs,
@@ -20,11 +20,11 @@ use tempfile::TempDir;
 
 const LONG_CALL: &str = "1711441902.99";
 const OTHER_CALL: &str = "1711441902.18";
-/// More than all the buffers of sockets on the way can hold.
+/// More than all socket buffers on the way can hold.
 const LONG: usize = 64 * 1024 * 1024;
 const NO_LONGER: &str = "this recording is no longer offered";
 
-/// A site with three calls, whose agent goes by a deny file and keeps a record.
+/// A site with three calls, whose agent has a deny file and writes an audit log.
 struct Place {
     dir: TempDir,
     relay: Relay,
@@ -71,7 +71,7 @@ impl Place {
         first_link(&self.search(call).await)
     }
 
-    /// Waits until the state file tells of a problem, or of none.
+    /// Waits until the state file reports a problem, or reports none.
     async fn problem(&self, wanted: Option<&str>) {
         let path: PathBuf = self.dir.path().join("state.json");
         let told = async {
@@ -132,14 +132,14 @@ async fn a_running_download_is_cut_and_never_looks_whole() {
     let link = place.link(LONG_CALL).await;
     let mut running = send(place.client.get(&link)).await;
     running.chunk().await.unwrap().unwrap();
-    // Whoever pauses asks for nothing, and loses the rest all the same.
+    // A listener who pauses reads nothing, and still loses the rest.
     let mut paused = send(place.client.get(&link)).await;
     paused.chunk().await.unwrap().unwrap();
     let denied = Instant::now();
     place.deny("2024/in-*.99.wav");
     place.relay.wait_for_status("acme", |status| status["sessions"][0]["open_streams"] == 0).await;
     let took = denied.elapsed();
-    // A second, and what this machine takes to look at the status.
+    // A second, and the time that this machine needs to look at the status.
     assert!(took < Duration::from_secs(5), "{took:?}");
     for mut response in [running, paused] {
         let mut bytes = 0;
@@ -166,7 +166,7 @@ async fn a_broken_deny_file_keeps_the_earlier_rules_and_is_reported() {
     place.deny(CALL);
     assert_eq!(place.found(CALL).await, 0);
     place.deny(&format!("{OTHER_CALL}\n34911223344\n"));
-    // Also while nobody asks for anything.
+    // Also without any request.
     let line = place.agent.process.wait_for("the old rules stay active").await;
     assert!(line.contains("ERROR") && line.contains("line 2") && !line.contains("349112"), "{line}");
     place.problem(Some("line 2 is neither a call id nor a glob")).await;

@@ -1,4 +1,4 @@
-//! The dialect of an asker whose words nobody knew beforehand.
+//! The dialect of a client whose field names were not known before.
 
 use std::{fs, path::PathBuf};
 

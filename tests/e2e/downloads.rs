@@ -1,4 +1,4 @@
-//! Downloads through the tunnel, byte for byte against the file on the disk.
+//! Downloads through the tunnel, compared byte for byte with the file on the disk.
 
 use std::time::{Duration, Instant};
 
@@ -178,7 +178,7 @@ async fn a_file_that_shrinks_under_way_is_cut_and_never_complete() {
             Err(cut) => error = Some(cut),
         }
     }
-    // The next search and download work as ever.
+    // The next search and the next download work as usual.
     let found = search(&player.client, &player.site, CALL, &[]).await;
     assert_eq!(body(send(player.client.get(first_link(&found))).await).await.1.len(), 1_000_000);
 }
@@ -214,7 +214,7 @@ async fn playback_keeps_to_its_rate_and_searches_do_not_wait_behind_it() {
     let searched = began.elapsed();
     let (first, second) = tokio::join!(body(first), body(second));
     assert!(first == (200, long.clone()) && second == (200, long));
-    // 800,000 bytes are 6.4 s of uplink, of which a burst of 0.25 s may go at once.
+    // 800,000 bytes need 6.4 s of uplink; a burst of 0.25 s may be sent at once.
     let took = began.elapsed();
     assert!(took > Duration::from_secs(6), "{took:?}");
     assert!(searched < took, "searches were answered in the middle of it");

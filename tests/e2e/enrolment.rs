@@ -1,4 +1,4 @@
-//! A short code becomes a site key: made by operators, traded by whoever installs the agent.
+//! A short code becomes a site key: operators make it, and the person who installs the agent trades it.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -19,7 +19,7 @@ const WRONG: &str = "0000-0000-0000";
 const REFUSED: &str =
     "the code is wrong, used or older than 15 minutes; ask the relay's operator for a new one";
 
-/// Makes a code by the command line.
+/// Makes a code with the command line.
 async fn enrol(relay: &Relay, site: &str) -> String {
     let made = relay.site_command(&["enroll", site]).await;
     made["code"].as_str().unwrap().to_owned()
@@ -30,7 +30,7 @@ async fn trade(client: &Client, relay: &Relay, code: &str) -> Response {
     send(client.post(format!("{}/enroll", relay.url())).json(&json!({ "code": code }))).await
 }
 
-/// Trades a code that must be right; the site with its new key.
+/// Trades a code that must be right. Returns the site with its new key.
 async fn traded(client: &Client, relay: &Relay, code: &str, site: &Site) -> Site {
     let response = trade(client, relay, code).await;
     assert_eq!(response.status(), 200);
@@ -40,7 +40,7 @@ async fn traded(client: &Client, relay: &Relay, code: &str, site: &Site) -> Site
     Site { site_key: answer["site_key"].as_str().unwrap().to_owned(), ..site.clone() }
 }
 
-/// What is said of a code that is not taken.
+/// The problem details for a code that is refused.
 async fn refused(response: Response, status: u16) -> String {
     assert_eq!(response.status(), status);
     assert_eq!(response.headers()["content-type"], "application/problem+json");

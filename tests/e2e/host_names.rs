@@ -1,4 +1,4 @@
-//! Host names: sites have their own beneath the relay's, with a wildcard certificate, and so have the operators.
+//! Host names: each site has its own below the relay's name, with a wildcard certificate, and so have the operators.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const NAME: &str = "relay.example.test";
 
-/// A client that finds the relay under its name and two of its sites' names.
+/// A client that resolves the relay's name and the names of two of its sites.
 fn client(relay: &Relay, version: Version) -> Client {
     let pem = std::fs::read(&relay.certificate().unwrap().certificate).unwrap();
     let mut builder = Client::builder().tls_certs_only([Certificate::from_pem(&pem).unwrap()]);
@@ -35,7 +35,7 @@ async fn a_site_has_a_host_name_of_its_own_over_http_1_and_http_2() {
             let own = Site { search_url: format!("https://{host}.{NAME}:{port}/search"), ..site.clone() };
             let found = search(&client, &own, CALL, &[]).await;
             assert_eq!(names(&found), [format!("in-{CALL}.wav")]);
-            // The link is made beneath the relay's own name; it works beneath the site's too.
+            // The link has the relay's own host name; it also works with the host name of the site.
             let link = first_link(&found);
             let link_there = link.replacen(
                 &format!("https://{NAME}:{port}/acme/"),
@@ -48,7 +48,7 @@ async fn a_site_has_a_host_name_of_its_own_over_http_1_and_http_2() {
                 assert_eq!(response.version(), version);
                 assert_eq!(body(response).await, (200, wav(1.0, 1)));
             }
-            // So does the path form.
+            // So does the address with the site in its path.
             let path =
                 Site { search_url: format!("https://{host}.{NAME}:{port}/acme/search"), ..site.clone() };
             search(&client, &path, CALL, &[]).await;

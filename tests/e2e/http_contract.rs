@@ -1,4 +1,4 @@
-//! The public HTTP contract, on which scripts rely.
+//! The public HTTP contract, which scripts depend on.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ use tokio::{
 
 const CALL: &str = "1711441902.17";
 
-/// An error is problem+json whose request id also stands in a header and in both logs.
+/// An error is problem+json; its request id is also in a header and in both logs.
 async fn problem(response: Response, status: u16) -> String {
     assert_eq!(response.status(), status);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -210,7 +210,7 @@ async fn operators_see_health_and_state() {
     );
 }
 
-/// What a server answers to a request as it is written, up to the end of the head.
+/// The response of a server to a literal request, up to the end of its head.
 async fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();

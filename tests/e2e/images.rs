@@ -1,4 +1,4 @@
-//! The images of docker/, built and run by a real engine.
+//! The images of docker/, built and run by a real Docker engine.
 
 use std::{
     collections::BTreeSet,
@@ -19,13 +19,13 @@ use harness::{
 use reqwest::Client;
 use serde_json::Value;
 
-/// The top of the repository.
+/// The top directory of the repository.
 fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Builds the image of a program from its own Dockerfile, with the program of this run in place of one that is compiled for
-/// it: of the stage that compiles only the result counts.
+/// Builds the image of a program from its own Dockerfile, with the program of this run in place of a newly compiled
+/// one. The stage that compiles matters only for its result.
 async fn build(engine: &Engine, name: &str, binary: &Path) {
     let recipe = fs::read_to_string(top().join(format!("docker/{name}.Dockerfile"))).unwrap();
     let (_, last) = recipe.rsplit_once("\nFROM ").unwrap();
@@ -38,7 +38,7 @@ async fn build(engine: &Engine, name: &str, binary: &Path) {
     engine.build(&context.join("Dockerfile"), &context, &format!("audiovault_{name}")).await;
 }
 
-/// What an engine sends to a build: what is left of the repository by .dockerignore.
+/// The files that an engine sends to a build: those of the repository that .dockerignore does not exclude.
 async fn context(engine: &Engine) -> PathBuf {
     let recipe = engine.scratch().join("context.Dockerfile");
     fs::write(&recipe, "FROM scratch\nCOPY . /src/\n").unwrap();
@@ -53,7 +53,7 @@ async fn context(engine: &Engine) -> PathBuf {
     directory.join("src")
 }
 
-/// The files of the repository that a program is compiled from, as cargo has noted them: `PROGRAM: FILE FILE …`.
+/// The files of the repository from which a program is compiled, as cargo lists them: `PROGRAM: FILE FILE …`.
 fn sources(binary: &Path) -> BTreeSet<PathBuf> {
     let notes = fs::read_to_string(binary.with_extension("d")).unwrap();
     let files =
@@ -64,7 +64,7 @@ fn sources(binary: &Path) -> BTreeSet<PathBuf> {
     sources
 }
 
-/// Has cargo read the manifests of a build's context, and looks whether each source is in it.
+/// Lets cargo read the manifests in the context of a build, and checks that it has every source.
 async fn holds_what_is_compiled(engine: &Engine) {
     let context = context(engine).await;
     let mut cargo = engine.command("cargo");
@@ -78,7 +78,8 @@ async fn holds_what_is_compiled(engine: &Engine) {
     assert!(!context.join(".git").exists() && !context.join("target").exists());
 }
 
-/// `docker/compose.yaml` at a free port of this machine, without the name that early releases of Compose do not know.
+/// `docker/compose.yaml` at a free port of this machine, without the name, which early releases of Compose do not
+/// know.
 struct Compose<'a> {
     engine: &'a Engine,
     file: PathBuf,
@@ -105,8 +106,8 @@ impl<'a> Compose<'a> {
     }
 }
 
-/// A word of what `setup` prints behind a title.
-fn told(log: &str, title: &str) -> String {
+/// The word that `setup` prints after a title.
+fn printed_after(log: &str, title: &str) -> String {
     let line =
         log.lines().find_map(|line| line.split_once(title)).unwrap_or_else(|| panic!("{title}: {log}"));
     line.1.trim().to_owned()
@@ -116,7 +117,7 @@ fn told(log: &str, title: &str) -> String {
 async fn the_images_build_and_serve_a_recording_to_the_outside() {
     let agent = static_agent();
     if !agent.exists() {
-        return skip("the images: the static agent is not built; agent/build-static.sh builds it");
+        return skip("tests of the images: the static agent is not built; agent/build-static.sh builds it");
     }
     let Some(engine) = Engine::start().await else { return };
     holds_what_is_compiled(&engine).await;
@@ -129,14 +130,18 @@ async fn the_images_build_and_serve_a_recording_to_the_outside() {
     let compose = Compose::new(&engine, port);
     compose.run(&["up", "-d", "--no-build"]).await;
     let log = compose.run(&["logs", "--no-color", "setup"]).await;
-    let (url, token, calls) = (told(&log, "search URL"), told(&log, "search token"), told(&log, "call ids"));
+    let (url, token, calls) = (
+        printed_after(&log, "search URL"),
+        printed_after(&log, "search token"),
+        printed_after(&log, "call ids"),
+    );
     secrets::remember(&token);
     let call = calls.split(' ').next_back().unwrap();
 
     let client = Client::new();
     let search =
         async || client.post(&url).form(&[("token", token.as_str()), ("callid", call)]).send().await.unwrap();
-    // The agent may still be dialling; the relay says so, and nothing else is borne.
+    // The agent may still be dialling, and the relay says so; nothing else is accepted.
     let found = loop {
         let found = search().await;
         if found.status() == 200 {
@@ -163,7 +168,7 @@ async fn the_images_build_and_serve_a_recording_to_the_outside() {
     assert!(engine.stop().await.success());
 }
 
-/// The recording of that name, wherever below a directory it lies.
+/// The recording with this name, in any directory below.
 fn recording(directory: &Path, name: &str) -> Vec<u8> {
     let found = Command::new("find").arg(directory).args(["-name", name, "-print0"]).output().unwrap().stdout;
     let path = found.split(|byte| *byte == 0).next().unwrap();

@@ -1,4 +1,4 @@
-//! The index, as a site has it: built while searches work, kept across restarts, and never believed too much.
+//! The index, as a site uses it: built while searches work, kept across restarts, and always verified.
 
 use std::{fs, path::Path, time::SystemTime};
 

@@ -12,14 +12,14 @@ use harness::{
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Most exposure that `systemd-analyze security` may find, in tenths; without any setting a unit has 96.
+/// The greatest exposure that `systemd-analyze security` may find, in tenths; without any setting a unit has 96.
 const MAX_EXPOSURE_TENTHS: u32 = 20;
 const UNIT: &str = "etc/systemd/system/audiovault-agent.service";
 
-/// The root of a machine that is being made.
+/// The root directory of a machine that is being set up.
 fn machine() -> Option<TempDir> {
     if !rustix::process::geteuid().is_root() {
-        harness::process::skip("stories that install the agent: they need root");
+        harness::process::skip("tests that install the agent: they need root");
         return None;
     }
     (installed("systemctl") && installed("useradd")).then(|| {
@@ -36,7 +36,7 @@ async fn install(machine: &Path, more: &[&str]) -> (i32, String, String) {
     run("audiovault-agent", &[&["install", "--root", &root], more].concat(), &[]).await
 }
 
-/// Installs with a key that no relay was asked for.
+/// Installs with a key without asking a relay about it.
 async fn install_with_key(machine: &Path) -> (i32, String, String) {
     let secrets = tempfile::tempdir().unwrap();
     let key = secrets.path().join("key");
@@ -81,7 +81,7 @@ async fn a_code_becomes_an_installed_agent_that_serves() {
     let enabled = machine.path().join("etc/systemd/system/multi-user.target.wants/audiovault-agent.service");
     assert!(enabled.is_symlink(), "it starts with the machine");
 
-    // The same configuration, read where it lies here.
+    // The same configuration, read in its place here.
     let here = format!("{}/etc/", machine.path().display());
     let config = read(machine.path(), "etc/audiovault-agent/agent.toml").replace("/etc/", &here);
     let config = config.replace("/run/audiovault-agent", &machine.path().display().to_string());
@@ -186,7 +186,7 @@ async fn systemd_finds_the_unit_right_and_hardly_exposed() {
     }
     assert_eq!(install_with_key(machine.path()).await.0, 0);
     let unit = machine.path().join(UNIT);
-    // `verify` wants the program to be where the unit says.
+    // `verify` expects the program at the path in the unit.
     let local = fs::read_to_string(&unit)
         .unwrap()
         .replace("/usr/local/", &format!("{}/usr/local/", machine.path().display()));
@@ -210,7 +210,7 @@ async fn systemd_finds_the_unit_of_the_relay_hardly_exposed() {
     is_hardly_exposed(&unit).await;
 }
 
-/// Holds a unit to the most exposure that it may have, and to leaving no image of its memory behind.
+/// Checks that a unit has at most this exposure, and that it leaves no image of its memory.
 async fn is_hardly_exposed(unit: &Path) {
     let threshold = format!("--threshold={MAX_EXPOSURE_TENTHS}");
     let judge = ["security", "--offline=yes", &threshold];
@@ -248,7 +248,7 @@ async fn a_real_systemd_starts_reloads_watches_upgrades_and_removes_the_agent() 
     let client = client(&relay);
     let link = first_link(&search(&client, &site, CALL, &[]).await);
     assert_eq!(body(send(client.get(link)).await).await, (200, b"sound".to_vec()));
-    // Whoever asks need not know where the installation keeps its things.
+    // The user need not know where the installation keeps its files.
     let status = machine.sh("audiovault-agent status").await;
     assert!(status.starts_with("Site acme: connected to ") && status.contains("file:/srv/rec"), "{status}");
     assert_eq!(machine.run("audiovault-agent health").await.0, 0);
@@ -273,7 +273,7 @@ async fn a_real_systemd_starts_reloads_watches_upgrades_and_removes_the_agent() 
     assert_ne!(upgraded, before);
     machine.wait_for(STATUS, |status| status.starts_with("connected to")).await;
 
-    // One that hangs is noticed and started anew.
+    // A program that hangs is detected and started again.
     let unit = "/etc/systemd/system/audiovault-agent.service";
     machine.sh(&format!("sed -i 's/^WatchdogSec=.*/WatchdogSec=2/' {unit} && systemctl daemon-reload")).await;
     machine.sh("systemctl restart audiovault-agent").await;

@@ -1,4 +1,4 @@
-//! A recording is found in every layout that PBXes are known to write, through the tunnel.
+//! A recording is found in every known layout of a PBX, through the tunnel.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use harness::{
     relay::Relay,
 };
 
-/// One PBX: where it puts a recording, the pattern for it, and what QueueMetrics asks.
+/// One PBX: the path of a recording, the pattern for it, and the search of QueueMetrics.
 struct Layout {
     file: &'static str,
     pattern: &'static str,

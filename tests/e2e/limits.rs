@@ -1,4 +1,4 @@
-//! Greedy, slow and mistaken clients, and the well-behaved one beside them that must not notice.
+//! Greedy, slow and mistaken clients, and a well-behaved one that must not be affected.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -41,7 +41,7 @@ impl Place {
     }
 }
 
-/// What a refusal must be: problem details, with a time after which to come again.
+/// What a refusal must be: problem details, with a time after which to retry.
 async fn refused(response: Response, status: u16) -> u64 {
     assert_eq!(response.status(), status);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -69,7 +69,7 @@ async fn a_wrong_token_is_slowed_down_for_its_own_pair_alone() {
     };
     assert!((10..20).contains(&wrong), "{wrong} wrong tokens were looked at");
     assert!(refused(throttled, 429).await <= 6);
-    // The same address goes on for the other site, and with the right token for this one.
+    // The same address can continue with the other site, and with the right token for this one.
     for site in [&other, &place.site] {
         search(&client, site, CALL, &[]).await;
     }
@@ -97,8 +97,8 @@ async fn a_site_that_does_not_exist_is_slowed_down_and_those_that_do_are_not() {
     search(&client, &place.site, CALL, &[]).await;
 }
 
-/// Asks for a tunnel as an agent does; the head of the answer, and the connection that keeps the tunnel.
-async fn knock(relay: &Relay, key: &str) -> (String, TcpStream) {
+/// Requests a tunnel as an agent does. Returns the head of the response, and the connection that holds the tunnel.
+async fn request_tunnel(relay: &Relay, key: &str) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(relay.address).await.unwrap();
     let request = format!(
         "GET /tunnel HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
@@ -129,13 +129,13 @@ async fn a_wrong_site_key_is_slowed_down_and_a_right_one_is_not() {
     let wrong = foreign.replace("avk_other_", "avk_acme_");
     let mut heads = Vec::new();
     for _ in 0..12 {
-        heads.push(knock(&place.relay, &wrong).await.0);
+        heads.push(request_tunnel(&place.relay, &wrong).await.0);
     }
     let is = |head: &String, status: &str| head.starts_with(&format!("HTTP/1.1 {status} "));
     assert!(heads.iter().any(|head| is(head, "401")), "{heads:?}");
     let throttled = heads.iter().find(|head| is(head, "429")).expect("the key is throttled");
     assert!((1..=6).contains(&retry_after(throttled)));
-    let (head, _tunnel) = knock(&place.relay, &place.site.site_key).await;
+    let (head, _tunnel) = request_tunnel(&place.relay, &place.site.site_key).await;
     assert!(is(&head, "101"), "{head}");
 }
 
@@ -143,7 +143,7 @@ async fn a_wrong_site_key_is_slowed_down_and_a_right_one_is_not() {
 async fn agents_that_come_all_at_once_are_admitted_one_after_the_other() {
     let relay = Relay::start_with(&["--accept-rate", "2"], false).await;
     let site = relay.add_site("acme", &[]).await;
-    let knocks = join_all((0..12).map(|_| knock(&relay, &site.site_key))).await;
+    let knocks = join_all((0..12).map(|_| request_tunnel(&relay, &site.site_key))).await;
     let admitted = knocks.iter().filter(|(head, _)| head.starts_with("HTTP/1.1 101 ")).count();
     assert!((2..6).contains(&admitted), "{admitted} were admitted");
     let mut semaphore: Vec<u64> = knocks
@@ -154,7 +154,7 @@ async fn agents_that_come_all_at_once_are_admitted_one_after_the_other() {
     semaphore.sort_unstable();
     assert_eq!(admitted + semaphore.len(), 12);
     assert!(semaphore[semaphore.len() - 1] >= semaphore[0] + 2, "the slots are spread: {semaphore:?}");
-    // A real agent takes its slot and is in.
+    // A real agent uses the last place and is connected.
     let dir = one_recording();
     Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
 }
@@ -190,7 +190,7 @@ async fn slow_clients_are_hung_up_on_while_a_good_one_is_served() {
     assert_eq!(body(send(client.get(place.relay.url())).await).await.0, 200);
 }
 
-/// Asks for the landing page and keeps the connection; the head of the answer.
+/// Requests the landing page and keeps the connection. Returns the head of the response.
 async fn ask(mut stream: TcpStream) -> (String, TcpStream) {
     stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     (head(&mut stream).await, stream)
@@ -206,11 +206,11 @@ async fn connections_of_one_address_are_bounded_and_another_one_gets_in() {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         kept.push(stream);
     }
-    // The seventeenth is told.
+    // The seventeenth connection gets a response.
     let (head, _) = ask(greedy().await).await;
     assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("connection: close"), "{head}");
     assert!(retry_after(&head) > 0);
-    // Two more might be told if they asked; the others are dropped at once.
+    // Two more might get a response if they sent a request; the others are closed at once.
     let more = join_all((0..10).map(|_| greedy())).await;
     let dropped = more.into_iter().map(|mut stream| async move {
         tokio::time::timeout(Duration::from_secs(5), stream.read_u8()).await.is_ok_and(|read| read.is_err())

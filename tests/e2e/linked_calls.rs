@@ -19,8 +19,8 @@ const CALLER: &str = "1711444502.17";
 const AGENT_LEG: &str = "1711444503.18";
 const HANDED_ON: &str = "1711444620.25";
 
-/// The recordings of a conversation: the caller's in the queue, an agent's leg by its own id, and one that has no id in its
-/// name.
+/// The recordings of a conversation: the caller's one in the queue, an agent's leg with its own id, and one without
+/// an id in its name.
 fn recordings() -> TempDir {
     let dir = TempDir::new().unwrap();
     for name in [
@@ -47,11 +47,11 @@ async fn with_records() -> Option<MariaDb> {
     Some(filled(MariaDb::start().await?).await)
 }
 
-/// Puts the conversation on record.
+/// Writes the conversation into the call records.
 async fn filled(records: MariaDb) -> MariaDb {
     records.leg(CALLER, CALLER, &format!("q-400-34911223344-20240326-101502-{CALLER}.wav")).await;
     records.leg(AGENT_LEG, CALLER, "").await;
-    // Converted since: the record says .gsm.
+    // Converted since then: the call record says .gsm.
     records.leg(HANDED_ON, CALLER, "/var/spool/asterisk/monitor/2024/03/26/handed-on-to-102.gsm").await;
     records.leg("1711444800.99", "1711444800.99", "in-600-1711444800.99.wav").await;
     records
@@ -79,7 +79,7 @@ async fn any_leg_of_a_conversation_finds_all_of_it() {
     let log = agent.process.log().concat();
     assert!(!log.contains("p@ss") && !log.contains("p%40ss"), "{log}");
 
-    // Plain Asterisk has no recordingfile.
+    // Plain Asterisk has no column `recordingfile`.
     records.run("ALTER TABLE cdr DROP COLUMN recordingfile").await;
     let answer = search(&client, &site, AGENT_LEG, &[]).await;
     assert_eq!(found(&answer).len(), 2, "those with an id in their names");

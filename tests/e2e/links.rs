@@ -1,4 +1,4 @@
-//! Who may listen: links that were altered, have expired, or belong to somebody else do not open.
+//! Who may listen: links that were altered, have expired, or belong to another site do not open.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -19,7 +19,7 @@ async fn altered_links_are_forbidden_wherever_they_were_altered() {
     assert_eq!(send(client.get(&link)).await.status(), 200);
     let start = link.find("/recordings/").unwrap() + "/recordings/".len();
     let end = link.rfind('/').unwrap();
-    // Who sends ten forged links is not looked at any more, so each one comes from an address of its own.
+    // An address that has sent ten forged links is throttled, so each link comes from its own address.
     let mut visitors = (10..).map(client_at);
     for at in (start..end).step_by(7).chain([start, end - 1]) {
         let other = if &link[at..=at] == "A" { "B" } else { "A" };
@@ -46,7 +46,7 @@ async fn a_link_expires_and_the_relay_knows_without_the_agent() {
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path()).with(&["--link-ttl", "1s"])).await;
     let client = client(&relay);
     let link = first_link(&search(&client, &site, CALL, &[]).await);
-    // Time is what this waits for.
+    // The test really has to wait for this time.
     tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
     assert_eq!(send(client.get(&link)).await.status(), 410);
     agent.process.kill().await;
@@ -60,7 +60,7 @@ async fn a_link_of_one_site_does_not_open_at_another() {
     let dir = one_recording();
     let secret = dir.path().join("link.secret");
     std::fs::write(&secret, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef").unwrap();
-    // Even a secret shared by mistake does not help.
+    // Even a link key that is shared by mistake does not help.
     let shared = ["--link-secret-file", secret.to_str().unwrap()];
     let _acme = Agent::start(&relay, &acme, AgentOptions::new(dir.path()).with(&shared)).await;
     let _other = Agent::start(&relay, &other, AgentOptions::new(dir.path()).with(&shared)).await;
@@ -84,7 +84,7 @@ async fn links_end_with_the_run_that_made_them_unless_the_secret_is_kept() {
         let link = first_link(&search(&client, &site, CALL, &[]).await);
         first.process.kill().await;
         relay.wait_for_status("acme", |status| status["state"] == "down").await;
-        assert_eq!(send(client.get(&link)).await.status(), 503, "nobody is there");
+        assert_eq!(send(client.get(&link)).await.status(), 503, "no agent is connected");
         let second = Agent::start(&relay, &site, AgentOptions::new(dir.path()).with(options)).await;
         assert_eq!(send(client.get(&link)).await.status(), status);
         second.process.kill().await;

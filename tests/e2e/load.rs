@@ -1,4 +1,4 @@
-//! Many at once: everybody gets their own bytes, and a slow listener costs nobody else anything.
+//! Many downloads at once: each gets the right bytes, and a slow listener delays no other.
 
 use futures_util::future::join_all;
 use harness::{
@@ -64,7 +64,7 @@ async fn paused_listeners_delay_no_search() {
     for _ in 0..50 {
         search(&client, &site, "1711441902.17", &[]).await;
     }
-    // A listener who goes on after the pause gets the rest, whole.
+    // A listener who continues after the pause gets the complete rest.
     let mut resumed = paused.pop().unwrap();
     let mut bytes = 0;
     while let Some(chunk) = resumed.chunk().await.unwrap() {

@@ -1,4 +1,4 @@
-//! Who gets in, and who does not.
+//! Who can log in, and who cannot.
 
 use harness::{
     operator::{Api, Operator, PASSWORD, page_routes, session_cookie},
@@ -116,7 +116,7 @@ async fn guessing_is_slowed_down_for_one_name_alone() {
         }
         assert_eq!(response.status(), 401);
     }
-    let response = slowed.expect("guessing is slowed down");
+    let response = slowed.expect("guesses are throttled");
     let wait: u64 = response.headers()[header::RETRY_AFTER].to_str().unwrap().parse().unwrap();
     assert!((1..=10).contains(&wait), "{wait}");
     Operator::log_in(&relay, "jose").await;
@@ -182,7 +182,7 @@ async fn a_session_that_is_not_used_ends_and_a_common_password_is_refused() {
     let relay = Relay::start_with(&["--session-idle", "1s"], false).await;
     relay.add_user("maria", &[]).await;
     let maria = Operator::log_in(&relay, "maria").await;
-    // The time is counted from the last use that was noted, at most a minute ago.
+    // The time is counted from the last stored use, at most a minute ago.
     let ended = async {
         while maria.is_logged_in().await {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -230,7 +230,7 @@ async fn requests_from_other_sites_are_refused() {
     }
     let login = Client::new().post(format!("{url}/login")).header(header::ORIGIN, "https://evil.example");
     let login = login.form(&[("name", "root"), ("password", PASSWORD)]).send().await.unwrap();
-    assert_eq!(login.status(), 403, "nobody is logged in as somebody else from elsewhere");
+    assert_eq!(login.status(), 403, "another site cannot log a browser in");
     assert_eq!(relay.command("user", &["list"]).await.as_array().unwrap().len(), 1);
     let client = Client::builder().redirect(Policy::none()).build().unwrap();
     let own = client.post(format!("{url}/users")).header(header::COOKIE, root.cookie.as_ref().unwrap());

@@ -1,4 +1,4 @@
-//! Stories told over real sockets: the real relay and the real agent as processes, on loopback.
+//! Tests over real sockets: the real relay and the real agent as processes, on loopback addresses.
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 

@@ -1,6 +1,6 @@
 //! The board of an operator with two thousand sites.
 
-#![expect(clippy::print_stdout, reason = "the run tells its figures")]
+#![expect(clippy::print_stdout, reason = "the run prints its figures")]
 
 use std::{fmt::Write, path::Path, time::Instant};
 
@@ -14,11 +14,11 @@ use harness::{
 const SITES: usize = 2000;
 const CITIES: [&str; 8] =
     ["Madrid", "Valencia", "Sevilla", "Zaragoza", "Málaga", "Murcia", "Palma", "Bilbao"];
-/// A site that is on none of the first pages.
+/// A site that is not on the first pages.
 const LATE: &str = "site-1994";
 const LATE_STATE: &str = "document.querySelector(\"tbody tr:first-child[data-site='site-1994'] .state-up\")";
 
-/// Imports the sites, and gives the secrets of [`LATE`].
+/// Imports the sites. Returns the secrets of [`LATE`].
 async fn import(relay: &Relay, dir: &Path) -> Site {
     let mut table = "site,note,aliases\n".to_owned();
     for (number, city) in (1..=SITES).zip(CITIES.into_iter().cycle()) {
@@ -36,7 +36,7 @@ async fn import(relay: &Relay, dir: &Path) -> Site {
     Site { name, site_key, search_token, search_url }
 }
 
-/// Waits until the board lists so many sites, and tells how long that took.
+/// Waits until the board lists this many sites. Returns how long that took.
 async fn listed(browser: &Browser, count: &str, since: Instant, what: &str) {
     let text = "document.querySelector('#board > p')?.textContent";
     browser.wait_until(&format!("{text}?.trim() === '{count}'")).await;
@@ -75,7 +75,7 @@ async fn among_two_thousand_sites_one_is_found_and_followed() {
     browser.wait_until("location.search === '?q=valencia&sort=state'").await;
     println!("sorted: {} ms", since.elapsed().as_millis());
 
-    // A site comes up on a page that is not shown, and belongs on this one from then on.
+    // A site connects while another page is shown, and belongs on this page from then on.
     let agent = Agent::start(&relay, &site, AgentOptions::new(recordings.path())).await;
     let since = Instant::now();
     browser.wait_until(LATE_STATE).await;

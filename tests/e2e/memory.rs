@@ -1,4 +1,4 @@
-//! What is in the programs' memory stays there: no core is written, and no other process of the same user reads it.
+//! The memory of the programs is protected: no core is written, and no other process of the same user can read it.
 
 use std::{
     fs,
@@ -19,19 +19,19 @@ use tempfile::TempDir;
 const USER: u32 = 61_234;
 const TOKEN: &str = "a-token-that-stays-in-memory";
 
-/// The words before a command line that has another user than root run it.
+/// The words to put before a command line to run it as a user other than root.
 fn as_user() -> Vec<String> {
     let user = format!("--reuid={USER}");
     let group = format!("--regid={USER}");
     ["setpriv", &user, &group, "--clear-groups", "--"].map(str::to_owned).to_vec()
 }
 
-/// A directory of that user; `None`, noted as skipped, where the story may not give it away.
+/// A directory of that user; `None`, recorded as skipped, if the test cannot change its owner.
 fn directory() -> Option<TempDir> {
     let dir = TempDir::new().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     if chown(dir.path(), Some(USER), Some(USER)).is_err() {
-        skip("stories of programs that are not root's: only root can start them");
+        skip("tests of programs of other users: only root can start them");
         return None;
     }
     Some(dir)
@@ -55,14 +55,14 @@ async fn is_kept(process: &Process) {
     let figures: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
     assert_eq!(figures, ["0", "0"], "{core}");
     assert!(!is_readable(process.id()).await);
-    // What is not kept can be read, so the story can fail.
+    // Unprotected memory can be read, so the test can fail.
     let mut words = as_user();
     words.extend(["sleep", "600"].map(str::to_owned));
     let other = start(&words);
     while fs::read_to_string(format!("/proc/{}/comm", other.id())).unwrap().trim() != "sleep" {
         tokio::task::yield_now().await;
     }
-    assert!(is_readable(other.id()).await, "this machine lets nobody read any memory");
+    assert!(is_readable(other.id()).await, "this machine allows no process to read memory");
 }
 
 #[tokio::test]
@@ -94,13 +94,13 @@ async fn an_agent_keeps_its_memory_and_still_knows_where_files_lie() {
     };
     let link = first_link(&search().await);
     assert_eq!(client.get(&link).send().await.unwrap().status(), 200);
-    // By the path that the kernel tells, in which there is no link.
+    // With the path that the kernel reports, which has no symbolic link.
     fs::write(&deny, format!("{}/private/\n", real(&root))).unwrap();
     assert_eq!(client.get(&link).send().await.unwrap().status(), 410);
     assert!(names(&search().await).is_empty());
 }
 
-/// The path behind all links, which the temporary directory's own may have.
+/// The path without symbolic links; the temporary directory itself may have some.
 fn real(path: &Path) -> String {
     path.canonicalize().unwrap().display().to_string()
 }

@@ -1,4 +1,4 @@
-//! The figures for Prometheus, in both formats, read by Prometheus's own tool.
+//! The metrics for Prometheus, in both formats, read by Prometheus's own tool.
 
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ use harness::{
 use reqwest::header::{ACCEPT, CONTENT_TYPE, VARY};
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// What Prometheus 3 sends.
+/// The request header of Prometheus 3.
 const PROMETHEUS: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                           application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\
                           text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -30,7 +30,7 @@ async fn figures(relay: &Relay, accept: Option<&str>) -> (String, String) {
     (kind, answer.text().await.unwrap())
 }
 
-/// Runs promtool; `None`, noted as skipped, where it is not installed.
+/// Runs promtool; `None`, recorded as skipped, if it is not installed.
 async fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     let started = Command::new("promtool")
         .args(arguments)
@@ -39,7 +39,7 @@ async fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut tool) = started else {
-        skip("figures read by promtool: it is not installed; tests/run installs it");
+        skip("metrics read by promtool: it is not installed; tests/run installs it");
         return None;
     };
     tool.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
@@ -69,7 +69,7 @@ async fn figures_come_in_the_format_that_is_asked_for_and_both_can_be_read() {
     assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(open_metrics.contains("\n# TYPE audiovault_relay_searches counter\n"), "{open_metrics}");
     assert!(open_metrics.ends_with("# EOF\n"), "{open_metrics}");
-    // The tool reads OpenMetrics with times alone.
+    // The tool reads OpenMetrics only with timestamps.
     let stamp =
         |line: &str| if line.starts_with('#') { format!("{line}\n") } else { format!("{line} 1711441902\n") };
     let with_times: String = open_metrics.lines().map(stamp).collect();

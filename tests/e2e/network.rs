@@ -1,4 +1,4 @@
-//! What stands between a site and its relay: address translation, walls, and addresses that change.
+//! Networks between a site and its relay: address translation, firewalls, and addresses that change.
 
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
@@ -36,7 +36,7 @@ async fn an_agent_behind_translation_with_every_inbound_packet_dropped_serves() 
 
     let status = relay.status("acme").await;
     assert_eq!(status["sessions"][0]["address"], ROUTER, "the relay sees the router alone");
-    // Nobody gets in, whatever the port.
+    // No incoming connection is accepted, on any port.
     let before = refused(&network);
     for port in [80, 443, 4040, relay.address.port()] {
         let knock = TcpStream::connect((ROUTER, port));
@@ -61,7 +61,7 @@ async fn an_agent_whose_address_changes_comes_back_from_the_new_one() {
     network.sh("ip -n $site addr del 192.168.77.2/24 dev wire
          ip -n $site addr add 192.168.77.3/24 dev wire
          ip -n $site route add default via 192.168.77.1");
-    // The kernel tells the agent nothing; the keep-alive gives the old tunnel up after 45 s of silence.
+    // The kernel reports nothing to the agent; the keep-alive gives up the old tunnel after 45 s of silence.
     tokio::time::timeout(2 * PATIENCE, async {
         while !agent.process.log().iter().skip(mark).any(|line| line.contains(CONNECTED)) {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;

@@ -1,23 +1,23 @@
-//! The description of the API, held against the API itself by schemathesis (PyPI), which makes up requests.
+//! The description of the API, compared with the API itself by schemathesis (PyPI), which makes up requests.
 
 use std::{path::Path, time::Duration};
 
 use harness::{operator::Api, process::artefacts, relay::Relay};
 use tokio::process::Command;
 
-/// Where it is not asked for that everything is accepted which fits the description: no pattern can tell a time that has passed, a
-/// password that is easily guessed or a site that does not exist. The description says that they are answered 422.
+/// Checks for which the API may refuse a request that fits the description: no pattern can express a time in the
+/// past, a common password or a site that does not exist. The description says that these get 422.
 const ACCOUNTS: &str = "^/api/v1/(users|tokens)(/|$)";
 const NOT_ASKED: [&str; 2] = ["--exclude-checks", "positive_data_acceptance"];
 
-/// The program learns names from lists, and would remove the token that it comes with. So this is tried apart, with
-/// names that are made up.
+/// The program learns names from lists, and would remove the token that it uses. So these operations are tested
+/// separately, with made-up names.
 const REMOVE_TOKEN: &str = "/api/v1/tokens/{name}";
 
-/// Goes on for a minute; the `api` stories watch it.
+/// Runs for a minute; the tests in `api` watch it.
 const EVENTS: &str = "/api/v1/events";
 
-/// How long thousands of made-up requests may take: five times what they take on a machine that is not shared.
+/// How long thousands of made-up requests may take: five times as long as on a machine without other work.
 const TRIAL: Duration = Duration::from_secs(200);
 
 #[tokio::test]

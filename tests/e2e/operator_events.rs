@@ -1,4 +1,4 @@
-//! What operators do stands on record, whichever way they do it.
+//! What operators do is in the operators' events, whichever way they do it.
 
 use harness::{
     operator::{Api, Operator, PASSWORD},

@@ -319,7 +319,8 @@ async fn pages_speak_the_language_of_their_reader() {
     );
 }
 
-/// Opens the pages of a shell one after the other, and looks for barriers and for what does not fit.
+/// Opens the pages of a shell one after the other, and looks for accessibility problems and for content that does not
+/// fit.
 async fn walk(relay: &Relay, browser: &Browser, name: &str) {
     let url = relay.admin_url();
     for path in ["/", "/users", "/users/maria", "/tokens", "/password", "/nowhere"] {

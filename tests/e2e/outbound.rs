@@ -1,4 +1,4 @@
-//! How the agent gets out: through proxies, by names that move, and past addresses that swallow everything.
+//! How the agent connects: through proxies, to names whose address changes, and past addresses that do not respond.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
@@ -18,14 +18,14 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 const NAME: &str = "relay.example.test";
 
-/// A search and a download, which end at the recording.
+/// A search and a download of the whole recording.
 async fn serves(client: &Client, site: &Site) {
     let found = search(client, site, CALL, &[]).await;
     let response = client.get(first_link(&found)).send().await.unwrap();
     assert_eq!(body(response).await, (200, wav(1.0, 1)));
 }
 
-/// A client that knows where the relay with a name is, whoever else does.
+/// A client that knows the address of the relay's name, which other programs may not know.
 fn knowing_client(relay: &Relay) -> Client {
     let pem = std::fs::read(&relay.certificate().unwrap().certificate).unwrap();
     let builder = Client::builder().tls_certs_only([Certificate::from_pem(&pem).unwrap()]);
@@ -51,7 +51,7 @@ async fn a_tunnel_goes_through(scheme: &str, proxy: &ProxyServer) {
         AgentOptions::new(dir.path()).with(&["--proxy", &proxy_url, "--proxy-credentials-file", &file]);
     let agent = Agent::start(&relay, &site, options).await;
     serves(&client(&relay), &site).await;
-    // What stands in the proxy's log went through the proxy.
+    // What is in the proxy's log went through the proxy.
     proxy.process.wait_for(&relay.address.ip().to_string()).await;
     assert!(!agent.process.log().concat().contains("s3cr3t"), "{:#?}", agent.process.log());
 }
@@ -112,7 +112,7 @@ async fn hosts_of_no_proxy_are_reached_without_the_proxy() {
     let relay = Relay::start_tls().await;
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();
-    // Nobody listens there, so whoever goes through it does not arrive.
+    // Nothing listens there, so a connection through it fails.
     let nowhere = format!("http://{}", free_address());
     let options = || AgentOptions::new(dir.path()).with(&["--proxy", &nowhere]);
     let lost = Agent::spawn(&relay, &site, options());
@@ -181,7 +181,7 @@ async fn a_relay_that_moves_in_the_dns_is_found_at_its_new_address() {
     let (mark, asked) = (agent.process.mark(), server.process.mark());
     relay.kill().await;
     agent.process.wait_for_after(mark, "not connected; dialling again").await;
-    // The answer before may be remembered for an hour, and is not.
+    // The earlier response may be cached for an hour, but is not.
     server.process.wait_for_after(asked, &format!("query[A] {NAME}")).await;
     relay.address = SocketAddr::new(free_address().ip(), relay.address.port());
     relay.restart().await;
@@ -190,7 +190,7 @@ async fn a_relay_that_moves_in_the_dns_is_found_at_its_new_address() {
     serves(&knowing_client(&relay), &site).await;
 }
 
-/// A listener that accepts nobody: its queue is full, and the kernel drops what else comes.
+/// A listener that accepts no connection: its queue is full, and the kernel drops new ones.
 async fn black_hole(address: SocketAddr) -> Option<(TcpListener, Vec<TcpStream>)> {
     let socket = TcpSocket::new_v6().ok()?;
     socket.bind(address).ok()?;
@@ -209,14 +209,15 @@ async fn an_ipv6_address_that_swallows_everything_delays_no_connection() {
     let hosts = format!("::1 {NAME}\n{} {NAME}\n", relay.address.ip());
     let Some(names) = Names::new(&hosts, None) else { return };
     let Some(_hole) = black_hole(format!("[::1]:{}", relay.address.port()).parse().unwrap()).await else {
-        return skip("a story with an IPv6 address: this machine has none");
+        return skip("a test with an IPv6 address: this machine has none");
     };
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();
     let options = AgentOptions::new(dir.path()).through(by_name(&relay)).believing(&Arc::new(names));
     let begun = Instant::now();
     let agent = Agent::start(&relay, &site, options).await;
-    // The first attempt has succeeded: had it waited for IPv6, it had ended after ten seconds without a tunnel.
+    // The first attempt has succeeded: if it had waited for IPv6, it would have ended after ten seconds without a
+    // tunnel.
     assert!(!agent.process.log().concat().contains("dialling again"), "{:#?}", agent.process.log());
     assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
     serves(&knowing_client(&relay), &site).await;

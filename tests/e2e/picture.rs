@@ -9,7 +9,7 @@ use harness::{
 };
 use tempfile::TempDir;
 
-/// Recordings of a site, the one of the usual call among them.
+/// Recordings of a site; the one of the usual call is among them.
 fn recordings(count: usize) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for n in 1..count {
@@ -19,7 +19,7 @@ fn recordings(count: usize) -> TempDir {
     dir
 }
 
-/// An agent on a machine of that name.
+/// An agent on a machine with this name.
 async fn agent(relay: &Relay, site: &Site, host: &str, recordings: &TempDir) -> Agent {
     let named = format!("hostname {host}; exec \"$@\"");
     let starter = ["unshare", "--map-root-user", "--uts", "sh", "-c", &named, "sh"];

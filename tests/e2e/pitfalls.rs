@@ -1,4 +1,4 @@
-//! What lies about on the disks of real sites, and must neither hide a recording nor pass for one.
+//! Files on the disks of real sites that must not hide a recording and must not be taken for one.
 
 use std::time::SystemTime;
 
@@ -122,10 +122,14 @@ async fn a_tenant_never_sees_another_ones_recordings() {
     assert_eq!(ask("blue-secret-1", "blue").await, (200, Some(1)));
     assert_eq!(ask("blue-secret-1", "red").await, (401, None));
     assert_eq!(ask("red-secret-2", "blue").await, (401, None));
-    assert_eq!(ask("N0b0dyKn0ws", "nobody").await, (401, None), "everybody knows that secret");
+    assert_eq!(ask("N0b0dyKn0ws", "nobody").await, (401, None), "that secret is publicly known");
     assert_eq!(ask("wrong", "blue").await, (401, None));
     assert_eq!(ask(&place.site.search_token, "red").await, (200, Some(1)), "the site's own token is for all");
-    assert_eq!(ask(&place.site.search_token, "").await, (200, Some(0)), "no tenant is nobody, not everybody");
+    assert_eq!(
+        ask(&place.site.search_token, "").await,
+        (200, Some(0)),
+        "no tenant means no one, not everyone"
+    );
 }
 
 #[tokio::test]

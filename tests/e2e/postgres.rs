@@ -1,4 +1,5 @@
-//! The relay on a PostgreSQL server: it serves as on a file, takes over what a file held, and says what is wrong.
+//! The relay on a PostgreSQL server: it serves as with a file, imports the content of a file, and reports what is
+//! wrong.
 
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
@@ -12,7 +13,7 @@ use harness::{
 };
 use tempfile::TempDir;
 
-/// Searches and listens to the whole.
+/// Searches and listens to the whole recording.
 async fn serves(relay: &Relay, site: &Site) {
     let client = client(relay);
     let link = first_link(&search(&client, site, CALL, &[]).await);
@@ -47,7 +48,7 @@ async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
             run("audiovault-relay", &["user", "list", "--database", url], &server.variables()).await;
         (code, err)
     };
-    // No authority is named, or another one is.
+    // Without an authority, or with another one.
     let unknown = Authority::new("Somebody Else");
     for unproven in [server.url(), format!("{}?sslrootcert={}", server.url(), unknown.file().display())] {
         let (code, err) = list(&unproven).await;
@@ -68,12 +69,12 @@ async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
     let Some(bare) = Postgres::start_far(None).await else { return };
     let (code, err) = list(&bare.url()).await;
     assert!(code == 1 && err.contains("does not prove its identity by TLS"), "{err}");
-    // What is asked for is permitted; that nothing is in the database is another matter.
+    // The request is allowed; that the database is empty is another matter.
     let (_, err) = list(&format!("{}?sslmode=disable", bare.url())).await;
     assert!(err.contains("has no tables of a relay"), "{err}");
 }
 
-/// Runs `import` from a file into a server; exit code and what was said.
+/// Runs `import` from a file into a server. Returns the exit code and the output.
 async fn import(from: &str, server: &Postgres) -> (i32, String) {
     let (url, variables) = (server.url(), server.variables());
     let arguments = ["import", "--from", from, "--database", &url];
@@ -109,12 +110,12 @@ async fn an_installation_moves_from_a_file_to_a_server_and_continues() {
     serves(&relay, &site).await;
     let after = relay.audit(4).await;
     assert!(before.iter().all(|line| after.contains(line)), "{before:#?}, {after:#?}");
-    // The session that this makes is another one; that it is let in shows the user and the password.
+    // This makes another session; the login shows that user and password are there.
     let root = Operator::log_in(&relay, "root").await;
     assert!(root.page("/sites/acme").await.contains("shop"), "logged in with {} characters", PASSWORD.len());
 }
 
-/// What a relay says that is started on a database that cannot be used.
+/// What a relay prints when its database cannot be used.
 async fn refused(database: &str, environment: &[(&str, String)]) -> String {
     let listen = ["serve", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"];
     let place = ["--public-url", "http://127.0.0.1:1", "--database", database];

@@ -1,4 +1,4 @@
-//! `audiovault-agent check` on the site's own side: what is well, and what is wrong with key, configuration and storage.
+//! `audiovault-agent check` at the site: what works, and what is wrong with key, configuration and storage.
 
 use std::{
     fs::{self, Permissions},
@@ -18,7 +18,7 @@ use harness::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The user nobody, as Debian and Fedora number it.
+/// The user `nobody`, with its number in Debian and Fedora.
 const NOBODY: u32 = 65534;
 
 /// A relay with TLS that serves one site.
@@ -89,17 +89,17 @@ async fn all_is_well_where_no_agent_is_connected_and_none_is_known_afterwards() 
 
 #[tokio::test]
 async fn the_tunnel_of_a_check_answers_the_check_alone() {
-    // Checks that come as quickly as they can want more tunnels in a second than a site gets otherwise.
+    // Checks without a pause need more tunnels per second than a site gets by default.
     let relay = Relay::start_with(&["--accept-rate", "1000"], true).await;
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();
     let (client, met, over) = (client(&relay), AtomicBool::new(false), AtomicBool::new(false));
-    // A client whose token was right is told the truth, and at once, while no agent is there.
+    // A client whose token was right gets the true reason, and at once, while no agent is connected.
     let mut agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 200);
     agent.process.terminate();
     agent.process.wait().await;
-    // Somebody else searches all the time, also at the moment at which the check's tunnel is there.
+    // Another client searches all the time, also at the moment when the check's tunnel is there.
     let somebody = async {
         while !over.load(Ordering::Relaxed) {
             let answer = search_with(&client, &site, CALL, &[]).await;
@@ -157,14 +157,14 @@ async fn an_agent_with_another_search_token_is_distinguished_from_a_broken_conne
 #[tokio::test]
 async fn recordings_that_this_user_may_not_read_are_reported_with_advice() {
     if !rustix::process::geteuid().is_root() {
-        return skip("a story about files of another user: only root can make some");
+        return skip("a test with files of another user: only root can create them");
     }
     if !installed("setpriv") {
         return;
     }
     let (relay, site) = relay().await;
     let dir = one_recording();
-    // What another user's agent meets: this root may no more than anybody.
+    // The agent of another user sees this: root without its special rights.
     let powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
     let options = || AgentOptions::new(dir.path()).started_by(&powerless);
     check(&relay, &site, &options()).await.is_well();
@@ -255,7 +255,7 @@ async fn a_configuration_that_cannot_be_used_is_a_row_and_exit_code_2() {
     assert_eq!((report.code, *first), (2, ("configuration", "FAIL")));
     assert!(rest.iter().all(|(_, state)| *state == "SKIPPED"), "{report:?}");
 
-    // What is well written and cannot be used is told the same way.
+    // A value that is well-formed but cannot be used is reported in the same way.
     let arguments =
         ["check", "--relay", "wss://relay.example.com", "--path", "file:/tmp", "--token", "long-one"];
     let (code, said, _) = run("audiovault-agent", &arguments, &[]).await;

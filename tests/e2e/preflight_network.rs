@@ -1,5 +1,5 @@
-//! `audiovault-agent check` about what stands between a site and its relay: each thing that can be wrong is made for
-//! real, and has to be told by its name.
+//! `audiovault-agent check` about the network between a site and its relay: each fault is created for real, and must
+//! be reported by its name.
 
 use std::{sync::Arc, time::Duration};
 
@@ -110,14 +110,14 @@ async fn a_firewall_that_opens_tls_is_reported_by_name_trusted_or_not() {
     let trusting =
         |trust| AgentOptions::new(dir.path()).through(url.clone()).believing(&names).trusting(trust);
 
-    // Nobody trusts the firewall.
+    // The agent and the machine do not trust the firewall.
     let report = check(&relay, &site, &trusting(Trust::File(own.file()))).await;
     let opens =
         ["'Acme Firewall CA'", "a device between here and the relay decrypts TLS", "without decryption"];
     let said = report.fails_at("tls", &opens);
     assert!(said.contains(&format!("neither in --cacert {}", own.file().display())), "{said}");
 
-    // The machine does, as machines do that a company has set up: it works, and is read by the firewall.
+    // The machine trusts it, as machines do that a company has set up: it works, and the firewall reads everything.
     let machine = trusting(Trust::Machine(firewall.file()));
     let report = check(&relay, &site, &machine).await;
     report.warns_at("tls", &opens);
@@ -126,7 +126,7 @@ async fn a_firewall_that_opens_tls_is_reported_by_name_trusted_or_not() {
     assert!(code == 1 && said.contains("WARN     TLS "), "{said}");
     assert!(said.contains("It works, with warnings. 11 PASS, 1 WARN, 0 FAIL, 0 SKIPPED"), "{said}");
 
-    // The operator does, and is told whom all the same.
+    // The operator trusts it, and still gets the name of the issuer.
     let report = check(&relay, &site, &trusting(Trust::File(firewall.file()))).await;
     report.is_well();
     assert!(report.said("tls").contains("signed by 'Acme Firewall CA', not by a public authority"));
@@ -136,7 +136,7 @@ async fn a_firewall_that_opens_tls_is_reported_by_name_trusted_or_not() {
 async fn a_proxy_that_strips_the_upgrade_and_a_server_that_is_no_relay_are_reported() {
     let relay = Relay::start().await;
     let (site, dir) = (relay.add_site("acme", &[]).await, one_recording());
-    // What many write first, before they have read of the headers of an upgrade.
+    // A common first configuration, without the headers for the upgrade.
     let bare = Nginx::start_with(&format!("proxy_pass http://{};", relay.address)).await;
     let Some(bare) = bare else { return };
     let options = AgentOptions::new(dir.path()).through(format!("ws://{}", bare.address));
@@ -162,7 +162,7 @@ async fn a_clock_that_is_a_day_off_is_reported_as_the_cause() {
     }
     let authority = Authority::new("Acme Telephony Root");
     let lasting = Relay::start_signed(&authority, None).await;
-    // Its certificate is valid, but not when the clock says.
+    // Its certificate is valid, but not at the time of the clock.
     let authority = authority.for_short(Duration::from_hours(12));
     let short = Relay::start_signed(&authority, None).await;
     let dir = one_recording();

@@ -1,5 +1,5 @@
-//! The relay behind nginx, set up as docs/relay/proxy.md says: tunnels, searches, ranges and streams come through whole, and
-//! the log knows the client.
+//! The relay behind nginx, configured as in docs/relay/proxy.md: tunnels, searches, ranges and streams arrive
+//! complete, and the log has the address of the client.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -19,10 +19,10 @@ async fn everything_comes_through_nginx_and_the_client_is_known() {
     let through = |url: &str| url.replacen(&relay.address.to_string(), &nginx.address.to_string(), 1);
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();
-    // More than all the buffers of sockets on the way can hold.
+    // More than all socket buffers on the way can hold.
     let content = noise(96 * 1024 * 1024, 1);
     write(dir.path(), "in-1711441902.99.wav", &content);
-    // The agent's tunnel goes through the proxy too.
+    // The tunnel of the agent also goes through the proxy.
     let options = AgentOptions::new(dir.path()).through(format!("ws://{}", nginx.address));
     let _agent = Agent::start(&relay, &site, options).await;
     let site = Site { search_url: through(&site.search_url), ..site };
@@ -34,7 +34,7 @@ async fn everything_comes_through_nginx_and_the_client_is_known() {
     assert_eq!(part.headers()["content-range"], format!("bytes 1000000-1999999/{}", content.len()));
     assert!(body(part).await == (206, content[1_000_000..2_000_000].to_vec()), "a part of it");
 
-    // Nothing is gathered in between: a listener who pauses stops the agent.
+    // The proxy buffers nothing: a listener who pauses stops the agent.
     let mut paused = send(client.get(&link)).await;
     paused.chunk().await.unwrap().unwrap();
     relay.wait_for_status("acme", |status| status["sessions"][0]["open_streams"] == 1).await;
@@ -57,7 +57,7 @@ async fn everything_comes_through_nginx_and_the_client_is_known() {
 
     search(&client, &site, CALL, &[]).await;
 
-    // Whoever comes through the proxy or past it is known by the address that he has, not by one that he makes up.
+    // A client, with or without the proxy, is known by its real address, not by one that it makes up.
     let visitor = Client::builder().local_address(IpAddr::from([127, 0, 0, 77])).build().unwrap();
     for address in [nginx.address, relay.address] {
         let mark = relay.process().mark();

@@ -1,4 +1,4 @@
-//! What was searched and delivered stands on record, and can be taken out of it.
+//! Searches and deliveries are in the audit log, and can be erased from it.
 
 use harness::{
     agent::{Agent, AgentOptions},

@@ -1,4 +1,4 @@
-//! A running agent reads its configuration again, and no tunnel is dropped.
+//! A running agent reads its configuration again, and no tunnel is closed.
 
 use std::{
     fs,
@@ -17,10 +17,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const IN_USE: &str = "the configuration was read again and is in use";
-/// Longer than any buffer between a disk and a listener.
+/// Longer than all buffers between a disk and a listener.
 const LONG: usize = 24_000_000;
 
-/// A site that keeps everything in files, as `install` leaves it.
+/// A site that keeps everything in files, as `install` creates it.
 struct Place {
     dir: TempDir,
     relay: Relay,
@@ -161,7 +161,7 @@ async fn tunnels_are_added_and_taken_away() {
     search(&client, &place.site, CALL, &[]).await;
 }
 
-/// The harness' own agent is started by flags alone; a signal reads the same flags again.
+/// The harness starts its agent only with flags; on a signal the agent reads the same flags again.
 #[tokio::test]
 async fn an_agent_without_a_file_survives_a_hangup() {
     let relay = Relay::start().await;

@@ -1,4 +1,4 @@
-//! Being told to stop: running downloads finish, then the program ends with success.
+//! An orderly stop: running downloads finish, then the program exits with success.
 
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},

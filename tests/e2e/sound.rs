@@ -1,4 +1,4 @@
-//! Recordings that no browser plays, through the tunnel: against libgsm by way of sox, and in Chromium.
+//! Recordings that no browser can play, through the tunnel: compared with libgsm (through sox), and in Chromium.
 
 use std::{path::Path, process::Command};
 
@@ -14,12 +14,12 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// As `sox` names samples of 16 bits without a header.
+/// The name of headerless 16-bit samples in `sox`.
 const PCM: [&str; 9] = ["-t", "raw", "-e", "signed-integer", "-b", "16", "-L", "-c", "1"];
-/// Bytes before the sound of what is delivered.
+/// Bytes before the sound in a delivered file.
 const HEADER: usize = 44;
 
-/// A file name with its format, and how sox is told to make it.
+/// A file name with its format, and the options with which sox makes it.
 const FORMATS: [(&str, &[&str]); 4] = [
     ("gsm", &["-t", "gsm"]),
     ("WAV", &["-t", "wav", "-e", "gsm-full-rate"]),
@@ -27,7 +27,7 @@ const FORMATS: [(&str, &[&str]); 4] = [
     ("alaw", &["-t", "raw", "-e", "a-law"]),
 ];
 
-/// A site with a room for recordings.
+/// A site with a directory for recordings.
 struct Stage {
     relay: Relay,
     _agent: Agent,
@@ -45,7 +45,7 @@ impl Stage {
         Self { client: client(&relay), relay, _agent: agent, site, dir }
     }
 
-    /// Puts a recording there as the only one of its call, and searches for it.
+    /// Writes a recording as the only one of its call, and searches for it.
     async fn found(&self, call: &str, extension: &str, content: &[u8]) -> Value {
         write(self.dir.path(), format!("in-{call}.{extension}"), content);
         let found = search(&self.client, &self.site, call, &[]).await;
@@ -63,7 +63,7 @@ fn sox(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Samples of a voice, of noise, of silence, and as loud as can be, as bytes.
+/// Samples of a voice, of noise, of silence, and of the loudest sound, as bytes.
 fn contents() -> Vec<(&'static str, Vec<u8>)> {
     let bytes = |samples: Vec<i16>| samples.into_iter().flat_map(i16::to_le_bytes).collect::<Vec<u8>>();
     let square = (0..48_000u32).map(|n| if n / 37 % 2 == 0 { i16::MAX } else { i16::MIN });
@@ -75,7 +75,7 @@ fn contents() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A recording of these samples in a format, and how it sounds to sox.
+/// A recording of these samples in a format, and the samples that sox reads from it.
 fn coded(directory: &Path, samples: &[u8], format: &[&str]) -> (Vec<u8>, Vec<u8>) {
     let path = |name: &str| directory.join(name).display().to_string();
     let (from, file, to) = (path("from.raw"), path("coded"), path("to.raw"));
@@ -83,7 +83,7 @@ fn coded(directory: &Path, samples: &[u8], format: &[&str]) -> (Vec<u8>, Vec<u8>
     let raw = [&PCM[..], &["-r", "8000"]].concat();
     let eight = [format, &["-r", "8000", "-c", "1"]].concat();
     sox(&[&raw[..], &[&from], &eight, &[&file]].concat());
-    // What tells how it is coded is needed for reading only where no header does.
+    // The coding is needed for reading only if there is no header.
     let known: &[&str] = if format.contains(&"wav") { &["-t", "wav"] } else { &eight };
     sox(&[known, &[&file], &PCM, &[&to]].concat());
     (std::fs::read(&file).unwrap(), std::fs::read(&to).unwrap())
@@ -178,10 +178,10 @@ async fn a_browser_plays_and_seeks_what_it_could_not() {
     let stage = Stage::new().await;
     let room = tempfile::tempdir().unwrap();
     let browser = Browser::start().await;
-    // A page from which the relay's recordings may be played, as the operators' own.
+    // A page that may play the recordings of the relay, like the operators' own pages.
     stage.relay.add_user("maria", &["--role", "admin"]).await;
     browser.open(&format!("{}/login", stage.relay.admin_url())).await;
-    // Much longer than what a browser loads ahead, so that it has to ask for the place that it seeks.
+    // Much longer than a browser loads ahead, so that it has to request the position to which it seeks.
     let samples = wav(300.0, 9)[HEADER..].to_vec();
     for (number, (extension, format)) in FORMATS.into_iter().enumerate() {
         let (file, _) = coded(room.path(), &samples, format);

@@ -1,4 +1,4 @@
-//! The static agent on a machine with nothing on it: no C library, no time zones, no certificate authorities.
+//! The static agent on an empty machine: no C library, no time zones, no certificate authorities.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use harness::{
 use reqwest::{Certificate, Client};
 
 const NAME: &str = "relay.example.test";
-/// It began at 23:30 UTC on 25 March 2024; in Madrid that was the 26th.
+/// The call began at 23:30 UTC on 25 March 2024; in Madrid that was the 26th.
 const CALL: &str = "1711409400.17";
 
 fn client(relay: &Relay) -> Client {
@@ -22,7 +22,7 @@ fn client(relay: &Relay) -> Client {
     builder.resolve(NAME, relay.address).build().unwrap()
 }
 
-/// An agent on a bare machine that finds its relay by name as `file` there says.
+/// An agent on an empty machine that resolves the relay's name with `file` there.
 async fn serves_from_a_bare_root(relay: &Relay, root: &BareRoot, file: (&str, &str)) {
     let site = relay.add_site("acme", &[]).await;
     let (recording, content) = (format!("in-{CALL}.wav"), wav(30.0, 7));
@@ -95,7 +95,7 @@ async fn a_bare_machine_trusts_the_certificate_authorities_that_are_built_in() {
     let secrets = ["--site-key-file", "/key", "--token-file", "/token"];
     let agent = root.run(&[&["tunnel", "--relay", &url, "--path", "file:/"], &secrets[..]].concat());
     agent.wait_for("has no certificate authorities; using the built-in ones").await;
-    // They have not signed the relay's certificate, which signs itself.
+    // They have not signed the relay's certificate, which is self-signed.
     let line = agent.wait_for("not connected").await;
     assert!(line.contains("which this machine does not trust"), "{line}");
 }

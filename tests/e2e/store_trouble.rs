@@ -1,4 +1,4 @@
-//! A database that is locked or full stops nobody from listening, and what happened meanwhile is on record afterwards.
+//! A database that is locked or full stops no playback, and the events of that time are in the audit log afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,9 @@ use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-/// Less than a writer waits for a lock: who waited for the database would come too late.
+/// Less than a writer waits for a lock: a request that waits for the database would be too late.
 const AT_ONCE: Duration = Duration::from_secs(4);
-/// More than all the buffers of sockets on the way can hold.
+/// More than all socket buffers on the way can hold.
 const LONG: usize = 64 * 1024 * 1024;
 const LONG_CALL: &str = "1711441902.99";
 const WRITTEN: &str = "audiovault_relay_journal_up";
@@ -28,14 +28,14 @@ const WAITING: &str = "audiovault_relay_journal_waiting";
 const LOST: &str = "audiovault_relay_journal_lost_total";
 const NOTICE: &str = "The audit log and history cannot be written";
 
-/// A relay with a site, somebody who listens, and somebody who watches.
+/// A relay with a site, a listener, and an operator who watches.
 struct Place {
     relay: Relay,
     site: Site,
     client: Client,
     operator: Operator,
     api: Api,
-    /// What must be on record in the end.
+    /// The number of events that the audit log must have in the end.
     events: usize,
     _dir: TempDir,
     _agent: Agent,
@@ -49,7 +49,7 @@ impl Place {
         let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
         relay.add_user("root", &["--role", "admin"]).await;
         let operator = Operator::log_in(&relay, "root").await;
-        // Nobody has used this token yet, so that its first use is to be noted in the middle of the trouble.
+        // This token is unused until now, so that its first use must be stored during the fault.
         let api = Api::admin(&relay).await;
         let client = client(&relay);
         Self { relay, site, client, operator, api, events: 0, _dir: dir, _agent: agent }
@@ -60,7 +60,7 @@ impl Place {
         first_link(&search(&self.client, &self.site, call, &[]).await)
     }
 
-    /// Searches and downloads, a whole recording and a part of it.
+    /// Searches and downloads a whole recording and a part of it.
     async fn listen(&mut self) {
         let wanted = wav(1.0, 1);
         let listened = async {
@@ -82,7 +82,7 @@ impl Place {
         response
     }
 
-    /// Listens all the while until the relay says that it cannot write.
+    /// Listens again and again until the relay says that it cannot write.
     async fn until_reported(&mut self) {
         let told = async {
             while self.relay.figure(WRITTEN).await == 1.0 {
@@ -99,7 +99,7 @@ impl Place {
         timeout(PATIENCE, told).await.unwrap();
     }
 
-    /// What holds while nothing can be written.
+    /// What must hold while nothing can be written.
     async fn goes_on(&mut self) {
         self.until_reported().await;
         let before = self.events;
@@ -113,7 +113,7 @@ impl Place {
         self.listen().await;
     }
 
-    /// What holds when it is over: nothing is missing, and everybody can write again.
+    /// What must hold afterwards: nothing is missing, and every program can write again.
     async fn is_as_before(&mut self, paused: Response, fault: &str) {
         let over = Instant::now();
         let written = async {
@@ -129,7 +129,7 @@ impl Place {
         let record = self.relay.audit(self.events).await;
         assert!(record.iter().all(|line| line.contains(",complete,")), "{record:#?}");
         assert_eq!(self.relay.figure(LOST).await, 0.0);
-        // What is refused leaves the database free for the next one, here or in another program.
+        // A refused request does not block the database for the next one, here or in another program.
         assert_eq!(self.api.post("/api/v1/sites", &json!({"site": "acme"})).await.0, 409);
         self.relay.add_site("late", &[]).await;
         assert_eq!(self.api.post("/api/v1/sites", &json!({"site": "later"})).await.0, 201);

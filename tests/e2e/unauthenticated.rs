@@ -1,4 +1,4 @@
-//! UnauthenticatedLimit do not learn from a relay which sites there are.
+//! Unauthenticated clients do not learn from a relay which sites exist.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,10 +15,10 @@ use harness::{
 };
 use reqwest::{Client, Response};
 
-/// How much later one of the answers comes than another: what a machine with other work needs.
+/// How much later one of the responses may arrive than another: the reserve for a busy machine.
 const ALIKE: Duration = Duration::from_millis(400);
 
-/// Four sites to ask for: one that is not there, and three that are.
+/// Four sites to ask for: one that does not exist, and three that do.
 const NAMES: [&str; 4] = ["nobody", "away", "disabled", "acme"];
 
 struct Place {
@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-/// All that a stranger sees of an answer, but for what is another one's each time.
+/// All that an unauthenticated client sees of a response, without the parts that differ in every response.
 async fn seen(response: Response) -> String {
     let mut headers: Vec<_> = response
         .headers()
@@ -93,7 +93,7 @@ async fn a_search_without_a_right_token_does_not_tell_which_sites_there_are() {
         assert!(apart < ALIKE, "{times:?}");
         longest = longest.max(apart);
     }
-    // The throttle tells nothing either.
+    // The throttling reveals nothing either.
     let mut statuses = Vec::new();
     for name in NAMES {
         let visitor = client_at(120);
@@ -156,7 +156,8 @@ async fn a_client_with_the_right_token_learns_that_the_site_is_offline() {
     assert!(answer.headers().contains_key("retry-after"));
     assert!(answer.text().await.unwrap().contains("not connected"));
     assert_eq!(send(listener.get(&link)).await.status(), 503, "it opened before");
-    // A stranger with the same link cannot prove anything to the relay, nor with the same token from elsewhere.
+    // An unauthenticated client with the same link cannot prove anything to the relay, nor can one with the same
+    // token from another address.
     assert_eq!(send(client_at(141).get(&link)).await.status(), 410);
     assert_eq!(search_with(&client_at(141), &place.acme, CALL, &[]).await.status(), 401);
 }

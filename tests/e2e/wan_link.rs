@@ -1,4 +1,4 @@
-//! The emulated link that other stories run over does what it is told.
+//! The emulated network of other tests behaves as configured.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use harness::wan_link::{Counts, Direction, RELAY, SITE, Settings, WanLink};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Answers every datagram at the site with the same; where.
+/// Starts a program at the site that sends every datagram back. Returns its address.
 fn echo(link: &WanLink) -> SocketAddr {
     let (sender, bound) = std::sync::mpsc::channel();
     link.at_site(move || {
@@ -24,7 +24,7 @@ fn echo(link: &WanLink) -> SocketAddr {
     bound.recv().unwrap()
 }
 
-/// The shortest of many round trips: a machine that is busy makes the others longer. `None` when nothing comes back.
+/// The shortest of many round trips: a busy machine makes the others longer. `None` if no response arrives.
 fn round_trip(link: &WanLink) -> Option<Duration> {
     let (socket, to) = (UdpSocket::bind((RELAY, 0)).unwrap(), echo(link));
     socket.set_read_timeout(Some(400 * MS)).unwrap();
@@ -36,7 +36,7 @@ fn round_trip(link: &WanLink) -> Option<Duration> {
     measured.min()
 }
 
-/// Sends so much from the site to the relay by TCP; bits per second.
+/// Sends this much from the site to the relay over TCP. Returns bits per second.
 fn rate(link: &WanLink, bytes: usize) -> f64 {
     let listener = TcpListener::bind((RELAY, 0)).unwrap();
     let to = listener.local_addr().unwrap();
@@ -59,9 +59,9 @@ fn a_link_takes_its_time_and_carries_its_rate() {
     let up = Settings::new(40 * MS, 20_000_000);
     let Some(link) = WanLink::enter(up, Settings::new(40 * MS, 1_000_000_000)) else { return };
     let trip = round_trip(&link).unwrap();
-    // A link is never quicker than it was told; how much slower, a busy machine decides.
+    // A link is never faster than configured; a busy machine can make it slower.
     assert!((40 * MS..70 * MS).contains(&trip), "{trip:?}");
-    // Headers take 52 of 1500 bytes, and the first round trips of TCP their time.
+    // Headers take 52 of 1500 bytes, and the first round trips of TCP also need time.
     let fast = rate(&link, 4_000_000);
     assert!((8e6..20e6).contains(&fast), "{fast}");
     link.set(Direction::Up, Settings { rate: Some(4_000_000), ..up });
@@ -83,7 +83,7 @@ fn a_link_loses_the_share_that_it_should_lose() {
         for n in 0..2_000u32 {
             socket.send_to(&n.to_be_bytes(), address).unwrap();
             if n % 50 == 0 {
-                // The queues of devices and sockets would lose some too.
+                // The queues of devices and sockets would also lose some.
                 std::thread::sleep(2 * MS);
             }
         }

@@ -1,4 +1,4 @@
-//! Operators whose browser runs no scripts: every page does its work all the same.
+//! Operators whose browser runs no scripts: every page still works.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -32,7 +32,7 @@ impl Place {
         self.browser.open(&format!("{}{path}", self.relay.admin_url())).await;
     }
 
-    /// The sites on the board, in their order.
+    /// The sites on the board, in order.
     async fn sites(&self) -> Vec<String> {
         self.browser.read_all("tbody th a").await
     }
@@ -76,7 +76,7 @@ async fn a_site_is_added_changed_and_removed_without_scripts() {
     assert!(browser.read("#site-key").await.starts_with("avk_late_"));
     browser.click("a[href='/sites/late']").await;
     assert!(browser.read("main").await.contains("Late & <little>"));
-    // What needs scripts says so; its content is text, not elements, where scripts run.
+    // Elements that need scripts say so; where scripts run, this content is text, not elements.
     browser.find("noscript p").await;
     assert!(browser.read_all(".copy button").await.is_empty());
     browser.fill("#alias", "latecomer").await;

@@ -1,4 +1,4 @@
-//! Agents of one site that want more tunnels than they may have: other sites' agents are let in all the same.
+//! Agents of one site that ask for more tunnels than allowed: agents of other sites still connect.
 
 use std::{
     sync::{
@@ -18,12 +18,13 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::setting::{Setting, ms};
 
-/// Within what time an agent of another site is let in.
+/// Time in which an agent of another site must connect.
 const IN_WITHIN: Duration = Duration::from_secs(5);
-/// Connections over which the greedy key asks, without a pause.
+/// Connections on which the greedy key asks without a pause.
 const CONNECTIONS: usize = 4;
 
-/// Has a key knock at the tunnel's door as often as it can, by plain requests and by proper handshakes; how often it knocked.
+/// Asks for tunnels with a key as often as possible, by plain requests and by proper handshakes. Returns how often it
+/// asked.
 fn knock(relay: &Relay, site: &Site, tasks: &mut JoinSet<()>) -> Arc<AtomicUsize> {
     let knocks = Arc::new(AtomicUsize::new(0));
     for _ in 0..CONNECTIONS {
@@ -38,7 +39,7 @@ fn knock(relay: &Relay, site: &Site, tasks: &mut JoinSet<()>) -> Arc<AtomicUsize
         let (address, site, counted) = (relay.address, site.clone(), Arc::clone(&knocks));
         tasks.spawn(async move {
             loop {
-                // What is admitted is given up at once, to knock again.
+                // A tunnel that is admitted is closed at once, to ask again.
                 drop(RawPeer::try_agent(address, &site).await);
                 counted.fetch_add(1, Ordering::Relaxed);
             }
@@ -54,15 +55,15 @@ async fn a_key_that_asks_without_end_keeps_no_other_site_out() {
     let mut tasks = JoinSet::new();
     let mut admitted = Vec::new();
     let mut knocked = 0;
-    // At any time, and after a restart.
+    // During normal operation, and after a restart.
     for _ in 0..2 {
         let knocks = knock(&setting.relay, &greedy, &mut tasks);
-        // The greedy site has what it can get before the other agent dials.
+        // The greedy site takes all it can get before the other agent dials.
         while knocks.load(Ordering::Relaxed) < 500 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let begun = Instant::now();
-        let agent = timeout(IN_WITHIN, setting.agent()).await.expect("the other site's agent is let in");
+        let agent = timeout(IN_WITHIN, setting.agent()).await.expect("an agent of another site connects");
         admitted.push(begun.elapsed());
         setting.search().await;
         drop(agent);
@@ -93,7 +94,7 @@ async fn a_site_has_as_many_agents_as_it_may_and_each_has_all_its_connections() 
     let closed = third.closed().await;
     assert!(closed.code == 4006 && closed.reason.contains("2 agents"), "{closed:?}");
     setting.relay.process().wait_for_after(mark, "--max-site-agents").await;
-    // One of the two goes with all its connections, and another one has its place.
+    // One of the two goes away with all its connections, and another one takes its place.
     drop(peers);
     setting
         .relay
@@ -120,7 +121,7 @@ async fn a_site_has_as_many_tunnels_as_it_may_and_an_agent_that_comes_again_take
     let closed = fourth.closed().await;
     assert!(closed.code == 4006 && closed.reason.contains("3 tunnels"), "{closed:?}");
     setting.relay.process().wait_for_after(mark, "--max-site-tunnels").await;
-    // The same connection of the same agent, whose line died unnoticed.
+    // The same connection of the same agent, after its network connection died unnoticed.
     peers.push(RawPeer::greeted_as(&setting.relay, &greedy, agent(0)).await);
     let status = setting.relay.wait_for_status("greedy", |status| {
         status["sessions"].as_array().is_some_and(|sessions| sessions.len() == 3)

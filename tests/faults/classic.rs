@@ -1,4 +1,4 @@
-//! The classic AudioVault, `audiovault-agent serve`, has strangers at its own port.
+//! The classic AudioVault, `audiovault-agent serve`, with unauthenticated clients at its port.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -23,10 +23,10 @@ use tokio::{
 use crate::setting::ms;
 
 const TOKEN: &str = "master-token-of-this-story";
-/// As many as reset an operators' listener once.
+/// As many as the test of the operators' listener opens.
 const IDLE: usize = 230;
 
-/// Whoever starts it also ends it.
+/// The caller starts the server and must also stop it.
 async fn serve(dir: &TempDir, more: &[&str]) -> (Process, SocketAddr) {
     let path = format!("file:{}", dir.path().display());
     let mut arguments = vec!["serve", "--bind-to", "127.0.0.1:0", "--token", TOKEN, "--path", &path];
@@ -39,7 +39,7 @@ async fn serve(dir: &TempDir, more: &[&str]) -> (Process, SocketAddr) {
     (agent, address)
 }
 
-/// Whether the server hangs up.
+/// Whether the server closes the connection.
 async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
     timeout(within, stream.read_u8()).await.is_ok_and(|read| read.is_err())
 }
@@ -62,7 +62,7 @@ async fn idle_connections_of_one_address_keep_no_other_out_of_serve() {
     let dropped = join_all(kept.iter_mut().map(|stream| is_ended(stream, within))).await;
     let dropped = dropped.into_iter().filter(|dropped| *dropped).count();
     assert!(dropped >= IDLE - 144, "{dropped} of {IDLE} were dropped");
-    // The next of the same address is told, once those that are told have ended.
+    // The next connection from the same address gets a response, once the earlier ones are closed.
     let mut told = kept.pop().unwrap();
     while is_ended(&mut told, Duration::from_millis(1)).await {
         told = kept.pop().unwrap();
@@ -71,7 +71,7 @@ async fn idle_connections_of_one_address_keep_no_other_out_of_serve() {
     let mut answer = String::new();
     timeout(PATIENCE, told.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after"), "{answer}");
-    // What never asks is let go.
+    // Connections without a request are closed.
     let first = &mut kept[0];
     assert!(is_ended(first, Duration::from_secs(40)).await);
     matrix::row(

@@ -1,4 +1,4 @@
-//! The clock of a machine jumps, as it does when it is set after a long time.
+//! The clock of a machine jumps, for example when it is set after a long time.
 
 use harness::{agent::Agent, client::send, clock::Clock, matrix, process::Process, relay::Relay};
 
@@ -7,7 +7,7 @@ use crate::setting::Setting;
 const JUMPS: [&str; 4] = ["+1d", "-1d", "+400d", "+0"];
 const FAULT: &str = "clock jumps ahead by a day, back, and ahead by 400 days";
 
-/// Searches while the clock jumps; how many.
+/// Searches while the clock jumps. Returns how many.
 async fn search_across_jumps(setting: &Setting, clock: &Clock) -> usize {
     for offset in JUMPS {
         clock.set(offset);

@@ -1,4 +1,5 @@
-//! Several relays behind HAProxy, on one PostgreSQL server: each serves every site, and any of them may be lost.
+//! Several relays behind HAProxy, on one PostgreSQL server: each relay serves every site, and any one of them may
+//! fail.
 
 use std::{
     sync::{
@@ -25,9 +26,9 @@ use crate::{
     setting::ms,
 };
 
-/// The call of a recording that no buffer on the way holds.
+/// The call of a recording that is too large for the buffers on the way.
 const LONG: &str = "1711441902.18";
-/// Its size in bytes: four seconds at the rate of listeners.
+/// Its size in bytes: four seconds at the rate at which listeners read.
 const LONG_LEN: usize = 24 << 20;
 
 /// A cluster with one site and its recordings.
@@ -44,12 +45,12 @@ impl Setting {
         Self::with(relays, &[]).await
     }
 
-    /// Relays with further arguments.
+    /// Relays with more arguments.
     pub(crate) async fn with(relays: usize, extra: &[&str]) -> Option<Self> {
         Some(Self::on(Cluster::start_with(relays, extra).await?).await)
     }
 
-    /// On a cluster that runs.
+    /// With a cluster that is running.
     pub(crate) async fn on(cluster: Cluster) -> Self {
         let site = cluster.relays[0].add_site("acme", &["shop"]).await;
         let recordings = tempfile::tempdir().unwrap();
@@ -59,7 +60,7 @@ impl Setting {
         Self { cluster, site, client: client(), recordings, long }
     }
 
-    /// A link to the long recording as one relay alone serves it.
+    /// A link to the long recording, with the address of one relay.
     pub(crate) async fn long_link(&self, relay: usize) -> String {
         let found = search(&self.client, &self.cluster.at(relay, &self.site), LONG, &[]).await;
         self.cluster.link_at(relay, &first_link(&found))
@@ -70,7 +71,7 @@ impl Setting {
         self.agent_with(&[]).await
     }
 
-    /// One with further storage, which it asks first.
+    /// One with a second storage root, which it asks first.
     pub(crate) async fn agent_with(&self, paths: &[String]) -> Agent {
         let mut options = AgentOptions::new(self.recordings.path()).through(self.cluster.tunnel_url());
         options.paths.splice(..0, paths.iter().cloned());
@@ -107,14 +108,14 @@ async fn every_relay_serves_every_site_whichever_holds_its_tunnel() {
         let wrong = Site { search_token: "wr0ng-and-long-enough".to_owned(), ..site.clone() };
         assert_eq!(search_with(client, &wrong, CALL, &[]).await.status(), 401);
     }
-    // Two searches that found, one that was refused, and five deliveries, for each relay; whoever was asked, it is
-    // written once, with the address of who asked.
+    // For each relay: two searches that found something, one that was refused, and five deliveries. Each is written
+    // once, with the address of the client, no matter which relay was asked.
     let audit = cluster.relays[0].audit(3 * 8).await;
     assert!(audit.iter().all(|line| line.contains(",127.0.0.1,")), "{audit:#?}");
     assert_eq!(audit.iter().filter(|line| line.contains(",complete,")).count(), 3 * 7, "{audit:#?}");
     for (number, relay) in cluster.relays.iter().enumerate() {
         let asked = relay.process().log().iter().any(|line| line.contains("request from a peer relay"));
-        assert_eq!(asked, number == holder, "only the holder is asked");
+        assert_eq!(asked, number == holder, "only the relay with the tunnel is asked");
     }
     drop(agent);
 }
@@ -164,7 +165,7 @@ async fn a_relay_that_is_killed_under_load_costs_what_was_open_on_it_and_heals_b
     let _agent = setting.agent().await;
     let holder = setting.cluster.holder("acme").await;
     let killed = setting.cluster.relays[holder].process.take().unwrap();
-    // Through the load balancer, and through a relay that lives on: what is open there must not fail.
+    // Through the load balancer, and through a relay that stays up: what is open there must not fail.
     let other = setting.cluster.at((holder + 1) % 3, &setting.site);
     let link = first_link(&search(&setting.client, &other, LONG, &[]).await);
     let link = setting.cluster.link_at((holder + 1) % 3, &link);
@@ -270,7 +271,7 @@ async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_there_is_rest(
     let begun = Instant::now();
     let spread = async {
         joining.restart().await;
-        // Six each would be even; two more are not worth a move.
+        // Six each would be even; a difference of two is not worth a move.
         while joining.figure("audiovault_relay_tunnels").await < 4.0 {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -282,7 +283,7 @@ async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_there_is_rest(
         let log = setting.cluster.relays[0].process().log();
         log.iter().filter(|line| line.contains("moving agents to peer relays")).count()
     };
-    // Two rounds without a move are rest; a move whose agent landed where it was may have to be made again.
+    // Two rounds without a move mean rest; a move whose agent returns to the same relay may be repeated.
     let mut before = 0;
     while moves() != before {
         before = moves();
@@ -313,7 +314,7 @@ async fn all_relays_are_replaced_one_after_the_other_and_no_search_fails() {
             before.terminate();
             assert!(before.wait().await.success());
             relay.restart().await;
-            // The load balancer sees that it is ready.
+            // The load balancer sees that the relay is ready.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         while let Some(played) = players.join_next().await {

@@ -1,4 +1,4 @@
-//! Relays that share a PostgreSQL server go on without it.
+//! Relays that share a PostgreSQL server continue without it.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -27,9 +27,9 @@ async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event
         tokio::time::sleep(Duration::from_secs(1)).await;
         server.stop().await;
         tokio::time::sleep(Duration::from_secs(10)).await;
-        // Whoever has a key that is known is let in.
+        // An agent with a known key can connect.
         let late = setting.agent().await;
-        // Who is not known cannot be judged: neither a site nor a key.
+        // Unknown sites and keys cannot be judged.
         let nobody =
             Site { search_url: setting.site.search_url.replace("acme", "nobody"), ..setting.site.clone() };
         let refused = search_with(&setting.client, &nobody, CALL, &[]).await;
@@ -41,7 +41,7 @@ async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event
         let dialled =
             setting.client.get(format!("http://{}/tunnel", setting.cluster.address)).bearer_auth(unknown);
         assert_eq!(send(dialled).await.status(), 503);
-        // The one that everybody knows of goes; where the other one is, nobody could be told.
+        // The known site works. The relays cannot tell each other where the other site is.
         drop(early);
         tokio::time::sleep(Duration::from_secs(20)).await;
         for relay in &setting.cluster.relays {
@@ -94,7 +94,7 @@ async fn a_relay_that_is_killed_while_the_database_is_away_loses_no_event() {
     let spooled =
         || std::fs::read_to_string(&spool).unwrap().lines().filter(|line| line.contains("\"Audit\"")).count();
     while spooled() < 20 {
-        // A file tells nobody that it grows.
+        // There is no event for a file that grows.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     relay.kill().await;
@@ -115,28 +115,28 @@ async fn tunnels_that_the_database_has_wrong_are_corrected() {
     let Some(setting) = Setting::new(2).await else { return };
     let _agent = setting.agent().await;
     setting.cluster.holder("acme").await;
-    let mut books = setting.cluster.server.as_ref().unwrap().connection().await;
-    let open = async |books: &mut PgConnection| -> Vec<String> {
+    let mut database = setting.cluster.server.as_ref().unwrap().connection().await;
+    let open = async |database: &mut PgConnection| -> Vec<String> {
         let open = sqlx::query_scalar("SELECT session FROM tunnels WHERE closed_ms IS NULL");
-        open.fetch_all(books).await.unwrap()
+        open.fetch_all(database).await.unwrap()
     };
-    let mut here = open(&mut books).await;
+    let mut here = open(&mut database).await;
     while here.is_empty() {
-        here = open(&mut books).await;
+        here = open(&mut database).await;
     }
-    // One whose end was never written, and the one that is there closed as if its relay were dead.
+    // One tunnel whose end was never written, and the open one marked as closed as if its relay were dead.
     let begun = Instant::now();
     sqlx::raw_sql(
         "INSERT INTO tunnels SELECT 'feedfeedfeedfeedfeedfeed', site, run, instance, slot, agent_version, host, address, \
          opened_ms, NULL, NULL, link_key FROM tunnels; \
          UPDATE tunnels SET closed_ms = 1, reason = 'its relay was taken for dead' WHERE session NOT LIKE 'feed%'",
     )
-    .execute(&mut books)
+    .execute(&mut database)
     .await
     .unwrap();
-    while open(&mut books).await != here {
-        // A table tells nobody that it changes.
-        assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", open(&mut books).await);
+    while open(&mut database).await != here {
+        // There is no event for a table that changes.
+        assert!(begun.elapsed() < Duration::from_secs(90), "{:?}", open(&mut database).await);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let promise = "the relay that holds them corrects this by itself";

@@ -1,4 +1,4 @@
-//! Who asks too much of one relay gets no more from the others.
+//! A client that has used its quota at one relay gets no more from the others.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use crate::{cluster::Setting, setting::ms};
 
-/// Guesses that one relay lets through at once.
+/// Guesses that one relay accepts at once.
 const GUESSES: usize = 10;
-/// Between guesses at the other one: it would let the tenth of them through after five seconds.
+/// Pause between guesses at the other relay: after five seconds it would accept the tenth.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Guesses at one relay until it looks at no more, and then at the other one: how many that one looked at.
+/// Guesses at one relay until it checks no more, then at the other one. Returns how many the other one checked.
 async fn guess(ask: impl AsyncFn(usize) -> Response) -> usize {
     for guess in 0.. {
         let refused = ask(0).await.status();
@@ -28,8 +28,8 @@ async fn guess(ask: impl AsyncFn(usize) -> Response) -> usize {
             assert!(guess >= GUESSES, "only {guess}");
             break;
         }
-        // A machine that is busy takes so long that some are forgiven.
-        assert!(guess < 3 * GUESSES, "nobody counts");
+        // On a busy machine this takes so long that some guesses are allowed again.
+        assert!(guess < 3 * GUESSES, "no relay counts");
     }
     let mut looked_at = 0;
     loop {
@@ -39,12 +39,12 @@ async fn guess(ask: impl AsyncFn(usize) -> Response) -> usize {
             return looked_at;
         }
         looked_at += 1;
-        assert!(looked_at < GUESSES, "it is told of none");
+        assert!(looked_at < GUESSES, "the other relay knows of no guess");
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// Has both relays hold a tunnel of the site.
+/// Makes both relays hold a tunnel of the site.
 async fn both_hold(setting: &Setting) {
     let both = |status: &Value| {
         setting.cluster.nodes.iter().all(|node| {
@@ -122,7 +122,7 @@ async fn a_request_that_another_relay_forwards_counts_once() {
     let elsewhere = setting.cluster.at(1 - holder, &setting.site);
     let link = first_link(&search(&setting.client, &elsewhere, CALL, &[]).await);
     let link = setting.cluster.link_at(1 - holder, &link);
-    // Of the four that one client may have, two wait for the storage for ten seconds.
+    // Of the four requests that one client may have, two wait ten seconds for the storage.
     mount.stall();
     let slow = || search_with(&setting.client, &elsewhere, CALL, &[]);
     let meanwhile = async {

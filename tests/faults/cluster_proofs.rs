@@ -1,4 +1,4 @@
-//! What relays say to each other over a network that is listened to, and that changes what passes.
+//! Messages between relays over a network where somebody listens and changes them.
 
 use std::{
     net::SocketAddr,
@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::cluster::Setting;
 
-/// The run of a relay, as another one has told of it.
+/// The run id of a relay, as another relay logged it.
 async fn run_of(cluster: &Cluster, relay: usize) -> String {
     let other = &cluster.relays[1 - relay];
     let line = other.process().wait_for("a peer relay has appeared").await;
@@ -53,14 +53,14 @@ async fn a_request_between_relays_that_is_replayed_is_refused() {
     assert_eq!(answer.status(), 200);
     let proof = answer.headers()["audiovault-answer-proof"].clone();
     assert!(key.proves_answer(&heard, &[b"200", b"", b"", b""], proof.as_bytes()));
-    assert_eq!(ask(&heard, 0).await.status(), 401, "the same again");
-    assert_eq!(ask(&heard, 1).await.status(), 421, "the same to another relay");
-    assert_eq!(ask(&stamp(2, &run), 0).await.status(), 200, "the next one");
+    assert_eq!(ask(&heard, 0).await.status(), 401, "the same request again");
+    assert_eq!(ask(&heard, 1).await.status(), 421, "the same request to another relay");
+    assert_eq!(ask(&stamp(2, &run), 0).await.status(), 200, "the next request");
     let promise = "a request is answered once, by the relay that it is for";
     matrix::row("cluster", "a request between relays is replayed", promise, "401, and 421 at another relay");
 }
 
-/// Passes what comes at a listener on to an address; answers are changed on the way while `changes`.
+/// Forwards connections from a listener to an address. While `changes` is set, it changes the responses.
 async fn pass(listener: TcpListener, to: SocketAddr, changes: Arc<AtomicBool>) {
     while let Ok((asker, _)) = listener.accept().await {
         let changes = Arc::clone(&changes);
@@ -76,7 +76,7 @@ async fn pass(listener: TcpListener, to: SocketAddr, changes: Arc<AtomicBool>) {
                 let mut piece = vec![0; 1 << 20];
                 while let Ok(len @ 1..) = from_relay.read(&mut piece).await {
                     if changes.load(Ordering::SeqCst) {
-                        // The name of a file in the answer to a search, and a sample of sound.
+                        // The name of a file in the response to a search, and a sample of sound.
                         for (word, other) in [(&b"in-17"[..], b"IN-17"), (&b"RIFF"[..], b"RIFX!")] {
                             for at in 0..len.saturating_sub(word.len()) {
                                 if piece[at..].starts_with(word) {
@@ -121,7 +121,7 @@ async fn an_answer_that_is_changed_between_relays_is_not_passed_on() {
     asker.wait_for_after(mark, "was modified in transit").await;
     let mark = asker.mark();
     let heard = send(setting.client.get(&link)).await.bytes().await;
-    assert!(heard.is_err(), "the end of a recording that was changed is not told as its end");
+    assert!(heard.is_err(), "a changed recording must not end as if it were complete");
     asker.wait_for_after(mark, "was modified in transit").await;
     changes.store(false, Ordering::SeqCst);
     search(&setting.client, &site, CALL, &[]).await;

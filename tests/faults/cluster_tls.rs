@@ -1,4 +1,4 @@
-//! Relays that prove who they are before anything is said.
+//! Relays that prove their identity before they exchange data.
 
 use std::fs;
 
@@ -23,11 +23,15 @@ async fn relays_use_tls_and_accept_only_each_other() {
         .tls_certs_only([reqwest::Certificate::from_pem(&authority).unwrap()])
         .build()
         .unwrap();
-    unknown.post(format!("{node}/parts")).send().await.expect_err("it has no certificate");
+    unknown
+        .post(format!("{node}/parts"))
+        .send()
+        .await
+        .expect_err("a client without a certificate is refused");
     let plain = setting.client.post(format!("{}/parts", node.replace("https", "http"))).send().await;
     assert!(plain.is_err(), "{plain:?}");
 
-    // Another certificate, and another one who signs.
+    // Another certificate, from another issuer.
     let names: Vec<String> = setting.cluster.nodes.iter().map(|node| host(node)).collect();
     Certificate::make(dir.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
     for relay in &setting.cluster.relays {
@@ -44,7 +48,7 @@ async fn relays_use_tls_and_accept_only_each_other() {
     );
 }
 
-/// The host of an address of a node.
+/// The host in the address of a relay.
 fn host(node: &str) -> String {
     let address = node.strip_prefix("https://").and_then(|address| address.rsplit_once(':'));
     address.unwrap().0.to_owned()

@@ -1,4 +1,4 @@
-//! Downloads outlive their tunnel, or are cut; never is a wrong byte delivered as part of a whole.
+//! Downloads continue when their tunnel ends, or they are cut. A wrong byte is never delivered.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use harness::{
 
 use crate::setting::{LONG, LONG_LEN, Setting, ms};
 
-/// What a listener has of a download.
+/// What a listener received of a download.
 pub(crate) struct Heard {
     pub(crate) bytes: Vec<u8>,
-    /// Why it did not end well.
+    /// The error that ended it.
     pub(crate) error: Option<String>,
     /// The longest time without a byte.
     pub(crate) pause: Duration,
 }
 
-/// Listens to the end; after so many bytes something happens.
+/// Listens to the end; after the given number of bytes something happens.
 pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Heard {
     let mut heard = Heard { bytes: Vec::new(), error: None, pause: Duration::ZERO };
     let mut fault = Some(fault);

@@ -1,4 +1,5 @@
-//! An agent with a valid key that keeps to nothing: it loses its tunnel with a word, and costs nobody else anything.
+//! An agent with a valid key that breaks every rule: it loses its tunnel with a reason, and no other site is
+//! affected.
 
 use audiovault_protocol::{
     frame::{Frame, StreamId},
@@ -26,9 +27,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::setting::{Setting, resident};
 
-/// Another site's honest agent, and a key for a hostile one.
+/// An honest agent of another site, and a key for a hostile one.
 async fn beside_an_honest_site() -> (Setting, Agent, Site) {
-    // More tunnels in a second than a site gets otherwise.
+    // More tunnels per second than a site gets by default.
     let relay = Relay::start_with(&["--accept-rate", "1000"], false).await;
     let setting = Setting::new(relay).await;
     let agent = setting.agent().await;
@@ -40,13 +41,13 @@ fn head() -> Box<ResponseHead> {
     Box::new(ResponseHead { status: 200, headers: HeaderMap::new(), audit: None })
 }
 
-/// What an agent may get wrong in its first message.
+/// Mistakes in the first message of an agent.
 fn wrong_greetings() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let long = format!("{{\"agent_version\":\"{}\"}}", "x".repeat(MAX_HEAD_LEN));
     vec![
         ("nothing", Vec::new(), "cut short"),
         ("half a header", vec![1, 0, 0], "cut short"),
-        ("a type of nobody", bytes(0x20, 0, b"{}"), "type"),
+        ("an unknown type", bytes(0x20, 0, b"{}"), "type"),
         ("another frame first", bytes(0x13, 1, b""), "before the greeting"),
         ("HELLO on a stream", bytes(0x01, 1, b"{}"), "stream"),
         ("HELLO that is no JSON", bytes(0x01, 0, b"{\"agent"), "HELLO"),
@@ -57,14 +58,14 @@ fn wrong_greetings() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-/// What a greeted agent may get wrong.
+/// Mistakes after the HELLO of an agent.
 fn wrong_frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let greeting = Frame::Hello(Box::new(hello())).encode().to_vec();
     vec![
         ("HELLO again", greeting, "second"),
         ("a frame of the relay's", bytes(0x15, 1, &[0, 0, 0, 1]), "wrong direction"),
-        ("DATA that nobody asked for", bytes(0x12, 7, b"x"), "never opened"),
-        ("RESPONSE that nobody asked for", Frame::Response(id(1), head()).encode().to_vec(), "never opened"),
+        ("DATA without a request", bytes(0x12, 7, b"x"), "never opened"),
+        ("RESPONSE without a request", Frame::Response(id(1), head()).encode().to_vec(), "never opened"),
         ("DATA without bytes", bytes(0x12, 1, b""), "DATA"),
         ("DATA on no stream", bytes(0x12, 0, b"x"), "stream"),
         ("DATA that is too long", bytes(0x12, 1, &[0; MAX_DATA_LEN + 1]), "more than"),
@@ -74,7 +75,7 @@ fn wrong_frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-/// Holds a tunnel's end to the promise: a close code that says why, one line in the log, everybody else unharmed.
+/// Checks the end of a tunnel: a close code with the reason, one line in the log, other sites not affected.
 async fn ends(setting: &Setting, peer: &mut RawPeer, (what, expected): (&str, &str), mark: usize) -> Closed {
     let closed = peer.closed().await;
     assert!(closed.reason.contains(expected), "{what}: {closed:?}");
@@ -116,13 +117,13 @@ async fn every_violation_ends_the_tunnel_with_a_reason_and_affects_no_other_site
     assert_eq!(closed.code, 1003, "{closed:?}");
     let mark = setting.relay.process().mark();
     let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
-    // A text of one byte that is no UTF-8, masked with zeros.
+    // A text message of one byte that is not UTF-8, masked with zeros.
     peer.socket.get_mut().write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).await.unwrap();
     let closed = ends(&setting, &mut peer, ("no UTF-8", "UTF-8"), mark).await;
     assert_eq!(closed.code, 1007, "{closed:?}");
     let mark = setting.relay.process().mark();
     let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
-    // FIN and RSV1: a message that is compressed (RFC 7692), masked with zeros.
+    // FIN and RSV1: a compressed message (RFC 7692), masked with zeros.
     peer.socket.get_mut().write_all(&[0xc2, 0x81, 0, 0, 0, 0, 0x80]).await.unwrap();
     let closed = ends(&setting, &mut peer, ("compressed", "WebSocket"), mark).await;
     assert_eq!(closed.code, 1002, "{closed:?}");
@@ -134,7 +135,7 @@ async fn every_violation_ends_the_tunnel_with_a_reason_and_affects_no_other_site
     matrix::row("hostile agent", "every violation of the protocol", promise, measured);
 }
 
-/// Sends a search to the hostile site, and its frames to whoever plays the agent.
+/// Sends a search to the hostile site, and passes its frames to the test that plays the agent.
 async fn answered_by(
     setting: &Setting,
     hostile: &Site,
@@ -150,7 +151,7 @@ async fn answered_by(
     response.status().as_u16()
 }
 
-/// A link of a hostile site, and the introduction of the agent that can open it.
+/// A link of a hostile site, and the HELLO of the agent that can open it.
 fn link_of(setting: &Setting, site: &Site) -> (String, Hello) {
     let signer = LinkSigner::new(&LinkSecret::from_bytes([6; 32]));
     let target = LinkTarget {
@@ -184,7 +185,7 @@ async fn an_agent_that_sends_more_than_its_credit_loses_the_tunnel() {
             peer.frame(Frame::Data(stream, Bytes::from(vec![b' '; MAX_DATA_LEN]))).await;
         }
     });
-    assert_eq!(response.unwrap().status(), 200, "its head had come");
+    assert_eq!(response.unwrap().status(), 200, "the head arrived before");
     let closed = ends(&setting, &mut peer, ("credit", "more than its credit"), mark).await;
     assert_eq!(closed.code, 4001);
     matrix::row("hostile agent", "sends more than its credit", "4001, other sites are served", "as promised");
@@ -255,7 +256,7 @@ async fn an_agent_that_resets_what_it_is_asked_costs_its_own_site_alone() {
         setting.search().await;
     }
     let log = setting.relay.process().log();
-    assert!(!log.iter().any(|line| line.starts_with('y')), "its words break no line");
+    assert!(!log.iter().any(|line| line.starts_with('y')), "its text must not start a line");
     matrix::row(
         "hostile agent",
         "resets every request",
@@ -264,7 +265,7 @@ async fn an_agent_that_resets_what_it_is_asked_costs_its_own_site_alone() {
     );
 }
 
-/// Answers to a search that would send who asked away from the site.
+/// Search responses that would send the client to another host.
 const LURES: [&str; 4] = [
     r#"{"files":[{"filename":"a.wav","url":"https://evil.example/a.wav"}]}"#,
     r#"{"files":[{"filename":"a.wav","url":"recording.wav"}]}"#,
@@ -297,7 +298,7 @@ async fn no_link_of_an_agent_leads_away_from_its_site() {
     );
 }
 
-/// Texts and lists of a HELLO that is as long as a frame may be, and costs as much memory as can be had for that.
+/// Texts and lists of a HELLO that is as long as a frame may be, and uses as much memory as possible for that length.
 fn longest_greetings() -> [Hello; 3] {
     [
         Hello { tenants: vec![String::new(); 10_500], ..hello() },
@@ -312,13 +313,13 @@ fn longest_status() -> Status {
     Status { drivers: vec![driver; 500], problems: vec!["p".to_owned(); 1_000] }
 }
 
-/// A frame as long as can be in which there is nothing to keep: a later version may have such members.
+/// A frame of the greatest length with nothing to keep: a later version may have such members.
 fn padded(kind: u8, mut members: Value) -> Vec<u8> {
     members["later"] = "x".repeat(30_000).into();
     bytes(kind, 0, &serde_json::to_vec(&members).unwrap())
 }
 
-/// Connects agents of one site, and waits until the relay has taken in how each introduces itself and how its recordings are.
+/// Connects agents of one site, and waits until the relay has read the HELLO and the STATUS of each.
 async fn connect(
     setting: &Setting,
     site: &Site,
@@ -337,7 +338,7 @@ async fn connect(
     peers
 }
 
-/// Memory that an agent may have kept of what it says of itself, in bytes.
+/// Memory that the relay may keep of an agent's texts, in bytes.
 const MOST_KEPT: u64 = 32 * 1024;
 
 #[tokio::test]
@@ -349,7 +350,7 @@ async fn the_longest_texts_of_an_agent_use_little_memory() {
     let named = |number: u64, hello: &Hello| Hello { instance: format!("{number:016x}"), ..hello.clone() };
     let plain =
         |number: u64| [padded(0x01, json!(named(number, &hello()))), padded(0x04, json!(Status::default()))];
-    // What is needed once is there when the first ones are.
+    // Memory that is needed once is allocated after the first agents.
     let first = connect(&setting, &hostile, (0..TUNNELS).map(plain)).await;
     let before = resident(setting.relay.process());
     let second = connect(&setting, &hostile, (TUNNELS..2 * TUNNELS).map(plain)).await;

@@ -1,5 +1,5 @@
-//! A relay that was stolen: it holds the tunnel and sees what passes. It can break its own tunnel and search with tokens
-//! that pass by; everything else stays out of its reach.
+//! A stolen relay: it holds the tunnel and sees the traffic. It can break its own tunnel and search with tokens that
+//! pass through it; everything else must stay impossible.
 
 use audiovault_protocol::{
     frame::Frame,
@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::setting::{Setting, resident};
 
-/// An agent that dials a stolen relay. The honest one only makes the site's secrets.
+/// An agent that dials a stolen relay. The honest one only makes the secrets of the site.
 struct Stolen {
     setting: Setting,
     relay: RawRelay,
@@ -36,7 +36,7 @@ impl Stolen {
         Self::with_connections(1).await
     }
 
-    /// The agent keeps so many tunnels, each with a backoff of its own.
+    /// The number of tunnels that the agent keeps, each with its own backoff.
     async fn with_connections(connections: usize) -> Self {
         let setting = Setting::new(Relay::start().await).await;
         let relay = RawRelay::start().await;
@@ -65,7 +65,7 @@ fn request(target: &str) -> Box<RequestHead> {
     })
 }
 
-/// Asks the agent; the status of its answer and what can be seen of its body.
+/// Asks the agent. Returns the status and the visible body of the response.
 async fn ask(peer: &mut RawPeer, number: u32, target: &str) -> (u16, String) {
     peer.frame(Frame::Request(id(number), request(target), Bytes::new())).await;
     let answered = |frame: &Frame| {
@@ -117,7 +117,7 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason_and_the_others
         let closed = peer.closed().await;
         let code = if what == "a message that is too long" { 1009 } else { 4000 };
         assert!(closed.code == code && closed.reason.contains(expected), "{what}: {closed:?}");
-        // The connection is the relay's to end (RFC 6455, section 7.1.1).
+        // The relay must close the connection (RFC 6455, section 7.1.1).
         drop(peer);
         let line = stolen.agent.process.wait_for_after(mark, expected).await;
         assert!(line.contains("the tunnel ended"), "{what}: {line}");
@@ -128,7 +128,7 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason_and_the_others
     assert_eq!(closed.code, 4000, "REQUEST before WELCOME: {closed:?}");
     let grown = resident(&stolen.agent.process).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
-    assert_eq!(ask(&mut honest, 2, &stolen.search()).await.0, 200, "other tunnels serve on");
+    assert_eq!(ask(&mut honest, 2, &stolen.search()).await.0, 200, "other tunnels continue");
     let promise = "the tunnel ends with a code and a reason, the other tunnels continue";
     let measured = format!("{} of {} ended, {} kB more resident memory", count + 1, count + 1, grown / 1000);
     matrix::row("hostile relay", "every violation of the protocol", promise, measured);
@@ -148,7 +148,7 @@ async fn a_flood_of_requests_that_are_taken_back_costs_bounded_memory() {
             peer.message(Message::Ping(Bytes::from_static(b"x"))).await;
         }
     }
-    assert_eq!(ask(&mut peer, 10_001, &target).await.0, 200, "it serves on");
+    assert_eq!(ask(&mut peer, 10_001, &target).await.0, 200, "it continues to serve");
     let grown = resident(&stolen.agent.process).saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes more");
     let promise = "memory stays bounded, the agent continues to serve";
@@ -165,7 +165,7 @@ async fn a_stolen_relay_opens_nothing_that_no_search_returned_and_forges_no_link
     let found: serde_json::Value = serde_json::from_str(&found).unwrap();
     let url = found["files"][0]["url"].as_str().unwrap();
     let link = &url[url.find("/recordings/").unwrap()..];
-    assert_eq!(ask(&mut peer, 2, link).await.0, 200, "what a search returned opens");
+    assert_eq!(ask(&mut peer, 2, link).await.0, 200, "a link from a search opens");
     let (token, name) = link["/recordings/".len()..].split_once('/').unwrap();
     let mut number = 2;
     for at in 0..token.len() {
@@ -174,7 +174,7 @@ async fn a_stolen_relay_opens_nothing_that_no_search_returned_and_forges_no_link
         let forged = String::from_utf8(forged).unwrap();
         number += 1;
         let (status, _) = ask(&mut peer, number, &format!("/recordings/{forged}/{name}")).await;
-        // The last symbol of base64 may hold bits that mean nothing; a change of these is no other token.
+        // The last symbol of base64 may have bits without a meaning; a change of these makes no other token.
         assert!(matches!(status, 403 | 410), "a byte changed at {at}: {status}");
     }
     for wrong in ["/search?callid=1711441902.17", "/search?callid=1711441902.17&token=guessed-token-0000"] {

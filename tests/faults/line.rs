@@ -1,4 +1,4 @@
-//! The line between agent and relay fails.
+//! The connection between agent and relay fails.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ use harness::{
 
 use crate::setting::{Setting, ms};
 
-/// What a search may take while a line that has died is found out and another connection is made: three seconds of
-/// silence, a second until the next attempt, and what a busy machine adds.
+/// Longest time of a search while a dead connection is detected and replaced: three seconds of silence, a second
+/// until the next attempt, and a reserve for a busy machine.
 const FOUND_OUT: Duration = Duration::from_secs(12);
 
 #[tokio::test]
@@ -39,7 +39,7 @@ async fn a_line_that_is_cut_costs_no_search() {
     );
 }
 
-/// Kills a living line in its way; how long a search took that came right after.
+/// Breaks an open connection in the given way. Returns how long the next search took.
 async fn half_open(fault: Line) -> Duration {
     let setting = Setting::new(Relay::start_tls().await).await;
     let line = BadLink::to(&setting.relay).await;
@@ -51,7 +51,7 @@ async fn half_open(fault: Line) -> Duration {
     setting.search().await;
     let took = asked.elapsed();
     agent.process.wait_for_after(mark, "a new tunnel has replaced the silent one").await;
-    // The relay has let the old one go, which nobody can tell it any more.
+    // The relay has closed the old tunnel; no message about that can reach it any more.
     let one = |status: &serde_json::Value| status["sessions"].as_array().is_some_and(|all| all.len() == 1);
     setting.relay.wait_for_status("acme", one).await;
     setting.nothing_is_left().await;

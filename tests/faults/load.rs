@@ -1,4 +1,4 @@
-//! What goes on while something fails: searches without end, and listeners who play.
+//! Load while something fails: searches without end, and listeners who play.
 
 use std::{
     sync::{
@@ -12,19 +12,19 @@ use futures_util::StreamExt;
 use harness::{client::client_at, recordings::CALL, relay::Site};
 use reqwest::Client;
 
-/// Who searches, each without a pause.
+/// Clients that search without a pause.
 const SEARCHERS: usize = 4;
-/// Bytes in a second: a listener's browser reads ahead, but what fails is to fail in the middle.
+/// Bytes per second: a browser reads ahead, but the fault must happen in the middle.
 pub(crate) const RATE: u64 = 6 << 20;
 
-/// What became of searches.
+/// The results of searches.
 pub(crate) struct Searches {
     pub(crate) asked: usize,
     pub(crate) failures: Vec<String>,
     pub(crate) slowest: Duration,
 }
 
-/// Searches until told to stop, on kept connections and on new ones.
+/// Searches until stopped, on kept connections and on new ones.
 pub(crate) async fn keep_searching(client: &Client, site: &Site, stop: &AtomicBool) -> Searches {
     let (asked, slowest) = (AtomicUsize::new(0), std::sync::Mutex::new(Duration::ZERO));
     let failures = std::sync::Mutex::new(Vec::new());
@@ -36,7 +36,7 @@ pub(crate) async fn keep_searching(client: &Client, site: &Site, stop: &AtomicBo
             match client.post(&site.search_url).form(&form).send().await {
                 Ok(response) if response.status() == 200 => {}
                 Ok(response) => {
-                    let failure = told(response).await;
+                    let failure = text_of(response).await;
                     failures.lock().unwrap().push(failure);
                 }
                 Err(error) => failures.lock().unwrap().push(format!("{error:?}")),
@@ -55,12 +55,12 @@ pub(crate) async fn keep_searching(client: &Client, site: &Site, stop: &AtomicBo
     }
 }
 
-async fn told(response: reqwest::Response) -> String {
+async fn text_of(response: reqwest::Response) -> String {
     let status = response.status();
     format!("{status}: {}", response.text().await.unwrap_or_default())
 }
 
-/// Listens to the whole recording, as a browser plays: steadily.
+/// Listens to the whole recording at a steady rate, as a browser plays.
 pub(crate) async fn play(client: Client, link: String, expected: Arc<Vec<u8>>) {
     let response = client.get(link).send().await.unwrap();
     assert_eq!(response.status(), 200);

@@ -1,5 +1,5 @@
-//! Stories of faults: each is made for real, states what is promised and measures what came of it. `tests/run` prints
-//! the matrix.
+//! Tests of faults: each test causes a real fault, states what is promised and measures the result. `tests/run`
+//! prints the matrix.
 
 #![expect(clippy::unwrap_used, reason = "a failed assumption of a test is a failed test")]
 

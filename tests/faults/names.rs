@@ -17,7 +17,7 @@ use harness::{
 use crate::setting::{Setting, ms};
 
 const NAME: &str = "relay.example.com";
-/// For how long the name server says nothing.
+/// How long the name server does not answer.
 const OUTAGE: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_name_server_that_says_nothing_for_an_hour_costs_a_living_tunnel_nothi
     setting.relay.restart().await;
     agent.process.wait_for_after(mark, NAME).await;
     tokio::time::sleep(OUTAGE / factor / 2).await;
-    assert_eq!(setting.search_status().await, 401, "the relay has not seen a right token since it began");
+    assert_eq!(setting.search_status().await, 401, "the relay has seen no right token since its start");
     let tries = agent.process.log().iter().skip(mark).filter(|line| line.contains("dialling again")).count();
     let back = Instant::now();
     server.process.signal("CONT");
@@ -52,7 +52,7 @@ async fn a_name_server_that_says_nothing_for_an_hour_costs_a_living_tunnel_nothi
     }
     let back = back.elapsed() * factor;
     setting.search().await;
-    // Waits grow to a minute; each attempt waits for the name server besides.
+    // Waits grow to a minute; each attempt also waits for the name server.
     assert!((10..300).contains(&tries), "{tries}");
     setting.nothing_is_left().await;
     let promise =

@@ -1,4 +1,4 @@
-//! The operators' listener: strangers who fill it, and pages elsewhere that point their own names at it.
+//! The operators' listener: clients that fill it, and foreign pages that point their own host names at it.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -12,11 +12,11 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::setting::ms;
 
-/// The one who connects and says nothing.
+/// The address that connects and sends nothing.
 const GREEDY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
-/// How often: more than the listener has room for.
+/// Its connections: more than the listener accepts.
 const IDLE: usize = 230;
-/// Within what time health is told to the greedy one's own address: room comes free every second.
+/// Time in which the greedy address itself must get health: one connection becomes free every second.
 const OWN_HEALTH_WITHIN: Duration = Duration::from_secs(4);
 
 fn admin(relay: &Relay) -> SocketAddr {
@@ -46,17 +46,17 @@ async fn idle_connections_of_one_address_do_not_keep_operators_and_health_checks
     }
     let others = begun.elapsed();
     let own = client_at(GREEDY);
-    let told = async {
+    let health = async {
         loop {
-            // A connection that finds no room is reset; the next one is taken as soon as there is some.
+            // A connection over the limit is reset; the next one is accepted as soon as there is room.
             match own.get(format!("http://{admin}/readyz")).send().await {
                 Ok(answer) => return answer.status(),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
     };
-    let told = tokio::time::timeout(OWN_HEALTH_WITHIN, told).await.expect("health is told");
-    assert_eq!(told, StatusCode::OK);
+    let health = tokio::time::timeout(OWN_HEALTH_WITHIN, health).await.expect("a response from health");
+    assert_eq!(health, StatusCode::OK);
     let measured =
         format!("other addresses after {}, its own address after {}", ms(others), ms(begun.elapsed()));
     drop(kept);
@@ -82,12 +82,12 @@ async fn a_page_elsewhere_cannot_point_its_own_name_at_the_operators_side() {
     for path in ["login", "metrics", "api/v1/sites", ""] {
         assert_eq!(status("evil.example.test", path).await, 421, "{path}");
         refused += 1;
-        // Through an SSH tunnel, by address, and by the name that it has.
+        // Through an SSH tunnel, by address, and by its own host name.
         for host in ["localhost:8090", "127.0.0.1:1", "admin.example.test"] {
             assert_ne!(status(host, path).await, 421, "{host} {path}");
         }
     }
-    assert_eq!(status("evil.example.test", "readyz").await, 200, "a health check by whatever name");
+    assert_eq!(status("evil.example.test", "readyz").await, 200, "a health check by any host name");
     let promise = "421 for a foreign host name; localhost and --admin-host get the pages";
     matrix::row("trust", "DNS rebinding", promise, format!("{refused} of {refused} refused"));
 }

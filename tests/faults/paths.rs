@@ -1,4 +1,4 @@
-//! What lies beneath a root is made to lead elsewhere, or is no file at all.
+//! A path in a root that is changed to lead elsewhere, or that is not a file.
 
 use std::{
     fs,
@@ -22,10 +22,10 @@ use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 
 use crate::setting::Setting;
 
-/// Downloads and searches while what they ask for is swapped.
+/// Downloads and searches while their files are swapped.
 const TRIES: usize = 300;
 
-/// Exchanges a directory for a link that leads out, and back, without end.
+/// Swaps a directory with a link that leads out of the root, and back, without end.
 fn keep_swapping(root: &Path, stop: &AtomicBool) {
     let (calls, spare) = (root.join("calls"), root.join(".spare"));
     while !stop.load(Ordering::Relaxed) {
@@ -59,7 +59,7 @@ async fn a_link_that_is_swapped_under_load_never_leads_out_of_the_root() {
         }
         let (status, bytes) = body(send(setting.client.get(first_link(&found))).await).await;
         if status == 200 {
-            assert!(bytes == right, "the file outside was delivered");
+            assert!(bytes == right, "a file outside of the root was delivered");
             served += 1;
         } else {
             assert!(matches!(status, 404 | 410), "{status}");
@@ -88,7 +88,7 @@ async fn things_that_are_not_files_are_no_recordings_and_delay_no_search() {
     assert!(make("in-1711441902.31.wav", FileType::Fifo, 0));
     assert!(make("in-1711441902.32.wav", FileType::Socket, 0));
     fs::create_dir(root.join("in-1711441902.33.wav")).unwrap();
-    // /dev/zero, of which only root can make another.
+    // /dev/zero; only root can make another one.
     let device = make("in-1711441902.34.wav", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
     symlink("/dev/zero", root.join("in-1711441902.35.wav")).unwrap();
     symlink("in-1711441902.36.wav", root.join("in-1711441902.36.wav")).unwrap();

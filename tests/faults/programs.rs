@@ -1,4 +1,4 @@
-//! Agents and relays end, are killed, or stand still.
+//! Agents and relays stop, are killed, or are suspended.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use harness::{
 
 use crate::setting::{LONG, Setting, ms};
 
-/// Searches that are asked while an agent dies.
+/// Searches while an agent dies.
 const SEARCHES: usize = 1_000;
-/// Searches under way at a time.
+/// Searches at a time.
 const AT_A_TIME: usize = 8;
 
-/// Asks so many searches; how many failed, and the slowest.
+/// Sends this many searches. Returns how many failed, and the slowest time.
 async fn ask(setting: &Setting, searches: usize, mut at_half: impl AsyncFnMut()) -> (usize, Duration) {
     let (mut failed, mut slowest) = (0, Duration::ZERO);
     let ask = |_| async {
@@ -183,7 +183,7 @@ async fn a_relay_that_was_killed_and_started_again_holds_searches_until_its_agen
     let mut setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
     setting.search().await;
-    // A relay knows from its database who was connected.
+    // A relay reads from its database which agents were connected.
     setting.relay.audit(1).await;
     let mark = agent.process.mark();
     setting.relay.kill().await;

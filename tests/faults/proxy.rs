@@ -1,4 +1,4 @@
-//! A proxy between agent and relay that closes what is idle, or dies.
+//! A proxy between agent and relay that closes idle connections, or is killed.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use harness::{
 
 use crate::setting::{LONG_LEN, Setting, ms};
 
-/// For how long of the programs' time nobody searches.
+/// Time without a search, by the clock of the programs.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// What nginx is told to do: to close connections on which nothing was sent for so many seconds.
+/// The configuration of nginx: close connections on which nothing was sent for this many seconds.
 fn location(relay: &Relay, idle: u64) -> String {
     format!(
         "proxy_pass http://{}; proxy_http_version 1.1; proxy_buffering off; proxy_set_header Host $host;
@@ -28,10 +28,10 @@ fn location(relay: &Relay, idle: u64) -> String {
     )
 }
 
-/// Leaves a tunnel alone for ten minutes behind a proxy that closes what is idle for so many seconds. How many tunnels
-/// ended, and how long the search after that took, by time as it is; `None` where something is not installed.
+/// Leaves a tunnel idle for ten minutes behind a proxy that closes connections after this many idle seconds. Returns
+/// how many tunnels ended, and how long the next search took in real time; `None` if a program is not installed.
 async fn left_alone(idle: u64) -> Option<(usize, Duration)> {
-    // A minute is two seconds.
+    // A minute takes two seconds.
     let factor = clock::factor(30);
     let clock = Clock::fast(factor)?;
     let setting = Setting::new(Relay::start_by(&clock).await).await;

@@ -1,4 +1,4 @@
-//! Recordings change, go and come back while somebody listens to them.
+//! Recordings change, disappear and return during downloads.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -24,12 +24,12 @@ use crate::{
     setting::{LONG, LONG_LEN, Setting, ms},
 };
 
-/// The part of the matrix.
+/// The first column of the matrix.
 const PART: &str = "recordings";
-/// The user nobody, as Debian and Fedora number it.
+/// The user `nobody`, with its number in Debian and Fedora.
 const NOBODY: u32 = 65534;
 
-/// A site with a long recording, which something happens to while it is listened to.
+/// A site with a long recording that changes during a download.
 struct Scene {
     setting: Setting,
     _agent: Agent,
@@ -66,7 +66,7 @@ impl Scene {
         assert!(heard.bytes == self.long, "{} bytes", heard.bytes.len());
     }
 
-    /// How much was heard of a download that was cut, of which every byte is right.
+    /// How many bytes of a cut download arrived, all of them right.
     fn is_cut(&self, heard: &Heard) -> usize {
         let len = heard.bytes.len();
         assert!(heard.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
@@ -156,13 +156,13 @@ async fn recordings_that_grow_are_delivered_with_the_promised_length() {
     matrix::row(PART, "grows during its download", promise, "complete and identical, then 1 MB longer");
 }
 
-/// Whether anybody else than its owner may read a file or directory.
+/// Whether other users than the owner may read a file or directory.
 fn share(path: &Path, shared: bool) {
     let mode = if path.is_dir() { 0o700 } else { 0o600 };
     fs::set_permissions(path, Permissions::from_mode(if shared { mode | 0o055 } else { mode })).unwrap();
 }
 
-/// Puts right what was wrong; what the first search afterwards says, and how long that took.
+/// Repairs the fault. Returns the response of the first good search, and how long that took.
 async fn right_again(setting: &Setting, call: &str, put_right: impl FnOnce()) -> (Value, String) {
     let since = Instant::now();
     put_right();
@@ -173,7 +173,7 @@ async fn right_again(setting: &Setting, call: &str, put_right: impl FnOnce()) ->
 #[tokio::test]
 async fn recordings_that_may_not_be_read_are_reported_and_come_back_by_themselves() {
     if !rustix::process::geteuid().is_root() {
-        return skip("a story about files of another user: only root can make some");
+        return skip("a test with files of another user: only root can create them");
     }
     if !installed("setpriv") {
         return;
@@ -181,7 +181,7 @@ async fn recordings_that_may_not_be_read_are_reported_and_come_back_by_themselve
     let setting = Setting::new(Relay::start().await).await;
     let root = setting.recordings.path();
     let file = root.join(format!("in-{CALL}.wav"));
-    // What another user's agent meets: this root may no more than anybody.
+    // The agent of another user sees this: root without its special rights.
     let powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"];
     let options = setting.options().started_by(&powerless);
     let agent = Agent::start(&setting.relay, &setting.site, options).await;
@@ -214,13 +214,13 @@ async fn recordings_that_may_not_be_read_are_reported_and_come_back_by_themselve
     matrix::row(PART, "not readable for a while", promise, format!("as promised, found again after {took}"));
 }
 
-/// Takes the storage of a root away while it is searched and listened to, and brings it back.
-async fn is_unmounted(mut disk: Mounted, beneath: &str, more: &[&str]) -> String {
+/// Removes the storage of a root during searches and downloads, and brings it back.
+async fn is_unmounted(mut disk: Mounted, inside: &str, more: &[&str]) -> String {
     let setting = Setting::new(Relay::start().await).await;
     let long = noise(LONG_LEN, 7);
-    write(&disk.storage().join(beneath), format!("in-{LONG}.mp3"), &long);
+    write(&disk.storage().join(inside), format!("in-{LONG}.mp3"), &long);
     File::create(disk.storage().join(".mounted")).unwrap();
-    let options = AgentOptions::new(disk.place().join(beneath)).with(more);
+    let options = AgentOptions::new(disk.place().join(inside)).with(more);
     let agent = Agent::start(&setting.relay, &setting.site, options).await;
     let link = setting.long_link().await;
     let response = send(setting.client.get(&link)).await;

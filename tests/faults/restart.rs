@@ -16,7 +16,7 @@ use crate::{
     setting::{Setting, ms},
 };
 
-/// Who listens meanwhile.
+/// Listeners during this time.
 const LISTENERS: usize = 3;
 /// How often the relay is replaced.
 const RESTARTS: usize = 3;

@@ -1,4 +1,4 @@
-//! What most stories of faults begin with.
+//! What most tests of faults start with.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,16 +17,16 @@ use tempfile::TempDir;
 
 /// The call of the long recording.
 pub(crate) const LONG: &str = "1711441902.18";
-/// Its size in bytes: more than sockets and windows on the way hold.
+/// Its size in bytes: more than the sockets and windows on the way can hold.
 pub(crate) const LONG_LEN: usize = 48 << 20;
 
-/// A relay with one site, recordings, and a line between them that can fail.
+/// A relay with one site, recordings, and a connection between them that can fail.
 pub(crate) struct Setting {
     pub(crate) relay: Relay,
     pub(crate) site: Site,
     pub(crate) client: Client,
     pub(crate) recordings: TempDir,
-    /// Where the agents of the site keep the secret behind their links.
+    /// The file with the link key of the site's agents.
     secret: PathBuf,
     _secrets: TempDir,
 }
@@ -43,19 +43,19 @@ impl Setting {
         Self { relay, site, client, recordings, secret, _secrets: secrets }
     }
 
-    /// Adds the long recording; its bytes.
+    /// Adds the long recording. Returns its bytes.
     pub(crate) fn with_long(&self) -> Vec<u8> {
         self.with_recording(LONG_LEN)
     }
 
-    /// Adds a recording of another size as the long one.
+    /// Adds a recording of another size in place of the long one.
     pub(crate) fn with_recording(&self, len: usize) -> Vec<u8> {
         let bytes = noise(len, 7);
         write(self.recordings.path(), format!("in-{LONG}.mp3"), &bytes);
         bytes
     }
 
-    /// What agents are started with; all of them hold the same link key.
+    /// Options of the agents; all of them have the same link key.
     pub(crate) fn options(&self) -> AgentOptions {
         AgentOptions::new(self.recordings.path())
             .with(&["--link-secret-file", &self.secret.display().to_string()])
@@ -65,7 +65,7 @@ impl Setting {
         Agent::start(&self.relay, &self.site, self.options()).await
     }
 
-    /// An agent behind a line that can fail.
+    /// An agent behind a connection that can fail.
     pub(crate) async fn agent_behind(&self, line: &BadLink) -> Agent {
         Agent::start(&self.relay, &self.site, self.options().through(line.url())).await
     }
@@ -74,12 +74,12 @@ impl Setting {
         search(&self.client, &self.site, CALL, &[]).await;
     }
 
-    /// The status of a search, whatever it is.
+    /// The status of a search; any status is accepted.
     pub(crate) async fn search_status(&self) -> u16 {
         search_with(&self.client, &self.site, CALL, &[]).await.status().as_u16()
     }
 
-    /// Waits until nothing is left at the relay of what the story asked for: no stream, and no delivery that goes on.
+    /// Waits until the relay has released everything of this test: no stream, and no open delivery.
     pub(crate) async fn nothing_is_left(&self) {
         let idle = |session: &Value| session["open_streams"] == 0;
         let none = |status: &Value| status["sessions"].as_array().is_some_and(|all| all.iter().all(idle));
@@ -95,7 +95,7 @@ impl Setting {
     }
 }
 
-/// Bytes of memory that a program has resident.
+/// Bytes of resident memory of a program.
 pub(crate) fn resident(process: &Process) -> u64 {
     let id = i32::try_from(process.id()).unwrap();
     let status = procfs::process::Process::new(id).unwrap().status().unwrap();

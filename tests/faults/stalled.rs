@@ -1,4 +1,5 @@
-//! The server behind a mount stops to answer, and whoever asks it waits in the kernel: what lies elsewhere goes on.
+//! The server behind a mount stops answering, and every thread that asks it waits in the kernel. Everything on other
+//! storage continues.
 
 use std::time::{Duration, Instant};
 
@@ -21,21 +22,20 @@ use crate::{
     setting::{LONG, LONG_LEN, Setting, ms},
 };
 
-/// The part of the matrix.
+/// The first column of the matrix.
 const PART: &str = "recordings";
-/// What an agent says of storage that it does not ask any more.
+/// What an agent says about storage that it does not ask any more.
 const DOES_NOT_ANSWER: &str = "does not answer";
-/// Tunnels of the agent, which carry the crowd.
+/// Tunnels of the agent, for all requests.
 const TUNNELS: usize = 4;
-/// The longest that a search may take: the relay's deadline.
+/// The longest time of a search: the deadline of the relay.
 const DEADLINE: Duration = Duration::from_secs(15);
-/// Threads that an agent keeps of those that have waited: whoever looks at files and roots now and then takes another one
-/// each time.
+/// Threads that an agent keeps after the waiting ones: periodic checks of files and roots take another one each time.
 const A_FEW: usize = 8;
-/// What takes as long as this did not wait for the storage that stalls.
+/// A request that is faster than this did not wait for the hanging storage.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// What an agent holds of its machine.
+/// What an agent uses of its machine.
 #[derive(Debug, Clone, Copy)]
 struct Held {
     threads: usize,
@@ -50,25 +50,25 @@ impl Held {
     }
 }
 
-/// A site with storage across a network, asked first, and with some of its own.
+/// A site with storage across a network, asked first, and with some local storage.
 struct Place {
     setting: Setting,
     agent: Agent,
     mounts: Vec<Stalling>,
     /// A link to the long recording of each mount.
     links: Vec<String>,
-    /// A link to the short one, which lies elsewhere.
+    /// A link to the short recording, which is on local storage.
     elsewhere: String,
     long: Vec<u8>,
-    /// What the agent held before anything stalled.
+    /// What the agent used before anything hung.
     before: Held,
 }
 
 impl Place {
-    /// `None`, noted as skipped, where nothing can be mounted.
+    /// `None`, listed as skipped, if mounting is impossible here.
     async fn with_mounts(count: usize) -> Option<Self> {
         let long = noise(LONG_LEN, 7);
-        // Each has a call of its own.
+        // Each has its own call.
         let file = |mount: usize| (format!("in-{LONG}{mount}.mp3"), long.clone());
         let mounts: Vec<_> = (0..count).map_while(|mount| Stalling::mount(&[file(mount)])).collect();
         if mounts.len() < count {
@@ -102,7 +102,7 @@ impl Place {
         response
     }
 
-    /// Searches for what lies elsewhere: how long it took, and whether everything could be looked at.
+    /// Searches for a recording on local storage. Returns how long it took, and whether the result is complete.
     async fn search_elsewhere(&self) -> (Duration, bool) {
         let asked = Instant::now();
         let found = search(&self.setting.client, &self.setting.site, CALL, &[]).await;
@@ -110,7 +110,7 @@ impl Place {
         (asked.elapsed(), found["complete"] == true)
     }
 
-    /// Listens to what lies elsewhere: how long it took.
+    /// Listens to a recording on local storage. Returns how long it took.
     async fn listen_elsewhere(&self) -> Duration {
         let asked = Instant::now();
         let (status, bytes) = body(send(self.setting.client.get(&self.elsewhere)).await).await;
@@ -120,14 +120,14 @@ impl Place {
         asked.elapsed()
     }
 
-    /// Searches for what lies on the mount: the answer, and how long it took.
+    /// Searches for a recording on the mount. Returns the response, and how long it took.
     async fn search_mount(&self) -> (Value, Duration) {
         let asked = Instant::now();
         let found = search(&self.setting.client, &self.setting.site, &format!("{LONG}0"), &[]).await;
         (found, asked.elapsed())
     }
 
-    /// Waits until nobody asks or listens any more.
+    /// Waits until no search and no download is open.
     async fn is_idle(&self) {
         let idle = |status: &Value| {
             let mut sessions = status["sessions"].as_array().unwrap().iter();
@@ -136,7 +136,7 @@ impl Place {
         self.setting.relay.wait_for_status("acme", idle).await;
     }
 
-    /// Has the mounts go on; how long it takes until everything can be looked at again.
+    /// Lets the mounts continue. Returns how long it takes until results are complete again.
     async fn go_on(&self) -> Duration {
         let since = Instant::now();
         self.mounts.iter().for_each(Stalling::go_on);
@@ -145,7 +145,7 @@ impl Place {
         since.elapsed()
     }
 
-    /// Waits until the agent holds no more than before anything stalled, still in its first tunnels.
+    /// Waits until the agent uses no more than before anything hung, still in its first tunnels.
     async fn is_as_before(&self) {
         let given_back = async {
             loop {
@@ -154,7 +154,7 @@ impl Place {
                 if now.threads <= threads && now.descriptors <= self.before.descriptors {
                     return;
                 }
-                // Threads that have nothing to do end after 10 s.
+                // Idle threads end after 10 s.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
@@ -165,7 +165,7 @@ impl Place {
     }
 }
 
-/// What a site with a stalled mount answers in the meantime.
+/// How a site with a hanging mount answers during that time.
 async fn in_the_meantime(place: &Place) -> String {
     let (first, complete) = place.search_elsewhere().await;
     assert!(first < DEADLINE && !complete, "{first:?}");
@@ -176,7 +176,7 @@ async fn in_the_meantime(place: &Place) -> String {
     place.agent.process.wait_for(DOES_NOT_ANSWER).await;
     let told = |status: &Value| status.to_string().contains(DOES_NOT_ANSWER);
     place.setting.relay.wait_for_status("acme", told).await;
-    // What is known not to answer is not waited for.
+    // Storage that is known to hang is not waited for.
     let (later, complete) = place.search_elsewhere().await;
     assert!(later < AT_ONCE && !complete, "{later:?}");
     let (found, took) = place.search_mount().await;
@@ -244,11 +244,11 @@ async fn a_listener_who_leaves_a_mount_that_hangs_delays_no_other_request() {
     );
 }
 
-/// Mounts, of which each takes as many threads as it can.
+/// Mounts, each of which uses as many threads as it may.
 const MOUNTS: usize = 5;
 /// Listeners of each.
 const LISTENERS: usize = 60;
-/// Searches and downloads that are asked of each when it has stalled.
+/// Searches and downloads for each while it hangs.
 const MORE: usize = 80;
 
 #[tokio::test]
@@ -260,7 +260,7 @@ async fn many_requests_to_mounts_that_hang_take_no_thread_from_others() {
         mount.quiet(Duration::from_secs(1)).await;
         mount.stall();
     }
-    // They go on listening, so that all have something read that does not come, and then leave.
+    // They continue to listen, so that all wait for data that does not arrive, and then leave.
     let listening = listeners.into_iter().map(|response| {
         tokio::time::timeout(Duration::from_secs(5), listen(response, usize::MAX, async || {}))
     });

@@ -10,14 +10,14 @@ use harness::{matrix, process::run, recordings::noise, relay::Relay};
 
 use crate::setting::Setting;
 
-/// Writes nonsense over a part of a file.
+/// Overwrites a part of a file with nonsense.
 fn damage(file: &Path, from: u64, len: usize) {
     let mut file = OpenOptions::new().write(true).open(file).unwrap();
     file.seek(SeekFrom::Start(from)).unwrap();
     file.write_all(&noise(len, 3)).unwrap();
 }
 
-/// Starts a relay on a database; what it says when it gives up.
+/// Starts a relay on a database. Returns what it prints when it exits.
 async fn refused(database: &str) -> String {
     let arguments = ["serve", "--bind", "127.0.0.1:0", "--admin-bind", "127.0.0.1:0"];
     let place = ["--public-url", "http://127.0.0.1:1", "--database", database];

@@ -1,4 +1,4 @@
-//! All agents come at once: the relay was killed and is started again.
+//! All agents connect at once: the relay was killed and is started again.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use harness::{
 
 use crate::setting::ms;
 
-/// Agents, in this process, each with a site, a connection and a backoff of its own.
+/// Agents in this process, each with its own site, connection and backoff.
 const AGENTS: usize = 2_000;
-/// Agents that the relay admits in a second, as it does unless told otherwise; and what it has room for at first.
+/// Agents that the relay admits per second by default, and how many it admits at first.
 const ACCEPT_RATE: usize = 100;
-/// The longest that an agent waits before it dials again.
+/// The longest time that an agent waits before it dials again.
 const FULL_BACKOFF: Duration = Duration::from_secs(60);
-/// What a search of a connected site may take meanwhile, at worst, where agents, relay and whoever searches share two
-/// cores with other stories.
+/// The slowest allowed search of a connected site during this time, when agents, relay and clients share two cores
+/// with other tests.
 const AT_WORST: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +39,7 @@ async fn two_thousand_agents_come_back_at_the_rate_that_the_relay_admits_and_non
     let (took, (searches, [_, p99, max])) = (recovery.took(), recovery.searches());
     let ramp = Duration::from_secs((AGENTS / ACCEPT_RATE) as u64);
     assert!(took < ramp + FULL_BACKOFF, "{recovery}");
-    // Whoever is admitted at the end of a second may be welcome in the next.
+    // An agent that is admitted at the end of a second may get its WELCOME in the next.
     assert!(recovery.busiest_second() <= 3 * ACCEPT_RATE, "{recovery}");
     assert!(Duration::from_secs_f64(max / 1000.0) < AT_WORST, "{recovery}");
     let promise = format!(

@@ -1,4 +1,4 @@
-//! Who may do what, whatever keys, links and tokens of others he has.
+//! What nobody may do, even with keys, links and tokens of others.
 
 use std::{
     net::IpAddr,
@@ -31,7 +31,7 @@ use zeroize::ZeroizeOnDrop;
 
 use crate::setting::{Setting, ms};
 
-/// What is out, is out within this.
+/// Time after which a revoked key must be disconnected.
 const OUT_WITHIN: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -39,7 +39,8 @@ async fn an_agent_of_one_site_cannot_answer_for_another() {
     let setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
     let hostile = setting.relay.add_site("hostile", &[]).await;
-    // It asks for acme's tunnel by a key of its own with acme's name, then by all that a HELLO can claim.
+    // It asks for the tunnel of acme with its own key under the name of acme, then with every claim that a HELLO can
+    // make.
     let renamed = hostile.site_key.replace("avk_hostile_", "avk_acme_");
     let tunnel = format!("{}/tunnel", setting.relay.url());
     let refused = send(setting.client.get(tunnel).bearer_auth(renamed)).await;
@@ -50,7 +51,7 @@ async fn an_agent_of_one_site_cannot_answer_for_another() {
     peer.frame(Frame::Hello(Box::new(claims))).await;
     peer.wait_for(|frame| matches!(frame, Frame::Welcome(_)).then_some(())).await;
 
-    // While acme's own agent stands still, a search of acme's waits for an answer.
+    // While the agent of acme is suspended, a search of acme waits for a response.
     let expected = search(&setting.client, &setting.site, CALL, &[]).await;
     agent.process.signal("STOP");
     let (found, closed) = tokio::join!(search(&setting.client, &setting.site, CALL, &[]), async {
@@ -78,7 +79,7 @@ async fn a_link_opens_at_the_site_that_made_it_alone() {
     let setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
     let other = setting.relay.add_site("other", &[]).await;
-    // The other site holds the same recordings, and even the same link secret.
+    // The other site has the same recordings, and even the same link key.
     let beside = Agent::start(&setting.relay, &other, setting.options()).await;
     let link = setting.short_link().await;
     let own = first_link(&search(&setting.client, &other, CALL, &[]).await);
@@ -92,7 +93,7 @@ async fn a_link_opens_at_the_site_that_made_it_alone() {
     matrix::row("trust", "a link is used at another site", promise, "as promised");
 }
 
-/// Everything in the API's own description that changes something: method and path, with its parameters filled in.
+/// All operations in the API's own description that change something: method and path, with its parameters filled in.
 async fn changes(api: &Api) -> Vec<(Method, String)> {
     let (status, description) = api.get("/api/openapi.json").await;
     assert_eq!(status, 200);
@@ -109,7 +110,7 @@ async fn changes(api: &Api) -> Vec<(Method, String)> {
     changes
 }
 
-/// What a change that asks for a body is told.
+/// The body of a change that needs one.
 fn body_of(method: &Method, path: &str) -> Option<Value> {
     match (method.as_str(), path) {
         ("POST", "/api/v1/sites") => Some(json!({"site": "fresh"})),
@@ -123,7 +124,7 @@ fn body_of(method: &Method, path: &str) -> Option<Value> {
     }
 }
 
-/// The pages that change something.
+/// The forms that change something.
 const FORMS: [&str; 14] = [
     "/sites/new",
     "/sites/acme/keys",
@@ -157,7 +158,7 @@ async fn a_viewer_cannot_administer() {
     for form in FORMS {
         assert_eq!(maria.post(form, &[]).await.status(), 403, "{form}");
     }
-    // Who looks only sees what is there, and nothing has changed.
+    // A viewer can still look, and nothing has changed.
     assert_eq!(setting.relay.status("acme").await["disabled"], Value::Null);
     assert_eq!(viewer.get("/api/v1/sites/acme").await.0, 200);
     let promise = "403 for every change, by the API and by the pages";
@@ -165,7 +166,7 @@ async fn a_viewer_cannot_administer() {
     matrix::row("trust", "a viewer tries to change something", promise, measured);
 }
 
-/// Takes the key of an agent that is connected, by a command; how long its tunnel lived on.
+/// Revokes the key of a connected agent by a command. Returns how long its tunnel stayed open.
 async fn out_after(command: &[&str]) -> Duration {
     let setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
@@ -212,7 +213,7 @@ async fn an_operator_of_one_site_takes_no_other_customers_names() {
         answers.push((status, detail));
     }
     assert_eq!(answers[0].0, 409, "{answers:?}");
-    assert!(answers.iter().all(|answer| *answer == answers[0]), "taken, resting or free: {answers:?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "taken, reserved or free: {answers:?}");
     let own = limited.call(Method::PUT, "/api/v1/sites/acme/aliases/acme.sales", None).await;
     assert_eq!(own.0, 204, "{}", own.1);
     let promise = "409 with the same text if the name is taken, reserved or free; names that begin with the \
@@ -230,7 +231,11 @@ async fn an_operator_who_may_not_listen_gets_no_key_by_which_an_agent_would() {
         assert_eq!(deaf.post(path, &Value::Null).await.0, 403, "{path}");
     }
     assert_eq!(deaf.post("/api/v1/sites", &json!({"site": "fresh"})).await.0, 403);
-    assert_eq!(deaf.post("/api/v1/sites/acme/disable", &Value::Null).await.0, 204, "the rest is theirs");
+    assert_eq!(
+        deaf.post("/api/v1/sites/acme/disable", &Value::Null).await.0,
+        204,
+        "other changes are allowed"
+    );
     let hearing = Api::with(&setting.relay, "hearing", &["--role", "operator", "--playback"]).await;
     assert_eq!(hearing.post("/api/v1/sites/acme/keys", &Value::Null).await.0, 201);
     let promise = "403 for keys, enrolment codes and new sites; every new key is in the operators' events";
@@ -260,22 +265,25 @@ async fn a_new_agent_with_a_key_of_the_site_is_on_the_board_and_in_the_operators
     let seen = seen.await;
     let took = begun.elapsed();
     let changes = seen["access_changes"].as_array().unwrap();
-    let told = |action: &str| changes.iter().find(|change| change["action"] == action).unwrap();
+    let change = |action: &str| changes.iter().find(|seen| seen["action"] == action).unwrap();
     for action in ["agent.added", "agent.new_address"] {
-        assert_eq!((&told(action)["actor"], &told(action)["address"]), (&json!("pbx"), &json!("127.0.0.9")));
+        assert_eq!(
+            (&change(action)["actor"], &change(action)["address"]),
+            (&json!("pbx"), &json!("127.0.0.9"))
+        );
         let recorded = api.get(&format!("/api/v1/operator-events?site=acme&action={action}")).await.1;
         let [event] = recorded["events"].as_array().unwrap().as_slice() else { panic!("{recorded}") };
         assert_eq!((&event["actor_kind"], &event["after"]["agents_before"]), (&json!("agent"), &json!(1)));
     }
-    assert_eq!(told("site.key_added")["actor"], "hearing");
+    assert_eq!(change("site.key_added")["actor"], "hearing");
     let promise =
         "the key, the second agent and its address are on the board and in the operators' events within 10 s";
     matrix::row("trust", "an operator makes a site key and runs an agent with it", promise, ms(took));
 }
 
-/// A password hash takes 19 MiB.
+/// One password hash needs 19 MiB.
 const ROOM_FOR_HASHES: u64 = 40 << 20;
-/// How long memory may stay after the last hash.
+/// How long memory may stay allocated after the last hash.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 
 #[tokio::test]
@@ -303,7 +311,7 @@ async fn logins_from_everywhere_leave_no_memory_behind() {
     let ended = Instant::now();
     let grown = most.saturating_sub(before);
     assert!(grown <= ROOM_FOR_HASHES, "{} MiB more", grown >> 20);
-    // The largest that the pages, the database and the log may have taken meanwhile.
+    // The largest amount that the pages, the database and the log may have allocated during this time.
     let rest = 8 << 20;
     while resident() > before + rest {
         assert!(ended.elapsed() < BACK_WITHIN, "{} MiB stay", (resident() - before) >> 20);
@@ -337,14 +345,15 @@ async fn guesses_at_search_tokens_are_throttled() {
     let statuses = join_all((0..GUESSES).map(guess)).await;
     let looked_at = looked_at(&statuses);
     assert!((1..=20).contains(&looked_at), "{looked_at}");
-    // QueueMetrics goes on, from wherever it is.
+    // QueueMetrics continues, from any address.
     setting.search().await;
     let promise = "about ten guesses at once, then one every 6 s; the right token is always answered";
     let measured = format!("{looked_at} of {GUESSES} checked, the others 429");
     matrix::row("trust", "search tokens are guessed", promise, measured);
 }
 
-/// Guesses a token from each of the addresses, through a proxy that tells them; how many guesses were looked at.
+/// Guesses a token from each of the addresses, through a proxy that forwards them. Returns how many guesses were
+/// checked.
 async fn guess_from(setting: &Setting, addresses: &[IpAddr]) -> usize {
     let guess = async |n: usize, address: &IpAddr| {
         let token = format!("guess-{n:030}");
@@ -353,7 +362,7 @@ async fn guess_from(setting: &Setting, addresses: &[IpAddr]) -> usize {
         send(request.header("x-forwarded-for", address.to_string())).await.status().as_u16()
     };
     let mut statuses = Vec::new();
-    // A site has 256 requests under way at most.
+    // A site has at most 256 requests at a time.
     for (round, at_once) in addresses.chunks(100).enumerate() {
         let guesses = at_once.iter().enumerate().map(|(n, address)| guess(round * 100 + n, address));
         statuses.extend(join_all(guesses).await);
@@ -366,12 +375,12 @@ async fn guesses_from_all_networks_of_one_ipv6_customer_count_together() {
     let setting = Setting::new(Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await).await;
     let _agent = setting.agent().await;
     setting.search().await;
-    // Each from a network of 64 bits, and of 56 bits, of its own, in one of 48 bits.
+    // Each from its own network of 64 bits, and of 56 bits, all in one network of 48 bits.
     let of_customer = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, n << 8, 0, 0, 0, 1]);
     let addresses: Vec<_> = (0..200).map(of_customer).collect();
     let begun = Instant::now();
     let looked_at = guess_from(&setting, &addresses).await;
-    // One more in a second and a half.
+    // One more every second and a half.
     let most = 41 + usize::try_from(begun.elapsed().as_millis() / 1_500).unwrap();
     assert!((1..=most).contains(&looked_at), "{looked_at} of at most {most}");
     setting.search().await;
@@ -414,7 +423,7 @@ async fn guesses_at_search_tokens_in_a_dialect_are_throttled() {
         async move { send(request).await.status().as_u16() }
     };
     assert_eq!(ask(&setting.client, &setting.site.search_token).await, 200);
-    // A guesser who shares the address of QueueMetrics.
+    // A client that guesses from the address of QueueMetrics.
     let tokens: Vec<String> = (0..GUESSES).map(|n| format!("guess-{n:030}")).collect();
     let statuses = join_all(tokens.iter().map(|token| ask(&setting.client, token))).await;
     let looked_at = looked_at(&statuses);
@@ -434,7 +443,7 @@ async fn forged_links_are_throttled_and_links_that_opened_continue() {
     assert_eq!(send(setting.client.get(&link)).await.status(), 200);
     let mut looked_at = 0;
     for n in 0..FORGED {
-        // The relay cannot see that the seal is broken; the site has to say so.
+        // The relay cannot see that the seal is broken; only the agent can.
         let end = link.rfind('/').unwrap();
         let forged = format!("{}{n:04}{}", &link[..end - 4], &link[end..]);
         match send(setting.client.get(&forged)).await.status().as_u16() {
@@ -458,9 +467,9 @@ fn secrets_are_wiped_when_they_are_dropped() {
     wiped::<Secret>();
 }
 
-/// Instructions that it takes to judge a guess a thousand times.
+/// Instructions to judge a guess a thousand times.
 async fn instructions(judge: &str, secret: &str, guess: &str) -> u64 {
-    assert_eq!(secret.len(), guess.len(), "the length of a guess is no secret");
+    assert_eq!(secret.len(), guess.len(), "a guess has the length of the secret");
     let file = tempfile::NamedTempFile::with_prefix_in("judged", std::env::temp_dir()).unwrap();
     std::fs::write(file.path(), format!("{secret}\n{guess}\n")).unwrap();
     let words = ["--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned);
@@ -472,8 +481,8 @@ async fn instructions(judge: &str, secret: &str, guess: &str) -> u64 {
     count.trim().parse().unwrap()
 }
 
-/// Guesses at a secret of which nothing, a half, and all but one character are right; but the last one always is, by whose
-/// bits a key's spelling is checked.
+/// Guesses at a secret of which nothing, one half, or all but one character are right. The last character is always
+/// right, because its bits are used to check the spelling of a key.
 fn guesses(secret: &str, from: usize) -> Vec<String> {
     let (secret, last) = secret.split_at(secret.len() - 1);
     let at = |wrong_from: usize| {
@@ -502,9 +511,9 @@ async fn the_time_for_a_wrong_guess_reveals_nothing_of_the_secret() {
         let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
         let spread = most - least;
         if judge == "naive" {
-            assert!(spread > 10_000, "what is not constant is seen: {counts:?}");
+            assert!(spread > 10_000, "a comparison that is not constant must show: {counts:?}");
         } else {
-            assert!(spread < 1_000, "less than one instruction for each guess: {judge}: {counts:?}");
+            assert!(spread < 1_000, "more than one instruction of difference per guess: {judge}: {counts:?}");
         }
         measured.push(format!("{judge}: {spread}"));
     }

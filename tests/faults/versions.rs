@@ -1,4 +1,4 @@
-//! A peer that speaks only a later version of the protocol.
+//! A peer that supports only a later version of the protocol.
 
 use harness::{
     agent::{Agent, AgentOptions},
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::setting::Setting;
 
-/// What a relay of the far future says to an agent of today.
+/// The response of a relay of the far future to an agent of today.
 const TOO_OLD: &str = "HTTP/1.1 426 Upgrade Required\r\ncontent-type: application/problem+json\r\n\
     connection: close\r\nsec-websocket-protocol: audiovault-tunnel.v9\r\ncontent-length: 108\r\n\r\n\
     {\"status\":426,\"title\":\"Upgrade Required\",\"detail\":\"this relay speaks version 9 and later; update the agent\"}";

@@ -1,4 +1,4 @@
-//! The wire itself is bad: packets are lost, late, out of order, few at a time, or none at all.
+//! The network itself is bad: packets are lost, late, out of order, at a low rate, or blocked.
 
 use std::{
     convert::identity,
@@ -20,15 +20,15 @@ use harness::{
 use crate::setting::{Setting, ms};
 
 const MS: Duration = Duration::from_millis(1);
-/// How long the wire is dead in the story of a blackout.
+/// How long the network is down in the test of a blackout.
 const BLACKOUT: Duration = Duration::from_secs(10);
-/// What a search may take after that, in the median; and what is granted to a busy machine once.
+/// Longest time of a search after that, in the median; and what a busy machine may need once.
 const BACK_WITHIN: Duration = Duration::from_millis(1_500);
 const BACK_AT_WORST: Duration = Duration::from_secs(8);
-/// The recording that crosses every bad wire.
+/// The recording that is sent over every bad network.
 const RECORDING_LEN: usize = 300_000;
 
-/// A site at the other end of a wire.
+/// A site behind a bad network.
 async fn behind(wire: &WanLink, also: impl FnOnce(AgentOptions) -> AgentOptions) -> (Setting, Agent) {
     let setting = Setting::new(Relay::start_at(SocketAddr::new(RELAY, 7443)).await).await;
     let options = also(setting.options().inside(wire.site()));
@@ -36,21 +36,21 @@ async fn behind(wire: &WanLink, also: impl FnOnce(AgentOptions) -> AgentOptions)
     (setting, agent)
 }
 
-/// Whether nothing passes, either way.
+/// Whether no data passes in either direction.
 fn set_down(down: bool, wire: &WanLink) {
     for way in [Direction::Up, Direction::Down] {
         wire.change(way, |settings| settings.down = down);
     }
 }
 
-/// Makes the wire dead for so long; how long after its return a search is answered.
+/// Blocks the network for this long. Returns how long after that a search is answered.
 async fn blackout(wire: &WanLink, setting: &Setting, lasts: Duration) -> Duration {
     setting.search().await;
     set_down(true, wire);
     tokio::time::sleep(lasts).await;
     set_down(false, wire);
     let back = Instant::now();
-    // The relay closes connections that are idle for ten seconds, as long as this.
+    // The relay closes connections that are idle for ten seconds, which is as long as this.
     search(&client(&setting.relay), &setting.site, CALL, &[]).await;
     back.elapsed()
 }
@@ -94,7 +94,7 @@ async fn a_site_comes_back_by_itself_after_a_blackout_of_ten_minutes() {
     matrix::row("network", "10 min blackout", promise, measured);
 }
 
-/// Searches and a recording over a bad wire, whole and equal.
+/// Searches and a download over a bad network, complete and identical.
 async fn over(fault: &str, up: Settings, down: Settings) {
     let Some(wire) = WanLink::enter(up, down) else { return };
     let (setting, _agent) = behind(&wire, identity).await;

@@ -83,7 +83,7 @@ impl AgentAuditLog {
             }
         };
         let found = tokio::time::timeout(PATIENCE, looked).await;
-        found.unwrap_or_else(|_| panic!("it was never on record: {:#?}", self.lines()))
+        found.unwrap_or_else(|_| panic!("it never was in the audit log: {:#?}", self.lines()))
     }
 }
 

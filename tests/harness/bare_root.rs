@@ -38,11 +38,11 @@ impl BareRoot {
     /// test does not run as root.
     pub fn new() -> Option<Self> {
         if !static_agent().exists() {
-            skip("stories with the static agent: it is not built; agent/build-static.sh builds it");
+            skip("tests with the static agent: it is not built; agent/build-static.sh builds it");
             return None;
         }
         if !Command::new("chroot").args(["/", "true"]).output().is_ok_and(|output| output.status.success()) {
-            skip("stories with the static agent: only root may change the root directory");
+            skip("tests with the static agent: only root may change the root directory");
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -29,7 +29,7 @@ impl Engine {
             return None;
         }
         if !rustix::process::geteuid().is_root() {
-            skip("the images: only root starts an engine of its own");
+            skip("tests of the images: only root can start a Docker engine");
             return None;
         }
         let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The base of the end-to-end tests and of the demo: real programs as processes, on addresses of their own, observed
 //! through their logs.
 
-#![expect(clippy::expect_used, reason = "a failed assumption of a story is a failed story")]
+#![expect(clippy::expect_used, reason = "a failed assumption of a test is a failed test")]
 
 pub mod address;
 pub mod agent;

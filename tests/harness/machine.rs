@@ -31,7 +31,7 @@ impl Machine {
     /// Boots a machine with a program in `/root`. `None`, recorded as skipped, if that is not possible here.
     pub async fn boot(program: &Path) -> Option<Self> {
         let not_here = |why: &str| {
-            skip(&format!("stories under a real systemd: {why}"));
+            skip(&format!("tests under a real systemd: {why}"));
             None
         };
         if !rustix::process::geteuid().is_root() {
@@ -102,7 +102,7 @@ impl Machine {
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(out) => out,
-            Err(_) => panic!("{line} never says so: {:?}", self.run(line).await),
+            Err(_) => panic!("{line} never had the wanted output: {:?}", self.run(line).await),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Mounted {
         if mounted.has("mount") {
             return Some(mounted);
         }
-        skip("stories of storage that is unmounted: only root may do that, and not in every container");
+        skip("tests of storage that is unmounted: only root may do that, and not in every container");
         None
     }
 

@@ -30,9 +30,7 @@ impl Names {
         let allowed =
             std::process::Command::new("unshare").args(["-m", "mount", "--bind", "/etc", "/etc"]).output();
         if !allowed.is_ok_and(|output| output.status.success()) {
-            skip(
-                "stories with host names of their own: only root may mount files, and not in every container",
-            );
+            skip("tests with host names of their own: only root may mount files, and not in every container");
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary directory");
@@ -80,7 +78,7 @@ impl NameServer {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let own = free_address().ip();
         if std::net::UdpSocket::bind(SocketAddr::new(own, 53)).is_err() {
-            skip("stories with a name server: only root may listen on port 53");
+            skip("tests with a name server: only root may listen on port 53");
             return None;
         }
         let hosts = dir.path().join("hosts");

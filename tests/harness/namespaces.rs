@@ -28,7 +28,7 @@ impl Namespaces {
     /// here.
     pub(crate) fn make(sides: &'static [&'static str], setup: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            skip("stories in network namespaces: only root may make them");
+            skip("tests in network namespaces: only root may make them");
             return None;
         }
         if !installed("ip") {
@@ -41,7 +41,7 @@ impl Namespaces {
             .chain([setup.to_owned()])
             .collect();
         if let Err(why) = made.run(&begin) {
-            skip(&format!("stories in network namespaces: they cannot be made here ({why})"));
+            skip(&format!("tests in network namespaces: they cannot be made here ({why})"));
             return None;
         }
         Some(made)

@@ -52,7 +52,7 @@ impl Postgres {
 
     async fn start_at(address: SocketAddr, authority: Option<&Authority>) -> Option<Self> {
         let Some(programs) = programs() else {
-            skip("stories with PostgreSQL: it is not installed; tests/run installs it");
+            skip("tests with PostgreSQL: it is not installed; tests/run installs it");
             return None;
         };
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -44,7 +44,7 @@ pub fn installed(program: &str) -> bool {
     let found =
         std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|dir| dir.join(program).exists());
     if !found {
-        skip(&format!("stories with {program}: it is not installed; tests/run installs it"));
+        skip(&format!("tests with {program}: it is not installed; tests/run installs it"));
     }
     found
 }

@@ -362,7 +362,9 @@ impl Relay {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         };
-        tokio::time::timeout(crate::process::PATIENCE, exported).await.expect("the events are on record")
+        tokio::time::timeout(crate::process::PATIENCE, exported)
+            .await
+            .expect("the events are in the audit log")
     }
 
     /// The API's response about one site; null if the API does not know the site.

@@ -40,7 +40,7 @@ impl SmallDisk {
         BufReader::new(keeper.stdout.take().expect("piped")).read_line(&mut said).expect("a line");
         let disk = Self { dir, keeper };
         if said.is_empty() {
-            skip("stories of a full disk: only root may mount one, and not in every container");
+            skip("tests of a full disk: only root may mount one, and not in every container");
         }
         (!said.is_empty()).then_some(disk)
     }

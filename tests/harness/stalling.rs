@@ -55,9 +55,7 @@ impl Stalling {
         let session = match fuser::spawn_mount(files, place.path(), &config) {
             Ok(session) => Some(session),
             Err(error) => {
-                skip(&format!(
-                    "stories of a mount that stalls: no FUSE file system can be mounted ({error})"
-                ));
+                skip(&format!("tests of a mount that hangs: no FUSE file system can be mounted ({error})"));
                 return None;
             }
         };

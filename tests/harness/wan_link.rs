@@ -63,11 +63,11 @@ impl WanLink {
         let devices = match devices {
             Ok(devices) => devices,
             Err(error) => {
-                skip(&format!("stories over an emulated link: no TUN device can be had here ({error})"));
+                skip(&format!("tests over an emulated network: this machine has no TUN device ({error})"));
                 return None;
             }
         };
-        namespaces.run(SETUP).unwrap_or_else(|why| panic!("the devices are not to be set up: {why}"));
+        namespaces.run(SETUP).unwrap_or_else(|why| panic!("the devices cannot be set up: {why}"));
         let forwarder = Arc::new(Forwarder::new(devices, [down, up]));
         let running = Arc::clone(&forwarder);
         let thread = std::thread::Builder::new().name("link".to_owned()).spawn(move || running.run());
