@@ -1,9 +1,9 @@
-//! Measures what a well-behaved client notices of slow and of greedy ones beside it: the time of its searches, calm
-//! and under attack, on one machine in one run. Everything is real: relay, agent, sockets.
+//! Measures how slow and greedy clients affect a well-behaved one: the time of its searches, without load and under
+//! attack, on one machine in one run. Everything is real: relay, agent, sockets.
 //!
-//! The attackers' own work takes its share of the machine, which on few cores is the better part of the difference.
+//! The attackers themselves use the machine too, which on few cores is most of the difference.
 
-#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
+#![expect(clippy::print_stdout, reason = "this program prints its results")]
 
 use std::{
     net::SocketAddr,
@@ -22,16 +22,16 @@ use harness::{
 use reqwest::Client;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 
-/// Measures a good client beside bad ones.
+/// Measures a good client together with bad ones.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Seconds of each measurement
+    /// Seconds for each measurement
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Slow clients of each kind
     #[arg(long, default_value_t = 100)]
     slow: usize,
-    /// Requests of the flood per second: wrong tokens and made-up sites
+    /// Requests per second of the flood: wrong tokens and made-up sites
     #[arg(long, default_value_t = 500)]
     rate: u32,
 }
@@ -40,7 +40,7 @@ struct Arguments {
 struct Times(Vec<Duration>);
 
 impl Times {
-    /// Searches one after the other for so many seconds; each must be answered.
+    /// Searches one after the other for this many seconds; each must be answered.
     async fn measure(client: &Client, site: &Site, seconds: u64) -> Self {
         let (end, mut times) = (Instant::now() + Duration::from_secs(seconds), Vec::new());
         while Instant::now() < end {
@@ -59,14 +59,14 @@ impl Times {
     fn print(&self, name: &str, calm: &Self) {
         let [p50, p99] = [50, 99].map(|percent| self.percentile(percent));
         println!(
-            "{name:<10} {:>6} searches  p50 {p50:>6.2} ms  p99 {p99:>6.2} ms  p99 to that of calm {:>5.2}",
+            "{name:<10} {:>6} searches  p50 {p50:>6.2} ms  p99 {p99:>6.2} ms  p99 to p99 without load {:>5.2}",
             self.0.len(),
             p99 / calm.percentile(99)
         );
     }
 }
 
-/// Slow clients of all kinds; one that is cut begins anew.
+/// Slow clients of all kinds; a client that is disconnected starts again.
 fn slow_attack(plain: SocketAddr, tls: SocketAddr, each: usize) -> JoinSet<()> {
     let kinds = Slow::PLAIN.map(|slow| (slow, plain)).into_iter().chain([(Slow::Handshake, tls)]);
     let attackers = kinds.flat_map(|kind| std::iter::repeat_n(kind, each));
@@ -78,7 +78,7 @@ fn slow_attack(plain: SocketAddr, tls: SocketAddr, each: usize) -> JoinSet<()> {
     attackers.collect()
 }
 
-/// Wrong tokens and made-up sites at an even rate, from one address.
+/// Wrong tokens and made-up sites at a constant rate, from one address.
 fn flood(relay: &Relay, site: &Site, rate: u32) -> JoinSet<()> {
     let (client, right, relay) = (client_at(66), site.search_url.clone(), relay.url());
     let mut attack = JoinSet::new();
@@ -100,7 +100,7 @@ fn flood(relay: &Relay, site: &Site, rate: u32) -> JoinSet<()> {
 async fn main() {
     let arguments = Arguments::parse();
     let (dir, tls) = (one_recording(), free_address());
-    // The TLS listener is there for those who are slow over its handshake.
+    // The TLS listener is for the clients with a slow handshake.
     let certificate = Certificate::make(dir.path(), &["localhost"]);
     let [cert, key] = [&certificate.certificate, &certificate.key].map(|path| path.display().to_string());
     let more = ["--tls-bind", &tls.to_string(), "--tls-cert", &cert, "--tls-key", &key];
@@ -111,7 +111,7 @@ async fn main() {
 
     Times::measure(&good, &site, 1).await;
     let calm = Times::measure(&good, &site, arguments.seconds).await;
-    calm.print("calm", &calm);
+    calm.print("no load", &calm);
     let attack = slow_attack(relay.address, tls, arguments.slow);
     tokio::time::sleep(Duration::from_secs(1)).await;
     Times::measure(&good, &site, arguments.seconds).await.print("slow", &calm);
@@ -120,5 +120,5 @@ async fn main() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     Times::measure(&good, &site, arguments.seconds).await.print("flood", &calm);
     drop(attack);
-    Times::measure(&good, &site, arguments.seconds).await.print("calm again", &calm);
+    Times::measure(&good, &site, arguments.seconds).await.print("no load 2", &calm);
 }

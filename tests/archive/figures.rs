@@ -18,7 +18,7 @@ impl Times {
         Self(times)
     }
 
-    /// Does something again and again, for so long or so many times.
+    /// Repeats some work until the time or the number of times is reached.
     pub(crate) fn take(long: Duration, most: usize, mut work: impl FnMut(usize)) -> Self {
         let (end, mut times) = (Instant::now() + long, Vec::new());
         while times.len() < most && Instant::now() < end {
@@ -55,7 +55,7 @@ pub(crate) struct Memory {
     pub(crate) most: u64,
 }
 
-/// The memory of an agent beside an archive, once it has counted or indexed it.
+/// The memory of an agent at an archive, once it has counted or indexed it.
 pub(crate) async fn agent_memory(pattern: &str, index: Option<&Path>) -> Memory {
     let mut arguments: Vec<String> = [
         "serve",

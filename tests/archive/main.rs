@@ -1,10 +1,10 @@
-//! Measures searches in great archives: with and without an index, beside `find` on the same tree, in one run. The
-//! answers to ten thousand random calls are compared with `find`'s.
+//! Measures searches in large archives: with and without an index, and with `find` on the same tree, in one run. The
+//! results for ten thousand random calls are compared with those of `find`.
 //!
-//! Latency is that of the search itself, without HTTP; memory is that of a whole agent beside the same tree.
+//! Latency is that of the search itself, without HTTP; memory is that of a whole agent at the same tree.
 
-#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has nothing to say")]
+#![expect(clippy::print_stdout, reason = "this program prints its results")]
+#![expect(clippy::unwrap_used, reason = "a measurement that fails has no result")]
 
 mod figures;
 mod tree;
@@ -31,21 +31,21 @@ use self::{
     tree::{Archive, Layout},
 };
 
-/// Measures searches in great archives.
+/// Measures searches in large archives.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Recordings in each archive
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     recordings: Vec<usize>,
-    /// Where to make the archives; a million recordings take four gigabytes [default: a temporary directory]
+    /// Directory for the archives; a million recordings need four gigabytes [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Random calls whose answers are compared with find's
+    /// Random calls whose results are compared with those of find
     #[arg(long, default_value_t = 10_000)]
     compared: usize,
 }
 
-/// Seconds given to each kind of search.
+/// Seconds for each kind of search.
 const EACH: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -81,27 +81,23 @@ async fn measure(archive: &Archive, index: &Path, compared: usize) {
     times(&with, archive, 50_000).await.print("with index", Some(&by_find));
     let began = Instant::now();
     with.refresh_indexes().await;
-    println!(
-        "  built in {:.1} s, looked through again in {:.3} s",
-        built.as_secs_f64(),
-        began.elapsed().as_secs_f64()
-    );
+    println!("  built in {:.1} s, read again in {:.3} s", built.as_secs_f64(), began.elapsed().as_secs_f64());
     compare(&with, archive, compared).await;
     drop(with);
 
-    // What is allocated; the file has room to grow that takes no disk.
+    // Allocated space; the file has reserved room that uses no disk.
     let allocated = |file: fs::DirEntry| file.metadata().unwrap().blocks() * 512;
     let bytes: u64 = fs::read_dir(index).unwrap().map(|file| allocated(file.unwrap())).sum();
     let count = archive.calls.len() as f64;
-    println!("  index on disk {:.1} MiB, {:.0} bytes a recording", mib(bytes), bytes as f64 / count);
+    println!("  index on disk {:.1} MiB, {:.0} bytes per recording", mib(bytes), bytes as f64 / count);
     for (name, indexed) in [
         ("without an index", None),
-        ("building one", Some(index.with_extension("new"))),
-        ("with one", Some(index.to_owned())),
+        ("building an index", Some(index.with_extension("new"))),
+        ("with an index", Some(index.to_owned())),
     ] {
         let memory = agent_memory(&archive.layout.pattern(&archive.root), indexed.as_deref()).await;
         println!(
-            "  an agent {name}: {:.1} MiB resident, {:.1} at most; {:.0} bytes a recording",
+            "  an agent {name}: {:.1} MiB resident, {:.1} at most; {:.0} bytes per recording",
             mib(memory.resident),
             mib(memory.most),
             memory.resident as f64 / count
@@ -109,7 +105,7 @@ async fn measure(archive: &Archive, index: &Path, compared: usize) {
     }
 }
 
-/// Searches by find, as an administrator would: three quarters for calls that are there.
+/// Searches with find, as an administrator would; three quarters are for existing calls.
 fn times_of_find(archive: &Archive) -> Times {
     let mut random = SmallRng::seed_from_u64(1);
     Times::take(EACH, 200, |n| {
@@ -133,7 +129,7 @@ async fn times(vault: &RecordingStorage, archive: &Archive, most: usize) -> Time
     Times::of(times)
 }
 
-/// Compares the answers to random calls with what find lists.
+/// Compares the results for random calls with the list of find.
 async fn compare(vault: &RecordingStorage, archive: &Archive, compared: usize) {
     let listed =
         Command::new("find").arg(&archive.root).args(["-type", "f", "-printf", "%P\n"]).output().unwrap();
@@ -153,7 +149,7 @@ async fn compare(vault: &RecordingStorage, archive: &Archive, compared: usize) {
         assert_eq!(paths, by_id.get(id.as_str()).cloned().unwrap_or_default(), "{id}");
         found += paths.len();
     }
-    println!("  {compared} random calls have find's answers; {found} recordings");
+    println!("  {compared} random calls have the same results as find; {found} recordings");
 }
 
 fn query(id: &str) -> Query {

@@ -1,4 +1,4 @@
-//! An archive as a PBX leaves it after ten years, made up.
+//! A made-up archive, like that of a PBX after ten years.
 
 use std::{
     fs,
@@ -13,15 +13,15 @@ use rand::{RngExt, SeedableRng, rngs::SmallRng};
 const FIRST: i64 = 1_420_070_400;
 /// Ten years of calls.
 const SECONDS: i64 = 10 * 365 * 86_400;
-/// A WAV header of a moment of sound.
+/// A WAV header with a moment of sound.
 const CONTENT: [u8; 60] = *b"RIFF\x34\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// How the recordings lie.
+/// The layout of the recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// All in one directory.
     Flat,
-    /// In a directory for each day.
+    /// In one directory for each day.
     ByDate,
 }
 
@@ -34,7 +34,7 @@ impl Layout {
         }
     }
 
-    /// What `--path` says about it.
+    /// The value of `--path` for it.
     pub(crate) fn pattern(self, root: &Path) -> String {
         match self {
             Self::Flat => format!("file:{}", root.display()),
@@ -45,16 +45,16 @@ impl Layout {
 
 /// An archive.
 pub(crate) struct Archive {
-    /// Where it lies.
+    /// Its directory.
     pub(crate) root: PathBuf,
-    /// How.
+    /// Its layout.
     pub(crate) layout: Layout,
-    /// The calls in it.
+    /// Its calls.
     pub(crate) calls: Vec<(i64, u32)>,
 }
 
 impl Archive {
-    /// Makes one of so many recordings; the same one each time.
+    /// Creates an archive with this many recordings; the same one each time.
     pub(crate) fn make(root: PathBuf, layout: Layout, recordings: usize) -> Self {
         let mut random = SmallRng::seed_from_u64(17);
         let calls: Vec<(i64, u32)> = (0..recordings)
@@ -62,7 +62,7 @@ impl Archive {
             .collect();
         for (began, n) in &calls {
             let at = Timestamp::from_second(*began).unwrap().to_zoned(TimeZone::UTC);
-            let folder = match layout {
+            let directory = match layout {
                 Layout::Flat => root.clone(),
                 Layout::ByDate => root.join(at.strftime("%Y/%m/%d").to_string()),
             };
@@ -72,22 +72,22 @@ impl Archive {
                 n % 999_983,
                 at.strftime("%Y%m%d-%H%M%S")
             );
-            write(&folder, &name);
+            write(&directory, &name);
         }
         Self { root, layout, calls }
     }
 
-    /// The id of a random call, there or not.
+    /// The id of a random call, existing or not.
     pub(crate) fn random_id(&self, random: &mut SmallRng, there: bool) -> String {
         let (began, n) = self.calls[random.random_range(0..self.calls.len())];
         if there { format!("{began}.{n}") } else { format!("{began}.{}", u64::from(n) + 5_000_000_000) }
     }
 }
 
-fn write(folder: &Path, name: &str) {
-    let path = folder.join(name);
+fn write(directory: &Path, name: &str) {
+    let path = directory.join(name);
     let mut file = fs::File::create(&path).unwrap_or_else(|_| {
-        fs::create_dir_all(folder).unwrap();
+        fs::create_dir_all(directory).unwrap();
         fs::File::create(&path).unwrap()
     });
     file.write_all(&CONTENT).unwrap();

@@ -1,5 +1,5 @@
-//! A lean HTTP/1.1 client: as little work as possible between the socket and the count, so that the machine's time
-//! belongs to what is measured. It checks every status and every length.
+//! A small HTTP/1.1 client: as little work as possible between the socket and the count, so that the machine's time
+//! is used by what is measured. It checks every status and every length.
 
 use std::{
     io,
@@ -12,10 +12,10 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Bytes read at a time.
+/// Bytes per read.
 const BUFFER_LEN: usize = 256 * 1024;
 
-/// One thing to be asked for, and how long its answer must be.
+/// One request, and the expected length of its response.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
@@ -33,7 +33,7 @@ impl Target {
     }
 }
 
-/// A connection that is used again and again.
+/// A connection for many requests.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -47,7 +47,7 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; BUFFER_LEN] })
     }
 
-    /// Downloads the whole of a target; how long that took.
+    /// Downloads the whole target. Returns how long that took.
     pub(crate) async fn get(&mut self, target: &Target) -> io::Result<Duration> {
         let start = Instant::now();
         let mut received = self.begin(target, "keep-alive").await?;
@@ -58,8 +58,8 @@ impl Connection {
         if received == target.bytes { Ok(took) } else { Err(wrong("more bytes than announced")) }
     }
 
-    /// Begins to download and reads no further than the answer's head and what came with it; bytes of body that
-    /// were read.
+    /// Begins a download and stops reading after the head of the response and what came with it. Returns how many
+    /// bytes of the body were read.
     pub(crate) async fn begin(&mut self, target: &Target, connection: &str) -> io::Result<u64> {
         self.stream.write_all(&target.request(connection)).await?;
         let mut filled = 0;
@@ -84,7 +84,7 @@ impl Connection {
         }
     }
 
-    /// Downloads on a connection of its own; how long that took, opening included.
+    /// Downloads on its own connection. Returns how long that took, including the opening of the connection.
     pub(crate) async fn get_anew(target: &Target) -> io::Result<Duration> {
         let start = Instant::now();
         let stream = TcpStream::connect(target.address).await?;
@@ -94,13 +94,13 @@ impl Connection {
         loop {
             match connection.stream.read(&mut connection.buffer).await? {
                 0 if received == target.bytes => return Ok(start.elapsed()),
-                0 => return Err(wrong("another number of bytes than announced")),
+                0 => return Err(wrong("not the announced number of bytes")),
                 read => received += read as u64,
             }
         }
     }
 
-    /// Downloads everything, to be looked at.
+    /// Downloads everything, to compare it.
     pub(crate) async fn fetch(&mut self, target: &Target) -> io::Result<Vec<u8>> {
         let begun = usize::try_from(self.begin(target, "keep-alive").await?).unwrap_or(usize::MAX);
         let end = self.buffer.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or_default() + 4;
@@ -113,7 +113,7 @@ impl Connection {
     }
 }
 
-/// The status must be 200 and the length the one expected.
+/// The status must be 200, and the length must be the expected one.
 fn check(head: &[u8], bytes: u64) -> io::Result<()> {
     let head = String::from_utf8_lossy(head);
     if !head.starts_with("HTTP/1.1 200 ") {
@@ -123,9 +123,9 @@ fn check(head: &[u8], bytes: u64) -> io::Result<()> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<u64>().ok())?
     });
-    if length == Some(bytes) { Ok(()) } else { Err(wrong("another length than that of the file")) }
+    if length == Some(bytes) { Ok(()) } else { Err(wrong("not the length of the file")) }
 }
 
 fn wrong(what: &str) -> io::Error {
-    io::Error::other(format!("a wrong answer: {what}"))
+    io::Error::other(format!("a wrong response: {what}"))
 }

@@ -1,4 +1,4 @@
-//! Who is compared: this project, nginx without any tunnel, and tunnels in front of the same nginx.
+//! The contenders: this project, nginx without a tunnel, and tunnels in front of the same nginx.
 
 use std::{any::Any, net::SocketAddr, path::Path};
 
@@ -15,16 +15,16 @@ use tempfile::TempDir;
 
 use crate::{client::Target, files::Size};
 
-/// What a contender is compared as.
+/// The role of a contender in the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// This project.
     Ours,
-    /// No other tunnel: none at all, or this project set up in another way.
+    /// No other tunnel: none at all, or this project with another configuration.
     Reference,
     /// Another tunnel.
     Peer {
-        /// Whether what is between its two programs is encrypted.
+        /// Whether the traffic between its two programs is encrypted.
         encrypted: bool,
     },
 }
@@ -39,16 +39,16 @@ pub(crate) struct Contender {
     /// The web server that a tunnel needs behind it, if it needs one.
     pub(crate) origin: Processes,
     address: SocketAddr,
-    /// Signed links by size; empty where the name of a file is its address.
+    /// Signed links by size; empty if the address is the name of the file.
     links: Vec<Vec<String>>,
     _kept: Kept,
 }
 
-/// What lives as long as a contender: processes and directories.
+/// What must live as long as a contender: processes and directories.
 type Kept = Vec<Box<dyn Any + Send + Sync>>;
 
 impl Contender {
-    /// A tunnel in front of the origin, as `address` offers it.
+    /// A tunnel in front of the origin, with this public address.
     pub(crate) fn peer(
         name: &'static str,
         encrypted: bool,
@@ -62,7 +62,7 @@ impl Contender {
         Self { name, role, programs, origin: Processes::default(), address, links: Vec::new(), _kept: kept }
     }
 
-    /// What to ask for.
+    /// The request for a file.
     pub(crate) fn target(&self, size: Size, n: usize) -> Target {
         let n = n % size.count();
         let kind = Size::ALL.iter().position(|other| *other == size).unwrap_or_default();
@@ -72,7 +72,7 @@ impl Contender {
     }
 }
 
-/// nginx as most sites would set it up, and the programs behind the other contenders.
+/// nginx as most sites would configure it, and the web server behind the other contenders.
 pub(crate) async fn direct(files: &Path) -> Option<Contender> {
     let http =
         "sendfile on; tcp_nopush on; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 1h;
@@ -99,13 +99,13 @@ fn reference(name: &'static str, nginx: Nginx, origin: Processes) -> Contender {
     Contender { name, role: Role::Reference, programs, origin, address, links: Vec::new(), _kept: kept }
 }
 
-/// Relay and agent over `wss`, as many tunnels as said, with the audit; downloads by the links that searches gave.
+/// Relay and agent over `wss`, with this many tunnels and with the audit log; downloads use the links from searches.
 pub(crate) async fn ours(files: &Path, tunnels: u16) -> Contender {
     let (dir, tls) = (tempfile::tempdir().unwrap(), free_address());
     let certificate = Certificate::make(dir.path(), &["localhost", &tls.ip().to_string()]);
     let [cert, key] = [&certificate.certificate, &certificate.key].map(|path| path.display().to_string());
     let tls_bind = tls.to_string();
-    // Access logs are off everywhere; the audit is not.
+    // Access logs are off everywhere; the audit log is on.
     let more = [
         "--tls-bind",
         &tls_bind,

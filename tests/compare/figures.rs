@@ -1,4 +1,4 @@
-//! From runs to figures: what one run tells, and the median of several.
+//! From runs to numbers: the results of one run, and the median of several.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ pub(crate) struct Run {
     pub(crate) contender: &'static str,
     pub(crate) workload: Workload,
     pub(crate) outcome: Outcome,
-    /// Processor time of the tunnel's programs.
+    /// Processor time of the programs of the tunnel.
     pub(crate) programs: Duration,
     /// Processor time of the web server behind them.
     pub(crate) origin: Duration,
 }
 
 impl Run {
-    /// MB a second.
+    /// MB per second.
     pub(crate) fn megabytes(&self) -> f64 {
         self.outcome.bytes as f64 / 1e6 / self.outcome.elapsed.as_secs_f64()
     }
 
-    /// Requests a second.
+    /// Requests per second.
     pub(crate) fn rate(&self) -> f64 {
         self.outcome.times.len() as f64 / self.outcome.elapsed.as_secs_f64()
     }
@@ -46,12 +46,12 @@ impl Run {
         percentile(&self.outcome.times, percent)
     }
 
-    /// The same of the calm.
+    /// The same without load.
     pub(crate) fn calm(&self, percent: usize) -> f64 {
         percentile(&self.outcome.calm, percent)
     }
 
-    /// Everything, for other programs.
+    /// All results, for other programs.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "contender": self.contender,

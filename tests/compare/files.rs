@@ -1,4 +1,4 @@
-//! What is downloaded: recordings of four sizes, the same for every contender.
+//! The files for downloads: recordings of four sizes, the same for every contender.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 
 use harness::recordings;
 
-/// A size of recording.
+/// A size of recordings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Size {
     /// 1 GiB, once.
@@ -18,7 +18,7 @@ pub(crate) enum Size {
     Mebibytes64,
     /// 500 kB, half a minute of telephony; sixty-four different ones.
     Recording,
-    /// 1 kB, sixty-four different ones: all that is there of a call that was just hung up.
+    /// 1 kB, sixty-four different ones: the whole recording of a call that was hung up at once.
     Small,
 }
 
@@ -42,7 +42,7 @@ impl Size {
         }
     }
 
-    /// The call whose only recording this is.
+    /// The call that has only this recording.
     pub(crate) fn call(self, n: usize) -> String {
         let kind = Self::ALL.iter().position(|size| *size == self).unwrap_or_default();
         format!("17114419{kind:02}.{n}")
@@ -54,7 +54,7 @@ impl Size {
     }
 }
 
-/// Writes all files into a directory: valid recordings, each with other sound than the next.
+/// Writes all files into a directory: valid recordings, each with other sound than the next one.
 pub(crate) fn write_all(dir: &Path) -> std::io::Result<()> {
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
     let voice = recordings::wav(60.0, 1);
@@ -77,12 +77,12 @@ pub(crate) fn write_all(dir: &Path) -> std::io::Result<()> {
             file.set_modified(hour_ago)?;
         }
     }
-    // Read once, so that all contenders find the files in memory.
+    // Read once, so that the files are in memory for all contenders.
     fs::read_dir(dir)?
         .try_for_each(|entry| std::io::copy(&mut File::open(entry?.path())?, &mut std::io::sink()).map(drop))
 }
 
-/// The header of a recording with so many bytes in all.
+/// The header of a recording with this many bytes in all.
 fn header(bytes: u64) -> Vec<u8> {
     let mut header = recordings::wav(0.0, 0);
     let sound = u32::try_from(bytes).unwrap_or(u32::MAX) - 44;

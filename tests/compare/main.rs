@@ -1,13 +1,9 @@
-//! Compares this project with nginx alone and with other tunnels on the same work, in one run on one machine: medians of
-//! interleaved runs, and ratios. Everything is real: processes, sockets, encryption, files. Every status and every
-//! length is checked, and every file once byte by byte.
+//! Compares this project with nginx alone and with other tunnels, with the same work in one run on one machine.
+//! Prints medians of interleaved runs, and ratios. Everything is real: processes, sockets, encryption, files. Every
+//! status and every length is checked, and every file is compared once, byte by byte.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are what this program is for")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a measurement that cannot go on has nothing to say"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program prints its results")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that fails has no result")]
 
 mod client;
 mod contender;
@@ -37,22 +33,22 @@ use self::{
     workload::Workload,
 };
 
-/// Compares AudioVault Tunnel with other tunnels. Peers that are not on the PATH are left out.
+/// Compares AudioVault Tunnel with other tunnels. Other tunnels that are not on the PATH are skipped.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How often everything is measured
+    /// How often to measure everything
     #[arg(long, default_value_t = 6)]
     runs: usize,
-    /// Seconds given to a workload that has no end of its own
+    /// Seconds for a workload without a fixed size
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Workloads to run [default: all]
     #[arg(long, value_delimiter = ',')]
     only: Vec<Workload>,
-    /// Contenders whose name holds this; ours is always among them [default: all]
+    /// Contenders whose name contains this text; ours is always included [default: all]
     #[arg(long, value_delimiter = ',')]
     contenders: Vec<String>,
-    /// Where to write all runs as JSON
+    /// File for all runs, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -93,7 +89,7 @@ async fn main() {
 }
 
 async fn start(files: &Path) -> Vec<Contender> {
-    let direct = contender::direct(files).await.expect("nginx, which is what the others are compared beside");
+    let direct = contender::direct(files).await.expect("nginx, which the comparison needs");
     let origin = direct.target(Size::Small, 0).address;
     let peers = peers::start_all(&direct, origin).await;
     let proxied = contender::proxied(&direct).await.expect("nginx");
@@ -104,7 +100,7 @@ async fn start(files: &Path) -> Vec<Contender> {
     all
 }
 
-/// Compares what a contender delivers with the files themselves.
+/// Compares the downloads of a contender with the files.
 async fn verify(contender: &Contender, files: &Path) {
     for size in [Size::Mebibytes64, Size::Recording, Size::Small] {
         for n in 0..size.count() {
@@ -112,7 +108,7 @@ async fn verify(contender: &Contender, files: &Path) {
             let fetched = async { Connection::open(target.address).await?.fetch(&target).await };
             let fetched = fetched.await.unwrap_or_else(|error| panic!("{}: {error}", contender.name));
             let wanted = fs::read(files.join(size.name(n))).unwrap();
-            assert!(fetched == wanted, "{} delivers something else than the file", contender.name);
+            assert!(fetched == wanted, "{} does not deliver the file unchanged", contender.name);
         }
     }
 }

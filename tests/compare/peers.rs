@@ -1,5 +1,5 @@
-//! Other tunnels, each as its own manual sets it up, in front of the same origin. Those that are not on the PATH are
-//! left out.
+//! Other tunnels, each configured as its own manual says, in front of the same origin. Those that are not on the PATH
+//! are skipped.
 
 use std::{
     fs::{self, Permissions},
@@ -16,15 +16,15 @@ use tokio::net::TcpStream;
 
 use crate::contender::Contender;
 
-/// How long a peer may take to offer the origin.
+/// How long a peer may take until it offers the origin.
 const START: Duration = Duration::from_secs(20);
 
-/// Starts every peer that this machine has.
+/// Starts every peer that is installed.
 pub(crate) async fn start_all(origin: &Contender, at: SocketAddr) -> Vec<Contender> {
     let mut running = Vec::new();
     for peer in PEERS {
         let Some(programs) = peer.programs.iter().map(|name| find(name)).collect::<Option<Vec<_>>>() else {
-            eprintln!("{}: not on the PATH, left out", peer.name);
+            eprintln!("{}: not on the PATH, skipped", peer.name);
             continue;
         };
         let dir = TempDir::new().unwrap();
@@ -44,7 +44,7 @@ pub(crate) async fn start_all(origin: &Contender, at: SocketAddr) -> Vec<Contend
     running
 }
 
-/// Where a peer's programs meet.
+/// The addresses of a peer's programs.
 struct Place<'a> {
     dir: &'a Path,
     /// The web server.
@@ -70,13 +70,13 @@ impl Place<'_> {
 struct Peer {
     name: &'static str,
     encrypted: bool,
-    /// Its server's program and its client's, where they are two.
+    /// The programs of its server and of its client, if these are two.
     programs: &'static [&'static str],
-    /// The port of its server where that cannot be chosen.
+    /// The port of its server, if it cannot be chosen.
     control_port: Option<u16>,
     /// The arguments of its server and of its client.
     commands: fn(&Place<'_>) -> [Vec<String>; 2],
-    /// Where the origin is then.
+    /// The address of the origin through the tunnel.
     public: fn(&Place<'_>) -> SocketAddr,
 }
 
@@ -159,7 +159,7 @@ fn rathole_wss(place: &Place<'_>) -> [Vec<String>; 2] {
         .args(["pkcs12", "-export", "-passout", "pass:compare", "-out"])
         .args([&identity, Path::new("-inkey"), &key, Path::new("-in"), &certificate])
         .status();
-    assert!(made.unwrap().success(), "openssl makes what rathole takes");
+    assert!(made.unwrap().success(), "openssl makes the file for rathole");
     let server = format!(
         "[server.transport]\ntype = \"websocket\"\n[server.transport.tls]\npkcs12 = \"{}\"\n\
          pkcs12_password = \"compare\"\n[server.transport.websocket]\ntls = true\n",
@@ -216,7 +216,7 @@ fn ssh(place: &Place<'_>) -> [Vec<String>; 2] {
     }
     let authorized = dir.join("client.pub");
     fs::set_permissions(&authorized, Permissions::from_mode(0o600)).unwrap();
-    // Privilege separation wants its directory, which the system's own service makes at boot.
+    // Privilege separation needs its directory, which the service of the system makes at boot.
     let _ = fs::create_dir_all("/run/sshd");
     let config = format!(
         "ListenAddress {control}\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\n\
@@ -274,7 +274,7 @@ fn start(program: &Path, arguments: &[String]) -> Process {
     Process::start_program(program, arguments, &[("RUST_LOG", "error".to_owned())])
 }
 
-/// Waits until somebody accepts connections.
+/// Waits until a connection is accepted.
 async fn offers(address: SocketAddr) -> Option<()> {
     let asked = async {
         while TcpStream::connect(address).await.is_err() {
@@ -284,7 +284,7 @@ async fn offers(address: SocketAddr) -> Option<()> {
     tokio::time::timeout(START, asked).await.ok()
 }
 
-/// A program on the PATH, or where administrators' programs are.
+/// A program on the PATH, or in the directories of administrators' programs.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);

@@ -1,4 +1,4 @@
-//! The tables: what every contender did, and how far this project has come to its aims.
+//! The tables: the results of every contender, and a comparison of this project with its aims.
 
 use harness::median::median;
 
@@ -8,13 +8,13 @@ use crate::{
     workload::Workload,
 };
 
-/// All runs with those who ran.
+/// All runs, with their contenders.
 pub(crate) struct Report<'a> {
     pub(crate) contenders: &'a [&'a Contender],
     pub(crate) runs: &'a [Run],
 }
 
-/// A column: its head, its workload, what it shows, and how many digits behind the point.
+/// A column: its head, its workload, its value, and the number of decimals.
 type Column = (&'static str, Workload, fn(&Run) -> f64, usize);
 
 const COLUMNS: [Column; 14] = [
@@ -35,13 +35,13 @@ const COLUMNS: [Column; 14] = [
 ];
 
 impl Report<'_> {
-    /// The median of what a contender's runs show.
+    /// The median of a value in the runs of a contender.
     fn median(&self, contender: &str, workload: Workload, show: fn(&Run) -> f64) -> f64 {
         let own = |run: &&Run| run.contender == contender && run.workload == workload;
         median(self.runs.iter().filter(own).map(show))
     }
 
-    /// Markdown.
+    /// The table as Markdown.
     pub(crate) fn table(&self) -> String {
         let shown: Vec<&Column> = COLUMNS.iter().filter(|column| self.was_run(column.1)).collect();
         let mut rows = vec![
@@ -70,7 +70,7 @@ impl Report<'_> {
         self.runs.iter().any(|run| run.workload == workload)
     }
 
-    /// Ratios of this project to the best peer of the same runs, beside what was aimed at.
+    /// Ratios of this project to the best peer of the same runs, with the aims.
     pub(crate) fn aims(&self) -> String {
         let mut rows = vec!["| | ratio | aim | |".to_owned(), "|---|---|---|---|".to_owned()];
         let mut aim = |name: &str, ratio: f64, wanted: f64, at_least: bool| {
@@ -139,7 +139,7 @@ impl Report<'_> {
         self.median(self.ours(), workload, show) / best.unwrap_or(f64::NAN)
     }
 
-    /// The median of the ratios of each run, which were measured one after the other.
+    /// The median of the ratios of each round; the runs of a round follow each other.
     fn to_calm(&self, workload: Workload, percent: usize) -> f64 {
         let ours = self.ours();
         let own = self.runs.iter().filter(|run| run.contender == ours && run.workload == workload);

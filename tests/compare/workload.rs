@@ -1,4 +1,4 @@
-//! What is asked of every contender.
+//! The requests to every contender.
 
 use std::{
     future::Future,
@@ -14,7 +14,7 @@ use crate::{
     files::Size,
 };
 
-/// Clients whose recordings are paused while others search.
+/// Clients that pause their downloads while others search.
 const PAUSED: usize = 20;
 
 /// One kind of work.
@@ -38,19 +38,19 @@ pub(crate) enum Workload {
     BesidePaused,
 }
 
-/// What one run of a workload has shown.
+/// The result of one run of a workload.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcome {
     pub(crate) elapsed: Duration,
     pub(crate) bytes: u64,
     /// How long each request took.
     pub(crate) times: Vec<Duration>,
-    /// How long each took without what went on beside it, where something did.
+    /// How long each request took without other load, if the workload has other load.
     pub(crate) calm: Vec<Duration>,
 }
 
 impl Workload {
-    /// Does the work for about so long, or once where it is of a fixed size.
+    /// Does the work for about this long, or once if it has a fixed size.
     pub(crate) async fn run(self, contender: &Contender, about: Duration) -> io::Result<Outcome> {
         match self {
             Self::BulkOne => once(contender, Size::Gibibyte, 1).await,
@@ -65,7 +65,7 @@ impl Workload {
     }
 }
 
-/// Every connection downloads one file of its own.
+/// Every connection downloads its own file.
 async fn once(contender: &Contender, size: Size, connections: usize) -> io::Result<Outcome> {
     let mut clients = Vec::new();
     for n in 0..connections {
@@ -100,7 +100,7 @@ async fn kept(contender: &Contender, size: Size, connections: usize, about: Dura
     .await
 }
 
-/// Opens a connection for every file.
+/// Opens a new connection for every file.
 async fn anew(contender: &Contender, connections: usize, about: Duration) -> io::Result<Outcome> {
     let end = Instant::now() + about;
     gather((0..connections).map(|n| {
@@ -121,7 +121,7 @@ async fn anew(contender: &Contender, connections: usize, about: Duration) -> io:
     .await
 }
 
-/// Small requests without and with something beside them.
+/// Small requests without and with other load.
 async fn beside<F>(
     contender: &Contender,
     about: Duration,
@@ -135,7 +135,7 @@ where
     let targets = (0..Size::Mebibytes64.count()).map(|n| contender.target(Size::Mebibytes64, n)).collect();
     let disturbance = other(targets, started);
     let measured = async {
-        // Whoever disturbs says when it does.
+        // The other load says when it has begun.
         let _ = running.wait_for(|running| *running > 0).await;
         kept(contender, Size::Small, 4, about).await
     };
@@ -156,7 +156,7 @@ async fn bulk_without_end(targets: Vec<Target>, started: watch::Sender<usize>) -
     Ok(())
 }
 
-/// Begins to download and then takes nothing more, until it is dropped.
+/// Begins to download and then reads nothing more, until it is dropped.
 async fn paused(targets: Vec<Target>, started: watch::Sender<usize>) -> io::Result<()> {
     let mut held = Vec::new();
     for target in targets.iter().cycle().take(PAUSED) {
@@ -164,7 +164,7 @@ async fn paused(targets: Vec<Target>, started: watch::Sender<usize>) -> io::Resu
         connection.begin(target, "keep-alive").await?;
         held.push(connection);
     }
-    // What is under way to them fills the buffers between first.
+    // The data on its way to them first fills the buffers.
     tokio::time::sleep(Duration::from_millis(300)).await;
     started.send_replace(held.len());
     std::future::pending().await

@@ -25,7 +25,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // An error means that a provider is installed already, which is as good.
+    // An error means that a provider is already installed, which is fine.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// What can go wrong in a demo ends it with one line.
+/// Any error in the demo ends it with one line.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 async fn run(arguments: Arguments) -> Result<()> {

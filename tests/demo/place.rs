@@ -1,4 +1,4 @@
-//! The stage: recordings, a relay with an embedded database, and an agent that dials it.
+//! The programs of the demo: recordings, a relay with an embedded database, and an agent that dials it.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -42,15 +42,15 @@ use crate::Result;
 /// How long the agent may take to connect on loopback.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Everything that runs.
+/// All running programs.
 pub(crate) struct Place {
     /// The relay's public address.
     pub(crate) url: String,
-    /// Where the recordings lie.
+    /// The directory of the recordings.
     pub(crate) recordings: PathBuf,
-    /// The call that will be searched for.
+    /// The call of the search.
     pub(crate) call: String,
-    /// What the search presents.
+    /// The search token.
     pub(crate) token: String,
     relay: Relay,
     agent: JoinHandle<()>,
@@ -96,7 +96,7 @@ impl Place {
         let search = format!("{}/demo/search", self.url);
         let form = [("token", &self.token), ("callid", &self.call)];
         let asked = async {
-            // Without a right token a relay does not tell whether an agent is connected.
+            // Without the right token a relay does not say whether an agent is connected.
             while reqwest::Client::new().post(&search).form(&form).send().await?.status() != 200 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -176,7 +176,7 @@ fn start_agent(
     Ok(tokio::spawn(agent.finished()))
 }
 
-/// Writes three calls of yesterday in FreePBX's layout; the id of the one to play.
+/// Writes three calls of yesterday in the layout of FreePBX. Returns the id of the one to play.
 fn generate(root: &Path) -> Result<String> {
     let yesterday = Timestamp::now().checked_sub(24.hours())?;
     let calls = [("in", "600", 47.0), ("q", "600", 184.0), ("out", "0034600111222", 12.5)];
@@ -194,7 +194,7 @@ fn generate(root: &Path) -> Result<String> {
     Ok(chosen)
 }
 
-/// A call id out of the names of a directory tree: of the first file, in order, that has one.
+/// Finds a call id in the names of a directory tree: of the first file, in order, that has one.
 fn first_call(dir: &Path) -> Option<String> {
     let rules = CallIdRules::default();
     let mut entries: Vec<_> = std::fs::read_dir(dir).ok()?.flatten().map(|entry| entry.path()).collect();

@@ -1,4 +1,4 @@
-//! What the demo shows.
+//! The output of the demo.
 
 use std::io::Write;
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::{Result, place::Place};
 
-/// Tells what happens at a place.
+/// Shows the round trip in a place.
 pub(crate) struct Transcript<'a> {
     place: &'a Place,
     client: reqwest::Client,
 }
 
-/// Prints a line; a closed terminal is no reason to stop.
+/// Prints a line; a closed terminal does not stop the demo.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
@@ -31,7 +31,7 @@ impl<'a> Transcript<'a> {
         say("");
     }
 
-    /// Searches as QueueMetrics would; the link of the first recording.
+    /// Searches as QueueMetrics does. Returns the link of the first recording.
     pub(crate) async fn search(&self) -> Result<String> {
         let place = self.place;
         say(&format!("> POST {}/demo/search", place.url));
@@ -48,7 +48,7 @@ impl<'a> Transcript<'a> {
         Ok(link.to_owned())
     }
 
-    /// Downloads a range as a browser that seeks would, and compares it with the whole.
+    /// Downloads a range as a browser does when its user seeks, and compares it with the whole recording.
     pub(crate) async fn play(&self, link: &str) -> Result<()> {
         let whole = self.client.get(link).send().await?.error_for_status()?.bytes().await?;
         let (start, end) = (whole.len() / 2, whole.len() / 2 + 65_535);

@@ -10,14 +10,14 @@ use reqwest::Client;
 
 use crate::place::LONG;
 
-/// Downloads all of these at a time, each on a connection of its own; how long that took.
+/// Downloads all of these at the same time, each on its own connection. Returns how long that took.
 pub(crate) async fn all(urls: &[&str]) -> Duration {
     let begun = Instant::now();
     join_all(urls.iter().map(|url| whole(url))).await;
     begun.elapsed()
 }
 
-/// Downloads without end; `received` is told how much came.
+/// Downloads without end; `received` counts the bytes.
 pub(crate) async fn on_and_on(url: &str, received: impl Fn(u64)) {
     loop {
         stream(url, &received).await;

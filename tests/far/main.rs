@@ -1,8 +1,8 @@
-//! Measures what relay and agent make of a far and bad link, beside nginx that serves the same file over the same link:
-//! medians of interleaved runs, and ratios. Everything is real but the link: processes, `wss`, files, the kernel's TCP.
-//! Every status and every length is checked. Needs root, for network namespaces.
+//! Measures relay and agent on a far and bad link, and nginx with the same file on the same link. Prints medians of
+//! interleaved runs, and ratios. Everything is real except the link: processes, `wss`, files, the kernel's TCP. Every
+//! status and every length is checked. Needs root, for network namespaces.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are what this program is for")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program prints its results")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -27,28 +27,28 @@ use self::{
     scenario::Scenario,
 };
 
-/// Measures AudioVault Tunnel beside plain nginx over an emulated far link.
+/// Measures AudioVault Tunnel and plain nginx over an emulated far link.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How often everything is measured
+    /// How often to measure everything
     #[arg(long, default_value_t = 5)]
     runs: usize,
     /// Scenarios to run [default: all]
     #[arg(long, value_delimiter = ',')]
     only: Vec<Scenario>,
-    /// How all TCP controls congestion, such as cubic [default: as this machine does]
+    /// Congestion control of TCP, such as cubic [default: that of this machine]
     #[arg(long, value_name = "NAME")]
     congestion: Option<String>,
-    /// Where to write all runs as JSON
+    /// File for all runs, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
 fn main() {
     let arguments = Arguments::parse();
-    // Every thread and program that is started from here on is on the relay's side.
+    // From here on, every new thread and program is on the relay's side.
     let link = WanLink::enter(Settings::default(), Settings::default())
-        .expect("network namespaces and TUN devices, which only root may make");
+        .expect("network namespaces and TUN devices, which only root can make");
     tokio::runtime::Runtime::new().unwrap().block_on(measure(&link, arguments));
 }
 

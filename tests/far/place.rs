@@ -1,4 +1,4 @@
-//! Both ends of the link: the relay with its clients on one side, agents and nginx beside the files on the other.
+//! Both ends of the link: the relay with its clients on one side, agents and nginx with the files on the other.
 
 use std::{cell::Cell, fs, net::SocketAddr, path::PathBuf};
 
@@ -14,21 +14,21 @@ use tempfile::TempDir;
 
 /// Bytes of each long file.
 pub(crate) const LONG: u64 = 64 << 20;
-/// Bytes of the short file: about what a search answers.
+/// Bytes of the short file: about the size of a search response.
 pub(crate) const SHORT: u64 = 1_024;
 
-/// How many long files there are.
+/// The number of long files.
 const FILES: usize = 4;
 
-/// The call of the short file, for which searches look.
+/// The call of the short file, which the searches ask for.
 pub(crate) const SHORT_CALL: &str = "1711441902.99";
 
-/// Who is measured.
+/// The contenders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Contender {
-    /// nginx at the site, asked over the link.
+    /// nginx at the site; clients connect over the link.
     Nginx,
-    /// Relay and agent, with so many tunnels between them.
+    /// Relay and agent, with this many tunnels between them.
     Ours(usize),
 }
 
@@ -42,7 +42,7 @@ impl Contender {
     }
 }
 
-/// What runs all the time.
+/// The programs that run all the time.
 pub(crate) struct Place {
     relay: Relay,
     /// The relay's address for agents.
@@ -54,15 +54,15 @@ pub(crate) struct Place {
     _dir: TempDir,
 }
 
-/// Where a contender is asked.
+/// The address of a contender.
 pub(crate) struct End {
     long: Vec<String>,
-    /// Where to search, or where to get the short file.
+    /// The address for a search, or of the short file.
     pub(crate) short: Short,
     _agent: Option<Agent>,
 }
 
-/// Small work.
+/// A small request.
 pub(crate) enum Short {
     Search(Site),
     File(String),
@@ -90,7 +90,7 @@ impl Place {
         Self { relay, tls, authority, files, nginx, runs: Cell::new(0), _dir: dir }
     }
 
-    /// Makes a contender ready, on connections that know of no other link than the one there is now.
+    /// Prepares a contender, with connections that know only the present settings of the link.
     pub(crate) async fn dial(&self, link: &WanLink, contender: Contender) -> End {
         match contender {
             Contender::Nginx => {
@@ -127,8 +127,8 @@ impl End {
     }
 }
 
-/// Has TCP on both sides begin every connection anew, whatever the one before has found out about the link, which was
-/// another one then. The name of what controls congestion.
+/// Makes TCP on both sides start every connection without cached knowledge of the link, which had other settings
+/// before. Returns the name of the congestion control.
 pub(crate) fn prepare_tcp(link: &WanLink, congestion: Option<&str>) -> String {
     let set = |name: &str, value: &str| {
         let line = format!(
@@ -167,5 +167,5 @@ async fn start_nginx(link: &WanLink, files: &str) -> Nginx {
     let starter = ["ip", "netns", "exec", &site];
     let http = "sendfile on; tcp_nopush on; tcp_nodelay on; types { audio/wav wav; }";
     let nginx = Nginx::start_at(SocketAddr::new(SITE, 80), &starter, &format!("root {files};"), http).await;
-    nginx.expect("nginx, which is what this project is compared beside")
+    nginx.expect("nginx, which the comparison needs")
 }

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{place::Contender, scenario::Scenario, small::Times};
 
-/// How much of nginx's speed is aimed at.
+/// The aim: this share of nginx's speed.
 const SPEED_AIM: f64 = 0.95;
-/// How much longer than a round trip a search may take beside a download, in milliseconds.
+/// The aim: a search during a download takes at most this much longer than a round trip, in milliseconds.
 const SEARCH_AIM: f64 = 150.0;
 
 /// One run.
@@ -21,7 +21,7 @@ pub(crate) struct Run {
     pub(crate) outcome: Outcome,
 }
 
-/// What it has shown.
+/// Its result.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     /// Whole files.
@@ -33,7 +33,7 @@ pub(crate) enum Outcome {
 }
 
 impl Run {
-    /// MB per second, of the download beside others where there were others.
+    /// MB per second; of the download during the small requests, if there were any.
     fn megabytes(&self) -> f64 {
         match &self.outcome {
             Outcome::Download { bytes, took } => *bytes as f64 / 1e6 / took.as_secs_f64(),
@@ -41,7 +41,7 @@ impl Run {
         }
     }
 
-    /// A percentile of the calm requests and of those beside a download, in milliseconds.
+    /// A percentile of the requests without load and of those during a download, in milliseconds.
     fn percentiles(&self, percent: usize) -> [f64; 2] {
         match &self.outcome {
             Outcome::Download { .. } => [f64::NAN; 2],
@@ -49,7 +49,7 @@ impl Run {
         }
     }
 
-    /// Everything, for other programs.
+    /// All results, for other programs.
     pub(crate) fn to_json(&self) -> Value {
         let ([calm50, beside50], [calm99, beside99]) = (self.percentiles(50), self.percentiles(99));
         json!({
@@ -68,7 +68,7 @@ impl Run {
 pub(crate) struct Report<'a>(pub(crate) &'a [Run]);
 
 impl Report<'_> {
-    /// Markdown: a table of downloads, and one of small requests.
+    /// Two tables as Markdown: one of downloads, and one of small requests.
     pub(crate) fn tables(&self) -> String {
         let mut downloads = "| | | MB/s | of nginx | aim | |\n|---|---|---|---|---|---|\n".to_owned();
         let mut small = "| | | calm p50, p99 ms | beside p50, p99 ms | the download's kB/s | aim | |\n\

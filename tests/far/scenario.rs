@@ -20,19 +20,19 @@ pub(crate) enum Scenario {
     OneLossy,
     /// Four downloads at a time with 0.5 % loss
     FourLossy,
-    /// Searches on an uplink of 2 Mbit/s, 30 ms round trip, calm and while a download fills it
+    /// Searches on an uplink of 2 Mbit/s, 30 ms round trip, without load and while a download fills it
     SlowUplink,
 }
 
-/// What all downloads cross.
+/// The link of all downloads.
 const LONG_WAY: (Duration, u64) = (Duration::from_millis(50), 200_000_000);
-/// A small site's connection: round trip, uplink, downlink.
+/// The connection of a small site: round trip, uplink, downlink.
 const SMALL_SITE: (Duration, u64, u64) = (Duration::from_millis(30), 2_000_000, 20_000_000);
-/// The share of packets lost, each way.
+/// The share of lost packets in each direction.
 const LOSS: f64 = 0.005;
 
 impl Scenario {
-    /// Who takes part.
+    /// The contenders.
     pub(crate) fn contenders(self) -> &'static [Contender] {
         match self {
             Self::One | Self::OneLossy | Self::SlowUplink => &[Contender::Ours(1), Contender::Nginx],
@@ -42,7 +42,7 @@ impl Scenario {
         }
     }
 
-    /// What is measured, for people.
+    /// The description in the tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::One => "1 × 64 MiB, 50 ms, 200 Mbit/s",
@@ -72,7 +72,7 @@ impl Scenario {
             Self::SlowUplink => Outcome::Small(small::calm_and_beside_a_download(&end).await),
         };
         drop(end);
-        // What was given up is still under way; it is none of the next run's business.
+        // The cancelled download may still be on its way; it must not disturb the next run.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Run { scenario: self, contender, outcome }
     }

@@ -1,4 +1,4 @@
-//! Small requests one after the other, calm and beside a download.
+//! Small requests one after the other, without load and during a download.
 
 use std::{
     cell::Cell,
@@ -13,10 +13,10 @@ use crate::{
     place::{End, SHORT, SHORT_CALL, Short},
 };
 
-/// How long small requests are asked without and with something beside them.
+/// How long small requests are sent without and with other load.
 const EACH: Duration = Duration::from_secs(15);
 
-/// How long the download goes on alone first: until it has filled whatever can be filled.
+/// How long the download runs alone first: until it has filled all queues.
 const FILL: Duration = Duration::from_secs(5);
 
 /// How long small requests took.
@@ -24,11 +24,11 @@ const FILL: Duration = Duration::from_secs(5);
 pub(crate) struct Times {
     pub(crate) calm: Vec<Duration>,
     pub(crate) beside: Vec<Duration>,
-    /// Bytes per second of the download beside them.
+    /// Bytes per second of the download at the same time.
     pub(crate) download: f64,
 }
 
-/// Searches, or for nginx gets a short file, for [`EACH`]; then the same beside a download that goes on and on.
+/// For [`EACH`], searches, or gets a short file from nginx; then the same during an endless download.
 pub(crate) async fn calm_and_beside_a_download(end: &End) -> Times {
     let client = client_for(end);
     let calm = ask(&client, end).await;

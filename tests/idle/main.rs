@@ -1,13 +1,12 @@
-//! Measures what tunnels cost that carry nothing: memory of the relay per tunnel and of an agent, and how all come back
-//! when the relay is killed and started again, with what searches notice of it. Relay and one agent are processes; the
-//! many agents are the agent's own code in this process, over real sockets and real TLS.
+//! Measures what idle tunnels cost: memory of the relay for each tunnel and of an agent. Also measures how all agents
+//! come back when the relay is killed and started again, and how that affects searches. Relay and one agent are
+//! processes; the many agents are the agent's own code in this process, over real sockets and real TLS.
 //!
-//! The many agents' handshakes take their share of this machine: on few cores they are the better part of what a
-//! search meanwhile waits for.
+//! The handshakes of the many agents use this machine too: on few cores they are the main reason why a search waits.
 
-#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has nothing to say")]
-#![expect(clippy::expect_used, reason = "a measurement that cannot go on has nothing to say")]
+#![expect(clippy::print_stdout, reason = "this program prints its results")]
+#![expect(clippy::unwrap_used, reason = "a measurement that fails has no result")]
+#![expect(clippy::expect_used, reason = "a measurement that fails has no result")]
 
 mod memory;
 
@@ -27,13 +26,13 @@ use serde_json::{Value, json};
 
 use self::memory::{Memory, kib, mib};
 
-/// Aims: memory of the relay for a tunnel, and of an agent; the slowest search; the longest wait of the agents' backoff.
+/// Aims: memory of the relay for each tunnel, and of an agent; the slowest search; the longest backoff of an agent.
 const PER_TUNNEL: u64 = 24 * 1024;
 const PER_AGENT: u64 = 8 * 1024 * 1024;
 const SLOWEST_SEARCH_MS: f64 = 100.0;
 const FULL_BACKOFF: Duration = Duration::from_secs(60);
 
-/// What a relay admits in a second unless told otherwise.
+/// What a relay admits per second by default.
 const ACCEPT_RATE: u32 = 100;
 
 /// Measures idle tunnels and the return of all agents after a restart of the relay.
@@ -42,13 +41,13 @@ struct Arguments {
     /// Tunnels
     #[arg(long, default_value_t = 2000)]
     tunnels: usize,
-    /// Seconds that the tunnels are left alone before memory is looked at; longer than agents wait between STATUS frames
+    /// Seconds of idle time before memory is measured; longer than agents wait between STATUS frames
     #[arg(long, default_value_t = 35)]
     settle: u64,
-    /// Seconds for which the relay is away, one run for each
+    /// Seconds for which the relay is down, one run for each
     #[arg(long, value_delimiter = ',', default_value = "0,30")]
     down: Vec<u64>,
-    /// Also write all figures to this file, as JSON
+    /// File for all results, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -63,7 +62,7 @@ async fn main() {
     let mut relay = Relay::start_with(&[&limits[..], &rate].concat(), true).await;
     let sites = import(&relay, dir.path(), arguments.tunnels + 1).await;
     let (own, sites) = sites.split_first().unwrap();
-    // What is allocated once, with the first tunnel and the first search, belongs to no tunnel.
+    // What is allocated once, with the first tunnel and the first search, does not count for any tunnel.
     let agent = Agent::start(&relay, own, AgentOptions::new(dir.path())).await;
     search(&client(&relay), own, CALL, &[]).await;
     tokio::time::sleep(Duration::from_secs(arguments.settle)).await;
@@ -83,7 +82,7 @@ async fn main() {
         let recovery = Recovery::measure(&mut relay, sites, &agents, Duration::from_secs(down)).await;
         println!("{recovery}");
         recoveries.push(recovery);
-        // A tunnel that has lasted lets its agent begin anew with the shortest wait.
+        // After a tunnel that has lasted, its agent starts again with the shortest backoff.
         tokio::time::sleep(Duration::from_secs(arguments.settle)).await;
     }
     let again = Memory::of(relay.process());
@@ -100,7 +99,7 @@ async fn main() {
     }
 }
 
-/// Bytes that each tunnel added to what is resident.
+/// Resident bytes that each tunnel added.
 fn per(before: &Memory, after: &Memory, tunnels: usize) -> u64 {
     after.resident.saturating_sub(before.resident) / tunnels as u64
 }

@@ -1,4 +1,4 @@
-//! What a process holds in memory, as the kernel counts it.
+//! The memory of a process, as the kernel counts it.
 
 use std::fs;
 
@@ -8,22 +8,23 @@ use serde_json::{Value, json};
 /// Bytes of memory of one process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Memory {
-    /// Pages in memory, shared ones included (`VmRSS` of proc_pid_status(5)).
+    /// Pages in memory, including shared ones (`VmRSS` of proc_pid_status(5)).
     pub(crate) resident: u64,
-    /// The most that ever were (`VmHWM`).
+    /// The highest value so far (`VmHWM`).
     pub(crate) most: u64,
-    /// Pages in memory, shared ones divided by those who share them (`Pss` of smaps_rollup, proc_pid_smaps(5)).
+    /// Pages in memory; each shared page is divided by the number of its users (`Pss` of smaps_rollup,
+    /// proc_pid_smaps(5)).
     pub(crate) proportional: u64,
-    /// Pages that nobody shares: written ones and others.
+    /// Pages that are not shared: written ones and others.
     pub(crate) private: u64,
 }
 
 impl Memory {
-    /// The memory of a running process, at this moment.
+    /// The memory of a running process now.
     pub(crate) fn of(process: &Process) -> Self {
         let read = |file: &str| {
             let path = format!("/proc/{}/{file}", process.id());
-            fs::read_to_string(path).expect("one's own child can be looked at")
+            fs::read_to_string(path).expect("a process may read about its own child")
         };
         let (status, maps) = (read("status"), read("smaps_rollup"));
         Self {
@@ -45,7 +46,7 @@ impl Memory {
 }
 
 fn bytes(text: &str, key: &str) -> u64 {
-    let line = text.lines().find(|line| line.starts_with(key)).expect("the kernel tells it");
+    let line = text.lines().find(|line| line.starts_with(key)).expect("a line of the kernel");
     let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
     kib.expect("a number of KiB") * 1024
 }

@@ -1,7 +1,7 @@
-//! Judges one guess at a secret a thousand times, for whoever counts the instructions that it takes: where they are the
-//! same for every wrong guess, the time that an answer takes tells nothing of the secret.
+//! Judges one guess at a secret a thousand times, so that another program can count the instructions. If they are the
+//! same for every wrong guess, the time of a response reveals nothing about the secret.
 
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has nothing to say")]
+#![expect(clippy::unwrap_used, reason = "a measurement that fails has no result")]
 
 use std::{fs, hint::black_box, path::PathBuf};
 
@@ -14,19 +14,19 @@ const TIMES: usize = 1_000;
 /// Judges one guess at a secret a thousand times.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Who judges
+    /// Which code judges
     judge: Judge,
-    /// File whose first line is the secret, and whose second the guess
+    /// File with the secret in its first line and the guess in its second
     file: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Judge {
-    /// The agent, of a search token
+    /// The agent, for a search token
     SearchToken,
-    /// The relay, of a site key
+    /// The relay, for a site key
     SiteKey,
-    /// Nobody of ours: byte for byte until one differs
+    /// No code of ours: compares bytes until one differs
     Naive,
 }
 

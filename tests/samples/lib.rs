@@ -1,6 +1,6 @@
 //! Recordings with audible content: real WAV files with real durations.
 
-#![expect(clippy::expect_used, reason = "a recording that cannot be written ends a story")]
+#![expect(clippy::expect_used, reason = "a test cannot continue without its recording")]
 
 use std::{
     f64::consts::TAU,

@@ -1,4 +1,4 @@
-//! What PostgreSQL writes, and for what.
+//! What PostgreSQL writes, and for which events.
 
 use std::{
     path::Path,
@@ -14,10 +14,10 @@ use crate::{
     setting::{Setting, Way},
 };
 
-/// Until everything is on record: the journal writes within a hundredth of a second, what deliveries have come to once a
-/// second.
+/// Time until everything is in the audit log: the relay writes events within a hundredth of a second, and the bytes
+/// of deliveries once a second.
 const SETTLE: Duration = Duration::from_millis(1500);
-/// Between searches that are not to share a transaction.
+/// Pause between searches that must not share a transaction.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often a tunnel is opened and closed.
 const TUNNELS: usize = 5;
@@ -27,10 +27,10 @@ const NOW: &str = "SELECT CAST(pg_current_wal_insert_lsn() - '0/0' AS BIGINT), \
 const COMMITTED: &str = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
 const AUDIT: &str = "SELECT pg_total_relation_size('audit'), COUNT(*) FROM audit";
 
-/// A connection beside those of the relays; it only reads.
-pub(crate) struct Book(PgConnection);
+/// A connection besides those of the relays; it only reads.
+pub(crate) struct Statistics(PgConnection);
 
-/// What was written, for so many things.
+/// What was written, for this many events.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
     pub(crate) wal: f64,
@@ -38,7 +38,7 @@ pub(crate) struct Written {
     pub(crate) transactions: f64,
 }
 
-/// What was written for each thing that happened.
+/// What was written for each event.
 #[derive(Debug)]
 pub(crate) struct Costs {
     pub(crate) search_busy: Written,
@@ -48,14 +48,14 @@ pub(crate) struct Costs {
     pub(crate) tunnel: Written,
 }
 
-/// What a relay without requests writes in a second, and how many transactions it has, those that only read included.
+/// What an idle relay writes per second, and how many transactions it has, including those that only read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Idle {
     pub(crate) written: Written,
     pub(crate) all_transactions: f64,
 }
 
-impl Book {
+impl Statistics {
     pub(crate) async fn open(server: &Postgres) -> Self {
         Self(server.connection().await)
     }
@@ -65,9 +65,9 @@ impl Book {
         Written { wal: wal as f64, transactions: next as f64 }
     }
 
-    /// What is written in a second while nothing is asked.
+    /// What is written per second without requests.
     pub(crate) async fn idle(&mut self, about: Duration) -> Idle {
-        // The server tells of transactions a second late at most.
+        // The server reports transactions up to a second late.
         let committed = sqlx::query_scalar::<_, i64>(COMMITTED);
         let before = (self.now().await, committed.fetch_one(&mut self.0).await.unwrap());
         let begun = Instant::now();
@@ -80,7 +80,7 @@ impl Book {
         }
     }
 
-    /// What something has written beside what is always written, for each time that it says to have happened.
+    /// What some work has written in addition to the idle relay, for each of the events that it returns.
     async fn each(&mut self, idle: Idle, happening: impl Future<Output = usize>) -> Written {
         let (before, begun) = (self.now().await, Instant::now());
         let times = happening.await;
@@ -91,7 +91,7 @@ impl Book {
         written.since(always).each(times as f64)
     }
 
-    /// What each thing costs.
+    /// The cost of each kind of event.
     pub(crate) async fn costs(
         &mut self,
         setting: &Setting,
@@ -114,14 +114,14 @@ impl Book {
         }
     }
 
-    /// Bytes on disk of an event of the audit, with its indexes.
+    /// Bytes on disk of an audit event, with its indexes.
     pub(crate) async fn of_event(&mut self) -> f64 {
         let (size, events): (i64, i64) = sqlx::query_as(AUDIT).fetch_one(&mut self.0).await.unwrap();
         size as f64 / events as f64
     }
 }
 
-/// An agent comes and goes, several times.
+/// An agent connects and disconnects, several times.
 async fn come_and_go(setting: &Setting, site: &Site, recordings: &Path) -> usize {
     for _ in 0..TUNNELS {
         let mut agent = setting.agent(site, recordings).await;

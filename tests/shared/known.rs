@@ -1,4 +1,4 @@
-//! What a site costs a relay that only knows it: every relay has all sites in its directory and on its board.
+//! What a site costs a relay that only knows it: every relay has all sites in its list and on its board.
 
 use std::{path::Path, time::Duration};
 
@@ -6,24 +6,24 @@ use harness::{fleet::import, usage::Processes};
 
 use crate::setting::Setting;
 
-/// How many sites are added, without agents.
+/// The number of added sites, without agents.
 pub(crate) const KNOWN: usize = 10_000;
-/// Until the relay has read them and drawn its board.
+/// Time until the relay has read them and drawn its board.
 const SETTLE: Duration = Duration::from_secs(5);
-/// How long its processor time is looked at.
+/// How long its processor time is measured.
 const WATCHED: Duration = Duration::from_secs(20);
 
-/// What each site costs.
+/// The cost of each site.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
     /// Bytes of resident memory.
     pub(crate) resident: f64,
-    /// Microseconds of processor time in a second.
+    /// Microseconds of processor time per second.
     pub(crate) processor: f64,
 }
 
 impl Known {
-    /// Adds sites, and compares what the only relay needs before and after.
+    /// Adds sites, and compares the needs of the only relay before and after.
     pub(crate) async fn measure(setting: &Setting, dir: &Path) -> Self {
         let relay = &setting.cluster.relays[0];
         let programs = Processes(vec![relay.process().id()]);
@@ -36,7 +36,7 @@ impl Known {
     }
 }
 
-/// Bytes resident, and microseconds of processor time in a second.
+/// Resident bytes, and microseconds of processor time per second.
 async fn need(programs: &Processes) -> (u64, f64) {
     let before = programs.processor_time();
     tokio::time::sleep(WATCHED).await;

@@ -1,4 +1,4 @@
-//! What is asked of relays: searches and downloads, each checked.
+//! The requests to the relays: searches and downloads, each checked.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use futures_util::{StreamExt, future::join_all};
 use harness::{client::search_with, cluster::client, recordings::CALL, relay::Site};
 use reqwest::Client;
 
-/// What became of it.
+/// The result.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     /// How long each request took, to the end of its body.
@@ -16,17 +16,17 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Requests in a second.
+    /// Requests per second.
     pub(crate) fn rate(&self) -> f64 {
         self.times.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// MiB that came.
+    /// MiB received.
     pub(crate) fn mebibytes(&self) -> f64 {
         self.bytes as f64 / f64::from(1 << 20)
     }
 
-    /// MiB in a second.
+    /// MiB per second.
     pub(crate) fn throughput(&self) -> f64 {
         self.mebibytes() / self.elapsed.as_secs_f64()
     }
@@ -40,12 +40,12 @@ impl Load {
     }
 }
 
-/// So many who search without a pause, on kept connections, each at one of the sites.
+/// This many clients that search without a pause, on kept connections, each at one of the sites.
 pub(crate) async fn search(sites: &[Site], searchers: usize, about: Duration) -> Load {
     search_slowly(sites, searchers, about, Duration::ZERO).await
 }
 
-/// As [`search`], with a pause between the searches of each.
+/// Like [`search`], with a pause between the searches of each client.
 pub(crate) async fn search_slowly(
     sites: &[Site],
     searchers: usize,
@@ -64,7 +64,7 @@ pub(crate) async fn search_slowly(
     gather(searchers).await
 }
 
-/// So many downloads at a time, one after the other.
+/// This many downloads at the same time, one after the other.
 pub(crate) async fn download(link: &str, len: usize, at_once: usize, about: Duration) -> Load {
     let client = client();
     let listeners =
@@ -83,7 +83,7 @@ async fn take(client: &Client, link: &str, len: u64) -> u64 {
     taken
 }
 
-/// Asks again and again until the time is over; whatever is asked tells its bytes and how long to pause after it.
+/// Sends requests until the time is over; each request returns its bytes and the pause after it.
 async fn repeat(about: Duration, ask: impl AsyncFn() -> (u64, Duration)) -> Load {
     let (begun, mut load) = (Instant::now(), Load::default());
     while begun.elapsed() < about {

@@ -1,9 +1,9 @@
-//! Measures what it costs that several relays share the sites: requests that another relay forwards beside those that the
-//! relay with the tunnel answers, one, two and three relays behind HAProxy, and what PostgreSQL writes for all that.
-//! Everything is real: processes, sockets, files. All of it runs on this machine and shares its cores with who asks, so
-//! ratios are what can be compared, and more relays show what they cost rather than what they give.
+//! Measures the cost of several relays that share the sites: requests that another relay forwards, compared with
+//! those that the relay with the tunnel answers; one, two and three relays behind HAProxy; and what PostgreSQL writes
+//! for all that. Everything is real: processes, sockets, files. All programs and clients share the cores of this
+//! machine, so only ratios can be compared, and more relays show their cost rather than their benefit.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures are what this program is for")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program prints its results")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,23 +22,23 @@ use clap::Parser;
 use harness::recordings::{CALL, noise, wav, write};
 
 use self::{
-    database::{Book, Costs},
+    database::{Costs, Statistics},
     known::Known,
     load::{Load, download, search},
     setting::{Cost, Setting, Way},
 };
 
-/// The call of a recording that no buffer on the way holds.
+/// The call of a recording that is too large for the buffers on the way.
 const LONG: &str = "1711441902.18";
 /// Its size in bytes.
 const LONG_LEN: usize = 64 << 20;
-/// The size in bytes of a second of the other call.
+/// Bytes of the other call's recording, which has one second.
 const SHORT_LEN: usize = 16_044;
-/// How many search at once, beside one alone.
+/// Clients that search at the same time, compared with one alone.
 const MANY: usize = 16;
-/// How many listen at once, beside one alone.
+/// Clients that listen at the same time, compared with one alone.
 const LISTENERS: usize = 8;
-/// How many relays are held beside each other, with how many sites and searchers.
+/// The numbers of relays that are compared, and the sites and searching clients of each.
 const RELAYS: [usize; 3] = [1, 2, 3];
 const SITES: usize = 12;
 const SEARCHERS: usize = 64;
@@ -46,10 +46,10 @@ const SEARCHERS: usize = 64;
 /// Measures several relays that share the sites.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How often everything is measured
+    /// How often to measure everything
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Seconds given to each measurement
+    /// Seconds for each measurement
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
 }
@@ -64,13 +64,13 @@ struct Pass {
     streaming: Cost,
 }
 
-/// So many relays under the same load.
+/// This many relays under the same load.
 struct Scale {
     load: Load,
     cost: Cost,
 }
 
-/// What one run gives.
+/// The results of one run.
 #[derive(Default)]
 struct Run {
     /// For each round, the relay with the tunnel and another one.
@@ -94,21 +94,21 @@ async fn main() {
         scales.push(Setting::start(relays, SITES, dir.path()).await);
     }
     let mut run = Run::default();
-    let mut book = Book::open(pair.cluster.server.as_ref().unwrap()).await;
+    let mut statistics = Statistics::open(pair.cluster.server.as_ref().unwrap()).await;
     for round in 1..=arguments.rounds {
         run.ways.push(both(&pair, &ways, round, about).await);
         run.scales.push(scaled(&scales, round, about).await);
-        run.database.push(book.costs(&pair, &ways[0], dir.path(), about).await);
+        run.database.push(statistics.costs(&pair, &ways[0], dir.path(), about).await);
         eprintln!("round {round} of {}", arguments.rounds);
     }
-    let mut alone = Book::open(scales[0].cluster.server.as_ref().unwrap()).await;
+    let mut alone = Statistics::open(scales[0].cluster.server.as_ref().unwrap()).await;
     let idle = alone.idle(Duration::from_secs(20)).await;
     let of_event = alone.of_event().await;
     let known = Known::measure(&scales[0], dir.path()).await;
     println!("{}{}", report::tables(&run, idle, of_event), report::known(known));
 }
 
-/// The same work at the relay with the tunnel and at another one; who comes first, changes from round to round.
+/// The same work at the relay with the tunnel and at another one; the order changes from round to round.
 async fn both(setting: &Setting, ways: &[Way; 2], round: usize, about: Duration) -> [Pass; 2] {
     let first = round % 2;
     let a = pass(setting, &ways[first], about).await;
@@ -134,5 +134,5 @@ async fn scaled(settings: &[Setting], round: usize, about: Duration) -> Vec<Scal
         let (load, cost) = setting.costing(search(&setting.sites, SEARCHERS, about)).await;
         measured[which] = Some(Scale { load, cost });
     }
-    measured.into_iter().map(|scale| scale.expect("each had its turn")).collect()
+    measured.into_iter().map(|scale| scale.expect("each was measured")).collect()
 }

@@ -1,4 +1,4 @@
-//! The tables: every figure is the median of the rounds, and every ratio the median of the ratios of each round.
+//! The tables: every number is the median of the rounds, and every ratio is the median of the ratios of the rounds.
 
 use std::{fmt::Write, thread::available_parallelism};
 
@@ -10,10 +10,10 @@ use crate::{
     known::{KNOWN, Known},
 };
 
-/// A row: what it shows, how, and how many digits behind the point.
+/// A row: its name, its value, and the number of decimals.
 type Row<T> = (&'static str, fn(&T) -> f64, usize);
 
-/// What is written for: its name, and how much.
+/// An event that causes writes: its name, and how much is written.
 type Kind = (&'static str, fn(&Costs) -> Written);
 
 const WAYS: [Row<Pass>; 10] = [
@@ -42,7 +42,7 @@ const SCALES: [Row<Scale>; 5] = [
     ("p50, ms", |scale| scale.load.percentile(50) / 1e3, 1),
     ("p99, ms", |scale| scale.load.percentile(99) / 1e3, 1),
     ("CPU of the relays, s for 1,000", |scale| scaled(scale, scale.cost.relays.as_secs_f64()), 2),
-    ("CPU of everything but who searches", |scale| scaled(scale, scale.cost.all().as_secs_f64()), 2),
+    ("CPU of everything but the clients", |scale| scaled(scale, scale.cost.all().as_secs_f64()), 2),
 ];
 
 const WRITTEN: [Kind; 5] = [
@@ -53,7 +53,7 @@ const WRITTEN: [Kind; 5] = [
     ("tunnel opened and closed", |costs| costs.tunnel),
 ];
 
-/// Everything, as markdown.
+/// All results, as Markdown.
 pub(crate) fn tables(run: &Run, idle: Idle, of_event: f64) -> String {
     let cores = available_parallelism().map_or(0, usize::from);
     let mut text =
@@ -64,7 +64,7 @@ pub(crate) fn tables(run: &Run, idle: Idle, of_event: f64) -> String {
     text
 }
 
-/// What sites cost that a relay only knows.
+/// The cost of sites that a relay only knows.
 pub(crate) fn known(known: Known) -> String {
     format!(
         "\n| each of {KNOWN} sites that a relay knows | |\n|---|--:|\n| resident memory, bytes | {:.0} |\n\
@@ -96,7 +96,7 @@ fn scales(text: &mut String, run: &Run, cores: usize) {
     line(
         text,
         &format!(
-            "\n| {SEARCHERS} searchers, {SITES} sites, HAProxy, {cores} cores for all | {} |\n|---|{}",
+            "\n| {SEARCHERS} clients, {SITES} sites, HAProxy, {cores} cores for all | {} |\n|---|{}",
             head.join(" | "),
             "--:|--:|".repeat(RELAYS.len())
         ),

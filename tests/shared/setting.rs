@@ -1,4 +1,4 @@
-//! Relays with their agents, and what all these programs cost.
+//! Relays with their agents, and the cost of all these programs.
 
 use std::{path::Path, time::Duration};
 
@@ -14,13 +14,13 @@ use harness::{
 
 use crate::{LONG, load::Load};
 
-/// Access logs are off, as in the other comparisons; the audit is not.
+/// Access logs are off, as in the other comparisons; the audit log is on.
 const RELAY_LOG: [&str; 2] = ["--log-level", "audiovault_relay::public=warn,info"];
 const AGENT_LOG: [&str; 2] = ["--log-level", "audiovault_agent::http::frame=warn,info"];
 
-/// So many relays behind HAProxy, with sites that have an agent each.
+/// This many relays behind HAProxy, and sites with one agent each.
 pub(crate) struct Setting {
-    /// Dropped before what they dial.
+    /// Dropped before the relays that they dial.
     agents: Vec<Agent>,
     pub(crate) cluster: Cluster,
     pub(crate) sites: Vec<Site>,
@@ -55,7 +55,7 @@ impl Setting {
         Agent::start(&self.cluster.relays[0], site, options).await
     }
 
-    /// The first site as the relay serves it that has its tunnel, and as the next one does.
+    /// The first site with the address of the relay that has its tunnel, and with that of the next relay.
     pub(crate) async fn ways(&self) -> [Way; 2] {
         let holder = self.cluster.holder(&self.sites[0].name).await;
         let other = (holder + 1) % self.cluster.relays.len();
@@ -73,7 +73,7 @@ impl Setting {
         Way { site, short, long }
     }
 
-    /// What all have cost so far.
+    /// The cost of all programs so far.
     pub(crate) fn cost(&self) -> Cost {
         let of = |processes: Vec<&Process>| {
             Processes(processes.into_iter().map(Process::id).collect()).processor_time()
@@ -86,7 +86,7 @@ impl Setting {
         }
     }
 
-    /// What a load costs, beside the load.
+    /// The cost of a load, with the load.
     pub(crate) async fn costing(&self, load: impl Future<Output = Load>) -> (Load, Cost) {
         let before = self.cost();
         let load = load.await;
@@ -94,7 +94,7 @@ impl Setting {
     }
 }
 
-/// The way to a site: by one relay, which has its tunnel or has not.
+/// How to reach a site: through one relay, which has its tunnel or not.
 #[derive(Debug)]
 pub(crate) struct Way {
     pub(crate) site: Site,

@@ -1,4 +1,4 @@
-//! The picture: what the programs take and how long searches take, over time.
+//! The picture: resources of the programs and times of searches.
 
 use std::{error::Error, path::Path};
 
@@ -10,10 +10,10 @@ use crate::samples::{Sample, Samples};
 const SIZE: (u32, u32) = (960, 900);
 const COLOURS: [RGBColor; 2] = [RGBColor(0x1f, 0x5f, 0xa8), RGBColor(0xc4, 0x4e, 0x1c)];
 
-/// What is drawn of a second.
+/// The value that is drawn for a second.
 type Figure = fn(&Sample) -> Option<f64>;
 
-/// One panel of the picture: a title, and what is drawn by which name.
+/// One panel of the picture: a title, and the lines with their names.
 struct Panel {
     title: &'static str,
     lines: [(&'static str, Figure); 2],

@@ -1,4 +1,4 @@
-//! What happens to the programs, one thing after the other.
+//! The faults of the programs, one after the other.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::load::Recordings;
 
 /// Agents of the site.
 const AGENTS: usize = 3;
-/// How long a program stands still.
+/// How long a program is suspended.
 const STILL: Duration = Duration::from_secs(6);
 
-/// How often what happened.
+/// How often each fault happened.
 pub(crate) type Events = BTreeMap<&'static str, u64>;
 
 /// The relay and the agents of its site.
@@ -57,11 +57,11 @@ impl Programs {
     }
 }
 
-/// Has things happen.
+/// Causes the faults.
 pub(crate) struct Churn {
     every: Duration,
     next: Instant,
-    /// Which agent goes on when.
+    /// Which agent continues when.
     still: Option<(usize, Instant)>,
     events: Events,
 }
@@ -75,7 +75,7 @@ impl Churn {
         self.events
     }
 
-    /// Has the next thing happen, if it is time.
+    /// Causes the next fault, if it is time.
     pub(crate) async fn tick(&mut self, programs: &mut Programs) {
         let now = Instant::now();
         if let Some((which, until)) = self.still
@@ -93,7 +93,7 @@ impl Churn {
             0..9 => {
                 let fresh = programs.agent().await;
                 std::mem::replace(&mut programs.agents[which], fresh).process.kill().await;
-                "an agent was killed after another had come"
+                "an agent was killed after another was started"
             }
             9..14 => {
                 programs.agents.remove(which).process.kill().await;
@@ -112,7 +112,7 @@ impl Churn {
             17..19 => {
                 programs.agents[which].process.signal("STOP");
                 self.still = Some((which, now + STILL));
-                "an agent stood still for 6 s"
+                "an agent was suspended for 6 s"
             }
             _ => {
                 programs.relay.kill().await;

@@ -1,4 +1,4 @@
-//! Who searches and who listens, and what they were given.
+//! The clients that search and listen, and their results.
 
 use std::{
     collections::BTreeMap,
@@ -24,15 +24,15 @@ use tokio::task::JoinSet;
 
 use crate::churn::{Events, Programs};
 
-/// Sizes of the recordings in bytes: a few seconds of sound to an hour.
+/// Sizes of the recordings in bytes: from a few seconds of sound to an hour.
 const SIZES: [usize; 8] = [1_000, 20_000, 90_000, 300_000, 500_000, 1_500_000, 4_000_000, 20_000_000];
-/// How long a searcher waits between two searches, and a listener between two downloads on average: whoever never pauses measures
-/// the processor.
+/// Average pause between two searches of a client, and between two downloads of a listener: without pauses the test
+/// would only measure the processor.
 const THINK: Duration = Duration::from_millis(100);
-/// How long a slow listener waits between two pieces.
+/// Pause of a slow listener between two reads.
 const SIP: Duration = Duration::from_millis(20);
 
-/// Recordings whose bytes are known.
+/// Recordings with known bytes.
 pub(crate) struct Recordings {
     directory: TempDir,
     bytes: Vec<Vec<u8>>,
@@ -57,7 +57,7 @@ fn call(number: usize) -> String {
     format!("17114419{number:02}.17")
 }
 
-/// What came of all requests so far.
+/// The results of all requests so far.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     searches: AtomicU64,
@@ -66,11 +66,11 @@ pub(crate) struct Tally {
     whole: AtomicU64,
     left: AtomicU64,
     cut: AtomicU64,
-    /// Bytes that were not the recording's, and wholes that were not whole.
+    /// Bytes that differ from the recording, and downloads that ended early as if complete.
     pub(crate) wrong: AtomicU64,
-    /// What was refused, or not answered, by what was said.
+    /// Requests that were refused or not answered, by reason.
     failures: Mutex<BTreeMap<String, u64>>,
-    /// How long searches took since this was last asked.
+    /// How long searches took since the last call.
     recent: Mutex<Vec<Duration>>,
 }
 
@@ -84,7 +84,7 @@ impl Tally {
         std::mem::take(&mut self.recent.lock().unwrap())
     }
 
-    /// Whether nothing was wrong that must never be.
+    /// Whether none of the errors happened that must never happen.
     pub(crate) fn is_clean(&self) -> bool {
         self.wrong.load(Ordering::Relaxed) == 0
     }
@@ -94,13 +94,13 @@ impl Tally {
         let mut table = String::from("| | |\n|---|---|\n");
         let megabytes = get(&self.bytes) / 1_000_000;
         for (what, figure) in [
-            ("searches asked", get(&self.searches)),
+            ("searches", get(&self.searches)),
             ("downloads answered", get(&self.answers)),
-            ("taken to their end", get(&self.whole)),
-            ("left by their listener", get(&self.left)),
-            ("cut", get(&self.cut)),
+            ("downloads completed", get(&self.whole)),
+            ("downloads left by their client", get(&self.left)),
+            ("downloads cut", get(&self.cut)),
             ("MB delivered, every byte compared", megabytes),
-            ("wrong bytes, or a part given out as the whole", get(&self.wrong)),
+            ("wrong bytes, or a part delivered as the whole", get(&self.wrong)),
         ] {
             let _ = writeln!(table, "| {what} | {figure} |");
         }
@@ -114,16 +114,16 @@ impl Tally {
     }
 }
 
-/// Searchers and listeners at work.
+/// Clients that search and listen.
 pub(crate) struct Load {
     tasks: JoinSet<()>,
     stop: Arc<AtomicBool>,
     tally: Arc<Tally>,
-    /// Held until nobody reads from it any more.
+    /// Held until no client reads from it any more.
     _recordings: Arc<Recordings>,
 }
 
-/// What each of them works with.
+/// What each of them needs.
 #[derive(Clone)]
 struct Worker {
     client: Client,
@@ -167,7 +167,7 @@ impl Load {
         Arc::clone(&self.tally)
     }
 
-    /// Lets everybody finish what they are at.
+    /// Lets all clients finish their current requests.
     pub(crate) async fn stop(mut self) {
         self.stop.store(true, Ordering::Relaxed);
         while self.tasks.join_next().await.is_some() {}
@@ -218,7 +218,7 @@ impl Worker {
         }
     }
 
-    /// Takes all of an answer or some of it, quickly or slowly, and compares every byte.
+    /// Reads a response completely or in part, quickly or slowly, and compares every byte.
     async fn listen(&self, answer: reqwest::Response, expected: &[u8]) {
         let patience = match rand::rng().random_range(0..4) {
             0 => rand::rng().random_range(0..=expected.len()),

@@ -1,9 +1,9 @@
-//! A site under load for as long as asked: agents come and go, are killed and stand still, relays are killed too, while
-//! searches and listeners go on. Every byte that is delivered is held against the recording; memory, descriptors, threads
-//! and times are drawn as a picture.
+//! A site under load for as long as wanted: agents start and stop, are killed and suspended, and relays are killed,
+//! while searches and downloads continue. Every delivered byte is compared with the recording; memory, descriptors,
+//! threads and times are drawn as a picture.
 
-#![expect(clippy::print_stdout, reason = "the figures are what this program is for")]
-#![expect(clippy::unwrap_used, reason = "a soak whose own parts fail has nothing to say")]
+#![expect(clippy::print_stdout, reason = "this program prints its results")]
+#![expect(clippy::unwrap_used, reason = "a soak test that fails itself has no result")]
 
 mod chart;
 mod churn;
@@ -21,27 +21,27 @@ use self::{
     samples::Samples,
 };
 
-/// Runs a relay and three agents of one site under load, and looks whether anything is wrong, lost or growing.
+/// Runs a relay and three agents of one site under load, and checks that nothing is wrong, lost or growing.
 #[derive(Debug, Parser)]
 #[command(name = "soak", max_term_width = 100)]
 struct Arguments {
-    /// For how many minutes
+    /// Minutes of the test
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
 
-    /// How many search at a time, each ten times a second
+    /// Clients that search at the same time, each ten times per second
     #[arg(long, default_value_t = 4)]
     searchers: usize,
 
-    /// How many listen at a time
+    /// Clients that listen at the same time
     #[arg(long, default_value_t = 6)]
     listeners: usize,
 
-    /// Seconds between one thing that happens to a program and the next
+    /// Seconds between two faults
     #[arg(long, default_value_t = 10.0)]
     every: f64,
 
-    /// Where to draw the picture
+    /// File for the picture
     #[arg(long, value_name = "FILE", default_value = "soak.svg")]
     svg: PathBuf,
 }
@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
     if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Everything until the time is over: what was delivered, what the programs took, and what happened to them.
+/// The whole test: what was delivered, the resources of the programs, and the faults.
 async fn run(arguments: &Arguments) -> (Arc<Tally>, Samples, churn::Events) {
     let lasts = Duration::from_secs_f64(arguments.minutes * 60.0);
     let recordings = Recordings::make();

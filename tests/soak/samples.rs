@@ -1,4 +1,4 @@
-//! What the programs take, second by second.
+//! The resources of the programs, second by second.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -6,7 +6,7 @@ use harness::process::Process;
 
 use crate::{churn::Programs, load::Tally};
 
-/// What one program takes.
+/// The resources of one program.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     /// Bytes of memory.
@@ -31,9 +31,9 @@ impl Usage {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample {
     pub(crate) relay: Usage,
-    /// The agent that takes most of each.
+    /// The highest values of all agents.
     pub(crate) agent: Usage,
-    /// The median and the slowest of the searches that were answered, where there were any.
+    /// The median and the slowest time of the answered searches, if there were any.
     pub(crate) searches: Option<[Duration; 2]>,
 }
 
@@ -58,7 +58,7 @@ impl Samples {
         });
     }
 
-    /// The median of each quarter of the time: what grows shows here.
+    /// The median of each quarter of the time: growth shows here.
     pub(crate) fn table(&self) -> String {
         let mut table = String::from(
             "| quarter | relay MiB | descriptors | threads | agent MiB | descriptors | threads | search p50 ms | slowest ms |\n\

@@ -1,7 +1,7 @@
-//! The agent's multiplexer against a relay that sends whatever it likes, a socket that takes nothing for as long as it
-//! likes, and a service that answers, fails and forgets.
+//! The agent's multiplexer against a relay that sends anything, a socket that accepts nothing for any time, and a
+//! service that answers, fails and forgets.
 //!
-//! Violations are fine; what must hold until then stands in `World`.
+//! Violations are allowed; `World` has what must hold until then.
 
 #![no_main]
 
@@ -51,12 +51,12 @@ enum Step<'a> {
 
 #[derive(Debug, Default)]
 struct Stream {
-    /// What the service did.
+    /// What the service has done.
     responded: bool,
     written: u64,
     finished: bool,
     waits: bool,
-    /// What the socket took.
+    /// What the socket has accepted.
     answered: bool,
     sent: u64,
     /// Credit, as the relay counts it.
@@ -108,7 +108,7 @@ fn id(number: impl Into<u32>) -> StreamId {
     StreamId::new(number.into()).unwrap_or(StreamId::FIRST)
 }
 
-/// Bytes of a body that tell where they stand.
+/// Bytes of a body that depend on their position.
 fn body(from: u64, len: usize) -> Bytes {
     (from..from + len as u64).map(|at| (at % 251) as u8).collect()
 }
@@ -132,7 +132,7 @@ impl World {
             Step::OfAnyStream { stream, kind } => self.receive(frame_of_any_stream(id(stream), kind))?,
             Step::Bytes(bytes) => match Frame::decode(Bytes::copy_from_slice(bytes))? {
                 Frame::Credit(stream, bytes) => self.credit(stream, bytes)?,
-                // Steps of their own, which keep the accounts.
+                // Separate steps, which update the accounts.
                 Frame::Welcome(_) | Frame::Request(..) => {}
                 frame => self.receive(frame)?,
             },
@@ -157,7 +157,7 @@ impl World {
             Step::Wait { milliseconds } => self.now += Duration::from_millis(milliseconds.into()),
             Step::WaitLong { seconds } => self.now += Duration::from_secs(seconds.into()),
         }
-        self.hear();
+        self.take_events();
         self.mux.handle_timeout(self.now)?;
         self.check();
         Ok(())
@@ -173,7 +173,7 @@ impl World {
         let body = Bytes::from(vec![b'x'; body.into()]);
         self.receive(Frame::Request(stream, Box::new(request(1)), body))?;
         self.next = stream.number() + 1;
-        self.hear();
+        self.take_events();
         Ok(())
     }
 
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// The service keeps to what it is told: it waits when there is no room.
+    /// The service follows its answers: it waits if there is no room.
     fn write(&mut self, stream: StreamId, len: usize) {
         let Some(open) = self.streams.get_mut(&stream).filter(|open| !open.waits) else { return };
         let room = self.mux.send(stream, body(open.written, len));
@@ -219,19 +219,19 @@ impl World {
         }
     }
 
-    fn hear(&mut self) {
+    fn take_events(&mut self) {
         while let Some(event) = self.mux.poll_event() {
             match event {
                 AgentEvent::Welcome(_) => assert!(!std::mem::replace(&mut self.welcomed, true)),
                 AgentEvent::Goaway(_) => {}
                 AgentEvent::Request(stream, ..) => {
-                    assert!(self.welcomed && !self.leaving, "a request that should not have been taken");
+                    assert!(self.welcomed && !self.leaving, "a request that should not have been accepted");
                     let open = Stream { credit: self.initial_window, ..Stream::default() };
                     assert!(self.streams.insert(stream, open).is_none(), "a stream came twice");
                 }
                 AgentEvent::Writable(stream) => {
-                    let open = self.streams.get_mut(&stream).expect("nobody writes to that stream");
-                    assert!(std::mem::take(&mut open.waits), "nobody waited");
+                    let open = self.streams.get_mut(&stream).expect("no writer has that stream");
+                    assert!(std::mem::take(&mut open.waits), "no writer waited");
                 }
                 AgentEvent::Reset(stream, _) => {
                     self.streams.remove(&stream).expect("that stream was over");
@@ -243,17 +243,17 @@ impl World {
     fn send(&mut self, frames: usize) {
         for _ in 0..frames {
             let Some(frame) = self.mux.poll_transmit(self.now) else {
-                assert_eq!(self.mux.poll_transmit(self.now), None, "a frame stayed behind");
+                assert_eq!(self.mux.poll_transmit(self.now), None, "a frame was not sent");
                 return;
             };
             assert_eq!(Frame::decode(frame.encode()).as_ref(), Ok(&frame), "the relay would not understand");
             assert_eq!(std::mem::replace(&mut self.greeted, true), !matches!(frame, Frame::Hello(_)));
             self.note(frame);
-            self.hear();
+            self.take_events();
         }
     }
 
-    /// Every stream is answered once, then has its body within its credit, then one end.
+    /// Every stream has one response, then its body within its credit, then one end.
     fn note(&mut self, frame: Frame) {
         match frame {
             Frame::Hello(_) => {}
@@ -270,7 +270,7 @@ impl World {
                 self.close(stream);
             }
             Frame::Reset(stream, code, _) => {
-                assert!(!self.streams.contains_key(&stream), "a stream was given up that goes on");
+                assert!(!self.streams.contains_key(&stream), "an open stream was given up");
                 assert!(code == ResetCode::ReadFailed || (code == ResetCode::Refused && self.leaving));
             }
             other => panic!("an agent does not send {}", other.name()),
@@ -278,7 +278,7 @@ impl World {
     }
 
     fn answer(&mut self, stream: StreamId) {
-        let open = self.streams.get_mut(&stream).expect("an answer of nobody");
+        let open = self.streams.get_mut(&stream).expect("a response to an unknown stream");
         assert!(
             open.responded && !std::mem::replace(&mut open.answered, true),
             "a stream was answered twice"
@@ -286,17 +286,17 @@ impl World {
     }
 
     fn carry(&mut self, stream: StreamId, data: &Bytes) {
-        let open = self.streams.get_mut(&stream).expect("a body of nobody");
+        let open = self.streams.get_mut(&stream).expect("a body for an unknown stream");
         assert!(open.answered && !data.is_empty() && data.len() <= MAX_DATA_LEN);
         assert_eq!(*data, body(open.sent, data.len()), "wrong bytes");
         open.sent += data.len() as u64;
-        assert!(open.sent <= open.written, "more than there is");
+        assert!(open.sent <= open.written, "more than was written");
         let cost = u64::from(cost(data.len()));
         open.credit = open.credit.checked_sub(cost).expect("more than the credit");
     }
 
     fn close(&mut self, stream: StreamId) {
-        let open = self.streams.remove(&stream).expect("an end of nobody");
+        let open = self.streams.remove(&stream).expect("an end of an unknown stream");
         assert!(open.answered && open.finished && open.sent == open.written, "an end before the end");
     }
 
@@ -311,7 +311,7 @@ impl World {
         assert!(self.streams.len() <= self.max_streams, "more streams than were allowed");
     }
 
-    /// The service gives everything up, and the socket takes all that is there: no more than streams can have.
+    /// The service gives up everything, and the socket accepts all frames: no more than the streams can have.
     fn finish(mut self) {
         for stream in std::mem::take(&mut self.streams).into_keys() {
             self.mux.reset(stream, ResetCode::ReadFailed, "the disk is gone");
@@ -324,7 +324,7 @@ impl World {
     }
 }
 
-/// A frame of a peer for whom streams are mere numbers.
+/// A frame of a peer that uses any numbers for streams.
 fn frame_of_any_stream(stream: StreamId, kind: u8) -> Frame {
     match kind % 5 {
         0 => Frame::Response(stream, Box::new(head())),

@@ -1,4 +1,4 @@
-//! Preconditions of anybody who holds a link: no verdict without a header that asks for it.
+//! Preconditions of any client with a link: no verdict without a header that asks for it.
 
 #![no_main]
 
@@ -62,7 +62,7 @@ fuzz_target!(|request: Request| {
     check_own_validators(&current);
 });
 
-/// Whoever sends back what was sent to him holds the current representation.
+/// A client that sends back the validators that it received has the current representation.
 fn check_own_validators(current: &Validators) {
     let ask = |name, value: String| {
         let value = HeaderValue::from_str(&value).expect("our own validators are text");

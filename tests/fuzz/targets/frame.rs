@@ -1,5 +1,5 @@
-//! The frame decoder takes any bytes: it never panics, copies no body, holds little, and what it has understood it says
-//! the same way ever after.
+//! The frame decoder accepts any bytes: it never panics, copies no body, uses little memory, and encodes a decoded
+//! frame so that it decodes to the same again.
 
 #![no_main]
 
@@ -11,10 +11,11 @@ use peak_alloc::PeakAlloc;
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What a frame may hold for each of its bytes. The dearest are empty strings in a list: three bytes (`"",`) are a
-/// `String` of 24, in a vector that has doubled its room and still holds the half it came from.
+/// Memory that a frame may use for each of its bytes. Empty strings in a list need most: three bytes (`"",`) become a
+/// `String` of 24, in a vector that has doubled its capacity and still holds the half from which it was copied.
 const MEMORY_PER_BYTE: usize = 3 * 24 / 3;
-/// What a frame may hold besides: the first rooms of a header map and of the lists, and the box around a head.
+/// Memory that a frame may use in addition: the first capacity of a header map and of the lists, and the box around a
+/// head.
 const MEMORY_FLOOR: usize = 8 * 1024;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -35,11 +36,11 @@ fuzz_target!(|bytes: &[u8]| {
     check_encoding(&frame);
 });
 
-/// A frame that was understood is understood the same way when it is sent on.
+/// A decoded frame decodes to the same when it is sent again.
 fn check_encoding(frame: &Frame) {
     let encoded = frame.encode();
     match Frame::decode(encoded.clone()) {
-        // Bytes of a reason that are not UTF-8 take more room afterwards, and the sender cuts what is too long.
+        // Bytes of a reason that are not UTF-8 become longer, and the sender cuts a reason that is too long.
         Ok(Frame::Reset(stream, code, reason)) => {
             assert!(
                 matches!(frame, Frame::Reset(s, c, r) if *s == stream && *c == code && r.starts_with(&reason))
@@ -50,7 +51,7 @@ fn check_encoding(frame: &Frame) {
             assert_eq!(again, *frame);
             assert_eq!(again.encode(), encoded);
         }
-        // Members that were left out are written out, which can make a head too long that was just short enough.
+        // Members with default values are written out, which can make a head too long that was just short enough.
         Err(error) => {
             assert!(encoded.len() > MAX_HEAD_LEN, "{} is not understood again: {error}", frame.name())
         }

@@ -1,5 +1,5 @@
-//! The parameters of a search come from anybody who reaches the relay: limits hold, no value shows in what is logged, and
-//! what was read reads the same when it is sent on.
+//! The parameters of a search come from any client of the relay: limits hold, logs show no value, and what was read
+//! is the same when it is sent again.
 
 #![no_main]
 
@@ -51,7 +51,7 @@ fuzz_target!(|request: Request| {
         form.append_pair(name, value);
         without_values.append_pair(name, "x");
     }
-    // What is shown depends on which fields there are, and on nothing that stands in them.
+    // The debug output depends only on which fields there are, not on their values.
     let others = Parameters::read(Some(&without_values.finish()), None, b"").expect("the same fields");
     assert_eq!(format!("{read:?}"), format!("{others:?}"), "a value is shown");
     let form = form.finish();

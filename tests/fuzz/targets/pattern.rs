@@ -1,4 +1,4 @@
-//! A path pattern of an operator: what is taken stays beneath an absolute directory.
+//! A path pattern of an operator: an accepted pattern stays inside an absolute directory.
 
 #![no_main]
 
@@ -34,5 +34,5 @@ fn check(pattern: &Pattern) {
         assert!(!matches!(parts.as_slice(), [Part::Literal(name)] if name == ".."));
     }
     let again = Pattern::parse(&pattern.to_string());
-    assert_eq!(again.as_ref(), Ok(pattern), "it is shown as something else");
+    assert_eq!(again.as_ref(), Ok(pattern), "its text is another pattern");
 }

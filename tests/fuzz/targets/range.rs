@@ -1,4 +1,5 @@
-//! A `Range` header of anybody who holds a link: a part lies within the file, and the part's own header selects it again.
+//! A `Range` header of any client with a link: a range is inside the file, and the `Content-Range` of it selects it
+//! again.
 
 #![no_main]
 

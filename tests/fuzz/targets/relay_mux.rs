@@ -1,7 +1,7 @@
-//! The relay's multiplexer against an agent that sends whatever it likes, a socket that takes nothing for as long as it
-//! likes, and listeners who take, pause and leave.
+//! The relay's multiplexer against an agent that sends anything, a socket that accepts nothing for any time, and
+//! listeners who read, pause and leave.
 //!
-//! Violations are fine; what must hold until then stands in `World`.
+//! Violations are allowed; `World` has what must hold until then.
 
 #![no_main]
 
@@ -66,12 +66,12 @@ enum Step<'a> {
     },
 }
 
-/// What a stream has come to, as its listener and its agent can know.
+/// The state of a stream, as its listener and its agent can know it.
 #[derive(Debug, Default)]
 struct Listener {
     answered: bool,
     over: bool,
-    /// Costs of chunks that were not taken yet.
+    /// Costs of chunks that were not read yet.
     held: VecDeque<u32>,
     requested: bool,
     given_up: bool,
@@ -84,7 +84,7 @@ struct World {
     budgets: Budgets,
     now: Instant,
     agent_max: usize,
-    /// Whether either side will go: what was asked for before may still be on its way.
+    /// Whether either side is leaving: earlier requests may still be on their way.
     leaving: bool,
     goaway_sent: bool,
     ping: Option<PingPayload>,
@@ -113,7 +113,7 @@ fuzz_target!(|steps: Vec<Step>| {
     } else {
         drop(world);
     }
-    assert_eq!((budgets.tunnel.used(), budgets.process.used()), (0, 0), "windows were not given back");
+    assert_eq!((budgets.tunnel.used(), budgets.process.used()), (0, 0), "windows were not released");
 });
 
 fn head() -> Box<ResponseHead> {
@@ -132,7 +132,7 @@ fn filler(len: u16) -> Bytes {
     Bytes::from(vec![0; usize::from(len).clamp(1, MAX_DATA_LEN)])
 }
 
-/// A frame of a peer for whom streams are mere numbers.
+/// A frame of a peer that uses any numbers for streams.
 fn frame_of_any_stream(stream: StreamId, kind: u8) -> Frame {
     match kind % 7 {
         0 => Frame::Response(stream, head()),
@@ -181,9 +181,9 @@ impl World {
             Step::Wait { milliseconds } => self.now += Duration::from_millis(milliseconds.into()),
             Step::WaitLong { seconds } => self.now += Duration::from_secs(seconds.into()),
         }
-        self.hear();
+        self.take_events();
         self.mux.handle_timeout(self.now)?;
-        self.hear();
+        self.take_events();
         self.check();
         Ok(())
     }
@@ -221,15 +221,15 @@ impl World {
         }
     }
 
-    /// The listener leaves; nothing of the stream reaches him any more.
+    /// The listener leaves; from now on it gets nothing of the stream.
     fn release(&mut self, stream: StreamId) {
         if self.listeners.remove(&stream).is_some() {
             self.mux.release(stream);
         }
     }
 
-    /// Every stream is answered once, then has its body, then one end.
-    fn hear(&mut self) {
+    /// Every stream has one response, then its body, then one end.
+    fn take_events(&mut self) {
         while let Some(event) = self.mux.poll_event() {
             match event {
                 RelayEvent::Hello(hello) => {
@@ -259,18 +259,18 @@ impl World {
         }
     }
 
-    /// The listener to whom an event goes: he has not left, and his stream is not over.
+    /// The listener that gets an event: it has not left, and its stream is not over.
     fn listener(&mut self, stream: StreamId) -> &mut Listener {
-        let listener = self.listeners.get_mut(&stream).expect("nobody listens to that stream");
-        assert!(!listener.over, "a stream went on after its end");
+        let listener = self.listeners.get_mut(&stream).expect("a stream without a listener");
+        assert!(!listener.over, "a stream continued after its end");
         listener
     }
 
-    /// The socket takes so many frames; there are no more than streams can have.
+    /// The socket accepts this many frames; there are no more than the streams can have.
     fn send(&mut self, frames: usize) {
         for _ in 0..frames {
             let Some(frame) = self.mux.poll_transmit() else {
-                assert_eq!(self.mux.poll_transmit(), None, "a frame stayed behind");
+                assert_eq!(self.mux.poll_transmit(), None, "a frame was not sent");
                 return;
             };
             assert_eq!(Frame::decode(frame.encode()).as_ref(), Ok(&frame), "the agent would not understand");
@@ -282,9 +282,9 @@ impl World {
         match frame {
             Frame::Request(stream, ..) => {
                 assert!(!self.goaway_sent, "a request after GOAWAY");
-                // A listener who left before his request did would have taken it with him.
-                let listener = self.listeners.get_mut(stream).expect("a request of nobody");
-                assert!(!std::mem::replace(&mut listener.requested, true), "a request went twice");
+                // The request of a listener who left earlier would have been removed too.
+                let listener = self.listeners.get_mut(stream).expect("a request without a listener");
+                assert!(!std::mem::replace(&mut listener.requested, true), "a request was sent twice");
             }
             Frame::Credit(stream, bytes) => {
                 let listener = self.listeners.get_mut(stream).expect("credit for a listener who left");
@@ -303,7 +303,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        // Nothing is due any more, so there is something to wait for; the loop is what a socket that takes pings does.
+        // Nothing is due any more, so the loop has something to wait for, as with a socket that accepts pings.
         assert!(self.mux.poll_timeout(false) > self.now, "a busy loop");
         if let Some(ping) = self.mux.poll_ping(self.now) {
             self.ping = Some(ping);
@@ -329,13 +329,13 @@ impl World {
         }
     }
 
-    /// Everybody leaves, and the socket takes all that is there.
+    /// All listeners leave, and the socket accepts all frames.
     fn finish(mut self) {
         for stream in self.listeners.keys().copied().collect::<Vec<_>>() {
             self.mux.release(stream);
         }
         self.listeners.clear();
-        // A REQUEST or RESET for each stream that may be, WELCOME and GOAWAY.
+        // A REQUEST or RESET for each possible stream, WELCOME and GOAWAY.
         let most = self.agent_max + 2;
         let waited = std::iter::from_fn(|| self.mux.poll_transmit()).count();
         assert!(waited <= most, "{waited} frames waited, with {} streams at most", self.agent_max);

@@ -1,5 +1,5 @@
-//! A token opens if it is, to the letter, one that was made for this site and has not ended; whatever else comes is
-//! refused. The relay, which holds no key, reads only what it can check.
+//! A token opens only if it is exactly one that was made for this site and has not expired; everything else is
+//! refused. The relay, which has no key, reads only what it can check.
 
 #![no_main]
 
@@ -17,9 +17,9 @@ static SITE: LazyLock<SiteId> = LazyLock::new(|| SiteId::parse("acme").expect("a
 
 #[derive(Debug, Arbitrary)]
 enum Token<'a> {
-    /// Whatever somebody types.
+    /// Any text.
     Text(&'a str),
-    /// A real one, and what is done to it.
+    /// A real one, with some damage.
     Minted { target: Target, expires: u64, nonce: [u8; 12], damage: Vec<Damage> },
 }
 

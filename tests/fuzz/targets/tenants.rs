@@ -1,4 +1,4 @@
-//! A tenants file of an operator: no weak secret gets in, and no secret gets out.
+//! A tenants file of an operator: no weak secret is accepted, and no secret is shown.
 
 #![no_main]
 
@@ -6,10 +6,10 @@ use std::collections::HashSet;
 
 use libfuzzer_sys::fuzz_target;
 
-#[expect(dead_code, reason = "a target needs not all of the module")]
+#[expect(dead_code, reason = "a target needs only a part of the module")]
 #[path = "../../../agent/src/auth/secret.rs"]
 mod secret;
-#[expect(dead_code, reason = "a target needs not all of the module")]
+#[expect(dead_code, reason = "a target needs only a part of the module")]
 #[path = "../../../agent/src/auth/tenants.rs"]
 mod tenants;
 
@@ -25,7 +25,7 @@ fuzz_target!(|text: &[u8]| {
         assert!(
             secret.chars().count() >= MIN_SECRET_LEN && secret != PUBLIC_SECRET && secret.trim() == secret
         );
-        // A tenant may be called like his secret, or like what is shown in its place.
+        // A tenant may have the same name as its secret, or as the text that is shown in its place.
         let shown = format!("{tenant:?}").replace(&format!("{:?}", tenant.name), "");
         assert!(secret.len() < 32 || !shown.contains(secret), "a secret is shown");
     }
