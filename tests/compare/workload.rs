@@ -32,9 +32,9 @@ pub(crate) enum Workload {
     Single,
     /// 1 kB with a new connection each, eight at a time
     Anew,
-    /// 1 kB, four at a time, calm and beside a download without end
+    /// 1 kB, four at a time, without load and during an endless download
     BesideBulk,
-    /// 1 kB, four at a time, calm and beside twenty paused listeners
+    /// 1 kB, four at a time, without load and with twenty paused listeners
     BesidePaused,
 }
 

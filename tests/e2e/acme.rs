@@ -83,7 +83,7 @@ async fn a_certificate_is_issued_and_renewed_while_connections_live() {
     let second = certificate(&connect(tls, &root, "http/1.1").await);
     assert!(second != first, "another certificate");
     ask(&mut open).await;
-    assert!(certificate(&open) == first, "the open connection keeps what it has");
+    assert!(certificate(&open) == first, "the open connection keeps its certificate");
 
     relay.kill().await;
     relay.restart().await;

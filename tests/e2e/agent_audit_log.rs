@@ -80,7 +80,7 @@ async fn a_search_a_delivery_and_a_seek_are_in_the_audit_log() {
     let part = send(place.client.get(&link).header(RANGE, "bytes=100-299")).await;
     assert_eq!(body(part).await, (206, whole[100..300].to_vec()));
     let lines = place.record.wait_for(3).await;
-    let told = |line: &Value| {
+    let summary = |line: &Value| {
         let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
         let number = |name: &str| line[name].as_u64().map_or("-".to_owned(), |number| number.to_string());
         let texts = ["kind", "call_id", "user", "recording", "user_agent", "outcome"].map(text);
@@ -89,9 +89,9 @@ async fn a_search_a_delivery_and_a_seek_are_in_the_audit_log() {
     };
     let len = whole.len();
     let delivery = format!("delivery {CALL} robin {MASKED} story/1 complete");
-    assert_eq!(told(&lines[0]), format!("search {CALL} robin - story/1 complete 200 1 - - -"));
-    assert_eq!(told(&lines[1]), format!("{delivery} 200 - 0 {len} {len}"));
-    assert_eq!(told(&lines[2]), format!("{delivery} 206 - 100 200 {len}"));
+    assert_eq!(summary(&lines[0]), format!("search {CALL} robin - story/1 complete 200 1 - - -"));
+    assert_eq!(summary(&lines[1]), format!("{delivery} 200 - 0 {len} {len}"));
+    assert_eq!(summary(&lines[2]), format!("{delivery} 206 - 100 200 {len}"));
     assert!(lines.iter().all(|line| line["client"] == "127.0.0.1"), "{lines:?}");
     let text = fs::read_to_string(place.record.path()).unwrap();
     assert!(!text.contains("34911223344") && !text.contains(&place.site.search_token), "{text}");
@@ -293,7 +293,7 @@ async fn a_full_disk_stops_no_playback_and_loses_nothing_but_lines() {
         asked += 1;
     }
     let part = send(place.client.get(&link).header(RANGE, "bytes=0-9")).await;
-    assert_eq!(body(part).await.0, 206, "nobody waits for the disk");
+    assert_eq!(body(part).await.0, 206, "no request waits for the disk");
     asked += 1;
     let said = fs::read_to_string(&state).unwrap();
     assert!(said.contains("cannot be written") && said.contains("No space left"), "{said}");

@@ -36,8 +36,8 @@ async fn the_status_names_the_relay_that_is_up_and_why_the_other_is_not() {
     let site = relay.add_site("acme", &[]).await;
     let (dir, states) = (one_recording(), TempDir::new().unwrap());
     let file = states.path().join("state.json").display().to_string();
-    let nobody = format!("ws://{}", free_address());
-    let options = AgentOptions::new(dir.path()).with(&["--relay", &nobody, "--state-file", &file]);
+    let unused = format!("ws://{}", free_address());
+    let options = AgentOptions::new(dir.path()).with(&["--relay", &unused, "--state-file", &file]);
     let _agent = Agent::start(&relay, &site, options).await;
 
     // The order of the two is not defined.
@@ -46,7 +46,7 @@ async fn the_status_names_the_relay_that_is_up_and_why_the_other_is_not() {
     assert_eq!(exit, 0, "one tunnel is enough: {out}");
     let first = out.lines().next().unwrap();
     assert!(first.contains(&format!("connected to {} (1 of 2 tunnels)", relay.address)), "{out}");
-    assert!(out.lines().any(|line| line.starts_with("down") && line.contains(&nobody)), "{out}");
+    assert!(out.lines().any(|line| line.starts_with("down") && line.contains(&unused)), "{out}");
     assert!(out.lines().any(|line| line.starts_with("readable") && line.contains("file:")), "{out}");
 
     let (_, json, _) = ask(&["status", "--json", "--state-file", &file]).await;
@@ -63,8 +63,8 @@ async fn the_status_of_an_agent_that_is_not_connected_or_not_there_fails() {
     let (exit, _, err) = ask(&["status", "--state-file", &file]).await;
     assert!(exit == 1 && err.contains("check that the agent runs"), "{exit} {err}");
 
-    let nobody = format!("ws://{}", free_address());
-    let options = AgentOptions::new(dir.path()).through(nobody).with(&["--state-file", &file]);
+    let unused = format!("ws://{}", free_address());
+    let options = AgentOptions::new(dir.path()).through(unused).with(&["--state-file", &file]);
     let _agent = Agent::spawn(&relay, &site, options);
     let (exit, out) = status_with(&file, "not connected: ").await;
     assert_eq!(exit, 1, "{out}");

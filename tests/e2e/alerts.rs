@@ -44,8 +44,8 @@ async fn a_site_that_goes_and_comes_is_reported_to_the_webhook_also_across_a_res
     let extra = ["--alert-webhook", &url, "--alert-secret-file", &secret, "--alert-hold", "1s"];
     let mut relay = Relay::start_with(&extra, false).await;
     let site = relay.add_site("acme", &[]).await;
-    let told = next(&mut messages, "operator.").await;
-    assert_eq!(told, ("operator.site.added".to_owned(), "acme".to_owned()), "by the command line");
+    let message = next(&mut messages, "operator.").await;
+    assert_eq!(message, ("operator.site.added".to_owned(), "acme".to_owned()), "by the command line");
     let dir = one_recording();
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     assert_eq!(next(&mut messages, "site.").await, ("site.up".to_owned(), "acme".to_owned()));

@@ -64,14 +64,14 @@ async fn a_program_reads_the_audit_page_by_page_narrowed_and_as_csv() {
         paged.extend(page["events"].as_array().unwrap().clone());
         next = page["next"].clone();
     }
-    assert_eq!(paged, all, "the pages are the whole");
+    assert_eq!(paged, all, "the pages together are the whole list");
 
     let csv = api.request(Method::GET, "/api/v1/audit.csv?site=acme").send().await.unwrap();
     assert!(csv.headers()["content-type"].to_str().unwrap().starts_with("text/csv"));
     let csv = csv.text().await.unwrap();
     let database = served.relay.database();
     let export = ["audit", "export", "--site", "acme", "--database", &database];
-    assert_eq!(csv, run("audiovault-relay", &export, &[]).await.1, "the command line has the same words");
+    assert_eq!(csv, run("audiovault-relay", &export, &[]).await.1, "the command line prints the same");
 
     for (query, status, about) in [
         ("sit=acme", 400, "sit"),
@@ -114,13 +114,13 @@ async fn a_program_watches_a_site_come_up() {
     assert_eq!(watched.headers()["content-type"], "text/event-stream");
     let recordings = one_recording();
     let _agent = Agent::start(&relay, &site, AgentOptions::new(recordings.path())).await;
-    let mut told = String::new();
+    let mut received = String::new();
     let up = async {
-        while !told.contains(r#""state":"up""#) {
+        while !received.contains(r#""state":"up""#) {
             let chunk = watched.chunk().await.unwrap().expect("the relay continues to send");
-            told.push_str(std::str::from_utf8(&chunk).unwrap());
+            received.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     };
     tokio::time::timeout(PATIENCE, up).await.unwrap();
-    assert!(told.contains("event: board") && told.contains(r#""site":"acme""#), "{told}");
+    assert!(received.contains("event: board") && received.contains(r#""site":"acme""#), "{received}");
 }

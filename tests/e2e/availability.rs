@@ -59,7 +59,7 @@ async fn two_agents_of_a_site_serve_beside_each_other_and_links_go_home() {
     first.process.kill().await;
     relay.wait_for_status("acme", |status| status["sessions"][1].is_null()).await;
     search(&client, &site, CALL, &[]).await;
-    assert_eq!(send(client.get(&first_made)).await.status(), 410, "nobody holds its key any more");
+    assert_eq!(send(client.get(&first_made)).await.status(), 410, "no agent has its key any more");
     drop(second);
 }
 
@@ -81,7 +81,11 @@ async fn a_disabled_site_drops_its_tunnel_and_comes_back_when_enabled() {
     assert!(line.contains("403"), "{line}");
     relay.site_command(&["enable", "acme"]).await;
     agent.process.wait_for_after(mark, CONNECTED).await;
-    assert_eq!(send(client.get(&link)).await.status(), 200, "the run is the same, so its links are good");
+    assert_eq!(
+        send(client.get(&link)).await.status(),
+        200,
+        "it is the same run of the agent, so its links are valid"
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ async fn refused(program: &str, arguments: &[&str], blamed: &str) {
     let (code, out, err) = run(program, arguments, &[]).await;
     assert_eq!(code, 2, "{arguments:?}: {err}");
     assert_eq!(err.trim_end().lines().count(), 1, "{arguments:?}: {err}");
-    assert!(err.contains(blamed), "{arguments:?} does not blame {blamed:?}: {err}");
+    assert!(err.contains(blamed), "{arguments:?} does not name {blamed:?}: {err}");
     assert_eq!(out, "");
 }
 
@@ -25,7 +25,7 @@ async fn help_reads_well() {
         let (code, out, _) = run(program, &["--help"], &[]).await;
         assert_eq!(code, 0);
         for command in commands {
-            assert!(out.contains(command), "{program} --help does not tell of {command}: {out}");
+            assert!(out.contains(command), "{program} --help does not list {command}: {out}");
             let (code, out, _) = run(program, &[command, "--help"], &[]).await;
             assert!(code == 0 && out.contains("Usage:") && out.contains("--"), "{program} {command}: {out}");
         }

@@ -79,14 +79,17 @@ async fn secrets_and_recordings_go_out_as_they_are() {
     let relay = Relay::start().await;
     let link = relay.process().wait_for("open this link").await;
     let link = link.split("link=\"").nth(1).and_then(|link| link.split('"').next()).unwrap().to_owned();
-    assert!(!is_compressed(&asked(reqwest::Client::new().get(&link)).await), "its address is the secret");
+    assert!(
+        !is_compressed(&asked(reqwest::Client::new().get(&link)).await),
+        "the address itself is the secret"
+    );
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();
     let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     relay.add_user("maria", &["--role", "admin", "--playback"]).await;
     let maria = Operator::log_in(&relay, "maria").await;
     let csrf = maria.csrf().await;
-    assert_ne!(csrf, maria.csrf().await, "every answer has other letters of it");
+    assert_ne!(csrf, maria.csrf().await, "every response has different letters of it");
     for (path, fields) in [
         ("/sites/new", &[("site", "madrid"), ("note", "")][..]),
         ("/sites/acme/keys", &[]),

@@ -84,10 +84,12 @@ fn counted(report: &Value, what: &str) -> BTreeMap<String, BTreeMap<String, u64>
     serde_json::from_value(report["coverage"][what].clone()).unwrap()
 }
 
-fn same<'a>(told: &'a BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<&'a str, BTreeMap<&'a str, u64>> {
+fn same<'a>(
+    tallies: &'a BTreeMap<String, BTreeMap<String, u64>>,
+) -> BTreeMap<&'a str, BTreeMap<&'a str, u64>> {
     let row =
         |row: &'a BTreeMap<String, u64>| row.iter().map(|(key, count)| (key.as_str(), *count)).collect();
-    told.iter().map(|(key, tally)| (key.as_str(), row(tally))).collect()
+    tallies.iter().map(|(key, tally)| (key.as_str(), row(tally))).collect()
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ impl Place {
     /// Waits until the state file reports a problem, or reports none.
     async fn problem(&self, wanted: Option<&str>) {
         let path: PathBuf = self.dir.path().join("state.json");
-        let told = async {
+        let reported = async {
             loop {
                 let text = fs::read_to_string(&path).unwrap_or_default();
                 let state: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -85,7 +85,7 @@ impl Place {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.unwrap();
+        tokio::time::timeout(PATIENCE, reported).await.unwrap();
     }
 }
 

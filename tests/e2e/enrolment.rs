@@ -103,7 +103,11 @@ async fn old_replaced_and_made_up_codes_and_those_of_disabled_sites_are_refused_
     let age = "UPDATE enrolments SET expires_ms = expires_ms - 900000 WHERE used_ms IS NULL";
     assert_eq!(database.execute(age).await.unwrap().rows_affected(), 1);
     assert_eq!(refused(trade(&client, &relay, &old).await, 403).await, REFUSED);
-    assert_eq!(relay.status("acme").await["enrolments"].as_array().unwrap().len(), 1, "it is shown no more");
+    assert_eq!(
+        relay.status("acme").await["enrolments"].as_array().unwrap().len(),
+        1,
+        "it is not shown again"
+    );
 }
 
 async fn database(relay: &Relay) -> SqliteConnection {
@@ -124,11 +128,11 @@ async fn guesses_at_codes_throttle_only_the_client_that_guesses() {
         }
         guessed += 1;
     };
-    assert!((10..20).contains(&guessed), "{guessed} codes were looked at");
+    assert!((10..20).contains(&guessed), "{guessed} codes were checked");
     let after: u64 = throttled.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=6).contains(&after), "{after}");
     refused(throttled, 429).await;
-    assert_eq!(trade(&guesser, &relay, &code).await.status(), 429, "nor is a right one looked at");
+    assert_eq!(trade(&guesser, &relay, &code).await.status(), 429, "a right code is not checked either");
     traded(&client_at(67), &relay, &code, &site).await;
 }
 

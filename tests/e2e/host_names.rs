@@ -53,9 +53,9 @@ async fn a_site_has_a_host_name_of_its_own_over_http_1_and_http_2() {
                 Site { search_url: format!("https://{host}.{NAME}:{port}/acme/search"), ..site.clone() };
             search(&client, &path, CALL, &[]).await;
         }
-        let nobody =
+        let unknown =
             client.get(format!("https://nobody.{NAME}:{port}/search?callid={CALL}")).send().await.unwrap();
-        assert_eq!(nobody.status(), 401, "as where there is such a site");
+        assert_eq!(unknown.status(), 401, "the same as for an existing site");
     }
 }
 

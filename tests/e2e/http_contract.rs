@@ -175,11 +175,11 @@ async fn browsers_that_came_over_tls_must_stay_there() {
     let secure = Relay::start_tls().await;
     let off = Relay::start_with(&["--hsts-max-age", "off"], true).await;
     let plain = Relay::start_with(&["--hsts-max-age", "1h"], false).await;
-    for (relay, told) in [(&secure, Some("max-age=31536000")), (&off, None), (&plain, None)] {
+    for (relay, reported) in [(&secure, Some("max-age=31536000")), (&off, None), (&plain, None)] {
         for path in ["/", "/nobody/search", "/nothing"] {
             let response = send(client(relay).get(format!("{}{path}", relay.url()))).await;
             let hsts = response.headers().get("strict-transport-security");
-            assert_eq!(hsts.map(|hsts| hsts.to_str().unwrap()), told, "{path}");
+            assert_eq!(hsts.map(|hsts| hsts.to_str().unwrap()), reported, "{path}");
             if path == "/" {
                 assert_eq!(response.headers()["x-frame-options"], "DENY");
             }
@@ -197,10 +197,10 @@ async fn operators_see_health_and_state() {
     let dir = tempfile::tempdir().unwrap();
     let _agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     search(&client(&relay), &site, CALL, &[]).await;
-    let told = |status: &Value| {
+    let reported = |status: &Value| {
         status["sessions"][0]["rtt_ms"].is_number() && status["searches_last_hour"] == json!(1)
     };
-    let status = relay.wait_for_status("acme", told).await;
+    let status = relay.wait_for_status("acme", reported).await;
     assert_eq!((&status["state"], &status["errors_last_hour"]), (&json!("up"), &json!(0)));
     let session = &status["sessions"][0];
     assert_eq!(session["open_streams"], 0);
@@ -253,7 +253,7 @@ async fn a_search_says_which_methods_it_takes_and_refuses_what_is_too_long_befor
     relay.add_site("acme", &[]).await;
     let long = head("POST", "Expect: 100-continue\r\nContent-Length: 70000\r\n");
     let answer = raw(relay.address, &long).await;
-    assert!(answer.starts_with("HTTP/1.1 413 "), "it is not invited first: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 413 "), "there is no 100 Continue before: {answer}");
 }
 
 #[tokio::test]

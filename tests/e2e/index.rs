@@ -47,7 +47,7 @@ async fn a_site_with_an_index_finds_old_calls_new_ones_and_none() {
     write(dir.path(), format!("in-{call}.wav"), &wav(1.0, 1));
     assert_eq!(finds(&client, &site, &call).await, 1, "at once");
     fs::remove_file(dir.path().join(format!("in-{call}.wav"))).unwrap();
-    assert_eq!(finds(&client, &site, &call).await, 0, "what is gone is not given out");
+    assert_eq!(finds(&client, &site, &call).await, 0, "a deleted recording is not returned");
 
     end(agent).await;
     let again = Agent::start(&relay, &site, indexed(dir.path(), &index)).await;

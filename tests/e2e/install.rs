@@ -143,7 +143,7 @@ async fn a_wrong_code_leaves_no_half_installation_that_would_start() {
     let code = code(&relay).await;
     let flags = ["--relay", &url, "--enroll", &code, "--path", "file:/rec"];
     let (exit, _, err) = install(machine.path(), &flags).await;
-    assert_eq!(exit, 0, "the next attempt goes through: {err}");
+    assert_eq!(exit, 0, "the next attempt succeeds: {err}");
 }
 
 #[tokio::test]

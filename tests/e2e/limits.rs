@@ -67,15 +67,15 @@ async fn a_wrong_token_is_slowed_down_for_its_own_pair_alone() {
         }
         wrong += 1;
     };
-    assert!((10..20).contains(&wrong), "{wrong} wrong tokens were looked at");
+    assert!((10..20).contains(&wrong), "{wrong} wrong tokens were checked");
     assert!(refused(throttled, 429).await <= 6);
     // The same address can continue with the other site, and with the right token for this one.
     for site in [&other, &place.site] {
         search(&client, site, CALL, &[]).await;
     }
     search(&client_at(9), &place.site, CALL, &[]).await;
-    let told = |status: &Value| !status["refused_last_hour"]["since"].is_null();
-    let status = place.relay.wait_for_status(&place.site.name, told).await;
+    let reported = |status: &Value| !status["refused_last_hour"]["since"].is_null();
+    let status = place.relay.wait_for_status(&place.site.name, reported).await;
     assert_eq!(status["refused_last_hour"]["wrong_tokens"], wrong, "{status}");
     place.relay.add_user("maria", &["--role", "viewer"]).await;
     let maria = Operator::log_in(&place.relay, "maria").await;
@@ -143,10 +143,10 @@ async fn a_wrong_site_key_is_slowed_down_and_a_right_one_is_not() {
 async fn agents_that_come_all_at_once_are_admitted_one_after_the_other() {
     let relay = Relay::start_with(&["--accept-rate", "2"], false).await;
     let site = relay.add_site("acme", &[]).await;
-    let knocks = join_all((0..12).map(|_| request_tunnel(&relay, &site.site_key))).await;
-    let admitted = knocks.iter().filter(|(head, _)| head.starts_with("HTTP/1.1 101 ")).count();
+    let requested = join_all((0..12).map(|_| request_tunnel(&relay, &site.site_key))).await;
+    let admitted = requested.iter().filter(|(head, _)| head.starts_with("HTTP/1.1 101 ")).count();
     assert!((2..6).contains(&admitted), "{admitted} were admitted");
-    let mut semaphore: Vec<u64> = knocks
+    let mut semaphore: Vec<u64> = requested
         .iter()
         .filter(|(head, _)| head.starts_with("HTTP/1.1 503 "))
         .map(|(head, _)| retry_after(head))

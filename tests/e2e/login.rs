@@ -122,9 +122,9 @@ async fn guessing_is_slowed_down_for_one_name_alone() {
     Operator::log_in(&relay, "jose").await;
     relay.process().wait_for("too many attempts").await;
     let locked = "/api/v1/operator-events?action=login.locked_out";
-    let (_, told) = Api::admin(&relay).await.get(locked).await;
-    assert_eq!(told["events"][0]["actor"], "maria", "{told}");
-    assert_eq!(told["events"].as_array().unwrap().len(), 1, "{told}");
+    let (_, events) = Api::admin(&relay).await.get(locked).await;
+    assert_eq!(events["events"][0]["actor"], "maria", "{events}");
+    assert_eq!(events["events"].as_array().unwrap().len(), 1, "{events}");
     tokio::time::sleep(std::time::Duration::from_secs(wait)).await;
     Operator::log_in(&relay, "maria").await;
 }
@@ -294,5 +294,5 @@ async fn over_tls_the_cookie_belongs_to_this_host_alone() {
     let maria = visitor.entered(&response);
     let over_tls = maria.request(Method::GET, "/").header("x-forwarded-proto", "https").send().await.unwrap();
     assert_eq!(over_tls.status(), 200);
-    assert!(!maria.is_logged_in().await, "a cookie of TLS is none in the clear");
+    assert!(!maria.is_logged_in().await, "a cookie from TLS is not valid over plain HTTP");
 }

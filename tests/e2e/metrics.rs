@@ -44,9 +44,9 @@ async fn promtool(arguments: &[&str], input: &str) -> Option<(bool, String)> {
     };
     tool.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     let output = tool.wait_with_output().await.unwrap();
-    let told =
-        [output.stdout, output.stderr].map(|told| String::from_utf8_lossy(&told).into_owned()).concat();
-    Some((output.status.success(), told))
+    let printed =
+        [output.stdout, output.stderr].map(|printed| String::from_utf8_lossy(&printed).into_owned()).concat();
+    Some((output.status.success(), printed))
 }
 
 #[tokio::test]
@@ -61,8 +61,8 @@ async fn figures_come_in_the_format_that_is_asked_for_and_both_can_be_read() {
         let (kind, text) = figures(&relay, accept).await;
         assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8", "{accept:?}");
         assert!(text.contains("\n# TYPE audiovault_relay_searches_total counter\n"), "{text}");
-        let Some((success, told)) = promtool(&["check", "metrics"], &text).await else { return };
-        assert!(success, "{told}");
+        let Some((success, printed)) = promtool(&["check", "metrics"], &text).await else { return };
+        assert!(success, "{printed}");
     }
 
     let (kind, open_metrics) = figures(&relay, Some(PROMETHEUS)).await;
@@ -77,6 +77,6 @@ async fn figures_come_in_the_format_that_is_asked_for_and_both_can_be_read() {
     std::fs::write(&file, with_times).unwrap();
     let [file, blocks] = [&file, &blocks].map(|path| path.to_str().unwrap());
     let arguments = ["tsdb", "create-blocks-from", "openmetrics", file, blocks];
-    let (success, told) = promtool(&arguments, "").await.unwrap();
-    assert!(success, "{told}");
+    let (success, printed) = promtool(&arguments, "").await.unwrap();
+    assert!(success, "{printed}");
 }

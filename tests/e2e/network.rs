@@ -35,15 +35,15 @@ async fn an_agent_behind_translation_with_every_inbound_packet_dropped_serves() 
     assert_eq!(body(send(client.get(&link)).await).await, (200, long));
 
     let status = relay.status("acme").await;
-    assert_eq!(status["sessions"][0]["address"], ROUTER, "the relay sees the router alone");
+    assert_eq!(status["sessions"][0]["address"], ROUTER, "the relay sees only the router");
     // No incoming connection is accepted, on any port.
     let before = refused(&network);
     for port in [80, 443, 4040, relay.address.port()] {
-        let knock = TcpStream::connect((ROUTER, port));
-        let knocked = tokio::time::timeout(std::time::Duration::from_millis(300), knock).await;
-        assert!(!matches!(knocked, Ok(Ok(_))), "port {port} is open");
+        let attempt = TcpStream::connect((ROUTER, port));
+        let connected = tokio::time::timeout(std::time::Duration::from_millis(300), attempt).await;
+        assert!(!matches!(connected, Ok(Ok(_))), "port {port} is open");
     }
-    assert!(refused(&network) >= before + 4, "each knock was dropped");
+    assert!(refused(&network) >= before + 4, "each attempt was dropped");
     search(&client, &site, CALL, &[]).await;
 }
 

@@ -53,7 +53,7 @@ async fn hold(relay: &Relay, token: &str, which: &[&str]) {
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(TRIAL, running).await.unwrap().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(told.contains("generated"), "requests were made up: {told}");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(printed.contains("generated"), "requests were made up: {printed}");
 }

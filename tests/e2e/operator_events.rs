@@ -24,12 +24,12 @@ async fn changes_by_page_program_and_command_line_are_events_that_nothing_erases
     assert_eq!(api.post("/api/v1/sites/acme/keys", &Value::Null).await.0, 201);
     relay.site_command(&["disable", "acme"]).await;
     let of_site = events(&api, "site=acme").await;
-    let told: Vec<_> = of_site
+    let listed: Vec<_> = of_site
         .iter()
         .map(|event| (event["action"].as_str().unwrap(), event["actor_kind"].as_str().unwrap()))
         .collect();
     let expected = [("site.disabled", "command_line"), ("site.key_added", "token"), ("site.added", "user")];
-    assert_eq!(told, expected);
+    assert_eq!(listed, expected);
     assert_eq!((&of_site[2]["actor"], &of_site[2]["address"]), (&json!("maria"), &json!("127.0.0.1")));
     assert_eq!(of_site[2]["after"]["note"], "Acme");
     assert_eq!((&of_site[0]["address"], &of_site[0]["before"]), (&Value::Null, &json!({"disabled": false})));
@@ -51,17 +51,17 @@ async fn changes_by_page_program_and_command_line_are_events_that_nothing_erases
     let csv = api.request(Method::GET, "/api/v1/operator-events.csv").send().await.unwrap();
     let csv = csv.text().await.unwrap();
     let printed = run("audiovault-relay", &["audit", "operators", "--database", &database], &[]).await.1;
-    assert!(printed.ends_with(csv.split_once('\n').unwrap().1), "the command line has the same words");
+    assert!(printed.ends_with(csv.split_once('\n').unwrap().1), "the command line prints the same");
     assert!(!csv.contains(PASSWORD) && !csv.contains("avk_") && !csv.contains("avt_"), "{csv}");
 
     for method in [Method::DELETE, Method::PUT, Method::POST] {
         let (status, _) = api.call(method, "/api/v1/operator-events", None).await;
-        assert_eq!(status, 405, "no request changes the record");
+        assert_eq!(status, 405, "no request changes the events");
     }
     let short = ["serve", "--public-url", "http://relay.example.com", "--database", &database];
     let short = [&short[..], &["--operator-events-keep", "1day"]].concat();
     let (code, _, said) = run("audiovault-relay", &short, &[]).await;
-    assert!(code == 2 && said.contains("90days"), "retention is no way to erase: {said}");
+    assert!(code == 2 && said.contains("90days"), "retention cannot be used to erase: {said}");
 }
 
 #[tokio::test]

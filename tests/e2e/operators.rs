@@ -22,12 +22,12 @@ async fn the_admin_of_one_site_sees_that_site_alone() {
     let limited = Operator::log_in(&relay, "limited").await;
     let page = limited.page("/").await;
     assert!(page.contains("acme") && !page.contains("umbrella"), "{page}");
-    assert!(!page.contains("href=\"/users\""), "who may give rights has them all");
+    assert!(!page.contains("href=\"/users\""), "only an operator with all rights may give rights");
     for path in ["/users", "/users/root", "/tokens", "/api/v1/users", "/api/v1/tokens", "/api/v1/users/root"]
     {
         assert_eq!(limited.get(path).await.status(), 403, "{path}");
     }
-    assert_eq!(limited.get("/metrics").await.status(), 404, "the figures name every site");
+    assert_eq!(limited.get("/metrics").await.status(), 404, "the metrics name every site");
     let api = Api::with(&relay, "ci", &["--role", "admin", "--site", "acme"]).await;
     let (_, status) = api.get("/api/v1/sites").await;
     assert_eq!(status["sites"].as_array().unwrap().len(), 1, "{status}");
@@ -40,7 +40,11 @@ async fn the_admin_of_one_site_sees_that_site_alone() {
         assert_eq!(api.post("/api/v1/users", &body).await.0, 403);
     }
     relay.site_command(&["remove", "acme"]).await;
-    assert_eq!(api.get("/api/v1/me").await.1["sites"], json!([]), "no site is left, not all of them");
+    assert_eq!(
+        api.get("/api/v1/me").await.1["sites"],
+        json!([]),
+        "no site is left; this must not mean all sites"
+    );
 }
 
 #[tokio::test]
@@ -160,7 +164,7 @@ async fn a_token_lives_until_it_is_removed() {
     assert_eq!(api.get("/api/v1/users").await.0, 403);
     assert_eq!(api.request(Method::GET, "/metrics").send().await.unwrap().status(), 200);
     let both = root.request(Method::GET, "/api/v1/me").bearer_auth("avt_wrong").send().await.unwrap();
-    assert_eq!(both.status(), 401, "a token that is sent is meant");
+    assert_eq!(both.status(), 401, "a sent token counts, not the session");
     assert_eq!(root.post("/tokens/monitoring/remove", &[]).await.status(), 303);
     assert_eq!(api.get("/api/v1/me").await.0, 401);
 
@@ -227,7 +231,7 @@ async fn the_api_says_what_is_wrong_in_problem_details() {
     let (status, changed) = api.call(Method::PUT, "/api/v1/users/maria", Some(&rights)).await;
     assert_eq!((status, &changed["playback"]), (200, &json!(true)));
     let (_, listed) = api.get("/api/v1/users").await;
-    assert_eq!(listed, relay.command("user", &["list"]).await, "the command line has the same words");
+    assert_eq!(listed, relay.command("user", &["list"]).await, "the command line prints the same");
     let password = json!({"password": "a new horse battery"});
     assert_eq!(api.call(Method::PUT, "/api/v1/users/maria/password", Some(&password)).await.0, 204);
     assert_eq!(api.call(Method::DELETE, "/api/v1/users/maria", None).await.0, 204);

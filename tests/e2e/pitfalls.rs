@@ -96,7 +96,7 @@ async fn directories_are_named_in_the_zone_of_the_site() {
         place.options("%YY/%MM/%DD").with(&["--timezone", "America/Los_Angeles", "--look-back", "1h"]);
     let _agent = place.agent(options).await;
     let found = place.search("1711418400.1", &[]).await;
-    assert_eq!(found["files"].as_array().unwrap().len(), 1, "only the 25th is looked at: {found}");
+    assert_eq!(found["files"].as_array().unwrap().len(), 1, "only the 25th is searched: {found}");
 }
 
 #[tokio::test]
@@ -124,7 +124,11 @@ async fn a_tenant_never_sees_another_ones_recordings() {
     assert_eq!(ask("red-secret-2", "blue").await, (401, None));
     assert_eq!(ask("N0b0dyKn0ws", "nobody").await, (401, None), "that secret is publicly known");
     assert_eq!(ask("wrong", "blue").await, (401, None));
-    assert_eq!(ask(&place.site.search_token, "red").await, (200, Some(1)), "the site's own token is for all");
+    assert_eq!(
+        ask(&place.site.search_token, "red").await,
+        (200, Some(1)),
+        "the site's own token is for all tenants"
+    );
     assert_eq!(
         ask(&place.site.search_token, "").await,
         (200, Some(0)),

@@ -100,7 +100,7 @@ async fn the_tunnel_of_a_check_answers_the_check_alone() {
     agent.process.terminate();
     agent.process.wait().await;
     // Another client searches all the time, also at the moment when the check's tunnel is there.
-    let somebody = async {
+    let another_client = async {
         while !over.load(Ordering::Relaxed) {
             let answer = search_with(&client, &site, CALL, &[]).await;
             assert_eq!(answer.status(), 503, "{answer:?}");
@@ -115,7 +115,7 @@ async fn the_tunnel_of_a_check_answers_the_check_alone() {
         }
         over.store(true, Ordering::Relaxed);
     };
-    tokio::join!(somebody, checks);
+    tokio::join!(another_client, checks);
 }
 
 #[tokio::test]

@@ -92,8 +92,8 @@ async fn a_certificate_of_an_unknown_issuer_is_reported_with_the_name_of_the_iss
     let report = check(&relay, &site, &machine).await;
     report.fails_at("tls", &["signed by 'Acme Telephony Root', not by a public authority", "--cacert"]);
 
-    let told = AgentOptions::new(dir.path()).trusting(Trust::File(own.file()));
-    let report = check(&relay, &site, &told).await;
+    let options = AgentOptions::new(dir.path()).trusting(Trust::File(own.file()));
+    let report = check(&relay, &site, &options).await;
     report.is_well();
     let said = report.said("tls");
     assert!(said.contains(&format!("--cacert {} trusts it", own.file().display())), "{said}");
@@ -167,18 +167,18 @@ async fn a_clock_that_is_a_day_off_is_reported_as_the_cause() {
     let short = Relay::start_signed(&authority, None).await;
     let dir = one_recording();
     let (site, other) = (short.add_site("acme", &[]).await, lasting.add_site("acme", &[]).await);
-    for (off, told, invalid) in [
+    for (off, difference, invalid) in [
         ("-1d", "1day behind the relay's", "its certificate is not valid yet"),
         ("+1d", "1day ahead of the relay's", "its certificate has expired"),
     ] {
         let starter = ["env", "FAKETIME_DONT_FAKE_MONOTONIC=1", "faketime", "-f", off];
         let options = AgentOptions::new(dir.path()).started_by(&starter);
         let report = check(&short, &site, &options).await;
-        let words = [invalid, "but only by this machine's clock", told, "set this machine's clock"];
+        let words = [invalid, "but only by this machine's clock", difference, "set this machine's clock"];
         assert!(words.iter().all(|words| report.said("tls").contains(words)), "{report:?}");
-        assert!(report.said("time").contains(told), "{report:?}");
+        assert!(report.said("time").contains(difference), "{report:?}");
         let report = check(&lasting, &other, &options).await;
-        assert!(report.said("time").contains(told), "{report:?}");
+        assert!(report.said("time").contains(difference), "{report:?}");
         let state = |id| report.states().into_iter().find(|(step, _)| *step == id);
         assert_eq!((report.code, state("time")), (3, Some(("time", "FAIL"))), "{report:?}");
     }

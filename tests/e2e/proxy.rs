@@ -48,12 +48,12 @@ async fn everything_comes_through_nginx_and_the_client_is_known() {
         }
         before = now;
     }
-    assert_eq!(relay.status("acme").await["sessions"][0]["open_streams"], 1, "not the whole is on its way");
+    assert_eq!(relay.status("acme").await["sessions"][0]["open_streams"], 1, "not all of it was sent");
     let mut bytes = Vec::new();
     while let Some(chunk) = paused.chunk().await.unwrap() {
         bytes.extend_from_slice(&chunk);
     }
-    assert!(bytes.len() < content.len() && content.ends_with(&bytes), "the rest comes when it is wanted");
+    assert!(bytes.len() < content.len() && content.ends_with(&bytes), "the rest arrives when it is read");
 
     search(&client, &site, CALL, &[]).await;
 

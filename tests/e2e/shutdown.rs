@@ -42,27 +42,27 @@ async fn the_rest_is_whole(mut response: Response, content: &[u8]) {
 
 #[tokio::test]
 async fn an_agent_lets_downloads_finish_and_ends_with_success() {
-    let mut story = listening(Relay::start().await).await;
-    story.agent.process.terminate();
-    story.agent.process.wait_for("shutting down").await;
-    story.relay.wait_for_status("acme", |status| status["sessions"][0]["leaving"] == true).await;
-    the_rest_is_whole(story.response, &story.content).await;
-    assert_eq!(story.agent.process.wait().await.code(), Some(0));
-    story.relay.wait_for_status("acme", |status| status["state"] == "down").await;
+    let mut scene = listening(Relay::start().await).await;
+    scene.agent.process.terminate();
+    scene.agent.process.wait_for("shutting down").await;
+    scene.relay.wait_for_status("acme", |status| status["sessions"][0]["leaving"] == true).await;
+    the_rest_is_whole(scene.response, &scene.content).await;
+    assert_eq!(scene.agent.process.wait().await.code(), Some(0));
+    scene.relay.wait_for_status("acme", |status| status["state"] == "down").await;
 }
 
 #[tokio::test]
 async fn a_relay_lets_downloads_finish_and_ends_with_success() {
-    let mut story = listening(Relay::start().await).await;
-    story.relay.process().terminate();
-    story.agent.process.wait_for("the relay asks to dial again").await;
-    the_rest_is_whole(story.response, &story.content).await;
-    let mut process = story.relay.process.take().unwrap();
+    let mut scene = listening(Relay::start().await).await;
+    scene.relay.process().terminate();
+    scene.agent.process.wait_for("the relay asks to dial again").await;
+    the_rest_is_whole(scene.response, &scene.content).await;
+    let mut process = scene.relay.process.take().unwrap();
     assert_eq!(process.wait().await.code(), Some(0));
-    let mark = story.agent.process.mark();
-    story.relay.restart().await;
-    story.agent.process.wait_for_after(mark, CONNECTED).await;
-    search(&client(&story.relay), &story.site, "1711441902.17", &[]).await;
+    let mark = scene.agent.process.mark();
+    scene.relay.restart().await;
+    scene.agent.process.wait_for_after(mark, CONNECTED).await;
+    search(&client(&scene.relay), &scene.site, "1711441902.17", &[]).await;
 }
 
 #[tokio::test]

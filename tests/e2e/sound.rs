@@ -105,7 +105,7 @@ async fn recordings_sound_sample_by_sample_as_libgsm_has_them() {
             assert_eq!(status, 200);
             assert_eq!(bytes.len() as u64, found["size"].as_u64().unwrap());
             assert_eq!(found["duration"], 6.0, "{content} as {extension}");
-            assert!(bytes[HEADER..] == expected, "{content} as {extension} sounds otherwise");
+            assert!(bytes[HEADER..] == expected, "{content} as {extension} sounds different");
             std::fs::remove_file(stage.dir.path().join(format!("in-{call}.{extension}"))).unwrap();
         }
     }
@@ -165,8 +165,8 @@ async fn the_audit_counts_what_was_delivered_in_seconds_of_sound() {
     }
     let record = stage.relay.audit(3).await;
     for (bytes, seconds) in [(64_044, "4.0"), (6_600, "4.0")] {
-        let told = format!(",200,complete,,0,{bytes},{bytes},{seconds},");
-        assert!(record.iter().any(|line| line.contains(&told)), "{told}: {record:#?}");
+        let columns = format!(",200,complete,,0,{bytes},{bytes},{seconds},");
+        assert!(record.iter().any(|line| line.contains(&columns)), "{columns}: {record:#?}");
     }
 }
 

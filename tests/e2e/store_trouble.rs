@@ -84,19 +84,19 @@ impl Place {
 
     /// Listens again and again until the relay says that it cannot write.
     async fn until_reported(&mut self) {
-        let told = async {
+        let reported = async {
             while self.relay.figure(WRITTEN).await == 1.0 {
                 self.listen().await;
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, told).await.unwrap();
-        let told = async {
+        timeout(PATIENCE, reported).await.unwrap();
+        let reported = async {
             while !self.operator.page("/").await.contains(NOTICE) {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, told).await.unwrap();
+        timeout(PATIENCE, reported).await.unwrap();
     }
 
     /// What must hold while nothing can be written.
@@ -124,7 +124,10 @@ impl Place {
         timeout(PATIENCE, written).await.unwrap();
         let back = over.elapsed().as_millis();
         let rest = timeout(PATIENCE, paused.bytes()).await.unwrap().unwrap();
-        assert!(noise(LONG, 1).ends_with(&rest) && rest.len() > LONG / 2, "it was not on its way in whole");
+        assert!(
+            noise(LONG, 1).ends_with(&rest) && rest.len() > LONG / 2,
+            "it was not sent completely before"
+        );
         self.listen().await;
         let record = self.relay.audit(self.events).await;
         assert!(record.iter().all(|line| line.contains(",complete,")), "{record:#?}");

@@ -3,11 +3,7 @@
 //! status and every length is checked. Needs root, for network namespaces.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program prints its results")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a measurement that cannot go on has nothing to say"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that fails has no result")]
 
 mod download;
 mod place;

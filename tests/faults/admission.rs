@@ -25,18 +25,18 @@ const CONNECTIONS: usize = 4;
 
 /// Asks for tunnels with a key as often as possible, by plain requests and by proper handshakes. Returns how often it
 /// asked.
-fn knock(relay: &Relay, site: &Site, tasks: &mut JoinSet<()>) -> Arc<AtomicUsize> {
-    let knocks = Arc::new(AtomicUsize::new(0));
+fn ask_for_tunnels(relay: &Relay, site: &Site, tasks: &mut JoinSet<()>) -> Arc<AtomicUsize> {
+    let requests = Arc::new(AtomicUsize::new(0));
     for _ in 0..CONNECTIONS {
         let (url, key) = (format!("{}/tunnel", relay.url()), site.site_key.clone());
-        let counted = Arc::clone(&knocks);
+        let counted = Arc::clone(&requests);
         tasks.spawn(async move {
             let client = reqwest::Client::new();
             while client.get(&url).bearer_auth(&key).send().await.is_ok() {
                 counted.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let (address, site, counted) = (relay.address, site.clone(), Arc::clone(&knocks));
+        let (address, site, counted) = (relay.address, site.clone(), Arc::clone(&requests));
         tasks.spawn(async move {
             loop {
                 // A tunnel that is admitted is closed at once, to ask again.
@@ -45,7 +45,7 @@ fn knock(relay: &Relay, site: &Site, tasks: &mut JoinSet<()>) -> Arc<AtomicUsize
             }
         });
     }
-    knocks
+    requests
 }
 
 #[tokio::test]
@@ -54,12 +54,12 @@ async fn a_key_that_asks_without_end_keeps_no_other_site_out() {
     let greedy = setting.relay.add_site("greedy", &[]).await;
     let mut tasks = JoinSet::new();
     let mut admitted = Vec::new();
-    let mut knocked = 0;
+    let mut requested = 0;
     // During normal operation, and after a restart.
     for _ in 0..2 {
-        let knocks = knock(&setting.relay, &greedy, &mut tasks);
+        let requests = ask_for_tunnels(&setting.relay, &greedy, &mut tasks);
         // The greedy site takes all it can get before the other agent dials.
-        while knocks.load(Ordering::Relaxed) < 500 {
+        while requests.load(Ordering::Relaxed) < 500 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let begun = Instant::now();
@@ -68,13 +68,13 @@ async fn a_key_that_asks_without_end_keeps_no_other_site_out() {
         setting.search().await;
         drop(agent);
         tasks.shutdown().await;
-        knocked += knocks.load(Ordering::Relaxed);
+        requested += requests.load(Ordering::Relaxed);
         setting.relay.kill().await;
         setting.relay.restart().await;
     }
     let promise = "an agent of another site connects within 5 s, also after a restart of the relay";
     let measured =
-        format!("connected after {} and {}, during {knocked} requests", ms(admitted[0]), ms(admitted[1]));
+        format!("connected after {} and {}, during {requested} requests", ms(admitted[0]), ms(admitted[1]));
     matrix::row("admission", "a site key that asks for tunnels as fast as it can", promise, measured);
 }
 

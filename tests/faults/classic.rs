@@ -63,13 +63,13 @@ async fn idle_connections_of_one_address_keep_no_other_out_of_serve() {
     let dropped = dropped.into_iter().filter(|dropped| *dropped).count();
     assert!(dropped >= IDLE - 144, "{dropped} of {IDLE} were dropped");
     // The next connection from the same address gets a response, once the earlier ones are closed.
-    let mut told = kept.pop().unwrap();
-    while is_ended(&mut told, Duration::from_millis(1)).await {
-        told = kept.pop().unwrap();
+    let mut served = kept.pop().unwrap();
+    while is_ended(&mut served, Duration::from_millis(1)).await {
+        served = kept.pop().unwrap();
     }
-    told.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    served.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut answer = String::new();
-    timeout(PATIENCE, told.read_to_string(&mut answer)).await.unwrap().unwrap();
+    timeout(PATIENCE, served.read_to_string(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after"), "{answer}");
     // Connections without a request are closed.
     let first = &mut kept[0];

@@ -30,9 +30,9 @@ async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event
         // An agent with a known key can connect.
         let late = setting.agent().await;
         // Unknown sites and keys cannot be judged.
-        let nobody =
+        let unknown_site =
             Site { search_url: setting.site.search_url.replace("acme", "nobody"), ..setting.site.clone() };
-        let refused = search_with(&setting.client, &nobody, CALL, &[]).await;
+        let refused = search_with(&setting.client, &unknown_site, CALL, &[]).await;
         assert_eq!(
             (refused.status().as_u16(), &refused.headers()["retry-after"]),
             (503, &"10".parse().unwrap())

@@ -14,7 +14,7 @@ use harness::{
 use crate::setting::{LONG, LONG_LEN, Setting, ms};
 
 /// What a listener received of a download.
-pub(crate) struct Heard {
+pub(crate) struct Received {
     pub(crate) bytes: Vec<u8>,
     /// The error that ended it.
     pub(crate) error: Option<String>,
@@ -23,8 +23,8 @@ pub(crate) struct Heard {
 }
 
 /// Listens to the end; after the given number of bytes something happens.
-pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Heard {
-    let mut heard = Heard { bytes: Vec::new(), error: None, pause: Duration::ZERO };
+pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Received {
+    let mut heard = Received { bytes: Vec::new(), error: None, pause: Duration::ZERO };
     let mut fault = Some(fault);
     let mut body = response.bytes_stream();
     loop {

@@ -20,7 +20,7 @@ use harness::{
 use serde_json::Value;
 
 use crate::{
-    download::{Heard, listen},
+    download::{Received, listen},
     setting::{LONG, LONG_LEN, Setting, ms},
 };
 
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     /// Listens; in the middle of it something happens to the file.
-    async fn listen(&self, fault: impl FnOnce(&Path)) -> Heard {
+    async fn listen(&self, fault: impl FnOnce(&Path)) -> Received {
         let response = send(self.setting.client.get(&self.link)).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.content_length(), Some(LONG_LEN as u64));
@@ -61,13 +61,13 @@ impl Scene {
         body(send(self.setting.client.get(&self.link)).await).await
     }
 
-    fn is_whole(&self, heard: &Heard) {
+    fn is_whole(&self, heard: &Received) {
         assert!(heard.error.is_none(), "{:?}", heard.error);
         assert!(heard.bytes == self.long, "{} bytes", heard.bytes.len());
     }
 
     /// How many bytes of a cut download arrived, all of them right.
-    fn is_cut(&self, heard: &Heard) -> usize {
+    fn is_cut(&self, heard: &Received) -> usize {
         let len = heard.bytes.len();
         assert!(heard.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
         assert!(self.long.starts_with(&heard.bytes), "a wrong byte among {len}");
@@ -197,7 +197,11 @@ async fn recordings_that_may_not_be_read_are_reported_and_come_back_by_themselve
     let (status, said) = fetch().await;
     let said = String::from_utf8(said).unwrap();
     assert!(status == 500 && said.contains("the site cannot read the recording"), "{status} {said}");
-    assert_eq!(names(&search(&setting.client, &setting.site, CALL, &[]).await).len(), 1, "it is there");
+    assert_eq!(
+        names(&search(&setting.client, &setting.site, CALL, &[]).await).len(),
+        1,
+        "the search finds it"
+    );
     share(&file, true);
     assert!(fetch().await == whole);
 

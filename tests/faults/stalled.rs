@@ -174,8 +174,8 @@ async fn in_the_meantime(place: &Place) -> String {
     let (found, took) = place.search_mount().await;
     assert!(took < DEADLINE && names(&found).is_empty() && found["complete"] == false, "{found} {took:?}");
     place.agent.process.wait_for(DOES_NOT_ANSWER).await;
-    let told = |status: &Value| status.to_string().contains(DOES_NOT_ANSWER);
-    place.setting.relay.wait_for_status("acme", told).await;
+    let reported = |status: &Value| status.to_string().contains(DOES_NOT_ANSWER);
+    place.setting.relay.wait_for_status("acme", reported).await;
     // Storage that is known to hang is not waited for.
     let (later, complete) = place.search_elsewhere().await;
     assert!(later < AT_ONCE && !complete, "{later:?}");

@@ -1,4 +1,4 @@
-//! What nobody may do, even with keys, links and tokens of others.
+//! What must be impossible, even with keys, links and tokens of others.
 
 use std::{
     net::IpAddr,
@@ -401,9 +401,9 @@ async fn guesses_from_many_addresses_meet_a_ceiling_that_the_board_shows() {
     let most = 101 + usize::try_from(begun.elapsed().as_millis() / 600).unwrap();
     assert!((1..=most).contains(&looked_at), "{looked_at} of at most {most}");
     setting.search().await;
-    let told =
+    let shown =
         setting.relay.wait_for_status("acme", |site| !site["refused_last_hour"]["ceiling_since"].is_null());
-    told.await;
+    shown.await;
     let promise = "a hundred guesses at once, then a hundred per minute, shown on the board; a client \
                    whose token was right before is answered";
     let measured = format!("{looked_at} of {} checked, the others 429", addresses.len());

@@ -176,6 +176,6 @@ fn as_unprivileged_user(dir: &Path) -> Vec<String> {
 
 /// A numeric id of the user that the package creates.
 fn id(which: &str) -> u32 {
-    let told = std::process::Command::new("id").args([which, "postgres"]).output().expect("id");
-    String::from_utf8_lossy(&told.stdout).trim().parse().expect("Debian's package makes the user postgres")
+    let printed = std::process::Command::new("id").args([which, "postgres"]).output().expect("id");
+    String::from_utf8_lossy(&printed.stdout).trim().parse().expect("Debian's package makes the user postgres")
 }

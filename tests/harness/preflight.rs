@@ -50,7 +50,7 @@ async fn run(relay: &Relay, site: &Site, options: &AgentOptions, more: &[&str]) 
     let secrets = TempDir::new().expect("a temporary directory");
     let line = options.command_line("check", relay, site, secrets.path());
     let (code, out, err) = line.run(more).await;
-    assert_eq!(err, "", "the rows tell all there is to tell");
+    assert_eq!(err, "", "the rows say everything");
     let (_, password) = CREDENTIALS.split_once(':').expect("user and password");
     for secret in [&site.site_key, &site.search_token, password] {
         assert!(!out.contains(secret), "{out}");

@@ -183,7 +183,7 @@ impl Drop for Process {
             return;
         }
         if let Some(line) = secrets::secrets_in(&self.log()) {
-            panic!("a secret stands in the log: {line}");
+            panic!("a secret is in the log: {line}");
         }
     }
 }

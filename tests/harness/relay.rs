@@ -193,7 +193,7 @@ impl Relay {
     }
 
     /// Starts the program again at the same address with the same database. If the test has taken the running process,
-    /// that one goes on; otherwise it is killed.
+    /// that one continues; otherwise it is killed.
     pub async fn restart(&mut self) {
         let mut arguments = vec!["serve".to_owned()];
         match &self.tls {

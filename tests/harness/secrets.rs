@@ -32,8 +32,8 @@ pub fn secrets_in(log: &[String]) -> Option<String> {
         text.lines().for_each(remember);
     }
     let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
-    let tells = |line: &&String| secrets.iter().any(|secret| line.contains(secret.as_str()));
-    log.iter().find(tells).cloned()
+    let has_secret = |line: &&String| secrets.iter().any(|secret| line.contains(secret.as_str()));
+    log.iter().find(has_secret).cloned()
 }
 
 #[cfg(test)]
@@ -63,11 +63,11 @@ mod tests {
     }
 
     #[tokio::test]
-    #[should_panic(expected = "a secret stands in the log")]
+    #[should_panic(expected = "a secret is in the log")]
     async fn a_test_fails_when_one_of_its_programs_prints_a_secret() {
         remember("n0t-f0r-th3-l0g");
-        let told = shell("echo started; echo n0t-f0r-th3-l0g >&2; sleep 60");
-        told.wait_for("n0t-f0r").await;
+        let program = shell("echo started; echo n0t-f0r-th3-l0g >&2; sleep 60");
+        program.wait_for("n0t-f0r").await;
     }
 
     #[tokio::test]

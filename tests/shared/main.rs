@@ -4,11 +4,7 @@
 //! machine, so only ratios can be compared, and more relays show their cost rather than their benefit.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program prints its results")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a measurement that cannot go on has nothing to say"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that fails has no result")]
 
 mod database;
 mod known;
