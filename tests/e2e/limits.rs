@@ -146,14 +146,14 @@ async fn agents_that_come_all_at_once_are_admitted_one_after_the_other() {
     let requested = join_all((0..12).map(|_| request_tunnel(&relay, &site.site_key))).await;
     let admitted = requested.iter().filter(|(head, _)| head.starts_with("HTTP/1.1 101 ")).count();
     assert!((2..6).contains(&admitted), "{admitted} were admitted");
-    let mut semaphore: Vec<u64> = requested
+    let mut retries: Vec<u64> = requested
         .iter()
         .filter(|(head, _)| head.starts_with("HTTP/1.1 503 "))
         .map(|(head, _)| retry_after(head))
         .collect();
-    semaphore.sort_unstable();
-    assert_eq!(admitted + semaphore.len(), 12);
-    assert!(semaphore[semaphore.len() - 1] >= semaphore[0] + 2, "the slots are spread: {semaphore:?}");
+    retries.sort_unstable();
+    assert_eq!(admitted + retries.len(), 12);
+    assert!(retries[retries.len() - 1] >= retries[0] + 2, "the times to retry are spread: {retries:?}");
     // A real agent uses the last place and is connected.
     let dir = one_recording();
     Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;

@@ -1,5 +1,5 @@
--- What a million sites, each with a tunnel at one of forty relays, cost the statements that look at all of them. For a new
--- PostgreSQL database:
+-- Measures the statements that read all sites, with a million sites that have a tunnel each at one of forty relays. For a
+-- new PostgreSQL database:
 --
 --   cat relay/src/store/migrations/postgres/*.sql tests/shared/million.sql | psql -d DATABASE
 INSERT INTO sites (site, note, created_ms) SELECT 'customer-' || lpad(n::text, 7, '0'), '', 0 FROM generate_series(1, 1000000) AS n;
@@ -10,15 +10,15 @@ INSERT INTO tunnels (session, site, run, instance, slot, agent_version, host, ad
     'pbx-' || n, '203.0.113.5', 1764340000000, left(md5(n::text), 16) FROM generate_series(1, 1000000) AS n;
 ANALYZE;
 SELECT pg_total_relation_size('tunnels') / COUNT(*) AS bytes_of_a_tunnel FROM tunnels;
--- A reading of all routes (`ROUTES` in store/routes.rs).
+-- Reads all routes (`ROUTES` in store/routes.rs).
 EXPLAIN ANALYZE SELECT tunnels.site, tunnels.session, tunnels.run, tunnels.link_key FROM tunnels
     JOIN relay_runs ON relay_runs.run = tunnels.run WHERE tunnels.closed_ms IS NULL AND tunnels.link_key IS NOT NULL
     AND relay_runs.url IS NOT NULL AND relay_runs.stopped_ms IS NULL AND tunnels.run <> 'own';
--- `CLOSE_ORPHANS` in store/history.rs, which finds none.
+-- `CLOSE_ORPHANS` in store/history.rs, which finds no tunnel.
 EXPLAIN ANALYZE UPDATE tunnels SET reason = 'gone', closed_ms = COALESCE((SELECT alive_ms FROM relay_runs
     WHERE relay_runs.run = tunnels.run), opened_ms) WHERE closed_ms IS NULL AND run <> 'own' AND NOT EXISTS
     (SELECT 1 FROM relay_runs WHERE relay_runs.run = tunnels.run AND stopped_ms IS NULL AND alive_ms >= 1);
 -- `LAST_SEEN` in store/history.rs.
 EXPLAIN ANALYZE SELECT site, MAX(COALESCE(closed_ms, opened_ms)) FROM tunnels GROUP BY site;
--- `OPEN_TUNNELS` in store/history.rs, which every relay asks for its own.
+-- `OPEN_TUNNELS` in store/history.rs, with which every relay reads its own tunnels.
 EXPLAIN ANALYZE SELECT session, site FROM tunnels WHERE run = lpad('7', 24, '0') AND closed_ms IS NULL;
