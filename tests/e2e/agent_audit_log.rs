@@ -191,7 +191,7 @@ async fn a_client_with_the_token_cannot_push_lines_out_of_the_audit_log() {
 }
 
 #[tokio::test]
-async fn repeats_of_one_asker_are_counted() {
+async fn repeated_requests_of_one_client_are_counted() {
     let mut place = Place::new(&[]).await;
     let link = place.link(CALL).await;
     for _ in 0..100 {
@@ -356,7 +356,7 @@ async fn a_delivery_of_a_killed_agent_is_in_the_audit_log_and_is_closed_at_the_n
 }
 
 #[tokio::test]
-async fn a_call_is_erased_from_every_file_while_the_agent_goes_on_writing() {
+async fn a_call_is_erased_from_every_file_while_the_agent_continues_to_write() {
     let place = Place::new(&SMALL).await;
     ask_for_calls(&place, 30).await;
     let before = place.record.all_lines();

@@ -46,7 +46,7 @@ async fn a_relay_that_was_killed_and_started_again_has_its_agents_back_over_wss(
 }
 
 #[tokio::test]
-async fn two_agents_of_a_site_serve_beside_each_other_and_links_go_home() {
+async fn two_agents_of_a_site_serve_together_and_links_reach_their_own_agent() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let (dir, client) = (one_recording(), client(&relay));

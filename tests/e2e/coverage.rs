@@ -93,7 +93,7 @@ fn same<'a>(
 }
 
 #[tokio::test]
-async fn every_gap_of_ten_thousand_calls_is_named_rightly() {
+async fn every_gap_of_ten_thousand_calls_is_named_correctly() {
     let (dir, root) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let calls = calls();
     calls.iter().for_each(|call| record(root.path(), call));

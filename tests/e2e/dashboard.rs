@@ -46,7 +46,7 @@ fn long_recording() -> TempDir {
 }
 
 #[tokio::test]
-async fn a_site_is_added_comes_up_is_listened_to_and_goes_down_before_an_operators_eyes() {
+async fn an_operator_sees_a_site_added_up_listened_to_and_down() {
     let relay = relay().await;
     let browser = Browser::start().await;
     browser.log_in(&relay, "maria").await;
@@ -90,7 +90,7 @@ async fn a_site_is_added_comes_up_is_listened_to_and_goes_down_before_an_operato
 }
 
 #[tokio::test]
-async fn the_pages_speak_the_language_of_the_browser_and_can_be_switched() {
+async fn the_pages_use_the_language_of_the_browser_and_can_be_switched() {
     let relay = relay().await;
     let options =
         BrowserOptions { languages: "es-MX,es", window: (390, 800), dark: true, ..Default::default() };
@@ -112,7 +112,7 @@ async fn the_pages_speak_the_language_of_the_browser_and_can_be_switched() {
 }
 
 #[tokio::test]
-async fn the_landing_page_has_no_barriers() {
+async fn the_landing_page_is_accessible() {
     let relay = Relay::start().await;
     let browser = Browser::start().await;
     browser.open(&relay.url()).await;

@@ -194,7 +194,7 @@ async fn a_deny_file_that_cannot_be_used_at_the_start_is_a_mistake_in_the_config
 }
 
 #[tokio::test]
-async fn the_classic_audiovault_goes_by_it_and_the_admins_own_commands_do_not() {
+async fn the_classic_audiovault_uses_it_and_the_admins_own_commands_do_not() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), format!("rec/in-{LONG_CALL}.wav"), &noise(LONG, 1));
     let (deny, path) = (dir.path().join("deny"), format!("file:{}/rec", dir.path().display()));

@@ -16,7 +16,7 @@ fn example() -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_search_in_other_words_is_understood_and_answered_in_its_own_shape() {
+async fn a_search_with_other_field_names_is_understood_and_answered_in_its_own_shape() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();

@@ -153,7 +153,7 @@ async fn a_site_with_two_keys_gets_advice_what_to_do() {
 }
 
 #[tokio::test]
-async fn what_is_no_enrolment_is_said_to_be_none() {
+async fn malformed_enrolments_get_a_clear_error() {
     let relay = Relay::start().await;
     let (client, url) = (client(&relay), format!("{}/enroll", relay.url()));
     let (long, database) = ("0".repeat(600), relay.database());
@@ -212,7 +212,7 @@ async fn every_relay_on_the_database_takes_the_code_and_then_the_key() {
 }
 
 #[tokio::test]
-async fn who_may_change_a_site_and_listen_may_enrol_its_agents() {
+async fn users_who_may_change_a_site_and_listen_may_enrol_its_agents() {
     let relay = Relay::start().await;
     relay.add_site("acme", &[]).await;
     for (role, status) in [("viewer", 403), ("operator", 201), ("admin", 201)] {

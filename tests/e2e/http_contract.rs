@@ -68,7 +68,7 @@ async fn a_search_may_be_asked_in_every_way() {
 }
 
 #[tokio::test]
-async fn a_search_answers_with_all_that_was_promised() {
+async fn a_search_response_has_everything_that_was_promised() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let dir = tempfile::tempdir().unwrap();
@@ -150,7 +150,7 @@ async fn secrets_and_call_data_stay_out_of_the_logs() {
 }
 
 #[tokio::test]
-async fn players_on_other_pages_are_let_in() {
+async fn players_on_other_pages_are_allowed() {
     let relay = Relay::start_with(&["--allow-origin", "https://qm.example.com"], false).await;
     let site = relay.add_site("acme", &[]).await;
     let client = client(&relay);

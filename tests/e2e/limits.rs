@@ -51,7 +51,7 @@ async fn refused(response: Response, status: u16) -> u64 {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_slowed_down_for_its_own_pair_alone() {
+async fn a_wrong_token_is_throttled_only_for_its_own_pair() {
     let place = Place::new(&[], false).await;
     let other = place.relay.add_site("other", &[]).await;
     let _agent = Agent::start(&place.relay, &other, AgentOptions::new(place.dir.path())).await;
@@ -85,7 +85,7 @@ async fn a_wrong_token_is_slowed_down_for_its_own_pair_alone() {
 }
 
 #[tokio::test]
-async fn a_site_that_does_not_exist_is_slowed_down_and_those_that_do_are_not() {
+async fn a_site_that_does_not_exist_is_throttled_and_those_that_do_are_not() {
     let place = Place::new(&[], false).await;
     let client = client(&place.relay);
     let mut statuses = Vec::new();
@@ -123,7 +123,7 @@ fn retry_after(head: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_wrong_site_key_is_slowed_down_and_a_right_one_is_not() {
+async fn a_wrong_site_key_is_throttled_and_a_right_one_is_not() {
     let place = Place::new(&[], false).await;
     let foreign = place.relay.add_site("other", &[]).await.site_key;
     let wrong = foreign.replace("avk_other_", "avk_acme_");
@@ -160,7 +160,7 @@ async fn agents_that_come_all_at_once_are_admitted_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn slow_clients_are_hung_up_on_while_a_good_one_is_served() {
+async fn slow_clients_are_disconnected_while_a_good_one_is_served() {
     let plain: SocketAddr = free_address();
     let place = Place::new(&["--bind", &plain.to_string()], true).await;
     let tls = place.relay.address;

@@ -86,7 +86,7 @@ async fn any_leg_of_a_conversation_finds_all_of_it() {
 }
 
 #[tokio::test]
-async fn records_that_do_not_answer_leave_what_the_id_finds_and_say_so() {
+async fn call_records_that_do_not_answer_make_the_result_incomplete() {
     let Some(records) = with_records().await else { return };
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
@@ -105,7 +105,7 @@ async fn records_that_do_not_answer_leave_what_the_id_finds_and_say_so() {
 }
 
 #[tokio::test]
-async fn records_on_another_machine_are_asked_where_they_prove_by_tls_who_they_are() {
+async fn call_records_on_another_machine_must_prove_their_identity_by_tls() {
     const NAME: &str = "records.example.test";
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;

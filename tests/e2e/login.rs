@@ -102,7 +102,7 @@ async fn the_login_leads_to_the_page_that_was_asked_for_and_to_no_other_host() {
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down_for_one_name_alone() {
+async fn guesses_are_throttled_only_for_one_name() {
     let relay = Relay::start().await;
     relay.add_user("maria", &[]).await;
     relay.add_user("jose", &[]).await;
@@ -272,7 +272,7 @@ async fn the_set_up_link_works_once() {
 }
 
 #[tokio::test]
-async fn over_tls_the_cookie_belongs_to_this_host_alone() {
+async fn over_tls_the_cookie_belongs_only_to_this_host() {
     let relay = Relay::start_with(&["--trusted-proxy", "127.0.0.0/8"], false).await;
     relay.add_user("maria", &[]).await;
     let visitor = Operator::logged_out(&relay);

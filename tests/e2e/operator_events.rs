@@ -65,7 +65,7 @@ async fn changes_by_page_program_and_command_line_are_events_that_nothing_erases
 }
 
 #[tokio::test]
-async fn who_sees_one_site_sees_what_was_done_to_that_one_alone() {
+async fn a_user_of_one_site_sees_only_the_events_of_that_site() {
     let relay = Relay::start().await;
     for site in ["acme", "umbrella"] {
         relay.add_site(site, &[]).await;

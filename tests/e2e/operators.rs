@@ -9,7 +9,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn the_admin_of_one_site_sees_that_site_alone() {
+async fn the_admin_of_one_site_sees_only_that_site() {
     let relay = Relay::start().await;
     for site in ["acme", "umbrella"] {
         relay.add_site(site, &[]).await;
@@ -48,7 +48,7 @@ async fn the_admin_of_one_site_sees_that_site_alone() {
 }
 
 #[tokio::test]
-async fn what_lies_beyond_the_scope_does_not_exist() {
+async fn everything_outside_of_the_scope_does_not_exist() {
     let relay = Relay::start().await;
     for site in ["acme", "umbrella"] {
         relay.add_site(site, &[]).await;
@@ -239,7 +239,7 @@ async fn the_api_says_what_is_wrong_in_problem_details() {
 }
 
 #[tokio::test]
-async fn every_answer_carries_the_headers_that_protect_it() {
+async fn every_response_has_the_headers_that_protect_it() {
     let relay = Relay::start().await;
     relay.add_user("root", &["--role", "admin"]).await;
     let root = Operator::log_in(&relay, "root").await;
@@ -296,7 +296,7 @@ async fn every_answer_carries_the_headers_that_protect_it() {
 }
 
 #[tokio::test]
-async fn pages_speak_the_language_of_their_reader() {
+async fn pages_use_the_language_of_their_reader() {
     let relay = Relay::start().await;
     let visitor = Operator::logged_out(&relay);
     let login = async |language: &str, cookie: &str| {
@@ -353,7 +353,7 @@ async fn peopled() -> Relay {
 }
 
 #[tokio::test]
-async fn a_browser_finds_no_barriers_and_switches_the_language() {
+async fn the_pages_are_accessible_and_switch_the_language() {
     let relay = peopled().await;
     let browser = Browser::start().await;
     enter(&relay, &browser).await;
@@ -379,7 +379,7 @@ async fn a_browser_finds_no_barriers_and_switches_the_language() {
 }
 
 #[tokio::test]
-async fn pages_are_whole_in_the_dark_on_a_phone() {
+async fn pages_fit_on_a_phone_in_dark_mode() {
     let relay = peopled().await;
     let phone = BrowserOptions { window: (360, 740), dark: true, ..BrowserOptions::default() };
     let browser = Browser::start_with(phone).await;

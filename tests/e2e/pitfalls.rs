@@ -61,7 +61,7 @@ async fn an_id_matches_whole_tokens_only() {
 }
 
 #[tokio::test]
-async fn what_is_no_call_id_is_refused_and_finds_nothing() {
+async fn a_text_that_is_no_call_id_is_refused_and_finds_nothing() {
     let place = Place::new().await;
     place.put("q-400-100-20240326-093142-1711441902.17.wav");
     let _agent = place.agent(place.options("")).await;
@@ -230,7 +230,7 @@ async fn nothing_outside_the_root_is_ever_found() {
 }
 
 #[tokio::test]
-async fn nasty_names_are_found_and_named_rightly() {
+async fn difficult_names_are_found_and_returned_correctly() {
     use std::os::unix::ffi::OsStrExt;
 
     let place = Place::new().await;

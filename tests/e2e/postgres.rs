@@ -40,7 +40,7 @@ async fn a_relay_on_a_server_serves_and_remembers() {
 }
 
 #[tokio::test]
-async fn a_server_on_another_machine_proves_by_tls_who_it_is_or_is_refused() {
+async fn a_server_on_another_machine_proves_its_identity_by_tls_or_is_refused() {
     let authority = Authority::new("Acme Databases");
     let Some(server) = Postgres::start_far(Some(&authority)).await else { return };
     let list = async |url: &str| {
@@ -126,7 +126,7 @@ async fn refused(database: &str, environment: &[(&str, String)]) -> String {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_server_is_one_clear_line_without_a_password() {
+async fn an_error_of_a_server_is_one_clear_line_without_a_password() {
     let Some(mut server) = Postgres::start().await else { return };
     let url = server.url();
     let wrong = vec![("PGPASSWORD", "s3cr3t-and-wrong".to_owned())];

@@ -29,7 +29,7 @@ async fn relay() -> (Relay, Site) {
 }
 
 #[tokio::test]
-async fn all_is_well_beside_an_agent_that_runs_and_notices_nothing() {
+async fn all_checks_pass_without_disturbing_a_running_agent() {
     let (relay, site) = relay().await;
     let dir = TempDir::new().unwrap();
     write(dir.path(), format!("external-400-5551234567-20240326-{CALL}.wav"), &wav(1.0, 1));
@@ -75,7 +75,7 @@ async fn all_is_well_beside_an_agent_that_runs_and_notices_nothing() {
 }
 
 #[tokio::test]
-async fn all_is_well_where_no_agent_is_connected_and_none_is_known_afterwards() {
+async fn all_checks_pass_without_an_agent_and_leave_none_behind() {
     let (relay, site) = relay().await;
     let dir = one_recording();
     let report = check(&relay, &site, &AgentOptions::new(dir.path())).await;
@@ -88,7 +88,7 @@ async fn all_is_well_where_no_agent_is_connected_and_none_is_known_afterwards() 
 }
 
 #[tokio::test]
-async fn the_tunnel_of_a_check_answers_the_check_alone() {
+async fn the_tunnel_of_a_check_answers_only_the_check() {
     // Checks without a pause need more tunnels per second than a site gets by default.
     let relay = Relay::start_with(&["--accept-rate", "1000"], true).await;
     let site = relay.add_site("acme", &[]).await;

@@ -130,7 +130,7 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_reported() {
 }
 
 #[tokio::test]
-async fn a_new_site_key_is_tried_beside_the_tunnel_that_works() {
+async fn a_new_site_key_is_tried_in_a_second_tunnel() {
     let place = Place::new("").await;
     let client = client(&place.relay);
     let mark = place.agent.mark();

@@ -90,7 +90,7 @@ fn coded(directory: &Path, samples: &[u8], format: &[&str]) -> (Vec<u8>, Vec<u8>
 }
 
 #[tokio::test]
-async fn recordings_sound_sample_by_sample_as_libgsm_has_them() {
+async fn recordings_have_the_same_samples_as_from_libgsm() {
     if !installed("sox") {
         return;
     }

@@ -100,7 +100,7 @@ impl Place {
     }
 
     /// What must hold while nothing can be written.
-    async fn goes_on(&mut self) {
+    async fn still_works(&mut self) {
         self.until_reported().await;
         let before = self.events;
         self.listen().await;
@@ -153,7 +153,7 @@ async fn a_locked_database_stops_no_playback_and_loses_nothing() {
     let paused = place.begin().await;
     let mut other = SqliteConnection::connect(&place.relay.database()).await.unwrap();
     other.execute("BEGIN EXCLUSIVE").await.unwrap();
-    place.goes_on().await;
+    place.still_works().await;
     other.execute("ROLLBACK").await.unwrap();
     place.is_as_before(paused, "database locked").await;
 }
@@ -165,7 +165,7 @@ async fn a_full_disk_stops_no_playback_and_loses_nothing() {
     place.listen().await;
     let paused = place.begin().await;
     disk.fill();
-    place.goes_on().await;
+    place.still_works().await;
     disk.free();
     place.is_as_before(paused, "disk full").await;
 }

@@ -77,7 +77,7 @@ async fn ask(client: &Client, place: &Place, way: usize, name: &str) -> Response
 }
 
 #[tokio::test]
-async fn a_search_without_a_right_token_does_not_tell_which_sites_there_are() {
+async fn a_search_without_a_right_token_does_not_reveal_which_sites_there_are() {
     let place = Place::new(&[]).await;
     let mut longest = Duration::ZERO;
     for way in 0..5 {

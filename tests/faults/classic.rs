@@ -45,7 +45,7 @@ async fn is_ended(stream: &mut TcpStream, within: Duration) -> bool {
 }
 
 #[tokio::test]
-async fn idle_connections_of_one_address_keep_no_other_out_of_serve() {
+async fn idle_connections_of_one_address_keep_no_other_address_out_of_serve() {
     let dir = one_recording();
     let (_agent, address) = serve(&dir, &["--max-connections", "200"]).await;
     let greedy = IpAddr::from([127, 0, 0, 66]);

@@ -160,7 +160,7 @@ async fn searching_while(setting: &Setting, site: &Site, happens: impl Future<Ou
 }
 
 #[tokio::test]
-async fn a_relay_that_is_killed_under_load_costs_what_was_open_on_it_and_heals_by_itself() {
+async fn a_relay_that_is_killed_under_load_loses_only_its_open_requests_and_recovers() {
     let Some(mut setting) = Setting::new(3).await else { return };
     let _agent = setting.agent().await;
     let holder = setting.cluster.holder("acme").await;
@@ -201,7 +201,7 @@ async fn a_relay_that_is_killed_under_load_costs_what_was_open_on_it_and_heals_b
 }
 
 #[tokio::test]
-async fn a_relay_that_is_paused_is_given_up_and_taken_back() {
+async fn a_relay_that_is_suspended_is_given_up_and_used_again() {
     let Some(setting) = Setting::new(2).await else { return };
     let _agent = setting.agent().await;
     let holder = setting.cluster.holder("acme").await;
@@ -254,7 +254,7 @@ async fn requests_between_relays_need_the_key_of_the_cluster() {
 }
 
 #[tokio::test]
-async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_there_is_rest() {
+async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_no_agent_moves() {
     let Some(mut setting) = Setting::new(2).await else { return };
     setting.cluster.relays[1].kill().await;
     let mut agents = Vec::new();

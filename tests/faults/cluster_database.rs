@@ -16,7 +16,7 @@ use sqlx::PgConnection;
 use crate::{cluster::Setting, load::keep_searching, setting::ms};
 
 #[tokio::test]
-async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event() {
+async fn a_database_that_is_down_for_half_a_minute_costs_no_request_and_no_event() {
     let Some(mut setting) = Setting::new(2).await else { return };
     let early = setting.agent().await;
     let holder = setting.cluster.holder("acme").await;
@@ -80,7 +80,7 @@ async fn a_database_that_is_away_for_half_a_minute_costs_no_request_and_no_event
 }
 
 #[tokio::test]
-async fn a_relay_that_is_killed_while_the_database_is_away_loses_no_event() {
+async fn a_relay_that_is_killed_while_the_database_is_down_loses_no_event() {
     let Some(mut setting) = Setting::new(1).await else { return };
     let _agent = setting.agent().await;
     let site = setting.cluster.at(0, &setting.site);

@@ -70,7 +70,7 @@ async fn a_download_continues_after_a_pause_when_the_connection_is_cut() {
 }
 
 #[tokio::test]
-async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
+async fn a_range_of_a_recording_continues_within_its_own_bounds() {
     let setting = Setting::new(Relay::start().await).await;
     let long = setting.with_long();
     let line = BadLink::to(&setting.relay).await;
@@ -96,7 +96,7 @@ async fn a_part_of_a_download_goes_on_within_its_own_bounds() {
 }
 
 #[tokio::test]
-async fn a_download_goes_on_with_the_agent_that_was_started_after_a_kill() {
+async fn a_download_continues_with_the_agent_that_was_started_after_a_kill() {
     let setting = Setting::new(Relay::start().await).await;
     let long = setting.with_long();
     let agent = setting.agent().await;

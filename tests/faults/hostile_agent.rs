@@ -192,7 +192,7 @@ async fn an_agent_that_sends_more_than_its_credit_loses_the_tunnel() {
 }
 
 #[tokio::test]
-async fn floods_of_an_agent_cost_bounded_memory_and_no_other_site_a_search() {
+async fn floods_of_an_agent_use_bounded_memory_and_affect_no_other_site() {
     let (setting, _agent, hostile) = beside_an_honest_site().await;
     let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
     let before = resident(setting.relay.process());
@@ -244,7 +244,7 @@ async fn an_agent_that_is_silent_or_very_slow_is_disconnected() {
 }
 
 #[tokio::test]
-async fn an_agent_that_resets_what_it_is_asked_costs_its_own_site_alone() {
+async fn an_agent_that_resets_requests_affects_only_its_own_site() {
     let (setting, _agent, hostile) = beside_an_honest_site().await;
     let mut peer = RawPeer::greeted_agent(&setting.relay, &hostile).await;
     for _ in 0..20 {

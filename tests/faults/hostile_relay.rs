@@ -135,7 +135,7 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason_and_the_others
 }
 
 #[tokio::test]
-async fn a_flood_of_requests_that_are_taken_back_costs_bounded_memory() {
+async fn a_flood_of_requests_that_are_reset_uses_bounded_memory() {
     let stolen = Stolen::new().await;
     let mut peer = stolen.relay.welcome().await;
     assert_eq!(ask(&mut peer, 1, &stolen.search()).await.0, 200);

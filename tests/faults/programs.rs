@@ -101,7 +101,7 @@ async fn one_of_two_agents_is_stopped_in_order_during_searches_and_none_fails() 
 }
 
 #[tokio::test]
-async fn one_of_two_agents_stands_still_and_the_other_answers() {
+async fn one_of_two_agents_is_suspended_and_the_other_answers() {
     let setting = Setting::new(Relay::start().await).await;
     let (first, second) = (setting.agent().await, setting.agent().await);
     setting.search().await;
@@ -123,7 +123,7 @@ async fn one_of_two_agents_stands_still_and_the_other_answers() {
 }
 
 #[tokio::test]
-async fn an_agent_that_stood_still_answers_what_waited_for_it() {
+async fn an_agent_that_was_suspended_answers_what_waited_for_it() {
     let setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
     setting.search().await;
@@ -198,7 +198,7 @@ async fn a_relay_that_was_killed_and_started_again_holds_searches_until_its_agen
 }
 
 #[tokio::test]
-async fn a_relay_that_stood_still_goes_on() {
+async fn a_relay_that_was_suspended_continues() {
     let setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
     setting.search().await;

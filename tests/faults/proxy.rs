@@ -72,7 +72,7 @@ async fn a_proxy_that_closes_too_soon_costs_no_search() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_dies_in_the_middle_of_a_download_costs_a_pause() {
+async fn a_proxy_that_is_killed_during_a_download_causes_only_a_pause() {
     let setting = Setting::new(Relay::start().await).await;
     let recording = setting.with_long();
     let (address, location) = (free_address(), location(&setting.relay, 60));

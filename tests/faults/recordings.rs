@@ -247,7 +247,7 @@ async fn is_unmounted(mut disk: Mounted, inside: &str, more: &[&str]) -> String 
 }
 
 #[tokio::test]
-async fn recordings_that_are_unmounted_are_missed_and_come_back_by_themselves() {
+async fn recordings_that_are_unmounted_are_reported_and_come_back_by_themselves() {
     let (Some(first), Some(second)) = (Mounted::mount(), Mounted::mount()) else { return };
     let by_directory = is_unmounted(first, "calls", &[]).await;
     let by_sentinel = is_unmounted(second, "", &["--sentinel", ".mounted"]).await;

@@ -22,7 +22,7 @@ const LISTENERS: usize = 3;
 const RESTARTS: usize = 3;
 
 #[tokio::test]
-async fn a_relay_is_replaced_under_load_and_no_search_fails_and_playback_goes_on() {
+async fn a_relay_is_replaced_under_load_and_no_search_fails_and_playback_continues() {
     let mut setting = Setting::new(Relay::start_activated(&[]).await).await;
     let long = Arc::new(setting.with_long());
     let agent = setting.agent().await;

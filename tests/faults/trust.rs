@@ -75,7 +75,7 @@ async fn an_agent_of_one_site_cannot_answer_for_another() {
 }
 
 #[tokio::test]
-async fn a_link_opens_at_the_site_that_made_it_alone() {
+async fn a_link_opens_only_at_the_site_that_made_it() {
     let setting = Setting::new(Relay::start().await).await;
     let agent = setting.agent().await;
     let other = setting.relay.add_site("other", &[]).await;
@@ -143,7 +143,7 @@ const FORMS: [&str; 14] = [
 ];
 
 #[tokio::test]
-async fn a_viewer_cannot_administer() {
+async fn a_viewer_cannot_change_anything() {
     let setting = Setting::new(Relay::start().await).await;
     setting.relay.add_user("root", &["--role", "admin"]).await;
     setting.relay.add_user("maria", &["--role", "viewer"]).await;
@@ -224,7 +224,7 @@ async fn an_operator_of_one_site_takes_no_other_customers_names() {
 }
 
 #[tokio::test]
-async fn an_operator_who_may_not_listen_gets_no_key_by_which_an_agent_would() {
+async fn an_operator_who_may_not_listen_gets_no_key_for_an_agent() {
     let setting = Setting::new(Relay::start().await).await;
     let deaf = Api::with(&setting.relay, "deaf", &["--role", "admin"]).await;
     for path in ["/api/v1/sites/acme/keys", "/api/v1/sites/acme/enrolment"] {

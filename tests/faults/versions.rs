@@ -39,7 +39,7 @@ async fn an_agent_of_a_later_version_learns_which_of_the_two_is_older() {
 }
 
 #[tokio::test]
-async fn a_relay_of_a_later_version_is_logged_once_and_asked_again() {
+async fn a_relay_of_a_later_version_is_logged_and_asked_again() {
     let setting = Setting::new(Relay::start().await).await;
     let later = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = AgentOptions::new(setting.recordings.path());

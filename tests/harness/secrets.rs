@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_story_goes_well_when_no_program_does() {
+    async fn a_test_passes_when_no_program_prints_a_secret() {
         remember("n0t-f0r-th3-l0g-either");
         let silent = shell("echo started; sleep 60");
         silent.wait_for("started").await;

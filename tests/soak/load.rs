@@ -175,12 +175,12 @@ impl Load {
 }
 
 impl Worker {
-    fn goes_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 
     async fn keep_searching(self) {
-        while self.goes_on() {
+        while self.is_running() {
             let number = rand::rng().random_range(0..SIZES.len());
             let asked = Instant::now();
             self.tally.searches.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +201,7 @@ impl Worker {
     }
 
     async fn keep_listening(self) {
-        while self.goes_on() {
+        while self.is_running() {
             let number = rand::rng().random_range(0..SIZES.len());
             let from = rand::rng().random_range(0..SIZES[number]);
             let request = self.client.get(&self.links[number]).header("range", format!("bytes={from}-"));
