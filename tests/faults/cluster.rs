@@ -188,7 +188,8 @@ async fn a_relay_that_is_killed_under_load_loses_only_its_open_requests_and_reco
     );
     assert!(elsewhere.failures.is_empty(), "of {}: {:?}", elsewhere.asked, elsewhere.failures);
     assert!(through.failures.is_empty(), "of {}: {:?}", through.asked, through.failures);
-    let promise = "no search fails at other relays or behind HAProxy, which asks another relay; playback there continues";
+    let promise = "no search fails at other relays or behind HAProxy, which asks another relay; playback there \
+                   continues";
     let measured = format!(
         "0 of {} searches at other relays and 0 of {} behind HAProxy failed, slowest {} and {}; the first after {}",
         elsewhere.asked,

@@ -251,7 +251,8 @@ async fn recordings_that_are_unmounted_are_reported_and_come_back_by_themselves(
     let (Some(first), Some(second)) = (Mounted::mount(), Mounted::mount()) else { return };
     let by_directory = is_unmounted(first, "calls", &[]).await;
     let by_sentinel = is_unmounted(second, "", &["--sentinel", ".mounted"]).await;
-    let promise = "open downloads finish; searches report incomplete results, no recording gets 404; works again by itself";
+    let promise = "open downloads finish; searches report incomplete results, no recording gets 404; works \
+                   again by itself";
     let measured = format!("found again after {by_directory}; with --sentinel {by_sentinel}");
     matrix::row(PART, "storage unmounted under load", promise, measured);
 }

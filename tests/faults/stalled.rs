@@ -214,8 +214,8 @@ async fn a_mount_that_hangs_is_reported_and_other_requests_do_not_wait_for_it() 
     let recovered = place.go_on().await;
     assert!(body(place.download(0).await).await == (200, place.long.clone()));
     place.is_as_before().await;
-    let promise = "other searches, other downloads and the tunnel continue; searches report incomplete results; a download from \
-                   the mount is cut after 30 s of silence, others get 503; works again by itself";
+    let promise = "other searches, other downloads and the tunnel continue; searches report incomplete results; \
+                   a download from the mount is cut after 30 s of silence, others get 503; works again by itself";
     let measured = format!("{meantime}; cut after {}, normal after {}", ms(cut), ms(recovered));
     matrix::row(PART, "mount hangs, like a dead NFS server", promise, measured);
 }
