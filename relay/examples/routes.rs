@@ -51,16 +51,16 @@ fn main() {
     let before = resident();
     let begun = processor_time();
     let reading = read(&mut routes, sites);
-    row("taking in all routes", ms(processor_time() - begun));
+    row("adding all routes", ms(processor_time() - begun));
     routes.replace(reading, OWN, Instant::now());
     assert_eq!(routes.len(), (sites, sites));
     let held = resident().saturating_sub(before);
     row("resident memory for all routes", format!("{:.1} MiB", held as f64 / f64::from(1 << 20)));
-    row("for each site", format!("{:.0} octets", held as f64 / sites as f64));
+    row("for each site", format!("{:.0} bytes", held as f64 / sites as f64));
     let reading = read(&mut routes, sites);
     let begun = processor_time();
     routes.replace(reading, OWN, Instant::now());
-    row("reading them again: putting them in place at once", ms(processor_time() - begun));
+    row("replacing them by a new reading at once", ms(processor_time() - begun));
     let reading = read(&mut routes, sites);
     replace_in_steps(&mut routes, reading);
     look_up(&mut routes, sites);
@@ -89,7 +89,7 @@ fn replace_in_steps(routes: &mut Routes, reading: Reading) {
         drop(before);
     }
     routes.end_reading(&places, now);
-    row("putting them in place in steps, all in all", ms(processor_time() - begun));
+    row("replacing them in steps, all steps together", ms(processor_time() - begun));
     row("one step, which requests wait for", quantiles(steps));
 }
 
@@ -97,7 +97,7 @@ fn replace_in_steps(routes: &mut Routes, reading: Reading) {
 fn look_up(routes: &mut Routes, sites: usize) {
     let mut random = SmallRng::seed_from_u64(1);
     let nothing = times(sites, || (), |()| ());
-    row("taking the time, which is part of the following", quantiles(nothing));
+    row("reading the clock, which is part of the next rows", quantiles(nothing));
     for (which, first) in [("present", 0), ("absent", sites)] {
         let target = || target(first + random.random_range(0..sites));
         let took = times(sites, target, |target| {
@@ -128,7 +128,7 @@ fn change(routes: &mut Routes, sites: usize) {
             routes.apply(change, OWN, now);
             begun.elapsed()
         });
-        row(&format!("a tunnel is told to be {which}"), quantiles(took.collect()));
+        row(&format!("a tunnel is reported as {which}"), quantiles(took.collect()));
     }
 }
 
