@@ -154,7 +154,7 @@ async fn agents_that_come_all_at_once_are_admitted_one_after_the_other() {
     retries.sort_unstable();
     assert_eq!(admitted + retries.len(), 12);
     assert!(retries[retries.len() - 1] >= retries[0] + 2, "the times to retry are spread: {retries:?}");
-    // A real agent uses the last place and is connected.
+    // A real agent waits for its turn and is connected.
     let dir = one_recording();
     Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
 }

@@ -23,7 +23,7 @@ use tokio::{
 use crate::setting::ms;
 
 const TOKEN: &str = "master-token-of-this-story";
-/// As many as the test of the operators' listener opens.
+/// As many as once made an operators' listener reset connections.
 const IDLE: usize = 230;
 
 /// The caller starts the server and must also stop it.
