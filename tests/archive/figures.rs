@@ -74,7 +74,7 @@ pub(crate) async fn agent_memory(pattern: &str, index: Option<&Path>) -> Memory 
     let agent = Process::start("audiovault-agent", &arguments, &[("TZ", "UTC".to_owned())]);
     agent.wait_for("recordings were counted").await;
     if index.is_some() {
-        agent.wait_for("the index is up to date").await;
+        agent.wait_for_code("index.up_to_date").await;
     }
     let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
     let bytes = |key: &str| {

@@ -63,13 +63,13 @@ async fn a_certificate_is_issued_and_renewed_while_connections_live() {
     let tls = free_address();
     let Some(pebble) = Pebble::start(tls, VALIDITY).await else { return };
     let mut relay = relay(&pebble, tls).await;
-    relay.process().wait_for("the certificate was issued").await;
+    relay.process().wait_for_code("acme.issued").await;
     let root = pebble.root().await;
     let mut open = connect(tls, &root, "http/1.1").await;
     let first = certificate(&open);
     connect(tls, &root, "h2").await;
 
-    let renewed = relay.process().wait_for("the certificate was renewed");
+    let renewed = relay.process().wait_for_code("acme.renewed");
     let mut renewed = Box::pin(renewed);
     loop {
         ask(&mut open).await;
@@ -87,7 +87,7 @@ async fn a_certificate_is_issued_and_renewed_while_connections_live() {
 
     relay.kill().await;
     relay.restart().await;
-    relay.process().wait_for("the certificate of an earlier run is in use").await;
+    relay.process().wait_for_code("acme.cached_in_use").await;
     connect(tls, &root, "http/1.1").await;
 }
 
@@ -96,7 +96,7 @@ async fn a_domain_that_points_elsewhere_is_reported_and_affects_nothing_else() {
     let (tls, elsewhere) = (free_address(), free_address());
     let Some(pebble) = Pebble::start(elsewhere, VALIDITY).await else { return };
     let relay = relay(&pebble, tls).await;
-    let line = relay.process().wait_for("the ACME server issued no certificate").await;
+    let line = relay.process().wait_for_code("acme.failed").await;
     assert!(line.contains("it could not verify the domain") && line.contains("port 443"), "{line}");
     assert_eq!(reqwest::get(relay.url()).await.unwrap().status(), 200);
 }

@@ -172,7 +172,7 @@ async fn a_client_with_the_token_cannot_push_lines_out_of_the_audit_log() {
         write(place.dir.path(), format!("rec/in-{call}.wav"), &wav(0.1, 1));
         place.link(&call).await;
     }
-    place.agent.process.wait_for("grows too fast").await;
+    place.agent.process.wait_for_code("audit_log.alarm").await;
     let alarm = |status: &Value| status.to_string().contains("grows too fast");
     place.relay.wait_for_status("acme", alarm).await;
     assert!(fs::read_to_string(&state).unwrap().contains("grows too fast"));
@@ -226,7 +226,7 @@ async fn logrotate_may_move_the_file_away() {
     let moved = place.record.path().with_extension("moved");
     fs::rename(place.record.path(), &moved).unwrap();
     place.agent.process.signal("HUP");
-    place.agent.process.wait_for("the configuration was read again").await;
+    place.agent.process.wait_for_code("config.reloaded").await;
     // A new file is started on SIGHUP, before there is anything to write.
     let begun = async {
         while !place.record.path().exists() {
@@ -261,7 +261,7 @@ async fn another_path_takes_effect_without_a_restart() {
     search(&client, &site, CALL, &[]).await;
     first.wait_for(1).await;
     recorded(&second).unwrap();
-    agent.process.wait_for("the configuration was read again").await;
+    agent.process.wait_for_code("config.reloaded").await;
     search(&client, &site, CALL, &[]).await;
     second.wait_for(1).await;
     assert_eq!((first.lines().len(), second.lines().len()), (1, 1));
@@ -298,7 +298,7 @@ async fn a_full_disk_stops_no_playback_and_loses_nothing_but_lines() {
     let said = fs::read_to_string(&state).unwrap();
     assert!(said.contains("cannot be written") && said.contains("No space left"), "{said}");
     disk.free();
-    place.agent.process.wait_for_after(mark, "the audit log is written again").await;
+    place.agent.process.wait_for_code_after(mark, "audit_log.recovered").await;
     place.search(CALL).await;
     let lost = |line: &Value| line["kind"] == "lost";
     let lines =
@@ -315,7 +315,7 @@ async fn an_agent_that_ends_writes_everything_down_first() {
     let mut place = Place::new(&[]).await;
     let listener = place.listening().await;
     place.agent.process.terminate();
-    place.agent.process.wait_for("shutting down").await;
+    place.agent.process.wait_for_code("tunnel.draining").await;
     assert!(listener.bytes().await.unwrap().len() > LONG / 2);
     assert_eq!(place.agent.process.wait().await.code(), Some(0));
     let lines = place.record.lines();
@@ -328,7 +328,7 @@ async fn a_delivery_that_the_end_cuts_is_written_down_too() {
     let mut place = Place::new(&[]).await;
     let listener = place.listening().await;
     place.agent.process.terminate();
-    place.agent.process.wait_for("shutting down").await;
+    place.agent.process.wait_for_code("tunnel.draining").await;
     place.relay.kill().await;
     assert_eq!(place.agent.process.wait().await.code(), Some(0));
     assert_eq!(place.first_delivery().await["outcome"], "cut");
@@ -414,7 +414,7 @@ async fn the_classic_audiovault_records_who_is_at_the_other_end() {
     arguments.extend(record.flag());
     let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
     let mut agent = Process::start("audiovault-agent", &arguments, &[]);
-    let line = agent.wait_for("listening address=").await;
+    let line = agent.wait_for_code("listener.started").await;
     let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
     let client = Client::builder().user_agent("story/1").build().unwrap();
     let url = format!("http://{address}/search?token=master-token&callid={CALL}&user=robin");

@@ -30,7 +30,7 @@ async fn a_killed_relay_comes_back(mut relay: Relay) {
     relay.kill().await;
     agent.process.wait_for_after(mark, "dialling again").await;
     relay.restart().await;
-    agent.process.wait_for_after(mark, CONNECTED).await;
+    agent.process.wait_for_code_after(mark, CONNECTED).await;
     let found = search(&client, &site, CALL, &[]).await;
     assert_eq!(body(send(client.get(first_link(&found))).await).await, (200, wav(1.0, 1)));
 }
@@ -72,15 +72,15 @@ async fn a_disabled_site_drops_its_tunnel_and_comes_back_when_enabled() {
     let link = first_link(&search(&client, &site, CALL, &[]).await);
     let mark = agent.process.mark();
     relay.site_command(&["disable", "acme"]).await;
-    agent.process.wait_for_after(mark, "the tunnel ended").await;
+    agent.process.wait_for_code_after(mark, "tunnel.ended").await;
     let status = relay.wait_for_status("acme", |status| status["state"] == "disabled").await;
     assert!(status["sessions"].as_array().unwrap().is_empty());
     assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 503);
     assert_eq!(send(client.get(&link)).await.status(), 503);
-    let line = agent.process.wait_for_after(mark, "waiting will not help").await;
+    let line = agent.process.wait_for_code_after(mark, "tunnel.refused").await;
     assert!(line.contains("403"), "{line}");
     relay.site_command(&["enable", "acme"]).await;
-    agent.process.wait_for_after(mark, CONNECTED).await;
+    agent.process.wait_for_code_after(mark, CONNECTED).await;
     assert_eq!(
         send(client.get(&link)).await.status(),
         200,
@@ -98,13 +98,13 @@ async fn a_key_rotates_without_a_gap_and_a_revoked_key_is_out() {
     let mut new = old.clone();
     new.site_key = rotated["site_key"].as_str().unwrap().to_owned();
     let second = Agent::spawn(&relay, &new, AgentOptions::new(dir.path()));
-    second.process.wait_for(CONNECTED).await;
+    second.process.wait_for_code(CONNECTED).await;
     search(&client, &old, CALL, &[]).await;
     let mark = agent.process.mark();
     relay.site_command(&["revoke-key", "acme"]).await;
-    let line = agent.process.wait_for_after(mark, "the tunnel ended").await;
+    let line = agent.process.wait_for_code_after(mark, "tunnel.ended").await;
     assert!(line.contains("4002"), "{line}");
-    let refused = agent.process.wait_for_after(mark, "waiting will not help").await;
+    let refused = agent.process.wait_for_code_after(mark, "tunnel.refused").await;
     assert!(refused.contains("401"), "{refused}");
     search(&client, &old, CALL, &[]).await;
 }
@@ -121,7 +121,7 @@ async fn a_site_added_by_another_process_is_there_at_once_and_a_removed_one_is_g
     drop(agent);
     let mark = relay.process().mark();
     relay.site_command(&["remove", "late"]).await;
-    relay.process().wait_for_after(mark, "the sites have changed").await;
+    relay.process().wait_for_code_after(mark, "sites.changed").await;
     relay.wait_for_status("late", serde_json::Value::is_null).await;
     assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 401);
 }

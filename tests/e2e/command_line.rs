@@ -135,7 +135,7 @@ async fn the_classic_audiovault_serves_without_any_relay() {
         "classic-token",
     ];
     let mut classic = Process::start("audiovault-agent", &arguments.map(str::to_owned), &[]);
-    classic.wait_for("listening").await;
+    classic.wait_for_code("listener.started").await;
     let client = reqwest::Client::new();
     let form = [("token", "classic-token"), ("callid", "1711441902.17")];
     let found: Value =

@@ -163,7 +163,7 @@ async fn every_byte_that_a_client_received_is_in_the_audit_log_after_any_kill() 
                 // The rest of the round does not wait: it fails at once while the relay is down.
                 drop(shut);
                 relay.restart().await;
-                agent.process.wait_for_after(mark, CONNECTED).await;
+                agent.process.wait_for_code_after(mark, CONNECTED).await;
             }
             _ => {}
         }

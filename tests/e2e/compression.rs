@@ -77,7 +77,7 @@ async fn pages_figures_and_lists_are_compressed_and_say_the_same() {
 #[tokio::test]
 async fn secrets_and_recordings_go_out_as_they_are() {
     let relay = Relay::start().await;
-    let link = relay.process().wait_for("open this link").await;
+    let link = relay.process().wait_for_code("user.none_yet").await;
     let link = link.split("link=\"").nth(1).and_then(|link| link.split('"').next()).unwrap().to_owned();
     assert!(
         !is_compressed(&asked(reqwest::Client::new().get(&link)).await),

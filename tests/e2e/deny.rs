@@ -167,13 +167,13 @@ async fn a_broken_deny_file_keeps_the_earlier_rules_and_is_reported() {
     assert_eq!(place.found(CALL).await, 0);
     place.deny(&format!("{OTHER_CALL}\n34911223344\n"));
     // Also without any request.
-    let line = place.agent.process.wait_for("the old rules stay active").await;
+    let line = place.agent.process.wait_for_code("deny_list.failed").await;
     assert!(line.contains("ERROR") && line.contains("line 2") && !line.contains("349112"), "{line}");
     place.problem(Some("line 2 is neither a call id nor a glob")).await;
     assert_eq!((place.found(CALL).await, place.found(OTHER_CALL).await), (0, 1));
     let mark = place.agent.process.mark();
     fs::remove_file(place.dir.path().join("deny")).unwrap();
-    place.agent.process.wait_for_after(mark, "cannot be read").await;
+    place.agent.process.wait_for_code_after(mark, "deny_list.failed").await;
     assert_eq!((place.found(CALL).await, place.found(OTHER_CALL).await), (0, 1));
     place.deny(OTHER_CALL);
     assert_eq!(place.found(OTHER_CALL).await, 0);
@@ -203,7 +203,7 @@ async fn the_classic_audiovault_uses_it_and_the_admins_own_commands_do_not() {
         ["serve", "--bind-to", "127.0.0.1:0", "--token", "master-token", "--path", &path, "--deny"];
     let arguments: Vec<_> = arguments.into_iter().chain(deny.to_str()).map(str::to_owned).collect();
     let agent = Process::start("audiovault-agent", &arguments, &[]);
-    let line = agent.wait_for("listening address=").await;
+    let line = agent.wait_for_code("listener.started").await;
     let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
     let client = Client::new();
     let url = format!("http://{address}/search?token=master-token&callid={LONG_CALL}");

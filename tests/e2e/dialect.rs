@@ -33,7 +33,7 @@ async fn a_search_with_other_field_names_is_understood_and_answered_in_its_own_s
     assert_eq!(body(send(client.get(link)).await).await, (200, wav(1.0, 1)));
     assert_eq!(search_with(&client, &site, CALL, &[]).await.status(), 200, "the usual names work as well");
 
-    let line = agent.process.wait_for("the fields of a search").await;
+    let line = agent.process.wait_for_code("search.fields").await;
     assert!(line.contains("shoe-size") && !line.contains("43-secret") && !line.contains(CALL), "{line}");
 }
 
@@ -53,9 +53,9 @@ async fn a_dialect_that_changes_is_read_again_and_a_wrong_one_changes_nothing() 
     };
     assert_eq!(answer().await.as_array().unwrap().len(), 1);
     fs::write(&file, "response = '$nothing'").unwrap();
-    agent.process.wait_for("the new configuration cannot be used").await;
+    agent.process.wait_for_code("config.reload_failed").await;
     assert_eq!(answer().await.as_array().unwrap().len(), 1);
     fs::write(&file, "response = '$count'").unwrap();
-    agent.process.wait_for("is in use").await;
+    agent.process.wait_for_code("config.reloaded").await;
     assert_eq!(answer().await, 1);
 }

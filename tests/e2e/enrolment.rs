@@ -74,7 +74,7 @@ async fn a_code_read_over_the_phone_brings_an_agent_its_key_once() {
         "{detail}"
     );
     assert!(record["key"] == detail["keys"][1]["id"] && !record["used"].is_null(), "{detail}");
-    relay.process().wait_for("a site key was handed out by enrolment").await;
+    relay.process().wait_for_code("enrolment.accepted").await;
     let log = relay.process().log().join("\n");
     for secret in [code, &code.replace('-', ""), &enrolled.site_key] {
         assert!(!log.contains(secret), "{log}");

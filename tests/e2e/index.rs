@@ -12,7 +12,7 @@ use harness::{
 use reqwest::Client;
 use tempfile::TempDir;
 
-const FINISHED: &str = "the index is up to date";
+const FINISHED: &str = "index.up_to_date";
 
 async fn finds(client: &Client, site: &Site, call: &str) -> usize {
     let found = search(client, site, call, &[]).await;
@@ -37,7 +37,7 @@ async fn a_site_with_an_index_finds_old_calls_new_ones_and_none() {
     let index = index.path().join("made");
     let client = client(&relay);
     let agent = Agent::start(&relay, &site, indexed(dir.path(), &index)).await;
-    agent.process.wait_for(FINISHED).await;
+    agent.process.wait_for_code(FINISHED).await;
     assert_eq!(finds(&client, &site, CALL).await, 1);
     assert_eq!(finds(&client, &site, "1511444502.99").await, 0);
 
@@ -51,7 +51,7 @@ async fn a_site_with_an_index_finds_old_calls_new_ones_and_none() {
 
     end(agent).await;
     let again = Agent::start(&relay, &site, indexed(dir.path(), &index)).await;
-    again.process.wait_for(FINISHED).await;
+    again.process.wait_for_code(FINISHED).await;
     assert_eq!(finds(&client, &site, CALL).await, 1);
 }
 
@@ -71,7 +71,7 @@ async fn the_classic_audiovault_keeps_one_too() {
         &path,
     ];
     let serving = Process::start("audiovault-agent", &arguments.map(str::to_owned), &[]);
-    serving.wait_for(FINISHED).await;
+    serving.wait_for_code(FINISHED).await;
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_damaged_index_is_made_anew() {
     let site = relay.add_site("acme", &[]).await;
     let (dir, index) = (one_recording(), TempDir::new().unwrap());
     let agent = Agent::start(&relay, &site, indexed(dir.path(), index.path())).await;
-    agent.process.wait_for(FINISHED).await;
+    agent.process.wait_for_code(FINISHED).await;
     end(agent).await;
     for file in fs::read_dir(index.path()).unwrap() {
         let file = file.unwrap().path();
@@ -100,7 +100,7 @@ async fn a_damaged_index_is_made_anew() {
         fs::write(&file, bytes.iter().map(|byte| !byte).collect::<Vec<u8>>()).unwrap();
     }
     let agent = Agent::start(&relay, &site, indexed(dir.path(), index.path())).await;
-    agent.process.wait_for("the index is damaged; rebuilding it").await;
-    agent.process.wait_for(FINISHED).await;
+    agent.process.wait_for_code("index.damaged").await;
+    agent.process.wait_for_code(FINISHED).await;
     assert_eq!(finds(&client(&relay), &site, CALL).await, 1);
 }

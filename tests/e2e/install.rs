@@ -93,7 +93,7 @@ async fn a_code_becomes_an_installed_agent_that_serves() {
         &["tunnel".to_owned(), "--config".to_owned(), moved.display().to_string()],
         &[("TZ", "UTC".to_owned())],
     );
-    agent.wait_for(harness::agent::CONNECTED).await;
+    agent.wait_for_code(harness::agent::CONNECTED).await;
     search(&client(&relay), &site, CALL, &[]).await;
     let deny = machine.path().join("etc/audiovault-agent/deny");
     fs::write(&deny, format!("{}{CALL}\n", read(machine.path(), "etc/audiovault-agent/deny"))).unwrap();

@@ -68,7 +68,7 @@ async fn any_leg_of_a_conversation_finds_all_of_it() {
     let options =
         AgentOptions::new(dir.path()).with(&flags).with(&["--index", index.path().to_str().unwrap()]);
     let agent = Agent::start(&relay, &site, options).await;
-    agent.process.wait_for("the index is up to date").await;
+    agent.process.wait_for_code("index.up_to_date").await;
     let client = client(&relay);
     for leg in [CALLER, AGENT_LEG, HANDED_ON] {
         let answer = search(&client, &site, leg, &[]).await;
@@ -98,7 +98,7 @@ async fn call_records_that_do_not_answer_make_the_result_incomplete() {
     records.pause(true);
     let answer = search(&client, &site, AGENT_LEG, &[]).await;
     assert_eq!((names(&answer).len(), &answer["complete"]), (1, &false.into()), "{answer}");
-    agent.process.wait_for("cannot find the other legs of a conversation").await;
+    agent.process.wait_for_code("search.legs_unknown").await;
     records.pause(false);
     let answer = search(&client, &site, AGENT_LEG, &[]).await;
     assert_eq!(found(&answer), all());

@@ -100,7 +100,7 @@ async fn a_wrong_key_is_refused_before_any_upgrade() {
     site.site_key = site.site_key.replace("avk_acme_", "avk_other_");
     let dir = one_recording();
     let refused = Agent::spawn(&relay, &site, AgentOptions::new(dir.path()));
-    let line = refused.process.wait_for("waiting will not help").await;
+    let line = refused.process.wait_for_code("tunnel.refused").await;
     assert!(line.contains("401"), "{line}");
     let seen = relay.wait_for_status("other", |status| status["sessions"].is_array()).await;
     assert!(seen["sessions"].as_array().unwrap().is_empty());

@@ -243,11 +243,11 @@ async fn requests_from_other_sites_are_refused() {
 #[tokio::test]
 async fn the_set_up_link_works_once() {
     let mut relay = Relay::start().await;
-    let line = relay.process().wait_for("there is no user yet").await;
+    let line = relay.process().wait_for_code("user.none_yet").await;
     let first = line.split('"').nth(1).unwrap().to_owned();
     relay.kill().await;
     relay.restart().await;
-    let line = relay.process().wait_for("there is no user yet").await;
+    let line = relay.process().wait_for_code("user.none_yet").await;
     let link = line.split('"').nth(1).unwrap();
     let path = link.strip_prefix(&relay.admin_url()).expect("the link leads to the admin listener");
     let visitor = Operator::logged_out(&relay);

@@ -84,7 +84,7 @@ async fn an_agent_keeps_its_memory_and_still_knows_where_files_lie() {
         format!("--deny={}", deny.display()),
     ]);
     let agent = start(&words);
-    let line = agent.wait_for("listening address=").await;
+    let line = agent.wait_for_code("listener.started").await;
     let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
     is_kept(&agent).await;
     let client = Client::new();
@@ -118,6 +118,6 @@ async fn a_relay_keeps_its_memory() {
         format!("--database=sqlite:{}", dir.path().join("relay.db").display()),
     ]);
     let relay = start(&words);
-    relay.wait_for("listening for operators").await;
+    relay.wait_for_code("operator_listener.started").await;
     is_kept(&relay).await;
 }

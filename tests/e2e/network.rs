@@ -1,5 +1,6 @@
 //! Networks between a site and its relay: address translation, firewalls, and addresses that change.
 
+use harness::process::has_code;
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
     client::{body, client, first_link, search, send},
@@ -63,7 +64,7 @@ async fn an_agent_whose_address_changes_comes_back_from_the_new_one() {
          ip -n $site route add default via 192.168.77.1");
     // The kernel reports nothing to the agent; the keep-alive gives up the old tunnel after 45 s of silence.
     tokio::time::timeout(2 * PATIENCE, async {
-        while !agent.process.log().iter().skip(mark).any(|line| line.contains(CONNECTED)) {
+        while !agent.process.log().iter().skip(mark).any(|line| has_code(line, CONNECTED)) {
             tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         }
     })

@@ -79,7 +79,7 @@ async fn a_proxy_that_wants_another_password_is_named_with_its_own_words_and_nev
     let refused = async |proxy_url: &str, extra: &[&str]| {
         let options = AgentOptions::new(dir.path()).with(&["--proxy", proxy_url]).with(extra);
         let agent = Agent::spawn(&relay, &site, options);
-        let line = agent.process.wait_for("waiting will not help").await;
+        let line = agent.process.wait_for_code("tunnel.refused").await;
         assert!(line.contains(&format!("cannot connect through the proxy {proxy_url}")), "{line}");
         assert!(!agent.process.log().concat().contains("wr0ng"), "{:#?}", agent.process.log());
         line
@@ -180,13 +180,13 @@ async fn a_relay_that_moves_in_the_dns_is_found_at_its_new_address() {
     serves(&knowing_client(&relay), &site).await;
     let (mark, asked) = (agent.process.mark(), server.process.mark());
     relay.kill().await;
-    agent.process.wait_for_after(mark, "not connected; dialling again").await;
+    agent.process.wait_for_code_after(mark, "tunnel.dial_failed").await;
     // The earlier response may be cached for an hour, but is not.
     server.process.wait_for_after(asked, &format!("query[A] {NAME}")).await;
     relay.address = SocketAddr::new(free_address().ip(), relay.address.port());
     relay.restart().await;
     server.moves_to(relay.address.ip()).await;
-    agent.process.wait_for_after(mark, CONNECTED).await;
+    agent.process.wait_for_code_after(mark, CONNECTED).await;
     serves(&knowing_client(&relay), &site).await;
 }
 

@@ -31,12 +31,12 @@ async fn a_relay_on_a_server_serves_and_remembers() {
     let mark = agent.process.mark();
     relay.kill().await;
     relay.restart().await;
-    agent.process.wait_for_after(mark, CONNECTED).await;
+    agent.process.wait_for_code_after(mark, CONNECTED).await;
     serves(&relay, &site).await;
     let audit = relay.audit(4).await;
     assert!(audit.iter().all(|line| line.contains(",complete,")), "{audit:#?}");
     relay.site_command(&["disable", "acme"]).await;
-    agent.process.wait_for_after(mark, "waiting will not help").await;
+    agent.process.wait_for_code_after(mark, "tunnel.refused").await;
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn an_installation_moves_from_a_file_to_a_server_and_continues() {
     let mark = agent.process.mark();
     relay.moves_to(&server);
     relay.restart().await;
-    agent.process.wait_for_after(mark, CONNECTED).await;
+    agent.process.wait_for_code_after(mark, CONNECTED).await;
     serves(&relay, &site).await;
     let after = relay.audit(4).await;
     assert!(before.iter().all(|line| after.contains(line)), "{before:#?}, {after:#?}");

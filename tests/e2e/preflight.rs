@@ -140,7 +140,7 @@ async fn a_site_key_that_is_wrong_or_revoked_and_a_site_that_is_disabled_are_dis
     relay.wait_for_status("acme", |status| status["state"] != "disabled").await;
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     relay.site_command(&["revoke-key", "acme"]).await;
-    agent.process.wait_for("waiting will not help").await;
+    agent.process.wait_for_code("tunnel.refused").await;
     check(&relay, &site, &options).await.fails_at("site_key", &unknown);
 }
 

@@ -16,7 +16,7 @@ use harness::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-const IN_USE: &str = "the configuration was read again and is in use";
+const IN_USE: &str = "config.reloaded";
 /// Longer than all buffers between a disk and a listener.
 const LONG: usize = 24_000_000;
 
@@ -40,7 +40,7 @@ impl Place {
         let config = config(dir.path(), &relay, "here", more);
         let arguments = ["tunnel", "--config", config.to_str().unwrap()].map(str::to_owned);
         let agent = Process::start("audiovault-agent", &arguments, &[("TZ", "UTC".to_owned())]);
-        agent.wait_for(CONNECTED).await;
+        agent.wait_for_code(CONNECTED).await;
         Self { dir, relay, site, agent }
     }
 
@@ -77,7 +77,7 @@ async fn tokens_paths_and_tenants_change_while_a_download_runs_through_the_same_
 
     let mark = place.agent.mark();
     fs::write(place.file("token"), "another-token-altogether").unwrap();
-    place.agent.wait_for_after(mark, IN_USE).await;
+    place.agent.wait_for_code_after(mark, IN_USE).await;
     assert_eq!(search_with(&client, &place.site, CALL, &[]).await.status(), 401);
     let site = Site { search_token: "another-token-altogether".to_owned(), ..place.site.clone() };
     assert_eq!(names(&search(&client, &site, CALL, &[]).await), [format!("in-{CALL}.wav")]);
@@ -88,7 +88,7 @@ async fn tokens_paths_and_tenants_change_while_a_download_runs_through_the_same_
     let more = format!("tenants = '{}'", place.file("tenants.json").display());
     config(place.dir.path(), &place.relay, "there", &more);
     place.agent.signal("HUP");
-    place.agent.wait_for_after(mark, IN_USE).await;
+    place.agent.wait_for_code_after(mark, IN_USE).await;
     assert_eq!(names(&search(&client, &site, CALL, &[]).await), [format!("in-{CALL}.mp3")]);
 
     while let Some(chunk) = download.next().await {
@@ -106,11 +106,11 @@ async fn links_of_this_run_stay_good_and_those_of_a_withdrawn_token_die() {
     let link = first_link(&search(&client, &place.site, CALL, &[]).await);
     let mark = place.agent.mark();
     place.agent.signal("HUP");
-    place.agent.wait_for_after(mark, IN_USE).await;
+    place.agent.wait_for_code_after(mark, IN_USE).await;
     assert_eq!(body(send(client.get(&link)).await).await, (200, wav(1.0, 1)));
     let mark = place.agent.mark();
     fs::write(place.file("token"), "another-token-altogether").unwrap();
-    place.agent.wait_for_after(mark, IN_USE).await;
+    place.agent.wait_for_code_after(mark, IN_USE).await;
     assert_eq!(send(client.get(&link)).await.status(), 410);
 }
 
@@ -120,12 +120,12 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_reported() {
     let client = client(&place.relay);
     let mark = place.agent.mark();
     config(place.dir.path(), &place.relay, "there", "relai = 'wss://typo.example'");
-    let line = place.agent.wait_for_after(mark, "the old one stays in use").await;
+    let line = place.agent.wait_for_code_after(mark, "config.reload_failed").await;
     assert!(line.contains("unknown key \"relai\""), "{line}");
     assert_eq!(names(&search(&client, &place.site, CALL, &[]).await), [format!("in-{CALL}.wav")]);
     let mark = place.agent.mark();
     config(place.dir.path(), &place.relay, "there", "");
-    place.agent.wait_for_after(mark, IN_USE).await;
+    place.agent.wait_for_code_after(mark, IN_USE).await;
     assert_eq!(names(&search(&client, &place.site, CALL, &[]).await), [format!("in-{CALL}.mp3")]);
 }
 
@@ -136,14 +136,14 @@ async fn a_new_site_key_is_tried_in_a_second_tunnel() {
     let mark = place.agent.mark();
     let wrong = format!("avk_acme_{}", "a".repeat(52));
     fs::write(place.file("site.key"), wrong).unwrap();
-    let line = place.agent.wait_for_after(mark, "the old tunnel stays").await;
+    let line = place.agent.wait_for_code_after(mark, "tunnel.reconfiguration_failed").await;
     assert!(line.contains("401"), "{line}");
     search(&client, &place.site, CALL, &[]).await;
 
     let rotated = place.relay.site_command(&["rotate-key", "acme"]).await;
     let mark = place.agent.mark();
     fs::write(place.file("site.key"), rotated["site_key"].as_str().unwrap()).unwrap();
-    place.agent.wait_for_after(mark, "a new tunnel with the new configuration takes over").await;
+    place.agent.wait_for_code_after(mark, "tunnel.reconfigured").await;
     place.relay.wait_for_status("acme", |status| status["sessions"][1].is_null()).await;
     place.relay.site_command(&["revoke-key", "acme"]).await;
     search(&client, &place.site, CALL, &[]).await;
@@ -170,6 +170,6 @@ async fn an_agent_without_a_file_survives_a_hangup() {
     let agent = Agent::start(&relay, &site, AgentOptions::new(dir.path())).await;
     let mark = agent.process.mark();
     agent.process.signal("HUP");
-    agent.process.wait_for_after(mark, IN_USE).await;
+    agent.process.wait_for_code_after(mark, IN_USE).await;
     search(&client(&relay), &site, CALL, &[]).await;
 }

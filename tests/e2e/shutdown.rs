@@ -44,7 +44,7 @@ async fn the_rest_is_whole(mut response: Response, content: &[u8]) {
 async fn an_agent_lets_downloads_finish_and_ends_with_success() {
     let mut scene = listening(Relay::start().await).await;
     scene.agent.process.terminate();
-    scene.agent.process.wait_for("shutting down").await;
+    scene.agent.process.wait_for_code("tunnel.draining").await;
     scene.relay.wait_for_status("acme", |status| status["sessions"][0]["leaving"] == true).await;
     the_rest_is_whole(scene.response, &scene.content).await;
     assert_eq!(scene.agent.process.wait().await.code(), Some(0));
@@ -55,13 +55,13 @@ async fn an_agent_lets_downloads_finish_and_ends_with_success() {
 async fn a_relay_lets_downloads_finish_and_ends_with_success() {
     let mut scene = listening(Relay::start().await).await;
     scene.relay.process().terminate();
-    scene.agent.process.wait_for("the relay asks to dial again").await;
+    scene.agent.process.wait_for_code("tunnel.asked_to_redial").await;
     the_rest_is_whole(scene.response, &scene.content).await;
     let mut process = scene.relay.process.take().unwrap();
     assert_eq!(process.wait().await.code(), Some(0));
     let mark = scene.agent.process.mark();
     scene.relay.restart().await;
-    scene.agent.process.wait_for_after(mark, CONNECTED).await;
+    scene.agent.process.wait_for_code_after(mark, CONNECTED).await;
     search(&client(&scene.relay), &scene.site, "1711441902.17", &[]).await;
 }
 

@@ -94,9 +94,9 @@ async fn a_bare_machine_trusts_the_certificate_authorities_that_are_built_in() {
     let url = format!("wss://{NAME}:{}", relay.address.port());
     let secrets = ["--site-key-file", "/key", "--token-file", "/token"];
     let agent = root.run(&[&["tunnel", "--relay", &url, "--path", "file:/"], &secrets[..]].concat());
-    agent.wait_for("has no certificate authorities; using the built-in ones").await;
+    agent.wait_for_code("tls.built_in_authorities").await;
     // They have not signed the relay's certificate, which is self-signed.
-    let line = agent.wait_for("not connected").await;
+    let line = agent.wait_for_code("tunnel.dial_failed").await;
     assert!(line.contains("which this machine does not trust"), "{line}");
 }
 

@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, fs, net::SocketAddr, path::PathBuf};
 
+use harness::process::has_code;
 use harness::{
     agent::{Agent, AgentOptions, CONNECTED},
     client::{client_at, first_link, search},
@@ -112,9 +113,9 @@ impl Place {
         let agent = Agent::start(&self.relay, &site, options).await;
         let mut mark = 0;
         for _ in 0..tunnels {
-            agent.process.wait_for_after(mark, CONNECTED).await;
+            agent.process.wait_for_code_after(mark, CONNECTED).await;
             let log = agent.process.log();
-            mark += log.iter().skip(mark).position(|line| line.contains(CONNECTED)).unwrap() + 1;
+            mark += log.iter().skip(mark).position(|line| has_code(line, CONNECTED)).unwrap() + 1;
         }
         End { long: links(&self.relay, &site).await, short: Short::Search(site), _agent: Some(agent) }
     }

@@ -33,7 +33,7 @@ async fn serve(dir: &TempDir, more: &[&str]) -> (Process, SocketAddr) {
     arguments.extend(more);
     let arguments: Vec<_> = arguments.into_iter().map(str::to_owned).collect();
     let agent = Process::start("audiovault-agent", &arguments, &[]);
-    let line = agent.wait_for("listening address=").await;
+    let line = agent.wait_for_code("listener.started").await;
     let address = line.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
     let address = address.parse().unwrap();
     (agent, address)

@@ -1,5 +1,6 @@
 //! The clock of a machine jumps, for example when it is set after a long time.
 
+use harness::process::has_code;
 use harness::{agent::Agent, client::send, clock::Clock, matrix, process::Process, relay::Relay};
 
 use crate::setting::Setting;
@@ -20,7 +21,7 @@ async fn search_across_jumps(setting: &Setting, clock: &Clock) -> usize {
 
 fn assert_no_tunnel_ended(agent: &Process, mark: usize) {
     let log = agent.log().split_off(mark);
-    assert!(!log.iter().any(|line| line.contains("the tunnel ended")), "{log:?}");
+    assert!(!log.iter().any(|line| has_code(line, "tunnel.ended")), "{log:?}");
 }
 
 #[tokio::test]

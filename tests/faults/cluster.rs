@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use harness::process::has_code;
 use harness::{
     agent::{Agent, AgentOptions},
     client::{body, first_link, search, search_with, send},
@@ -114,7 +115,7 @@ async fn every_relay_serves_every_site_whichever_holds_its_tunnel() {
     assert!(audit.iter().all(|line| line.contains(",127.0.0.1,")), "{audit:#?}");
     assert_eq!(audit.iter().filter(|line| line.contains(",complete,")).count(), 3 * 7, "{audit:#?}");
     for (number, relay) in cluster.relays.iter().enumerate() {
-        let asked = relay.process().log().iter().any(|line| line.contains("request from a peer relay"));
+        let asked = relay.process().log().iter().any(|line| has_code(line, "peer.request"));
         assert_eq!(asked, number == holder, "only the relay with the tunnel is asked");
     }
     drop(agent);
@@ -212,10 +213,10 @@ async fn a_relay_that_is_suspended_is_given_up_and_used_again() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         paused.signal("STOP");
         let process = setting.cluster.relays[1 - holder].process();
-        process.wait_for("a peer relay has disappeared").await;
+        process.wait_for_code("peer.disappeared").await;
         let mark = process.mark();
         paused.signal("CONT");
-        process.wait_for_after(mark, "a peer relay has appeared").await;
+        process.wait_for_code_after(mark, "peer.appeared").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     };
     let searches = searching_while(&setting, &other, pausing).await;
@@ -282,7 +283,7 @@ async fn a_relay_that_joins_gets_its_share_of_the_agents_and_then_no_agent_moves
     assert!(searches.failures.is_empty(), "of {}: {:?}", searches.asked, searches.failures);
     let moves = || {
         let log = setting.cluster.relays[0].process().log();
-        log.iter().filter(|line| line.contains("moving agents to peer relays")).count()
+        log.iter().filter(|line| has_code(line, "cluster.rebalancing")).count()
     };
     // Two rounds without a move mean rest; a move whose agent returns to the same relay may be repeated.
     let mut before = 0;

@@ -27,7 +27,7 @@ use crate::cluster::Setting;
 /// The run id of a relay, as another relay logged it.
 async fn run_of(cluster: &Cluster, relay: usize) -> String {
     let other = &cluster.relays[1 - relay];
-    let line = other.process().wait_for("a peer relay has appeared").await;
+    let line = other.process().wait_for_code("peer.appeared").await;
     line.split_once("run=").unwrap().1.split(' ').next().unwrap().to_owned()
 }
 
@@ -118,11 +118,11 @@ async fn an_answer_that_is_changed_between_relays_is_not_passed_on() {
     let asker = setting.cluster.relays[elsewhere].process();
     let mark = asker.mark();
     assert_eq!(search_with(&setting.client, &site, CALL, &[]).await.status(), 503);
-    asker.wait_for_after(mark, "was modified in transit").await;
+    asker.wait_for_code_after(mark, "peer.response_modified").await;
     let mark = asker.mark();
     let heard = send(setting.client.get(&link)).await.bytes().await;
     assert!(heard.is_err(), "a changed recording must not end as if it were complete");
-    asker.wait_for_after(mark, "was modified in transit").await;
+    asker.wait_for_code_after(mark, "peer.response_modified").await;
     changes.store(false, Ordering::SeqCst);
     search(&setting.client, &site, CALL, &[]).await;
     let promise = "no client gets a changed search response, and a download ends with an error";

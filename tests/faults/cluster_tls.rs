@@ -35,8 +35,8 @@ async fn relays_use_tls_and_accept_only_each_other() {
     let names: Vec<String> = setting.cluster.nodes.iter().map(|node| host(node)).collect();
     Certificate::make(dir.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
     for relay in &setting.cluster.relays {
-        relay.process().wait_for("the certificate has changed").await;
-        relay.process().wait_for("connections to peer relays use the new certificate").await;
+        relay.process().wait_for_code("tls.reloaded").await;
+        relay.process().wait_for_code("peer.certificate_changed").await;
     }
     assert_eq!(search().await, 200);
     let promise = "clients without a certificate are refused; a new certificate is used without a restart";

@@ -58,7 +58,7 @@ async fn a_download_continues_after_a_pause_when_the_connection_is_cut() {
     let heard = listen(response, LONG_LEN / 10, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
     assert!(heard.bytes == long, "{} bytes", heard.bytes.len());
-    setting.relay.process().wait_for("a download continues through another tunnel").await;
+    setting.relay.process().wait_for_code("download.continued").await;
     setting.nothing_is_left().await;
     let promise = "the download continues by itself, byte for byte";
     matrix::row(
@@ -82,7 +82,7 @@ async fn a_range_of_a_recording_continues_within_its_own_bounds() {
     let heard = listen(response, 3_000_000, async || line.cut()).await;
     assert!(heard.error.is_none(), "{:?}", heard.error);
     assert!(heard.bytes == long[from..=to], "{} bytes", heard.bytes.len());
-    setting.relay.process().wait_for("a download continues through another tunnel").await;
+    setting.relay.process().wait_for_code("download.continued").await;
     let audit = setting.relay.audit(2).await;
     assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
     setting.nothing_is_left().await;
@@ -132,8 +132,8 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
     .await;
     assert!(heard.error.is_some(), "{} bytes", heard.bytes.len());
     assert!(heard.bytes.len() < LONG_LEN && long.starts_with(&heard.bytes), "{}", heard.bytes.len());
-    setting.relay.process().wait_for("the recording has changed").await;
-    agent.process.wait_for(CONNECTED).await;
+    setting.relay.process().wait_for_code("download.recording_changed").await;
+    agent.process.wait_for_code(CONNECTED).await;
     setting.nothing_is_left().await;
     let promise = "the download is cut; the bytes before that are right";
     matrix::row(

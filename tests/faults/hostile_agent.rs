@@ -79,11 +79,7 @@ fn wrong_frames() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 async fn ends(setting: &Setting, peer: &mut RawPeer, (what, expected): (&str, &str), mark: usize) -> Closed {
     let closed = peer.closed().await;
     assert!(closed.reason.contains(expected), "{what}: {closed:?}");
-    let line = setting
-        .relay
-        .process()
-        .wait_for_after(mark, "a tunnel was closed because of a protocol violation")
-        .await;
+    let line = setting.relay.process().wait_for_code_after(mark, "tunnel.violation").await;
     assert!(line.contains(expected) && line.contains("hostile"), "{what}: {line}");
     setting.search().await;
     closed

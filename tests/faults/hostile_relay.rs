@@ -8,6 +8,7 @@ use audiovault_protocol::{
     message::{RequestHead, ResetCode},
 };
 use bytes::Bytes;
+use harness::process::has_code;
 use harness::{
     agent::{Agent, AgentOptions},
     agent_audit_log::AgentAuditLog,
@@ -120,7 +121,7 @@ async fn every_violation_of_a_relay_ends_its_tunnel_with_a_reason_and_the_others
         // The relay must close the connection (RFC 6455, section 7.1.1).
         drop(peer);
         let line = stolen.agent.process.wait_for_after(mark, expected).await;
-        assert!(line.contains("the tunnel ended"), "{what}: {line}");
+        assert!(has_code(&line, "tunnel.ended"), "{what}: {line}");
     }
     let mut peer = stolen.relay.accept().await;
     peer.bytes(bytes(0x10, 1, &[0; 4])).await;

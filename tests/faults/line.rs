@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use harness::process::has_code;
 use harness::{
     agent::CONNECTED,
     bad_link::{BadLink, Line},
@@ -27,7 +28,7 @@ async fn a_line_that_is_cut_costs_no_search() {
         let asked = Instant::now();
         setting.search().await;
         slowest = slowest.max(asked.elapsed());
-        agent.process.wait_for_after(mark, CONNECTED).await;
+        agent.process.wait_for_code_after(mark, CONNECTED).await;
     }
     setting.nothing_is_left().await;
     let promise = "no search fails; searches wait for the agent";
@@ -50,7 +51,7 @@ async fn half_open(fault: Line) -> Duration {
     let asked = Instant::now();
     setting.search().await;
     let took = asked.elapsed();
-    agent.process.wait_for_after(mark, "a new tunnel has replaced the silent one").await;
+    agent.process.wait_for_code_after(mark, "tunnel.replaced").await;
     // The relay has closed the old tunnel; no message about that can reach it any more.
     let one = |status: &serde_json::Value| status["sessions"].as_array().is_some_and(|all| all.len() == 1);
     setting.relay.wait_for_status("acme", one).await;
@@ -83,11 +84,11 @@ async fn a_line_that_was_dead_for_a_moment_keeps_its_tunnel() {
     setting.search().await;
     let mark = agent.process.mark();
     line.set(Line::Dead);
-    agent.process.wait_for_after(mark, "dialling a second tunnel").await;
+    agent.process.wait_for_code_after(mark, "tunnel.silent").await;
     line.set(Line::Sound);
     setting.search().await;
     let log = agent.process.log().split_off(mark);
-    let lost = |line: &String| line.contains("the tunnel ended");
+    let lost = |line: &String| has_code(line, "tunnel.ended");
     assert!(!log.iter().any(lost), "{log:?}");
     setting.nothing_is_left().await;
     matrix::row(

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use harness::process::has_code;
 use harness::{
     agent::Agent,
     clock::{self, Clock},
@@ -36,7 +37,7 @@ async fn a_name_server_that_is_silent_for_an_hour_affects_only_a_tunnel_that_was
     half.await;
     setting.search().await;
     let log = agent.process.log();
-    assert!(!log.iter().any(|line| line.contains("the tunnel ended")), "{log:?}");
+    assert!(!log.iter().any(|line| has_code(line, "tunnel.ended")), "{log:?}");
     let mark = agent.process.mark();
     setting.relay.kill().await;
     setting.relay.restart().await;

@@ -191,7 +191,7 @@ async fn a_relay_that_was_killed_and_started_again_holds_searches_until_its_agen
     let asked = Instant::now();
     assert_eq!(setting.search_status().await, 200);
     let took = asked.elapsed();
-    agent.process.wait_for_after(mark, CONNECTED).await;
+    agent.process.wait_for_code_after(mark, CONNECTED).await;
     setting.nothing_is_left().await;
     let promise = "searches of sites that were connected wait up to 8 s for their agents";
     matrix::row("relay", "killed and started again", promise, format!("answered after {}", ms(took)));
@@ -205,7 +205,7 @@ async fn a_relay_that_was_suspended_continues() {
     let mark = agent.process.mark();
     setting.relay.process().signal("STOP");
     let (status, ()) = tokio::join!(setting.search_status(), async {
-        agent.process.wait_for_after(mark, "the relay is silent").await;
+        agent.process.wait_for_code_after(mark, "tunnel.silent").await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         setting.relay.process().signal("CONT");
     });

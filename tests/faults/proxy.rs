@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use harness::process::has_code;
 use harness::{
     address::free_address,
     agent::{Agent, CONNECTED},
@@ -45,7 +46,7 @@ async fn left_alone(idle: u64) -> Option<(usize, Duration)> {
     let asked = Instant::now();
     setting.search().await;
     let took = asked.elapsed();
-    let ended = agent.process.log().iter().filter(|line| line.contains("the tunnel ended")).count();
+    let ended = agent.process.log().iter().filter(|line| has_code(line, "tunnel.ended")).count();
     Some((ended, took))
 }
 
@@ -87,11 +88,11 @@ async fn a_proxy_that_is_killed_during_a_download_causes_only_a_pause() {
     let mark = agent.process.mark();
     // Its worker holds the connections, and ends with it.
     drop(nginx);
-    agent.process.wait_for_after(mark, "the tunnel ended").await;
+    agent.process.wait_for_code_after(mark, "tunnel.ended").await;
     let died = Instant::now();
     let Some(_nginx) = Nginx::start_at(address, &[], &location, "").await else { return };
     let (searched, ()) = tokio::join!(setting.search_status(), async {
-        agent.process.wait_for_after(mark, CONNECTED).await;
+        agent.process.wait_for_code_after(mark, CONNECTED).await;
     });
     assert_eq!(searched, 200);
     let pause = died.elapsed();

@@ -235,14 +235,14 @@ async fn is_unmounted(mut disk: Mounted, inside: &str, more: &[&str]) -> String 
         let found = search(&setting.client, &setting.site, LONG, &[]).await;
         assert!(names(&found).is_empty() && found["complete"] == false, "{found}");
     }
-    agent.process.wait_for("storage is degraded").await;
+    agent.process.wait_for_code("storage.degraded").await;
     let (status, said) = body(send(setting.client.get(&link)).await).await;
     assert_eq!(status, 500, "{}", String::from_utf8_lossy(&said));
 
     let (found, took) = right_again(&setting, LONG, || disk.bring_back()).await;
     assert!(names(&found).len() == 1 && found["complete"] == true, "{found}");
     assert!(body(send(setting.client.get(first_link(&found))).await).await == (200, long));
-    agent.process.wait_for("storage works again").await;
+    agent.process.wait_for_code("storage.recovered").await;
     took
 }
 

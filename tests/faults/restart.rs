@@ -40,7 +40,7 @@ async fn a_relay_is_replaced_under_load_and_no_search_fails_and_playback_continu
             let mut before = setting.relay.process.take().unwrap();
             setting.relay.restart().await;
             before.terminate();
-            agent.process.wait_for_after(mark, CONNECTED).await;
+            agent.process.wait_for_code_after(mark, CONNECTED).await;
             assert!(before.wait().await.success());
         }
         while let Some(played) = tokio::time::timeout(PATIENCE, players.join_next()).await.unwrap() {

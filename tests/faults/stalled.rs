@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use harness::process::has_code;
 use harness::{
     agent::{Agent, CONNECTED},
     client::{body, first_link, names, search, send},
@@ -161,7 +162,7 @@ impl Place {
         let given_back = tokio::time::timeout(PATIENCE, given_back).await;
         assert!(given_back.is_ok(), "{:?} now, before {:?}", Held::by(&self.agent.process), self.before);
         let log = self.agent.process.log();
-        assert_eq!(log.iter().filter(|line| line.contains(CONNECTED)).count(), TUNNELS, "{log:#?}");
+        assert_eq!(log.iter().filter(|line| has_code(line, CONNECTED)).count(), TUNNELS, "{log:#?}");
     }
 }
 

@@ -50,7 +50,7 @@ async fn a_relay_on_a_damaged_database_says_so_and_a_backup_brings_everything_ba
     std::fs::copy(&backup, file).unwrap();
     let mark = agent.process.mark();
     setting.relay.restart().await;
-    agent.process.wait_for_after(mark, harness::agent::CONNECTED).await;
+    agent.process.wait_for_code_after(mark, harness::agent::CONNECTED).await;
     setting.search().await;
     let promise = "one line says so and what to do; a restored backup brings the sites back";
     matrix::row("relay", "database damaged", promise, "as promised");

@@ -175,9 +175,9 @@ async fn out_after(command: &[&str]) -> Duration {
     let mark = agent.process.mark();
     let given = Instant::now();
     setting.relay.site_command(command).await;
-    agent.process.wait_for_after(mark, "the tunnel ended").await;
+    agent.process.wait_for_code_after(mark, "tunnel.ended").await;
     let lived = given.elapsed();
-    agent.process.wait_for_after(mark, "waiting will not help").await;
+    agent.process.wait_for_code_after(mark, "tunnel.refused").await;
     assert_eq!(setting.search_status().await, 503);
     lived
 }

@@ -49,7 +49,7 @@ async fn a_relay_of_a_later_version_is_logged_and_asked_again() {
     let mut request = vec![0; 4096];
     let _ = stream.read(&mut request).await.unwrap();
     stream.write_all(TOO_OLD.as_bytes()).await.unwrap();
-    let line = agent.process.wait_for("waiting will not help").await;
+    let line = agent.process.wait_for_code("tunnel.refused").await;
     assert!(line.contains("426") && line.contains("update the agent"), "{line}");
     let promise = "one line in the log with the text of the relay, then rare new attempts";
     matrix::row("versions", "a relay that supports only a later version", promise, "as promised");

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What an agent logs when its tunnel is up.
-pub const CONNECTED: &str = " connected session=";
+pub const CONNECTED: &str = "tunnel.connected";
 
 /// The options with which an agent is started.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ impl Agent {
     /// Starts an agent and waits until it is connected.
     pub async fn start(relay: &Relay, site: &Site, options: AgentOptions) -> Self {
         let agent = Self::spawn(relay, site, options);
-        agent.process.wait_for(CONNECTED).await;
+        agent.process.wait_for_code(CONNECTED).await;
         agent
     }
 }

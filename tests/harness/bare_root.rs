@@ -96,7 +96,7 @@ impl BareRoot {
         );
         self.file(CONFIG, &config);
         let process = self.run(&["tunnel", "--config", CONFIG]);
-        process.wait_for(CONNECTED).await;
+        process.wait_for_code(CONNECTED).await;
         process
     }
 

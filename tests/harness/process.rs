@@ -57,6 +57,15 @@ pub fn skip(reason: &str) {
     writeln!(file, "SKIPPED: {reason}").expect("room on the disk");
 }
 
+/// Whether a line of a log has a code.
+pub fn has_code(line: &str, code: &str) -> bool {
+    line.contains(&field_of(code))
+}
+
+fn field_of(code: &str) -> String {
+    format!("code=\"{code}\"")
+}
+
 /// The path of an artefact of this run, in the target directory.
 pub fn artefacts(name: &str) -> PathBuf {
     let here = std::env::current_exe().expect("the path of this program");
@@ -113,6 +122,16 @@ impl Process {
     /// Waits for a line that contains `text`.
     pub async fn wait_for(&self, text: &str) -> String {
         self.wait_for_after(0, text).await
+    }
+
+    /// Waits for a line with a code (docs/log-codes.md).
+    pub async fn wait_for_code(&self, code: &str) -> String {
+        self.wait_for_code_after(0, code).await
+    }
+
+    /// Waits for a line with a code that comes after the mark.
+    pub async fn wait_for_code_after(&self, mark: usize, code: &str) -> String {
+        self.wait_for_after(mark, &field_of(code)).await
     }
 
     /// Waits for a line that contains `text` and comes after the mark.

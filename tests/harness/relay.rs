@@ -224,7 +224,7 @@ impl Relay {
             command.env("LISTEN_FDS", "1").fd_mappings(inherited).expect("no collision");
         }
         let process = Process::watch(command);
-        let line = process.wait_for("listening for operators").await;
+        let line = process.wait_for_code("operator_listener.started").await;
         let admin = line.split("addr=").nth(1).and_then(|rest| rest.split_whitespace().next());
         self.admin = Some(admin.expect("the address is logged").parse().expect("an address"));
         self.process = Some(process);
