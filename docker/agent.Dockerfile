@@ -23,7 +23,7 @@ COPY --from=build /src/target/dist/audiovault-agent /usr/local/bin/
 # write.
 USER 10001:10001
 WORKDIR /var/lib/audiovault
-ENV AUDIOVAULT_STATE_FILE=/var/lib/audiovault/agent.state
+ENV AUDIOVAULT_AGENT_STATE_FILE=/var/lib/audiovault/agent.state
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 CMD ["audiovault-agent", "health"]
 ENTRYPOINT ["audiovault-agent"]

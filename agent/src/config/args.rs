@@ -39,7 +39,7 @@ Examples:
 
 Placeholders in --path: %YY %MM %ME (Jan) %DD %HH, %TE tenant, %SE server, %QU queue, %AG agent.
 
-Every flag of `tunnel` and `serve` can also be an environment variable (AUDIOVAULT_SITE_KEY for --site-key) or a key \
+Every flag of `tunnel` and `serve` can also be an environment variable (AUDIOVAULT_AGENT_SITE_KEY for --site-key) or a key \
 in the TOML file of --config (site-key = \"…\"). A flag wins over the environment, and the environment wins over the \
 file. `config example` prints a file with every key. search, get, coverage, check, status, health, audit and config \
 check use /etc/audiovault-agent/agent.toml if it exists and --config names no other file.";

@@ -1,5 +1,5 @@
 //! Merges flags, environment and file, in this order of priority. What the command line leaves open is filled in from
-//! `AUDIOVAULT_<FLAG>` and then from the TOML file, as if it had been typed. So every value passes the same checks,
+//! `AUDIOVAULT_AGENT_<FLAG>` and then from the TOML file, as if it had been typed. So every value passes the same checks,
 //! and no flag is described twice.
 
 use std::{
@@ -25,6 +25,9 @@ const UNLAYERED: [&str; 2] = ["install", "uninstall"];
 
 /// The flag that names the file. It is the only one that the file cannot contain.
 const CONFIG: &str = "config";
+/// What the names of variables begin with; the first one that is set counts. The shorter one is older. It stays as an
+/// alias, although some of its names begin like those of the relay.
+pub(super) const PREFIXES: [&str; 2] = ["AUDIOVAULT_AGENT_", "AUDIOVAULT_"];
 
 /// Why the layers could not be merged into a command line.
 #[derive(Debug, thiserror::Error)]
@@ -199,6 +202,11 @@ fn is_open(flag: &str, given: &HashSet<String>) -> bool {
     !given.contains(flag) && !ALTERNATIVES.iter().any(decided)
 }
 
+/// The variable of a flag.
+pub(super) fn variable(prefix: &str, flag: &str) -> String {
+    format!("{prefix}{}", flag.replace('-', "_").to_ascii_uppercase())
+}
+
 fn from_environment(
     flags: &[Flag],
     given: &HashSet<String>,
@@ -206,8 +214,12 @@ fn from_environment(
 ) -> Result<Filled, LayerError> {
     let mut filled = Vec::new();
     for flag in flags.iter().filter(|flag| is_open(&flag.name, given)) {
-        let variable = format!("AUDIOVAULT_{}", flag.name.replace('-', "_").to_ascii_uppercase());
-        let Some(value) = environment(&variable).filter(|value| !value.is_empty()) else { continue };
+        let set = |prefix: &&str| {
+            let variable = variable(prefix, &flag.name);
+            let value = environment(&variable).filter(|value| !value.is_empty())?;
+            Some((variable, value))
+        };
+        let Some((variable, value)) = PREFIXES.iter().find_map(set) else { continue };
         if !flag.switch {
             filled.push((flag.name.clone(), Some(value)));
         } else if switch(value.as_bytes()).ok_or(LayerError::NotASwitch(variable))? {
@@ -323,6 +335,21 @@ mod tests {
         assert_eq!(tunnel(&[], &[], file).unwrap().relay, ["wss://file"]);
         let off = [("AUDIOVAULT_ALLOW_PLAINTEXT", "false")];
         assert!(!tunnel(&[], &off, None).unwrap().allow_plaintext);
+    }
+
+    #[test]
+    fn variables_have_the_prefix_of_the_agent_and_the_older_one_is_an_alias() {
+        let relay = |environment: &[(&str, &str)]| tunnel(&[], environment, None).unwrap().relay;
+        let own = ("AUDIOVAULT_AGENT_RELAY", "wss://own");
+        let older = ("AUDIOVAULT_RELAY", "wss://older");
+        assert_eq!(relay(&[own]), ["wss://own"]);
+        assert_eq!(relay(&[older, own]), ["wss://own"]);
+        assert_eq!(relay(&[older]), ["wss://older"]);
+        assert_eq!(
+            relay(&[("AUDIOVAULT_AGENT_RELAY", ""), older]),
+            ["wss://older"],
+            "an empty one is not set"
+        );
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use clap::{Arg, ArgAction, CommandFactory};
 
-use super::{args::Cli, layers::CONFIGURABLE};
+use super::{
+    args::Cli,
+    layers::{CONFIGURABLE, PREFIXES, variable},
+};
 
 /// Keys that nearly every agent needs, as in the example file; all others are commented out there.
 const ESSENTIAL: [(&str, &str); 5] = [
@@ -20,8 +23,8 @@ const WIDTH: usize = 110;
 const HEAD: &str = "\
 # The configuration of audiovault-agent: /etc/audiovault-agent/agent.toml, or the file that --config names. The agent
 # reads it again when it changes. Every key is also a flag (relay: --relay) and an environment variable
-# (AUDIOVAULT_RELAY). A flag wins over the environment, and the environment wins over this file. An unknown key is an
-# error.
+# (AUDIOVAULT_AGENT_RELAY). A flag wins over the environment, and the environment wins over this file. An unknown key
+# is an error.
 #
 # Lines that are commented out show the default, or a value in CAPITALS if there is no default.
 ";
@@ -32,7 +35,8 @@ const REFERENCE_HEAD: &str = "\
 Every setting is a flag of the command, an environment variable, and a key of the configuration file (`--config`, or
 `/etc/audiovault-agent/agent.toml` for an installed agent). A flag wins over the environment, and the environment wins
 over the file. An unknown key is an error. A list is comma-separated text or an array. `audiovault-agent config check`
-checks a configuration, and `audiovault-agent config example` prints a file to start from.
+checks a configuration, and `audiovault-agent config example` prints a file to start from. Without `AGENT_`, the names
+of the variables are older; they still count where the ones below are not set.
 
 `audiovault-agent config reference` generates this page.
 ";
@@ -88,7 +92,7 @@ pub fn reference() -> String {
             heading.clone_from(&setting.heading);
         }
         let Setting { key, help, value, default, kind, .. } = &setting;
-        let variable = format!("AUDIOVAULT_{}", key.replace('-', "_").to_ascii_uppercase());
+        let variable = variable(PREFIXES[0], key);
         let flag = if *kind == Kind::Switch { format!("--{key}") } else { format!("--{key} {value}") };
         let default = default.as_ref().map(|default| format!("`{default}`")).unwrap_or_default();
         let key = if key == "config" { String::new() } else { format!("`{key}`") };
@@ -238,9 +242,9 @@ mod tests {
     fn the_page_of_settings_is_true() {
         let page = include_str!("../../SETTINGS.md");
         assert!(page == reference(), "run: audiovault-agent config reference > agent/SETTINGS.md");
-        assert!(
-            page.contains("| `bind-to` | `--bind-to HOST:PORT` | `AUDIOVAULT_BIND_TO` | `127.0.0.1:4040` |")
-        );
+        assert!(page.contains(
+            "| `bind-to` | `--bind-to HOST:PORT` | `AUDIOVAULT_AGENT_BIND_TO` | `127.0.0.1:4040` |"
+        ));
         assert!(page.contains("## Listener (only `serve`)") && page.contains("## Recordings\n"));
         for one in all() {
             assert!(
