@@ -43,7 +43,7 @@ enum Phase {
     },
 }
 
-/// The pure state of the agent's end of one tunnel.
+/// The pure state of the agent's end of one tunnel. [The module](super) says in which order its methods are called.
 #[derive(Debug)]
 pub struct AgentMux {
     phase: Phase,

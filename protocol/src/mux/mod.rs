@@ -3,6 +3,26 @@
 //! The two sides of a tunnel do different things, so they are two types: [`RelayMux`] opens streams and receives
 //! bodies, [`AgentMux`] accepts streams and sends bodies. Neither ever waits: frames and bytes that cannot be sent yet
 //! stay in queues whose limits follow from the number of streams and their windows.
+//!
+//! # Contract
+//!
+//! A driver calls the methods in this order, whenever the socket, the timer or the
+//! application has something new:
+//!
+//! 1. `handle_frame` for each frame that has arrived, `handle_pong` for each pong, and `handle_inbound` once if any bytes
+//!    have arrived, also of a frame that is not yet complete. All that has arrived comes before the next step: after a
+//!    machine slept, its peer must not be blamed for the silence.
+//! 2. `poll_event` until it returns `None`. What the application does about an event (open, respond, send, consume,
+//!    reset …) may be done between these calls or at any other time.
+//! 3. `handle_timeout` with the current time. It returns at once if nothing is due, and an error if the peer has been
+//!    silent for too long. Then `poll_event` again.
+//! 4. `poll_ping` and `poll_transmit` in turns while the socket takes data. Both return `None` when nothing may be sent.
+//!    A frame that was returned counts as sent. To ask for a frame early gives away the choice of the most urgent one,
+//!    so a frame is taken only when the socket is ready for it.
+//! 5. Sleep until one of the three has something new, or until `poll_timeout`, which every other call may change.
+//!
+//! Times may repeat but never go back. After an error of a `handle_*` method the tunnel must be closed with
+//! [`Violation::close_code`]; the state is of no further use.
 
 mod agent;
 pub mod keepalive;

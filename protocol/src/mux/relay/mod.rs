@@ -38,7 +38,7 @@ enum Phase {
     Leaving,
 }
 
-/// The pure state of the relay's end of one tunnel.
+/// The pure state of the relay's end of one tunnel. [The module](super) says in which order its methods are called.
 #[derive(Debug)]
 pub struct RelayMux {
     phase: Phase,
