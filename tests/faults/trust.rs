@@ -473,8 +473,12 @@ async fn instructions(judge: &str, secret: &str, guess: &str) -> u64 {
     let file = tempfile::NamedTempFile::with_prefix_in("judged", std::env::temp_dir()).unwrap();
     std::fs::write(file.path(), format!("{secret}\n{guess}\n")).unwrap();
     let words = ["--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned);
-    let judged =
-        [program("judge").display().to_string(), judge.to_owned(), file.path().display().to_string()];
+    let judged = [
+        program("bench").display().to_string(),
+        "judge".to_owned(),
+        judge.to_owned(),
+        file.path().display().to_string(),
+    ];
     let (code, _, said) = run_program("valgrind".as_ref(), &[&words[..], &judged].concat(), &[]).await;
     assert_eq!(code, 0, "{said}");
     let count = said.lines().find_map(|line| line.split_once("Collected : ")).unwrap().1;
