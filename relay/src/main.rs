@@ -11,6 +11,7 @@ use std::{
     thread::available_parallelism,
 };
 
+use audiovault_common::error_chain::in_one_line;
 use audiovault_relay::{
     app::{
         self,
@@ -107,14 +108,7 @@ fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
 
 /// Prints an error and its causes in one line.
 fn fail(error: &dyn Error, code: u8) -> ExitCode {
-    let mut line = format!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
     // If standard error is closed, there is no other place to report the error.
-    let _ = writeln!(io::stderr(), "{}", line.replace('\n', " "));
+    let _ = writeln!(io::stderr(), "error: {}", in_one_line(error));
     ExitCode::from(code)
 }

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    error::Error,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use audiovault_common::error_chain::causes_in_one_line;
 use jiff::Timestamp;
 
 use super::{
@@ -172,7 +172,7 @@ impl Writer {
         // The next attempt opens it again, so the state after the error does not matter.
         self.file = None;
         if self.trouble_until.is_none() {
-            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            let cause = causes_in_one_line(error).unwrap_or_default();
             tracing::error!(
                 cause,
                 code = "audit_log.failed",

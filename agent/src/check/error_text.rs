@@ -3,6 +3,7 @@
 
 use std::error::Error;
 
+use audiovault_common::error_chain::sources;
 use audiovault_protocol::frame::one_line;
 
 /// An error in its two parts.
@@ -27,12 +28,10 @@ impl ErrorText {
     /// Splits an error and its causes. The innermost advice is the most precise one, and the only one that is kept.
     pub(super) fn of(error: &dyn Error) -> Self {
         let mut to_text = Self::sentence(&error.to_string());
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let inner = Self::sentence(&error.to_string());
+        for source in sources(error) {
+            let inner = Self::sentence(&source.to_string());
             to_text.what = format!("{}: {}", to_text.what, inner.what);
             to_text.advice = inner.advice.or(to_text.advice);
-            cause = error.source();
         }
         to_text
     }

@@ -1,13 +1,13 @@
 //! The verdicts on a storage root, from what was found there. Pure.
 
 use std::{
-    error::Error,
     ffi::OsStr,
     io::ErrorKind,
     path::Path,
     time::{Duration, SystemTime},
 };
 
+use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_protocol::{frame::one_line, recording::name::mask};
 
 use super::{error_text::ErrorText, report::Verdict};
@@ -215,7 +215,7 @@ pub(super) fn unfound(sample: &Sample, findings: &Findings) -> Verdict {
 
 /// Verdict for a sample that was found but cannot be read.
 pub(super) fn locked(sample: &Sample, error: &OpenError) -> Verdict {
-    let cause = error.source().map(ToString::to_string).unwrap_or_default();
+    let cause = causes_in_one_line(error).unwrap_or_default();
     Verdict::fail(
         format!("the newest recording ({}) is found but cannot be read: {cause}", masked(name(sample))),
         READERS,

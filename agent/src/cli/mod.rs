@@ -35,6 +35,7 @@ use crate::{
     limits::process::{be_nice, keep_memory_private, make_room},
     status::state,
 };
+use audiovault_common::error_chain::in_one_line;
 use clap::error::ErrorKind;
 
 /// Most threads that wait for disks. Each storage root has about eighty at most, for requests of all kinds, so that
@@ -184,17 +185,6 @@ fn misconfigured(error: &dyn Error) -> ExitCode {
 fn failed(error: &dyn Error) -> ExitCode {
     say(&in_one_line(error));
     ExitCode::FAILURE
-}
-
-/// An error and its causes, in one line.
-fn in_one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn say(line: &str) {

@@ -7,9 +7,10 @@ use std::{
     path::PathBuf,
 };
 
+use audiovault_common::error_chain::in_one_line;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{check::CheckOptions, in_one_line, termination};
+use super::{check::CheckOptions, termination};
 use crate::{
     app::systemd,
     check::Extent,

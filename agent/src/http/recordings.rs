@@ -31,6 +31,7 @@ use crate::{
         resolved::Resolved,
     },
 };
+use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_protocol::{
     http::{context::Audit, disposition::content_disposition},
     identity::signed_link::LinkError,
@@ -196,7 +197,7 @@ fn unopened(error: &OpenError) -> HttpError {
         OpenError::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
         OpenError::Stalled => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let cause = causes_in_one_line(error).unwrap_or_default();
     let failure = HttpError::new(status, error).because(cause);
     match error {
         OpenError::Stalled => failure.with(header::RETRY_AFTER, HeaderValue::from_static(STALLED_RETRY)),

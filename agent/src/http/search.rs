@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_protocol::{
     admission::throttle::ClientKey,
     http::{
@@ -201,7 +202,7 @@ impl AgentService {
         match cdr.linked(&query.call_id, &self.storage.settings().call_ids).await {
             Ok(linked) => query.linked = linked,
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = causes_in_one_line(&error);
                 tracing::warn!(
                     cause,
                     code = "search.legs_unknown",

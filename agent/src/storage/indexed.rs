@@ -1,12 +1,14 @@
 //! Logs changes in the state of an index: finished, failed, or working again.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
+
+use audiovault_common::error_chain::causes_in_one_line;
+use parking_lot::Mutex;
 
 use crate::storage::{
     driver::{FileDriver, IndexFault},
     index::Scanned,
 };
-use parking_lot::Mutex;
 
 /// The state of a driver's index when it was last logged.
 #[derive(Debug, Default)]
@@ -49,7 +51,7 @@ impl Indexed {
                 tracing::debug!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
             }
             Err(fault) if *told != now => {
-                let cause = fault.source().map(ToString::to_string);
+                let cause = causes_in_one_line(&fault);
                 tracing::warn!(
                     %pattern,
                     cause,

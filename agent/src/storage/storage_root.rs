@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use audiovault_common::error_chain::causes_in_one_line;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -181,7 +182,7 @@ impl StorageRoot {
             let pattern = self.driver.pattern();
             match fault {
                 Some(fault) => {
-                    let cause = std::error::Error::source(fault).map(ToString::to_string);
+                    let cause = causes_in_one_line(fault);
                     tracing::warn!(
                         %pattern,
                         cause,

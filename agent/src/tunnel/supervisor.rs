@@ -2,11 +2,11 @@
 
 use std::{
     convert::Infallible,
-    error::Error as _,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_common::error_chain::{causes_in_one_line, in_one_line};
 use audiovault_protocol::{
     link::{AgentControl, AgentLink, Close, Ended, LinkState},
     message::{CloseCode, Goaway, Hello, Welcome},
@@ -128,7 +128,7 @@ impl Supervisor {
             Ok(tunnel) => tunnel,
             Err(error) => {
                 let wait = self.after_failure(&error);
-                self.publish(TunnelState::Waiting { reason: with_cause(&error), wait });
+                self.publish(TunnelState::Waiting { reason: in_one_line(&error), wait });
                 return Some(wait);
             }
         };
@@ -162,7 +162,7 @@ impl Supervisor {
             Outcome::Ended(ended) => {
                 let broke = matches!(ended, Ended::Broken(_)) && tunnel.was_welcomed();
                 let wait = if broke { self.backoff.next_after_break() } else { self.backoff.next() };
-                let cause = ended.source().map(ToString::to_string).unwrap_or_default();
+                let cause = causes_in_one_line(&ended).unwrap_or_default();
                 tracing::warn!(
                     %ended,
                     cause,
@@ -312,7 +312,7 @@ impl Supervisor {
 
     /// Dials a tunnel and waits until the relay has welcomed it; otherwise returns what is wrong.
     async fn dial_anew(&mut self) -> Result<Tunnel, String> {
-        let tunnel = self.dial(true).await.map_err(|error| with_cause(&error))?;
+        let tunnel = self.dial(true).await.map_err(|error| in_one_line(&error))?;
         if tunnel.is_welcomed(WELCOME_TIMEOUT).await {
             return Ok(tunnel);
         }
@@ -324,7 +324,7 @@ impl Supervisor {
     }
 
     fn after_failure(&mut self, error: &ConnectError) -> Duration {
-        let cause = causes(error);
+        let cause = causes_in_one_line(error).unwrap_or_default();
         match error.retry() {
             Retry::Backoff => {
                 let wait = self.backoff.next();
@@ -379,19 +379,6 @@ async fn drain(mut tunnel: Tunnel, reason: &str) {
         );
         tunnel.task.abort();
     }
-}
-
-fn with_cause(error: &ConnectError) -> String {
-    match causes(error).as_str() {
-        "" => error.to_string(),
-        causes => format!("{error}: {causes}"),
-    }
-}
-
-/// The causes of an error, in one line.
-fn causes(error: &ConnectError) -> String {
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn crashed() -> Ended {

@@ -1,7 +1,8 @@
 //! The errors of the store.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
+use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_protocol::identity::site::{Alias, SiteId};
 
 use crate::model::name::Name;
@@ -206,9 +207,9 @@ pub(super) fn is_damage(error: &sqlx::Error) -> bool {
 }
 
 impl StoreError {
-    /// The cause of the error, for the log. Empty if the error has no cause.
+    /// The causes of the error in one line, for the log. Empty if the error has no cause.
     pub(crate) fn cause(&self) -> String {
-        self.source().map(ToString::to_string).unwrap_or_default()
+        causes_in_one_line(self).unwrap_or_default()
     }
 
     /// True if the database works but does not accept the record, so that a retry is of no use.

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_common::error_chain::causes_in_one_line;
+
 use super::{
     DenySettings, InForce,
     rules::{DenyRules, RulesError},
@@ -140,7 +142,7 @@ impl Watched {
     }
 
     fn report(&mut self, error: &DenyError) {
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let cause = causes_in_one_line(error).unwrap_or_default();
         let problem = format!("{error}, and the old rules stay active: {cause}");
         if self.problem.as_ref() != Some(&problem) {
             tracing::error!(code = "deny_list.failed", "{problem}");
