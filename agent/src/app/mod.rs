@@ -2,7 +2,6 @@
 
 pub mod logging;
 pub mod report;
-pub mod systemd;
 
 use std::sync::Arc;
 

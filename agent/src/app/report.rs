@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, process, time::SystemTime};
 
+use audiovault_common::systemd;
 use audiovault_protocol::{identity::site::SiteId, message::Status};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::systemd,
     status::{
         problems::{self, Standing},
         state::{HEARTBEAT, State, StateFile, Tunnel, seconds},

@@ -7,12 +7,11 @@ use std::{
     path::PathBuf,
 };
 
-use audiovault_common::error_chain::in_one_line;
+use audiovault_common::{error_chain::in_one_line, systemd};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{check::CheckOptions, termination};
 use crate::{
-    app::systemd,
     check::Extent,
     config::{
         args::{Cli, Command},

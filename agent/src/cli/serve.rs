@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use audiovault_common::systemd;
 use audiovault_protocol::identity::signed_link::LinkSecret;
 
 use super::{
@@ -10,7 +11,6 @@ use super::{
     runtime,
 };
 use crate::{
-    app::systemd,
     config::{args::Command, check, error::ConfigError},
     http::listener::{self, DRAIN, ServeSettings},
 };
@@ -25,7 +25,7 @@ pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode,
         Ok(())
     };
     reloads.run(apply, |_| {}).await.map_err(runtime)?;
-    systemd::stopping(DRAIN);
+    systemd::stopping(Some(DRAIN));
     tracing::info!(code = "program.stopping", "shutting down; running downloads can finish");
     running.shutdown(DRAIN).await;
     Ok(ExitCode::SUCCESS)

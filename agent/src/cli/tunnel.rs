@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use audiovault_common::systemd;
 use audiovault_protocol::identity::signed_link::LinkSecret;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +12,7 @@ use super::{
     runtime,
 };
 use crate::{
-    app::{Agent, AgentSettings, systemd},
+    app::{Agent, AgentSettings},
     config::{args::Command, check, error::ConfigError},
     tunnel::DRAIN_TIMEOUT,
 };
@@ -25,7 +26,7 @@ pub(super) async fn run(command: Command, line: CommandLine) -> Result<ExitCode,
     let apply =
         |command| -> Result<(), ConfigError> { Ok(agent.reconfigure(settings(command, &run_secret)?)?) };
     reloads.run(apply, |problem| agent.note_problem(problem)).await.map_err(runtime)?;
-    systemd::stopping(DRAIN_TIMEOUT);
+    systemd::stopping(Some(DRAIN_TIMEOUT));
     shutdown.cancel();
     agent.finished().await;
     Ok(ExitCode::SUCCESS)

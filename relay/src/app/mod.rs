@@ -5,7 +5,6 @@ pub mod listeners;
 pub mod logging;
 pub mod memory;
 mod parts;
-pub mod systemd;
 
 use std::{
     net::SocketAddr,
@@ -13,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::systemd;
 use audiovault_protocol::limits::CLOSE_TIMEOUT;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -154,7 +154,7 @@ impl Relay {
     /// connections are accepted, and the agents are sent away last.
     pub async fn drain(self) {
         tracing::info!(code = "program.stopping", "shutting down: waiting for running downloads");
-        systemd::stopping();
+        systemd::stopping(None);
         self.state.draining.store(true, Ordering::Relaxed);
         drop(self.balancing);
         if self.state.registry.is_in_use() {
