@@ -4,6 +4,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use audiovault_common::logging::{LogConfig, LogFormat};
 use audiovault_protocol::{
     about::ShownVersion,
     http::context::{Audit, Client, LinkBase, RequestId},
@@ -19,7 +20,6 @@ use audiovault_relay::{
     app::{
         Relay,
         config::{AdminListener, Hsts, RecordsConfig, ServeConfig},
-        logging::{LogConfig, LogFormat},
     },
     limits::settings::LimitsConfig,
     model::operator_events::Actor,

@@ -15,6 +15,7 @@ use audiovault_agent::{
     storage::{StorageSettings, call_id::CallIdRules, pattern::Pattern},
     tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig},
 };
+use audiovault_common::logging::{LogConfig, LogFormat};
 use audiovault_protocol::{
     about::ShownVersion,
     identity::site::{SiteId, SiteKey},
@@ -24,7 +25,6 @@ use audiovault_relay::{
     app::{
         Relay,
         config::{AdminListener, Hsts, RecordsConfig, ServeConfig},
-        logging::{LogConfig, LogFormat},
     },
     limits::settings::LimitsConfig,
     model::operator_events::Actor,

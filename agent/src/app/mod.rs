@@ -1,6 +1,5 @@
 //! A running agent: its service, its tunnels, and the reporter of its state.
 
-pub mod logging;
 pub mod report;
 
 use std::sync::Arc;

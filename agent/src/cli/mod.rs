@@ -22,7 +22,6 @@ use std::{
 
 use self::reload::CommandLine;
 use crate::{
-    app::logging,
     check::Extent,
     config::{
         args::{Command, CommonArgs, DEFAULT_LOG_LEVEL},
@@ -35,7 +34,7 @@ use crate::{
     limits::process::{be_nice, keep_memory_private, make_room},
     status::state,
 };
-use audiovault_common::error_chain::in_one_line;
+use audiovault_common::{error_chain::in_one_line, logging::LogConfig};
 use clap::error::ErrorKind;
 
 /// Most threads that wait for disks. Each storage root has about eighty at most, for requests of all kinds, so that
@@ -74,7 +73,7 @@ pub fn run() -> ExitCode {
     let tells_by_itself = matches!(cli.command, Command::Check(_) | Command::Config(_));
     let logs = |common: &&CommonArgs| !tells_by_itself || common.log_level != DEFAULT_LOG_LEVEL;
     if let Some(common) = cli.command.common().filter(logs)
-        && let Err(error) = logging::start(common.log_format, &common.log_level)
+        && let Err(error) = start_log(common)
     {
         return misconfigured(&error);
     }
@@ -101,6 +100,15 @@ pub fn run() -> ExitCode {
     // A disk that never responds must not keep the process from ending.
     runtime.shutdown_background();
     code
+}
+
+/// Starts the log that the flags describe.
+fn start_log(common: &CommonArgs) -> Result<(), ConfigError> {
+    let log = LogConfig::new(common.log_format, &common.log_level)
+        .map_err(|_| ConfigError::LogLevel(common.log_level.clone()))?;
+    // A second start, in a program that embeds this one, leaves its log as it is.
+    let _ = log.without_modules().init();
+    Ok(())
 }
 
 async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use audiovault_common::logging::LogFormat;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     limits::LimitArgs,
     network::NetworkArgs,
 };
-use crate::{app::logging::LogFormat, auth::secret::Secret, http::about::version};
+use crate::{auth::secret::Secret, http::about::version};
 
 /// The default log level.
 pub const DEFAULT_LOG_LEVEL: &str = "info";

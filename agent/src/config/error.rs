@@ -6,7 +6,6 @@ use audiovault_protocol::identity::site::SiteError;
 
 use super::{audit_log_args::AuditLogArgsError, cdr_args::CdrArgsError, network::NetworkError};
 use crate::{
-    app::logging::UnknownLogLevel,
     auth::{access::AccessError, secret::SecretError, tenants::TenantsError},
     http::dialect::DialectError,
     limits::ScheduleError,
@@ -152,6 +151,9 @@ pub enum ConfigError {
     #[error("--max-rate is invalid")]
     MaxRate(#[from] ScheduleError),
     /// The log level is invalid.
-    #[error(transparent)]
-    LogLevel(#[from] UnknownLogLevel),
+    #[error(
+        "--log-level {0:?} is invalid; use error, warn, info, debug or trace, or a list such as \
+         info,audiovault_agent=debug"
+    )]
+    LogLevel(String),
 }

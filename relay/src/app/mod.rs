@@ -2,7 +2,6 @@
 
 pub mod config;
 pub mod listeners;
-pub mod logging;
 pub mod memory;
 mod parts;
 

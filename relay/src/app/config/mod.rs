@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::logging::{LogConfig, LogFormat};
 use audiovault_protocol::about::ShownVersion;
+use clap::ValueEnum;
 use http::HeaderValue;
 use ipnet::IpNet;
 use url::Url;
@@ -29,10 +31,7 @@ pub use self::{
 };
 pub use crate::net::public_url::{PublicUrl, PublicUrlError};
 use crate::{
-    app::{
-        config::settings::ServeArgs,
-        logging::{LogConfig, LogFormat},
-    },
+    app::config::settings::ServeArgs,
     cluster::{ShortKey, settings::ClusterConfig},
     limits::settings::LimitsConfig,
     net::listen::CertificateError,
@@ -295,9 +294,9 @@ fn allow_origin(origins: &[String]) -> Result<AllowOrigin, ConfigError> {
 
 fn log(format: Option<&str>, level: Option<&str>) -> Result<LogConfig, ConfigError> {
     let format = match format {
-        None | Some("text") => LogFormat::Text,
-        Some("json") => LogFormat::Json,
-        Some(other) => return Err(invalid("--log-format", other, &"expected text or json")),
+        None => LogFormat::Text,
+        Some(name) => LogFormat::from_str(name, false)
+            .map_err(|_| invalid("--log-format", name, &"expected text or json"))?,
     };
     let level = level.unwrap_or("info");
     LogConfig::new(format, level).map_err(|error| invalid("--log-level", level, &error))
