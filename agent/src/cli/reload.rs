@@ -5,9 +5,14 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::PathBuf,
+    time::Duration,
 };
 
-use audiovault_common::{error_chain::in_one_line, systemd};
+use audiovault_common::{
+    error_chain::in_one_line,
+    file_watch::{Stamp, Watcher},
+    systemd,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{check::CheckOptions, termination};
@@ -18,8 +23,10 @@ use crate::{
         layers::{self, LayerError, Typed},
     },
     install::Layout,
-    storage::stamp::Watcher,
 };
+
+/// How often the files of the configuration are checked. An operator who has changed one waits seconds.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The command line as it was typed. Environment and files are read again each time.
 #[derive(Debug, Clone)]
@@ -58,7 +65,7 @@ impl CommandLine {
 pub(super) struct Reloads {
     line: CommandLine,
     hangup: Signal,
-    files: Watcher,
+    files: Watcher<Vec<Stamp>>,
 }
 
 impl Reloads {
@@ -67,7 +74,7 @@ impl Reloads {
     /// # Errors
     /// If the signal handler cannot be installed.
     pub(super) fn new(line: CommandLine, command: &Command) -> io::Result<Self> {
-        Ok(Self { line, hangup: signal(SignalKind::hangup())?, files: Watcher::new(files(command)) })
+        Ok(Self { line, hangup: signal(SignalKind::hangup())?, files: watch(command) })
     }
 
     /// Applies every new configuration until the process is asked to end. `note` gets the result of every attempt. If a
@@ -85,7 +92,7 @@ impl Reloads {
             let reason = tokio::select! {
                 () = &mut stop => return Ok(()),
                 Some(()) = self.hangup.recv() => "SIGHUP",
-                () = self.files.changed() => "a file has changed",
+                _ = self.files.settled() => "a file has changed",
             };
             systemd::reloading();
             let problem = self.read_again(&apply).err();
@@ -108,9 +115,13 @@ impl Reloads {
 
     fn read_again<E: Error>(&mut self, apply: impl Fn(Command) -> Result<(), E>) -> Result<(), String> {
         let command = self.line.read().map_err(|error| in_one_line(&error))?.command;
-        self.files = Watcher::new(files(&command));
+        self.files = watch(&command);
         apply(command).map_err(|error| in_one_line(&error))
     }
+}
+
+fn watch(command: &Command) -> Watcher<Vec<Stamp>> {
+    Watcher::of_files(files(command), POLL_INTERVAL)
 }
 
 /// The files of a configuration.

@@ -21,7 +21,6 @@ pub mod query;
 pub mod recording;
 pub mod resolved;
 pub mod sample;
-pub mod stamp;
 mod storage_root;
 pub(crate) mod tokens;
 pub(crate) mod walk;

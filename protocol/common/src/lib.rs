@@ -1,5 +1,6 @@
 //! What the agent and the relay do alike as programs. What they must agree on is in `audiovault-protocol`.
 
 pub mod error_chain;
+pub mod file_watch;
 pub mod logging;
 pub mod systemd;

@@ -8,16 +8,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use audiovault_common::error_chain::causes_in_one_line;
+use audiovault_common::{error_chain::causes_in_one_line, file_watch::Stamp};
 
 use super::{
     DenySettings, InForce,
     rules::{DenyRules, RulesError},
 };
-use crate::{
-    status::problems::Problems,
-    storage::{call_id::CallIdRules, stamp::Stamp},
-};
+use crate::{status::problems::Problems, storage::call_id::CallIdRules};
 
 /// The subject under which problems of the deny list are reported.
 pub(super) const SUBJECT: &str = "deny file";
