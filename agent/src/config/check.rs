@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::tls::CertificateFiles;
 use audiovault_protocol::{
     about::ShownVersion,
     identity::{
@@ -41,7 +42,7 @@ use crate::{
         ServiceSettings,
         dialect::Dialect,
         links::{LINK_TTL, LinkSettings},
-        listener::{Origins, ServeSettings, TlsFiles},
+        listener::{Origins, ServeSettings},
     },
     limits::process::room_for_connections,
     status::state::StateFile,
@@ -132,7 +133,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let tls = match (args.certificate, args.certificate_key) {
         (Some(certificate), Some(key)) => {
             warnings.extend(permission_warning(&key));
-            Some(TlsFiles { certificate, key })
+            Some(CertificateFiles { certificate, key, authority: None })
         }
         (None, None) => None,
         (Some(_), None) => return Err(ConfigError::Missing("--certificate-key")),

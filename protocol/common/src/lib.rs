@@ -4,3 +4,4 @@ pub mod error_chain;
 pub mod file_watch;
 pub mod logging;
 pub mod systemd;
+pub mod tls;

@@ -5,6 +5,9 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::tls::{
+    Certificate, CertificateError, CertificateFiles, CertificateWatch, trusting_none,
+};
 use audiovault_protocol::{
     http::{headers, problem::Problem},
     message::ResponseHead,
@@ -29,7 +32,7 @@ use super::{
     wire::{HEAD, NOBODY, PROOF, unix_time},
 };
 use crate::{
-    net::listen::{CertificateError, CertificateFiles, RELOAD_EVERY, Watched, kept, trusting_none},
+    net::listen::{RELOAD_INTERVAL, log_failed_reload},
     tunnel::registry::NoSession,
 };
 
@@ -111,31 +114,31 @@ pub(super) struct NodeClient {
 
 impl NodeClient {
     /// Uses the certificate of this relay, if the relays have TLS between them. The caller must then run
-    /// [`NodeClient::follow`] with the returned files.
+    /// [`NodeClient::follow`] with the returned watch.
     pub(super) fn new(
         key: ClusterKey,
         own_run: &str,
         files: Option<CertificateFiles>,
-    ) -> Result<(Self, Option<Watched>), CertificateError> {
+    ) -> Result<(Self, Option<CertificateWatch>), CertificateError> {
         let has_tls = files.is_some();
-        let (watched, tls) = match files {
+        let (watch, tls) = match files {
             Some(files) => {
-                let (watched, tls) = Watched::new(files, CertificateFiles::client)?;
-                (Some(watched), tls)
+                let (watch, tls) = CertificateWatch::new(files, RELOAD_INTERVAL, Certificate::client)?;
+                (Some(watch), tls)
             }
             None => (None, trusting_none()?),
         };
         let http = Mutex::new(http(tls));
         let client = Self { http, key, own_run: own_run.to_owned(), tls: has_tls, asked: AtomicU64::new(0) };
-        Ok((client, watched))
+        Ok((client, watch))
     }
 
     /// Watches the files of the certificate, for as long as this relay runs.
-    pub(super) async fn follow(&self, watched: Watched) {
-        let reload = watched.follow(RELOAD_EVERY, |files, read| {
+    pub(super) async fn follow(&self, mut watch: CertificateWatch) {
+        loop {
             // The listener with the same files reports errors in reading them.
-            let Ok(content) = read else { return };
-            match files.client(content) {
+            let Ok(certificate) = watch.changed().await else { continue };
+            match certificate.client() {
                 Ok(tls) => {
                     *self.http.lock() = http(tls);
                     tracing::info!(
@@ -143,10 +146,9 @@ impl NodeClient {
                         "connections to peer relays use the new certificate"
                     );
                 }
-                Err(error) => kept(&error),
+                Err(error) => log_failed_reload(&error),
             }
-        });
-        reload.await;
+        }
     }
 
     /// Sends a request. If the future, or later the body, is dropped, the peer relay stops its work.

@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::tls::CertificateError;
 use audiovault_protocol::identity::site::SiteId;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
@@ -50,7 +51,6 @@ pub use self::{
 use self::{client::NodeClient, replay::Replays, settings::ClusterConfig};
 use crate::{
     limits::Limits,
-    net::listen::CertificateError,
     store::{RouteBook, RouteChange, StoreError},
     tunnel::registry::{AgentTarget, NoSession},
 };

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
+use audiovault_common::tls::CertificateFiles;
 use url::Url;
 
 use super::ClusterKey;
-use crate::net::listen::CertificateFiles;
 
 /// Checked settings of a relay that is part of a cluster.
 #[derive(Debug, Clone)]

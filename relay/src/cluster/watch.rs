@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::tls::CertificateWatch;
 use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -13,7 +14,6 @@ use tokio::{
 
 use super::{Cluster, LeaseReading, NodeNews, Reading, Routes};
 use crate::{
-    net::listen::Watched,
     store::{RouteListener, RouteNews, StoreError},
     tunnel::registry::RETURN_TIME,
 };
@@ -34,7 +34,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 /// Starts the tasks. The routes are known when this returns.
 pub(super) async fn start(
     cluster: &Arc<Cluster>,
-    certificate: Option<Watched>,
+    certificate: Option<CertificateWatch>,
 ) -> Result<[JoinHandle<()>; 5], StoreError> {
     cluster.renew(false).await?;
     let listener = cluster.book.listen().await?;
@@ -133,7 +133,7 @@ impl Cluster {
         }
     }
 
-    async fn keep_certificate(self: Arc<Self>, certificate: Option<Watched>) {
+    async fn keep_certificate(self: Arc<Self>, certificate: Option<CertificateWatch>) {
         if let Some(certificate) = certificate {
             self.client.follow(certificate).await;
         }

@@ -4,13 +4,14 @@ mod accept;
 mod certificate;
 
 use std::{
+    convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
+use audiovault_common::tls::{CertificateError, CertificateFiles, TlsReloader};
 use audiovault_protocol::{
     about::{Purpose, ShownVersion},
     admission::gate::Gate,
@@ -24,17 +25,14 @@ use axum::{
     middleware::{self, AddExtension},
     routing::get,
 };
-use axum_server::{
-    Handle, Server,
-    tls_rustls::{RustlsAcceptor, RustlsConfig},
-};
+use axum_server::{Handle, Server, tls_rustls::RustlsAcceptor};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use hyper_util::rt::TokioTimer;
 use tokio::{sync::watch, task::JoinHandle};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-use self::accept::Acceptor;
+use self::{accept::Acceptor, certificate::RELOAD_INTERVAL};
 use crate::{
     http::{ServiceSettings, about::ABOUT, current::Current, monitor},
     net::resolve,
@@ -67,15 +65,6 @@ const EXPOSED: [HeaderName; 7] = [
     header::CONTENT_DISPOSITION,
     HeaderName::from_static("x-request-id"),
 ];
-
-/// A certificate and its key on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// PEM file with the certificate chain.
-    pub certificate: PathBuf,
-    /// PEM file with the private key.
-    pub key: PathBuf,
-}
 
 /// Origins of web pages that may use the service from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +99,7 @@ pub struct ServeSettings {
     /// The address at which browsers reach the service, without a slash at the end. If absent, the address listened on.
     pub public_url: Option<String>,
     /// The certificate for HTTPS, if any.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<CertificateFiles>,
     /// Origins of the pages that may play recordings.
     pub origins: Origins,
     /// How much of the version the landing page shows to unauthenticated clients.
@@ -133,13 +122,8 @@ pub enum ServeError {
         source: io::Error,
     },
     /// The certificate or its key cannot be used.
-    #[error("cannot use the certificate {} with the key {}", files.certificate.display(), files.key.display())]
-    Certificate {
-        /// The two files.
-        files: TlsFiles,
-        /// What is wrong with them.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 /// A running service.
@@ -151,7 +135,7 @@ pub struct Running {
     lifeline: Lifeline,
     handle: Handle<SocketAddr>,
     task: JoinHandle<io::Result<()>>,
-    certificates: Option<JoinHandle<()>>,
+    certificates: Option<JoinHandle<Infallible>>,
     /// The storage is watched only while this receiver exists.
     _recordings: watch::Receiver<Status>,
 }
@@ -223,13 +207,12 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
         None => (listen(server.acceptor(Acceptor { gate, tls: false }), &handle, router), None),
         Some(files) => {
             install_provider();
-            let config = RustlsConfig::from_pem_file(&files.certificate, &files.key).await;
-            let config = config.map_err(|source| ServeError::Certificate { files: files.clone(), source })?;
-            let acceptor = RustlsAcceptor::new(config.clone())
+            let reloader = TlsReloader::new(files.clone(), RELOAD_INTERVAL)?;
+            let acceptor = RustlsAcceptor::new(reloader.live())
                 .handshake_timeout(HANDSHAKE_TIMEOUT)
                 .acceptor(Acceptor { gate, tls: true });
-            let watch = certificate::watch(files.clone(), config);
-            (listen(server.acceptor(acceptor), &handle, router), Some(tokio::spawn(watch)))
+            let keep = tokio::spawn(certificate::keep(reloader));
+            (listen(server.acceptor(acceptor), &handle, router), Some(keep))
         }
     };
     tracing::info!(%address, scheme, links = &*base_url, code = "listener.started", "listening");

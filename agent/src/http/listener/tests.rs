@@ -155,7 +155,8 @@ async fn what_cannot_start_says_why() {
     let taken = ServeSettings { bind_to: running.address().to_string(), ..settings(&dir) };
     let error = start(taken).await.unwrap_err();
     assert!(matches!(&error, ServeError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse));
-    let files = TlsFiles { certificate: "/none.pem".into(), key: "/none.key".into() };
+    let files =
+        CertificateFiles { certificate: "/none.pem".into(), key: "/none.key".into(), authority: None };
     let error = start(ServeSettings { tls: Some(files), ..settings(&dir) }).await.unwrap_err();
     assert!(error.to_string().contains("/none.pem"));
 }

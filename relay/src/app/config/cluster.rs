@@ -5,13 +5,11 @@ use std::{
     path::PathBuf,
 };
 
+use audiovault_common::tls::CertificateFiles;
 use url::{Host, Url};
 
 use super::{ConfigError, address, invalid};
-use crate::{
-    app::config::settings::ServeArgs, cluster::settings::ClusterConfig, net::listen::CertificateFiles,
-    store::DatabaseUrl,
-};
+use crate::{app::config::settings::ServeArgs, cluster::settings::ClusterConfig, store::DatabaseUrl};
 
 pub(super) fn check(args: &ServeArgs, database: &DatabaseUrl) -> Result<Option<ClusterConfig>, ConfigError> {
     let (text, key) = match (&args.node_url, &args.cluster_key) {

@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 
-use audiovault_common::logging::{LogConfig, LogFormat};
+use audiovault_common::{
+    logging::{LogConfig, LogFormat},
+    tls::CertificateError,
+};
 use audiovault_protocol::about::ShownVersion;
 use clap::ValueEnum;
 use http::HeaderValue;
@@ -34,7 +37,6 @@ use crate::{
     app::config::settings::ServeArgs,
     cluster::{ShortKey, settings::ClusterConfig},
     limits::settings::LimitsConfig,
-    net::listen::CertificateError,
     public::cors::AllowOrigin,
     store::{DatabaseUrl, DatabaseUrlError, without_passwords},
 };

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use audiovault_common::tls::CertificateFiles;
 use url::Url;
 
 use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid, truth};
 use crate::{
     app::config::settings::ServeArgs,
-    net::listen::{AcmeOrder, CertificateFiles, CertificateSource},
+    net::listen::{AcmeOrder, CertificateSource},
 };
 
 /// The production directory of Let's Encrypt.

@@ -10,6 +10,7 @@ mod sockets;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use audiovault_common::tls::{CertificateError, CertificateFiles, TlsReloader};
 use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
 use axum_server::{
     Handle, Server,
@@ -25,11 +26,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use self::certificate::{RELOAD_EVERY, Watched, kept, trusting_none};
-use self::{accept::Acceptor, acme::AcmeClient, certificate::Reloader};
+pub(crate) use self::certificate::{RELOAD_INTERVAL, log_failed_reload};
+use self::{accept::Acceptor, acme::AcmeClient};
 pub use self::{
     acme::{AcmeError, AcmeOrder},
-    certificate::{CertificateError, CertificateFiles},
     files::room_for,
     gate::Gate,
     sockets::Sockets,
@@ -127,8 +127,9 @@ pub fn start_tls(
 ) -> Result<Listening, ListenError> {
     match certificate {
         CertificateSource::Files(files) => {
-            let reloader = Reloader::new(files, RELOAD_EVERY)?;
-            start_with(listener, (reloader.live(), reloader.run()), gate, router)
+            let reloader = TlsReloader::new(files.clone(), RELOAD_INTERVAL)?;
+            let live = reloader.live();
+            start_with(listener, (live, certificate::keep(files, reloader)), gate, router)
         }
         CertificateSource::Acme(order) => {
             let acme = AcmeClient::new(&order)?;

@@ -268,49 +268,13 @@ async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
 #[tokio::test]
 async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
     let certificate = Certificate::new();
-    let reloader = Reloader::new(certificate.files(), Duration::from_millis(5)).unwrap();
-    let listening =
-        start_with(any_port().await, (reloader.live(), reloader.run()), &gate(), router()).unwrap();
+    let files = certificate.files();
+    let reloader = TlsReloader::new(files.clone(), Duration::from_millis(5)).unwrap();
+    let kept = (reloader.live(), certificate::keep(files, reloader));
+    let listening = start_with(any_port().await, kept, &gate(), router()).unwrap();
     let mut open = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
 
     certificate.renew();
     eventually_serves(listening.addr, &certificate.der()).await;
     assert!(exchange(&mut open, &get_request("/peer")).await.starts_with("HTTP/1.1 200"));
-}
-
-#[tokio::test]
-async fn a_pair_that_does_not_match_leaves_the_previous_one_in_use() {
-    let certificate = Certificate::new();
-    let mut reloader = Reloader::new(certificate.files(), RELOAD_EVERY).unwrap();
-    let before = reloader.live().get_inner();
-    let good = certificate.der();
-
-    let stranger = Certificate::new();
-    fs::copy(stranger.files().key, certificate.files().key).unwrap();
-    assert!(matches!(certificate.files().load(), Err(CertificateError::Pair { .. })));
-    reloader.look_now();
-    assert!(Arc::ptr_eq(&before, &reloader.live().get_inner()), "a key of another certificate");
-
-    fs::remove_file(certificate.files().certificate).unwrap();
-    reloader.look_now();
-    assert!(Arc::ptr_eq(&before, &reloader.live().get_inner()), "no certificate at all");
-
-    certificate.renew();
-    assert_ne!(certificate.der(), good);
-    reloader.look_now();
-    assert!(!Arc::ptr_eq(&before, &reloader.live().get_inner()), "a new pair");
-}
-
-#[test]
-fn what_is_wrong_with_the_files_is_named() {
-    let certificate = Certificate::new();
-    let files = certificate.files();
-    let pem = fs::read(&files.certificate).unwrap();
-    fs::write(&files.certificate, "nothing").unwrap();
-    assert!(matches!(files.load(), Err(CertificateError::NoCertificate { .. })));
-    fs::write(&files.certificate, pem).unwrap();
-    fs::write(&files.key, "nothing").unwrap();
-    assert!(matches!(files.load(), Err(CertificateError::NoKey { .. })));
-    fs::remove_file(&files.key).unwrap();
-    assert!(files.load().unwrap_err().to_string().contains("key.pem"));
 }
