@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use audiovault_common::observed_body::{BodyObserver, ObservedBody};
 use audiovault_protocol::{
     http::{
         context::{Audit, Client, Lifeline, RequestId},
@@ -15,7 +16,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Recorder,
-    body::AuditedBody,
     event::{Event, Kind, Outcome, bounded},
     queue::Asker,
 };
@@ -90,7 +90,11 @@ impl Entry {
             self.asker = if begun { Asker::Begun } else { Asker::Repeating };
             event.octets = Some(0);
             let remaining = headers::content_length(&head.headers);
-            return Response::from_parts(head, Body::new(AuditedBody::new(body, self, remaining)));
+            if remaining == Some(0) {
+                // The connection does not poll a body without bytes, and so never sees its end.
+                self.end(Outcome::Complete);
+            }
+            return Response::from_parts(head, Body::new(ObservedBody::new(body, self, remaining)));
         }
         let refused = head.status.is_client_error() || head.status.is_server_error();
         self.end(match head.extensions.get::<Denied>() {
@@ -99,13 +103,6 @@ impl Entry {
             None => Outcome::Complete,
         });
         Response::from_parts(head, body)
-    }
-
-    /// Counts bytes that were handed out.
-    pub(super) fn handed_out(&mut self, octets: u64) {
-        if let Some(event) = &mut self.event {
-            event.octets = Some(event.octets.unwrap_or_default() + octets);
-        }
     }
 
     /// Sets the outcome, unless one is already set.
@@ -123,9 +120,20 @@ impl Entry {
             Outcome::Left
         }
     }
+}
 
-    /// The body ended with an error.
-    pub(super) fn failed(&mut self) {
+impl BodyObserver<axum::Error> for Entry {
+    fn passed(&mut self, bytes: u64) {
+        if let Some(event) = &mut self.event {
+            event.octets = Some(event.octets.unwrap_or_default() + bytes);
+        }
+    }
+
+    fn completed(&mut self) {
+        self.end(Outcome::Complete);
+    }
+
+    fn failed(&mut self, _error: &axum::Error) {
         let given_up = self.given_up();
         self.end(if given_up == Outcome::Denied { given_up } else { Outcome::Cut });
     }

@@ -8,7 +8,6 @@
 
 mod alarms;
 mod aside;
-mod body;
 pub(crate) mod call_in_log;
 mod entry;
 mod erase;

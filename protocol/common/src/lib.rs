@@ -3,5 +3,6 @@
 pub mod error_chain;
 pub mod file_watch;
 pub mod logging;
+pub mod observed_body;
 pub mod systemd;
 pub mod tls;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use audiovault_common::observed_body::ObservedBody;
 use audiovault_protocol::{
     http::{
         context::{Audit, Client, RequestId},
@@ -15,11 +16,7 @@ use audiovault_protocol::{
 use axum::{body::Body, response::Response};
 use http::{Method, StatusCode, request::Parts};
 
-use super::{
-    HttpError, PublicState,
-    delivery::{DeliveredBody, DeliveryProgress},
-    resume::ResumableBody,
-};
+use super::{HttpError, PublicState, delivery::DeliveryProgress, resume::ResumableBody};
 use crate::{
     model::audit::{AuditEvent, Kind, Outcome},
     net::listen::ConnectionMeter,
@@ -83,19 +80,19 @@ pub(super) fn handed_over(
     }
     let carries = parts.method == Method::GET && matches!(head.status.as_u16(), 200 | 206);
     let counters = state.registry.counters(&event.site);
-    let mut progress =
-        DeliveryProgress { site: event.site.to_string(), counters, delivery: None, remaining: None };
+    let mut progress = DeliveryProgress { site: event.site.to_string(), counters, delivery: None };
+    let mut remaining = None;
     if carries {
         let meter = parts.extensions.get::<Arc<ConnectionMeter>>().cloned();
         (event.range_start, event.size) = headers::extent(&head.headers);
         event.status = head.status.as_u16();
-        progress.remaining = headers::content_length(&head.headers);
+        remaining = headers::content_length(&head.headers);
         progress.delivery = Some(state.journal.deliver(event, meter));
     } else {
         event.close(head.status.as_u16(), outcome(head.status));
         record(state, event);
     }
-    Response::from_parts(head, Body::new(DeliveredBody::new(body, progress)))
+    Response::from_parts(head, Body::new(ObservedBody::new(body, progress, remaining)))
 }
 
 /// Writes a delivery that the agent did not make.
