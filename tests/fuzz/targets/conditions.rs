@@ -11,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../../agent/src/http/conditions.rs"]
 mod conditions;
 
-use conditions::{Validators, Verdict, judge};
+use conditions::{Validators, Verdict, evaluate};
 
 #[derive(Debug, Arbitrary)]
 struct Request<'a> {
@@ -54,7 +54,7 @@ fuzz_target!(|request: Request| {
         modified: request.modified.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds.into())),
     };
     let given = |names: [HeaderName; 2]| names.iter().any(|name| headers.contains_key(name));
-    match judge(&headers, &current) {
+    match evaluate(&headers, &current) {
         Verdict::Failed => assert!(given([header::IF_MATCH, header::IF_UNMODIFIED_SINCE])),
         Verdict::NotModified => assert!(given([header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE])),
         Verdict::Proceed { range } => assert!(range || headers.contains_key(header::IF_RANGE)),
@@ -66,7 +66,7 @@ fuzz_target!(|request: Request| {
 fn check_own_validators(current: &Validators) {
     let ask = |name, value: String| {
         let value = HeaderValue::from_str(&value).expect("our own validators are text");
-        judge(&HeaderMap::from_iter([(name, value)]), current)
+        evaluate(&HeaderMap::from_iter([(name, value)]), current)
     };
     if let Some(tag) = current.etag.clone() {
         assert_eq!(ask(header::IF_NONE_MATCH, tag.clone()), Verdict::NotModified);
