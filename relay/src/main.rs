@@ -18,7 +18,7 @@ use audiovault_relay::{
         config::{ServeConfig, settings::ServeArgs},
         memory,
     },
-    cli::{Cli, Command, account_commands, data_commands, health, site_commands},
+    cli::{Cli, Command, account, data, health, site},
 };
 use rustls::crypto::aws_lc_rs;
 use tokio::{
@@ -59,12 +59,12 @@ async fn run() -> ExitCode {
     let err = &mut io::stderr();
     match cli.command {
         Command::Serve(args) => serve(*args).await,
-        Command::Site(args) => ended(site_commands::run(args, out, err).await, |error| error.exit_code()),
-        Command::User(args) => ended(account_commands::user(args, out).await, |error| error.exit_code()),
-        Command::Token(args) => ended(account_commands::token(args, out).await, |error| error.exit_code()),
-        Command::Audit(args) => ended(data_commands::audit(args, out).await, |error| error.exit_code()),
-        Command::Import(args) => ended(data_commands::import(args, out).await, |error| error.exit_code()),
-        Command::Backup(args) => ended(data_commands::backup(args, out).await, |error| error.exit_code()),
+        Command::Site(args) => ended(site::run(args, out, err).await, |error| error.exit_code()),
+        Command::User(args) => ended(account::user(args, out).await, |error| error.exit_code()),
+        Command::Token(args) => ended(account::token(args, out).await, |error| error.exit_code()),
+        Command::Audit(args) => ended(data::audit(args, out).await, |error| error.exit_code()),
+        Command::Import(args) => ended(data::import(args, out).await, |error| error.exit_code()),
+        Command::Backup(args) => ended(data::backup(args, out).await, |error| error.exit_code()),
         Command::Health(args) => ended(health::check(&args.url).await, |_| 1),
     }
 }

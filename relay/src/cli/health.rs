@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
+use clap::Args;
 use reqwest::{Client, redirect::Policy};
 use url::{Host, Url};
 
 /// How long the relay may take to respond. Container engines give up after about the same time.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What `health` takes.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Readiness address on the admin listener; with https, the certificate is not checked on a loopback address
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "AUDIOVAULT_RELAY_HEALTH_URL",
+        default_value = "http://127.0.0.1:8090/readyz"
+    )]
+    pub url: String,
+}
 
 /// Why a relay does not count as healthy.
 #[derive(Debug, thiserror::Error)]

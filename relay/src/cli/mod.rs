@@ -1,29 +1,25 @@
 //! The command line of `audiovault-relay`; [`crate::app::config`] checks the values of `serve`.
 
-pub mod account_commands;
-mod data;
-pub mod data_commands;
-mod database;
+pub mod account;
+pub mod data;
 pub mod health;
-mod site;
-pub mod site_commands;
-mod token;
-mod user;
+pub mod site;
 
 use std::io::{self, Write};
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
-use crate::{model::about::version, store::without_passwords};
-
 pub use self::{
+    account::{PasswordArgs, RightsArgs, TokenArgs, TokenCommand, UserArgs, UserCommand},
     data::{AuditArgs, AuditCommand, BackupArgs, ImportArgs},
-    database::DatabaseArgs,
+    health::HealthArgs,
     site::{AliasCommand, SiteArgs, SiteCommand},
-    token::{TokenArgs, TokenCommand},
-    user::{PasswordArgs, RightsArgs, UserArgs, UserCommand},
 };
 pub use crate::app::config::settings::ServeArgs;
+use crate::{
+    model::about::version,
+    store::{DatabaseUrl, without_passwords},
+};
 
 /// Public end of the AudioVault Tunnel: serves the call recordings of sites that have no inbound port.
 #[derive(Debug, Parser)]
@@ -62,17 +58,18 @@ pub enum Command {
     Health(HealthArgs),
 }
 
-/// What `health` takes.
-#[derive(Debug, Args)]
-pub struct HealthArgs {
-    /// Readiness address on the admin listener; with https, the certificate is not checked on a loopback address
+/// What every command takes that works on the relay's database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// Database of the relay, as sqlite:FILE or postgres://USER@HOST/DATABASE (required)
     #[arg(
-        long,
+        long = "database",
+        global = true,
         value_name = "URL",
-        env = "AUDIOVAULT_RELAY_HEALTH_URL",
-        default_value = "http://127.0.0.1:8090/readyz"
+        env = "AUDIOVAULT_RELAY_DATABASE",
+        hide_env_values = true
     )]
-    pub url: String,
+    pub url: Option<DatabaseUrl>,
 }
 
 impl Cli {
