@@ -1,24 +1,24 @@
-//! The login check in front of everything that is not public.
+//! The login check in front of everything that is not public, and the check that a principal may see the site in the
+//! address.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use audiovault_protocol::identity::site::SiteId;
 use axum::{
     body::{Body, to_bytes},
-    extract::{Request, State},
+    extract::{FromRequestParts, Path, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use axum_extra::extract::cookie::CookieJar;
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header, request::Parts};
 
-use super::{AdminState, HttpError, MAX_BODY};
-use crate::{
-    admin::{
-        auth::{Credential, Principal, SessionCookie, csrf_token, is_csrf_token, is_same_origin},
-        pages::Visitor,
-    },
-    model::secret::{Secret, parse_api_token},
+use super::{
+    AdminState, HttpError, MAX_BODY,
+    auth::{Credential, Principal, SessionCookie, csrf_token, is_csrf_token, is_same_origin},
+    pages::Visitor,
 };
+use crate::model::secret::{Secret, parse_api_token};
 
 /// Header in which scripts send the token that forms send in the field `csrf`.
 const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -133,4 +133,32 @@ pub(super) async fn own_pages_only(request: Request, next: Next) -> Response {
 fn foreign() -> Response {
     let detail = "this request was not sent by a page of this session; load the page again";
     HttpError::new(StatusCode::FORBIDDEN, detail).into_response()
+}
+
+/// The `{site}` of a route. The 404 is the same for a site that does not exist, a site outside of the principal's
+/// scope, and text that cannot be a site's name.
+#[derive(Debug, Clone)]
+pub struct VisibleSite(pub SiteId);
+
+impl FromRequestParts<Arc<AdminState>> for VisibleSite {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<AdminState>) -> Result<Self, HttpError> {
+        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(HttpError::unauthorized)?;
+        let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
+        let Path(path) = path.map_err(|_| HttpError::not_found())?;
+        let site =
+            path.get("site").and_then(|text| SiteId::parse(text).ok()).ok_or_else(HttpError::not_found)?;
+        if !signed_in.principal.may_see(&site) {
+            return Err(HttpError::not_found());
+        }
+        // Another process may just have added the site, so an unknown site is looked up once more after a refresh.
+        if state.directory.current().site(&site).is_none() {
+            let _ = state.directory.refresher().refresh().await;
+        }
+        if state.directory.current().site(&site).is_none() {
+            return Err(HttpError::not_found());
+        }
+        Ok(Self(site))
+    }
 }

@@ -8,15 +8,12 @@ mod audit;
 pub mod auth;
 mod compression;
 pub mod entrance;
-mod errors;
 mod gate;
 mod health;
 mod http_error;
 pub mod pages;
 mod record;
-mod security_headers;
 mod site_changes;
-mod visible_site;
 
 use std::sync::Arc;
 
@@ -24,7 +21,9 @@ use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 
 pub(crate) use self::{compression::Compressible, http_error::known_name, site_changes::SiteChange};
 pub use self::{
-    gate::SignedIn, http_error::HttpError, security_headers::SecurityHeaders, visible_site::VisibleSite,
+    gate::{SignedIn, VisibleSite},
+    http_error::HttpError,
+    record::SecurityHeaders,
 };
 use crate::{
     admin::auth::Auth,
@@ -78,7 +77,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
     let pages = open
         .merge(protected)
         .layer(middleware::from_fn(pages::preferences))
-        .layer(middleware::from_fn(errors::present))
+        .layer(middleware::from_fn(http_error::present))
         .layer(compression::layer());
     Router::new()
         .merge(health)

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Failures, names::SiteName, paging::Limit};
+use super::{
+    Failures,
+    schemas::{Limit, SiteName},
+};
 use crate::{
     admin::{AdminState, HttpError, SignedIn},
     model::audit::{AuditEvent, Kind, Outcome},

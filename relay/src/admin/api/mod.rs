@@ -8,14 +8,11 @@
 mod audit;
 mod events;
 mod me;
-mod names;
 mod operator_events;
-mod paging;
-mod problems;
+mod schemas;
 mod sites;
 mod tokens;
 mod users;
-mod views;
 
 use std::sync::Arc;
 
@@ -29,10 +26,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::{
-    problems::{Failures, ProblemBody},
-    views::{RightsView, TokenView, UserView},
-};
+pub use self::schemas::{Failures, ProblemBody, RightsView, TokenView, UserView};
 use crate::admin::AdminState;
 
 #[derive(OpenApi)]

@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Failures,
-    names::{AliasName, SiteName},
+    schemas::{AliasName, SiteName},
 };
 use crate::{
     admin::{AdminState, HttpError, SignedIn, SiteChange, VisibleSite, pages::site_detail},

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Failures, TokenView, names::SiteName, users::unknown_site_in_body};
+use super::{Failures, TokenView, schemas::SiteName, users::unknown_site_in_body};
 use crate::{
     admin::{AdminState, HttpError, SignedIn, known_name},
     model::{

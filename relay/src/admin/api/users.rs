@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Failures, UserView, names::SiteName};
+use super::{Failures, UserView, schemas::SiteName};
 use crate::{
     admin::{AdminState, HttpError, SignedIn, auth::Password, known_name},
     model::{

@@ -1,11 +1,14 @@
-//! Logins, sessions, and the check of the credential in each request.
+//! Logins, sessions with their cookie, the set-up link of the first user, and the check of the credential in each
+//! request.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use axum_extra::extract::cookie::{Cookie, CookieJar, SameSite};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
-use super::{Credential, LoginError, Password, PasswordError, Passwords, Principal, password::Verdict};
+use super::{Credential, Password, PasswordError, Passwords, Principal, password::Verdict};
 use crate::{
     limits::Limits,
     model::{
@@ -14,6 +17,7 @@ use crate::{
         password_hash::PasswordHash,
         secret::Secret,
     },
+    net::client::Scheme,
     store::{SessionTimes, Store, StoreError},
 };
 
@@ -232,6 +236,94 @@ fn is_over(times: &SessionTimes, now: Timestamp, idle: Duration) -> bool {
     times.seen < now - idle || times.created < now - SESSION_LIFE
 }
 
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// The user does not exist, or the password is wrong. Both get the same text.
+    #[error("the user name or the password is wrong")]
+    Wrong,
+    /// Too many attempts.
+    #[error("too many attempts: wait a moment and try again")]
+    Throttled {
+        /// How long to wait.
+        wait: Duration,
+    },
+    /// The password could not be compared.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How long the link may be used: enough time for an operator who has just started the relay to read its log.
+pub const SETUP_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// If there is no user, makes a new link, which replaces an earlier one. `admin_url` is the address of the admin
+/// listener, without a slash at its end.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn offer_setup(store: &Store, admin_url: &str) -> Result<Option<Zeroizing<String>>, StoreError> {
+    if store.has_users().await? {
+        return Ok(None);
+    }
+    let secret = Secret::mint();
+    store.set_setup_link(&secret.digest(), Timestamp::now() + SETUP_LIFE).await?;
+    Ok(Some(Zeroizing::new(format!("{admin_url}/setup/{}", secret.reveal().as_str()))))
+}
+
+/// Name of the cookie over TLS. Because of the prefix, browsers refuse the cookie unless it is `Secure`, belongs to
+/// this host alone and is valid for all its paths (RFC 6265bis, section 4.1.3.2), so no neighbouring host can set one.
+const SECURE_COOKIE: &str = "__Host-audiovault";
+/// Name of the cookie over plain HTTP, where browsers would refuse the prefix.
+const PLAIN_COOKIE: &str = "audiovault";
+
+/// The session cookie in the form that one scheme allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCookie {
+    secure: bool,
+}
+
+impl SessionCookie {
+    /// The cookie for clients that use this scheme.
+    pub fn over(scheme: Scheme) -> Self {
+        Self { secure: scheme == Scheme::Https }
+    }
+
+    /// The name of the cookie.
+    pub fn name(self) -> &'static str {
+        if self.secure { SECURE_COOKIE } else { PLAIN_COOKIE }
+    }
+
+    /// The session in a request's cookies, if there is one.
+    pub fn read(self, jar: &CookieJar) -> Option<Secret> {
+        Secret::parse(jar.get(self.name())?.value())
+    }
+
+    /// A cookie that gives a session to the browser until the browser is closed. When the session ends is stored in
+    /// the relay's database, not in the cookie.
+    pub fn set(self, session: &Secret) -> Cookie<'static> {
+        self.with_value(session.reveal().to_string())
+    }
+
+    /// A cookie that removes the session from the browser.
+    pub fn clear(self) -> Cookie<'static> {
+        let mut cookie = self.with_value(String::new());
+        cookie.make_removal();
+        cookie
+    }
+
+    fn with_value(self, value: String) -> Cookie<'static> {
+        Cookie::build((self.name(), value))
+            .http_only(true)
+            .same_site(SameSite::Strict)
+            .secure(self.secure)
+            .path("/")
+            .build()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,5 +338,27 @@ mod tests {
         assert!(over(ago(SESSION_LIFE), ago(SESSION_IDLE + second)));
         assert!(over(ago(SESSION_LIFE + second), now));
         assert!(!over(now, now));
+    }
+
+    #[test]
+    fn the_cookie_has_every_protection_that_its_scheme_allows() {
+        let session = Secret::mint();
+        let secret = session.reveal();
+        let over_tls = SessionCookie::over(Scheme::Https).set(&session).to_string();
+        let expected =
+            format!("__Host-audiovault={}; HttpOnly; SameSite=Strict; Secure; Path=/", secret.as_str());
+        assert_eq!(over_tls, expected);
+        let plain = SessionCookie::over(Scheme::Http).set(&session).to_string();
+        assert_eq!(plain, format!("audiovault={}; HttpOnly; SameSite=Strict; Path=/", secret.as_str()));
+        let cleared = SessionCookie::over(Scheme::Https).clear().to_string();
+        assert!(cleared.contains("Max-Age=0") && cleared.contains("Secure"), "{cleared}");
+    }
+
+    #[test]
+    fn a_cookie_of_the_other_scheme_is_none() {
+        let session = Secret::mint();
+        let jar = CookieJar::new().add(SessionCookie::over(Scheme::Http).set(&session));
+        assert!(SessionCookie::over(Scheme::Http).read(&jar).is_some());
+        assert!(SessionCookie::over(Scheme::Https).read(&jar).is_none());
     }
 }

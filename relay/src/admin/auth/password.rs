@@ -15,7 +15,6 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use super::PasswordError;
 use crate::model::password_hash::PasswordHash;
 
 /// Shortest password, in characters. NIST SP 800-63B, section 3.1.1.2, asks for 15 if the password is the only factor,
@@ -252,6 +251,17 @@ fn check(
         || parsed.version != current.version
         || parsed.params != current.params;
     Ok(if outdated { Verdict::RightButOutdated } else { Verdict::Right })
+}
+
+/// Why a password could not be hashed or compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// Too many hashes are waiting.
+    #[error("too many logins at the same time: try again in a moment")]
+    Busy,
+    /// The stored hash cannot be parsed, or the computation failed.
+    #[error("cannot check the password: set a new one")]
+    Failed,
 }
 
 #[cfg(test)]

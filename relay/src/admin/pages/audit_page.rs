@@ -12,7 +12,7 @@ use axum::{
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Shell, done, page, user_forms::field};
+use super::{Shell, done, page, user_pages::field};
 use crate::{
     admin::{AdminState, HttpError},
     model::{

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Shell, page, sparkline::curve};
+use super::{Shell, page, site_pages::curve};
 use crate::{
     admin::{AdminState, HttpError},
     model::{

@@ -37,20 +37,13 @@
 mod assets;
 mod audit_page;
 mod board_page;
-mod format;
 mod language;
 mod operator_events_page;
-mod password_page;
 mod session_pages;
-mod setup_page;
 mod shell;
-mod site_forms;
-mod site_page;
-mod sparkline;
+mod site_pages;
 mod token_page;
-mod user_forms;
 mod user_pages;
-mod visitor;
 
 use std::sync::Arc;
 
@@ -62,11 +55,10 @@ use axum::{
 };
 use http::StatusCode;
 
-pub(crate) use self::site_page::gather as site_detail;
+pub(crate) use self::site_pages::gather as site_detail;
 pub use self::{
     language::Language,
-    shell::{ErrorPage, Shell},
-    visitor::{Theme, Visitor, preferences},
+    shell::{ErrorPage, Shell, Theme, Visitor, preferences},
 };
 use crate::admin::AdminState;
 
@@ -74,23 +66,23 @@ use crate::admin::AdminState;
 pub fn routes() -> Router<Arc<AdminState>> {
     Router::new()
         .route("/", get(board_page::show))
-        .route("/sites/new", get(site_forms::new).post(site_forms::add))
-        .route("/sites/{site}", get(site_page::show))
-        .route("/sites/{site}/keys", post(site_forms::rotate_key))
-        .route("/sites/{site}/keys/{key}/revoke", post(site_forms::revoke_key))
-        .route("/sites/{site}/enrolment", post(site_forms::enrol))
-        .route("/sites/{site}/aliases", post(site_forms::add_alias))
-        .route("/sites/{site}/aliases/{alias}/remove", post(site_forms::remove_alias))
-        .route("/sites/{site}/disable", post(site_forms::disable))
-        .route("/sites/{site}/enable", post(site_forms::enable))
-        .route("/sites/{site}/remove", post(site_forms::remove))
+        .route("/sites/new", get(site_pages::new).post(site_pages::add))
+        .route("/sites/{site}", get(site_pages::show))
+        .route("/sites/{site}/keys", post(site_pages::rotate_key))
+        .route("/sites/{site}/keys/{key}/revoke", post(site_pages::revoke_key))
+        .route("/sites/{site}/enrolment", post(site_pages::enrol))
+        .route("/sites/{site}/aliases", post(site_pages::add_alias))
+        .route("/sites/{site}/aliases/{alias}/remove", post(site_pages::remove_alias))
+        .route("/sites/{site}/disable", post(site_pages::disable))
+        .route("/sites/{site}/enable", post(site_pages::enable))
+        .route("/sites/{site}/remove", post(site_pages::remove))
         .route("/audit", get(audit_page::show))
         .route("/audit.csv", get(audit_page::export))
         .route("/audit/erase", post(audit_page::erase))
         .route("/operator-events", get(operator_events_page::show))
         .route("/operator-events.csv", get(operator_events_page::export))
         .route("/logout", post(session_pages::log_out))
-        .route("/password", get(password_page::show).post(password_page::change))
+        .route("/password", get(session_pages::show_password).post(session_pages::change_password))
         .route("/users", get(user_pages::list).post(user_pages::add))
         .route("/users/{name}", get(user_pages::show).post(user_pages::change))
         .route("/users/{name}/password", get(user_pages::back).post(user_pages::set_password))
@@ -103,7 +95,7 @@ pub fn routes() -> Router<Arc<AdminState>> {
 pub fn public_routes() -> Router<Arc<AdminState>> {
     Router::new()
         .route("/login", get(session_pages::login_form).post(session_pages::log_in))
-        .route("/setup/{link}", get(setup_page::show).post(setup_page::set_up))
+        .route("/setup/{link}", get(session_pages::show_setup).post(session_pages::set_up))
         .route("/assets/{name}", get(assets::serve))
 }
 

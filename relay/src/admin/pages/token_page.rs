@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::{
     Shell, done, page, page_with,
-    user_forms::{RightsForm, field, problem},
+    user_pages::{RightsForm, field, problem},
 };
 use crate::{
     admin::{AdminState, HttpError, known_name},

@@ -1,9 +1,10 @@
-//! The texts of the pages in each language.
+//! The texts of the pages in each language, and numbers, sizes, durations and times in its notation.
 
 use std::sync::LazyLock;
 
 use fluent_bundle::{FluentArgs, FluentResource, FluentValue, concurrent::FluentBundle};
 use fluent_langneg::{NegotiationStrategy, accepted_languages, negotiate_languages};
+use jiff::Timestamp;
 use unic_langid::LanguageIdentifier;
 
 /// The argument that selects the plural form. Other arguments are texts: a name may consist of digits and must stay as
@@ -112,6 +113,83 @@ fn bundle(language: Language, text: &str) -> FluentBundle<FluentResource> {
 fn counted(language: Language, value: &FluentValue<'_>) -> Option<String> {
     let FluentValue::Number(number) = value else { return None };
     Some(language.number(number.value as u64))
+}
+
+impl Language {
+    /// The decimal mark.
+    fn decimal_mark(self) -> char {
+        match self {
+            Self::English => '.',
+            Self::Spanish => ',',
+        }
+    }
+
+    /// A whole number. Spanish separates groups of three digits with a narrow space, from five digits on.
+    pub fn number(self, number: u64) -> String {
+        let digits = number.to_string();
+        let (mark, from) = match self {
+            Self::English => (',', 4),
+            Self::Spanish => ('\u{202f}', 5),
+        };
+        if digits.len() < from {
+            return digits;
+        }
+        let mut text = String::with_capacity(digits.len() * 2);
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                text.push(mark);
+            }
+            text.push(digit);
+        }
+        text
+    }
+
+    /// A size in bytes, in the largest unit in which it is at least 1. Units are powers of ten, as for disks.
+    pub fn size(self, bytes: u64) -> String {
+        const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+        let mut unit = 0;
+        let mut tenths = u128::from(bytes) * 10;
+        while tenths >= 10_000 && unit + 1 < UNITS.len() {
+            tenths /= 1000;
+            unit += 1;
+        }
+        let name = UNITS.get(unit).copied().unwrap_or_default();
+        if unit == 0 || tenths >= 100 {
+            return format!("{}\u{a0}{name}", tenths / 10);
+        }
+        format!("{}{}{}\u{a0}{name}", tenths / 10, self.decimal_mark(), tenths % 10)
+    }
+
+    /// A number with one decimal.
+    pub fn decimal(self, number: f64) -> String {
+        format!("{number:.1}").replace('.', &self.decimal_mark().to_string())
+    }
+
+    /// A duration in its two largest units. Both languages have the same abbreviations for them.
+    pub fn duration(self, seconds: u64) -> String {
+        const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+        let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else {
+            return "0\u{a0}s".to_owned();
+        };
+        let mut rest = seconds;
+        let mut parts = Vec::new();
+        for (length, name) in UNITS.iter().skip(first).take(2) {
+            if rest >= *length {
+                parts.push(format!("{}\u{a0}{name}", rest / length));
+            }
+            rest %= length;
+        }
+        parts.join(" ")
+    }
+
+    /// A time in UTC. It is shown until a script converts it to the browser's time zone.
+    pub fn moment(self, time: Timestamp) -> String {
+        let format = match self {
+            Self::English => "%Y-%m-%d %H:%M UTC",
+            Self::Spanish => "%d/%m/%Y %H:%M UTC",
+        };
+        time.strftime(format).to_string()
+    }
 }
 
 #[cfg(test)]

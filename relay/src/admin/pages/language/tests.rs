@@ -2,7 +2,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use regex::Regex;
 
-use super::*;
+use super::{
+    Language::{English, Spanish},
+    *,
+};
 
 /// Every key of a file with the arguments of its text.
 fn keys(text: &str) -> BTreeMap<String, Vec<String>> {
@@ -119,4 +122,32 @@ fn counts_are_written_as_numbers_and_names_as_they_are() {
     assert_eq!(count(Language::Spanish, "20000"), "20\u{202f}000 sedes");
     let added = Language::English.text("site-added", &[("site", "007")]);
     assert!(added.contains("007"), "{added}");
+}
+
+#[test]
+fn numbers_read_as_in_a_newspaper_of_the_country() {
+    assert_eq!([0, 999, 1000, 1_234_567].map(|n| English.number(n)), ["0", "999", "1,000", "1,234,567"]);
+    let spanish = [999, 1234, 12_345, 1_234_567].map(|n| Spanish.number(n));
+    assert_eq!(spanish, ["999", "1234", "12\u{202f}345", "1\u{202f}234\u{202f}567"]);
+    assert_eq!((English.decimal(3.25), Spanish.decimal(12.0)), ("3.2".to_owned(), "12,0".to_owned()));
+}
+
+#[test]
+fn sizes_and_durations_keep_two_figures() {
+    let sizes = [0, 999, 1000, 1_550_000, 15_500_000, u64::MAX].map(|bytes| English.size(bytes));
+    assert_eq!(
+        sizes.map(|size| size.replace('\u{a0}', " ")),
+        ["0 B", "999 B", "1.0 kB", "1.5 MB", "15 MB", "18446 PB"]
+    );
+    assert_eq!(Spanish.size(1_550_000), "1,5\u{a0}MB");
+    let durations = [0, 59, 60, 3661, 90_000, 86_400].map(|seconds| English.duration(seconds));
+    let durations = durations.map(|text| text.replace('\u{a0}', " "));
+    assert_eq!(durations, ["0 s", "59 s", "1 min", "1 h 1 min", "1 d 1 h", "1 d"]);
+}
+
+#[test]
+fn moments_say_their_zone() {
+    let time = "2026-11-23T04:05:06Z".parse().unwrap();
+    assert_eq!(English.moment(time), "2026-11-23 04:05 UTC");
+    assert_eq!(Spanish.moment(time), "23/11/2026 04:05 UTC");
 }
