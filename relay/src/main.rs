@@ -16,7 +16,7 @@ use audiovault_relay::{
     app::{
         self,
         config::{ServeConfig, settings::ServeArgs},
-        memory,
+        process,
     },
     cli::{Cli, Command, account, data, health, site},
 };
@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     // This must run before the process has any secret.
-    memory::keep_private();
+    process::keep_private();
     match runtime() {
         Ok(runtime) => runtime.block_on(run()),
         Err(error) => fail(&error, 1),

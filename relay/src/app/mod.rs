@@ -2,35 +2,48 @@
 
 pub mod config;
 pub mod listeners;
-pub mod memory;
-mod parts;
+pub mod logging;
+pub mod process;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use audiovault_common::systemd;
-use audiovault_protocol::limits::CLOSE_TIMEOUT;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use audiovault_protocol::{identity::site::SiteId, limits::CLOSE_TIMEOUT};
+use jiff::Timestamp;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
-use self::parts::Parts;
+use self::{
+    config::{AlertConfig, ServeConfig},
+    listeners::{public_gate, start_admin, start_for_relays, start_public},
+};
 use crate::{
     admin::{
         self, AdminState, SecurityHeaders,
         auth::{Auth, offer_setup},
     },
-    app::{
-        config::{AlertConfig, ServeConfig},
-        listeners::{public_gate, start_admin, start_for_relays, start_public},
+    audit::journal::{Journal, JournalWriter, MAX_SPOOL_LEN, Spool, SpoolError},
+    cluster::{Cluster, JoinError, Membership, rebalance},
+    limits::Limits,
+    monitoring::{
+        alerts,
+        board::{Board, Sources},
+        metrics::{self, HttpMetrics, Metrics},
     },
-    audit::journal::{JournalWriter, SpoolError},
-    cluster::{JoinError, Membership, rebalance},
-    monitoring::{alerts, board::Board, metrics::HttpMetrics},
-    net::listen::{ListenError, Listening, Sockets},
+    net::listen::{Gate, ListenError, Listening, Sockets},
     public::{self, PublicState},
-    store::{OpenError, Store, StoreError},
+    routing::router::AgentRouter,
+    sites::directory::DirectoryWatch,
+    store::{self, IfMissing, OpenError, Store, StoreError},
+    tunnel::registry::Registry,
 };
 
 /// How long the admin listener may take to finish running requests.
@@ -153,7 +166,7 @@ impl Relay {
     /// connections are accepted, and the agents are sent away last.
     pub async fn drain(self) {
         tracing::info!(code = "program.stopping", "shutting down: waiting for running downloads");
-        systemd::stopping(None);
+        process::stopping();
         self.state.draining.store(true, Ordering::Relaxed);
         drop(self.balancing);
         if self.state.registry.is_in_use() {
@@ -220,8 +233,128 @@ async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreE
 /// [`RelayError`] if the relay cannot start.
 pub async fn run(config: ServeConfig, shutdown: CancellationToken) -> Result<(), RelayError> {
     let relay = Relay::start(config).await?;
-    systemd::ready();
+    process::ready();
     shutdown.cancelled().await;
     relay.drain().await;
     Ok(())
+}
+
+/// A site that was connected this short a time before the relay started is expected to connect again soon. Two minutes
+/// are long enough to install a new version.
+const A_MOMENT: Duration = Duration::from_secs(120);
+
+/// The parts of a relay that exist before it listens: database, sites, limits, audit log, cluster.
+struct Parts {
+    store: Store,
+    directory: Arc<DirectoryWatch>,
+    registry: Arc<Registry>,
+    limits: Arc<Limits>,
+    journal: JournalWriter,
+    membership: Option<Membership>,
+}
+
+impl Parts {
+    /// Opens the database, and joins the cluster if one is configured.
+    async fn open(config: &ServeConfig) -> Result<Self, RelayError> {
+        let store = store::open(&config.database, IfMissing::Create).await?;
+        let store = store.with_name_rest(config.records.name_rest);
+        store.set_public_url(config.public_url.as_str()).await?;
+        let directory = Arc::new(DirectoryWatch::start(store.clone()).await?);
+        let registry = Arc::new(Registry::new(config.limits.memory_budget, config.limits.site_maximum));
+        let limits = Arc::new(Limits::new(&config.limits));
+        let spool =
+            config.records.spool_dir.as_ref().map(|dir| Spool::open(dir, MAX_SPOOL_LEN)).transpose()?;
+        if let Some(records) = spool.as_ref().map(Spool::records).filter(|records| *records > 0) {
+            tracing::info!(
+                records,
+                code = "audit_log.spool_found",
+                "delivering events that an earlier run could not write to the database"
+            );
+        }
+        let journal = Journal::start_with(store.clone(), Arc::<Registry>::clone(&registry), spool);
+        let membership = match (&config.cluster, store.route_book()) {
+            (Some(config), Some(book)) => {
+                let run = journal.journal();
+                Some(Cluster::join(config, book, run.run(), Arc::clone(&limits)).await?)
+            }
+            _ => {
+                if store.others_alive(journal.journal().run()).await? > 0 {
+                    tracing::warn!(
+                        code = "cluster.not_configured",
+                        "another relay used this database a moment ago; if both keep running, set --node-url on \
+                         both: otherwise each reaches only its own agents"
+                    );
+                }
+                None
+            }
+        };
+        let parts = Self { store, directory, registry, limits, journal, membership };
+        parts.expect_agents().await?;
+        Ok(parts)
+    }
+
+    /// Expects the agents that were connected shortly before, to a relay that this one replaces. Agents whose tunnel a
+    /// peer relay holds are not expected here.
+    async fn expect_agents(&self) -> Result<(), StoreError> {
+        let since = self.store.connected_since(Timestamp::now() - A_MOMENT).await?;
+        let cluster = self.cluster();
+        let elsewhere = |site: &SiteId| cluster.as_ref().is_some_and(|cluster| cluster.holds(site));
+        self.registry.expect(since.into_iter().filter(|site| !elsewhere(site)));
+        Ok(())
+    }
+
+    fn cluster(&self) -> Option<Arc<Cluster>> {
+        self.membership.as_ref().map(|membership| Arc::clone(&membership.cluster))
+    }
+
+    /// Starts to rebalance agents between the relays, if there is a cluster.
+    fn balance(&self) -> Option<AbortOnDropHandle<()>> {
+        let balancing = rebalance::balance(Arc::clone(&self.registry), self.cluster()?);
+        Some(AbortOnDropHandle::new(tokio::spawn(balancing)))
+    }
+
+    async fn board(&self) -> Result<Board, StoreError> {
+        Board::start(Sources {
+            directory: Arc::clone(&self.directory),
+            registry: Arc::clone(&self.registry),
+            limits: Arc::clone(&self.limits),
+            journal: self.journal.journal(),
+            store: self.store.clone(),
+            cluster: self.cluster(),
+        })
+        .await
+    }
+
+    fn metrics(&self, board: &Board, http: &HttpMetrics, gate: &Arc<Gate>, per_site: bool) -> Metrics {
+        let sources = metrics::Sources {
+            snapshots: board.snapshots(),
+            sessions: Arc::clone(&self.registry),
+            journal: self.journal.journal(),
+            limits: Arc::clone(&self.limits),
+            gate: Arc::clone(gate),
+            per_site,
+        };
+        Metrics::new(http, sources)
+    }
+
+    fn public_state(&self, config: &ServeConfig, metrics: HttpMetrics) -> PublicState {
+        PublicState {
+            public_url: config.public_url.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            search_by_get: config.search_by_get,
+            hsts: config.hsts.public.clone(),
+            agents: AgentRouter::new(Arc::clone(&self.registry), self.cluster()),
+            registry: Arc::clone(&self.registry),
+            limits: Arc::clone(&self.limits),
+            directory: self.directory.subscribe(),
+            store: self.store.clone(),
+            refresher: self.directory.refresher(),
+            tunnels: TaskTracker::new(),
+            journal: self.journal.journal(),
+            recorded_names: config.records.names,
+            shown_version: config.shown_version,
+            metrics,
+            draining: AtomicBool::new(false),
+        }
+    }
 }

@@ -1,15 +1,13 @@
 //! Turns the settings into a checked configuration, which is not checked again afterwards.
 
-mod cluster;
-mod file;
-mod hsts;
-mod limits;
 mod records;
 pub mod settings;
 mod tls;
 
 use std::{
-    env, io,
+    env,
+    fmt::Display,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -20,23 +18,24 @@ use audiovault_common::{
     tls::CertificateError,
 };
 use audiovault_protocol::about::ShownVersion;
-use clap::ValueEnum;
+use bytesize::ByteSize;
 use http::HeaderValue;
 use ipnet::IpNet;
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use self::settings::ServeArgs;
 pub use self::{
-    file::FileError,
-    hsts::Hsts,
     records::{AlertConfig, RecordsConfig},
-    tls::{AdminListener, TlsListener},
+    settings::FileError,
+    tls::{AdminListener, Hsts, TlsListener},
 };
+use super::logging::{LogConfig, LogFormat};
 pub use crate::net::public_url::{PublicUrl, PublicUrlError};
 use crate::{
-    app::config::settings::ServeArgs,
     cluster::{ShortKey, settings::ClusterConfig},
-    limits::settings::LimitsConfig,
+    limits::settings::{LimitsConfig, SiteMaximum},
+    net::listen::{CertificateError, CertificateFiles},
     public::cors::AllowOrigin,
     store::{DatabaseUrl, DatabaseUrlError, without_passwords},
 };
@@ -187,14 +186,14 @@ impl ServeConfig {
             args.cluster_key = Some(key.parse().map_err(ConfigError::ClusterKey)?);
         }
         let lower = match args.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => file::read(path)?,
+            Some(path) => settings::read_file(path)?,
             None => ServeArgs::default(),
         };
         Self::check(args.or(lower))
     }
 
     fn check(args: ServeArgs) -> Result<Self, ConfigError> {
-        let limits = limits::check(&args)?;
+        let limits = check_limits(&args)?;
         let records = RecordsConfig::check(&args)?;
         let tls = TlsListener::check(&args)?;
         let admin = AdminListener::check(&args)?;
@@ -203,7 +202,7 @@ impl ServeConfig {
         let database: DatabaseUrl = database.parse().map_err(|error: DatabaseUrlError| {
             invalid("--database", &without_passwords(&database), &error)
         })?;
-        let cluster = cluster::check(&args, &database)?;
+        let cluster = check_cluster(&args, &database)?;
         let plain = match args.bind {
             Some(text) => Some(address("--bind", &text)?),
             None if tls.is_none() => Some(DEFAULT_BIND),
@@ -302,6 +301,110 @@ fn log(format: Option<&str>, level: Option<&str>) -> Result<LogConfig, ConfigErr
     };
     let level = level.unwrap_or("info");
     LogConfig::new(format, level).map_err(|error| invalid("--log-level", level, &error))
+}
+
+/// Checks the settings of a relay in a cluster.
+fn check_cluster(args: &ServeArgs, database: &DatabaseUrl) -> Result<Option<ClusterConfig>, ConfigError> {
+    let (text, key) = match (&args.node_url, &args.cluster_key) {
+        (None, None) if args.node_bind.is_none() && !has_certificate(args) => return Ok(None),
+        (None, _) => return Err(ConfigError::IncompleteCluster("--node-url")),
+        (_, None) => return Err(ConfigError::IncompleteCluster("AUDIOVAULT_RELAY_CLUSTER_KEY")),
+        (Some(text), Some(key)) => (text, key.clone()),
+    };
+    if !matches!(database, DatabaseUrl::Postgres(_)) {
+        return Err(ConfigError::ClusterOnFile);
+    }
+    let wrong = || invalid("--node-url", text, &"expected an address such as http://10.0.0.5:8091");
+    let url = Url::parse(text.trim()).map_err(|_| wrong())?;
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else { return Err(wrong()) };
+    let tls = match url.scheme() {
+        "https" => Some(certificate(args)?),
+        "http" if has_certificate(args) => {
+            return Err(ConfigError::IncompleteNodeTls("https:// in --node-url"));
+        }
+        "http" => None,
+        _ => return Err(wrong()),
+    };
+    if !bare || !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong());
+    }
+    let ip = match host {
+        Host::Ipv4(ip) => IpAddr::V4(ip),
+        Host::Ipv6(ip) => IpAddr::V6(ip),
+        Host::Domain(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    };
+    let bind = match &args.node_bind {
+        Some(text) => address("--node-bind", text)?,
+        None => SocketAddr::new(ip, port),
+    };
+    Ok(Some(ClusterConfig { url, bind, key, tls }))
+}
+
+fn has_certificate(args: &ServeArgs) -> bool {
+    [&args.node_tls_cert, &args.node_tls_key, &args.node_tls_ca].into_iter().any(Option::is_some)
+}
+
+/// The certificate that this relay shows to peer relays, and the CA that must have signed theirs.
+fn certificate(args: &ServeArgs) -> Result<CertificateFiles, ConfigError> {
+    let given = |file: &Option<PathBuf>, flag| file.clone().ok_or(ConfigError::IncompleteNodeTls(flag));
+    let files = CertificateFiles {
+        certificate: given(&args.node_tls_cert, "--node-tls-cert")?,
+        key: given(&args.node_tls_key, "--node-tls-key")?,
+        authority: Some(given(&args.node_tls_ca, "--node-tls-ca")?),
+    };
+    files.load().map_err(ConfigError::NodeCertificate)?;
+    Ok(files)
+}
+
+/// The smallest memory budget for running downloads: that of one tunnel.
+const MIN_MEMORY_BUDGET: u64 = audiovault_protocol::limits::TUNNEL_WINDOW_BUDGET;
+
+/// Checks the settings of the limits.
+fn check_limits(args: &ServeArgs) -> Result<LimitsConfig, ConfigError> {
+    let default = LimitsConfig::default();
+    Ok(LimitsConfig {
+        max_connections: count("--max-connections", &args.max_connections, default.max_connections)?,
+        max_client_connections: count(
+            "--max-client-connections",
+            &args.max_client_connections,
+            default.max_client_connections,
+        )?,
+        max_client_requests: count(
+            "--max-client-requests",
+            &args.max_client_requests,
+            default.max_client_requests,
+        )?,
+        max_site_requests: count("--max-site-requests", &args.max_site_requests, default.max_site_requests)?,
+        site_maximum: SiteMaximum {
+            tunnels: count("--max-site-tunnels", &args.max_site_tunnels, default.site_maximum.tunnels)?,
+            agents: count("--max-site-agents", &args.max_site_agents, default.site_maximum.agents)?,
+        },
+        memory_budget: memory(&args.memory_budget, default.memory_budget)?,
+        accept_rate: count("--accept-rate", &args.accept_rate, default.accept_rate)?,
+    })
+}
+
+fn count(flag: &'static str, given: &Option<String>, default: u32) -> Result<u32, ConfigError> {
+    let Some(text) = given else { return Ok(default) };
+    let wrong = |reason: &dyn Display| invalid(flag, text, &format!("expected a number from 1: {reason}"));
+    match text.trim().parse() {
+        Ok(0) => Err(wrong(&"0 would refuse everything")),
+        Ok(number) => Ok(number),
+        Err(error) => Err(wrong(&error)),
+    }
+}
+
+fn memory(given: &Option<String>, default: u64) -> Result<u64, ConfigError> {
+    let Some(text) = given else { return Ok(default) };
+    let wrong = |reason: &str| {
+        invalid("--memory-budget", text, &format!("expected a size such as 512MiB or 2GiB: {reason}"))
+    };
+    let ByteSize(bytes) = text.trim().parse().map_err(|error: String| wrong(&error))?;
+    if bytes < MIN_MEMORY_BUDGET {
+        return Err(wrong(&format!("one tunnel alone needs {}", ByteSize(MIN_MEMORY_BUDGET))));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
-//! The listeners with TLS, and the sources of their certificates.
+//! The listeners with TLS, the sources of their certificates, and HTTP Strict Transport Security (RFC 6797): for how
+//! long browsers that have used TLS use only TLS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
-use audiovault_common::tls::CertificateFiles;
+use http::HeaderValue;
 use url::Url;
 
-use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid, truth};
-use crate::{
-    app::config::settings::ServeArgs,
-    net::listen::{AcmeOrder, CertificateSource},
+use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid, settings::ServeArgs, truth};
+use crate::net::{
+    listen::{AcmeOrder, CertificateFiles, CertificateSource},
+    public_url::PublicUrl,
 };
 
 /// The production directory of Let's Encrypt.
@@ -149,4 +153,49 @@ fn host_name(flag: &'static str, text: &str) -> Result<String, ConfigError> {
         return Err(invalid(flag, text, &"expected a host name, such as relay.example.com"));
     }
     Ok(name)
+}
+
+/// One year, the usual value for sites that use only TLS.
+const DEFAULT_HSTS_MAX_AGE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The values of `Strict-Transport-Security` for responses over TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hsts {
+    /// For the public listeners.
+    pub public: Option<HeaderValue>,
+    /// For the admin listener.
+    pub admin: Option<HeaderValue>,
+}
+
+impl Hsts {
+    /// Checks the setting. Without one, the header is sent where only TLS is expected: by the admin listener if it has
+    /// TLS, and by the public listeners with an ACME certificate or an `https` address. A public `http` address means
+    /// that plain HTTP is used on purpose.
+    pub(super) fn check(
+        text: Option<&str>,
+        public_url: &PublicUrl,
+        tls: Option<&TlsListener>,
+    ) -> Result<Self, ConfigError> {
+        let Some(text) = text.map(str::trim) else {
+            let acme = tls.is_some_and(|tls| matches!(tls.certificate, CertificateSource::Acme(_)));
+            let value = max_age(DEFAULT_HSTS_MAX_AGE);
+            return Ok(Self {
+                public: value.clone().filter(|_| acme || public_url.is_secure()),
+                admin: value,
+            });
+        };
+        if text == "off" {
+            return Ok(Self::default());
+        }
+        let time = humantime::parse_duration(text).map_err(|error| {
+            let reason = format!("expected a time such as 365days, or off: {error}");
+            invalid("--hsts-max-age", text, &reason)
+        })?;
+        Ok(Self { public: max_age(time), admin: max_age(time) })
+    }
+}
+
+fn max_age(time: Duration) -> Option<HeaderValue> {
+    // A number is always a valid header value.
+    HeaderValue::try_from(format!("max-age={}", time.as_secs())).ok()
 }
