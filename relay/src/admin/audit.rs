@@ -14,7 +14,7 @@ use http::header;
 use super::{AdminState, HttpError};
 use crate::{
     admin::auth::Principal,
-    audit::csv::{CsvRow, write_header, write_rows},
+    audit::export::{CsvRow, write_header, write_rows},
     model::{
         audit::AuditEvent,
         operator_events::{Action, OperatorEvent},

@@ -1,9 +1,56 @@
-//! The audit log as CSV.
+//! The audit log and the operators' events as CSV (RFC 4180), for spreadsheets. In the operators' events, the fields
+//! `before` and `after` are JSON.
 
-use crate::{
-    audit::csv::{CsvRow, harmless_or_empty},
-    model::audit::AuditEvent,
-};
+use std::io;
+
+use csv::Writer;
+use serde_json::Value;
+
+use crate::model::{audit::AuditEvent, operator_events::OperatorEvent};
+
+/// A row of an export that has `COLUMNS` columns.
+pub trait CsvRow<const COLUMNS: usize> {
+    /// The names of the columns, the same as in the API.
+    const HEADER: [&'static str; COLUMNS];
+
+    /// The fields. Texts that may come from an unauthenticated client have passed [`harmless`].
+    fn fields(&self) -> [String; COLUMNS];
+}
+
+/// Writes the header line of an export.
+///
+/// # Errors
+/// The errors of the writer.
+pub fn write_header<R: CsvRow<COLUMNS>, const COLUMNS: usize>(out: impl io::Write) -> io::Result<()> {
+    let mut writer = Writer::from_writer(out);
+    writer.write_record(R::HEADER)?;
+    writer.flush()
+}
+
+/// Writes rows, one line each.
+///
+/// # Errors
+/// The errors of the writer.
+pub fn write_rows<R: CsvRow<COLUMNS>, const COLUMNS: usize>(
+    out: impl io::Write,
+    rows: &[R],
+) -> io::Result<()> {
+    let mut writer = Writer::from_writer(out);
+    for row in rows {
+        writer.write_record(row.fields())?;
+    }
+    writer.flush()
+}
+
+/// Makes sure that a spreadsheet does not read a text from an unauthenticated client as a formula.
+pub fn harmless(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text.to_owned() }
+}
+
+/// As [`harmless`]; `None` becomes an empty field.
+pub fn harmless_or_empty(text: Option<&str>) -> String {
+    text.map(harmless).unwrap_or_default()
+}
 
 impl CsvRow<18> for AuditEvent {
     const HEADER: [&'static str; 18] = [
@@ -53,15 +100,48 @@ impl CsvRow<18> for AuditEvent {
     }
 }
 
+impl CsvRow<12> for OperatorEvent {
+    const HEADER: [&'static str; 12] = [
+        "id",
+        "at",
+        "actor_kind",
+        "actor",
+        "owner",
+        "address",
+        "action",
+        "site",
+        "subject",
+        "before",
+        "after",
+        "reason",
+    ];
+
+    fn fields(&self) -> [String; 12] {
+        let text = |value: &Option<String>| harmless_or_empty(value.as_deref());
+        let json = |value: &Option<Value>| value.as_ref().map(ToString::to_string).unwrap_or_default();
+        [
+            self.id.clone(),
+            self.at.to_string(),
+            self.actor_kind.to_string(),
+            harmless(&self.actor),
+            text(&self.owner),
+            text(&self.address),
+            self.action.to_string(),
+            self.site.as_ref().map(ToString::to_string).unwrap_or_default(),
+            text(&self.subject),
+            json(&self.before),
+            json(&self.after),
+            text(&self.reason),
+        ]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use audiovault_protocol::{http::context::Client, identity::site::SiteId};
 
-    use super::*;
-    use crate::{
-        audit::csv::{write_header, write_rows},
-        model::audit::Kind,
-    };
+    use super::{write_header, write_rows, *};
+    use crate::model::audit::Kind;
 
     #[test]
     fn strangers_words_are_quoted_and_are_no_formulas() {

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::DatabaseArgs;
 use crate::{
-    audit::csv::{CsvRow, write_header, write_rows},
+    audit::export::{CsvRow, write_header, write_rows},
     model::operator_events::{Action, Actor},
     store::{
         AuditFilter, BackupError, DatabaseUrl, IfMissing, NoDatabase, OperatorFilter, StoreError,

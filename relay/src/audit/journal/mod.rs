@@ -7,7 +7,6 @@
 //! how many were lost. With a spool directory, records wait on a local disk.
 
 mod delivery;
-mod open_tunnels;
 mod repair;
 mod spool;
 mod writer;
@@ -33,7 +32,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use self::delivery::Live;
 pub use self::{
     delivery::{Delivery, DeliveryEnd},
-    open_tunnels::OpenTunnels,
+    repair::OpenTunnels,
     spool::{MAX_SPOOL_LEN, Spool, SpoolError},
 };
 use crate::{

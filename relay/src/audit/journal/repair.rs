@@ -1,15 +1,28 @@
-//! Corrects the list of this relay's tunnels in the database.
+//! Corrects the list of this relay's tunnels in the database, from the tunnels that are open.
 //!
-//! The list can be wrong: records may have been lost, and a relay that takes another for dead closes the
-//! other's tunnels in the database. It must be right because other relays find agents by it.
+//! The list can be wrong: records may have been lost, and a relay that takes another for dead closes the other's
+//! tunnels in the database. It must be right because other relays find agents by it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt};
 
 use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 
-use super::{Journal, OpenTunnels};
-use crate::store::{Record, Store, StoreError, TunnelOpened};
+use super::Journal;
+use crate::store::{Record, Store, StoreError, Traffic, TunnelOpened};
+
+/// The tunnels that are open at this relay.
+pub trait OpenTunnels: fmt::Debug + Send + Sync {
+    /// A record of opening for every open tunnel, with `run` as the relay's run.
+    fn opened(&self, run: &str) -> Vec<TunnelOpened>;
+
+    /// True if the tunnel is open.
+    fn is_open(&self, site: &SiteId, session: &str) -> bool;
+
+    /// The traffic of every site since this process started, in the order of the sites' names. Relays that
+    /// share a database write their traffic in this one order, so they never wait for each other's locks.
+    fn traffic(&self) -> Vec<(SiteId, Traffic)>;
+}
 
 /// Queues the missing records. Those that are already in the queue are written before them.
 pub(super) async fn repair(
