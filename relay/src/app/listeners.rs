@@ -7,7 +7,7 @@ use axum::{Router, middleware};
 use crate::{
     admin::entrance::{self, Entrance, HEALTH},
     app::config::ServeConfig,
-    cluster::settings::ClusterConfig,
+    cluster::ClusterConfig,
     net::{
         host,
         listen::{

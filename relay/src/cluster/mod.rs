@@ -4,22 +4,19 @@
 //! Peer is no consensus protocol. Every relay writes to the server which tunnels it holds; [`watch`](self) reads this
 //! into [`Routes`]. Requests are routed from there, even while the server is unreachable.
 
-mod balance;
 mod client;
 mod gossip;
 mod key;
-pub mod minutes;
-pub(crate) mod node_health;
 pub mod part;
 pub mod rebalance;
 mod replay;
 mod routes;
 mod seal;
-pub mod settings;
 mod watch;
 mod wire;
 
 use std::{
+    net::SocketAddr,
     num::NonZero,
     sync::{
         Arc,
@@ -33,24 +30,28 @@ use audiovault_protocol::identity::site::SiteId;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
 use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, watch as channel},
     time::{Instant, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 
+use self::{client::NodeClient, replay::Replays};
 pub use self::{
-    balance::{AgentSlot, Balance, MOVED_FOR},
     client::{NodeAnswer, Unreachable},
     gossip::{Gossip, NodeReport, PartsQuestion, SessionsQuestion},
     key::{ClusterKey, ShortKey, Stamp, Unproven},
+    rebalance::{AgentSlot, Balance, MOVED_FOR},
     routes::{LEASE, LeaseReading, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
     seal::{ProvenBody, Seal},
     wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
 };
-use self::{client::NodeClient, replay::Replays, settings::ClusterConfig};
 use crate::{
+    audit::journal::JournalHealth,
     limits::Limits,
+    net::listen::{CertificateError, CertificateFiles},
     store::{RouteBook, RouteChange, StoreError},
     tunnel::registry::{AgentTarget, NoSession},
 };
@@ -287,5 +288,50 @@ impl Cluster {
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock()
+    }
+}
+
+/// Checked settings of a relay that is part of a cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// The address under which the peer relays reach this relay.
+    pub url: Url,
+    /// The address on which it listens for them.
+    pub bind: SocketAddr,
+    /// The key by which the relays prove who they are.
+    pub key: ClusterKey,
+    /// The certificate by which they prove it in the TLS handshake. It was usable when the configuration was checked.
+    pub tls: Option<CertificateFiles>,
+}
+
+/// One relay of a cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct NodeView {
+    /// The address under which the peer relays reach it.
+    pub url: String,
+    /// Whether it is the relay that answers this request.
+    pub here: bool,
+    /// Its health.
+    #[serde(flatten)]
+    pub health: NodeHealth,
+}
+
+/// The health of a relay, as it reports it to its peers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeHealth {
+    /// Whether the database answers this relay.
+    pub database: bool,
+    /// Whether it can write the audit log and the history.
+    pub journal: bool,
+}
+
+impl NodeHealth {
+    pub(crate) fn new(database: bool, journal: &JournalHealth) -> Self {
+        Self { database, journal: journal.is_well() }
+    }
+
+    /// Whether everything works.
+    pub fn is_well(&self) -> bool {
+        self.database && self.journal
     }
 }

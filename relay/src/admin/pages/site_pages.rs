@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::{Shell, done, page, page_with, user_pages::field};
 use crate::{
     admin::{AdminState, HttpError, SiteChange, VisibleSite},
-    cluster::minutes::SERIES_MINUTES,
+    cluster::part::SERIES_MINUTES,
     model::rights::Permission,
     monitoring::{
         board::{Point, SiteState},

@@ -33,7 +33,7 @@ pub use self::{
 use super::logging::{LogConfig, LogFormat};
 pub use crate::net::public_url::{PublicUrl, PublicUrlError};
 use crate::{
-    cluster::{ShortKey, settings::ClusterConfig},
+    cluster::{ClusterConfig, ShortKey},
     limits::settings::{LimitsConfig, SiteMaximum},
     net::listen::{CertificateError, CertificateFiles},
     public::cors::AllowOrigin,

@@ -11,13 +11,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Cluster, Node, Unreachable};
+use super::{Cluster, Node, NodeHealth, NodeView, Unreachable, part::Minutes};
 use crate::{
-    cluster::{
-        minutes::Minutes,
-        node_health::{NodeHealth, NodeView},
-        part::{PartBook, PartsChange, SitePart},
-    },
+    cluster::part::{PartBook, PartsChange, SitePart},
     limits::{Limits, LimitsQuestion, LimitsReport, UnderWay},
     tunnel::view::SessionView,
 };

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::{
-    cluster::node_health::{NodeHealth, NodeView},
+    cluster::{NodeHealth, NodeView},
     monitoring::board::{RelayView, Row, SiteView},
 };
 

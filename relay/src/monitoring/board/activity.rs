@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    cluster::minutes::{Minutes, SERIES_MINUTES},
+    cluster::part::{Minutes, SERIES_MINUTES},
     store::Traffic,
 };
 

@@ -17,11 +17,7 @@ use tokio::{
 use super::{Change, RelayView, Row, SiteState, SiteView, Snapshot, access::AccessWatch, activity::Activity};
 use crate::{
     audit::journal::Journal,
-    cluster::{
-        Cluster,
-        node_health::{NodeHealth, NodeView},
-        part::SitePart,
-    },
+    cluster::{Cluster, NodeHealth, NodeView, part::SitePart},
     limits::{Limits, SiteThrottle},
     model::operator_events::AccessChange,
     sites::directory::{DirectoryWatch, SiteRecord},

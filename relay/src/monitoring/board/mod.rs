@@ -25,7 +25,7 @@ pub use self::{
     view::{SiteState, SiteView},
 };
 use crate::{
-    cluster::node_health::{NodeHealth, NodeView},
+    cluster::{NodeHealth, NodeView},
     sites::directory::DirectoryWatch,
     store::StoreError,
 };
