@@ -10,10 +10,7 @@ use governor::{
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ClientKey,
-    change_log::{ChangeLog, Changes},
-};
+use super::{ChangeLog, Changes, ClientKey};
 use crate::model::name::Name;
 
 /// Attempts at one name from one address: five at once, then one in ten seconds. A person who knows the

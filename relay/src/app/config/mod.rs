@@ -34,7 +34,7 @@ use super::logging::{LogConfig, LogFormat};
 pub use crate::net::public_url::{PublicUrl, PublicUrlError};
 use crate::{
     cluster::{ClusterConfig, ShortKey},
-    limits::settings::{LimitsConfig, SiteMaximum},
+    limits::{LimitsConfig, SiteMaximum},
     net::listen::{CertificateError, CertificateFiles},
     public::cors::AllowOrigin,
     store::{DatabaseUrl, DatabaseUrlError, without_passwords},

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{limits::settings::LimitsConfig, store::Traffic};
+use crate::{limits::LimitsConfig, store::Traffic};
 
 fn gossip() -> Gossip {
     Gossip::new(Arc::new(Limits::new(&LimitsConfig::default())))

@@ -40,10 +40,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use self::refusals::Refusals;
-use super::{
-    ClientKey,
-    change_log::{ChangeLog, Changes},
-};
+use super::{ChangeLog, Changes, ClientKey};
 
 /// The maximum number of pairs that are remembered: about 10 MB. A client with more addresses than this does not
 /// need a second attempt from any of them.

@@ -1,9 +1,11 @@
 use std::{sync::Arc, time::Duration};
 
+use audiovault_protocol::identity::site::SiteKey;
+
 use super::*;
 use crate::{
     admin::auth::{Auth, Credential, LoginError, Password, Passwords},
-    limits::{Limits, settings::LimitsConfig},
+    limits::{Limits, LimitsConfig},
     model::{
         rights::Permission,
         secret::{Secret, TOKEN_LIFE},
@@ -13,7 +15,6 @@ use crate::{
         fresh::{Fresh, operator},
     },
 };
-use audiovault_protocol::identity::site::SiteKey;
 
 async fn store() -> (Fresh, Store) {
     store_on(Fresh::new().await).await

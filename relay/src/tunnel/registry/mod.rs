@@ -22,7 +22,7 @@ use tokio::{sync::Notify, time::Instant};
 pub(crate) use self::absence::{Absence, RETURN_TIME};
 use crate::{
     audit::journal::OpenTunnels,
-    limits::settings::SiteMaximum,
+    limits::SiteMaximum,
     store::{Traffic, TunnelOpened},
     tunnel::session::{Session, reconnect_window},
 };
