@@ -16,9 +16,9 @@ use crate::{
     admin::auth::Principal,
     audit::export::{CsvRow, write_header, write_rows},
     model::{
+        account::Permission,
         audit::AuditEvent,
         operator_events::{Action, OperatorEvent},
-        rights::Permission,
     },
     store::{AuditFilter, OperatorFilter, StoreError},
 };

@@ -16,7 +16,7 @@ use http::StatusCode;
 use ipnet::IpNet;
 
 use crate::{
-    model::ids::new_id,
+    model::new_id,
     net::{client, host},
 };
 

@@ -10,7 +10,7 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{AdminState, Compressible, HttpError, SignedIn};
-use crate::{model::rights::Scope, monitoring::metrics::Format};
+use crate::{model::account::Scope, monitoring::metrics::Format};
 
 pub(super) async fn alive() -> &'static str {
     "ok\n"

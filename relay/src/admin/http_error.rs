@@ -18,7 +18,10 @@ use super::{
     pages::{ErrorPage, Shell, Visitor, page_with},
 };
 use crate::{
-    model::{name::Name, operator_events::Actor, rights::Permission},
+    model::{
+        account::{Name, Permission},
+        operator_events::Actor,
+    },
     store::StoreError,
 };
 

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{AdminState, SignedIn, pages::Visitor};
 use crate::{
-    model::ids::{X_REQUEST_ID, new_id},
+    model::{X_REQUEST_ID, new_id},
     net::{client::Scheme, public_url::PublicUrl},
 };
 

@@ -6,7 +6,7 @@ use audiovault_protocol::identity::site::{Alias, SiteId};
 use super::{AdminState, HttpError};
 use crate::{
     admin::auth::Principal,
-    model::rights::Permission,
+    model::account::Permission,
     sites::{
         enrolment::{self, AddedCode},
         provisioning::{self, AddedKey, AddedSite, WantedSite},

@@ -22,9 +22,8 @@ use crate::{
         auth::{Password, PasswordError, Passwords, WeakPassword},
     },
     model::{
-        name::Name,
+        account::{Name, Rights, Role, Scope},
         operator_events::Actor,
-        rights::{Rights, Role, Scope},
         secret::{Secret, reveal_api_token, token_end},
     },
     store::{IfMissing, NewToken, NewUser, NoDatabase, Store, StoreError, open_named},

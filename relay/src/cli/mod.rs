@@ -17,7 +17,7 @@ pub use self::{
 };
 pub use crate::app::config::settings::ServeArgs;
 use crate::{
-    model::about::version,
+    model::version,
     store::{DatabaseUrl, without_passwords},
 };
 

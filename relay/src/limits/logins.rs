@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::{ChangeLog, Changes, ClientKey};
-use crate::model::name::Name;
+use crate::model::account::Name;
 
 /// Attempts at one name from one address: five at once, then one in ten seconds. A person who knows the
 /// password waits ten seconds at worst; an attacker gets through 8640 passwords in a day.

@@ -4,7 +4,7 @@ use audiovault_protocol::http::problem::Problem;
 use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 use http::{HeaderMap, StatusCode, Uri, Version, header, uri::Authority};
 
-use crate::model::ids::new_id;
+use crate::model::new_id;
 
 /// What is wrong with the host in a request. If two names disagree, a proxy in front may have decided by the other
 /// one.

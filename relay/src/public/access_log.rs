@@ -18,7 +18,7 @@ use tracing::{Instrument, field};
 use super::{HttpError, PublicState};
 use crate::{
     limits::hold,
-    model::ids::{X_REQUEST_ID, new_id},
+    model::{X_REQUEST_ID, new_id},
     net::client::{self, Scheme},
 };
 

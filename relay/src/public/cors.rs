@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, header};
 use tower_http::cors::CorsLayer;
 
-use crate::model::ids::X_REQUEST_ID;
+use crate::model::X_REQUEST_ID;
 
 /// How long a browser may remember the response to a preflight.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(24 * 3600);

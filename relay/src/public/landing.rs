@@ -7,7 +7,7 @@ use axum::{body::Body, extract::State, response::Response};
 use http::HeaderMap;
 
 use super::PublicState;
-use crate::model::about::ABOUT;
+use crate::model::ABOUT;
 
 pub(super) async fn show(State(state): State<Arc<PublicState>>, asked: HeaderMap) -> Response {
     ABOUT.landing(Purpose::Relay, state.shown_version, &asked).map(Body::from)

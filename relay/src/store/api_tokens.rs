@@ -5,9 +5,8 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{Store, StoreError, timestamp, users};
 use crate::model::{
-    name::Name,
+    account::{Name, Rights, Scope},
     operator_events::{self, Action, Actor, Entry},
-    rights::{Rights, Scope},
     secret::SecretDigest,
 };
 

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_protocol::identity::site::{Alias, SiteId};
 
-use crate::model::name::Name;
+use crate::model::account::Name;
 
 /// Why a text is not the address of a database. The message does not repeat a text that may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,9 +5,8 @@ use sqlx::Row;
 
 use super::{Store, StoreError, timestamp, users};
 use crate::model::{
-    name::Name,
+    account::{Name, Rights},
     operator_events::{Action, Actor, Entry},
-    rights::Rights,
     secret::SecretDigest,
 };
 

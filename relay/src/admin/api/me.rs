@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{Failures, RightsView};
 use crate::{
     admin::{AdminState, SignedIn},
-    model::name::Name,
+    model::account::Name,
 };
 
 /// The user or API token that sent the request, with its rights.

@@ -19,10 +19,7 @@ use utoipa::{
 
 use crate::{
     admin::HttpError,
-    model::{
-        name::Name,
-        rights::{Rights, Role},
-    },
+    model::account::{Name, Rights, Role},
     store::{Cursor, StoredToken, StoredUser},
 };
 

@@ -17,8 +17,7 @@ use super::{Failures, TokenView, schemas::SiteName, users::unknown_site_in_body}
 use crate::{
     admin::{AdminState, HttpError, SignedIn, known_name},
     model::{
-        name::Name,
-        rights::{Rights, Role, Scope},
+        account::{Name, Rights, Role, Scope},
         secret::{MAX_TOKEN_LIFE, Secret, TOKEN_LIFE, reveal_api_token},
     },
     store::NewToken,

@@ -15,10 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{Failures, UserView, schemas::SiteName};
 use crate::{
     admin::{AdminState, HttpError, SignedIn, auth::Password, known_name},
-    model::{
-        name::Name,
-        rights::{Rights, Role, Scope},
-    },
+    model::account::{Name, Rights, Role, Scope},
     store::{NewUser, StoreError},
 };
 

@@ -12,9 +12,8 @@ use super::{Credential, Password, PasswordError, Passwords, Principal, password:
 use crate::{
     limits::Limits,
     model::{
-        name::Name,
+        account::{Name, PasswordHash},
         operator_events::{Action, Actor, ActorKind, Entry},
-        password_hash::PasswordHash,
         secret::Secret,
     },
     net::client::Scheme,

@@ -20,9 +20,8 @@ pub use self::{
     same_origin::{csrf_token, is_csrf_token, is_same_origin},
 };
 use crate::model::{
-    name::Name,
+    account::{Name, Permission, Rights, Role},
     operator_events::{Actor, ActorKind},
-    rights::{Permission, Rights, Role},
     secret::SecretDigest,
 };
 

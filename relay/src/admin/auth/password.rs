@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
-use crate::model::password_hash::PasswordHash;
+use crate::model::account::PasswordHash;
 
 /// Shortest password, in characters. NIST SP 800-63B, section 3.1.1.2, asks for 15 if the password is the only factor,
 /// and for 8 in any case. Logins here are throttled as well.

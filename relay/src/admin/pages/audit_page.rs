@@ -16,8 +16,8 @@ use super::{Shell, done, page, user_pages::field};
 use crate::{
     admin::{AdminState, HttpError},
     model::{
+        account::Permission,
         audit::{AuditEvent, Kind, Outcome},
-        rights::Permission,
     },
     store::{AuditFilter, Cursor},
 };

@@ -18,8 +18,8 @@ use super::{Shell, page, site_pages::curve};
 use crate::{
     admin::{AdminState, HttpError},
     model::{
+        account::Permission,
         operator_events::{AccessChange, Action},
-        rights::Permission,
     },
     monitoring::board::{RelayView, Row, SiteState, SiteView, Totals},
 };

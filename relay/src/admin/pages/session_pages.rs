@@ -20,9 +20,8 @@ use crate::{
         auth::{LoginError, NewSession, Password, PasswordError, SessionCookie},
     },
     model::{
-        name::Name,
+        account::{Name, Rights},
         operator_events::{Actor, ActorKind},
-        rights::Rights,
         secret::{Secret, SecretDigest},
     },
     store::NewUser,

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use super::{Language, assets};
 use crate::{
     admin::{HttpError, SignedIn, auth::Principal},
-    model::rights::Permission,
+    model::account::Permission,
     monitoring::board::SiteState,
     net::client::{ClientAddress, Scheme},
 };

@@ -17,7 +17,7 @@ use super::{Shell, done, page, page_with, user_pages::field};
 use crate::{
     admin::{AdminState, HttpError, SiteChange, VisibleSite},
     cluster::part::SERIES_MINUTES,
-    model::rights::Permission,
+    model::account::Permission,
     monitoring::{
         board::{Point, SiteState},
         site_detail::{SiteDetail, Sources},

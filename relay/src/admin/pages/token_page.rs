@@ -18,8 +18,7 @@ use super::{
 use crate::{
     admin::{AdminState, HttpError, known_name},
     model::{
-        name::Name,
-        rights::Role,
+        account::{Name, Role},
         secret::{DAY, Secret, TOKEN_LIFE, reveal_api_token, token_end},
     },
     store::{NewToken, StoredToken},

@@ -19,9 +19,8 @@ use crate::{
         known_name,
     },
     model::{
-        name::Name,
+        account::{Name, Rights, Role, Scope},
         operator_events::Actor,
-        rights::{Rights, Role, Scope},
     },
     store::{NewUser, StoreError, StoredUser},
 };

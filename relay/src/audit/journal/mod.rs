@@ -38,7 +38,7 @@ pub use self::{
 use crate::{
     model::{
         audit::{AuditEvent, Outcome},
-        ids::new_id,
+        new_id,
     },
     net::listen::ConnectionMeter,
     store::{Record, Store},

@@ -21,7 +21,7 @@ use tokio::{
 use self::evaluator::Evaluator;
 pub use self::webhook::{Webhook, WebhookError};
 use crate::{
-    model::{ids::new_id, operator_events::OperatorEvent},
+    model::{new_id, operator_events::OperatorEvent},
     monitoring::board::{SiteState, Snapshot},
     store::Store,
 };

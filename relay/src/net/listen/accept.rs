@@ -19,7 +19,7 @@ use http::StatusCode;
 use tokio::net::TcpStream;
 
 use super::gate::Gate;
-use crate::model::ids::new_id;
+use crate::model::new_id;
 
 /// The `Retry-After` value, in seconds, for a client with too many connections: some will have ended by then.
 const CLIENT_RETRY: u32 = 10;

@@ -17,7 +17,7 @@ use super::{
     timestamp, users,
 };
 use crate::model::{
-    name::Name,
+    account::Name,
     operator_events::{Action, Actor, Entry},
 };
 

@@ -9,8 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     model::{
-        password_hash::PasswordHash,
-        rights::{Rights, Role, Scope},
+        account::{PasswordHash, Rights, Role, Scope},
         secret::{Secret, TOKEN_LIFE},
     },
     store::{

@@ -8,10 +8,8 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Store, StoreError, corrupt, site, timestamp};
 use crate::model::{
-    name::Name,
+    account::{Name, PasswordHash, Rights, Role, Scope},
     operator_events::{self, Action, Actor, Entry},
-    password_hash::PasswordHash,
-    rights::{Rights, Role, Scope},
     secret::SecretDigest,
 };
 

@@ -7,7 +7,7 @@ use crate::{
     admin::auth::{Auth, Credential, LoginError, Password, Passwords},
     limits::{Limits, LimitsConfig},
     model::{
-        rights::Permission,
+        account::Permission,
         secret::{Secret, TOKEN_LIFE},
     },
     store::{

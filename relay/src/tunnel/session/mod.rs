@@ -111,7 +111,7 @@ impl Session {
         hello.bound();
         let tenants = TenantNames::new(&std::mem::take(&mut hello.tenants));
         Self {
-            id: crate::model::ids::new_id(),
+            id: crate::model::new_id(),
             site: admission.site.clone(),
             token_fields: TokenFields::of(&hello),
             hello,
