@@ -4,4 +4,3 @@ pub mod alerts;
 pub mod board;
 pub mod metrics;
 pub mod site_detail;
-pub mod uptime;

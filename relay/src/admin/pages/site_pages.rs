@@ -20,8 +20,7 @@ use crate::{
     model::account::Permission,
     monitoring::{
         board::{Point, SiteState},
-        site_detail::{SiteDetail, Sources},
-        uptime::{Piece, Uptime},
+        site_detail::{Piece, SiteDetail, Sources, Uptime},
     },
     sites::{
         enrolment::AddedCode,

@@ -1,11 +1,10 @@
 //! Sends alerts to a webhook when a site goes down, comes back or loses its recordings, when the audit log cannot be
-//! written, and for operators' events.
+//! written, and for operators' events, including those of the command line and of peer relays.
 //!
 //! A new state is announced only after it has lasted for the hold time: an agent that dials again, or a relay that was
 //! restarted, causes no alert.
 
 mod evaluator;
-pub(crate) mod operator_events;
 mod webhook;
 
 use std::{sync::Arc, time::Duration};
@@ -16,13 +15,14 @@ use serde::Serialize;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
+    time::{MissedTickBehavior, interval},
 };
 
 use self::evaluator::Evaluator;
 pub use self::webhook::{Webhook, WebhookError};
+use super::board::{SiteState, Snapshot};
 use crate::{
     model::{new_id, operator_events::OperatorEvent},
-    monitoring::board::{SiteState, Snapshot},
     store::Store,
 };
 
@@ -164,7 +164,7 @@ pub fn start(
                 }
             }
         };
-        let forwarding = operator_events::forward(store.clone(), sender.clone());
+        let forwarding = forward_operator_events(store.clone(), sender.clone());
         tokio::join!(sending, judging, forwarding);
     })
 }
@@ -182,6 +182,39 @@ impl Event {
             Self::SiteDegraded => Some(SiteState::Degraded),
             Self::SiteDown => Some(SiteState::Down),
             Self::TokenGuessing | Self::JournalFailing | Self::JournalRecovered => None,
+        }
+    }
+}
+
+/// How often the database is checked for new events. An event is sent while the operator who caused it is still at the
+/// keyboard, and one indexed read every two seconds costs nothing.
+const OPERATOR_EVENTS_INTERVAL: Duration = Duration::from_secs(2);
+/// Most events that are read at a time.
+const OPERATOR_EVENTS_BATCH: u32 = 100;
+/// Older events are not sent any more: alerts are given up after a day as well. Without this limit, a webhook that is
+/// set up after a year would get the whole year.
+const OPERATOR_EVENTS_MAX_AGE: Duration = Duration::from_secs(86_400);
+
+/// Sends events until the receiver is gone.
+async fn forward_operator_events(store: Store, messages: mpsc::Sender<Message>) {
+    let mut ticks = interval(OPERATOR_EVENTS_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !messages.is_closed() {
+        ticks.tick().await;
+        // An event is claimed only if there is room for it, so a webhook that is down loses none of the last day.
+        let room = u32::try_from(messages.capacity()).unwrap_or(u32::MAX).min(OPERATOR_EVENTS_BATCH);
+        if room == 0 {
+            continue;
+        }
+        match store.claim_operator_events(Timestamp::now() - OPERATOR_EVENTS_MAX_AGE, room).await {
+            Ok(events) => {
+                for event in events {
+                    let _ = messages.send(Message::operator(event)).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, cause = error.cause(), "cannot read the operators' events for the webhook");
+            }
         }
     }
 }

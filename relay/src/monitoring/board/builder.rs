@@ -1,4 +1,7 @@
 //! Builds the snapshots of the board, and finds out what has changed.
+//!
+//! The latest changes of who can answer for a site are read from the database, because the command line and peer
+//! relays write there too.
 
 use std::{
     collections::HashMap,
@@ -11,10 +14,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::{
     sync::{broadcast, watch},
+    task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 
-use super::{Change, RelayView, Row, SiteState, SiteView, Snapshot, access::AccessWatch, activity::Activity};
+use super::{Change, RelayView, Row, SiteState, SiteView, Snapshot, activity::Activity};
 use crate::{
     audit::journal::Journal,
     cluster::{Cluster, NodeHealth, NodeView, part::SitePart},
@@ -316,4 +320,58 @@ fn difference(old: Option<&SiteView>, new: &SiteView) -> Map<String, Value> {
     let mut new = fields(new);
     new.retain(|name, value| old.get(name) != Some(value));
     new
+}
+
+/// For how long a change is shown: an operator who looks at the board once a day sees each.
+const ACCESS_SHOWN_FOR: Duration = Duration::from_secs(86_400);
+/// How often changes are read, with an indexed query: a change is seen while the operator who made it is still at
+/// work.
+const ACCESS_READ_INTERVAL: Duration = Duration::from_secs(5);
+
+type AccessChanges = HashMap<SiteId, Vec<AccessChange>>;
+
+/// The changes of all sites, kept up to date until this is dropped.
+#[derive(Debug)]
+struct AccessWatch {
+    current: watch::Receiver<Arc<AccessChanges>>,
+    task: JoinHandle<()>,
+}
+
+impl AccessWatch {
+    async fn start(store: Store) -> Result<Self, StoreError> {
+        let (sender, current) = watch::channel(Arc::new(read_access_changes(&store).await?));
+        let task = tokio::spawn(follow_access_changes(store, sender));
+        Ok(Self { current, task })
+    }
+
+    /// The changes of all sites. For each site, the latest change of every action.
+    fn current(&self) -> Arc<AccessChanges> {
+        Arc::clone(&self.current.borrow())
+    }
+}
+
+impl Drop for AccessWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn follow_access_changes(store: Store, sender: watch::Sender<Arc<AccessChanges>>) {
+    let mut ticks = interval(ACCESS_READ_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // While the database is unreachable, the earlier changes stay; the board shows that it is unreachable.
+        if let Ok(changes) = read_access_changes(&store).await {
+            sender.send_replace(Arc::new(changes));
+        }
+    }
+}
+
+async fn read_access_changes(store: &Store) -> Result<AccessChanges, StoreError> {
+    let mut changes = AccessChanges::new();
+    for change in store.access_changes(Timestamp::now() - ACCESS_SHOWN_FOR).await? {
+        changes.entry(change.site.clone()).or_default().push(change);
+    }
+    Ok(changes)
 }

@@ -1,9 +1,7 @@
 //! Metrics for Prometheus, built on request, as OpenMetrics 1.0 or in the older text format.
 
+mod collectors;
 mod format;
-mod process;
-mod refusals;
-mod sites;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,8 +12,8 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
+use self::collectors::{ProcessCollector, RefusalsCollector, SitesCollector};
 pub use self::format::Format;
-use self::{process::ProcessCollector, refusals::RefusalsCollector, sites::SitesCollector};
 use crate::{
     audit::journal::Journal, limits::Limits, monitoring::board::Snapshot, net::listen::Gate,
     tunnel::registry::Registry as Sessions,

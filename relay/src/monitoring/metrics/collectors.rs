@@ -1,8 +1,11 @@
-//! Metrics of the sites, the tunnels, and the writing of audit log and history, read from the board's snapshot.
+//! The collectors of metrics: of the sites, the tunnels, and the writing of audit log and history, read from the
+//! board's snapshot; of the process, under the names that every exporter uses; of public connections and of refused
+//! credentials.
 
 use std::fmt;
 
 use audiovault_protocol::identity::site::SiteId;
+use procfs::{WithCurrentSystemInfo, boot_time_secs, process::Process};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -115,28 +118,28 @@ fn each_counter(encoder: &mut DescriptorEncoder<'_>, totals: &[(SiteId, Traffic)
 }
 
 /// The name, help text and unit of a metric.
-pub(super) struct Descriptor {
+struct Descriptor {
     name: &'static str,
     help: &'static str,
     unit: Option<Unit>,
 }
 
 impl Descriptor {
-    pub(super) fn new(name: &'static str, help: &'static str, unit: Option<Unit>) -> Self {
+    fn new(name: &'static str, help: &'static str, unit: Option<Unit>) -> Self {
         Self { name, help, unit }
     }
 }
 
-pub(super) fn gauge(value: f64) -> ConstGauge<f64> {
+fn gauge(value: f64) -> ConstGauge<f64> {
     ConstGauge::new(value)
 }
 
-pub(super) fn counter(value: u64) -> ConstCounter<u64> {
+fn counter(value: u64) -> ConstCounter<u64> {
     ConstCounter::new(value)
 }
 
 /// Encodes a metric with a single value.
-pub(super) fn one(
+fn one(
     encoder: &mut DescriptorEncoder<'_>,
     descriptor: Descriptor,
     value: &impl EncodeMetric,
@@ -146,7 +149,7 @@ pub(super) fn one(
 }
 
 /// Encodes a metric with a value for each value of a label.
-pub(super) fn each<'l, M: EncodeMetric>(
+fn each<'l, M: EncodeMetric>(
     encoder: &mut DescriptorEncoder<'_>,
     descriptor: Descriptor,
     label: &str,
@@ -161,4 +164,74 @@ pub(super) fn each<'l, M: EncodeMetric>(
         value.encode(metric.encode_family(&[(label, of)])?)?;
     }
     Ok(())
+}
+
+#[derive(Debug)]
+pub(super) struct ProcessCollector;
+
+impl Collector for ProcessCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        // If the kernel does not give the figures, they are left out.
+        let Ok(process) = Process::myself() else { return Ok(()) };
+        if let Ok(stat) = process.stat() {
+            let resident = stat.rss_bytes().get() as f64;
+            let descriptor = Descriptor::new("process_resident_memory", "Resident memory", Some(Unit::Bytes));
+            one(&mut encoder, descriptor, &gauge(resident))?;
+            let seconds = (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64;
+            let descriptor = Descriptor::new("process_cpu", "Processor time", Some(Unit::Seconds));
+            one(&mut encoder, descriptor, &ConstCounter::new(seconds))?;
+            if let Ok(booted) = boot_time_secs() {
+                let started = booted as f64 + stat.starttime as f64 / procfs::ticks_per_second() as f64;
+                let descriptor = Descriptor::new(
+                    "process_start_time",
+                    "Start time since the Unix epoch",
+                    Some(Unit::Seconds),
+                );
+                one(&mut encoder, descriptor, &gauge(started))?;
+            }
+        }
+        if let Ok(open) = process.fd_count() {
+            one(
+                &mut encoder,
+                Descriptor::new("process_open_fds", "Open file descriptors", None),
+                &gauge(open as f64),
+            )?;
+        }
+        if let Ok(limits) = process.limits()
+            && let procfs::process::LimitValue::Value(most) = limits.max_open_files.soft_limit
+        {
+            one(
+                &mut encoder,
+                Descriptor::new("process_max_fds", "Maximum open file descriptors", None),
+                &gauge(most as f64),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct RefusalsCollector(pub(super) Sources);
+
+impl Collector for RefusalsCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        let open = self.0.gate.open();
+        let refused = self.0.gate.refused();
+        one(encoder, Descriptor::new("connections", "Open public connections", None), &gauge(open.into()))?;
+        let help = "Public connections refused because of a limit";
+        one(encoder, Descriptor::new("connections_refused", help, None), &counter(refused.into()))?;
+        let totals = self.0.limits.throttle.totals();
+        let reasons = [
+            ("wrong_token", totals.wrong_tokens),
+            ("wrong_key", totals.wrong_keys),
+            ("wrong_code", totals.wrong_codes),
+            ("forged_link", totals.wrong_links),
+            ("unknown_site", totals.unknown_sites),
+            ("throttled", totals.throttled),
+        ];
+        let help = "Searches, tunnels and enrolments refused because of their credentials";
+        let values = reasons.into_iter().map(|(reason, count)| (reason, counter(count)));
+        each(encoder, Descriptor::new("refused_credentials", help, None), "reason", values)
+    }
 }
