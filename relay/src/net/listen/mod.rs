@@ -1,16 +1,14 @@
 //! Listeners for HTTP and HTTPS: the same routes on both, with limits so that slow and greedy clients do not harm the
 //! others.
 
-mod accept;
 mod acme;
 mod certificate;
-mod files;
 mod gate;
 mod sockets;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use audiovault_common::tls::{CertificateError, CertificateFiles, TlsReloader};
+pub use audiovault_protocol::admission::connection::ConnectionMeter;
 use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
 use axum_server::{
     Handle, Server,
@@ -26,16 +24,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use self::certificate::{RELOAD_INTERVAL, log_failed_reload};
-use self::{accept::Acceptor, acme::AcmeClient};
+pub(crate) use self::certificate::{RELOAD_EVERY, Watched, kept, trusting_none};
+use self::{acme::AcmeClient, certificate::Reloader, gate::Acceptor};
 pub use self::{
     acme::{AcmeError, AcmeOrder},
-    files::room_for,
+    certificate::{CertificateError, CertificateFiles},
     gate::Gate,
-    sockets::Sockets,
+    sockets::{Sockets, room_for},
 };
-
-pub use audiovault_protocol::admission::connection::ConnectionMeter;
 
 /// How long a client may take to send the head of a request, from the opening of the connection or the end of the
 /// previous response; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.

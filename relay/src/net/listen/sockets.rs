@@ -1,10 +1,11 @@
 //! The source of listening sockets: inherited from the program that started this relay (socket activation,
 //! `sd_listen_fds(3)`), so that a relay and its successor accept from one queue and no client is refused during a
-//! restart; otherwise opened here.
+//! restart; otherwise opened here. And the limit of open files: every connection needs one.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 
 use listenfd::ListenFd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
 use super::ListenError;
@@ -52,6 +53,35 @@ impl Sockets {
     }
 }
 
+/// Files that are not connections of clients: the database, the log, listeners, the admin's connections, and what the
+/// runtime needs.
+const RESERVED_FILES: u64 = 256;
+
+/// Raises this process's limit of open files as far as allowed, and returns how many connections fit into it, at most
+/// `wanted`. Logs a warning if there are fewer.
+///
+/// Without a free file no connection can be accepted, so a relay that reached this limit would serve no client at all.
+pub fn room_for(wanted: u32) -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    // The soft limit is for programs that cannot handle high file numbers; this one can.
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    let Some(files) = current else { return wanted };
+    let room = u32::try_from(files.saturating_sub(RESERVED_FILES).max(RESERVED_FILES)).unwrap_or(u32::MAX);
+    // Connections over the limit need files too, until they have got their response.
+    let room = room - room / 8;
+    if room < wanted {
+        tracing::warn!(
+            files,
+            connections = room,
+            wanted,
+            code = "listener.open_files_low",
+            "the limit of open files is too low for --max-connections: raise it (ulimit -n, LimitNOFILE)"
+        );
+    }
+    room.min(wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +97,11 @@ mod tests {
         assert_eq!(inherited.local_addr().unwrap(), addr);
         let taken = sockets.open(addr).await.unwrap_err();
         assert!(matches!(taken, ListenError::Bind { .. }), "{taken}");
+    }
+
+    #[test]
+    fn there_is_room_for_some_and_never_for_more_than_wanted() {
+        assert_eq!(room_for(10), 10);
+        assert!(room_for(u32::MAX) >= 200);
     }
 }
