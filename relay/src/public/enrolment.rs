@@ -21,7 +21,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
-use super::{HttpError, PublicState, access_log::LoggedSite, client_address, request_body};
+use super::{HttpError, PublicState, access_log::LoggedSite, client_address, read_body};
 use crate::{
     limits::{Guess, Subject},
     sites::enrolment,
@@ -43,7 +43,7 @@ pub(super) async fn trade(State(state): State<Arc<PublicState>>, request: Reques
 
 async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, HttpError> {
     let too_large = "an enrolment can have at most 512 bytes";
-    let body = request_body::read(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
+    let body = read_body(body, MAX_ENROLMENT_REQUEST_LEN, too_large).await?;
     let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     let until = tokio::time::Instant::now() + PLACE_TIMEOUT;
     let trial = state.limits.throttle.try_token(Subject::code(address.into()), Guess::Unknown, until).await?;

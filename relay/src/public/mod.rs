@@ -3,17 +3,13 @@
 mod access_log;
 mod answer;
 mod audit_events;
-pub mod cors;
 mod delivery;
 mod enrolment;
 mod forwarded;
 mod http_error;
-mod landing;
 mod recordings;
-mod request_body;
 mod resume;
 mod search;
-mod search_answer;
 mod site_host;
 mod tunnel;
 
@@ -23,30 +19,36 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use audiovault_protocol::{
-    about::ShownVersion,
+    about::{Purpose, ShownVersion},
     identity::{enrolment::ENROLMENT_PATH, site::SiteId},
     recording::name::RecordedNames,
 };
 use axum::{
     Router,
-    extract::Request,
+    body::{self, Body},
+    extract::{Request, State},
     middleware,
     response::Response,
     routing::{get, post},
 };
-use http::{Extensions, HeaderValue, StatusCode};
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::Body as _;
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
+use tower_http::cors::CorsLayer;
 
 pub use self::forwarded::router as router_for_relays;
-use self::{cors::AllowOrigin, http_error::HttpError, site_host::SiteHosts};
+use self::{http_error::HttpError, site_host::SiteHosts};
 use crate::{
     audit::journal::Journal,
     limits::{ClientKey, Limits, SitePermit},
+    model::{ABOUT, X_REQUEST_ID},
     monitoring::metrics::HttpMetrics,
     net::{client::ClientAddress, host, public_url::PublicUrl},
     routing::router::AgentRouter,
@@ -142,7 +144,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::map_response_with_state(Arc::clone(&state), search::allow));
     let for_everybody = Router::new()
-        .route("/", get(landing::show))
+        .route("/", get(landing_page))
         .route("/tunnel", get(tunnel::accept))
         .route("/{site}/recordings/{token}/{name}", get(recordings::deliver))
         .merge(searches)
@@ -151,7 +153,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
             HttpError::new(StatusCode::NOT_FOUND, "there is nothing at this address")
                 .into_response(request.extensions())
         })
-        .layer(cors::layer(allow_origin));
+        .layer(cors_layer(allow_origin));
     // Without CORS: no web page may read a site key that is handed out.
     let for_agents = Router::new()
         .route(ENROLMENT_PATH, post(enrolment::trade))
@@ -184,4 +186,81 @@ fn client_key(extensions: &Extensions) -> ClientKey {
 /// Turns an error inside a handler into its response.
 fn answer(result: Result<Response, HttpError>, extensions: &Extensions) -> Response {
     result.unwrap_or_else(|error| error.into_response(extensions))
+}
+
+/// How long a browser may remember the response to a preflight.
+const PREFLIGHT_AGE: Duration = Duration::from_secs(24 * 3600);
+
+/// Origins (RFC 6454) whose pages may read what the relay serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowOrigin {
+    /// Any origin: a signed link is itself the permission.
+    Any,
+    /// These origins, as browsers send them in `Origin`.
+    List(Vec<HeaderValue>),
+}
+
+/// Lets players on other pages read recordings and search responses (the Fetch standard's CORS protocol).
+fn cors_layer(allow_origin: &AllowOrigin) -> CorsLayer {
+    let cors = CorsLayer::new()
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([
+            header::CONTENT_TYPE,
+            header::RANGE,
+            header::IF_MATCH,
+            header::IF_MODIFIED_SINCE,
+            header::IF_NONE_MATCH,
+            header::IF_RANGE,
+            header::IF_UNMODIFIED_SINCE,
+        ])
+        .expose_headers([
+            header::ACCEPT_RANGES,
+            header::CONTENT_DISPOSITION,
+            header::CONTENT_LENGTH,
+            header::CONTENT_RANGE,
+            header::ETAG,
+            header::LAST_MODIFIED,
+            header::RETRY_AFTER,
+            X_REQUEST_ID,
+        ])
+        .max_age(PREFLIGHT_AGE);
+    match allow_origin {
+        AllowOrigin::Any => cors.allow_origin(tower_http::cors::Any),
+        AllowOrigin::List(origins) => cors.allow_origin(origins.clone()),
+    }
+}
+
+/// The page for people who open the relay's address in a browser.
+async fn landing_page(State(state): State<Arc<PublicState>>, asked: HeaderMap) -> Response {
+    ABOUT.landing(Purpose::Relay, state.shown_version, &asked).map(Body::from)
+}
+
+/// How long a client may take to send a body, which has a few hundred bytes and at most 64 KiB: 50 kbit/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads the whole body of a short request: the body, if it has at most `limit` bytes; otherwise an error with the text
+/// `too_large`. If the announced length is over the limit, the body is not read: a client that waits for 100 (RFC 9110,
+/// section 10.1.1) gets its response at once.
+async fn read_body(body: Body, limit: usize, too_large: &str) -> Result<Bytes, HttpError> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
+    }
+    let read = timeout(BODY_TIMEOUT, body::to_bytes(body, limit)).await;
+    let read = read.map_err(|_| {
+        HttpError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request body did not arrive in time; send it without delay",
+        )
+    })?;
+    read.map_err(|error| {
+        let detail = error.to_string();
+        let limited = std::error::Error::source(&error)
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if limited {
+            HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large)
+        } else {
+            tracing::debug!(detail, "a request body is incomplete");
+            HttpError::new(StatusCode::BAD_REQUEST, "the request body is incomplete")
+        }
+    })
 }

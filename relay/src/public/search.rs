@@ -24,8 +24,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{
     HttpError, PublicState, access_log,
-    answer::{Expected, count_errors, from_agent},
-    audit_events, client_key, request_body, search_answer,
+    answer::{Expected, count_errors, from_agent, search_answer},
+    audit_events, client_key, read_body,
     site_host::HostOfNoSite,
     tunnel::site_key,
 };
@@ -69,14 +69,14 @@ async fn search_by_path(
     body: Body,
 ) -> Result<Response, HttpError> {
     check_method(state, parts)?;
-    let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
+    let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     let parameters = read_parameters(parts, &body)?;
     search_at(state, name, &parameters, parts, body).await
 }
 
 async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, HttpError> {
     check_method(state, parts)?;
-    let body = request_body::read(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
+    let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     let parameters = read_parameters(parts, &body)?;
     let of_host = || parts.extensions.get::<HostOfNoSite>().map(|host| host.0.as_str());
     let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant)).or_else(of_host);
@@ -221,7 +221,7 @@ async fn pass_on(
             settle(trial, &asked);
             permit = asked.keep(permit);
             let result = match from_agent(asked, Expected::Json, site) {
-                Ok(answer) => search_answer::own(answer, site, &state.public_url).await,
+                Ok(answer) => search_answer(answer, site, &state.public_url).await,
                 Err(error) => Err(error),
             };
             audit_events::answered(state, event, &result);

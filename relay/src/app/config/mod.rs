@@ -36,7 +36,7 @@ use crate::{
     cluster::{ClusterConfig, ShortKey},
     limits::{LimitsConfig, SiteMaximum},
     net::listen::{CertificateError, CertificateFiles},
-    public::cors::AllowOrigin,
+    public::AllowOrigin,
     store::{DatabaseUrl, DatabaseUrlError, without_passwords},
 };
 
