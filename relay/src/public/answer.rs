@@ -22,8 +22,7 @@ use super::{HttpError, access_log::LoggedSite};
 use crate::{
     net::public_url::PublicUrl,
     routing::{
-        answer_body::AnswerBody,
-        dispatch::{RouteError, Routed},
+        dispatch::{AnswerBody, RouteError, Routed},
         router::AgentRoute,
     },
     tunnel::registry::SiteCounters,

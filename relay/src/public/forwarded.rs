@@ -38,8 +38,7 @@ use crate::{
     },
     limits::{ClientKey, Trial, hold},
     routing::{
-        answer_body::AnswerBody,
-        dispatch::{Deadlines, RouteError, dispatch},
+        dispatch::{AnswerBody, Deadlines, RouteError, dispatch},
         router::AgentRouter,
     },
     tunnel::{registry::NoSession, session::Session, view::SessionView},

@@ -24,8 +24,7 @@ use tokio::time::Instant;
 use super::answer::{Expected, is_expected};
 use crate::{
     routing::{
-        answer_body::AnswerBody,
-        dispatch::{RouteError, ask_node},
+        dispatch::{AnswerBody, RouteError, ask_node},
         router::{AgentRoute, AgentRouter, TriedRoutes},
     },
     tunnel::registry::AgentTarget,

@@ -5,18 +5,27 @@
 //! of a response, the part that the relay already has is never mixed with the response of another agent: see
 //! `public::resume`.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use audiovault_protocol::{http::problem::Problem, limits::RELAY_DEADLINE, link::CallError, mux::OpenError};
+use audiovault_protocol::{
+    http::problem::Problem,
+    limits::RELAY_DEADLINE,
+    link::{BodyError, CallError, TunnelBody},
+    mux::OpenError,
+};
 use bytes::Bytes;
 use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::answer_body::AnswerBody;
+use super::router::{AgentRoute, AgentRouter, TriedRoutes};
 use crate::{
-    cluster::{Cluster, Node, NodeAnswer, Unreachable},
+    cluster::{Cluster, Node, NodeAnswer, ProvenBody, Unreachable},
     limits::SitePermit,
-    routing::router::{AgentRoute, AgentRouter, TriedRoutes},
     tunnel::{
         registry::{AgentTarget, NoSession},
         session::Session,
@@ -232,4 +241,42 @@ fn renewed() -> Problem {
 
 fn late() -> Problem {
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "the site's agent did not answer in time; try again")
+}
+
+/// The body of an agent's response.
+#[derive(Debug)]
+pub(crate) enum AnswerBody {
+    /// Comes through a tunnel of this relay.
+    Tunnel(TunnelBody),
+    /// Comes through a peer relay.
+    Node(ProvenBody),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Tunnel(body) => Pin::new(body).poll_frame(cx),
+            Self::Node(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Tunnel(body) => body.is_end_stream(),
+            Self::Node(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Tunnel(body) => body.size_hint(),
+            Self::Node(body) => body.size_hint(),
+        }
+    }
 }
