@@ -7,10 +7,7 @@ use super::{AdminState, HttpError};
 use crate::{
     admin::auth::Principal,
     model::account::Permission,
-    sites::{
-        enrolment::{self, AddedCode},
-        provisioning::{self, AddedKey, AddedSite, WantedSite},
-    },
+    sites::provisioning::{self, AddedCode, AddedKey, AddedSite, WantedSite},
     store::StoreError,
 };
 
@@ -112,7 +109,7 @@ impl AdminState {
     pub(crate) async fn add_code(&self, who: &Principal, site: &SiteId) -> Result<AddedCode, HttpError> {
         who.require(Permission::MintKeys)?;
         let url = &self.public.public_url;
-        let code = enrolment::add_code(self.auth.store(), &who.actor(), url, site).await?;
+        let code = provisioning::add_code(self.auth.store(), &who.actor(), url, site).await?;
         self.site_changed(who, site, "enrolment code made").await;
         Ok(code)
     }

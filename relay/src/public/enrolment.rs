@@ -24,7 +24,7 @@ use http::{HeaderValue, StatusCode, header};
 use super::{HttpError, PublicState, access_log::LoggedSite, client_address, read_body};
 use crate::{
     limits::{Guess, Subject},
-    sites::enrolment,
+    sites::provisioning,
     store::StoreError,
 };
 
@@ -47,7 +47,7 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
     let request: EnrolmentRequest = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     let until = tokio::time::Instant::now() + PLACE_TIMEOUT;
     let trial = state.limits.throttle.try_token(Subject::code(address.into()), Guess::Unknown, until).await?;
-    match enrolment::trade_code(&state.store, &request.code, address).await {
+    match provisioning::trade_code(&state.store, &request.code, address).await {
         Ok(key) => {
             // The agent connects at once, so its key must be known by then.
             let _ = state.refresher.refresh().await;

@@ -1,6 +1,5 @@
 //! The sites that this relay serves: their directory, keys, and enrolment codes.
 
 pub mod directory;
-pub mod enrolment;
 pub mod provisioning;
 pub mod queuemetrics;

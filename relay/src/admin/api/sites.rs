@@ -22,10 +22,7 @@ use crate::{
         board::{SiteView, Totals},
         site_detail::SiteDetail,
     },
-    sites::{
-        enrolment::AddedCode,
-        provisioning::{AddedKey, AddedSite, WantedSite},
-    },
+    sites::provisioning::{AddedCode, AddedKey, AddedSite, WantedSite},
 };
 
 /// All sites that the token may see.

@@ -23,8 +23,7 @@ use crate::{
         site_detail::{Piece, SiteDetail, Sources, Uptime},
     },
     sites::{
-        enrolment::AddedCode,
-        provisioning::{AddedKey, AddedSite, WantedSite},
+        provisioning::{AddedCode, AddedKey, AddedSite, WantedSite},
         queuemetrics,
     },
     store::MAX_VALID_KEYS,

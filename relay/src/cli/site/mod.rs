@@ -21,8 +21,7 @@ use crate::{
     model::operator_events::Actor,
     net::public_url::{PublicUrl, PublicUrlError},
     sites::{
-        enrolment::{self, AddedCode},
-        provisioning::{self, AddedKey, AddedSite, WantedSite},
+        provisioning::{self, AddedCode, AddedKey, AddedSite, WantedSite},
         queuemetrics,
     },
     store::{DEFAULT_NAME_REST, IfMissing, NoDatabase, Store, StoreError, StoredSite, open_named},
@@ -268,7 +267,7 @@ impl Commands<'_> {
             SiteCommand::RotateKey { site, public_url } => self.rotate_key(site, public_url).await,
             SiteCommand::Enroll { site, public_url } => {
                 let url = self.public_url(public_url).await?;
-                Ok(Report::Code(enrolment::add_code(&store, &actor, &url, &site).await?))
+                Ok(Report::Code(provisioning::add_code(&store, &actor, &url, &site).await?))
             }
             SiteCommand::RevokeKey { site, key } => {
                 let revoked = store.revoke_key(&actor, &site, key.as_deref()).await?.short();
