@@ -6,8 +6,7 @@ use sqlx::{AnyConnection, ConnectOptions, Connection, Row, any::AnyConnectOption
 
 use super::{
     DEFAULT_NAME_REST, OpenError, Store, migrations,
-    open::{Backend, IfMissing, journal_pool, migrate, pool},
-    url::PostgresUrl,
+    open::{Backend, IfMissing, PostgresUrl, journal_pool, migrate, pool},
 };
 
 /// The statements that every connection runs first. A transaction here changes only a few rows: one that takes

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use super::{Cursor, Store, StoreError, conditions::Conditions, corrupt, meta, site, timestamp};
+use super::{BUMP_GENERATION, Cursor, Store, StoreError, conditions::Conditions, corrupt, site, timestamp};
 use crate::model::operator_events::{Action, Actor, Entry, OperatorEvent, without_nulls};
 
 /// The maximum size of `before` or `after` in bytes: the names of a thousand sites fit, and a row has a bounded
@@ -122,7 +122,7 @@ impl OperatorFilter {
 impl Store {
     /// Begins a change of the sites: takes the write lock and bumps the generation.
     pub(super) async fn change<'a>(&self, actor: &'a Actor) -> Result<Change<'a>, StoreError> {
-        Ok(Change { tx: self.begin(meta::BUMP_GENERATION).await?, actor })
+        Ok(Change { tx: self.begin(BUMP_GENERATION).await?, actor })
     }
 
     /// Begins a change of anything but sites: takes the write lock.

@@ -1,17 +1,19 @@
-//! Sites, their names, and the digests of their keys.
+//! Sites, their names, and the digests of their keys. Values from rows are checked because a file can be edited by
+//! hand.
 
-mod rows;
-
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use audiovault_protocol::identity::site::{Alias, KeyDigest, SiteId};
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-pub(super) use self::rows::{digest, digest_text};
-use super::{Store, StoreError, meta};
-use crate::model::operator_events::{Action, Actor, Entry};
+use super::{GENERATION, Store, StoreError, corrupt, timestamp};
+use crate::{
+    model::operator_events::{Action, Actor, Entry},
+    store,
+};
 
 /// The maximum number of valid keys of one site: the key in use, and the key that replaces it.
 pub const MAX_VALID_KEYS: usize = 2;
@@ -145,7 +147,7 @@ impl Store {
         let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
         let names = sqlx::query(NAMES).fetch_all(&mut *tx).await?;
         let keys = sqlx::query(KEYS).fetch_all(&mut *tx).await?;
-        rows::sites(&sites, &names, &keys)
+        from_rows(&sites, &names, &keys)
     }
 
     /// One site.
@@ -325,11 +327,11 @@ impl Store {
     pub async fn load(&self) -> Result<LoadedSites, StoreError> {
         // One transaction reads from one snapshot, so the generation belongs to exactly these rows.
         let mut tx = self.snapshot().await?;
-        let generation: i64 = sqlx::query(meta::GENERATION).fetch_one(&mut *tx).await?.try_get(0)?;
+        let generation: i64 = sqlx::query(GENERATION).fetch_one(&mut *tx).await?.try_get(0)?;
         let sites = sqlx::query(SITES).fetch_all(&mut *tx).await?;
         let names = sqlx::query(NAMES).fetch_all(&mut *tx).await?;
         let keys = sqlx::query(KEYS).fetch_all(&mut *tx).await?;
-        Ok(LoadedSites { generation, sites: rows::sites(&sites, &names, &keys)? })
+        Ok(LoadedSites { generation, sites: from_rows(&sites, &names, &keys)? })
     }
 }
 
@@ -358,7 +360,7 @@ pub(super) async fn stored(
     let row = row.ok_or_else(|| StoreError::UnknownSite(site.clone()))?;
     let names = sqlx::query(NAMES_OF_SITE).bind(site.as_str()).fetch_all(&mut **tx).await?;
     let keys = sqlx::query(KEYS_OF_SITE).bind(site.as_str()).fetch_all(&mut **tx).await?;
-    rows::sites(&[row], &names, &keys)?.pop().ok_or_else(|| StoreError::UnknownSite(site.clone()))
+    from_rows(&[row], &names, &keys)?.pop().ok_or_else(|| StoreError::UnknownSite(site.clone()))
 }
 
 async fn owner(tx: &mut Transaction<'static, Any>, name: &str) -> Result<Option<String>, StoreError> {
@@ -420,4 +422,55 @@ pub(super) fn keys(valid: impl Iterator<Item = KeyDigest>) -> Value {
 
 fn taken(name: &str) -> StoreError {
     StoreError::NameTaken(name.to_owned())
+}
+
+/// Builds sites from the rows of three queries, in the order of the first: (site, note, created, disabled),
+/// (name, site) and (digest, site, created, revoked).
+fn from_rows(sites: &[AnyRow], names: &[AnyRow], keys: &[AnyRow]) -> Result<Vec<StoredSite>, StoreError> {
+    let mut aliases: HashMap<String, Vec<Alias>> = HashMap::new();
+    for row in names {
+        let (name, site): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        if name != site {
+            let alias = Alias::parse(&name).map_err(|_| corrupt("name"))?;
+            aliases.entry(site).or_default().push(alias);
+        }
+    }
+    let mut keys_of: HashMap<String, Vec<StoredKey>> = HashMap::new();
+    for row in keys {
+        let key = StoredKey {
+            digest: digest(&row.try_get::<String, _>(0)?)?,
+            created: timestamp(row.try_get(2)?)?,
+            revoked: row.try_get::<Option<i64>, _>(3)?.map(timestamp).transpose()?,
+        };
+        keys_of.entry(row.try_get(1)?).or_default().push(key);
+    }
+    sites
+        .iter()
+        .map(|row| {
+            let site: String = row.try_get(0)?;
+            Ok(StoredSite {
+                note: row.try_get(1)?,
+                created: timestamp(row.try_get(2)?)?,
+                disabled: row.try_get::<Option<i64>, _>(3)?.map(timestamp).transpose()?,
+                aliases: aliases.remove(&site).unwrap_or_default(),
+                keys: keys_of.remove(&site).unwrap_or_default(),
+                site: store::site(&site)?,
+            })
+        })
+        .collect()
+}
+
+/// A digest in the form that the database stores.
+pub(super) fn digest_text(digest: &KeyDigest) -> String {
+    HEXLOWER.encode(digest.as_bytes())
+}
+
+/// Reads the text that [`digest_text`] wrote.
+pub(super) fn digest(text: &str) -> Result<KeyDigest, StoreError> {
+    HEXLOWER
+        .decode(text.as_bytes())
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .map(KeyDigest::from_bytes)
+        .ok_or_else(|| corrupt("key digest"))
 }
