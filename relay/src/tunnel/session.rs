@@ -1,6 +1,5 @@
-//! One connected agent's tunnel, from its upgrade to its end.
-
-mod tenants;
+//! One connected agent's tunnel, from its upgrade to its end. The tenants that an agent has announced are stored
+//! compactly: thousands of strings cost ten times their bytes.
 
 use std::{
     collections::VecDeque,
@@ -29,12 +28,11 @@ use tokio::sync::watch;
 use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tracing::Span;
 
-pub use self::tenants::TenantNames;
+use super::registry::Registry;
 use crate::{
     audit::journal::Journal,
     sites::directory::Directory,
     store::{Record, TunnelOpened},
-    tunnel::registry::Registry,
 };
 
 /// Most notices of an agent that may wait for the session's task. STATUS comes every 15 s; if an agent sends too many,
@@ -43,7 +41,7 @@ const NOTICES: usize = 16;
 
 /// Window, in milliseconds, in which an agent that is asked to leave should dial again: long enough to spread hundreds
 /// of agents, short enough that a supervisor who reloads the page hardly notices.
-pub(crate) const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
+const RECONNECT_AFTER_MS: [u64; 2] = [500, 5_000];
 
 const TAKEN_OVER: &str = "another tunnel of the same agent has taken over";
 
@@ -384,6 +382,32 @@ fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
     }
 }
 
+/// Names of tenants, in the order in which the agent announced them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantNames(Box<str>);
+
+/// Separates the names, so no name may contain it.
+const TENANT_SEPARATOR: char = '\n';
+
+impl TenantNames {
+    /// Stores the names. Leaves out those that contain the separator.
+    pub fn new(names: &[String]) -> Self {
+        let kept: Vec<&str> =
+            names.iter().map(String::as_str).filter(|name| !name.contains(TENANT_SEPARATOR)).collect();
+        Self(kept.join("\n").into())
+    }
+
+    /// The names.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split(TENANT_SEPARATOR).filter(|name| !name.is_empty())
+    }
+
+    /// Whether a tenant is among the names.
+    pub fn contains(&self, tenant: &str) -> bool {
+        self.iter().any(|name| name == tenant)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,5 +419,14 @@ mod tests {
         let [least, most] = reconnect_window(2_000, 100);
         assert_eq!((least, most), (500, 25_500));
         assert!(2_000 * 1000 / (most - least) < 100, "fewer a second than are admitted");
+    }
+
+    #[test]
+    fn names_come_out_as_they_went_in() {
+        let names = ["acme", "beta", "two\nlines", ""].map(str::to_owned);
+        let tenants = TenantNames::new(&names);
+        assert_eq!(tenants.iter().collect::<Vec<_>>(), ["acme", "beta"]);
+        assert!(tenants.contains("beta") && !tenants.contains("bet") && !tenants.contains(""));
+        assert_eq!(TenantNames::new(&[]).iter().count(), 0);
     }
 }
