@@ -4,8 +4,28 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use audiovault_protocol::{about::ShownVersion, http::context::{Audit, Client, LinkBase, RequestId}, identity::{signed_link::{LinkSecret, LinkSigner, LinkTarget}, site::{SiteId, SiteKey}}, limits::RELAY_DEADLINE, link::{AgentControl, AgentLink, Counted, LinkState, Traffic, websocket_config}, message::{Hello, SUBPROTOCOL}};
-use audiovault_relay::{app::{Relay, config::{AdminListener, Hsts, RecordsConfig, ServeConfig}, logging::{LogConfig, LogFormat}}, limits::LimitsConfig, model::operator_events::Actor, public::AllowOrigin, store::{self, DatabaseUrl, IfMissing, NewSite}};
+use audiovault_common::logging::{LogConfig, LogFormat};
+use audiovault_protocol::{
+    about::ShownVersion,
+    http::context::{Audit, Client, LinkBase, RequestId},
+    identity::{
+        signed_link::{LinkSecret, LinkSigner, LinkTarget},
+        site::{SiteId, SiteKey},
+    },
+    limits::RELAY_DEADLINE,
+    link::{AgentControl, AgentLink, Counted, LinkState, Traffic, websocket_config},
+    message::{Hello, SUBPROTOCOL},
+};
+use audiovault_relay::{
+    app::{
+        Relay,
+        config::{AdminListener, Hsts, RecordsConfig, ServeConfig},
+    },
+    limits::LimitsConfig,
+    model::operator_events::Actor,
+    public::AllowOrigin,
+    store::{self, DatabaseUrl, IfMissing, NewSite},
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;

@@ -1,10 +1,36 @@
 //! The programs of the demo: recordings, a relay with an embedded database, and an agent that dials it.
 
-use std::{net::{Ipv4Addr, SocketAddr, TcpListener}, path::{Path, PathBuf}, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use audiovault_agent::{app::{Agent, AgentSettings}, auth::{access::Access, secret::Secret}, http::{ServiceSettings, dialect::Dialect, links::LinkSettings}, limits::Schedule, net::NetworkSettings, storage::{StorageSettings, call_id::CallIdRules, pattern::Pattern}, tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig}};
-use audiovault_protocol::{about::ShownVersion, identity::site::{SiteId, SiteKey}, recording::name::RecordedNames};
-use audiovault_relay::{app::{Relay, config::{AdminListener, Hsts, RecordsConfig, ServeConfig}, logging::{LogConfig, LogFormat}}, limits::LimitsConfig, model::operator_events::Actor, public::AllowOrigin, store::{self, DatabaseUrl, IfMissing, NewSite}};
+use audiovault_agent::{
+    app::{Agent, AgentSettings},
+    auth::{access::Access, secret::Secret},
+    http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
+    limits::Schedule,
+    net::NetworkSettings,
+    storage::{StorageSettings, call_id::CallIdRules, pattern::Pattern},
+    tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig},
+};
+use audiovault_common::logging::{LogConfig, LogFormat};
+use audiovault_protocol::{
+    about::ShownVersion,
+    identity::site::{SiteId, SiteKey},
+    recording::name::RecordedNames,
+};
+use audiovault_relay::{
+    app::{
+        Relay,
+        config::{AdminListener, Hsts, RecordsConfig, ServeConfig},
+    },
+    limits::LimitsConfig,
+    model::operator_events::Actor,
+    public::AllowOrigin,
+    store::{self, DatabaseUrl, IfMissing, NewSite},
+};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use samples::{wav, write};
 use tempfile::TempDir;

@@ -2,7 +2,6 @@
 
 pub mod config;
 pub mod listeners;
-pub mod logging;
 pub mod process;
 
 use std::{
@@ -14,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::systemd;
 use audiovault_protocol::{identity::site::SiteId, limits::CLOSE_TIMEOUT};
 use jiff::Timestamp;
 use tokio_util::{
@@ -166,7 +166,7 @@ impl Relay {
     /// connections are accepted, and the agents are sent away last.
     pub async fn drain(self) {
         tracing::info!(code = "program.stopping", "shutting down: waiting for running downloads");
-        process::stopping();
+        systemd::stopping(None);
         self.state.draining.store(true, Ordering::Relaxed);
         drop(self.balancing);
         if self.state.registry.is_in_use() {
@@ -233,7 +233,7 @@ async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreE
 /// [`RelayError`] if the relay cannot start.
 pub async fn run(config: ServeConfig, shutdown: CancellationToken) -> Result<(), RelayError> {
     let relay = Relay::start(config).await?;
-    process::ready();
+    systemd::ready();
     shutdown.cancelled().await;
     relay.drain().await;
     Ok(())

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use audiovault_common::tls::CertificateError;
+use audiovault_common::tls::{CertificateError, CertificateFiles};
 use audiovault_protocol::identity::site::SiteId;
 use bytes::Bytes;
 use governor::{DefaultDirectRateLimiter, Quota};
@@ -51,7 +51,6 @@ pub use self::{
 use crate::{
     audit::journal::JournalHealth,
     limits::Limits,
-    net::listen::{CertificateError, CertificateFiles},
     store::{RouteBook, RouteChange, StoreError},
     tunnel::registry::{AgentTarget, NoSession},
 };

@@ -65,7 +65,7 @@ pub struct Store {
     pool: AnyPool,
     /// Used by [`Store::write`] alone.
     journal: AnyPool,
-    backend: open::Backend,
+    backend: Backend,
     /// How long other sites cannot take the names of removed sites and aliases.
     name_rest: Duration,
     erasure_key: Arc<OnceCell<ErasureKey>>,

@@ -74,7 +74,7 @@ fn is_this_machine(options: &PgConnectOptions) -> bool {
         || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-impl fmt::Display for PostgresUrl {
+impl Display for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.parse::<PgConnectOptions>() {
             Ok(options) => {
@@ -90,7 +90,7 @@ impl fmt::Display for PostgresUrl {
 
 impl fmt::Debug for PostgresUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        Display::fmt(self, f)
     }
 }
 
@@ -114,7 +114,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-impl fmt::Display for DatabaseUrl {
+impl Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),

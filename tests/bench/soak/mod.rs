@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> ExitCode {
-    let (tally, samples, events) = run(&arguments).await;
+    let (tally, samples, events) = measure(&arguments).await;
     chart::draw(&samples, &arguments.svg).unwrap();
     println!("{}", tally.table(&events));
     println!("{}", samples.table());
@@ -55,7 +55,7 @@ pub(crate) async fn run(arguments: Arguments) -> ExitCode {
 }
 
 /// The whole test: what was delivered, the resources of the programs, and the faults.
-async fn run(arguments: &Arguments) -> (Arc<Tally>, Samples, churn::Events) {
+async fn measure(arguments: &Arguments) -> (Arc<Tally>, Samples, churn::Events) {
     let lasts = Duration::from_secs_f64(arguments.minutes * 60.0);
     let recordings = Recordings::make();
     let mut programs = Programs::start(Relay::start_tls().await, &recordings).await;

@@ -156,7 +156,7 @@ impl SitePage {
 const CHART_HEIGHT: f64 = 16.0;
 
 /// The line of one metric as the `points` of an SVG polyline; empty if there is nothing to show.
-fn curve(points: &[Point], figure: impl Fn(&Point) -> Option<f64>) -> String {
+pub(super) fn curve(points: &[Point], figure: impl Fn(&Point) -> Option<f64>) -> String {
     let Some(last) = points.last().map(|point| point.minute) else { return String::new() };
     let values: Vec<(i64, f64)> =
         points.iter().filter_map(|point| Some((point.minute, figure(point)?))).collect();

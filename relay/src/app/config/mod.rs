@@ -15,10 +15,11 @@ use std::{
 
 use audiovault_common::{
     logging::{LogConfig, LogFormat},
-    tls::CertificateError,
+    tls::{CertificateError, CertificateFiles},
 };
 use audiovault_protocol::about::ShownVersion;
 use bytesize::ByteSize;
+use clap::ValueEnum;
 use http::HeaderValue;
 use ipnet::IpNet;
 use url::{Host, Url};
@@ -30,12 +31,10 @@ pub use self::{
     settings::FileError,
     tls::{AdminListener, Hsts, TlsListener},
 };
-use super::logging::{LogConfig, LogFormat};
 pub use crate::net::public_url::{PublicUrl, PublicUrlError};
 use crate::{
     cluster::{ClusterConfig, ShortKey},
     limits::{LimitsConfig, SiteMaximum},
-    net::listen::{CertificateError, CertificateFiles},
     public::AllowOrigin,
     store::{DatabaseUrl, DatabaseUrlError, without_passwords},
 };

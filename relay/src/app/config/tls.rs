@@ -6,12 +6,13 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::tls::CertificateFiles;
 use http::HeaderValue;
 use url::Url;
 
 use super::{ConfigError, DEFAULT_ADMIN_BIND, address, invalid, settings::ServeArgs, truth};
 use crate::net::{
-    listen::{AcmeOrder, CertificateFiles, CertificateSource},
+    listen::{AcmeOrder, CertificateSource},
     public_url::PublicUrl,
 };
 

@@ -8,6 +8,7 @@ mod sockets;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use audiovault_common::tls::{CertificateError, CertificateFiles, TlsReloader};
 pub use audiovault_protocol::admission::connection::ConnectionMeter;
 use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
 use axum_server::{
@@ -24,11 +25,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use self::certificate::{RELOAD_EVERY, Watched, kept, trusting_none};
-use self::{acme::AcmeClient, certificate::Reloader, gate::Acceptor};
+pub(crate) use self::certificate::{RELOAD_INTERVAL, log_failed_reload};
+use self::{acme::AcmeClient, gate::Acceptor};
 pub use self::{
     acme::{AcmeError, AcmeOrder},
-    certificate::{CertificateError, CertificateFiles},
     gate::Gate,
     sockets::{Sockets, room_for},
 };

@@ -97,12 +97,12 @@ fn every_action_of_an_operator_has_a_name() {
 #[test]
 fn a_browser_gets_the_language_that_it_likes_best_of_ours() {
     for (accepted, expected) in [
-        ("es-MX,es;q=0.9,en;q=0.8", Language::Spanish),
-        ("en-GB,en;q=0.9", Language::English),
-        ("it-IT,it;q=0.9,es;q=0.5", Language::Spanish),
-        ("fr,de", Language::English),
-        ("", Language::English),
-        (";;,*,\u{0}", Language::English),
+        ("es-MX,es;q=0.9,en;q=0.8", Spanish),
+        ("en-GB,en;q=0.9", English),
+        ("it-IT,it;q=0.9,es;q=0.5", Spanish),
+        ("fr,de", English),
+        ("", English),
+        (";;,*,\u{0}", English),
     ] {
         assert_eq!(Language::preferred(accepted), expected, "{accepted:?}");
     }
@@ -110,17 +110,17 @@ fn a_browser_gets_the_language_that_it_likes_best_of_ours() {
 
 #[test]
 fn arguments_come_into_the_text() {
-    let text = Language::Spanish.text("token-remove-named", &[("name", "ci")]);
+    let text = Spanish.text("token-remove-named", &[("name", "ci")]);
     assert_eq!(text, "Eliminar el token ci");
-    assert_eq!(Language::English.text("no-such-key", &[]), "no-such-key");
+    assert_eq!(English.text("no-such-key", &[]), "no-such-key");
 }
 
 #[test]
 fn counts_are_written_as_numbers_and_names_as_they_are() {
     let count = |language: Language, count| language.text("board-count", &[("count", count)]);
-    assert_eq!(["1", "2000"].map(|number| count(Language::English, number)), ["One site", "2,000 sites"]);
-    assert_eq!(count(Language::Spanish, "20000"), "20\u{202f}000 sedes");
-    let added = Language::English.text("site-added", &[("site", "007")]);
+    assert_eq!(["1", "2000"].map(|number| count(English, number)), ["One site", "2,000 sites"]);
+    assert_eq!(count(Spanish, "20000"), "20\u{202f}000 sedes");
+    let added = English.text("site-added", &[("site", "007")]);
     assert!(added.contains("007"), "{added}");
 }
 
