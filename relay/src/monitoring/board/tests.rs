@@ -62,6 +62,7 @@ fn ago(seconds: i64) -> Timestamp {
 #[tokio::test]
 async fn a_site_without_an_agent_is_never_seen_until_one_was_there() {
     let place = Place::new(&["acme", "beta"]).await;
+    let went_down = ago(3600);
     let opened = Record::TunnelOpened(Box::new(TunnelOpened {
         session: "s".to_owned(),
         site: site("beta"),
@@ -78,7 +79,7 @@ async fn a_site_without_an_agent_is_never_seen_until_one_was_there() {
         session: "s".to_owned(),
         site: site("beta"),
         back_soon: false,
-        closed: ago(3600),
+        closed: went_down,
         reason: "gone".to_owned(),
     };
     place.store.write(&[opened, closed]).await.unwrap();
@@ -87,7 +88,7 @@ async fn a_site_without_an_agent_is_never_seen_until_one_was_there() {
     let snapshot = builder.snapshot();
     let view = |name: &str| snapshot.site(&site(name)).unwrap().view.clone();
     assert_eq!(view("acme").state, SiteState::NeverSeen);
-    assert_eq!((view("beta").state, view("beta").since), (SiteState::Down, ago(3600)));
+    assert_eq!((view("beta").state, view("beta").since), (SiteState::Down, went_down));
     let totals = Totals::of(snapshot.rows.iter().map(|row| &row.view));
     assert_eq!((totals.never_seen, totals.down, totals.sites()), (1, 1, 2));
 }
