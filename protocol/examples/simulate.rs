@@ -99,7 +99,7 @@ fn live(simulate: Simulate, seed: u64, traced: bool) -> Result<Figures, String> 
 fn report((name, options): (&str, &Options), figures: &Figures, findings: u64, took: Duration) {
     let hours = figures.simulated.as_secs_f64() / 3600.0;
     println!(
-        "| | seeds | simulated | real | steps | tunnels | taken over | calls | complete | cut | asked again | octets | findings |"
+        "| | seeds | simulated | real | steps | tunnels | taken over | calls | complete | cut | asked again | bytes | findings |"
     );
     println!("|--|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     println!(

@@ -319,7 +319,7 @@ audit-found = { $count ->
    *[other] { $count } recordings found
 }
 audit-at-least = at least { $size }
-audit-from-octet = { $size } from byte { $start } on
+audit-from-byte = { $size } from byte { $start } on
 audit-erase = Erase a call
 audit-erase-help = All data of this call is removed from the database, its write-ahead log and all later backups.
 audit-erase-do = Erase permanently

@@ -319,7 +319,7 @@ audit-found = { $count ->
    *[other] se encontraron { $count } grabaciones
 }
 audit-at-least = al menos { $size }
-audit-from-octet = { $size } desde el byte { $start }
+audit-from-byte = { $size } desde el byte { $start }
 audit-erase = Borrar una llamada
 audit-erase-help = Se eliminan todos los datos de esta llamada de la base de datos, de su registro de escritura anticipada y de todas las copias de seguridad posteriores.
 audit-erase-do = Borrar definitivamente

@@ -88,7 +88,7 @@ async fn a_trusted_server_is_reached_and_shows_its_certificate() {
     assert_eq!(reached.address.port(), target.port());
     let [own] = reached.certificates.as_slice() else { panic!("{reached:?}") };
     assert_eq!((own.names.as_slice(), &*own.issuer), (["localhost".to_owned()].as_slice(), "CN=Good CA"));
-    assert!(reached.traffic.received() > 0, "octets are counted beneath TLS");
+    assert!(reached.traffic.received() > 0, "bytes are counted below TLS");
 }
 
 #[tokio::test]

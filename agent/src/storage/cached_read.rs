@@ -62,9 +62,9 @@ pub(crate) fn open(
         return None;
     }
     if let Some(sentinel) = sentinel {
-        beneath(&root, sentinel.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)?;
+        open_below(&root, sentinel.as_ref(), OFlags::PATH | OFlags::NOFOLLOW)?;
     }
-    let file = beneath(&root, wanted.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let file = open_below(&root, wanted.path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let resolved = Some(Resolved::of_open(&root, &file)?);
     let mut open = OpenRecording { resolved, ..OpenRecording::of(file.into()).ok()? };
     if wanted.head {
@@ -95,7 +95,7 @@ pub(crate) fn read(file: &File, offset: u64, buffer: &mut [u8]) -> io::Result<us
     Ok(read.map_err(|_| io::ErrorKind::WouldBlock)?)
 }
 
-fn beneath(root: &OwnedFd, path: &Path, how: OFlags) -> Option<OwnedFd> {
+fn open_below(root: &OwnedFd, path: &Path, how: OFlags) -> Option<OwnedFd> {
     let within =
         ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
     openat2(root, path, how | OFlags::CLOEXEC, Mode::empty(), within).ok()

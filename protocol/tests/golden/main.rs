@@ -25,7 +25,7 @@ use self::{
 const WRITE: &str = "AUDIOVAULT_WRITE_GOLDEN";
 
 const WHAT_TO_DO: &str = "\
-    Agents and relays out there speak as the transcript does. If the octets of a frame or their meaning have changed, \
+    Agents and relays out there speak as the transcript does. If the bytes of a frame or their meaning have changed, \
     this is another version of the protocol: raise SUBPROTOCOL, write it into PROTOCOL.md, and keep these transcripts \
     for as long as the version is spoken. Only if both sides still take what stands here, and the change is one that \
     PROTOCOL.md allows within a version, or one of when or how much is said, or of the story, write the transcripts \

@@ -80,7 +80,7 @@ impl Body for Octets {
 async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answer, Infallible> {
     let mut parts = request.uri().path().split('/').skip(1);
     let response = match parts.next() {
-        Some("octets") => {
+        Some("bytes") => {
             let left = parts.next().unwrap().parse().unwrap();
             let end = match parts.next() {
                 Some("fails") => End::Fails,
@@ -194,7 +194,7 @@ async fn many_bodies_cross_at_once() {
     let calls = sizes.map(|size| {
         let caller = tunnel.caller.clone();
         tokio::spawn(async move {
-            let response = caller.call(get(&format!("/octets/{size}"))).await.unwrap();
+            let response = caller.call(get(&format!("/bytes/{size}"))).await.unwrap();
             response.into_body().collect().await.unwrap().to_bytes().len()
         })
     });
@@ -206,9 +206,9 @@ async fn many_bodies_cross_at_once() {
 #[tokio::test]
 async fn a_paused_listener_delays_nobody_and_can_go_on() {
     let tunnel = tunnel().await;
-    let paused = tunnel.caller.call(get("/octets/2000000")).await.unwrap();
+    let paused = tunnel.caller.call(get("/bytes/2000000")).await.unwrap();
     for _ in 0..20 {
-        let response = tunnel.caller.call(get("/octets/100000")).await.unwrap();
+        let response = tunnel.caller.call(get("/bytes/100000")).await.unwrap();
         assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 100_000);
     }
     assert_eq!(paused.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);
@@ -218,7 +218,7 @@ async fn a_paused_listener_delays_nobody_and_can_go_on() {
 async fn a_small_answer_waits_behind_little_of_a_download_on_a_slow_link() {
     let (near, far) = tokio::io::duplex(1000);
     let tunnel = tunnel_over(Slow::new(near, 250), far).await;
-    let mut download = tunnel.caller.call(get("/octets/10000000")).await.unwrap().into_body();
+    let mut download = tunnel.caller.call(get("/bytes/10000000")).await.unwrap().into_body();
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
         let received = async { while let Some(Ok(_)) = download.frame().await {} };
@@ -235,7 +235,7 @@ async fn a_small_answer_waits_behind_little_of_a_download_on_a_slow_link() {
 #[tokio::test]
 async fn a_listener_who_leaves_stops_the_agent_and_gives_everything_back() {
     let mut tunnel = tunnel().await;
-    let mut body = tunnel.caller.call(get("/octets/1000000000")).await.unwrap().into_body();
+    let mut body = tunnel.caller.call(get("/bytes/1000000000")).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     drop(body);
     // The response to another request shows that the RESET has arrived, because frames keep their order.
@@ -267,7 +267,7 @@ async fn a_caller_who_leaves_before_the_answer_stops_the_agent() {
 #[tokio::test]
 async fn a_failing_body_is_cut_and_never_complete() {
     let tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/octets/1000000/fails")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/1000000/fails")).await.unwrap();
     let error = response.into_body().collect().await.unwrap_err();
     assert!(error.to_string().contains("the disk is gone"), "{error}");
 }
@@ -275,7 +275,7 @@ async fn a_failing_body_is_cut_and_never_complete() {
 #[tokio::test]
 async fn a_lost_tunnel_cuts_bodies_and_fails_calls() {
     let tunnel = tunnel().await;
-    let mut body = tunnel.caller.call(get("/octets/300000/stalls")).await.unwrap().into_body();
+    let mut body = tunnel.caller.call(get("/bytes/300000/stalls")).await.unwrap().into_body();
     body.frame().await.unwrap().unwrap();
     let caller = tunnel.caller.clone();
     let unanswered = tokio::spawn(async move { caller.call(get("/never")).await.map(drop) });
@@ -300,7 +300,7 @@ async fn an_agent_that_does_not_answer_meets_the_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_stalls_is_given_up() {
     let tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/octets/1000/stalls")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/1000/stalls")).await.unwrap();
     let error = response.into_body().collect().await.unwrap_err();
     assert!(matches!(error, audiovault_protocol::link::BodyError::Reset(ResetCode::Stalled, _)));
 }
@@ -324,7 +324,7 @@ async fn idle_tunnels_live_and_silent_ones_end() {
 #[tokio::test]
 async fn a_relay_that_leaves_lets_downloads_finish_and_then_closes() {
     let tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/octets/2000000")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/2000000")).await.unwrap();
     tunnel.caller.go_away(goaway());
     tunnel.control.state().wait_for(|state| matches!(state, LinkState::Leaving(_))).await.unwrap();
     let refused = tunnel.caller.call(get("/hello")).await.map(drop);
@@ -345,7 +345,7 @@ async fn an_idle_agent_hears_when_to_dial_again_before_the_relay_closes() {
 #[tokio::test]
 async fn an_agent_that_leaves_lets_downloads_finish_and_the_relay_closes() {
     let mut tunnel = tunnel().await;
-    let response = tunnel.caller.call(get("/octets/2000000")).await.unwrap();
+    let response = tunnel.caller.call(get("/bytes/2000000")).await.unwrap();
     tunnel.control.go_away(goaway());
     assert_eq!(tunnel.notices.recv().await, Some(RelayNotice::Goaway(goaway())));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 2_000_000);

@@ -156,12 +156,12 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
             settle(trial, &asked);
             match asked.called {
                 Ok(answer) => from_agent(answer, request.method()).await,
-                Err(RouteError::Call(CallError::Lost)) => nobody("lost"),
+                Err(RouteError::Call(CallError::Lost)) => no_agent("lost"),
                 Err(why) => HttpError::from(why.problem()).into_response(&extensions),
             }
         }
-        Ok(Err(NoSession::Offline)) => nobody("offline"),
-        Ok(Err(NoSession::OtherKey)) => nobody("other-key"),
+        Ok(Err(NoSession::Offline)) => no_agent("offline"),
+        Ok(Err(NoSession::OtherKey)) => no_agent("other-key"),
         Err(error) => error.into_response(&extensions),
     };
     hold(response, permit)
@@ -221,7 +221,7 @@ async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Resp
     response
 }
 
-fn nobody(why: &'static str) -> Response {
+fn no_agent(why: &'static str) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(NOBODY, HeaderValue::from_static(why));

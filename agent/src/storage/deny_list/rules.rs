@@ -39,7 +39,7 @@ pub enum RulesError {
 pub struct DenyRules {
     calls: Vec<CallId>,
     /// Globs that are compared with the path below the root.
-    beneath: GlobSet,
+    relative: GlobSet,
     /// Globs that are compared with the absolute path.
     absolute: GlobSet,
 }
@@ -56,7 +56,7 @@ impl DenyRules {
     /// [`RulesError`] for the first line that is wrong.
     pub fn parse(text: &str, call_ids: &CallIdRules) -> Result<Self, RulesError> {
         let mut calls = Vec::new();
-        let mut beneath = GlobSetBuilder::new();
+        let mut relative = GlobSetBuilder::new();
         let mut absolute = GlobSetBuilder::new();
         // Windows may save the file with a byte order mark before the first line.
         let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).enumerate();
@@ -72,21 +72,21 @@ impl DenyRules {
                 calls.push(call_ids.parse(line).map_err(|_| RulesError::Neither(number))?);
                 continue;
             }
-            let set = if line.starts_with('/') { &mut absolute } else { &mut beneath };
+            let set = if line.starts_with('/') { &mut absolute } else { &mut relative };
             globs += 1;
             add(set, line).map_err(|error| RulesError::Glob(number, error.kind().to_string()))?;
         }
         let built = |set: &GlobSetBuilder| {
             set.build().map_err(|error| RulesError::Together(error.kind().to_string()))
         };
-        Ok(Self { calls, beneath: built(&beneath)?, absolute: built(&absolute)? })
+        Ok(Self { calls, relative: built(&relative)?, absolute: built(&absolute)? })
     }
 
     /// Whether the recording at `path` below `root` is denied.
     pub fn deny(&self, root: &Path, path: &Path) -> bool {
         let name = path.file_name().unwrap_or_default().as_bytes();
         self.calls.iter().any(|call| call.stands_in(name))
-            || matches(&self.beneath, path)
+            || matches(&self.relative, path)
             || (!self.absolute.is_empty() && matches(&self.absolute, &root.join(path)))
     }
 
@@ -97,7 +97,7 @@ impl DenyRules {
 
     /// How many rules there are.
     pub fn count(&self) -> usize {
-        self.calls.len() + (self.beneath.len() + self.absolute.len()) / 2
+        self.calls.len() + (self.relative.len() + self.absolute.len()) / 2
     }
 }
 

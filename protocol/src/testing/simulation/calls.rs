@@ -143,7 +143,7 @@ impl<'a> Calls<'a> {
     pub(super) fn deliver(&mut self, call: usize, [from, to]: [u64; 2]) -> Result<(), Finding> {
         let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("nobody made this call"))?;
         if std::mem::replace(&mut ask.delivered, to) != from {
-            return Err(Finding::new("octets were delivered twice, or left out"));
+            return Err(Finding::new("bytes were delivered twice, or left out"));
         }
         Ok(())
     }
@@ -223,14 +223,14 @@ pub(super) fn summary(frame: &Frame) -> String {
     let name = frame.name();
     match frame {
         Frame::Request(stream, head, body) => {
-            format!("{name} on stream {stream}: call {}, {} octets", head.request_id, body.len())
+            format!("{name} on stream {stream}: call {}, {} bytes", head.request_id, body.len())
         }
         Frame::Data(stream, data) | Frame::Answer(stream, _, data) => {
-            format!("{name} on stream {stream}: {} octets", data.len())
+            format!("{name} on stream {stream}: {} bytes", data.len())
         }
         Frame::Response(stream, _) | Frame::End(stream) => format!("{name} on stream {stream}"),
         Frame::Reset(stream, code, _) => format!("{name} on stream {stream}: {code:?}"),
-        Frame::Credit(stream, bytes) => format!("{name} on stream {stream}: {bytes} octets"),
+        Frame::Credit(stream, bytes) => format!("{name} on stream {stream}: {bytes} bytes"),
         Frame::Hello(_) | Frame::Welcome(_) | Frame::Goaway(_) | Frame::Status(_) | Frame::Unknown(_) => {
             name.to_owned()
         }

@@ -169,7 +169,7 @@ impl RelaySide {
         let listener = self.listener(stream)?;
         let end = listener.received + data.len() as u64;
         if !listener.answered || *data != body(mark(listener.call), listener.received..end) {
-            return Err(Finding::new("wrong octets were delivered"));
+            return Err(Finding::new("wrong bytes were delivered"));
         }
         calls.deliver(listener.call, [listener.received, end])?;
         listener.received = end;
@@ -334,7 +334,7 @@ impl Side for RelaySide {
             calls.plan(listener.call)?;
         }
         if open != self.driver.mux.open_streams() || held > self.budgets.tunnel.used() {
-            return Err(Finding::new("streams or octets are not accounted for"));
+            return Err(Finding::new("streams or bytes are not accounted for"));
         }
         Ok(())
     }

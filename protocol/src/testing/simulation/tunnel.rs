@@ -156,7 +156,7 @@ impl Tunnel {
         for wire in &mut self.wires {
             wire.become_like(&random_wire(chance));
         }
-        let words = self.wires.iter().map(|wire| format!("{:?} at {} octets/s", wire.latency, wire.rate));
+        let words = self.wires.iter().map(|wire| format!("{:?} at {} bytes/s", wire.latency, wire.rate));
         words.collect::<Vec<_>>().join(", ")
     }
 

@@ -191,7 +191,7 @@ impl AuditPage {
             if event.closed.is_none() { self.shell.t1("audit-at-least", "size", &size) } else { size };
         match event.range_start {
             Some(start) if start > 0 => {
-                self.shell.t2("audit-from-octet", ("size", &bytes), ("start", &self.shell.number(&start)))
+                self.shell.t2("audit-from-byte", ("size", &bytes), ("start", &self.shell.number(&start)))
             }
             _ => bytes,
         }

@@ -117,7 +117,7 @@ impl Listener<'_> {
             };
             let end = self.received + chunk.len() as u64;
             if end > self.plan.bytes || chunk != body(mark(self.number), self.received..end) {
-                return Err(Finding::new("wrong octets were delivered"));
+                return Err(Finding::new("wrong bytes were delivered"));
             }
             self.received = end;
             if !self.world.is_calm() {

@@ -210,7 +210,7 @@ impl World {
         let kept = (streams, state.alive, self.process.used());
         if kept != (0, 0, 0) {
             let (streams, requests, windows) = kept;
-            let what = format!("{streams} streams, {requests} requests, {windows} octets of windows");
+            let what = format!("{streams} streams, {requests} requests, {windows} bytes of windows");
             state.finding.get_or_insert(Finding::of("something is kept", what));
         }
         state.figures.simulated = now() - self.began;
