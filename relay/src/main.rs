@@ -11,14 +11,20 @@ use std::{
     thread::available_parallelism,
 };
 
-use audiovault_common::error_chain::in_one_line;
+use audiovault_common::{
+    error_chain::in_one_line,
+    settings::{Origins, Settings},
+};
 use audiovault_relay::{
     app::{
         self,
-        config::{ServeConfig, settings::ServeArgs},
+        config::{
+            ServeConfig,
+            settings::{self, ServeArgs},
+        },
         process,
     },
-    cli::{Cli, Command, account, data, health, site},
+    cli::{Cli, Command, ConfigCommand, account, data, health, site},
 };
 use rustls::crypto::aws_lc_rs;
 use tokio::{
@@ -51,14 +57,14 @@ fn runtime() -> io::Result<Runtime> {
 async fn run() -> ExitCode {
     // An error means that a provider is already installed, which works as well.
     let _ = aws_lc_rs::default_provider().install_default();
-    let cli = match Cli::from_process() {
-        Ok(cli) => cli,
+    let Settings { cli, origins } = match Cli::from_process() {
+        Ok(settings) => settings,
         Err(code) => return ExitCode::from(code),
     };
     let out = &mut io::stdout();
     let err = &mut io::stderr();
     match cli.command {
-        Command::Serve(args) => serve(*args).await,
+        Command::Serve(args) => serve(*args, &origins).await,
         Command::Site(args) => ended(site::run(args, out, err).await, |error| error.exit_code()),
         Command::User(args) => ended(account::user(args, out).await, |error| error.exit_code()),
         Command::Token(args) => ended(account::token(args, out).await, |error| error.exit_code()),
@@ -66,6 +72,7 @@ async fn run() -> ExitCode {
         Command::Import(args) => ended(data::import(args, out).await, |error| error.exit_code()),
         Command::Backup(args) => ended(data::backup(args, out).await, |error| error.exit_code()),
         Command::Health(args) => ended(health::check(&args.url).await, |_| 1),
+        Command::Config(args) => config(args.command, &origins, out),
     }
 }
 
@@ -77,10 +84,22 @@ fn ended<E: Error>(result: Result<(), E>, code: impl FnOnce(&E) -> u8) -> ExitCo
     }
 }
 
-async fn serve(args: ServeArgs) -> ExitCode {
+fn config(command: ConfigCommand, origins: &Origins, out: &mut impl Write) -> ExitCode {
+    let text = match command {
+        ConfigCommand::Check(args) => match ServeConfig::load(*args) {
+            Ok(_) => "The configuration can be used.\n".to_owned(),
+            Err(error) => return fail(&origins.locate(error), 2),
+        },
+        ConfigCommand::Example => settings::example::<Cli>(),
+        ConfigCommand::Reference => settings::reference::<Cli>(),
+    };
+    ended(out.write_all(text.as_bytes()), |_| 1)
+}
+
+async fn serve(args: ServeArgs, origins: &Origins) -> ExitCode {
     let config = match ServeConfig::load(args) {
         Ok(config) => config,
-        Err(error) => return fail(&error, 2),
+        Err(error) => return fail(&origins.locate(error), 2),
     };
     if let Err(error) = config.log.init() {
         return fail(&error, 1);

@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use audiovault_common::settings::SettingsError;
+
 use super::{CommandError, runtime};
 use crate::{
     check::{
@@ -12,7 +14,7 @@ use crate::{
         report::{Report, Row},
         table,
     },
-    config::{ask_args::CheckArgs, layers::LayerError},
+    config::ask_args::CheckArgs,
 };
 
 /// Which check to run, and how to show it.
@@ -30,7 +32,7 @@ pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Com
 }
 
 /// Shows a configuration that cannot be read as a row like any other.
-pub(super) fn unreadable(error: &LayerError, asked: CheckOptions) -> ExitCode {
+pub(super) fn unreadable(error: &SettingsError, asked: CheckOptions) -> ExitCode {
     let CheckOptions { extent, json } = asked;
     let mut printer = Printer::new(json);
     let report = check::unreadable(error, extent, &mut |row| printer.row(row));

@@ -19,7 +19,7 @@ use crate::{
         check,
         error::ConfigError,
         install::{InstallArgs, UninstallArgs},
-        layers,
+        settings,
     },
     install::{Fresh, Install, Layout, Plan, enrol::Enrolment, explain, fresh, perform, uninstall},
     tunnel::TunnelConfig,
@@ -80,9 +80,9 @@ fn without_key(flags: TunnelArgs, run_secret: &LinkSecret) -> Result<AgentSettin
 fn installed(layout: &Layout) -> Result<TunnelArgs, CommandError> {
     let config = layout.at(&Layout::config()).into_os_string();
     let words = ["audiovault-agent", "tunnel", "--config"].map(OsString::from);
-    let cli =
-        layers::read(words.into_iter().chain([config]), |_| None, &Layout::config()).map_err(runtime)?;
-    Ok(cli.command.into_tunnel().ok_or(ConfigError::OtherCommand)?)
+    let read =
+        settings::read(words.into_iter().chain([config]), |_| None, &Layout::config()).map_err(runtime)?;
+    Ok(read.cli.command.into_tunnel().ok_or(ConfigError::OtherCommand)?)
 }
 
 async fn finish(plan: Plan, dry_run: bool, done: &str) -> Result<ExitCode, CommandError> {

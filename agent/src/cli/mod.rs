@@ -28,13 +28,16 @@ use crate::{
         ask_args::HealthArgs,
         check::Checked,
         error::ConfigError,
-        layers::LayerError,
     },
     http::listener as classic,
     limits::process::{be_nice, keep_memory_private, make_room},
     status::state,
 };
-use audiovault_common::{error_chain::in_one_line, logging::LogConfig};
+use audiovault_common::{
+    error_chain::in_one_line,
+    logging::LogConfig,
+    settings::{Settings, SettingsError, one_line},
+};
 use clap::error::ErrorKind;
 
 /// Most threads that wait for disks. Each storage root has about eighty at most, for requests of all kinds, so that
@@ -59,9 +62,9 @@ pub fn run() -> ExitCode {
     // Before any secret is in memory.
     keep_memory_private();
     let line = CommandLine::of_this_process();
-    let cli = match line.read() {
-        Ok(cli) => cli,
-        Err(LayerError::Clap(error)) => return usage(&error),
+    let Settings { cli, origins } = match line.read() {
+        Ok(settings) => settings,
+        Err(SettingsError::Typed(error)) => return usage(&error),
         Err(error) => {
             return match line.is_check() {
                 Some(asked) => check::unreadable(&error, asked),
@@ -75,7 +78,7 @@ pub fn run() -> ExitCode {
     if let Some(common) = cli.command.common().filter(logs)
         && let Err(error) = start_log(common)
     {
-        return misconfigured(&error);
+        return misconfigured(&origins.locate(error));
     }
     classic::install_provider();
     if let Some(limits) = cli.command.limits() {
@@ -94,7 +97,7 @@ pub fn run() -> ExitCode {
         Err(error) => return failed(&error),
     };
     let code = runtime.block_on(dispatch(cli.command, line)).unwrap_or_else(|failure| match failure {
-        CommandError::Config(error) => misconfigured(&error),
+        CommandError::Config(error) => misconfigured(&origins.locate(error)),
         CommandError::Runtime(error) => failed(error.as_ref()),
     });
     // A disk that never responds must not keep the process from ending.
@@ -178,10 +181,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         say("give a command, such as install, check, tunnel, serve, search or get; --help explains them");
         return ExitCode::from(MISCONFIGURED);
     }
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let said: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
-    say(said.join(" ").trim_start_matches("error: "));
+    say(&one_line(error));
     ExitCode::from(MISCONFIGURED)
 }
 

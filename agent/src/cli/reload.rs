@@ -1,7 +1,6 @@
 //! Reloads the configuration of a running agent: on SIGHUP, and when one of its files has changed.
 
 use std::{
-    error::Error,
     ffi::{OsStr, OsString},
     io,
     path::PathBuf,
@@ -11,6 +10,7 @@ use std::{
 use audiovault_common::{
     error_chain::in_one_line,
     file_watch::{Stamp, Watcher},
+    settings::{OfSetting, Settings, SettingsError, Typed},
     systemd,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +20,7 @@ use crate::{
     check::Extent,
     config::{
         args::{Cli, Command},
-        layers::{self, LayerError, Typed},
+        settings::{self, LAYERS},
     },
     install::Layout,
 };
@@ -51,13 +51,13 @@ impl CommandLine {
     }
 
     /// The flags that were typed.
-    pub(super) fn typed(&self) -> Result<Vec<Typed>, LayerError> {
-        layers::typed(self.0.iter().cloned())
+    pub(super) fn typed(&self) -> Result<Vec<Typed>, SettingsError> {
+        LAYERS.typed::<Cli>(self.0.iter().cloned())
     }
 
-    /// Reads all layers.
-    pub(super) fn read(&self) -> Result<Cli, LayerError> {
-        layers::read(self.0.iter().cloned(), |name| std::env::var_os(name), &Layout::config())
+    /// Reads the command line, the environment and the file.
+    pub(super) fn read(&self) -> Result<Settings<Cli>, SettingsError> {
+        settings::read(self.0.iter().cloned(), |name| std::env::var_os(name), &Layout::config())
     }
 }
 
@@ -82,7 +82,7 @@ impl Reloads {
     ///
     /// # Errors
     /// If signal handlers cannot be installed.
-    pub(super) async fn run<E: Error>(
+    pub(super) async fn run<E: OfSetting>(
         mut self,
         apply: impl Fn(Command) -> Result<(), E>,
         note: impl Fn(Option<String>),
@@ -113,10 +113,10 @@ impl Reloads {
         }
     }
 
-    fn read_again<E: Error>(&mut self, apply: impl Fn(Command) -> Result<(), E>) -> Result<(), String> {
-        let command = self.line.read().map_err(|error| in_one_line(&error))?.command;
-        self.files = watch(&command);
-        apply(command).map_err(|error| in_one_line(&error))
+    fn read_again<E: OfSetting>(&mut self, apply: impl Fn(Command) -> Result<(), E>) -> Result<(), String> {
+        let Settings { cli, origins } = self.line.read().map_err(|error| in_one_line(&error))?;
+        self.files = watch(&cli.command);
+        apply(cli.command).map_err(|error| in_one_line(&origins.locate(error)))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The command line. Every flag of `tunnel` and `serve` can also be set in the environment and in a file; see
-//! [`super::layers`].
+//! [`super::settings`].
 
 use std::path::PathBuf;
 

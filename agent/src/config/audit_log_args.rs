@@ -63,6 +63,17 @@ pub enum AuditLogArgsError {
     Deny(#[from] DenyError),
 }
 
+impl AuditLogArgsError {
+    /// The flags that can set the value.
+    pub(super) fn flags(&self) -> &[&'static str] {
+        match self {
+            Self::Size => &["audit-log-size"],
+            Self::Directory(_) | Self::NotAFile(_) | Self::Unwritable(..) => &["audit-log"],
+            Self::Deny(_) => &["deny"],
+        }
+    }
+}
+
 /// Checks the settings of the audit log and the deny list, and adds them to those of the service. Nothing is created or
 /// locked, because a running agent may be using the files.
 ///

@@ -37,6 +37,16 @@ pub enum CdrArgsError {
     Address(#[from] CdrError),
 }
 
+impl CdrArgsError {
+    /// The flags that can set the value.
+    pub(super) fn flags(&self) -> &[&'static str] {
+        match self {
+            Self::Neither | Self::Address(_) => &["cdr"],
+            Self::Password(_) => &["cdr-password-file"],
+        }
+    }
+}
+
 #[expect(clippy::unnecessary_wraps, reason = "the shape that clap asks of a value parser")]
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     // The address may contain a password.

@@ -1,7 +1,8 @@
 //! The errors of a configuration.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, slice, time::Duration};
 
+use audiovault_common::settings::OfSetting;
 use audiovault_protocol::identity::site::SiteError;
 
 use super::{audit_log_args::AuditLogArgsError, cdr_args::CdrArgsError, network::NetworkError};
@@ -156,4 +157,39 @@ pub enum ConfigError {
          info,audiovault_agent=debug"
     )]
     LogLevel(String),
+}
+
+impl OfSetting for ConfigError {
+    fn flags(&self) -> &[&'static str] {
+        match self {
+            Self::Relay(_) | Self::SameRelay(_) | Self::RelayCredentials | Self::Plaintext(_) => &["relay"],
+            Self::PublicUrl(_) => &["public-url"],
+            Self::Origin(_) => &["allow-origin"],
+            Self::SiteKey(_) => &["site-key", "site-key-file"],
+            Self::Pattern(_) | Self::MixedTenants(_) | Self::NestedTenants { .. } => &["path"],
+            Self::TimeZone(_) => &["timezone"],
+            Self::Duration { flag, .. } => slice::from_ref(flag),
+            Self::CallIdRegex(_) => &["call-id"],
+            Self::Extension(_) => &["extension"],
+            Self::Sentinel(_) => &["sentinel"],
+            Self::LinkSecret(..) | Self::ShortLinkSecret(_) => &["link-secret-file"],
+            Self::Network(error) => error.flags(),
+            Self::Record(error) => error.flags(),
+            Self::Tenants(_) => &["tenants"],
+            Self::Access(_) => &["token", "token-file"],
+            Self::Cdr(error) => error.flags(),
+            Self::Dialect(_) => &["dialect"],
+            Self::MaxRate(_) => &["max-rate"],
+            Self::LogLevel(_) => &["log-level"],
+            Self::Missing(_)
+            | Self::Twice(_)
+            | Self::Secret(_)
+            | Self::CallId { .. }
+            | Self::Start(_)
+            | Self::Tunnel(_)
+            | Self::OtherCommand
+            | Self::Installed(_)
+            | Self::CodeAndKey => &[],
+        }
+    }
 }

@@ -10,7 +10,6 @@ pub mod dialect_args;
 pub mod error;
 pub mod index_args;
 pub mod install;
-pub mod layers;
 pub mod limits;
 pub mod network;
 pub mod settings;

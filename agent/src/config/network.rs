@@ -53,6 +53,17 @@ pub enum NetworkError {
     Secret(#[from] SecretError),
 }
 
+impl NetworkError {
+    /// The flags that can set the value.
+    pub(super) fn flags(&self) -> &[&'static str] {
+        match self {
+            Self::Proxy("--proxy", _) => &["proxy"],
+            Self::Credentials(_) | Self::Secret(_) => &["proxy-credentials-file"],
+            Self::Proxy(..) | Self::Twice => &[],
+        }
+    }
+}
+
 /// Checks the network settings, with the environment variables that all programs share.
 pub(super) fn network(
     args: NetworkArgs,

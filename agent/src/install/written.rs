@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fs, io, path::PathBuf};
 use toml::{Table, Value};
 
 use super::{DENY, SEARCH_TOKEN, SITE_KEY, layout::Layout, plan::Fresh};
-use crate::{auth::secret::Secret, config::layers::Typed};
+use audiovault_common::settings::Typed;
+
+use crate::auth::secret::Secret;
 
 /// Flags that name a file, and the name of its copy in the configuration's directory. A flag that holds a secret itself
 /// is replaced by the flag with `-file`.

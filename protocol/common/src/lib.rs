@@ -4,5 +4,6 @@ pub mod error_chain;
 pub mod file_watch;
 pub mod logging;
 pub mod observed_body;
+pub mod settings;
 pub mod systemd;
 pub mod tls;

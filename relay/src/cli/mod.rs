@@ -5,8 +5,15 @@ pub mod data;
 pub mod health;
 pub mod site;
 
-use std::io::{self, Write};
+use std::{
+    env,
+    io::{self, Write},
+};
 
+use audiovault_common::{
+    error_chain::in_one_line,
+    settings::{Settings, SettingsError},
+};
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 pub use self::{
@@ -17,6 +24,7 @@ pub use self::{
 };
 pub use crate::app::config::settings::ServeArgs;
 use crate::{
+    app::config::settings::LAYERS,
     model::version,
     store::{DatabaseUrl, without_passwords},
 };
@@ -56,6 +64,27 @@ pub enum Command {
     Import(ImportArgs),
     /// Check that a running relay is ready; exits with 0 if it is, otherwise with 1
     Health(HealthArgs),
+    /// Check a configuration, or print an example or all settings
+    Config(ConfigArgs),
+}
+
+/// Arguments of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check whether `serve` could use the configuration, without opening the database or a port
+    Check(Box<ServeArgs>),
+    /// Print a configuration file with every key, its meaning and its default
+    Example,
+    /// Print all settings as a Markdown table: key, flag, variable, default, meaning
+    Reference,
 }
 
 /// What every command takes that works on the relay's database.
@@ -73,34 +102,44 @@ pub struct DatabaseArgs {
 }
 
 impl Cli {
-    /// Parses the arguments of this process. Prints help and version on request, and a mistake as one line on standard
-    /// error. In these cases the process should exit with the returned code.
+    /// Reads the arguments of this process, its environment and the file of `--config`. Prints help and version on
+    /// request, and a mistake as one line on standard error. In these cases the process should exit with the returned
+    /// code.
     ///
     /// # Errors
     /// The exit code: 0 for help and version, 2 for a mistake.
-    pub fn from_process() -> Result<Self, u8> {
-        Self::try_parse().map_err(|error| {
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            // If the terminal is closed, there is no other place to print this.
-            let asked_for_help = matches!(
-                error.kind(),
-                ErrorKind::DisplayHelp
-                    | ErrorKind::DisplayVersion
-                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-            );
-            let _ =
-                if asked_for_help { error.print() } else { writeln!(io::stderr(), "{}", one_line(&error)) };
-            code
+    pub fn from_process() -> Result<Settings<Self>, u8> {
+        let read = LAYERS.read::<Self>(env::args_os(), |name| env::var_os(name), None);
+        read.map_err(|error| {
+            if let SettingsError::Typed(error) = &error
+                && asks_for_help(error)
+            {
+                // If the terminal is closed, there is no other place to print this.
+                let _ = error.print();
+                return u8::try_from(error.exit_code()).unwrap_or(MISCONFIGURED);
+            }
+            let _ = writeln!(io::stderr(), "{}", refusal(&error));
+            MISCONFIGURED
         })
     }
 }
 
-/// The message of a parse error, without the usage lines below it. Passwords are removed, since the message repeats
-/// what was typed.
-fn one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let message: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
-    format!("{} (see --help)", without_passwords(&message.join(" ")))
+/// The exit code of a mistake in the command line or the configuration.
+pub const MISCONFIGURED: u8 = 2;
+
+fn asks_for_help(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    )
+}
+
+/// The message of an error in one line. Passwords are removed, since the message repeats what was given.
+fn refusal(error: &SettingsError) -> String {
+    let hint = if matches!(error, SettingsError::Typed(_)) { " (see --help)" } else { "" };
+    format!("error: {}{hint}", without_passwords(&in_one_line(error)))
 }
 
 #[cfg(test)]
@@ -125,10 +164,11 @@ mod tests {
             ("audiovault-relay backup f --database postgres://u:s3cr3t@h", "postgres://u:…@h"),
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
-            let message = one_line(&error);
+            let code = error.exit_code();
+            let message = refusal(&SettingsError::Typed(error));
             assert_eq!(message.lines().count(), 1, "{message}");
             assert!(message.starts_with("error: ") && message.contains(about), "{message}");
-            assert_eq!(error.exit_code(), 2);
+            assert_eq!(code, 2);
         }
     }
 

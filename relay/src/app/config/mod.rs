@@ -10,11 +10,13 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    slice,
     time::Duration,
 };
 
 use audiovault_common::{
     logging::{LogConfig, LogFormat},
+    settings::OfSetting,
     tls::{CertificateError, CertificateFiles},
 };
 use audiovault_protocol::about::ShownVersion;
@@ -28,7 +30,6 @@ use zeroize::Zeroizing;
 use self::settings::ServeArgs;
 pub use self::{
     records::{AlertConfig, RecordsConfig},
-    settings::FileError,
     tls::{AdminListener, Hsts, TlsListener},
 };
 pub use crate::net::public_url::{PublicUrl, PublicUrlError};
@@ -130,9 +131,28 @@ pub enum ConfigError {
     /// The key of the cluster is too weak. The error does not repeat it.
     #[error("AUDIOVAULT_RELAY_CLUSTER_KEY: {0}")]
     ClusterKey(ShortKey),
-    /// The file that `--config` names cannot be used.
-    #[error(transparent)]
-    File(#[from] FileError),
+}
+
+impl OfSetting for ConfigError {
+    fn flags(&self) -> &[&'static str] {
+        match self {
+            Self::Invalid { flag, .. } | Self::Unreadable { flag, .. } => slice::from_ref(flag),
+            Self::Certificate(_) => &["tls-cert"],
+            Self::AdminInTheClear(_) => &["admin-bind"],
+            Self::AdminCertificate(_) => &["admin-tls-cert"],
+            Self::NodeCertificate(_) => &["node-tls-cert"],
+            Self::ClusterOnFile => &["database"],
+            Self::Missing { .. }
+            | Self::IncompleteTls(_)
+            | Self::IncompleteAcme(_)
+            | Self::TwoCertificates
+            | Self::IncompleteAlerts(_)
+            | Self::IncompleteAdminTls(_)
+            | Self::IncompleteCluster(_)
+            | Self::IncompleteNodeTls(_)
+            | Self::ClusterKey(_) => &[],
+        }
+    }
 }
 
 /// The checked configuration of `serve`.
@@ -173,8 +193,7 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
-    /// Reads the configuration file that the arguments name, uses it for settings that the arguments do not set, and
-    /// checks everything, including that the certificate can be loaded.
+    /// Checks everything, including that the certificate can be loaded.
     ///
     /// # Errors
     /// [`ConfigError`], the first one found.
@@ -184,14 +203,11 @@ impl ServeConfig {
         {
             args.cluster_key = Some(key.parse().map_err(ConfigError::ClusterKey)?);
         }
-        let lower = match args.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            Some(path) => settings::read_file(path)?,
-            None => ServeArgs::default(),
-        };
-        Self::check(args.or(lower))
-    }
-
-    fn check(args: ServeArgs) -> Result<Self, ConfigError> {
+        for list in
+            [&mut args.acme_domain, &mut args.admin_host, &mut args.trusted_proxy, &mut args.allow_origin]
+        {
+            *list = without_blanks(list.take());
+        }
         let limits = check_limits(&args)?;
         let records = RecordsConfig::check(&args)?;
         let tls = TlsListener::check(&args)?;
@@ -238,6 +254,12 @@ impl ServeConfig {
             records,
         })
     }
+}
+
+/// The list without blank items. A list of nothing else is absent.
+fn without_blanks(list: Option<Vec<String>>) -> Option<Vec<String>> {
+    let items: Vec<String> = list?.into_iter().filter(|item| !item.trim().is_empty()).collect();
+    (!items.is_empty()).then_some(items)
 }
 
 fn invalid(flag: &'static str, value: &str, reason: &dyn ToString) -> ConfigError {

@@ -1,21 +1,26 @@
-use std::fs;
+use std::{ffi::OsString, fs};
 
-use clap::Parser;
+use audiovault_common::settings::{Origins, Settings, SettingsError};
 use tempfile::TempDir;
 
-use super::*;
+use super::{settings::LAYERS, *};
 use crate::{
     cli::{Cli, Command},
     net::listen::CertificateSource,
 };
 
-/// The arguments of `serve` from a command line. The environment of the tests has no settings.
-fn args(line: &[&str]) -> ServeArgs {
-    let all = ["audiovault-relay", "serve"].iter().chain(line);
-    let Command::Serve(args) = Cli::try_parse_from(all).unwrap().command else {
+/// The settings of `serve` from a command line and its file, without an environment.
+fn read(line: &[&str]) -> Result<(ServeArgs, Origins), SettingsError> {
+    let all = ["audiovault-relay", "serve"].iter().chain(line).map(OsString::from);
+    let Settings { cli, origins } = LAYERS.read::<Cli>(all, |_| None, None)?;
+    let Command::Serve(args) = cli.command else {
         panic!("{line:?} is not serve");
     };
-    *args
+    Ok((*args, origins))
+}
+
+fn args(line: &[&str]) -> ServeArgs {
+    read(line).unwrap().0
 }
 
 const ENOUGH: [&str; 4] = ["--public-url", "https://relay.example.com/", "--database", "sqlite:relay.db"];
@@ -24,8 +29,12 @@ fn load(more: &[&str]) -> Result<ServeConfig, ConfigError> {
     ServeConfig::load(args(&[&ENOUGH, more].concat()))
 }
 
+/// The error that the program prints for this command line.
 fn refusal(more: &[&str]) -> String {
-    let message = load(more).unwrap_err().to_string();
+    let message = match read(&[&ENOUGH, more].concat()) {
+        Ok((args, origins)) => origins.locate(ServeConfig::load(args).unwrap_err()).to_string(),
+        Err(error) => error.to_string(),
+    };
     assert_eq!(message.lines().count(), 1, "{message}");
     message
 }
@@ -149,16 +158,19 @@ fn a_file_that_is_not_understood_is_refused_with_its_line() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("relay.toml");
     for (content, line, about) in [
-        ("bind = \"127.0.0.1:1\"\nbnd = \"127.0.0.1:2\"\n", 2, "unknown field"),
-        ("\n\nbind = 8080\n", 3, "expected a string"),
-        ("bind = \n", 1, ""),
-        ("config = \"other.toml\"\n", 1, "unknown field"),
+        ("bind = \"127.0.0.1:1\"\nbnd = \"127.0.0.1:2\"\n", 2, "unknown key"),
+        ("\n\nbind = 8080\n", 3, "expected an address and a port"),
+        ("bind = 1.5\n", 1, "bind must be text"),
+        ("config = \"other.toml\"\n", 1, "unknown key"),
     ] {
         fs::write(&file, content).unwrap();
         let message = refusal(&["--config", file.to_str().unwrap()]);
         assert!(message.contains(&format!("line {line}:")), "{message}");
         assert!(message.contains(about), "{message}");
     }
+    fs::write(&file, "bind = \n").unwrap();
+    let message = refusal(&["--config", file.to_str().unwrap()]);
+    assert!(message.contains("(line 1):"), "{message}");
     let message = refusal(&["--config", "/nowhere/relay.toml"]);
     assert!(message.contains("/nowhere/relay.toml"), "{message}");
 }
@@ -270,7 +282,7 @@ fn a_number_in_the_file_may_be_written_as_one() {
     let limits = load(&["--config", file.to_str().unwrap()]).unwrap().limits;
     assert_eq!((limits.max_connections, limits.max_site_requests), (70, 80));
     fs::write(&file, "\nmax-connections = true\n").unwrap();
-    assert!(refusal(&["--config", file.to_str().unwrap()]).contains("line 2: expected a number"));
+    assert!(refusal(&["--config", file.to_str().unwrap()]).contains("line 2: max-connections must be"));
 }
 
 #[test]
@@ -355,4 +367,18 @@ fn a_relay_among_others_needs_an_address_a_key_and_a_shared_database() {
         let error = load(&line, key).unwrap_err().to_string();
         assert!(error.contains(about) && error.lines().count() == 1, "{error}");
     }
+}
+
+#[test]
+fn the_page_of_settings_is_true() {
+    let page = include_str!("../../../SETTINGS.md");
+    assert!(
+        page == settings::reference::<Cli>(),
+        "run: audiovault-relay config reference > relay/SETTINGS.md"
+    );
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("relay.toml");
+    fs::write(&file, settings::example::<Cli>()).unwrap();
+    let (args, _) = read(&["--config", file.to_str().unwrap()]).unwrap();
+    assert_eq!(ServeConfig::load(args).unwrap().public_url.as_str(), "https://relay.example.com");
 }
