@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::buffer_pool;
 use crate::{
     http::decoding::Decoding,
-    storage::{blocking_pool::BlockingPool, cached_read, file::RecordingFile},
+    storage::{blocking_pool::BlockingPool, cached_read, open::RecordingFile},
 };
 
 /// Bytes per read. A disk needs about as long to read this many as to find the first, and 64 downloads at a time hold

@@ -11,7 +11,7 @@ use crate::{
         layout::{Codec, Layout},
         snapshots::States,
     },
-    storage::file::RecordingFile,
+    storage::open::RecordingFile,
 };
 
 /// Decoded bytes in one step: a few milliseconds of work, after which a cancelled download can stop.

@@ -28,7 +28,7 @@ use crate::{
         deny_list::{Place, RevocableBody},
         media::split_name,
         open::{OpenError, OpenRecording},
-        resolved::Resolved,
+        recording::Resolved,
     },
 };
 use audiovault_common::error_chain::causes_in_one_line;

@@ -17,8 +17,10 @@ use rustix::{
     io::{ReadWriteFlags, preadv2},
 };
 
-use super::{open::OpenRecording, resolved::Resolved};
-use crate::audio::wav::HEADER_READ;
+use crate::{
+    audio::wav::HEADER_READ,
+    storage::{open::OpenRecording, recording::Resolved},
+};
 
 /// Local file systems (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS. Opening a file on one never asks
 /// another machine or program, and the kernel sees every change.

@@ -16,9 +16,8 @@ use std::{
 use cap_std::fs::Dir;
 
 use crate::storage::{
-    directory::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Shortfall},
+    directory::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Pace, Shortfall},
     media::Extensions,
-    pace::Pace,
 };
 
 /// The result of a count.

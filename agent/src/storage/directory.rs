@@ -1,4 +1,5 @@
-//! Reads one directory: which of its entries are recordings, and which may contain more.
+//! Reads one directory: which of its entries are recordings, and which may contain more. Limits how fast background
+//! work does so.
 
 use std::{
     ffi::OsString,
@@ -6,6 +7,7 @@ use std::{
     ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::Path,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -19,6 +21,10 @@ pub(crate) const MAX_DEPTH: usize = 32;
 /// If a directory changed less than this before it was read, it may change again within the same tick of its file
 /// system's clock. FAT has the coarsest clock, two seconds.
 pub(crate) const COARSEST_CLOCK: Duration = Duration::from_secs(2);
+/// Number of entries between two pauses. The pauses leave the disk to calls and searches.
+const ENTRIES_PER_PAUSE: u32 = 256;
+/// Length of a pause: a million files take four seconds longer.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Directories that appliances and file systems create for themselves; never entered.
 const DEBRIS: [&[u8]; 6] =
@@ -75,6 +81,29 @@ impl Shortfall {
     pub(crate) fn add(&mut self, other: Self) {
         self.out_of_time |= other.out_of_time;
         self.unreadable = self.unreadable.take().or(other.unreadable);
+    }
+}
+
+/// Counts directory entries, and pauses regularly.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pace {
+    hurried: bool,
+    entries: u32,
+}
+
+impl Pace {
+    /// Never pauses.
+    #[cfg(test)]
+    pub(crate) fn hurried() -> Self {
+        Self { hurried: true, entries: 0 }
+    }
+
+    /// Counts one entry, and pauses after every [`ENTRIES_PER_PAUSE`].
+    pub(crate) fn breathe(&mut self) {
+        self.entries = self.entries.wrapping_add(1);
+        if !self.hurried && self.entries.is_multiple_of(ENTRIES_PER_PAUSE) {
+            thread::sleep(PAUSE);
+        }
     }
 }
 

@@ -9,17 +9,13 @@ pub mod deny_list;
 mod directory;
 pub mod driver;
 pub mod expand;
-pub mod file;
 pub mod index;
-mod indexed;
 pub mod linked_calls;
 pub mod media;
 pub mod open;
-mod pace;
 pub mod pattern;
 pub mod query;
 pub mod recording;
-pub mod resolved;
 pub mod sample;
 mod storage_root;
 pub(crate) mod tokens;
@@ -48,13 +44,12 @@ use crate::{
         census::Figures,
         deny_list::InForce,
         driver::{DriverReport, FileDriver, LookedAt},
-        indexed::Indexed,
         media::Extensions,
         open::{OpenError, OpenRecording},
         pattern::Pattern,
         query::Query,
         recording::{Recording, tidy},
-        storage_root::{Counted, StorageRoot},
+        storage_root::{Counted, Indexed, StorageRoot},
     },
 };
 

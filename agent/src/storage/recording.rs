@@ -1,21 +1,24 @@
-//! One recording as a search finds it, and the rules that combine several files into one result.
+//! One recording as a search finds it, its path with all links resolved, and the rules that combine several files into
+//! one result.
 
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
-    os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    fs,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use audiovault_protocol::recording::media::content_type;
+use cap_std::fs::Dir;
 
 use crate::{
     audio::layout::{Layout, delivered_extension},
-    storage::{
-        media::{self, playability},
-        resolved::Resolved,
-    },
+    storage::media::{self, playability},
 };
 
 /// A file that changed more recently than this is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at
@@ -91,6 +94,32 @@ impl Recording {
     }
 }
 
+/// The path of a recording without links. It differs from the path in the search result if that contains a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The root directory.
+    pub root: PathBuf,
+    /// The path of the recording below it.
+    pub path: PathBuf,
+}
+
+impl Resolved {
+    /// The path at which the kernel opened `file`, which was opened below `root`. Reads no disk. `None` if the kernel
+    /// does not say (without `/proc`).
+    pub(crate) fn of_open(root: impl AsFd, file: impl AsFd) -> Option<Self> {
+        let root = opened_at(root)?;
+        let path = opened_at(file)?.strip_prefix(&root).ok()?.to_owned();
+        Some(Self { root, path })
+    }
+
+    /// Resolves the links of `path` below `root`; `spelled` is the configured path of the root. Blocks. `None` if
+    /// `path` does not exist.
+    pub(crate) fn look_up(root: &Dir, spelled: &Path, path: &Path) -> Option<Self> {
+        let path = root.canonicalize(path).ok()?;
+        Some(Self { root: opened_at(root).unwrap_or_else(|| spelled.to_owned()), path })
+    }
+}
+
 /// Keeps one path for each file, and one file of each set of twins (the same recording in several formats: same
 /// directory, same name, other extension). Then sorts by modification time and name.
 ///
@@ -117,4 +146,39 @@ pub fn tidy(found: Vec<Recording>) -> Vec<Recording> {
         order.then_with(|| (a.driver, &a.path).cmp(&(b.driver, &b.path)))
     });
     tidy
+}
+
+/// The path that the kernel has for an open file (proc(5), `/proc/pid/fd`).
+fn opened_at(open: impl AsFd) -> Option<PathBuf> {
+    let link = format!("/proc/self/fd/{}", open.as_fd().as_raw_fd());
+    fs::read_link(link).ok().filter(|path| path.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::symlink};
+
+    use cap_std::ambient_authority;
+
+    use super::*;
+
+    #[test]
+    fn both_ways_follow_links_of_files_of_directories_and_of_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap().join("real");
+        fs::create_dir_all(real.join("private")).unwrap();
+        fs::write(real.join("private/a.wav"), b"").unwrap();
+        symlink("private", real.join("public")).unwrap();
+        symlink("public/a.wav", real.join("b.wav")).unwrap();
+        let spelled = dir.path().join("spelled");
+        symlink(&real, &spelled).unwrap();
+        let root = Dir::open_ambient_dir(&spelled, ambient_authority()).unwrap();
+        let expected = Some(Resolved { root: real, path: "private/a.wav".into() });
+        for path in ["private/a.wav", "public/a.wav", "b.wav"].map(Path::new) {
+            assert_eq!(Resolved::look_up(&root, &spelled, path), expected, "{path:?}");
+            let file = File::open(spelled.join(path)).unwrap();
+            assert_eq!(Resolved::of_open(&root, &file), expected, "{path:?}");
+        }
+        assert_eq!(Resolved::look_up(&root, &spelled, Path::new("none.wav")), None);
+    }
 }

@@ -1,4 +1,5 @@
-//! One storage driver with its threads and limits: searches, probes, counts and index updates.
+//! One storage driver with its threads and limits: searches, probes, counts and index updates, and the log of their
+//! results.
 
 use std::{
     path::PathBuf,
@@ -6,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use audiovault_common::error_chain::causes_in_one_line;
@@ -20,9 +21,9 @@ use crate::{
         blocking_pool::BlockingPool,
         census::{Census, Figures},
         deny_list::InForce,
-        driver::{DriverFault, DriverReport, FileDriver},
-        indexed::Indexed,
-        pace::Pace,
+        directory::Pace,
+        driver::{DriverFault, DriverReport, FileDriver, IndexFault},
+        index::Scanned,
         query::Query,
         walk::Budget,
     },
@@ -46,6 +47,10 @@ pub(super) struct Counted {
     pub(super) census: Arc<Mutex<Census>>,
     pub(super) figures: Mutex<Option<Figures>>,
 }
+
+/// The state of a driver's index when it was last logged.
+#[derive(Debug, Default)]
+pub(super) struct Indexed(Mutex<LastReport>);
 
 impl StorageRoot {
     pub(super) fn visible(&self, scope: Scope) -> bool {
@@ -194,6 +199,57 @@ impl StorageRoot {
             }
             *before = now;
         }
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum LastReport {
+    #[default]
+    Nothing,
+    Finished,
+    Failed(String),
+}
+
+impl Indexed {
+    /// Logs the result of a scan; a result that is not new is logged at debug level, or not at all if it is a
+    /// failure.
+    fn report(&self, driver: &FileDriver, result: &Result<Scanned, IndexFault>, took: Duration) {
+        let mut told = self.0.lock();
+        let pattern = driver.pattern();
+        let now = match result {
+            Ok(_) => LastReport::Finished,
+            // Searches and probes report that the root cannot be opened.
+            Err(IndexFault::Root(_)) => return,
+            Err(fault) => LastReport::Failed(fault.to_string()),
+        };
+        match result {
+            Ok(Scanned { directories, read, added, removed }) if *told != now => {
+                tracing::info!(
+                    %pattern,
+                    directories,
+                    read,
+                    added,
+                    removed,
+                    ?took,
+                    code = "index.up_to_date",
+                    "the index is up to date"
+                );
+            }
+            Ok(Scanned { directories, read, added, removed }) => {
+                tracing::debug!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
+            }
+            Err(fault) if *told != now => {
+                let cause = causes_in_one_line(&fault);
+                tracing::warn!(
+                    %pattern,
+                    cause,
+                    code = "index.behind",
+                    "the index is not up to date; searches read directories: {fault}"
+                );
+            }
+            Err(_) => {}
+        }
+        *told = now;
     }
 }
 

@@ -1,10 +1,12 @@
-//! The rules of the deny list: call ids and globs, one per line. Pure.
+//! The rules of the deny list: call ids and globs, one per line. They are compared without regard to case, and to how
+//! accents are written. Pure.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use icu_casemap::CaseMapper;
+use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 
-use super::folding;
 use crate::storage::call_id::{CallId, CallIdRules};
 
 /// The most rules in a file: every recording that a search finds is compared with all of them.
@@ -102,19 +104,71 @@ impl DenyRules {
 }
 
 fn matches(globs: &GlobSet, path: &Path) -> bool {
-    !globs.is_empty() && globs.is_match(OsStr::from_bytes(&folding::path(path.as_os_str().as_bytes())))
+    !globs.is_empty() && globs.is_match(OsStr::from_bytes(&fold_path(path.as_os_str().as_bytes())))
 }
 
 /// Adds a pattern for what matches the glob, and one for everything below that.
 fn add(set: &mut GlobSetBuilder, line: &str) -> Result<(), globset::Error> {
     let glob = line.trim_end_matches('/');
-    let glob = folding::glob(glob.strip_prefix("./").unwrap_or(glob));
+    let glob = fold_glob(glob.strip_prefix("./").unwrap_or(glob));
     let anywhere = if line.contains('/') { String::new() } else { "**/".to_owned() };
     for tail in ["", "/**"] {
         let whole = format!("{anywhere}{glob}{tail}");
         set.add(GlobBuilder::new(&whole).literal_separator(true).case_insensitive(true).build()?);
     }
     Ok(())
+}
+
+/// Folds a path (Unicode, section 3.13, canonical caseless matching), and composes it, so that a letter with its
+/// accent is one character. Bytes that are not UTF-8 stay as they are.
+fn fold_path(bytes: &[u8]) -> Vec<u8> {
+    if bytes.is_ascii() {
+        return bytes.to_ascii_lowercase();
+    }
+    let mut folded = Vec::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        folded.extend_from_slice(fold(chunk.valid()).as_bytes());
+        folded.extend_from_slice(chunk.invalid());
+    }
+    folded
+}
+
+/// Folds a glob in the same way, except its character classes: `[Z-a]` is a range, but `[z-a]` would be empty.
+fn fold_glob(glob: &str) -> String {
+    let mut folded = String::with_capacity(glob.len());
+    let mut rest = glob;
+    while let Some(start) = class_start(rest) {
+        let end = class_end(&rest[start..]).map_or(rest.len(), |len| start + len);
+        folded.push_str(&fold(&rest[..start]));
+        folded.push_str(&rest[start..end]);
+        rest = &rest[end..];
+    }
+    folded + &fold(rest)
+}
+
+fn fold(text: &str) -> String {
+    let decomposed = DecomposingNormalizer::new_nfd();
+    let folded = CaseMapper::new().fold_string(&decomposed.normalize(text)).into_owned();
+    ComposingNormalizer::new_nfc().normalize(&folded).into_owned()
+}
+
+/// The position at which the first character class begins.
+fn class_start(glob: &str) -> Option<usize> {
+    let mut escaped = false;
+    glob.char_indices().find_map(|(at, c)| {
+        let begins = c == '[' && !escaped;
+        escaped = c == '\\' && !escaped;
+        begins.then_some(at)
+    })
+}
+
+/// Length of the character class at the start of this text. A `]` directly after the opening belongs to the class.
+fn class_end(class: &str) -> Option<usize> {
+    let inside = class.strip_prefix('[')?;
+    let inside = inside.strip_prefix(['!', '^']).unwrap_or(inside);
+    let first = inside.chars().next()?.len_utf8();
+    let end = inside[first..].find(']')?;
+    Some(class.len() - inside.len() + first + end + 1)
 }
 
 #[cfg(test)]

@@ -86,13 +86,13 @@ fn changes_within_one_tick_of_the_clock_are_seen() {
     for text in [CALL, "1711444502.19", CALL] {
         let before = fs::metadata(case.path()).unwrap().modified().unwrap();
         case.write(text);
-        let file = fs::File::options().write(true).open(case.path()).unwrap();
+        let file = File::options().write(true).open(case.path()).unwrap();
         file.set_modified(before).unwrap();
         case.denies();
         assert_eq!(case.later(2), text == CALL, "{text}");
     }
     // An old modification time must not make a new file pass for the old one.
-    let file = fs::File::create(case.dir.path().join("draft")).unwrap();
+    let file = File::create(case.dir.path().join("draft")).unwrap();
     fs::write(case.dir.path().join("draft"), "1711444502.20").unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
     fs::rename(case.dir.path().join("draft"), case.path()).unwrap();

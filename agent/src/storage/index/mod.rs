@@ -4,7 +4,6 @@
 //! If a call may be newer than the last scan, or a recording is not where the index says, the search reads the
 //! directories that have changed since the scan. If the index cannot answer, the search runs without it.
 
-mod known;
 mod scan;
 mod store;
 mod watch;
@@ -13,8 +12,11 @@ mod watch;
 mod tests;
 
 use std::{
-    collections::HashMap,
-    fmt,
+    collections::{BTreeSet, HashMap, HashSet},
+    ffi::OsStr,
+    fmt, io,
+    ops::ControlFlow,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock, OnceLock, Weak, atomic::AtomicBool},
     time::Duration,
@@ -24,18 +26,22 @@ use cap_std::fs::Dir;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use self::{scan::Scan, store::Store, watch::Watch};
+use self::{
+    scan::{Scan, nanoseconds},
+    store::{DirectoryRow, Reading, Store, guarded},
+    watch::Watch,
+};
 use crate::storage::{
     StorageSettings,
-    directory::{Names, Shortfall},
-    expand,
-    pace::Pace,
+    call_id::CallId,
+    directory::{self, Entry, MAX_DEPTH, Names, Pace, Shortfall, is_debris},
+    expand::{self, Step, leads_to},
     pattern::Pattern,
-    tokens::Rules,
+    query::Query,
+    tokens::{self, Rules},
     walk::{Budget, Walk},
 };
 
-pub(crate) use self::known::Known;
 pub use self::{
     scan::{ScanError, Scanned},
     store::StoreError,
@@ -85,6 +91,45 @@ impl Index {
         &self.file
     }
 
+    /// What the index knows about a call in the directories of these ways. `None` if the index cannot answer: it is
+    /// not finished, or it cannot answer this query. Blocks.
+    pub(crate) fn known(&self, query: &Query, ways: &[Vec<Step>]) -> Option<Known> {
+        if ways.iter().flatten().any(leads_to_debris) {
+            return None;
+        }
+        let store = self.store()?;
+        let tokens = self.tokens(query)?;
+        let found = guarded(|| {
+            let reading = store.reading()?;
+            let Some(scanned) = reading.scanned()? else { return Ok(None) };
+            let mut hits = Vec::new();
+            for token in &tokens {
+                hits.extend(reading.filed(token, &|name| query.wants(name))?);
+            }
+            Ok(Some((scanned, hits, reading)))
+        });
+        let (scanned, hits, reading) = match found {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    file = %self.file.display(),
+                    code = "index.unreadable",
+                    "the index cannot be read; searching without it"
+                );
+                self.close();
+                return None;
+            }
+        };
+        let latest =
+            query.began().map(|began| began.as_nanosecond() + self.look_ahead.as_nanos().cast_signed());
+        let may_be_newer = latest.is_none_or(|latest| latest >= scanned);
+        // One name may be stored under several of these tokens.
+        let hits: BTreeSet<PathBuf> =
+            hits.into_iter().filter(|path| ways.iter().any(|way| leads_to(way, path))).collect();
+        Some(Known { hits: hits.into_iter().collect(), may_be_newer, reading })
+    }
+
     /// Brings the index up to date, or builds it again if necessary. Blocks, for minutes if there are many
     /// recordings.
     ///
@@ -122,6 +167,13 @@ impl Index {
         Scan::new((walk, store), watched, self.rules, pace).run(bases, shortfall)
     }
 
+    /// Index keys for the query, or `None` if any term cannot be indexed.
+    fn tokens(&self, query: &Query) -> Option<Vec<Vec<u8>>> {
+        let ids = [&query.call_id].into_iter().chain(&query.linked.ids).map(CallId::needle);
+        let files = query.linked.files.iter().map(String::as_bytes);
+        ids.chain(files).map(|text| tokens::key(text, self.rules)).collect()
+    }
+
     fn watch(&self) -> Option<&Watch> {
         self.watch.get().and_then(Option::as_ref)
     }
@@ -148,5 +200,125 @@ impl Index {
 
     fn close(&self) {
         *self.store.lock() = None;
+    }
+}
+
+/// The answer of an index.
+pub(crate) struct Known {
+    /// The paths of the call's recordings below the root, at the last scan.
+    pub(crate) hits: Vec<PathBuf>,
+    /// Whether recordings may have been added since the scan.
+    pub(crate) may_be_newer: bool,
+    /// The state of the index from which this was read. Later changes of the index do not affect it.
+    reading: Reading,
+}
+
+impl Known {
+    /// Reads the directories at the ends of these ways, and below, that have changed since they were scanned. `None`
+    /// if the index cannot be read any more. Blocks.
+    pub(crate) fn look(&self, index: &Index, walk: Walk<'_>, starts: Vec<PathBuf>) -> Option<Looked> {
+        let look = Look { walk, watch: index.watch(), reading: &self.reading, looked: Looked::default() };
+        guarded(|| look.through(starts)).ok()
+    }
+}
+
+/// The result of reading the directories that have changed.
+#[derive(Default)]
+pub(crate) struct Looked {
+    /// The directories that were read; what the index says about them no longer counts.
+    pub(crate) changed: HashSet<PathBuf>,
+    /// The paths of the recordings that were found in them.
+    pub(crate) hits: Vec<PathBuf>,
+    /// Why the result may be incomplete.
+    pub(crate) shortfall: Shortfall,
+}
+
+struct Look<'a> {
+    walk: Walk<'a>,
+    watch: Option<&'a Watch>,
+    reading: &'a Reading,
+    looked: Looked,
+}
+
+impl Look<'_> {
+    fn through(mut self, starts: Vec<PathBuf>) -> Result<Looked, StoreError> {
+        let mut seen = HashSet::new();
+        let mut pool: Vec<(PathBuf, usize)> = starts.into_iter().map(|start| (start, 0)).collect();
+        while let Some((path, depth)) = pool.pop() {
+            if self.walk.budget.is_spent() {
+                self.looked.shortfall.out_of_time = true;
+                break;
+            }
+            if depth > MAX_DEPTH || !seen.insert(path.clone()) {
+                continue;
+            }
+            let known = self.reading.directory(&path)?;
+            let below = match self.enter(&path, known.as_ref()) {
+                Ok(below) => below,
+                Err(error) => {
+                    self.looked.shortfall.note(error);
+                    continue;
+                }
+            };
+            pool.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
+        }
+        Ok(self.looked)
+    }
+
+    /// The subdirectories of a directory. Reads it if it has changed.
+    fn enter(&mut self, path: &Path, known: Option<&DirectoryRow>) -> io::Result<Vec<Vec<u8>>> {
+        let directory = directory::open(self.walk.root, path)?;
+        let modified = nanoseconds(directory::modified(&directory)?);
+        if let Some(known) = known.filter(|known| known.settled && known.modified == modified) {
+            return Ok(known.below.clone());
+        }
+        if let Some(below) = self.take_changes(path, &directory, known) {
+            return Ok(below);
+        }
+        let mut below = Vec::new();
+        let looked = &mut self.looked;
+        looked.changed.insert(path.to_owned());
+        let walk = self.walk;
+        let mut entries = 0_u32;
+        directory::read((walk.root, &directory), path, walk.names, &mut |entry| {
+            entries = entries.wrapping_add(1);
+            if entries.is_multiple_of(128) && walk.budget.is_spent() {
+                looked.shortfall.out_of_time = true;
+                return ControlFlow::Break(());
+            }
+            match entry {
+                Ok(Some(Entry::Recording(name))) => looked.hits.push(path.join(name)),
+                Ok(Some(Entry::DirectoryRow(name))) => below.push(name.as_bytes().to_owned()),
+                Ok(None) => {}
+                Err(error) => looked.shortfall.note(error),
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(below)
+    }
+
+    /// The subdirectories of a watched directory, if the reported changes are enough and it need not be read.
+    fn take_changes(
+        &mut self,
+        path: &Path,
+        directory: &Dir,
+        known: Option<&DirectoryRow>,
+    ) -> Option<Vec<Vec<u8>>> {
+        let known = known?;
+        let watch = self.watch?;
+        let news = watch.news(path, directory).filter(|news| !news.has_link(self.walk, path))?;
+        let wanted = news.appeared.iter().filter(|name| (self.walk.names.recording)(name.as_bytes()));
+        self.looked.hits.extend(wanted.map(|name| path.join(name)));
+        let came = news.directories.iter().map(|name| name.as_bytes());
+        let came = came.filter(|name| self.walk.names.lead_on(name)).map(<[u8]>::to_vec);
+        Some(known.below.iter().cloned().chain(came).collect())
+    }
+}
+
+/// Whether a step leads to a directory that no scan enters.
+fn leads_to_debris(step: &Step) -> bool {
+    match step {
+        Step::Exact(name) => is_debris(name.as_bytes()),
+        Step::Like(_) => false,
     }
 }

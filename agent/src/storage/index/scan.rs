@@ -20,8 +20,7 @@ use super::{
     watch::{IndexChanges, Watch},
 };
 use crate::storage::{
-    directory::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Shortfall},
-    pace::Pace,
+    directory::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Pace, Shortfall},
     tokens::{Rules, tokens},
     walk::Walk,
 };
