@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
-    aside::{self, Aside},
     event::{Notice, bounded, line},
+    rotation::{self, Aside},
 };
 
 /// How long a writer may take to release a rotated file. It checks every second, and a slow disk may delay it.
@@ -79,14 +79,14 @@ pub enum EraseError {
 /// [`EraseError`].
 pub fn erase(path: &Path, erasure: &Erasure) -> Result<Erased, EraseError> {
     let failed = |source| EraseError::Failed { path: path.to_owned(), source };
-    let newest = match aside::put(path, Timestamp::now()) {
+    let newest = match rotation::put_aside(path, Timestamp::now()) {
         Ok(newest) => Some(newest),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed(error)),
     };
     let mut erased = Erased { lines: 0, files: 0, left_alone: left_alone(path).map_err(failed)? };
     // The newest is the last: its line has the number of erased lines of all files.
-    for Aside { path, .. } in aside::list(path).map_err(failed)? {
+    for Aside { path, .. } in rotation::list(path).map_err(failed)? {
         let failed = |source| EraseError::Failed { path: path.clone(), source };
         let Some(file) = take(&path)? else { continue };
         let last = newest.as_ref() == Some(&path);
@@ -95,7 +95,7 @@ pub fn erase(path: &Path, erasure: &Erasure) -> Result<Erased, EraseError> {
         erased.files += usize::from(gone > 0);
     }
     if newest.is_none() {
-        let name = aside::next(path, Timestamp::now()).map_err(failed)?;
+        let name = rotation::next_name(path, Timestamp::now()).map_err(failed)?;
         begin(&name, &said(erasure, erased.lines)).map_err(failed)?;
     }
     Ok(erased)
@@ -104,7 +104,7 @@ pub fn erase(path: &Path, erasure: &Erasure) -> Result<Erased, EraseError> {
 /// Creates a file with one line, for the owner of the directory to read.
 fn begin(path: &Path, line: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    give(&file, &fs::metadata(aside::directory(path))?)?;
+    give(&file, &fs::metadata(rotation::directory(path))?)?;
     file.write_all(line.as_bytes())?;
     file.sync_all()
 }
@@ -188,7 +188,7 @@ fn rewrite(path: &Path, file: &File, erasure: &Erasure, before: Option<u64>) -> 
         new.set_modified(metadata.modified()?)?;
         new.sync_all()?;
         fs::rename(&draft, path)?;
-        File::open(aside::directory(path))?.sync_all()?;
+        File::open(rotation::directory(path))?.sync_all()?;
         Ok(gone)
     })();
     if written.is_err() {
@@ -231,9 +231,9 @@ fn is_told_of(text: &[u8], calls: &[NamedCall]) -> bool {
 /// Files whose names begin like the audit log's, but which the audit log did not make.
 fn left_alone(path: &Path) -> io::Result<Vec<PathBuf>> {
     let Some(name) = path.file_name() else { return Ok(Vec::new()) };
-    let ours = aside::list(path)?;
+    let ours = rotation::list(path)?;
     let mut found = Vec::new();
-    for entry in fs::read_dir(aside::directory(path))? {
+    for entry in fs::read_dir(rotation::directory(path))? {
         let entry = entry?;
         let there = entry.file_name();
         let rest = there.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
@@ -264,7 +264,7 @@ mod tests {
     }
 
     fn contents(path: &Path) -> Vec<String> {
-        let mut files: Vec<_> = aside::list(path).unwrap().into_iter().map(|aside| aside.path).collect();
+        let mut files: Vec<_> = rotation::list(path).unwrap().into_iter().map(|aside| aside.path).collect();
         files.extend(path.exists().then(|| path.to_owned()));
         files.iter().map(|file| fs::read_to_string(file).unwrap()).collect()
     }

@@ -3,13 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{event::Outcome, *};
+use super::*;
 
 struct Place {
     dir: TempDir,
@@ -157,9 +156,9 @@ async fn what_is_under_way_at_the_end_is_written_too() {
 }
 
 /// A running delivery: the response with a recording, from which nothing was read yet.
-fn delivery(recorder: &Recorder) -> axum::response::Response {
+fn delivery(recorder: &Recorder) -> Response {
     let entry = recorder.begin(Kind::Delivery, &Request::default()).unwrap();
-    let mut answer = axum::response::Response::new("some sound".into());
+    let mut answer = Response::new("some sound".into());
     answer.extensions_mut().insert(Known);
     entry.answered(answer, None)
 }

@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tracing::Instrument;
 
 use super::http_error::HttpError;
-use crate::audit::{Recorder, call_in_log::call_in_log, event::Kind};
+use crate::audit::{Recorder, call_in_log, event::Kind};
 
 /// The header that carries the request id.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

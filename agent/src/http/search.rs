@@ -30,7 +30,7 @@ use serde_json::Value;
 use super::{AgentService, http_error::HttpError};
 use crate::{
     audio::layout::delivered_extension,
-    audit::{Denied, Known, call_in_log::call_in_log},
+    audit::{Denied, Known, call_in_log},
     auth::access::Grant,
     http::links::LinkedRequest,
     limits::throttle::{Attempt, NoGrant, client_key},
