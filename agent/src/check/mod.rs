@@ -3,21 +3,17 @@
 //!
 //! Pure functions evaluate the results (`clock`, `signer`, `storage`, `websocket`); the other modules collect them.
 
-mod asker;
 mod clock;
 mod configuration;
 pub mod coverage;
 mod error_text;
 mod exchange;
-mod own_tunnel;
 mod reachability;
 mod recordings;
 pub mod report;
 mod round_trip;
-mod rows;
 mod signer;
 mod storage;
-pub mod table;
 mod websocket;
 
 use std::{error::Error, time::Instant};
@@ -25,12 +21,10 @@ use std::{error::Error, time::Instant};
 use url::Url;
 
 use self::{
-    asker::Question,
-    configuration::Ready,
+    configuration::{Question, Ready},
     error_text::ErrorText,
-    report::{Report, Row, State, Step, Verdict},
+    report::{RelayRows, Report, Row, Rows, State, Step, Verdict},
     round_trip::RoundTrip,
-    rows::{RelayRows, Rows},
     websocket::Answer,
 };
 use crate::{config::args::TunnelArgs, tunnel::connect::Dialler};

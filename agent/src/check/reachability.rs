@@ -14,8 +14,7 @@ use super::{
     clock::{self, Offset},
     error_text::ErrorText,
     exchange,
-    report::{Step, Verdict},
-    rows::RelayRows,
+    report::{RelayRows, Step, Verdict},
     signer,
     signer::Circumstances,
 };

@@ -14,8 +14,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::{
-    report::{Row, State, Step, Verdict},
-    rows::Rows,
+    report::{Row, Rows, State, Step, Verdict},
     storage::{self, Counted},
 };
 use crate::{

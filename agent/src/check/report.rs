@@ -1,6 +1,7 @@
-//! The result of a check: its rows, and the severity of the worst one.
+//! The result of a check: its rows, which a watcher gets at once, and the severity of the worst one.
 
 use std::{
+    fmt,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -161,10 +162,6 @@ impl Row {
     }
 }
 
-fn milliseconds<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// The result of the whole check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -217,6 +214,71 @@ impl From<Severity> for ExitCode {
     fn from(severity: Severity) -> Self {
         Self::from(severity as u8)
     }
+}
+
+/// All rows so far.
+pub(super) struct Rows<'w> {
+    found: Vec<Row>,
+    watcher: &'w mut dyn FnMut(&Row),
+}
+
+impl fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
+impl<'w> Rows<'w> {
+    /// Starts without rows.
+    pub(super) fn new(watcher: &'w mut dyn FnMut(&Row)) -> Self {
+        Self { found: Vec::new(), watcher }
+    }
+
+    /// Adds a row.
+    pub(super) fn push(&mut self, row: Row) {
+        (self.watcher)(&row);
+        self.found.push(row);
+    }
+
+    /// Adds a row about a step that began at `begun`.
+    pub(super) fn add(&mut self, step: Step, begun: Instant, verdict: Verdict) {
+        self.push(Row::new(step, begun, verdict));
+    }
+
+    /// The rows about one relay.
+    pub(super) fn with<'r>(&'r mut self, relay: &'r str) -> RelayRows<'r, 'w> {
+        RelayRows { rows: self, relay }
+    }
+
+    /// All rows.
+    pub(super) fn into_found(self) -> Vec<Row> {
+        self.found
+    }
+}
+
+/// Rows about one relay.
+#[derive(Debug)]
+pub(super) struct RelayRows<'r, 'w> {
+    rows: &'r mut Rows<'w>,
+    relay: &'r str,
+}
+
+impl RelayRows<'_, '_> {
+    /// Adds a row about a step that began at `begun`.
+    pub(super) fn add(&mut self, step: Step, begun: Instant, verdict: Verdict) {
+        self.rows.push(Row::new(step, begun, verdict).with(self.relay));
+    }
+
+    /// Adds a row for each step that was skipped because `first` failed.
+    pub(super) fn skip_after(&mut self, first: Step, steps: &[Step]) {
+        for step in steps {
+            self.add(*step, Instant::now(), Verdict::after(first));
+        }
+    }
+}
+
+fn milliseconds<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -15,10 +15,8 @@ use serde_json::{Value, json};
 use super::{CommandError, announced, runtime};
 use crate::{
     check::coverage::{
-        picture,
+        self, Coverage, Fate, SearchResult, Tally, picture,
         queue_log::{self, Period, QueueLog},
-        search::{self, Fate, SearchResult},
-        tally::{Coverage, Tally},
     },
     config::{ask_args::CoverageArgs, check, error::ConfigError},
     storage::{StorageSettings, driver::DriverFault, query::parse_start},
@@ -77,7 +75,7 @@ fn survey(
     let unreadable = |error| Unreadable(path.to_owned(), error);
     let file = File::open(path).map_err(unreadable)?;
     let mut log = queue_log::read(BufReader::new(file), period).map_err(unreadable)?;
-    let (tried, faults) = search::try_all(settings, std::mem::take(&mut log.calls), tenant);
+    let (tried, faults) = coverage::try_all(settings, std::mem::take(&mut log.calls), tenant);
     let coverage = Coverage::count(&tried, &settings.zone);
     Ok(Surveyed { log, tried, faults, coverage, settings: settings.clone() })
 }

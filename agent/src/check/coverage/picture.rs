@@ -2,10 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{
-    search::Fate,
-    tally::{Coverage, Tally},
-};
+use super::{Coverage, Fate, Tally};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 320.0;
