@@ -1,4 +1,5 @@
-//! `check` and `config check`: print the table of what works and what does not.
+//! `check` and `config check`: print the table of what works and what does not. `config` also shows how to write a
+//! configuration.
 
 use std::{
     fmt::Write as _,
@@ -14,7 +15,10 @@ use crate::{
         self, Extent,
         report::{Report, Row, Severity, State, Step},
     },
-    config::ask_args::CheckArgs,
+    config::{
+        ask_args::{CheckArgs, ConfigCommand},
+        settings,
+    },
 };
 
 /// Width of the columns before the text: state and step.
@@ -34,6 +38,16 @@ pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, Com
     let mut printer = Printer::new(json);
     let report = check::run(args.tunnel, extent, &mut |row| printer.row(row)).await;
     finish(&report, json).map_err(runtime)
+}
+
+pub(super) async fn config(command: ConfigCommand) -> Result<ExitCode, CommandError> {
+    let text = match command {
+        ConfigCommand::Check(args) => return run(*args, Extent::Configuration).await,
+        ConfigCommand::Example => settings::example(),
+        ConfigCommand::Reference => settings::reference(),
+    };
+    io::stdout().write_all(text.as_bytes()).map_err(runtime)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Shows a configuration that cannot be read as a row like any other.

@@ -11,7 +11,7 @@ use audiovault_protocol::identity::{
     site::{SiteId, SiteKey},
 };
 
-use super::{CommandError, announced, reload::CommandLine, runtime};
+use super::{CommandError, CommandLine, announced, runtime};
 use crate::{
     app::AgentSettings,
     config::{

@@ -2,41 +2,37 @@
 
 mod audit;
 mod check;
-mod config;
 mod coverage;
 mod get;
 mod install;
-mod reload;
 mod search;
-mod serve;
+mod service;
 mod status;
-mod tunnel;
 
 use std::{
     error::Error,
+    ffi::{OsStr, OsString},
     io::{self, Write},
-    path::PathBuf,
     process::ExitCode,
-    time::SystemTime,
 };
 
-use self::reload::CommandLine;
+use self::check::CheckOptions;
 use crate::{
     check::Extent,
     config::{
-        args::{Command, CommonArgs, DEFAULT_LOG_LEVEL},
-        ask_args::HealthArgs,
+        args::{Cli, Command, CommonArgs, DEFAULT_LOG_LEVEL},
         check::Checked,
         error::ConfigError,
+        settings::{self, LAYERS},
     },
     http::listener as classic,
+    install::Layout,
     limits::process::{be_nice, keep_memory_private, make_room},
-    status::state,
 };
 use audiovault_common::{
     error_chain::in_one_line,
     logging::LogConfig,
-    settings::{Settings, SettingsError, one_line},
+    settings::{Settings, SettingsError, Typed, one_line},
 };
 use clap::error::ErrorKind;
 
@@ -105,6 +101,39 @@ pub fn run() -> ExitCode {
     code
 }
 
+/// The command line as it was typed. Environment and files are read again each time.
+#[derive(Debug, Clone)]
+struct CommandLine(Vec<OsString>);
+
+impl CommandLine {
+    fn of_this_process() -> Self {
+        Self(std::env::args_os().collect())
+    }
+
+    /// The check that this command line runs, if it is a check.
+    fn is_check(&self) -> Option<CheckOptions> {
+        let words: Vec<&OsStr> = self.0.iter().skip(1).map(OsString::as_os_str).collect();
+        let extent = if words.starts_with(&["check".as_ref()]) {
+            Extent::Everything
+        } else if words.starts_with(&["config".as_ref(), "check".as_ref()]) {
+            Extent::Configuration
+        } else {
+            return None;
+        };
+        Some(CheckOptions { extent, json: words.contains(&OsStr::new("--json")) })
+    }
+
+    /// The flags that were typed.
+    fn typed(&self) -> Result<Vec<Typed>, SettingsError> {
+        LAYERS.typed::<Cli>(self.0.iter().cloned())
+    }
+
+    /// Reads the command line, the environment and the file.
+    fn read(&self) -> Result<Settings<Cli>, SettingsError> {
+        settings::read(self.0.iter().cloned(), |name| std::env::var_os(name), &Layout::config())
+    }
+}
+
 /// Starts the log that the flags describe.
 fn start_log(common: &CommonArgs) -> Result<(), ConfigError> {
     let log = LogConfig::new(common.log_format, &common.log_level)
@@ -116,16 +145,16 @@ fn start_log(common: &CommonArgs) -> Result<(), ConfigError> {
 
 async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
     match command {
-        Command::Tunnel(_) => tunnel::run(command, line).await,
-        Command::Serve(_) => serve::run(command, line).await,
+        Command::Tunnel(_) => service::tunnel(command, line).await,
+        Command::Serve(_) => service::serve(command, line).await,
         Command::Search(args) => search::run(&args).await,
         Command::Get(args) => get::run(&args).await,
         Command::Coverage(args) => coverage::run(*args).await,
-        Command::Health(args) => health(&args),
+        Command::Health(args) => status::health(&args),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(args.command).await,
         Command::Check(args) => check::run(args, Extent::Everything).await,
-        Command::Config(args) => config::run(args.command).await,
+        Command::Config(args) => check::config(args.command).await,
         Command::Install(args) => install::run(args, &line).await,
         Command::Uninstall(args) => install::remove(&args).await,
     }
@@ -136,33 +165,6 @@ fn announced<T>(checked: Checked<T>) -> T {
         tracing::warn!(code = "config.warning", "{warning}");
     }
     checked.settings
-}
-
-fn health(args: &HealthArgs) -> Result<ExitCode, CommandError> {
-    match state::check(state_file(args.state_file.as_ref())?, SystemTime::now()) {
-        Ok(()) => {
-            writeln!(io::stdout(), "connected").map_err(runtime)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => Ok(failed(&error)),
-    }
-}
-
-fn state_file(named: Option<&PathBuf>) -> Result<&PathBuf, ConfigError> {
-    named.ok_or(ConfigError::Missing("--state-file (the file that the agent writes)"))
-}
-
-/// Completes when SIGTERM or SIGINT asks the process to end.
-fn termination() -> io::Result<impl Future<Output = ()> + Send> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }
 
 /// Wraps an error that happened while running.

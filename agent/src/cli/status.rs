@@ -1,18 +1,22 @@
-//! `status`: shows how the running agent is doing.
+//! `status` and `health`: show how the running agent is doing.
 
 use std::{
     fmt::Write as _,
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
 
 use audiovault_protocol::{frame::one_line, message::DriverStatus};
 
-use super::{CommandError, failed, runtime, state_file};
+use super::{CommandError, failed, runtime};
 use crate::{
     app::report,
-    config::ask_args::StatusArgs,
+    config::{
+        ask_args::{HealthArgs, StatusArgs},
+        error::ConfigError,
+    },
     status::{
         duration::format_duration,
         state::{self, State, Tunnel, seconds},
@@ -33,6 +37,21 @@ pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, CommandError> {
     };
     io::stdout().write_all(text.as_bytes()).map_err(runtime)?;
     Ok(if state.connected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Shows by the exit code whether the agent is connected.
+pub(super) fn health(args: &HealthArgs) -> Result<ExitCode, CommandError> {
+    match state::check(state_file(args.state_file.as_ref())?, SystemTime::now()) {
+        Ok(()) => {
+            writeln!(io::stdout(), "connected").map_err(runtime)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Ok(failed(&error)),
+    }
+}
+
+fn state_file(named: Option<&PathBuf>) -> Result<&PathBuf, ConfigError> {
+    named.ok_or(ConfigError::Missing("--state-file (the file that the agent writes)"))
 }
 
 /// The state as text; `now` is in seconds since the Unix epoch.

@@ -1,68 +1,66 @@
-//! Reloads the configuration of a running agent: on SIGHUP, and when one of its files has changed.
+//! `tunnel` and `serve`: run the agent until the process is asked to end. Its configuration is reloaded on SIGHUP, and
+//! when one of its files has changed.
 
-use std::{
-    ffi::{OsStr, OsString},
-    io,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use audiovault_common::{
     error_chain::in_one_line,
     file_watch::{Stamp, Watcher},
-    settings::{OfSetting, Settings, SettingsError, Typed},
+    settings::{OfSetting, Settings},
     systemd,
 };
+use audiovault_protocol::identity::signed_link::LinkSecret;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-use super::{check::CheckOptions, termination};
+use super::{CommandError, CommandLine, announced, runtime};
 use crate::{
-    check::Extent,
-    config::{
-        args::{Cli, Command},
-        settings::{self, LAYERS},
-    },
-    install::Layout,
+    app::{Agent, AgentSettings},
+    config::{args::Command, check, error::ConfigError},
+    http::listener::{self, DRAIN, ServeSettings},
+    tunnel::DRAIN_TIMEOUT,
 };
 
 /// How often the files of the configuration are checked. An operator who has changed one waits seconds.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The command line as it was typed. Environment and files are read again each time.
-#[derive(Debug, Clone)]
-pub(super) struct CommandLine(Vec<OsString>);
+/// Runs the agent with its tunnels.
+pub(super) async fn tunnel(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
+    let run_secret = LinkSecret::from_bytes(rand::random());
+    let reloads = Reloads::new(line, &command).map_err(runtime)?;
+    let shutdown = CancellationToken::new();
+    let agent =
+        Agent::start(tunnel_settings(command, &run_secret)?, shutdown.clone()).map_err(ConfigError::from)?;
+    systemd::ready();
+    let apply = |command| -> Result<(), ConfigError> {
+        Ok(agent.reconfigure(tunnel_settings(command, &run_secret)?)?)
+    };
+    reloads.run(apply, |problem| agent.note_problem(problem)).await.map_err(runtime)?;
+    systemd::stopping(Some(DRAIN_TIMEOUT));
+    shutdown.cancel();
+    agent.finished().await;
+    Ok(ExitCode::SUCCESS)
+}
 
-impl CommandLine {
-    pub(super) fn of_this_process() -> Self {
-        Self(std::env::args_os().collect())
-    }
-
-    /// The check that this command line runs, if it is a check.
-    pub(super) fn is_check(&self) -> Option<CheckOptions> {
-        let words: Vec<&OsStr> = self.0.iter().skip(1).map(OsString::as_os_str).collect();
-        let extent = if words.starts_with(&["check".as_ref()]) {
-            Extent::Everything
-        } else if words.starts_with(&["config".as_ref(), "check".as_ref()]) {
-            Extent::Configuration
-        } else {
-            return None;
-        };
-        Some(CheckOptions { extent, json: words.contains(&OsStr::new("--json")) })
-    }
-
-    /// The flags that were typed.
-    pub(super) fn typed(&self) -> Result<Vec<Typed>, SettingsError> {
-        LAYERS.typed::<Cli>(self.0.iter().cloned())
-    }
-
-    /// Reads the command line, the environment and the file.
-    pub(super) fn read(&self) -> Result<Settings<Cli>, SettingsError> {
-        settings::read(self.0.iter().cloned(), |name| std::env::var_os(name), &Layout::config())
-    }
+/// Runs the classic AudioVault.
+pub(super) async fn serve(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
+    let run_secret = LinkSecret::from_bytes(rand::random());
+    let reloads = Reloads::new(line, &command).map_err(runtime)?;
+    let running = listener::start(serve_settings(command, &run_secret)?).await.map_err(runtime)?;
+    systemd::ready();
+    let apply = |command| -> Result<(), ConfigError> {
+        running.renew(serve_settings(command, &run_secret)?);
+        Ok(())
+    };
+    reloads.run(apply, |_| {}).await.map_err(runtime)?;
+    systemd::stopping(Some(DRAIN));
+    tracing::info!(code = "program.stopping", "shutting down; running downloads can finish");
+    running.shutdown(DRAIN).await;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Waits for events that require a reload of the configuration.
-pub(super) struct Reloads {
+struct Reloads {
     line: CommandLine,
     hangup: Signal,
     files: Watcher<Vec<Stamp>>,
@@ -73,7 +71,7 @@ impl Reloads {
     ///
     /// # Errors
     /// If the signal handler cannot be installed.
-    pub(super) fn new(line: CommandLine, command: &Command) -> io::Result<Self> {
+    fn new(line: CommandLine, command: &Command) -> io::Result<Self> {
         Ok(Self { line, hangup: signal(SignalKind::hangup())?, files: watch(command) })
     }
 
@@ -82,7 +80,7 @@ impl Reloads {
     ///
     /// # Errors
     /// If signal handlers cannot be installed.
-    pub(super) async fn run<E: OfSetting>(
+    async fn run<E: OfSetting>(
         mut self,
         apply: impl Fn(Command) -> Result<(), E>,
         note: impl Fn(Option<String>),
@@ -120,6 +118,16 @@ impl Reloads {
     }
 }
 
+fn tunnel_settings(command: Command, run_secret: &LinkSecret) -> Result<AgentSettings, ConfigError> {
+    let args = command.into_tunnel().ok_or(ConfigError::OtherCommand)?;
+    Ok(announced(check::tunnel(args, run_secret)?))
+}
+
+fn serve_settings(command: Command, run_secret: &LinkSecret) -> Result<ServeSettings, ConfigError> {
+    let args = command.into_serve().ok_or(ConfigError::OtherCommand)?;
+    Ok(announced(check::serve(args, run_secret)?))
+}
+
 fn watch(command: &Command) -> Watcher<Vec<Stamp>> {
     Watcher::of_files(files(command), POLL_INTERVAL)
 }
@@ -147,4 +155,16 @@ fn files(command: &Command) -> Vec<PathBuf> {
     let config = command.common().map(|common| &common.config);
     let access = [&access.token_file, &access.tenants, &access.link_secret_file];
     config.into_iter().chain(access).chain([dialect]).chain(dialling).flatten().cloned().collect()
+}
+
+/// Completes when SIGTERM or SIGINT asks the process to end.
+fn termination() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
