@@ -4,7 +4,6 @@
 //! `PROTOCOL.md`, next to this crate, describes the wire format byte by byte. With the feature `link`, a driver runs
 //! the pure multiplexer over a WebSocket. With `testing`, a simulated pair runs it without any network.
 
-pub mod about;
 pub mod admission;
 pub mod flow;
 pub mod frame;

@@ -13,6 +13,7 @@ use std::{
 
 use audiovault_common::{
     error_chain::in_one_line,
+    process::{Exit, keep_memory_private, termination},
     settings::{Origins, Settings},
 };
 use audiovault_relay::{
@@ -22,23 +23,20 @@ use audiovault_relay::{
             ServeConfig,
             settings::{self, ServeArgs},
         },
-        process,
     },
     cli::{Cli, Command, ConfigCommand, account, data, health, site},
+    model::ABOUT,
 };
 use rustls::crypto::aws_lc_rs;
-use tokio::{
-    runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
-};
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
-    // This must run before the process has any secret.
-    process::keep_private();
+    // Before the process has any secret.
+    keep_memory_private();
     match runtime() {
         Ok(runtime) => runtime.block_on(run()),
-        Err(error) => fail(&error, 1),
+        Err(error) => fail(&error, Exit::Failed),
     }
 }
 
@@ -65,22 +63,22 @@ async fn run() -> ExitCode {
     let err = &mut io::stderr();
     match cli.command {
         Command::Serve(args) => serve(*args, &origins).await,
-        Command::Site(args) => ended(site::run(args, out, err).await, |error| error.exit_code()),
-        Command::User(args) => ended(account::user(args, out).await, |error| error.exit_code()),
-        Command::Token(args) => ended(account::token(args, out).await, |error| error.exit_code()),
-        Command::Audit(args) => ended(data::audit(args, out).await, |error| error.exit_code()),
-        Command::Import(args) => ended(data::import(args, out).await, |error| error.exit_code()),
-        Command::Backup(args) => ended(data::backup(args, out).await, |error| error.exit_code()),
-        Command::Health(args) => ended(health::check(&args.url).await, |_| 1),
+        Command::Site(args) => ended(site::run(args, out, err).await, |error| error.exit()),
+        Command::User(args) => ended(account::user(args, out).await, |error| error.exit()),
+        Command::Token(args) => ended(account::token(args, out).await, |error| error.exit()),
+        Command::Audit(args) => ended(data::audit(args, out).await, |error| error.exit()),
+        Command::Import(args) => ended(data::import(args, out).await, |error| error.exit()),
+        Command::Backup(args) => ended(data::backup(args, out).await, |error| error.exit()),
+        Command::Health(args) => ended(health::check(&args.url).await, |_| Exit::Failed),
         Command::Config(args) => config(args.command, &origins, out),
     }
 }
 
 /// The exit code of a command. Prints the error if there is one.
-fn ended<E: Error>(result: Result<(), E>, code: impl FnOnce(&E) -> u8) -> ExitCode {
+fn ended<E: Error>(result: Result<(), E>, exit: impl FnOnce(&E) -> Exit) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, code(&error)),
+        Err(error) => fail(&error, exit(&error)),
     }
 }
 
@@ -88,46 +86,40 @@ fn config(command: ConfigCommand, origins: &Origins, out: &mut impl Write) -> Ex
     let text = match command {
         ConfigCommand::Check(args) => match ServeConfig::load(*args) {
             Ok(_) => "The configuration can be used.\n".to_owned(),
-            Err(error) => return fail(&origins.locate(error), 2),
+            Err(error) => return fail(&origins.locate(error), Exit::Misconfigured),
         },
         ConfigCommand::Example => settings::example::<Cli>(),
         ConfigCommand::Reference => settings::reference::<Cli>(),
     };
-    ended(out.write_all(text.as_bytes()), |_| 1)
+    ended(out.write_all(text.as_bytes()), |_| Exit::Failed)
 }
 
 async fn serve(args: ServeArgs, origins: &Origins) -> ExitCode {
     let config = match ServeConfig::load(args) {
         Ok(config) => config,
-        Err(error) => return fail(&origins.locate(error), 2),
+        Err(error) => return fail(&origins.locate(error), Exit::Misconfigured),
     };
     if let Err(error) = config.log.init() {
-        return fail(&error, 1);
+        return fail(&error, Exit::Failed);
     }
+    ABOUT.warn_of_slow_build();
     let shutdown = CancellationToken::new();
-    if let Err(error) = cancel_on_signal(shutdown.clone()) {
-        return fail(&error, 1);
-    }
-    ended(app::run(config, shutdown).await, |_| 1)
+    match termination() {
+        Ok(asked_to_end) => tokio::spawn(cancel_after(asked_to_end, shutdown.clone())),
+        Err(error) => return fail(&error, Exit::Failed),
+    };
+    ended(app::run(config, shutdown).await, |_| Exit::Failed)
 }
 
-/// SIGTERM and SIGINT make the relay drain. A second signal changes nothing; SIGKILL ends the relay at once.
-fn cancel_on_signal(shutdown: CancellationToken) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        shutdown.cancel();
-    });
-    Ok(())
+/// Makes the relay drain once the process is asked to end.
+async fn cancel_after(asked_to_end: impl Future<Output = ()>, shutdown: CancellationToken) {
+    asked_to_end.await;
+    shutdown.cancel();
 }
 
 /// Prints an error and its causes in one line.
-fn fail(error: &dyn Error, code: u8) -> ExitCode {
+fn fail(error: &dyn Error, exit: Exit) -> ExitCode {
     // If standard error is closed, there is no other place to report the error.
     let _ = writeln!(io::stderr(), "error: {}", in_one_line(error));
-    ExitCode::from(code)
+    exit.into()
 }

@@ -4,9 +4,9 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use audiovault_common::about::ShownVersion;
 use audiovault_common::logging::{LogConfig, LogFormat};
 use audiovault_protocol::{
-    about::ShownVersion,
     http::context::{Audit, Client, LinkBase, RequestId},
     identity::{
         signed_link::{LinkSecret, LinkSigner, LinkTarget},

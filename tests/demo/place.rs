@@ -15,9 +15,9 @@ use audiovault_agent::{
     storage::{StorageSettings, call_id::CallIdRules, pattern::Pattern},
     tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig},
 };
+use audiovault_common::about::ShownVersion;
 use audiovault_common::logging::{LogConfig, LogFormat};
 use audiovault_protocol::{
-    about::ShownVersion,
     identity::site::{SiteId, SiteKey},
     recording::name::RecordedNames,
 };

@@ -27,11 +27,12 @@ use crate::{
     },
     http::listener as classic,
     install::Layout,
-    limits::process::{be_nice, keep_memory_private, make_room},
+    limits::process::{be_nice, make_room},
 };
 use audiovault_common::{
     error_chain::in_one_line,
     logging::LogConfig,
+    process::{Exit, keep_memory_private},
     settings::{Settings, SettingsError, Typed, one_line},
 };
 use clap::error::ErrorKind;
@@ -39,8 +40,6 @@ use clap::error::ErrorKind;
 /// Most threads that wait for disks. Each storage root has about eighty at most, for requests of all kinds, so that
 /// fifty roots on servers that never respond leave threads for the rest. A thread is created only when it is needed.
 const MAX_WAITING_THREADS: usize = 4096;
-/// Exit code of a wrong configuration.
-const MISCONFIGURED: u8 = 2;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -181,20 +180,20 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         say("give a command, such as install, check, tunnel, serve, search or get; --help explains them");
-        return ExitCode::from(MISCONFIGURED);
+        return Exit::Misconfigured.into();
     }
     say(&one_line(error));
-    ExitCode::from(MISCONFIGURED)
+    Exit::Misconfigured.into()
 }
 
 fn misconfigured(error: &dyn Error) -> ExitCode {
     say(&in_one_line(error));
-    ExitCode::from(MISCONFIGURED)
+    Exit::Misconfigured.into()
 }
 
 fn failed(error: &dyn Error) -> ExitCode {
     say(&in_one_line(error));
-    ExitCode::FAILURE
+    Exit::Failed.into()
 }
 
 fn say(line: &str) {

@@ -6,6 +6,7 @@ use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 use audiovault_common::{
     error_chain::in_one_line,
     file_watch::{Stamp, Watcher},
+    process::termination,
     settings::{OfSetting, Settings},
     systemd,
 };
@@ -17,7 +18,10 @@ use super::{CommandError, CommandLine, announced, runtime};
 use crate::{
     app::{Agent, AgentSettings},
     config::{args::Command, check, error::ConfigError},
-    http::listener::{self, DRAIN, ServeSettings},
+    http::{
+        about::ABOUT,
+        listener::{self, DRAIN, ServeSettings},
+    },
     tunnel::DRAIN_TIMEOUT,
 };
 
@@ -26,6 +30,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the agent with its tunnels.
 pub(super) async fn tunnel(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
+    ABOUT.warn_of_slow_build();
     let run_secret = LinkSecret::from_bytes(rand::random());
     let reloads = Reloads::new(line, &command).map_err(runtime)?;
     let shutdown = CancellationToken::new();
@@ -44,6 +49,7 @@ pub(super) async fn tunnel(command: Command, line: CommandLine) -> Result<ExitCo
 
 /// Runs the classic AudioVault.
 pub(super) async fn serve(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
+    ABOUT.warn_of_slow_build();
     let run_secret = LinkSecret::from_bytes(rand::random());
     let reloads = Reloads::new(line, &command).map_err(runtime)?;
     let running = listener::start(serve_settings(command, &run_secret)?).await.map_err(runtime)?;
@@ -155,16 +161,4 @@ fn files(command: &Command) -> Vec<PathBuf> {
     let config = command.common().map(|common| &common.config);
     let access = [&access.token_file, &access.tenants, &access.link_secret_file];
     config.into_iter().chain(access).chain([dialect]).chain(dialling).flatten().cloned().collect()
-}
-
-/// Completes when SIGTERM or SIGINT asks the process to end.
-fn termination() -> io::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

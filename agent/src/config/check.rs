@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::about::ShownVersion;
 use audiovault_common::tls::CertificateFiles;
 use audiovault_protocol::{
-    about::ShownVersion,
     identity::{
         signed_link::{LinkSecret, MAX_LINK_LIFE},
         site::{SiteId, SiteKey},

@@ -1,24 +1,11 @@
 //! Limits of the process as a whole.
 
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getpriority_process, getrlimit, set_dumpable_behavior,
-    setpriority_process, setrlimit,
-};
+use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
 
 /// File descriptors in addition to those of streams: tunnels, logs, directories that are searched.
 pub const BASE_FILES: u64 = 256;
 /// File descriptors of a stream: its recording, and what a concurrent search opens.
 pub const FILES_PER_STREAM: u64 = 2;
-
-/// Keeps keys and tokens in memory private. No core is written when the process crashes (setrlimit(2)), and no other
-/// process of the same user may read its memory or trace it (`PR_SET_DUMPABLE`, prctl(2)). The process itself can still
-/// use `/proc/self/fd`, by which the deny rules find the path of an open file: the kernel does not check threads that
-/// look at their own process (`ptrace_may_access`). Only `/proc/self/environ` is lost, and the agent does not read it.
-pub fn keep_memory_private() {
-    // If the kernel refuses, the process still works. There is no log yet to say so in.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-}
 
 /// Lets everything else on the machine run first (`nice(1)`), in this thread and all that it starts. A process that is
 /// already nicer stays so. If the niceness cannot be changed, the process runs anyway.

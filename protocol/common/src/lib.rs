@@ -1,9 +1,11 @@
 //! What the agent and the relay do alike as programs. What they must agree on is in `audiovault-protocol`.
 
+pub mod about;
 pub mod error_chain;
 pub mod file_watch;
 pub mod logging;
 pub mod observed_body;
+pub mod process;
 pub mod settings;
 pub mod systemd;
 pub mod tls;

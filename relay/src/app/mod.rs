@@ -2,7 +2,6 @@
 
 pub mod config;
 pub mod listeners;
-pub mod process;
 
 use std::{
     net::SocketAddr,

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use audiovault_common::process::Exit;
 use audiovault_protocol::identity::site::SiteId;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -192,17 +193,17 @@ pub enum AccountCommandError {
 }
 
 impl AccountCommandError {
-    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
-    pub fn exit_code(&self) -> u8 {
+    /// How the process ends.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Database(error) => error.exit_code(),
-            Self::Expires => 2,
+            Self::Database(error) => error.exit(),
+            Self::Expires => Exit::Misconfigured,
             Self::Store(_)
             | Self::NoPassword { .. }
             | Self::Differ
             | Self::Weak(_)
             | Self::Hash(_)
-            | Self::Output(_) => 1,
+            | Self::Output(_) => Exit::Failed,
         }
     }
 }

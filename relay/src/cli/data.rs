@@ -8,6 +8,7 @@ use std::{
     pin::pin,
 };
 
+use audiovault_common::process::Exit;
 use clap::{Args, Subcommand};
 use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
@@ -119,11 +120,11 @@ pub enum DataCommandError {
 }
 
 impl DataCommandError {
-    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
-    pub fn exit_code(&self) -> u8 {
+    /// How the process ends.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Database(error) => error.exit_code(),
-            Self::Store(_) | Self::Backup(_) | Self::Transfer(_) | Self::Output(_) => 1,
+            Self::Database(error) => error.exit(),
+            Self::Store(_) | Self::Backup(_) | Self::Transfer(_) | Self::Output(_) => Exit::Failed,
         }
     }
 }

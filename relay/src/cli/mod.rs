@@ -12,6 +12,7 @@ use std::{
 
 use audiovault_common::{
     error_chain::in_one_line,
+    process::Exit,
     settings::{Settings, SettingsError},
 };
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
@@ -116,16 +117,13 @@ impl Cli {
             {
                 // If the terminal is closed, there is no other place to print this.
                 let _ = error.print();
-                return u8::try_from(error.exit_code()).unwrap_or(MISCONFIGURED);
+                return u8::try_from(error.exit_code()).unwrap_or(Exit::Misconfigured.code());
             }
             let _ = writeln!(io::stderr(), "{}", refusal(&error));
-            MISCONFIGURED
+            Exit::Misconfigured.code()
         })
     }
 }
-
-/// The exit code of a mistake in the command line or the configuration.
-pub const MISCONFIGURED: u8 = 2;
 
 fn asks_for_help(error: &clap::Error) -> bool {
     matches!(

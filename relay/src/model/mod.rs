@@ -8,16 +8,19 @@ pub mod secret;
 
 use std::sync::LazyLock;
 
-use audiovault_protocol::about::About;
+use audiovault_common::about::About;
 use http::HeaderName;
 use jiff::Timestamp;
 
-/// Name, version, commit and build time of this program, from the build script.
+/// Name, version, commit and time of this build, from the build script.
 pub static ABOUT: LazyLock<About> = LazyLock::new(|| {
-    let built =
-        env!("AUDIOVAULT_BUILD_TIME").parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let built = built.map(|built| built.to_string());
-    About::new("audiovault-relay", env!("CARGO_PKG_VERSION"), env!("AUDIOVAULT_BUILD_COMMIT"), built)
+    About::new(
+        "audiovault-relay",
+        env!("CARGO_PKG_VERSION"),
+        env!("AUDIOVAULT_BUILD_COMMIT"),
+        env!("AUDIOVAULT_BUILD_TIME"),
+        env!("AUDIOVAULT_OPT_LEVEL"),
+    )
 });
 
 /// What `--version` prints after the name.

@@ -22,8 +22,8 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::about::{Purpose, ShownVersion};
 use audiovault_protocol::{
-    about::{Purpose, ShownVersion},
     identity::{enrolment::ENROLMENT_PATH, site::SiteId},
     recording::name::RecordedNames,
 };

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::process::Exit;
 use sqlx::{
     Any, AnyConnection, AnyPool, Connection, Executor, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
@@ -257,11 +258,11 @@ pub enum NoDatabase {
 }
 
 impl NoDatabase {
-    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
-    pub fn exit_code(&self) -> u8 {
+    /// How the process ends.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::NotNamed => 2,
-            Self::Open(_) => 1,
+            Self::NotNamed => Exit::Misconfigured,
+            Self::Open(_) => Exit::Failed,
         }
     }
 }

@@ -121,7 +121,7 @@ pub(crate) async fn ours(files: &Path, tunnels: u16) -> Contender {
     let options = AgentOptions::new(files)
         .through(format!("wss://{tls}"))
         .with(&["--cacert", &certificate.authority.display().to_string()])
-        .with(&["--log-level", "audiovault_agent::http::frame=warn,info"])
+        .with(&["--log-level", "audiovault_agent::http::envelope=warn,info"])
         .with(&["--connections", &tunnels.to_string()]);
     let agent = Agent::start(&relay, &site, options).await;
     let (client, mut links) = (client_at(2), Vec::new());

@@ -16,7 +16,7 @@ use crate::shared::{LONG, load::Load};
 
 /// Access logs are off, as in the other comparisons; the audit log is on.
 const RELAY_LOG: [&str; 2] = ["--log-level", "audiovault_relay::public=warn,info"];
-const AGENT_LOG: [&str; 2] = ["--log-level", "audiovault_agent::http::frame=warn,info"];
+const AGENT_LOG: [&str; 2] = ["--log-level", "audiovault_agent::http::envelope=warn,info"];
 
 /// This many relays behind HAProxy, and sites with one agent each.
 pub(crate) struct Setting {

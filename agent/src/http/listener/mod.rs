@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::about::{Purpose, ShownVersion};
 use audiovault_common::tls::{CertificateError, CertificateFiles, TlsReloader};
 use audiovault_protocol::{
-    about::{Purpose, ShownVersion},
     admission::gate::Gate,
     http::context::{Client, Lifeline, LinkBase},
     message::Status,

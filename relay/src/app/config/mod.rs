@@ -14,12 +14,12 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::about::ShownVersion;
 use audiovault_common::{
     logging::{LogConfig, LogFormat},
     settings::OfSetting,
     tls::{CertificateError, CertificateFiles},
 };
-use audiovault_protocol::about::ShownVersion;
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use http::HeaderValue;

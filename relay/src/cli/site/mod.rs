@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use audiovault_common::process::Exit;
 use audiovault_protocol::identity::site::{Alias, SiteId};
 use clap::{Args, Subcommand};
 use serde::{Serialize, Serializer};
@@ -198,16 +199,16 @@ pub enum SiteCommandError {
 }
 
 impl SiteCommandError {
-    /// The exit code of the process: 2 for a mistake on the command line, otherwise 1.
-    pub fn exit_code(&self) -> u8 {
+    /// How the process ends.
+    pub fn exit(&self) -> Exit {
         match self {
-            Self::Database(error) => error.exit_code(),
+            Self::Database(error) => error.exit(),
             Self::Store(_)
             | Self::PublicUrl(_)
             | Self::Read { .. }
             | Self::Table(_)
             | Self::Secrets { .. }
-            | Self::Output(_) => 1,
+            | Self::Output(_) => Exit::Failed,
         }
     }
 }

@@ -52,7 +52,7 @@ impl Operator {
         let Err(error) = self.types(line).await else {
             panic!("{line} must be refused");
         };
-        assert_eq!(error.exit_code(), 1);
+        assert_eq!(error.exit().code(), 1);
         error.to_string()
     }
 
@@ -208,7 +208,7 @@ async fn without_a_database_nothing_can_be_done() {
         command: SiteCommand::List,
     };
     let error = run(args, &mut Vec::new(), &mut Vec::new()).await.unwrap_err();
-    assert_eq!(error.exit_code(), 2);
+    assert_eq!(error.exit().code(), 2);
     assert!(error.to_string().contains("--database"));
 }
 

@@ -1,9 +1,10 @@
-//! What a program says about itself: on its command line, and on the landing page at its address.
+//! What a program says about itself: on its command line, in its log, and on the landing page at its address.
 
 use std::fmt;
 
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Response, header};
+use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -25,6 +26,8 @@ pub struct About {
     pub commit: Option<&'static str>,
     /// When it was built, in RFC 3339, if known.
     pub built: Option<String>,
+    /// Whether the compiler optimized it.
+    pub optimized: bool,
 }
 
 /// What an address serves, and therefore what its landing page says.
@@ -47,14 +50,35 @@ pub enum ShownVersion {
 }
 
 impl About {
-    /// From the texts that a build script passes on; an empty commit means that it is not known.
+    /// A program from the texts that its build script passes on. An empty commit or an empty time, in seconds since
+    /// 1970, means that it is not known. `level` is the compiler's level of optimization (`OPT_LEVEL`).
     pub fn new(
         name: &'static str,
         version: &'static str,
         commit: &'static str,
-        built: Option<String>,
+        built: &str,
+        level: &str,
     ) -> Self {
-        Self { name, version, commit: Some(commit).filter(|commit| !commit.is_empty()), built }
+        let built = built.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+        Self {
+            name,
+            version,
+            commit: Some(commit).filter(|commit| !commit.is_empty()),
+            built: built.map(|built| built.to_string()),
+            optimized: level != "0",
+        }
+    }
+
+    /// Warns in the log if a release of the program was built without optimization. The profile `release` compiles
+    /// quickly, for the demo; it is easy to install such a program by mistake.
+    pub fn warn_of_slow_build(&self) {
+        if !self.optimized && !cfg!(debug_assertions) {
+            tracing::warn!(
+                code = "program.not_optimized",
+                "this program was built without optimization, so it needs several times the processor time; build it \
+                 with cargo build --profile dist"
+            );
+        }
     }
 
     /// The landing page, or the same as JSON if `Accept` (RFC 9110, section 12.5.1) names JSON and not HTML. The page
@@ -170,7 +194,7 @@ mod tests {
     use super::*;
 
     fn about() -> About {
-        About::new("audiovault-agent", "1.2.3", "0123456789ab", Some("2026-11-30T08:00:00Z".to_owned()))
+        About::new("audiovault-agent", "1.2.3", "0123456789ab", "1796025600", "3")
     }
 
     fn landing(shown: ShownVersion, accept: &'static str, language: &'static str) -> (String, String) {
@@ -186,8 +210,8 @@ mod tests {
     #[test]
     fn a_program_tells_where_it_comes_from() {
         assert_eq!(about().to_string(), "1.2.3 (commit 0123456789ab, built 2026-11-30T08:00:00Z)");
-        assert_eq!(About::new("x", "1.2.3", "", None).to_string(), "1.2.3");
-        assert_eq!(About::new("x", "1.2.3", "ab", None).to_string(), "1.2.3 (commit ab)");
+        assert_eq!(About::new("x", "1.2.3", "", "", "3").to_string(), "1.2.3");
+        assert_eq!(About::new("x", "1.2.3", "ab", "", "3").to_string(), "1.2.3 (commit ab)");
     }
 
     #[test]

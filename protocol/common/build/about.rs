@@ -1,8 +1,9 @@
-//! The build script of both programs: tells them which commit they are built from, and when.
+//! The build script of both programs: tells them which commit they are built from, when, and whether with optimization.
 //!
-//! `AUDIOVAULT_COMMIT` and `SOURCE_DATE_EPOCH` (seconds, <https://reproducible-builds.org/specs/source-date-epoch/>) say so,
-//! where they are set: the same sources and the same values make the same program. Otherwise a release is asked of git and of
-//! the clock, and a build for development, which is made anew all day, says neither.
+//! The variables `AUDIOVAULT_COMMIT` and `SOURCE_DATE_EPOCH` (seconds,
+//! <https://reproducible-builds.org/specs/source-date-epoch/>) set commit and time: the same sources and the same values
+//! make the same program. Without them a release takes the commit from git and the time from the clock. A build for
+//! development has neither, because it is made many times a day.
 
 #![expect(clippy::print_stdout, reason = "a build script talks to cargo this way")]
 
@@ -16,12 +17,13 @@ use std::{
 fn main() {
     println!("cargo::rerun-if-env-changed=AUDIOVAULT_COMMIT");
     println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
-    println!("cargo::rerun-if-changed=../protocol/build/about.rs");
+    println!("cargo::rerun-if-changed=../protocol/common/build/about.rs");
     let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = given("AUDIOVAULT_COMMIT").or_else(|| is_release.then(commit_of_git).flatten());
     let built = given("SOURCE_DATE_EPOCH").or_else(|| is_release.then(now).flatten());
     println!("cargo::rustc-env=AUDIOVAULT_BUILD_COMMIT={}", commit.unwrap_or_default());
     println!("cargo::rustc-env=AUDIOVAULT_BUILD_TIME={}", built.unwrap_or_default());
+    println!("cargo::rustc-env=AUDIOVAULT_OPT_LEVEL={}", env::var("OPT_LEVEL").unwrap_or_default());
 }
 
 fn given(name: &str) -> Option<String> {
