@@ -3,6 +3,7 @@
 pub mod about;
 pub mod error_chain;
 pub mod file_watch;
+pub mod http_error;
 pub mod logging;
 pub mod observed_body;
 pub mod process;

@@ -3,6 +3,7 @@
 //! A reader gets only the events of the sites that the reader may see. Each read is recorded in the operators' events
 //! first; if that fails, no events are returned.
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     body::{Body, Bytes},
@@ -11,7 +12,7 @@ use axum::{
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::header;
 
-use super::{AdminState, HttpError};
+use super::{AdminState, errors};
 use crate::{
     admin::auth::Principal,
     audit::export::{CsvRow, write_header, write_rows},
@@ -80,7 +81,7 @@ impl AdminState {
     ) -> Result<u64, HttpError> {
         who.require(Permission::EraseAudit)?;
         if call_id.trim().is_empty() {
-            return Err(HttpError::unprocessable("give the id of the call to erase"));
+            return Err(errors::unprocessable("give the id of the call to erase"));
         }
         let erased = self.auth.store().erase_call(&who.actor().because(reason), call_id).await?;
         tracing::info!(

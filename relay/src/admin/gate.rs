@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     body::{Body, to_bytes},
@@ -14,8 +15,9 @@ use axum_extra::extract::cookie::CookieJar;
 use http::{HeaderMap, HeaderName, StatusCode, header, request::Parts};
 
 use super::{
-    AdminState, HttpError, MAX_BODY,
+    AdminState, MAX_BODY,
     auth::{Credential, Principal, SessionCookie, csrf_token, is_csrf_token, is_same_origin},
+    errors,
     pages::Visitor,
 };
 use crate::model::secret::{Secret, parse_api_token};
@@ -43,7 +45,7 @@ enum Presented {
 /// Refuses requests without a valid credential, and requests that another web site made a browser send.
 pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request, next: Next) -> Response {
     let Some(visitor) = request.extensions().get::<Visitor>().cloned() else {
-        return HttpError::internal().into_response();
+        return errors::internal().into_response();
     };
     match admit(&state, &visitor, request).await {
         Ok(Some((signed_in, mut request))) => {
@@ -53,7 +55,7 @@ pub(super) async fn guard(State(state): State<Arc<AdminState>>, request: Request
             response.extensions_mut().insert(signed_in);
             response
         }
-        Ok(None) => HttpError::unauthorized().into_response(),
+        Ok(None) => errors::unauthorized().into_response(),
         Err(response) => response,
     }
 }
@@ -68,14 +70,14 @@ async fn admit(
     let via = match &presented {
         Presented::Session(secret) => Credential::Session(secret.digest()),
         Presented::Token(secret) => Credential::Token(secret.digest()),
-        Presented::Nothing => return Err(HttpError::to_log_in(visitor, safe)),
+        Presented::Nothing => return Err(errors::to_log_in(visitor, safe)),
     };
     let principal = state
         .auth
         .principal(via, visitor.address)
         .await
         .map_err(|error| HttpError::from(error).into_response())?;
-    let Some(principal) = principal else { return Err(HttpError::to_log_in(visitor, safe)) };
+    let Some(principal) = principal else { return Err(errors::to_log_in(visitor, safe)) };
     let Presented::Session(secret) = presented else {
         return Ok(Some((SignedIn { principal, csrf: String::new() }, request)));
     };
@@ -144,20 +146,20 @@ impl FromRequestParts<Arc<AdminState>> for VisibleSite {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<AdminState>) -> Result<Self, HttpError> {
-        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(HttpError::unauthorized)?;
+        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(errors::unauthorized)?;
         let path = Path::<HashMap<String, String>>::from_request_parts(parts, state).await;
-        let Path(path) = path.map_err(|_| HttpError::not_found())?;
+        let Path(path) = path.map_err(|_| errors::not_found())?;
         let site =
-            path.get("site").and_then(|text| SiteId::parse(text).ok()).ok_or_else(HttpError::not_found)?;
+            path.get("site").and_then(|text| SiteId::parse(text).ok()).ok_or_else(errors::not_found)?;
         if !signed_in.principal.may_see(&site) {
-            return Err(HttpError::not_found());
+            return Err(errors::not_found());
         }
         // Another process may just have added the site, so an unknown site is looked up once more after a refresh.
         if state.directory.current().site(&site).is_none() {
             let _ = state.directory.refresher().refresh().await;
         }
         if state.directory.current().site(&site).is_none() {
-            return Err(HttpError::not_found());
+            return Err(errors::not_found());
         }
         Ok(Self(site))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use audiovault_common::http_error::HttpError;
 use axum::{
     Extension,
     extract::State,
@@ -9,7 +10,7 @@ use axum::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{AdminState, Compressible, HttpError, SignedIn};
+use super::{AdminState, Compressible, SignedIn, errors};
 use crate::{model::account::Scope, monitoring::metrics::Format};
 
 pub(super) async fn alive() -> &'static str {
@@ -35,7 +36,7 @@ pub(super) async fn metrics(
 ) -> Result<Response, HttpError> {
     let everywhere = signed_in.is_some_and(|signed_in| signed_in.principal.rights.scope == Scope::All);
     if !everywhere && !state.metrics_public {
-        return Err(HttpError::not_found());
+        return Err(errors::not_found());
     }
     let format = Format::accepted(&headers);
     match state.metrics.render(format) {
@@ -47,7 +48,7 @@ pub(super) async fn metrics(
         }
         Err(error) => {
             tracing::error!(%error, code = "metrics.failed", "cannot render the metrics");
-            Err(HttpError::internal())
+            Err(errors::internal())
         }
     }
 }

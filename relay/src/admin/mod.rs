@@ -8,9 +8,9 @@ mod audit;
 pub mod auth;
 mod compression;
 pub mod entrance;
+pub(crate) mod errors;
 mod gate;
 mod health;
-mod http_error;
 pub mod pages;
 mod record;
 mod site_changes;
@@ -19,10 +19,9 @@ use std::sync::Arc;
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::get};
 
-pub(crate) use self::{compression::Compressible, http_error::known_name, site_changes::SiteChange};
+pub(crate) use self::{compression::Compressible, errors::known_name, site_changes::SiteChange};
 pub use self::{
     gate::{SignedIn, VisibleSite},
-    http_error::HttpError,
     record::SecurityHeaders,
 };
 use crate::{
@@ -63,7 +62,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
         .layer(middleware::from_fn(gate::own_pages_only))
         .layer(DefaultBodyLimit::max(MAX_PUBLIC_BODY));
     let metrics = Router::new().route("/metrics", get(health::metrics));
-    let mut protected = pages::routes().merge(api::routes()).fallback(async || HttpError::not_found());
+    let mut protected = pages::routes().merge(api::routes()).fallback(async || errors::not_found());
     let mut open = public;
     if state.metrics_public {
         open = open.merge(metrics);
@@ -77,7 +76,7 @@ pub fn router(state: Arc<AdminState>) -> Router {
     let pages = open
         .merge(protected)
         .layer(middleware::from_fn(pages::preferences))
-        .layer(middleware::from_fn(http_error::present))
+        .layer(middleware::from_fn(errors::present))
         .layer(compression::layer());
     Router::new()
         .merge(health)

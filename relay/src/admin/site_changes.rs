@@ -1,9 +1,10 @@
 //! Changes of sites by operators. The pages and the API both use this module, so a change needs the same right, is
 //! visible at once and is logged, whichever way it was made.
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::{Alias, SiteId};
 
-use super::{AdminState, HttpError};
+use super::{AdminState, errors};
 use crate::{
     admin::auth::Principal,
     model::account::Permission,
@@ -65,8 +66,7 @@ impl AdminState {
         match change {
             SiteChange::RevokeKey(key) => store.revoke_key(&actor, site, Some(key)).await.map(drop)?,
             SiteChange::AddAlias(alias) => {
-                let alias =
-                    Alias::parse(alias).map_err(|error| HttpError::unprocessable(error.to_string()))?;
+                let alias = Alias::parse(alias).map_err(|error| errors::unprocessable(error.to_string()))?;
                 // The same error as for a name that is taken, so that the response does not show which names are
                 // taken.
                 if !may_have(who, site, &alias) {
@@ -75,7 +75,7 @@ impl AdminState {
                 store.add_alias(&actor, site, &alias).await?;
             }
             SiteChange::RemoveAlias(alias) => {
-                let alias = Alias::parse(alias).map_err(|_| HttpError::not_found())?;
+                let alias = Alias::parse(alias).map_err(|_| errors::not_found())?;
                 store.remove_alias(&actor, site, &alias).await?;
             }
             SiteChange::Disable => store.set_disabled(&actor, site, true).await?,

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
     http::context::{Client, RequestId},
     identity::site::SiteId,
@@ -10,12 +11,12 @@ use audiovault_protocol::{
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, Version, header};
 use tracing::{Instrument, field};
 
-use super::{HttpError, PublicState};
+use super::PublicState;
 use crate::{
     limits::hold,
     model::{X_REQUEST_ID, new_id},
@@ -54,8 +55,12 @@ pub(super) async fn record(
     let span = tracing::info_span!("request", id, site = field::Empty);
     let mut response = match state.limits.requests.enter(address.into()) {
         Ok(permit) => hold(next.run(request).instrument(span).await, permit),
-        Err(busy) => HttpError::from(busy).into_response(request.extensions()),
+        Err(busy) => HttpError::from(busy).into_response(),
     };
+    let error = HttpError::take(&mut response);
+    if let Some(error) = &error {
+        response = error.document(response, &id);
+    }
     // The rest of a body that is too large is not read, and a relay that drains closes its connections. A client that
     // kept this connection would find it closed at its next request, so the response says that it is closed.
     let is_cut = response.status() == StatusCode::PAYLOAD_TOO_LARGE;
@@ -63,7 +68,8 @@ pub(super) async fn record(
     if (is_cut || state.is_draining()) && version <= Version::HTTP_11 && !stays {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let site = response.extensions().get::<LoggedSite>().map_or("-", |site| site.0.as_str());
+    let answered = response.extensions().get::<LoggedSite>().map(|site| &site.0);
+    let site = answered.or_else(|| error.as_ref()?.site()).map_or("-", SiteId::as_str);
     let took = start.elapsed();
     state.metrics.answered(&route, response.status().as_u16(), took);
     tracing::info!(

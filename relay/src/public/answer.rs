@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
     http::{
         disposition::{content_disposition, read_disposition},
@@ -18,7 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
-use super::{HttpError, access_log::LoggedSite};
+use super::access_log::LoggedSite;
 use crate::{
     net::public_url::PublicUrl,
     routing::{
@@ -129,12 +130,16 @@ fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Counts a result that the site's operators should look into: a server error, from the agent or the relay.
-pub(super) fn count_errors<B>(result: &Result<http::Response<B>, HttpError>, counters: &SiteCounters) {
-    let failed = match result {
-        Ok(response) => response.status().is_server_error(),
-        Err(error) => error.status().is_server_error(),
-    };
-    counters.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+pub(super) fn count_error(status: StatusCode, counters: &SiteCounters) {
+    counters.errors.fetch_add(u64::from(status.is_server_error()), Ordering::Relaxed);
+}
+
+/// The status that the client gets.
+pub(super) fn status<B>(result: &Result<http::Response<B>, HttpError>) -> StatusCode {
+    match result {
+        Ok(response) => response.status(),
+        Err(error) => error.status(),
+    }
 }
 
 fn refuse(why: RouteError, site: &SiteId, route: &AgentRoute) -> HttpError {

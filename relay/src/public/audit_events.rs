@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use audiovault_common::http_error::HttpError;
 use audiovault_common::observed_body::ObservedBody;
 use audiovault_protocol::{
     http::{
@@ -16,7 +17,7 @@ use audiovault_protocol::{
 use axum::{body::Body, response::Response};
 use http::{Method, StatusCode, request::Parts};
 
-use super::{HttpError, PublicState, delivery::DeliveryProgress, resume::ResumableBody};
+use super::{PublicState, delivery::DeliveryProgress, resume::ResumableBody};
 use crate::{
     model::audit::{AuditEvent, Kind, Outcome},
     net::listen::ConnectionMeter,

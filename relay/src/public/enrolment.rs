@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_protocol::{
-    http::problem::Problem,
-    identity::{
-        enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
-        site::SiteKey,
-    },
+use audiovault_common::http_error::HttpError;
+use audiovault_protocol::identity::{
+    enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
+    site::SiteKey,
 };
 use axum::{
     Json,
@@ -21,24 +19,26 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
-use super::{HttpError, PublicState, access_log::LoggedSite, client_address, read_body};
+use super::{PublicState, access_log::LoggedSite, client_address, read_body};
 use crate::{
     limits::{Guess, Subject},
     sites::provisioning,
     store::StoreError,
 };
 
-/// The `Retry-After` value while the database does not answer, in seconds.
-const DATABASE_RETRY: u32 = 5;
+/// When to retry while the database does not answer.
+const DATABASE_RETRY: Duration = Duration::from_secs(5);
 /// How long an enrolment waits while others from the same address are running: the database answers each within a
 /// second.
 const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `POST /enroll`.
-pub(super) async fn trade(State(state): State<Arc<PublicState>>, request: Request) -> Response {
+pub(super) async fn trade(
+    State(state): State<Arc<PublicState>>,
+    request: Request,
+) -> Result<Response, HttpError> {
     let (parts, body) = request.into_parts();
-    let result = answer(&state, client_address(&parts.extensions), body).await;
-    super::answer(result, &parts.extensions)
+    answer(&state, client_address(&parts.extensions), body).await
 }
 
 async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Response, HttpError> {
@@ -78,7 +78,7 @@ async fn answer(state: &PublicState, address: IpAddr, body: Body) -> Result<Resp
 fn malformed(error: &serde_json::Error) -> HttpError {
     let error = error.to_string();
     let what = error.split(" at line ").next().unwrap_or_default();
-    HttpError::new(StatusCode::BAD_REQUEST, &format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {what}"))
+    HttpError::new(StatusCode::BAD_REQUEST, format!("send {{\"code\": \"XXXX-XXXX-XXXX\"}}: {what}"))
 }
 
 fn hand_out(site_key: SiteKey) -> Response {
@@ -93,15 +93,15 @@ fn hand_out(site_key: SiteKey) -> Response {
 
 fn refuse(error: &StoreError) -> HttpError {
     if matches!(error, StoreError::CodeRefused) {
-        return HttpError::new(StatusCode::FORBIDDEN, &error.to_string());
+        return HttpError::new(StatusCode::FORBIDDEN, error.to_string());
     }
     if let StoreError::NoRoomForKey(site) = error {
         let detail = format!(
             "the site {site} has two valid keys already; ask the relay's operator to revoke one, then use this code again"
         );
-        return HttpError::new(StatusCode::CONFLICT, &detail).at(site);
+        return HttpError::new(StatusCode::CONFLICT, detail).at(site);
     }
     tracing::error!(%error, cause = error.cause(), code = "enrolment.failed", "an enrolment failed");
     let detail = "the relay's database does not answer; try again in a moment, with the same code";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(DATABASE_RETRY).into()
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(DATABASE_RETRY)
 }

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
     http::{
         context::{Client, Deadline, RequestId},
@@ -25,11 +26,11 @@ use axum::{
 };
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 
 use super::{
-    HttpError, PublicState,
+    PublicState,
     search::{Presented, SearchText, content_type, settle, try_token},
 };
 use crate::{
@@ -58,7 +59,7 @@ pub fn router(state: Arc<PublicState>) -> Router {
 async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
     let Proved { seal, .. } = match proved(&state, "/call", &headers, &body) {
         Ok(proved) => proved,
-        Err(error) => return error.into_response(&Extensions::new()),
+        Err(error) => return error.into_document(""),
     };
     seal.close(match NodeCall::decode(body) {
         Ok(call) => answer(&state, call).await,
@@ -68,7 +69,7 @@ async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: B
                 code = "peer.request_malformed",
                 "cannot decode a request of a peer relay"
             );
-            HttpError::new(StatusCode::BAD_REQUEST, &wrong.to_string()).into_response(&Extensions::new())
+            HttpError::new(StatusCode::BAD_REQUEST, wrong.to_string()).into_document("")
         }
     })
 }
@@ -79,7 +80,7 @@ async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: 
         let question: PartsQuestion = serde_json::from_slice(&body).unwrap_or_default();
         seal.close(Json(cluster.gossip().report(&question)).into_response())
     });
-    super::answer(told, &Extensions::new())
+    told.unwrap_or_else(|error| error.into_document(""))
 }
 
 /// The tunnels of a site at this relay.
@@ -91,7 +92,7 @@ async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, bod
         let view = |session: &Arc<Session>| SessionView::of(session, Some(cluster.own_url()));
         Ok(seal.close(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response()))
     });
-    super::answer(told, &Extensions::new())
+    told.unwrap_or_else(|error| error.into_document(""))
 }
 
 /// A request that was proved to come from a relay of the cluster.
@@ -122,33 +123,32 @@ fn proved<'a>(
             Unproven::OtherRelay => StatusCode::MISDIRECTED_REQUEST,
             Unproven::Forged | Unproven::OtherTime | Unproven::Replayed => StatusCode::UNAUTHORIZED,
         };
-        HttpError::new(status, &unproven.to_string())
+        HttpError::new(status, unproven.to_string())
     })?;
     Ok(Proved { cluster, seal })
 }
 
 async fn answer(state: &PublicState, call: NodeCall) -> Response {
     let NodeCall { target, request } = call;
-    let mut extensions = Extensions::new();
-    if let Some(id) = request.extensions().get::<RequestId>() {
+    let id = request.extensions().get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
+    if !id.is_empty() {
         tracing::info!(
-            request_id = id.0,
+            request_id = id,
             site = %target.site,
             code = "peer.request",
             "request from a peer relay"
         );
-        extensions.insert(id.clone());
     }
     let client = client_of(&request);
     let permit = match state.limits.requests.enter_site(client, &target.site) {
         Ok(permit) => permit,
-        Err(busy) => return HttpError::from(busy).into_response(&extensions),
+        Err(busy) => return HttpError::from(busy).into_document(&id),
     };
     let left = request.extensions().get::<Deadline>().map_or_else(Default::default, |left| left.0);
     let deadlines = Deadlines::for_peer(left);
     let trial = match trial(state, client, &target.site, &request, &deadlines).await {
         Ok(trial) => trial,
-        Err(error) => return error.into_response(&extensions),
+        Err(error) => return error.into_document(&id),
     };
     let here = AgentRouter::new(Arc::clone(&state.registry), None);
     let response = match dispatch(&here, &target, deadlines, || Ok::<_, HttpError>(request.clone())).await {
@@ -157,12 +157,12 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
             match asked.called {
                 Ok(answer) => from_agent(answer, request.method()).await,
                 Err(RouteError::Call(CallError::Lost)) => no_agent("lost"),
-                Err(why) => HttpError::from(why.problem()).into_response(&extensions),
+                Err(why) => HttpError::from(why.problem()).into_document(&id),
             }
         }
         Ok(Err(NoSession::Offline)) => no_agent("offline"),
         Ok(Err(NoSession::OtherKey)) => no_agent("other-key"),
-        Err(error) => error.into_response(&extensions),
+        Err(error) => error.into_document(&id),
     };
     hold(response, permit)
 }

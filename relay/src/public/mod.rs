@@ -5,8 +5,8 @@ mod answer;
 mod audit_events;
 mod delivery;
 mod enrolment;
+mod errors;
 mod forwarded;
-mod http_error;
 mod recordings;
 mod resume;
 mod search;
@@ -23,6 +23,7 @@ use std::{
 };
 
 use audiovault_common::about::{Purpose, ShownVersion};
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
     identity::{enrolment::ENROLMENT_PATH, site::SiteId},
     recording::name::RecordedNames,
@@ -30,7 +31,7 @@ use audiovault_protocol::{
 use axum::{
     Router,
     body::{self, Body},
-    extract::{Request, State},
+    extract::State,
     middleware,
     response::Response,
     routing::{get, post},
@@ -44,7 +45,7 @@ use tokio_util::task::TaskTracker;
 use tower_http::cors::CorsLayer;
 
 pub use self::forwarded::router as router_for_relays;
-use self::{http_error::HttpError, site_host::SiteHosts};
+use self::site_host::SiteHosts;
 use crate::{
     audit::journal::Journal,
     limits::{ClientKey, Limits, SitePermit},
@@ -149,10 +150,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
         .route("/{site}/recordings/{token}/{name}", get(recordings::deliver))
         .merge(searches)
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(async |request: Request| {
-            HttpError::new(StatusCode::NOT_FOUND, "there is nothing at this address")
-                .into_response(request.extensions())
-        })
+        .fallback(async || HttpError::new(StatusCode::NOT_FOUND, "there is nothing at this address"))
         .layer(cors_layer(allow_origin));
     // Without CORS: no web page may read a site key that is handed out.
     let for_agents = Router::new()
@@ -168,9 +166,8 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
     Router::new().fallback_service(routes).layer(outside).layer(middleware::from_fn(host::require))
 }
 
-async fn method_not_allowed(request: Request) -> Response {
+async fn method_not_allowed() -> HttpError {
     HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not accept that method")
-        .into_response(request.extensions())
 }
 
 /// The client's address, as the access log determined it; `NOBODY` if it did not.
@@ -181,11 +178,6 @@ fn client_address(extensions: &Extensions) -> IpAddr {
 /// The client, as the key for limits.
 fn client_key(extensions: &Extensions) -> ClientKey {
     client_address(extensions).into()
-}
-
-/// Turns an error inside a handler into its response.
-fn answer(result: Result<Response, HttpError>, extensions: &Extensions) -> Response {
-    result.unwrap_or_else(|error| error.into_response(extensions))
 }
 
 /// How long a browser may remember the response to a preflight.
@@ -241,7 +233,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Reads the whole body of a short request: the body, if it has at most `limit` bytes; otherwise an error with the text
 /// `too_large`. If the announced length is over the limit, the body is not read: a client that waits for 100 (RFC 9110,
 /// section 10.1.1) gets its response at once.
-async fn read_body(body: Body, limit: usize, too_large: &str) -> Result<Bytes, HttpError> {
+async fn read_body(body: Body, limit: usize, too_large: &'static str) -> Result<Bytes, HttpError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
     }

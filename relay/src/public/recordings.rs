@@ -5,21 +5,23 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::{
     signed_link::{LinkError, LinkHeader},
     site::SiteId,
 };
 use axum::{
     extract::{Path, Request, State},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use http::{StatusCode, request::Parts};
 
 use super::{
-    HttpError, PublicState, access_log,
-    answer::{Expected, count_errors, from_agent, make_private},
+    PublicState, access_log,
+    answer::{Expected, count_error, from_agent, make_private, status},
     audit_events, client_key,
+    errors::{self, Absence},
     resume::resumable,
     search::carry_context,
 };
@@ -37,7 +39,7 @@ pub(super) async fn deliver(
 ) -> Response {
     let (parts, _) = request.into_parts();
     let result = pass_on(&state, &site, [&token, &name], &parts).await;
-    let mut response = super::answer(result, &parts.extensions);
+    let mut response = result.into_response();
     make_private(response.headers_mut());
     response
 }
@@ -65,15 +67,15 @@ async fn pass_on(
         }
         refuse(error)
     })?;
-    let site = found.ok_or_else(HttpError::no_agent_for_link)?;
+    let site = found.ok_or_else(errors::no_agent_for_link)?;
     // For the same reason, only a client whose token was right at this site lately, or whose link opened lately,
     // learns that the site is disabled or offline.
     let is_unauthenticated =
         !throttle.was_right_for(client, &site) && !throttle.opened_lately(&subject, [token, name]);
     let away =
-        |error: HttpError| if is_unauthenticated { HttpError::no_agent_for_link() } else { error }.at(&site);
+        |error: HttpError| if is_unauthenticated { errors::no_agent_for_link() } else { error }.at(&site);
     if state.is_disabled(&site) {
-        return Err(away(HttpError::disabled()));
+        return Err(away(Absence::Disabled.into()));
     }
     access_log::enter_site(&site);
     let permit = state.enter_site(client, &site)?;
@@ -82,8 +84,8 @@ async fn pass_on(
     let request = || to_agent(token, name, parts);
     let asked = dispatch(&state.agents, &target, Deadlines::for_client(), request).await?.map_err(
         |none| match none {
-            NoSession::Offline => away(HttpError::offline()),
-            NoSession::OtherKey => HttpError::no_agent_for_link().at(&site),
+            NoSession::Offline => away(Absence::Offline.into()),
+            NoSession::OtherKey => errors::no_agent_for_link().at(&site),
         },
     )?;
     let permit = asked.keep(permit);
@@ -94,7 +96,7 @@ async fn pass_on(
         Ok(status) if status.is_success() => throttle.link_opened(&subject, [token, name]),
         _ => {}
     }
-    count_errors(&result, &state.registry.counters(&site));
+    count_error(status(&result), &state.registry.counters(&site));
     match result {
         Ok(response) => Ok(hold(audit_events::handed_over(state, event, parts, response), permit)),
         Err(error) => {
@@ -123,7 +125,7 @@ fn refuse(error: LinkError) -> HttpError {
         LinkError::Forged | LinkError::TooLong => StatusCode::FORBIDDEN,
         LinkError::Expired | LinkError::OtherKey => StatusCode::GONE,
     };
-    HttpError::new(status, &error.to_string())
+    HttpError::new(status, error.to_string())
 }
 
 /// The request in the form that the agent's own router expects. The relay's router has decoded token and name. If they

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
     http::{
         context::{Client, RequestId},
@@ -15,7 +16,6 @@ use audiovault_protocol::{
     limits::MAX_REQUEST_BODY_LEN,
 };
 use axum::{
-    body::Body,
     extract::{Path, Request, State},
     response::Response,
 };
@@ -23,9 +23,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use super::{
-    HttpError, PublicState, access_log,
-    answer::{Expected, count_errors, from_agent, search_answer},
-    audit_events, client_key, read_body,
+    PublicState, access_log,
+    answer::{Expected, count_error, from_agent, search_answer, status},
+    audit_events, client_key,
+    errors::{self, Absence},
+    read_body,
     site_host::HostOfNoSite,
     tunnel::site_key,
 };
@@ -49,35 +51,23 @@ pub(super) async fn by_path(
     State(state): State<Arc<PublicState>>,
     Path(name): Path<String>,
     request: Request,
-) -> Response {
+) -> Result<Response, HttpError> {
     let (parts, body) = request.into_parts();
-    let result = search_by_path(&state, &name, &parts, body).await;
-    super::answer(result, &parts.extensions)
+    check_method(&state, &parts)?;
+    let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
+    let parameters = read_parameters(&parts, &body)?;
+    search_at(&state, &name, &parameters, &parts, body).await
 }
 
 /// `/search`: a parameter names the site, or a tenant whose name is an alias of the site.
-pub(super) async fn by_parameter(State(state): State<Arc<PublicState>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let result = search_by_parameter(&state, &parts, body).await;
-    super::answer(result, &parts.extensions)
-}
-
-async fn search_by_path(
-    state: &PublicState,
-    name: &str,
-    parts: &Parts,
-    body: Body,
+pub(super) async fn by_parameter(
+    State(state): State<Arc<PublicState>>,
+    request: Request,
 ) -> Result<Response, HttpError> {
-    check_method(state, parts)?;
+    let (parts, body) = request.into_parts();
+    check_method(&state, &parts)?;
     let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
-    let parameters = read_parameters(parts, &body)?;
-    search_at(state, name, &parameters, parts, body).await
-}
-
-async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> Result<Response, HttpError> {
-    check_method(state, parts)?;
-    let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
-    let parameters = read_parameters(parts, &body)?;
+    let parameters = read_parameters(&parts, &body)?;
     let of_host = || parts.extensions.get::<HostOfNoSite>().map(|host| host.0.as_str());
     let name = parameters.value(Field::Site).or_else(|| parameters.value(Field::Tenant)).or_else(of_host);
     let name = name.ok_or_else(|| {
@@ -86,7 +76,7 @@ async fn search_by_parameter(state: &PublicState, parts: &Parts, body: Body) -> 
             "name the site, in the path or as the parameter `site` or `tenant`",
         )
     })?;
-    search_at(state, name, &parameters, parts, body).await
+    search_at(&state, name, &parameters, &parts, body).await
 }
 
 /// Searches at the site with this name or alias.
@@ -117,32 +107,45 @@ async fn search_at(
         throttle.check(&by_name, Instant::now())?;
     }
     let result = match &found {
-        None => Err(HttpError::unknown_site()),
-        Some(site) if state.is_disabled(site) => Err(HttpError::disabled().at(site)),
+        None => Err(NoResponse::Absent(Absence::Unknown)),
+        Some(site) if state.is_disabled(site) => Err(NoResponse::Absent(Absence::Disabled)),
         Some(site) => pass_on(state, site, parameters, parts, body).await,
     };
-    let absence = result.as_ref().err().and_then(HttpError::absence);
-    match (&result, absence) {
-        (Ok(response), _) if response.status() == StatusCode::UNAUTHORIZED => {}
-        (_, Some(absence)) if is_unauthenticated => {
+    let at_site = |error: HttpError| match &found {
+        Some(site) => error.at(site),
+        None => error,
+    };
+    match result {
+        Ok(response) if response.status() != StatusCode::UNAUTHORIZED => return Ok(response),
+        // Gives back the request's permit at its site before the wait.
+        Ok(response) => drop(response),
+        Err(NoResponse::Absent(absence)) if is_unauthenticated => {
             throttle.wrong(by_name, Instant::now());
-            let site = result.as_ref().err().and_then(HttpError::site).map_or("-", SiteId::as_str);
             tracing::debug!(
-                site,
+                site = found.as_ref().map_or("-", SiteId::as_str),
                 ?absence,
                 "hiding the reason of a failure from a client without a correct search token"
             );
         }
-        _ => return result,
+        Err(NoResponse::Absent(absence)) => return Err(at_site(absence.into())),
+        Err(NoResponse::Failed(error)) => return Err(error),
     }
-    // Gives back the request's permit at its site before the wait.
-    drop(result);
     tokio::time::sleep_until(answer_at).await;
-    let error = HttpError::unproven();
-    Err(match found {
-        Some(site) => error.at(&site),
-        None => error,
-    })
+    Err(at_site(errors::unproven()))
+}
+
+/// Why a search has no response of an agent.
+enum NoResponse {
+    /// The site cannot be asked.
+    Absent(Absence),
+    /// The request failed on its way.
+    Failed(HttpError),
+}
+
+impl From<HttpError> for NoResponse {
+    fn from(error: HttpError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Whether a request comes from the site itself: an agent that tests a search sends its site key.
@@ -155,7 +158,7 @@ fn shows_key(state: &PublicState, site: &SiteId, parts: &Parts) -> bool {
 /// them is reported without asking an agent.
 fn read_parameters(parts: &Parts, body: &[u8]) -> Result<Parameters, HttpError> {
     Parameters::read(parts.uri.query(), content_type(&parts.headers), body)
-        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, &error.to_string()))
+        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
@@ -188,7 +191,7 @@ async fn pass_on(
     parameters: &Parameters,
     parts: &Parts,
     body: Bytes,
-) -> Result<Response, HttpError> {
+) -> Result<Response, NoResponse> {
     let client = client_key(&parts.extensions);
     let mut permit = state.enter_site(client, site)?;
     let deadlines = Deadlines::for_client();
@@ -213,23 +216,21 @@ async fn pass_on(
     let event = audit_events::search(site, parts, parameters);
     let target = AgentTarget { site: site.clone(), key: None };
     let asking = dispatch(&state.agents, &target, deadlines, || to_agent(parts, body.clone()));
-    let result = match asking.await? {
-        Ok(asked) => {
-            if trial.is_none() && asked.called.as_ref().is_ok_and(|answer| answer.status().is_success()) {
-                state.limits.throttle.right_for(client, site);
-            }
-            settle(trial, &asked);
-            permit = asked.keep(permit);
-            let result = match from_agent(asked, Expected::Json, site) {
-                Ok(answer) => search_answer(answer, site, &state.public_url).await,
-                Err(error) => Err(error),
-            };
-            audit_events::answered(state, event, &result);
-            result
-        }
-        Err(_) => Err(HttpError::offline().at(site)),
+    let Ok(asked) = asking.await? else {
+        count_error(HttpError::from(Absence::Offline).status(), &counters);
+        return Err(NoResponse::Absent(Absence::Offline));
     };
-    count_errors(&result, &counters);
+    if trial.is_none() && asked.called.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+        state.limits.throttle.right_for(client, site);
+    }
+    settle(trial, &asked);
+    permit = asked.keep(permit);
+    let result = match from_agent(asked, Expected::Json, site) {
+        Ok(answer) => search_answer(answer, site, &state.public_url).await,
+        Err(error) => Err(error),
+    };
+    audit_events::answered(state, event, &result);
+    count_error(status(&result), &counters);
     let mut response = result?;
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -262,7 +263,7 @@ impl<'a> Presented<'a> {
         if sessions.iter().any(|session| session.token_fields == TokenFields::Own) {
             let told = sessions.iter().filter_map(|session| session.hello.told_token_fields());
             let mut names: Vec<String> = told.flatten().cloned().collect();
-            if sessions.iter().any(|session| session.token_fields == TokenFields::ChangeLog) {
+            if sessions.iter().any(|session| session.token_fields == TokenFields::NotAnnounced) {
                 names.extend(token_names(&[]));
             }
             let read = values_named(&names, text.query, text.content_type, text.body);
@@ -271,7 +272,7 @@ impl<'a> Presented<'a> {
         Self {
             tenant: parameters.value(Field::Tenant).filter(announced),
             tokens,
-            certain: sessions.iter().all(|session| session.token_fields != TokenFields::ChangeLog),
+            certain: sessions.iter().all(|session| session.token_fields != TokenFields::NotAnnounced),
         }
     }
 }

@@ -6,15 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
-    http::problem::Problem,
     identity::site::{KeyDigest, SiteId, SiteKey},
     message::SUBPROTOCOL,
 };
 use axum::{
     body::Body,
     extract::{Request, State},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
@@ -22,15 +22,15 @@ use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::{Instrument, field};
 
-use super::{HttpError, PublicState, client_address};
+use super::{PublicState, client_address};
 use crate::{
     limits::{ClientKey, Subject},
     sites::directory::KeyRefused,
     tunnel::session::{self, Admission},
 };
 
-/// The `Retry-After` value, in seconds, while the relay drains: the time that its successor needs to start.
-const DRAIN_RETRY_AFTER: u32 = 2;
+/// When to dial again while the relay drains: its successor needs this time to start.
+const DRAIN_RETRY: Duration = Duration::from_secs(2);
 /// Bytes of the nonce in `Sec-WebSocket-Key` (RFC 6455, section 4.1).
 const NONCE_LEN: usize = 16;
 
@@ -55,7 +55,7 @@ pub(super) async fn accept(State(state): State<Arc<PublicState>>, mut request: R
             switch_protocols(&accept)
         }
         Err(error) => {
-            let mut response = error.into_response(request.extensions());
+            let mut response = error.into_response();
             if response.status() == StatusCode::UPGRADE_REQUIRED {
                 let headers = response.headers_mut();
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -76,9 +76,8 @@ pub(super) fn site_key(headers: &HeaderMap) -> Option<SiteKey> {
 /// Finds out which site an agent belongs to.
 async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> Result<Admission, HttpError> {
     if state.is_draining() {
-        let problem =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this relay is shutting down; dial again");
-        return Err(problem.retry_after(DRAIN_RETRY_AFTER).into());
+        let detail = "this relay is shutting down; dial again";
+        return Err(HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(DRAIN_RETRY));
     }
     let key = site_key(headers);
     match verify(state, key.as_ref(), address.into()).await? {
@@ -88,7 +87,7 @@ async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> 
         }
         Err(KeyRefused::Disabled) => {
             tracing::info!(%address, code = "agent.site_disabled", "an agent of a disabled site was refused");
-            Err(HttpError::new(StatusCode::FORBIDDEN, &KeyRefused::Disabled.to_string()))
+            Err(HttpError::new(StatusCode::FORBIDDEN, KeyRefused::Disabled.to_string()))
         }
         Err(KeyRefused::Unknown) => {
             tracing::warn!(
@@ -96,7 +95,7 @@ async fn identify(state: &PublicState, address: IpAddr, headers: &HeaderMap) -> 
                 code = "agent.key_refused",
                 "an agent without a valid site key was refused"
             );
-            Err(HttpError::new(StatusCode::UNAUTHORIZED, &KeyRefused::Unknown.to_string()))
+            Err(HttpError::new(StatusCode::UNAUTHORIZED, KeyRefused::Unknown.to_string()))
         }
     }
 }
@@ -138,9 +137,8 @@ async fn verify(
 
 fn not_yet(wait: Duration) -> HttpError {
     let detail = "this relay is admitting other agents; dial again after the given time";
-    // Whole seconds, rounded up: an admission whose time has not come cannot be used.
-    let seconds = u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds).into()
+    // The client gets whole seconds, rounded up: an admission whose time has not come cannot be used.
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(wait)
 }
 
 /// Checks the opening handshake (RFC 6455, section 4.2.1) and computes the accept value.

@@ -62,13 +62,13 @@ pub enum TokenFields {
     /// The agent announced other names in HELLO.
     Own,
     /// The agent did not announce any names; its dialect file may define others.
-    ChangeLog,
+    NotAnnounced,
 }
 
 impl TokenFields {
     fn of(hello: &Hello) -> Self {
         match hello.told_token_fields() {
-            None => Self::ChangeLog,
+            None => Self::NotAnnounced,
             Some(told) => {
                 let usual = token_names(&[]);
                 let same = told.len() == usual.len() && told.iter().all(|name| usual.contains(name));

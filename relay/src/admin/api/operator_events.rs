@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     Extension, Json,
@@ -18,7 +19,7 @@ use super::{
     schemas::{Limit, SiteName},
 };
 use crate::{
-    admin::{AdminState, HttpError, SignedIn},
+    admin::{AdminState, SignedIn},
     model::operator_events::{Action, OperatorEvent},
     store::{Cursor, OperatorFilter},
 };

@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet, ops::RangeInclusive};
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::{MAX_ALIAS_LEN, RESERVED, SiteId};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,7 +19,7 @@ use utoipa::{
 };
 
 use crate::{
-    admin::HttpError,
+    admin::errors,
     model::account::{Name, Rights, Role},
     store::{Cursor, StoredToken, StoredUser},
 };
@@ -181,7 +182,7 @@ impl Limit {
     pub(super) fn check(asked: Option<u32>) -> Result<Self, HttpError> {
         let limit = asked.unwrap_or(USUAL_LIMIT);
         if !LIMITS.contains(&limit) {
-            return Err(HttpError::unprocessable("limit must be from 1 to 1000"));
+            return Err(errors::unprocessable("limit must be from 1 to 1000"));
         }
         Ok(Self(limit))
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::{Alias, SiteId};
 use axum::{
     Extension, Json,
@@ -17,7 +18,7 @@ use super::{
     schemas::{AliasName, SiteName},
 };
 use crate::{
-    admin::{AdminState, HttpError, SignedIn, SiteChange, VisibleSite, pages::site_detail},
+    admin::{AdminState, SignedIn, SiteChange, VisibleSite, pages::site_detail},
     monitoring::{
         board::{SiteView, Totals},
         site_detail::SiteDetail,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     Extension, Json,
@@ -15,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Failures, TokenView, schemas::SiteName, users::unknown_site_in_body};
 use crate::{
-    admin::{AdminState, HttpError, SignedIn, known_name},
+    admin::{AdminState, SignedIn, errors, known_name},
     model::{
         account::{Name, Rights, Role, Scope},
         secret::{MAX_TOKEN_LIFE, Secret, TOKEN_LIFE, reveal_api_token},
@@ -83,7 +84,7 @@ async fn add(
     let now = Timestamp::now();
     let expires = body.expires.unwrap_or(now + TOKEN_LIFE);
     if expires <= now || expires > now + MAX_TOKEN_LIFE {
-        return Err(HttpError::unprocessable(
+        return Err(errors::unprocessable(
             "expires must be in the future, at most one year from now; without it, the token is valid for 90 days",
         ));
     }

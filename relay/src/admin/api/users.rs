@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     Extension, Json,
@@ -14,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Failures, UserView, schemas::SiteName};
 use crate::{
-    admin::{AdminState, HttpError, SignedIn, auth::Password, known_name},
+    admin::{AdminState, SignedIn, auth::Password, errors, known_name},
     model::account::{Name, Rights, Role, Scope},
     store::{NewUser, StoreError},
 };
@@ -181,11 +182,11 @@ async fn remove(
 /// Converts a store error. A site that is named in the body and does not exist gives 422: 404 is about the address.
 pub(super) fn unknown_site_in_body(error: StoreError) -> HttpError {
     if let StoreError::UnknownSite(_) = &error {
-        return HttpError::unprocessable(error.to_string());
+        return errors::unprocessable(error.to_string());
     }
     error.into()
 }
 
 fn new_password(text: String, name: &Name) -> Result<Password, HttpError> {
-    Password::new(text, name.as_str()).map_err(|error| HttpError::unprocessable(error.to_string()))
+    Password::new(text, name.as_str()).map_err(|error| errors::unprocessable(error.to_string()))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use audiovault_common::http_error::HttpError;
 use axum::{
     body::Body,
     extract::{Path, Query},
@@ -12,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::admin::{Compressible, HttpError};
+use crate::admin::{Compressible, errors};
 
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
@@ -68,7 +69,7 @@ pub(super) async fn serve(
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
-    let (asset, hash) = find(&name).ok_or_else(HttpError::not_found)?;
+    let (asset, hash) = find(&name).ok_or_else(errors::not_found)?;
     // A weak tag, because the same file is sent compressed and uncompressed.
     let tag = format!("W/\"{hash}\"");
     let lasting = wanted.v.as_deref() == Some(hash);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     Form,
@@ -14,7 +15,7 @@ use serde::Deserialize;
 
 use super::{Shell, done, page, user_pages::field};
 use crate::{
-    admin::{AdminState, HttpError},
+    admin::{AdminState, errors},
     model::{
         account::Permission,
         audit::{AuditEvent, Kind, Outcome},
@@ -70,7 +71,7 @@ pub(super) async fn export(
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, HttpError> {
     let reader = shell.principal()?;
-    let filter = wanted.filter().map_err(|key| HttpError::unprocessable(shell.t(key)))?;
+    let filter = wanted.filter().map_err(|key| errors::unprocessable(shell.t(key)))?;
     Ok(state.audit_csv(reader, filter).await?)
 }
 

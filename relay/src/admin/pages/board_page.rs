@@ -6,6 +6,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use axum::{
     extract::{Query, State},
     response::Response,
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use super::{Shell, page, site_pages::curve};
 use crate::{
-    admin::{AdminState, HttpError},
+    admin::AdminState,
     model::{
         account::Permission,
         operator_events::{AccessChange, Action},

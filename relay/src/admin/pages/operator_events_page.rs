@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     extract::{Query, State},
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::{Shell, audit_page::moment, page};
 use crate::{
-    admin::{AdminState, HttpError},
+    admin::{AdminState, errors},
     model::operator_events::{Action, OperatorEvent},
     store::{Cursor, OperatorFilter},
 };
@@ -62,7 +63,7 @@ pub(super) async fn export(
     Query(filter): Query<EventFilter>,
 ) -> Result<Response, HttpError> {
     let reader = shell.principal()?;
-    let filter = filter.parse().map_err(|key| HttpError::unprocessable(shell.t(key)))?;
+    let filter = filter.parse().map_err(|key| errors::unprocessable(shell.t(key)))?;
     Ok(state.operator_events_csv(reader, filter).await?)
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use axum::{
     Extension, Form,
     extract::{Path, Query, State},
@@ -16,8 +17,9 @@ use serde::Deserialize;
 use super::{Shell, Visitor, page, page_with, user_pages::new_password};
 use crate::{
     admin::{
-        AdminState, HttpError,
+        AdminState,
         auth::{LoginError, NewSession, Password, PasswordError, SessionCookie},
+        errors,
     },
     model::{
         account::{Name, Rights},
@@ -77,7 +79,7 @@ pub(super) async fn log_in(
         Err(LoginError::Password(PasswordError::Busy)) => {
             (StatusCode::SERVICE_UNAVAILABLE, "login-busy", Some(std::time::Duration::from_secs(1)))
         }
-        Err(LoginError::Password(PasswordError::Failed)) => return Err(HttpError::internal()),
+        Err(LoginError::Password(PasswordError::Failed)) => return Err(errors::internal()),
         Err(LoginError::Store(error)) => return Err(error.into()),
     };
     let problem = Some(shell.t(key));
@@ -178,8 +180,8 @@ pub(super) async fn set_up(
 
 /// The digest of the link, if the link is valid.
 async fn working(state: &AdminState, link: &str) -> Result<SecretDigest, HttpError> {
-    let link = Secret::parse(link).ok_or_else(HttpError::not_found)?.digest();
-    if state.auth.store().setup_link_works(&link).await? { Ok(link) } else { Err(HttpError::not_found()) }
+    let link = Secret::parse(link).ok_or_else(errors::not_found)?.digest();
+    if state.auth.store().setup_link_works(&link).await? { Ok(link) } else { Err(errors::not_found()) }
 }
 
 #[derive(Template)]
@@ -239,7 +241,7 @@ pub(super) async fn change_password(
 
 /// The user who is logged in. An API token has no password.
 fn user(shell: &Shell) -> Result<Name, HttpError> {
-    let user = shell.user().filter(|user| user.is_user()).ok_or_else(HttpError::not_found)?;
+    let user = shell.user().filter(|user| user.is_user()).ok_or_else(errors::not_found)?;
     Ok(user.name.clone())
 }
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use axum::{
     extract::{FromRequestParts, Request},
     middleware::Next,
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 
 use super::{Language, assets};
 use crate::{
-    admin::{HttpError, SignedIn, auth::Principal},
+    admin::{SignedIn, auth::Principal, errors},
     model::account::Permission,
     monitoring::board::SiteState,
     net::client::{ClientAddress, Scheme},
@@ -32,8 +33,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Shell {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
-        let visitor = parts.extensions.get::<Visitor>().cloned().ok_or_else(HttpError::internal)?;
-        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(HttpError::unauthorized)?;
+        let visitor = parts.extensions.get::<Visitor>().cloned().ok_or_else(errors::internal)?;
+        let signed_in = parts.extensions.get::<SignedIn>().cloned().ok_or_else(errors::unauthorized)?;
         Ok(Self { visitor, signed_in: Some(signed_in) })
     }
 }
@@ -62,9 +63,9 @@ impl Shell {
     /// The principal that is logged in, for handlers behind the login check.
     ///
     /// # Errors
-    /// [`HttpError::unauthorized`] on public pages.
+    /// [`errors::unauthorized`] on public pages.
     pub fn principal(&self) -> Result<&Principal, HttpError> {
-        self.user().ok_or_else(HttpError::unauthorized)
+        self.user().ok_or_else(errors::unauthorized)
     }
 
     /// True if a principal is logged in whose role allows this.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::{Alias, SiteId};
 use axum::{
     Form,
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 
 use super::{Shell, done, page, page_with, user_pages::field};
 use crate::{
-    admin::{AdminState, HttpError, SiteChange, VisibleSite},
+    admin::{AdminState, SiteChange, VisibleSite, errors},
     cluster::part::SERIES_MINUTES,
     model::account::Permission,
     monitoring::{
@@ -227,7 +228,7 @@ pub(super) async fn add(
     let aliases = field(&fields, "aliases");
     let added = match wanted(&site, &note, &aliases) {
         Ok(wanted) => state.add_site(who, wanted).await,
-        Err(problem) => Err(HttpError::unprocessable(problem)),
+        Err(problem) => Err(errors::unprocessable(problem)),
     };
     match added {
         Ok(added) => Ok(page(&AddedSitePage { shell, added })),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use axum::{
     Form,
     extract::{Path, State},
@@ -16,7 +17,7 @@ use super::{
     user_pages::{RightsForm, field, problem},
 };
 use crate::{
-    admin::{AdminState, HttpError, known_name},
+    admin::{AdminState, known_name},
     model::{
         account::{Name, Role},
         secret::{DAY, Secret, TOKEN_LIFE, reveal_api_token, token_end},

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, str::FromStr, sync::Arc};
 
 use askama::Template;
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::SiteId;
 use axum::{
     Form,
@@ -14,7 +15,7 @@ use http::StatusCode;
 use super::{Shell, done, page, page_with};
 use crate::{
     admin::{
-        AdminState, HttpError,
+        AdminState,
         auth::{Password, WeakPassword},
         known_name,
     },

@@ -3,6 +3,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::http::{context::RequestId, problem::Problem};
 use axum::{
     body::{Body, to_bytes},
@@ -25,65 +26,33 @@ use crate::{
     store::StoreError,
 };
 
-/// Why a request failed. It is rendered later, where the client is known: as a page in the client's language, or as
-/// problem details (RFC 9457) under `/api/`.
-#[derive(Debug, Clone)]
-pub struct HttpError {
-    status: StatusCode,
-    detail: Cow<'static, str>,
-    retry_after: Option<Duration>,
+/// The address does not exist, or this principal may not see what is there.
+pub(crate) fn not_found() -> HttpError {
+    HttpError::new(StatusCode::NOT_FOUND, "there is nothing at this address")
 }
 
-impl HttpError {
-    /// An error with one sentence for users of the API: who is to blame and what to do.
-    pub fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None }
-    }
+/// The request has no valid credential. Such a response names an authentication scheme (RFC 9110, section 15.5.2).
+pub(crate) fn unauthorized() -> HttpError {
+    HttpError::new(
+        StatusCode::UNAUTHORIZED,
+        "log in, or send a valid API token as Authorization: Bearer; `audiovault-relay token add` creates one",
+    )
+    .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+}
 
-    /// The address does not exist, or this principal may not see what is there.
-    pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "there is nothing at this address")
-    }
+/// The credential is valid, but the role does not allow this.
+pub(crate) fn forbidden() -> HttpError {
+    HttpError::new(StatusCode::FORBIDDEN, "your role does not allow this; ask an admin of this relay")
+}
 
-    /// The request has no valid credential.
-    pub fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "log in, or send a valid API token as Authorization: Bearer; `audiovault-relay token add` creates one",
-        )
-    }
+/// The request has a value that is not accepted.
+pub(crate) fn unprocessable(detail: impl Into<Cow<'static, str>>) -> HttpError {
+    HttpError::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
 
-    /// The credential is valid, but the role does not allow this.
-    pub fn forbidden() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "your role does not allow this; ask an admin of this relay")
-    }
-
-    /// The request has a value that is not accepted.
-    pub fn unprocessable(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
-    }
-
-    /// This relay is to blame; its log says why.
-    pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error of the relay; see its log")
-    }
-
-    /// Sets after how long the client may try again.
-    #[must_use]
-    pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
-        self
-    }
-
-    /// The status of the response.
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// The sentence for the client.
-    pub fn detail(&self) -> &str {
-        &self.detail
-    }
+/// This relay is to blame; its log says why.
+pub(crate) fn internal() -> HttpError {
+    HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error of the relay; see its log")
 }
 
 impl From<StoreError> for HttpError {
@@ -129,23 +98,9 @@ impl From<PasswordError> for HttpError {
                 .retry_after(Duration::from_secs(1)),
             PasswordError::Failed => {
                 tracing::error!(%error, code = "login.hash_failed", "cannot hash a password");
-                Self::internal()
+                internal()
             }
         }
-    }
-}
-
-impl IntoResponse for HttpError {
-    fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
-        if let Some(wait) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response.extensions_mut().insert(self);
-        response
     }
 }
 
@@ -153,15 +108,15 @@ impl Principal {
     /// Checks that the principal's role allows this.
     ///
     /// # Errors
-    /// [`HttpError::forbidden`].
+    /// [`forbidden`].
     pub fn require(&self, permission: Permission) -> Result<(), HttpError> {
-        if self.may(permission) { Ok(()) } else { Err(HttpError::forbidden()) }
+        if self.may(permission) { Ok(()) } else { Err(forbidden()) }
     }
 
     /// Checks that the principal may manage users and API tokens. Returns it as the actor of a change.
     ///
     /// # Errors
-    /// [`HttpError::forbidden`].
+    /// [`forbidden`].
     pub(crate) fn manager(&self) -> Result<Actor, HttpError> {
         self.require(Permission::ManageUsers)?;
         Ok(self.actor())
@@ -170,7 +125,7 @@ impl Principal {
 
 /// Parses the name of a user or token in an address. Text that cannot be a name gives 404, like an unknown name.
 pub(crate) fn known_name(text: &str) -> Result<Name, HttpError> {
-    text.parse().map_err(|_| HttpError::not_found())
+    text.parse().map_err(|_| not_found())
 }
 
 /// Longest explanation of the framework that is passed on, in bytes. They are single sentences.
@@ -237,20 +192,17 @@ async fn explanation(status: StatusCode, body: Body) -> String {
     }
 }
 
-impl HttpError {
-    /// The response to a client that has to log in first: browsers are redirected to the login, programs get 401.
-    pub(super) fn to_log_in(visitor: &Visitor, safe: bool) -> Response {
-        if is_for_programs(visitor.uri.path()) {
-            return Self::unauthorized().into_response();
-        }
-        let here = visitor.uri.path_and_query().map_or("/", |here| here.as_str());
-        let to = if !safe || here == "/" {
-            "/login".to_owned()
-        } else {
-            let next =
-                url::form_urlencoded::Serializer::new(String::new()).append_pair("next", here).finish();
-            format!("/login?{next}")
-        };
-        axum::response::Redirect::to(&to).into_response()
+/// The response to a client that has to log in first: browsers are redirected to the login, programs get 401.
+pub(super) fn to_log_in(visitor: &Visitor, safe: bool) -> Response {
+    if is_for_programs(visitor.uri.path()) {
+        return unauthorized().into_response();
     }
+    let here = visitor.uri.path_and_query().map_or("/", |here| here.as_str());
+    let to = if !safe || here == "/" {
+        "/login".to_owned()
+    } else {
+        let next = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", here).finish();
+        format!("/login?{next}")
+    };
+    axum::response::Redirect::to(&to).into_response()
 }
