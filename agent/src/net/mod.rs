@@ -1,32 +1,25 @@
 //! The way from this machine to a service: name, TCP, proxy, TLS. [`Outbound::reach`] goes through all stages; with a
 //! [`Route`], each stage can be done and reported separately.
 
-mod certificate;
 mod dns;
 mod error;
-mod eyeballs;
 mod proxy;
 mod route;
-mod target;
+mod tcp;
 mod tls;
-mod trust;
-mod uplink;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::trust::Trust;
+use self::tls::Trust;
 pub use self::{
-    certificate::Certificate,
     dns::{DnsError, resolve},
     error::{ReachError, Stage},
-    eyeballs::{Attempt, Attempts},
     proxy::{Credentials, Proxy, ProxyError, ProxyRules, ProxyTextError},
-    route::{Addresses, Connected, Reached, Route},
-    target::Target,
-    tls::TlsFailure,
-    trust::{TrustError, is_publicly_signed},
+    route::{Addresses, Connected, Reached, Route, Target},
+    tcp::{Attempt, Attempts},
+    tls::{Certificate, TlsFailure, TrustError, is_publicly_signed},
 };
 
 /// How long each stage may take.

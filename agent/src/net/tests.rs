@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
-use super::{trust::leads_to, *};
+use super::{tls::leads_to, *};
 use crate::auth::secret::Secret;
 
 /// A certificate authority for one test, and the file with its certificate.

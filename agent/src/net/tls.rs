@@ -1,23 +1,80 @@
-//! TLS handshakes, with a clear error if a certificate is wrong, and the certificates themselves.
+//! TLS: the authorities that are trusted, handshakes with a clear error if a certificate is wrong, and the fields of
+//! certificates that people need.
 
-use std::{io, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use audiovault_protocol::frame::one_line;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error as RustlsError, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as RustlsError, RootCertStore,
+    SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        Resumption, VerifierBuilderError, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::{TlsConnector, client::TlsStream};
-
-use super::{
-    Stream,
-    certificate::{Certificate, read_chain},
-    trust::Trust,
+use rustls_pki_types::{
+    CertificateDer, IpAddr, ServerName, UnixTime,
+    pem::{self, PemObject},
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Name};
+
+use super::Stream;
+
+/// Longest name that is shown, in characters. Names come from the other side, which is not trusted.
+const MAX_NAME: usize = 200;
+
+/// Why no certificate authority can be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file of certificate authorities cannot be read.
+    #[error("cannot read the certificates in {}; check --cacert", .0.display())]
+    Unreadable(PathBuf, #[source] pem::Error),
+    /// The file of certificate authorities contains something that is not a usable certificate.
+    #[error("{} contains an invalid certificate; check --cacert", .0.display())]
+    Certificate(PathBuf, #[source] RustlsError),
+    /// The file of certificate authorities is empty.
+    #[error("{} contains no certificate; check --cacert", .0.display())]
+    Empty(PathBuf),
+    /// The certificate authorities cannot be used.
+    #[error("the certificate authorities cannot be used")]
+    Verifier(#[source] VerifierBuilderError),
+}
+
+/// The certificate authorities, and the TLS settings.
+#[derive(Debug, Clone)]
+pub(super) struct Trust {
+    verifier: Arc<WebPkiServerVerifier>,
+    config: ClientConfig,
+}
+
+impl Trust {
+    /// The certificate authorities of `cacert` if given. Otherwise those of the machine (or of `SSL_CERT_FILE`), or,
+    /// if it has none, the built-in list of those that Mozilla trusts.
+    pub(super) fn new(cacert: Option<&Path>) -> Result<Self, TrustError> {
+        let roots = match cacert {
+            Some(path) => roots_from_file(path)?,
+            None => roots_of_machine(),
+        };
+        let verifier =
+            WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(TrustError::Verifier)?;
+        let mut config = ClientConfig::builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::<WebPkiServerVerifier>::clone(&verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A resumed TLS session shows no certificate, and connections are days apart.
+        config.resumption = Resumption::disabled();
+        Ok(Self { verifier, config })
+    }
+}
 
 /// Why the handshake failed.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +151,51 @@ impl TlsFailure {
     }
 }
 
+/// A certificate that was presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The subject, such as `CN=relay.example.com`.
+    pub subject: String,
+    /// The issuer, such as `C=US, O=Let's Encrypt, CN=R11`; the same as the subject if the certificate is
+    /// self-signed.
+    pub issuer: String,
+    /// The host names and addresses for which it is valid.
+    pub names: Vec<String>,
+    /// The start of its validity.
+    pub not_before: Timestamp,
+    /// The end of its validity.
+    pub not_after: Timestamp,
+    /// Whether it may sign others (RFC 5280, section 4.2.1.9). A server must not present such a certificate as its
+    /// own.
+    pub is_authority: bool,
+    der: Encoded,
+}
+
+impl Certificate {
+    /// Whether it is self-signed: subject and issuer are the same.
+    pub fn signs_itself(&self) -> bool {
+        self.subject == self.issuer
+    }
+
+    /// `now`, or the nearest moment at which this certificate is valid.
+    fn within_its_life(&self, now: UnixTime) -> UnixTime {
+        let [first, last] =
+            [self.not_before, self.not_after].map(|at| u64::try_from(at.as_second()).unwrap_or(0));
+        let at = now.as_secs().max(first).min(last.max(first));
+        UnixTime::since_unix_epoch(Duration::from_secs(at))
+    }
+}
+
+/// The encoded certificate. `Debug` shows its length only, because its bytes help no reader.
+#[derive(Clone, PartialEq, Eq)]
+struct Encoded(CertificateDer<'static>);
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// The clock by which the validity of a certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clock {
@@ -102,6 +204,12 @@ pub(super) enum Clock {
     /// No clock: a time at which the server's certificate is valid. Everything else is checked as usual. Only to be
     /// used to ask a server for the current time.
     Ignored,
+}
+
+/// Whether a chain, the server's own certificate first, leads to an authority that Mozilla trusts. Ignores the time,
+/// the name in the certificate, and the authorities that this machine trusts.
+pub fn is_publicly_signed(chain: &[Certificate]) -> bool {
+    leads_to(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, chain)
 }
 
 /// Does a TLS handshake as a client. Also returns the certificates, the server's own first.
@@ -119,6 +227,25 @@ pub(super) async fn handshake(
     match connected {
         Ok(stream) => Ok((stream, chain)),
         Err(error) => Err(classify(error, chain)),
+    }
+}
+
+/// Whether a chain leads to one of these authorities. Ignores the time and the name in the certificate.
+pub(super) fn leads_to(roots: RootCertStore, chain: &[Certificate]) -> bool {
+    let Some((own, others)) = chain.split_first() else { return false };
+    let Ok(judge) = WebPkiServerVerifier::builder(Arc::new(roots)).build() else { return false };
+    let others: Vec<_> = others.iter().map(|other| other.der.0.clone()).collect();
+    let now = own.within_its_life(UnixTime::now());
+    let anybody = ServerName::IpAddress(IpAddr::V4([192, 0, 2, 1].into()));
+    // The name is checked last: an error about the name means that everything else is correct.
+    let judged = judge.verify_server_cert(&own.der.0, &others, &anybody, &[], now);
+    match judged {
+        Ok(_) => true,
+        Err(RustlsError::InvalidCertificate(wrong)) => matches!(
+            wrong,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ),
+        Err(_) => false,
     }
 }
 
@@ -206,5 +333,98 @@ impl ServerCertVerifier for Witness {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.judge.supported_verify_schemes()
+    }
+}
+
+/// Reads a chain in the order in which it was presented, the server's own certificate first. Leaves out what cannot
+/// be read.
+fn read_chain(chain: &[CertificateDer<'_>]) -> Vec<Certificate> {
+    chain.iter().filter_map(|der| read_certificate(der)).collect()
+}
+
+fn read_certificate(der: &CertificateDer<'_>) -> Option<Certificate> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map(|names| names.value.general_names.iter().filter_map(host_of).collect());
+    let validity = certificate.validity();
+    let time = |at: i64| Timestamp::from_second(at).unwrap_or_default();
+    Some(Certificate {
+        subject: shown(certificate.subject()),
+        issuer: shown(certificate.issuer()),
+        names: names.unwrap_or_default(),
+        not_before: time(validity.not_before.timestamp()),
+        not_after: time(validity.not_after.timestamp()),
+        is_authority: certificate.is_ca(),
+        der: Encoded(der.clone().into_owned()),
+    })
+}
+
+fn shown(name: &X509Name<'_>) -> String {
+    clipped(&name.to_string())
+}
+
+/// A host name or address for which the certificate is valid. RFC 5280, section 4.2.1.6: `dNSName`, and `iPAddress`
+/// of four or sixteen bytes.
+fn host_of(name: &GeneralName<'_>) -> Option<String> {
+    if let GeneralName::DNSName(name) = name {
+        return Some(clipped(name));
+    }
+    let GeneralName::IPAddress(bytes) = name else { return None };
+    let four = <[u8; 4]>::try_from(*bytes).map(std::net::IpAddr::from);
+    let address = four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(std::net::IpAddr::from));
+    address.ok().map(|address| address.to_string())
+}
+
+fn clipped(text: &str) -> String {
+    one_line(text).chars().take(MAX_NAME).collect()
+}
+
+fn roots_from_file(path: &Path) -> Result<RootCertStore, TrustError> {
+    let unreadable = |error| TrustError::Unreadable(path.to_owned(), error);
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+        let certificate = certificate.map_err(unreadable)?;
+        roots.add(certificate).map_err(|error| TrustError::Certificate(path.to_owned(), error))?;
+    }
+    if roots.is_empty() {
+        return Err(TrustError::Empty(path.to_owned()));
+    }
+    Ok(roots)
+}
+
+fn roots_of_machine() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    // One broken certificate among a hundred is no reason to reject all.
+    let (added, _) = roots.add_parsable_certificates(native.certs);
+    if added == 0 {
+        tracing::info!(
+            code = "tls.built_in_authorities",
+            "this machine has no certificate authorities; using the built-in ones"
+        );
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_tells_whose_it_is_who_signed_it_and_for_what() {
+        let mut params =
+            rcgen::CertificateParams::new(["relay.example".to_owned(), "192.0.2.1".to_owned()]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "relay\nforged line");
+        params.not_before = rcgen::date_time_ymd(2026, 1, 2);
+        params.not_after = rcgen::date_time_ymd(2027, 1, 2);
+        let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let [read] = read_chain(&[made.der().clone(), CertificateDer::from(&b"no certificate"[..])])
+            .try_into()
+            .unwrap();
+        assert!(read.subject.ends_with("forged line") && !read.subject.contains('\n'), "{read:?}");
+        assert!(read.signs_itself());
+        assert_eq!(read.names, ["relay.example", "192.0.2.1"]);
+        assert_eq!(read.not_after.to_string(), "2027-01-02T00:00:00Z");
     }
 }

@@ -1,15 +1,18 @@
-//! Connects through a proxy, HTTP or SOCKS.
+//! Proxies, HTTP or SOCKS: which one a connection uses, if any, and the way through it.
 
-mod http_connect;
-mod rules;
-mod socks;
+mod handshake;
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
+use http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-pub use self::rules::ProxyRules;
 use super::{Stream, Target, TlsFailure};
 use crate::auth::secret::Secret;
 
@@ -162,9 +165,9 @@ impl Proxy {
     ) -> Result<Stream, ProxyError> {
         let credentials = self.credentials.as_ref();
         match self.protocol {
-            Protocol::Http => http_connect::pass(stream, target, credentials).await,
+            Protocol::Http => handshake::http_connect(stream, target, credentials).await,
             Protocol::Socks | Protocol::SocksWithNames => {
-                socks::pass(stream, target, address, credentials).await
+                handshake::socks(stream, target, address, credentials).await
             }
         }
     }
@@ -182,6 +185,75 @@ impl fmt::Display for Proxy {
     }
 }
 
+/// The proxies, and the hosts that are reached without them.
+#[derive(Debug, Clone, Default)]
+pub struct ProxyRules {
+    chosen: Chosen,
+    except: Option<Arc<Matcher>>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Chosen {
+    #[default]
+    Nobody,
+    /// From the configuration of this program: for everything.
+    Configured(Box<Proxy>),
+    /// From the environment: one for services with TLS, one for those without. Never used for this machine itself,
+    /// which a proxy elsewhere cannot reach.
+    Environment { secure: Option<Box<Proxy>>, plain: Option<Box<Proxy>> },
+}
+
+impl ProxyRules {
+    /// No proxy at all.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One proxy for everything.
+    pub fn configured(proxy: Proxy) -> Self {
+        Self { chosen: Chosen::Configured(Box::new(proxy)), except: None }
+    }
+
+    /// One proxy for services with TLS, and one for those without; neither is used for loopback addresses.
+    pub fn environment(secure: Option<Proxy>, plain: Option<Proxy>) -> Self {
+        let secure = secure.map(Box::new);
+        let plain = plain.map(Box::new);
+        Self { chosen: Chosen::Environment { secure, plain }, except: None }
+    }
+
+    /// Hosts that are reached without a proxy, in the format that curl reads from `NO_PROXY`: host names with all
+    /// names below them, addresses and networks such as `10.0.0.0/8`, separated by commas or spaces; `*` is every
+    /// host.
+    #[must_use]
+    pub fn except(self, hosts: &str) -> Self {
+        let hosts: Vec<&str> = hosts.split([',', ' ', '\t', '\n']).filter(|part| !part.is_empty()).collect();
+        // The matcher needs a proxy to have a list. Any proxy will do, since only the list is used.
+        let matcher = Matcher::builder().all("http://proxy.invalid").no(hosts.join(",")).build();
+        Self { except: Some(Arc::new(matcher)), ..self }
+    }
+
+    /// The proxy on the way to `target`.
+    pub fn choose(&self, target: &Target) -> Option<&Proxy> {
+        if self.excepts(target) {
+            return None;
+        }
+        match &self.chosen {
+            Chosen::Nobody => None,
+            Chosen::Configured(proxy) => Some(proxy),
+            Chosen::Environment { .. } if is_loopback(target.host()) => None,
+            Chosen::Environment { secure, plain } => {
+                let chosen = if target.tls().is_some() { secure } else { plain };
+                chosen.as_deref()
+            }
+        }
+    }
+
+    fn excepts(&self, target: &Target) -> bool {
+        let Ok(uri) = format!("http://{target}/").parse::<Uri>() else { return false };
+        self.except.as_ref().is_some_and(|matcher| matcher.intercept(&uri).is_none())
+    }
+}
+
 fn credentials(url: &Url) -> Result<Option<Credentials>, ProxyTextError> {
     if url.username().is_empty() && url.password().is_none() {
         return Ok(None);
@@ -195,5 +267,114 @@ fn credentials(url: &Url) -> Result<Option<Credentials>, ProxyTextError> {
     Ok(Some(Credentials { user, password }))
 }
 
+fn is_loopback(host: &str) -> bool {
+    let named = host == "localhost" || host.ends_with(".localhost");
+    named || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    fn proxy(text: &str) -> Proxy {
+        Proxy::parse(&Secret::new(text)).unwrap()
+    }
+
+    fn target() -> Target {
+        Target::of(&Url::parse("wss://relay.example").unwrap()).unwrap()
+    }
+
+    /// Sends a request to a proxy that replies `answer` to the first bytes. Also returns those bytes, and the proxy's
+    /// end of the stream.
+    async fn asked(proxy: &str, answer: &'static [u8]) -> (Result<Stream, ProxyError>, String, DuplexStream) {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let proxy = self::proxy(proxy);
+        let target = target();
+        let heard = async {
+            let mut heard = vec![0; 4096];
+            let len = theirs.read(&mut heard).await.unwrap();
+            theirs.write_all(answer).await.unwrap();
+            heard.truncate(len);
+            String::from_utf8_lossy(&heard).into_owned()
+        };
+        let (passed, heard) = tokio::join!(proxy.pass(Box::new(ours), &target, None), heard);
+        (passed, heard, theirs)
+    }
+
+    async fn refusal(proxy: &str, answer: &'static [u8]) -> ProxyError {
+        asked(proxy, answer).await.0.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_connect_request_has_the_target_and_who_asks_and_then_the_line_is_free() {
+        let answer = b"HTTP/1.0 200 Connection established\r\nVia: p\r\n\r\n";
+        let (passed, request, mut theirs) = asked("http://maria:p%40ss@p", answer).await;
+        let mut stream = passed.unwrap();
+        assert!(request.starts_with("CONNECT relay.example:443 HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("host: relay.example:443\r\n"), "{request}");
+        assert!(request.contains("proxy-authorization: Basic bWFyaWE6cEBzcw==\r\n"), "{request}");
+        theirs.write_all(b"hello").await.unwrap();
+        let mut said = [0; 5];
+        stream.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"hello");
+    }
+
+    #[tokio::test]
+    async fn an_http_proxys_refusals_are_told_apart_with_its_own_words() {
+        let answer =
+            b"HTTP/1.1 407 Who are you?\r\nProxy-Authenticate: Basic realm=\"x\"\r\ncontent-length: 2\r\n\r\nno";
+        let wanted = refusal("http://p", answer).await;
+        assert!(
+            matches!(&wanted, ProxyError::CredentialsWanted(words) if words == "407 Who are you?"),
+            "{wanted:?}"
+        );
+        let refused = refusal("http://maria:s3cr3t@p", answer).await;
+        assert!(matches!(&refused, ProxyError::CredentialsRefused(words) if words == "407 Who are you?"));
+        let tinyproxy = refusal("http://maria:s3cr3t@p", b"HTTP/1.0 401 Unauthorized\r\n\r\n").await;
+        assert!(matches!(&tinyproxy, ProxyError::CredentialsRefused(words) if words == "401 Unauthorized"));
+        let ntlm = b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate\r\n\r\n";
+        let unspoken = refusal("http://maria:s3cr3t@p", ntlm).await;
+        assert!(matches!(&unspoken, ProxyError::Unspoken(schemes) if schemes == "NTLM or Negotiate"));
+        assert!([wanted, refused, unspoken].iter().all(ProxyError::needs_change));
+        let forbidden = refusal("http://p", b"HTTP/1.1 403 Filtered\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(forbidden.to_string().contains("relay.example:443 (403 Filtered)"), "{forbidden}");
+        let gateway = refusal("http://p", b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(matches!(&gateway, ProxyError::Unreachable(_, words) if words == "502 Bad Gateway"));
+        assert!(!forbidden.needs_change() && !gateway.needs_change());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_proxy_is_told_so() {
+        for (proxy, answer) in [
+            ("http://p", &b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..]),
+            ("http://p", b"HTTP/1.1 200 OK\r\n\r\nand more"),
+            ("socks5h://p", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        ] {
+            let error = refusal(proxy, answer).await;
+            assert!(matches!(error, ProxyError::NotAProxy(_)), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socks_proxys_refusals_are_told_apart() {
+        let method = refusal("socks5h://p", b"\x05\xff").await;
+        assert!(matches!(method, ProxyError::CredentialsWanted(_)), "{method:?}");
+        let password = refusal("socks5h://maria:s3cr3t@p", b"\x05\x02\x01\x01").await;
+        assert!(matches!(password, ProxyError::CredentialsRefused(_)), "{password:?}");
+        let rules = refusal("socks5h://p", b"\x05\x00\x05\x02\x00\x01\0\0\0\0\0\0").await;
+        assert!(matches!(rules, ProxyError::Forbidden(..)), "{rules:?}");
+        let closed = refusal("socks5h://p", b"\x05\x00\x05\x05\x00\x01\0\0\0\0\0\0").await;
+        assert!(closed.to_string().contains("relay.example:443 (SOCKS: connection refused)"), "{closed}");
+        assert!(password.needs_change() && !closed.needs_change());
+    }
+
+    #[test]
+    fn neither_address_nor_debug_shows_a_password() {
+        let proxy = proxy("socks5://maria:s3cr3t@proxy.example");
+        let shown = format!("{proxy} {proxy:?}");
+        assert!(shown.starts_with("socks5://proxy.example:1080 "), "{shown}");
+        assert!(!shown.contains("maria") && !shown.contains("s3cr3t"), "{shown}");
+    }
+}

@@ -1,7 +1,13 @@
-//! HTTP CONNECT (RFC 9110, section 9.3.6) with Basic authentication (RFC 7617).
+//! Asks a proxy to connect: HTTP CONNECT (RFC 9110, section 9.3.6) with Basic authentication (RFC 7617), and SOCKS5
+//! (RFC 1928) with user and password (RFC 1929).
 //!
-//! hyper implements it. hyper-util's `Tunnel` would be shorter, but does not return the proxy's status and reason,
+//! hyper implements CONNECT. hyper-util's `Tunnel` would be shorter, but does not return the proxy's status and reason,
 //! and an operator who asks the proxy's administrator for help needs both.
+//!
+//! tokio-socks implements SOCKS. hyper-util's `SocksV5` offers a proxy either user and password or no authentication,
+//! never the choice, and would call getaddrinfo for names that are resolved here.
+
+use std::net::SocketAddr;
 
 use audiovault_protocol::frame::one_line;
 use bytes::Bytes;
@@ -11,6 +17,7 @@ use http_body_util::Empty;
 use hyper::{client::conn::http1, ext::ReasonPhrase};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
+use tokio_socks::{Error as SocksError, IntoTargetAddr, TargetAddr, tcp::Socks5Stream};
 use zeroize::Zeroizing;
 
 use super::{Credentials, ProxyError};
@@ -19,7 +26,8 @@ use crate::net::{Stream, Target};
 /// Longest reason of a proxy that is repeated, in characters.
 const MAX_WORDS: usize = 120;
 
-pub(super) async fn pass(
+/// Passes an HTTP proxy.
+pub(super) async fn http_connect(
     stream: Stream,
     target: &Target,
     credentials: Option<&Credentials>,
@@ -28,9 +36,9 @@ pub(super) async fn pass(
     // Ends with this function, or with the upgrade, which takes the stream out of it.
     let mut driver = JoinSet::new();
     driver.spawn(connection.with_upgrades());
-    let response = sender.send_request(request(target, credentials)?).await.map_err(no_proxy)?;
+    let response = sender.send_request(connect_request(target, credentials)?).await.map_err(no_proxy)?;
     if !response.status().is_success() {
-        return Err(refused(&response, target, credentials.is_some()));
+        return Err(refused_by_http(&response, target, credentials.is_some()));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(no_proxy)?;
     let parts = upgraded.downcast::<TokioIo<Stream>>().map_err(|_| no_proxy("the connection changed"))?;
@@ -40,7 +48,35 @@ pub(super) async fn pass(
     Ok(parts.io.into_inner())
 }
 
-fn request(target: &Target, credentials: Option<&Credentials>) -> Result<Request<Empty<Bytes>>, ProxyError> {
+/// Passes a SOCKS proxy. Without an address, the proxy gets the name of the target.
+pub(super) async fn socks(
+    stream: Stream,
+    target: &Target,
+    address: Option<SocketAddr>,
+    credentials: Option<&Credentials>,
+) -> Result<Stream, ProxyError> {
+    let beyond = match address {
+        Some(address) => Ok(TargetAddr::Ip(address)),
+        None => (target.host(), target.port()).into_target_addr(),
+    };
+    let beyond = beyond.map_err(no_proxy)?;
+    let passed = match credentials {
+        Some(Credentials { user, password }) => {
+            let user = user.reveal();
+            let password = password.reveal();
+            Socks5Stream::connect_with_password_and_socket(stream, beyond, user, password).await
+        }
+        None => Socks5Stream::connect_with_socket(stream, beyond).await,
+    };
+    passed
+        .map(Socks5Stream::into_inner)
+        .map_err(|error| refused_by_socks(error, target, credentials.is_some()))
+}
+
+fn connect_request(
+    target: &Target,
+    credentials: Option<&Credentials>,
+) -> Result<Request<Empty<Bytes>>, ProxyError> {
     let authority = target.to_string();
     let request = Request::connect(&authority)
         .header(header::HOST, &authority)
@@ -56,7 +92,7 @@ fn request(target: &Target, credentials: Option<&Credentials>) -> Result<Request
     Ok(request)
 }
 
-fn refused<B>(response: &Response<B>, target: &Target, named: bool) -> ProxyError {
+fn refused_by_http<B>(response: &Response<B>, target: &Target, named: bool) -> ProxyError {
     let words = words(response);
     let target = target.to_string();
     match response.status() {
@@ -92,6 +128,38 @@ fn other_schemes(headers: &HeaderMap) -> Option<String> {
         .collect();
     let basic = schemes.is_empty() || schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic"));
     (!basic).then(|| schemes.join(" or "))
+}
+
+fn refused_by_socks(error: SocksError, target: &Target, named: bool) -> ProxyError {
+    let target = target.to_string();
+    let words = format!("SOCKS: {}", error.to_string().to_lowercase());
+    if matches!(error, SocksError::PasswordAuthFailure(_) | SocksError::InvalidAuthValues(_)) {
+        ProxyError::CredentialsRefused(words)
+    } else if matches!(error, SocksError::NoAcceptableAuthMethods | SocksError::AuthorizationRequired) {
+        if named {
+            ProxyError::Unspoken("another authentication than user and password".to_owned())
+        } else {
+            ProxyError::CredentialsWanted(words)
+        }
+    } else if matches!(
+        error,
+        SocksError::ConnectionNotAllowedByRuleset
+            | SocksError::CommandNotSupported
+            | SocksError::AddressTypeNotSupported
+    ) {
+        ProxyError::Forbidden(target, words)
+    } else if matches!(
+        error,
+        SocksError::GeneralSocksServerFailure
+            | SocksError::NetworkUnreachable
+            | SocksError::HostUnreachable
+            | SocksError::ConnectionRefused
+            | SocksError::TtlExpired
+    ) {
+        ProxyError::Unreachable(target, words)
+    } else {
+        no_proxy(error)
+    }
 }
 
 fn no_proxy(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ProxyError {
