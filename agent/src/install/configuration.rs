@@ -1,12 +1,11 @@
-//! Builds the configuration file of an installed agent from the flags of `install`.
+//! The configuration of an installed agent, which is built from the flags of `install`.
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
+use audiovault_common::settings::Typed;
 use toml::{Table, Value};
 
-use super::{DENY, SEARCH_TOKEN, SITE_KEY, layout::Layout, plan::Fresh};
-use audiovault_common::settings::Typed;
-
+use super::{DENY, Layout, SEARCH_TOKEN, SITE_KEY, enrol::Enrolment};
 use crate::auth::secret::Secret;
 
 /// Flags that name a file, and the name of its copy in the configuration's directory. A flag that holds a secret itself
@@ -26,6 +25,38 @@ const COPIED: [(&str, &str); 9] = [
 const SECRETS: [&str; 2] = ["site-key", "token"];
 /// Bytes of a generated search token: 160 bits, in 32 characters.
 const TOKEN_LEN: usize = 20;
+
+const HEAD: &str = "\
+# The agent reads this file again when it changes. `audiovault-agent config example` prints every possible key, and
+# `audiovault-agent config check` checks this file.
+";
+
+const NOTHING_DENIED: &str = "\
+# Recordings that the agent must not serve, one rule per line: a call id, or a file name or path with wildcards.
+# Changes take effect at once. If you remove a rule, its recordings are served again.
+#   1711441902.17
+#   *34911223344*
+#   2024/03/26/ceo-*.wav";
+
+/// A new configuration. Files have the paths that they will have on the machine.
+#[derive(Debug)]
+pub struct Fresh {
+    /// The content of the configuration file, which names the files below.
+    pub config: String,
+    /// Secrets and certificates in the same directory: name and content.
+    pub files: Vec<(&'static str, Secret)>,
+    /// Whether the search token among them was generated just now.
+    pub drawn: bool,
+    /// The enrolment that gives the site key; without it, the key is among the files.
+    pub enrolment: Option<Enrolment>,
+}
+
+impl Fresh {
+    /// The search token, if there is one.
+    pub fn token(&self) -> Option<&Secret> {
+        self.files.iter().find(|(name, _)| *name == SEARCH_TOKEN).map(|(_, token)| token)
+    }
+}
 
 /// A file that the configuration names cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -81,18 +112,6 @@ pub fn fresh(typed: Vec<Typed>) -> Result<Fresh, Unreadable> {
     }
     Ok(Fresh { config: format!("{HEAD}{table}"), files: files.into_iter().collect(), drawn, enrolment: None })
 }
-
-const HEAD: &str = "\
-# The agent reads this file again when it changes. `audiovault-agent config example` prints every possible key, and
-# `audiovault-agent config check` checks this file.
-";
-
-const NOTHING_DENIED: &str = "\
-# Recordings that the agent must not serve, one rule per line: a call id, or a file name or path with wildcards.
-# Changes take effect at once. If you remove a rule, its recordings are served again.
-#   1711441902.17
-#   *34911223344*
-#   2024/03/26/ceo-*.wav";
 
 fn read(path: PathBuf) -> Result<String, Unreadable> {
     let text = fs::read_to_string(&path).map_err(|error| Unreadable(path, error))?;
