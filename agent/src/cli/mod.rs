@@ -27,7 +27,7 @@ use crate::{
     },
     http::listener as classic,
     install::Layout,
-    limits::process::{be_nice, make_room},
+    limits::{be_nice, make_room},
 };
 use audiovault_common::{
     error_chain::in_one_line,

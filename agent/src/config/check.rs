@@ -44,7 +44,7 @@ use crate::{
         links::{LINK_TTL, LinkSettings},
         listener::{Origins, ServeSettings},
     },
-    limits::process::room_for_connections,
+    limits::room_for_connections,
     status::state::StateFile,
     storage::{
         SearchMode, StorageSettings,

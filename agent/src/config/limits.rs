@@ -4,7 +4,7 @@ use clap::Args;
 use jiff::tz::TimeZone;
 
 use crate::{
-    limits::{Schedule, ScheduleError, process::room},
+    limits::{Schedule, ScheduleError, room_for_streams},
     tunnel::DEFAULT_MAX_STREAMS,
 };
 
@@ -34,7 +34,7 @@ pub(super) fn max_rate(args: &LimitArgs, zone: &TimeZone) -> Result<Schedule, Sc
 
 /// The largest number of streams: as configured, but no more than this process may open files for.
 pub(super) fn max_streams(args: &LimitArgs, warnings: &mut Vec<String>) -> u32 {
-    let room = room();
+    let room = room_for_streams();
     if room < args.max_streams {
         warnings.push(format!(
             "this process can open enough files for only {room} streams, but --max-streams is {}; raise \

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Layout, NAME};
-use crate::limits::process::{BASE_FILES, FILES_PER_STREAM};
+use crate::limits::{BASE_FILES, FILES_PER_STREAM};
 
 /// The unit, with placeholders for the parts that differ.
 const TEMPLATE: &str = include_str!("audiovault-agent.service");
