@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     status::{
-        problems::{self, Standing},
+        self, Standing,
         state::{HEARTBEAT, State, StateFile, Tunnel, seconds},
     },
     tunnel::states::{TunnelName, TunnelState},
@@ -92,7 +92,7 @@ impl Work {
                 .map(|(name, state)| tunnel(name, state))
                 .collect(),
             drivers: self.status.borrow_and_update().drivers.clone(),
-            problem: problems::sentence(&self.problems.borrow_and_update()),
+            problem: status::in_one_line(&self.problems.borrow_and_update()),
             ..self.base.clone()
         };
         let state = State { connected: state.tunnels.iter().any(|tunnel| tunnel.connected), ..state };

@@ -44,7 +44,7 @@ use self::{
     queue::{Asker, Queue},
     writer::Writer,
 };
-use crate::status::problems::{AUDIT_LOG, Problems};
+use crate::status::{AUDIT_LOG, Problems};
 
 pub use self::{
     erase::{EraseError, Erased, Erasure, erase},

@@ -23,7 +23,7 @@ use super::{
     queue::{Mail, Queue, Work},
     rotation::{self, AuditLogError, AuditLogSettings, RotatedFile},
 };
-use crate::status::problems::{AUDIT_LOG, AUDIT_LOG_PACE, AUDIT_LOG_SPACE, Problems};
+use crate::status::{AUDIT_LOG, AUDIT_LOG_PACE, AUDIT_LOG_SPACE, Problems};
 
 /// How often writing is retried after a failure.
 const RETRY: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use jiff::Timestamp;
 
 use super::report::Verdict;
-use crate::status::duration::format_duration;
+use crate::status::format_duration;
 
 /// A machine whose clock is synchronized is right to a fraction of a second; `Date` and the network delay add two
 /// seconds. Beyond this the clock is not synchronized, and it will drift further.

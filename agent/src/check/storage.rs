@@ -12,7 +12,7 @@ use audiovault_protocol::{frame::one_line, recording::name::mask};
 
 use super::{error_text::ErrorText, report::Verdict};
 use crate::{
-    status::duration::format_duration,
+    status::format_duration,
     storage::{
         Findings,
         census::Figures,

@@ -18,7 +18,7 @@ use crate::{
         error::ConfigError,
     },
     status::{
-        duration::format_duration,
+        format_duration,
         state::{self, State, Tunnel, seconds},
     },
 };

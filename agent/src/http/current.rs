@@ -6,7 +6,7 @@ use axum::{Router, extract::FromRef, middleware, routing::any};
 use tokio::sync::watch;
 
 use super::{AgentService, HttpError, ServiceSettings, envelope, recordings, search};
-use crate::{audit::Recorder, status::problems::Problems, storage::deny_list::Deny};
+use crate::{audit::Recorder, status::Problems, storage::deny_list::Deny};
 
 /// A service that can be replaced while it serves. Cheap to clone; all clones share one state.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     http::{AgentService, current::Current},
-    status::problems::{self, Standing},
+    status::{self, Standing},
     storage::RecordingStorage,
 };
 
@@ -60,7 +60,7 @@ async fn look_after(
             // An alarm does not wait for the next probe.
             Ok(()) = standing.changed() => {}
         }
-        let mut problems = problems::for_the_relay(&standing.borrow_and_update());
+        let mut problems = status::for_the_relay(&standing.borrow_and_update());
         problems.extend(services.borrow().problems());
         let problems = problems.iter().map(|problem| truncated(problem)).collect();
         sender.send_replace(Status { problems, ..status(storage) });

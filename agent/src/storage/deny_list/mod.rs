@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    status::problems::Problems,
+    status::Problems,
     storage::{call_id::CallIdRules, recording::Resolved},
 };
 
