@@ -43,9 +43,8 @@ use crate::{
     http::{ServiceSettings, current::Current},
     status::state::seconds,
     tunnel::{
-        TunnelConfig,
+        Run, TunnelConfig,
         connect::{Dialler, bearer},
-        identity::Run,
         supervisor::bytes_service,
     },
 };

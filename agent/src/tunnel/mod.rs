@@ -3,15 +3,21 @@
 
 mod backoff;
 pub(crate) mod connect;
-pub(crate) mod identity;
-mod parallel_dial;
 pub mod states;
 pub(crate) mod supervisor;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use audiovault_protocol::{identity::site::SiteKey, message::Status};
+use audiovault_protocol::{
+    identity::site::SiteKey,
+    message::{Hello, Status},
+};
 use axum::Router;
+use data_encoding::HEXLOWER;
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -22,12 +28,11 @@ use url::Url;
 
 use self::{
     connect::Dialler,
-    identity::Run,
     states::{TunnelName, TunnelStates},
     supervisor::Supervisor,
 };
 use crate::{
-    http::current::Current,
+    http::{AgentService, current::Current},
     net::{NetworkSettings, TrustError},
 };
 
@@ -97,6 +102,41 @@ pub struct Shared {
     pub states: TunnelStates,
     /// Ends all tunnels, after running downloads have finished.
     pub shutdown: CancellationToken,
+}
+
+/// The identity of this run of the agent: the fields that are the same in every HELLO.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    instance: String,
+    host: String,
+    started_at: u64,
+}
+
+impl Run {
+    pub(crate) fn begin() -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            instance: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            started_at: started.as_secs(),
+        }
+    }
+
+    pub(crate) fn hello(&self, slot: u16, config: &TunnelConfig, service: &AgentService) -> Hello {
+        Hello {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: self.instance.clone(),
+            slot,
+            link_key_id: service.link_key_id(),
+            host: self.host.clone(),
+            os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            started_at: self.started_at,
+            tenants: service.tenants(),
+            max_streams: config.streams_each(),
+            drains: false,
+            token_fields: service.token_fields(),
+        }
+    }
 }
 
 /// Serves through tunnels until the shutdown, then lets running downloads finish.

@@ -1,9 +1,12 @@
 //! Keeps one tunnel up: dials, serves, waits, and dials again.
+//!
+//! When a tunnel has fallen silent, it dials a second one: after a network failure, a new connection works seconds
+//! before the old TCP connection recovers.
 
 use std::{
     convert::Infallible,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use audiovault_common::error_chain::{causes_in_one_line, in_one_line};
@@ -14,16 +17,18 @@ use audiovault_protocol::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use http::{Request, Response};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
+};
 use tokio_util::task::AbortOnDropHandle;
 use tower::{Service, ServiceExt};
 
 use super::{
-    Shared, TunnelConfig,
+    Run, Shared, TunnelConfig,
     backoff::{Backoff, LASTED, between},
     connect::{ConnectError, Connection, Dialler, Retry},
-    identity::Run,
-    parallel_dial::{Fresh, dial_beside},
     states::{TunnelName, TunnelState},
 };
 
@@ -36,6 +41,12 @@ const AFTER_CHANGE: Duration = Duration::from_secs(5);
 const RETRY_AFTER_SPREAD: Duration = Duration::from_secs(1);
 /// How long a relay may take to welcome a new tunnel while another one works.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval between two attempts: a network that works again is noticed after this time at the latest.
+const DIAL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long to go on dialling. A longer failure is left to the backoff, which does not overload a relay that is gone.
+const DIAL_WINDOW: Duration = Duration::from_secs(30);
+/// Timeout of one connection attempt, and of the relay's welcome: a dozen round trips to another continent.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Supervisor {
     name: TunnelName,
@@ -46,50 +57,6 @@ pub(super) struct Supervisor {
     dialler: Option<(Arc<TunnelConfig>, Arc<Dialler>)>,
     /// Tunnels on which downloads finish before the relay closes them.
     old: JoinSet<()>,
-}
-
-/// A tunnel that was dialled. Dropping it ends the tunnel.
-pub(super) struct Tunnel {
-    task: AbortOnDropHandle<Ended>,
-    control: AgentControl,
-    /// The HELLO that was sent, and the configuration with which the tunnel was dialled.
-    hello: Hello,
-    config: Arc<TunnelConfig>,
-    began: Instant,
-}
-
-impl Tunnel {
-    /// Sends HELLO through a new connection.
-    pub(super) fn begin(fresh: Fresh, (socket, traffic): Connection) -> Self {
-        let Fresh { hello, config, router, .. } = fresh;
-        let (link, control) = AgentLink::new(hello.clone(), bytes_service(router));
-        let task = AbortOnDropHandle::new(tokio::spawn(link.run(socket, traffic)));
-        Self { task, control, hello, config, began: Instant::now() }
-    }
-
-    /// Whether the relay welcomes the tunnel within this time.
-    pub(super) async fn is_welcomed(&self, within: Duration) -> bool {
-        let mut state = self.control.state();
-        let welcome = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
-        matches!(tokio::time::timeout(within, welcome).await, Ok(Ok(_)))
-    }
-
-    /// Whether the relay has welcomed it.
-    fn was_welcomed(&self) -> bool {
-        !matches!(*self.control.state().borrow(), LinkState::Greeting)
-    }
-
-    /// Whether this HELLO would say the same as the one that was sent in this tunnel.
-    fn says(&self, hello: &Hello) -> bool {
-        self.hello == Hello { drains: self.hello.drains, ..hello.clone() }
-    }
-}
-
-/// Why the supervisor stopped serving a tunnel.
-enum Outcome {
-    Ended(Ended),
-    Leaving(Goaway),
-    Shutdown,
 }
 
 impl Supervisor {
@@ -108,11 +75,10 @@ impl Supervisor {
                 () = shutdown.cancelled() => break,
                 // A new configuration is tried at once, so that the operator sees whether it helped.
                 Ok(()) = config.changed() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = sleep(wait) => {}
             }
         }
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, async { while self.old.join_next().await.is_some() {} })
-            .await;
+        let _ = timeout(DRAIN_TIMEOUT, async { while self.old.join_next().await.is_some() {} }).await;
     }
 
     /// Dials once and serves the tunnel. Returns how long to wait before the next attempt, or `None` after a
@@ -362,6 +328,126 @@ impl Supervisor {
     }
 }
 
+/// Why the supervisor stopped serving a tunnel.
+enum Outcome {
+    Ended(Ended),
+    Leaving(Goaway),
+    Shutdown,
+}
+
+/// A tunnel that was dialled. Dropping it ends the tunnel.
+struct Tunnel {
+    task: AbortOnDropHandle<Ended>,
+    control: AgentControl,
+    /// The HELLO that was sent, and the configuration with which the tunnel was dialled.
+    hello: Hello,
+    config: Arc<TunnelConfig>,
+    began: Instant,
+}
+
+impl Tunnel {
+    /// Sends HELLO through a new connection.
+    fn begin(fresh: Fresh, (socket, traffic): Connection) -> Self {
+        let Fresh { hello, config, router, .. } = fresh;
+        let (link, control) = AgentLink::new(hello.clone(), bytes_service(router));
+        let task = AbortOnDropHandle::new(tokio::spawn(link.run(socket, traffic)));
+        Self { task, control, hello, config, began: Instant::now() }
+    }
+
+    /// Whether the relay welcomes the tunnel within this time.
+    async fn is_welcomed(&self, within: Duration) -> bool {
+        let mut state = self.control.state();
+        let welcome = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
+        matches!(timeout(within, welcome).await, Ok(Ok(_)))
+    }
+
+    /// Whether the relay has welcomed it.
+    fn was_welcomed(&self) -> bool {
+        !matches!(*self.control.state().borrow(), LinkState::Greeting)
+    }
+
+    /// Whether this HELLO would say the same as the one that was sent in this tunnel.
+    fn says(&self, hello: &Hello) -> bool {
+        self.hello == Hello { drains: self.hello.drains, ..hello.clone() }
+    }
+}
+
+/// Everything that is needed to dial a new tunnel.
+#[derive(Clone)]
+struct Fresh {
+    dialler: Arc<Dialler>,
+    hello: Hello,
+    config: Arc<TunnelConfig>,
+    router: Router,
+}
+
+impl Fresh {
+    /// Dials, and sends HELLO.
+    async fn dial(self) -> Result<Tunnel, ConnectError> {
+        let connection = self.dialler.dial().await?;
+        Ok(Tunnel::begin(self, connection))
+    }
+
+    /// Dials without sending HELLO; `None` if it takes too long.
+    async fn connect(self) -> Option<Result<Connection, ConnectError>> {
+        timeout(DIAL_TIMEOUT, self.dialler.dial()).await.ok()
+    }
+
+    /// Sends HELLO. `None` if the relay does not welcome the tunnel in time.
+    async fn greet(self, connection: Connection) -> Option<Tunnel> {
+        let tunnel = Tunnel::begin(self, connection);
+        tunnel.is_welcomed(DIAL_TIMEOUT).await.then_some(tunnel)
+    }
+}
+
+/// The first new tunnel that the relay welcomes. `None` if the silent one receives data again or has ended, if the
+/// relay refuses, or after [`DIAL_WINDOW`].
+///
+/// Several connections may be in progress when the network works again, but HELLO is sent on one at a time: for the
+/// relay, the tunnel with the latest HELLO is the agent's, and replaces the one before.
+async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool>) -> Option<Tunnel> {
+    tracing::warn!(code = "tunnel.silent", "the relay is silent; dialling a second tunnel");
+    let until = Instant::now() + DIAL_WINDOW;
+    let mut attempts = JoinSet::new();
+    // Thousands of agents may find one relay silent at the same moment.
+    let first = Instant::now() + between(Duration::ZERO, DIAL_INTERVAL);
+    let mut ticks = interval_at(first, DIAL_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            heard = async { silence.wait_for(|silent| !silent).await.is_ok() } => {
+                if heard {
+                    tracing::info!(
+                        code = "tunnel.responds_again",
+                        "the relay responds again; the tunnel stays"
+                    );
+                }
+                return None;
+            }
+            () = sleep_until(until) => return None,
+            _ = ticks.tick() => {
+                attempts.spawn(fresh.clone().connect());
+            }
+            Some(attempt) = attempts.join_next() => match attempt {
+                Ok(Some(Ok(connection))) => {
+                    if let Some(tunnel) = fresh.clone().greet(connection).await {
+                        return Some(tunnel);
+                    }
+                }
+                Ok(Some(Err(error))) if error.is_refusal() => {
+                    tracing::info!(
+                        %error,
+                        code = "tunnel.second_refused",
+                        "the relay refused the second tunnel"
+                    );
+                    return None;
+                }
+                Ok(None | Some(Err(_))) | Err(_) => {}
+            }
+        }
+    }
+}
+
 /// Sends GOAWAY and waits until the relay has closed the tunnel.
 async fn drain(mut tunnel: Tunnel, reason: &str) {
     tracing::info!(
@@ -371,7 +457,7 @@ async fn drain(mut tunnel: Tunnel, reason: &str) {
         "closing the tunnel after running downloads"
     );
     tunnel.control.go_away(Goaway { reason: reason.to_owned(), reconnect_after_ms: [0, 0] });
-    if tokio::time::timeout(DRAIN_TIMEOUT, &mut tunnel.task).await.is_err() {
+    if timeout(DRAIN_TIMEOUT, &mut tunnel.task).await.is_err() {
         tracing::warn!(
             code = "tunnel.drain_timeout",
             "downloads still run after {} s; ending them",
