@@ -13,7 +13,7 @@ use std::{
 
 use audiovault_agent::{
     auth::{access::Access, secret::Secret},
-    http::{ServiceSettings, current::Current, dialect::Dialect, links::LinkSettings, monitor},
+    http::{Current, ServiceSettings, dialect::Dialect, links::LinkSettings, monitor},
     limits::Schedule,
     net::NetworkSettings,
     storage::{StorageSettings, pattern::Pattern},

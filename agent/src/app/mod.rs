@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::report::Reporter,
-    http::{ServiceSettings, current::Current, monitor},
+    http::{Current, ServiceSettings, monitor},
     status::state::StateFile,
     tunnel::{self, Shared, TunnelConfig, TunnelError, states::TunnelStates},
 };

@@ -40,7 +40,7 @@ use super::{
     report::Verdict,
 };
 use crate::{
-    http::{ServiceSettings, current::Current},
+    http::{Current, ServiceSettings},
     status::state::seconds,
     tunnel::{
         Run, TunnelConfig,

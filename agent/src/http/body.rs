@@ -8,8 +8,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use audiovault_protocol::limits::FULL_DATA_LEN;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use rustix::{
     buffer::spare_capacity,
     io::{Errno, pread},
@@ -17,7 +19,6 @@ use rustix::{
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::buffer_pool;
 use crate::{
     http::decoding::Decoding,
     storage::{blocking_pool::BlockingPool, cached_read, open::RecordingFile},
@@ -26,6 +27,15 @@ use crate::{
 /// Bytes per read. A disk needs about as long to read this many as to find the first, and 64 downloads at a time hold
 /// 32 MiB.
 pub const CHUNK_LEN: usize = 256 * 1024;
+/// Bytes of a buffer of the pool: four full DATA frames, which are still in the processor's cache when they are
+/// encrypted.
+const BUFFER_LEN: usize = 4 * FULL_DATA_LEN;
+
+/// Most buffers in the pool, 2 MiB in all: one for each of 16 downloads, which one turn of a tunnel may empty all
+/// together before the first is filled again.
+const MAX_POOLED: usize = 16;
+
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// Where the bytes of a body come from.
 #[derive(Debug)]
@@ -63,7 +73,7 @@ impl Source {
     /// an error.
     fn read_at_hand(&mut self, len: usize) -> Option<Bytes> {
         let Self::File(file, offset) = self else { return None };
-        let chunk = buffer_pool::read(len, |buffer| cached_read::read(file, *offset, buffer));
+        let chunk = read_pooled(len, |buffer| cached_read::read(file, *offset, buffer));
         let chunk = chunk.ok().filter(|chunk| !chunk.is_empty())?;
         file.is_certainly_unchanged().then_some(())?;
         *offset += chunk.len() as u64;
@@ -219,6 +229,48 @@ fn chunk_len(left: u64) -> usize {
     usize::try_from(left).map_or(CHUNK_LEN, |left| left.min(CHUNK_LEN))
 }
 
+/// A buffer whose first `len` bytes were read. It goes back to the pool.
+struct Filled {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl AsRef<[u8]> for Filled {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        let mut pooled = POOL.lock();
+        if pooled.len() < MAX_POOLED {
+            pooled.push(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+/// Has `read` fill a buffer of at most `len` bytes, and never more than [`BUFFER_LEN`].
+///
+/// It is for reads of data that is in memory, and the buffer comes from a pool. A fresh buffer for each read would be
+/// filled with zeros first, and the memory of used ones would go back to the kernel and be fetched again, page by page.
+///
+/// # Errors
+/// The errors of `read`.
+fn read_pooled(len: usize, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
+    let len = len.min(BUFFER_LEN);
+    if len < BUFFER_LEN / 4 {
+        let mut buffer = vec![0; len];
+        let filled = read(&mut buffer)?;
+        buffer.truncate(filled);
+        return Ok(buffer.into());
+    }
+    let pooled = POOL.lock().pop();
+    let mut filled = Filled { buffer: pooled.unwrap_or_else(|| vec![0; BUFFER_LEN]), len: 0 };
+    filled.len = read(&mut filled.buffer[..len])?.min(len);
+    Ok(Bytes::from_owner(filled))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs::File, io::Write};
@@ -285,5 +337,21 @@ mod tests {
     fn a_file_too_short_for_the_first_chunk_never_starts() {
         let (file, _) = file(10);
         assert!(start(file, 0, 11).is_err());
+    }
+
+    #[test]
+    fn only_what_was_read_now_is_seen() {
+        for (len, byte, read_now) in
+            [(BUFFER_LEN, 1, BUFFER_LEN), (BUFFER_LEN, 2, 10), (100, 3, 7), (50_000, 4, 0)]
+        {
+            let bytes = read_pooled(len, |buffer| {
+                assert_eq!(buffer.len(), len);
+                buffer[..read_now].fill(byte);
+                Ok(read_now)
+            });
+            assert!(bytes.unwrap() == vec![byte; read_now], "{len}");
+        }
+        assert!(read_pooled(BUFFER_LEN, |_| Err(io::ErrorKind::WouldBlock.into())).is_err());
+        assert_eq!(read_pooled(2 * BUFFER_LEN, |buffer| Ok(buffer.len())).unwrap().len(), BUFFER_LEN);
     }
 }

@@ -2,13 +2,10 @@
 
 pub mod about;
 pub mod body;
-mod buffer_pool;
 pub mod conditions;
-pub mod current;
 pub mod decoding;
 pub mod dialect;
 mod envelope;
-mod form;
 mod http_error;
 pub mod links;
 pub mod listener;
@@ -22,26 +19,28 @@ mod tests;
 
 use std::sync::Arc;
 
-use self::http_error::HttpError;
-use tokio::sync::Semaphore;
+use audiovault_protocol::{
+    http::parameters::token_names, identity::signed_link::LinkKeyId, recording::name::RecordedNames,
+};
+use axum::{Router, extract::FromRef, middleware, routing::any};
+use tokio::sync::{Semaphore, watch};
 
+use self::{
+    dialect::Dialect,
+    http_error::HttpError,
+    links::{LinkSettings, Links},
+};
 use crate::{
     audio::snapshots::Snapshots,
-    audit::AuditLogSettings,
+    audit::{AuditLogSettings, Recorder},
     auth::access::Access,
-    http::{
-        dialect::Dialect,
-        links::{LinkSettings, Links},
-    },
     limits::{Pacer, Schedule, throttle::TokenThrottle},
+    status::Problems,
     storage::{
         RecordingStorage, StorageSettings,
         deny_list::{Deny, DenySettings},
         linked_calls::{Cdr, CdrSettings},
     },
-};
-use audiovault_protocol::{
-    http::parameters::token_names, identity::signed_link::LinkKeyId, recording::name::RecordedNames,
 };
 
 /// The settings of the service.
@@ -73,9 +72,9 @@ pub struct ServiceSettings {
 
 /// Search and download.
 ///
-/// Requests may carry extensions that [`audiovault_protocol::http::context`] defines: the request id, the base address of
-/// links, and the deadline. Responses carry an [`audiovault_protocol::http::context::Audit`]. Every error is a problem
-/// document (RFC 9457) with the request id.
+/// Requests may carry extensions that [`audiovault_protocol::http::context`] defines: the request id, the base address
+/// of links, and the deadline. Responses carry an [`audiovault_protocol::http::context::Audit`]. Every error is a
+/// problem document (RFC 9457) with the request id.
 #[derive(Debug)]
 pub struct AgentService {
     storage: Arc<RecordingStorage>,
@@ -161,5 +160,73 @@ impl AgentService {
     /// Names of the tenants that may search, for HELLO.
     pub fn tenants(&self) -> Vec<String> {
         self.access.tenants()
+    }
+}
+
+/// The service with its current configuration: a reload replaces all of it, and running requests keep the old one.
+/// Cheap to clone; all clones share one state.
+#[derive(Debug, Clone)]
+pub struct Current {
+    service: watch::Sender<Arc<AgentService>>,
+    recorder: Recorder,
+    deny: Deny,
+    problems: Problems,
+}
+
+impl Current {
+    /// Starts with these settings.
+    pub fn new(settings: ServiceSettings) -> Self {
+        let problems = Problems::default();
+        let recorder = Recorder::new(problems.clone());
+        recorder.configure(settings.audit_log.clone());
+        let deny = Deny::new(problems.clone());
+        deny.configure(settings.deny.clone());
+        let service = watch::Sender::new(Arc::new(AgentService::new(settings, deny.clone())));
+        Self { service, recorder, deny, problems }
+    }
+
+    /// The current service.
+    pub fn load(&self) -> Arc<AgentService> {
+        Arc::clone(&self.service.borrow())
+    }
+
+    /// Replaces the settings.
+    pub fn renew(&self, settings: ServiceSettings) {
+        self.recorder.configure(settings.audit_log.clone());
+        self.deny.configure(settings.deny.clone());
+        self.service.send_modify(|service| *service = Arc::new(service.renewed(settings)));
+    }
+
+    /// The problems of the agent itself.
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    /// Writes the pending events to the audit log. Call it when nothing is served any more.
+    pub async fn finish(&self) {
+        self.recorder.finish().await;
+    }
+
+    /// Subscribes to the service: the receiver sees each replacement.
+    pub fn follow(&self) -> watch::Receiver<Arc<AgentService>> {
+        self.service.subscribe()
+    }
+
+    /// The routes `/search`, `/search/` and `/recordings/{token}/{name}`.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/search", any(search::search))
+            .route("/search/", any(search::search))
+            .route("/recordings/{token}/{name}", any(recordings::recording))
+            .fallback(|| async { HttpError::not_found() })
+            .layer(middleware::from_fn_with_state(self.recorder.clone(), envelope::wrap))
+            .with_state(self.clone())
+    }
+}
+
+impl FromRef<Current> for Arc<AgentService> {
+    /// Each request is served to its end by the service that it began with.
+    fn from_ref(current: &Current) -> Self {
+        current.load()
     }
 }

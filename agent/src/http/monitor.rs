@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    http::{AgentService, current::Current},
+    http::{AgentService, Current},
     status::{self, Standing},
     storage::RecordingStorage,
 };

@@ -1,32 +1,38 @@
-//! `/recordings/{token}/{name}`: one recording, whole or in part.
+//! `/recordings/{token}/{name}`: one recording, whole or in part, unchanged or decoded for a browser.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     os::unix::ffi::OsStrExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use super::{
     AgentService,
-    body::RecordingBody,
+    body::{RecordingBody, Source},
     conditions::{self, Validators, Verdict},
-    form::{Form, Kept},
     http_error::HttpError,
     range::{self, Selection},
     search::link_name,
 };
 use crate::{
+    audio::{
+        layout::{Layout, delivered_extension},
+        snapshots::{Content, Snapshots},
+    },
     audit::{Denied, Known},
-    http::links::{OpenLinkError, Opened},
+    http::{
+        decoding::Decoding,
+        links::{OpenLinkError, Opened},
+    },
     limits::Paced,
     storage::{
         RecordingStorage,
         blocking_pool::BlockingPool,
         deny_list::{Place, RevocableBody},
-        media::split_name,
+        media::{decoded_name, split_name},
         open::{OpenError, OpenRecording},
         recording::Resolved,
     },
@@ -36,6 +42,7 @@ use audiovault_protocol::{
     http::{context::Audit, disposition::content_disposition},
     identity::signed_link::LinkError,
     link::Revocation,
+    recording::media::content_type,
 };
 use axum::{
     body::Body,
@@ -46,6 +53,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 
 /// Seconds until a client should retry when the storage does not respond: the agent itself tries as often.
 const STALLED_RETRY: &str = "15";
+
+/// Distinguishes the entity tag of the decoded form from the file's. The number goes up when the same file begins to
+/// decode into other bytes.
+const DECODED: &str = "-pcm1\"";
 
 pub(crate) async fn recording(
     State(service): State<Arc<AgentService>>,
@@ -300,6 +311,77 @@ impl Serving {
         });
         Ok((head_of(status, headers), body))
     }
+}
+
+/// One form of an open recording.
+#[derive(Debug)]
+struct Form {
+    /// Size in bytes.
+    size: u64,
+    /// Bytes per second of sound, if known.
+    bytes_per_second: Option<u32>,
+    decoded: Option<Layout>,
+}
+
+impl Form {
+    /// The form that browsers can play, or the file itself if `original` is true.
+    fn of(open: &OpenRecording, extension: &str, original: bool) -> Self {
+        let told = open.content_info(extension);
+        let decoded = told.decoded.filter(|_| !original);
+        let bytes_per_second = match (decoded, told.decoded) {
+            (Some(layout), _) => Some(layout.bytes_per_second()),
+            (None, Some(layout)) => Some(layout.source_bytes_per_second()),
+            (None, None) => told.wav.map(|header| header.bytes_per_second),
+        };
+        Self { size: decoded.map_or(open.size, |layout| layout.size()), bytes_per_second, decoded }
+    }
+
+    /// A strong validator: the decoded bytes stay the same as long as the file does.
+    fn etag(&self, open: &OpenRecording, now: SystemTime) -> Option<String> {
+        let etag = open.etag(now)?;
+        Some(if self.decoded.is_some() { etag.trim_end_matches('"').to_owned() + DECODED } else { etag })
+    }
+
+    /// The media type for the file's extension, which is in lower case.
+    fn content_type(&self, extension: &str) -> String {
+        content_type(if self.decoded.is_some() { delivered_extension(extension) } else { extension })
+    }
+
+    /// The file name under which the recording is delivered.
+    fn name(&self, file_name: &OsStr) -> String {
+        let decoded = self.decoded.map(|_| decoded_name(file_name));
+        decoded.as_deref().unwrap_or(file_name).to_string_lossy().into_owned()
+    }
+
+    /// Whether the file itself is delivered.
+    fn is_original(&self) -> bool {
+        self.decoded.is_none()
+    }
+
+    /// The source of its bytes, starting at `first`.
+    fn source(&self, open: OpenRecording, first: u64, kept: &Kept) -> Source {
+        let Some(layout) = self.decoded else { return Source::File(open.file, first) };
+        // A file that may change within one tick of its clock cannot be told apart from its earlier content.
+        let settled = layout.codec().has_memory() && open.is_settled(SystemTime::now());
+        let states = settled.then(|| {
+            let content = Content {
+                driver: kept.driver,
+                path: kept.path.clone(),
+                size: open.size,
+                modified: open.modified,
+            };
+            kept.snapshots.of(content, &layout)
+        });
+        Source::Decoding(Box::new(Decoding::new(open.file, layout, first, states)))
+    }
+}
+
+/// Saved states of earlier decoding, and where the recording lies.
+#[derive(Debug)]
+struct Kept {
+    snapshots: Arc<Snapshots>,
+    driver: usize,
+    path: PathBuf,
 }
 
 fn head_of(status: StatusCode, headers: HeaderMap) -> http::response::Parts {

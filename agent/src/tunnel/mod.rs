@@ -32,7 +32,7 @@ use self::{
     supervisor::Supervisor,
 };
 use crate::{
-    http::{AgentService, current::Current},
+    http::{AgentService, Current},
     net::{NetworkSettings, TrustError},
 };
 

@@ -1,7 +1,6 @@
 //! `audiovault-agent serve`: the classic AudioVault, with the agent's own router on a local port.
 
 mod accept;
-mod certificate;
 
 use std::{
     convert::Infallible,
@@ -11,8 +10,11 @@ use std::{
     time::Duration,
 };
 
-use audiovault_common::about::{Purpose, ShownVersion};
-use audiovault_common::tls::{CertificateError, CertificateFiles, TlsReloader};
+use audiovault_common::{
+    about::{Purpose, ShownVersion},
+    error_chain::in_one_line,
+    tls::{CertificateError, CertificateFiles, TlsReloader},
+};
 use audiovault_protocol::{
     admission::gate::Gate,
     http::context::{Client, Lifeline, LinkBase},
@@ -32,9 +34,9 @@ use tokio::{sync::watch, task::JoinHandle};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-use self::{accept::Acceptor, certificate::RELOAD_INTERVAL};
+use self::accept::Acceptor;
 use crate::{
-    http::{ServiceSettings, about::ABOUT, current::Current, monitor},
+    http::{Current, ServiceSettings, about::ABOUT, monitor},
     net::resolve,
 };
 
@@ -44,6 +46,9 @@ pub const DRAIN: Duration = Duration::from_secs(60);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client may take over the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the files of the certificate are checked. Certificates are renewed weeks before they expire; the interval
+/// is seconds for the operator who is watching.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// Bytes of the head of an HTTP/1.1 request, its URI included, and of the buffer in each direction. A signed link is
 /// a fraction of that.
 const MAX_BUFFER: usize = 64 * 1024;
@@ -211,7 +216,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
             let acceptor = RustlsAcceptor::new(reloader.live())
                 .handshake_timeout(HANDSHAKE_TIMEOUT)
                 .acceptor(Acceptor { gate, tls: true });
-            let keep = tokio::spawn(certificate::keep(reloader));
+            let keep = tokio::spawn(keep_certificate(reloader));
             (listen(server.acceptor(acceptor), &handle, router), Some(keep))
         }
     };
@@ -285,6 +290,24 @@ where
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS);
     let server = server.first_request_timeout(HEADER_TIMEOUT).handle(handle.clone());
     tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()))
+}
+
+/// Reloads a certificate that was renewed on disk, until the task is aborted. Open connections keep their
+/// configuration.
+async fn keep_certificate(mut reloader: TlsReloader) -> Infallible {
+    loop {
+        match reloader.reloaded().await {
+            Ok(()) => tracing::info!(code = "tls.reloaded", "the certificate has changed and is in use"),
+            Err(error) => {
+                let error = in_one_line(&*error);
+                tracing::error!(
+                    %error,
+                    code = "tls.reload_failed",
+                    "the new certificate cannot be used; the old one stays in use"
+                );
+            }
+        }
+    }
 }
 
 fn cors(origins: &Origins) -> CorsLayer {

@@ -22,7 +22,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-use super::{current::Current, *};
+use super::*;
 use crate::{
     auth::{secret::Secret, tenants::Tenant},
     storage::pattern::Pattern,
