@@ -1,4 +1,5 @@
-//! Limits wrong attempts at search tokens, site keys, enrolment codes and links, for relay and agent alike.
+//! Limits wrong attempts at search tokens, site keys, enrolment codes and links, for relay and agent alike, and says
+//! which addresses count as one client.
 //!
 //! Every attempt belongs to one or several keys, such as a client and what it tries. Each key has an [`Allowance`]: a
 //! bucket of wrong attempts that refills over time. An attempt reserves a place in the bucket before its outcome is
@@ -6,15 +7,15 @@
 //!
 //! Pure: the caller brings the time and the keys of the hash tables.
 
-mod client_key;
-
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     hash::{BuildHasher, Hash},
+    net::{IpAddr, Ipv6Addr},
     time::{Duration, Instant},
 };
 
-pub use self::client_key::{ClientKey, Network};
+use serde::{Deserialize, Serialize};
 
 /// With fewer buckets than this, no time is spent on searching for full ones: they take less than 200 kB.
 const SWEEP_FROM: usize = 1024;
@@ -52,6 +53,77 @@ impl Allowance {
     /// The time in which an empty bucket becomes full.
     pub const fn full_after(self) -> Duration {
         self.refill.saturating_mul(self.burst)
+    }
+}
+
+/// A client as limits see it: an IPv4 address, or the first 64 bits of an IPv6 address. A provider gives every customer
+/// at least such a network of 2⁶⁴ addresses (RFC 6177), so a single IPv6 address says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClientKey(IpAddr);
+
+/// A network for which attempts are counted: a client, a wider network that its provider may have given to the same
+/// customer, or all clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    first: IpAddr,
+    prefix_len: u8,
+}
+
+impl Network {
+    /// All clients together.
+    pub const EVERYBODY: Self = Self { first: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix_len: 0 };
+
+    fn of_ipv6(address: Ipv6Addr, prefix_len: u8) -> Self {
+        let host_bits = 128 - u32::from(prefix_len);
+        let first =
+            u128::from(address).checked_shr(host_bits).unwrap_or(0).checked_shl(host_bits).unwrap_or(0);
+        Self { first: IpAddr::V6(Ipv6Addr::from(first)), prefix_len }
+    }
+}
+
+impl ClientKey {
+    /// The client's own network, with its allowance.
+    pub fn network(self) -> (Network, Allowance) {
+        let network = match self.0 {
+            IpAddr::V4(_) => Network { first: self.0, prefix_len: 32 },
+            IpAddr::V6(address) => Network::of_ipv6(address, 64),
+        };
+        (network, Allowance::CLIENT)
+    }
+
+    /// The wider networks of which an IPv6 client may have all addresses. None for IPv4, where every address costs
+    /// money.
+    pub fn wider_networks(self) -> impl Iterator<Item = (Network, Allowance)> {
+        let wider = match self.0 {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some([
+                (Network::of_ipv6(address, 56), Allowance::NETWORK_56),
+                (Network::of_ipv6(address, 48), Allowance::NETWORK_48),
+            ]),
+        };
+        wider.into_iter().flatten()
+    }
+}
+
+impl From<IpAddr> for ClientKey {
+    fn from(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => {
+                let network = u128::from(address) >> 64 << 64;
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+        })
+    }
+}
+
+impl fmt::Display for ClientKey {
+    /// An address, or a network with its prefix length (RFC 4291, section 2.3).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(network) => write!(f, "{network}/64"),
+        }
     }
 }
 
@@ -264,4 +336,127 @@ impl<S: BuildHasher> RightLately<S> {
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test begins somewhere in time")]
-mod tests;
+mod tests {
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+
+    use super::*;
+
+    type Hasher = BuildHasherDefault<DefaultHasher>;
+
+    const ONE: &[(u32, Allowance)] = &[(1, Allowance::CLIENT)];
+
+    fn buckets(max_len: usize) -> Buckets<u32, Hasher> {
+        Buckets::new(max_len, Hasher::default())
+    }
+
+    #[test]
+    fn attempts_under_way_are_no_more_than_may_be_wrong() {
+        let mut buckets = buckets(100);
+        let now = Instant::now();
+        let burst = Allowance::CLIENT.burst;
+        let reserved = (0..100).filter(|_| buckets.reserve(ONE, now).is_ok()).count();
+        assert_eq!(reserved, burst as usize);
+        assert_eq!(buckets.reserve(ONE, now), Err(Full::UnderWay));
+        buckets.release(ONE);
+        buckets.reserve(ONE, now).unwrap();
+        for _ in 0..burst {
+            buckets.wrong(ONE, now);
+            buckets.release(ONE);
+        }
+        assert_eq!(buckets.reserve(ONE, now), Err(Full::Wrong(Allowance::CLIENT.refill)));
+        let later = now + Allowance::CLIENT.refill;
+        buckets.reserve(ONE, later).unwrap();
+        assert_eq!(buckets.reserve(ONE, later), Err(Full::UnderWay));
+    }
+
+    #[test]
+    fn an_attempt_that_ends_well_leaves_nothing_behind() {
+        let mut buckets = buckets(100);
+        buckets.reserve(ONE, Instant::now()).unwrap();
+        buckets.release(ONE);
+        assert!(buckets.is_empty());
+    }
+
+    #[test]
+    fn an_attempt_needs_a_place_in_every_bucket() {
+        let mut buckets = buckets(100);
+        let now = Instant::now();
+        let wide = Allowance { burst: 3, refill: Duration::from_secs(1) };
+        let keys = |client: u32| [(client, Allowance::CLIENT), (0, wide)];
+        for client in 1..=3 {
+            buckets.reserve(&keys(client), now).unwrap();
+            buckets.wrong(&keys(client), now);
+            buckets.release(&keys(client));
+        }
+        assert_eq!(buckets.reserve(&keys(4), now), Err(Full::Wrong(wide.refill)));
+        assert_eq!(buckets.len(), 4, "a refused attempt takes no place");
+        buckets.reserve(&keys(4), now + wide.refill).unwrap();
+    }
+
+    #[test]
+    fn what_was_right_lately_is_bounded() {
+        let mut right = RightLately::new(2, Hasher::default());
+        [1, 2, 2, 1].into_iter().for_each(|digest| right.insert(digest));
+        assert!(right.contains(1) && right.contains(2));
+        right.insert(3);
+        assert!(right.contains(3) && !right.contains(1));
+        assert!(right.remove(3) && !right.remove(3));
+    }
+
+    /// How many wrong attempts are checked, one from each of these addresses.
+    fn looked_at(addresses: impl Iterator<Item = IpAddr>, counted: Counted) -> usize {
+        let mut buckets = Buckets::new(10_000, Hasher::default());
+        let now = Instant::now();
+        let attempts = addresses.filter(|address| {
+            let keys = counted.keys((*address).into(), &"tenant", &"site");
+            let looked_at = buckets.reserve(&keys, now).is_ok();
+            if looked_at {
+                buckets.wrong(&keys, now);
+                buckets.release(&keys);
+            }
+            looked_at
+        });
+        attempts.count()
+    }
+
+    #[test]
+    fn many_networks_of_one_customer_are_not_many_clients() {
+        let address = |bits: u32, n: u128| Ipv6Addr::from((0x2001_0db8_u128 << 96) + (n << bits)).into();
+        let of = |bits: u32| (0..200).map(move |n| address(bits, n));
+        // 200 networks of 64 bits within one of 56 bits, then within one of 48 bits, then 200 networks of 48 bits.
+        assert_eq!(looked_at(of(64), Counted::WithEverybody), 20);
+        assert_eq!(looked_at(of(72), Counted::WithEverybody), 40);
+        assert_eq!(looked_at(of(80), Counted::WithEverybody), 100);
+        assert_eq!(looked_at(of(80), Counted::WithNeighbours), 200);
+        assert_eq!(looked_at(of(64), Counted::ForItself), 200);
+        let ipv4 = (0..200).map(|n| IpAddr::from([192, 0, 2, n]));
+        assert_eq!(looked_at(ipv4, Counted::WithEverybody), 100);
+    }
+
+    #[test]
+    fn networks_of_a_customer_are_those_of_its_neighbours() {
+        let wider = |text: &str| {
+            ClientKey::from(text.parse::<IpAddr>().unwrap())
+                .wider_networks()
+                .map(|wide| wide.0)
+                .collect::<Vec<_>>()
+        };
+        let [first, same_56, same_48, other] =
+            ["2001:db8:0:1::1", "2001:db8:0:ff::1", "2001:db8:0:100::1", "2001:db8:1:1::1"].map(wider);
+        assert_eq!(first, same_56);
+        assert!(first[0] != same_48[0] && first[1] == same_48[1]);
+        assert_ne!(first[1], other[1]);
+        assert!(wider("192.0.2.1").is_empty() && wider("::ffff:192.0.2.1").is_empty());
+    }
+
+    #[test]
+    fn an_ipv6_customer_is_one_client_and_ipv4_in_ipv6_is_ipv4() {
+        let key = |text: &str| ClientKey::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(key("2001:db8:0:1::7").to_string(), "2001:db8:0:1::/64");
+        assert_eq!(key("::ffff:192.0.2.1").to_string(), "192.0.2.1");
+        assert_eq!(key("2001:db8:0:1::1"), key("2001:db8:0:1:ffff::2"));
+        assert_ne!(key("2001:db8:0:1::1"), key("2001:db8:0:2::1"));
+        assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
+        assert_ne!(key("192.0.2.2"), key("192.0.2.1"));
+    }
+}

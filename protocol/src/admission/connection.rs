@@ -1,0 +1,469 @@
+//! A client's connection below TLS and HTTP, as relay and agent handle it.
+//!
+//! It has a place among all connections ([`crate::admission::gate`]), it ends when it was idle for too long, and every
+//! request on it knows how many bytes the socket has accepted.
+
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep},
+};
+use tower::Service;
+
+use crate::{
+    admission::gate::{Admission, ConnectionPermit, Exceeded},
+    limits::PAUSE_TIMEOUT,
+};
+
+/// How long a connection without a request is kept. Only requests count, not bytes: a connection with the beginning of
+/// a head that never ends, or with an HTTP/2 client that answers pings and sends no request, is idle. Browsers close by
+/// themselves after a minute or two; HTTP/1.1 connections end earlier, through the timeout of their request heads.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection that is to end is kept, so that its last response can be sent.
+const DONE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client may take nothing of a response: no longer than a client may pause a download.
+const WRITE_STALL: Duration = PAUSE_TIMEOUT;
+
+/// Puts a meter around a connection that the gate has decided about, and around the service that answers its requests.
+/// `tls` says whether the client speaks TLS on it. `beyond` says what is answered on a connection that is above a limit
+/// and gets an answer.
+///
+/// # Errors
+/// If the gate refused the connection without an answer, or its socket has failed.
+pub fn open<S, B>(
+    stream: TcpStream,
+    admission: Admission,
+    tls: bool,
+    service: S,
+    beyond: BeyondLimit<B>,
+) -> io::Result<(Metered<TcpStream>, Metering<S, B>)> {
+    let (permit, exceeded) = match admission {
+        Admission::Admitted(permit) => (permit, None),
+        Admission::Answered(permit, exceeded) => (permit, Some(exceeded)),
+        Admission::Refused => return Err(io::Error::other("too many connections are open")),
+    };
+    // A response head must not wait for the acknowledgement of the previous response.
+    stream.set_nodelay(true)?;
+    let meter = Arc::new(ConnectionMeter::new(tls));
+    let stream = Metered::new(stream, Arc::clone(&meter), Some(permit));
+    if exceeded.is_some() {
+        // The room above a limit is small: it is for clients that send their request at once.
+        meter.finish();
+    }
+    Ok((stream, Metering::new(service, meter, exceeded, beyond)))
+}
+
+/// Figures of one client connection below TLS and HTTP. Every request of the connection carries it as the extension
+/// `Arc<ConnectionMeter>`.
+///
+/// The bytes that a socket has accepted are the last that a program can know about a delivery. They may still wait in
+/// the kernel's buffer or be lost on the way.
+#[derive(Debug)]
+pub struct ConnectionMeter {
+    tls: bool,
+    written: AtomicU64,
+    closed: AtomicBool,
+    /// Requests whose response is not complete yet.
+    under_way: AtomicUsize,
+    /// Requests so far, so that a request that began and ended between two looks is noticed.
+    requests: AtomicU64,
+    upgraded: AtomicBool,
+    done: AtomicBool,
+}
+
+impl ConnectionMeter {
+    fn new(tls: bool) -> Self {
+        Self {
+            tls,
+            written: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            under_way: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
+            upgraded: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes that the operating system's socket has accepted so far: for all requests of the connection, with the
+    /// overhead of HTTP and, if [`ConnectionMeter::is_tls`], of TLS.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// True if the connection has ended: [`ConnectionMeter::written`] no longer grows.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// True if this program itself speaks TLS on the connection. A proxy in front may have ended a TLS connection of
+    /// its own.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    fn add(&self, bytes: usize) {
+        self.written.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Counts a request that has begun. It ends when the returned value is dropped.
+    fn request(self: &Arc<Self>) -> UnderWay {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// The connection has become a tunnel, which has its own timeouts.
+    fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection is to end soon after its running requests.
+    fn finish(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
+    /// The activity at this moment. Two values are equal if nothing happened in between.
+    fn activity(&self) -> Activity {
+        let busy = self.under_way.load(Ordering::Relaxed) > 0 || self.upgraded.load(Ordering::Relaxed);
+        Activity {
+            busy,
+            done: self.done.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// One running request.
+#[derive(Debug)]
+pub struct UnderWay(Arc<ConnectionMeter>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The activity on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Activity {
+    /// A request is running, or the connection is a tunnel.
+    busy: bool,
+    /// The connection is to end soon.
+    done: bool,
+    requests: u64,
+}
+
+/// A connection with its meter and its place among all connections.
+#[derive(Debug)]
+pub struct Metered<S> {
+    inner: S,
+    meter: Arc<ConnectionMeter>,
+    idle: Pin<Box<Sleep>>,
+    /// The activity at the time when the timer was set.
+    seen: Activity,
+    stalled: Option<Pin<Box<Sleep>>>,
+    _permit: Option<ConnectionPermit>,
+}
+
+impl<S> Metered<S> {
+    fn new(inner: S, meter: Arc<ConnectionMeter>, permit: Option<ConnectionPermit>) -> Self {
+        let seen = meter.activity();
+        Self { inner, meter, idle: Box::pin(sleep(IDLE_TIMEOUT)), seen, stalled: None, _permit: permit }
+    }
+
+    /// Returns true if there was no request for a whole [`IDLE_TIMEOUT`]. Otherwise the reader is woken to check again.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.meter.activity().done && !self.seen.done {
+            self.seen = self.meter.activity();
+            self.idle.as_mut().reset(now() + DONE_TIMEOUT);
+        }
+        while self.idle.as_mut().poll(cx).is_ready() {
+            let before = std::mem::replace(&mut self.seen, self.meter.activity());
+            if !self.seen.busy && (self.seen.done || before == self.seen) {
+                return true;
+            }
+            self.idle.as_mut().reset(now() + IDLE_TIMEOUT);
+        }
+        false
+    }
+
+    fn wrote(&mut self, polled: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match &polled {
+            Poll::Ready(result) => {
+                self.stalled = None;
+                if let Ok(bytes) = result {
+                    self.meter.add(*bytes);
+                }
+                polled
+            }
+            Poll::Pending => {
+                let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
+                stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a connection is no part of the core")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl<S> Drop for Metered<S> {
+    fn drop(&mut self) {
+        self.meter.close();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // HTTP sees the end of an idle connection as if the client had closed it.
+        if self.poll_idle(cx) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.wrote(polled, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.wrote(polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// What is answered on a connection above a limit. The connection carries one request, which must come within a second,
+/// so that clients that send nothing do not use the room for long.
+#[derive(Debug)]
+pub struct BeyondLimit<B> {
+    /// The response to a request that is refused.
+    pub refusal: fn(Exceeded) -> Response<B>,
+    /// Paths that are served in spite of the limit.
+    pub answered: &'static [&'static str],
+}
+
+impl<B> Clone for BeyondLimit<B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for BeyondLimit<B> {}
+
+/// Gives every request of a connection its meter, and counts the request on the meter.
+#[derive(Debug)]
+pub struct Metering<S, B> {
+    inner: S,
+    meter: Arc<ConnectionMeter>,
+    exceeded: Option<Exceeded>,
+    beyond: BeyondLimit<B>,
+}
+
+impl<S, B> Metering<S, B> {
+    fn new(
+        inner: S,
+        meter: Arc<ConnectionMeter>,
+        exceeded: Option<Exceeded>,
+        beyond: BeyondLimit<B>,
+    ) -> Self {
+        Self { inner, meter, exceeded, beyond }
+    }
+}
+
+impl<S: Clone, B> Clone for Metering<S, B> {
+    fn clone(&self) -> Self {
+        let Self { inner, meter, exceeded, beyond } = self;
+        Self { inner: inner.clone(), meter: Arc::clone(meter), exceeded: *exceeded, beyond: *beyond }
+    }
+}
+
+impl<S, A, B> Service<Request<A>> for Metering<S, B>
+where
+    S: Service<Request<A>, Response = Response<B>, Error = Infallible>,
+    S::Future: Send + 'static,
+    B: Send + 'static,
+{
+    type Response = Response<HeldBody<B, UnderWay>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<A>) -> Self::Future {
+        let under_way = self.meter.request();
+        let is_last = self.exceeded.is_some() && request.version() <= Version::HTTP_11;
+        if let Some(exceeded) = self.exceeded
+            && !self.beyond.answered.contains(&request.uri().path())
+        {
+            let mut response = (self.beyond.refusal)(exceeded);
+            if is_last {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            return Box::pin(ready(Ok(response.map(|body| HeldBody::new(body, under_way)))));
+        }
+        request.extensions_mut().insert(Arc::clone(&self.meter));
+        let answer = self.inner.call(request);
+        let meter = Arc::clone(&self.meter);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if is_last {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                meter.upgrade();
+            }
+            Ok(response.map(|body| HeldBody::new(body, under_way)))
+        })
+    }
+}
+
+/// A body with a guard that is dropped with it.
+#[derive(Debug)]
+pub struct HeldBody<B, G> {
+    body: B,
+    _guard: G,
+}
+
+impl<B, G> HeldBody<B, G> {
+    /// The same body, which keeps `guard` until it is dropped.
+    pub fn new(body: B, guard: G) -> Self {
+        Self { body, _guard: guard }
+    }
+}
+
+impl<B: Body + Unpin, G: Unpin> Body for HeldBody<B, G> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test begins somewhere in time")]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn metered(room: usize) -> (DuplexStream, Metered<DuplexStream>, Arc<ConnectionMeter>) {
+        let (client, server) = duplex(room);
+        let meter = Arc::new(ConnectionMeter::new(false));
+        (client, Metered::new(server, Arc::clone(&meter), None), meter)
+    }
+
+    #[tokio::test]
+    async fn only_what_was_accepted_counts_and_the_end_is_told() {
+        let (mut client, mut metered, meter) = metered(10);
+        assert_eq!(metered.write(&[1; 25]).await.unwrap(), 10, "the buffer is full");
+        assert_eq!(meter.written(), 10);
+        let mut taken = [0; 10];
+        client.read_exact(&mut taken).await.unwrap();
+        let parts = [IoSlice::new(&[2; 3]), IoSlice::new(&[3; 4])];
+        let accepted = metered.write_vectored(&parts).await.unwrap() as u64;
+        assert!(accepted > 0);
+        assert_eq!((meter.written(), meter.is_closed()), (10 + accepted, false));
+        drop(metered);
+        assert_eq!((meter.written(), meter.is_closed()), (10 + accepted, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_without_a_request_do_not_keep_a_connection() {
+        let (mut client, mut metered, _meter) = metered(10);
+        let start = Instant::now();
+        let trickle = tokio::spawn(async move {
+            while client.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let mut byte = [0];
+        while metered.read(&mut byte).await.unwrap() > 0 {}
+        assert!((IDLE_TIMEOUT..2 * IDLE_TIMEOUT).contains(&start.elapsed()), "{:?}", start.elapsed());
+        trickle.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_and_a_tunnel_keep_it() {
+        let (mut client, mut metered, meter) = metered(10);
+        let request = meter.request();
+        let silent = tokio::time::timeout(10 * IDLE_TIMEOUT, metered.read_u8()).await;
+        assert!(silent.is_err(), "a download of ten minutes");
+        drop(request);
+        let start = Instant::now();
+        assert!(metered.read_u8().await.is_err());
+        assert!(start.elapsed() <= 2 * IDLE_TIMEOUT, "{:?}", start.elapsed());
+
+        meter.upgrade();
+        let silent = tokio::time::timeout(10 * IDLE_TIMEOUT, metered.read_u8()).await;
+        assert!(silent.is_err(), "a tunnel");
+        client.write_u8(7).await.unwrap();
+        assert_eq!(metered.read_u8().await.unwrap(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up_when_a_listener_would_be() {
+        let (_client, mut metered, _meter) = metered(10);
+        metered.write_all(&[0; 10]).await.unwrap();
+        let start = Instant::now();
+        assert_eq!(metered.write_u8(0).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= PAUSE_TIMEOUT);
+    }
+}
