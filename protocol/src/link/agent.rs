@@ -3,15 +3,19 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
-    fmt::Display,
-    future::poll_fn,
-    pin::pin,
+    fmt::{self, Display},
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
     sync::Arc,
-    task::Waker,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use http::{Request, Response};
 use http_body::Body;
 use tokio::{
@@ -23,9 +27,9 @@ use tokio_tungstenite::WebSocketStream;
 use tower::{Service, ServiceExt};
 
 use super::{
-    Close, Ended, Revocation, Traffic,
+    Close, Ended, Traffic,
     driver::{Endpoint, drive},
-    outlet::{AgentMailbox, Command, Gate, Outlet},
+    mailbox::{AgentMailbox, Command, Gate, Outlet},
 };
 use crate::{
     frame::{Frame, StreamId},
@@ -53,8 +57,8 @@ pub struct AgentControl {
     state: watch::Receiver<LinkState>,
 }
 
-impl std::fmt::Debug for AgentControl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for AgentControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentControl").field("state", &self.state).finish_non_exhaustive()
     }
 }
@@ -97,6 +101,38 @@ impl AgentControl {
     }
 }
 
+/// Completes when a response is revoked. As an extension of a response, it makes the link reset the stream at once,
+/// even while the client pauses and no more of the body is requested. Bytes that were already sent cannot be taken
+/// back. Cheap to clone; all clones share one state.
+#[derive(Clone)]
+pub struct Revocation(Shared<BoxFuture<'static, ()>>);
+
+impl Revocation {
+    /// Revokes the response when `when` completes.
+    pub fn new(when: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(when.boxed().shared())
+    }
+
+    /// True if the revocation has happened and a task that waited for it has seen it.
+    pub fn has_happened(&self) -> bool {
+        self.0.peek().is_some()
+    }
+}
+
+impl Future for Revocation {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.poll_unpin(context)
+    }
+}
+
+impl fmt::Debug for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Revocation").field(&self.has_happened()).finish()
+    }
+}
+
 struct Worker {
     gate: Arc<Gate>,
     lifeline: Lifeline,
@@ -114,8 +150,8 @@ pub struct AgentLink<S> {
     close: Option<Close>,
 }
 
-impl<S> std::fmt::Debug for AgentLink<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<S> fmt::Debug for AgentLink<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentLink").field("mux", &self.mux).finish_non_exhaustive()
     }
 }
@@ -225,9 +261,7 @@ impl<S> AgentLink<S> {
             worker.task.abort();
         }
     }
-}
 
-impl<S> AgentLink<S> {
     fn stop_all(&mut self) {
         for (_, worker) in std::mem::take(&mut self.workers) {
             worker.lifeline.cut();

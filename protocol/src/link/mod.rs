@@ -7,19 +7,15 @@ mod agent;
 mod body;
 mod caller;
 mod driver;
-mod gauges;
 mod mailbox;
-mod outlet;
 mod relay;
-mod revocation;
 mod traffic;
 
-pub use agent::{AgentControl, AgentLink, LinkState};
+pub use agent::{AgentControl, AgentLink, LinkState, Revocation};
 pub use body::{BodyError, TunnelBody};
 pub use caller::{CallError, Caller, RelayNotice};
 pub use driver::{Close, Ended};
 pub use relay::RelayLink;
-pub use revocation::Revocation;
 pub use traffic::{Counted, Traffic};
 
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;

@@ -54,9 +54,7 @@ impl<S> Counted<S> {
     pub fn new(inner: S, traffic: Arc<Traffic>) -> Self {
         Self { inner, traffic }
     }
-}
 
-impl<S> Counted<S> {
     fn count_sent(&self, polled: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(len)) = polled {
             self.traffic.sent.fetch_add(*len as u64, Ordering::Relaxed);
