@@ -1,7 +1,5 @@
 //! The relay's end of a tunnel: opens streams, receives their bodies, returns credit.
 
-mod event;
-
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
@@ -9,18 +7,50 @@ use std::{
 
 use bytes::Bytes;
 
-pub use self::event::{OpenError, RelayEvent};
 use super::Violation;
 use crate::{
     flow::credit::{Budgets, ReceiveWindow, Way},
     frame::{Frame, StreamId},
     limits::{GREETING_TIMEOUT, MAX_STREAMS, SHARED_FOR, STALL_TIMEOUT},
-    message::{Goaway, RequestHead, ResetCode, ResponseHead, Welcome},
+    message::{Goaway, Hello, RequestHead, ResetCode, ResponseHead, Status, Welcome},
     mux::{
         keepalive::{KeepAlive, PingPayload},
         stream::{ReceiveError, RequestStream},
     },
 };
+
+/// An event that the relay's application should handle.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RelayEvent {
+    /// The agent introduced itself; answer with [`RelayMux::welcome`].
+    Hello(Box<Hello>),
+    /// The agent reported the state of its recordings.
+    Status(Status),
+    /// The agent is about to leave; no more streams can be opened.
+    Goaway(Goaway),
+    /// The head of a response was received.
+    Response(StreamId, Box<ResponseHead>),
+    /// A piece of body. When it has been taken, report its cost with [`RelayMux::consume`].
+    Data(StreamId, Bytes),
+    /// The body is complete.
+    End(StreamId),
+    /// The stream was given up, by the agent or by this side because a deadline passed or nothing progressed.
+    Reset(StreamId, ResetCode, String),
+}
+
+/// Why no stream was opened. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The agent has not introduced itself or is leaving, or the stream ids are used up.
+    #[error("the tunnel does not accept new requests")]
+    Closed,
+    /// As many streams are open as the agent allows.
+    #[error("the agent has reached its limit of requests")]
+    TooManyStreams,
+    /// The window budget of the tunnel or of the process is used up.
+    #[error("the relay has no memory left for another download")]
+    NoBudget,
+}
 
 /// What may still arrive on streams that this side gave up: no more than was in flight at that moment.
 #[derive(Debug, Default)]
