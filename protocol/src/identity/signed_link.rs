@@ -20,8 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-pub use crate::identity::link_target::LinkTarget;
-use crate::identity::{link_target, site::SiteId};
+use crate::{http::parameters::MAX_VALUE_LEN, identity::site::SiteId};
 
 /// Length in bytes of a link secret, and of every key derived from it.
 pub const LINK_SECRET_LEN: usize = 32;
@@ -29,7 +28,7 @@ pub const LINK_SECRET_LEN: usize = 32;
 pub const LINK_NONCE_LEN: usize = NONCE_LEN;
 /// Longest path that a link may carry, in bytes: `PATH_MAX` of Linux.
 pub const MAX_PATH_LEN: usize = 4096;
-/// Longest token in characters: a path; a call id, a tenant and a user of [`crate::http::parameters::MAX_VALUE_LEN`] bytes
+/// Longest token in characters: a path; a call id, a tenant and a user of [`MAX_VALUE_LEN`] bytes
 /// each; their lengths, header, nonce and tag; in base64 (4 characters for 3 bytes).
 pub const MAX_TOKEN_LEN: usize =
     (HEADER_LEN + CHECK_LEN + NONCE_LEN + 16 + 4 * 2 + MAX_PATH_LEN + 3 * 1024 + 16) * 4 / 3 + 4;
@@ -98,6 +97,63 @@ impl From<LinkKeyId> for String {
 
 /// A keyed fingerprint of a value that must not travel itself: a root's pattern, or a search token.
 pub type Fingerprint = [u8; 8];
+
+/// What a link opens, and for whom it was made. It travels encrypted.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// Fingerprint of the storage root's pattern (not its position: a reload may reorder roots).
+    pub root: Fingerprint,
+    /// Fingerprint of the token with which the search was made: when the token is withdrawn, its links no longer work.
+    pub search_token: Fingerprint,
+    /// Path below the directory that the root opens; file names are bytes, not text.
+    pub path: Vec<u8>,
+    /// The call that was searched for, for the audit log.
+    pub call_id: String,
+    /// The tenant for which the search was made; empty if there is none.
+    pub tenant: String,
+    /// The QueueMetrics user who searched, for the audit log; empty if there is none.
+    pub user: String,
+}
+
+impl LinkTarget {
+    /// The encoding inside the seal: two fingerprints of 8 bytes, then path, call id, tenant and user, each after its
+    /// length in two bytes (big endian).
+    fn encode(&self) -> Result<Vec<u8>, LinkError> {
+        let texts = [&self.call_id, &self.tenant, &self.user].map(String::as_bytes);
+        let fields = [self.path.as_slice(), texts[0], texts[1], texts[2]];
+        let limits = [MAX_PATH_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN, MAX_VALUE_LEN];
+        let mut bytes = Vec::with_capacity(16 + fields.iter().map(|field| field.len() + 2).sum::<usize>());
+        bytes.extend_from_slice(&self.root);
+        bytes.extend_from_slice(&self.search_token);
+        for (field, limit) in fields.iter().zip(limits) {
+            let len = u16::try_from(field.len()).ok().filter(|_| field.len() <= limit);
+            bytes.extend_from_slice(&len.ok_or(LinkError::TooLong)?.to_be_bytes());
+            bytes.extend_from_slice(field);
+        }
+        Ok(bytes)
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let root = bytes.split_off(..8)?.try_into().ok()?;
+        let search_token = bytes.split_off(..8)?.try_into().ok()?;
+        let mut field = || {
+            let len = u16::from_be_bytes(bytes.split_off(..2)?.try_into().ok()?);
+            bytes.split_off(..usize::from(len))
+        };
+        let path = field()?.to_vec();
+        let mut text = || String::from_utf8(field()?.to_vec()).ok();
+        let call_id = text()?;
+        let tenant = text()?;
+        let user = text()?;
+        bytes.is_empty().then_some(Self { root, search_token, path, call_id, tenant, user })
+    }
+}
+
+impl fmt::Debug for LinkTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LinkTarget(…)")
+    }
+}
 
 /// Why a link does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -211,7 +267,7 @@ impl LinkSigner {
     ) -> Result<String, LinkError> {
         let header = LinkHeader { key_id: self.key_id, expires };
         let mut token = header.encode(site);
-        let mut sealed = link_target::encode(target)?;
+        let mut sealed = target.encode()?;
         self.sealing
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
@@ -242,7 +298,7 @@ impl LinkSigner {
         let aad = Aad::from(associated_data(site, &bytes[..HEADER_LEN + CHECK_LEN]));
         let mut sealed = sealed.to_vec();
         let plain = self.sealing.open_in_place(nonce, aad, &mut sealed).map_err(|_| LinkError::Forged)?;
-        link_target::decode(plain).ok_or(LinkError::Forged)
+        LinkTarget::decode(plain).ok_or(LinkError::Forged)
     }
 }
 
