@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{
     Finding,
     calls::{Calls, summary},
-    wire::{Message, Wire},
+    tunnel::{Message, Wire},
 };
 use crate::{
     frame::Frame,

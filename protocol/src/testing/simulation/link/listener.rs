@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body::Body;
 
-use super::{Watched, World, now, service::wait};
+use super::{Watched, World, agent::wait, now};
 use crate::{
     limits::{RELAY_DEADLINE, STALL_TIMEOUT},
     link::{BodyError, CallError, TunnelBody},
@@ -15,8 +15,7 @@ use crate::{
         pair::body,
         simulation::{
             Finding,
-            calls::{Outcome, mark},
-            plan::CallPlan,
+            calls::{CallPlan, Outcome, mark},
         },
     },
 };

@@ -10,7 +10,6 @@ mod agent;
 mod listener;
 mod pipe;
 mod relay;
-mod service;
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +26,10 @@ use tokio::{
 };
 
 use self::{pipe::Cable, relay::Session};
-use super::{Figures, Finding, calls::Outcome, plan::CallPlan, random::Chance};
+use super::{
+    Chance, Figures, Finding,
+    calls::{CallPlan, Outcome},
+};
 use crate::{
     flow::credit::WindowBudget,
     limits::{DEAD_AFTER, PAUSE_TIMEOUT, PROCESS_WINDOW_BUDGET},

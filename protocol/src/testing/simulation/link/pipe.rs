@@ -17,9 +17,8 @@ use tokio::{
 
 use super::now;
 use crate::testing::simulation::{
-    random::Chance,
-    tunnel::random_wire,
-    wire::{Carried, Wire},
+    Chance,
+    tunnel::{Carried, Wire, random_wire},
 };
 
 /// Bytes that the network takes at a time.
