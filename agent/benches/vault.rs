@@ -5,7 +5,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use audiovault_agent::{
-    auth::access::Scope,
+    auth::Scope,
     storage::{
         LOOK_BACK, RecordingStorage, StorageSettings, call_id::CallIdRules, expand::expand, pattern::Pattern,
         query::Query,

@@ -9,7 +9,7 @@ use std::{
 use audiovault_protocol::{identity::site::SiteId, recording::name::RecordedNames};
 
 use crate::{
-    auth::{access::Access, secret::Secret},
+    auth::{Access, secret::Secret},
     http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
     storage::{StorageSettings, pattern::Pattern},

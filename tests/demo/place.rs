@@ -8,7 +8,7 @@ use std::{
 
 use audiovault_agent::{
     app::{Agent, AgentSettings},
-    auth::{access::Access, secret::Secret},
+    auth::{Access, secret::Secret},
     http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
     net::NetworkSettings,

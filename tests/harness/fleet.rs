@@ -12,7 +12,7 @@ use std::{
 };
 
 use audiovault_agent::{
-    auth::{access::Access, secret::Secret},
+    auth::{Access, secret::Secret},
     http::{Current, ServiceSettings, dialect::Dialect, links::LinkSettings, monitor},
     limits::Schedule,
     net::NetworkSettings,

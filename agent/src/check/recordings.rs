@@ -18,7 +18,7 @@ use super::{
     storage::{self, Counted},
 };
 use crate::{
-    auth::access::Scope,
+    auth::Scope,
     http::ServiceSettings,
     storage::{
         RecordingStorage, SEARCH_DEADLINE, StorageSettings,

@@ -9,7 +9,7 @@ use std::{
 
 use super::{CommandError, announced, runtime};
 use crate::{
-    auth::access::Scope,
+    auth::Scope,
     config::{args::GetArgs, check},
     storage::RecordingStorage,
 };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{CommandError, announced, runtime};
 use crate::{
-    auth::access::Scope,
+    auth::Scope,
     config::{args::SearchArgs, check},
     storage::{Findings, RecordingStorage, StorageSettings, recording::Recording},
 };

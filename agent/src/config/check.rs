@@ -34,7 +34,7 @@ use super::{
 use crate::{
     app::AgentSettings,
     auth::{
-        access::Access,
+        Access,
         secret::{Secret, permission_warning},
         tenants::Tenants,
     },

@@ -7,7 +7,7 @@ use audiovault_protocol::identity::site::SiteError;
 
 use super::{audit_log_args::AuditLogArgsError, cdr_args::CdrArgsError, network::NetworkError};
 use crate::{
-    auth::{access::AccessError, secret::SecretError, tenants::TenantsError},
+    auth::{AccessError, secret::SecretError, tenants::TenantsError},
     http::dialect::DialectError,
     limits::ScheduleError,
     storage::{call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError},

@@ -14,7 +14,7 @@ use audiovault_protocol::identity::{
 };
 
 use crate::{
-    auth::access::{Access, Grant},
+    auth::{Access, Grant},
     storage::pattern::Pattern,
 };
 

@@ -33,7 +33,7 @@ use self::{
 use crate::{
     audio::snapshots::Snapshots,
     audit::{AuditLogSettings, Recorder},
-    auth::access::Access,
+    auth::Access,
     limits::{Pacer, Schedule, throttle::TokenThrottle},
     status::Problems,
     storage::{

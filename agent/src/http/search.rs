@@ -31,7 +31,7 @@ use super::{AgentService, http_error::HttpError};
 use crate::{
     audio::layout::delivered_extension,
     audit::{Denied, Known, call_in_log},
-    auth::access::Grant,
+    auth::Grant,
     http::links::LinkedRequest,
     limits::throttle::{Attempt, NoGrant, client_key},
     storage::{

@@ -16,7 +16,7 @@ use audiovault_protocol::{
 };
 use parking_lot::Mutex;
 
-use crate::auth::access::{Denied, Grant};
+use crate::auth::{Denied, Grant};
 
 /// Most pairs that are remembered, about 1 MB. A forgotten pair starts again, which gives ten guesses to an attacker
 /// with thousands of addresses.
@@ -110,7 +110,7 @@ pub(crate) fn client_key(client: Option<&Client>) -> ClientKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::access::Scope;
+    use crate::auth::Scope;
 
     fn client(last: u8) -> ClientKey {
         IpAddr::from([192, 0, 2, last]).into()

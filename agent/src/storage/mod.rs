@@ -37,7 +37,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::{
-    auth::access::Scope,
+    auth::Scope,
     storage::{
         blocking_pool::BlockingPool,
         call_id::CallIdRules,

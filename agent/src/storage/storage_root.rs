@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::{DEADLINE_TOLERANCE, PROBE_TIMEOUT};
 use crate::{
-    auth::access::Scope,
+    auth::Scope,
     storage::{
         blocking_pool::BlockingPool,
         census::{Census, Figures},

@@ -19,7 +19,7 @@ use std::{
 };
 
 use audiovault_agent::{
-    auth::access::Scope,
+    auth::Scope,
     storage::{RecordingStorage, StorageSettings, call_id::CallIdRules, pattern::Pattern, query::Query},
 };
 use clap::Args;

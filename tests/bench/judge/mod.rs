@@ -5,7 +5,7 @@
 
 use std::{fs, hint::black_box, path::PathBuf};
 
-use audiovault_agent::auth::{access::Access, secret::Secret};
+use audiovault_agent::auth::{Access, secret::Secret};
 use audiovault_protocol::identity::site::SiteKey;
 use clap::{Args, ValueEnum};
 
