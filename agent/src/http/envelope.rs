@@ -2,39 +2,29 @@
 
 use std::time::{Duration, Instant};
 
+use audiovault_common::{
+    http_error::HttpError,
+    request_id::{X_REQUEST_ID, new_id},
+};
 use audiovault_protocol::{
     http::{
         context::{Audit, Client, Deadline, RequestId},
-        problem::Problem,
+        headers::make_private,
     },
     limits::AGENT_DEADLINE,
 };
 use axum::{
-    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tracing::Instrument;
 
-use super::http_error::HttpError;
 use crate::audit::{Recorder, call_in_log, event::Kind};
 
-/// The header that carries the request id.
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id accepted from outside: enough for a UUID or a trace id with a prefix.
 const MAX_REQUEST_ID_LEN: usize = 64;
-
-/// Headers of every response about a recording, errors included. They say that it must not be stored, that its address
-/// must not be passed on, and that its type must not be guessed. It must not be indexed or executed either.
-const PRIVACY: [(HeaderName, &str); 5] = [
-    (header::CACHE_CONTROL, "private, no-store"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (HeaderName::from_static("x-robots-tag"), "noindex"),
-    (header::CONTENT_SECURITY_POLICY, "sandbox"),
-];
 
 pub(crate) async fn wrap(State(recorder): State<Recorder>, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
@@ -54,14 +44,12 @@ pub(crate) async fn wrap(State(recorder): State<Recorder>, mut request: Request,
     let mut response = tokio::time::timeout(asked.min(AGENT_DEADLINE), next.run(request).instrument(span))
         .await
         .unwrap_or_else(|_| too_slow(asked).into_response());
-    let failure = response.extensions_mut().remove::<HttpError>();
+    let failure = HttpError::take(&mut response);
     if let Some(failure) = &failure {
-        response = problem(failure, &id, response);
+        response = failure.document(response, &id);
     }
     if kind == "recording" {
-        for (name, value) in PRIVACY {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
+        make_private(response.headers_mut());
     }
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
@@ -70,7 +58,7 @@ pub(crate) async fn wrap(State(recorder): State<Recorder>, mut request: Request,
         Line { id: &id, kind, method: method.as_str(), client: client.as_deref(), elapsed: began.elapsed() };
     log(&line, failure.as_ref(), &response);
     match entry {
-        Some(entry) => entry.answered(response, failure.as_ref().map(|failure| &*failure.detail)),
+        Some(entry) => entry.answered(response, failure.as_ref().map(HttpError::detail)),
         None => response,
     }
 }
@@ -79,17 +67,6 @@ fn too_slow(asked: Duration) -> HttpError {
     let cause = format!("no answer within {} ms", asked.min(AGENT_DEADLINE).as_millis());
     HttpError::new(StatusCode::GATEWAY_TIMEOUT, "the site's storage is too slow to answer; try again later")
         .because(cause)
-}
-
-/// The problem document for a failure. It keeps the extensions of the bare response.
-fn problem(failure: &HttpError, id: &str, bare: Response) -> Response {
-    let mut response =
-        Problem::new(failure.status, &*failure.detail).for_request(id).into_response().map(Body::from);
-    if let Some((name, value)) = failure.header.as_deref() {
-        response.headers_mut().insert(name, value.clone());
-    }
-    *response.extensions_mut() = bare.into_parts().0.extensions;
-    response
 }
 
 struct Line<'a> {
@@ -109,9 +86,9 @@ fn log(line: &Line<'_>, failure: Option<&HttpError>, response: &Response) {
     let found = audit.and_then(|audit| audit.found);
     match failure {
         Some(failure) => {
-            let problem = &failure.detail;
-            let cause = failure.cause.as_deref();
-            if failure.status.is_server_error() {
+            let problem = failure.detail();
+            let cause = failure.log_cause();
+            if failure.status().is_server_error() {
                 tracing::error!(
                     request_id = id,
                     kind,
@@ -158,7 +135,7 @@ fn request_id(request: &Request) -> String {
     if let Some(RequestId(id)) = request.extensions().get() {
         return id.clone();
     }
-    sane_id(request.headers()).unwrap_or_else(|| data_encoding::HEXLOWER.encode(&rand::random::<[u8; 8]>()))
+    sane_id(request.headers()).unwrap_or_else(new_id)
 }
 
 fn sane_id(headers: &HeaderMap) -> Option<String> {

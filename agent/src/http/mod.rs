@@ -6,7 +6,7 @@ pub mod conditions;
 pub mod decoding;
 pub mod dialect;
 mod envelope;
-mod http_error;
+mod errors;
 pub mod links;
 pub mod listener;
 pub mod monitor;
@@ -27,7 +27,6 @@ use tokio::sync::{Semaphore, watch};
 
 use self::{
     dialect::Dialect,
-    http_error::HttpError,
     links::{LinkSettings, Links},
 };
 use crate::{
@@ -218,7 +217,7 @@ impl Current {
             .route("/search", any(search::search))
             .route("/search/", any(search::search))
             .route("/recordings/{token}/{name}", any(recordings::recording))
-            .fallback(|| async { HttpError::not_found() })
+            .fallback(|| async { errors::not_found() })
             .layer(middleware::from_fn_with_state(self.recorder.clone(), envelope::wrap))
             .with_state(self.clone())
     }

@@ -13,7 +13,7 @@ use super::{
     AgentService,
     body::{RecordingBody, Source},
     conditions::{self, Validators, Verdict},
-    http_error::HttpError,
+    errors,
     range::{self, Selection},
     search::link_name,
 };
@@ -38,6 +38,7 @@ use crate::{
     },
 };
 use audiovault_common::error_chain::causes_in_one_line;
+use audiovault_common::http_error::HttpError;
 use audiovault_protocol::{
     http::{context::Audit, disposition::content_disposition},
     identity::signed_link::LinkError,
@@ -52,7 +53,9 @@ use axum::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request};
 
 /// Seconds until a client should retry when the storage does not respond: the agent itself tries as often.
-const STALLED_RETRY: &str = "15";
+const STALLED_RETRY: Duration = Duration::from_secs(15);
+/// When to retry while as many downloads run as are allowed.
+const FULL_RETRY: Duration = Duration::from_secs(2);
 
 /// Distinguishes the entity tag of the decoded form from the file's. The number goes up when the same file begins to
 /// decode into other bytes.
@@ -64,7 +67,7 @@ pub(crate) async fn recording(
     request: Request,
 ) -> Result<Response, HttpError> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return Err(HttpError::method("GET, HEAD"));
+        return Err(errors::method("GET, HEAD"));
     }
     // This agent makes only addresses that are valid text.
     let UrlPath((token, name)) = path.map_err(|_| refused(LinkError::Forged.into()))?;
@@ -188,8 +191,7 @@ impl Answer {
 
 fn full() -> HttpError {
     let detail = "the site has reached its limit of downloads; try again in a moment";
-    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        .with(header::RETRY_AFTER, HeaderValue::from_static("2"))
+    HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(FULL_RETRY)
 }
 
 fn refused(error: OpenLinkError) -> HttpError {
@@ -199,7 +201,7 @@ fn refused(error: OpenLinkError) -> HttpError {
         | OpenLinkError::Withdrawn
         | OpenLinkError::UnknownRoot => StatusCode::GONE,
     };
-    HttpError::new(status, error)
+    HttpError::new(status, error.to_string())
 }
 
 fn unopened(error: &OpenError) -> HttpError {
@@ -209,9 +211,9 @@ fn unopened(error: &OpenError) -> HttpError {
         OpenError::Stalled => StatusCode::SERVICE_UNAVAILABLE,
     };
     let cause = causes_in_one_line(error).unwrap_or_default();
-    let failure = HttpError::new(status, error).because(cause);
+    let failure = HttpError::new(status, error.to_string()).because(cause);
     match error {
-        OpenError::Stalled => failure.with(header::RETRY_AFTER, HeaderValue::from_static(STALLED_RETRY)),
+        OpenError::Stalled => failure.retry_after(STALLED_RETRY),
         OpenError::Gone(_) | OpenError::Unreadable(_) => failure,
     }
 }

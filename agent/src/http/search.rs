@@ -6,6 +6,7 @@ use std::{
 };
 
 use audiovault_common::error_chain::causes_in_one_line;
+use audiovault_common::{http_error::HttpError, request_body::read_body};
 use audiovault_protocol::{
     admission::throttle::ClientKey,
     http::{
@@ -16,18 +17,15 @@ use audiovault_protocol::{
 };
 use axum::{
     Json,
-    body::Body,
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{AgentService, http_error::HttpError};
+use super::{AgentService, errors};
 use crate::{
     audio::layout::delivered_extension,
     audit::{Denied, Known, call_in_log},
@@ -40,6 +38,9 @@ use crate::{
         recording::Recording,
     },
 };
+
+/// The error for a body over [`MAX_REQUEST_BODY_LEN`].
+const TOO_LARGE: &str = "the request body is longer than 64 KiB";
 
 /// The response; scripts rely on its shape.
 #[derive(Serialize)]
@@ -98,14 +99,14 @@ struct Said {
 
 async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Result<Value, HttpError> {
     if request.method() != Method::GET && request.method() != Method::POST {
-        return Err(HttpError::method("GET, POST"));
+        return Err(errors::method("GET, POST"));
     }
     let base = request.extensions().get::<LinkBase>().cloned().unwrap_or_else(|| LinkBase("".into()));
     let (head, body) = request.into_parts();
-    let body = read_body(body).await?;
+    let body = read_body(body, MAX_REQUEST_BODY_LEN, TOO_LARGE).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let parameters = Parameters::read_with(&service.dialect.names, head.uri.query(), content_type, &body)
-        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error))?;
+        .map_err(|error| HttpError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     said.audit = audit(service, &parameters);
     // A client without a valid token must not learn anything about the rest of the request.
     let grant = service.admit(&parameters, client_key(head.extensions.get()))?;
@@ -132,7 +133,7 @@ async fn answer(service: &AgentService, request: Request, said: &mut Said) -> Re
     said.audit.found = u32::try_from(answer.files.len()).ok();
     serde_json::to_value(answer).map_err(|error| {
         HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error: could not serialize the response")
-            .because(error)
+            .because(error.to_string())
     })
 }
 
@@ -149,20 +150,8 @@ fn audit(service: &AgentService, parameters: &Parameters) -> Audit {
     }
 }
 
-async fn read_body(body: Body) -> Result<Bytes, HttpError> {
-    let read = Limited::new(body, MAX_REQUEST_BODY_LEN).collect().await;
-    read.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let detail = format!("the request body is longer than {} KiB", MAX_REQUEST_BODY_LEN / 1024);
-            HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-        } else {
-            HttpError::new(StatusCode::BAD_REQUEST, "the request body is incomplete").because(error)
-        }
-    })
-}
-
 fn read_query(service: &AgentService, parameters: &Parameters, grant: &Grant) -> Result<Query, HttpError> {
-    let bad = |detail: &dyn std::fmt::Display| HttpError::new(StatusCode::BAD_REQUEST, detail);
+    let bad = |detail: &dyn std::fmt::Display| HttpError::new(StatusCode::BAD_REQUEST, detail.to_string());
     let settings = service.storage.settings();
     let call_id =
         parameters.value(Field::CallId).ok_or_else(|| bad(&"the request has no call id; send callid"))?;
@@ -190,8 +179,8 @@ impl AgentService {
         let attempt = Attempt { client, tenant: known, token };
         let judged = self.throttle.check(&attempt, Instant::now(), || self.access.check(token, tenant));
         judged.map_err(|refused| match refused {
-            NoGrant::Denied(denied) => HttpError::denied(denied),
-            NoGrant::Throttled(wait) => HttpError::throttled(wait),
+            NoGrant::Denied(denied) => HttpError::wrong_token(denied.to_string()),
+            NoGrant::Throttled(wait) => errors::throttled(wait),
         })
     }
 

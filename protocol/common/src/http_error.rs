@@ -6,7 +6,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use audiovault_protocol::{http::problem::Problem, identity::site::SiteId};
-use axum_core::response::{IntoResponse, Response as AxumResponse};
+use axum::response::{IntoResponse, Response as AxumResponse};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
@@ -133,7 +133,7 @@ impl IntoResponse for HttpError {
 
 #[cfg(test)]
 mod tests {
-    use axum_core::body::Body;
+    use axum::body::Body;
 
     use super::*;
 

@@ -154,6 +154,25 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// Headers of every response about a recording, errors included (RFC 9111, section 5.2.2; Referrer Policy; Fetch; Robots
+/// Exclusion; CSP Level 3): it must not be stored, its address must not be passed on, its type must not be guessed, and it
+/// must be neither indexed nor executed.
+const PRIVACY: [(HeaderName, HeaderValue); 5] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("private, no-store")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox")),
+];
+
+/// Makes a response about a recording private. The agent does so, and the relay again, no matter what the agent sends:
+/// recordings stay with the client that asked for them.
+pub fn make_private(headers: &mut HeaderMap) {
+    for (name, value) in PRIVACY {
+        headers.insert(name, value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use audiovault_common::request_id::new_id;
 use audiovault_protocol::http::problem::Problem;
 use axum::{
     body::Body,
@@ -15,10 +16,7 @@ use axum::{
 use http::StatusCode;
 use ipnet::IpNet;
 
-use crate::{
-    model::new_id,
-    net::{client, host},
-};
+use crate::net::{client, host};
 
 /// Paths that load balancers and monitoring request. They are allowed with any host name, since the response is no
 /// secret.

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use audiovault_common::request_id::{X_REQUEST_ID, new_id};
 use audiovault_protocol::http::context::RequestId;
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
@@ -12,10 +13,7 @@ use axum::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::{AdminState, SignedIn, pages::Visitor};
-use crate::{
-    model::{X_REQUEST_ID, new_id},
-    net::{client::Scheme, public_url::PublicUrl},
-};
+use crate::net::{client::Scheme, public_url::PublicUrl};
 
 pub(super) async fn record(
     State(state): State<Arc<AdminState>>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audiovault_common::listener::{Gate, Listening, start_plain};
 use axum::{Router, middleware};
 
 use crate::{
@@ -10,9 +11,7 @@ use crate::{
     cluster::ClusterConfig,
     net::{
         host,
-        listen::{
-            CertificateSource, Gate, ListenError, Listening, Sockets, room_for, start_plain, start_tls,
-        },
+        listen::{CertificateSource, ListenError, Sockets, room_for, start_tls},
     },
 };
 

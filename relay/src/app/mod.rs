@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::listener::{Gate, Listening};
 use audiovault_common::systemd;
 use audiovault_protocol::{identity::site::SiteId, limits::CLOSE_TIMEOUT};
 use jiff::Timestamp;
@@ -37,7 +38,7 @@ use crate::{
         board::{Board, Sources},
         metrics::{self, HttpMetrics, Metrics},
     },
-    net::listen::{Gate, ListenError, Listening, Sockets},
+    net::listen::{ListenError, Sockets},
     public::{self, PublicState},
     routing::router::AgentRouter,
     sites::directory::DirectoryWatch,

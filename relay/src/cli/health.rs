@@ -88,7 +88,7 @@ mod tests {
     use axum::{Router, http::StatusCode, routing::get};
 
     use super::*;
-    use crate::net::listen::{Gate, start_plain};
+    use audiovault_common::listener::{Gate, start_plain};
 
     async fn listening() -> String {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use audiovault_common::listener::{RELOAD_INTERVAL, log_failed_reload};
 use audiovault_common::tls::{
     Certificate, CertificateError, CertificateFiles, CertificateWatch, trusting_none,
 };
@@ -31,10 +32,7 @@ use super::{
     seal::{ProvenBody, Seal},
     wire::{HEAD, NOBODY, PROOF, unix_time},
 };
-use crate::{
-    net::listen::{RELOAD_INTERVAL, log_failed_reload},
-    tunnel::registry::NoSession,
-};
+use crate::tunnel::registry::NoSession;
 
 /// How long it takes at most to connect to a healthy peer relay: the relays are close to each other.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,10 +1,9 @@
 //! The host name that a request is for.
 
+use audiovault_common::request_id::new_id;
 use audiovault_protocol::http::problem::Problem;
 use axum::{body::Body, extract::Request, middleware::Next, response::Response};
 use http::{HeaderMap, StatusCode, Uri, Version, header, uri::Authority};
-
-use crate::model::new_id;
 
 /// What is wrong with the host in a request. If two names disagree, a proxy in front may have decided by the other
 /// one.

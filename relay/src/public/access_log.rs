@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use audiovault_common::http_error::HttpError;
+use audiovault_common::request_id::{X_REQUEST_ID, new_id};
 use audiovault_protocol::{
     http::context::{Client, RequestId},
     identity::site::SiteId,
@@ -19,7 +20,6 @@ use tracing::{Instrument, field};
 use super::PublicState;
 use crate::{
     limits::hold,
-    model::{X_REQUEST_ID, new_id},
     net::client::{self, Scheme},
 };
 

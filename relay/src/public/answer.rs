@@ -54,23 +54,6 @@ impl Expected {
     }
 }
 
-/// Headers of every response with a recording, no matter what the agent sends: recordings stay with the client that
-/// asked for them.
-const PRIVACY: [(header::HeaderName, &str); 5] = [
-    (header::CACHE_CONTROL, "private, no-store"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::HeaderName::from_static("x-robots-tag"), "noindex"),
-    (header::CONTENT_SECURITY_POLICY, "sandbox"),
-];
-
-/// Sets the privacy headers.
-pub(super) fn make_private(headers: &mut HeaderMap) {
-    for (name, value) in PRIVACY {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-}
-
 /// The response of an agent, if it may be passed on.
 pub(super) fn from_agent(
     asked: Routed,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use audiovault_common::http_error::HttpError;
 use audiovault_common::observed_body::ObservedBody;
+use audiovault_protocol::admission::connection::ConnectionMeter;
 use audiovault_protocol::{
     http::{
         context::{Audit, Client, RequestId},
@@ -20,7 +21,6 @@ use http::{Method, StatusCode, request::Parts};
 use super::{PublicState, delivery::DeliveryProgress, resume::ResumableBody};
 use crate::{
     model::audit::{AuditEvent, Kind, Outcome},
-    net::listen::ConnectionMeter,
     store::Record,
 };
 

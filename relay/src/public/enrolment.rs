@@ -7,6 +7,7 @@ use std::{
 };
 
 use audiovault_common::http_error::HttpError;
+use audiovault_common::request_body::read_body;
 use audiovault_protocol::identity::{
     enrolment::{EnrolmentAnswer, EnrolmentRequest, MAX_ENROLMENT_REQUEST_LEN},
     site::SiteKey,
@@ -19,7 +20,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
-use super::{PublicState, access_log::LoggedSite, client_address, read_body};
+use super::{PublicState, access_log::LoggedSite, client_address};
 use crate::{
     limits::{Guess, Subject},
     sites::provisioning,

@@ -24,23 +24,22 @@ use std::{
 
 use audiovault_common::about::{Purpose, ShownVersion};
 use audiovault_common::http_error::HttpError;
+use audiovault_common::request_id::X_REQUEST_ID;
 use audiovault_protocol::{
     identity::{enrolment::ENROLMENT_PATH, site::SiteId},
     recording::name::RecordedNames,
 };
 use axum::{
     Router,
-    body::{self, Body},
+    body::Body,
     extract::State,
     middleware,
     response::Response,
     routing::{get, post},
 };
-use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body::Body as _;
 use ipnet::IpNet;
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::CorsLayer;
 
@@ -49,7 +48,7 @@ use self::site_host::SiteHosts;
 use crate::{
     audit::journal::Journal,
     limits::{ClientKey, Limits, SitePermit},
-    model::{ABOUT, X_REQUEST_ID},
+    model::ABOUT,
     monitoring::metrics::HttpMetrics,
     net::{client::ClientAddress, host, public_url::PublicUrl},
     routing::router::AgentRouter,
@@ -225,34 +224,4 @@ fn cors_layer(allow_origin: &AllowOrigin) -> CorsLayer {
 /// The page for people who open the relay's address in a browser.
 async fn landing_page(State(state): State<Arc<PublicState>>, asked: HeaderMap) -> Response {
     ABOUT.landing(Purpose::Relay, state.shown_version, &asked).map(Body::from)
-}
-
-/// How long a client may take to send a body, which has a few hundred bytes and at most 64 KiB: 50 kbit/s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Reads the whole body of a short request: the body, if it has at most `limit` bytes; otherwise an error with the text
-/// `too_large`. If the announced length is over the limit, the body is not read: a client that waits for 100 (RFC 9110,
-/// section 10.1.1) gets its response at once.
-async fn read_body(body: Body, limit: usize, too_large: &'static str) -> Result<Bytes, HttpError> {
-    if body.size_hint().lower() > limit as u64 {
-        return Err(HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large));
-    }
-    let read = timeout(BODY_TIMEOUT, body::to_bytes(body, limit)).await;
-    let read = read.map_err(|_| {
-        HttpError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the request body did not arrive in time; send it without delay",
-        )
-    })?;
-    read.map_err(|error| {
-        let detail = error.to_string();
-        let limited = std::error::Error::source(&error)
-            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if limited {
-            HttpError::new(StatusCode::PAYLOAD_TOO_LARGE, too_large)
-        } else {
-            tracing::debug!(detail, "a request body is incomplete");
-            HttpError::new(StatusCode::BAD_REQUEST, "the request body is incomplete")
-        }
-    })
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use audiovault_common::http_error::HttpError;
+use audiovault_protocol::http::headers::make_private;
 use audiovault_protocol::identity::{
     signed_link::{LinkError, LinkHeader},
     site::SiteId,
@@ -19,7 +20,7 @@ use http::{StatusCode, request::Parts};
 
 use super::{
     PublicState, access_log,
-    answer::{Expected, count_error, from_agent, make_private, status},
+    answer::{Expected, count_error, from_agent, status},
     audit_events, client_key,
     errors::{self, Absence},
     resume::resumable,

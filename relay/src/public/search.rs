@@ -7,6 +7,7 @@ use std::{
 };
 
 use audiovault_common::http_error::HttpError;
+use audiovault_common::request_body::read_body;
 use audiovault_protocol::{
     http::{
         context::{Client, RequestId},
@@ -27,7 +28,6 @@ use super::{
     answer::{Expected, count_error, from_agent, search_answer, status},
     audit_events, client_key,
     errors::{self, Absence},
-    read_body,
     site_host::HostOfNoSite,
     tunnel::site_key,
 };

@@ -12,6 +12,7 @@ use std::{
     task::Poll,
 };
 
+use audiovault_common::request_id::new_id;
 use audiovault_protocol::{
     flow::credit::{Budgets, WindowBudget},
     http::parameters::token_names,
@@ -109,7 +110,7 @@ impl Session {
         hello.bound();
         let tenants = TenantNames::new(&std::mem::take(&mut hello.tenants));
         Self {
-            id: crate::model::new_id(),
+            id: new_id(),
             site: admission.site.clone(),
             token_fields: TokenFields::of(&hello),
             hello,

@@ -1,40 +1,28 @@
 //! `audiovault-agent serve`: the classic AudioVault, with the agent's own router on a local port.
 
-mod accept;
-
-use std::{
-    convert::Infallible,
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use audiovault_common::{
     about::{Purpose, ShownVersion},
-    error_chain::in_one_line,
-    tls::{CertificateError, CertificateFiles, TlsReloader},
+    listener::{Gate, Listening, from_files, start_plain, start_tls},
+    tls::{CertificateError, CertificateFiles},
 };
 use audiovault_protocol::{
-    admission::gate::Gate,
     http::context::{Client, Lifeline, LinkBase},
     message::Status,
 };
 use axum::{
-    Extension, Router,
+    Extension,
     body::Body,
     extract::{ConnectInfo, Request},
-    middleware::{self, AddExtension},
+    middleware,
     routing::get,
 };
-use axum_server::{Handle, Server, tls_rustls::RustlsAcceptor};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use hyper_util::rt::TokioTimer;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use url::Url;
 
-use self::accept::Acceptor;
 use crate::{
     http::{Current, ServiceSettings, about::ABOUT, monitor},
     net::resolve,
@@ -42,22 +30,6 @@ use crate::{
 
 /// How long running downloads may take to finish after a shutdown was requested.
 pub const DRAIN: Duration = Duration::from_secs(60);
-/// How long a client may take to send the head of a request; a browser needs a round trip.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a client may take over the TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the files of the certificate are checked. Certificates are renewed weeks before they expire; the interval
-/// is seconds for the operator who is watching.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
-/// Bytes of the head of an HTTP/1.1 request, its URI included, and of the buffer in each direction. A signed link is
-/// a fraction of that.
-const MAX_BUFFER: usize = 64 * 1024;
-/// Bytes of the head of an HTTP/2 request, counted with 32 for each field (RFC 9113, section 6.5.2).
-const MAX_HEADER_LIST: u32 = 16 * 1024;
-/// Header fields of a request; browsers behind two proxies send about thirty.
-const MAX_HEADERS: usize = 100;
-/// Concurrent requests on one HTTP/2 connection; a page of players has a few dozen.
-const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// How long browsers may cache what an origin is allowed to do.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(3600);
 /// Response headers that players may read.
@@ -134,13 +106,10 @@ pub enum ServeError {
 /// A running service.
 #[derive(Debug)]
 pub struct Running {
-    address: SocketAddr,
     base_url: Arc<str>,
     service: Current,
     lifeline: Lifeline,
-    handle: Handle<SocketAddr>,
-    task: JoinHandle<io::Result<()>>,
-    certificates: Option<JoinHandle<Infallible>>,
+    listening: Listening,
     /// The storage is watched only while this receiver exists.
     _recordings: watch::Receiver<Status>,
 }
@@ -148,7 +117,7 @@ pub struct Running {
 impl Running {
     /// The address listened on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listening.addr
     }
 
     /// The base address of links, without a slash at the end.
@@ -164,22 +133,19 @@ impl Running {
     /// Stops listening, lets running downloads finish for at most `drain`, and cuts the rest. Completes when all of
     /// that is written to the audit log.
     pub async fn shutdown(mut self, drain: Duration) {
-        self.handle.graceful_shutdown(None);
-        let ended = match tokio::time::timeout(drain, &mut self.task).await {
+        self.listening.handle.graceful_shutdown(None);
+        let ended = match tokio::time::timeout(drain, &mut self.listening.task).await {
             Ok(ended) => ended,
             Err(_) => {
                 self.lifeline.cut();
-                self.handle.shutdown();
-                self.task.await
+                self.listening.handle.shutdown();
+                self.listening.task.await
             }
         };
         if let Ok(Err(error)) = ended {
             tracing::error!(%error, code = "listener.failed", "the listener failed");
         }
         self.service.finish().await;
-        if let Some(certificates) = self.certificates {
-            certificates.abort();
-        }
     }
 }
 
@@ -205,32 +171,27 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
         .layer(Extension(lifeline.clone()))
         .layer(middleware::map_request(tell_client))
         .layer(cors(&settings.origins));
-    let server = axum_server::from_tcp(listener).map_err(unbound)?;
-    let handle = Handle::new();
-    let gate = Arc::new(Gate::new(settings.max_connections, settings.max_client_connections));
-    let (task, certificates) = match &settings.tls {
-        None => (listen(server.acceptor(Acceptor { gate, tls: false }), &handle, router), None),
+    let gate = Gate::new(settings.max_connections, settings.max_client_connections, Vec::new());
+    let gate = Arc::new(gate);
+    let listening = match settings.tls {
+        None => start_plain(listener, &gate, router),
         Some(files) => {
             install_provider();
-            let reloader = TlsReloader::new(files.clone(), RELOAD_INTERVAL)?;
-            let acceptor = RustlsAcceptor::new(reloader.live())
-                .handshake_timeout(HANDSHAKE_TIMEOUT)
-                .acceptor(Acceptor { gate, tls: true });
-            let keep = tokio::spawn(keep_certificate(reloader));
-            (listen(server.acceptor(acceptor), &handle, router), Some(keep))
+            start_tls(listener, from_files(files)?, &gate, router)
         }
     };
+    let listening = listening.map_err(unbound)?;
     tracing::info!(%address, scheme, links = &*base_url, code = "listener.started", "listening");
-    Ok(Running { address, base_url, service, lifeline, handle, task, certificates, _recordings: recordings })
+    Ok(Running { base_url, service, lifeline, listening, _recordings: recordings })
 }
 
 async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)> {
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for candidate in candidates(address).await? {
-        match tokio::net::TcpListener::bind(candidate).await {
+        match TcpListener::bind(candidate).await {
             Ok(listener) => {
                 let address = listener.local_addr()?;
-                return Ok((listener.into_std()?, address));
+                return Ok((listener, address));
             }
             Err(error) => failure = error,
         }
@@ -250,9 +211,6 @@ async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
     Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 
-/// The router for one connection.
-type Connected = AddExtension<Router, ConnectInfo<SocketAddr>>;
-
 /// Adds the client to the request: the other end of the connection, which is the proxy if there is one in front.
 async fn tell_client(mut request: Request) -> Request {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
@@ -261,53 +219,6 @@ async fn tell_client(mut request: Request) -> Request {
     let client = Client { address, user_agent: user_agent.map(str::to_owned) };
     request.extensions_mut().insert(client);
     request
-}
-
-/// Serves one listener, with or without TLS, in its own task.
-fn listen<A>(
-    mut server: Server<SocketAddr, A>,
-    handle: &Handle<SocketAddr>,
-    router: Router,
-) -> JoinHandle<io::Result<()>>
-where
-    A: axum_server::accept::Accept<tokio::net::TcpStream, Connected> + Clone + Send + Sync + 'static,
-    A::Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
-    A::Service: axum_server::service::SendService<http::Request<hyper::body::Incoming>> + Send,
-    A::Future: Send,
-{
-    let builder = server.http_builder();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_BUFFER)
-        .max_headers(MAX_HEADERS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_TIMEOUT)
-        .max_header_list_size(MAX_HEADER_LIST)
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS);
-    let server = server.first_request_timeout(HEADER_TIMEOUT).handle(handle.clone());
-    tokio::spawn(server.serve(router.into_make_service_with_connect_info::<SocketAddr>()))
-}
-
-/// Reloads a certificate that was renewed on disk, until the task is aborted. Open connections keep their
-/// configuration.
-async fn keep_certificate(mut reloader: TlsReloader) -> Infallible {
-    loop {
-        match reloader.reloaded().await {
-            Ok(()) => tracing::info!(code = "tls.reloaded", "the certificate has changed and is in use"),
-            Err(error) => {
-                let error = in_one_line(&*error);
-                tracing::error!(
-                    %error,
-                    code = "tls.reload_failed",
-                    "the new certificate cannot be used; the old one stays in use"
-                );
-            }
-        }
-    }
 }
 
 fn cors(origins: &Origins) -> CorsLayer {

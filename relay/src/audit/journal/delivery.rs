@@ -5,9 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
+use audiovault_protocol::admission::connection::ConnectionMeter;
 use jiff::Timestamp;
 
-use crate::{model::audit::Outcome, net::listen::ConnectionMeter, store::Progress};
+use crate::{model::audit::Outcome, store::Progress};
 
 /// How the body of a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

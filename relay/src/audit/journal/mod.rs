@@ -20,6 +20,8 @@ use std::{
     time::Instant,
 };
 
+use audiovault_common::request_id::new_id;
+use audiovault_protocol::admission::connection::ConnectionMeter;
 use audiovault_protocol::{
     admission::unauthenticated::{Suppressed, UnauthenticatedLimit},
     identity::site::SiteId,
@@ -36,11 +38,7 @@ pub use self::{
     spool::{MAX_SPOOL_LEN, Spool, SpoolError},
 };
 use crate::{
-    model::{
-        audit::{AuditEvent, Outcome},
-        new_id,
-    },
-    net::listen::ConnectionMeter,
+    model::audit::{AuditEvent, Outcome},
     store::{Record, Store},
 };
 

@@ -9,6 +9,7 @@ mod webhook;
 
 use std::{sync::Arc, time::Duration};
 
+use audiovault_common::request_id::new_id;
 use audiovault_protocol::identity::site::SiteId;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -21,10 +22,7 @@ use tokio::{
 use self::evaluator::Evaluator;
 pub use self::webhook::{Webhook, WebhookError};
 use super::board::{SiteState, Snapshot};
-use crate::{
-    model::{new_id, operator_events::OperatorEvent},
-    store::Store,
-};
+use crate::{model::operator_events::OperatorEvent, store::Store};
 
 /// Most alerts that may wait while the webhook does not answer: one for every site of a large relay.
 const MAX_WAITING: usize = 4096;

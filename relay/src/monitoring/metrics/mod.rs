@@ -5,6 +5,7 @@ mod format;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use audiovault_common::listener::Gate;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, histogram::Histogram, info::Info},
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use self::collectors::{ProcessCollector, RefusalsCollector, SitesCollector};
 pub use self::format::Format;
 use crate::{
-    audit::journal::Journal, limits::Limits, monitoring::board::Snapshot, net::listen::Gate,
+    audit::journal::Journal, limits::Limits, monitoring::board::Snapshot,
     tunnel::registry::Registry as Sessions,
 };
 

@@ -13,10 +13,9 @@ use std::{
     sync::Arc,
 };
 
+use audiovault_protocol::admission::connection::ConnectionMeter;
 use http::{HeaderMap, HeaderName, Request};
 use ipnet::IpNet;
-
-use super::listen::ConnectionMeter;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

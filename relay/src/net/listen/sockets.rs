@@ -99,6 +99,14 @@ mod tests {
         assert!(matches!(taken, ListenError::Bind { .. }), "{taken}");
     }
 
+    #[tokio::test]
+    async fn an_address_in_use_is_an_error_that_names_it() {
+        let listening = StdListener::bind("127.0.0.1:0").unwrap();
+        let used = listening.local_addr().unwrap();
+        let error = Sockets::default().open(used).await.unwrap_err();
+        assert!(error.to_string().contains(&used.to_string()), "{error}");
+    }
+
     #[test]
     fn there_is_room_for_some_and_never_for_more_than_wanted() {
         assert_eq!(room_for(10), 10);

@@ -6,14 +6,13 @@ use std::{
     io,
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
-use audiovault_protocol::{
-    admission::{
-        connection::{self, BeyondLimit, Metered, Metering},
-        gate::{self, Admission, Exceeded},
-    },
-    http::problem::Problem,
+use audiovault_protocol::admission::{
+    connection::{self, BeyondLimit, Metered, Metering},
+    gate::{self, Admission, Exceeded},
+    throttle::ClientKey,
 };
 use axum::{body::Body, response::Response};
 use axum_server::accept::Accept;
@@ -21,7 +20,7 @@ use http::StatusCode;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 
-use crate::{limits::ClientKey, model::new_id};
+use crate::{http_error::HttpError, request_id::new_id};
 
 /// Limits the connections of all listeners that share it.
 #[derive(Debug)]
@@ -63,10 +62,10 @@ impl Gate {
     }
 }
 
-/// The `Retry-After` value, in seconds, for a client with too many connections: some will have ended by then.
-const CLIENT_RETRY: u32 = 10;
-/// The `Retry-After` value, in seconds, if all clients together have too many connections.
-const ALL_RETRY: u32 = 5;
+/// When a client with too many connections should retry: some will have ended by then.
+const CLIENT_RETRY: Duration = Duration::from_secs(10);
+/// When to retry if all clients together have too many connections.
+const ALL_RETRY: Duration = Duration::from_secs(5);
 
 /// Checks every connection against the limits, wraps it in a meter and adds the meter to every request.
 #[derive(Debug, Clone)]
@@ -91,19 +90,19 @@ impl<S> Accept<TcpStream, S> for Acceptor {
 }
 
 fn refuse(exceeded: Exceeded) -> Response {
-    let problem = match exceeded {
+    let error = match exceeded {
         Exceeded::Client => {
             let detail = "too many open connections from your address; close some, or use fewer";
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(CLIENT_RETRY)
+            HttpError::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(CLIENT_RETRY)
         }
         Exceeded::All => {
-            let detail = "this relay has too many open connections; try again in a moment";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
+            let detail = "too many connections are open here; try again in a moment";
+            HttpError::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(ALL_RETRY)
         }
     };
     let id = new_id();
     tracing::debug!(request_id = id, ?exceeded, "a connection exceeded a limit");
-    problem.for_request(&id).into_response().map(Body::from)
+    error.into_document(&id)
 }
 
 #[cfg(test)]

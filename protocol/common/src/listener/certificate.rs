@@ -2,11 +2,14 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use audiovault_common::tls::{CertificateError, CertificateFiles, TlsReloader};
+use crate::{
+    error_chain::in_one_line,
+    tls::{CertificateError, CertificateFiles, TlsReloader},
+};
 
 /// How often the files are compared with what is in use. They are small, and an ACME client renews them weeks before
 /// the old ones expire: seconds are prompt enough.
-pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Follows the files for ever. Open connections keep their configuration.
 pub(super) async fn keep(files: CertificateFiles, mut reloader: TlsReloader) -> Infallible {
@@ -23,9 +26,10 @@ pub(super) async fn keep(files: CertificateFiles, mut reloader: TlsReloader) -> 
 }
 
 /// Logs that the previous certificate stays in use.
-pub(crate) fn log_failed_reload(error: &CertificateError) {
-    tracing::warn!(
-        %error,
+pub fn log_failed_reload(error: &CertificateError) {
+    let error = in_one_line(error);
+    tracing::error!(
+        error,
         code = "tls.reload_failed",
         "cannot use the new certificate; the previous one stays in use"
     );

@@ -1,5 +1,6 @@
 use std::fs;
 
+use audiovault_protocol::admission::connection::ConnectionMeter;
 use axum::{Extension, body::Body, routing::get};
 use http::StatusCode;
 use hyper_util::rt::TokioIo;
@@ -64,10 +65,6 @@ impl Certificate {
             key: self.directory.path().join("key.pem"),
             authority: None,
         }
-    }
-
-    fn source(&self) -> CertificateSource {
-        CertificateSource::Files(self.files())
     }
 
     fn renew(&self) {
@@ -139,7 +136,9 @@ async fn every_request_carries_the_meter_of_its_connection() {
     let certificate = Certificate::new();
     let (tell, mut told) = mpsc::unbounded_channel();
     let plain = start_plain(any_port().await, &gate(), metered_router(tell.clone())).unwrap();
-    let tls = start_tls(any_port().await, certificate.source(), &gate(), metered_router(tell)).unwrap();
+    let tls =
+        start_tls(any_port().await, from_files(certificate.files()).unwrap(), &gate(), metered_router(tell))
+            .unwrap();
 
     let mut stream = TcpStream::connect(plain.addr).await.unwrap();
     let answer = exchange(&mut stream, &get_request("/body")).await;
@@ -189,13 +188,6 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
     let meter = told.recv().await.unwrap();
     until_closed(&meter).await;
     assert_eq!(meter.written(), answer.len() as u64);
-}
-
-#[tokio::test]
-async fn an_address_in_use_is_an_error_that_names_it() {
-    let listening = start_plain(any_port().await, &gate(), router()).unwrap();
-    let error = Sockets::default().open(listening.addr).await.unwrap_err();
-    assert!(error.to_string().contains(&listening.addr.to_string()), "{error}");
 }
 
 #[tokio::test]
@@ -253,7 +245,8 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
 #[tokio::test]
 async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
     let certificate = Certificate::new();
-    let listening = start_tls(any_port().await, certificate.source(), &gate(), router()).unwrap();
+    let listening =
+        start_tls(any_port().await, from_files(certificate.files()).unwrap(), &gate(), router()).unwrap();
     for (offered, chosen) in
         [(&["h2", "http/1.1"][..], Some(&b"h2"[..])), (&["http/1.1"], Some(b"http/1.1")), (&[], None)]
     {
@@ -270,8 +263,8 @@ async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
     let certificate = Certificate::new();
     let files = certificate.files();
     let reloader = TlsReloader::new(files.clone(), Duration::from_millis(5)).unwrap();
-    let kept = (reloader.live(), certificate::keep(files, reloader));
-    let listening = start_with(any_port().await, kept, &gate(), router()).unwrap();
+    let kept = LiveCertificate { config: reloader.live(), keep: certificate::keep(files, reloader) };
+    let listening = start_tls(any_port().await, kept, &gate(), router()).unwrap();
     let mut open = connect(listening.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
 
     certificate.renew();

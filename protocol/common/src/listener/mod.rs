@@ -1,0 +1,158 @@
+//! Listeners for HTTP and HTTPS: the same routes on both, with limits so that slow and greedy clients do not harm the
+//! others.
+
+mod certificate;
+mod gate;
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, extract::ConnectInfo, middleware::AddExtension};
+use axum_server::{
+    Handle, Server,
+    accept::Accept,
+    service::SendService,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
+use http::Request;
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use self::gate::Acceptor;
+pub use self::{
+    certificate::{RELOAD_INTERVAL, log_failed_reload},
+    gate::Gate,
+};
+use crate::tls::{CertificateError, CertificateFiles, TlsReloader};
+
+/// How long a client may take to send the head of a request, from the opening of the connection or the end of the
+/// previous response; also how long an idle HTTP/1.1 connection is kept. A head fits into a few packets.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes buffered in each direction of an HTTP/1.1 connection: the longest head of a request, including its URI
+/// (longer ones get status 431 or 414), and two DATA frames of a recording on their way out, so that one of them is
+/// written while the next arrives.
+const MAX_BUFFER: usize = 64 * 1024;
+/// Bytes of an HTTP/2 request's head, counted with 32 for each field (RFC 9113, section 6.5.2): common proxies let 8
+/// KiB through, and twice that leaves room for what they add.
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+/// Most header fields of a request; browsers behind two proxies send about thirty.
+const MAX_HEADERS: usize = 100;
+/// Most requests at a time on one HTTP/2 connection; a page of players has a few dozen.
+const MAX_STREAMS: u32 = 128;
+/// An HTTP/2 client that answers no ping for this long is gone, even if its TCP connection is still open.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Silence after which an HTTP/2 client gets a ping.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// A certificate that is in use, and what keeps it up to date.
+#[derive(Debug)]
+pub struct LiveCertificate<F> {
+    /// The configuration of TLS with the certificate of now.
+    pub config: RustlsConfig,
+    /// Follows the source of the certificate for ever.
+    pub keep: F,
+}
+
+/// A certificate from two files, which are read again when they change. If the new files cannot be used, the previous
+/// certificate stays in use.
+///
+/// # Errors
+/// [`CertificateError`] if the files cannot be used now.
+pub fn from_files(
+    files: CertificateFiles,
+) -> Result<LiveCertificate<impl Future<Output = Infallible> + Send + 'static>, CertificateError> {
+    let reloader = TlsReloader::new(files.clone(), RELOAD_INTERVAL)?;
+    Ok(LiveCertificate { config: reloader.live(), keep: certificate::keep(files, reloader) })
+}
+
+/// A running listener. Dropping it does not stop it; its handle does.
+#[derive(Debug)]
+pub struct Listening {
+    /// The address that it listens on, with the real port.
+    pub addr: SocketAddr,
+    /// Stops it, at once or gracefully, and counts its connections. An upgraded connection is no longer counted.
+    pub handle: Handle<SocketAddr>,
+    /// Ends when the listener has stopped and its connections have ended.
+    pub task: JoinHandle<io::Result<()>>,
+}
+
+/// Serves a router over plain HTTP/1.1 (with upgrades) and HTTP/2 with prior knowledge. Handlers find the address of
+/// the peer in `ConnectInfo<SocketAddr>` and the state of the connection in `Arc<ConnectionMeter>`.
+///
+/// # Errors
+/// If the socket has no address.
+pub fn start_plain(listener: TcpListener, gate: &Arc<Gate>, router: Router) -> io::Result<Listening> {
+    let addr = listener.local_addr()?;
+    let (handle, server) = server(listener);
+    let server = server.acceptor(Acceptor { gate: Arc::clone(gate), tls: false });
+    Ok(Listening { addr, handle, task: tokio::spawn(serve(server, router)) })
+}
+
+/// Serves a router over TLS: HTTP/2 and HTTP/1.1 (with upgrades) as the client chooses. When the certificate is
+/// replaced, open connections keep the old one.
+///
+/// # Errors
+/// If the socket has no address.
+pub fn start_tls(
+    listener: TcpListener,
+    certificate: LiveCertificate<impl Future<Output = Infallible> + Send + 'static>,
+    gate: &Arc<Gate>,
+    router: Router,
+) -> io::Result<Listening> {
+    let addr = listener.local_addr()?;
+    let (handle, server) = server(listener);
+    let acceptor = RustlsAcceptor::new(certificate.config)
+        .handshake_timeout(HANDSHAKE_TIMEOUT)
+        .acceptor(Acceptor { gate: Arc::clone(gate), tls: true });
+    let server = server.acceptor(acceptor);
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            result = serve(server, router) => result,
+            never = certificate.keep => match never {},
+        }
+    });
+    Ok(Listening { addr, handle, task })
+}
+
+fn server(listener: TcpListener) -> (Handle<SocketAddr>, Server<SocketAddr>) {
+    let handle = Handle::new();
+    let mut server = Server::from_listener(listener)
+        .handle(handle.clone())
+        .first_request_timeout(HEAD_TIMEOUT)
+        .accept_error_handler(|peer, error| match peer {
+            // It is normal that some clients hang up or do not speak TLS.
+            Some(peer) => tracing::debug!(%peer, %error, "cannot open a connection"),
+            None => tracing::warn!(
+                %error,
+                code = "listener.accept_failed",
+                "cannot accept connections: check the limit of open files"
+            ),
+        });
+    let builder = server.http_builder();
+    builder.http1().header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_BUFFER).max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .max_header_list_size(MAX_HEADER_LIST)
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    (handle, server)
+}
+
+async fn serve<A>(server: Server<SocketAddr, A>, router: Router) -> io::Result<()>
+where
+    A: Accept<TcpStream, AddExtension<Router, ConnectInfo<SocketAddr>>> + Clone + Send + Sync + 'static,
+    A::Stream: AsyncRead + AsyncWrite + Unpin + Send,
+    A::Service: SendService<Request<Incoming>> + Send,
+    A::Future: Send,
+{
+    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
+}
+
+#[cfg(test)]
+mod tests;
