@@ -3,9 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    path::PathBuf,
     sync::Arc,
-    time::SystemTime,
 };
 
 use super::{gsm::Decoder, layout::Layout};
@@ -20,22 +18,10 @@ const MAX_STATES: u64 = 256;
 /// The least distance between two states, in bytes of decoded sound: ten seconds.
 const MIN_SPACING: u64 = 160_000;
 
-/// Identifies one content of one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
-    /// The driver's position.
-    pub driver: usize,
-    /// The path below the driver's root.
-    pub path: PathBuf,
-    /// Size in bytes.
-    pub size: u64,
-    /// Modification time, old enough to distinguish one content from the next.
-    pub modified: SystemTime,
-}
-
-/// The states of several recordings.
-#[derive(Debug, Default)]
-pub struct Snapshots {
+/// The states of several recordings. A `Content` identifies one content of one file: a file that is overwritten needs
+/// another one, because the states of what it was before would decode it wrongly.
+#[derive(Debug)]
+pub struct Snapshots<Content> {
     /// The one used last comes first.
     recordings: Mutex<VecDeque<(Content, Arc<States>)>>,
 }
@@ -49,7 +35,13 @@ pub struct States {
     states: Mutex<BTreeMap<u64, Decoder>>,
 }
 
-impl Snapshots {
+impl<Content> Default for Snapshots<Content> {
+    fn default() -> Self {
+        Self { recordings: Mutex::default() }
+    }
+}
+
+impl<Content: PartialEq> Snapshots<Content> {
     /// The states of a recording; there are none at first.
     pub fn of(&self, content: Content, layout: &Layout) -> Arc<States> {
         let mut recordings = self.recordings.lock();
@@ -89,10 +81,6 @@ impl States {
 mod tests {
     use super::*;
 
-    fn content(size: u64) -> Content {
-        Content { driver: 0, path: "a.gsm".into(), size, modified: SystemTime::UNIX_EPOCH }
-    }
-
     fn hours(hours: u64) -> Layout {
         Layout::of("gsm", &[0xd0], hours * 3600 * 1650).unwrap()
     }
@@ -125,13 +113,13 @@ mod tests {
     fn the_recordings_that_were_listened_to_last_are_remembered() {
         let snapshots = Snapshots::default();
         let layout = hours(1);
-        let first = snapshots.of(content(0), &layout);
+        let first = snapshots.of(0, &layout);
         for other in 1..MAX_RECORDINGS as u64 {
-            snapshots.of(content(other), &layout);
+            snapshots.of(other, &layout);
         }
-        assert!(Arc::ptr_eq(&first, &snapshots.of(content(0), &layout)));
-        snapshots.of(content(100), &layout);
-        assert!(Arc::ptr_eq(&first, &snapshots.of(content(0), &layout)));
+        assert!(Arc::ptr_eq(&first, &snapshots.of(0, &layout)));
+        snapshots.of(100, &layout);
+        assert!(Arc::ptr_eq(&first, &snapshots.of(0, &layout)));
         assert_eq!(snapshots.recordings.lock().len(), MAX_RECORDINGS);
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         open::OpenError,
         pattern::Pattern,
         query::Query,
+        root_id::RootId,
         sample::{Sample, Sampled},
         walk::Budget,
     },
@@ -78,7 +79,7 @@ struct Facts {
 impl Root {
     fn new(service: &ServiceSettings, pattern: &Pattern) -> Self {
         let settings = StorageSettings { roots: vec![pattern.clone()], ..service.storage.clone() };
-        let driver = FileDriver::new(0, pattern.clone(), Arc::new(settings.clone()));
+        let driver = FileDriver::new(RootId::FIRST, pattern.clone(), Arc::new(settings.clone()));
         let denied = service.deny.as_ref().map(DenySettings::in_force).unwrap_or_default();
         Self { driver: Arc::new(driver), settings, denied }
     }

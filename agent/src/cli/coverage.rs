@@ -88,7 +88,7 @@ impl Surveyed {
     /// The path of a file, with telephone numbers masked.
     fn place(&self, tried: &SearchResult) -> Option<String> {
         let (root, path) = tried.file.as_ref()?;
-        let root = self.settings.roots.get(*root)?.root().display().to_string();
+        let root = self.settings.root(*root)?.root().display().to_string();
         let directory = path.parent().map(|directory| directory.display().to_string()).unwrap_or_default();
         let name = mask(&path.file_name().unwrap_or_default().to_string_lossy());
         Some(one_line(&format!("{root}/{directory}/{name}").replace("//", "/")))

@@ -45,7 +45,7 @@ pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, CommandError> {
         return Err(runtime(if findings.complete { GetError::None } else { GetError::Incomplete }));
     };
     let output = args.output.clone().unwrap_or_else(|| PathBuf::from(found.name()));
-    let copied = storage.with_open(found.driver, found.path.clone(), move |open| {
+    let copied = storage.with_open(found.root, found.path.clone(), move |open| {
         if output == Path::new("-") {
             copy(&open.file, open.size, &mut io::stdout().lock(), &output)
         } else {

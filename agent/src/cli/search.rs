@@ -114,7 +114,7 @@ fn as_json(findings: &Findings, settings: &StorageSettings) -> Value {
 }
 
 fn full_path(found: &Recording, settings: &StorageSettings) -> String {
-    let root = settings.roots.get(found.driver).map(|root| root.root().to_owned()).unwrap_or_default();
+    let root = settings.root(found.root).map(|root| root.root().to_owned()).unwrap_or_default();
     root.join(&found.path).to_string_lossy().into_owned()
 }
 

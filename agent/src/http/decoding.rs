@@ -124,10 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        audio::snapshots::{Content, Snapshots},
-        testing::coded_wav,
-    };
+    use crate::{audio::snapshots::Snapshots, testing::coded_wav};
 
     const RANDOM: &[u8] = include_bytes!("../audio/fixtures/random.gsm");
 
@@ -142,9 +139,7 @@ mod tests {
     }
 
     fn states(layout: &Layout) -> Arc<States> {
-        let content =
-            Content { driver: 0, path: "a".into(), size: 0, modified: std::time::SystemTime::UNIX_EPOCH };
-        Snapshots::default().of(content, layout)
+        Snapshots::default().of("a", layout)
     }
 
     fn collect(mut decoding: Decoding, len: usize, chunk: usize) -> Vec<u8> {

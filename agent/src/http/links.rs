@@ -15,7 +15,7 @@ use audiovault_protocol::identity::{
 
 use crate::{
     auth::{Access, Grant},
-    storage::pattern::Pattern,
+    storage::{pattern::Pattern, root_id::RootId},
 };
 
 /// The default lifetime of a link.
@@ -56,8 +56,8 @@ pub enum OpenLinkError {
 /// The content of a valid link.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Opened {
-    /// The position of the driver.
-    pub driver: usize,
+    /// The root in which the recording lies.
+    pub root: RootId,
     /// The path of the recording, relative to its root.
     pub path: PathBuf,
     /// The call that was searched for.
@@ -86,7 +86,7 @@ pub struct Links {
     ttl: Duration,
     signer: LinkSigner,
     roots: Vec<Fingerprint>,
-    drivers: HashMap<Fingerprint, usize>,
+    root_ids: HashMap<Fingerprint, RootId>,
     tokens: Vec<Fingerprint>,
 }
 
@@ -103,9 +103,13 @@ impl Links {
         let signer = LinkSigner::new(&settings.secret);
         let roots: Vec<Fingerprint> =
             roots.iter().map(|root| signer.fingerprint(format!("root {root}").as_bytes())).collect();
-        let drivers = roots.iter().enumerate().rev().map(|(driver, root)| (*root, driver)).collect();
+        let mut root_ids = HashMap::new();
+        for (id, root) in RootId::number(&roots) {
+            // If a pattern is configured twice, its links lead to the first root.
+            root_ids.entry(*root).or_insert(id);
+        }
         let tokens = access.tokens().map(|token| signer.fingerprint(&named(&token))).collect();
-        Self { site: settings.site, ttl: settings.ttl, signer, roots, drivers, tokens }
+        Self { site: settings.site, ttl: settings.ttl, signer, roots, root_ids, tokens }
     }
 
     /// The id of the link key, for HELLO.
@@ -120,11 +124,11 @@ impl Links {
     pub fn mint(
         &self,
         asked: LinkedRequest<'_>,
-        driver: usize,
+        root: RootId,
         path: &Path,
     ) -> Result<(String, u64), LinkError> {
         let target = LinkTarget {
-            root: self.roots.get(driver).copied().unwrap_or_default(),
+            root: root.of(&self.roots).copied().unwrap_or_default(),
             search_token: self.signer.fingerprint(&named(&asked.grant.token)),
             path: path.as_os_str().as_bytes().to_vec(),
             call_id: asked.call_id.to_owned(),
@@ -144,12 +148,12 @@ impl Links {
         if !self.tokens.contains(&target.search_token) {
             return Err(OpenLinkError::Withdrawn);
         }
-        let driver = *self.drivers.get(&target.root).ok_or(OpenLinkError::UnknownRoot)?;
+        let root = *self.root_ids.get(&target.root).ok_or(OpenLinkError::UnknownRoot)?;
         let path = PathBuf::from(std::ffi::OsString::from_vec(target.path));
         let named = |text: String| Some(text).filter(|text| !text.is_empty());
         let tenant = named(target.tenant);
         let user = named(target.user);
-        Ok(Opened { driver, path, call_id: target.call_id, tenant, user })
+        Ok(Opened { root, path, call_id: target.call_id, tenant, user })
     }
 }
 
@@ -181,7 +185,7 @@ mod tests {
     fn mint(links: &Links, token: &str) -> String {
         let grant = access(token).check(Some(token), None).unwrap();
         let asked = LinkedRequest { grant: &grant, call_id: "1711444502.17", user: Some("robin") };
-        links.mint(asked, 1, Path::new("a/b.wav")).unwrap().0
+        links.mint(asked, RootId::at(1), Path::new("a/b.wav")).unwrap().0
     }
 
     #[test]
@@ -189,10 +193,10 @@ mod tests {
         let before = links(&["/a", "/b"], "first-token", LINK_TTL);
         let link = mint(&before, "first-token");
         let opened = before.open(&link).unwrap();
-        assert_eq!((opened.driver, opened.path.as_path()), (1, Path::new("a/b.wav")));
+        assert_eq!((opened.root, opened.path.as_path()), (RootId::at(1), Path::new("a/b.wav")));
         assert_eq!((opened.call_id.as_str(), opened.tenant), ("1711444502.17", None));
         assert_eq!(opened.user.as_deref(), Some("robin"));
-        assert_eq!(links(&["/b", "/a"], "first-token", LINK_TTL).open(&link).unwrap().driver, 0);
+        assert_eq!(links(&["/b", "/a"], "first-token", LINK_TTL).open(&link).unwrap().root, RootId::FIRST);
         let gone = links(&["/a"], "first-token", LINK_TTL).open(&link);
         assert_eq!(gone.err(), Some(OpenLinkError::UnknownRoot));
     }

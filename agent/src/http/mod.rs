@@ -28,6 +28,7 @@ use tokio::sync::{Semaphore, watch};
 use self::{
     dialect::Dialect,
     links::{LinkSettings, Links},
+    recordings::Content,
 };
 use crate::{
     audio::snapshots::Snapshots,
@@ -89,7 +90,7 @@ pub struct AgentService {
     /// A permit for each download that may run.
     places: Arc<Semaphore>,
     /// Decoder states from which the latest downloads can continue.
-    snapshots: Arc<Snapshots>,
+    snapshots: Arc<Snapshots<Content>>,
 }
 
 impl AgentService {
@@ -131,7 +132,7 @@ impl AgentService {
             verbose_search: settings.verbose_search,
             pacer: Some(settings.max_rate).filter(|rates| !rates.is_empty()).map(Pacer::new),
             places: Arc::new(Semaphore::new(places)),
-            // The positions of the drivers may mean other drivers now.
+            // They are kept under a `RootId`, which may mean another root now.
             snapshots: Arc::default(),
         }
     }

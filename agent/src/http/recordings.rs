@@ -20,7 +20,7 @@ use super::{
 use crate::{
     audio::{
         layout::{Layout, delivered_extension},
-        snapshots::{Content, Snapshots},
+        snapshots::Snapshots,
     },
     audit::{Denied, Known},
     http::{
@@ -35,6 +35,7 @@ use crate::{
         media::{decoded_name, split_name},
         open::{OpenError, OpenRecording},
         recording::Resolved,
+        root_id::RootId,
     },
 };
 use audiovault_common::error_chain::causes_in_one_line;
@@ -80,7 +81,7 @@ pub(crate) async fn recording(
     let file_name = opened.path.file_name().unwrap_or_default().to_owned();
     let mut audit = audit(&opened, service.recorded_names.of(&file_name.to_string_lossy()));
     let mut recording = Place {
-        root: service.storage.root(opened.driver),
+        root: service.storage.root(opened.root),
         path: opened.path.clone(),
         resolved: None,
         call_id: opened.call_id.clone(),
@@ -93,8 +94,8 @@ pub(crate) async fn recording(
     let Ok(place) = Arc::clone(&service.places).try_acquire_owned() else {
         return Ok(with_audit(full().into_response(), audit));
     };
-    let kept = Kept { snapshots: Arc::clone(&service.snapshots), driver: opened.driver, path: path.clone() };
-    let pool = service.storage.pool(opened.driver);
+    let kept = Kept { snapshots: Arc::clone(&service.snapshots), root: opened.root, path: path.clone() };
+    let pool = service.storage.pool(opened.root);
     let asked = DownloadRequest { head, extension, file_name, kept, pool };
     let response = match serve(&service.storage, asked).await {
         Ok(answer) => {
@@ -115,10 +116,10 @@ pub(crate) async fn recording(
 
 /// Opens the recording and builds the response: at once if everything is in memory, otherwise on the blocking pool.
 async fn serve(storage: &RecordingStorage, asked: DownloadRequest) -> Result<Answer, HttpError> {
-    let driver = asked.kept.driver;
+    let root = asked.kept.root;
     let path = asked.kept.path.clone();
     let original = asks_for(&asked.head, "original");
-    let cached = storage.open_cached(driver, &path, &asked.extension).and_then(|open| {
+    let cached = storage.open_cached(root, &path, &asked.extension).and_then(|open| {
         let form = Form::of(&open, &asked.extension, original);
         // To find where decoding begins, the file must be read.
         form.is_original().then_some((open, form))
@@ -126,7 +127,7 @@ async fn serve(storage: &RecordingStorage, asked: DownloadRequest) -> Result<Ans
     let mut answer = match cached {
         Some((open, form)) => Serving { open, form, asked }.answer(),
         None => {
-            let opened = storage.with_open(driver, path, move |open| {
+            let opened = storage.with_open(root, path, move |open| {
                 let form = Form::of(&open, &asked.extension, original);
                 let answer = Serving { open, form, asked }.answer()?;
                 answer.read_first().map_err(|error| unopened(&OpenError::Unreadable(error)))
@@ -367,7 +368,7 @@ impl Form {
         let settled = layout.codec().has_memory() && open.is_settled(SystemTime::now());
         let states = settled.then(|| {
             let content = Content {
-                driver: kept.driver,
+                root: kept.root,
                 path: kept.path.clone(),
                 size: open.size,
                 modified: open.modified,
@@ -378,11 +379,23 @@ impl Form {
     }
 }
 
+/// One content of one file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    root: RootId,
+    /// The path below the root.
+    path: PathBuf,
+    /// Size in bytes.
+    size: u64,
+    /// Modification time, old enough to distinguish one content from the next.
+    modified: SystemTime,
+}
+
 /// Saved states of earlier decoding, and where the recording lies.
 #[derive(Debug)]
 struct Kept {
-    snapshots: Arc<Snapshots>,
-    driver: usize,
+    snapshots: Arc<Snapshots<Content>>,
+    root: RootId,
     path: PathBuf,
 }
 

@@ -206,7 +206,7 @@ impl AgentService {
     fn answer(&self, findings: &Findings, asked: LinkedRequest<'_>, base: &LinkBase) -> Answer {
         let mut answer = Answer { status: "ok", complete: findings.complete, files: Vec::new() };
         for recording in &findings.recordings {
-            match self.links.mint(asked, recording.driver, &recording.path) {
+            match self.links.mint(asked, recording.root, &recording.path) {
                 Ok((token, expires)) => {
                     let url = format!("{}/recordings/{token}/{}", base.0, link_name(&recording.extension));
                     answer.files.push(File::new(recording, url, expires));

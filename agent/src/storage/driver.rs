@@ -28,6 +28,7 @@ use crate::{
         pattern::Pattern,
         query::Query,
         recording::{Recording, Resolved},
+        root_id::RootId,
         sample::{self, Among, Sampled},
         walk::{Budget, Walk},
     },
@@ -119,7 +120,7 @@ impl DriverReport {
 /// The driver of one storage root.
 #[derive(Debug)]
 pub struct FileDriver {
-    position: usize,
+    root: RootId,
     pattern: Pattern,
     settings: Arc<StorageSettings>,
     index: Option<Index>,
@@ -128,9 +129,14 @@ pub struct FileDriver {
 }
 
 impl FileDriver {
-    pub(crate) fn new(position: usize, pattern: Pattern, settings: Arc<StorageSettings>) -> Self {
+    pub(crate) fn new(root: RootId, pattern: Pattern, settings: Arc<StorageSettings>) -> Self {
         let index = settings.index.as_ref().map(|directory| Index::new(directory, &pattern, &settings));
-        Self { position, pattern, settings, index, own: OwnDevice::default(), closing: Arc::default() }
+        Self { root, pattern, settings, index, own: OwnDevice::default(), closing: Arc::default() }
+    }
+
+    /// The number of this root.
+    pub(crate) fn root(&self) -> RootId {
+        self.root
     }
 
     /// The index of this root, if indexes are enabled.
@@ -377,7 +383,7 @@ impl FileDriver {
             ContentInfo::default()
         };
         Ok(Some(Recording {
-            driver: self.position,
+            root: self.root,
             path: path.to_owned(),
             size: metadata.len(),
             modified,

@@ -16,6 +16,7 @@ pub mod open;
 pub mod pattern;
 pub mod query;
 pub mod recording;
+pub mod root_id;
 pub mod sample;
 mod storage_root;
 pub(crate) mod tokens;
@@ -49,6 +50,7 @@ use crate::{
         pattern::Pattern,
         query::Query,
         recording::{Recording, tidy},
+        root_id::RootId,
         storage_root::{Counted, Indexed, StorageRoot},
     },
 };
@@ -115,6 +117,11 @@ impl StorageSettings {
             index: None,
         }
     }
+
+    /// The pattern of a root.
+    pub fn root(&self, root: RootId) -> Option<&Pattern> {
+        root.of(&self.roots)
+    }
 }
 
 /// What a search found.
@@ -153,8 +160,8 @@ impl RecordingStorage {
     /// Creates the drivers. Opens nothing yet, because the storage may be mounted later.
     pub fn new(settings: StorageSettings) -> Self {
         let settings = Arc::new(settings);
-        let drivers = settings.roots.iter().enumerate().map(|(index, pattern)| StorageRoot {
-            driver: Arc::new(FileDriver::new(index, pattern.clone(), Arc::clone(&settings))),
+        let drivers = RootId::number(&settings.roots).map(|(root, pattern)| StorageRoot {
+            driver: Arc::new(FileDriver::new(root, pattern.clone(), Arc::clone(&settings))),
             searches: Arc::new(Semaphore::new(SEARCHES_PER_DRIVER)),
             pool: BlockingPool::default(),
             probes: Arc::new(Semaphore::new(1)),
@@ -170,9 +177,9 @@ impl RecordingStorage {
         &self.settings
     }
 
-    /// The root directory of a driver; an empty path if there is no such driver.
-    pub fn root(&self, driver: usize) -> PathBuf {
-        self.settings.roots.get(driver).map(|pattern| pattern.root().to_owned()).unwrap_or_default()
+    /// The directory of a root; an empty path if there is no such root.
+    pub fn root(&self, root: RootId) -> PathBuf {
+        self.settings.root(root).map(|pattern| pattern.root().to_owned()).unwrap_or_default()
     }
 
     /// Searches for a call, within the vault's deadline. Dropping the future ends the search.
@@ -204,12 +211,12 @@ impl RecordingStorage {
         findings
     }
 
-    /// Opens a recording of a driver. Blocks.
+    /// Opens a recording of a root. Blocks.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(&self, driver: usize, path: &std::path::Path) -> Result<OpenRecording, OpenError> {
-        let slot = self.drivers.get(driver);
+    pub fn open(&self, root: RootId, path: &std::path::Path) -> Result<OpenRecording, OpenError> {
+        let slot = root.of(&self.drivers);
         let slot = slot.ok_or_else(|| OpenError::Gone(std::io::ErrorKind::NotFound.into()))?;
         slot.driver.open(path)
     }
@@ -220,12 +227,12 @@ impl RecordingStorage {
     /// [`OpenError`].
     pub async fn with_open<T: Send + 'static>(
         &self,
-        driver: usize,
+        root: RootId,
         path: PathBuf,
         then: impl FnOnce(OpenRecording) -> T + Send + 'static,
     ) -> Result<T, OpenError> {
         let gone = || OpenError::Gone(std::io::ErrorKind::NotFound.into());
-        let slot = self.drivers.get(driver).ok_or_else(gone)?;
+        let slot = root.of(&self.drivers).ok_or_else(gone)?;
         if slot.pool.is_stalled() {
             return Err(OpenError::Stalled);
         }
@@ -235,19 +242,19 @@ impl RecordingStorage {
         done.unwrap_or_else(|error| Err(OpenError::Unreadable(error)))
     }
 
-    /// The blocking pool of a driver's storage.
-    pub(crate) fn pool(&self, driver: usize) -> BlockingPool {
-        self.drivers.get(driver).map(|slot| slot.pool.clone()).unwrap_or_default()
+    /// The blocking pool of a root's storage.
+    pub(crate) fn pool(&self, root: RootId) -> BlockingPool {
+        root.of(&self.drivers).map(|slot| slot.pool.clone()).unwrap_or_default()
     }
 
     /// Opens a recording without waiting for a disk, if that is possible. To be tried before [`RecordingStorage::with_open`].
     pub(crate) fn open_cached(
         &self,
-        driver: usize,
+        root: RootId,
         path: &std::path::Path,
         extension: &str,
     ) -> Option<OpenRecording> {
-        self.drivers.get(driver)?.driver.open_cached(path, extension)
+        root.of(&self.drivers)?.driver.open_cached(path, extension)
     }
 
     /// Tries to open the root of every driver, each within a few seconds, so that an unmounted disk is known before

@@ -18,7 +18,10 @@ use cap_std::fs::Dir;
 
 use crate::{
     audio::layout::{Layout, delivered_extension},
-    storage::media::{self, playability},
+    storage::{
+        media::{self, playability},
+        root_id::RootId,
+    },
 };
 
 /// A file that changed more recently than this is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at
@@ -28,9 +31,9 @@ pub const GROWING_FOR: Duration = Duration::from_secs(5);
 /// A recording on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
-    /// The driver that found it: its position in the configuration.
-    pub driver: usize,
-    /// The path below the driver's root.
+    /// The root in which it lies.
+    pub root: RootId,
+    /// The path below the root.
     pub path: PathBuf,
     /// Size in bytes.
     pub size: u64,
@@ -127,12 +130,12 @@ impl Resolved {
 /// [`media::playability`].
 pub fn tidy(found: Vec<Recording>) -> Vec<Recording> {
     let mut seen = HashSet::new();
-    let mut twins: HashMap<(usize, PathBuf), Recording> = HashMap::new();
+    let mut twins: HashMap<(RootId, PathBuf), Recording> = HashMap::new();
     for recording in found {
         if !seen.insert((recording.identity, recording.size, recording.modified)) {
             continue;
         }
-        let key = (recording.driver, recording.path.with_extension(""));
+        let key = (recording.root, recording.path.with_extension(""));
         match twins.get(&key) {
             Some(kept) if (kept.preference(), &kept.path) <= (recording.preference(), &recording.path) => {}
             Some(_) | None => {
@@ -143,7 +146,7 @@ pub fn tidy(found: Vec<Recording>) -> Vec<Recording> {
     let mut tidy: Vec<Recording> = twins.into_values().collect();
     tidy.sort_by(|a, b| {
         let order = a.modified.cmp(&b.modified).then_with(|| a.name().as_bytes().cmp(b.name().as_bytes()));
-        order.then_with(|| (a.driver, &a.path).cmp(&(b.driver, &b.path)))
+        order.then_with(|| (a.root, &a.path).cmp(&(b.root, &b.path)))
     });
     tidy
 }

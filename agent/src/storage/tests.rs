@@ -175,7 +175,7 @@ async fn names_need_not_be_text() {
     let storage = storage(&dir, "");
     let found = storage.find(query(CALL), Scope::Everything).await.recordings.remove(0);
     assert_eq!(found.name(), name);
-    assert_eq!(storage.open(found.driver, &found.path).unwrap().size, 44 + 16_000);
+    assert_eq!(storage.open(found.root, &found.path).unwrap().size, 44 + 16_000);
 }
 
 #[tokio::test]
@@ -210,9 +210,9 @@ async fn nothing_outside_the_root_is_found_or_opened() {
         Path::new(""),
         Path::new("."),
     ] {
-        assert!(matches!(storage.open(0, path), Err(OpenError::Gone(_))), "{}", path.display());
+        assert!(matches!(storage.open(RootId::FIRST, path), Err(OpenError::Gone(_))), "{}", path.display());
     }
-    assert!(matches!(storage.open(9, Path::new("a.wav")), Err(OpenError::Gone(_))));
+    assert!(matches!(storage.open(RootId::at(9), Path::new("a.wav")), Err(OpenError::Gone(_))));
 }
 
 #[tokio::test]
@@ -224,8 +224,8 @@ async fn only_regular_files_are_opened_and_a_pipe_does_not_hold_anybody_up() {
     fs::create_dir(dir.path().join("d.wav")).unwrap();
     let storage = storage(&dir, "");
     assert!(names(&storage, query(CALL)).await.is_empty());
-    assert!(matches!(storage.open(0, Path::new("1711444502.17.wav")), Err(OpenError::Gone(_))));
-    assert!(matches!(storage.open(0, Path::new("d.wav")), Err(OpenError::Gone(_))));
+    assert!(matches!(storage.open(RootId::FIRST, Path::new("1711444502.17.wav")), Err(OpenError::Gone(_))));
+    assert!(matches!(storage.open(RootId::FIRST, Path::new("d.wav")), Err(OpenError::Gone(_))));
 }
 
 #[tokio::test]
@@ -249,11 +249,11 @@ async fn storage_that_does_not_answer_is_not_asked() {
     put(alive.path().join("b-1711444502.18.wav"), &wav(1));
     let storage =
         RecordingStorage::new(settings(&[&dead, &alive].map(|dir| format!("file:{}", dir.path().display()))));
-    storage.pool(0).set_stalled(true);
+    storage.pool(RootId::FIRST).set_stalled(true);
     let findings = storage.find(query("1711444502.18"), Scope::Everything).await;
     assert!(findings.recordings.len() == 1 && !findings.complete, "{findings:?}");
     assert!(storage.health()[0].degraded.as_ref().unwrap().contains("does not answer"));
-    let open = async || storage.with_open(0, "a-1711444502.17.wav".into(), drop).await;
+    let open = async || storage.with_open(RootId::FIRST, "a-1711444502.17.wav".into(), drop).await;
     assert!(matches!(open().await, Err(OpenError::Stalled)));
     storage.probe().await;
     assert!(storage.health()[0].degraded.is_none(), "it answers");
@@ -271,7 +271,10 @@ async fn a_root_without_its_sentinel_is_not_mounted() {
         ..settings(&[pattern])
     });
     assert!(!guarded.find(query(CALL), Scope::Everything).await.complete);
-    assert!(matches!(guarded.open(0, Path::new("1711444502.17.wav")), Err(OpenError::Unreadable(_))));
+    assert!(matches!(
+        guarded.open(RootId::FIRST, Path::new("1711444502.17.wav")),
+        Err(OpenError::Unreadable(_))
+    ));
     put(dir.path().join(".mounted"), b"");
     assert_eq!(names(&guarded, query(CALL)).await.len(), 1);
 }
@@ -323,7 +326,7 @@ fn validators_are_withheld_while_a_file_is_young() {
     let dir = TempDir::new().unwrap();
     put_aged(dir.path().join("a.wav"), &wav(1), Duration::from_secs(10));
     let open = RecordingStorage::new(settings(&[format!("file:{}", dir.path().display())]))
-        .open(0, Path::new("a.wav"))
+        .open(RootId::FIRST, Path::new("a.wav"))
         .unwrap();
     let after = |age| open.modified + age;
     assert_eq!(open.etag(after(VALIDATOR_AGE)), open.etag(after(VALIDATOR_AGE * 2)));

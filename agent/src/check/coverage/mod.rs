@@ -23,6 +23,7 @@ use crate::storage::{
     driver::{DriverFault, FileDriver},
     expand::{self, Step},
     query::Query,
+    root_id::RootId,
     tokens::{self, Rules},
 };
 
@@ -90,8 +91,8 @@ pub struct SearchResult {
     pub call: Answered,
     /// The result of the search for its recording.
     pub fate: Fate,
-    /// A file of the call, if there is one: the root's position, and the path below it.
-    pub file: Option<(usize, PathBuf)>,
+    /// A file of the call, if there is one: its root, and the path below it.
+    pub file: Option<(RootId, PathBuf)>,
 }
 
 /// Searches for the recordings of these calls. Blocks, as long as it takes to walk through all roots. Also returns
@@ -105,8 +106,8 @@ pub fn try_all(
     let settings = Arc::new(settings.clone());
     let mut roots = Vec::new();
     let mut faults = Vec::new();
-    for (position, pattern) in settings.roots.iter().enumerate() {
-        let driver = FileDriver::new(position, pattern.clone(), Arc::clone(&settings));
+    for (root, pattern) in RootId::number(&settings.roots) {
+        let driver = FileDriver::new(root, pattern.clone(), Arc::clone(&settings));
         let wanted = CallToFind::new(&settings, ids.iter().flatten());
         let (files, fault) = driver.everywhere(&|name| wanted.has(name));
         roots.push(Root { files: wanted.sort(files), driver });
@@ -190,19 +191,20 @@ fn evaluate(
     roots: &[Root],
     query: &Query,
     doubtful: bool,
-) -> (Fate, Option<(usize, PathBuf)>) {
+) -> (Fate, Option<(RootId, PathBuf)>) {
     let mut empty = None;
     let mut outside = None;
-    for (position, root) in roots.iter().enumerate() {
+    for root in roots {
+        let id = root.driver.root();
         let pattern = root.driver.pattern();
         let ways: Vec<Vec<Step>> = expand::expand(pattern, query, &settings.zone, settings.look_back);
         for path in root.files.of(&query.call_id) {
             if !ways.iter().any(|way| expand::leads_to(way, &path)) {
-                outside.get_or_insert((position, path));
+                outside.get_or_insert((id, path));
             } else if root.driver.has_sound(&path) {
-                return (Fate::Found, Some((position, path)));
+                return (Fate::Found, Some((id, path)));
             } else {
-                empty.get_or_insert((position, path));
+                empty.get_or_insert((id, path));
             }
         }
     }

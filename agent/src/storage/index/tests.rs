@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    storage::{driver::FileDriver, query::Query},
+    storage::{driver::FileDriver, query::Query, root_id::RootId},
     testing::put,
 };
 
@@ -32,7 +32,10 @@ fn drivers(recordings: &TempDir, indexes: &TempDir, below: &str) -> (FileDriver,
     let pattern = Pattern::parse(&format!("file:{}{below}", recordings.path().display())).unwrap();
     let plain = StorageSettings::new(vec![pattern.clone()]);
     let indexed = StorageSettings { index: Some(indexes.path().to_owned()), ..plain.clone() };
-    (FileDriver::new(0, pattern.clone(), Arc::new(indexed)), FileDriver::new(0, pattern, Arc::new(plain)))
+    (
+        FileDriver::new(RootId::FIRST, pattern.clone(), Arc::new(indexed)),
+        FileDriver::new(RootId::FIRST, pattern, Arc::new(plain)),
+    )
 }
 
 impl Place {
