@@ -4,20 +4,14 @@
 //! by date therefore cost one look at each directory. Modification times of directories are correct on NFS and SMB
 //! too.
 
-use std::{
-    collections::HashMap,
-    io,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::SystemTime,
-};
+use std::{collections::HashMap, convert::Infallible, ffi::OsString, io, path::PathBuf, time::SystemTime};
 
 use cap_std::fs::Dir;
 
 use crate::storage::{
-    directory::{self, COARSEST_CLOCK, Entry, MAX_DEPTH, Names, Pace, Shortfall},
+    directory::{COARSEST_CLOCK, Names, OpenDirectory},
     media::Extensions,
+    walk::{Budget, Entered, Pace, VisitError, Visitor, Walker},
 };
 
 /// The result of a count.
@@ -41,7 +35,7 @@ struct DirectoryRow {
     modified: SystemTime,
     read: SystemTime,
     own: Figures,
-    below: Vec<PathBuf>,
+    below: Vec<OsString>,
 }
 
 /// What is known about the directories below one root.
@@ -54,30 +48,29 @@ impl Census {
     /// Counts the recordings below a root. Blocks, for minutes if many directories have changed.
     ///
     /// # Errors
-    /// The error of the first directory that could not be read, or `Interrupted` if `cancelled` was set; the count is
+    /// The error of the first directory that could not be read, or `Interrupted` if the budget was spent; the count is
     /// then incomplete.
     pub(crate) fn take(
         &mut self,
         root: &Dir,
         extensions: &Extensions,
-        cancelled: &AtomicBool,
+        budget: &Budget,
     ) -> io::Result<Figures> {
+        let is_recording = |name: &[u8]| extensions.of(name).is_some();
+        let names = Names { recording: &is_recording, skipped: &is_recording };
         let mut count = Count {
             root,
-            extensions,
-            cancelled,
             known: std::mem::take(&mut self.directories),
             seen: HashMap::new(),
             total: Figures::default(),
-            shortfall: Shortfall::default(),
-            pace: Pace::default(),
         };
-        count.enter(PathBuf::new(), 0);
+        let walker = Walker { root, budget, names, pace: Pace::default() };
+        let Ok(walked) = walker.walk(vec![PathBuf::new()], &mut count);
         self.directories = count.seen;
-        if cancelled.load(Ordering::Relaxed) {
+        if walked.shortfall.out_of_time {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        count.shortfall.unreadable.map_or(Ok(count.total), Err)
+        walked.shortfall.unreadable.map_or(Ok(count.total), Err)
     }
 
     /// The result of the latest count, as far as it went.
@@ -100,78 +93,75 @@ impl Census {
 
 struct Count<'a> {
     root: &'a Dir,
-    extensions: &'a Extensions,
-    cancelled: &'a AtomicBool,
     known: HashMap<PathBuf, DirectoryRow>,
     seen: HashMap<PathBuf, DirectoryRow>,
     total: Figures,
-    shortfall: Shortfall,
-    pace: Pace,
 }
 
 impl Count<'_> {
-    fn enter(&mut self, path: PathBuf, depth: usize) {
-        if depth > MAX_DEPTH || self.cancelled.load(Ordering::Relaxed) {
-            return;
-        }
-        let directory = match self.directory(&path) {
-            Ok(directory) => directory,
-            Err(error) => return self.shortfall.note(error),
-        };
-        self.total.add(directory.own);
-        let below: Vec<_> = directory.below.iter().map(|name| path.join(name)).collect();
-        self.seen.insert(path, directory);
-        for path in below {
-            self.enter(path, depth + 1);
-        }
+    fn add(&mut self, directory: &OpenDirectory<'_>, row: DirectoryRow) {
+        self.total.add(row.own);
+        self.seen.insert(directory.path.to_owned(), row);
     }
+}
 
-    /// The current state of a directory: from the last count, or read again if it may have changed.
-    fn directory(&mut self, path: &Path) -> io::Result<DirectoryRow> {
-        let dir = directory::open(self.root, path)?;
-        let modified = directory::modified(&dir)?;
-        let known = self.known.remove(path).filter(|directory| {
-            directory.modified == modified
-                && directory.read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK)
+impl Visitor for Count<'_> {
+    type Reading = DirectoryRow;
+    type Error = Infallible;
+
+    /// Takes what the last count found, unless the directory may have changed.
+    fn enter(
+        &mut self,
+        directory: &OpenDirectory<'_>,
+        _depth: usize,
+    ) -> Result<Entered<DirectoryRow>, VisitError<Infallible>> {
+        let modified = directory.modified()?;
+        let known = self.known.remove(directory.path).filter(|row| {
+            row.modified == modified
+                && row.read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK)
         });
-        if let Some(directory) = known {
-            return Ok(directory);
+        if let Some(row) = known {
+            let below = row.below.clone();
+            self.add(directory, row);
+            return Ok(Entered::Known(below));
         }
-        let mut directory =
-            DirectoryRow { modified, read: SystemTime::now(), own: Figures::default(), below: Vec::new() };
-        let extensions = self.extensions;
-        let is_recording = |name: &[u8]| extensions.of(name).is_some();
-        let names = Names { recording: &is_recording, skipped: &is_recording };
-        let root = self.root;
-        directory::read((root, &dir), path, names, &mut |entry| {
-            if self.cancelled.load(Ordering::Relaxed) {
-                return ControlFlow::Break(());
-            }
-            self.pace.breathe();
-            let added = entry.and_then(|entry| self.add(entry, path, &mut directory));
-            added.unwrap_or_else(|error| self.shortfall.note(error));
-            ControlFlow::Continue(())
-        })?;
-        Ok(directory)
+        let own = Figures::default();
+        Ok(Entered::Read(DirectoryRow { modified, read: SystemTime::now(), own, below: Vec::new() }))
     }
 
-    fn add(&self, entry: Option<Entry>, path: &Path, directory: &mut DirectoryRow) -> io::Result<()> {
-        match entry {
-            Some(Entry::Recording(name)) => {
-                let metadata = self.root.metadata(path.join(&name))?;
-                let newest = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
-                directory.own.add(Figures { recordings: 1, newest });
-            }
-            Some(Entry::DirectoryRow(name)) => directory.below.push(name.into()),
-            None => {}
-        }
+    fn recording(
+        &mut self,
+        directory: &OpenDirectory<'_>,
+        row: &mut DirectoryRow,
+        name: OsString,
+    ) -> Result<(), VisitError<Infallible>> {
+        let metadata = self.root.metadata(directory.path.join(name))?;
+        let newest = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
+        row.own.add(Figures { recordings: 1, newest });
+        Ok(())
+    }
+
+    fn leave(
+        &mut self,
+        directory: &OpenDirectory<'_>,
+        mut row: DirectoryRow,
+        below: &[OsString],
+        _whole: bool,
+    ) -> Result<(), Infallible> {
+        row.below = below.to_vec();
+        self.add(directory, row);
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::Duration};
+    use std::{
+        fs,
+        path::Path,
+        sync::{Arc, atomic::AtomicBool},
+        time::Duration,
+    };
 
     use cap_std::ambient_authority;
     use tempfile::TempDir;
@@ -202,7 +192,7 @@ mod tests {
 
         fn take(&mut self) -> Figures {
             let root = Dir::open_ambient_dir(self.directory.path(), ambient_authority()).unwrap();
-            self.census.take(&root, &Extensions::default(), &AtomicBool::new(false)).unwrap()
+            self.census.take(&root, &Extensions::default(), &Budget::until(&Arc::default())).unwrap()
         }
     }
 
@@ -259,7 +249,8 @@ mod tests {
         let mut place = Place::new();
         place.write("a/b.wav", DAY);
         let root = Dir::open_ambient_dir(place.directory.path(), ambient_authority()).unwrap();
-        let stopped = place.census.take(&root, &Extensions::default(), &AtomicBool::new(true));
+        let budget = Budget::until(&Arc::new(AtomicBool::new(true)));
+        let stopped = place.census.take(&root, &Extensions::default(), &budget);
         assert_eq!(stopped.unwrap_err().kind(), io::ErrorKind::Interrupted);
     }
 }

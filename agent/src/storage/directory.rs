@@ -1,30 +1,18 @@
-//! Reads one directory: which of its entries are recordings, and which may contain more. Limits how fast background
-//! work does so.
+//! Reads one directory: which of its entries are recordings, and which may contain more.
 
 use std::{
     ffi::OsString,
     io,
-    ops::ControlFlow,
     os::unix::ffi::OsStrExt,
     path::Path,
-    thread,
     time::{Duration, SystemTime},
 };
 
 use cap_std::fs::{Dir, DirEntry, Metadata, MetadataExt};
 
-use crate::storage::open::leads_out;
-
-/// Levels of directories below an expanded pattern. Recordings are only a few levels deep; the limit ends a loop of
-/// mounts.
-pub(crate) const MAX_DEPTH: usize = 32;
 /// If a directory changed less than this before it was read, it may change again within the same tick of its file
 /// system's clock. FAT has the coarsest clock, two seconds.
 pub(crate) const COARSEST_CLOCK: Duration = Duration::from_secs(2);
-/// Number of entries between two pauses. The pauses leave the disk to calls and searches.
-const ENTRIES_PER_PAUSE: u32 = 256;
-/// Length of a pause: a million files take four seconds longer.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// Directories that appliances and file systems create for themselves; never entered.
 const DEBRIS: [&[u8]; 6] =
@@ -57,80 +45,41 @@ pub(crate) enum Entry {
     /// A file, or a link to one.
     Recording(OsString),
     /// A directory, or a link to one that is not above it.
-    DirectoryRow(OsString),
+    Directory(OsString),
 }
 
-/// Why a result may be incomplete.
-#[derive(Debug, Default)]
-pub(crate) struct Shortfall {
-    /// The deadline passed, or the search was cancelled.
-    pub(crate) out_of_time: bool,
-    /// The error of the first directory that could not be read.
-    pub(crate) unreadable: Option<io::Error>,
+/// An open directory.
+pub(crate) struct OpenDirectory<'a> {
+    root: &'a Dir,
+    /// Its path below the root; the empty path is the root itself.
+    pub(crate) path: &'a Path,
+    /// The directory itself.
+    pub(crate) handle: Dir,
 }
 
-impl Shortfall {
-    pub(crate) fn note(&mut self, error: io::Error) {
-        // An entry that has disappeared since it was listed, or that leads out of the root, counts as absent.
-        let absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-        if !absent && !leads_out(&error) && self.unreadable.is_none() {
-            self.unreadable = Some(error);
-        }
+impl<'a> OpenDirectory<'a> {
+    /// Opens a directory below a root; the empty path is the root itself.
+    pub(crate) fn open(root: &'a Dir, path: &'a Path) -> io::Result<Self> {
+        Ok(Self { root, path, handle: open(root, path)? })
     }
 
-    pub(crate) fn add(&mut self, other: Self) {
-        self.out_of_time |= other.out_of_time;
-        self.unreadable = self.unreadable.take().or(other.unreadable);
-    }
-}
-
-/// Counts directory entries, and pauses regularly.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Pace {
-    hurried: bool,
-    entries: u32,
-}
-
-impl Pace {
-    /// Never pauses.
-    #[cfg(test)]
-    pub(crate) fn hurried() -> Self {
-        Self { hurried: true, entries: 0 }
+    /// When it was last changed, by the clock of its file system.
+    pub(crate) fn modified(&self) -> io::Result<SystemTime> {
+        Ok(self.handle.dir_metadata()?.modified()?.into_std())
     }
 
-    /// Counts one entry, and pauses after every [`ENTRIES_PER_PAUSE`].
-    pub(crate) fn breathe(&mut self) {
-        self.entries = self.entries.wrapping_add(1);
-        if !self.hurried && self.entries.is_multiple_of(ENTRIES_PER_PAUSE) {
-            thread::sleep(PAUSE);
-        }
+    /// Its entries, in the order of the file system. `None` stands for one that is not of interest.
+    pub(crate) fn entries(
+        &self,
+        names: Names<'_>,
+    ) -> io::Result<impl Iterator<Item = io::Result<Option<Entry>>>> {
+        let entries = self.handle.entries()?;
+        Ok(entries.map(move |entry| classify(self.root, self.path, &entry?, names)))
     }
 }
 
-/// Opens a directory below a root; the empty path is the root itself.
-pub(crate) fn open(root: &Dir, path: &Path) -> io::Result<Dir> {
+fn open(root: &Dir, path: &Path) -> io::Result<Dir> {
     if path.as_os_str().is_empty() { root.try_clone() } else { root.open_dir(path) }
-}
-
-/// When a directory was last changed, by the clock of its file system.
-pub(crate) fn modified(directory: &Dir) -> io::Result<SystemTime> {
-    Ok(directory.dir_metadata()?.modified()?.into_std())
-}
-
-/// Reads an open directory, which is at `path` below `root`. Calls `each` for every entry, also with `None` for one
-/// that is not of interest, until it breaks.
-pub(crate) fn read(
-    (root, directory): (&Dir, &Dir),
-    path: &Path,
-    names: Names<'_>,
-    each: &mut dyn FnMut(io::Result<Option<Entry>>) -> ControlFlow<()>,
-) -> io::Result<()> {
-    for entry in directory.entries()? {
-        if each(entry.and_then(|entry| classify(root, path, &entry, names))).is_break() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 fn classify(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::Result<Option<Entry>> {
@@ -155,7 +104,7 @@ fn classify(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::
         return Ok(if target.is_file() && recording {
             Some(Entry::Recording(name))
         } else if target.is_dir() && directory && !is_above(root, path, &target) {
-            Some(Entry::DirectoryRow(name))
+            Some(Entry::Directory(name))
         } else {
             None
         });
@@ -163,7 +112,7 @@ fn classify(root: &Dir, path: &Path, entry: &DirEntry, names: Names<'_>) -> io::
     Ok(if kind.is_file() && recording {
         Some(Entry::Recording(name))
     } else if kind.is_dir() && directory {
-        Some(Entry::DirectoryRow(name))
+        Some(Entry::Directory(name))
     } else {
         None
     })
@@ -190,17 +139,13 @@ mod tests {
 
     fn listed(dir: &TempDir, path: &str) -> Vec<Entry> {
         let root = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
-        let directory = open(&root, Path::new(path)).unwrap();
+        let directory = OpenDirectory::open(&root, Path::new(path)).unwrap();
         let is_wav = |name: &[u8]| name.ends_with(b".wav");
         let names = Names { recording: &is_wav, skipped: &is_wav };
-        let mut found = Vec::new();
-        read((&root, &directory), Path::new(path), names, &mut |entry| {
-            found.extend(entry.unwrap());
-            ControlFlow::Continue(())
-        })
-        .unwrap();
+        let entries = directory.entries(names).unwrap();
+        let mut found: Vec<Entry> = entries.filter_map(|entry| entry.unwrap()).collect();
         found.sort_by_key(|entry| match entry {
-            Entry::Recording(name) | Entry::DirectoryRow(name) => name.clone(),
+            Entry::Recording(name) | Entry::Directory(name) => name.clone(),
         });
         found
     }
@@ -214,7 +159,7 @@ mod tests {
         symlink("2026/a.wav", dir.path().join("link.wav")).unwrap();
         symlink("2026", dir.path().join("link")).unwrap();
         let (file, directory) =
-            (|name: &str| Entry::Recording(name.into()), |name: &str| Entry::DirectoryRow(name.into()));
+            (|name: &str| Entry::Recording(name.into()), |name: &str| Entry::Directory(name.into()));
         assert_eq!(listed(&dir, ""), [directory("2026"), file("a.wav"), directory("link"), file("link.wav")]);
     }
 
@@ -226,9 +171,6 @@ mod tests {
         symlink("../..", dir.path().join("a/b/top")).unwrap();
         symlink("../b", dir.path().join("a/b/self")).unwrap();
         symlink("../../d", dir.path().join("a/b/side")).unwrap();
-        assert_eq!(
-            listed(&dir, "a/b"),
-            [Entry::Recording("c.wav".into()), Entry::DirectoryRow("side".into())]
-        );
+        assert_eq!(listed(&dir, "a/b"), [Entry::Recording("c.wav".into()), Entry::Directory("side".into())]);
     }
 }

@@ -1,6 +1,9 @@
 //! The `file:` driver: searches one path pattern and opens its recordings.
 
 use std::{
+    collections::HashSet,
+    convert::Infallible,
+    ffi::OsString,
     io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -21,7 +24,7 @@ use crate::{
         call_id::CallId,
         census::{Census, Figures},
         deny_list::InForce,
-        directory::{Names, Pace, Shortfall},
+        directory::{Names, OpenDirectory},
         expand::{self, Step},
         index::{Index, Known, ScanError, Scanned},
         open::{Closing, ContentInfo, OpenError, OpenRecording},
@@ -30,7 +33,7 @@ use crate::{
         recording::{Recording, Resolved},
         root_id::RootId,
         sample::{self, Among, Sampled},
-        walk::{Budget, Walk},
+        walk::{Budget, Entered, Pace, Shortfall, VisitError, Visitor, Walker},
     },
 };
 
@@ -157,7 +160,8 @@ impl FileDriver {
         let root = self.open_root()?;
         let is_recording = |name: &[u8]| self.settings.extensions.of(name).is_some();
         let names = Names { recording: &is_recording, skipped: &is_recording };
-        Ok(index.refresh(&root, names, cancelled, pace)?)
+        let budget = Budget::until(cancelled);
+        Ok(index.refresh(Walker { root: &root, budget: &budget, names, pace })?)
     }
 
     /// The pattern that the operator gave.
@@ -185,11 +189,11 @@ impl FileDriver {
         let wanted = |name: &[u8]| query.wants(name) && extensions.of(name).is_some();
         let skipped = |name: &[u8]| extensions.of(name).is_some();
         let names = Names { recording: &wanted, skipped: &skipped };
-        let walk = Walk { root: &root, budget, names };
+        let walker = Walker { root: &root, budget, names, pace: Pace::hurried() };
         let mut shortfall = Shortfall::default();
         match self.index.as_ref().and_then(|index| index.known(query, &ways)) {
-            Some(known) => self.search_known(&known, walk, &ways, (&mut report, &mut shortfall)),
-            None => self.search_directories(walk, &ways, (&mut report, &mut shortfall)),
+            Some(known) => self.search_known(&known, walker, &ways, &mut report, &mut shortfall),
+            None => self.search_directories(walker, &ways, &mut report, &mut shortfall),
         }
         report.fault = self.fault(shortfall);
         report
@@ -198,44 +202,46 @@ impl FileDriver {
     /// Searches without an index.
     fn search_directories(
         &self,
-        walk: Walk<'_>,
+        walker: Walker<'_>,
         ways: &[Vec<Step>],
-        (report, shortfall): (&mut DriverReport, &mut Shortfall),
+        report: &mut DriverReport,
+        shortfall: &mut Shortfall,
     ) {
-        let starts: Vec<PathBuf> = ways.iter().flat_map(|way| walk.descend(way, shortfall)).collect();
-        let found = walk.search(&starts);
+        let starts: Vec<PathBuf> = ways.iter().flat_map(|way| walker.descend(way, shortfall)).collect();
+        let found = Found::below(walker, starts.clone());
         shortfall.add(found.shortfall);
-        let looked = starts.iter().zip(found.exist).take(MAX_REPORTED);
-        report
-            .looked_at
-            .extend(looked.map(|(path, exists)| LookedAt { directory: self.whole(path), exists }));
-        self.describe_all(walk.root, &found.hits, report, shortfall);
+        let looked = starts.iter().take(MAX_REPORTED);
+        report.looked_at.extend(
+            looked.map(|path| LookedAt { directory: self.whole(path), exists: found.starts.contains(path) }),
+        );
+        self.describe_all(walker.root, &found.hits, report, shortfall);
     }
 
     /// Searches with an index, and reads only the directories for which the index may be out of date.
     fn search_known(
         &self,
         known: &Known,
-        walk: Walk<'_>,
+        walker: Walker<'_>,
         ways: &[Vec<Step>],
-        (report, shortfall): (&mut DriverReport, &mut Shortfall),
+        report: &mut DriverReport,
+        shortfall: &mut Shortfall,
     ) {
-        let all_there = self.describe_all(walk.root, &known.hits, report, shortfall);
+        let all_there = self.describe_all(walker.root, &known.hits, report, shortfall);
         if all_there && !known.may_be_newer {
             return;
         }
-        let starts = ways.iter().flat_map(|way| walk.descend(way, shortfall)).collect();
-        let looked = self.index.as_ref().and_then(|index| known.look(index, walk, starts));
+        let starts = ways.iter().flat_map(|way| walker.descend(way, shortfall)).collect();
+        let looked = self.index.as_ref().and_then(|index| known.look(index, walker, starts));
         let Some(looked) = looked else {
             report.recordings.clear();
-            return self.search_directories(walk, ways, (report, shortfall));
+            return self.search_directories(walker, ways, report, shortfall);
         };
         shortfall.add(looked.shortfall);
         let unchanged = |found: &Recording| {
             found.path.parent().is_some_and(|directory| !looked.changed.contains(directory))
         };
         report.recordings.retain(unchanged);
-        self.describe_all(walk.root, &looked.hits, report, shortfall);
+        self.describe_all(walker.root, &looked.hits, report, shortfall);
     }
 
     /// Adds these recordings to the report. Returns whether all of them still exist.
@@ -315,9 +321,10 @@ impl FileDriver {
         let extensions = &self.settings.extensions;
         let recording = |name: &[u8]| extensions.of(name).is_some() && wanted(name);
         let skipped = |name: &[u8]| extensions.of(name).is_some();
-        let budget = Budget { deadline: None, cancelled: Arc::default() };
+        let budget = Budget::until(&Arc::default());
         let names = Names { recording: &recording, skipped: &skipped };
-        let found = Walk { root: &root, budget: &budget, names }.search(&[PathBuf::new()]);
+        let walker = Walker { root: &root, budget: &budget, names, pace: Pace::hurried() };
+        let found = Found::below(walker, vec![PathBuf::new()]);
         (found.hits, self.fault(found.shortfall))
     }
 
@@ -329,9 +336,14 @@ impl FileDriver {
     }
 
     /// Counts the recordings below the root. Blocks, for minutes if there are many.
-    pub(crate) fn count(&self, census: &mut Census, cancelled: &AtomicBool) -> Result<Figures, DriverFault> {
+    pub(crate) fn count(
+        &self,
+        census: &mut Census,
+        cancelled: &Arc<AtomicBool>,
+    ) -> Result<Figures, DriverFault> {
         let root = self.open_root()?;
-        census.take(&root, &self.settings.extensions, cancelled).map_err(|source| {
+        let budget = Budget::until(cancelled);
+        census.take(&root, &self.settings.extensions, &budget).map_err(|source| {
             let root = self.pattern.root().to_owned();
             DriverFault::Unreadable { root, source }
         })
@@ -396,5 +408,55 @@ impl FileDriver {
             identity: (metadata.dev(), metadata.ino()),
             resolved: Resolved::look_up(root, self.pattern.root(), path),
         }))
+    }
+}
+
+/// The recordings that a search without an index finds.
+#[derive(Default)]
+struct Found {
+    /// Their paths below the root.
+    hits: Vec<PathBuf>,
+    /// The directories at which the walk started, if they exist.
+    starts: HashSet<PathBuf>,
+    /// Why the result may be incomplete.
+    shortfall: Shortfall,
+}
+
+impl Found {
+    /// Searches these directories and all directories below them.
+    fn below(walker: Walker<'_>, starts: Vec<PathBuf>) -> Self {
+        let (readers, walked) = walker.walk_in_parallel::<Self>(starts);
+        let mut found = Self { shortfall: walked.shortfall, ..Self::default() };
+        for reader in readers {
+            found.hits.extend(reader.hits);
+            found.starts.extend(reader.starts);
+        }
+        found
+    }
+}
+
+impl Visitor for Found {
+    type Reading = ();
+    type Error = Infallible;
+
+    fn enter(
+        &mut self,
+        directory: &OpenDirectory<'_>,
+        depth: usize,
+    ) -> Result<Entered<()>, VisitError<Infallible>> {
+        if depth == 0 {
+            self.starts.insert(directory.path.to_owned());
+        }
+        Ok(Entered::Read(()))
+    }
+
+    fn recording(
+        &mut self,
+        directory: &OpenDirectory<'_>,
+        (): &mut (),
+        name: OsString,
+    ) -> Result<(), VisitError<Infallible>> {
+        self.hits.push(directory.path.join(name));
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use cap_std::fs::Dir;
 use crate::storage::{
     StorageSettings,
     call_id::CallId,
-    directory::is_debris,
+    directory::{Entry, Names, OpenDirectory},
     pattern::{Part, Pattern, Placeholder},
     recording::Recording,
 };
@@ -93,13 +93,11 @@ fn names(
     directory: &Path,
     settings: &StorageSettings,
 ) -> std::io::Result<Vec<(SystemTime, OsString)>> {
-    let dir = if directory.as_os_str().is_empty() { root.try_clone()? } else { root.open_dir(directory)? };
+    let is_recording = |name: &[u8]| settings.extensions.of(name).is_some();
+    let names = Names { recording: &is_recording, skipped: &|_| true };
     let mut found = Vec::new();
-    for entry in dir.entries()?.flatten() {
-        let name = entry.file_name();
-        if is_debris(name.as_bytes()) || settings.extensions.of(name.as_bytes()).is_none() {
-            continue;
-        }
+    for entry in OpenDirectory::open(root, directory)?.entries(names)? {
+        let Ok(Some(Entry::Recording(name))) = entry else { continue };
         let Ok(metadata) = root.metadata(directory.join(&name)) else { continue };
         if let Ok(modified) = metadata.modified()
             && metadata.is_file()

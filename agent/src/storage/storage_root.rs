@@ -21,11 +21,10 @@ use crate::{
         blocking_pool::BlockingPool,
         census::{Census, Figures},
         deny_list::InForce,
-        directory::Pace,
         driver::{DriverFault, DriverReport, FileDriver, IndexFault},
         index::Scanned,
         query::Query,
-        walk::Budget,
+        walk::{Budget, Pace},
     },
 };
 

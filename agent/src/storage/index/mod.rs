@@ -13,16 +13,14 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    ffi::OsStr,
-    fmt, io,
-    ops::ControlFlow,
-    os::unix::ffi::OsStrExt,
+    ffi::OsString,
+    fmt,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
-    sync::{Arc, LazyLock, OnceLock, Weak, atomic::AtomicBool},
+    sync::{Arc, LazyLock, OnceLock, Weak},
     time::Duration,
 };
 
-use cap_std::fs::Dir;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -34,12 +32,12 @@ use self::{
 use crate::storage::{
     StorageSettings,
     call_id::CallId,
-    directory::{self, Entry, MAX_DEPTH, Names, Pace, Shortfall, is_debris},
+    directory::{OpenDirectory, is_debris},
     expand::{self, Step, leads_to},
     pattern::Pattern,
     query::Query,
     tokens::{self, Rules},
-    walk::{Budget, Walk},
+    walk::{Entered, Shortfall, VisitError, Visitor, Walker},
 };
 
 pub use self::{
@@ -135,15 +133,9 @@ impl Index {
     ///
     /// # Errors
     /// [`ScanError`]; searches go on without what was not scanned.
-    pub(crate) fn refresh(
-        &self,
-        root: &Dir,
-        names: Names<'_>,
-        cancelled: &Arc<AtomicBool>,
-        pace: Pace,
-    ) -> Result<Scanned, ScanError> {
+    pub(crate) fn refresh(&self, walker: Walker<'_>) -> Result<Scanned, ScanError> {
         let store = self.opened()?;
-        let done = self.scan((root, &store), names, cancelled, pace);
+        let done = self.scan(walker, &store);
         if let Err(ScanError::Store(StoreError::Failed(_) | StoreError::Garbled)) = &done {
             // The next open checks the file, and builds it again if it is damaged.
             self.close();
@@ -151,20 +143,11 @@ impl Index {
         done
     }
 
-    fn scan(
-        &self,
-        (root, store): (&Dir, &Store),
-        names: Names<'_>,
-        cancelled: &Arc<AtomicBool>,
-        pace: Pace,
-    ) -> Result<Scanned, ScanError> {
-        // No deadline: the scan ends if `cancelled` is set.
-        let budget = Budget { deadline: None, cancelled: Arc::clone(cancelled) };
-        let walk = Walk { root, budget: &budget, names };
+    fn scan(&self, walker: Walker<'_>, store: &Store) -> Result<Scanned, ScanError> {
         let mut shortfall = Shortfall::default();
-        let bases = walk.descend(&expand::anywhere(&self.pattern), &mut shortfall);
+        let bases = walker.descend(&expand::anywhere(&self.pattern), &mut shortfall);
         let watched = self.watch.get_or_init(Watch::new).as_ref().map(|watch| (watch, self.pattern.root()));
-        Scan::new((walk, store), watched, self.rules, pace).run(bases, shortfall)
+        Scan::new(walker, store, watched, self.rules).run(bases, shortfall)
     }
 
     /// Index keys for the query, or `None` if any term cannot be indexed.
@@ -216,9 +199,11 @@ pub(crate) struct Known {
 impl Known {
     /// Reads the directories at the ends of these ways, and below, that have changed since they were scanned. `None`
     /// if the index cannot be read any more. Blocks.
-    pub(crate) fn look(&self, index: &Index, walk: Walk<'_>, starts: Vec<PathBuf>) -> Option<Looked> {
-        let look = Look { walk, watch: index.watch(), reading: &self.reading, looked: Looked::default() };
-        guarded(|| look.through(starts)).ok()
+    pub(crate) fn look(&self, index: &Index, walker: Walker<'_>, starts: Vec<PathBuf>) -> Option<Looked> {
+        let looked = Looked::default();
+        let mut look = Look { walker, watch: index.watch(), reading: &self.reading, looked };
+        let walked = guarded(|| walker.walk(starts, &mut look)).ok()?;
+        Some(Looked { shortfall: walked.shortfall, ..look.looked })
     }
 }
 
@@ -234,85 +219,66 @@ pub(crate) struct Looked {
 }
 
 struct Look<'a> {
-    walk: Walk<'a>,
+    walker: Walker<'a>,
     watch: Option<&'a Watch>,
     reading: &'a Reading,
     looked: Looked,
 }
 
-impl Look<'_> {
-    fn through(mut self, starts: Vec<PathBuf>) -> Result<Looked, StoreError> {
-        let mut seen = HashSet::new();
-        let mut pool: Vec<(PathBuf, usize)> = starts.into_iter().map(|start| (start, 0)).collect();
-        while let Some((path, depth)) = pool.pop() {
-            if self.walk.budget.is_spent() {
-                self.looked.shortfall.out_of_time = true;
-                break;
-            }
-            if depth > MAX_DEPTH || !seen.insert(path.clone()) {
-                continue;
-            }
-            let known = self.reading.directory(&path)?;
-            let below = match self.enter(&path, known.as_ref()) {
-                Ok(below) => below,
-                Err(error) => {
-                    self.looked.shortfall.note(error);
-                    continue;
-                }
-            };
-            pool.extend(below.iter().map(|name| (path.join(OsStr::from_bytes(name)), depth + 1)));
-        }
-        Ok(self.looked)
-    }
+impl Visitor for Look<'_> {
+    type Reading = ();
+    type Error = StoreError;
 
-    /// The subdirectories of a directory. Reads it if it has changed.
-    fn enter(&mut self, path: &Path, known: Option<&DirectoryRow>) -> io::Result<Vec<Vec<u8>>> {
-        let directory = directory::open(self.walk.root, path)?;
-        let modified = nanoseconds(directory::modified(&directory)?);
-        if let Some(known) = known.filter(|known| known.settled && known.modified == modified) {
-            return Ok(known.below.clone());
-        }
-        if let Some(below) = self.take_changes(path, &directory, known) {
-            return Ok(below);
-        }
-        let mut below = Vec::new();
-        let looked = &mut self.looked;
-        looked.changed.insert(path.to_owned());
-        let walk = self.walk;
-        let mut entries = 0_u32;
-        directory::read((walk.root, &directory), path, walk.names, &mut |entry| {
-            entries = entries.wrapping_add(1);
-            if entries.is_multiple_of(128) && walk.budget.is_spent() {
-                looked.shortfall.out_of_time = true;
-                return ControlFlow::Break(());
-            }
-            match entry {
-                Ok(Some(Entry::Recording(name))) => looked.hits.push(path.join(name)),
-                Ok(Some(Entry::DirectoryRow(name))) => below.push(name.as_bytes().to_owned()),
-                Ok(None) => {}
-                Err(error) => looked.shortfall.note(error),
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(below)
-    }
-
-    /// The subdirectories of a watched directory, if the reported changes are enough and it need not be read.
-    fn take_changes(
+    /// Reads the directory only if it has changed.
+    fn enter(
         &mut self,
-        path: &Path,
-        directory: &Dir,
-        known: Option<&DirectoryRow>,
-    ) -> Option<Vec<Vec<u8>>> {
-        let known = known?;
-        let watch = self.watch?;
-        let news = watch.news(path, directory).filter(|news| !news.has_link(self.walk, path))?;
-        let wanted = news.appeared.iter().filter(|name| (self.walk.names.recording)(name.as_bytes()));
-        self.looked.hits.extend(wanted.map(|name| path.join(name)));
-        let came = news.directories.iter().map(|name| name.as_bytes());
-        let came = came.filter(|name| self.walk.names.lead_on(name)).map(<[u8]>::to_vec);
-        Some(known.below.iter().cloned().chain(came).collect())
+        directory: &OpenDirectory<'_>,
+        _depth: usize,
+    ) -> Result<Entered<()>, VisitError<StoreError>> {
+        let known = self.reading.directory(directory.path)?;
+        let modified = nanoseconds(directory.modified()?);
+        if let Some(known) = known {
+            if known.settled && known.modified == modified {
+                return Ok(Entered::Known(names_of(known.below)));
+            }
+            if let Some(below) = self.take_changes(directory, known) {
+                return Ok(Entered::Known(below));
+            }
+        }
+        self.looked.changed.insert(directory.path.to_owned());
+        Ok(Entered::Read(()))
     }
+
+    fn recording(
+        &mut self,
+        directory: &OpenDirectory<'_>,
+        (): &mut (),
+        name: OsString,
+    ) -> Result<(), VisitError<StoreError>> {
+        self.looked.hits.push(directory.path.join(name));
+        Ok(())
+    }
+}
+
+impl Look<'_> {
+    /// The subdirectories of a watched directory, if the reported changes are enough and it need not be read.
+    fn take_changes(&mut self, directory: &OpenDirectory<'_>, known: DirectoryRow) -> Option<Vec<OsString>> {
+        let path = directory.path;
+        let news = self.watch?.news(path, &directory.handle)?;
+        if news.has_link(self.walker, path) {
+            return None;
+        }
+        let names = self.walker.names;
+        let wanted = news.appeared.iter().filter(|name| (names.recording)(name.as_bytes()));
+        self.looked.hits.extend(wanted.map(|name| path.join(name)));
+        let came = news.directories.into_iter().filter(|name| names.lead_on(name.as_bytes()));
+        Some(names_of(known.below).into_iter().chain(came).collect())
+    }
+}
+
+/// Names as they are stored, as names of files.
+fn names_of(stored: Vec<Vec<u8>>) -> Vec<OsString> {
+    stored.into_iter().map(OsString::from_vec).collect()
 }
 
 /// Whether a step leads to a directory that no scan enters.

@@ -14,7 +14,12 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    storage::{driver::FileDriver, query::Query, root_id::RootId},
+    storage::{
+        driver::FileDriver,
+        query::Query,
+        root_id::RootId,
+        walk::{Budget, Pace},
+    },
     testing::put,
 };
 

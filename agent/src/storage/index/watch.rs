@@ -19,7 +19,7 @@ use cap_std::fs::{Dir, MetadataExt};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 
-use crate::storage::{cached_read::is_own, walk::Walk};
+use crate::storage::{cached_read::is_own, walk::Walker};
 
 /// The most directories that are watched; the kernel allows each user some thousands.
 const MAX_WATCHES: usize = 4096;
@@ -51,9 +51,9 @@ impl IndexChanges {
     }
 
     /// Whether a link was added that may lead to a directory; only reading the directory can show that.
-    pub(super) fn has_link(&self, walk: Walk<'_>, path: &Path) -> bool {
-        let root = walk.root;
-        let names = walk.names;
+    pub(super) fn has_link(&self, walker: Walker<'_>, path: &Path) -> bool {
+        let root = walker.root;
+        let names = walker.names;
         let mut others = self.appeared.iter().filter(|name| names.lead_on(name.as_bytes()));
         others.any(|name| root.symlink_metadata(path.join(name)).is_ok_and(|found| found.is_symlink()))
     }
@@ -98,7 +98,7 @@ impl Watch {
 
     /// Begins to watch a directory that is about to be read completely, if that is useful. Changes from now on are
     /// collected.
-    pub(super) fn begin(&self, (root, path): (&Path, &Path), directory: &Dir, modified: SystemTime) {
+    pub(super) fn begin(&self, root: &Path, path: &Path, directory: &Dir, modified: SystemTime) {
         let mut state = self.heard();
         let Ok(identity) = identity(directory) else { return };
         if let Some(watched) = state.directories.get_mut(path).filter(|watched| watched.identity == identity)
@@ -264,7 +264,7 @@ mod tests {
         }
 
         fn read(&self) {
-            self.watch.begin((self.dir.path(), Path::new("")), &self.directory(), SystemTime::now());
+            self.watch.begin(self.dir.path(), Path::new(""), &self.directory(), SystemTime::now());
             self.watch.filed(Path::new(""), true);
         }
 
