@@ -33,7 +33,8 @@ impl Figures {
 #[derive(Debug, Clone)]
 struct DirectoryRow {
     modified: SystemTime,
-    read: SystemTime,
+    /// When it was read; `None` if the count ended before its last entry.
+    read: Option<SystemTime>,
     own: Figures,
     below: Vec<OsString>,
 }
@@ -58,12 +59,7 @@ impl Census {
     ) -> io::Result<Figures> {
         let is_recording = |name: &[u8]| extensions.of(name).is_some();
         let names = Names { recording: &is_recording, skipped: &is_recording };
-        let mut count = Count {
-            root,
-            known: std::mem::take(&mut self.directories),
-            seen: HashMap::new(),
-            total: Figures::default(),
-        };
+        let mut count = Count::new(root, std::mem::take(&mut self.directories));
         let walker = Walker { root, budget, names, pace: Pace::default() };
         let Ok(walked) = walker.walk(vec![PathBuf::new()], &mut count);
         self.directories = count.seen;
@@ -98,7 +94,11 @@ struct Count<'a> {
     total: Figures,
 }
 
-impl Count<'_> {
+impl<'a> Count<'a> {
+    fn new(root: &'a Dir, known: HashMap<PathBuf, DirectoryRow>) -> Self {
+        Self { root, known, seen: HashMap::new(), total: Figures::default() }
+    }
+
     fn add(&mut self, directory: &OpenDirectory<'_>, row: DirectoryRow) {
         self.total.add(row.own);
         self.seen.insert(directory.path.to_owned(), row);
@@ -118,15 +118,17 @@ impl Visitor for Count<'_> {
         let modified = directory.modified()?;
         let known = self.known.remove(directory.path).filter(|row| {
             row.modified == modified
-                && row.read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK)
+                && row
+                    .read
+                    .is_some_and(|read| read.duration_since(modified).is_ok_and(|age| age > COARSEST_CLOCK))
         });
         if let Some(row) = known {
             let below = row.below.clone();
             self.add(directory, row);
             return Ok(Entered::Known(below));
         }
-        let own = Figures::default();
-        Ok(Entered::Read(DirectoryRow { modified, read: SystemTime::now(), own, below: Vec::new() }))
+        let read = Some(SystemTime::now());
+        Ok(Entered::Read(DirectoryRow { modified, read, own: Figures::default(), below: Vec::new() }))
     }
 
     fn recording(
@@ -146,9 +148,10 @@ impl Visitor for Count<'_> {
         directory: &OpenDirectory<'_>,
         mut row: DirectoryRow,
         below: &[OsString],
-        _whole: bool,
+        whole: bool,
     ) -> Result<(), Infallible> {
         row.below = below.to_vec();
+        row.read = row.read.filter(|_| whole);
         self.add(directory, row);
         Ok(())
     }
@@ -242,6 +245,23 @@ mod tests {
         place.write("a/b.wav", DAY);
         std::os::unix::fs::symlink("../a", place.directory.path().join("a/again")).unwrap();
         assert!(place.take().recordings <= 2);
+    }
+
+    #[test]
+    fn a_directory_that_was_read_in_part_is_read_again() {
+        let mut place = Place::new();
+        place.write("a.wav", DAY);
+        place.write("b.wav", DAY);
+        place.age_directory("");
+        let root = Dir::open_ambient_dir(place.directory.path(), ambient_authority()).unwrap();
+        let directory = OpenDirectory::open(&root, Path::new("")).unwrap();
+        let mut count = Count::new(&root, HashMap::new());
+        let Ok(Entered::Read(mut row)) = count.enter(&directory, 0) else { panic!("it is new") };
+        assert!(count.recording(&directory, &mut row, "a.wav".into()).is_ok());
+        let Ok(()) = count.leave(&directory, row, &[], false);
+        place.census.directories = count.seen;
+        assert_eq!(place.census.seen().recordings, 1);
+        assert_eq!(place.take().recordings, 2);
     }
 
     #[test]
