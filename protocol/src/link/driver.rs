@@ -22,7 +22,7 @@ use tokio_tungstenite::{
 use super::Traffic;
 use crate::{
     frame::{Frame, one_line},
-    limits::{CLOSE_TIMEOUT, MAX_REASON_LEN},
+    limits::{CLOSE_TIMEOUT, FULL_BURST, MAX_REASON_LEN},
     message::CloseCode,
     mux::{PingPayload, Violation},
 };
@@ -79,10 +79,15 @@ pub(crate) trait Endpoint {
     /// When the next turn is due at the latest. A ping is not due while the socket accepts no data (not `may_send`).
     fn poll_timeout(&self, may_send: bool) -> Instant;
     fn poll_ping(&mut self, now: Instant) -> Option<PingPayload>;
-    /// How many bytes may be handed to the socket before it must have passed them on.
-    fn burst(&self) -> usize;
-    /// How many bytes may wait unsent in the kernel, or `None` if no limit is to be set.
-    fn unsent(&self) -> Option<usize>;
+    /// How many bytes may be handed to the socket before it must have passed them on. The default is for a side that
+    /// sends little at a time.
+    fn burst(&self) -> usize {
+        FULL_BURST
+    }
+    /// How many bytes may wait unsent in the kernel, or `None` (the default) if no limit is to be set.
+    fn unsent(&self) -> Option<usize> {
+        None
+    }
     fn poll_transmit(&mut self, now: Instant) -> Option<Frame>;
     /// Sets the waker to be woken when the application gives a command.
     fn register(&self, waker: &Waker);

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     flow::credit::Budgets,
     frame::{Frame, StreamId},
-    limits::FULL_BURST,
     message::{CloseCode, ResetCode},
     mux::{OpenError, PingPayload, RelayEvent, RelayMux, Violation},
 };
@@ -204,15 +203,6 @@ impl<N: FnMut(RelayNotice)> Endpoint for RelayLink<N> {
 
     fn poll_ping(&mut self, now: Instant) -> Option<PingPayload> {
         self.mux.poll_ping(now)
-    }
-
-    /// Requests are small, and few of them wait for longer than a moment.
-    fn burst(&self) -> usize {
-        FULL_BURST
-    }
-
-    fn unsent(&self) -> Option<usize> {
-        None
     }
 
     fn poll_transmit(&mut self, _now: Instant) -> Option<Frame> {

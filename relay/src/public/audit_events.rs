@@ -2,10 +2,10 @@
 //! agent and delivers nothing. It is written to the log and not to the audit log, so that nothing can fill the audit
 //! log without a site.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use audiovault_common::http_error::HttpError;
-use audiovault_common::observed_body::ObservedBody;
+use audiovault_common::observed_body::{BodyObserver, ObservedBody};
 use audiovault_protocol::admission::connection::ConnectionMeter;
 use audiovault_protocol::{
     http::{
@@ -14,14 +14,17 @@ use audiovault_protocol::{
         parameters::{Field, Parameters},
     },
     identity::site::SiteId,
+    link::BodyError,
 };
 use axum::{body::Body, response::Response};
 use http::{Method, StatusCode, request::Parts};
 
-use super::{PublicState, delivery::DeliveryProgress, resume::ResumableBody};
+use super::{PublicState, resume::ResumableBody};
 use crate::{
+    audit::journal::{Delivery, DeliveryEnd},
     model::audit::{AuditEvent, Kind, Outcome},
     store::Record,
+    tunnel::registry::SiteCounters,
 };
 
 /// The event of a search that begins, with the fields of the request: an agent that refuses it need not repeat them.
@@ -110,4 +113,45 @@ fn event(kind: Kind, site: &SiteId, parts: &Parts) -> AuditEvent {
 
 fn outcome(status: StatusCode) -> Outcome {
     if status.is_client_error() || status.is_server_error() { Outcome::Refused } else { Outcome::Complete }
+}
+
+/// Counts the bytes of a delivery, and tells the audit log how it ends.
+#[derive(Debug)]
+struct DeliveryProgress {
+    /// The site, for the log.
+    site: String,
+    /// Where the bytes are counted.
+    counters: Arc<SiteCounters>,
+    /// The delivery in the audit log; `None` if the response is not a recording.
+    delivery: Option<Delivery>,
+}
+
+impl DeliveryProgress {
+    fn ended(&self, end: DeliveryEnd) {
+        if let Some(delivery) = &self.delivery {
+            delivery.ended(end);
+        }
+    }
+}
+
+impl BodyObserver<BodyError> for DeliveryProgress {
+    fn passed(&mut self, bytes: u64) {
+        let Some(delivery) = &self.delivery else { return };
+        self.counters.bytes_delivered.fetch_add(bytes, Ordering::Relaxed);
+        delivery.handed_over(bytes);
+    }
+
+    fn completed(&mut self) {
+        self.ended(DeliveryEnd::Complete);
+    }
+
+    fn failed(&mut self, error: &BodyError) {
+        tracing::warn!(
+            site = self.site,
+            %error,
+            code = "download.cut",
+            "a response body was cut"
+        );
+        self.ended(DeliveryEnd::Cut);
+    }
 }

@@ -3,7 +3,6 @@
 mod access_log;
 mod answer;
 mod audit_events;
-mod delivery;
 mod enrolment;
 mod errors;
 mod forwarded;

@@ -1,7 +1,7 @@
 //! The API for programs, `/api/v1`, described by `/api/openapi.json`.
 //!
 //! Each file has a `routes()` of its own, an [`OpenApiRouter`] that [`routes`] merges. Its paths are relative to
-//! `/api/v1`. All of them are behind the login check. Errors are [`crate::admin::HttpError`] and are sent as problem
+//! `/api/v1`. All of them are behind the login check. Errors are [`HttpError`](audiovault_common::http_error::HttpError) and are sent as problem
 //! details, and so are the errors of axum's own extractors. A body with an unknown field is rejected. A value that
 //! needs a check has a type of its own. Fields have the same names as in the command line's `--json`.
 
@@ -9,7 +9,6 @@ mod audit;
 mod events;
 mod me;
 mod operator_events;
-mod problems;
 mod schemas;
 mod sites;
 mod tokens;
@@ -27,10 +26,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::{
-    problems::{Failures, ProblemBody},
-    schemas::{RightsView, TokenView, UserView},
-};
+pub use self::schemas::{Failures, ProblemBody, RightsView, TokenView, UserView};
 use crate::admin::AdminState;
 
 #[derive(OpenApi)]
