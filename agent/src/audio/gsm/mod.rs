@@ -3,18 +3,13 @@
 //! A frame of 260 bits holds 160 samples at 8 kHz. The sound of a frame depends on all frames before it, through the
 //! few numbers in a [`Decoder`].
 
-mod arithmetic;
-mod frame;
 #[cfg(test)]
 mod tests;
 
-use self::{
-    arithmetic::{magnitude, product},
-    frame::Subframe,
-};
-
-pub use self::frame::{FRAME_LEN, Frame, PAIR_LEN};
-
+/// Bytes of a frame in a `.gsm` file: a signature of 4 bits and 260 bits of parameters (RFC 3551, section 4.5.8).
+pub const FRAME_LEN: usize = 33;
+/// Bytes of a pair of frames in a WAV file: twice 260 bits.
+pub const PAIR_LEN: usize = 65;
 /// Number of samples in a frame.
 pub const SAMPLES: usize = 160;
 /// Number of samples in a subframe.
@@ -24,6 +19,10 @@ const LONGEST_LAG: u8 = 120;
 /// The shortest lag, also used before the first frame (EN 300 961, section 5.3.2).
 const SHORTEST_LAG: u8 = 40;
 
+/// The first 4 bits of every frame of a `.gsm` file.
+const SIGNATURE: u32 = 0xd;
+/// Bits of the eight logarithmic area ratios (EN 300 961, table 1.1).
+const LAR_BITS: [u32; 8] = [6, 6, 5, 5, 4, 4, 3, 3];
 /// For each logarithmic area ratio: its lowest code, and the offset and inverted factor of its scale (EN 300 961,
 /// table 5.1).
 const RATIOS: [(i16, i16, i16); 8] = [
@@ -42,6 +41,111 @@ const GAINS: [i16; 4] = [3_277, 11_469, 21_299, 32_767];
 const MANTISSAS: [i16; 8] = [18_431, 20_479, 22_527, 24_575, 26_623, 28_671, 30_719, 32_767];
 /// How much the high frequencies were raised before coding, 0.86 (EN 300 961, section 5.2.4).
 const EMPHASIS: i16 = 28_180;
+
+/// The parameters of 5 ms of sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Subframe {
+    /// Lag of the long-term prediction.
+    lag: u8,
+    /// Its gain, coded.
+    gain: u8,
+    /// The position at which the grid of pulses begins.
+    grid: u8,
+    /// Amplitude of the largest pulse, coded.
+    largest: u8,
+    /// The pulses, coded.
+    pulses: [u8; 13],
+}
+
+/// The parameters of 20 ms of sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Frame {
+    /// Logarithmic area ratios, coded.
+    ratios: [u8; 8],
+    subframes: [Subframe; 4],
+}
+
+impl Frame {
+    /// Whether a `.gsm` file may begin with this byte.
+    pub fn may_begin_with(byte: u8) -> bool {
+        u32::from(byte >> 4) == SIGNATURE
+    }
+
+    /// Reads a frame of a `.gsm` file, whose fields begin with their highest bit. `None` if the signature is missing.
+    pub fn from_bytes(bytes: &[u8; FRAME_LEN]) -> Option<Self> {
+        let mut bits = Bits { bytes: bytes.iter(), held: 0, count: 0, order: Order::HighestFirst };
+        (bits.take(4) == SIGNATURE).then(|| Self::read(&mut bits))
+    }
+
+    /// Reads the two frames of a block of a WAV file, whose fields begin with their lowest bit.
+    pub fn pair_from_bytes(bytes: &[u8; PAIR_LEN]) -> [Self; 2] {
+        let mut bits = Bits { bytes: bytes.iter(), held: 0, count: 0, order: Order::LowestFirst };
+        [Self::read(&mut bits), Self::read(&mut bits)]
+    }
+
+    fn read(bits: &mut Bits<'_>) -> Self {
+        let mut frame = Self::default();
+        for (ratio, len) in frame.ratios.iter_mut().zip(LAR_BITS) {
+            *ratio = bits.field(len);
+        }
+        for subframe in &mut frame.subframes {
+            subframe.lag = bits.field(7);
+            subframe.gain = bits.field(2);
+            subframe.grid = bits.field(2);
+            subframe.largest = bits.field(6);
+            for pulse in &mut subframe.pulses {
+                *pulse = bits.field(3);
+            }
+        }
+        frame
+    }
+}
+
+/// Which bit of a field, and of a byte, comes first.
+enum Order {
+    HighestFirst,
+    LowestFirst,
+}
+
+/// Takes bit fields out of bytes. After the last byte, all bits are zero.
+struct Bits<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    held: u32,
+    /// The number of bits held: at most 7 between two calls, so that the next byte fits.
+    count: u32,
+    order: Order,
+}
+
+impl Bits<'_> {
+    /// A field of at most 7 bits.
+    fn field(&mut self, len: u32) -> u8 {
+        u8::try_from(self.take(len)).unwrap_or_default()
+    }
+
+    fn take(&mut self, len: u32) -> u32 {
+        if self.count < len {
+            let byte = u32::from(self.bytes.next().copied().unwrap_or_default());
+            match self.order {
+                Order::HighestFirst => self.held = self.held << 8 | byte,
+                Order::LowestFirst => self.held |= byte << self.count,
+            }
+            self.count += 8;
+        }
+        self.count -= len;
+        match self.order {
+            Order::HighestFirst => {
+                let field = self.held >> self.count;
+                self.held &= (1 << self.count) - 1;
+                field
+            }
+            Order::LowestFirst => {
+                let field = self.held & ((1 << len) - 1);
+                self.held >>= len;
+                field
+            }
+        }
+    }
+}
 
 /// Computes a ratio for a part of a frame from the ratio of the last frame and of this one.
 type Weigh = fn(i16, i16) -> i16;
@@ -202,4 +306,16 @@ fn largest(coded: u8) -> (i16, usize) {
         exponent -= 1;
     }
     (exponent, usize::try_from(mantissa - 8).unwrap_or_default())
+}
+
+/// A product of two fractions, rounded: `mult_r` of the standard.
+fn product(a: i16, b: i16) -> i16 {
+    let rounded = (i32::from(a) * i32::from(b) + 0x4000) >> 15;
+    // Only -1 · -1 does not fit.
+    i16::try_from(rounded).unwrap_or(i16::MAX)
+}
+
+/// The absolute value: `abs` of the standard.
+fn magnitude(a: i16) -> i16 {
+    a.saturating_abs()
 }
