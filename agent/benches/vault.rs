@@ -6,11 +6,9 @@ use std::{fs, path::Path, time::Duration};
 
 use audiovault_agent::{
     auth::Scope,
-    storage::{
-        LOOK_BACK, RecordingStorage, StorageSettings, call_id::CallIdRules, expand::expand, pattern::Pattern,
-        query::Query,
-    },
+    storage::{LOOK_BACK, RecordingStorage, StorageSettings},
 };
+use audiovault_agent_core::{call_id::CallIdRules, expand::expand, pattern::Pattern, query::Query};
 use divan::{Bencher, black_box};
 use jiff::tz::TimeZone;
 use tempfile::TempDir;

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_agent_core::{pattern::Pattern, secret::Secret, testing::wav_header};
 use audiovault_protocol::{identity::site::SiteId, recording::name::RecordedNames};
 
 use crate::{
-    auth::{Access, secret::Secret},
+    auth::Access,
     http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
-    storage::{StorageSettings, pattern::Pattern},
+    storage::StorageSettings,
 };
 
 /// The settings of a service with one root, which clients with the token `master-token` may search.
@@ -31,19 +32,6 @@ pub(crate) fn settings(root: Pattern) -> ServiceSettings {
         dialect: Dialect::default(),
         verbose_search: false,
     }
-}
-
-/// The 44 bytes before 8 kHz, 16-bit mono sound. They say that `sound` bytes follow.
-pub(crate) fn wav_header(sound: u32) -> Vec<u8> {
-    let mut head = Vec::with_capacity(44);
-    head.extend_from_slice(b"RIFF");
-    head.extend_from_slice(&sound.saturating_add(36).to_le_bytes());
-    head.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
-    head.extend_from_slice(&8000u32.to_le_bytes());
-    head.extend_from_slice(&16_000u32.to_le_bytes());
-    head.extend_from_slice(b"\x02\0\x10\0data");
-    head.extend_from_slice(&sound.to_le_bytes());
-    head
 }
 
 /// A WAV file of this many seconds whose sound differs from byte to byte.
@@ -70,21 +58,4 @@ pub(crate) fn put_aged(path: impl AsRef<Path>, content: &[u8], age: Duration) {
 pub(crate) fn set_age(path: impl AsRef<Path>, age: Duration) {
     let file = File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - age).unwrap();
-}
-
-/// A WAV file at 8 kHz of another codec, with the `fact` chunk that such files have.
-pub(crate) fn coded_wav(tag: u16, channels: u16, block: u16, sound: &[u8]) -> Vec<u8> {
-    let mut file = b"RIFF\0\0\0\0WAVEfmt \x12\0\0\0".to_vec();
-    file.extend_from_slice(&tag.to_le_bytes());
-    file.extend_from_slice(&channels.to_le_bytes());
-    file.extend_from_slice(&8000u32.to_le_bytes());
-    let rate = if tag == 0x31 { 1_625 } else { 8_000 * u32::from(block) };
-    file.extend_from_slice(&rate.to_le_bytes());
-    file.extend_from_slice(&block.to_le_bytes());
-    file.extend_from_slice(b"\0\0\0\0fact\x04\0\0\0\0\0\0\0data");
-    file.extend_from_slice(&u32::try_from(sound.len()).unwrap().to_le_bytes());
-    file.extend_from_slice(sound);
-    let len = u32::try_from(file.len() - 8).unwrap();
-    file[4..8].copy_from_slice(&len.to_le_bytes());
-    file
 }

@@ -8,13 +8,14 @@ use std::{
 
 use audiovault_agent::{
     app::{Agent, AgentSettings},
-    auth::{Access, secret::Secret},
+    auth::Access,
     http::{ServiceSettings, dialect::Dialect, links::LinkSettings},
     limits::Schedule,
     net::NetworkSettings,
-    storage::{StorageSettings, call_id::CallIdRules, pattern::Pattern},
+    storage::StorageSettings,
     tunnel::{DEFAULT_MAX_STREAMS, TunnelConfig},
 };
+use audiovault_agent_core::{call_id::CallIdRules, pattern::Pattern, secret::Secret};
 use audiovault_common::about::ShownVersion;
 use audiovault_common::logging::{LogConfig, LogFormat};
 use audiovault_protocol::{

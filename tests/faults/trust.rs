@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_agent::auth::secret::Secret;
+use audiovault_agent_core::secret::Secret;
 use audiovault_protocol::{
     frame::Frame,
     identity::{enrolment::EnrolmentCode, signed_link::LinkSecret, site::SiteKey},

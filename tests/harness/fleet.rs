@@ -12,16 +12,17 @@ use std::{
 };
 
 use audiovault_agent::{
-    auth::{Access, secret::Secret},
+    auth::Access,
     http::{Current, ServiceSettings, dialect::Dialect, links::LinkSettings, monitor},
     limits::Schedule,
     net::NetworkSettings,
-    storage::{StorageSettings, pattern::Pattern},
+    storage::StorageSettings,
     tunnel::{
         self, DEFAULT_MAX_STREAMS, Shared, TunnelConfig,
         states::{TunnelName, TunnelState, TunnelStates},
     },
 };
+use audiovault_agent_core::{pattern::Pattern, secret::Secret};
 use audiovault_protocol::{identity::site::SiteKey, recording::name::RecordedNames};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;

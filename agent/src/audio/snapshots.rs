@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{gsm::Decoder, layout::Layout};
+use audiovault_agent_core::{gsm::Decoder, layout::Layout};
 use parking_lot::Mutex;
 
 /// The most recordings whose states are kept, those used last: as many as a busy site has listeners. With

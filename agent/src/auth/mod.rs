@@ -1,17 +1,15 @@
-//! Who may search for what: search tokens, and in their own modules tenants and secrets.
+//! Who may search for what: search tokens, and the files that hold secrets (`secret_files`).
 
-pub mod secret;
-pub mod tenants;
+pub mod secret_files;
 
 use std::fmt;
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
-
-use self::{
+use audiovault_agent_core::{
     secret::Secret,
     tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenant},
 };
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 /// Fewest characters of a token. With ten guesses per minute and address, eight random letters are safe; shorter
 /// tokens, or ones made up by people, are not. AudioVault's published example has ten.

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use audiovault_agent_core::{secret::Secret, tenants::Tenant};
 use audiovault_protocol::identity::signed_link::LinkSecret;
 
 use super::{
@@ -11,10 +12,7 @@ use super::{
 };
 use crate::{
     app::AgentSettings,
-    auth::{
-        secret::Secret,
-        tenants::{Tenant, Tenants},
-    },
+    auth::secret_files::{read_secret, read_tenants},
     config::{
         args::{AccessArgs, TunnelArgs},
         check,
@@ -58,9 +56,9 @@ pub(super) struct Question {
 impl Askers {
     /// Reads the tokens. Files that cannot be read are reported by the check of the configuration.
     fn read(args: &AccessArgs) -> Self {
-        let file = |path| Secret::read(path).ok();
+        let file = |path| read_secret(path).ok();
         let master = args.token.clone().or_else(|| args.token_file.as_deref().and_then(file));
-        let tenants = args.tenants.as_deref().and_then(|path| Tenants::read(path).ok());
+        let tenants = args.tenants.as_deref().and_then(|path| read_tenants(path).ok());
         Self { master, tenants: tenants.map(|tenants| tenants.usable).unwrap_or_default() }
     }
 
@@ -143,8 +141,9 @@ fn served(service: ServiceSettings, secret: LinkSecret) -> ServiceSettings {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use audiovault_agent_core::call_id::CallIdRules;
+
     use super::*;
-    use crate::storage::call_id::CallIdRules;
 
     fn askers(master: Option<&str>, tenants: &[&str]) -> Askers {
         let tenant =

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_agent_core::{pattern::Pattern, query::Query};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -26,8 +27,6 @@ use crate::{
         deny_list::{DenySettings, InForce},
         driver::{DriverFault, DriverReport, FileDriver},
         open::OpenError,
-        pattern::Pattern,
-        query::Query,
         root_id::RootId,
         sample::{Sample, Sampled},
         walk::Budget,

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_agent_core::pattern::{Pattern, Placeholder};
 use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_protocol::{frame::one_line, recording::name::mask};
 
@@ -18,7 +19,6 @@ use crate::{
         census::Figures,
         driver::{DriverFault, DriverReport, LookedAt},
         open::OpenError,
-        pattern::{Pattern, Placeholder},
         sample::Sample,
     },
 };
@@ -280,8 +280,10 @@ fn named(directories: &[&LookedAt]) -> String {
 mod tests {
     use std::{io, path::PathBuf, time::UNIX_EPOCH};
 
+    use audiovault_agent_core::call_id::CallIdRules;
+
     use super::*;
-    use crate::{check::report::State, storage::call_id::CallIdRules};
+    use crate::check::report::State;
 
     const NOW: Duration = Duration::from_secs(1_711_500_000);
 

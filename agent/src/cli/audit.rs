@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use audiovault_agent_core::call_id::CallIdRules;
 use audiovault_protocol::recording::call::NamedCall;
 
 use super::{CommandError, runtime, say};
@@ -16,7 +17,7 @@ use crate::{
         check,
         error::ConfigError,
     },
-    storage::{call_id::CallIdRules, linked_calls::Cdr},
+    storage::linked_calls::Cdr,
 };
 
 pub(super) async fn run(command: AuditCommand) -> Result<ExitCode, CommandError> {

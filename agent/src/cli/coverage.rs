@@ -9,6 +9,7 @@ use std::{
     process::ExitCode,
 };
 
+use audiovault_agent_core::query::parse_start;
 use audiovault_protocol::{frame::one_line, recording::name::mask};
 use serde_json::{Value, json};
 
@@ -19,7 +20,7 @@ use crate::{
         queue_log::{self, Period, QueueLog},
     },
     config::{ask_args::CoverageArgs, check, error::ConfigError},
-    storage::{StorageSettings, driver::DriverFault, query::parse_start},
+    storage::{StorageSettings, driver::DriverFault},
 };
 
 /// Number of examples shown for each kind of missing recording.

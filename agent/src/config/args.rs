@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use audiovault_agent_core::secret::Secret;
 use audiovault_common::logging::LogFormat;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -17,7 +18,7 @@ use super::{
     limits::LimitArgs,
     network::NetworkArgs,
 };
-use crate::{auth::secret::Secret, http::about::version};
+use crate::http::about::version;
 
 /// The default log level.
 pub const DEFAULT_LOG_LEVEL: &str = "info";

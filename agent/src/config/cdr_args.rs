@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use audiovault_agent_core::secret::Secret;
 use clap::Args;
 use url::Url;
 
 use crate::{
-    auth::secret::{Secret, SecretError, permission_warning},
+    auth::secret_files::{SecretError, permission_warning, read_secret},
     storage::linked_calls::{Cdr, CdrError, CdrSettings},
 };
 
@@ -77,7 +78,7 @@ pub(super) fn settings(
     let mut password = url.password().map(|password| Secret::new(decoded(password)));
     if let Some(path) = &args.cdr_password_file {
         warnings.extend(permission_warning(path));
-        password = Some(Secret::read(path)?);
+        password = Some(read_secret(path)?);
     }
     url.set_password(None).map_err(|()| CdrArgsError::Neither)?;
     let settings = CdrSettings::MySql { url, password };

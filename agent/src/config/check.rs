@@ -9,6 +9,14 @@ use std::{
     time::Duration,
 };
 
+use audiovault_agent_core::{
+    call_id::CallIdRules,
+    media::Extensions,
+    pattern::{Pattern, Placeholder},
+    query::{Linked, Query, parse_start},
+    secret::Secret,
+    tenants::Tenants,
+};
 use audiovault_common::about::ShownVersion;
 use audiovault_common::tls::CertificateFiles;
 use audiovault_protocol::{
@@ -35,8 +43,7 @@ use crate::{
     app::AgentSettings,
     auth::{
         Access,
-        secret::{Secret, permission_warning},
-        tenants::Tenants,
+        secret_files::{permission_warning, read_secret, read_tenants},
     },
     http::{
         ServiceSettings,
@@ -46,14 +53,7 @@ use crate::{
     },
     limits::room_for_connections,
     status::state::StateFile,
-    storage::{
-        SearchMode, StorageSettings,
-        call_id::CallIdRules,
-        linked_calls::CdrSettings,
-        media::Extensions,
-        pattern::{Pattern, Placeholder},
-        query::{Linked, Query, parse_start},
-    },
+    storage::{SearchMode, StorageSettings, linked_calls::CdrSettings},
     tunnel::TunnelConfig,
 };
 
@@ -258,7 +258,7 @@ fn service(
     let tenants = match &args.tenants {
         Some(path) => {
             warnings.extend(permission_warning(path));
-            Tenants::read(path)?
+            read_tenants(path)?
         }
         None => Tenants::default(),
     };
@@ -327,7 +327,7 @@ fn one_secret(
         (None, None) => Ok(None),
         (None, Some(path)) => {
             warnings.extend(permission_warning(path));
-            Ok(Some(Secret::read(path)?))
+            Ok(Some(read_secret(path)?))
         }
     }
 }
@@ -343,7 +343,7 @@ fn link_secret(path: &Path) -> Result<LinkSecret, ConfigError> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(ConfigError::LinkSecret(path.to_owned(), error)),
     }
-    let secret = Secret::read(path)?;
+    let secret = read_secret(path)?;
     if secret.reveal().len() < MIN_LINK_SECRET_LEN {
         return Err(ConfigError::ShortLinkSecret(path.to_owned()));
     }

@@ -2,15 +2,20 @@
 
 use std::{path::PathBuf, slice, time::Duration};
 
+use audiovault_agent_core::{
+    call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError,
+};
 use audiovault_common::settings::OfSetting;
 use audiovault_protocol::identity::site::SiteError;
 
 use super::{audit_log_args::AuditLogArgsError, cdr_args::CdrArgsError, network::NetworkError};
 use crate::{
-    auth::{AccessError, secret::SecretError, tenants::TenantsError},
+    auth::{
+        AccessError,
+        secret_files::{SecretError, TenantsFileError},
+    },
     http::dialect::DialectError,
     limits::ScheduleError,
-    storage::{call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError},
     tunnel::TunnelError,
 };
 
@@ -112,7 +117,7 @@ pub enum ConfigError {
     Record(#[from] AuditLogArgsError),
     /// The tenants file cannot be used.
     #[error(transparent)]
-    Tenants(#[from] TenantsError),
+    Tenants(#[from] TenantsFileError),
     /// The tokens cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),

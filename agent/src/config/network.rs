@@ -2,10 +2,11 @@
 
 use std::{convert::Infallible, path::PathBuf};
 
+use audiovault_agent_core::secret::Secret;
 use clap::Args;
 
 use crate::{
-    auth::secret::{Secret, SecretError, permission_warning},
+    auth::secret_files::{SecretError, permission_warning, read_secret},
     net::{Credentials, NetworkSettings, Proxy, ProxyRules, ProxyTextError},
 };
 
@@ -104,7 +105,7 @@ fn credentials(
 ) -> Result<Option<Credentials>, NetworkError> {
     let Some(path) = file else { return Ok(None) };
     warnings.extend(permission_warning(&path));
-    let text = Secret::read(&path)?;
+    let text = read_secret(&path)?;
     Credentials::parse(&text).map(Some).ok_or(NetworkError::Credentials(path))
 }
 

@@ -3,16 +3,13 @@
 use std::{io, os::unix::fs::FileExt, sync::Arc};
 
 use audio_codec_algorithms::{decode_alaw, decode_ulaw};
+use audiovault_agent_core::{
+    gsm::{Decoder, FRAME_LEN, Frame, PAIR_LEN, SAMPLES},
+    layout::{Codec, Layout},
+};
 use bytes::Bytes;
 
-use crate::{
-    audio::{
-        gsm::{Decoder, FRAME_LEN, Frame, PAIR_LEN, SAMPLES},
-        layout::{Codec, Layout},
-        snapshots::States,
-    },
-    storage::open::RecordingFile,
-};
+use crate::{audio::snapshots::States, storage::open::RecordingFile};
 
 /// Decoded bytes in one step: a few milliseconds of work, after which a cancelled download can stop.
 const STEP: u64 = 256 * 1024;
@@ -121,12 +118,11 @@ fn append(samples: &[i16; SAMPLES], decoded: &mut Vec<u8>) {
 mod tests {
     use std::{fs::File, io::Write};
 
+    use audiovault_agent_core::testing::{RANDOM_GSM, coded_wav};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{audio::snapshots::Snapshots, testing::coded_wav};
-
-    const RANDOM: &[u8] = include_bytes!("../audio/fixtures/random.gsm");
+    use crate::audio::snapshots::Snapshots;
 
     fn file(content: &[u8]) -> File {
         let mut file = tempfile::tempfile().unwrap();
@@ -154,7 +150,7 @@ mod tests {
     fn recordings() -> Vec<(&'static str, Vec<u8>)> {
         let random: Vec<u8> = (0..30_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         vec![
-            ("gsm", RANDOM.repeat(12)),
+            ("gsm", RANDOM_GSM.repeat(12)),
             ("wav", coded_wav(0x31, 1, 65, &random)),
             ("wav", coded_wav(7, 2, 2, &random)),
             ("alaw", random),
@@ -187,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_place_that_was_passed_is_found_again_at_once() {
-        let content = RANDOM.repeat(60);
+        let content = RANDOM_GSM.repeat(60);
         let layout = layout("gsm", &content);
         let states = states(&layout);
         let file = file(&content);
@@ -202,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_silence_of_the_same_length() {
-        let mut content = RANDOM.to_vec();
+        let mut content = RANDOM_GSM.to_vec();
         content[33] = 0;
         let decoded =
             collect(Decoding::new(file(&content).into(), layout("gsm", &content), 0, None), 44 + 960, 960);
@@ -213,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_recording_that_has_become_shorter_ends_in_an_error() {
-        let layout = layout("gsm", RANDOM);
-        let file = file(RANDOM);
+        let layout = layout("gsm", RANDOM_GSM);
+        let file = file(RANDOM_GSM);
         file.set_len(40).unwrap();
         let mut decoding = Decoding::new(file.into(), layout, 44, None);
         assert_eq!(decoding.read(100_000).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_agent_core::pattern::Pattern;
 use audiovault_protocol::identity::{
     signed_link::{Fingerprint, LinkError, LinkKeyId, LinkSecret, LinkSigner, LinkTarget},
     site::SiteId,
@@ -15,7 +16,7 @@ use audiovault_protocol::identity::{
 
 use crate::{
     auth::{Access, Grant},
-    storage::{pattern::Pattern, root_id::RootId},
+    storage::root_id::RootId,
 };
 
 /// The default lifetime of a link.
@@ -168,8 +169,9 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use audiovault_agent_core::secret::Secret;
+
     use super::*;
-    use crate::auth::secret::Secret;
 
     fn access(token: &str) -> Access {
         Access::new(Some(&Secret::new(token)), &[], None).unwrap()

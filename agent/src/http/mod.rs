@@ -2,7 +2,6 @@
 
 pub mod about;
 pub mod body;
-pub mod conditions;
 pub mod decoding;
 pub mod dialect;
 mod envelope;
@@ -10,7 +9,6 @@ mod errors;
 pub mod links;
 pub mod listener;
 pub mod monitor;
-pub mod range;
 mod recordings;
 mod search;
 

@@ -111,8 +111,10 @@ fn truncated(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use audiovault_agent_core::pattern::Pattern;
+
     use super::*;
-    use crate::{storage::pattern::Pattern, testing::settings};
+    use crate::testing::settings;
 
     #[tokio::test(start_paused = true)]
     async fn a_root_that_vanishes_and_returns_is_noticed_without_any_search() {

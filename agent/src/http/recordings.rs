@@ -12,16 +12,11 @@ use std::{
 use super::{
     AgentService,
     body::{RecordingBody, Source},
-    conditions::{self, Validators, Verdict},
     errors,
-    range::{self, Selection},
     search::link_name,
 };
 use crate::{
-    audio::{
-        layout::{Layout, delivered_extension},
-        snapshots::Snapshots,
-    },
+    audio::snapshots::Snapshots,
     audit::{Denied, Known},
     http::{
         decoding::Decoding,
@@ -32,11 +27,16 @@ use crate::{
         RecordingStorage,
         blocking_pool::BlockingPool,
         deny_list::{Place, RevocableBody},
-        media::{decoded_name, split_name},
         open::{OpenError, OpenRecording},
         recording::Resolved,
         root_id::RootId,
     },
+};
+use audiovault_agent_core::{
+    conditions::{self, Validators, Verdict},
+    layout::{Layout, delivered_extension},
+    media::{decoded_name, split_name},
+    range::{self, Selection},
 };
 use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_common::http_error::HttpError;

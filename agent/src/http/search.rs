@@ -5,6 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_agent_core::{
+    layout::delivered_extension,
+    query::{Linked, Query, parse_start},
+};
 use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_common::{http_error::HttpError, request_body::read_body};
 use audiovault_protocol::{
@@ -27,16 +31,11 @@ use serde_json::Value;
 
 use super::{AgentService, errors};
 use crate::{
-    audio::layout::delivered_extension,
     audit::{Denied, Known, call_in_log},
     auth::Grant,
     http::links::LinkedRequest,
     limits::throttle::{Attempt, NoGrant, client_key},
-    storage::{
-        Findings,
-        query::{Linked, Query, parse_start},
-        recording::Recording,
-    },
+    storage::{Findings, recording::Recording},
 };
 
 /// The error for a body over [`MAX_REQUEST_BODY_LEN`].

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fs, io, path::PathBuf};
 
+use audiovault_agent_core::secret::Secret;
 use audiovault_common::settings::Typed;
 use toml::{Table, Value};
 
 use super::{DENY, Layout, SEARCH_TOKEN, SITE_KEY, enrol::Enrolment};
-use crate::auth::secret::Secret;
 
 /// Flags that name a file, and the name of its copy in the configuration's directory. A flag that holds a secret itself
 /// is replaced by the flag with `-file`.

@@ -1,5 +1,6 @@
 //! Trades an enrolment code for a site key (`PROTOCOL.md`, section 10).
 
+use audiovault_agent_core::secret::Secret;
 use audiovault_protocol::{
     frame::one_line,
     http::problem::Problem,
@@ -16,10 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use url::Url;
 
-use crate::{
-    auth::secret::Secret,
-    net::{NetworkSettings, Outbound, ReachError, STAGE_TIMEOUT, Target, TrustError},
-};
+use crate::net::{NetworkSettings, Outbound, ReachError, STAGE_TIMEOUT, Target, TrustError};
 
 /// Longest response that is read, in bytes: a site and a key, or a problem.
 const MAX_ANSWER_LEN: usize = 16 * 1024;

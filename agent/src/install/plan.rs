@@ -9,12 +9,13 @@ use std::{
     process::{Command, Stdio},
 };
 
+use audiovault_agent_core::secret::Secret;
+
 use super::{
     Fresh, Layout, NAME, SEARCH_TOKEN, SITE_KEY,
     enrol::{EnrolError, Enrolment},
     unit::{Unit, access},
 };
-use crate::auth::secret::Secret;
 
 /// An installation, or an upgrade of one.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
+use audiovault_agent_core::secret::Secret;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -12,7 +13,6 @@ use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 use super::{tls::leads_to, *};
-use crate::auth::secret::Secret;
 
 /// A certificate authority for one test, and the file with its certificate.
 struct Authority {

@@ -11,16 +11,14 @@ use std::{
     path::Path,
 };
 
+use audiovault_agent_core::wav::HEADER_READ;
 use parking_lot::Mutex;
 use rustix::{
     fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, openat2, statx},
     io::{ReadWriteFlags, preadv2},
 };
 
-use crate::{
-    audio::wav::HEADER_READ,
-    storage::{open::OpenRecording, recording::Resolved},
-};
+use crate::storage::{open::OpenRecording, recording::Resolved};
 
 /// Local file systems (`statfs(2)`): ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS. Opening a file on one never asks
 /// another machine or program, and the kernel sees every change.

@@ -6,11 +6,11 @@
 
 use std::{collections::HashMap, convert::Infallible, ffi::OsString, io, path::PathBuf, time::SystemTime};
 
+use audiovault_agent_core::media::Extensions;
 use cap_std::fs::Dir;
 
 use crate::storage::{
     directory::{COARSEST_CLOCK, Names, OpenDirectory},
-    media::Extensions,
     walk::{Budget, Entered, Pace, VisitError, Visitor, Walker},
 };
 

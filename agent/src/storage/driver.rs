@@ -11,30 +11,30 @@ use std::{
     time::SystemTime,
 };
 
+use audiovault_agent_core::{
+    call_id::CallId,
+    expand::{self, Step},
+    layout::is_told_by_its_head,
+    pattern::Pattern,
+    query::Query,
+};
 use cap_std::{
     ambient_authority,
     fs::{Dir, MetadataExt},
 };
 
-use crate::{
-    audio::layout::is_told_by_its_head,
-    storage::{
-        StorageSettings,
-        cached_read::{self, CachedOpen, OwnDevice},
-        call_id::CallId,
-        census::{Census, Figures},
-        deny_list::InForce,
-        directory::{Names, OpenDirectory},
-        expand::{self, Step},
-        index::{Index, Known, ScanError, Scanned},
-        open::{Closing, ContentInfo, OpenError, OpenRecording},
-        pattern::Pattern,
-        query::Query,
-        recording::{Recording, Resolved},
-        root_id::RootId,
-        sample::{self, Among, Sampled},
-        walk::{Budget, Entered, Pace, Shortfall, VisitError, Visitor, Walker},
-    },
+use crate::storage::{
+    StorageSettings,
+    cached_read::{self, CachedOpen, OwnDevice},
+    census::{Census, Figures},
+    deny_list::InForce,
+    directory::{Names, OpenDirectory},
+    index::{Index, Known, ScanError, Scanned},
+    open::{Closing, ContentInfo, OpenError, OpenRecording},
+    recording::{Recording, Resolved},
+    root_id::RootId,
+    sample::{self, Among, Sampled},
+    walk::{Budget, Entered, Pace, Shortfall, VisitError, Visitor, Walker},
 };
 
 /// The most directories that a report lists; a search without a date may enter thousands.

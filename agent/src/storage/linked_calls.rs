@@ -18,6 +18,11 @@ use std::{
     time::Duration,
 };
 
+use audiovault_agent_core::{
+    call_id::{CallId, CallIdRules},
+    query::Linked,
+    secret::Secret,
+};
 use memchr::memmem::Finder;
 use parking_lot::Mutex;
 use sqlx::{
@@ -31,14 +36,7 @@ use tokio::{
 };
 use url::Url;
 
-use crate::{
-    auth::secret::Secret,
-    net::{DnsError, resolve},
-    storage::{
-        call_id::{CallId, CallIdRules},
-        query::Linked,
-    },
-};
+use crate::net::{DnsError, resolve};
 
 /// How long reading the records may take. The search needs the rest of the agent's 12 s.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);

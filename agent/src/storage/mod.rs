@@ -2,24 +2,17 @@
 
 pub(crate) mod blocking_pool;
 pub(crate) mod cached_read;
-pub mod call_id;
-mod call_id_in_name;
 pub mod census;
 pub mod deny_list;
 mod directory;
 pub mod driver;
-pub mod expand;
 pub mod index;
 pub mod linked_calls;
-pub mod media;
 pub mod open;
-pub mod pattern;
-pub mod query;
 pub mod recording;
 pub mod root_id;
 pub mod sample;
 mod storage_root;
-pub(crate) mod tokens;
 pub(crate) mod walk;
 
 #[cfg(test)]
@@ -32,6 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audiovault_agent_core::{call_id::CallIdRules, media::Extensions, pattern::Pattern, query::Query};
 use futures_util::future::join_all;
 use jiff::{SignedDuration, tz::TimeZone};
 use parking_lot::Mutex;
@@ -41,14 +35,10 @@ use crate::{
     auth::Scope,
     storage::{
         blocking_pool::BlockingPool,
-        call_id::CallIdRules,
         census::Figures,
         deny_list::InForce,
         driver::{DriverReport, FileDriver, LookedAt},
-        media::Extensions,
         open::{OpenError, OpenRecording},
-        pattern::Pattern,
-        query::Query,
         recording::{Recording, tidy},
         root_id::RootId,
         storage_root::{Counted, Indexed, StorageRoot},

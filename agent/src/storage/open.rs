@@ -14,17 +14,15 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_agent_core::{
+    layout::{self, Layout},
+    wav::{self, WavHeader},
+};
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::fs::{Dir, OpenOptions};
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::{
-    audio::{
-        layout::{self, Layout},
-        wav::{self, WavHeader},
-    },
-    storage::recording::Resolved,
-};
+use crate::storage::recording::Resolved;
 
 /// A file that is younger than this has no validators. It may change again within the same tick of its file system's
 /// clock, which is two seconds on FAT and one second on old NFS servers.

@@ -13,16 +13,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_agent_core::{
+    layout::{Layout, delivered_extension},
+    media::{self, playability},
+};
 use audiovault_protocol::recording::media::content_type;
 use cap_std::fs::Dir;
 
-use crate::{
-    audio::layout::{Layout, delivered_extension},
-    storage::{
-        media::{self, playability},
-        root_id::RootId,
-    },
-};
+use crate::storage::root_id::RootId;
 
 /// A file that changed more recently than this is still being written. Asterisk's buffer of 4 KiB lasts 2.5 s at
 /// GSM's 1.6 kB a second, and NFS may hide a change for 3 s.

@@ -8,13 +8,15 @@ use std::{
     time::SystemTime,
 };
 
+use audiovault_agent_core::{
+    call_id::CallId,
+    pattern::{Part, Pattern, Placeholder},
+};
 use cap_std::fs::Dir;
 
 use crate::storage::{
     StorageSettings,
-    call_id::CallId,
     directory::{Entry, Names, OpenDirectory},
-    pattern::{Part, Pattern, Placeholder},
     recording::Recording,
 };
 

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audiovault_agent_core::query::Query;
 use audiovault_common::error_chain::causes_in_one_line;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -23,7 +24,6 @@ use crate::{
         deny_list::InForce,
         driver::{DriverFault, DriverReport, FileDriver, IndexFault},
         index::Scanned,
-        query::Query,
         walk::{Budget, Pace},
     },
 };

@@ -8,12 +8,13 @@ use std::{
     time::SystemTime,
 };
 
+use audiovault_agent_core::testing::wav_header;
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     storage::open::VALIDATOR_AGE,
-    testing::{put, put_aged, wav, wav_header},
+    testing::{put, put_aged, wav},
 };
 
 const CALL: &str = "1711444502.17";

@@ -20,8 +20,9 @@ use std::{
 
 use audiovault_agent::{
     auth::Scope,
-    storage::{RecordingStorage, StorageSettings, call_id::CallIdRules, pattern::Pattern, query::Query},
+    storage::{RecordingStorage, StorageSettings},
 };
+use audiovault_agent_core::{call_id::CallIdRules, pattern::Pattern, query::Query};
 use clap::Args;
 use rand::{SeedableRng, rngs::SmallRng};
 use tempfile::TempDir;

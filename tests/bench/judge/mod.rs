@@ -5,7 +5,8 @@
 
 use std::{fs, hint::black_box, path::PathBuf};
 
-use audiovault_agent::auth::{Access, secret::Secret};
+use audiovault_agent::auth::Access;
+use audiovault_agent_core::secret::Secret;
 use audiovault_protocol::identity::site::SiteKey;
 use clap::{Args, ValueEnum};
 

@@ -5,13 +5,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use arbitrary::Arbitrary;
+use audiovault_agent_core::conditions::{Validators, Verdict, evaluate};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use libfuzzer_sys::fuzz_target;
-
-#[path = "../../../agent/src/http/conditions.rs"]
-mod conditions;
-
-use conditions::{Validators, Verdict, evaluate};
 
 #[derive(Debug, Arbitrary)]
 struct Request<'a> {

@@ -4,13 +4,8 @@
 
 use std::path::Component;
 
+use audiovault_agent_core::pattern::{Part, Pattern};
 use libfuzzer_sys::fuzz_target;
-
-#[expect(dead_code, reason = "a target needs not all of the module")]
-#[path = "../../../agent/src/storage/pattern.rs"]
-mod pattern;
-
-use pattern::{Part, Pattern};
 
 fuzz_target!(|text: &str| {
     if let Ok(pattern) = Pattern::parse(text) {

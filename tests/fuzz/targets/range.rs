@@ -3,12 +3,8 @@
 
 #![no_main]
 
+use audiovault_agent_core::range::{Selection, select};
 use libfuzzer_sys::fuzz_target;
-
-#[path = "../../../agent/src/http/range.rs"]
-mod range;
-
-use range::{Selection, select};
 
 fuzz_target!(|request: (u64, &str)| {
     let (size, header) = request;

@@ -4,16 +4,8 @@
 
 use std::collections::HashSet;
 
+use audiovault_agent_core::tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenants};
 use libfuzzer_sys::fuzz_target;
-
-#[expect(dead_code, reason = "a target needs only a part of the module")]
-#[path = "../../../agent/src/auth/secret.rs"]
-mod secret;
-#[expect(dead_code, reason = "a target needs only a part of the module")]
-#[path = "../../../agent/src/auth/tenants.rs"]
-mod tenants;
-
-use tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenants};
 
 fuzz_target!(|text: &[u8]| {
     let Ok(read) = Tenants::parse(text) else { return };

@@ -13,18 +13,20 @@ use std::{
     sync::Arc,
 };
 
+use audiovault_agent_core::{
+    call_id::CallId,
+    expand::{self, Step},
+    query::Query,
+    tokens::{self, Rules},
+};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use self::queue_log::Answered;
 use crate::storage::{
     StorageSettings,
-    call_id::CallId,
     driver::{DriverFault, FileDriver},
-    expand::{self, Step},
-    query::Query,
     root_id::RootId,
-    tokens::{self, Rules},
 };
 
 /// The result of the search for one call's recording.

@@ -1,15 +1,13 @@
 use std::{ffi::OsString, fs, path::Path};
 
+use audiovault_agent_core::secret::Secret;
 use audiovault_common::settings::Setting;
 use toml::Table;
 
 use super::*;
-use crate::{
-    auth::secret::Secret,
-    config::{
-        args::{Command as Chosen, TunnelArgs},
-        ask_args::{ConfigArgs, ConfigCommand},
-    },
+use crate::config::{
+    args::{Command as Chosen, TunnelArgs},
+    ask_args::{ConfigArgs, ConfigCommand},
 };
 
 fn all() -> Vec<Setting> {

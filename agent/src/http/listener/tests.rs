@@ -2,6 +2,7 @@
 
 use std::io;
 
+use audiovault_agent_core::pattern::Pattern;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::TokioIo;
@@ -11,7 +12,6 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::{
     audit::AuditLogSettings,
-    storage::pattern::Pattern,
     testing::{put, settings as service, wav},
 };
 

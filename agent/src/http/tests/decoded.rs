@@ -1,13 +1,14 @@
 //! Tests of the service with a browser that cannot play the format on disk.
 
+use audiovault_agent_core::testing::{RANDOM_GSM, coded_wav};
+
 use super::*;
-use crate::testing::coded_wav;
 
 const GSM: &str = "in-600-34911223344-20240326-101502-1711444502.17.gsm";
 
 /// GSM frames that all differ: 12 s, which decoded is longer than one chunk.
 fn gsm() -> Vec<u8> {
-    include_bytes!("../../audio/fixtures/random.gsm").repeat(6)
+    RANDOM_GSM.repeat(6)
 }
 
 fn pairs() -> Vec<u8> {

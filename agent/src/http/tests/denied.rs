@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use audiovault_agent_core::call_id::CallIdRules;
 use audiovault_protocol::link::Revocation;
 
 use super::*;
@@ -9,7 +10,6 @@ use crate::{
     audit::AuditLogSettings,
     storage::{
         SearchMode,
-        call_id::CallIdRules,
         deny_list::{self, DenySettings},
     },
 };

@@ -7,6 +7,7 @@ mod recorded;
 
 use std::{fs, time::Duration};
 
+use audiovault_agent_core::{pattern::Pattern, secret::Secret, tenants::Tenant};
 use audiovault_protocol::{
     http::{
         context::{Audit, Client, Deadline, LinkBase, RequestId},
@@ -23,11 +24,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{
-    auth::{secret::Secret, tenants::Tenant},
-    storage::pattern::Pattern,
-    testing::{put, put_aged, set_age, settings, wav},
-};
+use crate::testing::{put, put_aged, set_age, settings, wav};
 
 const TOKEN: &str = "master-token";
 const CALL: &str = "1711444502.17";
@@ -248,7 +245,7 @@ async fn tenants_see_their_own_and_nothing_else() {
 #[tokio::test]
 async fn empty_and_growing_recordings_are_marked() {
     let site = Site::new("");
-    site.put("a-1711444502.17.wav", &crate::testing::wav_header(0));
+    site.put("a-1711444502.17.wav", &audiovault_agent_core::testing::wav_header(0));
     put_aged(site.dir.path().join("b-1711444502.17.wav"), &wav(1), Duration::ZERO);
     let (_, found) = site.search(&ours("")).await;
     assert_eq!((&found["files"][0]["empty"], &found["files"][1]["growing"]), (&true.into(), &true.into()));

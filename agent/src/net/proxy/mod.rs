@@ -8,13 +8,13 @@ use std::{
     sync::Arc,
 };
 
+use audiovault_agent_core::secret::Secret;
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::{Stream, Target, TlsFailure};
-use crate::auth::secret::Secret;
 
 /// The default port of SOCKS proxies (RFC 1928, section 3). For HTTP it is the port of `http` or `https`.
 const SOCKS_PORT: u16 = 1080;

@@ -3,8 +3,6 @@
 //! The file is checked for every request, and twice a second for running downloads. A file that cannot be used
 //! changes nothing: the last good rules stay in force, and the log and the agent's problems report it.
 
-pub mod rules;
-
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +18,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_agent_core::{
+    call_id::CallIdRules,
+    deny_rules::{DenyRules, RulesError},
+};
 use audiovault_common::{error_chain::causes_in_one_line, file_watch::Stamp};
 use audiovault_protocol::link::Revocation;
 use axum::body::Body;
@@ -28,12 +30,7 @@ use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::{
-    status::Problems,
-    storage::{call_id::CallIdRules, recording::Resolved},
-};
-
-pub use self::rules::{DenyRules, RulesError};
+use crate::{status::Problems, storage::recording::Resolved};
 
 /// How often the file is checked between requests: a running download ends within a second.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);

@@ -21,6 +21,13 @@ use std::{
     time::Duration,
 };
 
+use audiovault_agent_core::{
+    call_id::CallId,
+    expand::{self, Step, leads_to},
+    pattern::Pattern,
+    query::Query,
+    tokens::{self, Rules},
+};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -31,12 +38,7 @@ use self::{
 };
 use crate::storage::{
     StorageSettings,
-    call_id::CallId,
     directory::{OpenDirectory, is_debris},
-    expand::{self, Step, leads_to},
-    pattern::Pattern,
-    query::Query,
-    tokens::{self, Rules},
     walk::{Entered, Shortfall, VisitError, Visitor, Walker},
 };
 

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_agent_core::tokens::{Rules, tokens};
+
 use super::{
     names_of,
     store::{Change, DirectoryRow, Store, StoreError, digest},
@@ -19,7 +21,6 @@ use super::{
 };
 use crate::storage::{
     directory::{COARSEST_CLOCK, OpenDirectory},
-    tokens::{Rules, tokens},
     walk::{Entered, Shortfall, VisitError, Visitor, Walker, is_absent},
 };
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use audiovault_agent_core::query::Query;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -16,7 +17,6 @@ use super::*;
 use crate::{
     storage::{
         driver::FileDriver,
-        query::Query,
         root_id::RootId,
         walk::{Budget, Pace},
     },
@@ -106,7 +106,7 @@ impl Place {
 }
 
 fn query(id: &str) -> Query {
-    Query::new(crate::storage::call_id::CallIdRules::default().parse(id).unwrap())
+    Query::new(audiovault_agent_core::call_id::CallIdRules::default().parse(id).unwrap())
 }
 
 /// A call of years ago. Once everything is scanned, a search for it reads no directories.

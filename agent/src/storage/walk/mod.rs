@@ -21,12 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audiovault_agent_core::expand::Step;
 use cap_std::fs::Dir;
 use parking_lot::{Condvar, Mutex};
 
 use crate::storage::{
     directory::{Entry, Names, OpenDirectory},
-    expand::Step,
     open::leads_out,
 };
 

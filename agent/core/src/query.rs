@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
-use crate::storage::call_id::CallId;
+use crate::call_id::CallId;
 
 /// Whole seconds since the Unix epoch have at most this many digits until the year 5138; a longer number is in
 /// milliseconds.
@@ -51,7 +51,7 @@ impl Query {
     }
 
     /// Whether a file of this name belongs to the call or its conversation.
-    pub(crate) fn wants(&self, name: &[u8]) -> bool {
+    pub fn wants(&self, name: &[u8]) -> bool {
         self.call_id.stands_in(name)
             || self.linked.ids.iter().any(|id| id.stands_in(name))
             // The file may have been converted since the call detail record was written.

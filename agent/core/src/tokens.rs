@@ -5,9 +5,9 @@
 //! the name. So the index stores a name under each of its long parts, and looks a call up under the longest part of
 //! its id.
 //!
-//! [`CallId::stands_in`]: crate::storage::call_id::CallId::stands_in
+//! [`CallId::stands_in`]: crate::call_id::CallId::stands_in
 
-use crate::storage::call_id::CallIdRules;
+use crate::call_id::CallIdRules;
 
 /// A shorter part occurs in too many names: the shortest time of a call has 9 digits, a date has 8.
 const LEAST: usize = 9;
@@ -21,20 +21,20 @@ const SHORTEST_YEASTAR: usize = 18;
 
 /// Which parts are tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rules {
+pub struct Rules {
     /// Numbers without a counter after them are tokens too, because the operator accepts ids of another form.
-    pub(crate) numbers: bool,
+    pub numbers: bool,
 }
 
 impl Rules {
     /// The rules that fit the rules for call ids.
-    pub(crate) fn for_ids(ids: &CallIdRules) -> Self {
+    pub fn for_ids(ids: &CallIdRules) -> Self {
         Self { numbers: ids.has_custom() }
     }
 }
 
 /// The tokens of a name, in lower case.
-pub(crate) fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
+pub fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = Vec::new();
     let mut at = 0;
     while let Some((before, rest)) = name.split_at_checked(at).filter(|(_, rest)| !rest.is_empty()) {
@@ -52,7 +52,7 @@ pub(crate) fn tokens(name: &[u8], rules: Rules) -> Vec<Vec<u8>> {
 }
 
 /// The token under which an id is looked up, or `None` if it has no token.
-pub(crate) fn key(needle: &[u8], rules: Rules) -> Option<Vec<u8>> {
+pub fn key(needle: &[u8], rules: Rules) -> Option<Vec<u8>> {
     tokens(needle, rules).into_iter().max_by_key(Vec::len)
 }
 

@@ -107,7 +107,7 @@ impl CallId {
     }
 
     /// The text to look for in file names: in lower case, with `.` in place of `_`.
-    pub(crate) fn needle(&self) -> &[u8] {
+    pub fn needle(&self) -> &[u8] {
         &self.needle
     }
 

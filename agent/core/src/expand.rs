@@ -8,7 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp, Zoned, tz::TimeZone};
 
-use crate::storage::{
+use crate::{
     pattern::{Granularity, Part, Pattern, Placeholder},
     query::Query,
 };
@@ -110,12 +110,12 @@ pub fn expand(
 }
 
 /// The way that covers every directory to which a query may lead.
-pub(crate) fn anywhere(pattern: &Pattern) -> Vec<Step> {
+pub fn anywhere(pattern: &Pattern) -> Vec<Step> {
     pattern.components().iter().map(|parts| step(parts, &Values::new())).collect()
 }
 
 /// Whether a file is in a directory at the end of a way, or below one.
-pub(crate) fn leads_to(way: &[Step], file: &Path) -> bool {
+pub fn leads_to(way: &[Step], file: &Path) -> bool {
     let mut directories = file.parent().unwrap_or(Path::new("")).components();
     way.iter().all(|step| match directories.next() {
         Some(Component::Normal(name)) => step.admits(name.as_bytes()),
@@ -219,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::storage::call_id::CallIdRules;
+    use crate::call_id::CallIdRules;
 
     const FOUR_HOURS: SignedDuration = SignedDuration::from_hours(4);
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::storage::call_id::{CallId, CallIdRules};
+use crate::call_id::{CallId, CallIdRules};
 
 /// How many parts of a name are considered, counted from the end, because PBXs write the id late. 16 parts make 136
 /// texts to parse.

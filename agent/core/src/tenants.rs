@@ -1,14 +1,10 @@
-//! The tenants file of AudioVault: JSON `[{"tenant", "secret", "note"}]`.
+//! The tenants file of AudioVault: JSON `[{"tenant", "secret", "note"}]`. Pure.
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-};
+use std::collections::HashSet;
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
-use super::secret::Secret;
+use crate::secret::Secret;
 
 /// The secret of the last entry in the published template of the file; everybody knows it.
 pub const PUBLIC_SECRET: &str = "N0b0dyKn0ws";
@@ -16,16 +12,8 @@ pub const PUBLIC_SECRET: &str = "N0b0dyKn0ws";
 pub const MIN_SECRET_LEN: usize = 8;
 
 /// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TenantsError {
-    /// The file cannot be read.
-    #[error("the tenants file {} cannot be read", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
     /// The file is not JSON of the right shape.
     #[error(r#"the tenants file must be JSON such as [{{"tenant": "a", "secret": "…", "note": ""}}] (line {line})"#)]
     Malformed {
@@ -66,16 +54,6 @@ struct Entry {
 }
 
 impl Tenants {
-    /// Reads the file.
-    ///
-    /// # Errors
-    /// [`TenantsError`].
-    pub fn read(path: &Path) -> Result<Self, TenantsError> {
-        let text = std::fs::read(path).map(Zeroizing::new);
-        let text = text.map_err(|source| TenantsError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text)
-    }
-
     /// Parses the content of the file. Entries whose secret is empty, short or public are left out.
     ///
     /// # Errors

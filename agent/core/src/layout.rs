@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use super::gsm;
-use crate::audio::wav;
+use crate::{gsm, wav};
 
 /// Length in bytes of the header of a decoded recording.
 pub const HEADER_LEN: u64 = 44;

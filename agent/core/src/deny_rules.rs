@@ -7,7 +7,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
 
-use crate::storage::call_id::{CallId, CallIdRules};
+use crate::call_id::{CallId, CallIdRules};
 
 /// The most rules in a file: every recording that a search finds is compared with all of them.
 const MAX_RULES: usize = 10_000;
