@@ -20,7 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    http::decoding::Decoding,
+    audio::decoding::Decoding,
     storage::{blocking_pool::BlockingPool, cached_read, open::RecordingFile},
 };
 

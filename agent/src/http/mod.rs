@@ -2,7 +2,6 @@
 
 pub mod about;
 pub mod body;
-pub mod decoding;
 pub mod dialect;
 mod envelope;
 mod errors;

@@ -16,12 +16,9 @@ use super::{
     search::link_name,
 };
 use crate::{
-    audio::snapshots::Snapshots,
+    audio::{decoding::Decoding, snapshots::Snapshots},
     audit::{Denied, Known},
-    http::{
-        decoding::Decoding,
-        links::{OpenLinkError, Opened},
-    },
+    http::links::{OpenLinkError, Opened},
     limits::Paced,
     storage::{
         RecordingStorage,
