@@ -9,6 +9,7 @@ mod audit;
 mod events;
 mod me;
 mod operator_events;
+mod problems;
 mod schemas;
 mod sites;
 mod tokens;
@@ -26,7 +27,10 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-pub use self::schemas::{Failures, ProblemBody, RightsView, TokenView, UserView};
+pub use self::{
+    problems::{Failures, ProblemBody},
+    schemas::{RightsView, TokenView, UserView},
+};
 use crate::admin::AdminState;
 
 #[derive(OpenApi)]
