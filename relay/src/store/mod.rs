@@ -168,6 +168,4 @@ impl Store {
 #[cfg(test)]
 pub(crate) mod fresh;
 #[cfg(test)]
-mod sqlite_tests;
-#[cfg(test)]
 mod tests;

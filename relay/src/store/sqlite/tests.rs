@@ -4,7 +4,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use tempfile::TempDir;
 
-use super::{
+use super::super::{
     fresh::operator,
     tests::{new_site, site},
     *,
