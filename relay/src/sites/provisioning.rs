@@ -2,7 +2,7 @@
 //! codes for keys for the public listener. Secrets are made here, shown once and stored nowhere; the store has only
 //! their digests.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, io, net::IpAddr};
 
 use audiovault_protocol::identity::{
     enrolment::{CODE_LIFETIME, EnrolmentCode},
@@ -86,20 +86,48 @@ pub async fn add_site(
     url: &PublicUrl,
     wanted: WantedSite,
 ) -> Result<AddedSite, StoreError> {
-    let added = add_sites(store, actor, url, vec![wanted.clone()]).await?.pop();
-    added.ok_or(StoreError::UnknownSite(wanted.site))
+    let site = wanted.site.clone();
+    let PreparedSites { new, mut added } = prepare_sites(url, vec![wanted]);
+    store.add_sites(actor, &new).await?;
+    added.pop().ok_or(StoreError::UnknownSite(site))
 }
 
-/// Adds sites, all or none.
+/// Why sites were not added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddSitesError {
+    /// Their secrets cannot be kept.
+    #[error("cannot keep the secrets of the sites")]
+    Secrets(#[source] io::Error),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Adds sites, all or none, after `keep` has stored their secrets: a key that is lost cannot be shown again. If the
+/// sites are not added, the stored secrets are worthless.
 ///
 /// # Errors
-/// As [`Store::add_sites`].
+/// [`AddSitesError`]. Nothing has changed then.
 pub async fn add_sites(
     store: &Store,
     actor: &Actor,
     url: &PublicUrl,
     wanted: Vec<WantedSite>,
-) -> Result<Vec<AddedSite>, StoreError> {
+    keep: impl FnOnce(&[AddedSite]) -> io::Result<()>,
+) -> Result<Vec<AddedSite>, AddSitesError> {
+    let PreparedSites { new, added } = prepare_sites(url, wanted);
+    keep(&added).map_err(AddSitesError::Secrets)?;
+    store.add_sites(actor, &new).await?;
+    Ok(added)
+}
+
+/// Sites with new secrets: as the store keeps them, and as their operator gets them.
+struct PreparedSites {
+    new: Vec<NewSite>,
+    added: Vec<AddedSite>,
+}
+
+fn prepare_sites(url: &PublicUrl, wanted: Vec<WantedSite>) -> PreparedSites {
     let mut new = Vec::with_capacity(wanted.len());
     let mut added = Vec::with_capacity(wanted.len());
     for WantedSite { site, note, aliases } in wanted {
@@ -115,8 +143,7 @@ pub async fn add_sites(
         });
         new.push(NewSite { site, note, aliases, key: key.digest() });
     }
-    store.add_sites(actor, &new).await?;
-    Ok(added)
+    PreparedSites { new, added }
 }
 
 /// Gives a site a new key. The previous one stays valid until it is revoked or until the next rotation.
@@ -195,4 +222,35 @@ pub async fn trade_code(store: &Store, code: &EnrolmentCode, from: IpAddr) -> Re
     let trade = Trade { digest: code.digest(), key, from, now: Timestamp::now() };
     let site = store.trade_code(&Actor::at(ActorKind::Agent, "enrolment", from), &trade).await?;
     Ok(SiteKey::from_secret(site, *secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fresh::{Fresh, operator};
+
+    #[tokio::test]
+    async fn sites_whose_secrets_cannot_be_kept_are_not_added() {
+        let fresh = Fresh::new().await;
+        let store = fresh.open().await;
+        let url: PublicUrl = "https://relay.example.com".parse().unwrap();
+        let wanted = |name| WantedSite {
+            site: SiteId::parse(name).unwrap(),
+            note: String::new(),
+            aliases: BTreeSet::new(),
+        };
+        let full = |_: &[AddedSite]| Err(io::Error::from(io::ErrorKind::StorageFull));
+        let refused = add_sites(&store, &operator(), &url, vec![wanted("acme"), wanted("beta")], full).await;
+        assert!(matches!(refused, Err(AddSitesError::Secrets(_))));
+        assert!(store.list().await.unwrap().is_empty(), "such a site would have a key that is lost");
+
+        let mut kept = Vec::new();
+        let keep = |added: &[AddedSite]| {
+            kept.extend(added.iter().map(|site| site.site_key.to_string()));
+            Ok(())
+        };
+        let added = add_sites(&store, &operator(), &url, vec![wanted("acme")], keep).await.unwrap();
+        assert_eq!(kept, [added[0].site_key.to_string()]);
+        assert_eq!(store.list().await.unwrap().len(), 1);
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
     model::operator_events::Actor,
     net::public_url::{PublicUrl, PublicUrlError},
     sites::{
-        provisioning::{self, AddedCode, AddedKey, AddedSite, WantedSite},
+        provisioning::{self, AddSitesError, AddedCode, AddedKey, AddedSite, WantedSite},
         queuemetrics,
     },
     store::{DEFAULT_NAME_REST, IfMissing, NoDatabase, Store, StoreError, StoredSite, open_named},
@@ -193,6 +193,17 @@ pub enum SiteCommandError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The database failed while it added sites.
+    #[error(
+        "the database failed, and the sites may have been added: see `site list`; if they were, their secrets are in {}",
+        secrets.display()
+    )]
+    MaybeAdded {
+        /// The file with the secrets.
+        secrets: PathBuf,
+        /// The error of the database.
+        source: StoreError,
+    },
     /// The result cannot be printed. The change that it reports has been made.
     #[error("the change was made, but its result cannot be printed")]
     Output(#[from] io::Error),
@@ -208,6 +219,7 @@ impl SiteCommandError {
             | Self::Read { .. }
             | Self::Table(_)
             | Self::Secrets { .. }
+            | Self::MaybeAdded { .. }
             | Self::Output(_) => Exit::Failed,
         }
     }
@@ -216,8 +228,8 @@ impl SiteCommandError {
 /// Runs one command. Prints its result to `out`, and warnings for people to `warnings`.
 ///
 /// # Errors
-/// [`SiteCommandError`]. Nothing has changed then, unless it is [`SiteCommandError::Output`], or
-/// [`SiteCommandError::Secrets`] after the sites were added.
+/// [`SiteCommandError`]. Nothing has changed then, unless it is [`SiteCommandError::Output`] or, perhaps,
+/// [`SiteCommandError::MaybeAdded`].
 pub async fn run(
     args: SiteArgs,
     out: &mut (dyn Write + Send),
@@ -322,8 +334,7 @@ impl Commands<'_> {
         Ok(Report::Rotated { key, site: SiteReport::of(&self.store.show(&site).await?) })
     }
 
-    /// Imports sites. The file of secrets is made before the sites, since keys that cannot be written to it would be
-    /// lost.
+    /// Imports sites. The secrets are on disk before the sites are added: a key that is lost cannot be shown again.
     async fn import(
         &mut self,
         file: &Path,
@@ -336,16 +347,25 @@ impl Commands<'_> {
         let unwritable = |source| SiteCommandError::Secrets { path: secrets.clone(), source };
         let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secrets);
         let out = out.map_err(unwritable)?;
-        let added = match provisioning::add_sites(&self.store, &self.actor, &url, wanted).await {
-            Ok(added) => added,
-            Err(error) => {
-                // The file is empty, so it does no harm if it cannot be removed.
-                let _ = std::fs::remove_file(&secrets);
-                return Err(error.into());
-            }
+        let keep = |added: &[AddedSite]| {
+            table::write_secrets(added, &out)?;
+            out.sync_all()
         };
-        table::write_secrets(&added, &out).and_then(|()| out.sync_all()).map_err(unwritable)?;
-        Ok(Report::Imported { imported: added.len(), secrets })
+        match provisioning::add_sites(&self.store, &self.actor, &url, wanted, keep).await {
+            Ok(added) => Ok(Report::Imported { imported: added.len(), secrets }),
+            // The database may have added the sites before the connection was lost.
+            Err(AddSitesError::Store(source @ StoreError::Database(_))) => {
+                Err(SiteCommandError::MaybeAdded { secrets, source })
+            }
+            Err(error) => {
+                // Its secrets belong to no site, so it does no harm if it cannot be removed.
+                let _ = std::fs::remove_file(&secrets);
+                Err(match error {
+                    AddSitesError::Secrets(source) => unwritable(source),
+                    AddSitesError::Store(error) => error.into(),
+                })
+            }
+        }
     }
 
     /// The address in the arguments, else the one with which the relay was last started. If there is neither, prints a
