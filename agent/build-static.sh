@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the agent as one static program, target/static/audiovault-agent, which runs on any Linux with this machine's
-# kind of processor, whatever C library that has or lacks. Runs from any directory. The argument is a profile of cargo, and
-# `dist` by default; `unoptimized` compiles in a fraction of the time, and is what the tests use.
+# kind of processor, with any C library or without one. Runs from any directory. The argument is a profile of cargo, and
+# `dist` by default. The tests use `unoptimized`, which compiles in a fraction of the time.
 #
 # Needs Rust, a C compiler and the C library's static half (Debian: libc6-dev, Fedora: glibc-static).
 set -eu

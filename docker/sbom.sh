@@ -20,8 +20,8 @@ mkdir -p "$sbom"
 SOURCE_DATE_EPOCH="$(git log -1 --format=%ct 2>/dev/null || echo 0)"
 export SOURCE_DATE_EPOCH
 
-# It writes a list for each program of the workspace beside its package, whichever it is asked for; and into each whatever
-# any of them could be built with. What cargo builds a program of is told by cargo tree.
+# This writes a list for each program of the workspace, beside its package. Each list has the dependencies of all programs.
+# `cargo tree` says which of these cargo builds into one program.
 cargo cyclonedx --quiet --format json --spec-version 1.5 --describe binaries --no-build-deps
 for part in agent relay; do
   built="$(cargo tree --locked --package "audiovault-$part" --edges normal --prefix none --no-dedupe)"

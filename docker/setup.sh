@@ -41,7 +41,7 @@ little_endian() {
   done
 }
 
-# So many seconds of a quiet tone: 8-bit mono at 8 kHz, a triangle wave of 250 Hz.
+# Writes a quiet tone; the argument is its length in seconds. 8-bit mono at 8 kHz, a triangle wave of 250 Hz.
 wave() {
   bytes=$(($1 * 8000))
   # The formats are escapes of our own making.

@@ -6,7 +6,7 @@
 //! cargo run --release -p audiovault-protocol --example simulate -- --only mux|link --seed N --trace
 //! ```
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to whoever called it")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints its results")]
 
 use std::{
     fmt::Arguments,

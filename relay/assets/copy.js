@@ -2,7 +2,7 @@
 const { copy, copied } = document.body.dataset;
 const SHOWN_FOR_MS = 2000;
 
-// Call it again for whatever is added to the page later.
+// Call it again for elements that are added to the page later.
 export function addCopyButtons(root) {
   for (const block of root.querySelectorAll(".copy:not(:has(> button))")) {
     const text = block.querySelector("pre, code");

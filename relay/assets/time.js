@@ -3,7 +3,7 @@ const language = document.documentElement.lang;
 const short = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
 const long = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "long" });
 
-// Call it again for whatever is added to the page later.
+// Call it again for elements that are added to the page later.
 export function localizeTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(element.dateTime);

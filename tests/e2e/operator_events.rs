@@ -1,4 +1,4 @@
-//! What operators do is in the operators' events, whichever way they do it.
+//! What operators do on pages, by the API and on the command line is in the operators' events.
 
 use harness::{
     operator::{Api, Operator, PASSWORD},

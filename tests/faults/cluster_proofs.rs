@@ -1,4 +1,4 @@
-//! Messages between relays over a network where somebody listens and changes them.
+//! Messages between relays over a network where an attacker reads and changes them.
 
 use std::{
     net::SocketAddr,

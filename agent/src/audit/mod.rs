@@ -87,7 +87,7 @@ impl Recorder {
         }))
     }
 
-    /// Writes to this file from now on, or nowhere. A file that was moved away in the meantime is begun anew.
+    /// Writes to this file from now on, or nowhere. If the file was moved away in the meantime, a new one is begun.
     pub fn configure(&self, settings: Option<AuditLogSettings>) {
         if settings.is_some() {
             self.0.thread.get_or_init(|| self.start());

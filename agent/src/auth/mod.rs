@@ -37,7 +37,7 @@ pub enum AccessError {
     Same(String, String),
 }
 
-/// Which drivers an asker may see.
+/// Which drivers a client may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Every driver.

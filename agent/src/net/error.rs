@@ -79,7 +79,7 @@ impl ReachError {
         }
     }
 
-    /// Whether another attempt can help only after somebody has changed the configuration or the proxy.
+    /// Whether another attempt can help only after a change of the configuration or the proxy.
     pub fn needs_change(&self) -> bool {
         match self {
             Self::Proxy(_, error) => error.needs_change(),

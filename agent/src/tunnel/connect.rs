@@ -69,7 +69,7 @@ pub(super) enum Retry {
     Backoff,
     /// After the time that the relay gave.
     After(Duration),
-    /// Only after somebody has changed something: retried rarely, and logged as an error.
+    /// Only after a person has changed something: retried rarely, and logged as an error.
     AfterChange,
 }
 

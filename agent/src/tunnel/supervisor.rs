@@ -34,7 +34,7 @@ use super::{
 
 /// How long an agent that shuts down waits for running downloads to finish.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Added to the backoff if somebody must change something first. There is no hurry, but the person who makes the
+/// Added to the backoff if a person must change something first. There is no hurry, but the person who makes the
 /// change wants to see whether it helped.
 const AFTER_CHANGE: Duration = Duration::from_secs(5);
 /// Spreads the retries of agents that were given the same time.

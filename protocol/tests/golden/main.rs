@@ -21,7 +21,7 @@ use self::{
     transcript::{Kind, Section, parse, render},
 };
 
-/// If this variable is set, the transcripts are written anew.
+/// If this variable is set, the transcripts are written again.
 const WRITE: &str = "AUDIOVAULT_WRITE_GOLDEN";
 
 const WHAT_TO_DO: &str = "\
@@ -63,7 +63,7 @@ fn read(story: &Story) -> Vec<Section> {
     parse(&text).unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()))
 }
 
-/// Every story with its transcript. If [`WRITE`] is set, all transcripts are written anew instead.
+/// Every story with its transcript. If [`WRITE`] is set, all transcripts are written again instead.
 fn scenes() -> Vec<Scene> {
     if std::env::var_os(WRITE).is_some() {
         write();

@@ -1,5 +1,5 @@
-//! Changes of sites by operators. The pages and the API both use this module, so a change needs the same right, is
-//! visible at once and is logged, whichever way it was made.
+//! Changes of sites by operators. The pages and the API both use this module, so a change needs the same right in
+//! both, is visible at once and is logged.
 
 use audiovault_common::http_error::HttpError;
 use audiovault_protocol::identity::site::{Alias, SiteId};

@@ -94,7 +94,7 @@ pub enum UserCommand {
     },
 }
 
-/// What somebody may do.
+/// What a user or a token may do.
 #[derive(Debug, Clone, Args)]
 pub struct RightsArgs {
     /// The role

@@ -6,7 +6,7 @@
 //! [`Balance`] decides how many agents a relay moves to its peers so that all relays have a similar number, for
 //! example after one of them was started. It is pure, and it cannot oscillate. Only a relay that has clearly more than
 //! the mean moves any agents, it never moves more than its surplus over the mean, it moves few at a time, and it moves
-//! no agent twice within an hour, wherever the load balancer sends them.
+//! no agent twice within an hour, even if the load balancer sends it back.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -187,7 +187,7 @@ impl AuditEvent {
 
     /// The seconds of sound in the delivered bytes, if the agent knows the rate.
     pub fn seconds(&self) -> Option<f64> {
-        #[expect(clippy::cast_precision_loss, reason = "a recording of 2^53 octets lasts for millennia")]
+        #[expect(clippy::cast_precision_loss, reason = "a recording of 2^53 bytes lasts for millennia")]
         self.bytes_per_second.map(|rate| self.bytes as f64 / f64::from(rate))
     }
 }

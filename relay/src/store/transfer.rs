@@ -330,7 +330,7 @@ mod tests {
         });
         let moved: BTreeSet<String> = moved.collect();
         let left: Vec<_> = all.difference(&moved).collect();
-        // Values that the next start of a relay makes anew, or that are set automatically.
+        // Values that the next start of a relay makes again, or that are set automatically.
         let expected = [
             "meta.erasure_key",
             "meta.generation",

@@ -70,7 +70,7 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
-    /// Whether another attempt can help only after somebody has changed the configuration or the proxy.
+    /// Whether another attempt can help only after a change of the configuration or the proxy.
     pub fn needs_change(&self) -> bool {
         match self {
             Self::CredentialsWanted(_) | Self::CredentialsRefused(_) | Self::Unspoken(_) => true,

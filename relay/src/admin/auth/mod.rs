@@ -1,7 +1,7 @@
 //! Authentication: users and their passwords, browser sessions, API tokens, and what each of them may do.
 //!
 //! Only [`Auth::principal`] turns a request into a [`Principal`]. It reads the database every time, so a change of a
-//! user takes effect at the next request, whichever process made the change. The login check in front of the admin
+//! user takes effect at the next request, even if another process made the change. The login check in front of the admin
 //! routes ([`crate::admin`]) lets no request through that has no principal.
 
 mod login;
