@@ -179,7 +179,9 @@ fn authority(chain: &[Certificate]) -> Verdict {
 /// The signer of the server's certificate, and the authority above it:
 /// `'R11' (Let's Encrypt), under 'ISRG Root X1' (…)`.
 fn signer(chain: &[Certificate]) -> String {
-    let (Some(own), Some(last)) = (chain.first(), chain.last()) else { return "nobody".to_owned() };
+    let (Some(own), Some(last)) = (chain.first(), chain.last()) else {
+        return "an unknown authority".to_owned();
+    };
     let next = short(&own.issuer);
     if last.issuer == own.issuer { next } else { format!("{next}, under {}", short(&last.issuer)) }
 }

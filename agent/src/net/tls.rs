@@ -258,7 +258,8 @@ fn classify(error: io::Error, chain: Vec<Certificate>) -> TlsFailure {
         return if babble { TlsFailure::NotTls(reason) } else { TlsFailure::Disagreement(reason) };
     };
     if matches!(wrong, CertificateError::UnknownIssuer) {
-        let issuer = chain.last().map_or_else(|| "nobody".to_owned(), |last| last.issuer.clone());
+        let issuer =
+            chain.last().map_or_else(|| "an unknown authority".to_owned(), |last| last.issuer.clone());
         TlsFailure::UnknownIssuer { issuer, chain }
     } else if matches!(wrong, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
         TlsFailure::Expired { chain }
