@@ -66,9 +66,9 @@ impl<'a> Transcript<'a> {
         let part = response.bytes().await?;
         let same = whole.get(start..start + part.len()).is_some_and(|expected| expected == part);
         if status != 206 || !same {
-            return Err("the range is not what it should be".into());
+            return Err("the range differs from that part of the whole download".into());
         }
-        say(&format!("  {} bytes, the same as in the file", part.len()));
+        say(&format!("  {} bytes, the same as in a download of the whole recording", part.len()));
         say("");
         Ok(())
     }
