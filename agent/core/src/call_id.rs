@@ -25,7 +25,7 @@ const YEASTAR: &str = r"^(?:19|20)\d{12}[0-9A-Fa-f]{4,6}$";
 )]
 pub struct CallIdError;
 
-/// The rules for call ids: the built-in forms, and the operator's own form.
+/// The rules for call ids: the built-in forms, and the admin's own form.
 #[derive(Debug, Clone, Default)]
 pub struct CallIdRules {
     custom: Option<Regex>,
@@ -46,7 +46,7 @@ impl CallIdRules {
         Ok(Self { custom: Some(Regex::new(&format!("^(?:{expression})$"))?) })
     }
 
-    /// Whether the operator accepts more than the built-in forms.
+    /// Whether the admin accepts more than the built-in forms.
     pub(crate) fn has_custom(&self) -> bool {
         self.custom.is_some()
     }

@@ -13,7 +13,7 @@ const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
 impl CallIdRules {
     /// Reads the call id out of a recording's file name. If several texts could be one, the order is: a time with a
-    /// number after it that is not later than the recording; a UUID or Yeastar's form; the operator's own rule, with
+    /// number after it that is not later than the recording; a UUID or Yeastar's form; the admin's own rule, with
     /// the longest text first.
     pub fn find_in(&self, name: &[u8], modified: SystemTime) -> Option<CallId> {
         let name = std::str::from_utf8(name).ok()?;

@@ -1,4 +1,4 @@
-//! The pure part of the AudioVault agent: the rules for what it reads from clients, operators and recordings.
+//! The pure part of the AudioVault agent: the rules for what it reads from clients, admins and recordings.
 //!
 //! It does no input or output, reads no clock and draws no random numbers. Each module works alone on bytes and text, so
 //! that a fuzzer can drive it.

@@ -1,4 +1,4 @@
-//! The operator's `file:` patterns: a root directory, and below it directories with placeholders.
+//! The admin's `file:` patterns: a root directory, and below it directories with placeholders.
 
 use std::{
     fmt,

@@ -22,7 +22,7 @@ const SHORTEST_YEASTAR: usize = 18;
 /// Which parts are tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Numbers without a counter after them are tokens too, because the operator accepts ids of another form.
+    /// Numbers without a counter after them are tokens too, because the admin accepts ids of another form.
     pub numbers: bool,
 }
 

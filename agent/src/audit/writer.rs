@@ -1,7 +1,7 @@
 //! The thread that writes the audit log. It alone uses the disk, so a full, slow or dead disk delays no request.
 //!
 //! At its start it closes the deliveries of earlier runs that have a begin line but no end. It raises alarms that warn
-//! the operator before lines are lost: the disk is nearly full, or the audit log grows too fast.
+//! the admin before lines are lost: the disk is nearly full, or the audit log grows too fast.
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},

@@ -74,7 +74,7 @@ pub struct Grant {
 
 /// The token is wrong or missing, or belongs to another tenant. One error for all cases, so that it reveals nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the token is missing or wrong; ask the operator of the site for the right one")]
+#[error("the token is missing or wrong; ask the admin of the site for the right one")]
 pub struct Denied;
 
 impl Access {

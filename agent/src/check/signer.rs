@@ -16,7 +16,7 @@ const READABLE: &str =
 pub(super) struct Circumstances<'a> {
     /// The relay's host.
     pub(super) host: &'a str,
-    /// The certificate authorities that the operator chose.
+    /// The certificate authorities that the admin chose.
     pub(super) cacert: Option<&'a Path>,
     /// The offset of the relay's clock, if known.
     pub(super) offset: Option<Offset>,

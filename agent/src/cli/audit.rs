@@ -50,7 +50,7 @@ async fn legs(args: &EraseArgs) -> Result<Vec<String>, CommandError> {
     let cdr = Cdr::new(&settings).map_err(runtime)?;
     let rules = CallIdRules::default();
     for id in &args.call_ids {
-        // An id in the operator's own form is not a unique id of Asterisk, by which call records are searched.
+        // An id in the admin's own form is not a unique id of Asterisk, by which call records are searched.
         let Ok(call) = rules.parse(id) else { continue };
         let linked = cdr.linked(&call, &rules).await.map_err(runtime)?;
         ids.extend(linked.ids.iter().map(|id| id.as_str().to_owned()));

@@ -25,7 +25,7 @@ use crate::{
     tunnel::DRAIN_TIMEOUT,
 };
 
-/// How often the files of the configuration are checked. An operator who has changed one waits seconds.
+/// How often the files of the configuration are checked. An admin who has changed one waits seconds.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the agent with its tunnels.

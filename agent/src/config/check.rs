@@ -66,7 +66,7 @@ const MIN_LINK_SECRET_LEN: usize = 32;
 /// The site name with which a classic AudioVault, which has no relay, signs its links.
 const CLASSIC_SITE: &str = "classic";
 
-/// A configuration that can be used, with warnings for the operator.
+/// A configuration that can be used, with warnings for the admin.
 #[derive(Debug)]
 pub struct Checked<T> {
     /// The settings.
@@ -81,7 +81,7 @@ pub struct Checked<T> {
 /// [`ConfigError`] for the first thing that is wrong.
 pub fn tunnel(args: TunnelArgs, run_secret: &LinkSecret) -> Result<Checked<AgentSettings>, ConfigError> {
     let mut warnings = Vec::new();
-    // Checked first, so that an operator who has set nothing yet is told about the relay first.
+    // Checked first, so that an admin who has set no flag yet is told about the relay first.
     relays(&args.relay, args.allow_plaintext)?;
     let typed = args.site_key.clone();
     let key = one_secret(typed, args.site_key_file.as_deref(), "--site-key", &mut warnings)?;

@@ -19,7 +19,7 @@ use crate::{
     tunnel::TunnelError,
 };
 
-/// Why a configuration cannot be used; the operator has to change it. Secrets are never part of the text.
+/// Why a configuration cannot be used; the admin has to change it. Secrets are never part of the text.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A required setting is missing.
@@ -88,7 +88,7 @@ pub enum ConfigError {
         /// The longest duration.
         most: Duration,
     },
-    /// The operator's rule for call ids is not a regular expression.
+    /// The admin's rule for call ids is not a regular expression.
     #[error("--call-id is not a regular expression")]
     CallIdRegex(#[source] Box<regex::Error>),
     /// A file name extension is invalid.

@@ -1,6 +1,6 @@
 //! The dialect file: the field mapping of a search, and another shape for its response.
 //!
-//! The operator writes the file, so that no new version of this program is needed for what QueueMetrics turns out to
+//! The admin writes the file, so that no new version of this program is needed for what QueueMetrics turns out to
 //! send and expect.
 //!
 //! ```toml

@@ -100,7 +100,7 @@ impl Unit {
         CREDENTIALS.into_iter().filter(apart).map(|path| format!("InaccessiblePaths=-{path}\n")).collect()
     }
 
-    /// Keeps recordings read-only, even if an operator relaxes the other directives. The minus lets the agent start if
+    /// Keeps recordings read-only, even if the admin relaxes the other directives. The minus lets the agent start if
     /// a disk is not mounted at that moment.
     fn readable(&self) -> String {
         let line = |path: &PathBuf| format!("ReadOnlyPaths=\"-{}\"\n", escape(path));

@@ -164,7 +164,7 @@ impl FileDriver {
         Ok(index.refresh(Walker { root: &root, budget: &budget, names, pace })?)
     }
 
-    /// The pattern that the operator gave.
+    /// The pattern that the admin gave.
     pub fn pattern(&self) -> &Pattern {
         &self.pattern
     }

@@ -132,7 +132,7 @@ pub struct Findings {
 /// The health of one driver, as of its last search or probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DriverHealth {
-    /// The pattern as the operator wrote it.
+    /// The pattern as the admin wrote it.
     pub pattern: String,
     /// What is wrong, or `None`.
     pub degraded: Option<String>,

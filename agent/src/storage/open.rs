@@ -46,7 +46,7 @@ pub enum OpenError {
     #[error("the recording is no longer on the site's disks")]
     Gone(#[source] io::Error),
     /// The file exists but cannot be read.
-    #[error("the site cannot read the recording; its operator should look at the agent's log")]
+    #[error("the site cannot read the recording; its admin should look at the agent's log")]
     Unreadable(#[source] io::Error),
     /// The storage is known not to answer, so the agent did not try.
     #[error("the storage of the recording does not answer; try again in a moment")]

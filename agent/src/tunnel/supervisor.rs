@@ -73,7 +73,7 @@ impl Supervisor {
             while self.old.try_join_next().is_some() {}
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                // A new configuration is tried at once, so that the operator sees whether it helped.
+                // A new configuration is tried at once, so that the admin sees whether it helped.
                 Ok(()) = config.changed() => {}
                 () = sleep(wait) => {}
             }

@@ -2,7 +2,7 @@
 //! (RFC 1928) with user and password (RFC 1929).
 //!
 //! hyper implements CONNECT. hyper-util's `Tunnel` would be shorter, but does not return the proxy's status and reason,
-//! and an operator who asks the proxy's administrator for help needs both.
+//! and an admin who asks the proxy's administrator for help needs both.
 //!
 //! tokio-socks implements SOCKS. hyper-util's `SocksV5` offers a proxy either user and password or no authentication,
 //! never the choice, and would call getaddrinfo for names that are resolved here.
