@@ -29,12 +29,15 @@ const ABOUT: &str = "Finds call recordings on this machine's disks and serves th
 const EXAMPLES: &str = "\
 Examples:
   # Serve the recordings of a FreePBX through a relay; this opens no port here.
-  audiovault-agent tunnel --relay wss://relay.example.com --site-key-file /etc/audiovault-agent/site-key \\
-      --token-file /etc/audiovault-agent/search-token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
+  audiovault-agent tunnel --relay wss://relay.example.com \\
+      --site-key-file /etc/audiovault-agent/site-key \\
+      --token-file /etc/audiovault-agent/search-token \\
+      --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
   # Serve the same recordings on a local port, as AudioVault does.
   audiovault-agent serve --bind-to 127.0.0.1:4040 --public-url https://audio.example.com \\
-      --token-file /etc/audiovault-agent/search-token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
+      --token-file /etc/audiovault-agent/search-token \\
+      --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD
 
   # Find the recording of a call.
   audiovault-agent search 1711444502.17 --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD

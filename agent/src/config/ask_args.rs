@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use super::args::{CommonArgs, StorageArgs, TunnelArgs};
 
 const CHECK_HELP: &str = "\
-Every row of the table is PASS, WARN, FAIL or SKIPPED (a test before it failed), and says what to do.
-The check changes nothing: it creates no file and does not disturb a running agent. If no agent of the site is
+Every row of the table is PASS, WARN, FAIL or SKIPPED (a test before it failed), and says what to do. \
+The check changes nothing: it creates no file and does not disturb a running agent. If no agent of the site is \
 connected, the check opens a tunnel of its own for a short time, which answers only requests of the check.
 
 Exit code: 0 everything works, 1 it works with warnings, 2 the configuration cannot be used, 3 something does not work.
@@ -18,8 +18,8 @@ Examples:
   sudo -u audiovault-agent audiovault-agent check
 
   # Try flags before you install them.
-  audiovault-agent check --relay wss://relay.example.com --site-key-file site-key --token-file search-token \\
-      --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD";
+  audiovault-agent check --relay wss://relay.example.com --site-key-file site-key \\
+      --token-file search-token --path file:/var/spool/asterisk/monitor/%YY/%MM/%DD";
 
 /// Flags of `check`.
 #[derive(Debug, Args)]
@@ -34,14 +34,15 @@ pub struct CheckArgs {
 }
 
 const COVERAGE_HELP: &str = "\
-Every call with a CONNECT counts once, on the day and in the queue in which it was first answered. The storage roots are
-searched once, completely, for all calls together. A call without a recording is one of: empty file, outside the pattern
-(with the directory of its file), not recorded, root missing (the recording may exist there), no call id.
+Every call with a CONNECT counts once, on the day and in the queue in which it was first answered. The storage roots \
+are searched once, completely, for all calls together. A call without a recording is one of: empty file, outside the \
+pattern (with the directory of its file), not recorded, root missing (the recording may exist there), no call id.
 
 Exit code: 0 every recording is found, 1 some are not, 2 the configuration cannot be used.
 
 Examples:
-  sudo audiovault-agent coverage --queue-log /var/log/asterisk/queue_log --since 2026-11-01 --svg coverage.svg";
+  sudo audiovault-agent coverage --queue-log /var/log/asterisk/queue_log \\
+      --since 2026-11-01 --svg coverage.svg";
 
 /// Flags of `coverage`.
 #[derive(Debug, Args)]

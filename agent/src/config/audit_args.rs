@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use super::{args::CommonArgs, cdr_args::CdrArgs};
 
 const ERASE_HELP: &str = "\
-1772705472.1 also matches pbx1-1772705472.1 and the same call on every other server. An id with a server matches the
-call on that server and the id without a server. With --cdr (or cdr in the configuration file) all legs of the
-conversation are erased, and their ids are printed for the relay, which has an audit log of its own. The agent can
-continue to run, but new requests for the call are logged again, so deny the call first (--deny). One line remains:
+1772705472.1 also matches pbx1-1772705472.1 and the same call on every other server. An id with a server matches the \
+call on that server and the id without a server. With --cdr (or cdr in the configuration file) all legs of the \
+conversation are erased, and their ids are printed for the relay, which has an audit log of its own. The agent can \
+continue to run, but new requests for the call are logged again, so deny the call first (--deny). One line remains: \
 when, by which user and why something was erased, but not which call.
 
 Exit code: 0 the call is erased or was not in the log, 1 something failed or a file was not searched.

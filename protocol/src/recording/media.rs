@@ -33,7 +33,7 @@ pub const RECORDINGS: &[(&str, &str)] = &[
     ("sln16", "audio/x-sln"),
 ];
 
-/// Extensions that an agent's operator may add to its own, with the types that agents name for them.
+/// Extensions that the admin of an agent may add to its own, with the types that agents name for them.
 const MORE: &[(&str, &str)] = &[
     ("spx", "audio/x-spx"),
     ("amr", "audio/x-amr"),
