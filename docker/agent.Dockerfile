@@ -1,13 +1,14 @@
 # Built from the top of the repository: docker build -f docker/agent.Dockerfile -t audiovault-agent .
 #
-# git is not among what the image is built from. --build-arg AUDIOVAULT_COMMIT="$(git rev-parse --short=12 HEAD)" and
-# --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" tell the program which commit it is, and of when.
+# The build does not see the git directory. These two arguments give the program its commit and its time:
+# --build-arg AUDIOVAULT_COMMIT="$(git rev-parse --short=12 HEAD)"
+# --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)"
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 
-# One layer with everything, so that nothing has to follow the manifests: who builds often builds with cargo, where
-# dependencies stay compiled. The image brings gcc, which is all that aws-lc and SQLite need.
+# One layer has all sources, so that this file does not depend on the manifests. For frequent builds use cargo, which
+# keeps compiled dependencies. The image has gcc, and aws-lc and SQLite need no other compiler.
 COPY . .
 ARG AUDIOVAULT_COMMIT
 ARG SOURCE_DATE_EPOCH
@@ -19,8 +20,8 @@ RUN groupadd --system --gid 10001 audiovault \
  && install --directory --owner=audiovault --group=audiovault --mode=0700 /var/lib/audiovault
 COPY --from=build /src/target/dist/audiovault-agent /usr/local/bin/
 
-# Recordings often belong to the PBX alone: run with its user and group then, and with a state file that they can
-# write.
+# Often only the PBX's user can read the recordings. Then run the container with that user and group, and with a state
+# file that they can write.
 USER 10001:10001
 WORKDIR /var/lib/audiovault
 ENV AUDIOVAULT_AGENT_STATE_FILE=/var/lib/audiovault/agent.state

@@ -1,19 +1,20 @@
 # Built from the top of the repository: docker build -f docker/relay.Dockerfile -t audiovault-relay .
 #
-# git is not among what the image is built from. --build-arg AUDIOVAULT_COMMIT="$(git rev-parse --short=12 HEAD)" and
-# --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)" tell the program which commit it is, and of when.
+# The build does not see the git directory. These two arguments give the program its commit and its time:
+# --build-arg AUDIOVAULT_COMMIT="$(git rev-parse --short=12 HEAD)"
+# --build-arg SOURCE_DATE_EPOCH="$(git log -1 --format=%ct)"
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 
-# One layer with everything, so that nothing has to follow the manifests: who builds often builds with cargo, where
-# dependencies stay compiled. The image brings gcc, which is all that aws-lc and SQLite need.
+# One layer has all sources, so that this file does not depend on the manifests. For frequent builds use cargo, which
+# keeps compiled dependencies. The image has gcc, and aws-lc and SQLite need no other compiler.
 COPY . .
 ARG AUDIOVAULT_COMMIT
 ARG SOURCE_DATE_EPOCH
 RUN cargo build --profile dist --locked --package audiovault-relay
 
-# Alerts go out by HTTPS: the certificates are for them.
+# The certificates are for alerts, which are sent over HTTPS.
 FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends ca-certificates \
@@ -28,7 +29,7 @@ WORKDIR /var/lib/audiovault
 VOLUME /var/lib/audiovault
 ENV AUDIOVAULT_RELAY_DATABASE=sqlite:/var/lib/audiovault/relay.db
 # Plain HTTP for a proxy in front. The admin listener stays on the loopback address of the container, where the
-# health check asks it.
+# health check reaches it.
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s --retries=3 CMD ["audiovault-relay", "health"]

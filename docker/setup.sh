@@ -1,17 +1,17 @@
 #!/bin/sh
 # Prepares the compose file's demo: one site, the agent's secrets, and recordings of yesterday and today as FreePBX
-# would have left them. Running it again keeps what is there.
+# would have left them. A second run keeps existing files.
 set -eu
 
 readonly SITE=demo USER_ID=10001
 readonly SECRETS=/secrets RECORDINGS=/recordings
 
 relay() {
-  # As the relay's own user: its database must not come to belong to root.
+  # As the relay's own user, so that the database does not belong to root.
   setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups audiovault-relay "$@"
 }
 
-# One text of the JSON that `site add` prints; the ones asked for hold no quotes.
+# One text of the JSON that `site add` prints. These texts contain no quotes.
 field() {
   value=$(sed -n "s/^ *\"$1\": \"\([^\"]*\)\",*\$/\\1/p" "$SECRETS/added.json")
   [ -n "$value" ]
@@ -20,7 +20,7 @@ field() {
 
 add_site() {
   if relay site show "$SITE" >/dev/null 2>&1; then
-    # Its key was shown once and the file is gone: begin again.
+    # The key was shown only once and its file is lost: make a new one.
     relay site remove "$SITE" >/dev/null
   fi
   umask 077
