@@ -273,7 +273,7 @@ The secret of a cluster has no flag and no key: it is in the environment variabl
 /// Keys that every relay needs, as in the example file; all others are commented out there.
 const ESSENTIAL: [(&str, &str); 2] = [
     ("public-url", "\"https://relay.example.com\""),
-    ("database", "\"sqlite:/var/lib/audiovault-relay/relay.db\""),
+    ("database", "\"sqlite:/var/lib/audiovault/relay.db\""),
 ];
 
 /// A configuration file with every key, its meaning and its default. `Cli` is the command line with `serve`.
