@@ -24,7 +24,7 @@ add_site() {
     relay site remove "$SITE" >/dev/null
   fi
   umask 077
-  relay site add "$SITE" --note "Sample recordings" --json >"$SECRETS/added.json"
+  relay site add "$SITE" --name-rest 0s --note "Sample recordings" --json >"$SECRETS/added.json"
   field site_key >"$SECRETS/site-key"
   field search_token >"$SECRETS/search-token"
   field search_url >"$SECRETS/search-url"

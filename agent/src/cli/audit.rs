@@ -61,7 +61,11 @@ async fn legs(args: &EraseArgs) -> Result<Vec<String>, CommandError> {
 }
 
 fn to_text(erased: &Erased, ids: &[String]) -> String {
-    let mut text = format!("erased {} lines from {} files\n", erased.lines, erased.files);
+    let count =
+        |count: u64, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let lines = count(erased.lines, "line");
+    let files = count(erased.files as u64, "file");
+    let mut text = format!("erased {lines} from {files}\n");
     // Writing to a string cannot fail.
     let _ = writeln!(text, "run at the relay: audiovault-relay audit erase {}", ids.join(" "));
     text

@@ -330,6 +330,8 @@ where
         while let Some(event) = self.mux.poll_event() {
             self.on_event(event);
         }
+        // The last frame of an answer ends its stream.
+        self.mailbox.gauges.set_open_streams(self.mux.open_streams());
         frame
     }
 

@@ -375,7 +375,7 @@ fn log_end(admission: &Admission, session: Option<&Session>, ended: &Ended) {
             tracing::info!(
                 site = %admission.site,
                 session,
-                how = %ended,
+                how = ?ended.to_string(),
                 code = "tunnel.closed",
                 "a tunnel was closed"
             );

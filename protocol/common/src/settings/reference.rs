@@ -180,6 +180,8 @@ pub fn reference(head: &str, settings: &[Setting], layers: &Layers) -> String {
         }
         let Setting { key, help, value, default, kind, .. } = setting;
         let variable = layers.variable(key);
+        let in_cell = |text: &str| text.replace('|', "\\|");
+        let value = in_cell(value);
         let flag = if *kind == Kind::Switch { format!("--{key}") } else { format!("--{key} {value}") };
         let default = match default {
             Some(DefaultValue::Words(words)) if words.contains(' ') => words.clone(),
@@ -187,7 +189,7 @@ pub fn reference(head: &str, settings: &[Setting], layers: &Layers) -> String {
             None => String::new(),
         };
         let key = if key == CONFIG { String::new() } else { format!("`{key}`") };
-        let help = help.replace('|', "\\|");
+        let help = in_cell(help);
         let _ = writeln!(text, "| {key} | `{flag}` | `{variable}` | {default} | {help} |");
     }
     text

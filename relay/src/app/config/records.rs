@@ -95,6 +95,7 @@ fn keep_operator_events(args: &ServeArgs, default: Duration) -> Result<Duration,
 }
 
 fn alerts(args: &ServeArgs) -> Result<Option<AlertConfig>, ConfigError> {
+    let hold = duration("--alert-hold", args.alert_hold.as_deref(), DEFAULT_HOLD)?;
     let (url, file) = match (&args.alert_webhook, &args.alert_secret_file) {
         (None, None) => return Ok(None),
         (Some(url), Some(file)) => (url, file),
@@ -110,8 +111,5 @@ fn alerts(args: &ServeArgs) -> Result<Option<AlertConfig>, ConfigError> {
     let wrong = |reason: &dyn ToString| invalid("--alert-webhook", "(not shown)", reason);
     let url = Url::parse(url.trim()).map_err(|error| wrong(&error))?;
     let webhook = Webhook::new(url, &secret).map_err(|error| wrong(&error))?;
-    Ok(Some(AlertConfig {
-        webhook,
-        hold: duration("--alert-hold", args.alert_hold.as_deref(), DEFAULT_HOLD)?,
-    }))
+    Ok(Some(AlertConfig { webhook, hold }))
 }
