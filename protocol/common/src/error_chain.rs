@@ -6,19 +6,19 @@ use std::{error::Error, iter::successors};
 ///
 /// A text that ends with the text of the next cause, as that of many database errors, is followed by the cause after
 /// that.
-pub fn in_one_line(error: &dyn Error) -> String {
+pub fn in_one_line<E: Error + ?Sized>(error: &E) -> String {
     append(words(error), sources(error))
 }
 
 /// The causes of the error without the error itself, written like [`in_one_line`]. `None` if it has no cause.
-pub fn causes_in_one_line(error: &dyn Error) -> Option<String> {
+pub fn causes_in_one_line<E: Error + ?Sized>(error: &E) -> Option<String> {
     let mut sources = sources(error);
     let first = sources.next()?;
     Some(append(words(first), sources))
 }
 
 /// The causes of the error, the innermost one last.
-pub fn sources(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+pub fn sources<E: Error + ?Sized>(error: &E) -> impl Iterator<Item = &(dyn Error + 'static)> {
     successors(error.source(), |source| (*source).source())
 }
 
@@ -34,7 +34,7 @@ fn append<'a>(mut line: String, causes: impl Iterator<Item = &'a (dyn Error + 's
 }
 
 /// The text of the error with single spaces instead of line ends and of several spaces.
-fn words(error: &dyn Error) -> String {
+fn words<E: Error + ?Sized>(error: &E) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -1,6 +1,7 @@
 //! What the agent and the relay do alike as programs. What they must agree on is in `audiovault-protocol`.
 
 pub mod about;
+pub mod advice;
 pub mod error_chain;
 pub mod file_watch;
 pub mod http_error;

@@ -7,6 +7,7 @@
 mod reference;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashSet},
     error::Error,
     ffi::{OsStr, OsString},
@@ -23,6 +24,7 @@ use clap::{
 use toml::{Table, Value, de::DeTable};
 
 pub use self::reference::{Setting, example, reference};
+use crate::advice::Advice;
 
 /// The flag that names the file. It is the only setting that the file cannot contain.
 const CONFIG: &str = "config";
@@ -122,7 +124,16 @@ impl<E: Error> Error for Located<E> {
     }
 }
 
-/// Why the layers cannot be merged into a command line.
+impl<E: Advice> Advice for Located<E> {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        self.error.advice()
+    }
+}
+
+const CHECK_FILE: &str = "check the path and its permissions";
+const KNOWN_KEYS: &str = "keys are the flags of --help without the leading dashes";
+
+/// Why the layers cannot be merged into a command line. The text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The typed command line is wrong, or asks for help or the version.
@@ -137,7 +148,7 @@ pub enum SettingsError {
         error: clap::Error,
     },
     /// The file cannot be read.
-    #[error("cannot read the configuration file {}; check the path and its permissions", path.display())]
+    #[error("{}; {CHECK_FILE}", unreadable(path))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -155,7 +166,7 @@ pub enum SettingsError {
         message: String,
     },
     /// The file has a key that is not a flag.
-    #[error("{origin}: unknown key {key:?}; keys are the flags of --help without the leading dashes")]
+    #[error("{}; {KNOWN_KEYS}", unknown(origin, key))]
     UnknownKey {
         /// The file and the line.
         origin: Origin,
@@ -178,6 +189,49 @@ pub enum SettingsError {
         /// The key.
         key: String,
     },
+}
+
+impl SettingsError {
+    /// What is wrong, without what to do about it.
+    pub fn problem(&self) -> String {
+        match self {
+            Self::Unreadable { path, .. } => unreadable(path),
+            Self::UnknownKey { origin, key } => unknown(origin, key),
+            Self::Typed(_)
+            | Self::Filled { .. }
+            | Self::Malformed { .. }
+            | Self::WrongType { .. }
+            | Self::NotASwitch { .. } => self.to_string(),
+        }
+    }
+
+    /// What to do about it, if this error knows.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { .. } => Some(CHECK_FILE),
+            Self::UnknownKey { .. } => Some(KNOWN_KEYS),
+            Self::Typed(_)
+            | Self::Filled { .. }
+            | Self::Malformed { .. }
+            | Self::WrongType { .. }
+            | Self::NotASwitch { .. } => None,
+        }
+    }
+}
+
+impl Advice for SettingsError {
+    /// None: the text has it already, also for programs that print errors without their advice.
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("cannot read the configuration file {}", path.display())
+}
+
+fn unknown(origin: &Origin, key: &str) -> String {
+    format!("{origin}: unknown key {key:?}")
 }
 
 /// The message of clap in one line: without the usage, and without the pointer to `--help`.
