@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_common::error_chain::causes_in_one_line;
+use audiovault_common::{advice::Warning, error_chain::causes_in_one_line};
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use memchr::memmem;
@@ -49,7 +49,7 @@ const DELIVERY_KEY: &[u8] = b"\"delivery\":";
 const NO_END: &str = "no end is on record: the agent or its machine stopped first, or the line was lost";
 
 /// The alarm about a disk with less free space than it should have, for the start and for `check`. Blocks.
-pub fn space_warning(settings: &AuditLogSettings) -> Option<String> {
+pub fn space_warning(settings: &AuditLogSettings) -> Option<Warning> {
     let free = free(&settings.path)?;
     (free < settings.min_free).then(|| space(settings, free))
 }
@@ -172,7 +172,7 @@ impl Writer {
         self.alarm(AUDIT_LOG_PACE, pace);
         if self.space_at.is_none_or(|at| now >= at + SPACE_EVERY) {
             self.space_at = Some(now);
-            let space = self.target.as_ref().and_then(space_warning);
+            let space = self.target.as_ref().and_then(space_warning).map(|warning| warning.to_string());
             self.alarm(AUDIT_LOG_SPACE, space);
         }
     }
@@ -344,15 +344,19 @@ fn closing_lines(path: &Path, run: &str) -> Vec<String> {
     deliveries.closing_lines()
 }
 
-fn space(settings: &AuditLogSettings, free: u64) -> String {
-    format!(
-        "the disk of the audit log {} has {} of free space, less than {} (--audit-log-min-free); lines are \
-         kept for {} (--audit-log-min-age), so free some space or move the log: new lines are lost when the \
-         disk is full",
-        settings.path.display(),
-        ByteSize(free),
-        ByteSize(settings.min_free),
-        humantime::format_duration(settings.min_age)
+fn space(settings: &AuditLogSettings, free: u64) -> Warning {
+    Warning::new(
+        format!(
+            "the disk of the audit log {} has {} of free space, less than {} (--audit-log-min-free)",
+            settings.path.display(),
+            ByteSize(free),
+            ByteSize(settings.min_free)
+        ),
+        format!(
+            "lines are kept for {} (--audit-log-min-age), so free some space or move the log: new lines are \
+             lost when the disk is full",
+            humantime::format_duration(settings.min_age)
+        ),
     )
 }
 

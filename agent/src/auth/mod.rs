@@ -8,6 +8,7 @@ use audiovault_agent_core::{
     secret::Secret,
     tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenant},
 };
+use audiovault_common::advice::Warning;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -133,15 +134,17 @@ impl Access {
     }
 
     /// A warning if tokens are shorter than advised. It names the first of them.
-    pub fn warning(&self) -> Option<String> {
+    pub fn warning(&self) -> Option<Warning> {
         let first = self.short.first()?;
         let more = match self.short.len() - 1 {
             0 => String::new(),
             more => format!(" (and {more} more)"),
         };
-        Some(format!(
-            "the token of {first}{more} has fewer than {ADVISED_TOKEN_LEN} characters and can be guessed; \
-             choose a longer one, such as the output of openssl rand -hex 16"
+        Some(Warning::new(
+            format!(
+                "the token of {first}{more} has fewer than {ADVISED_TOKEN_LEN} characters and can be guessed"
+            ),
+            "choose a longer one, such as the output of openssl rand -hex 16",
         ))
     }
 
@@ -240,10 +243,12 @@ mod tests {
         let with = |token: &str| Access::new(Some(&Secret::new(token)), &[], None);
         assert_eq!(with("1234567").unwrap_err(), AccessError::Short);
         assert_eq!(with("é").unwrap_err(), AccessError::Short, "characters count, not bytes");
-        assert!(with("12345678").unwrap().warning().unwrap().contains("the site has fewer than 16"));
+        assert!(
+            with("12345678").unwrap().warning().unwrap().to_string().contains("the site has fewer than 16")
+        );
         assert!(with("0123456789").is_ok(), "as long as AudioVault's published example");
         assert_eq!(with("0123456789abcdef").unwrap().warning(), None);
-        let warning = access().warning().unwrap();
+        let warning = access().warning().unwrap().to_string();
         assert!(warning.contains("the site (and 1 more)") && !warning.contains("master"), "{warning}");
     }
 

@@ -11,6 +11,7 @@ use audiovault_agent_core::{
     secret::{MAX_SECRET_FILE, Secret},
     tenants::{Tenants, TenantsError},
 };
+use audiovault_common::advice::Warning;
 use zeroize::Zeroizing;
 
 /// Permission bits that let users other than the owner and its group read.
@@ -71,10 +72,14 @@ pub fn read_tenants(path: &Path) -> Result<Tenants, TenantsFileError> {
 }
 
 /// A warning if every user of the machine can read this file.
-pub fn permission_warning(path: &Path) -> Option<String> {
+pub fn permission_warning(path: &Path) -> Option<Warning> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
     (mode & WORLD_READABLE != 0).then(|| {
-        format!("every user of this machine can read the secret in {0}; run: chmod o-rwx {0}", path.display())
+        let path = path.display();
+        Warning::new(
+            format!("every user of this machine can read the secret in {path}"),
+            format!("run: chmod o-rwx {path}"),
+        )
     })
 }
 
@@ -101,7 +106,7 @@ mod tests {
         let path = dir.path().join("token");
         fs::write(&path, "hunter22").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(permission_warning(&path).unwrap().contains("chmod"));
+        assert!(permission_warning(&path).unwrap().to_string().contains("chmod"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(permission_warning(&path), None);
     }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use audiovault_agent_core::{secret::Secret, tenants::Tenant};
-use audiovault_protocol::identity::signed_link::LinkSecret;
+use audiovault_protocol::{frame::one_line, identity::signed_link::LinkSecret};
 
 use super::{
     error_text::ErrorText,
@@ -104,9 +104,8 @@ pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready
     let AgentSettings { service, tunnel, .. } = checked.settings;
     rows.add(Step::Configuration, begun, usable(&tunnel, &service, file.as_deref()));
     for warning in &checked.warnings {
-        let ErrorText { what, advice } = ErrorText::sentence(warning);
-        let advice = advice.unwrap_or_else(|| "change this setting if it is not intended".to_owned());
-        rows.add(Step::Configuration, begun, Verdict::warn(what, advice));
+        let advice = warning.advice.as_deref().unwrap_or("change this setting if it is not intended");
+        rows.add(Step::Configuration, begun, Verdict::warn(one_line(&warning.problem), one_line(advice)));
     }
     if let Some(path) = link_secret {
         let detail =

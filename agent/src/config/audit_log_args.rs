@@ -2,6 +2,7 @@
 
 use std::{fs::OpenOptions, io, path::PathBuf, sync::Arc};
 
+use audiovault_common::advice::Warning;
 use bytesize::ByteSize;
 use clap::Args;
 
@@ -82,7 +83,7 @@ impl AuditLogArgsError {
 pub(super) fn apply(
     args: AuditLogArgs,
     service: &mut ServiceSettings,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<(), AuditLogArgsError> {
     let limit = Some(args.audit_log_size.as_u64()).filter(|size| *size > 0);
     if limit.is_some_and(|limit| limit < LEAST_SIZE) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use audiovault_agent_core::secret::Secret;
+use audiovault_common::advice::Warning;
 use clap::Args;
 use url::Url;
 
@@ -60,7 +61,7 @@ fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
 /// [`CdrArgsError`].
 pub(super) fn settings(
     args: &CdrArgs,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<Option<CdrSettings>, CdrArgsError> {
     let Some(text) = args.cdr.as_ref().map(Secret::reveal) else { return Ok(None) };
     if !text.contains("://") {

@@ -18,6 +18,7 @@ use audiovault_agent_core::{
     tenants::Tenants,
 };
 use audiovault_common::about::ShownVersion;
+use audiovault_common::advice::Warning;
 use audiovault_common::tls::CertificateFiles;
 use audiovault_protocol::{
     identity::{
@@ -36,7 +37,7 @@ use super::{
     cdr_args::{self, CdrArgs},
     dialect_args::DialectArgs,
     error::ConfigError,
-    limits::{LimitArgs, max_rate, max_streams},
+    limits::{LimitArgs, RAISE_THE_LIMIT, max_rate, max_streams},
     network::network,
 };
 use crate::{
@@ -72,7 +73,7 @@ pub struct Checked<T> {
     /// The settings.
     pub settings: T,
     /// Warnings for the log.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Checks the flags of `tunnel`. Links are signed with `run_secret` unless a file holds another secret.
@@ -141,7 +142,7 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     };
     let public_url = args.public_url.as_deref().map(public_url).transpose()?;
     if public_url.is_none() {
-        warnings.push("links start with the listen address; set --public-url to change that".to_owned());
+        warnings.push(Warning::new("links start with the listen address", "set --public-url to change that"));
     }
     let origins = Origins::parse(&args.allow_origin).ok_or(ConfigError::Origin(args.allow_origin))?;
     let bind_to = match args.bind_to.strip_prefix(':') {
@@ -152,9 +153,11 @@ pub fn serve(args: ServeArgs, run_secret: &LinkSecret) -> Result<Checked<ServeSe
     let ServeArgs { max_connections, max_client_connections, .. } = args;
     let room = room_for_connections(service.max_streams);
     if room < max_connections {
-        warnings.push(format!(
-            "this process can open only {room} connections, but --max-connections is {max_connections}; \
-             raise LimitNOFILE in its unit, or ulimit -n"
+        warnings.push(Warning::new(
+            format!(
+                "this process can open only {room} connections, but --max-connections is {max_connections}"
+            ),
+            RAISE_THE_LIMIT,
         ));
     }
     let max_connections = max_connections.min(room);
@@ -190,9 +193,10 @@ pub fn storage(args: &StorageArgs) -> Result<Checked<StorageSettings>, ConfigErr
         None => TimeZone::system(),
     };
     if args.timezone.is_none() && dated && is_utc(&zone) {
-        let advice =
-            "--path has dates and this machine's clock is on UTC; set --timezone if the PBX is not on UTC";
-        warnings.push(advice.to_owned());
+        warnings.push(Warning::new(
+            "--path has dates and this machine's clock is on UTC",
+            "set --timezone if the PBX is not on UTC",
+        ));
     }
     let call_ids = args.call_id.as_deref().map(CallIdRules::with_custom).transpose();
     let extensions = match args.extension.as_slice() {
@@ -250,7 +254,7 @@ fn service(
     args: AccessArgs,
     mut links: LinkSettings,
     site: Option<&SiteId>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<ServiceSettings, ConfigError> {
     let storage = storage(vault_args)?;
     warnings.extend(storage.warnings);
@@ -262,7 +266,7 @@ fn service(
         }
         None => Tenants::default(),
     };
-    warnings.extend(tenants.warnings);
+    warnings.extend(tenants.warnings.into_iter().map(Warning::only));
     let mixed = |root: &&Pattern| root.mentions(Placeholder::Tenant) && !root.separates_tenants();
     if let Some(root) = storage.settings.roots.iter().find(mixed).filter(|_| args.tenants.is_some()) {
         return Err(ConfigError::MixedTenants(root.to_string()));
@@ -274,7 +278,8 @@ fn service(
     }
     let apart = storage.settings.roots.iter().any(|root| root.mentions(Placeholder::Tenant));
     if !tenants.usable.is_empty() && !apart {
-        warnings.push("no --path has %TE, so searches with a tenant's own secret find nothing".to_owned());
+        warnings
+            .push(Warning::only("no --path has %TE, so searches with a tenant's own secret find nothing"));
     }
     let access = Access::new(token.as_ref(), &tenants.usable, site.map(SiteId::as_str))?;
     warnings.extend(access.warning());
@@ -319,7 +324,7 @@ fn one_secret(
     typed: Option<Secret>,
     file: Option<&Path>,
     flag: &'static str,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<Option<Secret>, ConfigError> {
     match (typed, file) {
         (Some(_), Some(_)) => Err(ConfigError::Twice(flag)),

@@ -111,7 +111,10 @@ fn the_operator_is_warned_of_what_will_surprise() {
     fs::write(&tenants, r#"[{"tenant":"a","secret":"secret-of-a"},{"tenant":"b","secret":"N0b0dyKn0ws"}]"#)
         .unwrap();
     fs::set_permissions(&tenants, fs::Permissions::from_mode(0o644)).unwrap();
-    let warned = |words: &[&str]| served(words).unwrap().warnings.join("\n");
+    let warned = |words: &[&str]| {
+        let warnings = served(words).unwrap().warnings;
+        warnings.iter().map(Warning::to_string).collect::<Vec<_>>().join("\n")
+    };
     let warnings = warned(&["--tenants", tenants.to_str().unwrap()]);
     for part in ["is public", "chmod", "%TE", "--public-url"] {
         assert!(warnings.contains(part), "{part}: {warnings}");

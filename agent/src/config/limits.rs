@@ -1,5 +1,6 @@
 //! The flags that limit what the agent takes of its machine and its uplink.
 
+use audiovault_common::advice::Warning;
 use clap::Args;
 use jiff::tz::TimeZone;
 
@@ -27,19 +28,24 @@ pub struct LimitArgs {
     pub nice: i32,
 }
 
+/// What to do if this process may open too few files.
+pub(super) const RAISE_THE_LIMIT: &str = "raise LimitNOFILE in its unit, or ulimit -n";
+
 /// The schedule of rates, in the time zone of the site.
 pub(super) fn max_rate(args: &LimitArgs, zone: &TimeZone) -> Result<Schedule, ScheduleError> {
     Schedule::parse(args.max_rate.iter().map(String::as_str), zone.clone())
 }
 
 /// The largest number of streams: as configured, but no more than this process may open files for.
-pub(super) fn max_streams(args: &LimitArgs, warnings: &mut Vec<String>) -> u32 {
+pub(super) fn max_streams(args: &LimitArgs, warnings: &mut Vec<Warning>) -> u32 {
     let room = room_for_streams();
     if room < args.max_streams {
-        warnings.push(format!(
-            "this process can open enough files for only {room} streams, but --max-streams is {}; raise \
-             LimitNOFILE in its unit, or ulimit -n",
-            args.max_streams
+        warnings.push(Warning::new(
+            format!(
+                "this process can open enough files for only {room} streams, but --max-streams is {}",
+                args.max_streams
+            ),
+            RAISE_THE_LIMIT,
         ));
     }
     args.max_streams.min(room)

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, path::PathBuf};
 
 use audiovault_agent_core::secret::Secret;
+use audiovault_common::advice::Warning;
 use clap::Args;
 
 use crate::{
@@ -69,7 +70,7 @@ impl NetworkError {
 pub(super) fn network(
     args: NetworkArgs,
     environment: impl Fn(&str) -> Option<String>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<NetworkSettings, NetworkError> {
     let variable = |names: &[&'static str]| {
         let set =
@@ -101,7 +102,7 @@ pub(super) fn network(
 
 fn credentials(
     file: Option<PathBuf>,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
 ) -> Result<Option<Credentials>, NetworkError> {
     let Some(path) = file else { return Ok(None) };
     warnings.extend(permission_warning(&path));

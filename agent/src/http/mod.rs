@@ -16,6 +16,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use audiovault_common::advice::Warning;
 use audiovault_protocol::{
     http::parameters::token_names, identity::signed_link::LinkKeyId, recording::name::RecordedNames,
 };
@@ -151,7 +152,7 @@ impl AgentService {
 
     /// Configuration problems that the relay's operator should know, for STATUS.
     pub fn problems(&self) -> Vec<String> {
-        self.access.warning().into_iter().collect()
+        self.access.warning().iter().map(Warning::to_string).collect()
     }
 
     /// Names of the tenants that may search, for HELLO.
