@@ -18,22 +18,28 @@ const MAX_GLOBS: usize = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
     /// A line is neither a call id nor a glob.
-    #[error(
-        "line {0} is neither a call id nor a glob; to deny all recordings with a text in their names, write *TEXT*"
-    )]
+    #[error("line {0} is neither a call id nor a glob")]
     Neither(usize),
     /// A glob is malformed.
     #[error("the glob in line {0} is malformed: {1}")]
     Glob(usize, String),
     /// There are too many rules or globs.
-    #[error(
-        "there are more than {MAX_RULES} rules or {MAX_GLOBS} globs; use globs for whole directories, so \
-         that fewer are needed"
-    )]
+    #[error("there are more than {MAX_RULES} rules or {MAX_GLOBS} globs")]
     TooMany,
     /// All globs together are too large for the matcher.
     #[error("there are too many globs, or too long ones: {0}")]
     Together(String),
+}
+
+impl RulesError {
+    /// What to do about it, if this error knows.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Neither(_) => Some("to deny all recordings with a text in their names, write *TEXT*"),
+            Self::TooMany => Some("use globs for whole directories, so that fewer are needed"),
+            Self::Glob(..) | Self::Together(_) => None,
+        }
+    }
 }
 
 /// The rules of a deny list.

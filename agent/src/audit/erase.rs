@@ -5,6 +5,7 @@
 //! one step: a reader, or a machine that stops in between, has either the old lines or the new ones.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
     io::{self, BufRead, BufReader, BufWriter, Seek, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audiovault_common::advice::Advice;
 use audiovault_protocol::recording::call::NamedCall;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -56,7 +58,7 @@ pub struct Erased {
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
     /// The directory or one of its files cannot be read or written.
-    #[error("cannot change {}; run this as root, or as the user of the agent", path.display())]
+    #[error("cannot change {}", path.display())]
     Failed {
         /// The file or the directory.
         path: PathBuf,
@@ -64,12 +66,17 @@ pub enum EraseError {
         source: io::Error,
     },
     /// The writer did not release its file.
-    #[error(
-        "the agent still writes {}, after {} s; check it with audiovault-agent status, or stop it, and then \
-         try again",
-        .0.display(), RELEASE_TIMEOUT.as_secs()
-    )]
+    #[error("the agent still writes {}, after {} s", .0.display(), RELEASE_TIMEOUT.as_secs())]
     Busy(PathBuf),
+}
+
+impl Advice for EraseError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Failed { .. } => "run this as root, or as the user of the agent".into(),
+            Self::Busy(_) => "check it with audiovault-agent status, or stop it, and then try again".into(),
+        })
+    }
 }
 
 /// Removes every line about these calls from all files of the audit log at `path`, and adds one line that says so,

@@ -9,6 +9,7 @@
 //! file cannot be opened.
 
 use std::{
+    borrow::Cow,
     cmp::Reverse,
     ffi::OsString,
     fs::{self, File, OpenOptions, TryLockError},
@@ -18,6 +19,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use audiovault_common::advice::Advice;
 use jiff::Timestamp;
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
@@ -60,7 +62,7 @@ pub enum AuditLogError {
     #[error("cannot open the audit log {}", .0.display())]
     Open(PathBuf, #[source] io::Error),
     /// Another program writes the file.
-    #[error("another process writes the audit log {}; give each process a file of its own", .0.display())]
+    #[error("another process writes the audit log {}", .0.display())]
     Shared(PathBuf),
     /// The file cannot be written.
     #[error("the audit log {} cannot be written", .0.display())]
@@ -71,6 +73,15 @@ pub enum AuditLogError {
     /// An old file cannot be removed.
     #[error("cannot remove old files of the audit log {}", .0.display())]
     Prune(PathBuf, #[source] io::Error),
+}
+
+impl Advice for AuditLogError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Shared(_) => Some("give each process a file of its own".into()),
+            Self::Open(..) | Self::Write(..) | Self::Rotate(..) | Self::Prune(..) => None,
+        }
+    }
 }
 
 /// The open file.

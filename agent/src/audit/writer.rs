@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use audiovault_common::{advice::Warning, error_chain::causes_in_one_line};
+use audiovault_common::{
+    advice::{Advice, Warning, without_causes},
+    error_chain::causes_in_one_line,
+};
 use bytesize::ByteSize;
 use jiff::Timestamp;
 use memchr::memmem;
@@ -202,11 +205,12 @@ impl Writer {
             tracing::error!(
                 cause,
                 code = "audit_log.failed",
-                "{error}; searches and deliveries continue, and events above the queue limit are only \
-                 counted"
+                "{}; searches and deliveries continue, and events above the queue limit are only counted",
+                without_causes(error)
             );
+            let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
             let cause = if cause.is_empty() { cause } else { format!(" ({cause})") };
-            self.problems.note(AUDIT_LOG, Some(format!("{error}{cause}")));
+            self.problems.note(AUDIT_LOG, Some(format!("{error}{cause}{advice}")));
         }
         self.trouble_until = Some(Instant::now() + RETRY);
     }

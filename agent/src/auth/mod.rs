@@ -2,13 +2,13 @@
 
 pub mod secret_files;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use audiovault_agent_core::{
     secret::Secret,
     tenants::{MIN_SECRET_LEN, PUBLIC_SECRET, Tenant},
 };
-use audiovault_common::advice::Warning;
+use audiovault_common::advice::{Advice, Warning};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -22,20 +22,28 @@ const ADVISED_TOKEN_LEN: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// No client could search.
-    #[error("no search token is set; set one with --token-file, or tenants with valid secrets")]
+    #[error("no search token is set")]
     Nobody,
     /// The master token is the one of the published template.
-    #[error("the token is the example of AudioVault's template, which is public; choose another")]
+    #[error("the token is the example of AudioVault's template, which is public")]
     Public,
     /// The master token can be guessed.
-    #[error(
-        "the token has fewer than {MIN_TOKEN_LEN} characters; choose a longer one, such as the output of \
-         openssl rand -hex 16"
-    )]
+    #[error("the token has fewer than {MIN_TOKEN_LEN} characters")]
     Short,
     /// Two tokens are the same.
-    #[error("{0} and {1} have the same token; give them different tokens")]
+    #[error("{0} and {1} have the same token")]
     Same(String, String),
+}
+
+impl Advice for AccessError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Nobody => "set one with --token-file, or tenants with valid secrets".into(),
+            Self::Public => "choose another".into(),
+            Self::Short => "choose a longer one, such as the output of openssl rand -hex 16".into(),
+            Self::Same(..) => "give them different tokens".into(),
+        })
+    }
 }
 
 /// Which drivers a client may see.

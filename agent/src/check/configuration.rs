@@ -4,12 +4,10 @@
 use std::time::Instant;
 
 use audiovault_agent_core::{secret::Secret, tenants::Tenant};
+use audiovault_common::{advice::Advice, error_chain::causes_in_one_line, settings::SettingsError};
 use audiovault_protocol::{frame::one_line, identity::signed_link::LinkSecret};
 
-use super::{
-    error_text::ErrorText,
-    report::{Rows, Step, Verdict},
-};
+use super::report::{Rows, Step, Verdict};
 use crate::{
     app::AgentSettings,
     auth::secret_files::{read_secret, read_tenants},
@@ -117,8 +115,18 @@ pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready
 }
 
 /// The verdict on a configuration that cannot be used.
-pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> Verdict {
-    Verdict::failed(ErrorText::of(error), CHANGE_IT)
+pub(super) fn refused(error: &dyn Advice) -> Verdict {
+    Verdict::failed(error, CHANGE_IT)
+}
+
+/// The verdict on a configuration that cannot be read.
+pub(super) fn unreadable(error: &SettingsError) -> Verdict {
+    let problem = error.problem();
+    let detail = match causes_in_one_line(error) {
+        Some(cause) => format!("{problem}: {cause}"),
+        None => problem,
+    };
+    Verdict::fail(one_line(&detail), error.remedy().unwrap_or(CHANGE_IT))
 }
 
 fn usable(tunnel: &TunnelConfig, service: &ServiceSettings, file: Option<&str>) -> Verdict {

@@ -1,7 +1,8 @@
 //! Sends one HTTP/1.1 request over an open connection and reads the response.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
+use audiovault_common::advice::Advice;
 use audiovault_protocol::limits::RELAY_DEADLINE;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
@@ -25,17 +26,26 @@ pub(super) enum ExchangeError {
     #[error(transparent)]
     Reach(#[from] ReachError),
     /// The address is invalid.
-    #[error("{0} is not a valid address; check the relay's --public-url")]
+    #[error("{0} is not a valid address")]
     Address(String),
     /// The other end does not speak HTTP, or closed the connection.
-    #[error("no HTTP response; check the network between this machine and the relay")]
+    #[error("no HTTP response")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// No response came in time.
-    #[error(
-        "no response within {} s; check the network between this machine and the relay",
-        RESPONSE_TIMEOUT.as_secs()
-    )]
+    #[error("no response within {} s", RESPONSE_TIMEOUT.as_secs())]
     Timeout,
+}
+
+impl Advice for ExchangeError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Reach(error) => error.advice(),
+            Self::Address(_) => Some("check the relay's --public-url".into()),
+            Self::Http(_) | Self::Timeout => {
+                Some("check the network between this machine and the relay".into())
+            }
+        }
+    }
 }
 
 /// Connects to the host of an address and sends the request. Host and path come from the address, not from the request.

@@ -6,7 +6,6 @@
 mod clock;
 mod configuration;
 pub mod coverage;
-mod error_text;
 mod exchange;
 mod reachability;
 mod recordings;
@@ -16,13 +15,14 @@ mod signer;
 mod storage;
 mod websocket;
 
-use std::{error::Error, time::Instant};
+use std::time::Instant;
 
+use audiovault_common::{error_chain::in_one_line, settings::SettingsError};
+use audiovault_protocol::frame::one_line;
 use url::Url;
 
 use self::{
     configuration::{Question, Ready},
-    error_text::ErrorText,
     report::{RelayRows, Report, Row, Rows, State, Step, Verdict},
     round_trip::RoundTrip,
     websocket::Answer,
@@ -59,9 +59,9 @@ pub async fn run(args: TunnelArgs, extent: Extent, watcher: &mut dyn FnMut(&Row)
 }
 
 /// The report of a configuration that cannot even be read.
-pub fn unreadable(error: &(dyn Error + 'static), extent: Extent, watcher: &mut dyn FnMut(&Row)) -> Report {
+pub fn unreadable(error: &SettingsError, extent: Extent, watcher: &mut dyn FnMut(&Row)) -> Report {
     let mut rows = Rows::new(watcher);
-    rows.add(Step::Configuration, Instant::now(), configuration::refused(error));
+    rows.add(Step::Configuration, Instant::now(), configuration::unreadable(error));
     without_configuration(extent, rows)
 }
 
@@ -119,7 +119,7 @@ async fn examine_relay(
 async fn upgrade(dialler: &Dialler) -> Answer {
     let reached = match dialler.outbound().reach(dialler.target()).await {
         Ok(reached) => reached,
-        Err(error) => return Answer::HungUp(ErrorText::of(&error).what),
+        Err(error) => return Answer::HungUp(one_line(&in_one_line(&error))),
     };
     match dialler.upgrade(reached.stream).await {
         Some(Ok(mut socket)) => {

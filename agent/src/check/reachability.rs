@@ -5,6 +5,8 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use audiovault_common::advice::Advice;
+use audiovault_protocol::frame::one_line;
 use bytes::Bytes;
 use http::{Method, Request};
 use jiff::Timestamp;
@@ -12,7 +14,6 @@ use url::Url;
 
 use super::{
     clock::{self, Offset},
-    error_text::ErrorText,
     exchange,
     report::{RelayRows, Step, Verdict},
     signer,
@@ -118,22 +119,22 @@ async fn connect(
 }
 
 fn failed(error: &ReachError) -> Verdict {
-    let to_text = match error {
+    let otherwise = "check the network between this machine and the relay";
+    match error {
         // The error text of the library repeats the question.
-        ReachError::Dns(host, error @ (DnsError::Unknown(_) | DnsError::Silent)) => {
-            ErrorText::sentence(&format!("cannot find the address of {host}: {error}"))
+        ReachError::Dns(host, error @ (DnsError::Unknown(_) | DnsError::Silent)) => Verdict::fail(
+            one_line(&format!("cannot find the address of {host}: {error}")),
+            error.advice().unwrap_or(otherwise.into()),
+        ),
+        ReachError::Tcp(host, attempts) if attempts.all_refused() => {
+            Verdict::fail(format!("{host} refuses the connection ({attempts})"), REFUSED)
         }
-        ReachError::Tcp(host, attempts) if attempts.all_refused() => ErrorText {
-            what: format!("{host} refuses the connection ({attempts})"),
-            advice: Some(REFUSED.to_owned()),
-        },
         ReachError::Dns(..)
         | ReachError::Tcp(..)
         | ReachError::Proxy(..)
         | ReachError::Tls(..)
-        | ReachError::Timeout { .. } => ErrorText::of(error),
-    };
-    Verdict::failed(to_text, "check the network between this machine and the relay")
+        | ReachError::Timeout { .. } => Verdict::failed(error, otherwise),
+    }
 }
 
 fn resolved(route: &Route<'_>, dialler: &Dialler, addresses: &Addresses) -> String {

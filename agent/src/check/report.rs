@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use audiovault_common::{advice::Advice, error_chain::in_one_line};
+use audiovault_protocol::frame::one_line;
 use serde::{Serialize, Serializer};
-
-use super::error_text::ErrorText;
 
 /// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,8 +105,9 @@ impl Verdict {
     }
 
     /// It does not work. The advice is the error's own if it has some, otherwise `otherwise`.
-    pub(super) fn failed(to_text: ErrorText, otherwise: &str) -> Self {
-        Self::fail(to_text.what, to_text.advice.unwrap_or_else(|| otherwise.to_owned()))
+    pub(super) fn failed(error: &dyn Advice, otherwise: &str) -> Self {
+        let advice = error.advice().unwrap_or(otherwise.into());
+        Self::fail(one_line(&in_one_line(error)), one_line(&advice))
     }
 
     /// It was not tried.
@@ -283,7 +284,10 @@ fn milliseconds<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::O
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
+    use crate::status::state::Unhealthy;
 
     fn severity(verdicts: &[(Step, Verdict)]) -> Severity {
         let now = Instant::now();
@@ -301,6 +305,19 @@ mod tests {
         assert_eq!(severity(&[(Step::Tcp, warn.clone()), (Step::Tls, pass)]), Severity::Warnings);
         assert_eq!(severity(&[(Step::Configuration, warn), (Step::Tls, fail.clone())]), Severity::Failures);
         assert_eq!(severity(&[(Step::Configuration, fail), (Step::Tls, skipped)]), Severity::Misconfigured);
+    }
+
+    #[test]
+    fn the_advice_of_the_error_outranks_the_advice_of_the_step() {
+        let error = Unhealthy::Unreadable("/run/a\u{1b}".into(), ErrorKind::NotFound.into());
+        let verdict = Verdict::failed(&error, "ask somebody");
+        assert_eq!(
+            (verdict.state, verdict.detail.as_str()),
+            (State::Fail, "cannot read /run/a\u{fffd}: entity not found")
+        );
+        assert!(verdict.advice.unwrap().starts_with("check that the agent runs"));
+        let verdict = Verdict::failed(&Unhealthy::Stale(7), "ask somebody");
+        assert_eq!(verdict.advice.as_deref(), Some("ask somebody"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use audiovault_common::error_chain::in_one_line;
 use audiovault_protocol::{
     frame::one_line,
     http::{
@@ -35,7 +36,6 @@ use url::{Url, form_urlencoded};
 
 use super::{
     configuration::Question,
-    error_text::ErrorText,
     exchange::{self, ExchangeError},
     report::Verdict,
 };
@@ -96,7 +96,7 @@ impl RoundTrip<'_> {
         let service = self.service.clone();
         let tunnel = match OwnTunnel::open(self.dialler, self.config, service, &user).await {
             Ok(tunnel) => tunnel,
-            Err(to_text) => return Verdict::failed(to_text, ASK_THE_OPERATOR),
+            Err(verdict) => return verdict,
         };
         let verdict = match self.search(&user).await {
             Ok(answer) => self.evaluate(&answer, "the check's own tunnel").await,
@@ -184,7 +184,7 @@ impl RoundTrip<'_> {
             Err(ExchangeError::Reach(error)) if elsewhere => Err(Verdict::warn(
                 format!(
                     "the call was found, but the host of its link cannot be reached from here: {}",
-                    ErrorText::of(&error).what
+                    one_line(&in_one_line(&error))
                 ),
                 "only browsers need to reach that host, this machine does not; try a link in a browser",
             )),
@@ -204,16 +204,17 @@ impl OwnTunnel {
     /// Connects as a separate agent, so it replaces no other. Only searches on behalf of `user` are served.
     ///
     /// # Errors
-    /// Says in one sentence what went wrong.
+    /// The verdict on what went wrong.
     async fn open(
         dialler: &Dialler,
         config: &TunnelConfig,
         service: ServiceSettings,
         user: &str,
-    ) -> Result<Self, ErrorText> {
+    ) -> Result<Self, Verdict> {
         let current = Current::new(service);
         let hello = Run::begin().hello(0, config, &current.load());
-        let (socket, traffic) = dialler.dial().await.map_err(|error| ErrorText::of(&error))?;
+        let dialled = dialler.dial().await;
+        let (socket, traffic) = dialled.map_err(|error| Verdict::failed(&error, ASK_THE_OPERATOR))?;
         let router = for_one(current.router(), user);
         let (link, control) = AgentLink::new(hello, bytes_service(router));
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -222,7 +223,7 @@ impl OwnTunnel {
         let mut state = control.state();
         let welcomed = state.wait_for(|state| matches!(state, LinkState::Welcomed(_)));
         if !matches!(timeout(TUNNEL_TIMEOUT, welcomed).await, Ok(Ok(_))) {
-            return Err(ErrorText::sentence("the relay did not accept the tunnel; its log says why"));
+            return Err(Verdict::fail("the relay did not accept the tunnel", "its log says why"));
         }
         Ok(Self { control, task })
     }
@@ -273,12 +274,8 @@ async fn gate(State(user): State<Arc<str>>, request: extract::Request, next: Nex
 }
 
 fn broken(what: &str, error: &ExchangeError) -> Verdict {
-    let to_text = ErrorText::of(error);
-    let otherwise = "check the network between this machine and the relay";
-    Verdict::failed(
-        ErrorText { what: format!("{what} got no response: {}", to_text.what), ..to_text },
-        otherwise,
-    )
+    let verdict = Verdict::failed(error, "check the network between this machine and the relay");
+    Verdict { detail: format!("{what} got no response: {}", verdict.detail), ..verdict }
 }
 
 fn refused(answer: &Response<Bytes>, through: &str) -> Verdict {

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use audiovault_common::error_chain::in_one_line;
+use audiovault_protocol::frame::one_line;
 use jiff::{Timestamp, tz::TimeZone};
 use rustls::{CertificateError, ProtocolVersion};
 
-use super::{clock::Offset, error_text::ErrorText, report::Verdict};
+use super::{clock::Offset, report::Verdict};
 use crate::net::{Certificate, TlsFailure, is_publicly_signed};
 
 const READABLE: &str =
@@ -72,7 +74,7 @@ pub(super) fn refused(failure: &TlsFailure, circumstances: &Circumstances<'_>) -
                 |there| chain.iter().all(|part| (part.not_before..=part.not_after).contains(&there));
             match circumstances.offset {
                 Some(offset) if offset.is_wrong() && in_time(offset.there(circumstances.now)) => {
-                    let what = ErrorText::of(failure).what;
+                    let what = one_line(&in_one_line(failure));
                     Verdict::fail(
                         format!("{what}, but only by this machine's clock, which is {}", offset.to_text()),
                         "set this machine's clock; the certificate is valid",
@@ -101,7 +103,7 @@ fn is_forged(error: &rustls::Error) -> bool {
 }
 
 fn otherwise(failure: &TlsFailure) -> Verdict {
-    Verdict::failed(ErrorText::of(failure), "check the network between this machine and the relay")
+    Verdict::failed(failure, "check the network between this machine and the relay")
 }
 
 fn untrusted(chain: &[Certificate], circumstances: &Circumstances<'_>) -> Verdict {

@@ -8,10 +8,13 @@ use std::{
 };
 
 use audiovault_agent_core::pattern::{Pattern, Placeholder};
-use audiovault_common::error_chain::causes_in_one_line;
+use audiovault_common::{
+    advice::Advice,
+    error_chain::{causes_in_one_line, in_one_line},
+};
 use audiovault_protocol::{frame::one_line, recording::name::mask};
 
-use super::{error_text::ErrorText, report::Verdict};
+use super::report::Verdict;
 use crate::{
     status::format_duration,
     storage::{
@@ -132,9 +135,8 @@ pub(super) fn recordings(counted: &Counted, newest: Option<SystemTime>, now: Sys
         Counted::All(figures) => (figures, ""),
         Counted::Some(figures) => (figures, " and more; there was no time to count all"),
         Counted::Unreadable(figures, fault) => {
-            let to_text = to_text(fault);
             return Verdict::fail(
-                format!("{} found; {}", many(figures.recordings), to_text.what),
+                format!("{} found; {}", many(figures.recordings), problem(fault)),
                 advice(fault),
             );
         }
@@ -223,7 +225,7 @@ pub(super) fn locked(sample: &Sample, error: &OpenError) -> Verdict {
 }
 
 fn faulty(fault: &DriverFault) -> Verdict {
-    Verdict::fail(to_text(fault).what, advice(fault))
+    Verdict::fail(problem(fault), advice(fault))
 }
 
 /// Advice about a root, or a part of it, that cannot be read.
@@ -245,13 +247,13 @@ fn advice(fault: &DriverFault) -> String {
             "check the disk or share, and how it is mounted".to_owned()
         }
         DriverFault::Sentinel(_) | DriverFault::Slow(_) => {
-            to_text(fault).advice.unwrap_or_else(|| READERS.to_owned())
+            fault.advice().map_or_else(|| READERS.to_owned(), |advice| one_line(&advice))
         }
     }
 }
 
-fn to_text(fault: &DriverFault) -> ErrorText {
-    ErrorText::of(fault)
+fn problem(fault: &DriverFault) -> String {
+    one_line(&in_one_line(fault))
 }
 
 fn name(sample: &Sample) -> &OsStr {

@@ -1,6 +1,7 @@
 //! `coverage`: the share of answered calls whose recordings are found.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt::Write as _,
     fs::{self, File},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use audiovault_agent_core::query::parse_start;
+use audiovault_common::advice::{Advice, without_causes};
 use audiovault_protocol::{frame::one_line, recording::name::mask};
 use serde_json::{Value, json};
 
@@ -55,9 +57,21 @@ pub(super) async fn run(args: CoverageArgs) -> Result<ExitCode, CommandError> {
 #[error("cannot write {}", .0.display())]
 struct Unwritten(std::path::PathBuf, #[source] io::Error);
 
+impl Advice for Unwritten {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the queue_log {}", .0.display())]
 struct Unreadable(std::path::PathBuf, #[source] io::Error);
+
+impl Advice for Unreadable {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+}
 
 struct Surveyed {
     log: QueueLog,
@@ -100,7 +114,7 @@ impl Surveyed {
         let examples: BTreeMap<Fate, Vec<Value>> = missing
             .map(|fate| (fate, self.examples(fate).map(|tried| self.example(tried)).collect()))
             .collect();
-        let roots: Vec<String> = self.faults.iter().map(ToString::to_string).collect();
+        let roots: Vec<String> = self.faults.iter().map(without_causes).collect();
         json!({
             "lines": self.log.lines,
             "lines_unread": self.log.unread,
@@ -133,7 +147,7 @@ impl Surveyed {
             );
         }
         for fault in &self.faults {
-            let _ = writeln!(text, "{fault}");
+            let _ = writeln!(text, "{}", without_causes(fault));
         }
         for fate in Fate::ALL.into_iter().filter(|fate| *fate != Fate::Found && all.of(*fate) > 0) {
             let _ = writeln!(text, "\n{} {}: {}", all.of(fate), fate.title(), fate.advice());

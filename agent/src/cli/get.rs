@@ -1,11 +1,14 @@
 //! `get`: writes the first recording of a call to a file.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
+
+use audiovault_common::advice::Advice;
 
 use super::{CommandError, announced, runtime};
 use crate::{
@@ -18,10 +21,10 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 enum GetError {
     /// There is no recording.
-    #[error("no recording found; `audiovault-agent search` shows which directories were searched")]
+    #[error("no recording found")]
     None,
     /// Not everything could be searched.
-    #[error("no recording found, and some directories could not be searched; the log says why")]
+    #[error("no recording found, and some directories could not be searched")]
     Incomplete,
     /// The file cannot be written.
     #[error("cannot write {}", path.display())]
@@ -32,8 +35,19 @@ enum GetError {
         source: io::Error,
     },
     /// The file became shorter while it was read.
-    #[error("the recording became shorter during the copy; try again")]
+    #[error("the recording became shorter during the copy")]
     Shrunk,
+}
+
+impl Advice for GetError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::None => Some("`audiovault-agent search` shows which directories were searched".into()),
+            Self::Incomplete => Some("the log says why".into()),
+            Self::Write { .. } => None,
+            Self::Shrunk => Some("try again".into()),
+        }
+    }
 }
 
 pub(super) async fn run(args: &GetArgs) -> Result<ExitCode, CommandError> {

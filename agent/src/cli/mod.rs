@@ -10,7 +10,6 @@ mod service;
 mod status;
 
 use std::{
-    error::Error,
     ffi::{OsStr, OsString},
     io::{self, Write},
     process::ExitCode,
@@ -30,7 +29,7 @@ use crate::{
     limits::{be_nice, make_room},
 };
 use audiovault_common::{
-    error_chain::in_one_line,
+    advice::{Advice, with_advice},
     logging::LogConfig,
     process::{Exit, keep_memory_private},
     settings::{Settings, SettingsError, Typed, one_line},
@@ -42,14 +41,18 @@ use clap::error::ErrorKind;
 const MAX_WAITING_THREADS: usize = 4096;
 
 /// Why a command failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 pub(crate) enum CommandError {
     /// The configuration is wrong: exit code 2.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(ConfigError),
     /// An error while running: exit code 1.
-    #[error(transparent)]
-    Runtime(#[from] Box<dyn Error + Send + Sync>),
+    Runtime(Box<dyn Advice + Send + Sync>),
+}
+
+impl From<ConfigError> for CommandError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
 }
 
 /// Runs the program.
@@ -167,7 +170,7 @@ fn announced<T>(checked: Checked<T>) -> T {
 }
 
 /// Wraps an error that happened while running.
-pub(crate) fn runtime(error: impl Error + Send + Sync + 'static) -> CommandError {
+pub(crate) fn runtime(error: impl Advice + Send + Sync + 'static) -> CommandError {
     CommandError::Runtime(Box::new(error))
 }
 
@@ -186,13 +189,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     Exit::Misconfigured.into()
 }
 
-fn misconfigured(error: &dyn Error) -> ExitCode {
-    say(&in_one_line(error));
+fn misconfigured(error: &dyn Advice) -> ExitCode {
+    say(&with_advice(error));
     Exit::Misconfigured.into()
 }
 
-fn failed(error: &dyn Error) -> ExitCode {
-    say(&in_one_line(error));
+fn failed(error: &dyn Advice) -> ExitCode {
+    say(&with_advice(error));
     Exit::Failed.into()
 }
 

@@ -4,7 +4,7 @@
 use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use audiovault_common::{
-    error_chain::in_one_line,
+    advice::{Advice, with_advice},
     file_watch::{Stamp, Watcher},
     process::termination,
     settings::{OfSetting, Settings},
@@ -86,7 +86,7 @@ impl Reloads {
     ///
     /// # Errors
     /// If signal handlers cannot be installed.
-    async fn run<E: OfSetting>(
+    async fn run<E: OfSetting + Advice>(
         mut self,
         apply: impl Fn(Command) -> Result<(), E>,
         note: impl Fn(Option<String>),
@@ -117,10 +117,13 @@ impl Reloads {
         }
     }
 
-    fn read_again<E: OfSetting>(&mut self, apply: impl Fn(Command) -> Result<(), E>) -> Result<(), String> {
-        let Settings { cli, origins } = self.line.read().map_err(|error| in_one_line(&error))?;
+    fn read_again<E: OfSetting + Advice>(
+        &mut self,
+        apply: impl Fn(Command) -> Result<(), E>,
+    ) -> Result<(), String> {
+        let Settings { cli, origins } = self.line.read().map_err(|error| with_advice(&error))?;
         self.files = watch(&cli.command);
-        apply(cli.command).map_err(|error| in_one_line(&origins.locate(error)))
+        apply(cli.command).map_err(|error| with_advice(&origins.locate(error)))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The flags of the audit log and the deny list, and their checks.
 
-use std::{fs::OpenOptions, io, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, fs::OpenOptions, io, path::PathBuf, sync::Arc};
 
-use audiovault_common::advice::Warning;
+use audiovault_common::advice::{Advice, Warning};
 use bytesize::ByteSize;
 use clap::Args;
 
@@ -48,20 +48,28 @@ pub enum AuditLogArgsError {
     #[error("--audit-log-size must be 0 or at least {}", ByteSize(LEAST_SIZE))]
     Size,
     /// There is no directory for the file.
-    #[error(
-        "--audit-log: the directory of {} does not exist; create it, and let the agent's user write there",
-        .0.display()
-    )]
+    #[error("--audit-log: the directory of {} does not exist", .0.display())]
     Directory(PathBuf),
     /// The path exists but is not a file.
     #[error("--audit-log: {} is not a file", .0.display())]
     NotAFile(PathBuf),
     /// The file exists and cannot be written.
-    #[error("--audit-log: cannot write {}; check that the agent's user may write it", .0.display())]
+    #[error("--audit-log: cannot write {}", .0.display())]
     Unwritable(PathBuf, #[source] io::Error),
     /// The deny list cannot be used.
     #[error(transparent)]
     Deny(#[from] DenyError),
+}
+
+impl Advice for AuditLogArgsError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Directory(_) => Some("create it, and let the agent's user write there".into()),
+            Self::Unwritable(..) => Some("check that the agent's user may write it".into()),
+            Self::Size | Self::NotAFile(_) => None,
+            Self::Deny(error) => error.advice(),
+        }
+    }
 }
 
 impl AuditLogArgsError {

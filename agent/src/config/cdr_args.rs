@@ -1,9 +1,9 @@
 //! The flags of the call records, which link calls.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use audiovault_agent_core::secret::Secret;
-use audiovault_common::advice::Warning;
+use audiovault_common::advice::{Advice, Warning};
 use clap::Args;
 use url::Url;
 
@@ -37,6 +37,15 @@ pub enum CdrArgsError {
     /// The address is invalid.
     #[error("--cdr")]
     Address(#[from] CdrError),
+}
+
+impl Advice for CdrArgsError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Neither | Self::Password(_) => None,
+            Self::Address(error) => error.advice(),
+        }
+    }
 }
 
 impl CdrArgsError {

@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt};
 
+use audiovault_common::advice::with_advice;
 use clap::Parser;
 use tempfile::TempDir;
 
@@ -82,7 +83,7 @@ fn each_mistake_has_its_sentence() {
         (vec!["--token-file", "/none"], "set only one of them"),
         (vec!["--tenants", "/none"], "cannot be read"),
     ] {
-        let error = tunnelled(&words).unwrap_err().to_string();
+        let error = with_advice(&tunnelled(&words).unwrap_err());
         assert!(error.contains(said) && !error.contains('\n'), "{words:?}: {error}");
     }
     for (words, missing) in [
@@ -101,7 +102,7 @@ fn each_mistake_has_its_sentence() {
 #[test]
 fn nobody_can_search_without_a_token() {
     let Command::Serve(args) = command(&["serve", "--path", "/rec"]) else { panic!("not a serve") };
-    assert!(serve(args, &run_secret()).unwrap_err().to_string().contains("--token-file"));
+    assert!(with_advice(&serve(args, &run_secret()).unwrap_err()).contains("--token-file"));
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn with_tenants_the_tenant_is_a_directory_of_its_own() {
     ] {
         let words = [&tenants[..], &["--path", path]].concat();
         for error in [tunnelled(&words).err(), served(&words).err()] {
-            let said = error.map(|error| error.to_string());
+            let said = error.map(|error| with_advice(&error));
             assert_eq!(said.is_none(), whole, "{path}: {said:?}");
             assert!(said.is_none_or(|said| said.contains(path) && said.contains("/%TE/%QU")), "{path}");
         }
@@ -161,7 +162,7 @@ fn with_tenants_no_directory_of_one_lies_within_that_of_another() {
     ] {
         let words = [&tenants[..], &["--path", paths]].concat();
         for error in [tunnelled(&words).err(), served(&words).err()] {
-            let said = error.map(|error| error.to_string());
+            let said = error.map(|error| with_advice(&error));
             assert_eq!(said.is_none(), apart, "{paths}: {said:?}");
             assert!(said.is_none_or(|said| said.contains("/rec/old/%TE")), "{paths}");
         }

@@ -1,11 +1,11 @@
 //! The errors of a configuration.
 
-use std::{path::PathBuf, slice, time::Duration};
+use std::{borrow::Cow, path::PathBuf, slice, time::Duration};
 
 use audiovault_agent_core::{
     call_id::CallIdError, media::ExtensionError, pattern::PatternError, query::StartError,
 };
-use audiovault_common::settings::OfSetting;
+use audiovault_common::{advice::Advice, settings::OfSetting};
 use audiovault_protocol::identity::site::SiteError;
 
 use super::{audit_log_args::AuditLogArgsError, cdr_args::CdrArgsError, network::NetworkError};
@@ -23,25 +23,25 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A required setting is missing.
-    #[error("{0} is missing; set it by flag, environment variable, or in the file of --config")]
+    #[error("{0} is missing")]
     Missing(&'static str),
     /// A secret was given in two ways at once.
-    #[error("{0} and {0}-file are both set; set only one of them")]
+    #[error("{0} and {0}-file are both set")]
     Twice(&'static str),
     /// The relay's address is invalid.
-    #[error("--relay {0:?} is not the address of a relay; write wss://HOST")]
+    #[error("--relay {0:?} is not the address of a relay")]
     Relay(String),
     /// A relay is named twice.
-    #[error("--relay {0:?} is set twice; use --connections for several tunnels to one relay")]
+    #[error("--relay {0:?} is set twice")]
     SameRelay(String),
     /// The relay's address holds a user or password.
-    #[error("--relay must not contain a user or password; the agent authenticates with the site key")]
+    #[error("--relay must not contain a user or password")]
     RelayCredentials,
     /// The site key would be sent unencrypted.
-    #[error("--relay {0:?} is unencrypted; use wss://, or --allow-plaintext if you trust the whole network")]
+    #[error("--relay {0:?} is unencrypted")]
     Plaintext(String),
     /// The public address is invalid.
-    #[error("--public-url {0:?} is not a valid address; write https://HOST[/PATH]")]
+    #[error("--public-url {0:?} is not a valid address")]
     PublicUrl(String),
     /// An origin is invalid.
     #[error("--allow-origin {0:?} must be * or a list of origins such as https://queuemetrics.example.com")]
@@ -55,13 +55,13 @@ pub enum ConfigError {
     /// One tenant's directories cannot be distinguished from another's.
     #[error(
         "--path {0:?} has %TE inside a directory name, so with --tenants one tenant can find another's \
-         recordings; make %TE the whole name of a directory, such as /%TE/%QU"
+         recordings"
     )]
     MixedTenants(String),
     /// A tenant's directory may contain those of others.
     #[error(
         "--path: with --tenants, the directory of one tenant must not be inside the directory of another, \
-         but {inner} can be inside {outer}; keep the two paths apart, or put %TE at the same depth in both"
+         but {inner} can be inside {outer}"
     )]
     NestedTenants {
         /// The path whose directories are higher.
@@ -70,7 +70,7 @@ pub enum ConfigError {
         inner: String,
     },
     /// The time zone is not in the database.
-    #[error("--timezone {0:?} is not in the time zone database; use a name such as Europe/Madrid")]
+    #[error("--timezone {0:?} is not in the time zone database")]
     TimeZone(String),
     /// A duration is invalid or out of bounds.
     #[error(
@@ -104,10 +104,7 @@ pub enum ConfigError {
     #[error("cannot read or create the link secret file {}", .0.display())]
     LinkSecret(PathBuf, #[source] std::io::Error),
     /// The link key is so short that it could be guessed.
-    #[error(
-        "the link secret in {} is too short; delete the file, and the agent creates a new one",
-        .0.display()
-    )]
+    #[error("the link secret in {} is too short", .0.display())]
     ShortLinkSecret(PathBuf),
     /// The network settings cannot be used.
     #[error(transparent)]
@@ -145,23 +142,67 @@ pub enum ConfigError {
     #[error(transparent)]
     Dialect(#[from] DialectError),
     /// An agent is already installed.
-    #[error(
-        "{} exists already; edit it, or run `install` without flags to upgrade only the program",
-        .0.display()
-    )]
+    #[error("{} exists already", .0.display())]
     Installed(PathBuf),
     /// An enrolment code was given together with the key that it would be traded for.
-    #[error("--enroll and a site key are both set; set only one of them")]
+    #[error("--enroll and a site key are both set")]
     CodeAndKey,
     /// A rate or its times are invalid.
     #[error("--max-rate is invalid")]
     MaxRate(#[from] ScheduleError),
     /// The log level is invalid.
-    #[error(
-        "--log-level {0:?} is invalid; use error, warn, info, debug or trace, or a list such as \
-         info,audiovault_agent=debug"
-    )]
+    #[error("--log-level {0:?} is invalid")]
     LogLevel(String),
+}
+
+impl Advice for ConfigError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Missing(_) => {
+                Some("set it by flag, environment variable, or in the file of --config".into())
+            }
+            Self::Twice(_) | Self::CodeAndKey => Some("set only one of them".into()),
+            Self::Relay(_) => Some("write wss://HOST".into()),
+            Self::SameRelay(_) => Some("use --connections for several tunnels to one relay".into()),
+            Self::RelayCredentials => Some("the agent authenticates with the site key".into()),
+            Self::Plaintext(_) => {
+                Some("use wss://, or --allow-plaintext if you trust the whole network".into())
+            }
+            Self::PublicUrl(_) => Some("write https://HOST[/PATH]".into()),
+            Self::MixedTenants(_) => Some("make %TE the whole name of a directory, such as /%TE/%QU".into()),
+            Self::NestedTenants { .. } => {
+                Some("keep the two paths apart, or put %TE at the same depth in both".into())
+            }
+            Self::TimeZone(_) => Some("use a name such as Europe/Madrid".into()),
+            Self::ShortLinkSecret(_) => Some("delete the file, and the agent creates a new one".into()),
+            Self::Installed(_) => {
+                Some("edit it, or run `install` without flags to upgrade only the program".into())
+            }
+            Self::LogLevel(_) => Some(
+                "use error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug".into(),
+            ),
+            Self::Network(error) => error.advice(),
+            Self::Record(error) => error.advice(),
+            Self::Access(error) => error.advice(),
+            Self::Tunnel(error) => error.advice(),
+            Self::Cdr(error) => error.advice(),
+            Self::Dialect(error) => error.advice(),
+            Self::MaxRate(error) => error.advice(),
+            Self::Origin(_)
+            | Self::SiteKey(_)
+            | Self::Pattern(_)
+            | Self::Duration { .. }
+            | Self::CallIdRegex(_)
+            | Self::Extension(_)
+            | Self::Sentinel(_)
+            | Self::Secret(_)
+            | Self::LinkSecret(..)
+            | Self::Tenants(_)
+            | Self::CallId { .. }
+            | Self::Start(_)
+            | Self::OtherCommand => None,
+        }
+    }
 }
 
 impl OfSetting for ConfigError {

@@ -1,9 +1,9 @@
 //! The settings of the network path from the agent to its relay.
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{borrow::Cow, convert::Infallible, path::PathBuf};
 
 use audiovault_agent_core::secret::Secret;
-use audiovault_common::advice::Warning;
+use audiovault_common::advice::{Advice, Warning};
 use clap::Args;
 
 use crate::{
@@ -42,10 +42,10 @@ pub struct NetworkArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// A proxy's address is invalid.
-    #[error("the proxy address in {0} is invalid; set another with --proxy, or --proxy none for no proxy")]
+    #[error("the proxy address in {0} is invalid")]
     Proxy(&'static str, #[source] ProxyTextError),
     /// The user for the proxy is given twice.
-    #[error("the proxy address and --proxy-credentials-file both contain a user; set only one of them")]
+    #[error("the proxy address and --proxy-credentials-file both contain a user")]
     Twice,
     /// The file with the user for the proxy has no colon.
     #[error("{} must contain USER:PASSWORD", .0.display())]
@@ -53,6 +53,19 @@ pub enum NetworkError {
     /// The file with the user for the proxy cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+}
+
+impl Advice for NetworkError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Proxy(_, error) => {
+                let otherwise = "set another with --proxy, or --proxy none for no proxy";
+                error.advice().or(Some(otherwise.into()))
+            }
+            Self::Twice => Some("set only one of them".into()),
+            Self::Credentials(_) | Self::Secret(_) => None,
+        }
+    }
 }
 
 impl NetworkError {
@@ -117,6 +130,7 @@ fn secret(text: &str) -> Result<Secret, Infallible> {
 
 #[cfg(test)]
 mod tests {
+    use audiovault_common::advice::with_advice;
     use url::Url;
 
     use super::*;
@@ -238,7 +252,8 @@ mod tests {
             "http://maria:s3cr3t@p:x",
         ] {
             let error = checked(NOTHING, &[("ALL_PROXY", bad)]).unwrap_err();
-            let text = format!("{error} {error:?}");
+            let text = format!("{} {error:?}", with_advice(&error));
+            assert!(text.contains("; use http, ") || text.contains("; write http://"), "{text}");
             assert!(text.contains("ALL_PROXY") && !text.contains("s3cr3t"), "{text}");
         }
     }

@@ -14,10 +14,12 @@
 //! ```
 
 use std::{
+    borrow::Cow,
     fs, io,
     path::{Path, PathBuf},
 };
 
+use audiovault_common::advice::Advice;
 use audiovault_protocol::{
     http::{
         parameters::{Field, NAMES, token_names},
@@ -58,30 +60,41 @@ pub enum DialectError {
     #[error("dialect file: not valid: {0}")]
     Malformed(String),
     /// A field of a request is mapped to an unknown field.
-    #[error("dialect file: {0:?} maps to unknown field {1:?}; known fields are {known}", known = meanings())]
+    #[error("dialect file: {0:?} maps to unknown field {1:?}")]
     Meaning(String, String),
     /// The response uses an unknown value.
-    #[error(
-        "dialect file: [response] has the unknown value {0:?}; known values are {known}, and $$ for a dollar \
-         sign",
-        known = filled()
-    )]
+    #[error("dialect file: [response] has the unknown value {0:?}")]
     Unknown(String),
     /// The token has more names, or longer ones, than the relay can be told.
-    #[error(
-        "dialect file: the token has too many names, or too long ones; at most {MAX_TOKEN_FIELDS} names are \
-         possible, with the built-in ones, each of at most {MAX_TOKEN_FIELD_LEN} bytes"
-    )]
+    #[error("dialect file: the token has too many names, or too long ones")]
     TokenNames,
     /// The response contains an address of its own.
-    #[error(
-        "dialect file: [response] has the address {0:?}; remove it, because a relay passes on only links to \
-         recordings"
-    )]
+    #[error("dialect file: [response] has the address {0:?}")]
     Address(String),
     /// A list that is repeated does not have exactly one item to repeat.
-    #[error("dialect file: {EACH_KEY:?} must be the first of two items of a list; write [\"$each\", …]")]
+    #[error("dialect file: {EACH_KEY:?} must be the first of two items of a list")]
     Each,
+}
+
+impl Advice for DialectError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unreadable(..) | Self::Malformed(_) => None,
+            Self::Meaning(..) => Some(format!("known fields are {}", meanings()).into()),
+            Self::Unknown(_) => {
+                Some(format!("known values are {}, and $$ for a dollar sign", filled()).into())
+            }
+            Self::TokenNames => Some(
+                format!(
+                    "at most {MAX_TOKEN_FIELDS} names are possible, with the built-in ones, each of at most \
+                     {MAX_TOKEN_FIELD_LEN} bytes"
+                )
+                .into(),
+            ),
+            Self::Address(_) => Some("remove it, because a relay passes on only links to recordings".into()),
+            Self::Each => Some("write [\"$each\", …]".into()),
+        }
+    }
 }
 
 /// How searches are read and how responses are shaped.
@@ -232,6 +245,7 @@ impl<'a> Filling<'a> {
 
 #[cfg(test)]
 mod tests {
+    use audiovault_common::advice::with_advice;
     use serde_json::json;
 
     use super::*;
@@ -262,7 +276,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        let error = |text: &str| Dialect::parse(text).unwrap_err().to_string();
+        let error = |text: &str| with_advice(&Dialect::parse(text).unwrap_err());
         assert!(
             error("[request]\nuid = 'call'").contains("known fields are site, tenant, token, callid, start")
         );

@@ -9,7 +9,7 @@ use audiovault_agent_core::{
     layout::delivered_extension,
     query::{Linked, Query, parse_start},
 };
-use audiovault_common::error_chain::causes_in_one_line;
+use audiovault_common::{advice::without_causes, error_chain::causes_in_one_line};
 use audiovault_common::{http_error::HttpError, request_body::read_body};
 use audiovault_protocol::{
     admission::throttle::ClientKey,
@@ -194,7 +194,8 @@ impl AgentService {
                 tracing::warn!(
                     cause,
                     code = "search.legs_unknown",
-                    "cannot find the other legs of a conversation: {error}"
+                    "cannot find the other legs of a conversation: {}",
+                    without_causes(&error)
                 );
                 return false;
             }

@@ -1,8 +1,9 @@
 //! The configuration of an installed agent, which is built from the flags of `install`.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf};
+use std::{borrow::Cow, collections::BTreeMap, fs, io, path::PathBuf};
 
 use audiovault_agent_core::secret::Secret;
+use audiovault_common::advice::Advice;
 use audiovault_common::settings::Typed;
 use toml::{Table, Value};
 
@@ -62,6 +63,12 @@ impl Fresh {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", .0.display())]
 pub struct Unreadable(PathBuf, #[source] io::Error);
+
+impl Advice for Unreadable {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        None
+    }
+}
 
 /// Builds the configuration that corresponds to these flags. Secrets and certificates are copied to its directory,
 /// where only the agent can read them. If no token or tenant could search, a search token is generated. An audit log,

@@ -1,6 +1,9 @@
 //! Trades an enrolment code for a site key (`PROTOCOL.md`, section 10).
 
+use std::borrow::Cow;
+
 use audiovault_agent_core::secret::Secret;
+use audiovault_common::advice::Advice;
 use audiovault_protocol::{
     frame::one_line,
     http::problem::Problem,
@@ -46,11 +49,23 @@ pub enum EnrolError {
     #[error("the relay refused the code with {0}: {1}")]
     Refused(StatusCode, String),
     /// The response did not arrive, or is not from a relay.
-    #[error("the relay's response cannot be used, and the code may be used up; ask for a new code")]
+    #[error("the relay's response cannot be used, and the code may be used up")]
     Answer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The relay did not respond in time.
-    #[error("the relay does not respond; the code may be used up")]
+    #[error("the relay does not respond")]
     Timeout,
+}
+
+impl Advice for EnrolError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Relay(_) | Self::Refused(..) => None,
+            Self::Trust(error) => error.advice(),
+            Self::Reach(error) => error.advice(),
+            Self::Answer(_) => Some("ask for a new code".into()),
+            Self::Timeout => Some("the code may be used up".into()),
+        }
+    }
 }
 
 impl Enrolment {

@@ -1,6 +1,7 @@
 //! The steps of an installation: they are planned, described and performed.
 
 use std::{
+    borrow::Cow,
     fmt::Write as _,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use audiovault_agent_core::secret::Secret;
+use audiovault_common::advice::Advice;
 
 use super::{
     Fresh, Layout, NAME, SEARCH_TOKEN, SITE_KEY,
@@ -101,10 +103,10 @@ enum Content {
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// A file cannot be written.
-    #[error("cannot write {}; run this as root (sudo)", .0.display())]
+    #[error("cannot write {}", .0.display())]
     Write(PathBuf, #[source] io::Error),
     /// A file cannot be removed.
-    #[error("cannot remove {}; run this as root (sudo)", .0.display())]
+    #[error("cannot remove {}", .0.display())]
     Remove(PathBuf, #[source] io::Error),
     /// A system program is missing or failed.
     #[error("{0} failed: {1}")]
@@ -115,6 +117,16 @@ pub enum InstallError {
     /// The enrolment code was not traded for a key.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+}
+
+impl Advice for InstallError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Write(..) | Self::Remove(..) => Some("run this as root (sudo)".into()),
+            Self::Program(..) | Self::NoUser(_) => None,
+            Self::Enrol(error) => error.advice(),
+        }
+    }
 }
 
 impl Install {

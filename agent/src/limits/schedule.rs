@@ -1,8 +1,9 @@
 //! Data rates as providers write them, and rates that depend on the time: `2Mbit`, `1Mbit@08:00-18:00`,
 //! `512kbit@Mon-Fri,Sun@22:00-06:00`.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 
+use audiovault_common::advice::Advice;
 use jiff::{
     Timestamp,
     civil::{Time, Weekday},
@@ -41,8 +42,14 @@ pub struct Rate(u64);
 
 /// A text that is not a valid rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a valid rate; use 64kbit to 100Gbit, such as 2Mbit or 1.5Mbit/s (or kB, MB)")]
+#[error("{0:?} is not a valid rate")]
 pub struct RateError(String);
+
+impl Advice for RateError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        Some("use 64kbit to 100Gbit, such as 2Mbit or 1.5Mbit/s (or kB, MB)".into())
+    }
+}
 
 impl Rate {
     /// How long this many bytes take.
@@ -92,8 +99,19 @@ pub enum ScheduleError {
     #[error(transparent)]
     Rate(#[from] RateError),
     /// The days or hours are invalid.
-    #[error("{0:?} is not a valid time; use days such as Mon-Fri or Sat,Sun, and hours such as 08:00-18:00")]
+    #[error("{0:?} is not a valid time")]
     Time(String),
+}
+
+impl Advice for ScheduleError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Rate(error) => error.advice(),
+            Self::Time(_) => {
+                Some("use days such as Mon-Fri or Sat,Sun, and hours such as 08:00-18:00".into())
+            }
+        }
+    }
 }
 
 /// A rate, and when it applies.

@@ -2,8 +2,9 @@
 //! servers of `/etc/resolv.conf`. Both files are read each time, and nothing is cached, so a name with a new address
 //! is found at the next attempt.
 
-use std::{io, net::IpAddr, path::Path, time::Duration};
+use std::{borrow::Cow, io, net::IpAddr, path::Path, time::Duration};
 
+use audiovault_common::advice::Advice;
 use hickory_resolver::{
     Hosts, TokioResolver,
     config::{LookupIpStrategy, ResolveHosts, ResolverConfig, ResolverOpts},
@@ -28,19 +29,16 @@ const BOTH_FAMILIES: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
     /// The name servers know no such name, or no address for it.
-    #[error("no such name, or no address for it; check the spelling, and the DNS records of the name")]
+    #[error("no such name, or no address for it")]
     Unknown(#[source] NetError),
     /// The name servers do not answer in time.
-    #[error("the name servers in /etc/resolv.conf do not answer; check them, and the network to them")]
+    #[error("the name servers in /etc/resolv.conf do not answer")]
     Silent,
     /// The name servers answer with an error (RFC 1035, section 4.1.1), such as `Query Refused`.
-    #[error(
-        "the name servers in /etc/resolv.conf return an error, {0:?}; check that they work, and that they \
-         serve this machine"
-    )]
+    #[error("the name servers in /etc/resolv.conf return an error, {0:?}")]
     Refused(String),
     /// The name servers cannot be asked, or their answer is not valid.
-    #[error("the name servers in /etc/resolv.conf give no answer; check them, and the network to them")]
+    #[error("the name servers in /etc/resolv.conf give no answer")]
     NoAnswer(#[source] NetError),
     /// `/etc/resolv.conf` cannot be used.
     #[error("/etc/resolv.conf cannot be used")]
@@ -48,6 +46,17 @@ pub enum DnsError {
     /// `/etc/resolv.conf` exists but cannot be read.
     #[error("/etc/resolv.conf cannot be read")]
     Unreadable(#[source] io::Error),
+}
+
+impl Advice for DnsError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unknown(_) => Some("check the spelling, and the DNS records of the name".into()),
+            Self::Silent | Self::NoAnswer(_) => Some("check them, and the network to them".into()),
+            Self::Refused(_) => Some("check that they work, and that they serve this machine".into()),
+            Self::Configuration(_) | Self::Unreadable(_) => None,
+        }
+    }
 }
 
 /// The addresses of a name, IPv6 before IPv4, or `host` itself if it is an address. Never empty. It may take as long

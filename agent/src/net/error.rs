@@ -1,6 +1,8 @@
 //! Why a service cannot be reached, by the stage that failed.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
+
+use audiovault_common::advice::Advice;
 
 use super::{Attempts, DnsError, ProxyError, TlsFailure};
 
@@ -35,7 +37,7 @@ pub enum ReachError {
     #[error("cannot find the address of {0}")]
     Dns(String, #[source] DnsError),
     /// No address can be connected to.
-    #[error("cannot reach {0}; check the address, and whether a firewall blocks the connection")]
+    #[error("cannot reach {0}")]
     Tcp(String, #[source] Attempts),
     /// The proxy does not let the connection through.
     #[error("cannot connect through the proxy {0}")]
@@ -44,10 +46,7 @@ pub enum ReachError {
     #[error("TLS with {0} failed")]
     Tls(String, #[source] TlsFailure),
     /// A stage took too long.
-    #[error(
-        "{host} does not respond: {stage} took more than {} s; check the address and the firewalls",
-        limit.as_secs()
-    )]
+    #[error("{host} does not respond: {stage} took more than {} s", limit.as_secs())]
     Timeout {
         /// The stage.
         stage: Stage,
@@ -56,6 +55,18 @@ pub enum ReachError {
         /// How long it was allowed to take.
         limit: Duration,
     },
+}
+
+impl Advice for ReachError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Dns(_, error) => error.advice(),
+            Self::Tcp(..) => Some("check the address, and whether a firewall blocks the connection".into()),
+            Self::Proxy(_, error) => error.advice(),
+            Self::Tls(_, failure) => failure.advice(),
+            Self::Timeout { .. } => Some("check the address and the firewalls".into()),
+        }
+    }
 }
 
 impl ReachError {

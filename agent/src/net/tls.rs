@@ -2,12 +2,14 @@
 //! certificates that people need.
 
 use std::{
+    borrow::Cow,
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use audiovault_common::advice::Advice;
 use audiovault_protocol::frame::one_line;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -35,17 +37,26 @@ const MAX_NAME: usize = 200;
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// The file of certificate authorities cannot be read.
-    #[error("cannot read the certificates in {}; check --cacert", .0.display())]
+    #[error("cannot read the certificates in {}", .0.display())]
     Unreadable(PathBuf, #[source] pem::Error),
     /// The file of certificate authorities contains something that is not a usable certificate.
-    #[error("{} contains an invalid certificate; check --cacert", .0.display())]
+    #[error("{} contains an invalid certificate", .0.display())]
     Certificate(PathBuf, #[source] RustlsError),
     /// The file of certificate authorities is empty.
-    #[error("{} contains no certificate; check --cacert", .0.display())]
+    #[error("{} contains no certificate", .0.display())]
     Empty(PathBuf),
     /// The certificate authorities cannot be used.
     #[error("the certificate authorities cannot be used")]
     Verifier(#[source] VerifierBuilderError),
+}
+
+impl Advice for TrustError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unreadable(..) | Self::Certificate(..) | Self::Empty(_) => Some("check --cacert".into()),
+            Self::Verifier(_) => None,
+        }
+    }
 }
 
 /// The certificate authorities, and the TLS settings.
@@ -80,11 +91,7 @@ impl Trust {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFailure {
     /// The certificate is not signed by a trusted authority.
-    #[error(
-        "its certificate is signed by {issuer:?}, which this machine does not trust; if that is a firewall \
-         that decrypts TLS, let this connection pass without decryption, or trust its certificate authority \
-         with --cacert"
-    )]
+    #[error("its certificate is signed by {issuer:?}, which this machine does not trust")]
     UnknownIssuer {
         /// The issuer of the last certificate that was presented.
         issuer: String,
@@ -93,8 +100,7 @@ pub enum TlsFailure {
     },
     /// The certificate has expired.
     #[error(
-        "its certificate has expired{}; check this machine's clock, or ask the operator of the server to \
-         renew the certificate",
+        "its certificate has expired{}",
         chain.first().map(|own| format!(" at {}", own.not_after)).unwrap_or_default()
     )]
     Expired {
@@ -103,7 +109,7 @@ pub enum TlsFailure {
     },
     /// The certificate is not valid yet.
     #[error(
-        "its certificate is not valid yet{}; check this machine's clock",
+        "its certificate is not valid yet{}",
         chain.first().map(|own| format!(", only from {}", own.not_before)).unwrap_or_default()
     )]
     NotYetValid {
@@ -111,13 +117,13 @@ pub enum TlsFailure {
         chain: Vec<Certificate>,
     },
     /// The certificate is for another name.
-    #[error("its certificate is for {}; check the address, and which server answers there", names_of(chain))]
+    #[error("its certificate is for {}", names_of(chain))]
     WrongName {
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
     },
     /// Something else is wrong with the certificate.
-    #[error("its certificate is invalid; ask the operator of the server to replace it")]
+    #[error("its certificate is invalid")]
     Unusable {
         /// The certificates, the server's own first.
         chain: Vec<Certificate>,
@@ -128,13 +134,35 @@ pub enum TlsFailure {
     #[error("this machine and the server have no TLS version or cipher in common")]
     Disagreement(#[source] RustlsError),
     /// The other side does not use TLS.
-    #[error(
-        "the server does not speak TLS; check the port, and whether a filter answers instead of the server"
-    )]
+    #[error("the server does not speak TLS")]
     NotTls(#[source] RustlsError),
     /// The connection broke.
-    #[error("the connection was closed during the handshake; a firewall that blocks TLS can do that")]
+    #[error("the connection was closed during the handshake")]
     Broken(#[source] io::Error),
+}
+
+impl Advice for TlsFailure {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::UnknownIssuer { .. } => Some(
+                "if that is a firewall that decrypts TLS, let this connection pass without decryption, or \
+                 trust its certificate authority with --cacert"
+                    .into(),
+            ),
+            Self::Expired { .. } => Some(
+                "check this machine's clock, or ask the operator of the server to renew the certificate"
+                    .into(),
+            ),
+            Self::NotYetValid { .. } => Some("check this machine's clock".into()),
+            Self::WrongName { .. } => Some("check the address, and which server answers there".into()),
+            Self::Unusable { .. } => Some("ask the operator of the server to replace it".into()),
+            Self::Disagreement(_) => None,
+            Self::NotTls(_) => {
+                Some("check the port, and whether a filter answers instead of the server".into())
+            }
+            Self::Broken(_) => Some("a firewall that blocks TLS can do that".into()),
+        }
+    }
 }
 
 impl TlsFailure {

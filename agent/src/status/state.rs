@@ -1,11 +1,13 @@
 //! A small file with the state of the running agent, for programs outside its process.
 
 use std::{
+    borrow::Cow,
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use audiovault_common::advice::Advice;
 use audiovault_protocol::message::DriverStatus;
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +80,7 @@ pub struct StateFile(PathBuf);
 #[derive(Debug, thiserror::Error)]
 pub enum Unhealthy {
     /// There is no such file, or it may not be read.
-    #[error("cannot read {0}; check that the agent runs, with the same --state-file")]
+    #[error("cannot read {0}")]
     Unreadable(PathBuf, #[source] io::Error),
     /// The file has other content.
     #[error("{0} was not written by an agent")]
@@ -87,8 +89,18 @@ pub enum Unhealthy {
     #[error("the agent has not updated its state for {0} s")]
     Stale(u64),
     /// The agent runs but is not connected.
-    #[error("the agent is not connected to its relay; its log says why")]
+    #[error("the agent is not connected to its relay")]
     Disconnected,
+}
+
+impl Advice for Unhealthy {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unreadable(..) => Some("check that the agent runs, with the same --state-file".into()),
+            Self::Malformed(_) | Self::Stale(_) => None,
+            Self::Disconnected => Some("its log says why".into()),
+        }
+    }
 }
 
 impl StateFile {

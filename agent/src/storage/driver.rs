@@ -1,6 +1,7 @@
 //! The `file:` driver: searches one path pattern and opens its recordings.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     convert::Infallible,
     ffi::OsString,
@@ -18,6 +19,7 @@ use audiovault_agent_core::{
     pattern::Pattern,
     query::Query,
 };
+use audiovault_common::advice::Advice;
 use cap_std::{
     ambient_authority,
     fs::{Dir, MetadataExt},
@@ -44,7 +46,7 @@ const MAX_REPORTED: usize = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum DriverFault {
     /// The root does not exist or cannot be opened.
-    #[error("the directory {} cannot be read; is it mounted, and may the agent read it?", root.display())]
+    #[error("the directory {} cannot be read", root.display())]
     Root {
         /// The literal part of the pattern.
         root: PathBuf,
@@ -52,10 +54,10 @@ pub enum DriverFault {
         source: io::Error,
     },
     /// The root lacks its sentinel file, which is there while the storage is mounted.
-    #[error("the directory {} has no sentinel file; its disk or share is probably not mounted", .0.display())]
+    #[error("the directory {} has no sentinel file", .0.display())]
     Sentinel(PathBuf),
     /// A directory below the root cannot be read.
-    #[error("a directory below {} cannot be read; check its permissions and the disk", root.display())]
+    #[error("a directory below {} cannot be read", root.display())]
     Unreadable {
         /// The literal part of the pattern.
         root: PathBuf,
@@ -63,17 +65,23 @@ pub enum DriverFault {
         source: io::Error,
     },
     /// The search was not finished in time.
-    #[error(
-        "the search below {} took too long; limit the path pattern by date, or check the disk",
-        .0.display()
-    )]
+    #[error("the search below {} took too long", .0.display())]
     Slow(PathBuf),
     /// Opening the root did not return in time.
-    #[error(
-        "the storage of {} does not answer; check the machine that has it, and the network to it",
-        .0.display()
-    )]
+    #[error("the storage of {} does not answer", .0.display())]
     Stalled(PathBuf),
+}
+
+impl Advice for DriverFault {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Root { .. } => "is it mounted, and may the agent read it?".into(),
+            Self::Sentinel(_) => "its disk or share is probably not mounted".into(),
+            Self::Unreadable { .. } => "check its permissions and the disk".into(),
+            Self::Slow(_) => "limit the path pattern by date, or check the disk".into(),
+            Self::Stalled(_) => "check the machine that has it, and the network to it".into(),
+        })
+    }
 }
 
 /// Why an index is not up to date.
@@ -85,6 +93,15 @@ pub(crate) enum IndexFault {
     /// The scan did not finish.
     #[error(transparent)]
     Scan(#[from] ScanError),
+}
+
+impl Advice for IndexFault {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Root(fault) => fault.advice(),
+            Self::Scan(error) => error.advice(),
+        }
+    }
 }
 
 /// One directory of a search.

@@ -9,6 +9,7 @@
 //! The records are read, never written. If they cannot be read, a search finds only what the call's own id finds.
 
 use std::{
+    borrow::Cow,
     fmt,
     fs::File,
     io::{self, BufRead, BufReader},
@@ -23,6 +24,7 @@ use audiovault_agent_core::{
     query::Linked,
     secret::Secret,
 };
+use audiovault_common::advice::Advice;
 use memchr::memmem::Finder;
 use parking_lot::Mutex;
 use sqlx::{
@@ -83,25 +85,36 @@ impl fmt::Debug for CdrSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum CdrError {
     /// The address is not valid.
-    #[error("the address of the call records is invalid; write mysql://USER@HOST/DATABASE")]
+    #[error("the address of the call records is invalid")]
     Address(#[source] sqlx::Error),
     /// The database does not answer, or refuses the query.
-    #[error(
-        "cannot query the database of the call records; check its address, user and grants (SELECT on cdr)"
-    )]
+    #[error("cannot query the database of the call records")]
     Database(#[source] DatabaseError),
     /// The file cannot be read.
     #[error("the call records in {} cannot be read", .0.display())]
     File(PathBuf, #[source] io::Error),
     /// The file does not say which calls belong together.
-    #[error("{} has no linkedid; set newcdrcolumns=yes and loguniqueid=yes in cdr.conf of Asterisk", .0.display())]
+    #[error("{} has no linkedid", .0.display())]
     NoLinks(PathBuf),
     /// Reading the records took too long.
-    #[error(
-        "the call records took more than {} s to answer; create indexes on uniqueid and linkedid",
-        READ_TIMEOUT.as_secs()
-    )]
+    #[error("the call records took more than {} s to answer", READ_TIMEOUT.as_secs())]
     Slow,
+}
+
+impl Advice for CdrError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Address(_) => Some("write mysql://USER@HOST/DATABASE".into()),
+            Self::Database(error) => {
+                error.advice().or(Some("check its address, user and grants (SELECT on cdr)".into()))
+            }
+            Self::File(..) => None,
+            Self::NoLinks(_) => {
+                Some("set newcdrcolumns=yes and loguniqueid=yes in cdr.conf of Asterisk".into())
+            }
+            Self::Slow => Some("create indexes on uniqueid and linkedid".into()),
+        }
+    }
 }
 
 /// Why the database does not answer.
@@ -111,15 +124,26 @@ pub enum DatabaseError {
     #[error("cannot find the address of {0}")]
     Name(String, #[source] DnsError),
     /// The server has no TLS, or its certificate does not prove its identity.
-    #[error(
-        "the server does not prove its identity by TLS: give it a certificate for that host, and name its \
-         certificate authority with ssl-ca=FILE in the address; on a network that only you can reach, \
-         ssl-mode=REQUIRED (encrypted, not verified) or ssl-mode=DISABLED (not encrypted) is possible"
-    )]
+    #[error("the server does not prove its identity by TLS")]
     Unproven(#[source] sqlx::Error),
     /// The database cannot be connected to, or refuses the query.
     #[error(transparent)]
     Database(sqlx::Error),
+}
+
+impl Advice for DatabaseError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Name(_, error) => error.advice(),
+            Self::Unproven(_) => Some(
+                "give it a certificate for that host, and name its certificate authority with ssl-ca=FILE in \
+                 the address; on a network that only you can reach, ssl-mode=REQUIRED (encrypted, not \
+                 verified) or ssl-mode=DISABLED (not encrypted) is possible"
+                    .into(),
+            ),
+            Self::Database(_) => None,
+        }
+    }
 }
 
 impl From<sqlx::Error> for DatabaseError {
@@ -438,6 +462,8 @@ fn parse_record(line: &[u8]) -> Option<Option<Record>> {
 mod tests {
     use std::fs;
 
+    use audiovault_common::advice::with_advice;
+
     use super::*;
 
     fn row(id: &str, more: &str) -> String {
@@ -478,7 +504,7 @@ mod tests {
         let text = row("1711444502.17", r#","","1711444502.17","1""#);
         assert_eq!(found(&text, "1711444502.17").unwrap(), [leg("1711444502.17", "")]);
         let old = row("1711444502.17", "");
-        let error = found(&old, "1711444502.17").unwrap_err().to_string();
+        let error = with_advice(&found(&old, "1711444502.17").unwrap_err());
         assert!(error.contains("newcdrcolumns=yes"), "{error}");
         assert!(found("1711444502.17 is nonsense\n\"", "1711444502.17").unwrap().is_empty());
         let gone = legs_in_csv(Path::new("/nowhere"), &[String::new(), String::new()]).unwrap_err();

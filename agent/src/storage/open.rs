@@ -18,6 +18,7 @@ use audiovault_agent_core::{
     layout::{self, Layout},
     wav::{self, WavHeader},
 };
+use audiovault_common::advice::Advice;
 use cap_fs_ext::OpenOptionsSyncExt;
 use cap_std::fs::{Dir, OpenOptions};
 use parking_lot::{Mutex, MutexGuard};
@@ -51,6 +52,13 @@ pub enum OpenError {
     /// The storage is known not to answer, so the agent did not try.
     #[error("the storage of the recording does not answer; try again in a moment")]
     Stalled,
+}
+
+impl Advice for OpenError {
+    /// None: the text has it already, because it is shown to clients, whole and without a cause.
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        None
+    }
 }
 
 /// An open recording.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use audiovault_agent_core::query::Query;
-use audiovault_common::error_chain::causes_in_one_line;
+use audiovault_common::{advice::without_causes, error_chain::causes_in_one_line};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -145,7 +145,11 @@ impl StorageRoot {
                 *self.counted.figures.lock() = Some(figures);
             }
             Ok(Some(Err(fault))) => {
-                tracing::debug!(pattern = %self.driver.pattern(), "recordings were not counted: {fault}");
+                tracing::debug!(
+                    pattern = %self.driver.pattern(),
+                    "recordings were not counted: {}",
+                    without_causes(&fault)
+                );
             }
             Err(error) => tracing::error!(
                 %error,
@@ -180,7 +184,7 @@ impl StorageRoot {
 
     /// Stores the health of the driver, and logs each change once.
     fn update_health(&self, fault: Option<&DriverFault>) {
-        let now = fault.map(ToString::to_string);
+        let now = fault.map(without_causes);
         let mut before = self.degraded.lock();
         if *before != now {
             let pattern = self.driver.pattern();
@@ -191,7 +195,8 @@ impl StorageRoot {
                         %pattern,
                         cause,
                         code = "storage.degraded",
-                        "storage is degraded: {fault}"
+                        "storage is degraded: {}",
+                        without_causes(fault)
                     );
                 }
                 None => tracing::info!(%pattern, code = "storage.recovered", "storage works again"),
@@ -219,7 +224,7 @@ impl Indexed {
             Ok(_) => LastReport::Finished,
             // Searches and probes report that the root cannot be opened.
             Err(IndexFault::Root(_)) => return,
-            Err(fault) => LastReport::Failed(fault.to_string()),
+            Err(fault) => LastReport::Failed(without_causes(fault)),
         };
         match result {
             Ok(Scanned { directories, read, added, removed }) if *told != now => {
@@ -238,12 +243,13 @@ impl Indexed {
                 tracing::debug!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
             }
             Err(fault) if *told != now => {
-                let cause = causes_in_one_line(&fault);
+                let cause = causes_in_one_line(fault);
                 tracing::warn!(
                     %pattern,
                     cause,
                     code = "index.behind",
-                    "the index is not up to date; searches read directories: {fault}"
+                    "the index is not up to date; searches read directories: {}",
+                    without_causes(fault)
                 );
             }
             Err(_) => {}

@@ -1,7 +1,8 @@
 //! One attempt to connect to the relay: the network connection and the WebSocket upgrade.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
+use audiovault_common::advice::Advice;
 use audiovault_protocol::{
     frame::one_line,
     http::problem::Problem,
@@ -39,10 +40,7 @@ pub(crate) enum ConnectError {
     #[error(transparent)]
     Reach(#[from] ReachError),
     /// The connection broke during the upgrade.
-    #[error(
-        "{0} closed the connection without a response; check the address, and the network between this \
-         machine and it"
-    )]
+    #[error("{0} closed the connection without a response")]
     Broken(String, #[source] io::Error),
     /// The upgrade took longer than [`UPGRADE_TIMEOUT`].
     #[error("{0} accepts connections but does not respond")]
@@ -58,8 +56,20 @@ pub(crate) enum ConnectError {
         retry_after: Option<Duration>,
     },
     /// The answer does not come from a relay.
-    #[error("the response from {0} is not from a relay; check the address")]
+    #[error("the response from {0} is not from a relay")]
     NotARelay(String, #[source] Box<WsError>),
+}
+
+impl Advice for ConnectError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unusable(error) => error.advice(),
+            Self::Reach(error) => error.advice(),
+            Self::Broken(..) => Some("check the address, and the network between this machine and it".into()),
+            Self::NotARelay(..) => Some("check the address".into()),
+            Self::Timeout(_) | Self::Refused { .. } => None,
+        }
+    }
 }
 
 /// Whether and when another attempt can help.

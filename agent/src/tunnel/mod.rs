@@ -7,11 +7,13 @@ pub mod states;
 pub(crate) mod supervisor;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use audiovault_common::advice::Advice;
 use audiovault_protocol::{
     identity::site::SiteKey,
     message::{Hello, Status},
@@ -65,6 +67,15 @@ pub enum TunnelError {
     /// The certificate authorities cannot be used.
     #[error(transparent)]
     Trust(#[from] TrustError),
+}
+
+impl Advice for TunnelError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::NoHost => None,
+            Self::Trust(error) => error.advice(),
+        }
+    }
 }
 
 impl TunnelConfig {

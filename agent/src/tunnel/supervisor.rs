@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use audiovault_common::error_chain::{causes_in_one_line, in_one_line};
+use audiovault_common::{
+    advice::{with_advice, without_causes},
+    error_chain::causes_in_one_line,
+};
 use audiovault_protocol::{
     link::{AgentControl, AgentLink, Close, Ended, LinkState},
     message::{CloseCode, Goaway, Hello, Welcome},
@@ -94,7 +97,7 @@ impl Supervisor {
             Ok(tunnel) => tunnel,
             Err(error) => {
                 let wait = self.after_failure(&error);
-                self.publish(TunnelState::Waiting { reason: in_one_line(&error), wait });
+                self.publish(TunnelState::Waiting { reason: with_advice(&error), wait });
                 return Some(wait);
             }
         };
@@ -278,7 +281,7 @@ impl Supervisor {
 
     /// Dials a tunnel and waits until the relay has welcomed it; otherwise returns what is wrong.
     async fn dial_anew(&mut self) -> Result<Tunnel, String> {
-        let tunnel = self.dial(true).await.map_err(|error| in_one_line(&error))?;
+        let tunnel = self.dial(true).await.map_err(|error| with_advice(&error))?;
         if tunnel.is_welcomed(WELCOME_TIMEOUT).await {
             return Ok(tunnel);
         }
@@ -291,11 +294,12 @@ impl Supervisor {
 
     fn after_failure(&mut self, error: &ConnectError) -> Duration {
         let cause = causes_in_one_line(error).unwrap_or_default();
+        let text = without_causes(error);
         match error.retry() {
             Retry::Backoff => {
                 let wait = self.backoff.next();
                 tracing::warn!(
-                    %error,
+                    error = text,
                     cause,
                     wait_ms = wait.as_millis(),
                     code = "tunnel.dial_failed",
@@ -306,7 +310,7 @@ impl Supervisor {
             Retry::After(after) => {
                 let wait = after + between(Duration::ZERO, RETRY_AFTER_SPREAD);
                 tracing::info!(
-                    %error,
+                    error = text,
                     wait_ms = wait.as_millis(),
                     code = "tunnel.dial_deferred",
                     "not connected; dialling again when allowed"
@@ -316,7 +320,7 @@ impl Supervisor {
             Retry::AfterChange => {
                 let wait = AFTER_CHANGE + self.backoff.next();
                 tracing::error!(
-                    %error,
+                    error = text,
                     cause,
                     wait_ms = wait.as_millis(),
                     code = "tunnel.refused",
@@ -436,7 +440,7 @@ async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool>) -> Optio
                 }
                 Ok(Some(Err(error))) if error.is_refusal() => {
                     tracing::info!(
-                        %error,
+                        error = without_causes(&error),
                         code = "tunnel.second_refused",
                         "the relay refused the second tunnel"
                     );

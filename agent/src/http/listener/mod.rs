@@ -1,9 +1,10 @@
 //! `audiovault-agent serve`: the classic AudioVault, with the agent's own router on a local port.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use audiovault_common::{
     about::{Purpose, ShownVersion},
+    advice::Advice,
     listener::{Gate, Listening, from_files, start_plain, start_tls},
     tls::{CertificateError, CertificateFiles},
 };
@@ -91,7 +92,7 @@ pub struct ServeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}; check that it is an address of this machine and not in use")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address as configured.
         address: String,
@@ -101,6 +102,15 @@ pub enum ServeError {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+}
+
+impl Advice for ServeError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Bind { .. } => Some("check that it is an address of this machine and not in use".into()),
+            Self::Certificate(_) => None,
+        }
+    }
 }
 
 /// A running service.

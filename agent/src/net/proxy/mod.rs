@@ -3,12 +3,14 @@
 mod handshake;
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use audiovault_agent_core::secret::Secret;
+use audiovault_common::advice::Advice;
 use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::percent_decode_str;
@@ -23,50 +25,72 @@ const SOCKS_PORT: u16 = 1080;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProxyTextError {
     /// It is not an address.
-    #[error("not a valid address; write http://HOST:PORT or socks5h://HOST:PORT")]
+    #[error("not a valid address")]
     Address,
     /// It is an address of another protocol.
-    #[error("{0}:// is not supported; use http, https, socks5 or socks5h")]
+    #[error("{0}:// is not supported")]
     Scheme(String),
     /// User or password are not valid text.
-    #[error("user and password must be text; percent-encode the characters @ : / % # ?")]
+    #[error("user and password must be text")]
     Credentials,
+}
+
+impl Advice for ProxyTextError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Address => "write http://HOST:PORT or socks5h://HOST:PORT".into(),
+            Self::Scheme(_) => "use http, https, socks5 or socks5h".into(),
+            Self::Credentials => "percent-encode the characters @ : / % # ?".into(),
+        })
+    }
 }
 
 /// Why a connection through the proxy failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The proxy wants a user and a password.
-    #[error(
-        "it requires a user and a password ({0}); write USER:PASSWORD into a file and name it with \
-         --proxy-credentials-file"
-    )]
+    #[error("it requires a user and a password ({0})")]
     CredentialsWanted(String),
     /// The proxy does not accept the user and password.
-    #[error(
-        "it does not accept the user and password ({0}); correct them in the file of --proxy-credentials-file"
-    )]
+    #[error("it does not accept the user and password ({0})")]
     CredentialsRefused(String),
     /// The proxy wants a way to authenticate that the agent does not have.
-    #[error(
-        "it requires {0}, which is not supported; ask the administrator of the proxy to allow Basic \
-         authentication, or an exception"
-    )]
+    #[error("it requires {0}, which is not supported")]
     Unspoken(String),
     /// The proxy does not allow connections to the target.
-    #[error("it refuses to connect to {0} ({1}); ask the administrator of the proxy to allow it")]
+    #[error("it refuses to connect to {0} ({1})")]
     Forbidden(String, String),
     /// The proxy cannot connect to the target.
-    #[error("it cannot reach {0} ({1}); check that address, and ask the administrator of the proxy")]
+    #[error("it cannot reach {0} ({1})")]
     Unreachable(String, String),
     /// It uses another protocol, or closed the connection.
-    #[error(
-        "the server there is not a proxy of this kind; check its address, and whether it is HTTP or SOCKS"
-    )]
+    #[error("the server there is not a proxy of this kind")]
     NotAProxy(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// TLS with the proxy itself failed.
     #[error("TLS with the proxy itself failed")]
     Tls(#[source] TlsFailure),
+}
+
+impl Advice for ProxyError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::CredentialsWanted(_) => {
+                Some("write USER:PASSWORD into a file and name it with --proxy-credentials-file".into())
+            }
+            Self::CredentialsRefused(_) => {
+                Some("correct them in the file of --proxy-credentials-file".into())
+            }
+            Self::Unspoken(_) => Some(
+                "ask the administrator of the proxy to allow Basic authentication, or an exception".into(),
+            ),
+            Self::Forbidden(..) => Some("ask the administrator of the proxy to allow it".into()),
+            Self::Unreachable(..) => {
+                Some("check that address, and ask the administrator of the proxy".into())
+            }
+            Self::NotAProxy(_) => Some("check its address, and whether it is HTTP or SOCKS".into()),
+            Self::Tls(failure) => failure.advice(),
+        }
+    }
 }
 
 impl ProxyError {

@@ -7,6 +7,7 @@
 mod tests;
 
 use std::{
+    borrow::Cow,
     fmt,
     fs::File,
     future::Future,
@@ -22,7 +23,7 @@ use audiovault_agent_core::{
     call_id::CallIdRules,
     deny_rules::{DenyRules, RulesError},
 };
-use audiovault_common::{error_chain::causes_in_one_line, file_watch::Stamp};
+use audiovault_common::{advice::Advice, error_chain::causes_in_one_line, file_watch::Stamp};
 use audiovault_protocol::link::Revocation;
 use axum::body::Body;
 use bytes::Bytes;
@@ -57,6 +58,15 @@ pub enum DenyError {
     /// The file contains a line that is not a rule.
     #[error("the deny file {} cannot be used", .0.display())]
     Rules(PathBuf, #[source] RulesError),
+}
+
+impl Advice for DenyError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unreadable(..) => None,
+            Self::Rules(_, error) => error.advice().map(Cow::from),
+        }
+    }
 }
 
 /// The deny list as it was when the configuration was checked.
@@ -351,7 +361,8 @@ impl Watched {
 
     fn report(&mut self, error: &DenyError) {
         let cause = causes_in_one_line(error).unwrap_or_default();
-        let problem = format!("{error}, and the old rules stay active: {cause}");
+        let advice = error.advice().map(|advice| format!("; {advice}")).unwrap_or_default();
+        let problem = format!("{error}, and the old rules stay active: {cause}{advice}");
         if self.problem.as_ref() != Some(&problem) {
             tracing::error!(code = "deny_list.failed", "{problem}");
             self.problems.note(SUBJECT, Some(problem.clone()));

@@ -28,6 +28,7 @@ use audiovault_agent_core::{
     query::Query,
     tokens::{self, Rules},
 };
+use audiovault_common::advice::without_causes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -112,7 +113,7 @@ impl Index {
             Ok(found) => found?,
             Err(error) => {
                 tracing::warn!(
-                    %error,
+                    error = without_causes(&error),
                     file = %self.file.display(),
                     code = "index.unreadable",
                     "the index cannot be read; searching without it"

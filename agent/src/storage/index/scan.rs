@@ -4,6 +4,7 @@
 //! until a further change would show in that time.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     ffi::OsString,
     io,
@@ -13,6 +14,7 @@ use std::{
 };
 
 use audiovault_agent_core::tokens::{Rules, tokens};
+use audiovault_common::advice::Advice;
 
 use super::{
     names_of,
@@ -42,6 +44,15 @@ pub enum ScanError {
     /// The index cannot be written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Advice for ScanError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Cancelled | Self::Unreadable(_) => None,
+            Self::Store(error) => error.advice(),
+        }
+    }
 }
 
 /// The counts of a scan.

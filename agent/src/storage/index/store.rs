@@ -5,6 +5,7 @@
 //! written.
 
 use std::{
+    borrow::Cow,
     ffi::OsStr,
     fs, io,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
@@ -12,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use audiovault_common::advice::Advice;
 use redb::{AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -36,10 +38,10 @@ const CACHE: usize = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Its directory or file cannot be created or read.
-    #[error("cannot use the index in {}; check that the agent's user may write there", .0.display())]
+    #[error("cannot use the index in {}", .0.display())]
     Unusable(PathBuf, #[source] io::Error),
     /// Another process has it open.
-    #[error("another process uses the index {}; give each agent a directory of its own", .0.display())]
+    #[error("another process uses the index {}", .0.display())]
     Kept(PathBuf),
     /// The database reported an error.
     #[error("the index failed")]
@@ -47,6 +49,16 @@ pub enum StoreError {
     /// A record in the file is not valid.
     #[error("the index contains an invalid record")]
     Garbled,
+}
+
+impl Advice for StoreError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unusable(..) => Some("check that the agent's user may write there".into()),
+            Self::Kept(_) => Some("give each agent a directory of its own".into()),
+            Self::Failed(_) | Self::Garbled => None,
+        }
+    }
 }
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
