@@ -10,7 +10,7 @@ use std::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// The text does not begin with `file:` or `/`.
-    #[error("the path {0:?} is not a file: pattern; write file:/absolute/directory")]
+    #[error("the path {0:?} is not a file: pattern")]
     Scheme(String),
     /// The directory is not absolute.
     #[error("the path {0:?} must be absolute: write file:/absolute/directory")]
@@ -19,11 +19,19 @@ pub enum PatternError {
     #[error("the path {0:?} must not contain .. or NUL")]
     Escape(String),
     /// A percent sign that begins no known placeholder.
-    #[error(
-        "the path {0:?} has a % that is not a placeholder; use %YY %MM %ME %DD %HH %TE %SE %QU %AG, or %% \
-         for a percent sign"
-    )]
+    #[error("the path {0:?} has a % that is not a placeholder")]
     Placeholder(String),
+}
+
+impl PatternError {
+    /// What to do about it, if this error knows.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Scheme(_) => Some("write file:/absolute/directory"),
+            Self::Relative(_) | Self::Escape(_) => None,
+            Self::Placeholder(_) => Some("use %YY %MM %ME %DD %HH %TE %SE %QU %AG, or %% for a percent sign"),
+        }
+    }
 }
 
 /// A part of a pattern that is filled in from the request or its date.

@@ -24,8 +24,18 @@ pub enum TenantsError {
     #[error("the tenants file has an entry without a tenant name (entry {0})")]
     Nameless(usize),
     /// A tenant occurs twice.
-    #[error("the tenants file has the tenant {0:?} twice; upper and lower case letters count as the same")]
+    #[error("the tenants file has the tenant {0:?} twice")]
     Twice(String),
+}
+
+impl TenantsError {
+    /// What the admin should know to correct it, if this error knows.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Malformed { .. } | Self::Nameless(_) => None,
+            Self::Twice(_) => Some("upper and lower case letters count as the same"),
+        }
+    }
 }
 
 /// One tenant with a usable secret.

@@ -1,6 +1,7 @@
 //! Reads the files that hold secrets: one secret, or a tenants file.
 
 use std::{
+    borrow::Cow,
     fs::{self, File},
     io::{self, Read},
     os::unix::fs::PermissionsExt,
@@ -11,7 +12,7 @@ use audiovault_agent_core::{
     secret::{MAX_SECRET_FILE, Secret},
     tenants::{Tenants, TenantsError},
 };
-use audiovault_common::advice::Warning;
+use audiovault_common::advice::{Advice, Warning};
 use zeroize::Zeroizing;
 
 /// Permission bits that let users other than the owner and its group read.
@@ -47,6 +48,15 @@ pub enum TenantsFileError {
     /// The content is not that of a tenants file.
     #[error(transparent)]
     Content(#[from] TenantsError),
+}
+
+impl Advice for TenantsFileError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Unreadable { .. } => None,
+            Self::Content(error) => error.advice().map(Cow::from),
+        }
+    }
 }
 
 /// Reads a file that holds one line; white space around the text is ignored.

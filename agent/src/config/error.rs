@@ -181,6 +181,8 @@ impl Advice for ConfigError {
             Self::LogLevel(_) => Some(
                 "use error, warn, info, debug or trace, or a list such as info,audiovault_agent=debug".into(),
             ),
+            Self::Pattern(error) => error.advice().map(Cow::from),
+            Self::Tenants(error) => error.advice(),
             Self::Network(error) => error.advice(),
             Self::Record(error) => error.advice(),
             Self::Access(error) => error.advice(),
@@ -190,14 +192,12 @@ impl Advice for ConfigError {
             Self::MaxRate(error) => error.advice(),
             Self::Origin(_)
             | Self::SiteKey(_)
-            | Self::Pattern(_)
             | Self::Duration { .. }
             | Self::CallIdRegex(_)
             | Self::Extension(_)
             | Self::Sentinel(_)
             | Self::Secret(_)
             | Self::LinkSecret(..)
-            | Self::Tenants(_)
             | Self::CallId { .. }
             | Self::Start(_)
             | Self::OtherCommand => None,

@@ -35,8 +35,8 @@ use audiovault_agent_core::{
     media::{decoded_name, split_name},
     range::{self, Selection},
 };
-use audiovault_common::error_chain::causes_in_one_line;
 use audiovault_common::http_error::HttpError;
+use audiovault_common::{advice::without_causes, error_chain::causes_in_one_line};
 use audiovault_protocol::{
     http::{context::Audit, disposition::content_disposition},
     identity::signed_link::LinkError,
@@ -209,7 +209,7 @@ fn unopened(error: &OpenError) -> HttpError {
         OpenError::Stalled => StatusCode::SERVICE_UNAVAILABLE,
     };
     let cause = causes_in_one_line(error).unwrap_or_default();
-    let failure = HttpError::new(status, error.to_string()).because(cause);
+    let failure = HttpError::new(status, without_causes(error)).because(cause);
     match error {
         OpenError::Stalled => failure.retry_after(STALLED_RETRY),
         OpenError::Gone(_) | OpenError::Unreadable(_) => failure,

@@ -47,17 +47,20 @@ pub enum OpenError {
     #[error("the recording is no longer on the site's disks")]
     Gone(#[source] io::Error),
     /// The file exists but cannot be read.
-    #[error("the site cannot read the recording; its admin should look at the agent's log")]
+    #[error("the site cannot read the recording")]
     Unreadable(#[source] io::Error),
     /// The storage is known not to answer, so the agent did not try.
-    #[error("the storage of the recording does not answer; try again in a moment")]
+    #[error("the storage of the recording does not answer")]
     Stalled,
 }
 
 impl Advice for OpenError {
-    /// None: the text has it already, because it is shown to clients, whole and without a cause.
     fn advice(&self) -> Option<Cow<'_, str>> {
-        None
+        match self {
+            Self::Gone(_) => None,
+            Self::Unreadable(_) => Some("its admin should look at the agent's log".into()),
+            Self::Stalled => Some("try again in a moment".into()),
+        }
     }
 }
 
