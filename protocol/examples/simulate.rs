@@ -117,7 +117,7 @@ fn report((name, options): (&str, &Options), figures: &Figures, findings: u64, t
     );
 }
 
-#[expect(clippy::disallowed_methods, reason = "only to tell how long it took")]
+#[expect(clippy::disallowed_methods, reason = "only to report how long it took")]
 fn now() -> Instant {
     Instant::now()
 }

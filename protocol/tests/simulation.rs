@@ -36,12 +36,12 @@ fn history(simulate: Simulate, seed: u64) -> Vec<String> {
 }
 
 #[test]
-fn whatever_the_network_does_both_sides_keep_their_word() {
+fn both_sides_keep_the_protocol_on_any_network() {
     live("mux", simulate, 50);
 }
 
 #[test]
-fn whatever_the_network_does_the_drivers_keep_their_word() {
+fn the_drivers_keep_the_protocol_on_any_network() {
     live("link", link::simulate, 30);
 }
 

@@ -213,7 +213,7 @@ fn copy(from: &mut impl BufRead, to: &mut impl Write, calls: &[NamedCall]) -> io
         if from.read_until(b'\n', &mut text)? == 0 {
             return Ok(gone);
         }
-        if is_told_of(&text, calls) {
+        if is_about(&text, calls) {
             gone += 1;
         } else {
             to.write_all(&text)?;
@@ -225,14 +225,14 @@ fn copy(from: &mut impl BufRead, to: &mut impl Write, calls: &[NamedCall]) -> io
 }
 
 /// Whether a line is about one of the calls.
-fn is_told_of(text: &[u8], calls: &[NamedCall]) -> bool {
+fn is_about(text: &[u8], calls: &[NamedCall]) -> bool {
     let Ok(line) = serde_json::from_slice::<Map<String, Value>>(text) else {
         // A line that a crash tore has no fields, so search its text.
         let text = String::from_utf8_lossy(text);
         return calls.iter().any(|call| call.stands_in(&text));
     };
     let field = |name: &str| line.get(name).and_then(Value::as_str);
-    calls.iter().any(|call| call.is_told_of(field("call_id"), field("recording")))
+    calls.iter().any(|call| call.is_subject_of(field("call_id"), field("recording")))
 }
 
 /// Files whose names begin like the audit log's, but which the audit log did not make.

@@ -80,7 +80,7 @@ impl TokenThrottle {
         if !state.right.contains(digest) {
             let counted = match state.right.contains(client) {
                 true => Counted::ForItself,
-                false => Counted::WithEverybody,
+                false => Counted::WithAllClients,
             };
             if let Err(Full::Wrong(wait)) = state.buckets.check(&keys(counted), now) {
                 return Err(NoGrant::Throttled(wait));
@@ -94,7 +94,7 @@ impl TokenThrottle {
             }
             Err(denied) => {
                 state.right.remove(digest);
-                state.buckets.wrong(&keys(Counted::WithEverybody), now);
+                state.buckets.wrong(&keys(Counted::WithAllClients), now);
                 Err(NoGrant::Denied(denied))
             }
         }

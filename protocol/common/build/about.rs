@@ -1,4 +1,4 @@
-//! The build script of both programs: tells them which commit they are built from, when, and whether with optimization.
+//! The build script of both programs: sets from which commit they are built, when, and whether with optimization.
 //!
 //! The variables `AUDIOVAULT_COMMIT` and `SOURCE_DATE_EPOCH` (seconds,
 //! <https://reproducible-builds.org/specs/source-date-epoch/>) set commit and time: the same sources and the same values

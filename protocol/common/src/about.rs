@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// The name of the product, as the tutorials of AudioVault tell admins to look for it.
+/// The name of the product, which the tutorials of AudioVault ask admins to look for.
 const PRODUCT: &str = "AudioVault";
 /// The style sheet of the page. The page's security policy names it by its digest (CSP Level 3, section 2.3.1).
 const STYLE: &str = ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;margin:0;padding:12vh 1.5rem}\
@@ -111,13 +111,13 @@ impl About {
     }
 
     fn json(&self, shown: ShownVersion) -> String {
-        let mut told = json!({ "product": PRODUCT, "name": self.name });
+        let mut object = json!({ "product": PRODUCT, "name": self.name });
         if shown == ShownVersion::Shown {
-            told["version"] = self.version.into();
-            told["commit"] = self.commit.into();
-            told["built"] = self.built.as_deref().into();
+            object["version"] = self.version.into();
+            object["commit"] = self.commit.into();
+            object["built"] = self.built.as_deref().into();
         }
-        told.to_string()
+        object.to_string()
     }
 
     fn page(&self, purpose: Purpose, shown: ShownVersion, words: &Words) -> String {
@@ -128,8 +128,8 @@ impl About {
             (words.built, self.built.as_deref()),
         ];
         let shown = if shown == ShownVersion::Shown { &rows[..] } else { &rows[..1] };
-        let told = shown.iter().filter_map(|(name, value)| value.map(|value| (name, value)));
-        let rows: String = told.map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>")).collect();
+        let known = shown.iter().filter_map(|(name, value)| value.map(|value| (name, value)));
+        let rows: String = known.map(|(name, value)| format!("<dt>{name}</dt><dd>{value}</dd>")).collect();
         let text = match purpose {
             Purpose::Agent => words.agent,
             Purpose::Relay => words.relay,
@@ -149,8 +149,8 @@ impl fmt::Display for About {
         f.write_str(self.version)?;
         let commit = self.commit.map(|commit| format!("commit {commit}"));
         let built = self.built.as_ref().map(|built| format!("built {built}"));
-        let told: Vec<String> = [commit, built].into_iter().flatten().collect();
-        if told.is_empty() { Ok(()) } else { write!(f, " ({})", told.join(", ")) }
+        let parts: Vec<String> = [commit, built].into_iter().flatten().collect();
+        if parts.is_empty() { Ok(()) } else { write!(f, " ({})", parts.join(", ")) }
     }
 }
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_tells_where_it_comes_from() {
+    fn a_program_states_its_version_commit_and_build_time() {
         assert_eq!(about().to_string(), "1.2.3 (commit 0123456789ab, built 2026-11-30T08:00:00Z)");
         assert_eq!(About::new("x", "1.2.3", "", "", "3").to_string(), "1.2.3");
         assert_eq!(About::new("x", "1.2.3", "ab", "", "3").to_string(), "1.2.3 (commit ab)");
@@ -218,10 +218,10 @@ mod tests {
     fn a_browser_gets_a_page_and_a_script_json() {
         let (kind, page) = landing(ShownVersion::Shown, "text/html,application/xhtml+xml,*/*;q=0.8", "en-GB");
         assert_eq!(kind, "text/html; charset=utf-8");
-        for told in
+        for part in
             ["<h1>AudioVault</h1>", "lang=\"en\"", "audiovault-agent", "1.2.3", "0123456789ab", "2026-11-30"]
         {
-            assert!(page.contains(told), "{told}: {page}");
+            assert!(page.contains(part), "{part}: {page}");
         }
         let (kind, json) = landing(ShownVersion::Shown, "application/json", "");
         assert_eq!(kind, "application/json");
@@ -240,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn strangers_do_not_see_what_is_hidden() {
+    fn a_hidden_version_is_not_shown_to_clients() {
         for accept in ["text/html", "application/json"] {
-            let (_, told) = landing(ShownVersion::Hidden, accept, "en");
-            assert!(told.contains("audiovault-agent") && told.contains("AudioVault"), "{told}");
+            let (_, text) = landing(ShownVersion::Hidden, accept, "en");
+            assert!(text.contains("audiovault-agent") && text.contains("AudioVault"), "{text}");
             assert!(
-                !told.contains("1.2.3") && !told.contains("0123456789ab") && !told.contains("2026"),
-                "{told}"
+                !text.contains("1.2.3") && !text.contains("0123456789ab") && !text.contains("2026"),
+                "{text}"
             );
         }
     }

@@ -9,7 +9,7 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use tracing::Span;
 
-/// Is told what happens to a body with errors `E`.
+/// Gets what happens to a body with errors `E`.
 pub trait BodyObserver<E> {
     /// This many bytes were handed to the connection.
     fn passed(&mut self, bytes: u64);
@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    /// Writes down what it is told.
+    /// Collects what it gets.
     #[derive(Clone, Default)]
     struct Notes(Arc<Mutex<Vec<String>>>);
 

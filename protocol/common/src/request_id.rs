@@ -3,7 +3,7 @@
 use http::HeaderName;
 use jiff::Timestamp;
 
-/// The header that tells a client the id of its request.
+/// The header with which a client gets the id of its request.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Draws a new id of 24 hexadecimal digits.

@@ -331,8 +331,8 @@ mod tests {
         let before = reloader.live().get_inner();
         let good = fs::read(certificate.files().certificate).unwrap();
 
-        let stranger = TestCertificate::new();
-        fs::copy(stranger.files().key, certificate.files().key).unwrap();
+        let other = TestCertificate::new();
+        fs::copy(other.files().key, certificate.files().key).unwrap();
         assert!(matches!(certificate.files().load(), Err(CertificateError::Pair { .. })));
         let error = reloader.reloaded().await.unwrap_err();
         assert!(matches!(*error, CertificateError::Pair { .. }), "{error}");

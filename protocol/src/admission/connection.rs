@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_was_accepted_counts_and_the_end_is_told() {
+    async fn only_accepted_bytes_count_and_the_end_is_reported() {
         let (mut client, mut metered, meter) = metered(10);
         assert_eq!(metered.write(&[1; 25]).await.unwrap(), 10, "the buffer is full");
         assert_eq!(meter.written(), 10);

@@ -140,24 +140,24 @@ mod tests {
         kept: &mut Vec<Admission>,
     ) -> (u32, u32, Option<Exceeded>) {
         let mut welcome = 0;
-        let mut told = 0;
+        let mut answered = 0;
         let mut why = None;
         loop {
             let admit = gate.admit(client);
             match &admit {
                 Admission::Admitted(_) => welcome += 1,
                 Admission::Answered(_, exceeded) => {
-                    told += 1;
+                    answered += 1;
                     why = Some(*exceeded);
                 }
-                Admission::Refused => return (welcome, told, why),
+                Admission::Refused => return (welcome, answered, why),
             }
             kept.push(admit);
         }
     }
 
     #[test]
-    fn a_client_is_told_of_its_limit_and_then_not_even_that() {
+    fn a_client_over_its_limit_gets_a_refusal_and_later_no_response() {
         let gate = Gate::new(100, 16);
         let mut kept = Vec::new();
         assert_eq!(fill(&gate, client(1), &mut kept), (16, 2, Some(Exceeded::Client)));

@@ -71,7 +71,7 @@ pub struct Network {
 
 impl Network {
     /// All clients together.
-    pub const EVERYBODY: Self = Self { first: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix_len: 0 };
+    pub const ALL_CLIENTS: Self = Self { first: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix_len: 0 };
 
     fn of_ipv6(address: Ipv6Addr, prefix_len: u8) -> Self {
         let host_bits = 128 - u32::from(prefix_len);
@@ -135,24 +135,19 @@ pub enum Counted {
     /// Those of the wider IPv6 networks as well.
     WithNeighbours,
     /// Those of the wider IPv6 networks and that of all clients together.
-    WithEverybody,
+    WithAllClients,
 }
 
 impl Counted {
-    /// The keys of the buckets. `target` is what the client tries, `everybody` is what all clients together try.
-    pub fn keys<T: Clone>(
-        self,
-        client: ClientKey,
-        target: &T,
-        everybody: &T,
-    ) -> Vec<((Network, T), Allowance)> {
+    /// The keys of the buckets. `target` is what the client tries, `shared` is what all clients together try.
+    pub fn keys<T: Clone>(self, client: ClientKey, target: &T, shared: &T) -> Vec<((Network, T), Allowance)> {
         let key = |network: (Network, Allowance)| ((network.0, target.clone()), network.1);
         let mut keys = vec![key(client.network())];
         if self != Self::ForItself {
             keys.extend(client.wider_networks().map(key));
         }
-        if self == Self::WithEverybody {
-            keys.push(((Network::EVERYBODY, everybody.clone()), Allowance::SITE));
+        if self == Self::WithAllClients {
+            keys.push(((Network::ALL_CLIENTS, shared.clone()), Allowance::SITE));
         }
         keys
     }
@@ -424,13 +419,13 @@ mod tests {
         let address = |bits: u32, n: u128| Ipv6Addr::from((0x2001_0db8_u128 << 96) + (n << bits)).into();
         let of = |bits: u32| (0..200).map(move |n| address(bits, n));
         // 200 networks of 64 bits within one of 56 bits, then within one of 48 bits, then 200 networks of 48 bits.
-        assert_eq!(looked_at(of(64), Counted::WithEverybody), 20);
-        assert_eq!(looked_at(of(72), Counted::WithEverybody), 40);
-        assert_eq!(looked_at(of(80), Counted::WithEverybody), 100);
+        assert_eq!(looked_at(of(64), Counted::WithAllClients), 20);
+        assert_eq!(looked_at(of(72), Counted::WithAllClients), 40);
+        assert_eq!(looked_at(of(80), Counted::WithAllClients), 100);
         assert_eq!(looked_at(of(80), Counted::WithNeighbours), 200);
         assert_eq!(looked_at(of(64), Counted::ForItself), 200);
         let ipv4 = (0..200).map(|n| IpAddr::from([192, 0, 2, n]));
-        assert_eq!(looked_at(ipv4, Counted::WithEverybody), 100);
+        assert_eq!(looked_at(ipv4, Counted::WithAllClients), 100);
     }
 
     #[test]

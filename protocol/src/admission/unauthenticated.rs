@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn few_strangers_all_have_lines() {
+    fn a_few_unauthenticated_requests_all_have_lines() {
         let began = Instant::now();
         let mut unauthenticated = UnauthenticatedLimit::default();
         for minute in 0..5 {

@@ -1,4 +1,4 @@
-//! Enrolment: a short code, which people tell each other over the phone, is exchanged for a site key (`PROTOCOL.md`,
+//! Enrolment: a short code, which people read out over the phone, is exchanged for a site key (`PROTOCOL.md`,
 //! section 10).
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -227,10 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn neither_debug_nor_an_error_tells_a_code() {
+    fn neither_debug_nor_an_error_shows_a_code() {
         let request = EnrolmentRequest { code: code("7K2M-Q14D-09RB") };
-        let told = format!("{request:?} {:?}", request.code.digest());
-        assert!(!told.contains("7K2M") && !told.contains("09RB"), "{told}");
+        let text = format!("{request:?} {:?}", request.code.digest());
+        assert!(!text.contains("7K2M") && !text.contains("09RB"), "{text}");
         let error = serde_json::from_str::<EnrolmentRequest>(r#"{"code": "7K2M-Q14D-09"}"#).unwrap_err();
         assert!(!error.to_string().contains("Q14D"), "{error}");
     }
@@ -247,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_typed_is_a_code_with_one_way_of_writing_it_or_none(typed in "[0-9A-Za-z \\-]{0,20}|.{0,20}") {
+        fn each_code_that_is_accepted_has_one_way_of_writing_it(typed in "[0-9A-Za-z \\-]{0,20}|.{0,20}") {
             if let Ok(read) = EnrolmentCode::parse(&typed) {
                 prop_assert_eq!(EnrolmentCode::parse(&read.to_string()).unwrap(), read);
             }

@@ -7,7 +7,8 @@
 //! associated data: names of recordings contain telephone numbers, and addresses end up in browser histories.
 //!
 //! The four bytes of check are an unkeyed digest of site and clear part. They secure nothing. With them a relay can
-//! tell a damaged or misdirected link from an expired one, so that each kind of fault always gets the same response.
+//! distinguish a damaged or misdirected link from an expired one, so that each kind of fault always gets the same
+//! response.
 //!
 //! Pure: the caller brings the time, the nonce and the secret.
 
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn another_site_and_another_key_are_told_apart() {
+    fn another_site_and_another_key_are_different_errors() {
         let token = signer(1).mint(&site("acme"), &target(), 1000, [9; 12]).unwrap();
         assert_eq!(signer(1).open(&site("other"), &token, 0).unwrap_err(), LinkError::Forged);
         assert_eq!(signer(2).open(&site("acme"), &token, 0).unwrap_err(), LinkError::OtherKey);

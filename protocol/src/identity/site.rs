@@ -262,7 +262,7 @@ impl KeyDigest {
         self.0.ct_eq(&other.0).into()
     }
 
-    /// Eight hexadecimal digits with which people tell the keys of a site apart.
+    /// Eight hexadecimal digits with which people distinguish the keys of a site.
     pub fn short(&self) -> String {
         data_encoding::HEXLOWER.encode(&self.0[..4])
     }

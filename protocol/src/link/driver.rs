@@ -102,7 +102,7 @@ struct Driver<'a, E, S> {
     endpoint: &'a mut E,
     socket: WebSocketStream<S>,
     traffic: Arc<Traffic>,
-    heard: u64,
+    received: u64,
     /// Bytes handed to the socket since the last time it had passed on everything.
     held: usize,
     sleep: Pin<Box<Sleep>>,
@@ -115,8 +115,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let sleep = Box::pin(tokio::time::sleep_until(endpoint.poll_timeout(true).into()));
-    let heard = traffic.received();
-    let mut driver = Driver { endpoint, socket, traffic, heard, held: 0, sleep };
+    let received = traffic.received();
+    let mut driver = Driver { endpoint, socket, traffic, received, held: 0, sleep };
     let ended = poll_fn(|cx| driver.poll(cx)).await;
     driver.endpoint.give_up();
     let goodbye = match &ended {
@@ -191,9 +191,9 @@ where
                 Poll::Ready(None) => return Err(Ended::Broken(Box::new(WsError::ConnectionClosed))),
             }
         }
-        let heard = self.traffic.received();
-        if heard != self.heard {
-            self.heard = heard;
+        let received = self.traffic.received();
+        if received != self.received {
+            self.received = received;
             self.endpoint.handle_inbound(now);
         }
         Ok(())
@@ -278,13 +278,13 @@ where
             answered |= message.is_close();
         }
         if !answered {
-            self.hear_out().await;
+            self.read_until_closed().await;
         }
     }
 
     /// Reads and drops what the peer still sends, if its messages cannot be read any more. A connection that is closed
     /// with unread bytes is reset, and the reset may overtake our close frame (RFC 6455, section 7.1.1).
-    async fn hear_out(&mut self) {
+    async fn read_until_closed(&mut self) {
         let connection = self.socket.get_mut();
         let mut unread = vec![0; 4096];
         if connection.shutdown().await.is_ok() {

@@ -110,14 +110,14 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
                 self.leaving.get_or_insert_with(|| Close::new(CloseCode::Normal, "goodbye"));
                 (self.notify)(RelayNotice::Goaway(goaway));
             }
-            RelayEvent::Response(stream, head) => self.tell(stream, |state| state.head = Some(Ok(head))),
-            RelayEvent::Data(stream, data) => self.tell(stream, |state| {
+            RelayEvent::Response(stream, head) => self.update(stream, |state| state.head = Some(Ok(head))),
+            RelayEvent::Data(stream, data) => self.update(stream, |state| {
                 // A caller that is gone releases the stream, which gives the window back.
                 if !state.abandoned {
                     state.chunks.push_back(data);
                 }
             }),
-            RelayEvent::End(stream) => self.tell(stream, |state| state.end = Some(Ok(()))),
+            RelayEvent::End(stream) => self.update(stream, |state| state.end = Some(Ok(()))),
             RelayEvent::Reset(stream, code, reason) => {
                 let unanswered = match code {
                     ResetCode::DeadlineExceeded => CallError::Deadline,
@@ -128,7 +128,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
                     | ResetCode::Malformed
                     | ResetCode::Other(_) => CallError::Reset(code, reason.clone()),
                 };
-                self.tell(stream, |state| {
+                self.update(stream, |state| {
                     state.head.get_or_insert(Err(unanswered));
                     state.end = Some(Err(BodyError::Reset(code, reason)));
                 });
@@ -136,7 +136,7 @@ impl<N: FnMut(RelayNotice)> RelayLink<N> {
         }
     }
 
-    fn tell(&self, stream: StreamId, change: impl FnOnce(&mut SlotState)) {
+    fn update(&self, stream: StreamId, change: impl FnOnce(&mut SlotState)) {
         if let Some(slot) = self.slots.get(&stream) {
             slot.update(change);
         }

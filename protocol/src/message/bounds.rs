@@ -45,7 +45,7 @@ impl Hello {
         let kept = kept.count();
         self.tenants.truncate(kept);
         self.tenants.shrink_to_fit();
-        if self.told_token_fields().is_none() {
+        if self.stated_token_fields().is_none() {
             self.token_fields = Vec::new();
         }
     }

@@ -75,10 +75,10 @@ pub struct Hello {
 
 impl Hello {
     /// The field names of the token, or `None` if the agent declares none or exceeds the limits.
-    pub fn told_token_fields(&self) -> Option<&[String]> {
+    pub fn stated_token_fields(&self) -> Option<&[String]> {
         let fits = |name: &String| name.len() <= MAX_TOKEN_FIELD_LEN;
-        let told = (1..=MAX_TOKEN_FIELDS).contains(&self.token_fields.len());
-        (told && self.token_fields.iter().all(fits)).then_some(&self.token_fields[..])
+        let few = (1..=MAX_TOKEN_FIELDS).contains(&self.token_fields.len());
+        (few && self.token_fields.iter().all(fits)).then_some(&self.token_fields[..])
     }
 }
 

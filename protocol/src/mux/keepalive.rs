@@ -15,7 +15,7 @@ pub type PingPayload = [u8; 8];
 /// One side's view of whether its peer is alive.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
-    heard: Instant,
+    last_inbound: Instant,
     last_ping: Option<Instant>,
     awaited: Option<PingPayload>,
     /// Since when no ping has been answered, if a ping waits for its answer.
@@ -31,7 +31,7 @@ pub(crate) struct KeepAlive {
 impl KeepAlive {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            heard: now,
+            last_inbound: now,
             last_ping: None,
             awaited: None,
             unanswered: None,
@@ -45,7 +45,7 @@ impl KeepAlive {
 
     /// Bytes were received, of any kind.
     pub(crate) fn on_inbound(&mut self, now: Instant) {
-        self.heard = self.heard.max(now);
+        self.last_inbound = self.last_inbound.max(now);
     }
 
     /// A stream is open.
@@ -99,18 +99,18 @@ impl KeepAlive {
         let patience = SILENT_AFTER.max(3 * self.rtt().unwrap_or_default());
         let [busy, until] = self.busy?;
         // On an idle tunnel nothing was received for a long time, and nothing had to be.
-        let heard = self.heard.max(busy);
-        let from = self.unanswered.map_or(heard, |since| since.min(heard)) + patience;
+        let last = self.last_inbound.max(busy);
+        let from = self.unanswered.map_or(last, |since| since.min(last)) + patience;
         (from <= until).then_some(from)
     }
 
     pub(crate) fn is_dead(&self, now: Instant) -> bool {
-        now >= self.heard + DEAD_AFTER
+        now >= self.last_inbound + DEAD_AFTER
     }
 
     /// When something is due next. While the socket accepts no data (not `may_send`), a ping is no reason to wake up.
     pub(crate) fn next_timeout(&self, may_send: bool) -> Instant {
-        let dead = self.heard + DEAD_AFTER;
+        let dead = self.last_inbound + DEAD_AFTER;
         let silent = self.silent_from().filter(|_| !self.silent);
         let at = silent.map_or(dead, |from| from.min(dead));
         if may_send { self.ping_due().min(at) } else { at }
@@ -128,7 +128,7 @@ impl KeepAlive {
 
     fn ping_due(&self) -> Instant {
         let Some(last) = self.last_ping else {
-            return self.heard;
+            return self.last_inbound;
         };
         let soon = last + PING_AFTER_BUSY;
         match self.busy {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_peer_is_silent_after_three_seconds_and_until_it_is_heard() {
+    fn a_busy_peer_is_silent_after_three_seconds_until_it_sends_again() {
         let start = start_of_time();
         let mut life = KeepAlive::new(start);
         life.handle_timeout(start + 20 * SECOND);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_heard_and_answers_no_ping_hears_nothing_itself() {
+    fn a_peer_that_sends_but_answers_no_ping_receives_nothing() {
         let start = start_of_time();
         let mut life = KeepAlive::new(start);
         life.on_busy(start);

@@ -71,7 +71,7 @@ impl NamedCall {
 
     /// True if an audit event is about this call: by the id that was searched for, or by the recording's name. An event
     /// about a call with that id on another server is not.
-    pub fn is_told_of(&self, call_id: Option<&str>, recording: Option<&str>) -> bool {
+    pub fn is_subject_of(&self, call_id: Option<&str>, recording: Option<&str>) -> bool {
         let asked = call_id.map(Self::new);
         let elsewhere = |asked: &Self| asked.bare() == self.bare() && !self.is(asked);
         match &asked {
@@ -83,7 +83,7 @@ impl NamedCall {
 }
 
 /// A name for a call in the program's log. It is the same in all lines of one run, because the key belongs to the run.
-/// Six bytes are enough to tell a million calls apart, and reveal nothing to those who do not have the key.
+/// Six bytes are enough to distinguish a million calls, and reveal nothing to those who do not have the key.
 pub fn log_name(run_key: &[u8], call_id: &str) -> String {
     // HMAC takes keys of any length (RFC 2104, section 2).
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(run_key) else { return String::new() };
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_before_ids_are_told_from_the_ids() {
+    fn servers_before_ids_are_separated_from_the_ids() {
         let cases = [
             ("1772705472.1", "1772705472.1"),
             ("pbx1-1772705472_1", "1772705472.1"),
@@ -173,17 +173,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_a_call_is_found_by_its_id_and_by_the_recording() {
-        let told =
-            |named: &str, id: Option<&str>, name: Option<&str>| NamedCall::new(named).is_told_of(id, name);
+    fn events_of_a_call_are_found_by_its_id_and_by_the_recording() {
+        let found =
+            |named: &str, id: Option<&str>, name: Option<&str>| NamedCall::new(named).is_subject_of(id, name);
         let name = Some("in-600-1772705472_1.wav");
-        assert!(told("1772705472.1", Some("pbx1-1772705472.1"), None));
+        assert!(found("1772705472.1", Some("pbx1-1772705472.1"), None));
         // A search for another leg of the conversation has found the recording.
-        assert!(told("pbx1-1772705472.1", Some("1772705400.9"), name));
-        assert!(told("1772705472.1", None, name));
-        assert!(!told("pbx1-1772705472.1", Some("pbx2-1772705472.1"), name), "another call");
-        assert!(!told("1772705472.1", Some("1772705400.9"), Some("in-600-1772705472.17.wav")));
-        assert!(!told("1772705472.1", None, None));
+        assert!(found("pbx1-1772705472.1", Some("1772705400.9"), name));
+        assert!(found("1772705472.1", None, name));
+        assert!(!found("pbx1-1772705472.1", Some("pbx2-1772705472.1"), name), "another call");
+        assert!(!found("1772705472.1", Some("1772705400.9"), Some("in-600-1772705472.17.wav")));
+        assert!(!found("1772705472.1", None, None));
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         fn no_text_is_a_panic_and_every_id_is_itself(id in "\\PC{0,60}", other in "\\PC{0,60}") {
             let named = NamedCall::new(&id);
             prop_assert!(named.is(&named) && named.is(&NamedCall::new(named.bare())));
-            named.is_told_of(Some(&other), Some(&other));
+            named.is_subject_of(Some(&other), Some(&other));
         }
     }
 }

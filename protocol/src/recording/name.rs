@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// Shortest run of digits that may be a telephone number; internal extensions have three.
 const MASKED_FROM: usize = 3;
-/// Digits at the end of a run that stay visible, so that a person can still tell two recordings apart.
+/// Digits at the end of a run that stay visible, so that a person can still distinguish two recordings.
 const SHOWN: usize = 2;
 
 /// How the audit log shows names of recordings.

@@ -16,7 +16,7 @@ pub(crate) type Does<E> = fn(&mut E, Instant);
 /// One event, and all messages that follow from it.
 pub(crate) struct Turn {
     pub(crate) at: Duration,
-    pub(crate) told: &'static str,
+    pub(crate) text: &'static str,
     pub(crate) relay: Option<Does<Relay>>,
     pub(crate) agent: Option<Does<Agent>>,
     /// True if both sides send everything before either receives the other's messages.
@@ -29,8 +29,8 @@ impl Turn {
     }
 
     pub(crate) fn heading(&self) -> String {
-        let crossing = if self.crossing { " Neither has heard the other yet." } else { "" };
-        format!("[{:.3} s] {}{crossing}", self.at.as_secs_f64(), self.told)
+        let crossing = if self.crossing { " Neither has received the message of the other yet." } else { "" };
+        format!("[{:.3} s] {}{crossing}", self.at.as_secs_f64(), self.text)
     }
 }
 

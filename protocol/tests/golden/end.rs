@@ -19,7 +19,7 @@ use crate::transcript::{Kind, Message, Side};
 pub(crate) trait Played: AnyMux {
     const SIDE: Side;
 
-    fn hear(&mut self, now: Instant);
+    fn take_events(&mut self, now: Instant);
 }
 
 /// One end, which receives and sends whole messages.
@@ -59,7 +59,7 @@ impl<M: Played> End<M> {
     /// The [`Violation`] that this side then finds in the other.
     pub(crate) fn pass(&mut self, now: Instant) -> Result<(), Violation> {
         self.mux.handle_timeout(now)?;
-        self.mux.hear(now);
+        self.mux.take_events(now);
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl<M: Played> End<M> {
             Kind::Pong => self.mux.handle_pong(&message.bytes, now),
             Kind::Close => {}
         }
-        self.mux.hear(now);
+        self.mux.take_events(now);
         Ok(())
     }
 
@@ -96,7 +96,7 @@ impl Played for RelayMux {
     const SIDE: Side = Side::Relay;
 
     /// Listeners take everything at once.
-    fn hear(&mut self, now: Instant) {
+    fn take_events(&mut self, now: Instant) {
         while let Some(event) = self.poll_event() {
             match event {
                 RelayEvent::Data(stream, data) => self.consume(stream, cost(data.len()), now),
@@ -113,7 +113,7 @@ impl Played for RelayMux {
 impl Played for AgentMux {
     const SIDE: Side = Side::Agent;
 
-    fn hear(&mut self, _now: Instant) {
+    fn take_events(&mut self, _now: Instant) {
         while self.poll_event().is_some() {}
     }
 }

@@ -98,9 +98,9 @@ fn agreed(scene: &Scene, played: Result<(), Difference>) {
 #[test]
 fn every_transcript_is_that_of_its_story() {
     for scene in scenes() {
-        let told = scene.turns.iter().map(Turn::heading).collect::<Vec<_>>();
+        let expected = scene.turns.iter().map(Turn::heading).collect::<Vec<_>>();
         let written = scene.sections.iter().map(|section| section.heading.clone()).collect::<Vec<_>>();
-        assert_eq!(told, written, "{}\n\n{WHAT_TO_DO}", scene.path.display());
+        assert_eq!(expected, written, "{}\n\n{WHAT_TO_DO}", scene.path.display());
     }
 }
 

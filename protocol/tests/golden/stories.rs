@@ -40,14 +40,14 @@ const PIECES: usize = HALF_A_WINDOW + 4;
 pub(crate) fn greeting() -> Story {
     Story {
         name: "greeting",
-        about: "An agent dials, is welcomed, and tells how its recordings are.",
+        about: "An agent dials, is welcomed, and reports the state of its recordings.",
         turns: vec![
-            nobody(
+            neither(
                 0,
                 "The agent has dialled. Its HELLO is the first frame; each side measures the way by a ping.",
             ),
             relay(10, "The relay accepts the agent.", |relay, _| relay.mux.welcome(welcome())),
-            agent(20, "The agent tells how its recordings are.", |agent, _| agent.mux.set_status(status())),
+            agent(20, "The agent sends its status.", |agent, _| agent.mux.set_status(status())),
         ],
     }
 }
@@ -182,8 +182,8 @@ fn failures() -> Story {
             agent(1_140, "One of them is answered, but nothing follows.", |agent, _| {
                 respond(agent, 4, 200, &[(header::CONTENT_TYPE, "audio/wav")], None);
             }),
-            nobody(16_100, "The other was not answered for 15 s."),
-            nobody(31_140, "What was answered has made no progress for 30 s."),
+            neither(16_100, "The other was not answered for 15 s."),
+            neither(31_140, "What was answered has made no progress for 30 s."),
         ],
     }
 }
@@ -193,16 +193,16 @@ fn life() -> Story {
         name: "life",
         about: "Pings and their answers: every 15 s, and every 2 s while something is under way.",
         turns: vec![
-            nobody(15_000, "Nothing was said for a while."),
+            neither(15_000, "Nothing was said for a while."),
             relay(16_000, "A request that takes its time.", |relay, now| {
                 ask(relay, "GET /search?callid=1711444502.17", &[], Bytes::new(), now);
             }),
-            nobody(17_000, "Two seconds after the last ping."),
+            neither(17_000, "Two seconds after the last ping."),
             agent(18_500, "There is no such recording.", |agent, _| {
                 respond(agent, 1, 404, &[(header::CONTENT_TYPE, "application/problem+json")], None);
                 agent.mux.finish(id(1));
             }),
-            nobody(19_000, "The tunnel counts as busy for a minute."),
+            neither(19_000, "The tunnel counts as busy for a minute."),
         ],
     }
 }
@@ -215,7 +215,7 @@ fn relay_leaves() -> Story {
             relay(1_000, "A browser asks for a recording.", |relay, now| {
                 ask(relay, GET_RECORDING, &[], Bytes::new(), now);
             }),
-            agent(1_040, "It begins to hear it.", |agent, _| {
+            agent(1_040, "The agent sends the beginning.", |agent, _| {
                 respond(agent, 1, 200, &[(header::CONTENT_TYPE, "audio/wav")], None);
                 send(agent, wav_header());
             }),
@@ -239,7 +239,7 @@ fn agent_leaves() -> Story {
             relay(1_000, "A browser asks for a recording.", |relay, now| {
                 ask(relay, GET_RECORDING, &[], Bytes::new(), now);
             }),
-            agent(1_040, "It begins to hear it.", |agent, _| {
+            agent(1_040, "The agent sends the beginning.", |agent, _| {
                 respond(agent, 1, 200, &[(header::CONTENT_TYPE, "audio/wav")], None);
                 send(agent, wav_header());
             }),
@@ -249,7 +249,7 @@ fn agent_leaves() -> Story {
                 |relay, now| ask(relay, GET_RECORDING, &[], Bytes::new(), now),
                 |agent, _| agent.mux.go_away(goaway([0, 0])),
             ),
-            nobody(1_080, "The agent takes no more requests."),
+            neither(1_080, "The agent takes no more requests."),
             agent(1_100, "The first recording is read to its end.", |agent, _| {
                 send(agent, silence());
                 agent.mux.finish(id(1));
@@ -259,20 +259,20 @@ fn agent_leaves() -> Story {
     }
 }
 
-fn nobody(at_ms: u64, told: &'static str) -> Turn {
-    Turn { at: Duration::from_millis(at_ms), told, relay: None, agent: None, crossing: false }
+fn neither(at_ms: u64, text: &'static str) -> Turn {
+    Turn { at: Duration::from_millis(at_ms), text, relay: None, agent: None, crossing: false }
 }
 
-fn relay(at_ms: u64, told: &'static str, does: Does<Relay>) -> Turn {
-    Turn { relay: Some(does), ..nobody(at_ms, told) }
+fn relay(at_ms: u64, text: &'static str, does: Does<Relay>) -> Turn {
+    Turn { relay: Some(does), ..neither(at_ms, text) }
 }
 
-fn agent(at_ms: u64, told: &'static str, does: Does<Agent>) -> Turn {
-    Turn { agent: Some(does), ..nobody(at_ms, told) }
+fn agent(at_ms: u64, text: &'static str, does: Does<Agent>) -> Turn {
+    Turn { agent: Some(does), ..neither(at_ms, text) }
 }
 
-fn crossing(at_ms: u64, told: &'static str, relay: Does<Relay>, agent: Does<Agent>) -> Turn {
-    Turn { relay: Some(relay), agent: Some(agent), crossing: true, ..nobody(at_ms, told) }
+fn crossing(at_ms: u64, text: &'static str, relay: Does<Relay>, agent: Does<Agent>) -> Turn {
+    Turn { relay: Some(relay), agent: Some(agent), crossing: true, ..neither(at_ms, text) }
 }
 
 fn id(number: u32) -> StreamId {

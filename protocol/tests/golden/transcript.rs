@@ -134,7 +134,7 @@ fn line_of(bytes: &[u8]) -> String {
 /// Writes a transcript as text.
 pub(crate) fn render(about: &str, sections: &[Section]) -> String {
     let mut text = String::new();
-    let _ = writeln!(text, "# {about}\n# How to read this is told by tests/golden/transcript.rs.");
+    let _ = writeln!(text, "# {about}\n# How to read this is explained in tests/golden/transcript.rs.");
     for section in sections {
         let _ = write!(text, "\n{}\n", section.heading);
         for entry in &section.entries {

@@ -40,7 +40,10 @@ async fn a_peer_that_sends_too_much_reads_why_although_it_was_still_sending() {
         let head = [&[0x82, 0xff][..], &(64_u64 << 20).to_be_bytes(), &[0; 4]].concat();
         writing.write_all(&head).await.unwrap();
         for _ in 0..64 {
-            writing.write_all(&[0; 1 << 16]).await.expect("nobody hangs up on who still speaks");
+            writing
+                .write_all(&[0; 1 << 16])
+                .await
+                .expect("the relay keeps the connection while the peer still sends");
         }
         writing.shutdown().await.unwrap();
     };

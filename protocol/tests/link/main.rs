@@ -43,7 +43,7 @@ use self::slow::Slow;
 type Answer = Response<BoxBody<Bytes, String>>;
 
 /// A body of this many bytes in chunks of 100,000, which may fail or stall at its end.
-struct Octets {
+struct TestBody {
     left: usize,
     end: End,
     /// Dropped with the body: shows the test that the agent stopped.
@@ -57,7 +57,7 @@ enum End {
     Stalls,
 }
 
-impl Body for Octets {
+impl Body for TestBody {
     type Data = Bytes;
     type Error = String;
 
@@ -87,14 +87,14 @@ async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answ
                 Some("stalls") => End::Stalls,
                 _ => End::Complete,
             };
-            Response::new(Octets { left, end, _alive: alive }.boxed())
+            Response::new(TestBody { left, end, _alive: alive }.boxed())
         }
         Some("never") => {
             let _alive = alive;
             std::future::pending().await
         }
         _ => {
-            let told = format!(
+            let text = format!(
                 "{} {} {} {} {:?}",
                 request.method(),
                 request.uri(),
@@ -103,7 +103,7 @@ async fn answer(request: Request<Bytes>, alive: mpsc::Sender<()>) -> Result<Answ
                 request.extensions().get::<Client>().unwrap().address,
             );
             let body =
-                Full::new([told.as_bytes(), request.body()].concat().into()).map_err(|never| match never {});
+                Full::new([text.as_bytes(), request.body()].concat().into()).map_err(|never| match never {});
             let mut response = Response::builder().status(203).header("etag", "\"1\"").header("x-own", "1");
             response.extensions_mut().unwrap().insert(Audit { found: Some(3), ..Audit::default() });
             response.body(body.boxed()).unwrap()
@@ -204,7 +204,7 @@ async fn many_bodies_cross_at_once() {
 }
 
 #[tokio::test]
-async fn a_paused_listener_delays_nobody_and_can_go_on() {
+async fn a_paused_listener_does_not_delay_others_and_can_continue() {
     let tunnel = tunnel().await;
     let paused = tunnel.caller.call(get("/bytes/2000000")).await.unwrap();
     for _ in 0..20 {
@@ -335,7 +335,7 @@ async fn a_relay_that_leaves_lets_downloads_finish_and_then_closes() {
 }
 
 #[tokio::test]
-async fn an_idle_agent_hears_when_to_dial_again_before_the_relay_closes() {
+async fn an_idle_agent_learns_when_to_dial_again_before_the_relay_closes() {
     let tunnel = tunnel().await;
     tunnel.caller.go_away(goaway());
     assert!(matches!(tunnel.agent.await.unwrap(), Ended::ByPeer(_)));
@@ -366,7 +366,7 @@ async fn callers_do_not_pile_up_before_a_driver_that_does_not_run() {
 }
 
 #[tokio::test]
-async fn a_broken_agent_is_told_why_its_tunnel_ends() {
+async fn a_broken_agent_gets_the_reason_why_its_tunnel_ends() {
     use futures_util::{SinkExt, StreamExt};
     use tokio_tungstenite::tungstenite::Message;
 

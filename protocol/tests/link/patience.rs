@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use super::{get, tunnel};
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_who_takes_little_and_seldom_hears_everything() {
+async fn a_listener_who_takes_little_and_seldom_gets_all_bytes() {
     let tunnel = tunnel().await;
     let mut body = tunnel.caller.call(get("/bytes/2000000")).await.unwrap().into_body();
     let mut received = 0;

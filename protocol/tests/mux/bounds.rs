@@ -71,7 +71,7 @@ fn a_relay_that_gave_up_what_the_agent_was_about_to_give_up_may_ask_anew() {
     agent.reset(id(1), ResetCode::ReadFailed, "the disk is gone");
     cancel(&mut agent, 1);
     ask(&mut agent, 2).unwrap();
-    assert_eq!(agent.poll_transmit(start_of_time()), None, "nobody waits for the RESET any more");
+    assert_eq!(agent.poll_transmit(start_of_time()), None, "the relay no longer waits for the RESET");
 
     let mut leaving = agent_with(0, 1);
     leaving.go_away(goaway());

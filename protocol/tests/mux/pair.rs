@@ -36,7 +36,7 @@ fn a_request_is_answered_byte_for_byte() {
 }
 
 #[test]
-fn a_paused_listener_gets_one_window_and_delays_nobody() {
+fn a_paused_listener_gets_one_window_and_does_not_delay_others() {
     let mut pair = Pair::greeted(256).unwrap();
     let paused = pair.open(10_000_000, true).unwrap();
     pair.run(100).unwrap();
@@ -298,7 +298,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_no_byte_is_wrong_and_nothing_leaks(steps in prop::collection::vec(any_step(), 1..40), delay in 0..30u64) {
+    fn no_byte_is_wrong_and_nothing_leaks_after_any_steps(steps in prop::collection::vec(any_step(), 1..40), delay in 0..30u64) {
         let mut pair = Pair::new(8);
         pair.delay = Duration::from_millis(delay);
         pair.run(2 * delay as usize + 4).unwrap();

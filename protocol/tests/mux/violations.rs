@@ -18,7 +18,7 @@ use http::HeaderMap;
 use crate::sides::{agent_with, answer, data, goaway, id, relay_with, response};
 
 #[test]
-fn whoever_does_not_greet_or_falls_silent_is_left() {
+fn a_peer_that_does_not_greet_or_falls_silent_is_dropped() {
     let now = start_of_time();
     let mut mute = AgentMux::new(hello(1), now);
     assert_eq!(mute.handle_timeout(now + GREETING_TIMEOUT), Err(Violation::NoGreeting));
@@ -74,7 +74,7 @@ fn after_a_reset_only_what_was_under_way_may_come() {
     assert_eq!(relay.handle_frame(data(1, 1), now), Err(Violation::OutOfOrder("DATA", id(1))));
     relay.handle_frame(Frame::End(id(1)), now).unwrap();
     assert_eq!(relay.handle_frame(Frame::End(id(1)), now), Err(Violation::OutOfOrder("END", id(1))));
-    assert_eq!(relay.poll_event(), None, "nobody hears of it");
+    assert_eq!(relay.poll_event(), None, "it is not reported");
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn an_answer_that_was_under_way_when_the_client_left_is_no_fault() {
     relay.release(id(1));
     assert!(matches!(relay.poll_transmit(), Some(Frame::Reset(..))));
     relay.handle_frame(answer(1, 1000), start_of_time()).unwrap();
-    assert_eq!(relay.poll_event(), None, "nobody hears of it");
+    assert_eq!(relay.poll_event(), None, "it is not reported");
     let again = relay.handle_frame(answer(1, 0), start_of_time());
     assert_eq!(again, Err(Violation::OutOfOrder("RESPONSE", id(1))));
 }

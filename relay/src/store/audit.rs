@@ -205,7 +205,7 @@ impl Store {
         for row in rows {
             let key: Option<String> = row.try_get(1)?;
             let recording: Option<String> = row.try_get(2)?;
-            if call.is_told_of(key.as_deref(), recording.as_deref()) {
+            if call.is_subject_of(key.as_deref(), recording.as_deref()) {
                 let id: String = row.try_get(0)?;
                 erased += sqlx::query(ERASE).bind(id).execute(&mut **tx).await?.rows_affected();
             }

@@ -68,7 +68,7 @@ pub enum TokenFields {
 
 impl TokenFields {
     fn of(hello: &Hello) -> Self {
-        match hello.told_token_fields() {
+        match hello.stated_token_fields() {
             None => Self::NotAnnounced,
             Some(told) => {
                 let usual = token_names(&[]);

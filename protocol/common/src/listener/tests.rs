@@ -119,11 +119,11 @@ async fn handlers_learn_the_peer_and_port_zero_becomes_a_real_one() {
 }
 
 /// Sends its connection's meter to the test, then answers with a body of known length.
-fn metered_router(tell: mpsc::UnboundedSender<Arc<ConnectionMeter>>) -> Router {
+fn metered_router(sender: mpsc::UnboundedSender<Arc<ConnectionMeter>>) -> Router {
     Router::new().route(
         "/body",
         get(move |Extension(meter): Extension<Arc<ConnectionMeter>>| async move {
-            tell.send(meter).unwrap();
+            sender.send(meter).unwrap();
             vec![0u8; BODY_LEN]
         }),
     )
@@ -134,15 +134,19 @@ const BODY_LEN: usize = 100_000;
 #[tokio::test]
 async fn every_request_carries_the_meter_of_its_connection() {
     let certificate = Certificate::new();
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let plain = start_plain(any_port().await, &gate(), metered_router(tell.clone())).unwrap();
-    let tls =
-        start_tls(any_port().await, from_files(certificate.files()).unwrap(), &gate(), metered_router(tell))
-            .unwrap();
+    let (sender, mut meters) = mpsc::unbounded_channel();
+    let plain = start_plain(any_port().await, &gate(), metered_router(sender.clone())).unwrap();
+    let tls = start_tls(
+        any_port().await,
+        from_files(certificate.files()).unwrap(),
+        &gate(),
+        metered_router(sender),
+    )
+    .unwrap();
 
     let mut stream = TcpStream::connect(plain.addr).await.unwrap();
     let answer = exchange(&mut stream, &get_request("/body")).await;
-    let meter = told.recv().await.unwrap();
+    let meter = meters.recv().await.unwrap();
     assert!(!meter.is_tls());
     // The connection has ended: the socket accepted every byte of the response, and no other byte.
     assert_eq!(meter.written(), answer.len() as u64);
@@ -150,9 +154,9 @@ async fn every_request_carries_the_meter_of_its_connection() {
 
     let mut stream = connect(tls.addr, &certificate.der(), &["http/1.1"]).await.unwrap();
     let answer = exchange(&mut stream, &get_request("/body")).await;
-    let meter = told.recv().await.unwrap();
+    let meter = meters.recv().await.unwrap();
     assert!(meter.is_tls());
-    assert!(meter.written() > answer.len() as u64, "counted beneath TLS, with its overhead");
+    assert!(meter.written() > answer.len() as u64, "counted below TLS, with its overhead");
     until_closed(&meter).await;
 }
 
@@ -162,14 +166,14 @@ async fn until_closed(meter: &ConnectionMeter) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(TEST_TIMEOUT, closed).await.expect("the end of the connection is told");
+    tokio::time::timeout(TEST_TIMEOUT, closed).await.expect("the end of the connection is reported");
 }
 
 #[tokio::test]
 async fn an_upgraded_connection_is_metered_until_its_end() {
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (sender, mut meters) = mpsc::unbounded_channel();
     let upgrade = move |Extension(meter): Extension<Arc<ConnectionMeter>>, request: Request<Body>| async move {
-        tell.send(meter).unwrap();
+        sender.send(meter).unwrap();
         tokio::spawn(async move {
             let upgraded = hyper::upgrade::on(request).await.unwrap();
             let mut io = TokioIo::new(upgraded);
@@ -185,7 +189,7 @@ async fn an_upgraded_connection_is_metered_until_its_end() {
     let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nping";
     let answer = exchange(&mut stream, request).await;
     assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("ping"), "{answer}");
-    let meter = told.recv().await.unwrap();
+    let meter = meters.recv().await.unwrap();
     until_closed(&meter).await;
     assert_eq!(meter.written(), answer.len() as u64);
 }

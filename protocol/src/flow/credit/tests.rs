@@ -20,7 +20,7 @@ fn the_agent_never_spends_what_it_was_not_given() {
     let mut window = SendWindow::new(MIN_DATA_COST);
     assert_eq!(window.sendable(), MIN_DATA_COST as usize);
     window.spend(1);
-    assert_eq!(window.sendable(), 0, "one octet costs as much as {MIN_DATA_COST}");
+    assert_eq!(window.sendable(), 0, "one byte costs as much as {MIN_DATA_COST}");
     window.grant(MIN_DATA_COST - 1).unwrap();
     assert_eq!(window.sendable(), 0);
     window.grant(1_000_000).unwrap();
@@ -114,7 +114,7 @@ fn a_large_window_is_kept_back_while_others_ask_on_a_short_way() {
 }
 
 #[test]
-fn what_had_waited_for_its_consumer_tells_nothing_of_the_link() {
+fn bytes_that_waited_for_their_consumer_do_not_measure_the_link() {
     let now = start_of_time();
     let mut window = ReceiveWindow::open(&budgets(u64::MAX, u64::MAX), now).unwrap();
     use_up(&mut window, now + 10_000 * MS, alone(MS));
@@ -160,7 +160,7 @@ fn windows_that_have_grown_leave_room_for_those_that_are_yet_to_open() {
 
 proptest! {
         #[test]
-        fn whatever_happens_the_books_balance(steps in prop::collection::vec((1..MAX_DATA_LEN, 0..100u64, any::<bool>(), any::<bool>()), 1..400)) {
+        fn credit_window_and_budget_always_agree(steps in prop::collection::vec((1..MAX_DATA_LEN, 0..100u64, any::<bool>(), any::<bool>()), 1..400)) {
             let mut now = start_of_time();
             let budgets = budgets(u64::MAX, 3 * 1024 * 1024);
             let mut relay = ReceiveWindow::open(&budgets, now).unwrap();

@@ -171,11 +171,11 @@ impl<'a> Calls<'a> {
     }
 
     pub(super) fn plan(&self, call: usize) -> Result<&CallPlan, Finding> {
-        self.plans.get(call).ok_or_else(|| Finding::new("a request came that nobody made"))
+        self.plans.get(call).ok_or_else(|| Finding::new("a request came that was not sent"))
     }
 
     pub(super) fn ask(&self, call: usize) -> Result<&Ask, Finding> {
-        self.asks.get(call).ok_or_else(|| Finding::new("nobody made this call"))
+        self.asks.get(call).ok_or_else(|| Finding::new("this call was not made"))
     }
 
     /// A call was sent on a tunnel.
@@ -188,7 +188,7 @@ impl<'a> Calls<'a> {
 
     /// RESPONSE was received.
     pub(super) fn answer(&mut self, call: usize) -> Result<(), Finding> {
-        let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("nobody made this call"))?;
+        let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("this call was not made"))?;
         if std::mem::replace(&mut ask.answered, true) {
             return Err(Finding::new("a call was answered twice"));
         }
@@ -197,7 +197,7 @@ impl<'a> Calls<'a> {
 
     /// Bytes were received, which must follow those before.
     pub(super) fn deliver(&mut self, call: usize, [from, to]: [u64; 2]) -> Result<(), Finding> {
-        let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("nobody made this call"))?;
+        let ask = self.asks.get_mut(call).ok_or_else(|| Finding::new("this call was not made"))?;
         if std::mem::replace(&mut ask.delivered, to) != from {
             return Err(Finding::new("bytes were delivered twice, or left out"));
         }

@@ -9,7 +9,7 @@
 //!
 //! The rules are checked where they could break, after every step. Wrong bytes are never delivered, nor a part in place
 //! of the whole. No stream stays open past its time or is given up before it. Everything that waits is limited and
-//! accounted for, and is returned in the end. Neither loop is ever busy, or told that there is nothing to send when
+//! accounted for, and is returned in the end. Neither loop is ever busy, or learns that there is nothing to send when
 //! there is something. Neither side accuses the other of a violation. With the feature `link`, the module `link`
 //! simulates similar histories with the link's real drivers.
 
@@ -331,7 +331,7 @@ impl<'a> World<'a> {
                 self.calls.say(now, format_args!("the agent says GOAWAY"));
                 tunnel.go_away(false);
             }
-            _ => tunnel.tell_status(),
+            _ => tunnel.report_status(),
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ struct Listener {
     /// When something was last received.
     came: Instant,
     /// When credit was last sent to the agent.
-    told: Instant,
+    granted_at: Instant,
     /// When the listener last took something.
     took: Instant,
     /// Credit that was sent, and how much of it was used.
@@ -101,7 +101,7 @@ impl RelaySide {
             received: ask.from,
             answered: false,
             came: now,
-            told: now,
+            granted_at: now,
             took: now,
             granted: INITIAL_WINDOW.into(),
             spent: 0,
@@ -164,7 +164,7 @@ impl RelaySide {
         listener.ok_or_else(|| Finding::new("a stream went on after its end"))
     }
 
-    fn hear(
+    fn take(
         &mut self,
         stream: StreamId,
         data: &Bytes,
@@ -272,7 +272,7 @@ impl Side for RelaySide {
                     (listener.answered, listener.came) = (true, now);
                     calls.answer(listener.call)?;
                 }
-                RelayEvent::Data(stream, data) => self.hear(stream, &data, calls, now)?,
+                RelayEvent::Data(stream, data) => self.take(stream, &data, calls, now)?,
                 RelayEvent::End(stream) => {
                     let listener = self.listener(stream)?;
                     listener.over = true;
@@ -299,7 +299,7 @@ impl Side for RelaySide {
             && let Some(listener) = self.listeners.get_mut(stream)
         {
             listener.granted += u64::from(*bytes);
-            listener.told = now;
+            listener.granted_at = now;
         }
     }
 
@@ -358,7 +358,7 @@ impl Listener {
             return now >= self.opened + self.patience;
         }
         let patience = if self.has_credit() { STALL_TIMEOUT } else { PAUSE_TIMEOUT };
-        now >= self.came.max(self.told).max(self.took) + patience
+        now >= self.came.max(self.granted_at).max(self.took) + patience
     }
 
     /// When the listener takes the next chunk, and when it leaves.

@@ -21,7 +21,7 @@ use crate::{
 pub(super) struct Driver<M> {
     pub(super) mux: M,
     began: Instant,
-    heard: Instant,
+    last_inbound: Instant,
     /// True if the socket took everything.
     pub(super) may_send: bool,
     /// The connection is gone or closed.
@@ -30,7 +30,7 @@ pub(super) struct Driver<M> {
 
 impl<M: AnyMux> Driver<M> {
     pub(super) fn new(mux: M, now: Instant) -> Self {
-        Self { mux, began: now, heard: now, may_send: true, ended: false }
+        Self { mux, began: now, last_inbound: now, may_send: true, ended: false }
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -43,7 +43,7 @@ impl<M: AnyMux> Driver<M> {
 
     /// True if the peer was given up for something that the network may have caused, and not before its time.
     fn is_right(&self, violation: &Violation, now: Instant) -> bool {
-        (*violation == Violation::Silent && now >= self.heard + DEAD_AFTER)
+        (*violation == Violation::Silent && now >= self.last_inbound + DEAD_AFTER)
             || (*violation == Violation::NoGreeting && now >= self.began + GREETING_TIMEOUT)
     }
 }
@@ -125,7 +125,7 @@ pub(super) trait Side {
     fn read(&mut self, [from, to]: [&mut Wire; 2], now: Instant) -> Result<Option<Gone>, Finding> {
         while let Some(message) = from.receive(now) {
             let driver = self.driver();
-            driver.heard = now;
+            driver.last_inbound = now;
             driver.mux.handle_inbound(now);
             match message {
                 Message::Frame(bytes) => {

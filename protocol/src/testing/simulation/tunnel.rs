@@ -112,16 +112,16 @@ impl Tunnel {
         self.agent.as_ref().is_some_and(|agent| agent.welcomed)
     }
 
-    /// The connection breaks. Both ends are told, or only one, and the other finds out.
-    pub(super) fn cut(&mut self, calls: &mut Calls, told: u64, now: Instant) -> Result<(), Finding> {
+    /// The connection breaks. Both ends notice it, or only one, and the other finds out.
+    pub(super) fn cut(&mut self, calls: &mut Calls, notice: u64, now: Instant) -> Result<(), Finding> {
         self.wires.iter_mut().for_each(Wire::lose);
         self.excuse(now + DEAD_AFTER);
-        if told != 1
+        if notice != 1
             && let Some(relay) = &mut self.relay
         {
             relay.end(calls);
         }
-        if told != 2
+        if notice != 2
             && let Some(agent) = &mut self.agent
         {
             agent.driver.ended = true;
@@ -173,7 +173,7 @@ impl Tunnel {
         }
     }
 
-    pub(super) fn tell_status(&mut self) {
+    pub(super) fn report_status(&mut self) {
         if let Some(agent) = &mut self.agent {
             agent.driver.mux.set_status(Status::default());
         }
@@ -262,7 +262,7 @@ impl<M: Carried> Wire<M> {
         self.held_until = self.held_until.max(Some(until));
     }
 
-    /// From now on nothing arrives, and neither end is told.
+    /// From now on nothing arrives, and neither end notices it.
     pub(super) fn lose(&mut self) {
         self.lost = true;
     }

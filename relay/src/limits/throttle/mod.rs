@@ -129,7 +129,7 @@ impl Subject {
     /// agents out.
     fn keys(&self) -> Vec<(BucketKey, Allowance)> {
         match &self.target {
-            Target::Search(..) => self.keys_counted(Counted::WithEverybody),
+            Target::Search(..) => self.keys_counted(Counted::WithAllClients),
             Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown | Target::Name(_) => {
                 self.keys_counted(Counted::WithNeighbours)
             }
@@ -152,7 +152,7 @@ impl Subject {
 
     /// The bucket of all clients of the site together.
     fn ceiling(site: &SiteId) -> [(BucketKey, Allowance); 1] {
-        [((Network::EVERYBODY, Target::Search(site.clone(), None)), Allowance::SITE)]
+        [((Network::ALL_CLIENTS, Target::Search(site.clone(), None)), Allowance::SITE)]
     }
 
     fn site(&self) -> Option<&SiteId> {

@@ -87,7 +87,7 @@ impl Listener<'_> {
                     return Err(Finding::of("a call came to nothing", error));
                 }
             };
-            if let Some(outcome) = self.hear(response.into_body()).await? {
+            if let Some(outcome) = self.take(response.into_body()).await? {
                 return Ok(outcome);
             }
         }
@@ -95,12 +95,12 @@ impl Listener<'_> {
     }
 
     /// Takes a body, or a part of it. Returns `None` if the rest is to be requested.
-    async fn hear(&mut self, body_of_call: TunnelBody) -> Result<Option<Outcome>, Finding> {
-        let mut heard = pin!(body_of_call);
+    async fn take(&mut self, body_of_call: TunnelBody) -> Result<Option<Outcome>, Finding> {
+        let mut body_of_call = pin!(body_of_call);
         loop {
             let since = now();
             let stepped = self.world.stepped();
-            let frame = poll_fn(|cx| heard.as_mut().poll_frame(cx)).await;
+            let frame = poll_fn(|cx| body_of_call.as_mut().poll_frame(cx)).await;
             if now() > since + STALL_TIMEOUT + GRAIN + (self.world.stepped() - stepped) {
                 return Err(Finding::of("a listener hung", format!("{:?}", now() - since)));
             }

@@ -353,7 +353,7 @@ fn happen(world: &Arc<World>, chance: &mut Chance, faulty: bool) {
         }
         _ => {
             state.control.iter().for_each(|control| control.set_status(Status::default()));
-            "the agent tells its status".to_owned()
+            "the agent reports its status".to_owned()
         }
     };
     drop(state);

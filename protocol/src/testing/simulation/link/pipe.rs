@@ -112,9 +112,10 @@ impl Cable {
         self.ways.iter().all(|way| lock(way).deaf)
     }
 
-    /// The connection breaks. Both ends are told, or only the agent (1), or only the relay (2).
-    pub(super) fn cut(&self, told: u64) {
-        for (way, [reader, writer]) in self.ways.iter().zip([[told != 2, told != 1], [told != 1, told != 2]])
+    /// The connection breaks. Both ends notice it, or only the agent (1), or only the relay (2).
+    pub(super) fn cut(&self, notice: u64) {
+        for (way, [reader, writer]) in
+            self.ways.iter().zip([[notice != 2, notice != 1], [notice != 1, notice != 2]])
         {
             let mut way = lock(way);
             way.wire.lose();
@@ -129,7 +130,7 @@ impl Cable {
         held.for_each(|(_, way)| lock(way).wire.hold(until));
     }
 
-    /// One direction, or both, carry nothing any more, and neither end is told.
+    /// One direction, or both, carry nothing any more, and neither end notices it.
     pub(super) fn lose(&self, which: u64) {
         let lost = self.ways.iter().enumerate().filter(|(at, _)| which != 1 - *at as u64);
         lost.for_each(|(_, way)| lock(way).wire.lose());
