@@ -286,7 +286,10 @@ mod tests {
     #[test]
     fn a_tenant_is_a_must_and_the_rest_are_wishes() {
         let mut asked = query("1711444502.17");
-        assert!(paths("file:/m/%TE/x", &asked, "UTC").is_empty(), "nobody is not everybody");
+        assert!(
+            paths("file:/m/%TE/x", &asked, "UTC").is_empty(),
+            "a search without a tenant gets no directory"
+        );
         let any = expand(&Pattern::parse("file:/m/%QU").unwrap(), &asked, &TimeZone::UTC, FOUR_HOURS);
         assert!(any[0][0].admits(b"sales") && any[0][0].admits(b"\xff") && !any[0][0].admits(b".hidden"));
         asked.tenant = Some("shop.example.com".to_owned());
@@ -383,7 +386,7 @@ mod tests {
             let admitted = |owner: &str, server: &str, queue: &str, agent: &str| {
                 let places = [("%TE", owner), ("%SE", server), ("%QU", queue), ("%AG", agent)];
                 let directory = places.iter().fold(text.join("/"), |path, (place, name)| path.replace(place, name));
-                let file = Path::new("/rec").join(directory).join("beneath/in-1711444502.17.wav");
+                let file = Path::new("/rec").join(directory).join("below/in-1711444502.17.wav");
                 let file = file.strip_prefix(pattern.root()).unwrap();
                 ways.iter().any(|way| leads_to(way, file))
             };

@@ -51,7 +51,7 @@ pub fn delivered_extension(extension: &str) -> &str {
 }
 
 /// Whether the start of a recording decides how it is delivered.
-pub fn is_told_by_its_head(extension: &str) -> bool {
+pub fn is_decided_by_its_head(extension: &str) -> bool {
     extension.starts_with("wav") || raw_codec(extension).is_some()
 }
 
@@ -237,10 +237,10 @@ mod tests {
             assert_eq!((layout.size(), layout.duration().as_secs_f64()), (size, seconds), "{extension}");
             assert_eq!((layout.bytes_per_second(), layout.source_bytes_per_second()), rates, "{extension}");
             let header = layout.header();
-            let told = wav::read(&header, layout.size()).unwrap();
+            let read = wav::read(&header, layout.size()).unwrap();
             assert_eq!(header.len(), 44);
-            assert_eq!((told.tag, told.start, told.sound), (1, 44, size - 44));
-            assert_eq!(told.bytes_per_second, layout.bytes_per_second());
+            assert_eq!((read.tag, read.start, read.sound), (1, 44, size - 44));
+            assert_eq!(read.bytes_per_second, layout.bytes_per_second());
         }
     }
 

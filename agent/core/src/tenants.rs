@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::secret::Secret;
 
-/// The secret of the last entry in the published template of the file; everybody knows it.
+/// The secret of the last entry in the published template of the file; it is public.
 pub const PUBLIC_SECRET: &str = "N0b0dyKn0ws";
 /// The fewest characters of a tenant's secret. A few characters that a person might type by chance are not a secret.
 pub const MIN_SECRET_LEN: usize = 8;

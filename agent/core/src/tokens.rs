@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_in_a_name_is_filed_there(
+        fn every_id_in_a_name_is_filed_under_its_key(
             lead in "[a-z0-9._-]{0,12}",
             tail in "[a-z0-9._é-]{0,12}",
             id in prop_oneof![

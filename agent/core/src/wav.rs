@@ -108,7 +108,7 @@ mod tests {
     use crate::testing::wav_header;
 
     #[test]
-    fn a_finished_file_tells_its_length() {
+    fn a_finished_file_states_its_length() {
         let read = read(&wav_header(32_000), 44 + 32_000).unwrap();
         assert_eq!(read.duration(), Some(Duration::from_secs(2)));
         assert_eq!((read.bytes_per_second, read.plain), (16_000, true));

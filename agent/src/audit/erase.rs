@@ -307,7 +307,7 @@ mod tests {
         assert!(!files.concat().contains("1772705472"), "{files:?}");
         assert_eq!(fs::metadata(&old).unwrap().modified().unwrap(), std::time::UNIX_EPOCH);
         assert_eq!(fs::metadata(&untouched).unwrap().ino(), inode);
-        assert!(!path.exists(), "whoever writes begins another");
+        assert!(!path.exists(), "the next line begins another file");
         // Also when no agent is writing at the moment.
         assert_eq!(erase(&path, &erasure(&["1772705400.9"])).unwrap().lines, 3);
         assert_eq!(contents(&path).concat().matches("erased").count(), 2);

@@ -188,7 +188,7 @@ pub enum Notice {
 
 impl Notice {
     /// `count` requests of unauthenticated clients were refused since `since`.
-    pub fn of_strangers(time: Timestamp, since: Timestamp, count: u64) -> Self {
+    pub fn of_unauthenticated(time: Timestamp, since: Timestamp, count: u64) -> Self {
         Self::Suppressed {
             time,
             since,
@@ -272,18 +272,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_event_is_one_line_of_valid_json(texts in prop::collection::vec(any::<String>(), 6), octets in any::<u64>()) {
+        fn every_event_is_one_line_of_valid_json(texts in prop::collection::vec(any::<String>(), 6), bytes in any::<u64>()) {
             let mut event = Event::new(Kind::Search, &texts[0], &texts[1]);
             event.user = Some(texts[2].clone());
             event.recording = Some(texts[3].clone());
             event.user_agent = Some(bounded(&texts[4]));
             event.problem = Some(texts[5].clone());
-            event.octets = Some(octets);
+            event.octets = Some(bytes);
             let line = line(&event);
             prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
             let read: Value = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(read["user"].as_str(), Some(texts[2].as_str()));
-            prop_assert_eq!(read["octets"].as_u64(), Some(octets));
+            prop_assert_eq!(read["octets"].as_u64(), Some(bytes));
         }
     }
 }

@@ -120,7 +120,7 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// Tells the writer to write everything and end. No event is accepted any more.
+    /// Makes the writer write everything and end. No event is accepted any more.
     pub(super) fn stop(&self, waiting: Option<oneshot::Sender<()>>) {
         let mut state = self.lock();
         state.on = false;
@@ -174,11 +174,9 @@ impl State {
         let mut counts = self.repeats.close(now, self.stop);
         let time = Timestamp::now();
         let unauthenticated = self.unauthenticated.close(now, self.stop);
-        counts.extend(
-            unauthenticated.map(|unauthenticated| {
-                Notice::of_strangers(time, unauthenticated.since, unauthenticated.count)
-            }),
-        );
+        counts.extend(unauthenticated.map(|unauthenticated| {
+            Notice::of_unauthenticated(time, unauthenticated.since, unauthenticated.count)
+        }));
         counts
     }
 

@@ -64,7 +64,7 @@ impl Key {
 struct Watched {
     unauthenticated: UnauthenticatedLimit<Timestamp>,
     /// Bytes that the counted requests handed out.
-    octets: u64,
+    bytes: u64,
 }
 
 /// The repeats of all clients.
@@ -82,7 +82,7 @@ impl Repeats {
         let Some(watched) = self.watch(Key::of(event), now) else { return true };
         let admitted = watched.unauthenticated.admit(now, event.time);
         if !admitted {
-            watched.octets += event.octets.unwrap_or_default();
+            watched.bytes += event.octets.unwrap_or_default();
             let due = watched.unauthenticated.due();
             self.due = self.due.into_iter().chain(due).min();
         }
@@ -98,7 +98,7 @@ impl Repeats {
     pub(super) fn count(&mut self, event: &Event, now: Instant) -> bool {
         let Some(watched) = self.watch(Key::of(event), now) else { return false };
         watched.unauthenticated.count(now, event.time);
-        watched.octets += event.octets.unwrap_or_default();
+        watched.bytes += event.octets.unwrap_or_default();
         let due = watched.unauthenticated.due();
         self.due = self.due.into_iter().chain(due).min();
         true
@@ -114,12 +114,12 @@ impl Repeats {
         if !last && self.due.is_none_or(|due| now < due) {
             return Vec::new();
         }
-        let mut told = Vec::new();
+        let mut notices = Vec::new();
         let time = Timestamp::now();
         self.watched.retain(|key, watched| {
             if let Some(suppressed) = watched.unauthenticated.close(now, last) {
-                let octets = std::mem::take(&mut watched.octets);
-                told.push(Notice::Suppressed {
+                let bytes = std::mem::take(&mut watched.bytes);
+                notices.push(Notice::Suppressed {
                     time,
                     since: suppressed.since,
                     count: suppressed.count,
@@ -128,13 +128,13 @@ impl Repeats {
                     tenant: key.call.as_ref().and_then(|call| call.tenant.clone()),
                     call_id: key.call.as_ref().and_then(|call| call.id.clone()),
                     recording: key.recording.clone(),
-                    octets: (key.kind == Kind::Delivery).then_some(octets),
+                    octets: (key.kind == Kind::Delivery).then_some(bytes),
                 });
             }
             !watched.unauthenticated.is_over(now)
         });
         self.due = self.watched.values().filter_map(|watched| watched.unauthenticated.due()).min();
-        told
+        notices
     }
 
     fn watch(&mut self, key: Key, now: Instant) -> Option<&mut Watched> {
@@ -148,7 +148,7 @@ impl Repeats {
             }
         }
         let lines = key.lines();
-        let new = || Watched { unauthenticated: UnauthenticatedLimit::with_lines(lines), octets: 0 };
+        let new = || Watched { unauthenticated: UnauthenticatedLimit::with_lines(lines), bytes: 0 };
         Some(self.watched.entry(key).or_insert_with(new))
     }
 }
@@ -176,12 +176,12 @@ mod tests {
         event
     }
 
-    fn counts(told: &[Notice]) -> Vec<u64> {
+    fn counts(notices: &[Notice]) -> Vec<u64> {
         let count = |notice: &Notice| match notice {
             Notice::Suppressed { count, .. } => Some(*count),
             Notice::Lost { .. } | Notice::Erased { .. } => None,
         };
-        let mut counts: Vec<_> = told.iter().filter_map(count).collect();
+        let mut counts: Vec<_> = notices.iter().filter_map(count).collect();
         counts.sort_unstable();
         counts
     }
@@ -200,16 +200,16 @@ mod tests {
         assert!((2..900).all(|call| repeats.admit(&search(call, 1), now)), "each is a call of its own");
         assert_eq!(repeats.due(), Some(now + MINUTE));
         assert!(repeats.close(now + MINUTE / 2, false).is_empty());
-        let told = repeats.close(now + MINUTE, false);
-        assert_eq!(counts(&told), [1000 - u64::from(SAME)]);
+        let notices = repeats.close(now + MINUTE, false);
+        assert_eq!(counts(&notices), [1000 - u64::from(SAME)]);
         assert!(
-            matches!(&told[0], Notice::Suppressed { call_id: Some(id), client: Some(_), octets: None, .. } if id == "1711441902.1")
+            matches!(&notices[0], Notice::Suppressed { call_id: Some(id), client: Some(_), octets: None, .. } if id == "1711441902.1")
         );
         assert!(repeats.watched.is_empty() && repeats.due().is_none());
     }
 
     #[test]
-    fn what_finds_nothing_or_is_refused_is_counted_whatever_the_call() {
+    fn fruitless_and_refused_searches_are_counted_across_calls() {
         let mut repeats = Repeats::default();
         let now = Instant::now();
         let lines = (0..1000).filter(|call| repeats.admit(&search(*call, 0), now)).count();
@@ -228,10 +228,13 @@ mod tests {
         for _ in 0..3 {
             assert!(repeats.count(&delivery(Kind::Delivery), now + 3 * MINUTE));
         }
-        let told = repeats.close(now + 4 * MINUTE, false);
+        let notices = repeats.close(now + 4 * MINUTE, false);
         assert!(
-            matches!(&told[..], [Notice::Suppressed { count: 3, octets: Some(30), recording: Some(_), .. }]),
-            "{told:?}"
+            matches!(
+                &notices[..],
+                [Notice::Suppressed { count: 3, octets: Some(30), recording: Some(_), .. }]
+            ),
+            "{notices:?}"
         );
     }
 

@@ -31,13 +31,13 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn push(&self, id: impl Into<String>, stranger: bool) {
+    fn push(&self, id: impl Into<String>, unauthenticated: bool) {
         let id = id.into();
         let mut event = Event::new(Kind::Search, "GET", &id);
         event.status = Some(200);
         event.found = Some(1);
         event.call_id = Some(id);
-        let asker = if stranger { Asker::Unauthenticated } else { Asker::Known };
+        let asker = if unauthenticated { Asker::Unauthenticated } else { Asker::Known };
         self.recorder.push(event, asker);
     }
 
@@ -68,7 +68,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn nothing_is_written_without_being_told_to() {
+async fn nothing_is_written_without_a_configured_file() {
     let place = Place::new();
     place.push("unseen", false);
     assert!(place.recorder.begin(Kind::Search, &Request::default()).is_none());
@@ -129,10 +129,10 @@ async fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
 }
 
 #[tokio::test]
-async fn strangers_get_a_few_lines_and_a_count_and_others_all_of_theirs() {
+async fn unauthenticated_clients_get_a_few_lines_and_a_count_and_others_all_of_theirs() {
     let place = Place::new();
     place.recorder.configure(Some(place.settings("a")));
-    (0..500).for_each(|n| place.push(format!("stranger-{n}"), true));
+    (0..500).for_each(|n| place.push(format!("unauthenticated-{n}"), true));
     (0..500).for_each(|n| place.push(format!("friend-{n}"), false));
     place.recorder.finish().await;
     let written = lines(&place.path("a"));
@@ -163,7 +163,7 @@ fn delivery(recorder: &Recorder) -> Response {
     entry.answered(answer, None)
 }
 
-fn told(path: &Path) -> Vec<String> {
+fn kinds_and_outcomes(path: &Path) -> Vec<String> {
     let word = |line: &Value, name: &str| line[name].as_str().unwrap_or("-").to_owned();
     lines(path).iter().map(|line| format!("{} {}", word(line, "kind"), word(line, "outcome"))).collect()
 }
@@ -177,7 +177,7 @@ async fn a_delivery_stands_there_from_its_beginning_and_is_closed_by_the_next_ru
     until(|| lines(&path).len() == 2).await;
     let under_way = delivery(&place.recorder);
     until(|| lines(&path).len() == 3).await;
-    assert_eq!(told(&path), ["begun -", "delivery left", "begun -"]);
+    assert_eq!(kinds_and_outcomes(&path), ["begun -", "delivery left", "begun -"]);
     let begun = lines(&path).remove(2);
     assert_eq!((&begun["status"], &begun["octets"]), (&200.into(), &Value::Null));
     // What a killed agent leaves: the file as it is now, with the rotated files, and a torn line.
@@ -203,7 +203,7 @@ async fn a_delivery_stands_there_from_its_beginning_and_is_closed_by_the_next_ru
     place.recorder.configure(Some(place.settings("a")));
     drop(under_way);
     place.recorder.finish().await;
-    assert_eq!(told(&path)[3..], ["delivery left"]);
+    assert_eq!(kinds_and_outcomes(&path)[3..], ["delivery left"]);
 }
 
 #[tokio::test]

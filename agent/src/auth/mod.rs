@@ -23,7 +23,7 @@ const ADVISED_TOKEN_LEN: usize = 16;
 pub enum AccessError {
     /// No client could search.
     #[error("no search token is set")]
-    Nobody,
+    NoToken,
     /// The master token is the one of the published template.
     #[error("the token is the example of AudioVault's template, which is public")]
     Public,
@@ -38,7 +38,7 @@ pub enum AccessError {
 impl Advice for AccessError {
     fn advice(&self) -> Option<Cow<'_, str>> {
         Some(match self {
-            Self::Nobody => "set one with --token-file, or tenants with valid secrets".into(),
+            Self::NoToken => "set one with --token-file, or tenants with valid secrets".into(),
             Self::Public => "choose another".into(),
             Self::Short => "choose a longer one, such as the output of openssl rand -hex 16".into(),
             Self::Same(..) => "give them different tokens".into(),
@@ -113,7 +113,7 @@ impl Access {
             access.entries.push(entry);
         }
         if access.entries.is_empty() {
-            return Err(AccessError::Nobody);
+            return Err(AccessError::NoToken);
         }
         Ok(access)
     }
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_master_token_speaks_for_everybody() {
+    fn the_master_token_opens_every_tenant() {
         let grant = access().check(Some("master-token"), None).unwrap();
         assert_eq!((grant.tenant, grant.scope), (None, Scope::Everything));
         let tenant = |asked| access().check(Some("master-token"), Some(asked)).unwrap().tenant;
@@ -238,8 +238,8 @@ mod tests {
         let twin = [Tenant { name: "a".to_owned(), secret: Secret::new("master-token") }];
         let same = Access::new(Some(&Secret::new("master-token")), &twin, None).unwrap_err();
         assert!(matches!(same, AccessError::Same(..)));
-        assert_eq!(Access::new(None, &[], None).unwrap_err(), AccessError::Nobody);
-        assert_eq!(Access::new(Some(&Secret::new("")), &[], None).unwrap_err(), AccessError::Nobody);
+        assert_eq!(Access::new(None, &[], None).unwrap_err(), AccessError::NoToken);
+        assert_eq!(Access::new(Some(&Secret::new("")), &[], None).unwrap_err(), AccessError::NoToken);
         assert_eq!(
             Access::new(Some(&Secret::new(PUBLIC_SECRET)), &[], None).unwrap_err(),
             AccessError::Public

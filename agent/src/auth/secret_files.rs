@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_everybody_can_read_is_pointed_out() {
+    fn a_secret_that_all_users_can_read_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         fs::write(&path, "hunter22").unwrap();

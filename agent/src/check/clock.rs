@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_date_tells_nothing() {
+    fn an_answer_without_a_date_skips_the_check() {
         assert_eq!(Offset::read(&HeaderMap::new(), UNIX_EPOCH, UNIX_EPOCH), None);
         assert_eq!(evaluate(None).state, State::Skipped);
     }

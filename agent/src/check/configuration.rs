@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_master_token_asks_for_everybody_and_a_tenant_for_itself() {
+    fn the_master_token_asks_for_all_tenants_and_a_tenant_for_itself() {
         let both = askers(Some("master"), &["acme"]);
         assert_eq!(token(&both, Some("acme")).as_deref(), Some("master"));
         let tenants = askers(None, &["other", "Acme"]);

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_tells_where_it_leads_today() {
+    fn a_path_shows_its_directory_of_today() {
         let dated = "file:/rec/%YY/%MM/%DD";
         let there = today(&[("/rec/2024/03/26", false), ("/rec/2024/03/27", true)]);
         let verdict = judged(dated, &there, ago(Duration::ZERO));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_with_its_cause() {
+    fn a_directory_that_cannot_be_read_is_reported_with_its_cause() {
         let pattern = Pattern::parse("file:/rec").unwrap();
         let source = || io::Error::from(ErrorKind::PermissionDenied);
         let fault = DriverFault::Root { root: "/rec".into(), source: source() };
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_not_found_tells_both_places_and_no_number() {
+    fn a_call_that_is_not_found_is_reported_with_both_places_and_no_number() {
         let findings =
             Findings { looked_at: today(&[("/rec/2024/03/26", true)]).looked_at, ..Findings::default() };
         let verdict = unfound(&sample("2023/01/01/out-34911223344-1711444502.17.wav"), &findings);

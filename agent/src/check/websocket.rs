@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_else_who_says_the_same_is_told_from_the_relay() {
+    fn another_server_with_the_same_answer_is_distinguished_from_the_relay() {
         for status in [200, 401, 403, 404, 426, 502] {
             let (upgrade, key) = judged(status, None, None);
             assert_eq!((upgrade.state, key.state), (State::Fail, State::Skipped), "{status}");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_that_was_lost_on_the_way_is_told_from_another_protocol() {
+    fn an_upgrade_that_was_lost_on_the_way_is_distinguished_from_another_protocol() {
         let (lost, key) = judged(426, Some("agents connect here by WebSocket"), Some(SUBPROTOCOL));
         assert!(lost.detail.contains("strips the Upgrade header"), "{}", lost.detail);
         assert_eq!(key.state, State::Pass, "the relay judges the key first");

@@ -159,7 +159,7 @@ mod tests {
     use crate::check::report::Verdict;
 
     #[test]
-    fn a_row_has_columns_and_its_advice_beneath() {
+    fn a_row_has_columns_and_its_advice_below() {
         let fail = Verdict::fail("word ".repeat(40), "do something");
         let text = row_lines(&Row::new(Step::NameService, Instant::now(), fail));
         let lines: Vec<&str> = text.lines().collect();

@@ -100,7 +100,7 @@ fn each_mistake_has_its_sentence() {
 }
 
 #[test]
-fn nobody_can_search_without_a_token() {
+fn serve_does_not_start_without_a_token() {
     let Command::Serve(args) = command(&["serve", "--path", "/rec"]) else { panic!("not a serve") };
     assert!(with_advice(&serve(args, &run_secret()).unwrap_err()).contains("--token-file"));
 }

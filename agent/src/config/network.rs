@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_are_names_and_all_beneath_addresses_networks_or_everything() {
+    fn exceptions_are_names_with_all_below_addresses_networks_or_everything() {
         let excepted = |list: &str, relay: &str| {
             let args = NetworkArgs { proxy: Some(Secret::new("p")), ..NOTHING };
             chosen(args, &[("NO_PROXY", list)], relay) == "none"

@@ -65,7 +65,7 @@ pub enum DialectError {
     /// The response uses an unknown value.
     #[error("dialect file: [response] has the unknown value {0:?}")]
     Unknown(String),
-    /// The token has more names, or longer ones, than the relay can be told.
+    /// The token has more names, or longer ones, than the relay accepts.
     #[error("dialect file: the token has too many names, or too long ones")]
     TokenNames,
     /// The response contains an address of its own.

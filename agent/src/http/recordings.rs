@@ -326,12 +326,12 @@ struct Form {
 impl Form {
     /// The form that browsers can play, or the file itself if `original` is true.
     fn of(open: &OpenRecording, extension: &str, original: bool) -> Self {
-        let told = open.content_info(extension);
-        let decoded = told.decoded.filter(|_| !original);
-        let bytes_per_second = match (decoded, told.decoded) {
+        let info = open.content_info(extension);
+        let decoded = info.decoded.filter(|_| !original);
+        let bytes_per_second = match (decoded, info.decoded) {
             (Some(layout), _) => Some(layout.bytes_per_second()),
             (None, Some(layout)) => Some(layout.source_bytes_per_second()),
-            (None, None) => told.wav.map(|header| header.bytes_per_second),
+            (None, None) => info.wav.map(|header| header.bytes_per_second),
         };
         Self { size: decoded.map_or(open.size, |layout| layout.size()), bytes_per_second, decoded }
     }
@@ -361,7 +361,7 @@ impl Form {
     /// The source of its bytes, starting at `first`.
     fn source(&self, open: OpenRecording, first: u64, kept: &Kept) -> Source {
         let Some(layout) = self.decoded else { return Source::File(open.file, first) };
-        // A file that may change within one tick of its clock cannot be told apart from its earlier content.
+        // A file that may change within one tick of its clock cannot be distinguished from its earlier content.
         let settled = layout.codec().has_memory() && open.is_settled(SystemTime::now());
         let states = settled.then(|| {
             let content = Content {

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_drawn_where_nobody_could_search() {
+    fn a_token_is_drawn_where_no_client_could_search() {
         let drawn = |flags: &[(&str, &[&str])]| fresh(typed(flags)).unwrap().files;
         let [_, (name, token)] = &drawn(&[("relay", &["wss://relay.example"])])[..] else {
             panic!("two files")

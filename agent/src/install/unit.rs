@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_open_to_all_to_a_group_or_to_nobody_are_told_apart() {
+    fn directories_open_to_all_to_a_group_or_to_the_owner_alone_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let make = |name: &str, mode| {

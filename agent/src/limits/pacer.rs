@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_size_is_told_to_the_end() {
+    async fn the_remaining_size_is_exact_to_the_end() {
         let pacer = pacer(&["1Mbit"]);
         let mut body = body(10_000, &pacer);
         let mut left = 10_000;

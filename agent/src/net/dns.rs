@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_such_name_an_error_and_no_answer_are_told_apart() {
+    async fn no_such_name_an_error_and_no_answer_are_different_errors() {
         let both = &[RecordType::A, RecordType::AAAA];
         let config = name_server(both, ResponseCode::NXDomain).await;
         let unknown = ask("relay.example", &config, &ResolverOpts::default()).await.unwrap_err();

@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_followed_by_the_next_address_at_once_and_told() {
+    async fn a_refusal_is_reported_and_followed_by_the_next_address_at_once() {
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let works = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (_, winner, failed) = connect(&[gone, works.local_addr().unwrap()], LIMIT).await.unwrap();
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_failures_are_told_each_by_itself() {
+    async fn each_failed_address_is_reported_with_its_cause() {
         let (_listener, _held, silent) = black_hole().await;
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let failed = connect(&[silent, gone], Duration::from_millis(400)).await.unwrap_err();

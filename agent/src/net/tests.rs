@@ -104,7 +104,7 @@ async fn who_opens_tls_on_the_way_is_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_out_of_its_time_or_of_another_host_is_told_apart() {
+async fn a_certificate_out_of_its_time_or_of_another_host_has_its_own_error() {
     let authority = Authority::new("Good CA");
     let outbound = trusting(&authority.dir.path().join("ca.pem"));
     let said = async |name: &str, years| {
@@ -121,7 +121,7 @@ async fn a_certificate_out_of_its_time_or_of_another_host_is_told_apart() {
 }
 
 #[tokio::test]
-async fn what_time_it_is_there_can_be_asked_whatever_the_time_is_here_but_not_of_anybody() {
+async fn the_time_of_a_trusted_server_is_read_with_a_wrong_clock_here() {
     let authority = Authority::new("Good CA");
     let outbound = trusting(&authority.dir.path().join("ca.pem"));
     let secured = async |target: &Target| {
@@ -165,7 +165,7 @@ async fn who_signed_does_not_depend_on_the_time_or_the_name() {
 }
 
 #[tokio::test]
-async fn what_speaks_no_tls_is_told_so() {
+async fn a_server_without_tls_has_its_own_error() {
     let authority = Authority::new("Good CA");
     let outbound = trusting(&authority.dir.path().join("ca.pem"));
     let (listener, target) = listener("wss").await;

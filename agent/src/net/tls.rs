@@ -441,7 +441,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_tells_whose_it_is_who_signed_it_and_for_what() {
+    fn a_certificate_is_read_with_its_subject_issuer_names_and_end() {
         let mut params =
             rcgen::CertificateParams::new(["relay.example".to_owned(), "192.0.2.1".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "relay\nforged line");

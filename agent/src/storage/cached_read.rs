@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_at_hand_on_a_device_that_nobody_has_looked_at() {
+    fn nothing_is_at_hand_on_a_device_that_was_not_looked_at() {
         assert!(Place::new().open("day/a.wav", None).is_none());
         let place = Place::new();
         place.own.learn(File::open("/proc").unwrap());

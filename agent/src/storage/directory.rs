@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn recordings_and_folders_are_told_from_debris() {
+    fn recordings_and_directories_are_distinguished_from_debris() {
         let dir = TempDir::new().unwrap();
         for path in ["a.wav", "notes.txt", ".a.wav", "@eaDir/a.wav", "like.wav/a.wav", "2026/a.wav"] {
             put(dir.path().join(path), b"");

@@ -15,7 +15,7 @@ use std::{
 use audiovault_agent_core::{
     call_id::CallId,
     expand::{self, Step},
-    layout::is_told_by_its_head,
+    layout::is_decided_by_its_head,
     pattern::Pattern,
     query::Query,
 };
@@ -309,7 +309,7 @@ impl FileDriver {
 
     /// Opens a recording without waiting for a disk, if that is possible.
     pub(crate) fn open_cached(&self, path: &Path, extension: &str) -> Option<OpenRecording> {
-        let wanted = CachedOpen { path, head: is_told_by_its_head(extension) };
+        let wanted = CachedOpen { path, head: is_decided_by_its_head(extension) };
         cached_read::open(self.pattern.root(), &self.own, self.settings.sentinel.as_deref(), wanted)
     }
 
@@ -406,7 +406,7 @@ impl FileDriver {
         let modified =
             metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
         // A recording that can be listed but not read is still a recording, but nothing is known about its sound.
-        let told = if is_told_by_its_head(extension) {
+        let info = if is_decided_by_its_head(extension) {
             OpenRecording::open(root, path).map(|open| open.content_info(extension)).unwrap_or_default()
         } else {
             ContentInfo::default()
@@ -417,11 +417,11 @@ impl FileDriver {
             size: metadata.len(),
             modified,
             extension: extension.to_owned(),
-            duration: told.duration(),
-            empty: metadata.len() == 0 || told.is_empty(),
+            duration: info.duration(),
+            empty: metadata.len() == 0 || info.is_empty(),
             growing: Recording::is_growing(modified, now),
-            plain_wav: told.wav.is_some_and(|header| header.plain),
-            decoded: told.decoded,
+            plain_wav: info.wav.is_some_and(|header| header.plain),
+            decoded: info.decoded,
             identity: (metadata.dev(), metadata.ino()),
             resolved: Resolved::look_up(root, self.pattern.root(), path),
         }))

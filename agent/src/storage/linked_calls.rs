@@ -363,8 +363,8 @@ async fn legs_in_database(
 }
 
 async fn conversation(connection: &mut MySqlConnection, linked: &str) -> Result<Vec<Leg>, sqlx::Error> {
-    let told = "SELECT DISTINCT uniqueid, recordingfile FROM cdr WHERE linkedid = ? LIMIT 100";
-    let rows = match sqlx::query(told).bind(linked).fetch_all(&mut *connection).await {
+    let statement = "SELECT DISTINCT uniqueid, recordingfile FROM cdr WHERE linkedid = ? LIMIT 100";
+    let rows = match sqlx::query(statement).bind(linked).fetch_all(&mut *connection).await {
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(UNKNOWN_COLUMN) => {
             // Plain Asterisk has no column for the recording.
             let plain = "SELECT DISTINCT uniqueid FROM cdr WHERE linkedid = ? LIMIT 100";

@@ -126,7 +126,7 @@ impl OpenRecording {
     /// [`wav::HEADER_READ`] bytes, and nothing if the start says nothing for this extension.
     pub fn content_info(&self, extension: &str) -> ContentInfo {
         let head = match &self.head {
-            _ if !layout::is_told_by_its_head(extension) => None,
+            _ if !layout::is_decided_by_its_head(extension) => None,
             Some(head) => Some(Cow::Borrowed(head.as_slice())),
             None => self.read_head().map(Cow::Owned),
         };
@@ -327,7 +327,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_closed_by_somebody_else() {
+    fn a_file_is_closed_by_another_thread() {
         let (reader, writer) = io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
         let metadata = file.metadata().unwrap();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_over_is_told_from_what_grows() {
+    fn a_file_that_is_written_over_is_distinguished_from_one_that_grows() {
         let hour_ago = SystemTime::now() - Duration::from_hours(1);
         let opened = || {
             let mut file = tempfile::tempfile().unwrap();

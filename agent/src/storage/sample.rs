@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_an_id_are_told_from_no_recording_at_all() {
+    fn names_without_an_id_are_distinguished_from_no_recording_at_all() {
         let dir = TempDir::new().unwrap();
         put(dir.path().join("music/hold.wav"), b"a");
         assert_eq!(sampled(&dir, &["music"]), Sampled::Nameless("hold.wav".into()));

@@ -218,7 +218,7 @@ impl Indexed {
     /// Logs the result of a scan; a result that is not new is logged at debug level, or not at all if it is a
     /// failure.
     fn report(&self, driver: &FileDriver, result: &Result<Scanned, IndexFault>, took: Duration) {
-        let mut told = self.0.lock();
+        let mut last = self.0.lock();
         let pattern = driver.pattern();
         let now = match result {
             Ok(_) => LastReport::Finished,
@@ -227,7 +227,7 @@ impl Indexed {
             Err(fault) => LastReport::Failed(without_causes(fault)),
         };
         match result {
-            Ok(Scanned { directories, read, added, removed }) if *told != now => {
+            Ok(Scanned { directories, read, added, removed }) if *last != now => {
                 tracing::info!(
                     %pattern,
                     directories,
@@ -242,7 +242,7 @@ impl Indexed {
             Ok(Scanned { directories, read, added, removed }) => {
                 tracing::debug!(%pattern, directories, read, added, removed, ?took, "the index is up to date");
             }
-            Err(fault) if *told != now => {
+            Err(fault) if *last != now => {
                 let cause = causes_in_one_line(fault);
                 tracing::warn!(
                     %pattern,
@@ -254,7 +254,7 @@ impl Indexed {
             }
             Err(_) => {}
         }
-        *told = now;
+        *last = now;
     }
 }
 

@@ -60,7 +60,7 @@ async fn fusionpbx_keeps_tenants_apart() {
     put(dir.path().join(format!("b.example/archive/2024/Mar/26/agent_{UUID}.wav")), &wav(1));
     let storage = storage(&dir, "/%TE/archive/%YY/%ME/%DD");
     let mut asked = query(UUID);
-    assert!(names(&storage, asked.clone()).await.is_empty(), "no tenant is nobody");
+    assert!(names(&storage, asked.clone()).await.is_empty(), "a search without a tenant finds nothing");
     asked.tenant = Some("a.example".to_owned());
     assert_eq!(
         names(&storage, asked.clone()).await,
@@ -154,7 +154,7 @@ async fn parts_are_ordered_by_time_then_name() {
 }
 
 #[tokio::test]
-async fn a_header_tells_duration_emptiness_and_growth() {
+async fn a_header_shows_duration_emptiness_and_growth() {
     let dir = TempDir::new().unwrap();
     put(dir.path().join("1711444502.1.wav"), &wav(3));
     put(dir.path().join("1711444502.2.wav"), &wav_header(0));
@@ -217,7 +217,7 @@ async fn nothing_outside_the_root_is_found_or_opened() {
 }
 
 #[tokio::test]
-async fn only_regular_files_are_opened_and_a_pipe_does_not_hold_anybody_up() {
+async fn only_regular_files_are_opened_and_a_pipe_does_not_block() {
     let dir = TempDir::new().unwrap();
     let pipe = dir.path().join("1711444502.17.wav");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();

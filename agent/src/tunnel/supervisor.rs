@@ -419,8 +419,8 @@ async fn dial_beside(fresh: Fresh, silence: &mut watch::Receiver<bool>) -> Optio
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            heard = async { silence.wait_for(|silent| !silent).await.is_ok() } => {
-                if heard {
+            responds = async { silence.wait_for(|silent| !silent).await.is_ok() } => {
+                if responds {
                     tracing::info!(
                         code = "tunnel.responds_again",
                         "the relay responds again; the tunnel stays"

@@ -99,7 +99,7 @@ fn a_file_serves_all_commands() {
     assert_eq!((args.storage.path, args.call.id), (vec!["file:/a".to_owned()], "1711444502.17".to_owned()));
 }
 #[test]
-fn questions_about_an_agent_go_to_the_installed_one_unless_told_otherwise() {
+fn questions_about_an_agent_go_to_the_installed_one_by_default() {
     let dir = tempfile::tempdir().unwrap();
     let installed = dir.path().join("installed.toml");
     let other = dir.path().join("other.toml");

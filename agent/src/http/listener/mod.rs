@@ -179,7 +179,7 @@ pub async fn start(settings: ServeSettings) -> Result<Running, ServeError> {
         .route("/", get(landing))
         .layer(Extension(LinkBase(Arc::clone(&base_url))))
         .layer(Extension(lifeline.clone()))
-        .layer(middleware::map_request(tell_client))
+        .layer(middleware::map_request(insert_client))
         .layer(cors(&settings.origins));
     let gate = Gate::new(settings.max_connections, settings.max_client_connections, Vec::new());
     let gate = Arc::new(gate);
@@ -222,7 +222,7 @@ async fn candidates(text: &str) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Adds the client to the request: the other end of the connection, which is the proxy if there is one in front.
-async fn tell_client(mut request: Request) -> Request {
+async fn insert_client(mut request: Request) -> Request {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let address = peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string());
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());

@@ -17,7 +17,7 @@ fn pairs() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_search_tells_what_the_link_delivers() {
+async fn a_search_describes_what_the_link_delivers() {
     let site = Site::new("");
     let gsm = gsm();
     let pairs = pairs();

@@ -238,7 +238,7 @@ async fn tenants_see_their_own_and_nothing_else() {
     assert_eq!(found("token=secret-of-acme&tenant=ACME").await, acme);
     assert_eq!(found("token=secret-of-acme&tenant=other").await.0, 401);
     assert_eq!(found("token=master-token&tenant=third").await, (200, vec![format!("third-{CALL}.wav")]));
-    assert_eq!(found("token=master-token").await, (200, vec![]), "no tenant is nobody");
+    assert_eq!(found("token=master-token").await, (200, vec![]), "a search without a tenant finds nothing");
     assert_eq!(found("token=master-token&tenant=..").await, (200, vec![]));
 }
 

@@ -111,7 +111,7 @@ async fn a_young_file_has_no_validators() {
 }
 
 #[tokio::test]
-async fn head_tells_everything_but_the_sound() {
+async fn head_returns_everything_but_the_sound() {
     let site = Site::new("");
     site.put("año-1711444502.17.mp3", b"not really an mp3");
     let link = site.link(&ours("")).await;
@@ -173,7 +173,7 @@ async fn downloads_keep_to_the_rate_and_arrive_whole() {
     let link = site.link(&ours("")).await;
     let began = tokio::time::Instant::now();
     let body = site.fetch(&link, &[]).await.into_body().collect().await.unwrap().to_bytes();
-    assert!(body == wav(60), "960,044 octets");
+    assert!(body == wav(60), "960,044 bytes");
     // 3.84 s of uplink, less the burst.
     assert!(began.elapsed() > Duration::from_millis(3500), "{:?}", began.elapsed());
 }

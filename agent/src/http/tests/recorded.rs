@@ -136,7 +136,7 @@ async fn refusals_are_on_record_with_what_was_said() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_fill_the_disk() {
+async fn unauthenticated_clients_cannot_fill_the_disk() {
     let place = Recorded::new();
     place.site.link(&ours("")).await;
     for n in 0..300 {

@@ -219,7 +219,7 @@ pub struct ProxyRules {
 #[derive(Debug, Clone, Default)]
 enum Chosen {
     #[default]
-    Nobody,
+    NoProxy,
     /// From the configuration of this program: for everything.
     Configured(Box<Proxy>),
     /// From the environment: one for services with TLS, one for those without. Never used for this machine itself,
@@ -262,7 +262,7 @@ impl ProxyRules {
             return None;
         }
         match &self.chosen {
-            Chosen::Nobody => None,
+            Chosen::NoProxy => None,
             Chosen::Configured(proxy) => Some(proxy),
             Chosen::Environment { .. } if is_loopback(target.host()) => None,
             Chosen::Environment { secure, plain } => {
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_http_proxys_refusals_are_told_apart_with_its_own_words() {
+    async fn refusals_of_an_http_proxy_are_different_errors_with_its_own_words() {
         let answer =
             b"HTTP/1.1 407 Who are you?\r\nProxy-Authenticate: Basic realm=\"x\"\r\ncontent-length: 2\r\n\r\nno";
         let wanted = refusal("http://p", answer).await;
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_proxy_is_told_so() {
+    async fn a_server_that_is_no_proxy_has_its_own_error() {
         for (proxy, answer) in [
             ("http://p", &b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..]),
             ("http://p", b"HTTP/1.1 200 OK\r\n\r\nand more"),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socks_proxys_refusals_are_told_apart() {
+    async fn refusals_of_a_socks_proxy_are_different_errors() {
         let method = refusal("socks5h://p", b"\x05\xff").await;
         assert!(matches!(method, ProxyError::CredentialsWanted(_)), "{method:?}");
         let password = refusal("socks5h://maria:s3cr3t@p", b"\x05\x02\x01\x01").await;

@@ -101,7 +101,7 @@ fn changes_within_one_tick_of_the_clock_are_seen() {
 }
 
 #[test]
-fn what_cannot_be_used_keeps_the_rules_before_and_is_told() {
+fn an_unusable_list_keeps_the_rules_before_and_is_reported() {
     let mut case = Case::new(CALL);
     for (broken, said) in [
         (&|case: &Case| case.write("1711444502.18\nnonsense") as _, "line 2"),

@@ -135,7 +135,7 @@ fn old_calls_are_answered_from_the_index_and_a_call_that_ended_a_second_ago_is_f
     assert_eq!(place.found(&query(&call)).len(), 2);
     let uuid = "3d5f2a52-2f4c-4f4e-8d59-1c2f6b8f8a11";
     place.put(&format!("flat/{uuid}.mp3"));
-    assert_eq!(place.found(&query(uuid)).len(), 1, "nobody knows when it was");
+    assert_eq!(place.found(&query(uuid)).len(), 1, "its time is not known");
     assert_eq!(place.scan().added, 3);
 }
 
@@ -171,7 +171,7 @@ fn folders_that_are_quiet_are_not_read_again_also_after_a_restart() {
 }
 
 #[test]
-fn a_folder_in_which_somebody_writes_all_day_is_not_read_again_and_again() {
+fn a_directory_with_writes_all_day_is_not_read_again_and_again() {
     let place = Place::new("");
     place.put(&format!("flat/out-{OLD}.wav"));
     place.scan();
@@ -329,7 +329,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_answers_are_those_of_a_fresh_search(
+    fn the_index_always_answers_like_a_fresh_search(
         events in prop::collection::vec(event(), 1..40),
         coarse: bool,
         watched: bool,

@@ -99,7 +99,7 @@ impl Watch {
     /// Begins to watch a directory that is about to be read completely, if that is useful. Changes from now on are
     /// collected.
     pub(super) fn begin(&self, root: &Path, path: &Path, directory: &Dir, modified: SystemTime) {
-        let mut state = self.heard();
+        let mut state = self.up_to_date();
         let Ok(identity) = identity(directory) else { return };
         if let Some(watched) = state.directories.get_mut(path).filter(|watched| watched.identity == identity)
         {
@@ -136,7 +136,7 @@ impl Watch {
 
     /// The changes of a directory that are to be stored instead of reading it; `None` if it has to be read.
     pub(super) fn take(&self, path: &Path, directory: &Dir) -> Option<IndexChanges> {
-        let mut state = self.heard();
+        let mut state = self.up_to_date();
         let watched = state.directories.get_mut(path).filter(|watched| watched.is_trusted(directory))?;
         let fresh = watched.read.is_some_and(|read| read.elapsed().is_ok_and(|age| age < TRUSTED_FOR));
         if !fresh || watched.news.len() > MOST_NEWS {
@@ -158,7 +158,7 @@ impl Watch {
 
     /// The changes of a directory that may not be in the index yet; `None` if they are not known.
     pub(super) fn news(&self, path: &Path, directory: &Dir) -> Option<IndexChanges> {
-        let state = self.heard();
+        let state = self.up_to_date();
         let watched = state.directories.get(path).filter(|watched| watched.is_trusted(directory))?;
         let mut all = watched.taken.clone();
         all.add(watched.news.clone());
@@ -170,7 +170,7 @@ impl Watch {
     }
 
     /// The state, after all waiting reports of the kernel are read.
-    fn heard(&self) -> MutexGuard<'_, State> {
+    fn up_to_date(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let mut room = [MaybeUninit::uninit(); 16 << 10];
         let mut reader = Reader::new(&self.kernel, &mut room);
@@ -278,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_is_told_at_once_and_until_it_is_filed() {
+    fn changed_files_are_reported_at_once_and_until_they_are_filed() {
         let place = Place::new();
-        assert_eq!(place.news(), None, "nobody watches yet");
+        assert_eq!(place.news(), None, "nothing is watched yet");
         place.read();
         assert_eq!(place.news(), Some(IndexChanges::default()));
         put(place.dir.path().join("a"), b"");
@@ -298,7 +298,7 @@ mod tests {
         let later = IndexChanges { appeared: names(&["c"]), gone: names(&["a", "b"]), ..news };
         assert_eq!(place.news(), Some(later.clone()));
         place.watch.filed(Path::new(""), false);
-        assert_eq!(place.news(), Some(later), "for whoever sees the state before");
+        assert_eq!(place.news(), Some(later), "for a reader that saw the earlier state");
         let gone = IndexChanges { gone: names(&["a"]), ..IndexChanges::default() };
         assert_eq!(place.watch.take(Path::new(""), &place.directory()), Some(gone));
     }

@@ -1,4 +1,4 @@
-//! The bounds of a walk, and what a visitor is told.
+//! The bounds of a walk, and what a visitor gets.
 
 use std::collections::BTreeSet;
 
