@@ -13,9 +13,9 @@ let board = document.getElementById("board");
 let stateNames = JSON.parse(board.dataset.states);
 let redrawing;
 
-function size(octets) {
+function size(bytes) {
   const units = ["B", "kB", "MB", "GB"];
-  let value = octets;
+  let value = bytes;
   let unit = 0;
   while (value >= 1000 && unit + 1 < units.length) {
     value /= 1000;
@@ -38,8 +38,8 @@ const draw = {
   rtt_ms(cell, ms) {
     cell.textContent = ms === null ? "" : `${tenth.format(ms)}\u00a0ms`;
   },
-  bytes_per_second(cell, octets) {
-    cell.textContent = octets > 0 ? `${size(octets)}/s` : "";
+  bytes_per_second(cell, bytes) {
+    cell.textContent = bytes > 0 ? `${size(bytes)}/s` : "";
   },
   open_streams(cell, count) {
     cell.textContent = whole.format(count);

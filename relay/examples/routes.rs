@@ -203,7 +203,7 @@ fn processor_time() -> Duration {
 /// The resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = procfs::process::Process::myself().and_then(|own| own.status()).unwrap();
-    status.vmrss.expect("the kernel tells it") * 1024
+    status.vmrss.expect("the kernel reports it") * 1024
 }
 
 fn quantiles(mut times: Vec<Duration>) -> String {

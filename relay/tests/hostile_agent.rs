@@ -292,7 +292,7 @@ async fn an_agent_that_does_not_answer_is_a_504() {
     let place = Place::new(|_| typed("application/json", "[]"), 10 * RELAY_DEADLINE).await;
     let (status, _, body) = place.get("/acme/search?callid=1").await;
     assert_eq!(status, 504, "{body}");
-    assert_eq!(place.control.open_streams(), 0, "the agent was told to stop");
+    assert_eq!(place.control.open_streams(), 0, "the agent got the request to stop");
 }
 
 /// An agent whose dialect file takes the search token as `apikey`, and uses the field `token` for something else.

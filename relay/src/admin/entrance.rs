@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_served_beneath_names_that_are_this_host() {
+    fn pages_are_served_under_names_that_are_this_host() {
         let here =
             ["localhost", "localhost:8090", "a.localhost", "127.0.0.1:8090", "127.9.9.9", "[::1]:8090"];
         let far = ["10.1.2.3", "10.1.2.3:8090", "[2001:db8::1]:8090"];
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn health_is_told_beneath_any_name() {
+    fn health_is_reported_under_any_name() {
         for host in ["evil.example.com", "10.1.2.3", "relay1:8090", ""] {
             assert!(
                 is_for(&["admin.example.com"], host, "/healthz") && is_for(&[], host, "/readyz"),

@@ -157,7 +157,7 @@ pub(super) async fn present(request: Request, next: Next) -> Response {
             status if status.is_server_error() => language.text("error-internal-detail", &[]),
             _ => refused.detail().to_owned(),
         };
-        let shell = Shell::for_anybody(visitor, signed_in);
+        let shell = Shell::with_or_without_login(visitor, signed_in);
         page_with(refused.status(), &ErrorPage { shell, status: refused.status(), detail, request_id: id })
     };
     for name in [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE, header::SET_COOKIE] {

@@ -128,7 +128,7 @@ impl Relay {
             None => None,
         };
         sockets.check_all_used();
-        tell_how_to_set_up(&parts.store, &config.admin.url(admin.addr)).await?;
+        offer_first_user(&parts.store, &config.admin.url(admin.addr)).await?;
         let drain_timeout = config.drain_timeout;
         let accept_rate = config.limits.accept_rate;
         let balancing = parts.balance();
@@ -162,7 +162,7 @@ impl Relay {
     /// timeout.
     ///
     /// Every step leaves time for the work that the step before has let in, so that no request fails while a successor
-    /// accepts from the same sockets. Clients are first told that their connection will close, then no more
+    /// accepts from the same sockets. Clients first learn that their connection will close, then no more
     /// connections are accepted, and the agents are sent away last.
     pub async fn drain(self) {
         tracing::info!(code = "program.stopping", "shutting down: waiting for running downloads");
@@ -216,7 +216,7 @@ fn start_background(config: &ServeConfig, board: &Board, store: &Store) -> Vec<A
 }
 
 /// While there is no user, logs the link that makes the first one.
-async fn tell_how_to_set_up(store: &Store, admin_url: &str) -> Result<(), StoreError> {
+async fn offer_first_user(store: &Store, admin_url: &str) -> Result<(), StoreError> {
     if let Some(link) = offer_setup(store, admin_url).await? {
         tracing::warn!(
             link = link.as_str(),

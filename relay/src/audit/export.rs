@@ -144,7 +144,7 @@ mod tests {
     use crate::model::audit::Kind;
 
     #[test]
-    fn strangers_words_are_quoted_and_are_no_formulas() {
+    fn texts_of_clients_are_quoted_and_are_no_formulas() {
         let client = Client { address: None, user_agent: Some("=cmd|' /C calc'!A0, \"x\"".to_owned()) };
         let site = SiteId::parse("acme").unwrap();
         let event = AuditEvent::new(Kind::Search, "r1".to_owned(), site, &client);

@@ -108,7 +108,7 @@ pub struct RightsArgs {
     pub playback: bool,
 }
 
-/// Where a password comes from: never from the command line, which everybody on the machine can read.
+/// Where a password comes from: never from the command line, which all users of the machine can read.
 #[derive(Debug, Clone, Args)]
 pub struct PasswordArgs {
     /// File with the password in its first line; - for standard input [default: ask for it]

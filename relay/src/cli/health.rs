@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_asked_is_told_apart() {
+    async fn a_silent_relay_and_a_wrong_url_are_different_errors() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = gone.local_addr().unwrap();

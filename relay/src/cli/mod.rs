@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_in_one_line() {
+    fn a_mistake_is_reported_in_one_line() {
         for (line, about) in [
             ("audiovault-relay serve --bnd 127.0.0.1:0", "unexpected argument '--bnd'"),
             ("audiovault-relay site add", "<SITE>"),

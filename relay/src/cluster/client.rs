@@ -30,7 +30,7 @@ use super::{
     key::{ClusterKey, Stamp},
     routes::Node,
     seal::{ProvenBody, Seal},
-    wire::{HEAD, NOBODY, PROOF, unix_time},
+    wire::{HEAD, NO_AGENT, PROOF, unix_time},
 };
 use crate::tunnel::registry::NoSession;
 
@@ -198,8 +198,8 @@ impl NodeClient {
         patience: Duration,
     ) -> Result<NodeAnswer, Unreachable> {
         let response = self.ask(node, "/call", call, patience).await?;
-        let nobody = response.headers().get(NOBODY).map(HeaderValue::as_bytes);
-        match (response.status(), nobody) {
+        let no_agent = response.headers().get(NO_AGENT).map(HeaderValue::as_bytes);
+        match (response.status(), no_agent) {
             (StatusCode::OK, _) => answer(response).map(NodeAnswer::Answer),
             (_, Some(b"offline")) => Ok(NodeAnswer::NoAgent(NoSession::Offline)),
             (_, Some(b"other-key")) => Ok(NodeAnswer::NoAgent(NoSession::OtherKey)),
@@ -233,10 +233,11 @@ fn http(tls: ClientConfig) -> Http {
 
 /// The agent's response inside that of the peer relay.
 fn answer(response: Response<ProvenBody>) -> Result<Response<ProvenBody>, Unreachable> {
-    let stranger = || Unreachable::UnexpectedAnswer(response.status());
+    let unexpected = || Unreachable::UnexpectedAnswer(response.status());
     let head = response.headers().get(HEAD).and_then(|head| BASE64.decode(head.as_bytes()).ok());
-    let head: ResponseHead = head.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(stranger)?;
-    let status = StatusCode::from_u16(head.status).map_err(|_| stranger())?;
+    let head: ResponseHead =
+        head.and_then(|json| serde_json::from_slice(&json).ok()).ok_or_else(unexpected)?;
+    let status = StatusCode::from_u16(head.status).map_err(|_| unexpected())?;
     let size = headers::content_length(&head.headers);
     let mut answer = Response::new(response.into_body().with_size(size));
     *answer.status_mut() = status;

@@ -225,11 +225,11 @@ mod tests {
         let mut sent = key.body_proof(&stamp());
         sent.passed(b"one");
         sent.passed(b"two");
-        let mut heard = key.body_proof(&stamp());
-        heard.passed(b"onetw");
-        assert!(!heard.is(sent.to_text().as_bytes()), "it is cut");
-        heard.passed(b"o");
-        assert!(heard.is(sent.to_text().as_bytes()));
+        let mut received = key.body_proof(&stamp());
+        received.passed(b"onetw");
+        assert!(!received.is(sent.to_text().as_bytes()), "it is cut");
+        received.passed(b"o");
+        assert!(received.is(sent.to_text().as_bytes()));
         assert!(!key.body_proof(&other).is(key.body_proof(&stamp()).to_text().as_bytes()));
     }
 

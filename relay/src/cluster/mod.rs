@@ -46,7 +46,7 @@ pub use self::{
     rebalance::{AgentSlot, Balance, MOVED_FOR},
     routes::{LEASE, LeaseReading, Node, NodeNews, Part, Places, Reading, Routes, SessionId},
     seal::{ProvenBody, Seal},
-    wire::{HEAD, MAX_CALL_LEN, NOBODY, NodeCall, NotACall, PROOF},
+    wire::{HEAD, MAX_CALL_LEN, NO_AGENT, NodeCall, NotACall, PROOF},
 };
 use crate::{
     audit::journal::JournalHealth,

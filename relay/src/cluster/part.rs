@@ -126,7 +126,7 @@ impl PartBook {
         let changed = self.parts.iter().filter(|(_, entry)| entry.changed > since);
         PartsChange {
             number: self.number,
-            parts: changed.map(|(site, entry)| (site.clone(), entry.told(since))).collect(),
+            parts: changed.map(|(site, entry)| (site.clone(), entry.changed_since(since))).collect(),
         }
     }
 }
@@ -148,7 +148,7 @@ impl Entry {
     }
 
     /// The site with the minutes that have changed since a number.
-    fn told(&self, since: u64) -> SitePart {
+    fn changed_since(&self, since: u64) -> SitePart {
         let changed = self.minutes.iter().filter(|(_, (changed, _))| *changed > since);
         let minutes = changed.map(|(minute, (_, total))| (*minute, *total)).collect();
         SitePart { minutes, ..self.part.clone() }
@@ -176,9 +176,9 @@ impl Minutes {
     }
 
     /// Applies a reported total of a minute, which may be older than the known one. Returns what it adds.
-    pub fn raise(&mut self, minute: i64, told: Traffic) -> Traffic {
+    pub fn raise(&mut self, minute: i64, reported: Traffic) -> Traffic {
         let total = self.0.entry(minute).or_default();
-        let more = told.minus(total);
+        let more = reported.minus(total);
         *total = total.plus(&more);
         self.bound();
         more
@@ -227,13 +227,13 @@ mod tests {
     }
 
     #[test]
-    fn others_are_told_of_what_has_changed_and_of_figures_now_and_then() {
+    fn others_get_changes_at_once_and_figures_now_and_then() {
         let mut book = PartBook::default();
         let mut part = SitePart { agents: vec![agent("pbx")], ..SitePart::default() };
         book.write(&site("acme"), part.clone(), false);
         book.write(&site("never"), SitePart::default(), true);
         let first = book.since(0);
-        assert_eq!((first.number, first.parts.len()), (1, 1), "of whom nothing is known nothing is told");
+        assert_eq!((first.number, first.parts.len()), (1, 1), "a site without figures is not reported");
         part.open_streams = 3;
         book.write(&site("acme"), part.clone(), false);
         assert!(book.since(first.number).parts.is_empty());
@@ -243,11 +243,11 @@ mod tests {
         book.write(&site("acme"), part, false);
         let last = book.since(2);
         assert!(last.parts[0].1.agents.is_empty() && last.parts[0].1.open_streams == 3);
-        assert_eq!(book.since(77).parts.len(), 1, "whoever has another run's number is told all");
+        assert_eq!(book.since(77).parts.len(), 1, "a peer with another run's number gets everything");
     }
 
     #[test]
-    fn minutes_are_told_that_have_changed_and_all_of_them_to_who_knows_nothing() {
+    fn changed_minutes_are_reported_and_all_of_them_to_a_new_peer() {
         let mut book = PartBook::default();
         let counted = |minutes: &[(i64, u64)]| {
             let total = |(minute, searches): &(i64, u64)| {
@@ -255,20 +255,20 @@ mod tests {
             };
             SitePart { minutes: minutes.iter().map(total).collect(), ..SitePart::default() }
         };
-        let told = |book: &PartBook, since| {
+        let reported = |book: &PartBook, since| {
             book.since(since).parts.into_iter().map(|(_, part)| part).collect::<Vec<_>>()
         };
         book.write(&site("acme"), counted(&[(1, 5)]), true);
         let first = book.since(0).number;
         book.write(&site("acme"), counted(&[(1, 5)]), true);
-        assert!(told(&book, first).is_empty());
+        assert!(reported(&book, first).is_empty());
         book.write(&site("acme"), counted(&[(1, 6), (2, 1)]), false);
-        assert!(told(&book, first).is_empty(), "figures change now and then");
+        assert!(reported(&book, first).is_empty(), "figures change now and then");
         book.write(&site("acme"), counted(&[(1, 5), (2, 1)]), true);
-        assert_eq!(told(&book, first), [counted(&[(2, 1)])]);
-        assert_eq!(told(&book, 0), [counted(&[(1, 5), (2, 1)])]);
+        assert_eq!(reported(&book, first), [counted(&[(2, 1)])]);
+        assert_eq!(reported(&book, 0), [counted(&[(1, 5), (2, 1)])]);
         book.write(&site("acme"), counted(&[(2, 1)]), true);
-        assert_eq!(told(&book, 0), [counted(&[(2, 1)])], "an hour later");
+        assert_eq!(reported(&book, 0), [counted(&[(2, 1)])], "an hour later");
     }
 
     #[test]
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_total_that_is_told_again_or_late_adds_nothing() {
+    fn a_total_that_is_reported_again_or_late_adds_nothing() {
         let mut minutes = Minutes::default();
         assert_eq!(minutes.raise(7, searches(3)), searches(3));
         assert_eq!(minutes.raise(7, searches(3)), Traffic::default());

@@ -53,7 +53,7 @@ pub async fn balance(registry: Arc<Registry>, cluster: Arc<Cluster>) {
         if surplus == 0 {
             continue;
         }
-        // A listener would hear a pause, so only idle agents are moved; there are enough of them.
+        // A listener would notice a pause, so only idle agents are moved; there are enough of them.
         let idle = agents.iter().filter(|session| session.caller.open_streams() == 0);
         let chosen = balance.choose(idle.clone().map(|session| slot(session)), surplus, Instant::now());
         if chosen.is_empty() {
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn who_has_clearly_more_than_the_mean_hands_some_over() {
         assert_eq!(Balance::surplus(0, &[]), 0);
-        assert_eq!(Balance::surplus(1000, &[]), 0, "there is nobody");
+        assert_eq!(Balance::surplus(1000, &[]), 0, "there is no other relay");
         assert_eq!(Balance::surplus(1000, &[0]), 50, "a twentieth at a time");
         assert_eq!(Balance::surplus(560, &[440]), 28);
         assert_eq!(Balance::surplus(549, &[451]), 0, "within a tenth");

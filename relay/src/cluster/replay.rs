@@ -24,7 +24,7 @@ struct Run {
     /// A bit for each number of the window; its index is the number modulo the window.
     seen: Vec<u64>,
     /// When the latest request came, in seconds since the Unix epoch.
-    heard: u64,
+    latest: u64,
 }
 
 impl Replays {
@@ -32,7 +32,7 @@ impl Replays {
     pub(super) fn is_first(&mut self, stamp: &Stamp, now: u64) -> bool {
         if !self.runs.contains_key(&stamp.from) {
             // Requests of these runs are refused because of their own time.
-            self.runs.retain(|_, run| now.saturating_sub(run.heard) <= 2 * MAX_SKEW);
+            self.runs.retain(|_, run| now.saturating_sub(run.latest) <= 2 * MAX_SKEW);
             self.runs.insert(stamp.from.clone(), Run::new(now));
         }
         self.runs.get_mut(&stamp.from).is_some_and(|run| run.is_first(stamp.number, now))
@@ -41,7 +41,7 @@ impl Replays {
 
 impl Run {
     fn new(now: u64) -> Self {
-        Self { highest: 0, seen: vec![0; usize::try_from(WINDOW / BITS).unwrap_or_default()], heard: now }
+        Self { highest: 0, seen: vec![0; usize::try_from(WINDOW / BITS).unwrap_or_default()], latest: now }
     }
 
     fn is_first(&mut self, number: u64, now: u64) -> bool {
@@ -56,7 +56,7 @@ impl Run {
             self.highest = number;
         }
         let is_first = !self.set(number, true);
-        self.heard = now;
+        self.latest = now;
         is_first
     }
 
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_comes_again_is_told_from_one_that_is_late() {
+    fn a_question_that_comes_again_is_distinguished_from_a_late_one() {
         let mut replays = Replays::default();
         assert!(replays.is_first(&stamp("a", 3), 0));
         assert!(replays.is_first(&stamp("a", 1), 0), "it was overtaken");

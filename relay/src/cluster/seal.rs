@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 
 use super::{
     key::{BodyProof, ClusterKey, Stamp},
-    wire::{ANSWER_PROOF, BODY_PROOF, HEAD, NOBODY},
+    wire::{ANSWER_PROOF, BODY_PROOF, HEAD, NO_AGENT},
 };
 
 /// Seals the response to one request.
@@ -42,7 +42,7 @@ impl Seal {
         }
         head.headers.insert(header::TRAILER, HeaderValue::from(BODY_PROOF));
         let proof = self.key.body_proof(&self.stamp);
-        Response::from_parts(head, AnyBody::new(SealedBody { body, proof, is_told: false }))
+        Response::from_parts(head, AnyBody::new(SealedBody { body, proof, is_finished: false }))
     }
 
     /// Checks the proof of a response. `None` if it comes from elsewhere or answers another request.
@@ -61,7 +61,7 @@ impl Seal {
 /// The parts of a response that the receiver uses before there is a body.
 fn parts_of<'a>(status: &'a str, headers: &'a HeaderMap) -> [&'a [u8]; 4] {
     let value = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-    [status.as_bytes(), value(HEAD), value(NOBODY), value(header::RETRY_AFTER)]
+    [status.as_bytes(), value(HEAD), value(NO_AGENT), value(header::RETRY_AFTER)]
 }
 
 /// A body followed by its proof.
@@ -69,7 +69,7 @@ fn parts_of<'a>(status: &'a str, headers: &'a HeaderMap) -> [&'a [u8]; 4] {
 struct SealedBody {
     body: AnyBody,
     proof: BodyProof,
-    is_told: bool,
+    is_finished: bool,
 }
 
 impl Body for SealedBody {
@@ -80,7 +80,7 @@ impl Body for SealedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if self.is_told {
+        if self.is_finished {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -92,7 +92,7 @@ impl Body for SealedBody {
             }
             Some(Err(error)) => Some(Err(error)),
             None => {
-                self.is_told = true;
+                self.is_finished = true;
                 let proof = HeaderValue::try_from(self.proof.to_text()).ok();
                 let trailers = proof.map(|proof| HeaderMap::from_iter([(BODY_PROOF, proof)]));
                 trailers.map(|trailers| Ok(Frame::trailers(trailers)))

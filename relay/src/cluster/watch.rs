@@ -23,7 +23,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// A server that needs longer counts as lost until it answers.
 const RENEW_TIMEOUT: Duration = Duration::from_secs(3);
 /// After this many renewals in a row after a gap, the announced routes are taken to be complete.
-const HEARD_AFTER: u32 = 10;
+const COMPLETE_AFTER: u32 = 10;
 /// How often everything is read again without a reason.
 const READ_EVERY: Duration = Duration::from_secs(30);
 /// The shortest time between two readings of everything, no matter what asks for them.
@@ -55,7 +55,7 @@ impl Cluster {
         let mut ticks = interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut gap = false;
-        let mut quiet = HEARD_AFTER;
+        let mut quiet = COMPLETE_AFTER;
         loop {
             ticks.tick().await;
             let renewed = timeout(RENEW_TIMEOUT, self.renew(gap)).await;
@@ -84,7 +84,7 @@ impl Cluster {
             }
             // The peers still have to write down what they could not, and the listener must reconnect.
             quiet = if failed { 0 } else { quiet.saturating_add(1) };
-            self.leases_unreadable.store(quiet < HEARD_AFTER, Ordering::Relaxed);
+            self.leases_unreadable.store(quiet < COMPLETE_AFTER, Ordering::Relaxed);
             gap = failed;
         }
     }

@@ -2,7 +2,7 @@
 //! carry, after the site and the key of the link.
 //!
 //! A call is the body of `POST /call`; [`PROOF`] proves all of it. The agent's response comes back with status 200,
-//! its head in [`HEAD`] and its body unchanged. Any other response of the peer relay is a problem, with [`NOBODY`] if
+//! its head in [`HEAD`] and its body unchanged. Any other response of the peer relay is a problem, with [`NO_AGENT`] if
 //! another relay may have the agent. Every response to a proved request has proofs too: see [`super::seal`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,7 +27,7 @@ pub(super) const BODY_PROOF: HeaderName = HeaderName::from_static("audiovault-bo
 /// Carries the head of an agent's response: JSON of a RESPONSE, in base64.
 pub const HEAD: HeaderName = HeaderName::from_static("audiovault-head");
 /// Says that no agent was asked, or that its tunnel was lost: `offline`, `other-key` or `lost`.
-pub const NOBODY: HeaderName = HeaderName::from_static("audiovault-nobody");
+pub const NO_AGENT: HeaderName = HeaderName::from_static("audiovault-nobody");
 
 /// The longest call: the frame, with a site's name and a key before it.
 pub const MAX_CALL_LEN: usize = 256 + FRAME_HEADER_LEN + 4 + MAX_HEAD_LEN + MAX_REQUEST_BODY_LEN;
@@ -133,7 +133,7 @@ mod tests {
     fn a_call_that_is_cut_or_something_else_is_none() {
         let whole = call(Some("00112233445566aa"));
         for len in 0..whole.len() - 2 {
-            assert_eq!(NodeCall::decode(whole.slice(..len)).unwrap_err(), NotACall, "{len} octets");
+            assert_eq!(NodeCall::decode(whole.slice(..len)).unwrap_err(), NotACall, "{len} bytes");
         }
         let mut other = whole.to_vec();
         other[1] = b'-';

@@ -21,7 +21,7 @@ use super::ClientKey;
 /// then the rate has room for it without one.
 const FURTHEST: u64 = 60;
 /// The number of seconds for which a place is kept after its own second. An agent adds up to a second to the
-/// time that it was told, and it may be as busy as the machine that it runs on.
+/// stated time, and it may be as busy as the machine that it runs on.
 const KEPT_FOR: u64 = 10;
 /// The part of the rate that one client may have. One address may belong to all agents of a data centre, and a
 /// quarter of the rate is left for all others.
@@ -31,7 +31,7 @@ const SITE_SHARE: (u32, u32) = (1, 10);
 /// The share of one client or site in a second that no rate reduces: a few agents with a few tunnels each.
 const LEAST_SHARE: u32 = 4;
 /// The maximum number of places that are kept for one site at a time. With more, one site could fill the
-/// seconds to come. Its other agents are told to come after the last of these.
+/// seconds to come. Its other agents get a time after the last of these.
 const PLACES_PER_SITE: usize = 4;
 
 /// Admits tunnels at a bounded rate, fairly between sites.
@@ -157,7 +157,7 @@ mod tests {
         SiteId::parse(&format!("site-{number}")).unwrap()
     }
 
-    /// Agents that come again when they were told to, at some moment within that second, as real agents do.
+    /// Agents that come again at the stated time, at some moment within that second, as real agents do.
     struct Agents {
         admissions: Admissions,
         /// The time at which each agent asks next, with its site and client.
@@ -172,7 +172,7 @@ mod tests {
             Self { admissions: Admissions::new(rate), knocks, admitted: Vec::new(), refused: 0 }
         }
 
-        /// Adds a site whose agent ignores what it is told: it asks once per `every`, for `seconds`.
+        /// Adds a site whose agent ignores the stated time: it asks once per `every`, for `seconds`.
         fn with_greedy(mut self, greedy: &SiteId, every: Duration, seconds: u32) -> Self {
             let knocks = seconds * u32::try_from(SECOND.as_nanos() / every.as_nanos()).unwrap();
             for knock in 0..knocks {

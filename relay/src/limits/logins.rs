@@ -146,6 +146,6 @@ mod tests {
         }
         here.report(Some(known)).items.iter().for_each(|attempt| there.apply(attempt));
         there.attempt(Some(&maria), whence).unwrap_err();
-        assert!(there.report(Some(0)).items.is_empty(), "what was told goes no further");
+        assert!(there.report(Some(0)).items.is_empty(), "a reported change goes no further");
     }
 }

@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_is_told_of_everything_once() {
+    fn each_peer_gets_every_change_once() {
         let mut log = ChangeLog::default();
         log.push('a');
         let first = log.since(None);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_is_not_remembered_for_ever() {
+    fn changes_that_no_peer_asks_for_are_not_remembered_for_ever() {
         let mut log = ChangeLog::default();
         (0..=MAX_REMEMBERED).for_each(|number| log.push(number));
         let report = log.since(Some(0));

@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_key_is_as_good_as_listening() {
         let operator = rights(Role::Operator, Some(&["acme"]));
-        assert!(!operator.allow(Permission::MintKeys), "an agent of their own would hear everything");
+        assert!(!operator.allow(Permission::MintKeys), "an agent of their own would get every request");
         assert!(Rights { playback: true, ..operator }.allow(Permission::MintKeys));
         assert!(!Rights { playback: true, ..rights(Role::Viewer, None) }.allow(Permission::MintKeys));
     }

@@ -271,8 +271,8 @@ mod tests {
     fn what_the_agent_says_adds_to_what_the_request_said() {
         let mut event = event();
         event.user = Some("robin".to_owned());
-        let told = Audit { call_id: Some("1.2".to_owned()), bytes_per_second: Some(0), ..Audit::default() };
-        event.describe(&told);
+        let stated = Audit { call_id: Some("1.2".to_owned()), bytes_per_second: Some(0), ..Audit::default() };
+        event.describe(&stated);
         assert_eq!((event.user.as_deref(), event.call_id.as_deref()), (Some("robin"), Some("1.2")));
         assert_eq!(event.seconds(), None, "a rate of zero is none");
         event.describe(&Audit { bytes_per_second: Some(16_000), ..Audit::default() });

@@ -84,13 +84,13 @@ pub(super) fn from_agent(
 fn name_harmlessly(expected: Expected, response: &mut http::Response<AnswerBody>) {
     let is_recording = expected == Expected::Audio && response.status().is_success();
     let headers = response.headers_mut();
-    let told = headers.remove(header::CONTENT_DISPOSITION);
+    let stated = headers.remove(header::CONTENT_DISPOSITION);
     if !is_recording {
         return;
     }
     let kind = media_type(headers).unwrap_or_default().to_owned();
     let listed = media::listed(&kind);
-    let (name, download) = told.as_ref().map(read_disposition).unwrap_or_default();
+    let (name, download) = stated.as_ref().map(read_disposition).unwrap_or_default();
     let disposition = content_disposition(&media::safe_name(&name, &kind), download || listed.is_none());
     headers.insert(header::CONTENT_DISPOSITION, disposition);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(listed.unwrap_or(media::UNKNOWN)));

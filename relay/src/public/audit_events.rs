@@ -64,7 +64,7 @@ pub(super) fn answered(state: &PublicState, mut event: AuditEvent, result: &Resu
 /// link that opens: it is unauthenticated.
 fn record(state: &PublicState, event: AuditEvent) {
     match event.status {
-        401 | 403 | 429 => state.journal.record_stranger(event),
+        401 | 403 | 429 => state.journal.record_unauthenticated(event),
         _ => state.journal.record(Record::Audit(Box::new(event))),
     }
 }
@@ -115,7 +115,7 @@ fn outcome(status: StatusCode) -> Outcome {
     if status.is_client_error() || status.is_server_error() { Outcome::Refused } else { Outcome::Complete }
 }
 
-/// Counts the bytes of a delivery, and tells the audit log how it ends.
+/// Counts the bytes of a delivery, and reports to the audit log how it ends.
 #[derive(Debug)]
 struct DeliveryProgress {
     /// The site, for the log.

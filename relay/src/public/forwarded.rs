@@ -35,7 +35,8 @@ use super::{
 };
 use crate::{
     cluster::{
-        Cluster, HEAD, MAX_CALL_LEN, NOBODY, NodeCall, PROOF, PartsQuestion, Seal, SessionsQuestion, Unproven,
+        Cluster, HEAD, MAX_CALL_LEN, NO_AGENT, NodeCall, PROOF, PartsQuestion, Seal, SessionsQuestion,
+        Unproven,
     },
     limits::{ClientKey, Trial, hold},
     routing::{
@@ -76,23 +77,23 @@ async fn call(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: B
 
 /// The state of the sites whose agents are connected to this relay.
 async fn parts(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
-    let told = proved(&state, "/parts", &headers, &body).map(|Proved { cluster, seal }| {
+    let response = proved(&state, "/parts", &headers, &body).map(|Proved { cluster, seal }| {
         let question: PartsQuestion = serde_json::from_slice(&body).unwrap_or_default();
         seal.close(Json(cluster.gossip().report(&question)).into_response())
     });
-    told.unwrap_or_else(|error| error.into_document(""))
+    response.unwrap_or_else(|error| error.into_document(""))
 }
 
 /// The tunnels of a site at this relay.
 async fn sessions(State(state): State<Arc<PublicState>>, headers: HeaderMap, body: Bytes) -> Response {
-    let told = proved(&state, "/sessions", &headers, &body).and_then(|Proved { cluster, seal }| {
+    let response = proved(&state, "/sessions", &headers, &body).and_then(|Proved { cluster, seal }| {
         let question: SessionsQuestion = serde_json::from_slice(&body)
             .map_err(|_| HttpError::new(StatusCode::BAD_REQUEST, "the request names no site"))?;
         let sessions = state.registry.sessions(&question.site);
         let view = |session: &Arc<Session>| SessionView::of(session, Some(cluster.own_url()));
         Ok(seal.close(Json(sessions.iter().map(view).collect::<Vec<_>>()).into_response()))
     });
-    told.unwrap_or_else(|error| error.into_document(""))
+    response.unwrap_or_else(|error| error.into_document(""))
 }
 
 /// A request that was proved to come from a relay of the cluster.
@@ -170,7 +171,7 @@ async fn answer(state: &PublicState, call: NodeCall) -> Response {
 /// The client that sent the request to the peer relay, as the key for limits.
 fn client_of(request: &http::Request<Bytes>) -> ClientKey {
     let client = request.extensions().get::<Client>().and_then(|client| client.address.as_deref());
-    client.and_then(|address| address.parse().ok()).unwrap_or(super::NOBODY).into()
+    client.and_then(|address| address.parse().ok()).unwrap_or(super::UNKNOWN_CLIENT).into()
 }
 
 /// Asks the throttle to admit the token of a search. A request that is not a search has no trial.
@@ -224,6 +225,6 @@ async fn from_agent(answer: http::Response<AnswerBody>, method: &Method) -> Resp
 fn no_agent(why: &'static str) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-    response.headers_mut().insert(NOBODY, HeaderValue::from_static(why));
+    response.headers_mut().insert(NO_AGENT, HeaderValue::from_static(why));
     response
 }

@@ -57,7 +57,7 @@ use crate::{
 };
 
 /// Used if the client's address is not known.
-const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const UNKNOWN_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What the public routes need.
 #[derive(Debug)]
@@ -142,7 +142,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
         .route("/{site}/search/", get(search::by_path).post(search::by_path))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::map_response_with_state(Arc::clone(&state), search::allow));
-    let for_everybody = Router::new()
+    let for_clients = Router::new()
         .route("/", get(landing_page))
         .route("/tunnel", get(tunnel::accept))
         .route("/{site}/recordings/{token}/{name}", get(recordings::deliver))
@@ -154,7 +154,7 @@ pub fn router(state: Arc<PublicState>, allow_origin: &AllowOrigin) -> Router {
     let for_agents = Router::new()
         .route(ENROLMENT_PATH, post(enrolment::trade))
         .method_not_allowed_fallback(method_not_allowed);
-    let routes = for_everybody.merge(for_agents).with_state(Arc::clone(&state));
+    let routes = for_clients.merge(for_agents).with_state(Arc::clone(&state));
     let path = state.public_url.as_url().path().trim_end_matches('/').to_owned();
     let routes = if path.is_empty() { routes } else { Router::new().nest(&path, routes) };
     let hosts = SiteHosts::new(&state.public_url, state.directory.clone());
@@ -168,9 +168,9 @@ async fn method_not_allowed() -> HttpError {
     HttpError::new(StatusCode::METHOD_NOT_ALLOWED, "this address does not accept that method")
 }
 
-/// The client's address, as the access log determined it; `NOBODY` if it did not.
+/// The client's address, as the access log determined it; `UNKNOWN_CLIENT` if it did not.
 fn client_address(extensions: &Extensions) -> IpAddr {
-    extensions.get::<ClientAddress>().map_or(NOBODY, |found| found.0)
+    extensions.get::<ClientAddress>().map_or(UNKNOWN_CLIENT, |found| found.0)
 }
 
 /// The client, as the key for limits.

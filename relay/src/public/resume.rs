@@ -1,5 +1,5 @@
 //! A download that survives the end of its tunnel. While the client's connection lives, the relay requests the rest
-//! from an agent that has the same link key, and the listener hears a pause instead of an error.
+//! from an agent that has the same link key, and the listener notices a pause instead of an error.
 //!
 //! Two parts are joined only if they are certain to come from the same recording: both responses must have the same
 //! strong entity tag (RFC 9110, section 8.8.3), and the second must begin exactly where the first was cut.
@@ -30,7 +30,7 @@ use crate::{
     tunnel::registry::AgentTarget,
 };
 
-/// How long the listener may hear nothing until the agent is back: players buffer some seconds of sound, and a
+/// How long the listener may get nothing until the agent is back: players buffer some seconds of sound, and a
 /// listener waits for about a minute. An agent that was restarted, or whose line was dead, is back long before.
 const RETURN_WINDOW: Duration = Duration::from_secs(60);
 

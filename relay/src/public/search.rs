@@ -261,8 +261,8 @@ impl<'a> Presented<'a> {
         let announced = |tenant: &&str| sessions.iter().any(|session| session.tenants.contains(tenant));
         let mut tokens = Cow::Borrowed(parameters.tokens());
         if sessions.iter().any(|session| session.token_fields == TokenFields::Own) {
-            let told = sessions.iter().filter_map(|session| session.hello.stated_token_fields());
-            let mut names: Vec<String> = told.flatten().cloned().collect();
+            let stated = sessions.iter().filter_map(|session| session.hello.stated_token_fields());
+            let mut names: Vec<String> = stated.flatten().cloned().collect();
             if sessions.iter().any(|session| session.token_fields == TokenFields::NotAnnounced) {
                 names.extend(token_names(&[]));
             }

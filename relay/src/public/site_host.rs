@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_before_all_others_stays_and_an_address_has_no_sites_beneath_it() {
+    fn a_path_before_all_others_stays_and_an_address_has_no_sites_below_it() {
         let below = hosts("https://relay.example.com/audio/");
         assert_eq!(
             path(&below, "acme.relay.example.com", "/audio/search").as_deref(),

@@ -127,24 +127,24 @@ impl Display for DatabaseUrl {
 /// A text from any source, without the passwords of the addresses in it. After `//`, everything between the
 /// first colon and the last at sign is replaced by `…`.
 pub(crate) fn without_passwords(text: &str) -> String {
-    let mut told = String::with_capacity(text.len());
+    let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("://") {
         let (before, after) = rest.split_at(start + 3);
-        told.push_str(before);
+        shown.push_str(before);
         let end = after.find(|c: char| c.is_whitespace() || c == '\'').unwrap_or(after.len());
         let (address, further) = after.split_at(end);
         match address.rsplit_once('@') {
             Some((user, host)) if user.contains(':') => {
-                told.push_str(user.split(':').next().unwrap_or_default());
-                told.push_str(":…@");
-                told.push_str(host);
+                shown.push_str(user.split(':').next().unwrap_or_default());
+                shown.push_str(":…@");
+                shown.push_str(host);
             }
-            _ => told.push_str(address),
+            _ => shown.push_str(address),
         }
         rest = further;
     }
-    told + rest
+    shown + rest
 }
 
 /// How long a task waits for a connection, or a writer for another writer. Every transaction here changes only
@@ -340,14 +340,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_in_an_address_tells_no_password() {
-        for (text, told) in [
+    fn a_mistake_in_an_address_shows_no_password() {
+        for (text, expected) in [
             ("invalid value 'postgres://u:p@w@h/d' for", "invalid value 'postgres://u:…@h/d' for"),
             ("sqlite:relay.db", "sqlite:relay.db"),
             ("postgres://u@h/d https://a:b@c", "postgres://u@h/d https://a:…@c"),
             ("://", "://"),
         ] {
-            assert_eq!(without_passwords(text), told);
+            assert_eq!(without_passwords(text), expected);
         }
     }
 }

@@ -84,7 +84,7 @@ async fn sites_and_aliases_share_one_namespace() {
         assert_eq!(
             error.to_string(),
             format!("the name {name} cannot be used here: choose another one"),
-            "the answer tells nothing about other customers"
+            "the response shows nothing about other customers"
         );
     }
     let error = store.add_site(&operator(), &new_site("own", &["own"], 3)).await.unwrap_err();
@@ -199,17 +199,17 @@ async fn disabling_keeps_its_first_time_and_removing_frees_the_names() {
 async fn every_operation_on_an_unknown_site_says_so() {
     let database = Fresh::new().await;
     let store = database.open().await;
-    let nobody = site("nobody");
+    let unknown = site("nobody");
     let before = store.generation().await.unwrap();
     for error in [
-        store.show(&nobody).await.unwrap_err(),
-        store.rotate_key(&operator(), &nobody, &key(1)).await.unwrap_err(),
-        store.revoke_key(&operator(), &nobody, None).await.unwrap_err(),
-        store.set_disabled(&operator(), &nobody, true).await.unwrap_err(),
-        store.set_disabled(&operator(), &nobody, false).await.unwrap_err(),
-        store.remove(&operator(), &nobody).await.unwrap_err(),
-        store.add_alias(&operator(), &nobody, &alias("a")).await.unwrap_err(),
-        store.remove_alias(&operator(), &nobody, &alias("a")).await.unwrap_err(),
+        store.show(&unknown).await.unwrap_err(),
+        store.rotate_key(&operator(), &unknown, &key(1)).await.unwrap_err(),
+        store.revoke_key(&operator(), &unknown, None).await.unwrap_err(),
+        store.set_disabled(&operator(), &unknown, true).await.unwrap_err(),
+        store.set_disabled(&operator(), &unknown, false).await.unwrap_err(),
+        store.remove(&operator(), &unknown).await.unwrap_err(),
+        store.add_alias(&operator(), &unknown, &alias("a")).await.unwrap_err(),
+        store.remove_alias(&operator(), &unknown, &alias("a")).await.unwrap_err(),
     ] {
         assert!(matches!(error, StoreError::UnknownSite(_)), "{error:?}");
     }

@@ -393,14 +393,14 @@ mod tests {
         absence.miss(Some(key(2)), later, now);
         assert_eq!(absence.until(None, now), Some(later), "any will do");
         assert_eq!(absence.until(Some(key(1)), now), Some(soon));
-        assert_eq!(absence.until(Some(key(3)), now), None, "nobody with this key was here");
+        assert_eq!(absence.until(Some(key(3)), now), None, "no agent with this key was here");
         assert_eq!(absence.until(Some(key(1)), soon), None);
         absence.came(key(2));
         assert_eq!(absence.until(None, now), Some(soon));
     }
 
     #[test]
-    fn after_a_start_whoever_comes_is_one_of_those_that_were_here() {
+    fn after_a_start_any_agent_that_comes_is_one_of_those_that_were_here() {
         let now = Instant::now();
         let mut absence = Absence::default();
         absence.miss(None, now + RETURN_TIME, now);

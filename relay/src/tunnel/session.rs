@@ -70,9 +70,9 @@ impl TokenFields {
     fn of(hello: &Hello) -> Self {
         match hello.stated_token_fields() {
             None => Self::NotAnnounced,
-            Some(told) => {
+            Some(stated) => {
                 let usual = token_names(&[]);
-                let same = told.len() == usual.len() && told.iter().all(|name| usual.contains(name));
+                let same = stated.len() == usual.len() && stated.iter().all(|name| usual.contains(name));
                 if same { Self::Usual } else { Self::Own }
             }
         }
@@ -219,8 +219,8 @@ pub async fn run(
     let tunnel_budget = WindowBudget::new(TUNNEL_WINDOW_BUDGET);
     let budgets = Budgets { tunnel: tunnel_budget, process: registry.window_budget() };
     let notices = Arc::new(Notices::default());
-    let heard = Arc::clone(&notices);
-    let (link, caller) = RelayLink::new(budgets, Arc::clone(&traffic), move |notice| heard.add(notice));
+    let received = Arc::clone(&notices);
+    let (link, caller) = RelayLink::new(budgets, Arc::clone(&traffic), move |notice| received.add(notice));
     let mut link = std::pin::pin!(link.run(socket, traffic));
     let mut session = None;
     let ended = loop {

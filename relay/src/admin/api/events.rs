@@ -47,9 +47,9 @@ async fn watch(
     headers: HeaderMap,
 ) -> Response {
     // A browser that reconnects sends the last id that it received. It is newer than the number in its page's address.
-    let heard = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
+    let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
     let principal = who.principal;
-    let changes = live::watch(&state.board, Arc::new(move |site| principal.may_see(site)), heard.or(seen));
+    let changes = live::watch(&state.board, Arc::new(move |site| principal.may_see(site)), last.or(seen));
     let mut response = Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // Without this header nginx buffers the events.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -42,7 +42,7 @@ const RESERVED_BLOCKS: usize = 33 * 1024;
 
 /// The hash that is compared if the user is unknown, so that the response takes as long as for a known user. It has
 /// the parameters above, and its password is not known to anyone.
-const NOBODY: &str =
+const UNKNOWN_USER: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$YXVkaW92YXVsdG5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The words that an attacker tries first for an account here, besides the account's own name.
@@ -227,7 +227,7 @@ fn check(
     kept: Option<&PasswordHash>,
     memory: &mut Vec<Block>,
 ) -> Result<Verdict, PasswordError> {
-    let text = kept.map_or(NOBODY, PasswordHash::as_str);
+    let text = kept.map_or(UNKNOWN_USER, PasswordHash::as_str);
     let parsed = phc::PasswordHash::new(text).map_err(|_| PasswordError::Failed)?;
     let (Some(salt), Some(expected)) = (&parsed.salt, &parsed.hash) else {
         return Err(PasswordError::Failed);
@@ -246,7 +246,7 @@ fn check(
     if !right || kept.is_none() {
         return Ok(Verdict::Wrong);
     }
-    let current = phc::PasswordHash::new(NOBODY).map_err(|_| PasswordError::Failed)?;
+    let current = phc::PasswordHash::new(UNKNOWN_USER).map_err(|_| PasswordError::Failed)?;
     let outdated = parsed.algorithm != current.algorithm
         || parsed.version != current.version
         || parsed.params != current.params;
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_can_make_logins_queue_up_without_end() {
+    async fn the_queue_of_logins_is_bounded() {
         let passwords = Passwords::default();
         let attempts: Vec<_> = (0..3 * MAX_WAITING)
             .map(|_| {
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_that_everybody_guesses_first_are_refused_however_long() {
+    fn common_passwords_are_refused_however_long() {
         for text in [
             "password1234",
             "qwertyuiop123",

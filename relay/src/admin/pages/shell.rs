@@ -46,7 +46,7 @@ impl Shell {
     }
 
     /// The shell of a page that is shown with or without a login.
-    pub fn for_anybody(visitor: Visitor, signed_in: Option<SignedIn>) -> Self {
+    pub fn with_or_without_login(visitor: Visitor, signed_in: Option<SignedIn>) -> Self {
         Self { visitor, signed_in }
     }
 
@@ -254,7 +254,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Collects what the request and the listener tell about the client.
+    /// Collects what the request and the listener show about the client.
     pub fn of(request: &Request, peer: IpAddr) -> Self {
         let extensions = request.extensions();
         let jar = CookieJar::from_headers(request.headers());

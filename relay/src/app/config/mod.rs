@@ -168,7 +168,7 @@ pub struct ServeConfig {
     pub database: DatabaseUrl,
     /// The listener for operators.
     pub admin: AdminListener,
-    /// For how long browsers are told to use only TLS.
+    /// For how long browsers use only TLS.
     pub hsts: Hsts,
     /// Whether the metrics for Prometheus can be read without a login.
     pub metrics_public: bool,

@@ -40,7 +40,7 @@ pub(super) struct Live {
     /// The body has been dropped.
     over: AtomicBool,
     /// The number of bytes that the journal knows already.
-    told: AtomicU64,
+    reported: AtomicU64,
 }
 
 impl Live {
@@ -53,13 +53,13 @@ impl Live {
             left_body: AtomicU64::new(0),
             end: AtomicU8::new(GOES_ON),
             over: AtomicBool::new(false),
-            told: AtomicU64::new(0),
+            reported: AtomicU64::new(0),
         }
     }
 
     /// True if the journal does not know this number of bytes yet; from now on it does.
     pub(super) fn is_news(&self, bytes: u64) -> bool {
-        self.told.swap(bytes, Ordering::Relaxed) != bytes
+        self.reported.swap(bytes, Ordering::Relaxed) != bytes
     }
 
     /// The progress of the delivery now.

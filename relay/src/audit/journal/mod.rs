@@ -175,7 +175,7 @@ impl Journal {
 
     /// Queues the event of a request that was refused because of its token or link. If there are many at one
     /// site, a few get rows of their own, and the others are only counted.
-    pub fn record_stranger(&self, event: AuditEvent) {
+    pub fn record_unauthenticated(&self, event: AuditEvent) {
         let mut unauthenticated = self.shared.unauthenticated.lock();
         let of_site = unauthenticated.entry(event.site.clone()).or_default();
         let admitted = of_site.admit(Instant::now(), event.opened);
@@ -187,7 +187,7 @@ impl Journal {
 
     /// Queues the number of requests without a row, for every site whose minute is over; for all sites if
     /// `last`.
-    fn count_strangers(&self, last: bool) {
+    fn count_unauthenticated(&self, last: bool) {
         let now = Instant::now();
         let mut unauthenticated = self.shared.unauthenticated.lock();
         let closed = unauthenticated

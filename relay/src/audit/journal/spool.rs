@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_stays_with_the_caller_and_what_is_no_record_holds_up_nobody() {
+    fn records_without_room_stay_with_the_caller_and_a_damaged_line_is_skipped() {
         let dir = TempDir::new().unwrap();
         let mut spool = Spool::open(dir.path(), 250).unwrap();
         let taken = spool.append(&records(0..9)).unwrap();

@@ -117,7 +117,7 @@ async fn a_delivery_is_on_record_while_it_goes_on_and_after_its_end() {
 }
 
 #[tokio::test]
-async fn what_a_listener_left_and_what_the_site_broke_off_are_told_apart() {
+async fn a_delivery_that_the_listener_left_and_one_that_the_site_broke_off_are_distinguished() {
     let place = Place::new().await;
     let writer = place.journal();
     let journal = writer.journal();
@@ -190,7 +190,7 @@ async fn what_waits_on_disk_outlives_the_relay_and_is_written_once() {
     writer.journal().record(closed("r2", "1.2"));
     waiting(&writer.journal(), 2).await;
     assert_eq!((writer.journal().health().waiting, writer.journal().health().lost), (2, 0));
-    // Killed: it tells no other part that it ends.
+    // Killed: it reports to no other part that it ends.
     writer.task.abort();
     wait_for(async || Some(()).filter(|()| writer.task.is_finished())).await;
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
@@ -398,7 +398,7 @@ async fn old_addresses_become_pseudonyms_and_older_events_go() {
 }
 
 #[tokio::test]
-async fn whoever_may_see_one_site_sees_no_other_and_nothing_of_its_namesake_before() {
+async fn a_user_of_one_site_sees_no_other_and_no_earlier_site_of_that_name() {
     let place = Place::new().await;
     let mut before = event("before", "1.2");
     before.opened = Timestamp::from_second(1_700_000_000).unwrap();
@@ -436,19 +436,19 @@ async fn the_list_goes_on_where_a_page_ended() {
 }
 
 #[tokio::test]
-async fn strangers_have_a_few_rows_and_a_count() {
+async fn unauthenticated_clients_have_a_few_rows_and_a_count() {
     let place = Place::new().await;
     let writer = place.journal();
     for n in 0..1500 {
         let mut forged = event(&format!("f{n}"), "");
         forged.close(403, Outcome::Refused);
-        writer.journal().record_stranger(forged);
+        writer.journal().record_unauthenticated(forged);
     }
     writer.journal().record(Record::Audit(Box::new(event("good", "1711441902.17"))));
     writer.close().await;
     let events = place.events().await;
     let of = |kind: Kind| events.iter().filter(move |event| event.kind == kind);
-    assert_eq!(of(Kind::Delivery).count(), 11, "ten of the strangers, and the other one");
+    assert_eq!(of(Kind::Delivery).count(), 11, "ten of the unauthenticated clients, and the other one");
     let suppressed: Vec<_> = of(Kind::Suppressed).collect();
     assert_eq!(suppressed.len(), 1);
     assert_eq!((suppressed[0].found, suppressed[0].outcome), (Some(1490), Outcome::Refused));

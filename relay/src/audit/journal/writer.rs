@@ -67,7 +67,7 @@ impl Writer {
             tokio::select! {
                 _ = ticks.tick() => {
                     self.follow_deliveries();
-                    self.journal.count_strangers(false);
+                    self.journal.count_unauthenticated(false);
                     // What passes in the meantime is counted when the database is back.
                     if ticked % SLOW_TICKS == 0 && !failing {
                         self.count_traffic();
@@ -86,7 +86,7 @@ impl Writer {
             self.write_all().await;
         }
         self.follow_deliveries();
-        self.journal.count_strangers(true);
+        self.journal.count_unauthenticated(true);
         self.count_traffic();
         let _ = timeout(LAST_WRITES, async {
             self.write_all().await;

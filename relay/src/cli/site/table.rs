@@ -120,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_line() {
-        for (text, told) in [
+    fn a_mistake_is_reported_with_its_line() {
+        for (text, expected) in [
             ("name\nacme\n", "must name the column site"),
             ("site\nacme\nNot_A_Label\n", "line 3"),
             ("site,aliases\nacme,search\n", "line 2"),
         ] {
             let error = read(text.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }

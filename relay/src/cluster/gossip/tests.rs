@@ -35,7 +35,7 @@ fn seen(gossip: &Gossip, site: &SiteId) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn what_a_relay_counted_before_it_was_heard_is_seen_too() {
+fn what_a_relay_counted_before_its_first_report_is_seen_too() {
     let gossip = gossip();
     let acme = site("acme");
     gossip.apply(&node("a"), 0, report(1, &acme, counted(&[(1, 100)])));
@@ -45,11 +45,11 @@ fn what_a_relay_counted_before_it_was_heard_is_seen_too() {
     assert_eq!(seen(&gossip, &acme), [("a".to_owned(), 103)]);
     gossip.keep(&[node("b")]);
     assert!(seen(&gossip, &acme).is_empty());
-    assert_eq!(gossip.question(&node("a")).since, 0, "a relay that was forgotten tells everything");
+    assert_eq!(gossip.question(&node("a")).since, 0, "a relay that was forgotten reports everything");
 }
 
 #[test]
-fn what_is_told_of_a_change_to_a_relay_that_forgot_what_was_before_is_not_taken_for_all() {
+fn a_report_of_changes_alone_does_not_count_as_complete_for_a_relay_that_forgot_the_rest() {
     let gossip = gossip();
     let acme = site("acme");
     gossip.apply(&node("a"), 0, report(1, &acme, counted(&[(1, 100)])));

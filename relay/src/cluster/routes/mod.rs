@@ -1,7 +1,7 @@
 //! The table of which relay holds which tunnel, in memory: requests are routed by it.
 //!
 //! Pure: it reads no clock and no database. A relay whose lease is not renewed is lost with all its routes at once,
-//! without a look at any of them. The routes stay in the table until the relay is heard of again or everything is read
+//! without a look at any of them. The routes stay in the table until the relay reports again or everything is read
 //! again.
 
 mod table;

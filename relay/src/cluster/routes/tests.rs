@@ -43,8 +43,8 @@ fn leases(leases: &[(&str, i64)]) -> LeaseReading {
 /// The run that is found if the tunnels with these numbers were tried.
 fn found(routes: &mut Routes, target: &AgentTarget, tried: &[u8]) -> Result<String, NoSession> {
     let tried = tried.iter().map(|number| Node {
-        run: "whoever".into(),
-        url: "http://whoever".into(),
+        run: "any".into(),
+        url: "http://any".into(),
         tunnel: session_id(&format!("{number:024x}")),
     });
     routes.find(target, &tried.collect::<Vec<_>>()).map(|node| node.run.to_string())
@@ -58,14 +58,14 @@ fn two_nodes(now: Instant) -> Routes {
 }
 
 #[test]
-fn a_request_goes_to_whoever_holds_a_tunnel_and_the_key_of_its_link() {
+fn a_request_goes_to_a_relay_with_a_tunnel_and_the_key_of_its_link() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
     routes.apply(opened(1, "a"), "own", now);
     routes.apply(opened(2, "b"), "own", now);
     routes.apply(opened(2, "b"), "own", now);
-    assert_eq!(routes.len(), (1, 2), "told twice is one");
+    assert_eq!(routes.len(), (1, 2), "reported twice is one");
     assert_eq!(found(&mut routes, &holder_of(2), &[]), Ok("b".to_owned()));
     assert_eq!(found(&mut routes, &holder_of(3), &[]), Err(NoSession::OtherKey));
     assert_eq!(found(&mut routes, &holder_of(2), &[2]), Err(NoSession::OtherKey));
@@ -94,7 +94,7 @@ fn a_relay_that_renews_no_lease_is_lost_and_its_agents_are_waited_for() {
 }
 
 #[test]
-fn nobody_is_lost_for_what_the_database_could_not_take() {
+fn no_relay_is_lost_because_the_database_was_away() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     let back = now + 10 * LEASE;
@@ -118,7 +118,7 @@ fn a_relay_that_does_not_answer_is_not_asked_until_it_renews_its_lease() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     routes.apply(opened(1, "a"), "own", now);
-    assert!(routes.suspect("a", now) && !routes.suspect("a", now), "told once");
+    assert!(routes.suspect("a", now) && !routes.suspect("a", now), "reported once");
     assert_eq!(found(&mut routes, &any(), &[]), Err(NoSession::Offline));
     assert!(routes.returns_by(&any(), now).is_some());
     routes.apply_leases(leases(&[("a", 1), ("b", 2)]), now, now);
@@ -249,7 +249,7 @@ fn what_a_relay_says_that_it_does_not_hold_is_no_route() {
 }
 
 #[test]
-fn a_full_reading_heals_what_was_not_told() {
+fn a_full_reading_corrects_missed_changes() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     routes.apply(opened(1, "a"), "own", now);
@@ -259,7 +259,7 @@ fn a_full_reading_heals_what_was_not_told() {
     read.add(route(3, "c"));
     routes.replace(read, "own", now);
     assert_eq!(routes.len(), (1, 2));
-    assert!(routes.returns_by(&holder_of(1), now).is_some(), "nobody said that it ended");
+    assert!(routes.returns_by(&holder_of(1), now).is_some(), "its end was not reported");
     assert_eq!(found(&mut routes, &holder_of(2), &[]), Ok("b".to_owned()));
     assert_eq!(
         found(&mut routes, &holder_of(3), &[]),
@@ -271,7 +271,7 @@ fn a_full_reading_heals_what_was_not_told() {
 }
 
 #[test]
-fn what_is_told_while_everything_is_read_is_not_lost() {
+fn changes_during_a_full_reading_are_not_lost() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     routes.apply(opened(1, "a"), "own", now);
@@ -302,7 +302,7 @@ fn relays_that_are_gone_and_hold_nothing_are_forgotten() {
 }
 
 #[test]
-fn what_is_told_while_parts_are_put_in_place_is_kept() {
+fn changes_while_parts_are_put_in_place_are_kept() {
     let now = Instant::now();
     let mut routes = two_nodes(now);
     let sites: Vec<SiteId> = (0..1000).map(|n| SiteId::parse(&format!("site-{n}")).unwrap()).collect();

@@ -137,11 +137,11 @@ impl Subject {
     }
 
     fn keys_counted(&self, counted: Counted) -> Vec<(BucketKey, Allowance)> {
-        counted.keys(self.client, &self.target, &self.of_everybody())
+        counted.keys(self.client, &self.target, &self.of_all_clients())
     }
 
     /// What all clients together try.
-    fn of_everybody(&self) -> Target {
+    fn of_all_clients(&self) -> Target {
         match &self.target {
             Target::Search(site, _) => Target::Search(site.clone(), None),
             other @ (Target::Key(_) | Target::Link(_) | Target::Code | Target::Unknown | Target::Name(_)) => {
@@ -381,8 +381,11 @@ impl Throttle {
         judged.as_mut().enable();
         // The attempt that gets a result removes the entry from the map. If that has happened already, there
         // may be a permit now.
-        let waits =
-            self.lock().waiting.get(&subject.of_everybody()).is_some_and(|other| Arc::ptr_eq(other, notify));
+        let waits = self
+            .lock()
+            .waiting
+            .get(&subject.of_all_clients())
+            .is_some_and(|other| Arc::ptr_eq(other, notify));
         !waits || tokio::time::timeout_at(until, judged).await.is_ok()
     }
 
@@ -482,7 +485,7 @@ impl State {
         match self.buckets.reserve(&places, now) {
             Ok(()) => Ok(Entry::Admitted(places)),
             Err(Full::UnderWay) => {
-                Ok(Entry::Waits(Arc::clone(self.waiting.entry(subject.of_everybody()).or_default())))
+                Ok(Entry::Waits(Arc::clone(self.waiting.entry(subject.of_all_clients()).or_default())))
             }
             Err(Full::Wrong(wait)) => Err(self.throttled(subject, wait, now)),
         }
@@ -577,7 +580,7 @@ impl Drop for Trial {
         if !self.places.is_empty() {
             let mut state = self.lock();
             state.buckets.release(&self.places);
-            if let Some(waiting) = state.waiting.remove(&self.subject.of_everybody()) {
+            if let Some(waiting) = state.waiting.remove(&self.subject.of_all_clients()) {
                 waiting.notify_waiters();
             }
         }

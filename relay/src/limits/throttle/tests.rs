@@ -93,8 +93,8 @@ fn a_token_that_was_right_passes_until_it_is_withdrawn() {
     for _ in 0..100 {
         right(&search(None)).unwrap().right();
     }
-    // It is right for this tenant and this client alone: the response to a guess must tell another client
-    // nothing.
+    // It is right for this tenant and this client alone: the response to a guess must show nothing to
+    // another client.
     exhaust(&throttle, &search(Some("blue")), now);
     assert!(right(&search(Some("blue"))).is_err());
     let elsewhere = Subject::search(client(2), &site("acme"), None);
@@ -130,7 +130,7 @@ fn a_search_without_a_known_token_is_a_guess_of_its_own_and_never_known() {
 }
 
 #[test]
-fn what_was_right_and_then_wrong_is_no_token_where_the_agent_has_not_told_its_fields() {
+fn a_value_that_was_right_and_then_wrong_is_no_token_unless_the_agent_stated_its_fields() {
     let throttle = Throttle::default();
     let now = Instant::now();
     // A dialect that the relay does not know: it takes the call id for the token.
@@ -142,7 +142,7 @@ fn what_was_right_and_then_wrong_is_no_token_where_the_agent_has_not_told_its_fi
     assert_eq!(under_way.len(), BURST as usize - 1, "it is not taken for right again");
     drop(under_way);
     call(true).unwrap().right();
-    assert_eq!((0..100).filter_map(|_| call(true).ok()).collect::<Vec<_>>().len(), 100, "now it is told");
+    assert_eq!((0..100).filter_map(|_| call(true).ok()).collect::<Vec<_>>().len(), 100, "now it is stated");
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn places_of_attempts_that_were_never_judged_are_free_again() {
 }
 
 #[test]
-fn many_addresses_together_reach_a_ceiling_that_shuts_out_nobody_who_was_right() {
+fn many_addresses_together_reach_a_ceiling_that_admits_clients_who_were_right() {
     let throttle = Throttle::default();
     let now = Instant::now();
     let at = |number: u32, token: &str, now| {
@@ -243,7 +243,7 @@ fn many_addresses_together_reach_a_ceiling_that_shuts_out_nobody_who_was_right()
     assert!(throttle.snapshot(&site("acme"), now).ceiling_since.is_some(), "that is an alarm");
     at(1, "right", now).unwrap().right();
     at(1, "another tenant's", now).unwrap().right();
-    assert!(at(3, "right", now).is_err(), "a stranger is told nothing");
+    assert!(at(3, "right", now).is_err(), "an unauthenticated client learns nothing");
     at(3, "right", now + Allowance::SITE.refill).unwrap().right();
     let other = Subject::search(client(2000), &site("other"), None);
     assert!(throttle.try_now(&other, Some("guess"), now).is_ok(), "another site is another matter");
@@ -337,6 +337,6 @@ fn what_is_wrong_at_another_relay_counts_here_but_is_refused_there() {
     assert_eq!(report.items.len(), BURST as usize);
     report.items.into_iter().for_each(|subject| here.apply(&subject, now));
     assert_eq!(exhaust(&here, &search(None), now).0, 0);
-    assert!(here.report(Some(0)).items.is_empty(), "what was told goes no further");
+    assert!(here.report(Some(0)).items.is_empty(), "a reported change goes no further");
     assert_eq!(here.snapshot(&site("acme"), now).wrong_tokens, 0);
 }

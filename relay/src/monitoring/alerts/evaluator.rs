@@ -18,7 +18,7 @@ pub(super) struct Evaluator {
     guessing: HashMap<SiteId, Timestamp>,
     journal_failing: bool,
     /// True if this relay sent the alert.
-    journal_told: bool,
+    journal_reported: bool,
     journal_pending: Option<Timestamp>,
     hold: Duration,
 }
@@ -33,7 +33,7 @@ impl Evaluator {
             pending: HashMap::new(),
             guessing: HashMap::new(),
             journal_failing: false,
-            journal_told: false,
+            journal_reported: false,
             journal_pending: None,
             hold,
         }
@@ -117,8 +117,8 @@ impl Evaluator {
         }
         self.journal_failing = failing;
         self.journal_pending = None;
-        let ours = if failing { snapshot.relay.sends_audit_alert() } else { self.journal_told };
-        self.journal_told = failing && ours;
+        let ours = if failing { snapshot.relay.sends_audit_alert() } else { self.journal_reported };
+        self.journal_reported = failing && ours;
         if !ours {
             return None;
         }

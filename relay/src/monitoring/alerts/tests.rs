@@ -47,18 +47,18 @@ fn story(announced: &[(&str, &str)], steps: &[(i64, SiteState)]) -> Vec<(i64, Ev
     let announced: HashMap<_, _> =
         announced.iter().map(|(site, state)| (SiteId::parse(site).unwrap(), (*state).to_owned())).collect();
     let mut evaluate = Evaluator::new(announced, HOLD);
-    let told = |(second, state): &(i64, SiteState)| {
+    let events_of = |(second, state): &(i64, SiteState)| {
         let alerts = evaluate.evaluate(&snapshot(*state, true), at(*second));
         alerts.into_iter().map(|alert| (*second, alert.event)).collect::<Vec<_>>()
     };
-    steps.iter().flat_map(told).collect()
+    steps.iter().flat_map(events_of).collect()
 }
 
 #[test]
-fn of_several_relays_that_cannot_write_one_tells_so_and_the_same_one_of_the_end() {
-    let told = |first_is_here: bool| {
+fn of_several_relays_that_cannot_write_one_reports_the_failure_and_its_end() {
+    let events_of = |first_is_here: bool| {
         let mut evaluate = Evaluator::new(HashMap::new(), HOLD);
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for (second, journal) in [(0, true), (1, false), (100, false), (101, true), (200, true)] {
             let mut snapshot = snapshot(SiteState::Down, journal);
             let relay = |url: &str, here| NodeView {
@@ -70,33 +70,34 @@ fn of_several_relays_that_cannot_write_one_tells_so_and_the_same_one_of_the_end(
                 NodeView { health: NodeHealth { database: true, journal: true }, ..relay("http://a", false) };
             snapshot.relay.relays =
                 vec![well, relay("http://b", first_is_here), relay("http://c", !first_is_here)];
-            told.extend(evaluate.evaluate(&snapshot, at(second)).into_iter().map(|alert| alert.event));
+            events.extend(evaluate.evaluate(&snapshot, at(second)).into_iter().map(|alert| alert.event));
         }
-        told
+        events
     };
-    assert_eq!(told(true), [Event::JournalFailing, Event::JournalRecovered]);
-    assert_eq!(told(false), []);
+    assert_eq!(events_of(true), [Event::JournalFailing, Event::JournalRecovered]);
+    assert_eq!(events_of(false), []);
 }
 
 #[test]
-fn guessing_from_many_addresses_is_told_at_once_and_once() {
+fn guessing_from_many_addresses_is_reported_at_once_and_once() {
     let mut evaluate =
         Evaluator::new(HashMap::from([(SiteId::parse("acme").unwrap(), "up".to_owned())]), HOLD);
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     for (second, guessing) in [(0, false), (1, true), (2, true), (70, false), (80, true)] {
         let mut snapshot = snapshot(SiteState::Up, true);
         let row = Arc::get_mut(&mut snapshot.rows[0]).unwrap();
         row.view.refused_last_hour.ceiling_since = guessing.then(|| at(1));
-        told.extend(evaluate.evaluate(&snapshot, at(second)).into_iter().map(|alert| (second, alert.event)));
+        events
+            .extend(evaluate.evaluate(&snapshot, at(second)).into_iter().map(|alert| (second, alert.event)));
     }
-    assert_eq!(told, [(1, Event::TokenGuessing), (80, Event::TokenGuessing)]);
+    assert_eq!(events, [(1, Event::TokenGuessing), (80, Event::TokenGuessing)]);
 }
 
 #[test]
 fn a_reconnect_is_no_alarm() {
     use SiteState::{Down, Up};
-    let told = story(&[("acme", "up")], &[(0, Up), (1, Down), (50, Down), (55, Up), (120, Up)]);
-    assert_eq!(told, []);
+    let events = story(&[("acme", "up")], &[(0, Up), (1, Down), (50, Down), (55, Up), (120, Up)]);
+    assert_eq!(events, []);
 }
 
 #[test]
@@ -112,18 +113,18 @@ fn a_site_that_stays_away_is_announced_once_and_so_is_its_return() {
         (200, Degraded),
         (260, Degraded),
     ];
-    let told = story(&[("acme", "up")], &steps);
-    assert_eq!(told, [(60, Event::SiteDown), (160, Event::SiteUp), (260, Event::SiteDegraded)]);
+    let events = story(&[("acme", "up")], &steps);
+    assert_eq!(events, [(60, Event::SiteDown), (160, Event::SiteUp), (260, Event::SiteDegraded)]);
 }
 
 #[test]
 fn a_site_that_was_lost_while_the_relay_was_away_is_announced() {
-    let told = story(&[("acme", "up")], &[(0, SiteState::Down), (60, SiteState::Down)]);
-    assert_eq!(told, [(60, Event::SiteDown)]);
+    let events = story(&[("acme", "up")], &[(0, SiteState::Down), (60, SiteState::Down)]);
+    assert_eq!(events, [(60, Event::SiteDown)]);
 }
 
 #[test]
-fn a_disabled_or_unknown_site_is_nobodys_alarm() {
+fn a_disabled_or_unknown_site_is_no_alarm() {
     use SiteState::{Disabled, Down, NeverSeen};
     assert_eq!(story(&[("acme", "up")], &[(0, Down), (30, Disabled), (90, Disabled)]), []);
     assert_eq!(story(&[], &[(0, NeverSeen), (90, NeverSeen), (200, Down), (300, Down)]), []);

@@ -35,7 +35,7 @@ struct OtherRun {
     minutes: Minutes,
     /// Whether the run itself has reported this. Until then, these are the figures in the database, which counts
     /// differently.
-    told: bool,
+    has_reported: bool,
     /// Bytes that it has counted since its first report.
     bytes: u64,
 }
@@ -64,17 +64,17 @@ impl Activity {
     }
 
     /// Applies the report of another run.
-    pub(super) fn apply(&mut self, run: &Arc<str>, told: &Minutes) {
-        if told.is_empty() {
+    pub(super) fn apply(&mut self, run: &Arc<str>, reported: &Minutes) {
+        if reported.is_empty() {
             return;
         }
         let other = self.other(run);
-        let is_first = !std::mem::replace(&mut other.told, true);
+        let is_first = !std::mem::replace(&mut other.has_reported, true);
         if is_first {
             other.minutes = Minutes::default();
         }
         let mut bytes = 0;
-        for (minute, total) in told.iter() {
+        for (minute, total) in reported.iter() {
             bytes += other.minutes.raise(minute, total).bytes;
         }
         if !is_first {
@@ -109,7 +109,7 @@ impl Activity {
         let known = self.others.iter().position(|other| other.run == *run);
         let at = known.unwrap_or_else(|| {
             let minutes = Minutes::default();
-            self.others.push(OtherRun { run: Arc::clone(run), minutes, told: false, bytes: 0 });
+            self.others.push(OtherRun { run: Arc::clone(run), minutes, has_reported: false, bytes: 0 });
             self.others.len() - 1
         });
         &mut self.others[at]
@@ -155,12 +155,12 @@ mod tests {
         Traffic { searches, ..Traffic::default() }
     }
 
-    fn told(minutes: &[(i64, u64)]) -> Minutes {
-        let mut told = Minutes::default();
+    fn reported(minutes: &[(i64, u64)]) -> Minutes {
+        let mut reported = Minutes::default();
         for (minute, count) in minutes {
-            told.raise(*minute, searches(*count));
+            reported.raise(*minute, searches(*count));
         }
-        told
+        reported
     }
 
     #[test]
@@ -189,21 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_tells_by_itself_takes_the_place_of_what_the_database_knew_of_it() {
+    fn figures_that_a_run_reports_replace_those_of_the_database() {
         let mut activity = Activity::default();
         for run in ["ended", "lives"] {
             activity.seed(run, 1000, searches(7));
         }
         activity.apply(&"lives".into(), &Minutes::default());
-        assert_eq!(activity.last_hour().searches, 14, "it has told nothing yet");
-        activity.apply(&"lives".into(), &told(&[(999, 5), (1000, 4)]));
-        activity.apply(&"lives".into(), &told(&[(1000, 3)]));
+        assert_eq!(activity.last_hour().searches, 14, "it has reported nothing yet");
+        activity.apply(&"lives".into(), &reported(&[(999, 5), (1000, 4)]));
+        activity.apply(&"lives".into(), &reported(&[(1000, 3)]));
         assert_eq!(activity.last_hour().searches, 16);
         assert_eq!(activity.points().iter().map(|point| point.searches).collect::<Vec<_>>(), [5, 11]);
     }
 
     #[test]
-    fn bytes_that_another_relay_had_counted_before_it_was_heard_are_no_burst() {
+    fn bytes_that_another_relay_counted_before_its_first_report_are_no_burst() {
         let mut activity = Activity::default();
         let mut minutes = Minutes::default();
         minutes.add(1000, Traffic { bytes: 500, ..Traffic::default() });

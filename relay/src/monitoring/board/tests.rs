@@ -94,7 +94,7 @@ async fn a_site_without_an_agent_is_never_seen_until_one_was_there() {
 }
 
 #[tokio::test]
-async fn only_what_has_changed_is_told() {
+async fn only_changed_sites_are_sent() {
     let place = Place::new(&["acme", "beta"]).await;
     let mut builder = place.builder().await;
     assert_eq!(builder.build().sites.len(), 2);
@@ -162,7 +162,7 @@ fn stream(board: &Board, sight: live::Sight, seen: Option<u64>) -> axum::body::B
 }
 
 #[tokio::test]
-async fn at_two_thousand_sites_a_change_of_state_is_told_in_less_than_a_kilobyte() {
+async fn at_two_thousand_sites_a_change_of_state_is_sent_in_less_than_a_kilobyte() {
     let place = Place::new(&[]).await;
     let sites: Vec<_> = (0..2000)
         .map(|number| {
@@ -180,27 +180,27 @@ async fn at_two_thousand_sites_a_change_of_state_is_told_in_less_than_a_kilobyte
     next_event(&mut all).await;
     next_event(&mut other).await;
     place.store.set_disabled(&operator(), &site("site-77"), true).await.unwrap();
-    let told = next_event(&mut all).await;
-    assert!(told.contains("\"site\":\"site-77\"") && told.contains("\"disabled\":1"), "{told}");
-    assert!(told.len() < 1024, "{} octets: {told}", told.len());
+    let event = next_event(&mut all).await;
+    assert!(event.contains("\"site\":\"site-77\"") && event.contains("\"disabled\":1"), "{event}");
+    assert!(event.len() < 1024, "{} bytes: {event}", event.len());
     place.store.set_disabled(&operator(), &site("site-1"), true).await.unwrap();
-    let told = next_event(&mut other).await;
-    assert!(told.contains("site-1") && !told.contains("site-77"), "{told}");
+    let event = next_event(&mut other).await;
+    assert!(event.contains("site-1") && !event.contains("site-77"), "{event}");
 }
 
 #[tokio::test]
-async fn whoever_comes_again_is_told_what_was_missed() {
+async fn a_browser_that_comes_again_gets_what_it_missed() {
     let place = Place::new(&["acme", "beta"]).await;
     let board = Board::start(place.sources.clone()).await.unwrap();
     let seen = board.current().number;
     let mut snapshots = board.snapshots();
     place.store.set_disabled(&operator(), &site("acme"), true).await.unwrap();
     snapshots.wait_for(|snapshot| snapshot.number > seen).await.unwrap();
-    let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(seen))).await;
-    assert!(told.contains("acme") && !told.contains("beta"), "{told}");
+    let event = next_event(&mut stream(&board, Arc::new(|_| true), Some(seen))).await;
+    assert!(event.contains("acme") && !event.contains("beta"), "{event}");
     // The numbers of another run mean nothing here: everything is sent.
-    let told = next_event(&mut stream(&board, Arc::new(|_| true), Some(u64::MAX))).await;
-    assert!(told.contains("acme") && told.contains("beta"), "{told}");
+    let event = next_event(&mut stream(&board, Arc::new(|_| true), Some(u64::MAX))).await;
+    assert!(event.contains("acme") && event.contains("beta"), "{event}");
 }
 
 #[tokio::test]

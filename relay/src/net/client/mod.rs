@@ -1,5 +1,5 @@
-//! The client's address and scheme, taken from the connection, or from a proxy that is trusted to tell the truth about
-//! its own clients.
+//! The client's address and scheme, taken from the connection, or from a proxy that is trusted to name its own
+//! clients correctly.
 //!
 //! Proxies append: the rightmost entry was written by the proxy that is connected to this relay, and everything left
 //! of the first untrusted address may be made up by the client at that address. So the walk goes from the right and
@@ -54,8 +54,8 @@ pub fn identify<B>(request: &mut Request<B>, peer: IpAddr, trusted: &[IpNet]) ->
 /// IPv6 addresses are normalized to IPv4, so that one client has one address. The scheme is that of the connection
 /// (`tls`), unless a trusted proxy names another.
 fn resolve(peer: IpAddr, tls: bool, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Scheme) {
-    let (address, told) = walk(peer, headers, trusted);
-    (address, told.unwrap_or(if tls { Scheme::Https } else { Scheme::Http }))
+    let (address, stated) = walk(peer, headers, trusted);
+    (address, stated.unwrap_or(if tls { Scheme::Https } else { Scheme::Http }))
 }
 
 fn walk(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> (IpAddr, Option<Scheme>) {

@@ -33,7 +33,7 @@ fn seen(pairs: &[(&'static str, &str)]) -> String {
 }
 
 #[test]
-fn a_stranger_speaks_for_nobody() {
+fn an_untrusted_peer_cannot_state_another_address() {
     let forged = headers(&[
         ("x-forwarded-for", "203.0.113.9"),
         ("x-forwarded-proto", "https"),
@@ -46,7 +46,7 @@ fn a_stranger_speaks_for_nobody() {
 }
 
 #[test]
-fn the_walk_ends_at_the_first_stranger_from_the_right() {
+fn the_walk_ends_at_the_first_untrusted_address_from_the_right() {
     for (value, client) in [
         ("203.0.113.9", "203.0.113.9"),
         ("1.2.3.4, 203.0.113.9", "203.0.113.9"),
@@ -96,8 +96,8 @@ fn the_usual_header_wins_over_one_that_a_client_may_have_slipped_in() {
 
 #[test]
 fn an_ipv4_proxy_is_known_on_a_dual_stack_listener_too() {
-    let told = headers(&[("x-forwarded-for", "203.0.113.9")]);
-    assert_eq!(address(ip("::ffff:10.0.0.1"), &told, &trusted()), ip("203.0.113.9"));
+    let forwarded = headers(&[("x-forwarded-for", "203.0.113.9")]);
+    assert_eq!(address(ip("::ffff:10.0.0.1"), &forwarded, &trusted()), ip("203.0.113.9"));
 }
 
 #[test]
@@ -133,18 +133,18 @@ fn is_trusted(address: &IpAddr) -> bool {
 
 proptest! {
     #[test]
-    fn whatever_a_client_writes_its_own_address_is_what_the_proxy_saw(
+    fn the_address_is_the_one_that_the_proxy_saw_with_any_forged_header(
         forged in "[ -~]{0,80}",
         client in any_address().prop_filter("a client, not a proxy", |address| !is_trusted(address)),
         proxies in prop::collection::vec(any::<[u8; 3]>(), 0..4),
     ) {
-        let told = proxies.iter().map(|[a, b, c]| format!(", 10.{a}.{b}.{c}"));
-        let value = format!("{forged}, {client}{}", told.collect::<String>());
+        let passed = proxies.iter().map(|[a, b, c]| format!(", 10.{a}.{b}.{c}"));
+        let value = format!("{forged}, {client}{}", passed.collect::<String>());
         prop_assert_eq!(seen(&[("x-forwarded-for", &value)]), client.to_string());
     }
 
     #[test]
-    fn both_headers_tell_the_same_story(chain in prop::collection::vec(any_address(), 1..6)) {
+    fn both_headers_give_the_same_address(chain in prop::collection::vec(any_address(), 1..6)) {
         let plain: Vec<String> = chain.iter().map(ToString::to_string).collect();
         let rfc: Vec<String> = chain
             .iter()
@@ -165,8 +165,8 @@ proptest! {
         usual in "[ -~]{0,60}",
         rfc in "[ -~]{0,60}",
     ) {
-        let told = headers(&[("x-forwarded-for", &usual), ("forwarded", &rfc)]);
-        let client = address(peer, &told, &trusted());
+        let both = headers(&[("x-forwarded-for", &usual), ("forwarded", &rfc)]);
+        let client = address(peer, &both, &trusted());
         prop_assert!(client == peer.to_canonical() || is_trusted(&peer.to_canonical()));
         let rfc_only = headers(&[("forwarded", &rfc)]);
         address(peer, &rfc_only, &trusted());

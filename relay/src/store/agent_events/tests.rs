@@ -138,7 +138,7 @@ async fn a_site_that_was_removed_meanwhile_leaves_no_event() {
 }
 
 #[tokio::test]
-async fn the_latest_change_of_each_kind_is_shown_and_none_of_an_earlier_site_of_that_name() {
+async fn the_latest_change_of_each_kind_is_shown_without_those_of_an_earlier_site_of_that_name() {
     let database = Fresh::new().await;
     let store = with_site(&database).await;
     store.write(&[opened("one", 0, "192.0.2.1")]).await.unwrap();

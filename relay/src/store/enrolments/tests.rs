@@ -62,7 +62,7 @@ fn digest(number: u64) -> CodeDigest {
 }
 
 #[tokio::test]
-async fn a_code_is_traded_once_for_a_key_and_the_record_tells() {
+async fn a_code_is_traded_once_for_a_key_and_the_record_shows_it() {
     let place = Place::new().await;
     place.add(1).await.unwrap();
     place.refused(2, place.now).await;

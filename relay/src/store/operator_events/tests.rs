@@ -102,7 +102,7 @@ async fn every_change_of_a_site_leaves_a_record_of_who_what_and_whence() {
     assert_eq!(events[4].before, Some(json!({ "valid_keys": ["61616161", "02020202"] })));
     assert_eq!(events[4].after, Some(json!({ "valid_keys": ["02020202"] })));
     let ids: Vec<_> = events.iter().map(|event| u64::from_str_radix(&event.id, 16).unwrap()).collect();
-    assert_eq!(ids, (1..=10).collect::<Vec<_>>(), "a gap is an event that somebody has deleted");
+    assert_eq!(ids, (1..=10).collect::<Vec<_>>(), "a gap is an event that was deleted");
     assert_eq!(events[9].before.as_ref().unwrap()["note"], "Acme, Madrid", "{:?}", events[9]);
 }
 

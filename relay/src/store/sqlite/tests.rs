@@ -43,7 +43,7 @@ async fn a_missing_database_is_not_made_by_asking() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_is_told_apart_from_an_empty_one() {
+async fn a_damaged_database_is_distinguished_from_a_missing_one() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("relay.db");
     std::fs::write(&path, "this is a letter, not a database".repeat(100)).unwrap();
@@ -73,7 +73,7 @@ async fn a_database_of_a_newer_release_is_refused() {
 }
 
 #[tokio::test]
-async fn a_change_that_the_database_itself_took_back_locks_out_nobody() {
+async fn a_change_that_the_database_itself_took_back_leaves_no_lock() {
     let directory = TempDir::new().unwrap();
     let one = store_in(&directory).await;
     let other = store_in(&directory).await;

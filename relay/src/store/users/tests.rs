@@ -102,7 +102,7 @@ async fn a_site_that_is_removed_leaves_every_scope_for_good() {
 }
 
 #[tokio::test]
-async fn somebody_must_be_left_to_manage_users() {
+async fn the_last_user_who_manages_users_stays() {
     let (_dir, store) = store().await;
     add(&store, "root", Rights::everything()).await;
     let root = named("root");
@@ -208,7 +208,7 @@ async fn a_token_works_until_it_ends_or_is_removed() {
 }
 
 #[tokio::test]
-async fn a_locked_database_keeps_nobody_waiting_and_uses_are_noted_when_it_is_free() {
+async fn a_locked_database_delays_no_request_and_uses_are_noted_when_it_is_free() {
     // No client can lock out a whole server.
     let (_dir, store) = store_on(Fresh::file()).await;
     let auth = Auth::new(store.clone(), Arc::new(Limits::new(&LimitsConfig::default())));
