@@ -132,7 +132,7 @@ async fn a_tenant_never_sees_another_ones_recordings() {
     assert_eq!(
         ask(&place.site.search_token, "").await,
         (200, Some(0)),
-        "no tenant means no one, not everyone"
+        "a search without a tenant finds nothing"
     );
 }
 

@@ -49,7 +49,7 @@ async fn a_server_on_another_machine_proves_its_identity_by_tls_or_is_refused() 
         (code, err)
     };
     // Without an authority, or with another one.
-    let unknown = Authority::new("Somebody Else");
+    let unknown = Authority::new("Another Authority");
     for unproven in [server.url(), format!("{}?sslrootcert={}", server.url(), unknown.file().display())] {
         let (code, err) = list(&unproven).await;
         assert!(code == 1 && err.contains("does not prove its identity by TLS"), "{unproven}: {err}");

@@ -41,7 +41,7 @@ async fn a_database_that_is_down_for_half_a_minute_costs_no_request_and_no_event
         let dialled =
             setting.client.get(format!("http://{}/tunnel", setting.cluster.address)).bearer_auth(unknown);
         assert_eq!(send(dialled).await.status(), 503);
-        // The known site works. The relays cannot tell each other where the other site is.
+        // The known site works. The relays cannot report to each other where the other site is.
         drop(early);
         tokio::time::sleep(Duration::from_secs(20)).await;
         for relay in &setting.cluster.relays {

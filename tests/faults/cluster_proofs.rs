@@ -48,13 +48,13 @@ async fn a_request_between_relays_that_is_replayed_is_refused() {
         let proof = key.prove(stamp, "/sessions", question.as_bytes());
         send(setting.client.post(url).header("audiovault-proof", proof).body(question)).await
     };
-    let heard = stamp(1, &run);
-    let answer = ask(&heard, 0).await;
+    let request = stamp(1, &run);
+    let answer = ask(&request, 0).await;
     assert_eq!(answer.status(), 200);
     let proof = answer.headers()["audiovault-answer-proof"].clone();
-    assert!(key.proves_answer(&heard, &[b"200", b"", b"", b""], proof.as_bytes()));
-    assert_eq!(ask(&heard, 0).await.status(), 401, "the same request again");
-    assert_eq!(ask(&heard, 1).await.status(), 421, "the same request to another relay");
+    assert!(key.proves_answer(&request, &[b"200", b"", b"", b""], proof.as_bytes()));
+    assert_eq!(ask(&request, 0).await.status(), 401, "the same request again");
+    assert_eq!(ask(&request, 1).await.status(), 421, "the same request to another relay");
     assert_eq!(ask(&stamp(2, &run), 0).await.status(), 200, "the next request");
     let promise = "a request is answered once, by the relay that it is for";
     matrix::row("cluster", "a request between relays is replayed", promise, "401, and 421 at another relay");
@@ -120,8 +120,8 @@ async fn an_answer_that_is_changed_between_relays_is_not_passed_on() {
     assert_eq!(search_with(&setting.client, &site, CALL, &[]).await.status(), 503);
     asker.wait_for_code_after(mark, "peer.response_modified").await;
     let mark = asker.mark();
-    let heard = send(setting.client.get(&link)).await.bytes().await;
-    assert!(heard.is_err(), "a changed recording must not end as if it were complete");
+    let received = send(setting.client.get(&link)).await.bytes().await;
+    assert!(received.is_err(), "a changed recording must not end as if it were complete");
     asker.wait_for_code_after(mark, "peer.response_modified").await;
     changes.store(false, Ordering::SeqCst);
     search(&setting.client, &site, CALL, &[]).await;

@@ -24,27 +24,27 @@ pub(crate) struct Received {
 
 /// Listens to the end; after the given number of bytes something happens.
 pub(crate) async fn listen(response: reqwest::Response, after: usize, fault: impl AsyncFnOnce()) -> Received {
-    let mut heard = Received { bytes: Vec::new(), error: None, pause: Duration::ZERO };
+    let mut received = Received { bytes: Vec::new(), error: None, pause: Duration::ZERO };
     let mut fault = Some(fault);
     let mut body = response.bytes_stream();
     loop {
         let since = Instant::now();
         let Some(chunk) = body.next().await else { break };
-        heard.pause = heard.pause.max(since.elapsed());
+        received.pause = received.pause.max(since.elapsed());
         match chunk {
-            Ok(chunk) => heard.bytes.extend_from_slice(&chunk),
+            Ok(chunk) => received.bytes.extend_from_slice(&chunk),
             Err(error) => {
-                heard.error = Some(format!("{error:?}"));
+                received.error = Some(format!("{error:?}"));
                 break;
             }
         }
-        if heard.bytes.len() >= after
+        if received.bytes.len() >= after
             && let Some(fault) = fault.take()
         {
             fault().await;
         }
     }
-    heard
+    received
 }
 
 #[tokio::test]
@@ -55,9 +55,9 @@ async fn a_download_continues_after_a_pause_when_the_connection_is_cut() {
     let _agent = setting.agent_behind(&line).await;
     let response = setting.client.get(setting.long_link().await).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let heard = listen(response, LONG_LEN / 10, async || line.cut()).await;
-    assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.bytes == long, "{} bytes", heard.bytes.len());
+    let received = listen(response, LONG_LEN / 10, async || line.cut()).await;
+    assert!(received.error.is_none(), "{:?}", received.error);
+    assert!(received.bytes == long, "{} bytes", received.bytes.len());
     setting.relay.process().wait_for_code("download.continued").await;
     setting.nothing_is_left().await;
     let promise = "the download continues by itself, byte for byte";
@@ -65,7 +65,7 @@ async fn a_download_continues_after_a_pause_when_the_connection_is_cut() {
         "download",
         "connection cut",
         promise,
-        format!("complete and identical, a pause of {}", ms(heard.pause)),
+        format!("complete and identical, a pause of {}", ms(received.pause)),
     );
 }
 
@@ -79,9 +79,9 @@ async fn a_range_of_a_recording_continues_within_its_own_bounds() {
     let request = setting.client.get(setting.long_link().await).header("range", format!("bytes={from}-{to}"));
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 206);
-    let heard = listen(response, 3_000_000, async || line.cut()).await;
-    assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.bytes == long[from..=to], "{} bytes", heard.bytes.len());
+    let received = listen(response, 3_000_000, async || line.cut()).await;
+    assert!(received.error.is_none(), "{:?}", received.error);
+    assert!(received.bytes == long[from..=to], "{} bytes", received.bytes.len());
     setting.relay.process().wait_for_code("download.continued").await;
     let audit = setting.relay.audit(2).await;
     assert!(audit.iter().any(|row| row.contains(",complete,")), "{audit:?}");
@@ -91,7 +91,7 @@ async fn a_range_of_a_recording_continues_within_its_own_bounds() {
         "download",
         "connection cut during a range request",
         promise,
-        format!("complete and identical, {}", ms(heard.pause)),
+        format!("complete and identical, {}", ms(received.pause)),
     );
 }
 
@@ -102,13 +102,13 @@ async fn a_download_continues_with_the_agent_that_was_started_after_a_kill() {
     let agent = setting.agent().await;
     let response = setting.client.get(setting.long_link().await).send().await.unwrap();
     let mut second = None;
-    let heard = listen(response, LONG_LEN / 10, async || {
+    let received = listen(response, LONG_LEN / 10, async || {
         agent.process.kill().await;
         second = Some(setting.agent().await);
     })
     .await;
-    assert!(heard.error.is_none(), "{:?}", heard.error);
-    assert!(heard.bytes == long, "{} bytes", heard.bytes.len());
+    assert!(received.error.is_none(), "{:?}", received.error);
+    assert!(received.bytes == long, "{} bytes", received.bytes.len());
     setting.nothing_is_left().await;
     let promise = "the download continues through the next agent that has the link key";
     matrix::row("download", "agent killed, another started", promise, "complete and identical");
@@ -121,7 +121,7 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
     let line = BadLink::to(&setting.relay).await;
     let agent = setting.agent_behind(&line).await;
     let response = setting.client.get(setting.long_link().await).send().await.unwrap();
-    let heard = listen(response, LONG_LEN / 10, async || {
+    let received = listen(response, LONG_LEN / 10, async || {
         line.set(Line::Dead);
         line.cut();
         let file = format!("in-{LONG}.mp3");
@@ -130,8 +130,8 @@ async fn a_recording_that_was_replaced_meanwhile_is_cut_and_never_mixed() {
         line.set(Line::Sound);
     })
     .await;
-    assert!(heard.error.is_some(), "{} bytes", heard.bytes.len());
-    assert!(heard.bytes.len() < LONG_LEN && long.starts_with(&heard.bytes), "{}", heard.bytes.len());
+    assert!(received.error.is_some(), "{} bytes", received.bytes.len());
+    assert!(received.bytes.len() < LONG_LEN && long.starts_with(&received.bytes), "{}", received.bytes.len());
     setting.relay.process().wait_for_code("download.recording_changed").await;
     agent.process.wait_for_code(CONNECTED).await;
     setting.nothing_is_left().await;

@@ -64,13 +64,13 @@ async fn text_of(response: reqwest::Response) -> String {
 pub(crate) async fn play(client: Client, link: String, expected: Arc<Vec<u8>>) {
     let response = client.get(link).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let (start, mut heard, mut body) = (Instant::now(), 0, response.bytes_stream());
+    let (start, mut received, mut body) = (Instant::now(), 0, response.bytes_stream());
     while let Some(chunk) = body.next().await {
         let chunk = chunk.unwrap();
-        assert!(chunk[..] == expected[heard..heard + chunk.len()], "a wrong byte after {heard}");
-        heard += chunk.len();
-        let due = Duration::from_millis(heard as u64 * 1000 / RATE);
+        assert!(chunk[..] == expected[received..received + chunk.len()], "a wrong byte after {received}");
+        received += chunk.len();
+        let due = Duration::from_millis(received as u64 * 1000 / RATE);
         tokio::time::sleep(due.saturating_sub(start.elapsed())).await;
     }
-    assert_eq!(heard, expected.len());
+    assert_eq!(received, expected.len());
 }

@@ -84,7 +84,7 @@ async fn a_proxy_that_is_killed_during_a_download_causes_only_a_pause() {
     let response = send(setting.client.get(setting.long_link().await)).await;
     assert_eq!(response.status(), 200);
     let mut body = response.bytes_stream();
-    let mut heard = body.next().await.unwrap().unwrap().to_vec();
+    let mut received = body.next().await.unwrap().unwrap().to_vec();
     let mark = agent.process.mark();
     // Its worker holds the connections, and ends with it.
     drop(nginx);
@@ -97,9 +97,9 @@ async fn a_proxy_that_is_killed_during_a_download_causes_only_a_pause() {
     assert_eq!(searched, 200);
     let pause = died.elapsed();
     while let Some(chunk) = body.next().await {
-        heard.extend_from_slice(&chunk.unwrap());
+        received.extend_from_slice(&chunk.unwrap());
     }
-    assert!(heard.len() == LONG_LEN && heard == recording);
+    assert!(received.len() == LONG_LEN && received == recording);
     setting.nothing_is_left().await;
     let promise = "the download continues by itself, byte for byte; searches wait until the proxy is back";
     matrix::row(

@@ -61,16 +61,16 @@ impl Scene {
         body(send(self.setting.client.get(&self.link)).await).await
     }
 
-    fn is_whole(&self, heard: &Received) {
-        assert!(heard.error.is_none(), "{:?}", heard.error);
-        assert!(heard.bytes == self.long, "{} bytes", heard.bytes.len());
+    fn is_whole(&self, received: &Received) {
+        assert!(received.error.is_none(), "{:?}", received.error);
+        assert!(received.bytes == self.long, "{} bytes", received.bytes.len());
     }
 
     /// How many bytes of a cut download arrived, all of them right.
-    fn is_cut(&self, heard: &Received) -> usize {
-        let len = heard.bytes.len();
-        assert!(heard.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
-        assert!(self.long.starts_with(&heard.bytes), "a wrong byte among {len}");
+    fn is_cut(&self, received: &Received) -> usize {
+        let len = received.bytes.len();
+        assert!(received.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
+        assert!(self.long.starts_with(&received.bytes), "a wrong byte among {len}");
         len
     }
 }
@@ -78,8 +78,8 @@ impl Scene {
 #[tokio::test]
 async fn recordings_that_are_deleted_are_delivered_to_their_end_and_then_gone() {
     let scene = Scene::new().await;
-    let heard = scene.listen(|file| fs::remove_file(file).unwrap()).await;
-    scene.is_whole(&heard);
+    let received = scene.listen(|file| fs::remove_file(file).unwrap()).await;
+    scene.is_whole(&received);
     assert_eq!(scene.fetch().await.0, 404);
     let found = search(&scene.setting.client, &scene.setting.site, LONG, &[]).await;
     assert!(names(&found).is_empty() && found["complete"] == true, "{found}");
@@ -92,8 +92,8 @@ async fn recordings_that_are_truncated_are_cut_and_never_complete() {
     let scene = Scene::new().await;
     let shorten =
         |file: &Path| OpenOptions::new().write(true).open(file).unwrap().set_len(1_000_000).unwrap();
-    let heard = scene.listen(shorten).await;
-    let len = scene.is_cut(&heard);
+    let received = scene.listen(shorten).await;
+    let len = scene.is_cut(&received);
     assert_eq!(scene.fetch().await, (200, scene.long[..1_000_000].to_vec()));
     let promise = "the download is cut, every byte before that is right; the next has the new length";
     matrix::row(
@@ -108,13 +108,13 @@ async fn recordings_that_are_truncated_are_cut_and_never_complete() {
 async fn recordings_that_are_replaced_are_delivered_as_they_were_and_then_as_they_are() {
     let scene = Scene::new().await;
     let other = noise(LONG_LEN, 8);
-    let heard = scene
+    let received = scene
         .listen(|file| {
             let new = write(file.parent().unwrap(), ".new", &other);
             fs::rename(new, file).unwrap();
         })
         .await;
-    scene.is_whole(&heard);
+    scene.is_whole(&received);
     assert!(scene.fetch().await == (200, other));
     let promise = "the running download is complete and identical, the next is the new recording";
     matrix::row(
@@ -131,8 +131,8 @@ async fn recordings_that_are_written_over_are_cut_before_the_first_byte_that_is_
     let other = noise(LONG_LEN, 8);
     let write_over =
         |file: &Path| OpenOptions::new().write(true).open(file).unwrap().write_all(&other).unwrap();
-    let heard = scene.listen(write_over).await;
-    let len = scene.is_cut(&heard);
+    let received = scene.listen(write_over).await;
+    let len = scene.is_cut(&received);
     assert!(scene.fetch().await == (200, other));
     let promise = "the download is cut, every byte before that is right; the next is the new recording";
     matrix::row(
@@ -148,8 +148,8 @@ async fn recordings_that_grow_are_delivered_with_the_promised_length() {
     let scene = Scene::new().await;
     let more = noise(1_000_000, 9);
     let append = |file: &Path| OpenOptions::new().append(true).open(file).unwrap().write_all(&more).unwrap();
-    let heard = scene.listen(append).await;
-    scene.is_whole(&heard);
+    let received = scene.listen(append).await;
+    scene.is_whole(&received);
     let (status, bytes) = scene.fetch().await;
     assert!(status == 200 && bytes == [&scene.long[..], &more].concat(), "{status}, {} bytes", bytes.len());
     let promise = "exactly the bytes that Content-Length promised; the next download has more";
@@ -228,8 +228,13 @@ async fn is_unmounted(mut disk: Mounted, inside: &str, more: &[&str]) -> String 
     let agent = Agent::start(&setting.relay, &setting.site, options).await;
     let link = setting.long_link().await;
     let response = send(setting.client.get(&link)).await;
-    let heard = listen(response, LONG_LEN / 10, async || disk.take_away()).await;
-    assert!(heard.error.is_none() && heard.bytes == long, "{:?}, {}", heard.error, heard.bytes.len());
+    let received = listen(response, LONG_LEN / 10, async || disk.take_away()).await;
+    assert!(
+        received.error.is_none() && received.bytes == long,
+        "{:?}, {}",
+        received.error,
+        received.bytes.len()
+    );
 
     for _ in 0..10 {
         let found = search(&setting.client, &setting.site, LONG, &[]).await;

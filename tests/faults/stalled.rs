@@ -195,21 +195,21 @@ async fn a_mount_that_hangs_is_reported_and_other_requests_do_not_wait_for_it() 
     let response = place.download(0).await;
     let (stall, stalled) = oneshot::channel();
     let listener = async {
-        let heard = listen(response, LONG_LEN / 10, async || {
+        let received = listen(response, LONG_LEN / 10, async || {
             place.mounts[0].stall();
             stall.send(Instant::now()).unwrap();
         });
-        let heard = heard.await;
-        (heard, Instant::now())
+        let received = received.await;
+        (received, Instant::now())
     };
     let meantime = async {
         let since = stalled.await.unwrap();
         (in_the_meantime(&place).await, since)
     };
-    let ((heard, ended), (meantime, since)) = tokio::join!(listener, meantime);
-    let (len, cut) = (heard.bytes.len(), ended - since);
-    assert!(heard.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
-    assert!(place.long.starts_with(&heard.bytes), "a wrong byte among {len}");
+    let ((received, ended), (meantime, since)) = tokio::join!(listener, meantime);
+    let (len, cut) = (received.bytes.len(), ended - since);
+    assert!(received.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
+    assert!(place.long.starts_with(&received.bytes), "a wrong byte among {len}");
     assert!(cut < Duration::from_secs(45), "{cut:?}");
 
     let recovered = place.go_on().await;

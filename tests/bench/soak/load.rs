@@ -225,16 +225,16 @@ impl Worker {
             _ => usize::MAX,
         };
         let slow = rand::rng().random_ratio(1, 8);
-        let (mut heard, mut body) = (0, answer.bytes_stream());
+        let (mut received, mut body) = (0, answer.bytes_stream());
         let counter = loop {
             match body.next().await {
                 Some(Ok(chunk)) => {
-                    if expected.get(heard..heard + chunk.len()) != Some(&chunk[..]) {
+                    if expected.get(received..received + chunk.len()) != Some(&chunk[..]) {
                         break &self.tally.wrong;
                     }
-                    heard += chunk.len();
+                    received += chunk.len();
                     self.tally.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                    if heard >= patience {
+                    if received >= patience {
                         break &self.tally.left;
                     }
                     if slow {
@@ -242,7 +242,7 @@ impl Worker {
                     }
                 }
                 Some(Err(_)) => break &self.tally.cut,
-                None if heard == expected.len() => break &self.tally.whole,
+                None if received == expected.len() => break &self.tally.whole,
                 None => break &self.tally.wrong,
             }
         };
