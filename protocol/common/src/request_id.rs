@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_later_times_come_later_and_none_comes_twice() {
+    fn ids_of_later_times_come_later_and_are_unique() {
         let before = new_id();
         let since = Timestamp::now();
         while Timestamp::now().as_millisecond() == since.as_millisecond() {}

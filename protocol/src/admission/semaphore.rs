@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_its_own_slots_and_none_is_remembered_when_free() {
+    fn each_key_has_its_own_slots_and_a_free_key_is_forgotten() {
         let semaphore = KeyedSemaphore::new(2);
         let first = semaphore.take("a").unwrap();
         let second = semaphore.take("a").unwrap();
