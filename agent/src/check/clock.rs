@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_right_or_wrong_by_so_much() {
+    fn the_size_of_the_difference_decides_about_a_clock() {
         let judged = |here| evaluate(offset(here));
         assert_eq!(judged(0).state, State::Pass);
         assert_eq!(judged(4).state, State::Pass);

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_finds_its_root_wherever_that_stands_now() {
+    fn a_link_finds_its_root_at_another_position() {
         let before = links(&["/a", "/b"], "first-token", LINK_TTL);
         let link = mint(&before, "first-token");
         let opened = before.open(&link).unwrap();

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_still_written_is_better_than_none() {
+    fn a_recording_that_is_still_written_is_the_last_choice() {
         let dir = TempDir::new().unwrap();
         put_aged(dir.path().join("a/1711444504.19.wav"), b"a", Duration::ZERO);
         assert!(matches!(sampled(&dir, &["a"]), Sampled::Found(_)));

@@ -52,7 +52,7 @@ fn fields_are_read_from_either_end() {
 }
 
 #[test]
-fn a_frame_without_its_signature_is_none() {
+fn a_frame_without_its_signature_is_refused() {
     assert_eq!(Frame::from_bytes(&[0xe0; FRAME_LEN]), None);
     assert!(Frame::may_begin_with(0xdf) && !Frame::may_begin_with(0xcf));
 }

@@ -77,7 +77,7 @@ fn a_rule_holds_at_once_and_goes_when_the_file_has_stood_still() {
         case.now += STEP;
         case.denies();
     });
-    assert!(!case.denies(), "of a file that never stands still only so much is kept");
+    assert!(!case.denies(), "old rules of a file that changes all the time are dropped");
 }
 
 #[test]
