@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_secret_is_refused_and_none_is_shown() {
+    fn a_short_secret_is_refused_and_a_key_is_not_shown() {
         assert_eq!("s3cr3t".parse::<ClusterKey>().unwrap_err(), ShortKey);
         assert!("é".repeat(MIN_LEN).parse::<ClusterKey>().is_ok());
         assert_eq!(format!("{:?}", key("s")), "ClusterKey(…)");

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_comes_to_rest_wherever_moved_agents_land() {
+    fn a_cluster_comes_to_rest_with_moved_agents_at_any_relay() {
         // Where the next agent lands: at the relay with the fewest, at each in turn, or back where it was.
         for policy in 0..3 {
             let mut tunnels: [Vec<u16>; 3] = [(0..900).collect(), (900..1200).collect(), Vec::new()];

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_cut_or_something_else_is_none() {
+    fn a_cut_or_different_message_is_not_a_call() {
         let whole = call(Some("00112233445566aa"));
         for len in 0..whole.len() - 2 {
             assert_eq!(NodeCall::decode(whole.slice(..len)).unwrap_err(), NotACall, "{len} bytes");

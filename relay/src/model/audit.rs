@@ -274,7 +274,7 @@ mod tests {
         let stated = Audit { call_id: Some("1.2".to_owned()), bytes_per_second: Some(0), ..Audit::default() };
         event.describe(&stated);
         assert_eq!((event.user.as_deref(), event.call_id.as_deref()), (Some("robin"), Some("1.2")));
-        assert_eq!(event.seconds(), None, "a rate of zero is none");
+        assert_eq!(event.seconds(), None, "a rate of zero gives no duration");
         event.describe(&Audit { bytes_per_second: Some(16_000), ..Audit::default() });
         event.bytes = 40_000;
         assert_eq!(event.seconds(), Some(2.5));

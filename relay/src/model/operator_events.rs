@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_bounded_and_a_blank_one_is_none() {
+    fn a_reason_is_bounded_and_a_blank_one_is_dropped() {
         assert_eq!(Actor::command_line().because("  ").reason, None);
         let long = Actor::command_line().because(&"a\n".repeat(5000)).reason.unwrap();
         assert!(long.len() < 300 && !long.contains('\n'));

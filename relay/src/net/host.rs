@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_one_spelling_wherever_it_stands() {
+    fn a_host_has_one_spelling_in_the_header_and_in_the_target() {
         let expected = Some("acme.example.com".to_owned());
         for spelling in
             ["acme.example.com", "ACME.Example.com", "acme.example.com:8443", "acme.example.com.:1"]

@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_of_the_other_scheme_is_none() {
+    fn a_cookie_of_the_other_scheme_is_not_read() {
         let session = Secret::mint();
         let jar = CookieJar::new().add(SessionCookie::over(Scheme::Http).set(&session));
         assert!(SessionCookie::over(Scheme::Http).read(&jar).is_some());

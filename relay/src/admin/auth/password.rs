@@ -41,7 +41,7 @@ const KEEP_MEMORY: Duration = Duration::from_secs(5);
 const RESERVED_BLOCKS: usize = 33 * 1024;
 
 /// The hash that is compared if the user is unknown, so that the response takes as long as for a known user. It has
-/// the parameters above, and its password is not known to anyone.
+/// the parameters above, and its password is unknown.
 const UNKNOWN_USER: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$YXVkaW92YXVsdG5vYm9keQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 

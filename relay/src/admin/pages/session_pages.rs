@@ -250,7 +250,7 @@ mod tests {
     use super::local;
 
     #[test]
-    fn the_login_leads_nowhere_else() {
+    fn the_login_leads_only_to_pages_of_this_relay() {
         for next in ["/", "/audit?site=acme&from=2026-11-01", "/sites/acme-madrid"] {
             assert_eq!(local(next), next);
         }

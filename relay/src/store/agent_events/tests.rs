@@ -64,7 +64,7 @@ async fn events(store: &Store) -> Vec<OperatorEvent> {
 }
 
 #[tokio::test]
-async fn a_second_agent_is_an_event_and_a_second_connection_or_a_restart_is_none() {
+async fn a_second_agent_is_an_event_but_a_second_tunnel_or_a_restart_is_not() {
     let database = Fresh::new().await;
     let store = with_site(&database).await;
     let home = "192.0.2.1";
