@@ -30,7 +30,7 @@ fn indexed(dir: &Path, index: &Path) -> AgentOptions {
 }
 
 #[tokio::test]
-async fn a_site_with_an_index_finds_old_calls_new_ones_and_none() {
+async fn a_site_with_an_index_answers_for_old_new_and_missing_calls() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let (dir, index) = (one_recording(), TempDir::new().unwrap());

@@ -9,7 +9,7 @@ use harness::{
 };
 
 #[tokio::test]
-async fn altered_links_are_forbidden_wherever_they_were_altered() {
+async fn links_that_were_altered_at_any_place_are_forbidden() {
     let relay = Relay::start().await;
     let site = relay.add_site("acme", &[]).await;
     let dir = one_recording();

@@ -75,7 +75,7 @@ async fn all_checks_pass_without_disturbing_a_running_agent() {
 }
 
 #[tokio::test]
-async fn all_checks_pass_without_an_agent_and_leave_none_behind() {
+async fn all_checks_pass_without_an_agent_and_leave_no_agent_behind() {
     let (relay, site) = relay().await;
     let dir = one_recording();
     let report = check(&relay, &site, &AgentOptions::new(dir.path())).await;

@@ -81,7 +81,7 @@ impl Setting {
 }
 
 #[tokio::test]
-async fn every_relay_serves_every_site_whichever_holds_its_tunnel() {
+async fn every_relay_serves_a_site_with_a_tunnel_to_one_relay() {
     let Some(setting) = Setting::new(3).await else { return };
     let (cluster, client) = (&setting.cluster, &setting.client);
     let agent = setting.agent().await;

@@ -68,7 +68,7 @@ async fn a_half_open_line_is_found_out_and_the_search_that_waits_is_answered() {
 }
 
 #[tokio::test]
-async fn a_line_that_carries_one_way_only_is_found_out_whichever_way_it_is() {
+async fn a_line_that_carries_one_way_only_is_found_out_for_both_ways() {
     let (up, down) = tokio::join!(half_open(Line::DeadUpwards), half_open(Line::DeadDownwards));
     assert!(up < FOUND_OUT && down < FOUND_OUT, "{up:?}, {down:?}");
     let promise = "the same as when no data passes";

@@ -37,7 +37,7 @@ async fn ask(setting: &Setting, searches: usize, mut at_half: impl AsyncFnMut())
 }
 
 #[tokio::test]
-async fn one_of_two_agents_is_killed_during_a_thousand_searches_and_none_fails() {
+async fn one_of_two_agents_is_killed_during_a_thousand_searches_and_no_search_fails() {
     let setting = Setting::new(Relay::start().await).await;
     let (first, second) = (setting.agent().await, setting.agent().await);
     let mut first = Some(first);
@@ -87,7 +87,7 @@ async fn a_delivery_of_a_killed_agent_is_in_the_audit_log() {
 }
 
 #[tokio::test]
-async fn one_of_two_agents_is_stopped_in_order_during_searches_and_none_fails() {
+async fn one_of_two_agents_is_stopped_in_order_during_searches_and_no_search_fails() {
     let setting = Setting::new(Relay::start().await).await;
     let (mut first, second) = (setting.agent().await, setting.agent().await);
     let (failed, slowest) = ask(&setting, SEARCHES / 2, async || first.process.terminate()).await;

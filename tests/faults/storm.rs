@@ -24,7 +24,7 @@ const FULL_BACKOFF: Duration = Duration::from_secs(60);
 const AT_WORST: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_thousand_agents_come_back_at_the_rate_that_the_relay_admits_and_none_is_forgotten() {
+async fn all_of_two_thousand_agents_come_back_at_the_rate_that_the_relay_admits() {
     let room = (AGENTS + 1_000).to_string();
     let mut relay =
         Relay::start_with(&["--max-connections", &room, "--max-client-connections", &room], false).await;

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_a_secret_is_found_wherever_the_secret_stands() {
+    fn a_line_with_a_secret_is_found_at_any_position() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("late");
         remember("s3cr3t-0f-4-story\n");
