@@ -4,7 +4,11 @@
 use std::time::Instant;
 
 use audiovault_agent_core::{secret::Secret, tenants::Tenant};
-use audiovault_common::{advice::Advice, error_chain::causes_in_one_line, settings::SettingsError};
+use audiovault_common::{
+    advice::Advice,
+    error_chain::causes_in_one_line,
+    settings::{Origins, SettingsError},
+};
 use audiovault_protocol::{frame::one_line, identity::signed_link::LinkSecret};
 
 use super::report::{Rows, Step, Verdict};
@@ -80,7 +84,7 @@ impl Askers {
 }
 
 /// Checks the configuration as `tunnel` does, but creates no file.
-pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready> {
+pub(super) fn examine(mut args: TunnelArgs, origins: &Origins, rows: &mut Rows<'_>) -> Option<Ready> {
     let begun = Instant::now();
     let askers = Askers::read(&args.access);
     let file = args.common.config.as_ref().map(|path| path.display().to_string());
@@ -95,7 +99,7 @@ pub(super) fn examine(mut args: TunnelArgs, rows: &mut Rows<'_>) -> Option<Ready
     let checked = match checked {
         Ok(checked) => checked,
         Err(error) => {
-            rows.add(Step::Configuration, begun, refused(&error));
+            rows.add(Step::Configuration, begun, refused(&origins.locate(error)));
             return None;
         }
     };

@@ -17,7 +17,10 @@ mod websocket;
 
 use std::time::Instant;
 
-use audiovault_common::{error_chain::in_one_line, settings::SettingsError};
+use audiovault_common::{
+    error_chain::in_one_line,
+    settings::{Origins, SettingsError},
+};
 use audiovault_protocol::frame::one_line;
 use url::Url;
 
@@ -38,11 +41,16 @@ pub enum Extent {
     Everything,
 }
 
-/// Checks what `tunnel` would use with these flags. Nothing is changed: no file is created, and no running agent is
+/// Checks what `tunnel` would use with these flags, whose values come from these `origins`. Nothing is changed: no file is created, and no running agent is
 /// disturbed. `watcher` gets every row at once.
-pub async fn run(args: TunnelArgs, extent: Extent, watcher: &mut dyn FnMut(&Row)) -> Report {
+pub async fn run(
+    args: TunnelArgs,
+    origins: &Origins,
+    extent: Extent,
+    watcher: &mut dyn FnMut(&Row),
+) -> Report {
     let mut rows = Rows::new(watcher);
-    let Some(ready) = configuration::examine(args, &mut rows) else {
+    let Some(ready) = configuration::examine(args, origins, &mut rows) else {
         return without_configuration(extent, rows);
     };
     let site = Some(ready.tunnel.site_key.site().to_string());

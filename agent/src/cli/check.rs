@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use audiovault_common::settings::SettingsError;
+use audiovault_common::settings::{Origins, SettingsError};
 
 use super::{CommandError, runtime};
 use crate::{
@@ -33,16 +33,20 @@ pub(super) struct CheckOptions {
     pub(super) json: bool,
 }
 
-pub(super) async fn run(args: CheckArgs, extent: Extent) -> Result<ExitCode, CommandError> {
+pub(super) async fn run(
+    args: CheckArgs,
+    origins: &Origins,
+    extent: Extent,
+) -> Result<ExitCode, CommandError> {
     let json = args.json;
     let mut printer = Printer::new(json);
-    let report = check::run(args.tunnel, extent, &mut |row| printer.row(row)).await;
+    let report = check::run(args.tunnel, origins, extent, &mut |row| printer.row(row)).await;
     finish(&report, json).map_err(runtime)
 }
 
-pub(super) async fn config(command: ConfigCommand) -> Result<ExitCode, CommandError> {
+pub(super) async fn config(command: ConfigCommand, origins: &Origins) -> Result<ExitCode, CommandError> {
     let text = match command {
-        ConfigCommand::Check(args) => return run(*args, Extent::Configuration).await,
+        ConfigCommand::Check(args) => return run(*args, origins, Extent::Configuration).await,
         ConfigCommand::Example => settings::example(),
         ConfigCommand::Reference => settings::reference(),
     };

@@ -32,7 +32,7 @@ use audiovault_common::{
     advice::{Advice, with_advice},
     logging::LogConfig,
     process::{Exit, keep_memory_private},
-    settings::{Settings, SettingsError, Typed, one_line},
+    settings::{Origins, Settings, SettingsError, Typed, one_line},
 };
 use clap::error::ErrorKind;
 
@@ -94,10 +94,11 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let code = runtime.block_on(dispatch(cli.command, line)).unwrap_or_else(|failure| match failure {
-        CommandError::Config(error) => misconfigured(&origins.locate(error)),
-        CommandError::Runtime(error) => failed(error.as_ref()),
-    });
+    let code =
+        runtime.block_on(dispatch(cli.command, line, &origins)).unwrap_or_else(|failure| match failure {
+            CommandError::Config(error) => misconfigured(&origins.locate(error)),
+            CommandError::Runtime(error) => failed(error.as_ref()),
+        });
     // A disk that never responds must not keep the process from ending.
     runtime.shutdown_background();
     code
@@ -145,7 +146,7 @@ fn start_log(common: &CommonArgs) -> Result<(), ConfigError> {
     Ok(())
 }
 
-async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, CommandError> {
+async fn dispatch(command: Command, line: CommandLine, origins: &Origins) -> Result<ExitCode, CommandError> {
     match command {
         Command::Tunnel(_) => service::tunnel(command, line).await,
         Command::Serve(_) => service::serve(command, line).await,
@@ -155,8 +156,8 @@ async fn dispatch(command: Command, line: CommandLine) -> Result<ExitCode, Comma
         Command::Health(args) => status::health(&args),
         Command::Status(args) => status::run(&args),
         Command::Audit(args) => audit::run(args.command).await,
-        Command::Check(args) => check::run(args, Extent::Everything).await,
-        Command::Config(args) => check::config(args.command).await,
+        Command::Check(args) => check::run(args, origins, Extent::Everything).await,
+        Command::Config(args) => check::config(args.command, origins).await,
         Command::Install(args) => install::run(args, &line).await,
         Command::Uninstall(args) => install::remove(&args).await,
     }

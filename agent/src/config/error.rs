@@ -75,8 +75,8 @@ pub enum ConfigError {
     /// A duration is invalid or out of bounds.
     #[error(
         "{flag} {text:?} must be a duration from {} to {}, such as 4h or 90m",
-        humantime::format_duration(*least),
-        humantime::format_duration(*most)
+        in_days(*least),
+        in_days(*most)
     )]
     Duration {
         /// The flag.
@@ -202,6 +202,15 @@ impl Advice for ConfigError {
             | Self::Start(_)
             | Self::OtherCommand => None,
         }
+    }
+}
+
+/// The duration as one would write it: whole days as days, not as months and hours.
+fn in_days(duration: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    match duration.as_secs() {
+        seconds if seconds >= DAY && seconds.is_multiple_of(DAY) => format!("{}d", seconds / DAY),
+        _ => humantime::format_duration(duration).to_string(),
     }
 }
 
