@@ -108,7 +108,7 @@ impl Principal {
     /// Checks that the principal's role allows this.
     ///
     /// # Errors
-    /// [`forbidden`].
+    /// 403 if it may not.
     pub fn require(&self, permission: Permission) -> Result<(), HttpError> {
         if self.may(permission) { Ok(()) } else { Err(forbidden()) }
     }
@@ -116,7 +116,7 @@ impl Principal {
     /// Checks that the principal may manage users and API tokens. Returns it as the actor of a change.
     ///
     /// # Errors
-    /// [`forbidden`].
+    /// 403 if it may not.
     pub(crate) fn manager(&self) -> Result<Actor, HttpError> {
         self.require(Permission::ManageUsers)?;
         Ok(self.actor())

@@ -22,7 +22,7 @@
 //! The template begins with `{% extends "base.html" %}` and fills `title`, `content` and, for scripts of its own,
 //! `scripts`. Its route is added in [`routes`]; all routes that are merged there need a login. A handler gets the site
 //! in the address as [`crate::admin::VisibleSite`], which responds with 404 for a site outside of the principal's
-//! scope. Errors are [`crate::admin::HttpError`]: a page for browsers, problem details under `/api/`.
+//! scope. Errors are [`HttpError`](audiovault_common::http_error::HttpError): a page for browsers, problem details under `/api/`.
 //!
 //! - Texts are in `relay/locales/*.ftl`. A template inserts one with `{{ shell.t("site-add") }}`, or with an argument:
 //!   `{{ shell.t1("site-added", "site", site) }}`. A test checks that languages, templates and code have the same keys.

@@ -63,7 +63,7 @@ impl Shell {
     /// The principal that is logged in, for handlers behind the login check.
     ///
     /// # Errors
-    /// [`errors::unauthorized`] on public pages.
+    /// 401 on public pages.
     pub fn principal(&self) -> Result<&Principal, HttpError> {
         self.user().ok_or_else(errors::unauthorized)
     }
