@@ -289,7 +289,8 @@ impl TlsReloader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use rustls::pki_types::pem::PemObject;
     use tempfile::TempDir;
     use tokio::time::timeout;
 
@@ -298,18 +299,18 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(2);
 
     /// A self-signed certificate for `localhost`, in files.
-    struct TestCertificate {
+    pub(crate) struct TestCertificate {
         directory: TempDir,
     }
 
     impl TestCertificate {
-        fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let certificate = Self { directory: TempDir::new().unwrap() };
             certificate.renew();
             certificate
         }
 
-        fn files(&self) -> CertificateFiles {
+        pub(crate) fn files(&self) -> CertificateFiles {
             CertificateFiles {
                 certificate: self.directory.path().join("cert.pem"),
                 key: self.directory.path().join("key.pem"),
@@ -317,10 +318,15 @@ mod tests {
             }
         }
 
-        fn renew(&self) {
+        pub(crate) fn renew(&self) {
             let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            // The key first: for a moment the pair does not match, as with any ACME client.
             fs::write(self.files().key, made.signing_key.serialize_pem()).unwrap();
             fs::write(self.files().certificate, made.cert.pem()).unwrap();
+        }
+
+        pub(crate) fn der(&self) -> CertificateDer<'static> {
+            CertificateDer::from_pem_file(self.files().certificate).unwrap()
         }
     }
 

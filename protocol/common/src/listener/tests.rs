@@ -1,5 +1,3 @@
-use std::fs;
-
 use audiovault_protocol::admission::connection::ConnectionMeter;
 use axum::{Extension, body::Body, routing::get};
 use http::StatusCode;
@@ -7,9 +5,8 @@ use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, ServerName},
 };
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{Notify, mpsc},
@@ -17,6 +14,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
+use crate::tls::tests::TestCertificate;
 
 /// Far longer than any test here takes; a test that hangs fails instead.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,38 +43,6 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, request: &s
 
 fn get_request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-}
-
-/// A self-signed certificate for `localhost`, in files.
-struct Certificate {
-    directory: TempDir,
-}
-
-impl Certificate {
-    fn new() -> Self {
-        let certificate = Self { directory: TempDir::new().unwrap() };
-        certificate.renew();
-        certificate
-    }
-
-    fn files(&self) -> CertificateFiles {
-        CertificateFiles {
-            certificate: self.directory.path().join("cert.pem"),
-            key: self.directory.path().join("key.pem"),
-            authority: None,
-        }
-    }
-
-    fn renew(&self) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        // The key first: for a moment the pair does not match, as with any ACME client.
-        fs::write(self.files().key, made.signing_key.serialize_pem()).unwrap();
-        fs::write(self.files().certificate, made.cert.pem()).unwrap();
-    }
-
-    fn der(&self) -> CertificateDer<'static> {
-        CertificateDer::from_pem_file(self.files().certificate).unwrap()
-    }
 }
 
 async fn connect(
@@ -133,7 +99,7 @@ const BODY_LEN: usize = 100_000;
 
 #[tokio::test]
 async fn every_request_carries_the_meter_of_its_connection() {
-    let certificate = Certificate::new();
+    let certificate = TestCertificate::new();
     let (sender, mut meters) = mpsc::unbounded_channel();
     let plain = start_plain(any_port().await, &gate(), metered_router(sender.clone())).unwrap();
     let tls = start_tls(
@@ -248,7 +214,7 @@ async fn a_graceful_stop_lets_the_running_answer_end() {
 
 #[tokio::test]
 async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
-    let certificate = Certificate::new();
+    let certificate = TestCertificate::new();
     let listening =
         start_tls(any_port().await, from_files(certificate.files()).unwrap(), &gate(), router()).unwrap();
     for (offered, chosen) in
@@ -264,7 +230,7 @@ async fn the_client_chooses_between_http_1_and_http_2_over_tls() {
 
 #[tokio::test]
 async fn a_renewed_certificate_comes_into_use_and_open_connections_stay() {
-    let certificate = Certificate::new();
+    let certificate = TestCertificate::new();
     let files = certificate.files();
     let reloader = TlsReloader::new(files.clone(), Duration::from_millis(5)).unwrap();
     let kept = LiveCertificate { config: reloader.live(), keep: certificate::keep(files, reloader) };

@@ -69,9 +69,13 @@ pub struct ServeArgs {
     pub hsts_max_age: Option<String>,
 
     /// Do not show version, commit and build time on the page at the public address [default: false]
-    #[arg(long, help_heading = "Public listeners",
-        value_name = "BOOL", num_args = 0..=1,
-        default_missing_value = "true")]
+    #[arg(
+        long,
+        help_heading = "Public listeners",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub hide_version: Option<String>,
 
     /// Proxy, or network of proxies, whose X-Forwarded-For and Forwarded headers are trusted; may be repeated
@@ -128,16 +132,24 @@ pub struct ServeArgs {
 
     /// Serve the Prometheus metrics, /metrics on the admin listener, without a login; otherwise they need an API token
     /// [default: false]
-    #[arg(long, help_heading = "Dashboard, API and metrics",
-        value_name = "BOOL", num_args = 0..=1,
-        default_missing_value = "true")]
+    #[arg(
+        long,
+        help_heading = "Dashboard, API and metrics",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub metrics_public: Option<String>,
 
     /// Allow plain HTTP on an --admin-bind that other machines can reach; only for a private network, or behind a proxy
     /// on another machine that terminates TLS [default: false]
-    #[arg(long, help_heading = "Dashboard, API and metrics",
-        value_name = "BOOL", num_args = 0..=1,
-        default_missing_value = "true")]
+    #[arg(
+        long,
+        help_heading = "Dashboard, API and metrics",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
     pub admin_allow_plaintext: Option<String>,
 
     /// Certificate chain in PEM for TLS on the admin listener; reloaded when the file changes
