@@ -85,7 +85,8 @@ async fn a_socks_proxy_that_wants_credentials_is_reported_and_passed_with_the_ri
 
 #[tokio::test]
 async fn a_certificate_of_an_unknown_issuer_is_reported_with_the_name_of_the_issuer() {
-    let (own, other) = (Authority::new("Acme Telephony Root"), Authority::new("Another Authority"));
+    let own = Authority::new("Acme Telephony Root");
+    let other = Authority::new("Another Authority");
     let relay = Relay::start_signed(&own, None).await;
     let (site, dir) = (relay.add_site("acme", &[]).await, one_recording());
     let machine = AgentOptions::new(dir.path()).trusting(Trust::Machine(other.file()));

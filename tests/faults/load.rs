@@ -64,7 +64,9 @@ async fn text_of(response: reqwest::Response) -> String {
 pub(crate) async fn play(client: Client, link: String, expected: Arc<Vec<u8>>) {
     let response = client.get(link).send().await.unwrap();
     assert_eq!(response.status(), 200);
-    let (start, mut received, mut body) = (Instant::now(), 0, response.bytes_stream());
+    let start = Instant::now();
+    let mut received = 0;
+    let mut body = response.bytes_stream();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.unwrap();
         assert!(chunk[..] == expected[received..received + chunk.len()], "a wrong byte after {received}");

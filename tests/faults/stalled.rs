@@ -207,7 +207,8 @@ async fn a_mount_that_hangs_is_reported_and_other_requests_do_not_wait_for_it() 
         (in_the_meantime(&place).await, since)
     };
     let ((received, ended), (meantime, since)) = tokio::join!(listener, meantime);
-    let (len, cut) = (received.bytes.len(), ended - since);
+    let len = received.bytes.len();
+    let cut = ended - since;
     assert!(received.error.is_some() && len < LONG_LEN, "{len} bytes looked complete");
     assert!(place.long.starts_with(&received.bytes), "a wrong byte among {len}");
     assert!(cut < Duration::from_secs(45), "{cut:?}");

@@ -225,7 +225,8 @@ impl Worker {
             _ => usize::MAX,
         };
         let slow = rand::rng().random_ratio(1, 8);
-        let (mut received, mut body) = (0, answer.bytes_stream());
+        let mut received = 0;
+        let mut body = answer.bytes_stream();
         let counter = loop {
             match body.next().await {
                 Some(Ok(chunk)) => {
