@@ -4,11 +4,7 @@
 use std::time::Instant;
 
 use audiovault_agent_core::{secret::Secret, tenants::Tenant};
-use audiovault_common::{
-    advice::Advice,
-    error_chain::causes_in_one_line,
-    settings::{Origins, SettingsError},
-};
+use audiovault_common::{advice::Advice, settings::Origins};
 use audiovault_protocol::{frame::one_line, identity::signed_link::LinkSecret};
 
 use super::report::{Rows, Step, Verdict};
@@ -121,16 +117,6 @@ pub(super) fn examine(mut args: TunnelArgs, origins: &Origins, rows: &mut Rows<'
 /// The verdict on a configuration that cannot be used.
 pub(super) fn refused(error: &dyn Advice) -> Verdict {
     Verdict::failed(error, CHANGE_IT)
-}
-
-/// The verdict on a configuration that cannot be read.
-pub(super) fn unreadable(error: &SettingsError) -> Verdict {
-    let problem = error.problem();
-    let detail = match causes_in_one_line(error) {
-        Some(cause) => format!("{problem}: {cause}"),
-        None => problem,
-    };
-    Verdict::fail(one_line(&detail), error.remedy().unwrap_or(CHANGE_IT))
 }
 
 fn usable(tunnel: &TunnelConfig, service: &ServiceSettings, file: Option<&str>) -> Verdict {

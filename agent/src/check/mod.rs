@@ -69,7 +69,7 @@ pub async fn run(
 /// The report of a configuration that cannot even be read.
 pub fn unreadable(error: &SettingsError, extent: Extent, watcher: &mut dyn FnMut(&Row)) -> Report {
     let mut rows = Rows::new(watcher);
-    rows.add(Step::Configuration, Instant::now(), configuration::unreadable(error));
+    rows.add(Step::Configuration, Instant::now(), configuration::refused(error));
     without_configuration(extent, rows)
 }
 

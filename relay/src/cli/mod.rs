@@ -11,7 +11,7 @@ use std::{
 };
 
 use audiovault_common::{
-    error_chain::in_one_line,
+    advice::with_advice,
     process::Exit,
     settings::{Settings, SettingsError},
 };
@@ -137,7 +137,7 @@ fn asks_for_help(error: &clap::Error) -> bool {
 /// The message of an error in one line. Passwords are removed, since the message repeats what was given.
 fn refusal(error: &SettingsError) -> String {
     let hint = if matches!(error, SettingsError::Typed(_)) { " (see --help)" } else { "" };
-    format!("error: {}{hint}", without_passwords(&in_one_line(error)))
+    format!("error: {}{hint}", without_passwords(&with_advice(error)))
 }
 
 #[cfg(test)]

@@ -130,9 +130,6 @@ impl<E: Advice> Advice for Located<E> {
     }
 }
 
-const CHECK_FILE: &str = "check the path and its permissions";
-const KNOWN_KEYS: &str = "keys are the flags of --help without the leading dashes";
-
 /// Why the layers cannot be merged into a command line. The text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
@@ -148,7 +145,7 @@ pub enum SettingsError {
         error: clap::Error,
     },
     /// The file cannot be read.
-    #[error("{}; {CHECK_FILE}", unreadable(path))]
+    #[error("cannot read the configuration file {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -166,7 +163,7 @@ pub enum SettingsError {
         message: String,
     },
     /// The file has a key that is not a flag.
-    #[error("{}; {KNOWN_KEYS}", unknown(origin, key))]
+    #[error("{origin}: unknown key {key:?}")]
     UnknownKey {
         /// The file and the line.
         origin: Origin,
@@ -191,25 +188,11 @@ pub enum SettingsError {
     },
 }
 
-impl SettingsError {
-    /// What is wrong, without what to do about it.
-    pub fn problem(&self) -> String {
+impl Advice for SettingsError {
+    fn advice(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Unreadable { path, .. } => unreadable(path),
-            Self::UnknownKey { origin, key } => unknown(origin, key),
-            Self::Typed(_)
-            | Self::Filled { .. }
-            | Self::Malformed { .. }
-            | Self::WrongType { .. }
-            | Self::NotASwitch { .. } => self.to_string(),
-        }
-    }
-
-    /// What to do about it, if this error knows.
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Unreadable { .. } => Some(CHECK_FILE),
-            Self::UnknownKey { .. } => Some(KNOWN_KEYS),
+            Self::Unreadable { .. } => Some("check the path and its permissions".into()),
+            Self::UnknownKey { .. } => Some("keys are the flags of --help without the leading dashes".into()),
             Self::Typed(_)
             | Self::Filled { .. }
             | Self::Malformed { .. }
@@ -217,21 +200,6 @@ impl SettingsError {
             | Self::NotASwitch { .. } => None,
         }
     }
-}
-
-impl Advice for SettingsError {
-    /// None: the text has it already, also for programs that print errors without their advice.
-    fn advice(&self) -> Option<Cow<'_, str>> {
-        None
-    }
-}
-
-fn unreadable(path: &Path) -> String {
-    format!("cannot read the configuration file {}", path.display())
-}
-
-fn unknown(origin: &Origin, key: &str) -> String {
-    format!("{origin}: unknown key {key:?}")
 }
 
 /// The message of clap in one line: without the usage, and without the pointer to `--help`.
