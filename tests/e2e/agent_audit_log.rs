@@ -339,11 +339,10 @@ async fn a_delivery_that_the_end_cuts_is_written_down_too() {
 async fn a_delivery_of_a_killed_agent_is_in_the_audit_log_and_is_closed_at_the_next_start() {
     let mut place = Place::new(&[]).await;
     let listener = place.listening().await;
-    place.record.wait_for(1).await;
+    let begun = place.record.wait_for_begun(1).await;
     place.agent.process.signal("KILL");
     place.agent.process.wait().await;
     assert_eq!(place.record.lines().len(), 1, "the search alone has ended");
-    let begun = place.record.begun();
     assert_eq!(
         (begun.len(), &begun[0]["call_id"], &begun[0]["user"]),
         (1, &LONG_CALL.into(), &"robin".into())

@@ -70,6 +70,12 @@ impl AgentAuditLog {
         self.wait_until(|lines| lines.len() >= count).await
     }
 
+    /// Waits until the file has this many deliveries that have begun. A thread writes them, and it may need a moment.
+    pub async fn wait_for_begun(&self, count: usize) -> Vec<Value> {
+        self.wait_until(|_| self.begun().len() >= count).await;
+        self.begun()
+    }
+
     /// Waits until the file has what the test wants.
     pub async fn wait_until(&self, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let looked = async {
